@@ -1,0 +1,1 @@
+"""PAGE-4D for transformers."""

@@ -1,0 +1,265 @@
+"""Cameras, the 9-D pose encoding, unprojection and Sim(3): the one place for every convention.
+
+Conventions inside `page4d_hf`, everywhere:
+
+- Camera axes are OpenCV's: x right, y down, z forward.
+- Extrinsics are world-to-camera, `[R | t]` of shape `(..., 3, 4)`: `x_camera = R @ x_world + t`.
+- Intrinsics are `[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]` in pixels of the image they belong to.
+- Depth is the camera-space z coordinate, not the distance along the ray.
+- The scale is that of the world: arbitrary for PAGE-4D's own output (unless a caller says metres).
+- Quaternions are `(x, y, z, w)`, scalar last, with `w >= 0`.
+
+nerfstudio wants camera-to-world with OpenGL axes: `camera_to_world_opengl` converts, and
+`extrinsics_from_camera_to_world_opengl` converts back; nothing else in the project flips axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# ---------------------------------------------------------------------------------------------------------------
+# Rotations
+
+
+def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
+    """Rotation matrices of quaternions that need not have unit norm.
+
+    Args:
+        quaternion: `(..., 4)`, (x, y, z, w).
+
+    Returns:
+        `(..., 3, 3)`. A quaternion of zero norm gives NaN.
+    """
+    x, y, z, w = quaternion.unbind(-1)
+    # 2 / |q|^2 makes the formula for unit quaternions hold for all of them.
+    s = 2.0 / (quaternion * quaternion).sum(-1)
+    rows = (
+        1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w),
+        s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w),
+        s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """Unit quaternions of rotation matrices, scalar last and not negative.
+
+    Each of the four components could be found from the diagonal and the others from it, which loses all precision
+    where that component is small (a half turn has w = 0). All four candidates are formed and the one that divides by
+    the largest component is taken.
+
+    Args:
+        matrix: `(..., 3, 3)` rotations.
+
+    Returns:
+        `(..., 4)`, (x, y, z, w) with w >= 0.
+    """
+    m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
+    # Four times the square of each component.
+    squares = torch.stack(
+        (1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22, 1 + m00 + m11 + m22), dim=-1
+    )  # [..., 4]
+    candidates = torch.stack(
+        (
+            torch.stack((squares[..., 0], m01 + m10, m02 + m20, m21 - m12), dim=-1),
+            torch.stack((m01 + m10, squares[..., 1], m12 + m21, m02 - m20), dim=-1),
+            torch.stack((m02 + m20, m12 + m21, squares[..., 2], m10 - m01), dim=-1),
+            torch.stack((m21 - m12, m02 - m20, m10 - m01, squares[..., 3]), dim=-1),
+        ),
+        dim=-2,
+    )  # [..., 4, 4]: row i is the quaternion times 4 * q_i
+    best = squares.argmax(dim=-1)[..., None, None].expand(*squares.shape[:-1], 1, 4)
+    quaternion = torch.nn.functional.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
+    return torch.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The 9-D pose encoding: translation (3), quaternion xyzw (4), vertical and horizontal field of view (2)
+
+
+def cameras_to_pose_encoding(extrinsics: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Encode cameras as the network predicts them.
+
+    The principal point is not encoded: decoding puts it at the image's centre.
+
+    Args:
+        extrinsics: `(..., 3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(..., 3, 3)` in pixels.
+        image_size: (height, width) of the image that the intrinsics belong to.
+
+    Returns:
+        `(..., 9)`: translation, quaternion (x, y, z, w), vertical and horizontal field of view in radians.
+    """
+    height, width = image_size
+    fov_y = 2 * torch.atan((height / 2) / intrinsics[..., 1, 1])
+    fov_x = 2 * torch.atan((width / 2) / intrinsics[..., 0, 0])
+    quaternion = matrix_to_quaternion(extrinsics[..., :3, :3])
+    return torch.cat((extrinsics[..., :3, 3], quaternion, fov_y[..., None], fov_x[..., None]), dim=-1)
+
+
+def pose_encoding_to_cameras(pose_encoding: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Decode the network's cameras.
+
+    Args:
+        pose_encoding: `(..., 9)`; the quaternion need not have unit norm.
+        image_size: (height, width) in pixels of the image that the intrinsics shall belong to.
+
+    Returns:
+        extrinsics `(..., 3, 4)` world-to-camera, OpenCV axes, and intrinsics `(..., 3, 3)` in pixels with the
+        principal point at (width / 2, height / 2). A field of view of zero gives an infinite focal length.
+    """
+    height, width = image_size
+    rotation = quaternion_to_matrix(pose_encoding[..., 3:7])
+    extrinsics = torch.cat((rotation, pose_encoding[..., :3, None]), dim=-1)
+    focal_y = (height / 2) / torch.tan(pose_encoding[..., 7] / 2)
+    focal_x = (width / 2) / torch.tan(pose_encoding[..., 8] / 2)
+    zero, one = torch.zeros_like(focal_x), torch.ones_like(focal_x)
+    rows = (focal_x, zero, one * (width / 2), zero, focal_y, one * (height / 2), zero, zero, one)
+    return extrinsics, torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Rigid transforms and points
+
+
+def invert_extrinsics(extrinsics: Tensor) -> Tensor:
+    """Invert rigid transforms: world-to-camera to camera-to-world, or the other way round.
+
+    Args:
+        extrinsics: `(..., 3, 4)`, `[R | t]`.
+
+    Returns:
+        `(..., 3, 4)`, `[R^T | -R^T t]`; of a world-to-camera transform the last column is the camera's centre.
+    """
+    rotation = extrinsics[..., :3, :3].transpose(-1, -2)
+    return torch.cat((rotation, -rotation @ extrinsics[..., :3, 3:]), dim=-1)
+
+
+def unproject_depth(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor, *, pixel_center: float = 0.0) -> Tensor:
+    """Lift depth maps to points in the world.
+
+    Args:
+        depth: `(..., H, W)` z-depth, in the scale of the extrinsics.
+        extrinsics: `(..., 3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(..., 3, 3)` in pixels of the depth map.
+        pixel_center: where the first pixel's centre lies. The published models count from 0; renderers (and Nerfies
+            and COLMAP cameras) put it at 0.5.
+
+    Returns:
+        `(..., H, W, 3)` points in the world.
+    """
+    height, width = depth.shape[-2:]
+    v = torch.arange(height, dtype=depth.dtype, device=depth.device)[:, None] + pixel_center  # [H, 1]
+    u = torch.arange(width, dtype=depth.dtype, device=depth.device)[None, :] + pixel_center  # [1, W]
+    fx, fy = intrinsics[..., 0, 0, None, None], intrinsics[..., 1, 1, None, None]
+    cx, cy = intrinsics[..., 0, 2, None, None], intrinsics[..., 1, 2, None, None]
+    camera_points = torch.stack(((u - cx) / fx * depth, (v - cy) / fy * depth, depth), dim=-1)  # [..., H, W, 3]
+    # R^T (x - t): a row vector times R is R^T applied to the column.
+    rotation, translation = extrinsics[..., :3, :3], extrinsics[..., :3, 3]
+    return (camera_points - translation[..., None, None, :]) @ rotation[..., None, :, :]
+
+
+def project_points(points: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Project points of the world into an image.
+
+    Args:
+        points: `(..., N, 3)` in the world.
+        extrinsics: `(..., 3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(..., 3, 3)` in pixels.
+
+    Returns:
+        pixels `(..., N, 2)` as (u, v) in the intrinsics' convention of pixel centres, and depth `(..., N)`. Points
+        with depth <= 0 lie behind the camera and their pixels mean nothing.
+    """
+    camera_points = points @ extrinsics[..., :3, :3].transpose(-1, -2) + extrinsics[..., None, :3, 3]
+    projected = camera_points @ intrinsics.transpose(-1, -2)
+    return projected[..., :2] / projected[..., 2:], camera_points[..., 2]
+
+
+def camera_to_world_opengl(extrinsics: Tensor) -> Tensor:
+    """Convert to nerfstudio's convention: camera-to-world with OpenGL axes (x right, y up, z backward).
+
+    Args:
+        extrinsics: `(..., 3, 4)` world-to-camera, OpenCV axes.
+
+    Returns:
+        `(..., 3, 4)` camera-to-world, OpenGL axes. The world's own axes stay as they are.
+    """
+    return invert_extrinsics(extrinsics) * extrinsics.new_tensor([1.0, -1.0, -1.0, 1.0])
+
+
+def extrinsics_from_camera_to_world_opengl(camera_to_world: Tensor) -> Tensor:
+    """The inverse of `camera_to_world_opengl`.
+
+    Args:
+        camera_to_world: `(..., 3, 4)` camera-to-world, OpenGL axes.
+
+    Returns:
+        `(..., 3, 4)` world-to-camera, OpenCV axes.
+    """
+    return invert_extrinsics(camera_to_world[..., :3, :] * camera_to_world.new_tensor([1.0, -1.0, -1.0, 1.0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Sim(3)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A similarity transform of the world, `x -> scale * rotation @ x + translation`, in float64."""
+
+    scale: float
+    rotation: np.ndarray  # [3, 3]
+    translation: np.ndarray  # [3]
+
+    def apply_to_points(self, points: np.ndarray) -> np.ndarray:
+        """Map points `(..., 3)`."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def apply_to_extrinsics(self, extrinsics: np.ndarray) -> np.ndarray:
+        """Carry world-to-camera extrinsics `(..., 3, 4)` along, so that what they see of a mapped point is what they
+        saw of the point, with depth times `scale`."""
+        rotation = extrinsics[..., :3, :3] @ self.rotation.T
+        translation = self.scale * extrinsics[..., :3, 3] - rotation @ self.translation
+        return np.concatenate((rotation, translation[..., None]), axis=-1)
+
+    def inverse(self) -> Similarity:
+        """The transform that undoes this one."""
+        rotation = self.rotation.T
+        return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
+
+
+def align_sim3(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """The Sim(3) that carries `source` onto `target` with the least squared distance (Umeyama, TPAMI 1991, Eq. 39-42).
+
+    Args:
+        source: `(N, 3)` points, for example camera centres.
+        target: `(N, 3)` the points that they correspond to.
+
+    Raises:
+        ValueError: fewer than 3 points, shapes that differ, values that are not finite, or points that lie in one
+            place or on one line, which leaves a rotation free.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3 or len(source) < 3:
+        raise ValueError(f"Expected two arrays (N, 3) with N >= 3, got {source.shape} and {target.shape}.")
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("Cannot align points that are not finite.")
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    source_centred, target_centred = source - source_mean, target - target_mean
+    for name, centred in (("source", source_centred), ("target", target_centred)):
+        extent = np.linalg.svd(centred, compute_uv=False)
+        if extent[1] <= 1e-6 * extent[0] or extent[0] == 0:
+            raise ValueError(f"The {name} points lie on one line or in one place: no Sim(3) is determined.")
+    covariance = target_centred.T @ source_centred / len(source)  # Eq. 38
+    u, singular, vt = np.linalg.svd(covariance)
+    sign = np.ones(3)
+    if np.linalg.det(u) * np.linalg.det(vt) < 0:
+        sign[2] = -1  # a reflection would fit better; it is not a rotation (Eq. 39)
+    rotation = u * sign @ vt  # Eq. 40
+    scale = float((singular * sign).sum() / source_centred.var(0).sum())  # Eq. 42
+    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)  # Eq. 41
