@@ -1,0 +1,28 @@
+# `make demo` and `make test` work on a fresh clone: they set up .venv first, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint install clean
+
+demo: $(INSTALLED)  ## Make a small moving scene, train page4d-4dgs on it, evaluate it and render a novel view.
+	$(BIN)/python demo/run.py --output demo-out
+
+test: lint  ## Run the linter, the type checker and all tests.
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[nerfstudio,dev]"
+	touch $@
+
+clean:  ## Remove what `make` made.
+	rm -rf $(VENV) demo-out
