@@ -1,0 +1,154 @@
+"""Rasterisation of 3D Gaussians, behind one function, on CUDA by gsplat and on a CPU by this package.
+
+    rasterize(...)          checks its input, chooses the backend
+      gsplat_cuda           gsplat's kernels, untouched
+      pipeline              what the CPU backends share: the order of the stages, render modes, `info`
+        torch_cpu           the reference: plain PyTorch with its autograd, any precision
+
+All of them compute what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it:
+
+- projection by the local affine approximation of Zwicker et al. (EWA splatting, 2001; 3D Gaussian Splatting, Kerbl et
+  al. 2023, eq. 5) with the Jacobian evaluated no further out than 1.3 times the field of view, the image plane
+  covariance widened by `eps2d`, and a radius of 3 standard deviations along the longer axis, rounded up;
+- a Gaussian reaches only those tiles of 16x16 pixels that the square of its radius touches, and in a tile they are
+  composited in the order of their depth, ties by index;
+- at a pixel centre (x + 0.5, y + 0.5), alpha = min(0.999, opacity * exp(-sigma)); a Gaussian is passed over where
+  alpha < 1/255 or sigma < 0, and the pixel ends before the Gaussian that would bring its transmittance to 1e-4 or less.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .inputs import RENDER_MODES, RasterizationError, check_inputs
+
+__all__ = ["RENDER_MODES", "Backend", "RasterizationError", "RenderMode", "choose_backend", "rasterize"]
+
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+Backend = Literal["auto", "gsplat", "torch_cpu"]
+_BACKENDS = ("auto", "gsplat", "torch_cpu")
+
+
+def rasterize(
+    means: Tensor,  # [N, 3]
+    quats: Tensor,  # [N, 4]
+    scales: Tensor,  # [N, 3]
+    opacities: Tensor,  # [N]
+    colors: Tensor,  # [(C,) N, D] or [(C,) N, K, 3]
+    viewmats: Tensor,  # [C, 4, 4]
+    Ks: Tensor,  # [C, 3, 3]
+    width: int,
+    height: int,
+    *,
+    sh_degree: int | None = None,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    backgrounds: Tensor | None = None,  # [C, D]
+    render_mode: RenderMode = "RGB",
+    absgrad: bool = False,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Renders N Gaussians into C cameras; differentiable in everything but the intrinsics.
+
+    Args:
+        means: Centres, in world coordinates (scale: the caller's). [N, 3]
+        quats: Orientations, wxyz; need not be normalised. [N, 4]
+        scales: Standard deviations along the three axes, in the unit of `means` (not their logarithms). [N, 3]
+        opacities: In [0, 1] (not their logits). [N]
+        colors: Values to render, [N, D] or per camera [C, N, D]; with `sh_degree`, coefficients of spherical
+            harmonics, [N, K, 3] or [C, N, K, 3], that are evaluated in the direction from the camera to the Gaussian,
+            and 0.5 added and negative values set to 0.
+        viewmats: World to camera, OpenCV axes (x right, y down, z forward). Get gradients too, for refining poses.
+            [C, 4, 4]
+        Ks: Intrinsics in pixels, the centre of the first pixel at (0.5, 0.5). Taken as constants. [C, 3, 3]
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        sh_degree: Highest degree of the harmonics to use, 0 to 4; may be less than `colors` has coefficients for.
+        near_plane: Gaussians whose centre is nearer (z of the camera) are left out.
+        far_plane: Gaussians whose centre is farther are left out.
+        eps2d: Added to the diagonal of the projected covariance, px^2: nothing is rendered thinner than a pixel.
+        backgrounds: Colour behind everything; depth has 0 behind everything. [C, D]
+        render_mode: "RGB" (the colours, whatever they are), "D" (accumulated depth), "ED" (expected depth: accumulated
+            divided by alpha), or "RGB+D", "RGB+ED" with the depth as last channel. Depth is z of the camera.
+        absgrad: Also sum the absolute gradients of the image-plane means over pixels (AbsGS, Ye et al. 2024), left in
+            `info["means2d"].absgrad` by the backward pass. [C, N, 2]
+        backend: "gsplat" (CUDA), "torch_cpu", or "auto": by the device of `means`.
+
+    Returns:
+        `(render, alpha, info)`: render [C, height, width, D], with depth as the mode says; alpha [C, height, width, 1];
+        info as gsplat's strategies read it: `means2d` [C, N, 2] in pixels, which can retain its gradient, `radii`
+        [C, N] int32 in pixels (0 = not rendered), `depths` [C, N], `conics` [C, N, 3] (inverse of the projected
+        covariance: xx, xy, yy), `opacities` [C, N], `camera_ids` and `gaussian_ids` (None: nothing is packed),
+        `width`, `height`, `n_cameras`, `tile_size`, `tile_width`, `tile_height`.
+
+        On the CPU, a Gaussian whose projection or opacity is not finite (NaN or infinite parameters, a quaternion of
+        length 0) has radius 0 and gradient 0; a colour that is not finite shows in the pixels that it reaches. Entries
+        of Gaussians with radius 0 are 0 on the CPU and undefined with gsplat.
+
+    Raises:
+        RasterizationError: wrong shapes, types, devices or options, or a backend that cannot serve here.
+    """
+    check_inputs(
+        means,
+        quats,
+        scales,
+        opacities,
+        colors,
+        viewmats,
+        Ks,
+        width,
+        height,
+        sh_degree=sh_degree,
+        near_plane=near_plane,
+        far_plane=far_plane,
+        eps2d=eps2d,
+        backgrounds=backgrounds,
+        render_mode=render_mode,
+    )
+    options: dict[str, Any] = {
+        "sh_degree": sh_degree,
+        "near_plane": near_plane,
+        "far_plane": far_plane,
+        "eps2d": eps2d,
+        "backgrounds": backgrounds,
+        "render_mode": render_mode,
+        "absgrad": absgrad,
+    }
+    gaussians_and_cameras = (means, quats, scales, opacities, colors, viewmats, Ks, width, height)
+    backend = choose_backend(means, backend)
+    if backend == "gsplat":
+        from .gsplat_cuda import rasterize_with_gsplat
+
+        return rasterize_with_gsplat(*gaussians_and_cameras, **options)
+
+    from .pipeline import rasterize_on_cpu
+
+    from . import torch_cpu
+
+    return rasterize_on_cpu(torch_cpu, *gaussians_and_cameras, **options)
+
+
+def choose_backend(means: Tensor, backend: Backend = "auto") -> Backend:
+    """The backend that `rasterize` takes for Gaussians of this device and type.
+
+    Raises:
+        RasterizationError: `backend` is unknown, or cannot serve this device or type.
+    """
+    if backend not in _BACKENDS:
+        raise RasterizationError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}.")
+    device, dtype = means.device.type, means.dtype
+    if backend == "auto":
+        if device == "cuda":
+            return "gsplat"
+        return "torch_cpu"
+
+    needed = "cuda" if backend == "gsplat" else "cpu"
+    if device != needed:
+        raise RasterizationError(f"The backend {backend} needs tensors on {needed}, got {device}.")
+    if backend != "torch_cpu" and dtype != torch.float32:
+        raise RasterizationError(f"The backend {backend} computes in float32, got {dtype}: use torch_cpu for float64.")
+    return backend
