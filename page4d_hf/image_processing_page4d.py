@@ -1,0 +1,494 @@
+"""Image processor of PAGE-4D: images or video frames to `pixel_values`, and outputs back to the images' own pixels."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torchvision.transforms.v2 import functional as tvF
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import (
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    make_nested_list_of_images,
+)
+from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.utils import TensorType, logging
+
+logger = logging.get_logger(__name__)
+
+Mode = Literal["crop", "pad", "square"]
+
+
+class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
+    r"""
+    mode (`str`, *optional*, defaults to `"crop"`):
+        How an image is brought to the network's size: `"crop"`, `"pad"` or `"square"`, see [`Page4DImageProcessor`].
+    patch_size (`int`, *optional*, defaults to 14):
+        Height and width of the network's input become multiples of it.
+    """
+
+    mode: Mode
+    patch_size: int
+
+
+class Page4DImageProcessor(TorchvisionBackend):
+    r"""
+    Constructs a PAGE-4D image processor.
+
+    It resizes and rescales to [0, 1]; the ImageNet normalisation is the model's own first step. A flat list of images
+    (or a 4-dimensional array) is one video; a list of such lists (or a 5-dimensional array) is a batch of videos.
+    Transparency is laid over white. Floating-point images must lie in [0, 1], all others are 8-bit.
+
+    With `size = {"height": H, "width": W}`:
+
+    - `"crop"`: the width becomes W, the height follows the aspect ratio, rounded to a multiple of `patch_size`; what is
+      higher than H loses its top and bottom equally.
+    - `"pad"`: the image is fitted into H x W, its shorter side rounded to a multiple of `patch_size`, and padded to
+      H x W with white. Nothing is lost.
+    - `"square"`: the image is first padded to a square with black, then resized; H must equal W. The aspect ratio is
+      kept exactly, and nothing is lost.
+    With `do_center_crop`, what `crop_size` leaves of that in the middle is kept.
+
+    Frames that still differ in size (images of different aspect ratio in mode `"crop"`) are padded with white, centred,
+    to the largest height and width among them, with a warning.
+
+    Args:
+        mode (`str`, *optional*, defaults to `"crop"`):
+            One of `"crop"`, `"pad"`, `"square"`.
+        size (`dict[str, int]` or `int`, *optional*, defaults to `{"height": 518, "width": 518}`):
+            Bounds of the network's input in pixels, multiples of `patch_size`. An int stands for a square.
+        patch_size (`int`, *optional*, defaults to 14):
+            Patch size of the model.
+        resample (`PILImageResampling`, *optional*, defaults to `BICUBIC`):
+            Filter of the resizing, antialiased.
+        do_center_crop, crop_size (`dict[str, int]` or `int`):
+            A centre crop after the resizing, off by default; its sides too are multiples of `patch_size`.
+        do_resize, do_rescale, rescale_factor, do_convert_rgb:
+            As in every image processor of transformers.
+    """
+
+    valid_kwargs = Page4DImageProcessorKwargs
+    model_input_names = ["pixel_values"]  # noqa: RUF012 - the base class declares it so
+    # A folder written by `save_pretrained` carries this file and an `auto_map` that names it.
+    _auto_class = "AutoImageProcessor"
+
+    mode: Mode = "crop"
+    size = {"height": 518, "width": 518}  # noqa: RUF012
+    patch_size = 14
+    resample = PILImageResampling.BICUBIC
+    do_resize = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_convert_rgb = True
+
+    def __init__(self, **kwargs: Unpack[Page4DImageProcessorKwargs]) -> None:
+        super().__init__(**kwargs)  # type: ignore[misc]  # the base takes every key of `valid_kwargs`
+
+    # -----------------------------------------------------------------------------------------------------------
+    # Images to network input
+
+    def preprocess(self, images: ImageInput, **kwargs: Unpack[Page4DImageProcessorKwargs]) -> BatchFeature:
+        """
+        Preprocess an image, a video (a list of frames) or a batch of videos (a list of lists, of equal length).
+
+        Args:
+            images (`ImageInput`):
+                PIL images, numpy arrays or torch tensors, channels first or last, gray, RGB or RGBA; paths and URLs
+                are loaded. S images give one video of S frames.
+            kwargs:
+                Any argument of the constructor, for this call, and `return_tensors` and `device`.
+
+        Returns:
+            [`BatchFeature`] with
+
+            - **pixel_values** `(batch_size, num_frames, 3, height, width)` float32 in [0, 1].
+            - **original_sizes** `(batch_size, num_frames, 2)` int64, (height, width) of the images as they came.
+            - **image_boxes** `(batch_size, num_frames, 4)` float32, (x0, y0, x1, y1): the rectangle that the whole
+              original image takes in the network's input, in pixels from its left upper corner. It reaches beyond the
+              input where the image was cropped. The `post_process_*` methods need the last two.
+
+        Raises:
+            ValueError: videos of different length in a batch, no frames at all, a size that is no multiple of
+                `patch_size`, or pixel values that are neither 8-bit nor floats in [0, 1].
+        """
+        return super().preprocess(images, **kwargs)
+
+    def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> Any:
+        if hasattr(images, "ndim") and images.ndim == expected_ndims + 2:
+            images = list(images)  # [B, S, H, W, C] or [B, S, C, H, W]
+        return make_nested_list_of_images(self.fetch_images(images), expected_ndims=expected_ndims)
+
+    def process_image(
+        self,
+        image: ImageInput,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        device: torch.device | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """One image of any accepted kind to an RGB tensor `(3, height, width)`, uint8 or floating in [0, 1]."""
+        tensor = super().process_image(
+            image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
+        )
+        if tensor.dtype == torch.bool or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
+            raise ValueError(f"Expected 8-bit or floating-point images, got {tensor.dtype}; convert them to uint8.")
+        if tensor.is_floating_point():
+            low, high = tensor.aminmax()
+            if not (low >= 0 and high <= 1):
+                raise ValueError(
+                    f"Expected floating-point images in [0, 1], got values from {low.item():g} to {high.item():g}; "
+                    "divide by 255 or pass uint8."
+                )
+        return tensor
+
+    def convert_to_rgb(
+        self, image: torch.Tensor, input_data_format: str | ChannelDimension | None = None
+    ) -> torch.Tensor:
+        """Gray or RGBA tensor `(C, height, width)` to RGB over white, rounded as Pillow's `alpha_composite` does."""
+        if image.shape[0] == 4 and image.dtype == torch.uint8:
+            color, alpha = image[:3].to(torch.int32), image[3:].to(torch.int32)
+            return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+        return super().convert_to_rgb(image, input_data_format=input_data_format)
+
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        kwargs = super()._standardize_kwargs(**kwargs)
+        size, patch_size, mode = kwargs["size"], kwargs["patch_size"], kwargs["mode"]
+        if mode not in get_args(Mode):
+            raise ValueError(f"Expected a mode among {', '.join(get_args(Mode))}; got {mode!r}.")
+        height, width = _height_width(size, "size")
+        lengths = {"height": height, "width": width}
+        if kwargs["do_center_crop"]:
+            lengths["crop height"], lengths["crop width"] = _height_width(kwargs["crop_size"], "crop_size")
+        for name, length in lengths.items():
+            if length % patch_size or length < patch_size:
+                lower = max(length // patch_size, 1) * patch_size
+                raise ValueError(
+                    f"Expected a {name} that is a multiple of the patch size {patch_size}, got {length}; "
+                    f"the nearest are {lower} and {lower + patch_size}."
+                )
+        if mode == "square" and height != width:
+            raise ValueError(f"Mode 'square' needs equal height and width, got {height} and {width}.")
+        return kwargs
+
+    def _preprocess(  # type: ignore[override]
+        self,
+        images: list[list[torch.Tensor]],
+        do_resize: bool,
+        size: SizeDict,
+        resample: PILImageResampling | int | None,
+        do_center_crop: bool | None,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        mode: Mode,
+        patch_size: int,
+        return_tensors: str | TensorType | None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        lengths = sorted({len(video) for video in images})
+        if not images or lengths[0] == 0:
+            raise ValueError("Expected at least one image, got none.")
+        if len(lengths) > 1:
+            raise ValueError(f"Expected videos of equal length in a batch, got {lengths} frames.")
+
+        # One frame at a time: full-size frames are then never stacked.
+        frames, sizes, boxes = [], [], []
+        for image in (image for video in images for image in video):
+            frame, box = image, _whole(image.shape[-2:])
+            if do_resize:
+                frame, box = self._fit(image, _height_width(size, "size"), resample, mode, patch_size)
+            if do_center_crop:
+                crop_height, crop_width = _height_width(crop_size, "crop_size")
+                frame, box = _crop_centred(frame, box, crop_height, crop_width)
+            if do_rescale and not frame.is_floating_point():
+                frame = self.rescale(frame.to(torch.float32), rescale_factor)
+            frames.append(frame.to(torch.float32))
+            sizes.append(tuple(image.shape[-2:]))
+            boxes.append(box)
+
+        height, width = (max(frame.shape[axis] for frame in frames) for axis in (-2, -1))
+        shapes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in frames})
+        if len(shapes) > 1:
+            logger.warning(
+                "Frames of different sizes (%s after resizing, height x width) are padded with white to %d x %d.",
+                ", ".join(f"{h} x {w}" for h, w in shapes),
+                height,
+                width,
+            )
+        white = 1.0 if do_rescale else 255.0
+        for i, frame in enumerate(frames):
+            frames[i], boxes[i] = _pad_centred(frame, boxes[i], height, width, white)
+
+        video_shape = (len(images), lengths[0])
+        data = {
+            "pixel_values": torch.stack(frames).unflatten(0, video_shape),
+            "original_sizes": torch.tensor(sizes).unflatten(0, video_shape),
+            "image_boxes": torch.tensor(boxes, dtype=torch.float32).unflatten(0, video_shape),
+        }
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _fit(
+        self,
+        image: torch.Tensor,
+        bounds: tuple[int, int],
+        resample: PILImageResampling | int | None,
+        mode: Mode,
+        patch_size: int,
+    ) -> tuple[torch.Tensor, list[float]]:
+        """Resize one image `(3, h, w)` within (height, width) as the mode says; returns it with its box."""
+        height, width = image.shape[-2:]
+        max_height, max_width = bounds
+
+        def to_patches(length: float) -> int:
+            return max(round(length / patch_size), 1) * patch_size
+
+        if mode == "square":
+            side = max(height, width)
+            image, box = _pad_centred(image, _whole((height, width)), side, side, 0)
+            return self._resize(image, bounds, resample), [max_width / side * edge for edge in box]
+        # A padded image may be bounded by its height; a cropped one is always as wide as asked for.
+        if mode == "pad" and width * max_height < height * max_width:
+            new_height, new_width = max_height, min(to_patches(width * (max_height / height)), max_width)
+        else:
+            new_height, new_width = to_patches(height * (max_width / width)), max_width
+        if mode == "pad":
+            size = (min(new_height, max_height), new_width)
+            fill = 1 if image.is_floating_point() else 255
+            return _pad_centred(self._resize(image, size, resample), _whole(size), max_height, max_width, fill)
+        image = self._resize(image, (new_height, new_width), resample)
+        return _crop_centred(image, _whole((new_height, new_width)), max_height, max_width)
+
+    def _resize(
+        self, image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling | int | None
+    ) -> torch.Tensor:
+        if image.device.type == "cpu" and image.dtype == torch.uint8 and resample is not None:
+            # torchvision's 8-bit filter is up to two levels off Pillow's, which the published models were trained with.
+            picture = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
+                (size[1], size[0]), Image.Resampling(resample)
+            )
+            return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+        resized = self.resize(image, SizeDict(height=size[0], width=size[1]), resample=resample)
+        # The bicubic filter overshoots at edges; the uint8 path already saturates.
+        return resized.clamp(0, 1) if resized.is_floating_point() else resized
+
+    # -----------------------------------------------------------------------------------------------------------
+    # Network output to the images' own pixels
+
+    def post_process_depth_estimation(
+        self,
+        outputs: Any,
+        original_sizes: torch.Tensor,
+        image_boxes: torch.Tensor,
+        resample: str = "bilinear",
+    ) -> list[list[dict[str, torch.Tensor]]]:
+        """
+        Depth and its confidence at the size of the original images.
+
+        Args:
+            outputs ([`Page4DOutput`]):
+                Raw outputs of the model. (This file imports nothing of page4d, so that a saved copy stands alone.)
+            original_sizes, image_boxes (`torch.Tensor`):
+                As [`~Page4DImageProcessor.preprocess`] returned them.
+            resample (`str`, *optional*, defaults to `"bilinear"`):
+                `"bilinear"` or `"nearest"`; the latter invents no depth between an object and what lies behind it.
+
+        Returns:
+            For each video, for each frame, a dictionary of `predicted_depth` `(height, width)`, z-depth in the
+            arbitrary scale of the prediction, and `confidence` `(height, width)`. Both are NaN where the image was
+            cropped away.
+        """
+        depth = self._to_original(outputs.depth.squeeze(-1), original_sizes, image_boxes, resample)
+        confidence = self._to_original(outputs.depth_conf, original_sizes, image_boxes, resample)
+        return _per_frame(predicted_depth=depth, confidence=confidence)
+
+    def post_process_world_points(
+        self,
+        outputs: Any,
+        original_sizes: torch.Tensor,
+        image_boxes: torch.Tensor,
+        resample: str = "nearest",
+    ) -> list[list[dict[str, torch.Tensor]]]:
+        """
+        The point head's points and their confidence at the size of the original images.
+
+        Args:
+            outputs, original_sizes, image_boxes:
+                As in [`~Page4DImageProcessor.post_process_depth_estimation`].
+            resample (`str`, *optional*, defaults to `"nearest"`):
+                Points between two surfaces belong to neither, so that interpolating is not the default.
+
+        Returns:
+            For each video, for each frame, a dictionary of `world_points` `(height, width, 3)` in the axes of the
+            first frame's camera (OpenCV), arbitrary scale, and `confidence` `(height, width)`. Both are NaN where the
+            image was cropped away.
+        """
+        points = self._to_original(outputs.world_points, original_sizes, image_boxes, resample)
+        confidence = self._to_original(outputs.world_points_conf, original_sizes, image_boxes, resample)
+        return _per_frame(world_points=points, confidence=confidence)
+
+    def post_process_dynamics(
+        self,
+        outputs: Any,
+        original_sizes: torch.Tensor,
+        image_boxes: torch.Tensor,
+        resample: str = "bilinear",
+    ) -> list[list[dict[str, torch.Tensor]]]:
+        """
+        The dynamics mask at the size of the original images.
+
+        Args:
+            outputs, original_sizes, image_boxes, resample:
+                As in [`~Page4DImageProcessor.post_process_depth_estimation`].
+
+        Returns:
+            For each video, for each frame, a dictionary of `dynamics_mask` `(height, width)`, low where the scene is
+            static and high where it moves (see [`Page4DOutput`] for its range); NaN where the image was cropped away.
+        """
+        mask = self._to_original(outputs.dynamics_mask, original_sizes, image_boxes, resample)
+        return _per_frame(dynamics_mask=mask)
+
+    def post_process_cameras(
+        self, outputs: Any, original_sizes: torch.Tensor, image_boxes: torch.Tensor
+    ) -> list[dict[str, torch.Tensor]]:
+        """
+        The cameras of the original images.
+
+        Args:
+            outputs, original_sizes, image_boxes:
+                As in [`~Page4DImageProcessor.post_process_depth_estimation`].
+
+        Returns:
+            For each video a dictionary of `extrinsics` `(num_frames, 3, 4)`, world-to-camera with OpenCV axes, and
+            `intrinsics` `(num_frames, 3, 3)` in pixels of the original images, the first pixel's centre at (0.5, 0.5).
+            The network's principal point is the centre of its input; here it lies where that centre falls in the
+            original image.
+        """
+        extrinsics, intrinsics = outputs.cameras()
+        original = intrinsics_to_original(intrinsics, original_sizes, image_boxes)
+        return [{"extrinsics": e, "intrinsics": i} for e, i in zip(extrinsics, original, strict=True)]
+
+    def _to_original(
+        self, maps: torch.Tensor, original_sizes: torch.Tensor, image_boxes: torch.Tensor, resample: str
+    ) -> list[list[torch.Tensor]]:
+        """Maps `(B, S, H, W)` or `(B, S, H, W, C)` to lists of `(h, w)` or `(h, w, C)` in the original pixels."""
+        if maps.shape[:2] != original_sizes.shape[:2] or maps.shape[:2] != image_boxes.shape[:2]:
+            raise ValueError(
+                f"Expected sizes and boxes for {tuple(maps.shape[:2])} videos and frames, got "
+                f"{tuple(original_sizes.shape[:2])} and {tuple(image_boxes.shape[:2])}."
+            )
+        return [
+            [
+                _resample_to_original(frame, (int(size[0]), int(size[1])), box.tolist(), resample)
+                for frame, size, box in zip(*video, strict=True)
+            ]
+            for video in zip(maps, original_sizes, image_boxes, strict=True)
+        ]
+
+
+def intrinsics_to_original(
+    intrinsics: torch.Tensor, original_sizes: torch.Tensor, image_boxes: torch.Tensor
+) -> torch.Tensor:
+    """Intrinsics in pixels of the network's input to intrinsics in pixels of the original images.
+
+    Args:
+        intrinsics: `(..., 3, 3)`.
+        original_sizes: `(..., 2)`, (height, width).
+        image_boxes: `(..., 4)`, (x0, y0, x1, y1) of the original image in the network's input.
+
+    Returns:
+        `(..., 3, 3)`; no image is needed, so this also goes for a crop.
+    """
+    sizes, boxes = original_sizes.to(intrinsics), image_boxes.to(intrinsics)
+    scale = (boxes[..., 2:] - boxes[..., :2]) / sizes.flip(-1)  # [..., 2]: network pixels per original pixel, x and y
+    result = intrinsics.clone()
+    result[..., :2, 2] -= boxes[..., :2]
+    result[..., :2, :] /= scale[..., None]
+    return result
+
+
+def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels of the network's input that show nothing but the image.
+
+    Args:
+        box: (x0, y0, x1, y1) of the original image in the network's input.
+        network_size: (height, width) of the network's input.
+
+    Returns:
+        (left, top, right, bottom), right and bottom exclusive. Pixels that mix image and padding are left out.
+    """
+    height, width = network_size
+    x0, y0, x1, y1 = box
+    slack = 1e-3  # boxes are float32; an edge that far from a whole pixel is that pixel's
+    left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
+    right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _ceil(value: float) -> int:
+    return -int(-value // 1)
+
+
+def _height_width(size: SizeDict | None, name: str) -> tuple[int, int]:
+    if size is None or not size.height or not size.width:
+        raise ValueError(f"Expected {name} as a number or with 'height' and 'width', got {size}.")
+    return size.height, size.width
+
+
+def _whole(size: Sequence[int]) -> list[float]:
+    return [0.0, 0.0, float(size[1]), float(size[0])]
+
+
+def _pad_centred(
+    image: torch.Tensor, box: list[float], height: int, width: int, value: float
+) -> tuple[torch.Tensor, list[float]]:
+    """Pad `(3, h, w)` to `(3, height, width)`, the odd pixel going right and below; the box moves along."""
+    left, top = (width - image.shape[-1]) // 2, (height - image.shape[-2]) // 2
+    right, bottom = width - image.shape[-1] - left, height - image.shape[-2] - top
+    if left or top or right or bottom:
+        image = tvF.pad(image, [left, top, right, bottom], fill=value)
+    return image, [box[0] + left, box[1] + top, box[2] + left, box[3] + top]
+
+
+def _crop_centred(image: torch.Tensor, box: list[float], height: int, width: int) -> tuple[torch.Tensor, list[float]]:
+    """The middle `(3, height, width)` of `(3, h, w)`, or less where the image is smaller; the box moves along."""
+    height, width = min(height, image.shape[-2]), min(width, image.shape[-1])
+    left, top = (image.shape[-1] - width) // 2, (image.shape[-2] - height) // 2
+    image = image[:, top : top + height, left : left + width]
+    return image, [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
+
+
+def _resample_to_original(
+    frame: torch.Tensor, original_size: tuple[int, int], box: list[float], resample: str
+) -> torch.Tensor:
+    """One map `(H, W)` or `(H, W, C)` of the network's input to `(h, w)` or `(h, w, C)` of the original image."""
+    height, width = original_size
+    x0, y0, x1, y1 = box
+    left, top, right, bottom = visible_region(box, (frame.shape[0], frame.shape[1]))
+    # Padding must not bleed into the image's border, so it is cut off before sampling.
+    region = frame[top:bottom, left:right].to(torch.float32)
+    u = torch.arange(width, dtype=torch.float32, device=frame.device) + 0.5
+    v = torch.arange(height, dtype=torch.float32, device=frame.device) + 0.5
+    x, y = x0 + (x1 - x0) / width * u, y0 + (y1 - y0) / height * v  # original pixel centres in the network's input
+    grid = torch.stack(
+        torch.meshgrid(2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1, indexing="xy"), dim=-1
+    )  # [h, w, 2]
+    channels_first = region[None, None] if region.ndim == 2 else region.permute(2, 0, 1)[None]
+    sampled = F.grid_sample(channels_first, grid[None], mode=resample, padding_mode="border", align_corners=False)[0]
+    outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
+    sampled = sampled.masked_fill(outside, torch.nan)
+    return sampled[0] if region.ndim == 2 else sampled.permute(1, 2, 0)
+
+
+def _per_frame(**maps: list[list[torch.Tensor]]) -> list[list[dict[str, torch.Tensor]]]:
+    """Named lists over videos and frames to dictionaries per video and frame."""
+    videos = zip(*maps.values(), strict=True)
+    return [[dict(zip(maps, frame, strict=True)) for frame in zip(*video, strict=True)] for video in videos]
+
+
+__all__ = ["Page4DImageProcessor"]

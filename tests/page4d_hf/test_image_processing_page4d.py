@@ -1,0 +1,302 @@
+"""The image processor: equal to the release's preprocessing, and back to the images' own pixels."""
+
+import logging
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from page4d_hf.geometry import pose_encoding_to_cameras
+from page4d_hf.image_processing_page4d import Page4DImageProcessor, intrinsics_to_original
+
+LEVEL = 1 / 255 + 1e-6  # one level of 8 bits, with room for the float that holds it
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    with np.load(shared / "reference" / "image_preprocessing.npz") as archive:
+        images = {key.split("/")[1].rsplit("_", 2)[0]: archive[key] for key in archive if key.startswith("in/")}
+        return images, {key[4:]: archive[key] for key in archive if key.startswith("out/")}
+
+
+@pytest.fixture
+def processor():
+    return Page4DImageProcessor()
+
+
+def random_image(height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def assert_equal_to_one_level(pixel_values, expected):
+    assert pixel_values.shape == expected.shape
+    np.testing.assert_allclose(pixel_values, expected, rtol=0, atol=LEVEL)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The release's preprocessing
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+@pytest.mark.parametrize("name", ["landscape", "portrait", "rgba", "tiny"])
+def test_an_image_becomes_what_the_release_makes_of_it(processor, reference, name, mode):
+    images, expected = reference
+    pixel_values = processor(images[name], mode=mode).pixel_values
+    assert_equal_to_one_level(pixel_values[0], expected[f"{name}/{mode}"])
+
+
+def test_images_of_different_sizes_become_what_the_release_makes_of_them(processor, reference):
+    images, expected = reference
+    pixel_values = processor([images["landscape"], images["rgba"]]).pixel_values
+    assert_equal_to_one_level(pixel_values[0], expected["mixed_landscape_rgba/crop"])
+
+
+def test_the_square_mode_gives_the_release_s_pixels_and_rectangle(processor, reference):
+    images, expected = reference
+    inputs = processor(images["rgba"], mode="square", size=224)
+    assert_equal_to_one_level(inputs.pixel_values[0], expected["rgba/square224"])
+    x0, y0, x1, y1, width, height = expected["rgba/square224_coords"][0]
+    np.testing.assert_allclose(inputs.image_boxes[0, 0], (x0, y0, x1, y1), rtol=1e-6)
+    assert inputs.original_sizes[0, 0].tolist() == [height, width]
+
+
+def test_a_centre_crop_gives_the_pixels_of_the_release_s_evaluation(processor, reference):
+    images, expected = reference
+    pixel_values = processor(images["landscape"], do_center_crop=True, crop_size=210).pixel_values
+    assert_equal_to_one_level(pixel_values[0], expected["landscape/eval_crop_210"])
+
+
+def test_the_squashed_input_of_the_release_s_evaluation_follows_from_the_crop(processor, reference):
+    images, expected = reference
+    cropped = processor(images["landscape"]).pixel_values[0]
+    squashed = torch.nn.functional.interpolate(cropped, size=(518, 518), mode="bilinear", align_corners=False)
+    assert_equal_to_one_level(squashed, expected["landscape/eval_518x518"])
+
+
+def test_transparency_is_laid_over_white_as_pillow_does_it_for_every_colour_and_alpha(processor):
+    color, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    rgba = np.stack((color, color, color, alpha), axis=-1)
+    white = Image.new("RGBA", (256, 256), (255, 255, 255, 255))
+    expected = np.asarray(Image.alpha_composite(white, Image.fromarray(rgba)).convert("RGB"))
+    actual = processor(rgba, do_resize=False, do_rescale=False).pixel_values[0, 0].permute(1, 2, 0)
+    np.testing.assert_array_equal(actual, expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What it accepts
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_pillow_numpy_and_torch_images_give_the_same_pixels(processor, channels):
+    array = random_image(40, 60, channels)
+    image = Image.fromarray(array.squeeze(-1) if channels == 1 else array)
+    expected = processor(image).pixel_values
+    torch.testing.assert_close(processor(array).pixel_values, expected, rtol=0, atol=0)
+    torch.testing.assert_close(
+        processor(torch.from_numpy(array).permute(2, 0, 1)).pixel_values, expected, rtol=0, atol=0
+    )
+
+
+def test_floats_in_0_to_1_are_not_rescaled_again(processor):
+    array = random_image(28, 28)
+    expected = processor(array, size=28).pixel_values
+    actual = processor(array.astype(np.float32) / 255, size=28).pixel_values
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+
+
+def test_pixel_values_stay_in_0_to_1_where_the_bicubic_filter_overshoots(processor):
+    stripes = np.tile(np.array([0, 1], np.float32).repeat(3), (20, 5))[..., None].repeat(3, axis=-1)
+    pixel_values = processor(stripes).pixel_values
+    assert pixel_values.min() == 0
+    assert pixel_values.max() == 1
+
+
+def test_a_list_of_images_is_one_video_and_a_list_of_lists_is_a_batch(processor):
+    images = [random_image(30, 40, seed=seed) for seed in range(6)]
+    assert processor(images[0], size=56).pixel_values.shape == (1, 1, 3, 42, 56)
+    video = processor(images, size=56).pixel_values
+    batch = processor([images[:3], images[3:]], size=56).pixel_values
+    assert video.shape == (1, 6, 3, 42, 56)
+    assert batch.shape == (2, 3, 3, 42, 56)
+    torch.testing.assert_close(batch.flatten(0, 1), video[0], rtol=0, atol=0)
+
+
+def test_arrays_of_a_video_and_of_a_batch_of_videos_are_taken_apart(processor):
+    batch = np.stack([random_image(30, 40, seed=seed) for seed in range(6)]).reshape(2, 3, 30, 40, 3)
+    expected = processor([list(video) for video in batch], size=56).pixel_values
+    torch.testing.assert_close(processor(batch, size=56).pixel_values, expected, rtol=0, atol=0)
+    torch.testing.assert_close(processor(batch[0], size=56).pixel_values, expected[:1], rtol=0, atol=0)
+
+
+def test_frames_of_different_sizes_are_padded_white_with_a_warning(processor, caplog):
+    wide, narrow = np.zeros((20, 80, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        inputs = processor([wide, narrow], size=84)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "different sizes" in caplog.text
+    assert inputs.pixel_values.shape[-2:] == (56, 84)
+    assert inputs.image_boxes[0, 0].tolist() == [0, 14, 84, 42]
+    assert (inputs.pixel_values[0, 0, :, :14] == 1).all()
+    assert (inputs.pixel_values[0, 0, :, 14:42] == 0).all()
+    assert (inputs.pixel_values[0, 0, :, 42:] == 1).all()
+
+
+def test_a_very_wide_image_still_has_a_row_of_patches(processor):
+    assert processor(random_image(2, 400), size=56).pixel_values.shape[-2:] == (14, 56)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (random_image(8, 8), {"size": 500}, "multiple of the patch size 14, got 500; the nearest are 490 and 504"),
+        (random_image(8, 8), {"size": {"height": 14, "width": 7}}, "width that is a multiple"),
+        (random_image(8, 8), {"do_center_crop": True, "crop_size": 30}, "crop height that is a multiple"),
+        (random_image(8, 8), {"do_center_crop": True}, "crop_size"),
+        (random_image(8, 8), {"size": {"shortest_edge": 28}}, "'height' and 'width'"),
+        (random_image(8, 8), {"mode": "square", "size": {"height": 14, "width": 28}}, "equal height and width"),
+        (random_image(8, 8).astype(np.float32), {}, r"floating-point images in \[0, 1\]"),
+        (np.full((8, 8, 3), np.nan, np.float32), {}, r"floating-point images in \[0, 1\]"),
+        (random_image(8, 8).astype(np.int64), {}, "8-bit or floating-point"),
+        ([[random_image(8, 8)], [random_image(8, 8)] * 2], {}, r"equal length in a batch, got \[1, 2\]"),
+        ([[], []], {}, "at least one image"),
+    ],
+)
+def test_what_cannot_be_processed_is_refused_by_name(processor, images, options, message):
+    with pytest.raises(ValueError, match=message):
+        processor(images, **options)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="crop, pad, square; got 'stretch'"):
+        Page4DImageProcessor(mode="stretch")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Back to the images' own pixels
+
+PLACEMENTS = [
+    ((48, 96), {"mode": "crop", "size": 56}),
+    ((100, 60), {"mode": "crop", "size": 56}),  # loses its top and bottom
+    ((100, 60), {"mode": "pad", "size": 56}),
+    ((45, 71), {"mode": "square", "size": 56}),  # the image's edges fall between pixels
+    ((48, 96), {"mode": "crop", "size": 112, "do_center_crop": True, "crop_size": 28}),
+]
+
+
+def network_coordinates(inputs):
+    """Depth maps that hold the x coordinate of each pixel's centre, and points of (x, y, 1)."""
+    height, width = inputs.pixel_values.shape[-2:]
+    x = (torch.arange(width) + 0.5).expand(height, width)
+    y = (torch.arange(height) + 0.5)[:, None].expand(height, width)
+    maps = {"depth": x[None, None, ..., None], "depth_conf": y[None, None], "dynamics_mask": (x + y)[None, None]}
+    points = torch.stack((x, y, torch.ones_like(x)), dim=-1)[None, None]
+    return SimpleNamespace(**maps, world_points=points, world_points_conf=x[None, None])
+
+
+@pytest.mark.parametrize(("size", "options"), PLACEMENTS)
+def test_maps_come_back_to_the_pixels_that_they_were_seen_at(processor, size, options):
+    """A map of network coordinates, brought back, must hold where each original pixel's centre lies in the network."""
+    inputs = processor(random_image(*size), **options)
+    outputs = network_coordinates(inputs)
+    frame = processor.post_process_depth_estimation(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
+    x0, y0, x1, y1 = inputs.image_boxes[0, 0]
+    height, width = inputs.pixel_values.shape[-2:]
+    x = x0 + (torch.arange(size[1]) + 0.5) * (x1 - x0) / size[1]
+    y = y0 + (torch.arange(size[0]) + 0.5) * (y1 - y0) / size[0]
+    inside = ((x > 0) & (x < width)) & ((y > 0) & (y < height))[:, None]
+    assert frame["predicted_depth"].shape == frame["confidence"].shape == size
+    torch.testing.assert_close(frame["predicted_depth"].isfinite(), inside)
+    torch.testing.assert_close(frame["confidence"].isfinite(), inside)
+    # Nearer to the image's edge, sampling has only one whole pixel to look at: a mixed one (up to 1) and half of the next.
+    deep = inside & (x > max(x0, 0) + 1.5) & (x < min(x1, width) - 1.5)
+    deep &= ((y > max(y0, 0) + 1.5) & (y < min(y1, height) - 1.5))[:, None]
+    torch.testing.assert_close(frame["predicted_depth"][deep], x.expand(size)[deep], rtol=0, atol=1e-3)
+    torch.testing.assert_close(frame["confidence"][deep], y[:, None].expand(size)[deep], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "options"), PLACEMENTS)
+def test_points_come_back_unmixed(processor, size, options):
+    """Nearest sampling: every point that comes back is one that the network gave."""
+    inputs = processor(random_image(*size), **options)
+    outputs = network_coordinates(inputs)
+    frame = processor.post_process_world_points(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
+    points = frame["world_points"][frame["confidence"].isfinite()]
+    assert frame["world_points"].shape == (*size, 3)
+    given = {tuple(point) for point in outputs.world_points.flatten(0, -2).tolist()}
+    assert {tuple(point) for point in points.tolist()} <= given
+
+
+def test_padding_does_not_bleed_into_the_image(processor):
+    inputs = processor(random_image(30, 90), mode="pad", size=56)
+    dynamics = torch.zeros(1, 1, 56, 56)
+    _, top, _, bottom = (int(edge) for edge in inputs.image_boxes[0, 0])
+    dynamics[..., :top, :] = dynamics[..., bottom:, :] = 1
+    outputs = SimpleNamespace(dynamics_mask=dynamics)
+    frame = processor.post_process_dynamics(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
+    assert frame["dynamics_mask"].max() == 0
+
+
+@pytest.mark.parametrize(("size", "options"), PLACEMENTS)
+def test_a_pixel_of_the_original_image_has_the_ray_of_its_place_in_the_network_input(processor, size, options):
+    inputs = processor(random_image(*size), **options)
+    network_size = tuple(inputs.pixel_values.shape[-2:])
+    encoding = torch.tensor([[[0.1, -0.2, 0.3, 0.0, 0.1, 0.2, 0.9, 0.8, 1.1]]])
+    cameras = pose_encoding_to_cameras(encoding, network_size)
+    outputs = SimpleNamespace(cameras=lambda: cameras)
+    result = processor.post_process_cameras(outputs, inputs.original_sizes, inputs.image_boxes)[0]
+    torch.testing.assert_close(result["extrinsics"], cameras[0][0])
+
+    u, v = torch.tensor([0.0, 13.3, size[1]]), torch.tensor([0.0, 21.7, size[0]])
+    x0, y0, x1, y1 = inputs.image_boxes[0, 0]
+    network = torch.stack((x0 + u * (x1 - x0) / size[1], y0 + v * (y1 - y0) / size[0], torch.ones(3)))
+    ray = torch.linalg.solve(cameras[1][0, 0], network)
+    torch.testing.assert_close(torch.linalg.solve(result["intrinsics"][0], torch.stack((u, v, torch.ones(3)))), ray)
+
+
+def test_the_principal_point_of_a_centred_image_is_its_centre():
+    intrinsics = torch.tensor([[50.0, 0, 28], [0, 50, 28], [0, 0, 1]])
+    result = intrinsics_to_original(intrinsics, torch.tensor([100, 60]), torch.tensor([0.0, -14, 56, 70]))
+    torch.testing.assert_close(result[:2, 2], torch.tensor([30.0, 50.0]))
+
+
+def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
+    inputs = processor([random_image(28, 28)] * 2, size=28)
+    outputs = SimpleNamespace(dynamics_mask=torch.zeros(1, 3, 28, 28))
+    with pytest.raises(ValueError, match="sizes and boxes for"):
+        processor.post_process_dynamics(outputs, inputs.original_sizes, inputs.image_boxes)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Saving and loading
+
+
+def test_options_survive_saving_and_loading(tmp_path):
+    Page4DImageProcessor(mode="pad", size={"height": 280, "width": 392}, patch_size=28).save_pretrained(tmp_path)
+    loaded = Page4DImageProcessor.from_pretrained(tmp_path)
+    assert (loaded.mode, dict(loaded.size), loaded.patch_size) == ("pad", {"height": 280, "width": 392}, 28)
+
+
+def test_a_saved_folder_works_in_a_program_that_never_heard_of_page4d(tmp_path):
+    Page4DImageProcessor(mode="pad", size=28).save_pretrained(tmp_path / "model")
+    program = (
+        "import sys, numpy as np\n"
+        "from transformers import AutoImageProcessor\n"
+        "processor = AutoImageProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+        "assert not any(name.startswith('page4d_hf') for name in sys.modules)\n"
+        "print(processor.mode, tuple(processor(np.zeros((9, 9, 3), np.uint8)).pixel_values.shape))\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "model")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "pad (1, 1, 3, 28, 28)"
