@@ -215,7 +215,7 @@ def test_maps_come_back_to_the_pixels_that_they_were_seen_at(processor, size, op
     assert frame["predicted_depth"].shape == frame["confidence"].shape == size
     torch.testing.assert_close(frame["predicted_depth"].isfinite(), inside)
     torch.testing.assert_close(frame["confidence"].isfinite(), inside)
-    # Nearer to the image's edge, sampling has only one whole pixel to look at: a mixed one (up to 1) and half of the next.
+    # Nearer to the edge, sampling has one whole pixel to look at: behind a mixed one (up to 1), half of the next.
     deep = inside & (x > max(x0, 0) + 1.5) & (x < min(x1, width) - 1.5)
     deep &= ((y > max(y0, 0) + 1.5) & (y < min(y1, height) - 1.5))[:, None]
     torch.testing.assert_close(frame["predicted_depth"][deep], x.expand(size)[deep], rtol=0, atol=1e-3)

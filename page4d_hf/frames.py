@@ -1,0 +1,289 @@
+"""Frames in order: read from a video file, a folder of images, a glob, or a list of image files."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import FrameError
+
+if TYPE_CHECKING:
+    import av
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv", ".3gp"}
+    | {".ogv", ".gif"}
+)
+
+
+@dataclass
+class Frames:
+    """Frames in the order in which they were taken, upright, at their own sizes."""
+
+    images: list[np.ndarray]  # each [H, W, 3] or, with transparency, [H, W, 4] uint8
+    names: list[str]  # file name of each image; for a video "frame_<number in the video, from 0>"
+    times: np.ndarray  # [N] float64: seconds from a video's first frame, or places in the sequence of images
+    paths: list[Path] | None  # the image files; None for a video
+    source: str  # what the frames were read from, as it was given
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_frames(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    fps: float | None = None,
+    max_frames: int | None = None,
+) -> Frames:
+    """Read a video or still images as a sequence of frames.
+
+    Args:
+        source: one of
+
+            - a video file; a rotation in its metadata is applied.
+            - an image file: one frame.
+            - a folder: its image files (not those of its subfolders) in natural order, so that `9.png` comes before
+              `10.png`. Hidden files and files of other kinds are passed over.
+            - a glob pattern such as `clip/*.jpg`: the image files that match, in natural order (or one video).
+            - a list of image files, taken in that order.
+
+            EXIF orientation is applied to images.
+        fps: frames per second to take from a video, by its timestamps: to every multiple of 1/fps the frame nearest in
+            time, none of them twice. The default takes every frame.
+        max_frames: upper limit of the number of frames. They are spread evenly over the whole sequence, first and last
+            frame included (after `fps`), because a reconstruction wants to see all of a clip rather than its start.
+
+    Raises:
+        FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, or
+            `fps` is given for images, which have no timestamps.
+    """
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise FrameError(f"Expected a frame rate above 0, got {fps}.")
+    if max_frames is not None and max_frames < 1:
+        raise FrameError(f"Expected a limit of at least 1 frame, got {max_frames}.")
+
+    if not isinstance(source, (str, os.PathLike)):
+        return _read_images([Path(path) for path in source], "a list of images", fps, max_frames)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_images(_images_of_folder(path), str(source), fps, max_frames)
+    if path.exists():
+        found = [path]
+    elif glob.has_magic(str(path)):
+        found = _images_or_video_of_glob(str(path))
+    else:
+        raise FrameError(f"No such file or folder: {path}.")
+    if found[0].suffix.lower() in VIDEO_SUFFIXES:
+        return _read_video(found[0], str(source), fps, max_frames)
+    return _read_images(found, str(source), fps, max_frames)
+
+
+def natural_key(path: str | os.PathLike[str]) -> list[tuple[int, int, str]]:
+    """Sort key that takes runs of digits as numbers: `img9.png` before `img10.png`."""
+    parts = re.split(r"(\d+)", os.fspath(path))
+    # The digits themselves break ties such as 1 and 01.
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Images
+
+
+def _images_of_folder(folder: Path) -> list[Path]:
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        videos = sorted(path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
+        others = sorted({path.suffix or path.name for path in files})
+        if videos:
+            raise FrameError(f"The folder {folder} holds no images; to read its video, name it: {folder / videos[0]}.")
+        if others:
+            raise FrameError(
+                f"The folder {folder} holds no images that can be read, only {', '.join(others[:5])} files."
+            )
+        if any(path.is_dir() for path in folder.iterdir()):
+            raise FrameError(f"The folder {folder} itself holds no images; name the subfolder that does.")
+        raise FrameError(f"The folder {folder} is empty; expected images in it.")
+    return sorted(images, key=lambda path: natural_key(path.name))
+
+
+def _images_or_video_of_glob(pattern: str) -> list[Path]:
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
+    files = sorted((path for path in matches if path.is_file()), key=natural_key)
+    if not files:
+        raise FrameError(
+            f"Nothing matches {pattern}; check the pattern, and quote it so that the shell leaves it alone."
+        )
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    if images:
+        return images
+    if len(videos) == 1:
+        return videos
+    if videos:
+        raise FrameError(f"{pattern} matches {len(videos)} videos; name one of them, such as {videos[0]}.")
+    raise FrameError(f"No image and no video matches {pattern}; the first of what does is {files[0]}.")
+
+
+def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: int | None) -> Frames:
+    if not paths:
+        raise FrameError("Expected at least one image, got an empty list.")
+    if fps is not None:
+        raise FrameError(
+            f"A frame rate needs a video, and {source} holds images without timestamps; limit their number."
+        )
+    indices = np.arange(len(paths))[_evenly(len(paths), max_frames)]
+    paths = [paths[i] for i in indices]
+    images = [read_image(path) for path in paths]
+    return Frames(images, [path.name for path in paths], indices.astype(np.float64), paths, source)
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image file upright (EXIF orientation applied).
+
+    Args:
+        path: an image file of 8 or 16 bits, gray, palette, colour or CMYK.
+
+    Returns:
+        `[H, W, 3]` uint8, or `[H, W, 4]` where the file has transparency.
+
+    Raises:
+        FrameError: no such file, another kind of file, a broken image, or floating-point pixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FrameError(f"No such image: {path}.")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise FrameError(
+            f"{path} is no image or video of a kind that is read: images are {_kinds(IMAGE_SUFFIXES)}, "
+            f"videos {_kinds(VIDEO_SUFFIXES)}."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
+            with Image.open(path) as image:
+                image.load()
+                return _to_uint8(ImageOps.exif_transpose(image), path)
+    except FrameError:
+        raise
+    # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
+    except Exception as error:
+        raise FrameError(f"Cannot read the image {path}; it is broken or no image ({error}).") from error
+
+
+def _to_uint8(image: Image.Image, path: Path) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits, or 32 that hold 16
+        gray = np.asarray(image).astype(np.int64)
+        if gray.min() < 0 or gray.max() > 65535:
+            raise FrameError(
+                f"{path} holds values beyond 16 bits ({gray.min()} to {gray.max()}); convert it to 8 bits."
+            )
+        return np.round(gray / 257).astype(np.uint8)[..., None].repeat(3, axis=-1)
+    if image.mode == "F":
+        raise FrameError(f"{path} holds floating-point pixels; convert it to an 8-bit image.")
+    transparent = "A" in image.getbands() or image.info.get("transparency") is not None
+    return np.array(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _kinds(suffixes: frozenset[str]) -> str:
+    return ", ".join(sorted(suffix[1:] for suffix in suffixes))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Video
+
+
+def _read_video(path: Path, source: str, fps: float | None, max_frames: int | None) -> Frames:
+    chosen = None
+    if fps is not None or max_frames is not None:
+        # Only decoding tells how many frames there are and when; containers are often wrong about both.
+        times = np.array([time for time, _ in _decode(path)])
+        kept = _at_rate(times, fps) if fps is not None else np.arange(len(times))
+        chosen = set(kept[_evenly(len(kept), max_frames)].tolist())
+    images, names, kept_times = [], [], []
+    for number, (time, frame) in enumerate(_decode(path)):
+        if chosen is None or number in chosen:
+            images.append(_upright(frame))
+            names.append(f"frame_{number:05d}")
+            kept_times.append(time)
+            if chosen is not None and len(images) == len(chosen):
+                break
+    return Frames(images, names, np.array(kept_times), None, source)
+
+
+def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The frames of a video's best stream with their times in seconds from the first; at least one, or FrameError."""
+    import av
+
+    count, first, end = 0, 0.0, 0.0
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream):
+                raise FrameError(
+                    f"{path} holds no video, only {', '.join({s.type for s in container.streams}) or 'nothing'}."
+                )
+            stream.thread_type = "AUTO"
+            period = 1 / float(stream.average_rate or 25)
+            for frame in container.decode(stream):
+                assert isinstance(frame, av.VideoFrame)
+                # Raw streams come without timestamps: frames are then taken to follow each other at the average rate.
+                time = frame.time if frame.time is not None else count * period
+                first = time if count == 0 else first
+                yield time - first, frame
+                count += 1
+                shown_for = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
+                end = max(end, time - first + shown_for)
+            duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+            if duration is None and container.duration and len(container.streams) == 1:
+                duration = container.duration / av.time_base
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        where = f"broken after {count} frames" if count else "broken or no video"
+        reason = getattr(error, "strerror", None) or error
+        raise FrameError(f"Cannot read the video {path}; it is {where} ({reason}).") from error
+    if count == 0:
+        raise FrameError(f"The video {path} holds no frames.")
+    # A file that was cut off (a download that stopped) decodes without an error as far as it goes.
+    if duration is not None and duration - end > max(0.5, 0.05 * duration):
+        raise FrameError(
+            f"The video {path} breaks off: it says that it is {duration:.1f} s long, but its {count} frames end at "
+            f"{end:.1f} s; copy it anew, or cut it there with a video tool."
+        )
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """`[H, W, 3]` uint8, turned as the video's display matrix says."""
+    image = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts them
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+
+def _at_rate(times: np.ndarray, fps: float) -> np.ndarray:
+    """Indices of the frames nearest in time to 0, 1/fps, 2/fps, ..., each once."""
+    # Times are multiples of a container's clock tick, so that a last target may lie a rounding error beyond the end.
+    targets = np.arange(math.floor(times.max() * fps + 1e-3) + 1) / fps
+    order = np.argsort(times, kind="stable")
+    after = np.searchsorted(times[order], targets).clip(1, max(len(times) - 1, 1))
+    before = after - 1
+    after = after.clip(max=len(times) - 1)
+    nearer_after = times[order][after] - targets < targets - times[order][before]
+    return np.unique(order[np.where(nearer_after, after, before)])
+
+
+def _evenly(count: int, limit: int | None) -> np.ndarray:
+    """At most `limit` of `count` indices, spread evenly from the first to the last."""
+    if limit is None or count <= limit:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).round().astype(np.int64)

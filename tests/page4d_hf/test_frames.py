@@ -1,0 +1,285 @@
+"""Frames from videos, folders, globs and lists."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from page4d_hf.errors import FrameError
+from page4d_hf.frames import natural_key, read_frames, read_image
+
+
+def write_image(path, value=0, size=(8, 6), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, (value,) * len(mode)).save(path, **options)
+    return path
+
+
+def write_video(path, times=range(0, 1200, 100), options=None):
+    """64 x 48 pixels, frames at the given times in ms: frame i is gray of level 10 i, its left upper quarter red."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, time in enumerate(times):
+            image = np.full((48, 64, 3), 10 * i % 250, np.uint8)
+            image[:24, :32] = (255, 0, 0)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def numbers(frames):
+    """Which frames of `write_video` these are, by their gray."""
+    return [round(float(image[-1, -1].mean()) / 10) for image in frames.images]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Videos
+
+
+def test_a_video_gives_all_of_its_frames_in_order_with_their_times(tmp_path):
+    frames = read_frames(write_video(tmp_path / "clip.mp4"))
+    assert numbers(frames) == list(range(12))
+    np.testing.assert_allclose(frames.times, np.arange(12) / 10)
+    assert frames.images[0].shape == (48, 64, 3)
+    assert frames.images[0].dtype == np.uint8
+    assert (frames.paths, frames.names[3]) == (None, "frame_00003")
+
+
+def test_a_frame_rate_picks_frames_by_their_timestamps_not_by_their_number(tmp_path):
+    times = [0, 20, 40, 60, 80, 500, 980, 1000, 1500, 2000]
+    frames = read_frames(write_video(tmp_path / "clip.mp4", times), fps=2)
+    np.testing.assert_allclose(frames.times, [0, 0.5, 1.0, 1.5, 2.0], atol=1e-3)
+    assert numbers(frames) == [0, 5, 7, 8, 9]
+
+
+def test_a_frame_rate_above_the_video_s_repeats_no_frame(tmp_path):
+    assert numbers(read_frames(write_video(tmp_path / "clip.mp4"), fps=240)) == list(range(12))
+
+
+def test_a_limit_spreads_frames_evenly_over_the_whole_clip(tmp_path):
+    path = write_video(tmp_path / "clip.mp4")
+    assert numbers(read_frames(path, max_frames=4)) == [0, 4, 7, 11]
+    assert numbers(read_frames(path, max_frames=1)) == [0]
+    assert numbers(read_frames(path, fps=5, max_frames=3)) == [0, 4, 10]
+    assert len(read_frames(path, max_frames=99)) == 12
+
+
+def test_a_video_turned_by_its_metadata_comes_upright(tmp_path):
+    path = write_video(tmp_path / "phone.mp4")
+    data = bytearray(path.read_bytes())
+    # The display matrix in the track header: after the box's type, version and flags (4), times, id and duration (20)
+    # and layer, volume and reserved (16). This one is a quarter turn clockwise, as phones write it.
+    struct.pack_into(">9i", data, data.find(b"tkhd") + 4 + 4 + 20 + 16, 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    image = read_frames(path).images[0]
+    assert image.shape == (64, 48, 3)
+    np.testing.assert_allclose(image[10, -10], (255, 0, 0), atol=8)  # the red quarter went from left to right
+    np.testing.assert_allclose(image[10, 10], 0, atol=8)
+
+
+def test_an_animated_gif_is_a_video(tmp_path):
+    images = [Image.fromarray(np.full((20, 30, 3), 40 * i, np.uint8)) for i in range(5)]
+    images[0].save(tmp_path / "x.gif", save_all=True, append_images=images[1:], duration=100)
+    assert len(read_frames(tmp_path / "x.gif")) == 5
+
+
+def test_a_video_cut_off_on_its_way_is_named_broken(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", range(0, 6000, 100), options={"movflags": "faststart"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(FrameError, match=r"clip\.mp4 breaks off: it says that it is 6\.0 s long"):
+        read_frames(path)
+
+
+def test_a_video_with_garbage_in_its_middle_is_named_broken(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", range(0, 6000, 100), options={"movflags": "faststart"})
+    data = bytearray(path.read_bytes())
+    start = data.find(b"mdat") + 1000
+    data[start : start + 300] = bytes(300)
+    path.write_bytes(data)
+    with pytest.raises(FrameError, match=r"Cannot read the video .*clip\.mp4; it is broken"):
+        read_frames(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all " * 99])
+def test_what_only_calls_itself_a_video_is_named_broken(tmp_path, content):
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with pytest.raises(FrameError, match=r"Cannot read the video .*clip\.mp4; it is broken or no video"):
+        read_frames(tmp_path / "clip.mp4")
+
+
+def test_sound_without_pictures_is_refused(tmp_path):
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(FrameError, match="holds no video, only audio"):
+        read_frames(tmp_path / "song.mp4")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Images
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path):
+    for i in (10, 9, 1, 100):
+        write_image(tmp_path / f"img{i}.png", i)
+    frames = read_frames(tmp_path)
+    assert frames.names == ["img1.png", "img9.png", "img10.png", "img100.png"]
+    assert [int(image[0, 0, 0]) for image in frames.images] == [1, 9, 10, 100]
+    assert frames.times.tolist() == [0, 1, 2, 3]
+    assert frames.paths is not None
+    assert frames.paths[0] == tmp_path / "img1.png"
+
+
+def test_natural_order_puts_numbers_before_words_and_shorter_names_first():
+    names = ["", "1", "01", "1a", "2", "10", "a", "a1", "a01", "a1b", "b"]
+    shuffled = np.random.default_rng(0).permutation(names).tolist()
+    assert sorted(shuffled, key=natural_key) == ["", "01", "1", "1a", "2", "10", "a", "a01", "a1", "a1b", "b"]
+
+
+def test_hidden_files_and_other_files_in_a_folder_are_passed_over(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "sub" / "b.jpg")
+    (tmp_path / "._a.jpg").write_bytes(b"resource fork")
+    (tmp_path / "notes.txt").write_text("x")
+    assert read_frames(tmp_path).names == ["a.jpg"]
+
+
+def test_a_limit_on_images_keeps_their_places_as_times(tmp_path):
+    for i in range(7):
+        write_image(tmp_path / f"{i}.png", i)
+    frames = read_frames(tmp_path, max_frames=3)
+    assert frames.names == ["0.png", "3.png", "6.png"]
+    assert frames.times.tolist() == [0, 3, 6]
+
+
+def test_a_glob_takes_the_images_that_match(tmp_path):
+    for name in ("a1.png", "a2.png", "b1.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "a3.txt").write_text("x")
+    assert read_frames(str(tmp_path / "a*")).names == ["a1.png", "a2.png"]
+
+
+def test_a_glob_that_matches_one_video_reads_it(tmp_path):
+    write_video(tmp_path / "clip_1.mp4")
+    assert len(read_frames(str(tmp_path / "clip*.mp4"))) == 12
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
+    write_image(tmp_path / "shot[1].png", 7)
+    assert int(read_frames(tmp_path / "shot[1].png").images[0][0, 0, 0]) == 7
+
+
+def test_a_list_of_images_keeps_its_order(tmp_path):
+    paths = [write_image(tmp_path / f"{i}.png", i) for i in (3, 1, 2)]
+    assert [int(image[0, 0, 0]) for image in read_frames(paths).images] == [3, 1, 2]
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 0, 0), (0, 0, 20, 20))
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = read_image(tmp_path / "a.jpg")
+    assert upright.shape == (40, 20, 3)
+    assert upright[5, 10, 0] > 200
+    assert upright[35, 10, 0] < 50
+
+
+def test_sixteen_bits_become_eight_by_scaling_not_by_clipping(tmp_path):
+    Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 3), ("LA", 4), ("P", 3), ("RGBA", 4), ("1", 3)])
+def test_images_of_every_mode_become_rgb_or_rgba(tmp_path, mode, channels):
+    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert (image.shape, image.dtype, int(image.min())) == ((4, 6, channels), np.uint8, 255)
+
+
+def test_palette_transparency_is_kept(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    image.save(tmp_path / "a.png", transparency=1)
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[10, 20, 30, 255], [40, 50, 60, 0]]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What cannot be read
+
+
+def test_each_thing_that_holds_no_frames_is_refused_with_a_sentence_of_its_own(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("x")
+    (tmp_path / "nested" / "deep").mkdir(parents=True)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "clip.mp4").write_bytes(b"x")
+    (tmp_path / "videos" / "clop.mp4").write_bytes(b"x")
+    cases = {
+        tmp_path / "absent": "No such file or folder: .*absent",
+        tmp_path / "empty": "empty is empty",
+        tmp_path / "texts": r"holds no images that can be read, only \.txt files",
+        tmp_path / "nested": "name the subfolder",
+        tmp_path / "videos": r"to read its video, name it: .*clip\.mp4",
+        tmp_path
+        / "texts"
+        / "a.txt": r"a\.txt is no image or video of a kind that is read: images are .*jpg.* videos .*mp4",
+        tmp_path / "*.png": r"Nothing matches .*\*\.png",
+        tmp_path / "texts" / "*": "No image and no video matches",
+        tmp_path / "videos" / "*": "matches 2 videos; name one",
+    }
+    for source, message in cases.items():
+        with pytest.raises(FrameError, match=message):
+            read_frames(source)
+    with pytest.raises(FrameError, match="an empty list"):
+        read_frames([])
+    with pytest.raises(FrameError, match=r"No such image: .*gone\.png"):
+        read_frames([tmp_path / "gone.png"])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp"])
+def test_a_broken_image_is_named(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    for i in range(3):
+        Image.fromarray(noise).save(tmp_path / f"{i}.{suffix}")
+    whole = (tmp_path / f"1.{suffix}").read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:10], b"", b"garbage" * 99):
+        (tmp_path / f"1.{suffix}").write_bytes(content)
+        with pytest.raises(FrameError, match=rf"Cannot read the image .*1\.{suffix}; it is broken"):
+            read_frames(tmp_path)
+
+
+def test_pixels_that_eight_bits_cannot_hold_are_refused(tmp_path):
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(FrameError, match="floating-point pixels"):
+        read_image(tmp_path / "depth.tiff")
+    Image.fromarray(np.full((2, 2), 1 << 20, np.int32)).save(tmp_path / "labels.tiff")
+    with pytest.raises(FrameError, match="beyond 16 bits"):
+        read_image(tmp_path / "labels.tiff")
+
+
+def test_a_frame_rate_for_images_is_refused(tmp_path):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(FrameError, match="without timestamps"):
+        read_frames(tmp_path, fps=2)
+
+
+@pytest.mark.parametrize("options", [{"fps": 0}, {"fps": float("nan")}, {"fps": -1}, {"max_frames": 0}])
+def test_rates_and_limits_that_leave_nothing_are_refused(tmp_path, options):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(FrameError, match="Expected a"):
+        read_frames(tmp_path, **options)
