@@ -74,20 +74,32 @@ def read_frames(
     if max_frames is not None and max_frames < 1:
         raise FrameError(f"Expected a limit of at least 1 frame, got {max_frames}.")
 
+    files = frame_files(source)
+    name = str(source) if isinstance(source, (str, os.PathLike)) else "a list of images"
+    if files[0].suffix.lower() in VIDEO_SUFFIXES:
+        return _read_video(files[0], name, fps, max_frames)
+    return _read_images(files, name, fps, max_frames)
+
+
+def frame_files(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The files that `read_frames` reads from a source, in order, none of them opened yet: one video, or images.
+
+    Raises:
+        FrameError: the source does not exist, is empty, matches nothing or holds no images.
+    """
     if not isinstance(source, (str, os.PathLike)):
-        return _read_images([Path(path) for path in source], "a list of images", fps, max_frames)
+        files = [Path(path) for path in source]
+        if not files:
+            raise FrameError("Expected at least one image, got an empty list.")
+        return files
     path = Path(source).expanduser()
     if path.is_dir():
-        return _read_images(_images_of_folder(path), str(source), fps, max_frames)
+        return _images_of_folder(path)
     if path.exists():
-        found = [path]
-    elif glob.has_magic(str(path)):
-        found = _images_or_video_of_glob(str(path))
-    else:
-        raise FrameError(f"No such file or folder: {path}.")
-    if found[0].suffix.lower() in VIDEO_SUFFIXES:
-        return _read_video(found[0], str(source), fps, max_frames)
-    return _read_images(found, str(source), fps, max_frames)
+        return [path]
+    if glob.has_magic(str(path)):
+        return _images_or_video_of_glob(str(path))
+    raise FrameError(f"No such file or folder: {path}.")
 
 
 def natural_key(path: str | os.PathLike[str]) -> list[tuple[int, int, str]]:
@@ -138,8 +150,6 @@ def _images_or_video_of_glob(pattern: str) -> list[Path]:
 
 
 def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: int | None) -> Frames:
-    if not paths:
-        raise FrameError("Expected at least one image, got an empty list.")
     if fps is not None:
         raise FrameError(
             f"A frame rate needs a video, and {source} holds images without timestamps; limit their number."

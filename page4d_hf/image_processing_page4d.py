@@ -384,7 +384,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             )
         return [
             [
-                _resample_to_original(frame, (int(size[0]), int(size[1])), box.tolist(), resample)
+                resample_to_original(frame, (int(size[0]), int(size[1])), box.tolist(), resample)
                 for frame, size, box in zip(*video, strict=True)
             ]
             for video in zip(maps, original_sizes, image_boxes, strict=True)
@@ -444,6 +444,38 @@ def _whole(size: Sequence[int]) -> list[float]:
     return [0.0, 0.0, float(size[1]), float(size[0])]
 
 
+def resample_to_original(
+    frame: torch.Tensor, original_size: tuple[int, int], box: list[float], resample: str
+) -> torch.Tensor:
+    """Resample one map of the network's input to the frame of the original image.
+
+    Args:
+        frame: `(H, W)` or `(H, W, C)` over the network's input.
+        original_size: (h, w) of the grid to lay over the original image, for example its own size.
+        box: (x0, y0, x1, y1) of the original image in the network's input.
+        resample: `"bilinear"` or `"nearest"`.
+
+    Returns:
+        `(h, w)` or `(h, w, C)` float32, NaN where the image was cropped away.
+    """
+    height, width = original_size
+    x0, y0, x1, y1 = box
+    left, top, right, bottom = visible_region(box, (frame.shape[0], frame.shape[1]))
+    # Padding must not bleed into the image's border, so it is cut off before sampling.
+    region = frame[top:bottom, left:right].to(torch.float32)
+    u = torch.arange(width, dtype=torch.float32, device=frame.device) + 0.5
+    v = torch.arange(height, dtype=torch.float32, device=frame.device) + 0.5
+    x, y = x0 + (x1 - x0) / width * u, y0 + (y1 - y0) / height * v  # original pixel centres in the network's input
+    grid = torch.stack(
+        torch.meshgrid(2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1, indexing="xy"), dim=-1
+    )  # [h, w, 2]
+    channels_first = region[None, None] if region.ndim == 2 else region.permute(2, 0, 1)[None]
+    sampled = F.grid_sample(channels_first, grid[None], mode=resample, padding_mode="border", align_corners=False)[0]
+    outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
+    sampled = sampled.masked_fill(outside, torch.nan)
+    return sampled[0] if region.ndim == 2 else sampled.permute(1, 2, 0)
+
+
 def _pad_centred(
     image: torch.Tensor, box: list[float], height: int, width: int, value: float
 ) -> tuple[torch.Tensor, list[float]]:
@@ -461,28 +493,6 @@ def _crop_centred(image: torch.Tensor, box: list[float], height: int, width: int
     left, top = (image.shape[-1] - width) // 2, (image.shape[-2] - height) // 2
     image = image[:, top : top + height, left : left + width]
     return image, [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
-
-
-def _resample_to_original(
-    frame: torch.Tensor, original_size: tuple[int, int], box: list[float], resample: str
-) -> torch.Tensor:
-    """One map `(H, W)` or `(H, W, C)` of the network's input to `(h, w)` or `(h, w, C)` of the original image."""
-    height, width = original_size
-    x0, y0, x1, y1 = box
-    left, top, right, bottom = visible_region(box, (frame.shape[0], frame.shape[1]))
-    # Padding must not bleed into the image's border, so it is cut off before sampling.
-    region = frame[top:bottom, left:right].to(torch.float32)
-    u = torch.arange(width, dtype=torch.float32, device=frame.device) + 0.5
-    v = torch.arange(height, dtype=torch.float32, device=frame.device) + 0.5
-    x, y = x0 + (x1 - x0) / width * u, y0 + (y1 - y0) / height * v  # original pixel centres in the network's input
-    grid = torch.stack(
-        torch.meshgrid(2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1, indexing="xy"), dim=-1
-    )  # [h, w, 2]
-    channels_first = region[None, None] if region.ndim == 2 else region.permute(2, 0, 1)[None]
-    sampled = F.grid_sample(channels_first, grid[None], mode=resample, padding_mode="border", align_corners=False)[0]
-    outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
-    sampled = sampled.masked_fill(outside, torch.nan)
-    return sampled[0] if region.ndim == 2 else sampled.permute(1, 2, 0)
 
 
 def _per_frame(**maps: list[list[torch.Tensor]]) -> list[list[dict[str, torch.Tensor]]]:

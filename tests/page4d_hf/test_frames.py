@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from page4d_hf.errors import FrameError
-from page4d_hf.frames import natural_key, read_frames, read_image
+from page4d_hf.frames import frame_files, natural_key, read_frames, read_image
 
 
 def write_image(path, value=0, size=(8, 6), mode="RGB", **options):
@@ -183,6 +183,14 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
 def test_a_list_of_images_keeps_its_order(tmp_path):
     paths = [write_image(tmp_path / f"{i}.png", i) for i in (3, 1, 2)]
     assert [int(image[0, 0, 0]) for image in read_frames(paths).images] == [3, 1, 2]
+
+
+def test_the_files_of_a_source_are_known_without_reading_them(tmp_path):
+    for name in ("10.png", "9.png"):
+        (tmp_path / name).write_bytes(b"not read")
+    assert frame_files(tmp_path) == [tmp_path / "9.png", tmp_path / "10.png"]
+    (tmp_path / "clip.mp4").write_bytes(b"not read")
+    assert frame_files(str(tmp_path / "*.mp4")) == frame_files(tmp_path / "clip.mp4") == [tmp_path / "clip.mp4"]
 
 
 def test_exif_orientation_is_applied(tmp_path):
