@@ -1,0 +1,247 @@
+"""The sizes and switches of PAGE-4D."""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .errors import Page4DError
+
+MASK_FORMS = ("release", "paper")
+
+
+@strict
+class Page4DConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`Page4DModel`]. The defaults are the published network: 1,190,869,017 parameters.
+
+    VGGT is the same network without the mask: `mask_form=None`.
+
+    Args:
+        image_size (`int`, defaults to 518):
+            Side in pixels of the square images that the encoder's position embeddings are laid out for. Other sizes
+            work: the embeddings are resampled.
+        patch_size (`int`, defaults to 14):
+            Side of a patch in pixels. Image height and width must be multiples of it.
+        num_channels (`int`, defaults to 3):
+            Colour channels of the images.
+        image_mean, image_std (`tuple[float, ...]`):
+            Per-channel mean and standard deviation that the model normalises its [0, 1] input with (ImageNet's).
+        hidden_size (`int`, defaults to 1024):
+            Width C of the encoder and of the aggregator.
+        hidden_act (`str`, defaults to `"gelu"`):
+            Activation of the transformer MLPs.
+        mlp_ratio (`float`, defaults to 4.0):
+            Width of the transformer MLPs over the width of their layer.
+        initializer_range (`float`, defaults to 0.02):
+            Standard deviation of randomly initialised weights.
+        encoder_num_hidden_layers (`int`, defaults to 24):
+            Layers of the patch encoder, a DINOv2 ViT with registers.
+        encoder_num_attention_heads (`int`, defaults to 16):
+            Attention heads of the patch encoder.
+        encoder_num_register_tokens (`int`, defaults to 4):
+            Register tokens of the patch encoder (not those of the aggregator).
+        encoder_layer_norm_eps (`float`, defaults to 1e-6):
+            Epsilon of the patch encoder's LayerNorms.
+        encoder_layerscale_value (`float`, defaults to 1.0):
+            Initial layer scale of the patch encoder.
+        num_hidden_layers (`int`, defaults to 24):
+            Layers of the aggregator. A layer is a frame-attention block and then a global-attention block.
+        num_attention_heads (`int`, defaults to 16):
+            Attention heads of the aggregator.
+        num_register_tokens (`int`, defaults to 4):
+            Register tokens per frame in the aggregator, beside the one camera token.
+        layer_norm_eps (`float`, defaults to 1e-5):
+            Epsilon of the LayerNorms outside the encoder.
+        layerscale_value (`float`, defaults to 0.01):
+            Initial layer scale of the aggregator and of the camera head.
+        rope_theta (`float`, defaults to 100.0):
+            Base of the aggregator's 2-D rotary position embedding.
+        mask_form (`str`, *optional*, defaults to `"release"`):
+            `"release"` for the mask of the published checkpoint, `"paper"` for Equations 5 and 6 of the paper, `None`
+            for a network without a mask head. See `modeling_page4d_aggregator`.
+        mask_layer (`int`, defaults to 9):
+            The aggregator layer after whose frame block the mask is predicted, the last of the first stage.
+        masked_layers (`list[int]`, defaults to 10, ..., 19):
+            The layers in whose global block the mask is applied, the second stage. The paper's stages of 8, 10 and 6
+            layers are `mask_layer=7, masked_layers=range(8, 18)`.
+        mask_hidden_size (`int`, defaults to 256):
+            Hidden channels of the mask head.
+        mask_scale (`float`, defaults to 64.0):
+            Logit bias of the `"release"` form at full strength for a mask value of 1.
+        mask_strength (`float`, defaults to 1.0):
+            Strength in [0, 1] of the mask at inference: 1 for the masked checkpoint, 0 for the unmasked.
+        mask_hold_start, mask_hold_end (`int`, *optional*, default to 6000 and 10000):
+            In training the strength is 1 up to optimizer step `mask_hold_start` and then follows a half cosine to 0 at
+            `mask_hold_end`. Without them (`None`) training uses `mask_strength` too.
+        enable_camera, enable_depth, enable_point (`bool`, default to `True`):
+            Which heads the model has.
+        enable_track (`bool`, defaults to `False`):
+            Whether it has a track head too.
+        head_layers (`list[int]`, defaults to 4, 11, 17, 23):
+            The four aggregator layers that the dense heads read, in ascending order. The camera head reads the last
+            layer of the aggregator.
+        camera_num_hidden_layers (`int`, defaults to 4), camera_num_attention_heads (`int`, defaults to 16):
+            Transformer blocks of the camera head and their attention heads.
+        camera_num_iterations (`int`, defaults to 4):
+            Refinement iterations of the camera head.
+        dense_hidden_size (`int`, defaults to 256):
+            Channels in which the depth and point heads fuse their four levels.
+        dense_channels (`list[int]`):
+            Channels of the four levels before the fusion, from fine to coarse.
+        dense_output_channels (`int`, defaults to 32):
+            Channels before the last convolution of the depth and point heads.
+        dense_frames_per_chunk (`int`, *optional*, defaults to 8):
+            Frames that the dense heads work on at once, which bounds their memory. `None` for all at once. It does
+            not change the result.
+        track_hidden_size (`int`, defaults to 128):
+            Channels of the features that are tracked.
+        track_transformer_size (`int`, defaults to 384):
+            Width of the track head's transformer.
+        track_num_hidden_layers (`int`, defaults to 6), track_num_attention_heads (`int`, defaults to 8):
+            Layers of that transformer, and their attention heads.
+        track_num_virtual_tracks (`int`, defaults to 64):
+            Learned tokens through which the tracks of one frame exchange information.
+        track_num_iterations (`int`, defaults to 4):
+            Refinement iterations of the track head.
+        track_corr_levels (`int`, defaults to 7), track_corr_radius (`int`, defaults to 4):
+            Pyramid levels, and radius in pixels of the windows, in which a track is correlated with the features.
+
+    ```python
+    >>> from page4d_hf import Page4DConfig, Page4DModel
+
+    >>> configuration = Page4DConfig()
+    >>> model = Page4DModel(configuration)  # random weights
+    ```
+    """
+
+    model_type = "page4d"
+
+    image_size: int = 518
+    patch_size: int = 14
+    num_channels: int = 3
+    image_mean: list[float] | tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
+    hidden_size: int = 1024
+    hidden_act: str = "gelu"
+    mlp_ratio: float | int = 4.0
+    initializer_range: float = 0.02
+
+    encoder_num_hidden_layers: int = 24
+    encoder_num_attention_heads: int = 16
+    encoder_num_register_tokens: int = 4
+    encoder_layer_norm_eps: float = 1e-6
+    encoder_layerscale_value: float | int = 1.0
+
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    num_register_tokens: int = 4
+    layer_norm_eps: float = 1e-5
+    layerscale_value: float | int = 0.01
+    rope_theta: float | int = 100.0
+
+    mask_form: str | None = "release"
+    mask_layer: int = 9
+    masked_layers: list[int] | tuple[int, ...] | range = tuple(range(10, 20))
+    mask_hidden_size: int = 256
+    mask_scale: float | int = 64.0
+    mask_strength: float | int = 1.0
+    mask_hold_start: int | None = 6000
+    mask_hold_end: int | None = 10000
+
+    enable_camera: bool = True
+    enable_depth: bool = True
+    enable_point: bool = True
+    enable_track: bool = False
+    head_layers: list[int] | tuple[int, ...] = (4, 11, 17, 23)
+
+    camera_num_hidden_layers: int = 4
+    camera_num_attention_heads: int = 16
+    camera_num_iterations: int = 4
+
+    dense_hidden_size: int = 256
+    dense_channels: list[int] | tuple[int, ...] = (256, 512, 1024, 1024)
+    dense_output_channels: int = 32
+    dense_frames_per_chunk: int | None = 8
+
+    track_hidden_size: int = 128
+    track_transformer_size: int = 384
+    track_num_hidden_layers: int = 6
+    track_num_attention_heads: int = 8
+    track_num_virtual_tracks: int = 64
+    track_num_iterations: int = 4
+    track_corr_levels: int = 7
+    track_corr_radius: int = 4
+
+    def __post_init__(self, **kwargs):
+        # As JSON gives them back.
+        for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels"):
+            setattr(self, name, list(getattr(self, name)))
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self):
+        """Refuse values that no network can be built from."""
+        for name, size, heads, multiple in (
+            ("hidden_size", self.hidden_size, "num_attention_heads", 4),  # rotary: two axes, each in pairs
+            ("hidden_size", self.hidden_size, "encoder_num_attention_heads", 1),
+            ("2 * hidden_size", 2 * self.hidden_size, "camera_num_attention_heads", 1),
+            ("track_transformer_size", self.track_transformer_size, "track_num_attention_heads", 1),
+        ):
+            if size % (multiple * getattr(self, heads)):
+                raise Page4DError(
+                    f"{name} is {size}, which {heads} = {getattr(self, heads)} does not divide into heads"
+                    + (f" of a width that is a multiple of {multiple}." if multiple > 1 else ".")
+                )
+        if self.image_size % self.patch_size:
+            raise Page4DError(f"image_size is {self.image_size}, which is no multiple of patch_size {self.patch_size}.")
+        if len(self.image_mean) != self.num_channels or len(self.image_std) != self.num_channels:
+            raise Page4DError(
+                f"image_mean and image_std need {self.num_channels} values, one per channel; "
+                f"they have {len(self.image_mean)} and {len(self.image_std)}."
+            )
+        self._validate_mask()
+        if any(channels % 4 for channels in (*self.dense_channels, self.dense_hidden_size // 2)):
+            raise Page4DError(
+                "dense_channels and half of dense_hidden_size must be multiples of 4, for the position embedding; "
+                f"they are {list(self.dense_channels)} and {self.dense_hidden_size // 2}."
+            )
+        if len(self.dense_channels) != 4 or len(self.head_layers) != 4:
+            raise Page4DError(
+                "The dense heads read four levels; dense_channels and head_layers need four values each, "
+                f"they have {len(self.dense_channels)} and {len(self.head_layers)}."
+            )
+        if not all(0 <= layer < self.num_hidden_layers for layer in self.head_layers):
+            raise Page4DError(
+                f"head_layers {list(self.head_layers)} must lie in 0 ... num_hidden_layers - 1 = "
+                f"{self.num_hidden_layers - 1}."
+            )
+        if self.dense_frames_per_chunk is not None and self.dense_frames_per_chunk < 1:
+            raise Page4DError(
+                f"dense_frames_per_chunk is {self.dense_frames_per_chunk}; it must be at least 1, or None."
+            )
+
+    def _validate_mask(self):
+        if self.mask_form is None:
+            return
+        if self.mask_form not in MASK_FORMS:
+            raise Page4DError(f"mask_form is {self.mask_form!r}; it must be one of {MASK_FORMS}, or None.")
+        if not 0 <= self.mask_layer < self.num_hidden_layers:
+            raise Page4DError(
+                f"mask_layer is {self.mask_layer}; it must lie in 0 ... num_hidden_layers - 1 = "
+                f"{self.num_hidden_layers - 1} (or set mask_form=None)."
+            )
+        if not all(self.mask_layer <= layer < self.num_hidden_layers for layer in self.masked_layers):
+            raise Page4DError(
+                f"masked_layers {list(self.masked_layers)} must lie in mask_layer ... num_hidden_layers - 1 = "
+                f"{self.mask_layer} ... {self.num_hidden_layers - 1}: the mask exists only from mask_layer on."
+            )
+        if not 0 <= self.mask_strength <= 1:
+            raise Page4DError(f"mask_strength is {self.mask_strength}; it must lie in [0, 1].")
+        start, end = self.mask_hold_start, self.mask_hold_end
+        if (start is None) != (end is None):
+            raise Page4DError(f"mask_hold_start and mask_hold_end must both be given or both None, not {start}, {end}.")
+        if start is not None and end is not None and not 0 <= start < end:
+            raise Page4DError(f"mask_hold_start must lie in 0 ... mask_hold_end - 1; the two are {start} and {end}.")
+
+
+__all__ = ["Page4DConfig"]

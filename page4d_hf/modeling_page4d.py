@@ -1,0 +1,398 @@
+"""PAGE-4D: cameras, depth, points and motion of a sequence of images in one pass (arXiv 2510.17568).
+
+The network is VGGT's (arXiv 2503.11651) with a dynamics-aware mask in the middle third of its global attention:
+
+    pixel_values -> encoder -> aggregator -> camera_head, depth_head, point_head, track_head
+                               (mask_head)
+
+Names of the published checkpoints, and what they are called here:
+
+| published                                              | here                                                        |
+| ------------------------------------------------------ | ----------------------------------------------------------- |
+| `aggregator.patch_embed.`                              | `encoder.`                                                  |
+| ... `cls_token`, `mask_token`, `register_tokens`       | ... `embeddings.` with the same name                        |
+| ... `pos_embed`                                        | ... `embeddings.position_embeddings`                        |
+| ... `patch_embed.proj.`                                | ... `embeddings.patch_embeddings.`                          |
+| ... `blocks.{i}.`, `norm.`                             | ... `layers.{i}.`, `norm.`                                  |
+| `aggregator.camera_token`                              | `aggregator.special_tokens.camera`                          |
+| `aggregator.register_token`                            | `aggregator.special_tokens.register`                        |
+| `aggregator.{frame,global}_blocks.{i}.`                | `aggregator.{frame,global}_layers.{i}.`                     |
+| `aggregator.spatial_mask_head.head0.{0,2,4}.`          | `aggregator.mask_head.{depthwise,pointwise,output}.`        |
+| (nothing: counts training steps, starts at 0)          | `aggregator.mask_schedule.step`                             |
+| `camera_head.empty_pose_tokens`                        | `camera_head.empty_pose`                                    |
+| `camera_head.embed_pose.`                              | `camera_head.pose_embedding.`                               |
+| `camera_head.poseLN_modulation.1.`                     | `camera_head.modulation.`                                   |
+| `camera_head.trunk.{i}.`                               | `camera_head.layers.{i}.`                                   |
+| `camera_head.token_norm.`, `trunk_norm.`               | `camera_head.token_norm.`, `norm.`                          |
+| `camera_head.pose_branch.{fc1,fc2}.`                   | `camera_head.pose_mlp.{fc1,fc2}.`                           |
+| `{depth,point}_head.norm.`                             | the same                                                    |
+| `{depth,point}_head.projects.{i}.`                     | `{depth,point}_head.projections.{i}.`                       |
+| `{depth,point}_head.resize_layers.{i}.`                | the same                                                    |
+| `{depth,point}_head.scratch.layer{i + 1}_rn.`          | `{depth,point}_head.level_convs.{i}.`                       |
+| `{depth,point}_head.scratch.refinenet{i + 1}.`         | `{depth,point}_head.fusion_layers.{i}.`                     |
+| ... `resConfUnit1.`, `resConfUnit2.`, `out_conv.`      | ... `skip_unit.`, `unit.`, `projection.`                    |
+| `{depth,point}_head.scratch.output_conv1.`             | `{depth,point}_head.output_conv1.`                          |
+| `{depth,point}_head.scratch.output_conv2.{0,2}.`       | `{depth,point}_head.output_{conv2,conv3}.`                  |
+| `track_head.feature_extractor.`                        | the same, and in it as in the depth head                    |
+| `track_head.tracker.fmap_norm.`                        | `track_head.feature_norm.`                                  |
+| `track_head.tracker.corr_mlp.{fc1,fc2}.`               | `track_head.correlation_mlp.{fc1,fc2}.`                     |
+| `track_head.tracker.query_ref_token`                   | `track_head.frame_tokens`                                   |
+| `track_head.tracker.ffeat_norm.`                       | `track_head.update_norm.`                                   |
+| `track_head.tracker.ffeat_updater.0.`                  | `track_head.update_projection.`                             |
+| `track_head.tracker.{vis,conf}_predictor.0.`           | `track_head.{visibility,confidence}.`                       |
+| `track_head.tracker.updateformer.`                     | `track_head.transformer.`                                   |
+| ... `input_norm.`, `input_transform.`                  | ... `input_norm.`, `input_projection.`                      |
+| ... `virual_tracks`                                    | ... `virtual_tracks`                                        |
+| ... `time_blocks.{i}.`                                 | ... `time_layers.{i}.`                                      |
+| ... `space_virtual2point_blocks.{i}.`                  | ... `space_layers.{i}.gather.`                              |
+| ... `space_virtual_blocks.{i}.`                        | ... `space_layers.{i}.mix.`                                 |
+| ... `space_point2virtual_blocks.{i}.`                  | ... `space_layers.{i}.scatter.`                             |
+| ... `output_norm.`, `flow_head.`                       | ... `output_norm.`, `output_projection.`                    |
+| ... in a block `norm1`, `norm_context`, `norm2`        | ... `norm1`, `context_norm`, `norm2`                        |
+| ... in a block `attn.`, `cross_attn.`, `mlp.`          | ... `attention.`, `attention.`, `mlp.`                      |
+
+and inside every transformer block of encoder, aggregator and camera head:
+
+| published                                              | here                                                        |
+| ------------------------------------------------------ | ----------------------------------------------------------- |
+| `norm1.`, `norm2.`, `mlp.{fc1,fc2}.`                   | the same                                                    |
+| `attn.qkv.`, in thirds along the first axis            | `attention.{q,k,v}_proj.`                                   |
+| `attn.proj.`                                           | `attention.o_proj.`                                         |
+| `attn.q_norm.`, `attn.k_norm.`                         | `attention.q_norm.`, `attention.k_norm.`                    |
+| `ls1.gamma`, `ls2.gamma`                               | `layer_scale1`, `layer_scale2`                              |
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_page4d import Page4DConfig
+from .errors import Page4DError
+from .geometry import pose_encoding_to_cameras
+from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
+from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
+from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
+from .modeling_page4d_layers import Page4DLayer
+from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
+
+
+@dataclass
+class Page4DOutput(ModelOutput):
+    """What [`Page4DModel`] sees in a sequence of S frames of H x W pixels.
+
+    The world is the first frame's camera (OpenCV axes: x right, y down, z forward), in a scale of the network's own
+    choice, the same for cameras, depth and points. What a model has no head for is `None`.
+
+    Args:
+        pose_enc (`torch.FloatTensor` of shape `(batch_size, num_frames, 9)`):
+            Cameras: translation and quaternion (x, y, z, w; of any norm) of the world-to-camera transform, vertical and
+            horizontal field of view in radians. See [`Page4DOutput.cameras`].
+        pose_enc_stages (`tuple(torch.FloatTensor)`, with `output_pose_enc_stages=True`):
+            The cameras after every iteration of the camera head; the last is `pose_enc`.
+        depth (`torch.FloatTensor` of shape `(batch_size, num_frames, height, width, 1)`):
+            z in the frame's camera, greater than 0.
+        depth_conf (`torch.FloatTensor` of shape `(batch_size, num_frames, height, width)`):
+            Confidence in the depth, greater than 1.
+        world_points (`torch.FloatTensor` of shape `(batch_size, num_frames, height, width, 3)`):
+            Where in the world the pixels' points are.
+        world_points_conf (`torch.FloatTensor` of shape `(batch_size, num_frames, height, width)`):
+            Confidence in the points, greater than 1.
+        dynamics_mask (`torch.FloatTensor` of shape `(batch_size, num_frames, height, width)`):
+            How strongly the mask head wants a place kept from the cameras, in (0, 1): low = static, high = dynamic.
+            With `mask_form="release"` 1/2 is neutral: attention to the place is neither suppressed nor favoured.
+            Predicted whatever the strength that the mask is applied with.
+        tracks (`torch.FloatTensor` of shape `(batch_size, num_frames, num_points, 2)`, with `query_points`):
+            Where the query points are in every frame, (x, y) in pixels.
+        track_visibility, track_confidence (`torch.FloatTensor` of shape `(batch_size, num_frames, num_points)`):
+            Probabilities that a tracked point is visible, and that its place is right.
+        hidden_states (`tuple(torch.FloatTensor)`, with `output_hidden_states=True`):
+            For every layer of the aggregator the output of its frame block and of its global block side by side, of
+            shape `(batch_size, num_frames, num_tokens, 2 * hidden_size)`; tokens are camera, registers, patches.
+        attentions (`tuple(torch.FloatTensor)`, with `output_attentions=True`):
+            For every layer of the aggregator the weights of its frame block, of shape `(batch_size * num_frames,
+            num_heads, num_tokens, num_tokens)`, and then of its global block, of shape `(batch_size, num_heads,
+            num_frames * num_tokens, num_frames * num_tokens)`.
+    """
+
+    pose_enc: Tensor | None = None
+    pose_enc_stages: tuple[Tensor, ...] | None = None
+    depth: Tensor | None = None
+    depth_conf: Tensor | None = None
+    world_points: Tensor | None = None
+    world_points_conf: Tensor | None = None
+    dynamics_mask: Tensor | None = None
+    tracks: Tensor | None = None
+    track_visibility: Tensor | None = None
+    track_confidence: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+    def cameras(self, image_size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Decode `pose_enc`.
+
+        Args:
+            image_size: (height, width) in pixels of the image that the intrinsics shall belong to. By default that
+                of the network's input.
+
+        Returns:
+            extrinsics `[B, S, 3, 4]`, world-to-camera with OpenCV axes, and intrinsics `[B, S, 3, 3]` in pixels, the
+            principal point at the centre of the image.
+
+        Raises:
+            Page4DError: the model has no camera head, or no output that tells the image's size.
+        """
+        if self.pose_enc is None:
+            raise Page4DError("There are no cameras: the model was built with enable_camera=False.")
+        if image_size is None:
+            for maps in (self.depth_conf, self.world_points_conf, self.dynamics_mask):
+                if maps is not None:
+                    image_size = (maps.shape[2], maps.shape[3])
+                    break
+            else:
+                raise Page4DError("This output has no map that tells the size of the image: pass image_size=(H, W).")
+        return pose_encoding_to_cameras(self.pose_enc, image_size)
+
+
+class Page4DPreTrainedModel(PreTrainedModel):
+    """Initialisation of the weights, and what the library needs to know about the network."""
+
+    config_class = Page4DConfig
+    base_model_prefix = "page4d"
+    main_input_name = "pixel_values"
+    input_modalities = "image"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    # The few special queries under the mask's bias, and the float32 heads, go by sdpa: see Page4DAttention.
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _no_split_modules = [  # noqa: RUF012
+        "Page4DEncoderEmbeddings",
+        "Page4DLayer",
+        "Page4DSpecialTokens",
+        "Page4DReleaseMaskHead",
+        "Page4DPaperMaskHead",
+        "Page4DMaskSchedule",
+        "Page4DCameraHead",
+        "Page4DDenseHead",
+        "Page4DTrackHead",
+    ]
+    _keep_in_fp32_modules_strict = ["mask_head", "camera_head", "depth_head", "point_head", "track_head"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            # Keeps the scale through the dense heads at any width.
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+        elif isinstance(module, Page4DLayer):
+            init.constant_(module.layer_scale1, module.layerscale_value)
+            init.constant_(module.layer_scale2, module.layerscale_value)
+        elif isinstance(module, Page4DEncoderEmbeddings):
+            init.normal_(module.cls_token, std=std)
+            init.zeros_(module.mask_token)
+            init.normal_(module.register_tokens, std=std)
+            init.normal_(module.position_embeddings, std=std)
+        elif isinstance(module, Page4DSpecialTokens):
+            init.normal_(module.camera, std=std)
+            init.normal_(module.register, std=std)
+        elif isinstance(module, Page4DPaperMaskHead):
+            init.zeros_(module.tau_logit)
+            init.zeros_(module.alpha_logit)
+        elif isinstance(module, Page4DMaskSchedule):
+            init.zeros_(module.step)
+        elif isinstance(module, Page4DCameraHead):
+            init.zeros_(module.empty_pose)
+        elif isinstance(module, Page4DTrackHead):
+            init.normal_(module.frame_tokens, std=std)
+        elif isinstance(module, Page4DTrackTransformer):
+            init.normal_(module.virtual_tracks, std=std)
+
+
+class Page4DModel(Page4DPreTrainedModel):
+    """Cameras, depth, world points and motion of a sequence of images.
+
+    The aggregator may run in a half precision; the heads stay in float32 whatever the model is cast to.
+    """
+
+    def __init__(self, config: Page4DConfig):
+        super().__init__(config)
+        self.encoder = Page4DEncoder(config)
+        self.aggregator = Page4DAggregator(config)
+        # float() as the library may build models under another default dtype.
+        self.camera_head = Page4DCameraHead(config).float() if config.enable_camera else None
+        self.depth_head = Page4DDenseHead(config, config.dense_hidden_size, 2).float() if config.enable_depth else None
+        self.point_head = Page4DDenseHead(config, config.dense_hidden_size, 4).float() if config.enable_point else None
+        self.track_head = Page4DTrackHead(config).float() if config.enable_track else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.embeddings.patch_embeddings
+
+    def set_training_step(self, step: int) -> None:
+        """Tell the mask's schedule how many optimizer steps have been made.
+
+        The count is saved with the weights, so that a training that is taken up again goes on where it was. Without a
+        schedule there is nothing to tell.
+        """
+        if self.aggregator.mask_schedule is not None:
+            self.aggregator.mask_schedule.step.fill_(step)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        query_points: Tensor | None = None,
+        mask_strength: float | Tensor | None = None,
+        output_pose_enc_stages: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        original_sizes: Tensor | None = None,
+        image_boxes: Tensor | None = None,
+    ) -> Page4DOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, 3, height, width)`):
+                Images with values in [0, 1], not normalised further; height and width multiples of the patch size.
+                One sequence may come without the batch dimension.
+            query_points (`torch.FloatTensor` of shape `(batch_size, num_points, 2)`, *optional*):
+                Points to track, (x, y) in pixels of the first frame, the first pixel's centre being 0. One sequence's
+                may come without the batch dimension. Needs the track head.
+            mask_strength (`float` or scalar tensor, *optional*):
+                Strength of the mask in [0, 1]. By default that of the schedule in training, and of the configuration
+                otherwise.
+            output_pose_enc_stages (`bool`, defaults to `False`):
+                Whether to give the cameras of every iteration too.
+            output_hidden_states, output_attentions (`bool`, *optional*):
+                Whether to give these too; attentions need `attn_implementation="eager"`.
+            original_sizes, image_boxes (`torch.Tensor`, *optional*):
+                What [`Page4DImageProcessor`] gives for its `post_process_*` methods, so that `model(**inputs)` works.
+                Not looked at here.
+
+        Raises:
+            Page4DError: the input is not of such a shape or type.
+
+        ```python
+        >>> import torch
+        >>> from page4d_hf import Page4DModel
+
+        >>> model = Page4DModel.from_pretrained("page4d")
+        >>> with torch.no_grad():
+        ...     output = model(torch.rand(1, 4, 3, 280, 518))
+        >>> extrinsics, intrinsics = output.cameras()
+        ```"""
+        config = self.config
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        if output_attentions and config._attn_implementation != "eager":
+            raise Page4DError(
+                f"attn_implementation={config._attn_implementation!r} never has the attention weights in memory; "
+                'output_attentions=True needs attn_implementation="eager".'
+            )
+        pixel_values = self._checked_pixel_values(pixel_values)
+        query_points = self._checked_query_points(query_points, pixel_values)
+
+        # 1. Every frame to patch tokens, by itself.
+        batch_size, num_frames, _, height, width = pixel_values.shape
+        grid = (height // config.patch_size, width // config.patch_size)
+        patch_tokens = self.encoder(self._normalised(pixel_values).flatten(0, 1))  # [B * S, h * w, C]
+
+        # 2. All frames together.
+        kept_layers = set(range(config.num_hidden_layers) if output_hidden_states else config.head_layers)
+        kept_layers.add(config.num_hidden_layers - 1)
+        aggregated = self.aggregator(
+            patch_tokens.unflatten(0, (batch_size, num_frames)), *grid, kept_layers, mask_strength, output_attentions
+        )
+
+        # 3. What the heads read off.
+        output = Page4DOutput()
+        if self.camera_head is not None:
+            frame, globe = aggregated.features[config.num_hidden_layers - 1]
+            camera_tokens = torch.cat((frame[:, :, 0].to(globe.device), globe[:, :, 0]), dim=-1)  # [B, S, 2 C]
+            stages = self.camera_head(camera_tokens)
+            output.pose_enc = stages[-1]
+            if output_pose_enc_stages:
+                output.pose_enc_stages = stages
+        features = [aggregated.features[layer] for layer in config.head_layers]
+        if self.depth_head is not None:
+            maps = self.depth_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 2]
+            output.depth, output.depth_conf = maps[..., :1].exp(), 1 + maps[..., 1].exp()
+        if self.point_head is not None:
+            maps = self.point_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 4]
+            points = maps[..., :3]
+            output.world_points = points.sign() * torch.expm1(points.abs())
+            output.world_points_conf = 1 + maps[..., 3].exp()
+        if self.track_head is not None and query_points is not None:
+            tracks = self.track_head(features, (height, width), query_points)
+            output.tracks = tracks.stages[-1]
+            output.track_visibility, output.track_confidence = tracks.visibility, tracks.confidence
+        if aggregated.mask is not None:
+            output.dynamics_mask = nn.functional.interpolate(
+                aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
+            )
+        if output_hidden_states:
+            layers = (aggregated.features[layer] for layer in range(config.num_hidden_layers))
+            output.hidden_states = tuple(torch.cat((frame.to(globe.device), globe), dim=-1) for frame, globe in layers)
+        if output_attentions:
+            output.attentions = aggregated.attentions
+        return output
+
+    def _normalised(self, pixel_values: Tensor) -> Tensor:
+        """Images as the encoder was trained on them, in its dtype."""
+        # Channel by channel with plain numbers: a tensor of means would have to be copied to the device every time.
+        statistics = zip(pixel_values.float().unbind(2), self.config.image_mean, self.config.image_std, strict=True)
+        normalised = torch.stack([(channel - mean) / std for channel, mean, std in statistics], dim=2)
+        return normalised.to(self.encoder.embeddings.patch_embeddings.weight.dtype)
+
+    def _checked_pixel_values(self, pixel_values: Tensor) -> Tensor:
+        """`[B, S, 3, H, W]` from that, or from `[S, 3, H, W]`."""
+        shape = tuple(pixel_values.shape)
+        expected = f"pixel_values must be (batch, frames, {self.config.num_channels}, height, width)"
+        if len(shape) not in (4, 5):
+            raise Page4DError(f"{expected}, or that without the batch; it has {len(shape)} dimensions: {shape}.")
+        if shape[-3] != self.config.num_channels:
+            raise Page4DError(f"{expected}; it has {shape[-3]} channels: {shape}.")
+        if min(shape) == 0:
+            raise Page4DError(f"{expected} with at least one frame and one pixel; it is empty: {shape}.")
+        if not pixel_values.is_floating_point():
+            raise Page4DError(
+                f"pixel_values must be floating point with values in [0, 1], it is {pixel_values.dtype}: "
+                "divide 8-bit images by 255, or let Page4DImageProcessor do it."
+            )
+        patch, height, width = self.config.patch_size, shape[-2], shape[-1]
+        if height % patch or width % patch:
+            nearest = [max(patch, patch * round(side / patch)) for side in (height, width)]
+            raise Page4DError(
+                f"Image height and width must be multiples of the patch size {patch}, they are {height} and {width}. "
+                f"The nearest valid size is {nearest[0]} x {nearest[1]}; Page4DImageProcessor resizes to a valid one."
+            )
+        return pixel_values if len(shape) == 5 else pixel_values[None]
+
+    def _checked_query_points(self, query_points: Tensor | None, pixel_values: Tensor) -> Tensor | None:
+        """`[B, N, 2]` from that, or from `[N, 2]`."""
+        if query_points is None:
+            return None
+        if self.track_head is None:
+            raise Page4DError("query_points need the track head, and this model was built with enable_track=False.")
+        if query_points.ndim == 2:
+            query_points = query_points[None]
+        if query_points.ndim != 3 or query_points.shape[0] != len(pixel_values) or query_points.shape[2] != 2:
+            raise Page4DError(
+                f"query_points must be (batch, points, 2) with a batch of {len(pixel_values)}; "
+                f"it is {tuple(query_points.shape)}."
+            )
+        return query_points.float()
+
+
+__all__ = ["Page4DModel", "Page4DOutput", "Page4DPreTrainedModel"]

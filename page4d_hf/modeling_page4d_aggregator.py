@@ -1,0 +1,237 @@
+"""The dynamics-aware aggregator: frame and global attention in turn, in three stages, with a mask in the second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_page4d import Page4DConfig
+from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, no_autocast, rotary_tables
+
+
+class Page4DMask(NamedTuple):
+    """What a mask head says about every patch."""
+
+    key_bias: Tensor  # [B, S, h * w], added at full strength to the logits of a patch as key; negative suppresses it
+    dynamics: Tensor  # [B, S, h, w] in (0, 1): low = static, high = dynamic
+
+
+class Page4DReleaseMaskHead(Page4DFloat32Module):
+    """The mask of the published checkpoint.
+
+    A patch has the mask value `c = sigmoid(m + mean over channels of z) - 1/2` in (-1/2, 1/2), where z are the tokens,
+    standardised over the patches of their frame, and m a small convolutional network of z. The bias is `mask_scale *
+    c`: negative values suppress the patch and positive values favour it. The dynamics are `1/2 - c`.
+    """
+
+    def __init__(self, config: Page4DConfig):
+        super().__init__()
+        self.scale = config.mask_scale
+        self.depthwise = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1, groups=config.hidden_size)
+        self.pointwise = nn.Conv2d(config.hidden_size, config.mask_hidden_size, 1)
+        self.output = nn.Conv2d(config.mask_hidden_size, 1, 1)
+
+    def forward(self, patch_tokens: Tensor, height: int, width: int) -> Page4DMask:
+        """Predict the mask from patch tokens `[B, S, h * w, C]`."""
+        with no_autocast(patch_tokens):
+            tokens = patch_tokens.float()
+            # A frame of a single patch has no spread: its standardised tokens are 0, not NaN.
+            correction = 1 if height * width > 1 else 0
+            std, mean = torch.std_mean(tokens, dim=2, correction=correction, keepdim=True)
+            tokens = (tokens - mean) / std.clamp(min=1e-6)
+            maps = tokens.flatten(0, 1).transpose(1, 2).unflatten(-1, (height, width))  # [B * S, C, h, w]
+            hidden = nn.functional.gelu(self.pointwise(nn.functional.gelu(self.depthwise(maps))))
+            logits = self.output(hidden).squeeze(1) + maps.mean(dim=1)  # [B * S, h, w]
+            key = torch.sigmoid(logits) - 0.5
+            batch = patch_tokens.shape[:2]
+            return Page4DMask((self.scale * key).flatten(1).unflatten(0, batch), (0.5 - key).unflatten(0, batch))
+
+
+class Page4DPaperMaskHead(Page4DFloat32Module):
+    """The mask of the paper's Section 3.2.1.
+
+    Equation 5: `M = alpha * sigmoid(m / tau)`, with logits m from a linear projection and a depthwise convolutional
+    head, and learned alpha and tau. The bias is -M. Equation 6 adds M, which as M > 0 would draw attention to dynamic
+    patches; the text around it says that they are suppressed, and so they are here. The dynamics are `M / alpha`.
+    """
+
+    epsilon = 1e-6
+
+    def __init__(self, config: Page4DConfig):
+        super().__init__()
+        hidden_size = config.mask_hidden_size
+        self.projection = nn.Linear(config.hidden_size, hidden_size)
+        self.depthwise = nn.Conv2d(hidden_size, hidden_size, 3, padding=1, groups=hidden_size)
+        self.output = nn.Conv2d(hidden_size, 1, 1)
+        self.tau_logit = nn.Parameter(torch.zeros(()))
+        self.alpha_logit = nn.Parameter(torch.zeros(()))
+
+    def forward(self, patch_tokens: Tensor, height: int, width: int) -> Page4DMask:
+        """Predict the mask from patch tokens `[B, S, h * w, C]`."""
+        with no_autocast(patch_tokens):
+            maps = self.projection(patch_tokens.float()).flatten(0, 1).transpose(1, 2).unflatten(-1, (height, width))
+            logits = self.output(nn.functional.gelu(self.depthwise(maps))).squeeze(1)  # [B * S, h, w]
+            tau = nn.functional.softplus(self.tau_logit) + self.epsilon
+            alpha = nn.functional.softplus(self.alpha_logit) + self.epsilon
+            dynamics = torch.sigmoid(logits / tau)
+            batch = patch_tokens.shape[:2]
+            return Page4DMask((-alpha * dynamics).flatten(1).unflatten(0, batch), dynamics.unflatten(0, batch))
+
+
+MASK_HEADS = {"release": Page4DReleaseMaskHead, "paper": Page4DPaperMaskHead}
+
+
+class Page4DMaskSchedule(nn.Module):
+    """The strength of the mask in training: 1, then a half cosine down to 0.
+
+    The count of optimizer steps is a buffer: it is saved and restored with the weights, and no step of the training
+    recompiles or waits for the device.
+    """
+
+    step: Tensor
+
+    def __init__(self, hold_start: int, hold_end: int):
+        super().__init__()
+        self.hold_start = hold_start
+        self.hold_end = hold_end
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self) -> Tensor:
+        """The strength at `step`, a scalar in [0, 1]."""
+        progress = ((self.step - self.hold_start) / (self.hold_end - self.hold_start)).clamp(0, 1)
+        return 0.5 * (1 + torch.cos(math.pi * progress))
+
+
+class Page4DSpecialTokens(nn.Module):
+    """The learned camera and register tokens of a frame.
+
+    The first frame has its own: it is the one whose camera is the world.
+    """
+
+    def __init__(self, config: Page4DConfig):
+        super().__init__()
+        self.camera = nn.Parameter(torch.zeros(1, 2, 1, config.hidden_size))
+        self.register = nn.Parameter(torch.zeros(1, 2, config.num_register_tokens, config.hidden_size))
+
+    def forward(self, patch_tokens: Tensor) -> Tensor:
+        """Put the special tokens before the patch tokens: `[B, S, h * w, C]` to `[B, S, P, C]`."""
+        batch_size, num_frames = patch_tokens.shape[:2]
+        tokens = torch.cat((self.camera, self.register), dim=2)  # [1, 2, 1 + registers, C]
+        first = tokens[:, :1].expand(batch_size, -1, -1, -1)
+        others = tokens[:, 1:].expand(batch_size, num_frames - 1, -1, -1)
+        special = torch.cat((first, others), dim=1).to(patch_tokens.dtype)
+        return torch.cat((special, patch_tokens), dim=2)
+
+
+class Page4DAggregatorOutput(NamedTuple):
+    """What the aggregator gives to the heads.
+
+    A layer's output is a pair, of the frame block and of the global block, `[B, S, P, C]` each: the heads read the two
+    side by side, and joining them only where they are read keeps one copy of each.
+    """
+
+    features: dict[int, tuple[Tensor, Tensor]]  # by layer, of the layers that were asked for
+    mask: Page4DMask | None  # of a network with a mask head
+    attentions: tuple[Tensor, ...]  # of every frame block and global block in turn, where they were asked for
+
+
+class Page4DAggregator(nn.Module):
+    """Alternates attention within frames and over the whole sequence.
+
+    Layers up to `mask_layer` are the first stage. There, between the frame block and the global block, the mask head
+    looks at the patch tokens (detached: it learns, but does not move the tokens it looks at). In the second stage, the
+    `masked_layers`, the camera and register queries of every frame attend globally under its bias; patch queries
+    attend without, so that geometry keeps the motion. The third stage is like the first.
+    """
+
+    def __init__(self, config: Page4DConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.rope_theta = config.rope_theta
+        self.num_special_tokens = 1 + config.num_register_tokens
+        self.special_tokens = Page4DSpecialTokens(config)
+        self.frame_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
+        self.global_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
+
+        self.mask_layer = config.mask_layer
+        self.masked_layers = frozenset(config.masked_layers)
+        self.mask_head: nn.Module | None = None
+        self.mask_schedule: Page4DMaskSchedule | None = None
+        if config.mask_form is not None:
+            # float() as the library may build models under another default dtype.
+            self.mask_head = MASK_HEADS[config.mask_form](config).float()
+            if config.mask_hold_start is not None and config.mask_hold_end is not None:
+                self.mask_schedule = Page4DMaskSchedule(config.mask_hold_start, config.mask_hold_end)
+
+    @staticmethod
+    def _layer(config: Page4DConfig) -> Page4DLayer:
+        return Page4DLayer(
+            config,
+            config.hidden_size,
+            config.num_attention_heads,
+            layer_norm_eps=config.layer_norm_eps,
+            layerscale_value=config.layerscale_value,
+            qk_norm=True,
+        )
+
+    def forward(
+        self,
+        patch_tokens: Tensor,
+        height: int,
+        width: int,
+        kept_layers: Collection[int],
+        mask_strength: float | Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> Page4DAggregatorOutput:
+        """Aggregate the tokens of a sequence.
+
+        Args:
+            patch_tokens: `[B, S, h * w, C]`.
+            height, width: the patch grid.
+            kept_layers: whose output to give. The others are not kept in memory.
+            mask_strength: in [0, 1], a number or a scalar tensor. `None` for the schedule's in training, and the
+                configuration's otherwise.
+            output_attentions: whether to keep the attention weights, which only eager attention has.
+        """
+        if mask_strength is None:
+            if self.training and self.mask_schedule is not None:
+                mask_strength = self.mask_schedule()
+            else:
+                mask_strength = self.config.mask_strength
+        tokens = self.special_tokens(patch_tokens)  # [B, S, P, C]
+        shape = tokens.shape
+        rotary = rotary_tables(
+            height, width, self.num_special_tokens, self.head_dim, self.rope_theta, tokens.device, tokens.dtype
+        )
+        features: dict[int, tuple[Tensor, Tensor]] = {}
+        attentions: list[Tensor] = []
+        mask, key_bias = None, None
+        for index, (frame_layer, global_layer) in enumerate(zip(self.frame_layers, self.global_layers, strict=True)):
+            tokens, weights = frame_layer(tokens.view(-1, *shape[2:]), rotary)  # [B * S, P, C]
+            tokens = tokens.view(shape)
+            frame_tokens = tokens
+            if output_attentions:
+                attentions.append(weights)
+            if index == self.mask_layer and self.mask_head is not None:
+                mask = self.mask_head(tokens[:, :, self.num_special_tokens :].detach(), height, width)
+                key_bias = self._key_bias(mask, mask_strength)
+
+            masked = key_bias if index in self.masked_layers else None
+            tokens, weights = global_layer(tokens.view(shape[0], -1, shape[3]), rotary, masked, self.num_special_tokens)
+            tokens = tokens.view(shape)
+            if output_attentions:
+                attentions.append(weights)
+            if index in kept_layers:
+                features[index] = (frame_tokens, tokens)
+        return Page4DAggregatorOutput(features, mask, tuple(attentions))
+
+    def _key_bias(self, mask: Page4DMask, strength: float | Tensor) -> Tensor | None:
+        """The bias of every token as a key, `[B, S, P]`: 0 for special tokens. `None` if there is none."""
+        if not isinstance(strength, Tensor) and strength == 0:
+            return None
+        return nn.functional.pad(strength * mask.key_bias, (self.num_special_tokens, 0))
