@@ -7,14 +7,152 @@ take seconds (torch, transformers) stand inside the functions, so that `page4d -
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from .errors import Page4DError
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
+
+
+def reconstruct(
+    input: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT", help_behavior_hint="")],
+    model: str = "page4d",
+    output: Path = Path("scene"),
+    fps: float | None = None,
+    max_frames: int | None = None,
+    resolution: int = 518,
+    mode: Literal["crop", "pad", "square"] = "crop",
+    points: Literal["depth", "world"] = "depth",
+    confidence_percentile: float = 20.0,
+    max_points: int = 100_000,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Reconstruct a video or images: cameras, depth, points and motion, into a scene folder.
+
+    Every radiance-field method that reads nerfstudio's transforms.json can train on the folder. Frames of different
+    sizes are padded with white to a common one. The scale of the scene is arbitrary.
+
+    Args:
+        input: a video file, a folder of images, a glob (in quotes), or image files in their order.
+        model: folder of the weights (see `page4d pull` and `page4d convert`), or their repository on the Hub.
+        output: the folder to write; it must not exist yet, or be empty.
+        fps: frames per second to take from a video, by its timestamps. All of them by default.
+        max_frames: at most so many frames, spread evenly over the whole clip.
+        resolution: width of the network's input in pixels, a multiple of the patch size (14).
+        mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
+            and bottom; pad: the whole frame, padded with white to a square; square: padded with black.
+        points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
+        confidence_percentile: percentage of the pixels, the least confident, that give no point.
+        max_points: at most so many points, spread evenly over the frames.
+        device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
+        dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
+        overwrite: replace a scene that is in the output folder. Nothing else is ever replaced.
+    """
+    from .scene import check_target, write_scene
+
+    started = time.perf_counter()
+    if not input:
+        raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
+    check_target(output, overwrite=overwrite)
+
+    from transformers.utils import logging as transformers_logging
+
+    from .frames import read_frames
+    from .reconstruct import check_resolution, fingerprint, load_config, load_model, resolve_device, resolve_dtype
+    from .reconstruct import reconstruct as run
+
+    transformers_logging.disable_progress_bar()
+    # All that can be wrong with the command is found out before the first frame is read.
+    torch_device = resolve_device(device)
+    torch_dtype = resolve_dtype(dtype, torch_device)
+    config = load_config(model)
+    check_resolution(resolution, config.patch_size)
+
+    with _progress() as report:
+        report("reading frames", 0, 1)
+        frames = read_frames(input[0] if len(input) == 1 else input, fps=fps, max_frames=max_frames)
+        report("reading frames", 1, 1)
+        report("loading the model", 0, 1)
+        network, image_processor = load_model(model, device=torch_device, dtype=torch_dtype)
+        info = {
+            "model": model,
+            "model_revision": getattr(network.config, "_commit_hash", None),
+            "model_fingerprint": fingerprint(model),
+            "options": {
+                "fps": fps,
+                "max_frames": max_frames,
+                "resolution": resolution,
+                "mode": mode,
+                "points": points,
+                "confidence_percentile": confidence_percentile,
+                "max_points": max_points,
+                "device": str(torch_device),
+                "dtype": str(torch_dtype).removeprefix("torch."),
+            },
+        }
+        report("loading the model", 1, 1)
+        reconstruction = run(
+            frames,
+            network,
+            image_processor,
+            resolution=resolution,
+            mode=mode,
+            points=points,
+            confidence_percentile=confidence_percentile,
+            max_points=max_points,
+            progress=report,
+        )
+        report("writing the scene", 0, 1)
+        write_scene(output, frames, reconstruction, info, overwrite=overwrite)
+        report("writing the scene", 1, 1)
+
+    seconds = time.perf_counter() - started
+    print(f"Wrote {output}: {len(frames)} frames and {len(reconstruction.points):,} points.")
+    print(f"It took {seconds:.1f} s and at most {_peak_memory(torch_device)}.")
+    print(f"Next: ns-train page4d-4dgs --data {output}")
+
+
+COMMANDS["reconstruct"] = reconstruct
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr with a line for each stage, told by `report(stage, done, total)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _peak_memory(device: Any) -> str:
+    """The most memory that the process and the GPU have had in use, in words."""
+    import resource
+
+    import torch
+
+    # Linux counts in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    words = f"{peak / 2**30:.1f} GiB of memory"
+    if device.type == "cuda":
+        words += f" and {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the GPU"
+    return words
 
 
 def main(args: list[str] | None = None) -> None:

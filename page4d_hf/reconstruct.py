@@ -1,0 +1,474 @@
+"""Frames in; cameras, depth, points and motion out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .configuration_page4d import Page4DConfig
+from .errors import CheckpointError, Page4DError
+from .frames import Frames
+from .geometry import pose_encoding_to_cameras, unproject_depth
+from .image_processing_page4d import Mode, Page4DImageProcessor, intrinsics_to_original, resample_to_original
+from .scene import normalized_times
+
+if TYPE_CHECKING:
+    from .modeling_page4d import Page4DModel, Page4DOutput
+
+logger = logging.getLogger(__name__)
+
+Points = Literal["depth", "world"]
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(stage, done, total)`; a stage begins with `done` at 0 and ends with `done == total`."""
+
+# A field of view outside of these, in radians, is no camera's: the network has not learnt this image, or anything.
+LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
+USUAL_FOV = math.radians(60)
+FRAMES_PER_CHUNK = 16  # full-size frames that are resized at once
+
+
+@dataclass
+class Reconstruction:
+    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale.
+
+    Maps cover exactly their image, at the network's resolution, so that their size may differ where that of the images
+    does. What a crop left out of the network's input is NaN, and has confidence 0.
+    """
+
+    extrinsics: np.ndarray  # [S, 3, 4] float64, world-to-camera
+    intrinsics: np.ndarray  # [S, 3, 3] float64, in pixels of the original images, first pixel's centre at 0.5
+    depth: list[np.ndarray]  # S of [h, w] float32, z-depth
+    depth_conf: list[np.ndarray]  # S of [h, w] float32
+    dynamics: list[np.ndarray] | None  # S of [h, w] float32, 0 static to 1 moving; None of a model without a mask
+    points: np.ndarray  # [M, 3] float32 in the world
+    point_colors: np.ndarray  # [M, 3] uint8
+    point_times: np.ndarray  # [M] float32 in [0, 1]
+    point_dynamics: np.ndarray | None  # [M] float32, 0 static to 1 moving
+    point_confidence: np.ndarray  # [M] float32
+
+    def __len__(self) -> int:
+        return len(self.extrinsics)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The model
+
+
+def resolve_device(device: str | torch.device | None = "auto") -> torch.device:
+    """The device of a name: "auto" (or None) is a GPU where there is one, else the CPU.
+
+    Raises:
+        Page4DError: no such device, or none of that kind on this machine.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+        raise Page4DError(f"Expected the device auto, cpu, cuda or cuda:<number>, got {device}.")
+    resolved = torch.device(device)
+    if resolved.type == "cuda":
+        if not torch.cuda.is_available():
+            raise Page4DError(
+                f"The device {device} was asked for, but PyTorch finds no CUDA GPU here; use --device cpu."
+            )
+        if (resolved.index or 0) >= torch.cuda.device_count():
+            raise Page4DError(
+                f"The device {device} was asked for, but there are only {torch.cuda.device_count()} GPUs."
+            )
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype of the encoder and the aggregator; the heads are always float32.
+
+    Args:
+        dtype: "auto" (or None): bfloat16 where the GPU has it, else float16 on a GPU and float32 on the CPU. Or
+            "float32", "bfloat16", "float16".
+        device: where the model is to run.
+
+    Raises:
+        Page4DError: another dtype.
+    """
+    if dtype is None or dtype == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    known = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+    resolved = known.get(dtype, dtype) if isinstance(dtype, str) else dtype
+    if resolved not in known.values():
+        raise Page4DError(f"Expected the dtype auto, {', '.join(known)}, got {dtype}.")
+    return resolved
+
+
+def load_config(path: str | Path) -> Page4DConfig:
+    """Read the configuration in a model folder (or of a Hub repository), and check that it is one of PAGE-4D.
+
+    Raises:
+        CheckpointError: there is no model there, or one of another kind.
+    """
+    folder = Path(path).expanduser()
+    how = f"fetch the published weights by `page4d pull mask --output {path}`, or convert some by `page4d convert`"
+    if folder.is_file():
+        raise CheckpointError(
+            f"{path} is a file, not a model folder; `page4d convert {path} OUT` makes one of a checkpoint."
+        )
+    # A Hub repository is named owner/name; everything else is meant as a folder.
+    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+        raise CheckpointError(f"No model folder {path}; {how}.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise CheckpointError(f"{path} is no model folder: it has no config.json; {how}.")
+    name = str(folder) if folder.is_dir() else str(path)
+    try:
+        kind = Page4DConfig.get_config_dict(name)[0].get("model_type")
+    except (OSError, ValueError) as error:
+        if folder.is_dir():
+            raise CheckpointError(f"Cannot read {folder / 'config.json'}: {_first_line(error)}") from error
+        raise CheckpointError(f"There is no folder {path}, nor can it be had from the Hub; {how}.") from error
+    if kind != Page4DConfig.model_type:
+        raise CheckpointError(f"{path} holds a model of type {kind}, not {Page4DConfig.model_type}.")
+    try:
+        return Page4DConfig.from_pretrained(name)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"The configuration in {path} is not valid: {_first_line(error)}") from error
+
+
+def load_model(
+    path: str | Path,
+    *,
+    device: str | torch.device | None = "auto",
+    dtype: str | torch.dtype | None = "auto",
+) -> tuple[Page4DModel, Page4DImageProcessor]:
+    """Load a model folder for inference, with its image processor.
+
+    Args:
+        path: a folder that `page4d pull`, `page4d convert` or `save_pretrained` wrote, or the name of a Hub repository.
+        device, dtype: see `resolve_device` and `resolve_dtype`.
+
+    Raises:
+        CheckpointError: there is no model, it is of another kind, or its weights are broken, missing or misshapen.
+        Page4DError: no such device or dtype.
+    """
+    from safetensors import SafetensorError
+
+    from .modeling_page4d import Page4DModel
+
+    resolved_device = resolve_device(device)
+    resolved_dtype = resolve_dtype(dtype, resolved_device)
+    config = load_config(path)
+    folder = Path(path).expanduser()
+    name = str(folder) if folder.is_dir() else str(path)
+    try:
+        loaded: Any = Page4DModel.from_pretrained(
+            name, config=config, dtype=resolved_dtype, use_safetensors=True, output_loading_info=True
+        )
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"The weights in {path} are broken or cut off ({error}); fetch or convert them anew."
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"Cannot load the weights in {path}: {_first_line(error)}") from error
+    model, loading = loaded
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"The weights in {path} lack {len(missing)} tensors of the network, such as {missing[0]}; make them anew."
+        )
+    model = model.to(resolved_device).eval()
+    has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
+    try:
+        processor = Page4DImageProcessor.from_pretrained(name) if has_processor else Page4DImageProcessor()
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
+    if processor.patch_size != config.patch_size:
+        processor = Page4DImageProcessor(**{**processor.to_dict(), "patch_size": config.patch_size})
+    return model, processor
+
+
+def fingerprint(path: str | Path) -> str | None:
+    """A name for the weights in a model folder: SHA-256 over its configuration and its safetensors files, 16 digits.
+
+    Reads all of the weights (seconds for the full network). None for what is not a folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256(json.dumps(load_config(folder).to_dict(), sort_keys=True, default=str).encode())
+    for file in sorted(folder.glob("*.safetensors")):
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def check_resolution(resolution: int, patch_size: int) -> None:
+    """Refuse a width that is not made of whole patches.
+
+    Raises:
+        Page4DError: with the nearest valid widths.
+    """
+    if resolution < patch_size or resolution % patch_size:
+        lower = max(resolution // patch_size, 1) * patch_size
+        raise Page4DError(
+            f"Expected a resolution that is a multiple of the patch size {patch_size}, got {resolution}; "
+            f"the nearest are {lower} and {lower + patch_size}."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Reconstruction
+
+
+@torch.inference_mode()
+def reconstruct(
+    frames: Frames,
+    model: Page4DModel,
+    image_processor: Page4DImageProcessor | None = None,
+    *,
+    resolution: int = 518,
+    mode: Mode | None = None,
+    points: Points = "depth",
+    confidence_percentile: float = 20.0,
+    max_points: int = 100_000,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Run PAGE-4D on a sequence of frames, all at once.
+
+    Args:
+        frames: S >= 1 frames.
+        model: on the device and in the dtype that it shall run in (see `load_model`).
+        image_processor: how frames become network input; the default is a `Page4DImageProcessor`.
+        resolution: width of the network's input in pixels, a multiple of the patch size; its height is at most that.
+        mode: the image processor's mode; the default is its own.
+        points: "depth": depth maps lifted by the predicted cameras; "world": the point head's points.
+        confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
+        max_points: upper limit of the number of points, spread evenly over the frames.
+        progress: told how far the work is.
+
+    Raises:
+        Page4DError: an option out of its range, no frames, a model that lacks a head that is needed, or cameras that
+            are not finite.
+    """
+    if not len(frames):
+        raise Page4DError("Expected at least one frame, got none.")
+    if not 0 <= confidence_percentile < 100:
+        raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
+    if max_points < 1:
+        raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
+    check_resolution(resolution, model.config.patch_size)
+    if model.camera_head is None or model.depth_head is None or (points == "world" and model.point_head is None):
+        needed = "camera, depth and point heads" if points == "world" else "a camera head and a depth head"
+        raise Page4DError(f"A reconstruction needs {needed}, and this model was built without.")
+    report = progress or (lambda stage, done, total: None)
+
+    processor = image_processor or Page4DImageProcessor(patch_size=model.config.patch_size)
+    pixel_values, sizes, boxes = _prepare(frames, processor, resolution, mode or processor.mode, report)
+    try:
+        with _layers_reported(model, report), _without_point_head(model, keep=points == "world"):
+            output = model(pixel_values[None].to(model.device))
+    except torch.OutOfMemoryError as error:
+        raise Page4DError(
+            f"The memory of {model.device} does not hold {len(frames)} frames at a width of {resolution}; "
+            "take fewer frames (--max-frames) or a smaller --resolution."
+        ) from error
+    report("points", 0, len(frames))
+
+    network_size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    extrinsics, intrinsics = _cameras(output, network_size, sizes, boxes)
+    depth = _to_images(output.depth.squeeze(-1), boxes)
+    depth_conf = _to_images(output.depth_conf, boxes, unseen=0.0)
+    dynamics = _to_images(output.dynamics_mask, boxes) if output.dynamics_mask is not None else None
+    colors = [
+        np.round(255 * color).astype(np.uint8) for color in _to_images(pixel_values[None].movedim(2, -1), boxes, 1.0)
+    ]
+    if points == "world":
+        world_points: list[np.ndarray] = _to_images(output.world_points, boxes)
+        confidence = _to_images(output.world_points_conf, boxes, unseen=0.0)
+    else:
+        world_points = [_lift(depth[i], extrinsics[i], intrinsics[i], sizes[i]) for i in range(len(frames))]
+        confidence = depth_conf
+    del output
+
+    chosen = _choose(world_points, confidence, confidence_percentile, max_points)
+    times = normalized_times(frames.times)
+
+    def gather(maps: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([maps[i].reshape(-1, *maps[i].shape[2:])[index] for i, index in enumerate(chosen)])
+
+    report("points", len(frames), len(frames))
+    return Reconstruction(
+        extrinsics=extrinsics.numpy(),
+        intrinsics=intrinsics.numpy(),
+        depth=depth,
+        depth_conf=depth_conf,
+        dynamics=dynamics,
+        points=gather(world_points),
+        point_colors=gather(colors),
+        point_times=np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
+        point_dynamics=gather(dynamics) if dynamics is not None else None,
+        point_confidence=gather(confidence),
+    )
+
+
+def _prepare(
+    frames: Frames, processor: Page4DImageProcessor, resolution: int, mode: Mode, report: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`pixel_values [S, 3, H, W]`, original sizes `[S, 2]` and boxes `[S, 4]`."""
+    # Frames of one size can be resized a few at a time, without a second copy of the full-size video in memory.
+    same_size = len({image.shape[:2] for image in frames.images}) == 1
+    chunk = FRAMES_PER_CHUNK if same_size else len(frames)
+    parts = []
+    for start in range(0, len(frames), chunk):
+        report("resizing", start, len(frames))
+        chosen = frames.images[start : start + chunk]
+        parts.append(processor.preprocess(chosen, mode=mode, size=resolution, return_tensors="pt"))
+    report("resizing", len(frames), len(frames))
+    pixel_values, sizes, boxes = (
+        torch.cat([part[name][0] for part in parts]) for name in ("pixel_values", "original_sizes", "image_boxes")
+    )
+    return pixel_values, sizes, boxes
+
+
+@contextmanager
+def _layers_reported(model: nn.Module, report: Progress) -> Iterator[None]:
+    """Report each layer of the encoder and the aggregator, and each head, as it is done.
+
+    A GPU works through its queue after Python has gone through the layers: there the bar runs ahead.
+    """
+    names = re.compile(r"encoder\.layers\.\d+|aggregator\.(frame|global)_layers\.\d+|\w+_head")
+    modules = [module for name, module in model.named_modules() if names.fullmatch(name)]
+    done = 0
+
+    def count(*_: object) -> None:
+        nonlocal done
+        done += 1
+        report("network", done, len(modules))
+
+    handles = [module.register_forward_hook(count) for module in modules]
+    report("network", 0, len(modules))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    report("network", len(modules), len(modules))
+
+
+@contextmanager
+def _without_point_head(model: Page4DModel, keep: bool) -> Iterator[None]:
+    """Leave out the point head, as costly as the depth head, where nobody asks for its points."""
+    head = model.point_head
+    if not keep:
+        model.point_head = None
+    try:
+        yield
+    finally:
+        model.point_head = head
+
+
+def _cameras(
+    output: Page4DOutput, network_size: tuple[int, int], sizes: Tensor, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Extrinsics `[S, 3, 4]` and intrinsics `[S, 3, 3]` in original pixels, float64 on the CPU."""
+    assert output.pose_enc is not None
+    encoding = output.pose_enc[0].to("cpu", torch.float64)  # [S, 9]
+    encoding = torch.cat((encoding[:, :7], _usable_fov(encoding[:, 7:], network_size)), dim=-1)
+    extrinsics, intrinsics = pose_encoding_to_cameras(encoding, network_size)
+    broken = (~extrinsics.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if broken:
+        raise Page4DError(
+            f"The network gave no finite camera for {len(broken)} of {len(encoding)} frames (first: {broken[0]}); "
+            "a half precision may have overflowed: try --dtype float32."
+        )
+    return extrinsics, intrinsics_to_original(intrinsics, sizes, boxes)
+
+
+def _usable_fov(fov: Tensor, network_size: tuple[int, int]) -> Tensor:
+    """Vertical and horizontal fields of view `[S, 2]`, with those that no camera has replaced."""
+    usable = ((fov > LEAST_FOV) & (fov < GREATEST_FOV)).all(dim=-1)  # NaN compares as false
+    if usable.all():
+        return fov
+    if usable.any():
+        replacement, by = fov[usable].median(dim=0).values, "the median of the others"
+    else:
+        height, width = network_size
+        horizontal = torch.tensor(USUAL_FOV, dtype=fov.dtype)
+        replacement = torch.stack((2 * torch.atan(torch.tan(horizontal / 2) * height / width), horizontal))
+        by = "a usual one, 60 degrees"
+    logger.warning(
+        "The network gave no possible field of view for %d of %d frames; %s stands in. Was the model trained?",
+        int((~usable).sum()), len(fov), by,
+    )  # fmt: skip
+    return torch.where(usable[:, None], fov, replacement)
+
+
+def _to_images(maps: Tensor, boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:
+    """Maps `[1, S, H, W(, C)]` of the network's input to arrays `[h, w(, C)]` that cover exactly their image.
+
+    They keep the network's resolution: where the image's edges fall on whole pixels, they are a cut-out. `unseen`
+    fills what a crop left out.
+    """
+    images = []
+    for frame, box in zip(maps[0], boxes.tolist(), strict=True):
+        size = (max(round(box[3] - box[1]), 1), max(round(box[2] - box[0]), 1))
+        image = resample_to_original(frame.cpu(), size, box, "nearest")
+        images.append(torch.nan_to_num(image, nan=unseen, posinf=math.inf, neginf=-math.inf).numpy())
+    return images
+
+
+def _lift(depth: np.ndarray, extrinsics: Tensor, intrinsics: Tensor, size: Tensor) -> np.ndarray:
+    """Points `[h, w, 3]` float32 of a depth map `[h, w]` that covers an image of (height, width) `size`."""
+    height, width = depth.shape
+    scale = torch.tensor([[width / float(size[1])], [height / float(size[0])], [1.0]], dtype=torch.float64)
+    # Pixel centres at 0.5, as renderers have them; the network's training counted from 0, half a pixel off.
+    points = unproject_depth(torch.from_numpy(depth).double(), extrinsics, scale * intrinsics, pixel_center=0.5)
+    return points.to(torch.float32).numpy()
+
+
+def _choose(points: list[np.ndarray], confidence: list[np.ndarray], percentile: float, limit: int) -> list[np.ndarray]:
+    """For each frame the flat indices of the pixels that give a point, in rising order."""
+    valid = [
+        np.isfinite(xyz).all(axis=-1) & np.isfinite(score) & (score > 0)
+        for xyz, score in zip(points, confidence, strict=True)
+    ]
+    scores = np.concatenate([score[mask] for score, mask in zip(confidence, valid, strict=True)])
+    if not len(scores):
+        logger.warning("The network gave no finite point at all; the point cloud is empty.")
+        return [np.zeros(0, np.int64)] * len(points)
+    threshold = np.percentile(scores, percentile)
+    kept = [np.flatnonzero(mask & (score >= threshold)) for mask, score in zip(valid, confidence, strict=True)]
+    quotas = _even_quotas([len(index) for index in kept], limit)
+    rng = np.random.default_rng(0)  # the same frames give the same points
+    return [_spread(index, quota, rng) for index, quota in zip(kept, quotas, strict=True)]
+
+
+def _even_quotas(counts: list[int], limit: int) -> list[int]:
+    """Shares of `limit`, as equal as what each has to give allows."""
+    quotas = [0] * len(counts)
+    left = min(limit, sum(counts))
+    # Whoever has least is served first: what it cannot fill is shared by those after it.
+    for place, i in enumerate(sorted(range(len(counts)), key=lambda i: counts[i])):
+        quotas[i] = min(counts[i], left // (len(counts) - place))
+        left -= quotas[i]
+    return quotas
+
+
+def _spread(index: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of the indices, one from each of as many equal stretches."""
+    edges = np.arange(count + 1) * len(index) // max(count, 1)
+    # At random within its stretch: a plain stride would take whole columns of the image where it divides the width.
+    return index[rng.integers(edges[:-1], edges[1:])] if count else index[:0]

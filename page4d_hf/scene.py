@@ -1,0 +1,467 @@
+"""The scene folder: what a reconstruction leaves on disk, and what nerfstudio and the splatting start from.
+
+    scene/
+        transforms.json     cameras and times, as `nerfstudio-data` reads them (so do most radiance-field tools)
+        images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
+        points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
+        page4d/
+            info.json       the model, its options, the version of page4d, where the frames came from, the scale
+            depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
+            confidence/     the same for the depth's confidence, 0 where the network did not see the image
+            dynamics/       the same for the dynamics mask, NaN where the network did not see the image
+
+In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
+those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
+count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. A model without a mask leaves
+out all that is named dynamics.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from plyfile import PlyData, PlyElement, PlyParseError
+
+from .errors import SceneError
+from .folders import whole_folder
+from .geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
+
+if TYPE_CHECKING:
+    from .frames import Frames
+    from .reconstruct import Reconstruction
+
+FORMAT = 1  # of page4d/info.json; counts up when a reader must know
+MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
+COLORS = ("red", "green", "blue")
+# nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
+CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"})
+DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass
+class Scene:
+    """A scene folder, read and checked, with no image opened yet.
+
+    One world, OpenCV axes, world-to-camera; pixels with the first one's centre at (0.5, 0.5).
+    """
+
+    root: Path
+    image_paths: list[Path]
+    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images
+    distortion: np.ndarray  # [N, 5] float64, OpenCV's k1, k2, p1, p2, k3; zeros in scenes by page4d
+    image_sizes: np.ndarray  # [N, 2] int, (width, height)
+    times: np.ndarray  # [N] float64 in [0, 1]
+    points: np.ndarray | None = None  # [M, 3] float32
+    point_colors: np.ndarray | None = None  # [M, 3] uint8
+    point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
+    point_dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+    point_confidence: np.ndarray | None = None  # [M] float32
+    info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    @property
+    def scale(self) -> str:
+        """The unit of the world: "arbitrary" or "metres"."""
+        return str(self.info.get("scale", "arbitrary"))
+
+    def load_depth(self, index: int) -> np.ndarray:
+        """z-depth of frame `index`, `(h, w)` float32 over exactly the image; NaN where the network did not see it."""
+        return self._load_map("depth", index)
+
+    def load_confidence(self, index: int) -> np.ndarray:
+        """Confidence of the depth of frame `index`, `(h, w)` float32; 0 where the network did not see the image."""
+        return self._load_map("confidence", index)
+
+    @property
+    def has_dynamics(self) -> bool:
+        """Whether the model that made the scene gave a dynamics mask."""
+        return (self.root / "page4d" / "dynamics").is_dir()
+
+    def load_dynamics(self, index: int) -> np.ndarray:
+        """Dynamics of frame `index`, `(h, w)` float32, 0 static to 1 moving; NaN where the network did not see it."""
+        return self._load_map("dynamics", index)
+
+    def _load_map(self, name: str, index: int) -> np.ndarray:
+        path = _map_path(self.root, name, self.image_paths[index].stem)
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise SceneError(f"Cannot read {path}: {error}; make the scene anew with `page4d reconstruct`.") from error
+        if array.ndim != 2:
+            raise SceneError(f"Expected a map of two dimensions in {path}, got the shape {array.shape}.")
+        return array
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def check_target(target: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a place that a scene cannot be written to; to be asked before the work whose result goes there.
+
+    Raises:
+        SceneError: `target` is a file; is a non-empty folder and `overwrite` is false; or is a non-empty folder that
+            holds something else than a scene of page4d, which is never replaced.
+    """
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise SceneError(f"The output {target} is a file; name a folder that does not exist yet.")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not (target / "page4d" / "info.json").is_file():
+        raise SceneError(f"The output folder {target} holds something else than a page4d scene; name another folder.")
+    if not overwrite:
+        raise SceneError(f"The output folder {target} already holds a scene; name another one, or pass --overwrite.")
+
+
+def write_scene(
+    target: str | Path,
+    frames: Frames,
+    reconstruction: Reconstruction,
+    info: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a scene folder, whole or not at all.
+
+    Args:
+        target: the folder to make; it may exist if it is empty.
+        frames: N frames. Files that nerfstudio would read the same way are copied; other frames are written as PNG.
+        reconstruction: of these frames.
+        info: what `page4d/info.json` shall hold beside what is known here: the model, its revision, the options.
+        overwrite: replace a scene of page4d that is there already.
+
+    Returns:
+        `target` as a path.
+
+    Raises:
+        SceneError: see `check_target`; or a camera is not finite.
+        Page4DError: the disk is full or may not be written to.
+    """
+    target = Path(target)
+    check_target(target, overwrite=overwrite)
+    if len(frames) != len(reconstruction.extrinsics):
+        raise SceneError(f"Expected as many cameras as the {len(frames)} frames, got {len(reconstruction.extrinsics)}.")
+    for name, extrinsics, intrinsics in zip(
+        frames.names, reconstruction.extrinsics, reconstruction.intrinsics, strict=True
+    ):
+        if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
+            raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
+
+    with whole_folder(target, overwrite=overwrite) as folder:
+        (folder / "images").mkdir()
+        stems = [f"frame_{i + 1:05d}" for i in range(len(frames))]
+        images = [_write_image(frames, i, folder / "images" / stem) for i, stem in enumerate(stems)]
+        maps = (reconstruction.depth, reconstruction.depth_conf, reconstruction.dynamics)
+        for name, arrays in zip(MAPS, maps, strict=True):
+            if arrays is None:
+                continue
+            (folder / "page4d" / name).mkdir(parents=True)
+            for stem, array in zip(stems, arrays, strict=True):
+                _write_array(_map_path(folder, name, stem), array)
+        _write_points(folder / "points.ply", reconstruction)
+        sources = [
+            {"image": f"images/{image}", "source": name, "source_time": float(time)}
+            for image, name, time in zip(images, frames.names, frames.times, strict=True)
+        ]
+        record = {
+            "format": FORMAT,
+            "page4d_version": _page4d_version(),
+            **info,
+            "scale": "arbitrary",
+            "source": frames.source,
+            "frames": sources,
+        }
+        _write_json(folder / "page4d" / "info.json", record)
+        _write_json(folder / "transforms.json", _transforms(images, frames, reconstruction))
+    return target
+
+
+def normalized_times(times: np.ndarray) -> np.ndarray:
+    """Times or indices `(N,)` to [0, 1]: the first instant is 0, the last 1; a single instant is 0."""
+    times = np.asarray(times, np.float64)
+    span = times.max() - times.min()
+    return (times - times.min()) / (span if span > 0 else 1.0)
+
+
+def _transforms(images: list[str], frames: Frames, reconstruction: Reconstruction) -> dict[str, Any]:
+    poses = camera_to_world_opengl(torch.as_tensor(np.asarray(reconstruction.extrinsics, np.float64))).tolist()
+    entries = []
+    for i, time in enumerate(normalized_times(frames.times)):
+        height, width = frames.images[i].shape[:2]
+        intrinsics = np.asarray(reconstruction.intrinsics[i], np.float64)
+        entries.append(
+            {
+                "file_path": f"images/{images[i]}",
+                "time": float(time),
+                "fl_x": float(intrinsics[0, 0]),
+                "fl_y": float(intrinsics[1, 1]),
+                "cx": float(intrinsics[0, 2]),
+                "cy": float(intrinsics[1, 2]),
+                "w": width,
+                "h": height,
+                "transform_matrix": [*poses[i], [0.0, 0.0, 0.0, 1.0]],
+            }
+        )
+    return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
+
+
+def _write_image(frames: Frames, index: int, target: Path) -> str:
+    """Put one frame beside the cameras; returns its file name."""
+    path = frames.paths[index] if frames.paths is not None else None
+    if path is not None and _reads_the_same_everywhere(path):
+        # A copy, not a link: who edits the scene's images must not change the originals.
+        target = target.with_suffix(path.suffix.lower())
+        shutil.copyfile(path, target)
+    else:
+        target = target.with_suffix(".png")
+        Image.fromarray(frames.images[index]).save(target, compress_level=1)
+    return target.name
+
+
+def _reads_the_same_everywhere(path: Path) -> bool:
+    """Whether a program that knows nothing of EXIF, palettes or 16 bits reads the image as we did."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        return False
+    with Image.open(path) as image:
+        upright = image.getexif().get(EXIF_ORIENTATION, 1) == 1
+        return upright and image.mode in ("RGB", "RGBA") and image.info.get("transparency") is None
+
+
+def _write_points(path: Path, reconstruction: Reconstruction) -> None:
+    columns = {
+        **{name: reconstruction.points[:, i].astype("<f4") for i, name in enumerate("xyz")},
+        **{name: reconstruction.point_colors[:, i] for i, name in enumerate(COLORS)},
+        "time": reconstruction.point_times.astype("<f4"),
+        "confidence": reconstruction.point_confidence.astype("<f4"),
+    }
+    if reconstruction.point_dynamics is not None:
+        columns["dynamics"] = reconstruction.point_dynamics.astype("<f4")
+    vertices = np.empty(len(reconstruction.points), dtype=[(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        vertices[name] = column
+    ply = PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=["scale: arbitrary"])
+    buffer = io.BytesIO()
+    ply.write(buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    # np.save straight to a file does not say why it could not write, which a full disk must.
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(array, np.float32))
+    path.write_bytes(buffer.getvalue())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _map_path(root: Path, name: str, stem: str) -> Path:
+    return root / "page4d" / name / f"{stem}.npy"
+
+
+def _page4d_version() -> str:
+    try:
+        return version("page4d")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_scene(root: str | Path) -> Scene:
+    """Read a scene folder, or any folder with nerfstudio's `transforms.json`, and check all of it but the pixels.
+
+    A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
+    distortion, no image sizes, no times (the frames' places then stand for them) and no points.
+
+    Args:
+        root: the folder, or its `transforms.json`.
+
+    Raises:
+        SceneError: the folder or a file is missing, is malformed, or holds a camera that is none.
+    """
+    root = Path(root)
+    if root.is_file():
+        root = root.parent
+    if not root.is_dir():
+        raise SceneError(f"No such folder: {root}.")
+    meta = _read_json(root / "transforms.json")
+    info = _read_json(root / "page4d" / "info.json") if (root / "page4d" / "info.json").is_file() else {}
+    if info.get("format", FORMAT) != FORMAT:
+        raise SceneError(
+            f"{root} is a scene of format {info['format']}, and this page4d reads {FORMAT}; update page4d."
+        )
+    where = root / "transforms.json"
+    if meta.get("camera_model", "OPENCV") not in CAMERA_MODELS:
+        raise SceneError(f"{where} has cameras of the model {meta['camera_model']}; undistort its images to a pinhole.")
+    frames = meta.get("frames")
+    if not isinstance(frames, list) or not frames:
+        raise SceneError(f"{where} lists no frames.")
+
+    cameras = [_read_camera(meta, frame, root, where) for frame in frames]
+    poses = np.stack([camera.camera_to_world for camera in cameras])
+    scene = Scene(
+        root=root,
+        image_paths=[camera.image_path for camera in cameras],
+        extrinsics=extrinsics_from_camera_to_world_opengl(torch.from_numpy(poses)).numpy(),
+        intrinsics=np.stack([camera.intrinsics for camera in cameras]),
+        distortion=np.stack([camera.distortion for camera in cameras]),
+        image_sizes=np.array([camera.image_size for camera in cameras]),
+        times=_read_times(frames, where),
+        info=info,
+    )
+    if "ply_file_path" in meta:
+        _read_points(scene, root / str(meta["ply_file_path"]))
+    if info:
+        for name in MAPS if scene.has_dynamics else MAPS[:2]:
+            for path in scene.image_paths:
+                if not _map_path(root, name, path.stem).is_file():
+                    raise SceneError(f"The scene lacks {_map_path(root, name, path.stem)}; make it anew.")
+    return scene
+
+
+@dataclass
+class _Camera:
+    image_path: Path
+    image_size: tuple[int, int]  # (width, height)
+    camera_to_world: np.ndarray  # [3, 4], OpenGL axes
+    intrinsics: np.ndarray  # [3, 3]
+    distortion: np.ndarray  # [5]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SceneError(f"{path.parent} is no scene: it has no {path.name}.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SceneError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise SceneError(f"Expected an object in {path}, got {type(content).__name__}.")
+    return content
+
+
+def _read_camera(meta: dict[str, Any], frame: Any, root: Path, where: Path) -> _Camera:
+    if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
+        raise SceneError(f"Expected every frame in {where} to be an object with a file_path.")
+    image_path = _find_image(root, frame["file_path"], where)
+    of = f"of {frame['file_path']} in {where}"
+
+    matrix = _numbers(frame.get("transform_matrix"), f"transform_matrix {of}")
+    if matrix.shape not in ((4, 4), (3, 4)):
+        raise SceneError(f"Expected a 4 x 4 transform_matrix {of}, got the shape {matrix.shape}.")
+    rotation = matrix[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+        raise SceneError(f"The transform_matrix {of} does not hold a rotation.")
+
+    def number(key: str) -> float | None:
+        # A value for all frames goes before a frame's own, as in nerfstudio.
+        value = meta.get(key, frame.get(key))
+        return None if value is None else float(_numbers(value, f"{key} {of}"))
+
+    try:
+        with Image.open(image_path) as image:
+            actual_size = image.size
+    except OSError as error:
+        raise SceneError(f"Cannot read the image {image_path}; it is broken or no image.") from error
+    width, height = (number("w") or actual_size[0], number("h") or actual_size[1])
+    if (width, height) != actual_size:
+        raise SceneError(
+            f"The image {image_path} is {actual_size[0]} x {actual_size[1]}, but {where} says {width:g} x {height:g}."
+        )
+    focal_x, focal_y = number("fl_x"), number("fl_y")
+    angle_x, angle_y = number("camera_angle_x"), number("camera_angle_y")
+    if focal_x is None and angle_x is not None:
+        focal_x = width / 2 / math.tan(angle_x / 2)
+    if focal_y is None:
+        focal_y = focal_x if angle_y is None else height / 2 / math.tan(angle_y / 2)
+    if focal_x is None or focal_y is None:
+        raise SceneError(f"There is no focal length (fl_x) {of}.")
+    if focal_x <= 0 or focal_y <= 0:
+        raise SceneError(f"Expected focal lengths above 0 {of}, got {focal_x:g} and {focal_y:g}.")
+    center_x, center_y = number("cx"), number("cy")
+    intrinsics = np.array(
+        [
+            [focal_x, 0, width / 2 if center_x is None else center_x],
+            [0, focal_y, height / 2 if center_y is None else center_y],
+            [0, 0, 1],
+        ]
+    )
+    if number("k4"):
+        raise SceneError(f"The distortion {of} has a fourth radial term, which is a fisheye's; undistort the images.")
+    distortion = np.array([number(key) or 0.0 for key in DISTORTION])
+    return _Camera(image_path, actual_size, matrix[:3], intrinsics, distortion)
+
+
+def _find_image(root: Path, file_path: str, where: Path) -> Path:
+    path = root / file_path
+    if not path.suffix and not path.is_file():  # Blender's synthetic scenes leave it out
+        path = path.with_suffix(".png")
+    if not path.is_file():
+        raise SceneError(f"The image {path} is missing, which {where} names.")
+    return path
+
+
+def _numbers(value: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SceneError(f"Expected numbers as {what}.") from error
+    if not np.isfinite(array).all():  # None becomes NaN here: a value that is missing
+        raise SceneError(f"There is a value missing or not finite in {what}.")
+    return array
+
+
+def _read_times(frames: list[dict[str, Any]], where: Path) -> np.ndarray:
+    given = ["time" in frame for frame in frames]
+    if not any(given):
+        return normalized_times(np.arange(len(frames)))
+    if not all(given):
+        raise SceneError(f"{where} gives the time of {sum(given)} of its {len(frames)} frames; give all or none.")
+    times = _numbers([frame["time"] for frame in frames], f"the times in {where}")
+    if times.ndim != 1:
+        raise SceneError(f"Expected one number as the time of each frame in {where}.")
+    return times if times.min() >= 0 and times.max() <= 1 else normalized_times(times)
+
+
+def _read_points(scene: Scene, path: Path) -> None:
+    """Fill in the points of a PLY file; times, dynamics and confidence are there only if page4d wrote it."""
+    if not path.is_file():
+        raise SceneError(f"The point cloud {path} is missing, which {scene.root / 'transforms.json'} names.")
+    try:
+        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+        points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
+    except (PlyParseError, KeyError, ValueError, EOFError) as error:
+        raise SceneError(f"Cannot read the point cloud {path}: {error}.") from error
+    if not np.isfinite(points).all():
+        raise SceneError(f"The point cloud {path} holds points that are not finite.")
+    names = vertices.dtype.names
+    scene.points = points
+    if set(COLORS) <= set(names):
+        scene.point_colors = np.stack([vertices[name] for name in COLORS], axis=-1).astype(np.uint8)
+    else:
+        scene.point_colors = np.full((len(points), 3), 128, np.uint8)
+    for name in ("time", "dynamics", "confidence"):
+        if name in names:
+            attribute = "point_times" if name == "time" else f"point_{name}"
+            setattr(scene, attribute, np.ascontiguousarray(vertices[name], dtype=np.float32))
