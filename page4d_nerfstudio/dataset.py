@@ -1,0 +1,65 @@
+"""Images for nerfstudio, undistorted and scaled as they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+
+from page4d_hf.captures import PinholeFrames
+
+from .console import input_errors_end_the_command
+
+# What `page4d-data` puts into its outputs' metadata for this dataset: `PinholeFrames` of the whole scene, and which of
+# them are the split's.
+IMAGES_KEY = "page4d_images"
+INDICES_KEY = "page4d_indices"
+
+
+class Page4DDataset(InputDataset):
+    """The images of one split, as a pinhole camera would have taken them, and masks of what moves.
+
+    A batch has, beside nerfstudio's keys, "motion_mask": `(H, W, 1)` bool, true where something moves, for a capture
+    that has such masks. What another dataparser gives is read as nerfstudio reads it.
+
+    Args:
+        dataparser_outputs: of `page4d-data`, or any other.
+        scale_factor: by which images and cameras are scaled beyond what the dataparser does.
+    """
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
+        super().__init__(dataparser_outputs, scale_factor)
+        # The model is handed what is left of the metadata; how images are read is not its business.
+        self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
+        self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)
+
+    def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
+        """The image `(H, W, 3)`, or `(H, W, 4)` with transparency; ends the command where its file is broken."""
+        if self._images is None or self._indices is None:
+            return super().get_numpy_image(image_idx)
+        with input_errors_end_the_command():
+            image = self._images.load_image(int(self._indices[image_idx]))
+        return self._to_camera_size(image, image_idx, cv2.INTER_AREA)
+
+    def get_metadata(self, data: dict[str, Any]) -> dict[str, Any]:
+        """What a batch has beyond its image: the motion mask, where there is one."""
+        if self._images is None or self._indices is None:
+            return super().get_metadata(data)
+        with input_errors_end_the_command():
+            mask = self._images.load_mask(int(self._indices[data["image_idx"]]))
+        if mask is None:
+            return {}
+        mask = self._to_camera_size(mask.astype(np.uint8), data["image_idx"], cv2.INTER_NEAREST).astype(bool)
+        return {"motion_mask": torch.from_numpy(mask)[..., None]}
+
+    def _to_camera_size(self, image: np.ndarray, image_idx: int, interpolation: int) -> np.ndarray:
+        """Scale an image as `scale_factor` has scaled its camera."""
+        if self.scale_factor == 1.0:
+            return image
+        camera = self.cameras[image_idx]
+        return cv2.resize(image, (int(camera.width), int(camera.height)), interpolation=interpolation)

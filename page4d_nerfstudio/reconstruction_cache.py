@@ -1,0 +1,151 @@
+"""Reconstructions by PAGE-4D, kept on disk, because every `ns-*` command rebuilds its data from `config.yml`.
+
+An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
+the resolution and the version of page4d, `<model>` for the weights. It is written whole or not at all. Where the
+weights are gone, an entry that was made with a model of the same name is taken: what was trained can still be seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from page4d_hf.errors import CheckpointError, Page4DError, SceneError
+from page4d_hf.frames import Frames
+from page4d_hf.scene import Scene, read_scene, write_scene
+
+from .console import note
+
+CACHE_VARIABLE = "PAGE4D_CACHE"
+
+
+def default_cache_dir() -> Path:
+    """`$PAGE4D_CACHE`, else `~/.cache/page4d`."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "page4d"
+
+
+def digest_files(paths: Iterable[Path], *others: object) -> str:
+    """A name for the bytes and the order of files, and for whatever else JSON can write down.
+
+    Raises:
+        Page4DError: a file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        content = hashlib.blake2b(digest_size=16)
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    content.update(block)
+        except OSError as error:
+            raise Page4DError(f"Cannot read {path}: {error.strerror}.") from error
+        digest.update(content.digest())
+    digest.update(json.dumps(others).encode())
+    return digest.hexdigest()
+
+
+def reconstruct_once(
+    read: Callable[[], Frames],
+    frames_digest: str,
+    *,
+    model: str | None,
+    resolution: int,
+    cache_dir: Path | None = None,
+) -> Scene:
+    """The reconstruction of some frames: from the cache, or made by PAGE-4D and put there.
+
+    Args:
+        read: reads the frames; called only where there is work to do.
+        frames_digest: stands for the frames' bytes and all that decides how they are read (see `digest_files`).
+        model: folder or Hub name of PAGE-4D's weights.
+        resolution: width of PAGE-4D's input in pixels.
+        cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
+
+    Raises:
+        CheckpointError: no model is named, or there is none of that name and nothing in the cache.
+        Page4DError: the frames cannot be read, or the disk is full.
+    """
+    if not model:
+        raise CheckpointError(
+            "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
+            "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
+        )
+    cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
+    frames_key = digest_files((), version("page4d"), frames_digest, resolution)
+    model_key = _model_key(model)
+    if model_key is not None:
+        scene = _read_entry(cache / f"{frames_key}-{model_key}")
+    else:
+        scene = _newest_entry_of(model, cache, frames_key)
+    if scene is not None:
+        return scene
+    return _reconstruct(read, model, cache, frames_key, resolution)
+
+
+def _reconstruct(read: Callable[[], Frames], model: str, cache: Path, frames_key: str, resolution: int) -> Scene:
+    # Seconds of imports, which a command that finds its reconstruction in the cache does without.
+    from page4d_hf.reconstruct import load_config, load_model, reconstruct
+
+    load_config(model)  # a wrong name is told before a video is read
+    frames = read()
+    network, image_processor = load_model(model)
+    # A model of the Hub has a key only once it has been fetched.
+    entry = cache / f"{frames_key}-{_model_key(model)}"
+    note(f"reconstructing {len(frames)} frames with {model}; the result is kept in {entry}")
+    reconstruction = reconstruct(frames, network, image_processor, resolution=resolution)
+    try:
+        # If an entry lies there, it could not be read.
+        write_scene(entry, frames, reconstruction, {"model": model, "resolution": resolution}, overwrite=True)
+    except SceneError:
+        if _read_entry(entry) is None:  # else another command has written the same at the same moment
+            raise
+    return read_scene(entry)
+
+
+def _read_entry(entry: Path) -> Scene | None:
+    if not entry.is_dir():
+        return None
+    try:
+        return read_scene(entry)
+    except Page4DError as error:
+        note(f"the reconstruction in {entry} is damaged and will be made anew ({error})")
+        return None
+
+
+def _newest_entry_of(model: str, cache: Path, frames_key: str) -> Scene | None:
+    """The newest reconstruction of these frames by a model of this name."""
+    entries = sorted(cache.glob(f"{frames_key}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for entry in entries:
+        scene = _read_entry(entry)
+        if scene is not None and scene.info.get("model") == model:
+            note(f"no weights at {model}; using the reconstruction that they made, {entry}")
+            return scene
+    return None
+
+
+def _model_key(model: str) -> str | None:
+    """A name for weights: of a folder by its files, of a Hub name by the commit that was fetched; None where there is
+    neither.
+
+    Sizes and times of change stand for the bytes of the weights: reading 5 GB would take longer than most commands.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".pt"))
+        if not files:
+            return None
+        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return digest_files((), states)[:12]
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:  # neither a folder nor a name that the Hub could have
+        return None
+    return Path(found).parent.name[:12] if isinstance(found, str) else None

@@ -1,0 +1,124 @@
+"""The points that Gaussians start from: chosen, thinned, made from depth or drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from page4d_hf.geometry import invert_extrinsics, unproject_depth
+
+
+@dataclass
+class SeedPoints:
+    """Points in the world of the cameras."""
+
+    positions: np.ndarray  # [M, 3] float32
+    colors: np.ndarray  # [M, 3] uint8
+    times: np.ndarray | None = None  # [M] float32 in [0, 1], when each point was seen
+    dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, indices: np.ndarray) -> SeedPoints:
+        """The points at `indices` (integers or a boolean mask)."""
+        return SeedPoints(
+            self.positions[indices],
+            self.colors[indices],
+            None if self.times is None else self.times[indices],
+            None if self.dynamics is None else self.dynamics[indices],
+        )
+
+    @classmethod
+    def none(cls) -> SeedPoints:
+        """No points."""
+        return cls(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+
+    @classmethod
+    def joined(cls, parts: list[SeedPoints]) -> SeedPoints:
+        """All points of some parts, in order; what not every part knows of its points, the whole does not know."""
+
+        def join(name: str) -> np.ndarray | None:
+            values = [getattr(part, name) for part in parts]
+            return None if any(value is None for value in values) else np.concatenate(values)
+
+        positions = np.concatenate([part.positions for part in parts])
+        colors = np.concatenate([part.colors for part in parts])
+        return cls(positions, colors, join("times"), join("dynamics"))
+
+    def thinned(self, limit: int) -> SeedPoints:
+        """At most `limit` points, spread evenly over the order in which they come, the same at every call.
+
+        Points from depth maps come frame by frame and row by row, so that an even choice takes as much from every
+        frame and from every part of an image. One point is drawn from each of `limit` equal stretches: a plain stride
+        would take whole columns of an image where it divides the width.
+        """
+        if len(self) <= limit:
+            return self
+        places = np.arange(limit) + np.random.default_rng(0).random(limit)
+        return self.take((places * (len(self) / limit)).astype(np.int64))
+
+
+def points_from_depth(
+    depth: np.ndarray,
+    keep: np.ndarray,
+    image: np.ndarray,
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lift one depth map into the world.
+
+    Args:
+        depth: `(h, w)` z-depth in the scale of the extrinsics; any size, of the same field of view as the image.
+        keep: `(h, w)` bool, which pixels to lift.
+        image: `(H, W, 3 or 4)` uint8.
+        extrinsics: `(3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(3, 3)` in pixels of the image, first pixel's centre at 0.5.
+
+    Returns:
+        positions `(n, 3)` float32 and colours `(n, 3)` uint8 of the pixels kept, row by row.
+    """
+    (height, width), (image_height, image_width) = depth.shape, image.shape[:2]
+    to_depth_pixels = np.diag([width / image_width, height / image_height, 1.0])
+    positions = unproject_depth(
+        torch.from_numpy(depth.astype(np.float64)),
+        torch.from_numpy(np.asarray(extrinsics, np.float64)),
+        torch.from_numpy(to_depth_pixels @ intrinsics),
+        pixel_center=0.5,
+    ).numpy()
+    v, u = np.nonzero(keep)
+    rows = ((v + 0.5) / height * image_height).astype(np.int64)
+    columns = ((u + 0.5) / width * image_width).astype(np.int64)
+    return positions[keep].astype(np.float32), image[rows, columns, :3]
+
+
+def random_points(
+    count: int,
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+    image_sizes: np.ndarray,
+    near: float,
+    far: float,
+) -> SeedPoints:
+    """Points spread evenly through what the cameras see, in random colours; the same at every call.
+
+    Args:
+        count: how many points.
+        extrinsics: `(N, 3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(N, 3, 3)` in pixels.
+        image_sizes: `(N, 2)` (width, height).
+        near: least depth, in the scale of the extrinsics.
+        far: greatest depth.
+    """
+    rng = np.random.default_rng(0)
+    cameras = rng.integers(len(extrinsics), size=count)
+    pixels = rng.random((count, 2)) * image_sizes[cameras]
+    # Evenly in the volume of a frustum, whose cross-section grows with the square of the depth.
+    depth = np.cbrt(rng.uniform(near**3, far**3, size=count))[:, None]
+    rays = np.concatenate((pixels, np.ones((count, 1))), axis=1)
+    in_camera = np.einsum("nij,nj->ni", np.linalg.inv(intrinsics)[cameras], rays) * depth
+    camera_to_world = invert_extrinsics(torch.from_numpy(extrinsics)).numpy()[cameras]
+    positions = np.einsum("nij,nj->ni", camera_to_world[:, :, :3], in_camera) + camera_to_world[:, :, 3]
+    return SeedPoints(positions.astype(np.float32), rng.integers(256, size=(count, 3), dtype=np.uint8))

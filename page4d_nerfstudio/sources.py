@@ -1,0 +1,418 @@
+"""What `page4d-data` reads, before it becomes nerfstudio's: images, cameras, times, splits and points of one scene.
+
+The data are a scene folder, a capture, or plain frames (a video or images). A folder of another program with
+nerfstudio's `transforms.json` counts as a capture. Cameras and points come from the capture or from PAGE-4D. Everything
+here is in one world with OpenCV axes, and raises `Page4DError` where the data are not as they should be.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from page4d_hf.captures import Capture, PinholeFrames, as_pinhole, detect_layout, read_capture
+from page4d_hf.errors import CaptureError, FrameError, Page4DError
+from page4d_hf.frames import Frames, frame_files, read_frames
+from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
+from page4d_hf.scene import Scene, read_scene
+
+from .console import note
+from .reconstruction_cache import digest_files, reconstruct_once
+from .seed_points import SeedPoints, points_from_depth, random_points
+
+if TYPE_CHECKING:
+    from .dataparser import Page4DDataParserConfig
+
+MAX_AUTO_SIDE = 1600  # pixels; what nerfstudio's own dataparsers use
+
+
+@dataclass
+class PosedFrames:
+    """The frames of one scene with all that training needs to know of them, in one world with OpenCV axes."""
+
+    images: PinholeFrames  # undistorted and scaled images and masks, read when asked for
+    image_paths: list[Path]  # what `images` reads
+    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images that `images` gives
+    times: np.ndarray  # [N] float64 in [0, 1]
+    train: np.ndarray  # [n] int, indices of the frames to train on
+    evaluation: np.ndarray  # [m] int, indices of the held-out frames
+    points: SeedPoints
+
+
+class Source(NamedTuple):
+    """What lies at a path."""
+
+    kind: Literal["scene", "capture", "frames"]
+    layout: str | None = None  # of a capture
+
+
+def read_source(config: Page4DDataParserConfig) -> PosedFrames:
+    """Read the data that a configuration names.
+
+    Raises:
+        Page4DError: the data are missing or damaged, or the options do not fit them.
+    """
+    _check_options(config)
+    source = find_source(config.data, config.layout)
+    if source.kind == "frames":
+        return _read_frames(config)
+    if source.kind == "capture":
+        capture = read_capture(config.data, source.layout, _whole(config.downscale_factor))
+        factor = _downscale_factor(config, capture)
+        if factor > capture.image_downscale:  # there may be smaller images to start from
+            capture = read_capture(config.data, source.layout, factor)
+        for sentence in capture.notes:
+            note(sentence)
+        return _read_capture(capture, capture.times, config)
+    scene = read_scene(config.data)
+    if not scene.info:
+        return _read_capture(_as_capture(scene), scene.times, config)
+    if config.points == "random" or scene.points is None or scene.point_colors is None:
+        return _read_scene(scene, None, config)
+    stored = SeedPoints(scene.points, scene.point_colors, scene.point_times, scene.point_dynamics)
+    return _read_scene(scene, stored, config)
+
+
+def find_source(data: Path, layout: str = "auto") -> Source:
+    """Tell what lies at a path, or what to take it for.
+
+    Args:
+        data: a file, a folder or a glob.
+        layout: "auto" looks; "scene", "frames" or the name of a capture's layout is taken at its word.
+
+    Raises:
+        Page4DError: nothing is there, or nothing of a known kind.
+    """
+    is_glob = glob.has_magic(str(data))
+    if not data.exists() and not is_glob:
+        raise Page4DError(f"There is no {data}; --data names a scene folder, a capture, a video or images.")
+    if layout == "scene":
+        return Source("scene")
+    if layout == "frames" or (layout == "auto" and not data.is_dir()):
+        return Source("frames")
+    if layout != "auto":
+        return Source("capture", layout)
+    if (data / "transforms.json").is_file():
+        return Source("scene")
+    found = detect_layout(data)
+    if found is not None:
+        return Source("capture", found)
+    try:
+        frame_files(data)
+    except FrameError as error:
+        raise Page4DError(
+            f"Cannot tell what {data} is: expected a scene folder (with transforms.json), a Nerfies or HyperNeRF "
+            f"capture (with dataset.json and camera/), a video, or a folder of images. {error}"
+        ) from error
+    return Source("frames")
+
+
+def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split frames into those to train on and every `interval`-th, held out.
+
+    The first held-out frame lies half an interval in: a video's first moment has no neighbour to be told from.
+
+    Args:
+        frames: at least 2 indices, in order of time.
+        interval: 0 holds nothing out and evaluates on the frames that are trained on.
+    """
+    if interval == 0:
+        return frames, frames
+    held_out = np.arange(min(interval // 2, len(frames) // 2), len(frames), interval)
+    return np.delete(frames, held_out), frames[held_out]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Scene folders, videos and images: PAGE-4D's cameras
+
+
+def _read_frames(config: Page4DDataParserConfig) -> PosedFrames:
+    _refuse_capture("--cameras", config.cameras, "a video or plain images have no cameras of their own")
+    files = frame_files(config.data)
+    digest = digest_files(files, [path.name for path in files], config.fps, config.max_frames)
+
+    def read() -> Frames:
+        frames = read_frames(config.data, fps=config.fps, max_frames=config.max_frames)
+        _refuse_a_single_frame(len(frames), config.data)
+        return frames
+
+    return _read_scene(_reconstructed(read, digest, config), None, config)
+
+
+def _read_scene(scene: Scene, points: SeedPoints | None, config: Page4DDataParserConfig) -> PosedFrames:
+    """A scene of PAGE-4D's, with the points that it stores or, where None are given, those of its depth or random."""
+    _refuse_capture("--cameras", config.cameras, "the cameras of a scene folder are PAGE-4D's")
+    _refuse_capture("--points", config.points, "only a capture has points of its own")
+    _refuse_a_single_frame(len(scene), config.data)
+    capture = _as_capture(scene)
+    images = as_pinhole(capture, _downscale_factor(config, capture))
+    train, evaluation = hold_out(np.arange(len(scene)), config.eval_interval)
+    frames = PosedFrames(
+        images,
+        scene.image_paths,
+        scene.extrinsics,
+        images.intrinsics,
+        scene.times,
+        train,
+        evaluation,
+        SeedPoints.none(),
+    )
+    if points is not None:
+        frames.points = _seen_at(points, scene.times, train).thinned(config.max_points)
+    elif config.points == "random":
+        frames.points = _random_points(frames, config, known=scene.points)
+    else:
+        frames.points = _points_of_depth(scene, train, 1.0, frames, config)
+    return frames
+
+
+def _as_capture(scene: Scene) -> Capture:
+    """A scene folder as a capture, but for its times, which need not be whole steps."""
+    return Capture(
+        layout="transforms.json",
+        root=scene.root,
+        frame_ids=[path.stem for path in scene.image_paths],
+        image_paths=scene.image_paths,
+        extrinsics=scene.extrinsics,
+        intrinsics=scene.intrinsics,
+        distortion=scene.distortion,
+        image_sizes=scene.image_sizes,
+        time_ids=np.unique(scene.times, return_inverse=True)[1],
+        camera_ids=np.zeros(len(scene), np.int64),
+        points=scene.points,
+        point_colors=scene.point_colors,
+    )
+
+
+def _seen_at(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
+    """The points that the chosen ones of frames saw; `times` of the frames all differ.
+
+    What only a held-out frame shows must not reach the training.
+    """
+    if points.times is None:
+        return points
+    order = np.argsort(times)
+    middles = (times[order][1:] + times[order][:-1]) / 2
+    frame = order[np.searchsorted(middles, points.times)]
+    return points.take(np.isin(frame, chosen))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Captures: their own cameras, or PAGE-4D's
+
+
+def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserConfig) -> PosedFrames:
+    if config.points == "capture" and capture.points is None:
+        raise CaptureError(f"The capture {capture.root} has no points of its own; pass --points page4d or random.")
+    train, evaluation = _splits(capture, config)
+    images = as_pinhole(capture, _downscale_factor(config, capture))
+    by_page4d = config.cameras == "page4d"
+    kind = config.points
+    if kind == "auto":
+        kind = "page4d" if by_page4d else _available_points(capture, config)
+
+    extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
+    if by_page4d:
+        # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.
+        scene = _reconstructed_capture(capture, times, images, np.arange(len(capture)), config)
+        extrinsics, intrinsics = scene.extrinsics, scene.intrinsics
+    elif kind == "page4d":
+        scene = _reconstructed_capture(capture, times, images, train, config)
+        seen = np.arange(len(train))
+        depth_scale = _align(scene.extrinsics, extrinsics[train]).scale
+
+    frames = PosedFrames(
+        images, capture.image_paths, extrinsics, intrinsics, times, train, evaluation, SeedPoints.none()
+    )
+    if kind == "page4d":
+        frames.points = _points_of_depth(scene, seen, depth_scale, frames, config)
+    elif kind == "random" and by_page4d:
+        frames.points = _random_points(frames, config, known=scene.points)
+    elif kind == "random":
+        near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
+        frames.points = _random_points(frames, config, depth_range=near_far, known=capture.points)
+    else:
+        frames.points = _capture_points(capture).thinned(config.max_points)
+        if by_page4d:
+            similarity = _align(capture.extrinsics[train], extrinsics[train])
+            moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
+            frames.points.positions = moved.astype(np.float32)
+    return frames
+
+
+def _splits(capture: Capture, config: Page4DDataParserConfig) -> tuple[np.ndarray, np.ndarray]:
+    train = capture.splits.get("train", np.arange(len(capture)))
+    _refuse_a_single_frame(len(train), capture.root)
+    evaluation = capture.splits.get("val")
+    if evaluation is not None and len(evaluation) > 0:
+        return train, evaluation
+    note(f"{capture.root} names no frames to evaluate on; every {config.eval_interval}th of the others is held out")
+    return hold_out(train, config.eval_interval)
+
+
+def _available_points(capture: Capture, config: Page4DDataParserConfig) -> Literal["capture", "page4d", "random"]:
+    if capture.points is not None:
+        return "capture"
+    kind: Literal["page4d", "random"] = "page4d" if config.model else "random"
+    note(f"{capture.root} has no points of its own; starting from {kind} points")
+    return kind
+
+
+def _capture_points(capture: Capture) -> SeedPoints:
+    assert capture.points is not None
+    colors = capture.point_colors
+    if colors is None:
+        colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
+    return SeedPoints(capture.points.astype(np.float32), colors, dynamics=capture.point_dynamics)
+
+
+def _reconstructed_capture(
+    capture: Capture, times: np.ndarray, images: PinholeFrames, chosen: np.ndarray, config: Page4DDataParserConfig
+) -> Scene:
+    """PAGE-4D's reconstruction of the chosen frames, undistorted and scaled."""
+    digest = digest_files(
+        [capture.image_paths[i] for i in chosen],
+        [capture.frame_ids[i] for i in chosen],
+        [values[chosen].tolist() for values in (capture.intrinsics, capture.distortion, times)],
+        images.image_sizes[chosen].tolist(),
+    )
+
+    def read() -> Frames:
+        return Frames(
+            images=[images.load_image(i) for i in chosen],
+            names=[capture.frame_ids[i] for i in chosen],
+            times=times[chosen],
+            paths=None,  # the files hold distorted images
+            source=str(capture.root),
+        )
+
+    return _reconstructed(read, digest, config)
+
+
+def _align(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each."""
+    centres = [invert_extrinsics(torch.from_numpy(cameras))[:, :, 3].numpy() for cameras in (source, target)]
+    try:
+        similarity = align_sim3(*centres)
+    except ValueError as error:
+        raise CaptureError(
+            f"PAGE-4D's cameras cannot be aligned with the capture's: {error} Take --cameras page4d with "
+            "--points page4d, which needs no alignment, or --points capture or random."
+        ) from error
+    residuals = similarity.apply_to_points(centres[0]) - centres[1]
+    error_share = np.sqrt((residuals**2).sum() / ((centres[1] - centres[1].mean(axis=0)) ** 2).sum())
+    note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
+    if error_share > 0.5:
+        note("so far off, PAGE-4D's points help little; --points capture or random may start better")
+    return similarity
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Points
+
+
+def _points_of_depth(
+    scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, config: Page4DDataParserConfig
+) -> SeedPoints:
+    """PAGE-4D's depth of the frames to train on, placed by these frames' cameras.
+
+    Args:
+        scene: the reconstruction; its frames `seen` are the frames to train on.
+        depth_scale: from the reconstruction's scale to that of the cameras.
+        frames: their cameras and images.
+    """
+    if not 0 <= config.confidence_percentile < 100:
+        raise Page4DError(f"--confidence-percentile must be from 0 to below 100, got {config.confidence_percentile:g}.")
+    confidence = [scene.load_confidence(i) for i in seen]
+    threshold = np.nanpercentile(np.concatenate([c.ravel() for c in confidence]), config.confidence_percentile)
+    parts = []
+    for i, j, confident in zip(seen, frames.train, confidence, strict=True):
+        depth = scene.load_depth(i) * depth_scale
+        keep = (confident >= threshold) & np.isfinite(depth) & (depth > 0)
+        image = frames.images.load_image(j)
+        positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
+        times = np.full(len(positions), frames.times[j], np.float32)
+        dynamics = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
+        parts.append(SeedPoints(positions, colors, times, dynamics))
+    return SeedPoints.joined(parts).thinned(config.max_points)
+
+
+def _random_points(
+    frames: PosedFrames,
+    config: Page4DDataParserConfig,
+    *,
+    depth_range: tuple[float, float] | None = None,
+    known: np.ndarray | None = None,
+) -> SeedPoints:
+    """Random points before the cameras that are trained on, between the depths where the scene is likely to lie.
+
+    Those are the given ones, else those of the points that are known, else 0.5 and 10 times the extent of the path.
+    """
+    extrinsics, intrinsics = frames.extrinsics[frames.train], frames.intrinsics[frames.train]
+    if depth_range is None and known is not None and len(known) > 0:
+        sample = known[:: max(1, len(known) // 1000)]
+        depth = np.einsum("nj,mj->nm", extrinsics[:, 2, :3], sample) + extrinsics[:, 2, 3:]
+        if (depth > 0).any():
+            near, far = np.percentile(depth[depth > 0], (2, 98))
+            depth_range = float(near), float(far)
+    if depth_range is None:
+        centres = invert_extrinsics(torch.from_numpy(extrinsics))[:, :, 3].numpy()
+        extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=-1).max()) or 1.0
+        depth_range = 0.5 * extent, 10 * extent
+    sizes = frames.images.image_sizes[frames.train]
+    return random_points(config.num_random_points, extrinsics, intrinsics, sizes, *depth_range)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What the parts above share
+
+
+def _reconstructed(read: Callable[[], Frames], digest: str, config: Page4DDataParserConfig) -> Scene:
+    return reconstruct_once(read, digest, model=config.model, resolution=config.resolution, cache_dir=config.cache_dir)
+
+
+def _downscale_factor(config: Page4DDataParserConfig, capture: Capture) -> int:
+    """How many times smaller than the capture's full size images shall be."""
+    if config.downscale_factor is not None:
+        return int(config.downscale_factor)
+    factor = 1
+    while capture.image_sizes.max() / factor > MAX_AUTO_SIDE:
+        factor *= 2
+    return factor * capture.image_downscale
+
+
+def _whole(factor: float | None) -> int | None:
+    return None if factor is None else int(factor)
+
+
+def _check_options(config: Page4DDataParserConfig) -> None:
+    # `ns-render dataset --downscale-factor` hands over a float.
+    if config.downscale_factor is not None and config.downscale_factor != int(config.downscale_factor):
+        raise Page4DError(f"--downscale-factor must be a whole number, got {config.downscale_factor}.")
+    least = {"downscale_factor": 1, "max_points": 1, "num_random_points": 1, "eval_interval": 0}
+    for name, value in least.items():
+        given = getattr(config, name)
+        if given is not None and given < value:
+            raise Page4DError(f"--{name.replace('_', '-')} must be at least {value}, got {given}.")
+    if config.eval_interval == 1:
+        raise Page4DError("--eval-interval 1 would hold out every frame; take 2 or more, or 0 to hold out none.")
+
+
+def _refuse_a_single_frame(count: int, source: Path) -> None:
+    if count < 2:
+        raise FrameError(
+            f"A 4D scene is trained on at least 2 frames, and {source} gives {count}; "
+            "add frames, or use `page4d reconstruct` alone."
+        )
+
+
+def _refuse_capture(option: str, value: str, reason: str) -> None:
+    if value == "capture":
+        raise Page4DError(f"{option} capture does not fit the data: {reason}; leave it at auto.")
