@@ -21,7 +21,7 @@ class Capture:
     frame_ids: list[str]
     image_paths: list[Path]
     extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the image at `image_paths`
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the image at `image_paths`; [0, 1] is the skew
     distortion: np.ndarray  # [N, 5] float64, OpenCV's k1, k2, p1, p2, k3; zeros for a pinhole
     image_sizes: np.ndarray  # [N, 2] int, (width, height) of the image at `image_paths`
     time_ids: np.ndarray  # [N] int, the instant of each frame; frames of equal id were taken at the same time
@@ -32,8 +32,12 @@ class Capture:
     far: float | None = None
     points: np.ndarray | None = None  # [M, 3] float32 in the world
     point_colors: np.ndarray | None = None  # [M, 3] uint8
-    mask_paths: list[Path] | None = None  # per frame: non-zero where something moves
-    depth_paths: list[Path] | None = None
+    mask_paths: list[Path | None] | None = None  # per frame: non-zero where something moves; None where there is none
+    depth_paths: list[Path | None] | None = None  # per frame: (H, W) or (H, W, 1) z-depth, 0 where it is not known
+    depth_scale: float = 1.0  # what stored depth is multiplied by to be in the world's unit
+    image_downscale: int = 1  # the images at `image_paths` have 1 / image_downscale of the full size
+    point_dynamics: np.ndarray | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
+    notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
 
     def __len__(self) -> int:
         return len(self.frame_ids)

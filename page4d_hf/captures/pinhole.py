@@ -1,0 +1,308 @@
+"""A capture's images as a pinhole camera would have taken them: undistorted and scaled in one resampling.
+
+What renders (splatting) and what estimates (PAGE-4D) knows pinhole cameras alone, so lens distortion and skew are taken
+out of the images. The pinhole camera is chosen such that each of its pixels was seen: the largest upright rectangle
+whose sides the undistorted image's edges don't cross (as OpenCV's `alpha=0`), at the size of the image that was
+undistorted. Where nothing is to do, the pixels are those of the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import CaptureError
+from .base import Capture
+
+MAPS_KEPT = 4  # a capture has one lens for each of its devices, mostly; maps are as large as several images
+
+
+@dataclass
+class PinholeFrames:
+    """Images, masks and depth of a capture, undistorted and scaled when they are asked for.
+
+    Extrinsics are those of the capture. Pixels: the first pixel's centre is at (0.5, 0.5), no skew, no distortion.
+    """
+
+    capture: Capture
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of what the loaders give
+    image_sizes: np.ndarray  # [N, 2] int, (width, height) of what the loaders give
+    _maps: OrderedDict[bytes, np.ndarray] = field(default_factory=OrderedDict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.capture)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the maps, which are cheap to compute anew, and the lock, which belongs to one process."""
+        return {"capture": self.capture, "intrinsics": self.intrinsics, "image_sizes": self.image_sizes}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _maps=OrderedDict(), _lock=Lock())
+
+    def load_image(self, index: int) -> npt.NDArray[np.uint8]:
+        """The image of a frame.
+
+        Scaling down averages over each new pixel's area, so that fine detail does not alias. The channels, transparency
+        included, are filtered each by itself.
+
+        Returns:
+            `(H, W, 3)`, or `(H, W, 4)` where the file has transparency.
+
+        Raises:
+            CaptureError: the file is missing, broken, or of another size than when the capture was read.
+        """
+        path = self.capture.image_paths[index]
+        image = _read_image(path)
+        size = tuple(int(side) for side in self.capture.image_sizes[index])
+        if (image.shape[1], image.shape[0]) != size:
+            raise CaptureError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} but was {size[0]}x{size[1]} when the capture was read."
+            )
+        target = tuple(int(side) for side in self.image_sizes[index])
+        if self._is_plain(index):
+            return image if target == size else _mean_over_areas(image, target)
+        # Each new pixel is the mean of a grid of samples as dense as the pixels of the file: the area that the pixel
+        # covers in the file, followed through the distortion.
+        grid = max(math.ceil(size[0] / target[0] - 0.01), math.ceil(size[1] / target[1] - 0.01), 1)
+        x, y = self._source_positions(index, grid) - np.float32(0.5)  # OpenCV's first centre is at 0
+        interpolation = (
+            cv2.INTER_CUBIC if grid == 1 else cv2.INTER_LINEAR
+        )  # linear would blur where nothing is averaged
+        sampled = cv2.remap(image, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+        return sampled if grid == 1 else _mean_over_areas(sampled, target)
+
+    def load_mask(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """The motion mask of a frame, `(H, W)`, true where something moves; None where the capture has none.
+
+        Raises:
+            CaptureError: the file is missing or broken.
+        """
+        path = None if self.capture.mask_paths is None else self.capture.mask_paths[index]
+        if path is None:
+            return None
+        mask = _read_image(path, keep_grey=True)
+        if mask.ndim == 3:
+            mask = mask[..., :3].max(axis=-1)
+        return self._nearest(mask, index) > 0
+
+    def load_depth(self, index: int) -> npt.NDArray[np.float32] | None:
+        """The z-depth of a frame, `(H, W)`, in the unit of the capture's world, 0 where it is not known; None where
+        the capture has none.
+
+        Raises:
+            CaptureError: the file is missing or broken.
+        """
+        path = None if self.capture.depth_paths is None else self.capture.depth_paths[index]
+        if path is None:
+            return None
+        try:
+            depth = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CaptureError(f"{path} cannot be read as depth ({error}); replace or remove it.") from error
+        if depth.ndim == 3 and depth.shape[-1] == 1:
+            depth = depth[..., 0]
+        if depth.ndim != 2 or depth.dtype.kind not in "fiu" or depth.size == 0:
+            raise CaptureError(f"{path} must hold depth of the shape (H, W) or (H, W, 1), got {depth.shape}.")
+        depth = self._nearest(depth, index).astype(np.float64) * self.capture.depth_scale
+        return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
+
+    def _is_plain(self, index: int) -> bool:
+        return not needs_undistortion(self.capture.intrinsics[index], self.capture.distortion[index])
+
+    def _nearest(self, values: np.ndarray, index: int) -> np.ndarray:
+        """Labels or depth `(h, w)` at the centre of each new pixel; the file need not have the image's size."""
+        height, width = values.shape
+        if self._is_plain(index) and (width, height) == tuple(self.image_sizes[index]):
+            return values
+        x, y = self._source_positions(index, 1)
+        image_width, image_height = self.capture.image_sizes[index]
+        # A centre on the line between two pixels takes the lower one, whichever way its last bit was rounded.
+        columns = np.ceil(x * (width / image_width) - 1e-3).astype(np.int64) - 1
+        rows = np.ceil(y * (height / image_height) - 1e-3).astype(np.int64) - 1
+        return values[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+
+    def _source_positions(self, index: int, grid: int) -> npt.NDArray[np.float32]:
+        """Where in the file's image the new image's samples lie: x and y in its pixels, `(2, grid * H, grid * W)`."""
+        capture = self.capture
+        source, lens, target = capture.intrinsics[index], capture.distortion[index], self.intrinsics[index]
+        width, height = (int(side) for side in self.image_sizes[index])
+        key = b"".join(np.asarray(part, np.float64).tobytes() for part in (source, lens, target, (width, height, grid)))
+        with self._lock:
+            if key in self._maps:
+                self._maps.move_to_end(key)
+                return self._maps[key]
+        x = ((np.arange(width * grid) + 0.5) / grid - target[0, 2]) / target[0, 0]
+        y = ((np.arange(height * grid) + 0.5) / grid - target[1, 2]) / target[1, 1]
+        rays = np.stack(np.meshgrid(x, y), axis=-1)
+        pixels = distort(rays, lens) @ source[:2, :2].T + source[:2, 2]
+        positions = np.ascontiguousarray(np.moveaxis(pixels, -1, 0), np.float32)
+        with self._lock:
+            self._maps[key] = positions
+            while len(self._maps) > MAPS_KEPT:
+                self._maps.popitem(last=False)
+        return positions
+
+
+def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
+    """See a capture through pinhole cameras, with its images scaled down.
+
+    Args:
+        capture: any capture.
+        downscale: the images are wanted at 1/downscale of the capture's full size, whichever size is stored
+            (`capture.image_downscale`). None keeps the stored size.
+
+    Returns:
+        The frames, with the cameras that belong to them.
+
+    Raises:
+        CaptureError: the stored images are smaller than what is asked for, or a lens distorts so much that its image
+            cannot be undistorted.
+    """
+    factor = 1.0 if downscale is None else downscale / capture.image_downscale
+    if factor < 1:
+        raise CaptureError(
+            f"{capture.root} was read at a downscale of {capture.image_downscale}, too small for {downscale}; "
+            f"ask for {capture.image_downscale} or more."
+        )
+    sizes = np.maximum(np.floor(capture.image_sizes / factor + 0.5), 1).astype(np.int64)
+    pinholes: dict[bytes, np.ndarray] = {}
+    intrinsics = np.empty_like(capture.intrinsics, np.float64)
+    for i, (source, lens, size) in enumerate(
+        zip(capture.intrinsics, capture.distortion, capture.image_sizes, strict=True)
+    ):
+        key = source.tobytes() + lens.tobytes() + size.tobytes()
+        if key not in pinholes:
+            try:
+                pinholes[key] = pinhole_intrinsics(source, lens, (int(size[0]), int(size[1])))
+            except ValueError as error:
+                raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
+        scale = np.append(sizes[i] / size, 1.0)
+        intrinsics[i] = pinholes[key] * scale[:, None]
+    return PinholeFrames(capture, intrinsics, sizes)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The lens
+
+
+def needs_undistortion(intrinsics: np.ndarray, distortion: np.ndarray) -> bool:
+    """Whether a camera is anything but a pinhole without skew."""
+    return bool(np.any(distortion) or intrinsics[0, 1] != 0)
+
+
+def distort(rays: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """Where a lens puts rays: the model of Brown (Decentering Distortion of Lenses, 1966) with OpenCV's coefficients.
+
+    Args:
+        rays: `(..., 2)`, x / z and y / z in the camera.
+        distortion: k1, k2, p1, p2, k3.
+
+    Returns:
+        `(..., 2)`: x / z and y / z of the pinhole rays that would fall where these do.
+    """
+    k1, k2, p1, p2, k3 = distortion
+    x, y = rays[..., 0], rays[..., 1]
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    return np.stack(
+        (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        ),
+        axis=-1,
+    )
+
+
+def undistort(distorted: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """The inverse of `distort`, found by iteration to 1e-9.
+
+    Args:
+        distorted: `(N, 2)`.
+        distortion: k1, k2, p1, p2, k3.
+
+    Raises:
+        ValueError: no ray was found for one of the points: it lies beyond where the lens model turns back on itself.
+    """
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 200, 1e-12)
+    points = np.ascontiguousarray(distorted, np.float64)[:, None]
+    same = np.eye(3)
+    rays = cv2.undistortPointsIter(points, same, np.asarray(distortion, np.float64), same, same, stop)[:, 0]
+    if not np.allclose(distort(rays, distortion), distorted, rtol=0, atol=1e-9):
+        raise ValueError(
+            "its distortion cannot be undone over the whole image; check the coefficients k1, k2, p1, p2, k3 "
+            f"= {np.asarray(distortion).tolist()}."
+        )
+    return rays
+
+
+def pinhole_intrinsics(
+    intrinsics: np.ndarray, distortion: np.ndarray, image_size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """The pinhole camera without skew that sees all that an upright rectangle can hold of a distorted image.
+
+    Args:
+        intrinsics: `(3, 3)`, in pixels; [0, 1] is the skew.
+        distortion: k1, k2, p1, p2, k3.
+        image_size: (width, height) in pixels, of the distorted image and of the pinhole camera's.
+
+    Returns:
+        `(3, 3)`, in pixels. `intrinsics` itself where there is no distortion and no skew.
+
+    Raises:
+        ValueError: the distortion cannot be undone.
+    """
+    if not needs_undistortion(intrinsics, distortion):
+        return np.array(intrinsics, np.float64)
+    width, height = image_size
+    along_x, along_y = np.linspace(0, width, 2 * width + 1), np.linspace(0, height, 2 * height + 1)
+    sides = {
+        "left": np.column_stack((np.zeros_like(along_y), along_y)),
+        "right": np.column_stack((np.full_like(along_y, width), along_y)),
+        "top": np.column_stack((along_x, np.zeros_like(along_x))),
+        "bottom": np.column_stack((along_x, np.full_like(along_x, height))),
+    }
+    # Rows: the sides' pixels as distorted rays, then as rays.
+    inverse = np.linalg.inv(intrinsics[:2, :2])
+    rays = {name: undistort((pixels - intrinsics[:2, 2]) @ inverse.T, distortion) for name, pixels in sides.items()}
+    left, right = rays["left"][:, 0].max(), rays["right"][:, 0].min()
+    top, bottom = rays["top"][:, 1].max(), rays["bottom"][:, 1].min()
+    if not (left < right and top < bottom):
+        raise ValueError("its undistorted image holds no upright rectangle; check skew and distortion.")
+    fx, fy = width / (right - left), height / (bottom - top)
+    return np.array([[fx, 0, -left * fx], [0, fy, -top * fy], [0, 0, 1]])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Files and pixels
+
+
+def _mean_over_areas(image: npt.NDArray[np.uint8], size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
+    """`(H, W, 3)` or, with transparency, `(H, W, 4)`; `(H, W)` for a grey or palette file where that is kept."""
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
+                return np.array(image)
+            if image.mode == "1":
+                return np.array(image.convert("L" if keep_grey else "RGB"))
+            if image.mode in ("L", "P", "LA", "PA", "CMYK", "YCbCr"):
+                transparent = image.mode in ("LA", "PA") or "transparency" in image.info
+                return np.array(image.convert("RGBA" if transparent else "RGB"))
+            mode = image.mode
+    except FileNotFoundError as error:
+        raise CaptureError(f"The image {path} is missing; put it back.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
+    raise CaptureError(f"{path} has {mode} pixels; convert it to 8-bit colour.")
