@@ -4,6 +4,7 @@
       gsplat_cuda           gsplat's kernels, untouched
       pipeline              what the CPU backends share: the order of the stages, render modes, `info`
         torch_cpu           the reference: plain PyTorch with its autograd, any precision
+        compiled_cpu        the same stages compiled by numba with derived gradients: many times faster
 
 All of them compute what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it:
 
@@ -18,6 +19,7 @@ All of them compute what gsplat 1.4.0's `rasterization(packed=False)` computes o
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, Literal
 
 import torch
@@ -28,8 +30,8 @@ from .inputs import RENDER_MODES, RasterizationError, check_inputs
 __all__ = ["RENDER_MODES", "Backend", "RasterizationError", "RenderMode", "choose_backend", "rasterize"]
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
-Backend = Literal["auto", "gsplat", "torch_cpu"]
-_BACKENDS = ("auto", "gsplat", "torch_cpu")
+Backend = Literal["auto", "gsplat", "compiled_cpu", "torch_cpu"]
+_BACKENDS = ("auto", "gsplat", "compiled_cpu", "torch_cpu")
 
 
 def rasterize(
@@ -76,7 +78,8 @@ def rasterize(
             divided by alpha), or "RGB+D", "RGB+ED" with the depth as last channel. Depth is z of the camera.
         absgrad: Also sum the absolute gradients of the image-plane means over pixels (AbsGS, Ye et al. 2024), left in
             `info["means2d"].absgrad` by the backward pass. [C, N, 2]
-        backend: "gsplat" (CUDA), "torch_cpu", or "auto": by the device of `means`.
+        backend: "gsplat" (CUDA), "compiled_cpu" (numba, float32), "torch_cpu" (the readable reference), or "auto": by
+            the device of `means`, and on a CPU the compiled one wherever numba can be imported and the type is float32.
 
     Returns:
         `(render, alpha, info)`: render [C, height, width, D], with depth as the mode says; alpha [C, height, width, 1];
@@ -127,6 +130,10 @@ def rasterize(
 
     from .pipeline import rasterize_on_cpu
 
+    if backend == "compiled_cpu":
+        from . import compiled_cpu
+
+        return rasterize_on_cpu(compiled_cpu, *gaussians_and_cameras, **options)
     from . import torch_cpu
 
     return rasterize_on_cpu(torch_cpu, *gaussians_and_cameras, **options)
@@ -144,7 +151,8 @@ def choose_backend(means: Tensor, backend: Backend = "auto") -> Backend:
     if backend == "auto":
         if device == "cuda":
             return "gsplat"
-        return "torch_cpu"
+        compiled = dtype == torch.float32 and importlib.util.find_spec("numba") is not None
+        return "compiled_cpu" if compiled else "torch_cpu"
 
     needed = "cuda" if backend == "gsplat" else "cpu"
     if device != needed:

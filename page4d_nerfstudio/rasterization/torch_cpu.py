@@ -114,7 +114,8 @@ def _project_pairs(
     )  # [P, 2, 3]
 
     # J W R S (J W R S)^T, with the world-to-camera rotation W (Zwicker et al. 2001, eq. 31; Kerbl et al. 2023, eq. 5).
-    roots = jacobians @ rotations[cameras] @ (_rotation_matrices(quats) * scales[:, None, :])[gaussians]  # [P, 2, 3]
+    axes = _rotation_matrices(quats[gaussians]) * scales[gaussians][:, None, :]  # [P, 3, 3]
+    roots = jacobians @ rotations[cameras] @ axes  # [P, 2, 3]
     covars2d = roots @ roots.transpose(-1, -2)
     covars2d = torch.stack([covars2d[:, 0, 0] + eps2d, covars2d[:, 0, 1], covars2d[:, 1, 1] + eps2d], dim=-1)
     return means2d, z, covars2d
@@ -229,18 +230,21 @@ def composite(
 
     tiles_x, tiles_y = math.ceil(width / TILE_SIZE), math.ceil(height / TILE_SIZE)
     reaching = _gaussians_of_tiles(means2d.detach(), depths, radii, tiles_x, tiles_y)
-    flat = (
-        means2d.reshape(-1, 2),
-        conics.reshape(-1, 3),
-        opacities.reshape(-1),
-        colors.reshape(-1, n_channels),
-    )
+    flat_means2d, flat_conics = means2d.reshape(-1, 2), conics.reshape(-1, 3)
+    flat_opacities, flat_colors = opacities.reshape(-1), colors.reshape(-1, n_channels)
     # Cells are padded to whole tiles and cut at the end: a tile at the border costs no special case.
     tiles, transmittances = [], []
     for tile, gaussians in enumerate(reaching):
         corner_y, corner_x = divmod(tile % (tiles_x * tiles_y), tiles_x)
         tile_colors, transmittance = _composite_tile(
-            corner_x * TILE_SIZE, corner_y * TILE_SIZE, *(values[gaussians] for values in flat), gaussians, absolute
+            corner_x * TILE_SIZE,
+            corner_y * TILE_SIZE,
+            flat_means2d[gaussians],
+            flat_conics[gaussians],
+            flat_opacities[gaussians],
+            flat_colors[gaussians],
+            gaussians,
+            absolute,
         )
         tiles.append(tile_colors)
         transmittances.append(transmittance)

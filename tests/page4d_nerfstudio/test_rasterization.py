@@ -1,0 +1,269 @@
+"""Images and gradients of the CPU backends against a direct evaluation of the equations, and against gsplat's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rasterization_by_formula import evaluate
+from scipy.special import sph_harm_y
+
+from page4d_nerfstudio.rasterization import rasterize, torch_cpu
+
+CPU_BACKENDS = ["torch_cpu", "compiled_cpu"]
+NAMES = ["means", "quats", "scales", "opacities", "colors", "viewmats"]
+
+
+@pytest.fixture(params=CPU_BACKENDS)
+def backend(request):
+    return request.param
+
+
+def make_scene(
+    n=30, width=53, height=27, n_cameras=2, n_channels=3, seed=0, dtype=torch.float32, max_opacity=1.0, scale=0.2
+):
+    """Gaussians of all shapes in front of cameras that look at them; some lie off the image, some behind a camera.
+
+    Many and opaque enough that pixels end early, and that alpha is clamped at some.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    means = normal(n, 3) * torch.tensor([1.2, 1.0, 1.0])
+    quats = normal(n, 4)
+    scales = scale * torch.exp(0.6 * normal(n, 3))
+    opacities = max_opacity * torch.sigmoid(2.0 * normal(n) + 1.5)
+    opacities[: n // 4] = max_opacity
+    colors = torch.sigmoid(normal(n, n_channels))
+    viewmats = torch.eye(4, dtype=torch.float64).repeat(n_cameras, 1, 1)
+    for c in range(n_cameras):
+        viewmats[c, :3, :3] = torch.linalg.matrix_exp(
+            torch.cross(0.3 * normal(1, 3).expand(3, 3), torch.eye(3).double(), dim=1)
+        )
+        viewmats[c, :3, 3] = torch.tensor([0.0, 0.1, 2.5]) + 0.2 * normal(3)
+    Ks = torch.tensor([[0.9 * width, 0, 0.52 * width], [0, 0.95 * width, 0.47 * height], [0, 0, 1]])
+    Ks = Ks.double().repeat(n_cameras, 1, 1)
+    tensors = [means, quats, scales, opacities, colors, viewmats]
+    return [tensor.to(dtype).requires_grad_(True) for tensor in tensors] + [Ks.to(dtype), width, height]
+
+
+def make_weights(shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gradients_of(loss, tensors):
+    return torch.autograd.grad(loss, tensors, retain_graph=True)
+
+
+def assert_close_to_scale(actual, expected, tolerance, name):
+    """Within `tolerance` of the largest expected value: an entry whose parts cancel carries the rounding of the parts."""
+    error = (actual.double() - expected).abs().max() / expected.abs().max()
+    assert error <= tolerance, f"{name} is off by {error:.2e} of its largest value"
+
+
+@pytest.mark.parametrize("render_mode", ["RGB", "D", "ED", "RGB+D", "RGB+ED"])
+def test_every_pixel_equals_the_formula_in_every_render_mode(backend, render_mode):
+    scene = make_scene()
+    backgrounds = torch.rand(2, 3, generator=torch.Generator().manual_seed(3))
+    expected = evaluate(
+        *scene, backgrounds=backgrounds, depth=render_mode != "RGB", expected_depth=render_mode.endswith("ED")
+    )
+    reference = expected.render if "RGB" in render_mode else expected.render[..., -1:]
+
+    render, alpha, info = rasterize(*scene, backgrounds=backgrounds, render_mode=render_mode, backend=backend)
+
+    clear = ~expected.ambiguous
+    assert clear.float().mean() > 0.98
+    assert torch.equal(info["radii"], expected.radii)
+    assert render.dtype == torch.float32
+    torch.testing.assert_close(alpha[clear].double(), expected.alpha[clear], atol=2e-6, rtol=0)
+    # Expected depth is divided by alpha = 1 - T, which carries a rounding of 6e-8 and may be as small as 1/255.
+    rtol = 2e-5 if render_mode.endswith("ED") else 0
+    torch.testing.assert_close(render[clear].double(), reference[clear], atol=1e-5, rtol=rtol)
+
+
+def test_the_scene_of_these_tests_reaches_every_branch():
+    """A test scene in which nothing is clamped, culled or ended would prove little."""
+    scene = make_scene()
+    expected = evaluate(*scene)
+    assert (expected.radii == 0).any(dim=1).all(), "some Gaussians are culled in each camera"
+    assert (expected.alpha > 0.999).any(), "some pixels end early"
+    assert (expected.alpha == 0).any(), "some pixels are empty"
+    assert expected.radii.max() > 16, "some Gaussians reach over several tiles"
+    assert (scene[3] > 0.999).any(), "alpha is clamped somewhere"
+    points = torch.einsum("cij,nj->cni", scene[5][:, :3, :3], scene[0]) + scene[5][:, None, :3, 3]
+    slopes = (points[..., :2] / points[..., 2:]).abs()[expected.radii > 0]
+    assert (slopes[:, 0] > 0.48 / 0.9 + 0.15 / 0.9).any(), "the Jacobian is clamped somewhere"
+
+
+@pytest.mark.parametrize("n_channels", [1, 3, 7])
+def test_gradients_of_all_inputs_equal_those_of_the_formula(backend, n_channels):
+    scene = make_scene(n_channels=n_channels)
+    backgrounds = torch.rand(2, n_channels, generator=torch.Generator().manual_seed(3)).requires_grad_(True)
+    differentiated = [*scene[:6], backgrounds]
+    expected = evaluate(*scene, backgrounds=backgrounds, depth=True)
+    weights = make_weights(expected.render.shape) * ~expected.ambiguous[..., None]
+    alpha_weights = make_weights(expected.alpha.shape, seed=2) * ~expected.ambiguous[..., None]
+    reference = gradients_of((expected.render * weights).sum() + (expected.alpha * alpha_weights).sum(), differentiated)
+
+    render, alpha, _ = rasterize(*scene, backgrounds=backgrounds, render_mode="RGB+D", backend=backend)
+    gradients = gradients_of((render * weights).sum() + (alpha * alpha_weights).sum(), differentiated)
+
+    for name, gradient, wanted in zip([*NAMES, "backgrounds"], gradients, reference, strict=True):
+        assert gradient.dtype == torch.float32
+        assert_close_to_scale(gradient, wanted.double(), 2e-5, name)
+
+
+def test_the_reference_backend_equals_the_formula_to_float64_precision():
+    scene = make_scene(dtype=torch.float64)
+    expected = evaluate(*scene, depth=True)
+    weights = make_weights(expected.render.shape)
+    reference = gradients_of((expected.render * weights).sum(), scene[:6])
+
+    render, alpha, _ = rasterize(*scene, render_mode="RGB+D", backend="torch_cpu")
+
+    torch.testing.assert_close(render, expected.render, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(alpha, expected.alpha, atol=1e-12, rtol=1e-12)
+    for name, gradient, wanted in zip(NAMES, gradients_of((render * weights).sum(), scene[:6]), reference, strict=True):
+        assert_close_to_scale(gradient, wanted, 1e-10, name)
+
+
+def test_the_reference_backend_passes_gradcheck():
+    # Few and faint: finite differences must not step over a threshold, so nothing comes near one of alpha's.
+    scene = make_scene(n=4, width=6, height=5, n_cameras=1, dtype=torch.float64, max_opacity=0.6, scale=1.0)
+    coefficients = make_weights((4, 9, 3)).mul(0.1).requires_grad_(True)
+
+    def render(means, quats, scales, opacities, coefficients, viewmats):
+        return rasterize(
+            means, quats, scales, opacities, coefficients, viewmats, *scene[6:], sh_degree=2, render_mode="RGB+ED",
+            backend="torch_cpu",
+        )[:2]  # fmt: skip
+
+    assert torch.autograd.gradcheck(render, (*scene[:4], coefficients, scene[5]), eps=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 4])
+def test_harmonics_equal_those_of_scipy(degree):
+    directions = torch.nn.functional.normalize(make_weights((50, 3)), dim=1)
+    x, y, z = directions.unbind(dim=1)
+    polar, azimuth = torch.acos(z).numpy(), torch.atan2(y, x).numpy()
+    bases = torch_cpu._harmonics(directions, degree)
+    assert bases.shape == (50, (degree + 1) ** 2)
+    for order in range(-degree, degree + 1):
+        # Real harmonics, of the complex ones: sqrt(2) times the real part for m > 0, the imaginary part for m < 0.
+        complex_value = sph_harm_y(degree, abs(order), polar, azimuth)
+        part = complex_value.real if order >= 0 else complex_value.imag
+        wanted = torch.from_numpy(part * (2**0.5 if order else 1.0))
+        torch.testing.assert_close(bases[:, degree**2 + degree + order], wanted, atol=1e-12, rtol=0)
+
+
+def formula_colors(means, coefficients, viewmats, degree):
+    """Colours [C, N, 3] from harmonics [N, K, 3] by gsplat's PyTorch function."""
+    from gsplat.cuda._torch_impl import _spherical_harmonics
+
+    directions = means - torch.linalg.inv(viewmats)[:, None, :3, 3]
+    return (_spherical_harmonics(degree, directions, coefficients.expand(len(viewmats), -1, -1, -1)) + 0.5).clamp_min(0)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 4])
+def test_harmonics_and_their_gradients_equal_the_formula_at_every_degree(backend, degree):
+    scene = make_scene(n=12)
+    coefficients = make_weights((12, 25, 3)).float().requires_grad_(True)
+    scene[4] = coefficients
+    exact = [tensor.detach().double().requires_grad_(True) for tensor in scene[:6]]
+    exact_colors = formula_colors(exact[0], exact[4], exact[5], degree)
+    assert (exact_colors == 0).any(), "some colours are clamped"
+    expected = evaluate(*exact[:4], exact_colors, exact[5], *scene[6:])
+    weights = make_weights(expected.render.shape) * ~expected.ambiguous[..., None]
+    reference = gradients_of((expected.render * weights).sum(), exact)
+
+    render, _, _ = rasterize(*scene, sh_degree=degree, backend=backend)
+    gradients = gradients_of((render * weights).sum(), scene[:6])
+
+    clear = ~expected.ambiguous
+    torch.testing.assert_close(render[clear].double(), expected.render[clear], atol=1e-5, rtol=0)
+    for name, gradient, wanted in zip(NAMES, gradients, reference, strict=True):
+        assert_close_to_scale(gradient, wanted, 2e-5, name)
+
+
+def test_harmonics_may_differ_from_camera_to_camera(backend):
+    scene = make_scene(n=12)
+    scene[4] = make_weights((2, 12, 4, 3)).mul(0.4).float().requires_grad_(True)
+    render, _, _ = rasterize(*scene, sh_degree=1, backend=backend)
+    weights = make_weights(render.shape)
+    (gradient,) = gradients_of((render * weights).sum(), [scene[4]])
+    for c in range(2):
+        alone = [*scene[:4], scene[4][c], scene[5][c : c + 1], scene[6][c : c + 1], *scene[7:]]
+        of_one, _, _ = rasterize(*alone, sh_degree=1, backend=backend)
+        (gradient_of_one,) = gradients_of((of_one * weights[c : c + 1]).sum(), [scene[4]])
+        torch.testing.assert_close(render[c : c + 1], of_one)
+        torch.testing.assert_close(gradient[c], gradient_of_one[c])
+
+
+def test_the_compiled_backend_equals_the_reference_on_a_crowded_scene():
+    scene = make_scene(n=1500, width=100, height=70, scale=0.03)
+    scene[4] = make_weights((1500, 16, 3)).mul(0.3).float().requires_grad_(True)
+    colors = formula_colors(scene[0].detach(), scene[4].detach(), scene[5].detach(), 3)
+    clear = ~evaluate(*[t.detach() for t in scene[:4]], colors, scene[5].detach(), *scene[6:], margin=1e-5).ambiguous
+    assert clear.float().mean() > 0.98
+
+    images, gradients = [], []
+    for backend in CPU_BACKENDS:
+        render, alpha, info = rasterize(
+            *scene, sh_degree=3, render_mode="RGB+ED", absgrad=True, backgrounds=torch.ones(2, 3), backend=backend
+        )
+        info["means2d"].retain_grad()
+        weights = make_weights(render.shape, seed=5).float() * clear[..., None]
+        loss = (render * weights).sum() + (alpha * weights[..., :1]).sum()
+        for tensor in scene[:6]:
+            tensor.grad = None
+        loss.backward()
+        images.append(torch.cat([render, alpha], dim=-1)[clear])
+        gradients.append([*(tensor.grad for tensor in scene[:6]), info["means2d"].grad, info["means2d"].absgrad])
+
+    torch.testing.assert_close(images[1], images[0], atol=1e-4, rtol=0)
+    for name, of_reference, of_compiled in zip([*NAMES, "means2d", "absgrad"], *gradients, strict=True):
+        assert_close_to_scale(of_compiled, of_reference.double(), 1e-4, name)
+
+
+def test_projection_equals_that_of_gsplat(backend):
+    from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
+
+    scene = make_scene(n=200, n_cameras=3)
+    means, quats, scales, _, _, viewmats, Ks = (tensor.double() for tensor in scene[:7])
+    width, height = scene[7:]
+    covars, _ = _quat_scale_to_covar_preci(quats, scales, compute_preci=False)
+    radii, means2d, depths, conics, _ = _fully_fused_projection(means, covars, viewmats, Ks, width, height)
+
+    _, _, info = rasterize(*scene, backend=backend)
+
+    kept = radii > 0
+    assert 0.5 < kept.float().mean() < 1.0
+    assert torch.equal(info["radii"], radii)
+    for name, wanted in (("means2d", means2d), ("depths", depths), ("conics", conics)):
+        torch.testing.assert_close(info[name][kept].double(), wanted[kept], rtol=1e-5, atol=1e-5)
+        assert (info[name][~kept] == 0).all()
+
+
+def test_image_plane_gradients_for_densification_equal_the_formula(backend):
+    scene = make_scene()
+    expected = evaluate(*scene)
+    weights = make_weights(expected.render.shape) * ~expected.ambiguous[..., None]
+    gradient, absolute = expected.means2d_gradients((expected.render * weights).sum())
+
+    render, _, info = rasterize(*scene, absgrad=True, backend=backend)
+    info["means2d"].retain_grad()
+    (render * weights).sum().backward()
+
+    assert_close_to_scale(info["means2d"].grad, gradient, 2e-5, "the gradient")
+    assert_close_to_scale(info["means2d"].absgrad, absolute, 2e-5, "the absolute gradient")
+
+
+def test_absolute_gradients_are_those_of_the_last_backward_pass(backend):
+    scene = make_scene(n=8)
+    render, _, info = rasterize(*scene, absgrad=True, backend=backend)
+    render.sum().backward(retain_graph=True)
+    first = info["means2d"].absgrad.clone()
+    render.sum().backward()
+    torch.testing.assert_close(info["means2d"].absgrad, first)

@@ -1,0 +1,490 @@
+"""What holds for any image of any Gaussians, and what happens at the edges of what can be rasterised."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from gsplat import DefaultStrategy
+from test_rasterization import CPU_BACKENDS, NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
+
+import page4d_nerfstudio.rasterization as rasterization
+from page4d_nerfstudio.rasterization import RasterizationError, rasterize
+
+
+@pytest.fixture(params=CPU_BACKENDS)
+def backend(request):
+    return request.param
+
+
+def one_gaussian(x=32.0, y=24.0, depth=4.0, sigma=2.0, opacity=0.9, width=64, height=48, color=(0.2, 0.5, 0.9)):
+    """A round Gaussian whose image is centred at (x, y), with the given standard deviation there (px, before blur)."""
+    focal = 50.0
+    means = torch.tensor([[(x - width / 2) / focal * depth, (y - height / 2) / focal * depth, depth]])
+    scales = torch.full((1, 3), sigma * depth / focal)
+    Ks = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
+    quats, opacities, colors = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([opacity]), torch.tensor([color])
+    return [means, quats, scales, opacities, colors, torch.eye(4)[None], Ks, width, height]
+
+
+# Invariances
+
+
+def test_the_order_in_which_gaussians_are_given_does_not_matter(backend):
+    scene = make_scene()
+    shuffled = torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    render, alpha, _ = rasterize(*scene, backend=backend)
+    again, alpha_again, _ = rasterize(*(tensor[shuffled] for tensor in scene[:5]), *scene[5:], backend=backend)
+    assert torch.equal(render, again)
+    assert torch.equal(alpha, alpha_again)
+
+
+def test_moving_world_and_cameras_together_changes_nothing():
+    scene = make_scene(dtype=torch.float64)
+    r = torch.tensor([-0.4, -1.1, -0.5], dtype=torch.float64)  # a rotation by the angle |r| about r
+    motion = torch.eye(4, dtype=torch.float64)
+    motion[:3, :3] = torch.linalg.matrix_exp(torch.linalg.cross(r.expand(3, 3), torch.eye(3).double()).T)
+    motion[:3, 3] = torch.tensor([3.0, -2.0, 0.7])
+    turn = torch.cat([torch.cos(r.norm() / 2)[None], torch.sin(r.norm() / 2) * r / r.norm()])
+    means, quats, scales, opacities, colors, viewmats, *rest = scene
+    moved_means = means @ motion[:3, :3].T + motion[:3, 3]
+    w, v = quats[:, :1], quats[:, 1:]
+    moved_quats = torch.cat(
+        [
+            turn[0] * w - (v * turn[1:]).sum(dim=1, keepdim=True),
+            turn[0] * v + w * turn[1:] + torch.linalg.cross(turn[1:].expand_as(v), v),
+        ],
+        dim=1,
+    )
+    moved_viewmats = viewmats @ torch.linalg.inv(motion)
+    render, _, _ = rasterize(*scene, render_mode="RGB+D", backend="torch_cpu")
+    moved, _, _ = rasterize(
+        moved_means, moved_quats, scales, opacities, colors, moved_viewmats, *rest, render_mode="RGB+D",
+        backend="torch_cpu",
+    )  # fmt: skip
+    torch.testing.assert_close(moved, render, atol=1e-9, rtol=1e-9)
+
+
+def test_a_world_twice_as_large_looks_the_same_at_twice_the_depth(backend):
+    scene = make_scene()
+    means, quats, scales, opacities, colors, viewmats, *rest = scene
+    larger_viewmats = torch.cat(
+        [viewmats[:, :, :3], viewmats[:, :, 3:] * torch.tensor([2.0, 2.0, 2.0, 1.0])[:, None]], 2
+    )
+    render, alpha, _ = rasterize(*scene, render_mode="RGB+D", backend=backend)
+    larger, larger_alpha, _ = rasterize(
+        2 * means, quats, 2 * scales, opacities, colors, larger_viewmats, *rest, render_mode="RGB+D", backend=backend
+    )
+    # Doubling is exact in binary, and so is everything that follows.
+    assert torch.equal(larger[..., :3], render[..., :3])
+    assert torch.equal(larger[..., 3], 2 * render[..., 3])
+    assert torch.equal(larger_alpha, alpha)
+
+
+def test_the_length_of_a_quaternion_does_not_matter(backend):
+    scene = make_scene()
+    render, _, _ = rasterize(*scene, backend=backend)
+    longer, _, _ = rasterize(scene[0], 4 * scene[1], *scene[2:], backend=backend)
+    assert torch.equal(longer, render)
+
+
+def test_two_cameras_at_once_equal_one_after_the_other(backend):
+    scene = make_scene()
+    weights = make_weights((2, 27, 53, 3)).float()
+    render, alpha, info = rasterize(*scene, backend=backend)
+    gradients = gradients_of((render * weights).sum(), scene[:6])
+    summed = [torch.zeros_like(tensor) for tensor in scene[:6]]
+    for c in range(2):
+        of_one, alpha_of_one, info_of_one = rasterize(
+            *scene[:5], scene[5][c : c + 1], scene[6][c : c + 1], *scene[7:], backend=backend
+        )
+        assert torch.equal(of_one[0], render[c])
+        assert torch.equal(alpha_of_one[0], alpha[c])
+        assert torch.equal(info_of_one["radii"][0], info["radii"][c])
+        for total, gradient in zip(summed, gradients_of((of_one * weights[c]).sum(), scene[:6]), strict=True):
+            total += gradient
+    for name, gradient, total in zip(NAMES, gradients, summed, strict=True):
+        assert_close_to_scale(gradient, total.double(), 2e-6, name)
+
+
+def test_colours_may_differ_from_camera_to_camera(backend):
+    scene = make_scene()
+    render, _, _ = rasterize(*scene[:4], torch.stack([scene[4], scene[4].flip(1)]), *scene[5:], backend=backend)
+    same, _, _ = rasterize(*scene, backend=backend)
+    assert torch.equal(render[0], same[0])
+    assert torch.equal(render[1], same[1].flip(2))
+
+
+def test_depth_does_not_depend_on_the_colours_beside_it(backend):
+    scene = make_scene()
+    background = torch.ones(2, 3)
+    both, _, _ = rasterize(*scene, render_mode="RGB+ED", backgrounds=background, backend=backend)
+    colors, _, _ = rasterize(*scene, render_mode="RGB", backgrounds=background, backend=backend)
+    depth, _, _ = rasterize(*scene, render_mode="ED", backgrounds=background, backend=backend)
+    torch.testing.assert_close(both, torch.cat([colors, depth], dim=-1))
+
+
+def test_gaussians_at_the_same_depth_are_drawn_in_the_order_of_their_index(backend):
+    means, quats, scales, _, _, *cameras = one_gaussian()
+    two = [means.repeat(2, 1), quats.repeat(2, 1), scales.repeat(2, 1), torch.tensor([0.999, 0.999])]
+    render, _, _ = rasterize(*two, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), *cameras, backend=backend)
+    centre = render[0, 23, 31]
+    assert centre[0] > 0.9
+    assert centre[1] < 0.1
+
+
+# The rules that end a Gaussian
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_gaussian_ends_with_the_last_tile_that_its_radius_touches(backend, axis):
+    """Three standard deviations are not where its alpha falls below 1/255, so the edge of that tile shows."""
+    # Variance 96 px^2 with the blur: radius 30, from 1.9 to 31.9, where the second tile ends at 32.
+    position = {"x": 8.5, "y": 8.5, axis: 1.9}
+    scene = one_gaussian(**position, sigma=math.sqrt(96 - 0.3), opacity=1.0)
+    _, alpha, info = rasterize(*scene, backend=backend)
+    assert info["radii"].item() == 30
+    along = alpha[0, 8, :, 0] if axis == "x" else alpha[0, :, 8, 0]
+    assert math.exp(-0.5 * (32.5 - 1.9) ** 2 / 96) > 1 / 255
+    assert (along[:32] > 0).all()
+    assert (along[32:] == 0).all()
+
+
+def test_what_is_fainter_than_half_a_grey_level_is_not_drawn(backend):
+    for opacity, shown in ((1.02 / 255, True), (0.98 / 255, False), (0.0, False), (-0.5, False)):
+        _, alpha, _ = rasterize(*one_gaussian(x=32.5, y=24.5, opacity=opacity), backend=backend)
+        assert (alpha > 0).any().item() == shown, opacity
+
+
+@pytest.mark.parametrize(
+    ("depth", "kept"), [(1.0, True), (0.999, False), (-4.0, False), (0.0, False), (9.0, True), (9.01, False)]
+)
+def test_near_and_far_planes_belong_to_what_is_kept(backend, depth, kept):
+    scene = one_gaussian(depth=4.0)
+    scene[0] = torch.tensor([[0.0, 0.0, depth]])
+    _, alpha, info = rasterize(*scene, near_plane=1.0, far_plane=9.0, backend=backend)
+    assert (info["radii"].item() > 0) == kept
+    assert (alpha.max() > 0).item() == kept
+
+
+@pytest.mark.parametrize(("x", "y"), [(-30.0, 24.0), (94.0, 24.0), (32.0, -30.0), (32.0, 78.0)])
+def test_a_gaussian_off_the_image_has_radius_0_and_gradient_0(backend, x, y):
+    scene = [tensor.requires_grad_(True) if torch.is_tensor(tensor) else tensor for tensor in one_gaussian(x=x, y=y)]
+    render, alpha, info = rasterize(*scene, backend=backend)
+    assert info["radii"].item() == 0
+    for gradient in gradients_of(render.sum() + alpha.sum(), scene[:6]):
+        assert (gradient == 0).all()
+
+
+# Numbers that are no Gaussians, and the largest and smallest that are
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+def test_a_gaussian_that_is_not_finite_is_left_out_and_harms_no_other(backend, which, value):
+    scene = make_scene()
+    damaged = [tensor.detach().clone() for tensor in scene[:6]]
+    damaged[which].reshape(30, -1)[7, 0] = value
+    damaged = [tensor.requires_grad_(True) for tensor in damaged]
+    others = torch.arange(30) != 7
+    wanted, _, _ = rasterize(*(tensor[others] for tensor in scene[:5]), *scene[5:], backend=backend)
+    weights = make_weights(wanted.shape).float()
+    wanted_gradients = gradients_of((wanted * weights).sum(), scene[:6])
+
+    render, _, info = rasterize(*damaged, *scene[6:], backend=backend)
+    gradients = gradients_of((render * weights).sum(), damaged)
+
+    assert (info["radii"][:, 7] == 0).all()
+    torch.testing.assert_close(render, wanted)
+    for name, gradient, of_others in zip(NAMES, gradients, wanted_gradients, strict=True):
+        if name != "viewmats":
+            assert (gradient[7] == 0).all()
+        assert_close_to_scale(gradient, of_others.double(), 1e-5, name)
+
+
+def test_a_quaternion_of_length_0_is_left_out(backend):
+    scene = one_gaussian()
+    scene[1] = torch.zeros(1, 4, requires_grad=True)
+    render, alpha, info = rasterize(*scene, backend=backend)
+    assert info["radii"].item() == 0
+    assert (gradients_of(render.sum() + alpha.sum(), [scene[1]])[0] == 0).all()
+
+
+def test_a_gaussian_larger_than_the_image_covers_all_of_it(backend):
+    scene = one_gaussian(sigma=1e7, opacity=0.7)
+    scene[:6] = [tensor.requires_grad_(True) for tensor in scene[:6]]
+    render, alpha, info = rasterize(*scene, backend=backend)
+    torch.testing.assert_close(alpha, torch.full_like(alpha, 0.7))
+    assert info["radii"].item() > 1e7
+    for gradient in gradients_of(render.sum(), scene[:6]):
+        assert torch.isfinite(gradient).all()
+
+
+def test_a_gaussian_without_size_is_as_large_as_the_blur(backend):
+    scene = one_gaussian(x=32.5, y=24.5, sigma=0.0, opacity=0.8)
+    scene[:6] = [tensor.requires_grad_(True) for tensor in scene[:6]]
+    render, alpha, _ = rasterize(*scene, eps2d=0.3, backend=backend)
+    for offset in range(3):
+        wanted = 0.8 * math.exp(-0.5 * offset**2 / 0.3)
+        wanted = wanted if wanted >= 1 / 255 else 0.0
+        assert alpha[0, 24, 32 + offset, 0].item() == pytest.approx(wanted, abs=1e-6)
+    for gradient in gradients_of(render.sum(), scene[:6]):
+        assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("n_channels", [1, 3, 8])
+@pytest.mark.parametrize("render_mode", ["RGB", "D", "RGB+ED"])
+def test_no_gaussians_make_an_image_of_the_background(backend, n_channels, render_mode):
+    empty = [tensor[:0].detach().requires_grad_(True) for tensor in make_scene(n_channels=n_channels)[:5]]
+    cameras = make_scene()[5:]
+    backgrounds = torch.rand(2, n_channels)
+    render, alpha, info = rasterize(
+        *empty, *cameras, backgrounds=backgrounds, render_mode=render_mode, absgrad=True, backend=backend
+    )
+    assert (alpha == 0).all()
+    n_rendered = n_channels if "RGB" in render_mode else 0
+    assert torch.equal(render[..., :n_rendered], backgrounds[:, None, None, :n_rendered].expand(2, 27, 53, n_rendered))
+    assert (render[..., n_rendered:] == 0).all()
+    info["means2d"].retain_grad()
+    (render.sum() + alpha.sum()).backward()
+    assert empty[0].grad.shape == (0, 3)
+    assert info["means2d"].grad.shape == info["means2d"].absgrad.shape == (2, 0, 2)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (16, 16), (17, 33), (5, 40)])
+def test_any_size_is_a_part_of_a_larger_image(backend, width, height):
+    """The image's right and lower edge cut, they don't change what is left of them."""
+    large = make_scene(n_cameras=1)
+    # The limit of the Jacobian follows the image's size, so that only Gaussians well inside compare.
+    scene = [tensor.detach() if torch.is_tensor(tensor) else tensor for tensor in large]
+    scene[0] = scene[0] * torch.tensor([0.05, 0.05, 1.0])
+    scene[2] = scene[2] * 0.05
+    scene[5] = torch.eye(4)[None]
+    scene[5][0, 2, 3] = 3.0
+    scene[6] = torch.tensor([[[20.0, 0, width / 2], [0, 20.0, height / 2], [0, 0, 1]]])
+    cut, _, _ = rasterize(*scene[:7], width, height, backend=backend)
+    whole, _, _ = rasterize(*scene[:7], 53, 64, backend=backend)
+    torch.testing.assert_close(cut, whole[:, :height, :width])
+    assert cut.shape == (1, height, width, 3)
+
+
+# How it is called
+
+
+def test_tensors_need_not_be_contiguous(backend):
+    scene = make_scene()
+    render, _, _ = rasterize(*scene, backend=backend)
+
+    def strided(tensor):
+        return tensor.detach().repeat_interleave(2, dim=-1)[..., ::2].requires_grad_(True)
+
+    apart = [strided(tensor) for tensor in scene[:7]]
+    assert not any(tensor.is_contiguous() for tensor in apart)
+    again, _, _ = rasterize(*apart, *scene[7:], backend=backend)
+    assert torch.equal(render, again)
+    weights = make_weights(render.shape).float().transpose(1, 2).contiguous().transpose(1, 2)
+    wanted = gradients_of((render * weights).sum(), scene[:6])
+    for gradient, reference in zip(gradients_of((again * weights).sum(), apart[:6]), wanted, strict=True):
+        torch.testing.assert_close(gradient, reference)
+
+
+def test_colours_may_be_one_value_expanded(backend):
+    scene = make_scene()
+    color = torch.tensor([0.1, 0.6, 0.3], requires_grad=True)
+    render, alpha, _ = rasterize(*scene[:4], color.expand(30, 3), *scene[5:], backend=backend)
+    torch.testing.assert_close(render, alpha * color)
+    (gradient,) = gradients_of(render.sum(), [color])
+    torch.testing.assert_close(gradient, alpha.sum().expand(3), rtol=1e-5, atol=0)
+
+
+def test_without_gradients_nothing_is_recorded(backend):
+    scene = make_scene()
+    render, _, _ = rasterize(*scene, backend=backend)
+    with torch.no_grad():
+        again, _, info = rasterize(*scene, absgrad=True, backend=backend)
+    assert not again.requires_grad
+    assert not info["means2d"].requires_grad
+    assert torch.equal(render, again)
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_any_one_input_alone_can_be_learnt(backend, which):
+    scene = make_scene()
+    weights = make_weights((2, 27, 53, 3)).float()
+    wanted = gradients_of((rasterize(*scene, backend=backend)[0] * weights).sum(), scene[which : which + 1])
+    alone = [tensor.detach().requires_grad_(i == which) for i, tensor in enumerate(scene[:6])]
+    gradient = gradients_of((rasterize(*alone, *scene[6:], backend=backend)[0] * weights).sum(), [alone[which]])
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_intrinsics_are_constants(backend):
+    scene = make_scene()
+    scene[6].requires_grad_(True)
+    rasterize(*scene, backend=backend)[0].sum().backward()
+    assert scene[6].grad is None
+
+
+def test_results_are_the_same_bits_whatever_the_number_of_threads():
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for n_threads in (1, 2, 3, 2):
+            torch.set_num_threads(n_threads)
+            scene = make_scene(n=3000, width=100, height=70, scale=0.05)
+            scene[4] = make_weights((3000, 9, 3)).float().requires_grad_(True)
+            render, alpha, _ = rasterize(*scene, sh_degree=2, backend="compiled_cpu")
+            gradients = gradients_of((render * make_weights(render.shape).float()).sum(), scene[:6])
+            results.append([render, alpha, *gradients])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_two_threads_may_rasterise_at_once():
+    """As the viewer does while training goes on."""
+    scenes = [make_scene(n=400, seed=seed) for seed in range(4)]
+    wanted = [rasterize(*scene, backend="compiled_cpu")[0] for scene in scenes]
+    found: list[list[torch.Tensor]] = [[] for _ in scenes]
+
+    def work(i):
+        for _ in range(20):
+            found[i].append(rasterize(*scenes[i], backend="compiled_cpu")[0])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for images, image in zip(found, wanted, strict=True):
+        assert len(images) == 20
+        assert all(torch.equal(each, image) for each in images)
+
+
+def test_a_second_derivative_is_refused_not_wrong():
+    scene = make_scene(n=5)
+    render, _, _ = rasterize(*scene, backend="compiled_cpu")
+    (gradient,) = torch.autograd.grad((render**2).sum(), [scene[0]], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+# With gsplat's strategies
+
+
+def test_gsplat_densifies_and_prunes_by_what_the_cpu_reports(backend):
+    scene = make_scene(n=60, n_cameras=1)
+    params = torch.nn.ParameterDict(
+        {
+            "means": scene[0].detach(),
+            "quats": scene[1].detach(),
+            "scales": scene[2].detach().log(),
+            "opacities": torch.logit(scene[3].detach().clamp(0.001, 0.99)),
+            "colors": scene[4].detach(),
+        }
+    )
+    optimizers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
+    strategy = DefaultStrategy(
+        refine_start_iter=2, refine_every=5, refine_stop_iter=100, grow_grad2d=0.02, prune_opa=0.2, absgrad=True,
+        refine_scale2d_stop_iter=100, reset_every=1000,
+    )  # fmt: skip
+    strategy.check_sanity(params, optimizers)
+    state = strategy.initialize_state(scene_scale=1.0)
+    target = torch.rand(1, 27, 53, 3, generator=torch.Generator().manual_seed(0))
+    for step in range(1, 6):
+        render, _, info = rasterize(
+            params["means"], params["quats"], params["scales"].exp(), params["opacities"].sigmoid(), params["colors"],
+            scene[5].detach(), *scene[6:], absgrad=True, backend=backend,
+        )  # fmt: skip
+        strategy.step_pre_backward(params, optimizers, state, step, info)
+        (render - target).abs().mean().backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        if step == 5:
+            moved = state["grad2d"] / state["count"].clamp(min=1) > strategy.grow_grad2d
+            assert 0 < moved.sum() < 60, "some are to grow, others not"
+            assert (params["opacities"].sigmoid() < 0.2).any(), "some are to be pruned"
+            assert (state["count"] == 0).any(), "some were never seen"
+        strategy.step_post_backward(params, optimizers, state, step, info)
+    assert len(params["means"]) > 60
+    assert (params["opacities"].sigmoid() >= 0.2).all()
+    assert all(len(value) == len(params["means"]) for value in params.values())
+
+
+# The choice of the backend, and refusals
+
+
+def test_the_backend_follows_device_and_type(monkeypatch):
+    single, double = torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.float64)
+    assert rasterization.choose_backend(single) == "compiled_cpu"
+    assert rasterization.choose_backend(double) == "torch_cpu"
+    assert rasterization.choose_backend(single, "torch_cpu") == "torch_cpu"
+    monkeypatch.setattr(rasterization.importlib.util, "find_spec", lambda name: None)
+    assert rasterization.choose_backend(single) == "torch_cpu"
+
+
+def test_neither_the_import_nor_the_cpu_backends_touch_gsplat():
+    """Its first call to CUDA would start a build of minutes; and numba, slow to import, waits for the first image."""
+    program = """
+import sys, torch
+from page4d_nerfstudio.rasterization import rasterize
+print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules])
+one = torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.ones(1, 3)
+for backend in ("torch_cpu", "compiled_cpu"):
+    rasterize(*one, torch.eye(4)[None], torch.eye(3)[None], 8, 8, backend=backend)
+print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['numba']"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"means": torch.zeros(30, 2)}, r"means must have the shape \[N, 3\], got \[30, 2\]"),
+        ({"means": torch.zeros(30, 3).int()}, "means must be float32 or float64"),
+        ({"quats": torch.zeros(30, 3)}, r"quats must have the shape \[N, 4\] = \[30, 4\], got \[30, 3\]"),
+        ({"scales": torch.zeros(29, 3)}, r"scales must have the shape .*\[30, 3\], got \[29, 3\]"),
+        ({"opacities": torch.zeros(30, 1)}, r"opacities must have the shape .*\[30\], got \[30, 1\]"),
+        ({"colors": torch.zeros(30)}, r"colors must have the shape \[N, D\] or \[C, N, D\], got \[30\]"),
+        ({"colors": torch.zeros(31, 3)}, r"colors must have the shape \[30, 3\], got \[31, 3\]"),
+        ({"colors": torch.zeros(30, 0)}, "colors must have the shape"),
+        ({"colors": torch.zeros(3, 30, 3)}, r"\[2, 30, 3\], got \[3, 30, 3\]"),
+        ({"sh_degree": 1}, r"\[N, K, 3\] or \[C, N, K, 3\], got \[30, 3\]"),
+        (
+            {"sh_degree": 2, "colors": torch.zeros(30, 4, 3)},
+            "sh_degree=2 needs 9 coefficients per channel, colors has 4",
+        ),
+        ({"sh_degree": 5, "colors": torch.zeros(30, 36, 3)}, "sh_degree must be from 0 to 4, got 5"),
+        ({"viewmats": torch.eye(4)}, r"viewmats must have the shape \[C, 4, 4\], got \[4, 4\]"),
+        ({"Ks": torch.eye(3)[None]}, r"Ks must have the shape \[C, 3, 3\] = \[2, 3, 3\], got \[1, 3, 3\]"),
+        ({"backgrounds": torch.zeros(3)}, r"backgrounds must have the shape .*\[2, 3\], got \[3\]"),
+        (
+            {"quats": torch.zeros(30, 4).double()},
+            "quats must be of the type of means, torch.float32, got torch.float64",
+        ),
+        ({"scales": torch.zeros(30, 3, device="meta")}, "scales must be on the device of means, cpu, got meta"),
+        ({"width": 0}, "at least 1x1 pixels, got width=0, height=27"),
+        ({"near_plane": 0.0}, "0 < near_plane < far_plane, got near_plane=0.0"),
+        ({"near_plane": 2.0, "far_plane": 1.0}, "0 < near_plane < far_plane"),
+        ({"eps2d": -0.1}, "eps2d .* can't be negative, got -0.1"),
+        ({"render_mode": "depth"}, "render_mode must be one of RGB, D, ED, RGB\\+D, RGB\\+ED, got 'depth'"),
+        ({"backend": "cuda"}, "backend must be one of auto, gsplat, compiled_cpu, torch_cpu, got 'cuda'"),
+        ({"backend": "gsplat"}, "The backend gsplat needs tensors on cuda, got cpu"),
+    ],
+)
+def test_what_cannot_be_rasterised_is_refused_by_name(changes, message):
+    arguments = dict(zip([*NAMES, "Ks", "width", "height"], make_scene(), strict=True))
+    arguments.update(changes)
+    with pytest.raises(RasterizationError, match=message):
+        rasterize(**arguments)
+
+
+def test_the_compiled_backend_refuses_float64():
+    with pytest.raises(RasterizationError, match=r"computes in float32, got torch\.float64: use torch_cpu"):
+        rasterize(*make_scene(dtype=torch.float64), backend="compiled_cpu")
