@@ -57,7 +57,7 @@ def gradients_of(loss, tensors):
 
 
 def assert_close_to_scale(actual, expected, tolerance, name):
-    """Within `tolerance` of the largest expected value: an entry whose parts cancel carries the rounding of the parts."""
+    """Within `tolerance` of the largest expected value: where parts cancel, their rounding stays."""
     error = (actual.double() - expected).abs().max() / expected.abs().max()
     assert error <= tolerance, f"{name} is off by {error:.2e} of its largest value"
 
