@@ -1,0 +1,234 @@
+"""`whole_folder`: a result is there as a whole, or not at all."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from page4d_hf import folders
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import check_output_folder, whole_folder
+
+
+def entries(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write(target: Path, text: str, **kwargs) -> None:
+    with whole_folder(target, **kwargs) as folder:
+        (folder / "result.txt").write_text(text)
+
+
+def test_what_the_block_wrote_is_in_the_folder_and_nothing_else_is_beside_it(tmp_path):
+    write(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "result.txt").read_text() == "new"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_the_folder_has_no_name_before_the_block_ends(tmp_path):
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "result.txt").write_text("new")
+        assert not (tmp_path / "out").exists()
+        assert folder.parent == tmp_path
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt(), SystemExit(3)])
+def test_a_block_that_fails_leaves_nothing(tmp_path, error):
+    with pytest.raises(type(error)), whole_folder(tmp_path / "a" / "b" / "out") as folder:
+        (folder / "result.txt").write_text("new")
+        raise error
+    assert entries(tmp_path) == []
+
+
+def test_a_failed_block_keeps_the_parents_that_were_there_before(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "a" / "b" / "out"):
+        raise RuntimeError
+    assert entries(tmp_path) == ["a"]
+    assert entries(tmp_path / "a") == []
+
+
+def test_an_empty_folder_may_be_the_target(tmp_path):
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", "new")
+    assert entries(tmp_path / "out") == ["result.txt"]
+
+
+def test_a_filled_folder_is_refused_before_the_block_runs(tmp_path):
+    write(tmp_path / "out", "old")
+    with pytest.raises(Page4DError, match=r"out is not empty.*--overwrite"), whole_folder(tmp_path / "out"):
+        pytest.fail("the block ran")
+    assert (tmp_path / "out" / "result.txt").read_text() == "old"
+
+
+def test_a_file_is_refused_even_to_be_overwritten(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(Page4DError, match="out is a file"):
+        write(tmp_path / "out", "new", overwrite=True)
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_overwriting_replaces_all_of_the_old_folder(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / "out" / "left over").touch()
+    write(tmp_path / "out", "new", overwrite=True)
+    assert entries(tmp_path / "out") == ["result.txt"]
+    assert (tmp_path / "out" / "result.txt").read_text() == "new"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_a_block_that_fails_while_overwriting_leaves_the_old_folder(tmp_path):
+    write(tmp_path / "out", "old")
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", overwrite=True) as folder:
+        (folder / "result.txt").write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "out" / "result.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_the_old_folder_gets_its_name_back_when_the_renaming_is_interrupted(tmp_path, monkeypatch, error):
+    write(tmp_path / "out", "old")
+    replace = os.replace
+
+    def interrupted(source, target):
+        if ".partial-" in str(source):
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(folders.os, "replace", interrupted)
+    with pytest.raises(type(error)):
+        write(tmp_path / "out", "new", overwrite=True)
+    assert (tmp_path / "out" / "result.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_overwriting_spares_a_folder_that_is_no_earlier_result(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("precious")
+    with pytest.raises(Page4DError, match=r"holds something else \(it has no config.json\)"):
+        write(tmp_path / "home", "new", overwrite=True, replaces="config.json")
+    assert entries(tmp_path / "home") == ["thesis.tex"]
+    (tmp_path / "home" / "config.json").touch()
+    write(tmp_path / "home", "new", overwrite=True, replaces="config.json")
+    assert entries(tmp_path / "home") == ["result.txt"]
+
+
+def test_a_folder_that_was_filled_meanwhile_is_not_replaced(tmp_path):
+    with pytest.raises(Page4DError, match="not empty"), whole_folder(tmp_path / "out") as folder:
+        (folder / "result.txt").write_text("late")
+        write(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "result.txt").read_text() == "first"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "out")
+    write(tmp_path / "out", "old")
+    write(tmp_path / "out", "new", overwrite=True)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "out" / "result.txt").read_text() == "new"
+
+
+def test_a_relative_target_is_that_of_the_start_even_if_the_block_changes_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with whole_folder("out") as folder:
+        (folder / "result.txt").write_text("new")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "out").mkdir()
+    assert (tmp_path / "out" / "result.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_the_current_folder_and_those_around_it_are_refused(tmp_path, monkeypatch, target):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(Page4DError, match="the folder that you are in"):
+        write(Path(target), "new", overwrite=True)
+    assert entries(tmp_path) == ["here"]
+
+
+def test_a_mount_point_is_refused():
+    mount = next((path for path in ("/proc", "/dev", "/sys") if os.path.ismount(path)), None)
+    if mount is None:
+        pytest.skip("nothing that is surely a mount point is here")
+    with pytest.raises(Page4DError, match="mount point"):
+        check_output_folder(mount, overwrite=True)
+
+
+def test_a_parent_that_is_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Page4DError, match=r"Cannot write .*file/out"):
+        write(tmp_path / "file" / "out", "new")
+    assert entries(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, code):
+    with pytest.raises(Page4DError, match=r"disk filled up while writing .*out; nothing was kept") as raised:
+        with whole_folder(tmp_path / "out") as folder:
+            (folder / "result.txt").write_text("half")
+            raise OSError(code, os.strerror(code))
+    assert isinstance(raised.value.__cause__, OSError)
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full, a device that is always full")
+def test_a_write_that_the_system_refuses_for_want_of_space_is_one_clear_error(tmp_path):
+    with pytest.raises(Page4DError, match="disk filled up"), whole_folder(tmp_path / "out") as folder:
+        (folder / "result.txt").symlink_to("/dev/full")
+        (folder / "result.txt").write_text("does not fit")
+    assert entries(tmp_path) == []
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_clear_error(tmp_path):
+    def denied(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders.tempfile, "mkdtemp", denied)
+        with pytest.raises(Page4DError, match=r"Cannot write .*out: Permission denied"):
+            write(tmp_path / "out", "new")
+    assert entries(tmp_path) == []
+
+
+def test_an_input_that_may_not_be_read_is_not_called_a_failure_to_write(tmp_path):
+    source = tmp_path / "input.png"
+    with pytest.raises(PermissionError, match="input.png"), whole_folder(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(source))
+
+
+def test_an_error_about_the_input_passes_unchanged(tmp_path):
+    with pytest.raises(Page4DError, match="^the input is broken$"), whole_folder(tmp_path / "out"):
+        raise Page4DError("the input is broken")
+
+
+def test_the_folder_is_as_readable_as_any_new_one(tmp_path):
+    write(tmp_path / "out", "new")
+    (tmp_path / "other").mkdir()
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_killed_run_leaves_no_folder_and_the_next_one_succeeds(tmp_path):
+    program = (
+        "import sys, time\n"
+        "from page4d_hf.folders import whole_folder\n"
+        "with whole_folder(sys.argv[1]) as folder:\n"
+        "    (folder / 'result.txt').write_text('half')\n"
+        "    print('written', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"written\n"
+    run.kill()
+    run.wait()
+    assert not (tmp_path / "out").exists()
+    write(tmp_path / "out", "new")
+    assert (tmp_path / "out" / "result.txt").read_text() == "new"
