@@ -49,7 +49,9 @@ Names of the published checkpoints, and what they are called here:
 | ... `space_point2virtual_blocks.{i}.`                  | ... `space_layers.{i}.scatter.`                             |
 | ... `output_norm.`, `flow_head.`                       | ... `output_norm.`, `output_projection.`                    |
 | ... in a block `norm1`, `norm_context`, `norm2`        | ... `norm1`, `context_norm`, `norm2`                        |
-| ... in a block `attn.`, `cross_attn.`, `mlp.`          | ... `attention.`, `attention.`, `mlp.`                      |
+| ... in a block `attn.` or `cross_attn.`, `mlp.`        | ... `attention.`, `mlp.`                                    |
+| ... in those `in_proj_{weight,bias}`, in thirds        | ... `{q,k,v}_proj.{weight,bias}`                            |
+| ... in those `out_proj.`                               | ... `o_proj.`                                               |
 
 and inside every transformer block of encoder, aggregator and camera head:
 

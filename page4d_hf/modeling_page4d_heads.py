@@ -86,7 +86,7 @@ class Page4DResidualUnit(nn.Module):
         # The skip carries relu(x) and not x, unlike in other DPTs: the published weights were trained with an
         # in-place ReLU before it.
         features = nn.functional.relu(features)
-        return features + self.conv2(nn.functional.relu(self.conv1(features)))
+        return features + self.conv2(nn.functional.relu(self.conv1(features), inplace=True))
 
 
 class Page4DFusionLayer(nn.Module):
@@ -189,7 +189,7 @@ class Page4DDenseHead(Page4DFloat32Module):
         if self.predicts_features:
             return resize(fused, (image_size[0] // 2, image_size[1] // 2))
         fused = add_positions(resize(fused, image_size), aspect_ratio)
-        return self.output_conv3(nn.functional.relu(self.output_conv2(fused)))
+        return self.output_conv3(nn.functional.relu(self.output_conv2(fused), inplace=True))
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -198,34 +198,28 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def add_positions(maps: Tensor, aspect_ratio: float) -> Tensor:
-    """Tell the features `[N, C, h, w]` where in the image they are."""
-    return maps + 0.1 * position_map(maps.shape[1], maps.shape[2], maps.shape[3], aspect_ratio, maps.device)
+    """Tell features where in the image they are, in place: one half of the channels by x, the other by y.
 
-
-def position_map(channels: int, height: int, width: int, aspect_ratio: float, device: torch.device) -> Tensor:
-    """Sines and cosines of where the pixels of an image lie.
-
-    The image is centred and its diagonal has length 2; a coordinate u becomes sin(w_k u), ..., cos(w_k u), ... with
-    w_k = 100^(-k / n), k = 0 ... n - 1 and n = channels / 4.
+    The image is centred and its diagonal has length 2. A coordinate u becomes 0.1 sin(w_k u) and 0.1 cos(w_k u) with
+    w_k = 100^(-k / n), k = 0 ... n - 1, n being a quarter of the channels.
 
     Args:
-        channels: how many, a multiple of 4: half of them for x, half for y.
-        height, width: of the map.
-        aspect_ratio: width over height of the image, which need not be that of the map.
-        device: where.
+        maps: `[N, C, h, w]`, C a multiple of 4.
+        aspect_ratio: width over height of the image, which need not be that of the maps.
 
     Returns:
-        `[channels, height, width]`, float32.
+        `maps`.
     """
+    channels, height, width = maps.shape[1:]
     diagonal = (1 + aspect_ratio**2) ** 0.5
     count = channels // 4
-    frequencies = 100.0 ** (-torch.arange(count, device=device, dtype=torch.float32) / count)
+    frequencies = 100.0 ** (-torch.arange(count, device=maps.device, dtype=torch.float32) / count)
 
-    def waves(extent: float, size: int) -> Tensor:  # [channels / 2, size]
-        last = extent * (size - 1) / size  # pixels have an extent, and what counts is their centre
-        angles = frequencies[:, None] * torch.linspace(-last, last, size, device=device)
-        return torch.cat((angles.sin(), angles.cos()))
+    def waves(extent: float, size: int) -> Tensor:  # [C / 2, size]
+        last = extent * (size - 1) / size  # the extent is that of the pixels, and what counts is their centre
+        angles = frequencies[:, None] * torch.linspace(-last, last, size, device=maps.device)
+        return 0.1 * torch.cat((angles.sin(), angles.cos()))
 
-    x = waves(aspect_ratio / diagonal, width)[:, None, :].expand(-1, height, -1)
-    y = waves(1 / diagonal, height)[:, :, None].expand(-1, -1, width)
-    return torch.cat((x, y))
+    maps[:, : 2 * count] += waves(aspect_ratio / diagonal, width)[:, None, :]
+    maps[:, 2 * count :] += waves(1 / diagonal, height)[:, :, None]
+    return maps

@@ -130,7 +130,7 @@ def eager_attention_forward(
 
 
 class Page4DAttention(nn.Module):
-    """Multi-head self-attention with optional qk-norm, rotary embedding and bias for the special queries."""
+    """Multi-head attention with optional qk-norm, rotary embedding and bias for the special queries."""
 
     def __init__(self, config: Page4DConfig, hidden_size: int, num_heads: int, qk_norm: bool):
         super().__init__()
@@ -152,8 +152,9 @@ class Page4DAttention(nn.Module):
         rotary: Page4DRotaryTables | None = None,
         key_bias: Tensor | None = None,
         num_special_tokens: int = 0,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Let tokens attend to each other.
+        """Let tokens attend to each other, or to a context.
 
         Args:
             hidden_states: `[B, N, C]`.
@@ -161,14 +162,16 @@ class Page4DAttention(nn.Module):
             key_bias: `[B, S, P]` with S * P = N, a bias on the attention logits that depends on the key, for the
                 special queries of every frame only.
             num_special_tokens: the first so many tokens of every frame are special.
+            context: `[B, M, C]`, the tokens that are attended to if not the same.
 
         Returns:
-            `[B, N, C]`, and with eager attention the weights `[B, heads, N, N]`, otherwise `None`.
+            `[B, N, C]`, and with eager attention the weights `[B, heads, N, N or M]`, otherwise `None`.
         """
         heads = (-1, self.head_dim)
         query = self.q_norm(self.q_proj(hidden_states).unflatten(-1, heads))  # [B, N, heads, head_dim]
-        key = self.k_norm(self.k_proj(hidden_states).unflatten(-1, heads))
-        value = self.v_proj(hidden_states).unflatten(-1, heads)
+        attended_to = hidden_states if context is None else context
+        key = self.k_norm(self.k_proj(attended_to).unflatten(-1, heads))
+        value = self.v_proj(attended_to).unflatten(-1, heads)
         if rotary is not None:
             query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
         key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, heads, N, head_dim]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .configuration_page4d import Page4DConfig
 from .modeling_page4d_heads import Page4DDenseHead
-from .modeling_page4d_layers import Page4DFloat32Module, Page4DMLP, no_autocast
+from .modeling_page4d_layers import Page4DAttention, Page4DFloat32Module, Page4DMLP, no_autocast
 
 FEATURE_STRIDE = 2  # the tracked features have half the resolution of the image
 DISPLACEMENT_SCALE = 518.0  # displacements are told to the transformer in units of so many feature pixels
@@ -36,30 +36,33 @@ class Page4DTrackBlock(nn.Module):
     The residual branch starts from the normalised tokens, not from the tokens: the published weights expect it.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, has_context: bool = False):
+    def __init__(self, config: Page4DConfig, has_context: bool = False):
         super().__init__()
+        hidden_size = config.track_transformer_size
         self.norm1 = nn.LayerNorm(hidden_size)
         self.context_norm = nn.LayerNorm(hidden_size) if has_context else None
-        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+        self.attention = Page4DAttention(config, hidden_size, config.track_num_attention_heads, qk_norm=False)
         self.norm2 = nn.LayerNorm(hidden_size)
-        self.mlp = Page4DMLP(hidden_size, int(hidden_size * mlp_ratio), hidden_size)
+        self.mlp = Page4DMLP(hidden_size, int(hidden_size * config.mlp_ratio), hidden_size)
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         """Map tokens `[N, K, C]`, and a context `[N, M, C]` if the block has one, to `[N, K, C]`."""
         tokens = self.norm1(tokens)
-        keys = self.context_norm(context) if self.context_norm is not None else tokens
-        tokens = tokens + self.attention(tokens, keys, keys, need_weights=False)[0]
+        if self.context_norm is not None:
+            context = self.context_norm(context)
+        attended, _ = self.attention(tokens, context=context)
+        tokens = tokens + attended
         return tokens + self.mlp(self.norm2(tokens))
 
 
 class Page4DTrackSpaceLayer(nn.Module):
     """Lets the tracks of a frame exchange information through a few virtual ones, at a cost linear in the tracks."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
+    def __init__(self, config: Page4DConfig):
         super().__init__()
-        self.gather = Page4DTrackBlock(hidden_size, num_heads, mlp_ratio, has_context=True)
-        self.mix = Page4DTrackBlock(hidden_size, num_heads, mlp_ratio)
-        self.scatter = Page4DTrackBlock(hidden_size, num_heads, mlp_ratio, has_context=True)
+        self.gather = Page4DTrackBlock(config, has_context=True)
+        self.mix = Page4DTrackBlock(config)
+        self.scatter = Page4DTrackBlock(config, has_context=True)
 
     def forward(self, points: Tensor, virtual: Tensor) -> tuple[Tensor, Tensor]:
         """Update the tokens of tracks `[B * S, N, C]` and of virtual tracks `[B * S, V, C]`."""
@@ -72,15 +75,14 @@ class Page4DTrackTransformer(nn.Module):
 
     def __init__(self, config: Page4DConfig, in_features: int, out_features: int):
         super().__init__()
-        sizes = (config.track_transformer_size, config.track_num_attention_heads, config.mlp_ratio)
         self.input_norm = nn.LayerNorm(in_features)
         self.input_projection = nn.Linear(in_features, config.track_transformer_size)
         self.virtual_tracks = nn.Parameter(
             torch.zeros(1, config.track_num_virtual_tracks, 1, config.track_transformer_size)
         )
         layers = range(config.track_num_hidden_layers)
-        self.time_layers = nn.ModuleList(Page4DTrackBlock(*sizes) for _ in layers)
-        self.space_layers = nn.ModuleList(Page4DTrackSpaceLayer(*sizes) for _ in layers)
+        self.time_layers = nn.ModuleList(Page4DTrackBlock(config) for _ in layers)
+        self.space_layers = nn.ModuleList(Page4DTrackSpaceLayer(config) for _ in layers)
         self.output_norm = nn.LayerNorm(config.track_transformer_size)
         self.output_projection = nn.Linear(config.track_transformer_size, out_features)
 
