@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
 from .configuration_page4d import Page4DConfig
@@ -139,8 +140,9 @@ def load_config(path: str | Path) -> Page4DConfig:
         raise CheckpointError(f"{path} holds a model of type {kind}, not {Page4DConfig.model_type}.")
     try:
         return Page4DConfig.from_pretrained(name)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"The configuration in {path} is not valid: {_first_line(error)}") from error
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = str(error).strip().split("\n")[-1].strip()  # the library's own words go before
+        raise CheckpointError(f"The configuration in {path} is not valid: {reason}") from error
 
 
 def load_model(
@@ -287,20 +289,17 @@ def reconstruct(
         ) from error
     report("points", 0, len(frames))
 
-    network_size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    extrinsics, intrinsics = _cameras(output, network_size, sizes, boxes)
-    depth = _to_images(output.depth.squeeze(-1), boxes)
-    depth_conf = _to_images(output.depth_conf, boxes, unseen=0.0)
-    dynamics = _to_images(output.dynamics_mask, boxes) if output.dynamics_mask is not None else None
-    colors = [
-        np.round(255 * color).astype(np.uint8) for color in _to_images(pixel_values[None].movedim(2, -1), boxes, 1.0)
-    ]
+    extrinsics, intrinsics = _cameras(output, (pixel_values.shape[-2], pixel_values.shape[-1]))
+    depth = _to_images(output.depth[0].squeeze(-1), boxes)
+    depth_conf = _to_images(output.depth_conf[0], boxes, unseen=0.0)
+    dynamics = _to_images(output.dynamics_mask[0], boxes) if output.dynamics_mask is not None else None
     if points == "world":
-        world_points: list[np.ndarray] = _to_images(output.world_points, boxes)
-        confidence = _to_images(output.world_points_conf, boxes, unseen=0.0)
+        world_points = _to_images(output.world_points[0], boxes)
+        confidence = _to_images(output.world_points_conf[0], boxes, unseen=0.0)
     else:
-        world_points = [_lift(depth[i], extrinsics[i], intrinsics[i], sizes[i]) for i in range(len(frames))]
+        world_points = _to_images(_lifted(output.depth[0].squeeze(-1), extrinsics, intrinsics), boxes)
         confidence = depth_conf
+    colors = [np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)]
     del output
 
     chosen = _choose(world_points, confidence, confidence_percentile, max_points)
@@ -312,7 +311,7 @@ def reconstruct(
     report("points", len(frames), len(frames))
     return Reconstruction(
         extrinsics=extrinsics.numpy(),
-        intrinsics=intrinsics.numpy(),
+        intrinsics=intrinsics_to_original(intrinsics, sizes, boxes).numpy(),
         depth=depth,
         depth_conf=depth_conf,
         dynamics=dynamics,
@@ -380,10 +379,8 @@ def _without_point_head(model: Page4DModel, keep: bool) -> Iterator[None]:
         model.point_head = head
 
 
-def _cameras(
-    output: Page4DOutput, network_size: tuple[int, int], sizes: Tensor, boxes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Extrinsics `[S, 3, 4]` and intrinsics `[S, 3, 3]` in original pixels, float64 on the CPU."""
+def _cameras(output: Page4DOutput, network_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Extrinsics `[S, 3, 4]` and intrinsics `[S, 3, 3]` in pixels of the network's input, float64 on the CPU."""
     assert output.pose_enc is not None
     encoding = output.pose_enc[0].to("cpu", torch.float64)  # [S, 9]
     encoding = torch.cat((encoding[:, :7], _usable_fov(encoding[:, 7:], network_size)), dim=-1)
@@ -394,7 +391,7 @@ def _cameras(
             f"The network gave no finite camera for {len(broken)} of {len(encoding)} frames (first: {broken[0]}); "
             "a half precision may have overflowed: try --dtype float32."
         )
-    return extrinsics, intrinsics_to_original(intrinsics, sizes, boxes)
+    return extrinsics, intrinsics
 
 
 def _usable_fov(fov: Tensor, network_size: tuple[int, int]) -> Tensor:
@@ -416,27 +413,25 @@ def _usable_fov(fov: Tensor, network_size: tuple[int, int]) -> Tensor:
     return torch.where(usable[:, None], fov, replacement)
 
 
-def _to_images(maps: Tensor, boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:
-    """Maps `[1, S, H, W(, C)]` of the network's input to arrays `[h, w(, C)]` that cover exactly their image.
+def _lifted(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Iterator[Tensor]:
+    """Points `[H, W, 3]` float32 of each of the depth maps `[S, H, W]`, by cameras in pixels of the maps."""
+    for frame, *camera in zip(depth, extrinsics, intrinsics, strict=True):
+        # Pixel centres at 0.5, as renderers have them; the network's training counted from 0, half a pixel off.
+        yield unproject_depth(frame.to("cpu", torch.float64), *camera, pixel_center=0.5).to(torch.float32)
+
+
+def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:
+    """Maps `[H, W(, C)]` of the network's input to arrays `[h, w(, C)]` that cover exactly their image.
 
     They keep the network's resolution: where the image's edges fall on whole pixels, they are a cut-out. `unseen`
     fills what a crop left out.
     """
     images = []
-    for frame, box in zip(maps[0], boxes.tolist(), strict=True):
+    for frame, box in zip(maps, boxes.tolist(), strict=True):
         size = (max(round(box[3] - box[1]), 1), max(round(box[2] - box[0]), 1))
         image = resample_to_original(frame.cpu(), size, box, "nearest")
         images.append(torch.nan_to_num(image, nan=unseen, posinf=math.inf, neginf=-math.inf).numpy())
     return images
-
-
-def _lift(depth: np.ndarray, extrinsics: Tensor, intrinsics: Tensor, size: Tensor) -> np.ndarray:
-    """Points `[h, w, 3]` float32 of a depth map `[h, w]` that covers an image of (height, width) `size`."""
-    height, width = depth.shape
-    scale = torch.tensor([[width / float(size[1])], [height / float(size[0])], [1.0]], dtype=torch.float64)
-    # Pixel centres at 0.5, as renderers have them; the network's training counted from 0, half a pixel off.
-    points = unproject_depth(torch.from_numpy(depth).double(), extrinsics, scale * intrinsics, pixel_center=0.5)
-    return points.to(torch.float32).numpy()
 
 
 def _choose(points: list[np.ndarray], confidence: list[np.ndarray], percentile: float, limit: int) -> list[np.ndarray]:

@@ -1,0 +1,610 @@
+"""Frames in, cameras and points out; model folders and devices that are refused; the command line."""
+
+import json
+import logging
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from page4d_hf.cli import main
+from page4d_hf.configuration_page4d import Page4DConfig
+from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.frames import Frames
+from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quaternion_to_matrix
+from page4d_hf.image_processing_page4d import Page4DImageProcessor
+from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
+from page4d_hf.reconstruct import (
+    _even_quotas,
+    _spread,
+    check_resolution,
+    fingerprint,
+    load_config,
+    load_model,
+    reconstruct,
+    resolve_device,
+    resolve_dtype,
+)
+from page4d_hf.scene import read_scene
+
+PLANE = torch.tensor([0.2, -0.1, 1.0, -5.0], dtype=torch.float64)  # a x + b y + c z + d = 0
+WORLD_POINT = torch.tensor([7.0, 8.0, 9.0])
+
+
+class PlaneModel(nn.Module):
+    """Looks at a plane from known cameras, and gives exactly what a perfect network would."""
+
+    def __init__(self, num_frames):
+        super().__init__()
+        self.config = Page4DConfig()
+        self.camera_head, self.depth_head, self.point_head = nn.Identity(), nn.Identity(), nn.Identity()
+        self.device = torch.device("cpu")
+        rng = np.random.default_rng(0)
+        turns = torch.from_numpy(np.concatenate((0.1 * rng.normal(size=(num_frames, 3)), np.ones((num_frames, 1))), 1))
+        positions = torch.from_numpy(0.3 * rng.normal(size=(num_frames, 3, 1)))
+        self.extrinsics = torch.cat((quaternion_to_matrix(turns), positions), dim=-1)
+        self.change = lambda output: None
+
+    def forward(self, pixel_values):
+        height, width = pixel_values.shape[-2:]
+        focal = 0.9 * width
+        intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+        intrinsics = intrinsics.expand(len(self.extrinsics), 3, 3)
+        v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        rays = torch.stack(((u - width / 2) / focal, (v - height / 2) / focal, torch.ones_like(u)), -1).double()
+        depth = []
+        for rotation, translation in zip(self.extrinsics[:, :, :3], self.extrinsics[:, :, 3], strict=True):
+            normal = rotation @ PLANE[:3]  # the plane in the camera: normal . x + offset = 0
+            depth.append(-(PLANE[3] - normal @ translation) / (rays @ normal))
+        depth = torch.stack(depth)[None].float()
+        ramp = torch.arange(height * width).reshape(height, width).expand_as(depth)  # grows by rows
+        output = Page4DOutput(
+            pose_enc=cameras_to_pose_encoding(self.extrinsics, intrinsics, (height, width))[None],
+            depth=depth[..., None],
+            depth_conf=1 + ramp / (height * width),
+            dynamics_mask=(pixel_values.mean(dim=2) > 0.5).float(),
+        )
+        if self.point_head is not None:
+            output.world_points = WORLD_POINT.expand(*depth.shape, 3)
+            output.world_points_conf = 2 - ramp / (height * width)
+        self.change(output)
+        return output
+
+
+def make_frames(sizes, times=None):
+    """Frame i is all of gray level 20 i, with a white left upper corner."""
+    images = [np.full((*size, 3), 20 * i, np.uint8) for i, size in enumerate(sizes)]
+    for image in images:
+        image[: len(image) // 3, : image.shape[1] // 3] = 255
+    times = np.arange(len(sizes)) if times is None else times
+    return Frames(images, [str(i) for i in range(len(sizes))], np.asarray(times, np.float64), None, "test")
+
+
+def run(sizes=((30, 50),) * 3, change=None, times=None, **options):
+    model = PlaneModel(len(sizes))
+    model.change = change or model.change
+    options = {"resolution": 56, "confidence_percentile": 0, **options}
+    return model, reconstruct(make_frames(sizes, times), model, **options)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Geometry
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "square"])
+@pytest.mark.parametrize("sizes", [((30, 50),) * 3, ((97, 43),) * 2, ((30, 50), (50, 30), (40, 40))])
+def test_points_lie_on_what_the_cameras_saw_whatever_the_frames_went_through(mode, sizes):
+    _, result = run(sizes, mode=mode)
+    distance = result.points @ PLANE[:3].numpy() + PLANE[3].item()
+    assert len(result.points) > 500
+    np.testing.assert_allclose(distance, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "square"])
+@pytest.mark.parametrize("sizes", [((30, 50),) * 3, ((97, 43),) * 2, ((30, 50), (50, 30), (40, 40))])
+def test_points_project_onto_their_colour_in_the_original_image(mode, sizes):
+    """The white corner of each image must be where the cameras, in original pixels, put the white points."""
+    frames = make_frames(sizes)
+    _, result = run(sizes, mode=mode)
+    times = np.round(result.point_times * (len(sizes) - 1)).astype(int)
+    checked = 0
+    for i, image in enumerate(frames.images):
+        points = torch.from_numpy(result.points[times == i]).double()
+        camera = torch.from_numpy(result.extrinsics[i]), torch.from_numpy(result.intrinsics[i])
+        uv = project_points(points, *camera)[0].numpy()
+        height, width = image.shape[:2]
+        assert (uv > 0).all()
+        assert (uv < (width, height)).all()
+        # Away from the edges of corner and image, as far as the filter reaches that made the network's input.
+        reach = 2.5 * max(1, max(height, width) / 56)
+        edges = np.array([[0, 0], [width // 3, height // 3], [width, height]])
+        sharp = (np.abs(uv[:, None] - edges) > reach).all(axis=(1, 2))
+        expected = image[uv[sharp, 1].astype(int), uv[sharp, 0].astype(int)]
+        np.testing.assert_allclose(result.point_colors[times == i][sharp], expected, atol=1)
+        checked += sharp.sum()
+    assert checked > 200
+
+
+def test_cameras_are_those_of_the_network(caplog):
+    model, result = run()
+    np.testing.assert_allclose(result.extrinsics, model.extrinsics, atol=1e-9)
+    # 0.9 of the width, and of the height as the network saw it: 28 of 56 pixels for 30 of 50.
+    np.testing.assert_allclose(result.intrinsics[1], [[45, 0, 25], [0, 0.9 * 56 * 30 / 28, 15], [0, 0, 1]], rtol=1e-6)
+    assert caplog.text == ""
+
+
+def test_maps_cover_the_whole_image_and_leave_open_what_the_crop_left_out():
+    _, result = run(((100, 50),) * 2, mode="crop")
+    for depth, confidence, dynamics in zip(result.depth, result.depth_conf, result.dynamics, strict=True):
+        assert depth.shape == confidence.shape == dynamics.shape == (112, 56)
+        seen = np.zeros((112, 56), bool)
+        seen[28:84] = True
+        np.testing.assert_array_equal(np.isfinite(depth), seen)
+        np.testing.assert_array_equal(np.isfinite(dynamics), seen)
+        np.testing.assert_array_equal(confidence > 0, seen)
+
+
+def test_maps_leave_padding_out():
+    _, result = run(((28, 56), (56, 28)), mode="pad")
+    assert [depth.shape for depth in result.depth] == [(28, 56), (56, 28)]
+    assert all(np.isfinite(depth).all() for depth in result.depth)
+
+
+def test_a_single_frame_is_reconstructed():
+    _, result = run(((30, 50),))
+    assert len(result) == 1
+    assert (result.point_times == 0).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Which points
+
+
+def test_points_carry_the_time_and_the_motion_of_their_pixel():
+    _, result = run(((30, 50),) * 3, times=[10, 11, 15])
+    assert np.unique(result.point_times).tolist() == [0, np.float32(0.2), 1]
+    gray = result.point_colors[:, 0]
+    assert set(np.unique(gray[result.point_times == np.float32(0.2)])) >= {20, 255}
+    np.testing.assert_array_equal(result.point_dynamics, gray > 127)
+
+
+def test_the_least_confident_pixels_give_no_point():
+    _, result = run(((28, 56),), confidence_percentile=25)
+    # Confidence grows by rows: a quarter of 28 rows of 56 pixels is gone.
+    assert len(result.points) == 21 * 56
+    assert result.point_confidence.min() == np.float32(1 + 7 / 28)
+
+
+def test_pixels_that_are_not_finite_give_no_point():
+    def change(output):
+        output.depth[0, 0, :3] = np.inf
+        output.depth[0, 0, 3:5] = np.nan
+        output.depth_conf[0, 0, 5:7] = np.inf
+
+    _, result = run(((28, 56),), change)
+    assert len(result.points) == (28 - 7) * 56
+    assert np.isfinite(result.points).all()
+
+
+def test_a_network_that_gives_no_finite_point_gives_an_empty_cloud_and_says_so(caplog):
+    _, result = run(change=lambda output: output.depth.fill_(np.inf))
+    assert result.points.shape == (0, 3)
+    assert len(result.point_times) == len(result.point_colors) == len(result.point_dynamics) == 0
+    assert "point cloud is empty" in caplog.text
+
+
+def test_the_cap_takes_as_many_points_from_every_frame():
+    _, result = run(((30, 50),) * 3, max_points=300)
+    assert np.unique(result.point_times, return_counts=True)[1].tolist() == [100, 100, 100]
+
+
+def test_the_same_frames_give_the_same_points():
+    np.testing.assert_array_equal(run(max_points=99)[1].points, run(max_points=99)[1].points)
+
+
+def test_quotas_are_as_equal_as_what_each_frame_has_to_give_allows():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        counts = rng.integers(0, 50, rng.integers(1, 12)).tolist()
+        limit = int(rng.integers(1, 400))
+        quotas = _even_quotas(counts, limit)
+        assert sum(quotas) == min(limit, sum(counts))
+        assert all(0 <= quota <= count for quota, count in zip(quotas, counts, strict=True))
+        # Whoever could give more gets no less than any other, up to the one that does not divide.
+        for quota, count in zip(quotas, counts, strict=True):
+            assert quota == count or quota >= max(quotas) - 1
+
+
+@pytest.mark.parametrize(("length", "count"), [(10, 10), (100, 7), (11, 10), (5, 0), (0, 0)])
+def test_spread_indices_are_distinct_one_from_each_stretch(length, count):
+    index = np.arange(length) * 3
+    chosen = _spread(index, count, np.random.default_rng(0))
+    edges = [length * i // max(count, 1) for i in range(count + 1)]
+    assert len(chosen) == count
+    for i, value in enumerate(chosen):
+        assert edges[i] * 3 <= value < edges[i + 1] * 3
+
+
+def test_the_point_head_s_points_are_taken_on_request():
+    _, result = run(points="world", confidence_percentile=50)
+    assert (result.points == WORLD_POINT.numpy()).all()
+    assert result.point_confidence.min() > 1.4  # its confidence falls by rows where the depth's grows
+    assert len(result.points) == pytest.approx(3 * 28 * 56 / 2, abs=2)
+
+
+def test_the_point_head_is_left_out_where_nobody_asks_for_it_and_is_there_again_afterwards():
+    seen = []
+    model, _ = run(change=lambda output: seen.append(output.world_points))
+    assert seen == [None]
+    assert model.point_head is not None
+
+
+def test_without_a_mask_there_are_no_dynamics():
+    def change(output):
+        output.dynamics_mask = None
+
+    _, result = run(change=change)
+    assert result.dynamics is None
+    assert result.point_dynamics is None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What a network may get wrong
+
+
+def test_a_field_of_view_that_no_camera_has_is_replaced_by_the_median_of_the_others(caplog):
+    def change(output):
+        output.pose_enc[0, 1, 7:] = torch.tensor([0.0, 0.0])  # a ReLU that is shut
+
+    _, result = run(change=change)
+    assert "no possible field of view for 1 of 3 frames; the median" in caplog.text
+    np.testing.assert_allclose(result.intrinsics[1], result.intrinsics[0])
+
+
+def test_where_no_frame_has_a_possible_field_of_view_60_degrees_stand_in(caplog):
+    def change(output):
+        output.pose_enc[0, :, 7:] = torch.tensor([0.0, 3.1])
+
+    _, result = run(((28, 56),) * 2, change)
+    assert "for 2 of 2 frames; a usual one, 60 degrees" in caplog.text
+    focal = 28 / np.tan(np.pi / 6)
+    np.testing.assert_allclose(result.intrinsics[0], [[focal, 0, 28], [0, focal, 14], [0, 0, 1]], rtol=1e-6)
+
+
+def test_a_camera_that_is_not_finite_is_an_error():
+    def change(output):
+        output.pose_enc[0, 1, 0] = np.nan
+
+    with pytest.raises(Page4DError, match=r"no finite camera for 1 of 3 frames \(first: 1\).*float32"):
+        run(change=change)
+
+
+def test_a_device_that_runs_out_of_memory_is_an_error_that_says_what_to_do():
+    def change(output):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(Page4DError, match="does not hold 3 frames at a width of 56; take fewer frames"):
+        run(change=change)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": ()}, "at least one frame"),
+        ({"resolution": 500}, "multiple of the patch size 14, got 500; the nearest are 490 and 504"),
+        ({"confidence_percentile": 100}, "percentile from 0 to below 100, got 100"),
+        ({"confidence_percentile": float("nan")}, "percentile from 0 to below 100"),
+        ({"max_points": 0}, "at least 1 point, got 0"),
+    ],
+)
+def test_options_out_of_their_range_are_refused(options, message):
+    with pytest.raises(Page4DError, match=message):
+        run(**options)
+
+
+def test_a_model_without_a_head_that_is_needed_is_refused():
+    model = PlaneModel(1)
+    model.point_head = None
+    with pytest.raises(Page4DError, match="camera, depth and point heads"):
+        reconstruct(make_frames(((28, 28),)), model, resolution=28, points="world")
+    model.depth_head = None
+    with pytest.raises(Page4DError, match="a camera head and a depth head"):
+        reconstruct(make_frames(((28, 28),)), model, resolution=28)
+
+
+def test_the_nearest_resolutions_are_named():
+    check_resolution(518, 14)
+    for resolution, nearest in ((519, "518 and 532"), (5, "14 and 28"), (-3, "14 and 28")):
+        with pytest.raises(Page4DError, match=f"got {resolution}; the nearest are {nearest}"):
+            check_resolution(resolution, 14)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The real network, tiny and untrained
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    config = Page4DConfig(
+        hidden_size=16, encoder_num_hidden_layers=1, encoder_num_attention_heads=1, num_hidden_layers=4,
+        num_attention_heads=1, mask_layer=1, masked_layers=[2], mask_hidden_size=8, head_layers=[0, 1, 2, 3],
+        camera_num_hidden_layers=1, camera_num_attention_heads=1, dense_hidden_size=8, dense_channels=[4, 4, 8, 8],
+        dense_output_channels=4, image_size=70,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    Page4DModel(config).save_pretrained(folder)
+    Page4DImageProcessor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def own_model_folder(model_folder, tmp_path):
+    """A copy to damage."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in model_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype):
+    model, processor = load_model(model_folder, device="cpu", dtype=dtype)
+    result = reconstruct(make_frames(((30, 50),) * 3), model, processor, resolution=56)
+    assert model.dtype == getattr(torch, dtype)
+    assert result.depth[0].shape == (28, 56)
+    assert np.isfinite(result.points).all()
+    assert result.dynamics is not None
+    assert 0 <= result.point_dynamics.min() <= result.point_dynamics.max() <= 1
+
+
+def test_network_input_with_its_sizes_goes_into_the_model_as_it_is(model_folder):
+    model, processor = load_model(model_folder, device="cpu")
+    inputs = processor([np.zeros((30, 50, 3), np.uint8)] * 2, size=56)
+    with torch.no_grad():
+        output = model(**inputs)
+    frame = processor.post_process_depth_estimation(output, inputs.original_sizes, inputs.image_boxes)[0][1]
+    assert frame["predicted_depth"].shape == (30, 50)
+
+
+def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
+    model, processor = load_model(model_folder, device="cpu")
+    told = []
+    reconstruct(
+        make_frames(((28, 28),) * 2), model, processor, resolution=28, progress=lambda *report: told.append(report)
+    )
+    stages = dict.fromkeys(stage for stage, _, _ in told)
+    assert list(stages) == ["resizing", "network", "points"]
+    for stage in stages:
+        done, totals = zip(*[(done, total) for name, done, total in told if name == stage], strict=True)
+        assert done[0] == 0
+        assert list(done) == sorted(done)
+        assert done[-1] == totals[-1]
+    # 1 encoder layer, 4 frame and 4 global layers, mask, camera and depth heads; and nothing stays behind.
+    assert ("network", 11, 12) in told
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_fingerprint_follows_the_weights(model_folder, own_model_folder):
+    assert fingerprint(model_folder) == fingerprint(own_model_folder)
+    path = own_model_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    assert fingerprint(model_folder) != fingerprint(own_model_folder)
+    assert fingerprint("someone/page4d") is None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Models and devices that are not there
+
+
+def test_a_folder_without_a_model_is_refused_and_says_how_to_get_one(tmp_path):
+    for path, message in (
+        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull mask --output .*absent.*page4d convert"),
+        (tmp_path, "is no model folder: it has no config.json; fetch .*page4d pull"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            load_model(path, device="cpu")
+
+
+def test_a_checkpoint_file_is_refused_and_says_how_to_convert_it(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"is a file.*page4d convert .*checkpoint\.pt OUT"):
+        load_model(tmp_path / "checkpoint.pt", device="cpu")
+
+
+def test_a_repository_that_cannot_be_reached_is_refused(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="no folder someone/page4d, nor can it be had from the Hub; fetch"):
+        load_config("someone/page4d")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps({"model_type": "bert"}), "a model of type bert, not page4d"),
+        ("{}", "a model of type None, not page4d"),
+        ("{", r"Cannot read .*config\.json"),
+        (json.dumps({"model_type": "page4d", "hidden_size": "wide"}), "configuration in .* is not valid"),
+        (json.dumps({"model_type": "page4d", "mask_form": "square"}), "configuration in .* is not valid"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_config(tmp_path)
+
+
+def test_weights_that_are_cut_off_are_refused(own_model_folder):
+    path = own_model_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="broken or cut off"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_weights_that_are_missing_are_refused(own_model_folder):
+    (own_model_folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"Cannot load the weights in .*model"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_weights_of_a_part_of_the_network_are_refused(own_model_folder):
+    from safetensors.torch import load_file, save_file
+
+    path = own_model_folder / "model.safetensors"
+    tensors = load_file(path)
+    gone = next(name for name in tensors if name.startswith("camera_head"))
+    del tensors[gone]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=f"lack 1 tensors of the network, such as {re.escape(gone)}"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_weights_of_another_size_are_refused(own_model_folder):
+    config = json.loads((own_model_folder / "config.json").read_text())
+    (own_model_folder / "config.json").write_text(json.dumps({**config, "mask_hidden_size": 12}))
+    with pytest.raises(CheckpointError, match=r"Cannot load the weights in .*model"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_a_model_folder_without_an_image_processor_gets_one_of_its_patch_size(own_model_folder):
+    (own_model_folder / "preprocessor_config.json").unlink()
+    _, processor = load_model(own_model_folder, device="cpu")
+    assert (processor.mode, processor.patch_size) == ("crop", 14)
+
+
+def test_a_gpu_where_there_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Page4DError, match="device cuda:0 was asked for, but PyTorch finds no CUDA GPU here"):
+        resolve_device("cuda:0")
+    assert resolve_device("auto") == resolve_device(None) == torch.device("cpu")
+
+
+def test_a_gpu_beyond_the_last_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(Page4DError, match="cuda:2 was asked for, but there are only 2 GPUs"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "0", ""])
+def test_a_device_that_is_no_device_is_refused(device):
+    with pytest.raises(Page4DError, match="Expected the device auto, cpu, cuda"):
+        resolve_device(device)
+
+
+def test_the_dtype_follows_the_device(monkeypatch):
+    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+    for capability, expected in (((9, 0), torch.bfloat16), ((7, 5), torch.float16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert resolve_dtype(None, torch.device("cuda")) == expected
+    assert resolve_dtype("float16", torch.device("cpu")) == resolve_dtype(torch.float16, torch.device("cpu"))
+    with pytest.raises(Page4DError, match="Expected the dtype auto, float32"):
+        resolve_dtype("int8", torch.device("cpu"))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The command line
+
+
+@pytest.fixture
+def clip(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for i, image in enumerate(make_frames(((30, 50),) * 12).images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def command(*arguments):
+    main(["reconstruct", *map(str, arguments)])
+
+
+def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder, tmp_path, capsys):
+    scene_folder = tmp_path / "scene"
+    command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 4)
+    scene = read_scene(scene_folder)
+    np.testing.assert_allclose(scene.times, [0, 4 / 11, 7 / 11, 1])
+    assert scene.load_depth(3).shape == (28, 56)
+    assert scene.info["model"] == str(model_folder)
+    assert scene.info["model_fingerprint"] == fingerprint(model_folder)
+    assert scene.info["options"]["resolution"] == 56
+    said = capsys.readouterr()
+    assert re.search(rf"Wrote {scene_folder}: 4 frames and [\d,]+ points", said.out)
+    assert re.search(r"It took [\d.]+ s and at most [\d.]+ GiB", said.out)
+    assert f"Next: ns-train page4d-4dgs --data {scene_folder}" in said.out
+
+
+def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model_folder, tmp_path):
+    command(clip / "7.png", clip / "3.png", "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56)
+    assert [frame["source"] for frame in read_scene(tmp_path / "scene").info["frames"]] == ["7.png", "3.png"]
+
+
+def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_folder, tmp_path, caplog):
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(clip / "12.png")
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 3)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "different sizes (28 x 56, 56 x 56 after resizing, height x width) are padded with white" in caplog.text
+    scene = read_scene(tmp_path / "scene")
+    assert scene.image_sizes.tolist() == [[50, 30], [50, 30], [50, 50]]
+    assert [scene.load_depth(i).shape for i in range(3)] == [(28, 56), (28, 56), (56, 56)]
+
+
+def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, model_folder, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "keep.txt").write_text("x")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "0.png").write_bytes(b"x")
+    fine = {"--model": model_folder, "--output": tmp_path / "scene", "--resolution": 56}
+    cases = [
+        (tmp_path / "absent", {}, "No such file or folder: .*absent"),
+        (tmp_path / "empty", {}, "empty is empty"),
+        (tmp_path / "*.mov", {}, r"Nothing matches .*\.mov"),
+        (tmp_path / "broken", {}, r"Cannot read the image .*0\.png"),
+        (clip, {"--resolution": 57}, "multiple of the patch size 14, got 57; the nearest are 56 and 70"),
+        (clip, {"--max-frames": 0}, "at least 1 frame"),
+        (clip, {"--fps": 5}, "without timestamps"),
+        (clip, {"--confidence-percentile": 100}, "percentile"),
+        (clip, {"--max-points": 0}, "at least 1 point"),
+        (clip, {"--device": "gpu"}, "Expected the device"),
+        (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
+        # Nothing that costs time is done, or even looked at, for a result that has no place to go.
+        (tmp_path / "absent", {"--output": tmp_path / "photos", "--model": "x"}, "something else than a page4d scene"),
+        (tmp_path / "absent", {"--output": tmp_path / "photos" / "keep.txt", "--model": "x"}, "is a file"),
+    ]
+    if not torch.cuda.is_available():
+        cases.append((clip, {"--device": "cuda"}, "no CUDA GPU here; use --device cpu"))
+    before = sorted(tmp_path.rglob("*"))
+    for source, options, message in cases:
+        arguments = [word for pair in {**fine, **options}.items() for word in pair]
+        with pytest.raises(SystemExit) as ended:
+            command(source, *arguments)
+        said = capsys.readouterr()
+        sentences = [line for line in said.err.splitlines() if line.startswith("page4d: ")]
+        assert ended.value.code == 1
+        assert said.out == ""
+        assert len(sentences) == 1
+        assert re.search(message, sentences[0]), sentences[0]
+        assert "Traceback" not in said.err
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, capsys):
+    arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56]
+    command(*arguments, "--max-frames", 2)
+    with pytest.raises(SystemExit):
+        command(*arguments)
+    assert "pass --overwrite" in capsys.readouterr().err
+    assert len(read_scene(tmp_path / "scene")) == 2
+    command(*arguments, "--max-frames", 3, "--overwrite")
+    assert len(read_scene(tmp_path / "scene")) == 3

@@ -1,0 +1,407 @@
+"""The scene folder: written whole, read back, read by nerfstudio, and refused where it is damaged."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from plyfile import PlyData, PlyElement
+
+from page4d_hf.errors import Page4DError, SceneError
+from page4d_hf.frames import Frames, read_frames
+from page4d_hf.geometry import quaternion_to_matrix
+from page4d_hf.reconstruct import Reconstruction
+from page4d_hf.scene import check_target, normalized_times, read_scene, write_scene
+
+SIZE = (24, 16)  # width, height
+NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
+
+
+def make_frames(times=None, paths=None):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8) for _ in range(NUM_FRAMES)]
+    times = np.arange(NUM_FRAMES) * 0.5 + 3 if times is None else times
+    return Frames(images, [f"shot {i}" for i in range(NUM_FRAMES)], times, paths, "a video")
+
+
+def make_reconstruction(dynamics=True):
+    rng = np.random.default_rng(1)
+    rotation = quaternion_to_matrix(torch.from_numpy(rng.normal(size=(NUM_FRAMES, 4)))).numpy()
+    intrinsics = np.zeros((NUM_FRAMES, 3, 3))
+    intrinsics[:, [0, 1, 2], [0, 1, 2]] = [30, 31, 1]
+    intrinsics[:, :2, 2] = [11.5, 8.25]
+    intrinsics[:, 0, 0] += np.arange(NUM_FRAMES)
+    maps = [rng.random((4, 6)).astype(np.float32) for _ in range(NUM_FRAMES)]
+    return Reconstruction(
+        extrinsics=np.concatenate((rotation, rng.normal(size=(NUM_FRAMES, 3, 1))), axis=-1),
+        intrinsics=intrinsics,
+        depth=maps,
+        depth_conf=[1 + m for m in maps],
+        dynamics=[m / 2 for m in maps] if dynamics else None,
+        points=rng.normal(size=(NUM_POINTS, 3)).astype(np.float32),
+        point_colors=rng.integers(0, 256, (NUM_POINTS, 3), dtype=np.uint8),
+        point_times=rng.random(NUM_POINTS).astype(np.float32),
+        point_dynamics=rng.random(NUM_POINTS).astype(np.float32) if dynamics else None,
+        point_confidence=1 + rng.random(NUM_POINTS).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def scene_folder(tmp_path):
+    return write_scene(tmp_path / "scene", make_frames(), make_reconstruction(), {"model": "m"})
+
+
+def edit_transforms(folder, edit):
+    path = folder / "transforms.json"
+    meta = json.loads(path.read_text())
+    edit(meta)
+    path.write_text(json.dumps(meta))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Writing and reading back
+
+
+def test_what_is_written_is_read_back(scene_folder):
+    expected, scene = make_reconstruction(), read_scene(scene_folder)
+    np.testing.assert_allclose(scene.extrinsics, expected.extrinsics, atol=1e-12)
+    np.testing.assert_allclose(scene.intrinsics, expected.intrinsics)
+    np.testing.assert_allclose(scene.times, np.arange(NUM_FRAMES) / (NUM_FRAMES - 1))
+    assert scene.image_sizes.tolist() == [list(SIZE)] * NUM_FRAMES
+    assert (scene.distortion == 0).all()
+    for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
+        np.testing.assert_array_equal(getattr(scene, name), getattr(expected, name))
+    for i in range(NUM_FRAMES):
+        np.testing.assert_array_equal(np.asarray(Image.open(scene.image_paths[i])), make_frames().images[i])
+        np.testing.assert_array_equal(scene.load_depth(i), expected.depth[i])
+        np.testing.assert_array_equal(scene.load_confidence(i), expected.depth_conf[i])
+        np.testing.assert_array_equal(scene.load_dynamics(i), expected.dynamics[i])
+
+
+def test_the_info_says_what_made_the_scene_and_where_each_frame_came_from(scene_folder):
+    scene = read_scene(scene_folder)
+    assert (scene.info["model"], scene.info["source"], scene.scale) == ("m", "a video", "arbitrary")
+    assert scene.info["page4d_version"]
+    assert scene.info["frames"][2] == {"image": "images/frame_00003.png", "source": "shot 2", "source_time": 4.0}
+
+
+def test_a_model_without_a_mask_leaves_dynamics_out(tmp_path):
+    folder = write_scene(tmp_path / "scene", make_frames(), make_reconstruction(dynamics=False), {})
+    scene = read_scene(folder)
+    assert not scene.has_dynamics
+    assert scene.point_dynamics is None
+    with pytest.raises(SceneError, match=r"Cannot read .*dynamics"):
+        scene.load_dynamics(0)
+
+
+def test_a_single_frame_is_at_time_0():
+    assert normalized_times(np.array([7.0])).tolist() == [0]
+
+
+def test_a_cloud_without_points_can_be_written_and_read(tmp_path):
+    reconstruction = make_reconstruction()
+    for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
+        setattr(reconstruction, name, getattr(reconstruction, name)[:0])
+    scene = read_scene(write_scene(tmp_path / "scene", make_frames(), reconstruction, {}))
+    assert scene.points.shape == (0, 3)
+
+
+def test_images_that_every_program_reads_alike_are_copied_and_others_written_anew(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    plain = Image.fromarray(make_frames().images[0])
+    turned = plain.getexif()
+    turned[0x0112] = 6
+    plain.save(source / "1.png")
+    plain.save(source / "2.JPG")
+    plain.save(source / "3.jpg", exif=turned)
+    plain.convert("L").save(source / "4.png")
+    plain.convert("P").save(source / "5.png")
+    plain.save(source / "6.webp", lossless=True)
+    plain.convert("RGBA").save(source / "7.png")
+    frames = read_frames(source)
+    reconstruction = make_reconstruction()
+    for name in ("extrinsics", "intrinsics", "depth", "depth_conf", "dynamics"):
+        setattr(reconstruction, name, getattr(reconstruction, name)[: len(frames)])
+    scene = read_scene(write_scene(tmp_path / "scene", frames, reconstruction, {}))
+
+    names = ["1.png", "2.jpg", "3.png", "4.png", "5.png", "6.png", "7.png"]
+    assert [path.name for path in scene.image_paths] == [f"frame_0000{name}" for name in names]
+    for i, original in enumerate(sorted(source.iterdir())):
+        copied = scene.image_paths[i].read_bytes() == original.read_bytes()
+        assert copied == (i in (0, 1, 6)), original.name
+        assert not scene.image_paths[i].samefile(original)
+        # As a program sees it that knows nothing of orientation and palettes.
+        np.testing.assert_array_equal(np.asarray(Image.open(scene.image_paths[i])), frames.images[i])
+    assert scene.image_sizes[2].tolist() == [SIZE[1], SIZE[0]]
+
+
+def test_a_camera_that_is_not_finite_is_not_written(tmp_path):
+    reconstruction = make_reconstruction()
+    reconstruction.intrinsics[3, 0, 0] = np.inf
+    with pytest.raises(SceneError, match="camera of frame shot 3 is not finite"):
+        write_scene(tmp_path / "scene", make_frames(), reconstruction, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_and_cameras_of_different_number_are_not_written(tmp_path):
+    frames = make_frames()
+    frames.images.pop()
+    with pytest.raises(SceneError, match="as many cameras as the 10 frames, got 11"):
+        write_scene(tmp_path / "scene", frames, make_reconstruction(), {})
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The place that it is written to
+
+
+def test_a_scene_is_replaced_only_when_asked_to(scene_folder):
+    with pytest.raises(SceneError, match=r"already holds a scene.*--overwrite"):
+        write_scene(scene_folder, make_frames(), make_reconstruction(), {"model": "new"})
+    assert read_scene(scene_folder).info["model"] == "m"
+    write_scene(scene_folder, make_frames(), make_reconstruction(), {"model": "new"}, overwrite=True)
+    assert read_scene(scene_folder).info["model"] == "new"
+    assert [path.name for path in scene_folder.parent.iterdir()] == ["scene"]
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(SceneError, match="holds something else than a page4d scene"):
+        write_scene(tmp_path / "photos", make_frames(), make_reconstruction(), {}, overwrite=True)
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
+
+
+def test_an_empty_folder_is_a_place_for_a_scene_and_a_file_is_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    check_target(tmp_path / "empty")
+    check_target(tmp_path / "absent" / "deep")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SceneError, match="is a file"):
+        check_target(tmp_path / "file", overwrite=True)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".ply", "transforms.json"])
+def test_a_disk_that_fills_up_leaves_nothing_and_says_so(tmp_path, monkeypatch, suffix):
+    def full(path, *args, **kwargs):
+        if path.name.endswith(suffix):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original[type(args[0])](path, *args, **kwargs)
+
+    original = {bytes: Path.write_bytes, str: Path.write_text}
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(Page4DError, match="disk filled up"):
+        write_scene(tmp_path / "scene", make_frames(), make_reconstruction(), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Reading by others, and of others' folders
+
+
+def test_nerfstudio_reads_the_cameras_that_were_written(scene_folder):
+    pytest.importorskip("nerfstudio")
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    config = NerfstudioDataParserConfig(
+        data=scene_folder, orientation_method="none", center_method="none", auto_scale_poses=False, eval_mode="all"
+    )
+    outputs = config.setup().get_dataparser_outputs("train")
+    expected = make_reconstruction()
+    cameras = outputs.cameras
+    # nerfstudio sorts by name; ours are in time.
+    assert [path.name for path in outputs.image_filenames] == [f"frame_{i + 1:05d}.png" for i in range(NUM_FRAMES)]
+    flip = np.diag([1.0, -1.0, -1.0])  # OpenGL's axes in OpenCV's
+    rotation, translation = expected.extrinsics[:, :, :3], expected.extrinsics[:, :, 3:]
+    np.testing.assert_allclose(cameras.camera_to_worlds[:, :, :3], rotation.swapaxes(1, 2) @ flip, atol=1e-6)
+    np.testing.assert_allclose(cameras.camera_to_worlds[:, :, 3:], -rotation.swapaxes(1, 2) @ translation, atol=1e-6)
+    np.testing.assert_allclose(cameras.get_intrinsics_matrices(), expected.intrinsics, rtol=1e-6)
+    assert cameras.width.flatten().tolist() == [SIZE[0]] * NUM_FRAMES
+    assert cameras.height.flatten().tolist() == [SIZE[1]] * NUM_FRAMES
+    assert not cameras.distortion_params.any()
+
+
+def test_nerfstudio_reads_the_points_that_were_written(scene_folder):
+    pytest.importorskip("nerfstudio")
+    try:
+        import open3d  # noqa: F401
+    except (ImportError, OSError) as error:
+        pytest.skip(f"nerfstudio reads points by open3d, which lacks a system library here: {error}")
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    config = NerfstudioDataParserConfig(
+        data=scene_folder, orientation_method="none", center_method="none", auto_scale_poses=False, load_3D_points=True
+    )
+    metadata = config.setup().get_dataparser_outputs("train").metadata
+    np.testing.assert_allclose(metadata["points3D_xyz"], make_reconstruction().points, atol=1e-6)
+    np.testing.assert_array_equal(metadata["points3D_rgb"], make_reconstruction().point_colors)
+
+
+def make_foreign_folder(tmp_path, meta, frame, count=3):
+    folder = tmp_path / "foreign"
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for i in range(count):
+        Image.new("RGB", SIZE).save(folder / "images" / f"{i}.png")
+        matrix = np.eye(4)
+        matrix[:3, 3] = i
+        frames.append({"file_path": f"images/{i}.png", "transform_matrix": matrix.tolist(), **frame})
+    (folder / "transforms.json").write_text(json.dumps({**meta, "frames": frames}))
+    return folder
+
+
+def test_a_folder_by_nerfstudio_s_own_tools_is_read(tmp_path):
+    """Intrinsics once for all frames, OpenCV distortion, no times, no points."""
+    meta = {"camera_model": "OPENCV", "fl_x": 20.0, "fl_y": 21.0, "cx": 12.5, "cy": 8.5, "w": SIZE[0], "h": SIZE[1]}
+    meta |= {"k1": 0.1, "k2": -0.2, "p1": 0.01, "p2": 0.02, "k3": 0.3}
+    scene = read_scene(make_foreign_folder(tmp_path, meta, {}))
+    np.testing.assert_array_equal(scene.intrinsics[2], [[20, 0, 12.5], [0, 21, 8.5], [0, 0, 1]])
+    np.testing.assert_array_equal(scene.distortion[1], [0.1, -0.2, 0.01, 0.02, 0.3])
+    assert scene.times.tolist() == [0, 0.5, 1]
+    assert scene.points is None
+    assert scene.info == {}
+    # x right, y up, z backward at (2, 2, 2): in OpenCV's axes the world's origin is left, below and behind.
+    np.testing.assert_allclose(scene.extrinsics[2] @ [0, 0, 0, 1], [-2, 2, 2])
+
+
+def test_a_value_for_all_frames_goes_before_a_frame_s_own_as_in_nerfstudio(tmp_path):
+    scene = read_scene(make_foreign_folder(tmp_path, {"fl_x": 20.0}, {"fl_x": 99.0, "fl_y": 21.0}))
+    assert scene.intrinsics[0, 0, 0] == 20
+    assert scene.intrinsics[0, 1, 1] == 21
+
+
+def test_a_folder_with_an_angle_of_view_and_names_without_suffix_is_read(tmp_path):
+    folder = make_foreign_folder(tmp_path, {"camera_angle_x": np.pi / 2}, {})
+    edit_transforms(folder, lambda meta: [frame.update(file_path=frame["file_path"][:-4]) for frame in meta["frames"]])
+    scene = read_scene(folder / "transforms.json")
+    np.testing.assert_allclose(scene.intrinsics[0], [[12, 0, 12], [0, 12, 8], [0, 0, 1]])
+    assert scene.image_paths[1].name == "1.png"
+
+
+def test_times_beyond_0_to_1_are_brought_into_it(tmp_path):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
+    edit_transforms(folder, lambda meta: [frame.update(time=i * 4) for i, frame in enumerate(meta["frames"])])
+    assert read_scene(folder).times.tolist() == [0, 0.5, 1]
+
+
+def test_times_within_0_to_1_stay_as_they_are(tmp_path):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
+    edit_transforms(folder, lambda meta: [frame.update(time=0.1 + i / 4) for i, frame in enumerate(meta["frames"])])
+    np.testing.assert_allclose(read_scene(folder).times, [0.1, 0.35, 0.6])
+
+
+def test_a_point_cloud_without_colours_is_gray(tmp_path):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20, "ply_file_path": "sparse.ply"}, {})
+    vertices = np.zeros(2, dtype=[("x", "f8"), ("y", "f8"), ("z", "f8")])
+    PlyData([PlyElement.describe(vertices, "vertex")], text=True).write(str(folder / "sparse.ply"))
+    scene = read_scene(folder)
+    assert scene.point_colors.tolist() == [[128, 128, 128]] * 2
+    assert scene.point_times is None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Damage
+
+
+def frame(**changes):
+    return lambda meta: meta["frames"][1].update(changes)
+
+
+def pose(row, column, value):
+    def edit(meta):
+        meta["frames"][1]["transform_matrix"][row][column] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda meta: meta.update(frames=[]), "lists no frames"),
+        (lambda meta: meta.pop("frames"), "lists no frames"),
+        (lambda meta: meta["frames"][1].pop("file_path"), "an object with a file_path"),
+        (lambda meta: meta["frames"].append(3), "an object with a file_path"),
+        (lambda meta: meta["frames"][1].pop("transform_matrix"), "missing or not finite in transform_matrix of images"),
+        (frame(transform_matrix=[[1, 2], [3, 4]]), "4 x 4 transform_matrix of images/frame_00002"),
+        (frame(transform_matrix="x"), "Expected numbers as transform_matrix of images/frame_00002"),
+        (pose(0, 3, float("nan")), "missing or not finite in transform_matrix of images/frame_00002"),
+        (pose(0, 0, None), "missing or not finite in transform_matrix of images/frame_00002"),
+        (pose(0, 0, 7.0), "does not hold a rotation"),
+        (frame(fl_x=float("inf")), "missing or not finite in fl_x of images/frame_00002"),
+        (frame(fl_x=0), "focal lengths above 0"),
+        (lambda meta: meta["frames"][1].pop("fl_x"), "no focal length"),
+        (frame(w=99), "frame_00002.png is 24 x 16, but .* says 99 x 16"),
+        (frame(k4=0.1), "fourth radial term"),
+        (lambda meta: meta["frames"][1].pop("time"), "the time of 10 of its 11 frames"),
+        (frame(time=float("nan")), "missing or not finite in the times"),
+        (lambda meta: meta.update(camera_model="OPENCV_FISHEYE"), "OPENCV_FISHEYE; undistort"),
+        (frame(file_path="images/gone.png"), "gone.png is missing"),
+        (lambda meta: meta.update(ply_file_path="gone.ply"), "point cloud .*gone.ply is missing"),
+    ],
+)
+def test_a_damaged_transforms_file_is_refused_by_what_is_wrong_in_it(scene_folder, edit, message):
+    edit_transforms(scene_folder, edit)
+    with pytest.raises(SceneError, match=message):
+        read_scene(scene_folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("transforms.json", None, "is no scene: it has no transforms.json"),
+        ("transforms.json", b"{", "not valid JSON"),
+        ("transforms.json", b"\xff\xfe", "not valid JSON"),
+        ("transforms.json", b"[]", "Expected an object"),
+        ("page4d/info.json", b"{,", "info.json is not valid JSON"),
+        ("page4d/info.json", b'{"format": 9}', "format 9.*update page4d"),
+        ("images/frame_00003.png", None, "frame_00003.png is missing"),
+        ("images/frame_00003.png", b"", "Cannot read the image .*frame_00003.png"),
+        ("points.ply", b"ply\nformat", "Cannot read the point cloud"),
+        ("points.ply", b"", "Cannot read the point cloud"),
+        ("page4d/depth/frame_00003.npy", None, "lacks .*depth/frame_00003.npy"),
+        ("page4d/dynamics/frame_00003.npy", None, "lacks .*dynamics/frame_00003.npy"),
+    ],
+)
+def test_a_missing_or_broken_file_of_a_scene_is_named(scene_folder, name, content, message):
+    path = scene_folder / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(SceneError, match=message):
+        read_scene(scene_folder)
+
+
+def test_a_cut_off_point_cloud_is_named(scene_folder):
+    path = scene_folder / "points.ply"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SceneError, match="Cannot read the point cloud"):
+        read_scene(scene_folder)
+
+
+def test_points_that_are_not_finite_are_refused(tmp_path):
+    reconstruction = make_reconstruction()
+    reconstruction.points[3, 1] = np.nan
+    folder = write_scene(tmp_path / "scene", make_frames(), reconstruction, {})
+    with pytest.raises(SceneError, match="points that are not finite"):
+        read_scene(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_a_broken_map_is_named_when_it_is_loaded(scene_folder, content):
+    scene = read_scene(scene_folder)
+    (scene_folder / "page4d" / "depth" / "frame_00003.npy").write_bytes(content)
+    with pytest.raises(SceneError, match=r"Cannot read .*frame_00003.npy"):
+        scene.load_depth(2)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SceneError, match="No such folder"):
+        read_scene(tmp_path / "absent")
+
+
+def test_a_scene_that_was_moved_is_still_whole(scene_folder, tmp_path):
+    shutil.move(scene_folder, tmp_path / "elsewhere")
+    assert len(read_scene(tmp_path / "elsewhere")) == NUM_FRAMES
