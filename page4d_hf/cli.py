@@ -76,7 +76,7 @@ def reconstruct(
     config = load_config(model)
     check_resolution(resolution, config.patch_size)
 
-    with _progress() as report:
+    with progress_bar() as report:
         report("reading frames", 0, 1)
         frames = read_frames(input[0] if len(input) == 1 else input, fps=fps, max_frames=max_frames)
         report("reading frames", 1, 1)
@@ -124,7 +124,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr with a line for each stage, told by `report(stage, done, total)`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

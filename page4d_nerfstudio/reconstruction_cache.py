@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from page4d_hf.errors import CheckpointError, Page4DError, SceneError
+from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.scene import Scene, read_scene, write_scene
 
@@ -78,10 +79,13 @@ def reconstruct_once(
     cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
     frames_key = digest_files((), version("page4d"), frames_digest, resolution)
     model_key = _model_key(model)
-    if model_key is not None:
-        scene = _read_entry(cache / f"{frames_key}-{model_key}")
-    else:
+    if model_key is None:
         scene = _newest_entry_of(model, cache, frames_key)
+    else:
+        entry = cache / f"{frames_key}-{model_key}"
+        scene = _read_entry(entry)
+        if scene is None:
+            shutil.rmtree(entry, ignore_errors=True)
     if scene is not None:
         return scene
     return _reconstruct(read, model, cache, frames_key, resolution)
@@ -89,6 +93,7 @@ def reconstruct_once(
 
 def _reconstruct(read: Callable[[], Frames], model: str, cache: Path, frames_key: str, resolution: int) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
+    from page4d_hf.cli import progress_bar
     from page4d_hf.reconstruct import load_config, load_model, reconstruct
 
     load_config(model)  # a wrong name is told before a video is read
@@ -97,12 +102,12 @@ def _reconstruct(read: Callable[[], Frames], model: str, cache: Path, frames_key
     # A model of the Hub has a key only once it has been fetched.
     entry = cache / f"{frames_key}-{_model_key(model)}"
     note(f"reconstructing {len(frames)} frames with {model}; the result is kept in {entry}")
-    reconstruction = reconstruct(frames, network, image_processor, resolution=resolution)
+    with progress_bar() as report:
+        reconstruction = reconstruct(frames, network, image_processor, resolution=resolution, progress=report)
     try:
-        # If an entry lies there, it could not be read.
-        write_scene(entry, frames, reconstruction, {"model": model, "resolution": resolution}, overwrite=True)
-    except SceneError:
-        if _read_entry(entry) is None:  # else another command has written the same at the same moment
+        write_scene(entry, frames, reconstruction, {"model": model, "resolution": resolution})
+    except Page4DError:
+        if not entry.is_dir():  # else another command has made the same entry in the meantime
             raise
     return read_scene(entry)
 
@@ -113,7 +118,7 @@ def _read_entry(entry: Path) -> Scene | None:
     try:
         return read_scene(entry)
     except Page4DError as error:
-        note(f"the reconstruction in {entry} is damaged and will be made anew ({error})")
+        note(f"the reconstruction in {entry} is damaged and is not used ({error})")
         return None
 
 
