@@ -2,21 +2,33 @@
 
 Importing this package makes the Auto classes know the model, and what `save_pretrained` writes then carries the code
 too: `AutoModel.from_pretrained(folder)` works after `import page4d_hf`, and `AutoModel.from_pretrained(folder,
-trust_remote_code=True)` in a program that never heard of it.
+trust_remote_code=True)` in a program that never heard of it. transformers itself is imported at the first use.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .configuration_page4d import Page4DConfig
-from .image_processing_page4d import Page4DImageProcessor
-from .modeling_page4d import Page4DModel, Page4DOutput
+from .auto_classes import register
 
-AutoConfig.register("page4d", Page4DConfig, exist_ok=True)
-AutoModel.register(Page4DConfig, Page4DModel, exist_ok=True)
-AutoImageProcessor.register(Page4DConfig, fast_image_processor_class=Page4DImageProcessor, exist_ok=True)
+if TYPE_CHECKING:
+    from .configuration_page4d import Page4DConfig
+    from .image_processing_page4d import Page4DImageProcessor
+    from .modeling_page4d import Page4DModel, Page4DOutput
 
-Page4DConfig.register_for_auto_class()
-Page4DModel.register_for_auto_class("AutoModel")
-Page4DImageProcessor.register_for_auto_class("AutoImageProcessor")
+_MODULES = {
+    "Page4DConfig": "configuration_page4d",
+    "Page4DImageProcessor": "image_processing_page4d",
+    "Page4DModel": "modeling_page4d",
+    "Page4DOutput": "modeling_page4d",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register()
 
 __all__ = ["Page4DConfig", "Page4DImageProcessor", "Page4DModel", "Page4DOutput"]
