@@ -1,0 +1,497 @@
+"""`page4d-4dgs`: 4D Gaussian splatting as a nerfstudio model.
+
+Gaussians live in one canonical space. For a view at time t, those that move are deformed to t by a HexPlane field
+(`deformation.py`), all are rasterised (`rasterization/`), and density control (`strategy.py`) sees what a static model
+would show it. The first part of the training is static, then the deformation starts, as the identity.
+
+After 4DGS (Wu et al., "4D Gaussian Splatting for Real-Time Dynamic Scene Rendering", CVPR 2024), with the settings of
+its HyperNeRF configuration as defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from gsplat.strategy import DefaultStrategy
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
+from nerfstudio.models.splatfacto import (
+    RGB2SH,
+    SplatfactoModel,
+    SplatfactoModelConfig,
+    num_sh_bases,
+    random_quat_tensor,
+)
+from nerfstudio.utils.colors import get_color
+from pytorch_msssim import SSIM
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from page4d_hf.errors import Page4DError
+
+from . import losses
+from .deformation import DeformationConfig, DeformationField, RobustBox
+from .metrics import LazyLPIPS, image_metrics, psnr
+from .rasterization import Backend, rasterize
+from .schedule import REFERENCE_STEPS, Schedule
+from .strategy import DynamicsAwareStrategy
+from .views import TrainingViews
+
+# Nerfstudio's viewer has this background; renders are laid over it where nothing is.
+VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
+
+# Fewer moving seed points than this say too little about where the motion is to fit the field's grid to them.
+FEWEST_MOVING_POINTS = 100
+
+
+class ModelError(Page4DError):
+    """Options, seed points or checkpoints that do not fit the model."""
+
+
+@dataclass
+class Page4DGaussiansModelConfig(SplatfactoModelConfig):
+    """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
+
+    Only refine_every does not: it is how many views are gathered before Gaussians are split and cloned.
+    """
+
+    _target: type = field(default_factory=lambda: Page4DGaussiansModel)
+
+    use_deformation: bool = True
+    """Whether Gaussians move. False trains the static model (3D Gaussian splatting) in the same way, to compare."""
+    coarse_steps: int = 3000
+    """Static training first; the deformation starts at this step."""
+    deformation: DeformationConfig = field(default_factory=DeformationConfig)
+    """The deformation field."""
+    plane_tv_weight: float = 2e-4
+    """Weight of the planes' total variation in space."""
+    time_smoothness_weight: float = 1e-3
+    """Weight of the planes' acceleration along time."""
+    time_sparsity_weight: float = 1e-4
+    """Weight of the time planes' distance from 1, where time changes nothing."""
+    dynamics_threshold: float = 0.5
+    """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
+    never pass the deformation field. Without such weights every Gaussian can move."""
+    max_gaussians: int = 360_000
+    """There are never more Gaussians than this."""
+    opacity_prune_above: int = 200_000
+    """Faint Gaussians are pruned only above this number: in a moving scene many are faint at first."""
+    default_time: float | None = None
+    """Time, in [0, 1], of cameras that have none, like those of ns-render interpolate. By default they get the time of
+    the place where they are on the path of the training cameras."""
+    scene_extent: float | None = None
+    """Radius of the scene: position learning rates and size thresholds are in units of it. By default half the diagonal
+    of a box around all but the outermost seed points."""
+    rasterization_backend: Backend = "auto"
+    """What rasterises: gsplat on CUDA and this package's own code on a CPU, unless one is named."""
+
+    warmup_length: int = 500
+    """Gaussians are split and cloned after this step."""
+    stop_split_at: int = 13_000
+    """Gaussians are split and cloned before this step (4DGS: 10,000 steps of the fine stage)."""
+    refine_every: int = 100
+    """Steps between refinements, whatever the length of the run."""
+    sh_degree_interval: int = 1000
+    """Each so many steps one more degree of the spherical harmonics is used."""
+    resolution_schedule: int = 3000
+    """Each so many steps the images' resolution doubles, if num_downscales starts it below the full one."""
+    num_downscales: int = 0
+    """Training starts at 1/2^d of the resolution, where d is this number."""
+    densify_grad_thresh: float = 2e-4
+    """Gradient of the image-plane position above which a Gaussian is split or cloned. With use_absgrad, 8e-4 suits."""
+    use_absgrad: bool = False
+    """Whether to sum absolute gradients over pixels for that (AbsGS)."""
+    cull_alpha_thresh: float = 0.005
+    """Opacity below which Gaussians are pruned, while there are more than opacity_prune_above."""
+    reset_alpha_every: int = 0
+    """Each so many refinements opacities are reset; 0 is never."""
+    cull_scale_thresh: float = 0.1
+    """Size, in units of the scene's extent, above which Gaussians are pruned, once opacities have been reset."""
+    stop_screen_size_at: int = 0
+    """Gaussians that are large on the screen are split before this step; 0 is never."""
+    ssim_lambda: float = 0.0
+    """Weight of the D-SSIM loss; the rest is L1 (0 in 4DGS for HyperNeRF, 0.2 in 3D Gaussian splatting)."""
+    run_length: int = REFERENCE_STEPS
+    """Steps of the whole run: set by the trainer from --max-num-iterations."""
+
+
+class Gaussians(NamedTuple):
+    """Gaussians at one time, as they are parametrised."""
+
+    means: Tensor  # [N, 3]
+    scales: Tensor  # [N, 3], logarithms
+    quats: Tensor  # [N, 4], wxyz, not normalised
+    opacities: Tensor  # [N, 1], logits
+    colors: Tensor  # [N, K, 3], coefficients of spherical harmonics (with sh_degree 0: logits of RGB, K = 1)
+
+    def select(self, which: Tensor) -> Gaussians:
+        """Those of `which` [N] bool."""
+        return Gaussians(*(values[which] for values in self))
+
+
+class Page4DGaussiansModel(SplatfactoModel):
+    """Splatting of Gaussians that move.
+
+    A `SplatfactoModel`, because nerfstudio's viewer and exporter test for it, with the same per-Gaussian parameters
+    under the same names. Plane and head parameters belong to `deformation` and to the optimizers' groups `planes` and
+    `heads`; density control, which indexes whatever is per Gaussian, never sees them. Which Gaussians move is part of
+    the strategy's state (`dynamic`), and is saved with it.
+    """
+
+    config: Page4DGaussiansModelConfig
+    strategy: DefaultStrategy
+
+    def populate_modules(self) -> None:
+        config = self.config
+        if config.rasterize_mode != "classic":
+            raise ModelError(
+                f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={config.rasterize_mode!r}."
+            )
+        points, rgb, dynamic = self._seeds()
+        box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
+        self.scene_extent = box.extent if config.scene_extent is None else config.scene_extent
+        self.gauss_params = nn.ParameterDict(self._initial_parameters(points, rgb))
+
+        self.schedule = Schedule.of(config)
+        self.deformation: DeformationField | None = None
+        if config.use_deformation:
+            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS:
+                # The grid need not resolve what never asks it.
+                box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
+            bases = num_sh_bases(config.sh_degree)
+            self.deformation = DeformationField(config.deformation, box, self.num_train_data, bases)
+
+        self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
+        if config.use_bilateral_grid:
+            self.bil_grids = BilateralGrid(self.num_train_data, *config.grid_shape)
+        self.ssim = SSIM(data_range=1.0, size_average=True, channel=3)
+        self.lpips = LazyLPIPS()
+        self.crop_box: OrientedBox | None = None
+        self.training_views: TrainingViews | None = None
+        self.step = 0
+        if config.background_color == "random":
+            self.background_color = torch.tensor(VIEWER_BACKGROUND)
+        else:
+            self.background_color = get_color(config.background_color)
+
+        self.strategy = DynamicsAwareStrategy(
+            prune_opa=config.cull_alpha_thresh,
+            grow_grad2d=config.densify_grad_thresh,
+            grow_scale3d=config.densify_size_thresh,
+            grow_scale2d=config.split_screen_size,
+            prune_scale3d=config.cull_scale_thresh,
+            prune_scale2d=config.cull_screen_size,
+            refine_scale2d_stop_iter=config.stop_screen_size_at,
+            refine_start_iter=self.schedule.densify_from,
+            refine_stop_iter=self.schedule.densify_until,
+            reset_every=config.reset_alpha_every * config.refine_every,
+            refine_every=config.refine_every,
+            pause_refine_after_reset=self.num_train_data + config.refine_every,
+            absgrad=config.use_absgrad,
+            max_gaussians=config.max_gaussians,
+            prune_above=config.opacity_prune_above,
+        )
+        self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
+
+    def _seeds(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where Gaussians start: positions [N, 3], colours [N, 3] in [0, 1], and which move [N] bool."""
+        config = self.config
+        if self.seed_points is None or config.random_init:
+            points = (torch.rand((config.num_random, 3)) - 0.5) * config.random_scale
+            rgb = torch.rand(config.num_random, 3)
+            dynamic = torch.ones(len(points), dtype=torch.bool)
+        else:
+            points = self.seed_points[0].detach().cpu().float().clone()
+            rgb = self.seed_points[1].detach().cpu().float() / 255.0
+            if len(rgb) != len(points):
+                raise ModelError(f"Seed points need a colour each, got {len(points)} points and {len(rgb)} colours.")
+            dynamic = self._moving_seeds(len(points))
+        if len(points) > config.max_gaussians:
+            kept = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: config.max_gaussians]
+            points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
+        return points, rgb, dynamic
+
+    def _moving_seeds(self, n_points: int) -> Tensor:
+        weights = (self.kwargs.get("metadata") or {}).get("points3D_dynamics")
+        if weights is None:
+            return torch.ones(n_points, dtype=torch.bool)
+        if len(weights) != n_points:
+            raise ModelError(f"Seed points need a dynamics weight each, got {n_points} points, {len(weights)} weights.")
+        return torch.as_tensor(weights).cpu() > self.config.dynamics_threshold
+
+    def _initial_parameters(self, points: Tensor, rgb: Tensor) -> dict[str, Parameter]:
+        """Round Gaussians as large as the mean distance to their three nearest neighbours, faint, of their colour."""
+        n = len(points)
+        neighbours = min(3, n - 1)
+        if neighbours > 0:
+            distances, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
+            size = torch.as_tensor(distances[:, 1:].mean(axis=1), dtype=torch.float32)
+        else:
+            size = torch.full((n,), 0.01 * self.scene_extent)
+        # Points that coincide get a size too, and a stray one no larger than what density control would leave whole.
+        size = size.clamp(1e-5 * self.scene_extent, 0.1 * self.scene_extent)
+        features = torch.zeros(n, num_sh_bases(self.config.sh_degree), 3)
+        features[:, 0] = RGB2SH(rgb) if self.config.sh_degree > 0 else torch.logit(rgb, eps=1e-4)
+        values = {
+            "means": points,
+            "scales": size.log()[:, None].repeat(1, 3),
+            "quats": random_quat_tensor(n),
+            "features_dc": features[:, 0],
+            "features_rest": features[:, 1:],
+            "opacities": torch.logit(torch.full((n, 1), 0.1)),
+        }
+        return {name: Parameter(value.contiguous()) for name, value in values.items()}
+
+    @property
+    def dynamic(self) -> Tensor:
+        """Which Gaussians move, [N] bool."""
+        flag: Tensor = self.strategy_state["dynamic"]
+        if flag.device != self.device:
+            flag = self.strategy_state["dynamic"] = flag.to(self.device)
+        return flag
+
+    @property
+    def deforms(self) -> bool:
+        """Whether the training has come to the point where Gaussians move."""
+        return self.deformation is not None and self.step >= self.schedule.coarse_steps
+
+    def set_training_views(self, cameras: Cameras) -> None:
+        """Tell the model where and when the training images were taken; see `time_of`."""
+        self.training_views = TrainingViews.of(cameras, self.scene_extent)
+
+    def time_of(self, camera: Cameras) -> float:
+        """The time in [0, 1] at which to render a camera.
+
+        Its own, if it has one. Otherwise the configured default; otherwise that of its place along the path of the
+        training cameras; otherwise 0.
+        """
+        if camera.times is not None:
+            return float(camera.times.reshape(-1)[0])
+        if self.config.default_time is not None:
+            return self.config.default_time
+        if self.training_views is not None:
+            return self.training_views.time_near(camera.camera_to_worlds.reshape(-1, 3, 4)[0])
+        return 0.0
+
+    def gaussians_at(self, time: float) -> Gaussians:
+        """All Gaussians as they are at a time in [0, 1]: those that move deformed, the others as they are.
+
+        In the coarse stage, and without deformation, none move.
+        """
+        colors = torch.cat((self.features_dc[:, None, :], self.features_rest), dim=1)
+        canonical = Gaussians(self.means, self.scales, self.quats, self.opacities, colors)
+        if not self.deforms:
+            return canonical
+        assert self.deformation is not None
+        which = torch.where(self.dynamic)[0]
+        if len(which) == 0:
+            return canonical
+
+        def add(values: Tensor, offsets: Tensor | None) -> Tensor:
+            if offsets is None:
+                return values
+            if len(which) == len(values):
+                return values + offsets
+            return values.index_add(0, which, offsets)
+
+        positions = self.means if len(which) == self.num_points else self.means[which]
+        offsets = self.deformation(positions, time)
+        return Gaussians(
+            means=add(self.means, offsets.position),
+            scales=add(self.scales, offsets.scale),
+            # Only the direction of a quaternion matters; an offset should mean the same at any length.
+            quats=add(F.normalize(self.quats, dim=-1), offsets.rotation),
+            opacities=add(self.opacities, offsets.opacity),
+            colors=add(colors, offsets.color),
+        )
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+        """Render one camera at its time.
+
+        Returns:
+            `rgb` [H, W, 3] in [0, 1], `accumulation` [H, W, 1], `depth` [H, W, 1] (in evaluation, or if
+            `output_depth_during_training`) and `background` [3] or [H, W, 3].
+        """
+        if not isinstance(camera, Cameras):  # nerfstudio asks Gaussians for rays in places, as it does splatfacto
+            return {}
+        if camera.shape[0] != 1:
+            raise ModelError(f"page4d-4dgs renders one camera at a time, got {camera.shape[0]}.")
+        poses = self.camera_optimizer.apply_to_camera(camera) if self.training else camera.camera_to_worlds
+        shrink = self._get_downscale_factor()
+        if shrink > 1:
+            camera.rescale_output_resolution(1 / shrink)
+        intrinsics = camera.get_intrinsics_matrices().to(self.device)
+        width, height = int(camera.width.item()), int(camera.height.item())
+        if shrink > 1:
+            camera.rescale_output_resolution(shrink)
+        self.last_size = (height, width)
+
+        gaussians = self.gaussians_at(self.time_of(camera))
+        if self.crop_box is not None and not self.training:
+            inside = self.crop_box.within(gaussians.means).squeeze(-1)
+            if not inside.any():
+                return self.get_empty_outputs(width, height, self.background_color.to(self.device))  # type: ignore[return-value]
+            gaussians = gaussians.select(inside)
+
+        with_depth = self.config.output_depth_during_training or not self.training
+        if self.config.sh_degree > 0:
+            colors = gaussians.colors
+            degree = min(self.step // self.schedule.sh_degree_interval, self.config.sh_degree)
+        else:
+            colors, degree = gaussians.colors[:, 0].sigmoid(), None
+        render, alpha, info = rasterize(
+            means=gaussians.means,
+            quats=gaussians.quats,
+            scales=gaussians.scales.exp(),
+            opacities=gaussians.opacities.sigmoid().squeeze(-1),
+            colors=colors,
+            viewmats=world_to_camera(poses).to(self.device),
+            Ks=intrinsics,
+            width=width,
+            height=height,
+            sh_degree=degree,
+            render_mode="RGB+ED" if with_depth else "RGB",
+            absgrad=self.config.use_absgrad,
+            backend=self.config.rasterization_backend,
+        )
+        if self.training:
+            self.info = info
+            if info["means2d"].requires_grad:
+                self.strategy.step_pre_backward(
+                    self.gauss_params, self.optimizers, self.strategy_state, self.step, info
+                )
+        background = self._get_background_color()
+        rgb = (render[0, ..., :3] + (1 - alpha[0]) * background).clamp(0.0, 1.0)
+        if self.config.use_bilateral_grid and self.training and "cam_idx" in (camera.metadata or {}):
+            rgb = self._apply_bilateral_grid(rgb, camera.metadata["cam_idx"], height, width)
+        outputs = {"rgb": rgb, "accumulation": alpha[0]}
+        if with_depth:
+            depth = render[0, ..., 3:4]
+            outputs["depth"] = torch.where(alpha[0] > 0, depth, depth.detach().max())
+        outputs["background"] = background if self.training else background.expand(height, width, 3)
+        return outputs
+
+    def _get_downscale_factor(self) -> int:
+        if not self.training:
+            return 1
+        return int(2 ** max(self.config.num_downscales - self.step // self.schedule.resolution_interval, 0))
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Any]:
+        """What is logged while training: PSNR, and how many Gaussians there are and move."""
+        truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        metrics: dict[str, Any] = {
+            "psnr": psnr(outputs["rgb"].detach(), truth),
+            "gaussian_count": self.num_points,
+            "dynamic_count": int(self.dynamic.sum()) if self.deformation is not None else 0,
+        }
+        self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Tensor], metrics_dict: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """L1 and D-SSIM against the image (where its mask is, if it has one), and the regularisers when training."""
+        config = self.config
+        truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        predicted = outputs["rgb"]
+        share = 1.0
+        if "mask" in batch:
+            mask = self._downscale_if_required(batch["mask"]).to(self.device).float()
+            truth, predicted = truth * mask, predicted * mask
+            share = mask.mean().clamp_min(1e-6)
+        loss = (1 - config.ssim_lambda) * (truth - predicted).abs().mean() / share
+        if config.ssim_lambda > 0:
+            similarity = self.ssim(truth.permute(2, 0, 1)[None], predicted.permute(2, 0, 1)[None])
+            loss = loss + config.ssim_lambda * (1 - similarity)
+        terms = {"main_loss": loss}
+        if not self.training:
+            return terms
+        if config.use_scale_regularization and self.step % 10 == 0:
+            scales = self.scales.exp()
+            ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
+            terms["scale_reg"] = 0.1 * (ratio.clamp_min(config.max_gauss_ratio) - config.max_gauss_ratio).mean()
+        if self.deforms:
+            terms.update(self._plane_losses())
+        if config.use_bilateral_grid:
+            terms["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
+        self.camera_optimizer.get_loss_dict(terms)
+        return terms
+
+    def _plane_losses(self) -> dict[str, Tensor]:
+        """The regularisers of the planes that have a weight, summed over planes and scales."""
+        assert self.deformation is not None
+        space, time = self.deformation.hexplane.space, self.deformation.hexplane.time
+        each = (
+            ("plane_tv", self.config.plane_tv_weight, losses.total_variation, space),
+            ("time_smoothness", self.config.time_smoothness_weight, losses.time_smoothness, time),
+            ("time_sparsity", self.config.time_sparsity_weight, losses.time_sparsity, time),
+        )
+        return {
+            name: weight * torch.stack([penalty(planes) for planes in scales]).sum()
+            for name, weight, penalty, scales in each
+            if weight > 0
+        }
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a rendered view, and truth and render side by side.
+
+        PSNR, SSIM, LPIPS (where its weights can be had), and with `motion_mask` [H, W, 1] in the batch those of
+        `image_metrics` for what moves.
+        """
+        truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        predicted = outputs["rgb"]
+        metrics = image_metrics(predicted, truth, batch.get("motion_mask"))
+        perceptual = self.lpips(predicted, truth)
+        if perceptual is not None:
+            metrics["lpips"] = perceptual
+        if self.config.color_corrected_metrics:
+            corrected = color_correct(predicted, truth)
+            metrics.update({f"cc_{name}": value for name, value in image_metrics(corrected, truth).items()})
+        return metrics, {"img": torch.cat([truth, predicted], dim=1)}
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Splatfacto's groups, and `planes` and `heads` of the deformation."""
+        groups = super().get_param_groups()
+        if self.deformation is not None:
+            groups["planes"] = self.deformation.plane_parameters()
+            groups["heads"] = self.deformation.head_parameters()
+        return groups
+
+    def update_to_step(self, step: int) -> None:
+        self.step = step
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides parameters: the step, and the strategy's state with the dynamics flag."""
+        return {"step": self.step, "strategy": dict(self.strategy_state)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        for name, value in state["strategy"].items():
+            self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
+
+    def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
+        """Load a checkpoint, with however many Gaussians it has."""
+        for name, parameter in self.gauss_params.items():
+            saved = dict.get(f"gauss_params.{name}")
+            if saved is None:
+                raise ModelError(f"The checkpoint holds no Gaussians: it lacks gauss_params.{name}.")
+            # In place: the optimizers, set up before a training resumes, hold these very parameters.
+            parameter.data = parameter.data.new_zeros(saved.shape)
+        return super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
+
+
+def world_to_camera(camera_to_worlds: Tensor) -> Tensor:
+    """Nerfstudio's camera-to-world (OpenGL axes, [C, 3, 4]) to gsplat's world-to-camera (OpenCV axes, [C, 4, 4])."""
+    # Camera axes y and z point the other way; then the inverse of a rigid motion.
+    rotation = camera_to_worlds[:, :3, :3] * camera_to_worlds.new_tensor([1.0, -1.0, -1.0])
+    inverse = rotation.transpose(1, 2)
+    translation = -inverse @ camera_to_worlds[:, :3, 3:4]
+    bottom = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(camera_to_worlds), 1, 4)
+    return torch.cat([torch.cat([inverse, translation], dim=2), bottom], dim=1)

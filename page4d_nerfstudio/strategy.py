@@ -1,0 +1,123 @@
+"""Adaptive density control for Gaussians some of which move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gsplat.strategy import DefaultStrategy
+from gsplat.strategy.ops import duplicate, remove, reset_opa, split
+from torch import Tensor
+
+
+@dataclass
+class DynamicsAwareStrategy(DefaultStrategy):
+    """gsplat's default strategy (3D Gaussian Splatting, Kerbl et al. 2023), with these differences:
+
+    - The state carries `dynamic` [N] bool, which Gaussians move. It is a tensor of the state, and gsplat's operations
+      index every such tensor together with the parameters: a split or a clone moves if its parent does.
+    - There are never more than `max_gaussians`: of too many candidates, those with the highest gradient grow.
+    - Opacity prunes only where there are more than `prune_above` Gaussians, as in 4DGS (Wu et al. 2024): in a moving
+      scene an early prune can empty it, because what is seen at few times stays faint for long.
+    - Opacities are reset only if `reset_every` is positive, and not at step 0. Too large Gaussians are pruned after the
+      first reset, thus by default never.
+    - Gaussians with a parameter that is not finite are removed, whatever their number.
+
+    Args:
+        max_gaussians: The cap. 4DGS: 360,000.
+        prune_above: Number of Gaussians above which opacity prunes. 4DGS: 200,000.
+
+    The other arguments are `DefaultStrategy`'s.
+    """
+
+    reset_every: int = 0
+    max_gaussians: int = 360_000
+    prune_above: int = 200_000
+
+    def initialize_state(self, scene_scale: float = 1.0, dynamic: Tensor | None = None) -> dict[str, Any]:
+        """The running state; `dynamic` [N] bool says which Gaussians move, all of them if it is None at first use.
+
+        Tensors of the state: `grad2d` [N] and `count` [N], gathered since the last refinement; `radii` [N], where
+        Gaussians are refined by their size on the screen; `dynamic` [N].
+        """
+        state = super().initialize_state(scene_scale)
+        state["dynamic"] = dynamic
+        return state
+
+    def step_post_backward(
+        self,
+        params: dict[str, torch.nn.Parameter] | torch.nn.ParameterDict,
+        optimizers: dict[str, torch.optim.Optimizer],
+        state: dict[str, Any],
+        step: int,
+        info: dict[str, Any],
+        packed: bool = False,
+    ) -> None:
+        """Gather what the last backward pass says, and refine where the schedule says so."""
+        if step >= self.refine_stop_iter:
+            return
+        self._update_state(params, state, info, packed=packed)
+        settled = self.reset_every <= 0 or step % self.reset_every >= self.pause_refine_after_reset
+        if step > self.refine_start_iter and step % self.refine_every == 0 and settled:
+            n_cloned, n_split = self._grow_gs(params, optimizers, state, step)
+            n_pruned = self._prune_gs(params, optimizers, state, step)
+            if self.verbose:
+                print(
+                    f"Step {step}: {n_cloned} Gaussians cloned, {n_split} split, {n_pruned} pruned, "
+                    f"now {len(params['means'])}."
+                )
+            for name in ("grad2d", "count", "radii"):
+                if state.get(name) is not None:
+                    state[name].zero_()
+        if self.reset_every > 0 and step > 0 and step % self.reset_every == 0:
+            reset_opa(params=params, optimizers=optimizers, state=state, value=self.prune_opa * 2.0)
+
+    @torch.no_grad()
+    def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:
+        """Clone small Gaussians of high gradient and split large ones, within the cap; returns how many of each."""
+        gradient = state["grad2d"] / state["count"].clamp_min(1)  # [N]
+        grows = gradient > self.grow_grad2d
+        large = params["scales"].max(dim=-1).values.exp() > self.grow_scale3d * state["scene_scale"]
+        splits = grows & large
+        if step < self.refine_scale2d_stop_iter:
+            splits |= state["radii"] > self.grow_scale2d
+        clones = grows & ~large & ~splits
+
+        # Each clone and each split adds one Gaussian.
+        room = max(self.max_gaussians - len(gradient), 0)
+        candidates = torch.where(clones | splits)[0]
+        if len(candidates) > room:
+            kept = candidates[gradient[candidates].topk(room).indices]
+            chosen = torch.zeros_like(clones).index_fill_(0, kept, True)
+            clones, splits = clones & chosen, splits & chosen
+
+        n_clones, n_splits = int(clones.sum()), int(splits.sum())
+        if n_clones > 0:
+            duplicate(params=params, optimizers=optimizers, state=state, mask=clones)
+        if n_splits > 0:
+            splits = torch.cat([splits, splits.new_zeros(n_clones)])  # the new clones, at the end, do not split
+            split(params=params, optimizers=optimizers, state=state, mask=splits, revised_opacity=self.revised_opacity)
+        return n_clones, n_splits
+
+    @torch.no_grad()
+    def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> int:
+        """Remove what is broken, and what is faint or too large where that is due; returns how many."""
+        prunes = ~_all_finite(params)
+        if len(prunes) > self.prune_above:
+            prunes |= params["opacities"].flatten().sigmoid() < self.prune_opa
+        if 0 < self.reset_every < step:
+            prunes |= params["scales"].max(dim=-1).values.exp() > self.prune_scale3d * state["scene_scale"]
+            if step < self.refine_scale2d_stop_iter:
+                prunes |= state["radii"] > self.prune_scale2d
+        n_prunes = int(prunes.sum())
+        if n_prunes > 0:
+            remove(params=params, optimizers=optimizers, state=state, mask=prunes)
+        return n_prunes
+
+
+def _all_finite(params: Any) -> Tensor:
+    """Which Gaussians [N] have only finite parameters."""
+    each = [parameter.isfinite().flatten(1).all(dim=-1) for parameter in params.values()]
+    finite: Tensor = torch.stack(each).all(dim=0)
+    return finite

@@ -1,0 +1,57 @@
+"""Where and when a capture's images were taken, to give cameras without a time one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+
+class TrainingViews(NamedTuple):
+    """The path of the training cameras, in the order of time.
+
+    Nerfstudio's interpolated paths drop times. Such a path mostly follows the capture's own, and then the natural time
+    of a camera on it is when the capture came past: the motion plays as it was filmed.
+    """
+
+    places: Tensor  # [V, 6]: position in units of the scene's extent, and viewing direction
+    times: Tensor  # [V] in [0, 1], ascending
+    extent: float
+
+    @classmethod
+    def of(cls, cameras: Cameras, extent: float) -> TrainingViews | None:
+        """The views of cameras with times; None if they have none. `extent`: radius of the scene, in its unit."""
+        if cameras.times is None:
+            return None
+        times = cameras.times.detach().cpu().float().reshape(-1)
+        order = times.argsort(stable=True)
+        return cls(_place(cameras.camera_to_worlds.detach().cpu().float(), extent)[order], times[order], extent)
+
+    def time_near(self, camera_to_world: Tensor) -> float:
+        """The time of the point closest to a camera [3, 4] on the path, which joins each view with the next.
+
+        Only the two pieces that meet at the nearest view are looked at, so that the time never mixes two visits of the
+        same place.
+        """
+        place = _place(camera_to_world.detach().cpu().float()[None], self.extent)[0]
+        nearest = int((self.places - place).norm(dim=-1).argmin())
+        best = (float((self.places[nearest] - place).norm()), float(self.times[nearest]))
+        for start in (nearest - 1, nearest):
+            if 0 <= start < len(self.times) - 1:
+                best = min(best, self._on_piece(place, start))
+        return best[1]
+
+    def _on_piece(self, place: Tensor, start: int) -> tuple[float, float]:
+        """Distance of `place` from the piece that begins at view `start`, and the time at its closest point."""
+        along = self.places[start + 1] - self.places[start]
+        fraction = torch.dot(place - self.places[start], along) / torch.dot(along, along).clamp_min(1e-12)
+        fraction = fraction.clamp(0.0, 1.0)
+        distance = (self.places[start] + fraction * along - place).norm()
+        return float(distance), float(torch.lerp(self.times[start], self.times[start + 1], fraction))
+
+
+def _place(camera_to_worlds: Tensor, extent: float) -> Tensor:
+    """Cameras [V, 3, 4] (OpenGL axes) as [V, 6]: position / extent, and the direction that they look in."""
+    return torch.cat([camera_to_worlds[:, :, 3] / extent, -camera_to_worlds[:, :, 2]], dim=-1)
