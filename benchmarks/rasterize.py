@@ -1,0 +1,154 @@
+"""Times the rasteriser, forward and backward, each backend beside the others in one run.
+
+    python benchmarks/rasterize.py
+    python benchmarks/rasterize.py --width 960 --height 540 --gaussians 300000 --backends compiled_cpu
+    python benchmarks/rasterize.py --cold                     # with numba's compilation, as on a fresh machine
+
+Backends take turns, so that whatever else the machine does falls on all of them alike; the table gives the median of
+the rounds, and the best, which a busy machine disturbs least.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from page4d_nerfstudio.rasterization import rasterize
+
+INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats")
+
+
+@dataclass
+class Options:
+    """Times forward and backward of the rasteriser's backends on random Gaussians."""
+
+    width: int = 160
+    """Of the image, in pixels."""
+    height: int = 120
+    """Of the image, in pixels."""
+    gaussians: int = 10_000
+    """Number of Gaussians, all in front of the camera."""
+    sh_degree: int = 3
+    """Degree of the spherical harmonics."""
+    rounds: int = 20
+    """Measured rounds; one more goes ahead of them."""
+    threads: int = 0
+    """Threads of PyTorch and of the compiled backend; 0 leaves PyTorch's default."""
+    backends: tuple[str, ...] = ()
+    """What to time; all that can run here by default, which includes gsplat where there is CUDA."""
+    cold: bool = False
+    """Ignore what numba compiled before: the first round then says what a fresh machine waits for."""
+    seed: int = 0
+
+
+def make_scene(options: Options) -> dict[str, Any]:
+    """Gaussians that fill the view between 2 and 6 units of depth, as large as they are far apart, seen with 60°."""
+    generator = torch.Generator().manual_seed(options.seed)
+    n, width, height = options.gaussians, options.width, options.height
+    focal = 0.5 * width / 0.577
+    depth = 2.0 + 4.0 * torch.rand(n, generator=generator)
+    pixels = torch.rand(n, 2, generator=generator) * torch.tensor([width, height])
+    across = (pixels - torch.tensor([width / 2, height / 2])) / focal * depth[:, None]
+    spacing = (4.0**3 / n) ** (1 / 3)
+    return {
+        "means": torch.cat([across, depth[:, None]], dim=1),
+        "quats": torch.randn(n, 4, generator=generator),
+        "scales": 0.4 * spacing * torch.exp(0.5 * torch.randn(n, 3, generator=generator)),
+        "opacities": torch.sigmoid(1.5 * torch.randn(n, generator=generator)),
+        "colors": 0.3 * torch.randn(n, (options.sh_degree + 1) ** 2, 3, generator=generator),
+        "viewmats": torch.eye(4)[None],
+        "Ks": torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]]),
+        "width": width,
+        "height": height,
+        "sh_degree": options.sh_degree,
+        "backgrounds": torch.zeros(1, 3),
+    }
+
+
+def synchronize(backend: str) -> None:
+    if backend == "gsplat":
+        torch.cuda.synchronize()
+
+
+def one_round(backend: str, scene: dict[str, Any], weights: Tensor) -> tuple[float, float, Tensor, list[Tensor], Any]:
+    """Seconds forward and backward, the image, the gradients of `INPUTS` and the rasteriser's `info`."""
+    device = "cuda" if backend == "gsplat" else "cpu"
+    arguments = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in scene.items()}
+    inputs = [arguments[name].detach().requires_grad_(True) for name in INPUTS]
+    arguments |= dict(zip(INPUTS, inputs, strict=True))
+    weights = weights.to(device)
+    synchronize(backend)
+    start = time.perf_counter()
+    render, _, info = rasterize(**arguments, backend=backend)
+    synchronize(backend)
+    middle = time.perf_counter()
+    render.backward(weights)  # no loss in between: its own time is not the rasteriser's
+    synchronize(backend)
+    end = time.perf_counter()
+    return middle - start, end - middle, render.detach().cpu(), [tensor.grad.cpu() for tensor in inputs], info
+
+
+def main(options: Options) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.cold:
+        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()  # read when numba is imported, which is yet to come
+    available = ["torch_cpu", "compiled_cpu"] + (["gsplat"] if torch.cuda.is_available() else [])
+    backends = list(options.backends) or available
+    scene = make_scene(options)
+    weights = torch.randn(
+        1, options.height, options.width, 3, generator=torch.Generator().manual_seed(options.seed + 1)
+    )
+
+    first = {backend: one_round(backend, scene, weights) for backend in backends}
+    times: dict[str, list[tuple[float, float]]] = {backend: [] for backend in backends}
+    for _ in range(options.rounds):
+        for backend in backends:
+            forward, backward, *_ = one_round(backend, scene, weights)
+            times[backend].append((forward, backward))
+
+    radii = first[backends[0]][4]["radii"]
+    seen = radii[radii > 0].float()
+    print(
+        f"{options.width}x{options.height}, {options.gaussians} Gaussians ({len(seen)} visible, mean radius "
+        f"{seen.mean().item():.1f} px), harmonics of degree {options.sh_degree}\n"
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, {options.rounds} rounds, milliseconds\n"
+    )
+    reference = backends[0]
+    header = f"| backend | forward | backward | both | best | per second | x {reference} | image | gradients | first |"
+    print(header)
+    print("|" + " --- |" * (header.count("|") - 1))
+    reference_seconds = statistics.median(sum(pair) for pair in times[reference])
+    for backend in backends:
+        forward, backward = (statistics.median(column) for column in zip(*times[backend], strict=True))
+        both = statistics.median(sum(pair) for pair in times[backend])
+        best = min(sum(pair) for pair in times[backend])
+        of_first, of_reference = first[backend], first[reference]
+        image = (of_first[2] - of_reference[2]).abs().max().item()
+        gradients = max(
+            ((mine - theirs).abs().max() / theirs.abs().max()).item()
+            for mine, theirs in zip(of_first[3], of_reference[3], strict=True)
+        )
+        print(
+            f"| {backend} | {1e3 * forward:.1f} | {1e3 * backward:.1f} | {1e3 * both:.1f} | {1e3 * best:.1f} "
+            f"| {1 / both:.1f} | {reference_seconds / both:.1f} | {image:.1e} | {gradients:.1e} "
+            f"| {1e3 * (of_first[0] + of_first[1]):.0f} |"
+        )
+    print(
+        f"\nimage: largest difference from {reference}; gradients: the same, relative to each tensor's largest value;"
+        "\nfirst: the first round, with whatever had to be imported and compiled"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
