@@ -35,7 +35,7 @@ from PIL import Image
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from .errors import SceneError
-from .folders import whole_folder
+from .folders import check_output_folder, whole_folder
 from .geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .reconstruct import Reconstruction
 
 FORMAT = 1  # of page4d/info.json; counts up when a reader must know
+MARK = "page4d/info.json"  # what makes a folder a scene of page4d
 MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
 COLORS = ("red", "green", "blue")
 # nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
@@ -116,18 +117,9 @@ def check_target(target: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a place that a scene cannot be written to; to be asked before the work whose result goes there.
 
     Raises:
-        SceneError: `target` is a file; is a non-empty folder and `overwrite` is false; or is a non-empty folder that
-            holds something else than a scene of page4d, which is never replaced.
+        Page4DError: see `check_output_folder`. With `overwrite`, nothing but a scene of page4d is ever replaced.
     """
-    target = Path(target)
-    if target.exists() and not target.is_dir():
-        raise SceneError(f"The output {target} is a file; name a folder that does not exist yet.")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    if not (target / "page4d" / "info.json").is_file():
-        raise SceneError(f"The output folder {target} holds something else than a page4d scene; name another folder.")
-    if not overwrite:
-        raise SceneError(f"The output folder {target} already holds a scene; name another one, or pass --overwrite.")
+    check_output_folder(target, overwrite=overwrite, replaces=MARK)
 
 
 def write_scene(
@@ -151,11 +143,9 @@ def write_scene(
         `target` as a path.
 
     Raises:
-        SceneError: see `check_target`; or a camera is not finite.
-        Page4DError: the disk is full or may not be written to.
+        SceneError: a camera is not finite.
+        Page4DError: see `check_target`; or the folder cannot be written, be it that the disk is full.
     """
-    target = Path(target)
-    check_target(target, overwrite=overwrite)
     if len(frames) != len(reconstruction.extrinsics):
         raise SceneError(f"Expected as many cameras as the {len(frames)} frames, got {len(reconstruction.extrinsics)}.")
     for name, extrinsics, intrinsics in zip(
@@ -164,7 +154,7 @@ def write_scene(
         if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
             raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
 
-    with whole_folder(target, overwrite=overwrite) as folder:
+    with whole_folder(target, overwrite=overwrite, replaces=MARK) as folder:
         (folder / "images").mkdir()
         stems = [f"frame_{i + 1:05d}" for i in range(len(frames))]
         images = [_write_image(frames, i, folder / "images" / stem) for i, stem in enumerate(stems)]
@@ -188,9 +178,9 @@ def write_scene(
             "source": frames.source,
             "frames": sources,
         }
-        _write_json(folder / "page4d" / "info.json", record)
+        _write_json(folder / MARK, record)
         _write_json(folder / "transforms.json", _transforms(images, frames, reconstruction))
-    return target
+    return Path(target)
 
 
 def normalized_times(times: np.ndarray) -> np.ndarray:
@@ -306,7 +296,7 @@ def read_scene(root: str | Path) -> Scene:
     if not root.is_dir():
         raise SceneError(f"No such folder: {root}.")
     meta = _read_json(root / "transforms.json")
-    info = _read_json(root / "page4d" / "info.json") if (root / "page4d" / "info.json").is_file() else {}
+    info = _read_json(root / MARK) if (root / MARK).is_file() else {}
     if info.get("format", FORMAT) != FORMAT:
         raise SceneError(
             f"{root} is a scene of format {info['format']}, and this page4d reads {FORMAT}; update page4d."

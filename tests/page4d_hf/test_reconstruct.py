@@ -579,14 +579,15 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (clip, {"--device": "gpu"}, "Expected the device"),
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.
-        (tmp_path / "absent", {"--output": tmp_path / "photos", "--model": "x"}, "something else than a page4d scene"),
+        (tmp_path / "absent", {"--output": tmp_path / "photos", "--model": "x"}, "not empty"),
+        (tmp_path / "absent", {"--output": tmp_path / "photos", "--model": "x", "--overwrite": None}, "something else"),
         (tmp_path / "absent", {"--output": tmp_path / "photos" / "keep.txt", "--model": "x"}, "is a file"),
     ]
     if not torch.cuda.is_available():
         cases.append((clip, {"--device": "cuda"}, "no CUDA GPU here; use --device cpu"))
     before = sorted(tmp_path.rglob("*"))
     for source, options, message in cases:
-        arguments = [word for pair in {**fine, **options}.items() for word in pair]
+        arguments = [word for pair in {**fine, **options}.items() for word in pair if word is not None]
         with pytest.raises(SystemExit) as ended:
             command(source, *arguments)
         said = capsys.readouterr()

@@ -160,7 +160,7 @@ def test_frames_and_cameras_of_different_number_are_not_written(tmp_path):
 
 
 def test_a_scene_is_replaced_only_when_asked_to(scene_folder):
-    with pytest.raises(SceneError, match=r"already holds a scene.*--overwrite"):
+    with pytest.raises(Page4DError, match=r"not empty.*--overwrite"):
         write_scene(scene_folder, make_frames(), make_reconstruction(), {"model": "new"})
     assert read_scene(scene_folder).info["model"] == "m"
     write_scene(scene_folder, make_frames(), make_reconstruction(), {"model": "new"}, overwrite=True)
@@ -171,7 +171,7 @@ def test_a_scene_is_replaced_only_when_asked_to(scene_folder):
 def test_a_folder_of_other_things_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
-    with pytest.raises(SceneError, match="holds something else than a page4d scene"):
+    with pytest.raises(Page4DError, match="holds something else"):
         write_scene(tmp_path / "photos", make_frames(), make_reconstruction(), {}, overwrite=True)
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
 
@@ -181,7 +181,7 @@ def test_an_empty_folder_is_a_place_for_a_scene_and_a_file_is_not(tmp_path):
     check_target(tmp_path / "empty")
     check_target(tmp_path / "absent" / "deep")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SceneError, match="is a file"):
+    with pytest.raises(Page4DError, match="is a file"):
         check_target(tmp_path / "file", overwrite=True)
 
 
