@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 
@@ -78,7 +79,7 @@ def points_from_depth(
         intrinsics: `(3, 3)` in pixels of the image, first pixel's centre at 0.5.
 
     Returns:
-        positions `(n, 3)` float32 and colours `(n, 3)` uint8 of the pixels kept, row by row.
+        positions `(n, 3)` float32 and colours `(n, 3)` uint8, the image's mean over each pixel kept, row by row.
     """
     (height, width), (image_height, image_width) = depth.shape, image.shape[:2]
     to_depth_pixels = np.diag([width / image_width, height / image_height, 1.0])
@@ -88,10 +89,8 @@ def points_from_depth(
         torch.from_numpy(to_depth_pixels @ intrinsics),
         pixel_center=0.5,
     ).numpy()
-    v, u = np.nonzero(keep)
-    rows = ((v + 0.5) / height * image_height).astype(np.int64)
-    columns = ((u + 0.5) / width * image_width).astype(np.int64)
-    return positions[keep].astype(np.float32), image[rows, columns, :3]
+    colors = cv2.resize(image[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    return positions[keep].astype(np.float32), colors[keep]
 
 
 def random_points(

@@ -328,8 +328,6 @@ def _points_of_depth(
         depth_scale: from the reconstruction's scale to that of the cameras.
         frames: their cameras and images.
     """
-    if not 0 <= config.confidence_percentile < 100:
-        raise Page4DError(f"--confidence-percentile must be from 0 to below 100, got {config.confidence_percentile:g}.")
     confidence = [scene.load_confidence(i) for i in seen]
     threshold = np.nanpercentile(np.concatenate([c.ravel() for c in confidence]), config.confidence_percentile)
     parts = []
@@ -401,6 +399,8 @@ def _check_options(config: Page4DDataParserConfig) -> None:
         given = getattr(config, name)
         if given is not None and given < value:
             raise Page4DError(f"--{name.replace('_', '-')} must be at least {value}, got {given}.")
+    if not 0 <= config.confidence_percentile < 100:
+        raise Page4DError(f"--confidence-percentile must be from 0 to below 100, got {config.confidence_percentile:g}.")
     if config.eval_interval == 1:
         raise Page4DError("--eval-interval 1 would hold out every frame; take 2 or more, or 0 to hold out none.")
 

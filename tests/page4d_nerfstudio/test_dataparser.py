@@ -1,0 +1,510 @@
+"""`page4d-data`: cameras, times, splits and points of every kind of source, in nerfstudio's terms."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tyro
+import yaml
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
+from PIL import Image
+from small_captures import SIZE, write_capture
+
+from page4d_hf.captures import as_pinhole, read_capture
+from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
+from page4d_hf.frames import Frames
+from page4d_hf.geometry import Similarity, camera_to_world_opengl, project_points, quaternion_to_matrix
+from page4d_hf.reconstruct import Reconstruction
+from page4d_hf.scene import normalized_times, write_scene
+from page4d_nerfstudio import reconstruction_cache
+from page4d_nerfstudio.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.sources import find_source, hold_out, read_source
+
+DEPTH = 2.5  # of the plane in front of each camera that PAGE-4D is made to see below
+
+
+@pytest.fixture
+def capture(tmp_path):
+    return write_capture(tmp_path / "capture")
+
+
+def outputs_of(data, split="train", **options):
+    return Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
+
+
+def project(cameras, points):
+    """Pixels `(N, M, 2)` of points in nerfstudio's world, by nerfstudio's cameras (OpenGL axes)."""
+    rotation, centre = cameras.camera_to_worlds[:, :, :3].double(), cameras.camera_to_worlds[:, :, 3].double()
+    in_camera = torch.einsum("nji,nmj->nmi", rotation, points.double()[None] - centre[:, None])
+    depth = -in_camera[..., 2]
+    u = cameras.fx.double() * in_camera[..., 0] / depth + cameras.cx.double()
+    v = -cameras.fy.double() * in_camera[..., 1] / depth + cameras.cy.double()
+    return torch.stack((u, v), dim=-1)
+
+
+def write_page4d_scene(target, frames=9, images=None, static=False):
+    """A scene folder with random cameras, whose point i was seen in frame i modulo `frames`."""
+    rng = np.random.default_rng(3)
+    if images is None:
+        images = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8) for _ in range(frames)]
+    frames_read = Frames(images, [str(i) for i in range(frames)], np.arange(frames) * 0.25, None, "test")
+    times = normalized_times(frames_read.times)
+    turns = np.concatenate((0.05 * rng.normal(size=(frames, 3)), np.ones((frames, 1))), axis=1)
+    translations = np.zeros((frames, 3, 1)) if static else rng.normal(size=(frames, 3, 1))
+    intrinsics = np.tile(np.array([[45.0, 0, 20.5], [0, 45.0, 14.0], [0, 0, 1]]), (frames, 1, 1))
+    count = 20 * frames
+    reconstruction = Reconstruction(
+        extrinsics=np.concatenate((quaternion_to_matrix(torch.from_numpy(turns)).numpy(), translations), axis=-1),
+        intrinsics=intrinsics,
+        depth=[np.full((6, 8), 5.0, np.float32)] * frames,
+        depth_conf=[np.ones((6, 8), np.float32)] * frames,
+        dynamics=[np.zeros((6, 8), np.float32)] * frames,
+        points=rng.normal([0, 0, 8], 1, size=(count, 3)).astype(np.float32),
+        point_colors=rng.integers(0, 256, (count, 3), dtype=np.uint8),
+        point_times=times[np.arange(count) % frames].astype(np.float32),
+        point_dynamics=rng.random(count).astype(np.float32),
+        point_confidence=np.ones(count, np.float32),
+    )
+    return write_scene(target, frames_read, reconstruction, {"model": "m"})
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Captures
+
+
+@pytest.mark.parametrize("orientation", ["none", "up", "vertical", "pca"])
+@pytest.mark.parametrize("center", ["poses", "focus", "none"])
+def test_points_fall_on_the_same_pixels_as_in_the_capture(capture, orientation, center):
+    """One transform for cameras and points, whatever it is."""
+    outputs = outputs_of(capture, orientation_method=orientation, center_method=center, scale_factor=1.7)
+    read = read_capture(capture)
+    train = read.splits["train"]
+    expected, _ = project_points(
+        torch.from_numpy(read.points).double()[None],
+        torch.from_numpy(read.extrinsics[train]),
+        torch.from_numpy(as_pinhole(read).intrinsics[train]),
+    )
+    torch.testing.assert_close(project(outputs.cameras, outputs.metadata["points3D_xyz"]), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("orientation", ["none", "up", "pca"])
+def test_the_transform_and_scale_lead_back_to_the_capture(capture, orientation):
+    outputs = outputs_of(capture, orientation_method=orientation)
+    read = read_capture(capture)
+    poses = transform_poses_to_original_space(
+        outputs.cameras.camera_to_worlds, outputs.dataparser_transform, outputs.dataparser_scale, "opengl"
+    )
+    expected = camera_to_world_opengl(torch.from_numpy(read.extrinsics[read.splits["train"]])).float()
+    torch.testing.assert_close(poses, expected, atol=1e-5, rtol=0)
+
+
+def test_cameras_lie_within_one_around_the_origin(capture):
+    parser = Page4DDataParserConfig(data=capture).setup()
+    cameras = [parser.get_dataparser_outputs(split).cameras.camera_to_worlds[:, :, 3] for split in ("train", "val")]
+    centres = torch.cat(cameras)
+    assert centres.abs().max() == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(centres.mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_the_world_keeps_its_axes_by_default(capture):
+    torch.testing.assert_close(outputs_of(capture).dataparser_transform[:, :3], torch.eye(3))
+
+
+def test_a_camera_that_stands_still_does_not_blow_up_the_scene(tmp_path):
+    scene = write_page4d_scene(tmp_path / "scene", static=True)
+    outputs = outputs_of(scene)
+    distance = outputs.metadata["points3D_xyz"].norm(dim=-1).median()
+    assert distance == pytest.approx(10, rel=0.05)  # 1 / LEAST_EXTENT_TO_DISTANCE
+    assert torch.isfinite(outputs.cameras.camera_to_worlds).all()
+
+
+def test_times_go_from_0_to_1_over_all_frames_and_follow_each_split(capture):
+    parser = Page4DDataParserConfig(data=capture).setup()
+    assert parser.includes_time
+    train, val = (parser.get_dataparser_outputs(split).cameras.times for split in ("train", "val"))
+    torch.testing.assert_close(train, torch.tensor([0, 1, 2, 4, 5, 6, 7])[:, None] / 7)
+    torch.testing.assert_close(val, torch.tensor([[3 / 7]]))
+
+
+def test_test_is_val(capture):
+    parser = Page4DDataParserConfig(data=capture).setup()
+    names = [parser.get_dataparser_outputs(split).image_filenames for split in ("val", "test")]
+    assert names[0] == names[1] == [capture / "rgb/1x/000003.png"]
+
+
+def test_a_distorted_capture_becomes_pinhole_cameras(tmp_path):
+    capture = write_capture(tmp_path / "capture", distortion=(0.1, 0.02, 0.0))
+    outputs = outputs_of(capture)
+    assert outputs.cameras.distortion_params is None
+    pinhole = as_pinhole(read_capture(capture))
+    assert outputs.cameras.fx[0].item() == pytest.approx(pinhole.intrinsics[0, 0, 0], rel=1e-6)
+    assert outputs.cameras.fx[0].item() != pytest.approx(1.1 * SIZE[0], rel=1e-3)
+
+
+def test_downscaling_scales_cameras(capture):
+    full, half = outputs_of(capture).cameras, outputs_of(capture, downscale_factor=2).cameras
+    assert (half.width[0], half.height[0]) == (SIZE[0] // 2, SIZE[1] // 2)
+    torch.testing.assert_close(half.fx, full.fx / 2)
+    torch.testing.assert_close(half.cy, full.cy / 2)
+
+
+def test_large_images_are_scaled_down_by_themselves(tmp_path):
+    capture = write_capture(tmp_path / "capture", frames=3, val=(1,), size=(3600, 20))
+    cameras = outputs_of(capture).cameras
+    assert (cameras.width[0], cameras.height[0]) == (900, 5)
+
+
+def test_a_stored_size_is_preferred_to_scaling(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    shutil.copytree(capture / "rgb/1x", capture / "rgb/2x")
+    for path in (capture / "rgb/2x").iterdir():
+        Image.open(path).resize((SIZE[0] // 2, SIZE[1] // 2)).save(path)
+    assert outputs_of(capture, downscale_factor=2).image_filenames[0].parent.name == "2x"
+
+
+def test_a_capture_without_held_out_frames_gets_some(capture):
+    dataset = json.loads((capture / "dataset.json").read_text())
+    (capture / "dataset.json").write_text(json.dumps(dataset | {"val_ids": []}))
+    parser = Page4DDataParserConfig(data=capture).setup()
+    train, val = (parser.get_dataparser_outputs(split).image_filenames for split in ("train", "val"))
+    assert train
+    assert val
+    assert not set(train) & set(val)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Points
+
+
+def test_the_capture_s_points_come_with_colours_and_no_dynamics(capture):
+    metadata = outputs_of(capture).metadata
+    np.testing.assert_array_equal(metadata["points3D_rgb"], np.load(capture / "points_rgb.npy"))
+    assert metadata["points3D_rgb"].dtype == torch.uint8
+    assert metadata["points3D_xyz"].dtype == torch.float32
+    assert "points3D_dynamics" not in metadata
+
+
+def test_points_are_thinned_evenly_and_the_same_each_time(capture):
+    once, again = (outputs_of(capture, max_points=50).metadata for _ in range(2))
+    torch.testing.assert_close(once["points3D_xyz"], again["points3D_xyz"], atol=0, rtol=0)
+    everything = outputs_of(capture).metadata["points3D_rgb"].tolist()
+    places = [everything.index(color) for color in once["points3D_rgb"].tolist()]
+    assert [place // 4 for place in places] == list(range(50))  # one of each four, in order
+
+
+def test_random_points_are_seen_and_lie_between_near_and_far(capture):
+    outputs = outputs_of(capture, points="random", num_random_points=500)
+    points = outputs.metadata["points3D_xyz"]
+    assert points.shape == (500, 3)
+    pixels = project(outputs.cameras, points)
+    inside = ((pixels >= 0) & (pixels <= torch.tensor(SIZE))).all(dim=-1)
+    rotation, centre = outputs.cameras.camera_to_worlds[:, :, :3], outputs.cameras.camera_to_worlds[:, :, 3]
+    depth = -torch.einsum("nji,nmj->nmi", rotation, points[None] - centre[:, None])[..., 2] / outputs.dataparser_scale
+    assert (inside & (depth > 0.499) & (depth < 3.001)).any(dim=0).all()
+
+
+def test_a_capture_without_points_starts_from_random_ones(tmp_path):
+    capture = write_capture(tmp_path / "capture", points=0)
+    assert len(outputs_of(capture, num_random_points=123).metadata["points3D_xyz"]) == 123
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Scene folders, and those of other programs
+
+
+def test_a_scene_folder_gives_its_cameras_times_and_points(tmp_path):
+    scene = write_page4d_scene(tmp_path / "scene")
+    parser = Page4DDataParserConfig(data=scene).setup()
+    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    torch.testing.assert_close(val.cameras.times, torch.tensor([[0.5]]))
+    assert len(train.cameras) == 8
+    assert train.cameras.cx[0] == 20.5
+    assert {"points3D_dynamics", "points3D_times"} <= set(train.metadata)
+
+
+def test_points_that_only_held_out_frames_saw_are_left_out(tmp_path):
+    times = outputs_of(write_page4d_scene(tmp_path / "scene")).metadata["points3D_times"]
+    assert sorted({round(8 * time) for time in times.tolist()}) == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_a_folder_of_nerfstudio_s_is_read_with_its_times(tmp_path):
+    scene = write_page4d_scene(tmp_path / "scene")
+    shutil.rmtree(scene / "page4d")
+    outputs = outputs_of(scene, "val")
+    torch.testing.assert_close(outputs.cameras.times, torch.tensor([[0.5]]))
+
+
+def test_every_frame_is_trained_on_or_held_out():
+    for count in range(2, 40):
+        for interval in range(2, 12):
+            train, evaluation = hold_out(np.arange(100, 100 + count), interval)
+            assert len(train) > 0
+            assert len(evaluation) > 0
+            assert sorted([*train, *evaluation]) == list(range(100, 100 + count))
+            assert 100 in train  # nothing comes before it
+
+
+def test_with_interval_0_all_frames_are_trained_on_and_evaluated(tmp_path):
+    parser = Page4DDataParserConfig(data=write_page4d_scene(tmp_path / "scene"), eval_interval=0).setup()
+    assert [len(parser.get_dataparser_outputs(split).cameras) for split in ("train", "val")] == [9, 9]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Cameras and points by PAGE-4D
+
+
+class PerfectPage4D:
+    """Stands in for the network: true cameras, moved into a world of its own, and a plane before each of them."""
+
+    def __init__(self, monkeypatch, tmp_path, extrinsics):
+        self.world = Similarity(
+            0.4, quaternion_to_matrix(torch.tensor([0.1, 0.5, -0.3, 0.8], dtype=torch.float64)).numpy(), np.ones(3)
+        )
+        self.extrinsics = extrinsics  # by the frame's id
+        self.seen = []
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / "config.json").write_text("{}")
+        self.model = str(tmp_path / "weights")
+        monkeypatch.setenv(reconstruction_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+        monkeypatch.setattr("page4d_hf.reconstruct.load_config", lambda path: None)
+        monkeypatch.setattr("page4d_hf.reconstruct.load_model", lambda path: (None, None))
+        monkeypatch.setattr("page4d_hf.reconstruct.reconstruct", self.reconstruct)
+
+    def reconstruct(self, frames, model, image_processor, *, resolution, progress):
+        self.seen.append(frames.names)
+        count = len(frames)
+        focal = np.array(
+            [[44.0, 0, frames.images[0].shape[1] / 2], [0, 44.0, frames.images[0].shape[0] / 2], [0, 0, 1]]
+        )
+        depth = np.full((15, 20), self.world.scale * DEPTH, np.float32)
+        depth[0, 0] = np.nan
+        confidence = np.ones((15, 20), np.float32)
+        confidence[:3] = 0.5  # a fifth
+        points = np.zeros((3, 3), np.float32)
+        true = np.stack([self.extrinsics[Path(name).stem] for name in frames.names])
+        return Reconstruction(
+            extrinsics=self.world.apply_to_extrinsics(true),
+            intrinsics=np.tile(focal, (count, 1, 1)),
+            depth=[depth] * count,
+            depth_conf=[confidence] * count,
+            dynamics=[np.full((15, 20), 0.1 * i, np.float32) for i in range(count)],
+            points=points,
+            point_colors=np.zeros((3, 3), np.uint8),
+            point_times=np.zeros(3, np.float32),
+            point_dynamics=np.zeros(3, np.float32),
+            point_confidence=np.ones(3, np.float32),
+        )
+
+
+@pytest.fixture
+def page4d(monkeypatch, tmp_path, capture):
+    read = read_capture(capture)
+    return PerfectPage4D(monkeypatch, tmp_path, dict(zip(read.frame_ids, read.extrinsics, strict=True)))
+
+
+def depth_in_own_camera(outputs, points_per_frame):
+    rotation, centre = outputs.cameras.camera_to_worlds[:, :, :3], outputs.cameras.camera_to_worlds[:, :, 3]
+    points = outputs.metadata["points3D_xyz"].reshape(len(rotation), points_per_frame, 3)
+    return -torch.einsum("nji,nmj->nmi", rotation, points - centre[:, None])[..., 2]
+
+
+def test_page4d_s_depth_is_placed_in_the_capture_s_world_at_its_scale(capture, page4d):
+    outputs = outputs_of(capture, points="page4d", model=page4d.model)
+    depth = depth_in_own_camera(outputs, 240)  # the confident four fifths of 15 x 20
+    torch.testing.assert_close(depth / outputs.dataparser_scale, torch.full_like(depth, DEPTH), atol=1e-4, rtol=0)
+
+
+def test_page4d_s_points_lie_on_the_pixels_whose_colour_they_have(capture, page4d):
+    outputs = outputs_of(capture, points="page4d", model=page4d.model)
+    pixels = project(outputs.cameras, outputs.metadata["points3D_xyz"])
+    for i, path in enumerate(outputs.image_filenames):
+        # Depth has half the image's size: a pixel of its has the mean colour of four.
+        colors = np.array(Image.open(path)).reshape(15, 2, 20, 2, 3).mean(axis=(1, 3))
+        own = slice(240 * i, 240 * (i + 1))
+        u, v = (pixels[i, own] / 2).floor().long().unbind(-1)
+        np.testing.assert_allclose(outputs.metadata["points3D_rgb"][own], colors[v, u], atol=0.51)
+
+
+def test_held_out_frames_give_no_points_and_page4d_does_not_see_them(capture, page4d):
+    outputs = outputs_of(capture, points="page4d", model=page4d.model)
+    assert page4d.seen == [["000000", "000001", "000002", "000004", "000005", "000006", "000007"]]
+    assert 3 not in {round(7 * time) for time in outputs.metadata["points3D_times"].tolist()}
+    assert outputs.metadata["points3D_dynamics"].unique().tolist() == pytest.approx([0.1 * i for i in range(7)])
+
+
+def test_page4d_s_cameras_keep_the_capture_s_times_and_splits(capture, page4d):
+    parser = Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model).setup()
+    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    torch.testing.assert_close(val.cameras.times, torch.tensor([[3 / 7]]))
+    assert val.image_filenames == [capture / "rgb/1x/000003.png"]
+    assert train.cameras.cx[0] == SIZE[0] / 2  # PAGE-4D's, not the capture's
+    poses = transform_poses_to_original_space(
+        train.cameras.camera_to_worlds, train.dataparser_transform, train.dataparser_scale, "opengl"
+    )
+    true = np.stack([page4d.extrinsics[path.stem] for path in train.image_filenames])
+    expected = camera_to_world_opengl(torch.from_numpy(page4d.world.apply_to_extrinsics(true))).float()
+    torch.testing.assert_close(poses, expected, atol=1e-5, rtol=0)
+    depth = depth_in_own_camera(train, 240) / train.dataparser_scale
+    torch.testing.assert_close(depth, torch.full_like(depth, page4d.world.scale * DEPTH), atol=1e-4, rtol=0)
+    assert 3 not in {round(7 * time) for time in train.metadata["points3D_times"].tolist()}
+
+
+def test_the_capture_s_points_follow_page4d_s_cameras(capture, page4d):
+    """What PAGE-4D's cameras see of them is what the capture's own see, but for the intrinsics."""
+    outputs = outputs_of(capture, cameras="page4d", points="capture", model=page4d.model)
+    read = read_capture(capture)
+    intrinsics = torch.tensor([[44.0, 0, SIZE[0] / 2], [0, 44.0, SIZE[1] / 2], [0, 0, 1]], dtype=torch.float64)
+    extrinsics = torch.from_numpy(read.extrinsics[read.splits["train"]])
+    expected, _ = project_points(torch.from_numpy(read.points).double()[None], extrinsics, intrinsics[None])
+    torch.testing.assert_close(project(outputs.cameras, outputs.metadata["points3D_xyz"]), expected, atol=5e-3, rtol=0)
+
+
+def test_cameras_on_one_line_cannot_be_aligned_and_the_error_says_what_to_do(tmp_path, monkeypatch):
+    centres = np.linspace([0, 0, -3], [0.5, 0, -3], 8)
+    capture = write_capture(tmp_path / "capture", centres=centres)
+    read = read_capture(capture)
+    page4d = PerfectPage4D(monkeypatch, tmp_path, dict(zip(read.frame_ids, read.extrinsics, strict=True)))
+    with pytest.raises(CaptureError, match=r"one line.*--cameras page4d"):
+        read_source(Page4DDataParserConfig(data=capture, points="page4d", model=page4d.model))
+
+
+@pytest.mark.parametrize("as_glob", [False, True])
+def test_plain_images_are_reconstructed_and_start_from_depth(capture, page4d, as_glob):
+    data = capture / "rgb/1x"
+    options = {"model": page4d.model, "eval_interval": 4}
+    parser = Page4DDataParserConfig(data=data / "*.png" if as_glob else data, **options).setup()
+    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([2, 6]) / 7)
+    depth = depth_in_own_camera(train, 240) / train.dataparser_scale
+    torch.testing.assert_close(depth, torch.full_like(depth, page4d.world.scale * DEPTH), atol=1e-4, rtol=0)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is where
+
+
+def test_each_kind_of_data_is_found_out(tmp_path, capture):
+    scene = write_page4d_scene(tmp_path / "scene")
+    video = tmp_path / "clip.mp4"
+    video.touch()
+    assert find_source(capture) == ("capture", "nerfies")
+    assert find_source(scene).kind == "scene"
+    assert find_source(video).kind == "frames"
+    assert find_source(capture / "rgb/1x").kind == "frames"
+    assert find_source(capture / "rgb/1x/*.png").kind == "frames"
+    assert find_source(capture, "frames").kind == "frames"
+    assert find_source(video, "nerfies") == ("capture", "nerfies")
+
+
+def test_what_is_unknown_is_told_what_is_known(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(Page4DError, match=r"scene folder.*Nerfies.*video.*images.*txt"):
+        find_source(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What cannot be read, and what does not fit
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "nowhere"}, "There is no nowhere"),
+        ({"downscale_factor": 0}, "--downscale-factor must be at least 1, got 0"),
+        ({"downscale_factor": 1.5}, "--downscale-factor must be a whole number, got 1.5"),
+        ({"max_points": 0}, "--max-points must be at least 1"),
+        ({"eval_interval": 1}, "would hold out every frame"),
+        ({"eval_interval": -1}, "--eval-interval must be at least 0"),
+        ({"cameras": "page4d"}, "page4d pull mask"),
+        ({"points": "page4d"}, "page4d pull mask"),
+        ({"points": "page4d", "model": "no/such/folder"}, "No model folder no/such/folder"),
+        ({"points": "page4d", "model": "x", "confidence_percentile": 100}, "--confidence-percentile"),
+        ({"layout": "scene"}, "transforms.json"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused_in_a_sentence(capture, tmp_path, options, message):
+    config = Page4DDataParserConfig(**{"data": capture, "cache_dir": tmp_path / "cache", **options})
+    config.data = Path(config.data)
+    with pytest.raises(Page4DError, match=message):
+        read_source(config)
+
+
+def test_the_capture_s_cameras_are_refused_where_there_is_no_capture(tmp_path, capture):
+    scene = write_page4d_scene(tmp_path / "scene")
+    for data, option in ((scene, "cameras"), (scene, "points"), (capture / "rgb/1x", "cameras")):
+        with pytest.raises(Page4DError, match=f"--{option} capture does not fit"):
+            read_source(Page4DDataParserConfig(data=data, model="m", **{option: "capture"}))
+
+
+def test_the_capture_s_points_are_refused_where_it_has_none(tmp_path):
+    capture = write_capture(tmp_path / "capture", points=0)
+    with pytest.raises(CaptureError, match="no points of its own"):
+        read_source(Page4DDataParserConfig(data=capture, points="capture"))
+
+
+def test_a_single_frame_cannot_be_trained_on(tmp_path, page4d):
+    capture = write_capture(tmp_path / "two", frames=2, val=(1,))
+    with pytest.raises(Page4DError, match=r"at least 2 frames.*gives 1"):
+        read_source(Page4DDataParserConfig(data=capture))
+    image = capture / "rgb/1x/000000.png"
+    with pytest.raises(Page4DError, match=r"at least 2 frames.*gives 1"):
+        read_source(Page4DDataParserConfig(data=image, model=page4d.model))
+    assert page4d.seen == []
+
+
+def test_without_the_weights_the_error_comes_before_the_video_is_read(tmp_path):
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(b"no video at all")
+    with pytest.raises(CheckpointError, match="page4d pull"):
+        read_source(Page4DDataParserConfig(data=video, model=str(tmp_path / "weights")))
+
+
+def test_at_nerfstudio_s_border_an_error_is_one_sentence_and_exit_code_1(tmp_path, capsys):
+    empty = tmp_path / "[red]empty"  # would be markup to rich
+    empty.mkdir()
+    with pytest.raises(SystemExit) as exit_info:
+        outputs_of(empty)
+    assert exit_info.value.code == 1
+    out, err = capsys.readouterr()
+    assert f"The folder {empty} is empty" in out
+    assert "Traceback" not in out + err
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The command line and config.yml
+
+
+def test_the_method_takes_the_dataparser_without_naming_it(tmp_path):
+    config = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "--data", str(tmp_path)])
+    assert isinstance(config.pipeline.datamanager.dataparser, Page4DDataParserConfig)
+
+
+def test_any_method_takes_the_dataparser_by_its_name(tmp_path):
+    for method in ("page4d-4dgs", "splatfacto"):
+        args = [method, "--data", str(tmp_path), "page4d-data", "--cameras", "page4d", "--downscale", "4"]
+        parser = tyro.cli(AnnotatedBaseConfigUnion, args=args).pipeline.datamanager.dataparser
+        assert (parser.cameras, parser.downscale_factor) == ("page4d", 4)
+
+
+def test_every_option_says_what_it_is_for(capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "page4d-data", "--help"])
+    shown = capsys.readouterr().out
+    for option in dataclasses.fields(Page4DDataParserConfig):
+        if not option.name.startswith("_"):
+            assert f"--{option.name.replace('_', '-')}" in shown
+    assert "page4d pull mask" in shown
+
+
+def test_the_configuration_survives_config_yml(capture):
+    config = Page4DDataParserConfig(data=capture, points="random", num_random_points=10, max_frames=5)
+    again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
+    assert again == config
+    one, other = (c.setup().get_dataparser_outputs("train") for c in (config, again))
+    torch.testing.assert_close(one.cameras.camera_to_worlds, other.cameras.camera_to_worlds, atol=0, rtol=0)
+    torch.testing.assert_close(one.metadata["points3D_xyz"], other.metadata["points3D_xyz"], atol=0, rtol=0)
