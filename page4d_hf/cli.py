@@ -6,6 +6,7 @@ take seconds (torch, transformers) stand inside the functions, so that `page4d -
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,110 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .errors import Page4DError
+from .errors import CheckpointError, Page4DError
+
+DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
+
+
+def convert(
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = (),
+    overwrite: bool = False,
+) -> None:
+    """Convert a published checkpoint of PAGE-4D or VGGT to a folder for from_pretrained.
+
+    All sizes of the network are read off the tensors, every tensor must fit, and the result is read back and compared
+    before it gets its name. No code in the checkpoint is run.
+
+    Args:
+        checkpoint: the file, .pt or .safetensors.
+        output: the folder to write; it must not exist yet, or be empty.
+        dtype: precision in which encoder and aggregator are written; bfloat16 halves their size. The heads are float32.
+        set: values of Page4DConfig that the tensors do not show, as camera_num_attention_heads and
+            encoder_num_attention_heads (by default as many as the aggregator's), mask_strength, head_layers.
+        overwrite: replace a model that is in the output folder. Nothing else is ever replaced.
+    """
+    from .folders import check_output_folder
+
+    started = time.perf_counter()
+    overrides = _parse_values(set)
+    check_output_folder(output, overwrite=overwrite)
+    if not checkpoint.exists():
+        raise CheckpointError(f"There is no checkpoint {checkpoint}.")
+    print(f"Converting {checkpoint}", flush=True)
+
+    from transformers.utils import logging as transformers_logging
+
+    from .convert_checkpoint import convert_checkpoint
+
+    transformers_logging.disable_progress_bar()
+    config = convert_checkpoint(checkpoint, output, dtype=dtype, overwrite=overwrite, overrides=overrides)
+    _print_converted(config, output, time.perf_counter() - started)
+
+
+def pull(
+    name: tyro.conf.Positional[Literal["nomask", "mask", "vggt"]],
+    output: Path = Path("page4d"),
+    revision: str | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    overwrite: bool = False,
+) -> None:
+    """Fetch published weights from the Hugging Face Hub and convert them to a folder for from_pretrained.
+
+    The download of about 5 GB stays in the Hub's cache (HF_HOME), so that a second time nothing is fetched. The weights
+    are under VGGT's licence.
+
+    Args:
+        name: nomask and mask are PAGE-4D without and with its dynamics-aware mask, vggt is VGGT.
+        output: the folder to write; it must not exist yet, or be empty.
+        revision: branch, tag or commit of the repository on the Hub. The newest by default.
+        dtype: precision in which encoder and aggregator are written; bfloat16 halves their size. The heads are float32.
+        overwrite: replace a model that is in the output folder. Nothing else is ever replaced.
+    """
+    from .folders import check_output_folder
+
+    started = time.perf_counter()
+    check_output_folder(output, overwrite=overwrite)
+    print(f"Fetching {name}", flush=True)
+
+    from transformers.utils import logging as transformers_logging
+
+    from . import hub
+
+    transformers_logging.disable_progress_bar()  # those of reading and writing; the download keeps its own
+    config = hub.pull(name, output, revision=revision, dtype=dtype, overwrite=overwrite)
+    _print_converted(config, output, time.perf_counter() - started)
+
+
+def _parse_values(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """`("mask_layer=7", ...)` as a dictionary; values are JSON where they can be, and words otherwise."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not (name and equals and value):
+            raise Page4DError(f"--set wants NAME=VALUE, as in mask_strength=0; it got {assignment!r}.")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
+
+
+def _print_converted(config: Any, output: Path, seconds: float) -> None:
+    """Say what has been made."""
+    heads = ", ".join(head for head in ("camera", "depth", "point", "track") if getattr(config, f"enable_{head}"))
+    masked = config.mask_form is not None
+    mask = f"mask of the {config.mask_form} form at strength {config.mask_strength:g}" if masked else "no mask"
+    print(f"Wrote {output} in {seconds:.1f} s: {heads} heads, {mask}, {config.dtype}; read back and equal.")
+    print(f'Next: page4d reconstruct VIDEO --model {output}, or page4d_hf.Page4DModel.from_pretrained("{output}")')
+
+
+COMMANDS["convert"] = convert
+COMMANDS["pull"] = pull
 
 
 def reconstruct(
@@ -158,7 +260,7 @@ def _peak_memory(device: Any) -> str:
 def main(args: list[str] | None = None) -> None:
     """Entry point of the console script: errors about the input are one sentence on stderr and exit code 1."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="page4d", description=__doc__, args=args)
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="page4d", description=DESCRIPTION, args=args)
     except Page4DError as error:
         print(f"page4d: {error}", file=sys.stderr)
         sys.exit(1)

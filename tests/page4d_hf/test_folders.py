@@ -18,9 +18,24 @@ def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write(target: Path, text: str, **kwargs) -> None:
+def write(target: Path, text: str, *, fail: BaseException | None = None, **kwargs) -> None:
+    """Write a folder with one file, and fail after it if told to."""
     with whole_folder(target, **kwargs) as folder:
         (folder / "result.txt").write_text(text)
+        if fail is not None:
+            raise fail
+
+
+def write_while_another_writes_there(target: Path) -> None:
+    with whole_folder(target) as folder:
+        (folder / "result.txt").write_text("late")
+        write(target, "first")
+
+
+def write_to_a_full_device(target: Path) -> None:
+    with whole_folder(target) as folder:
+        (folder / "result.txt").symlink_to("/dev/full")
+        (folder / "result.txt").write_text("does not fit")
 
 
 def test_what_the_block_wrote_is_in_the_folder_and_nothing_else_is_beside_it(tmp_path):
@@ -38,16 +53,15 @@ def test_the_folder_has_no_name_before_the_block_ends(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt(), SystemExit(3)])
 def test_a_block_that_fails_leaves_nothing(tmp_path, error):
-    with pytest.raises(type(error)), whole_folder(tmp_path / "a" / "b" / "out") as folder:
-        (folder / "result.txt").write_text("new")
-        raise error
+    with pytest.raises(type(error)):
+        write(tmp_path / "a" / "b" / "out", "new", fail=error)
     assert entries(tmp_path) == []
 
 
 def test_a_failed_block_keeps_the_parents_that_were_there_before(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "a" / "b" / "out"):
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write(tmp_path / "a" / "b" / "out", "new", fail=RuntimeError())
     assert entries(tmp_path) == ["a"]
     assert entries(tmp_path / "a") == []
 
@@ -60,8 +74,8 @@ def test_an_empty_folder_may_be_the_target(tmp_path):
 
 def test_a_filled_folder_is_refused_before_the_block_runs(tmp_path):
     write(tmp_path / "out", "old")
-    with pytest.raises(Page4DError, match=r"out is not empty.*--overwrite"), whole_folder(tmp_path / "out"):
-        pytest.fail("the block ran")
+    with pytest.raises(Page4DError, match=r"out is not empty.*--overwrite"):
+        write(tmp_path / "out", "new", fail=AssertionError("the block ran"))
     assert (tmp_path / "out" / "result.txt").read_text() == "old"
 
 
@@ -83,9 +97,8 @@ def test_overwriting_replaces_all_of_the_old_folder(tmp_path):
 
 def test_a_block_that_fails_while_overwriting_leaves_the_old_folder(tmp_path):
     write(tmp_path / "out", "old")
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", overwrite=True) as folder:
-        (folder / "result.txt").write_text("new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write(tmp_path / "out", "new", fail=RuntimeError(), overwrite=True)
     assert (tmp_path / "out" / "result.txt").read_text() == "old"
     assert entries(tmp_path) == ["out"]
 
@@ -119,9 +132,8 @@ def test_overwriting_spares_a_folder_that_is_no_earlier_result(tmp_path):
 
 
 def test_a_folder_that_was_filled_meanwhile_is_not_replaced(tmp_path):
-    with pytest.raises(Page4DError, match="not empty"), whole_folder(tmp_path / "out") as folder:
-        (folder / "result.txt").write_text("late")
-        write(tmp_path / "out", "first")
+    with pytest.raises(Page4DError, match="not empty"):
+        write_while_another_writes_there(tmp_path / "out")
     assert (tmp_path / "out" / "result.txt").read_text() == "first"
     assert entries(tmp_path) == ["out"]
 
@@ -172,18 +184,15 @@ def test_a_parent_that_is_a_file_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, code):
     with pytest.raises(Page4DError, match=r"disk filled up while writing .*out; nothing was kept") as raised:
-        with whole_folder(tmp_path / "out") as folder:
-            (folder / "result.txt").write_text("half")
-            raise OSError(code, os.strerror(code))
+        write(tmp_path / "out", "half", fail=OSError(code, os.strerror(code)))
     assert isinstance(raised.value.__cause__, OSError)
     assert entries(tmp_path) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full, a device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_a_write_that_the_system_refuses_for_want_of_space_is_one_clear_error(tmp_path):
-    with pytest.raises(Page4DError, match="disk filled up"), whole_folder(tmp_path / "out") as folder:
-        (folder / "result.txt").symlink_to("/dev/full")
-        (folder / "result.txt").write_text("does not fit")
+    with pytest.raises(Page4DError, match="disk filled up"):
+        write_to_a_full_device(tmp_path / "out")
     assert entries(tmp_path) == []
 
 
@@ -200,13 +209,13 @@ def test_a_folder_that_may_not_be_written_to_is_one_clear_error(tmp_path):
 
 def test_an_input_that_may_not_be_read_is_not_called_a_failure_to_write(tmp_path):
     source = tmp_path / "input.png"
-    with pytest.raises(PermissionError, match="input.png"), whole_folder(tmp_path / "out"):
-        raise PermissionError(errno.EACCES, "Permission denied", str(source))
+    with pytest.raises(PermissionError, match=r"input\.png"):
+        write(tmp_path / "out", "new", fail=PermissionError(errno.EACCES, "Permission denied", str(source)))
 
 
 def test_an_error_about_the_input_passes_unchanged(tmp_path):
-    with pytest.raises(Page4DError, match="^the input is broken$"), whole_folder(tmp_path / "out"):
-        raise Page4DError("the input is broken")
+    with pytest.raises(Page4DError, match=r"^the input is broken$"):
+        write(tmp_path / "out", "new", fail=Page4DError("the input is broken"))
 
 
 def test_the_folder_is_as_readable_as_any_new_one(tmp_path):

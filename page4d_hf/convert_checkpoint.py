@@ -1,0 +1,446 @@
+"""Turns the published checkpoints of PAGE-4D and of VGGT into folders for `from_pretrained`.
+
+The published files say nothing about the network but its weights: every size is read off the tensors, and
+`Page4DConfig`'s defaults stand for what shapes do not show. `modeling_page4d` has the table of names.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers.utils import logging
+
+from .checkpoint_files import read_checkpoint
+from .configuration_page4d import Page4DConfig
+from .errors import CheckpointError, Page4DError
+from .folders import whole_folder
+from .image_processing_page4d import Page4DImageProcessor
+from .model_card import model_card
+from .modeling_page4d import Page4DModel
+
+logger = logging.get_logger(__name__)
+
+# The dtypes that the aggregator and the encoder can be written in. The heads stay in float32 in any case.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+# The file by which a folder of `save_pretrained` is known; nothing else is ever overwritten.
+RESULT_MARK = "config.json"
+
+# ---------------------------------------------------------------------------------------------------------------
+# Names
+
+# From a parameter's name here to its published name. Every rule is applied, in this order.
+_DENSE = r"^(depth_head|point_head|track_head\.feature_extractor)\."
+_TRACK = r"^track_head\."
+_UPDATE = r"^track_head\.transformer\."
+_UPDATER = "track_head.tracker.updateformer."
+_PUBLISHED_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    # Encoder
+    (r"^encoder\.embeddings\.patch_embeddings\.", "aggregator.patch_embed.patch_embed.proj."),
+    (r"^encoder\.embeddings\.position_embeddings$", "aggregator.patch_embed.pos_embed"),
+    (r"^encoder\.embeddings\.", "aggregator.patch_embed."),
+    (r"^encoder\.layers\.", "aggregator.patch_embed.blocks."),
+    (r"^encoder\.norm\.", "aggregator.patch_embed.norm."),
+    # Aggregator
+    (r"^aggregator\.special_tokens\.(camera|register)$", r"aggregator.\1_token"),
+    (r"^aggregator\.(frame|global)_layers\.", r"aggregator.\1_blocks."),
+    (r"^aggregator\.mask_head\.depthwise\.", "aggregator.spatial_mask_head.head0.0."),
+    (r"^aggregator\.mask_head\.pointwise\.", "aggregator.spatial_mask_head.head0.2."),
+    (r"^aggregator\.mask_head\.output\.", "aggregator.spatial_mask_head.head0.4."),
+    # Camera head
+    (r"^camera_head\.empty_pose$", "camera_head.empty_pose_tokens"),
+    (r"^camera_head\.pose_embedding\.", "camera_head.embed_pose."),
+    (r"^camera_head\.modulation\.", "camera_head.poseLN_modulation.1."),
+    (r"^camera_head\.layers\.", "camera_head.trunk."),
+    (r"^camera_head\.norm\.", "camera_head.trunk_norm."),
+    (r"^camera_head\.pose_mlp\.", "camera_head.pose_branch."),
+    # Depth head, point head, and the track head's features
+    (_DENSE + r"projections\.", r"\1.projects."),
+    (_DENSE + r"level_convs\.(\d+)\.", lambda m: f"{m[1]}.scratch.layer{int(m[2]) + 1}_rn."),
+    (_DENSE + r"fusion_layers\.(\d+)\.", lambda m: f"{m[1]}.scratch.refinenet{int(m[2]) + 1}."),
+    (r"(refinenet\d+)\.skip_unit\.", r"\1.resConfUnit1."),
+    (r"(refinenet\d+)\.unit\.", r"\1.resConfUnit2."),
+    (r"(refinenet\d+)\.projection\.", r"\1.out_conv."),
+    (_DENSE + r"output_conv1\.", r"\1.scratch.output_conv1."),
+    (_DENSE + r"output_conv2\.", r"\1.scratch.output_conv2.0."),
+    (_DENSE + r"output_conv3\.", r"\1.scratch.output_conv2.2."),
+    # Track head
+    (_TRACK + r"feature_norm\.", "track_head.tracker.fmap_norm."),
+    (_TRACK + r"correlation_mlp\.", "track_head.tracker.corr_mlp."),
+    (_TRACK + r"frame_tokens$", "track_head.tracker.query_ref_token"),
+    (_TRACK + r"update_norm\.", "track_head.tracker.ffeat_norm."),
+    (_TRACK + r"update_projection\.", "track_head.tracker.ffeat_updater.0."),
+    (_TRACK + r"visibility\.", "track_head.tracker.vis_predictor.0."),
+    (_TRACK + r"confidence\.", "track_head.tracker.conf_predictor.0."),
+    (_UPDATE + r"(.*)\.attention\.[qkv]_proj\.", r"track_head.transformer.\1.attention.in_proj_"),
+    (_UPDATE + r"(.*)\.attention\.o_proj\.", r"track_head.transformer.\1.attention.out_proj."),
+    (_UPDATE + r"input_norm\.", _UPDATER + "input_norm."),
+    (_UPDATE + r"input_projection\.", _UPDATER + "input_transform."),
+    (_UPDATE + r"virtual_tracks$", _UPDATER + "virual_tracks"),  # spelled so there
+    (_UPDATE + r"time_layers\.(\d+)\.attention\.", _UPDATER + r"time_blocks.\1.attn."),
+    (_UPDATE + r"time_layers\.", _UPDATER + "time_blocks."),
+    (_UPDATE + r"space_layers\.(\d+)\.mix\.attention\.", _UPDATER + r"space_virtual_blocks.\1.attn."),
+    (_UPDATE + r"space_layers\.(\d+)\.mix\.", _UPDATER + r"space_virtual_blocks.\1."),
+    (_UPDATE + r"space_layers\.(\d+)\.gather\.", _UPDATER + r"space_virtual2point_blocks.\1."),
+    (_UPDATE + r"space_layers\.(\d+)\.scatter\.", _UPDATER + r"space_point2virtual_blocks.\1."),
+    (r"(2(?:point|virtual)_blocks\.\d+)\.context_norm\.", r"\1.norm_context."),
+    (r"(2(?:point|virtual)_blocks\.\d+)\.attention\.", r"\1.cross_attn."),
+    (_UPDATE + r"output_norm\.", _UPDATER + "output_norm."),
+    (_UPDATE + r"output_projection\.", _UPDATER + "flow_head."),
+    # Transformer blocks
+    (r"\.attention\.[qkv]_proj\.", ".attn.qkv."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
+    (r"\.attention\.([qk])_norm\.", r".attn.\1_norm."),
+    (r"\.layer_scale([12])$", r".ls\1.gamma"),
+)
+
+# Parts of the model that no published checkpoint has, and what they start from.
+_UNPUBLISHED: dict[str, Callable[[Tensor], Tensor]] = {
+    "aggregator.mask_schedule.step": lambda like: torch.zeros(like.shape, dtype=like.dtype),
+}
+
+
+def published_name(name: str) -> str:
+    """The name in the published checkpoints of one of `Page4DModel`'s parameters.
+
+    Queries, keys and values are one tensor there, in thirds along the first axis: their three parameters here have
+    one name there.
+    """
+    for pattern, replacement in _PUBLISHED_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _third(name: str) -> int | None:
+    """Which third of its published tensor a parameter is: 0, 1, 2 of queries, keys, values; `None` for all of it."""
+    found = re.search(r"\.attention\.([qkv])_proj\.", name)
+    return "qkv".index(found[1]) if found else None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Sizes
+
+
+def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfig:
+    """Read a network's sizes off its published weights.
+
+    Shapes do not show everything. Attention without qk-norm has any number of heads: the encoder and the camera head
+    are taken to have as many as the aggregator, which is so in all published networks (16). Iterations, epsilons, the
+    layers that the heads read and those that are masked are `Page4DConfig`'s defaults.
+
+    Where a tensor is missing or its shape does not tell, the default stands too: `convert_state_dict` then names it.
+
+    Args:
+        weights: state dict with published names.
+        overrides: values of `Page4DConfig` that are known better.
+
+    Raises:
+        CheckpointError: an override is no value of `Page4DConfig`, or no network can be built from the values.
+    """
+    for name in overrides:
+        if name not in _config_fields():
+            similar = get_close_matches(name, _config_fields())
+            meant = f"did you mean {' or '.join(similar)}?" if similar else "its documentation lists what it has."
+            raise CheckpointError(f"Page4DConfig has no value {name}; {meant}")
+
+    def size(pattern: str, axis: int) -> int | None:
+        """The extent that most tensors of that name have along an axis: one damaged tensor does not outvote them."""
+        found = re.compile(pattern)
+        extents = Counter(
+            tensor.shape[axis]
+            for name, tensor in weights.items()
+            if found.fullmatch(name) and tensor.ndim > max(axis, -1 - axis)
+        )
+        return extents.most_common(1)[0][0] if extents else None
+
+    def count(pattern: str) -> int | None:
+        """How many layers there are: one beyond the highest index, unless that is a stray one."""
+        found = re.compile(pattern)
+        indices = {int(m[1]) for m in map(found.match, weights) if m}
+        return min(max(indices) + 1, 2 * len(indices)) if indices else None
+
+    def has(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in weights)
+
+    encoder, update = r"aggregator\.patch_embed\.", r"track_head\.tracker\.updateformer\."
+    blocks = r"aggregator\.(?:frame|global)_blocks\.(\d+)\."
+    dense = r"(?:depth_head|point_head|track_head\.feature_extractor)\."
+    hidden_size = size(blocks + r"norm1\.weight", 0) or size(r"aggregator\.(camera|register)_token", -1)
+    head_dim = size(blocks + r"attn\.[qk]_norm\.weight", 0)
+    num_heads = hidden_size // head_dim if hidden_size and head_dim and hidden_size % head_dim == 0 else None
+    mlp_size = size(blocks + r"mlp\.fc1\.weight", 0)
+    patch_size = size(encoder + r"patch_embed\.proj\.weight", -1)
+    positions = size(encoder + r"pos_embed", 1)
+    grid_size = isqrt(positions - 1) if positions is not None and positions > 1 else None
+    correlations = size(r"track_head\.tracker\.corr_mlp\.fc1\.weight", 1)
+    radius = overrides.get("track_corr_radius", Page4DConfig.track_corr_radius)
+    has_mask = has("aggregator.spatial_mask_head.")
+
+    read: dict[str, Any] = {
+        "hidden_size": hidden_size,
+        "mlp_ratio": mlp_size / hidden_size if mlp_size and hidden_size else None,
+        "patch_size": patch_size,
+        "num_channels": size(encoder + r"patch_embed\.proj\.weight", 1),
+        "image_size": grid_size * (patch_size or Page4DConfig.patch_size) if grid_size else None,
+        "encoder_num_hidden_layers": count(encoder + r"blocks\.(\d+)\."),
+        "encoder_num_attention_heads": num_heads,
+        "encoder_num_register_tokens": size(encoder + r"register_tokens", 1),
+        "num_hidden_layers": count(blocks),
+        "num_attention_heads": num_heads,
+        "num_register_tokens": size(r"aggregator\.register_token", 2),
+        # A mask head is trained to be used. `mask_strength=0` as an override keeps it and does not use it.
+        "mask_form": "release" if has_mask else None,
+        "mask_strength": 1.0 if has_mask else 0.0,
+        "mask_hidden_size": size(r"aggregator\.spatial_mask_head\.head0\.2\.weight", 0),
+        "enable_camera": has("camera_head."),
+        "enable_depth": has("depth_head."),
+        "enable_point": has("point_head."),
+        "enable_track": has("track_head."),
+        "camera_num_hidden_layers": count(r"camera_head\.trunk\.(\d+)\."),
+        "camera_num_attention_heads": num_heads,
+        "dense_hidden_size": size(r"(?:depth|point)_head\.scratch\.layer\d_rn\.weight", 0),
+        "dense_channels": [size(dense + rf"projects\.{level}\.weight", 0) for level in range(4)],
+        "dense_output_channels": size(r"(?:depth|point)_head\.scratch\.output_conv2\.0\.weight", 0),
+        "track_hidden_size": size(r"track_head\.tracker\.fmap_norm\.weight", 0),
+        "track_transformer_size": size(update + r"input_transform\.weight", 0),
+        "track_num_hidden_layers": count(update + r"time_blocks\.(\d+)\."),
+        "track_num_virtual_tracks": size(update + r"virual_tracks", 1),
+        # A window of radius r has (2 r + 1)^2 correlations, at each of the levels.
+        "track_corr_levels": correlations // (2 * radius + 1) ** 2 if correlations else None,
+    }
+    if None in read["dense_channels"]:
+        read["dense_channels"] = None
+    always_meant = ("mask_form",)  # None is a value there, not the want of one
+    values = {name: value for name, value in read.items() if value is not None or name in always_meant}
+    try:
+        return Page4DConfig(**{**values, **overrides})
+    except (Page4DError, StrictDataclassError) as error:
+        raise CheckpointError(f"No network can be built from the sizes in the checkpoint: {_reason(error)}") from error
+
+
+def _config_fields() -> list[str]:
+    """The names of what `Page4DConfig` itself declares."""
+    return [field.name for field in fields(Page4DConfig) if field.name in Page4DConfig.__annotations__]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Weights
+
+
+def convert_state_dict(
+    weights: Mapping[str, Tensor], model: Page4DModel, source: str = "The checkpoint"
+) -> dict[str, Tensor]:
+    """Rename published weights to the names of a model, and check that they are all it needs and no more.
+
+    Args:
+        weights: state dict with published names.
+        model: the network to fit, on any device; its own weights are not looked at.
+        source: what to call the checkpoint in an error.
+
+    Returns:
+        State dict of the model. Its tensors are the given ones or views of them, nothing is copied.
+
+    Raises:
+        CheckpointError: keys are missing, unexpected or of another shape, named as in the checkpoint; or values are
+            not numbers.
+    """
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if name not in _UNPUBLISHED}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in wanted.items():
+        shape = tuple(tensor.shape)
+        shapes[published_name(name)] = shape if _third(name) is None else (3 * shape[0], *shape[1:])
+
+    missing = [name for name in shapes if name not in weights]
+    unexpected = [name for name in weights if name not in shapes]
+    misshapen = [name for name in shapes if name in weights and tuple(weights[name].shape) != shapes[name]]
+    if len(missing) > len(shapes) // 2:
+        if sum(name in weights for name in wanted) > len(wanted) // 2:
+            raise CheckpointError(f"{source} has been converted already; load its folder by `from_pretrained`.")
+        raise CheckpointError(
+            f"{source} is of another network, not of PAGE-4D or VGGT: of the {len(shapes)} keys of such a network it "
+            f"has {len(shapes) - len(missing)}. Its keys are such as {_key_list(list(weights)[:3])}; "
+            f"expected were such as {_key_list(missing[:3])}."
+        )
+    faults = []
+    if missing:
+        faults.append(f"{_count(missing, 'key')} missing ({_key_list(missing)})")
+    if unexpected:
+        faults.append(f"{_count(unexpected, 'key')} unexpected ({_key_list(unexpected)})")
+    if misshapen:
+        details = {name: f"{name} is {list(weights[name].shape)}, not {list(shapes[name])}" for name in misshapen}
+        faults.append(f"{_count(misshapen, 'key')} of another shape ({_key_list(misshapen, details)})")
+    if faults:
+        raise CheckpointError(f"{source} does not fit the network that its sizes tell of: {'; '.join(faults)}.")
+    broken = [name for name, tensor in weights.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{source} has values that are no finite numbers in {_count(broken, 'key')} ({_key_list(broken)})."
+        )
+
+    converted = {}
+    for name in wanted:
+        tensor, third = weights[published_name(name)], _third(name)
+        converted[name] = tensor if third is None else tensor.chunk(3)[third]
+    for name, tensor in model.state_dict().items():
+        if name in _UNPUBLISHED:
+            converted[name] = _UNPUBLISHED[name](tensor)
+    return converted
+
+
+def convert_checkpoint(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    dtype: str = "float32",
+    source: str | None = None,
+    overwrite: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> Page4DConfig:
+    """Convert a published checkpoint to a folder for `from_pretrained`.
+
+    The folder holds the weights as safetensors, the configuration with an `auto_map`, the image processor, the code
+    that the `auto_map` names, and a model card. It is read back and compared, tensor for tensor, before it gets its
+    name. The checkpoint's tensors stay mapped from disk until they are written, so that one copy of the weights is in
+    memory at a time.
+
+    Args:
+        checkpoint: `.pt` or `.safetensors` file with the weights of PAGE-4D, with or without its mask, or of VGGT.
+        output: the folder to make.
+        dtype: `"float32"`, or `"bfloat16"` for the encoder and the aggregator; the heads are float32 in either case.
+        source: where the checkpoint comes from, for the model card. Its file name by default.
+        overwrite: replace an earlier model in `output`.
+        overrides: values of `Page4DConfig` that the tensors do not show, see `infer_config`.
+
+    Returns:
+        The configuration of the converted model.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, is of another network, or does not fit.
+        Page4DError: the output folder is in use or the disk is full.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
+    checkpoint = Path(checkpoint)
+    with whole_folder(output, overwrite=overwrite, replaces=RESULT_MARK) as folder:
+        logger.info(f"Reading {checkpoint}")
+        weights = read_checkpoint(checkpoint)
+        config = infer_config(weights, **(overrides or {}))
+        with torch.device("meta"):
+            model = Page4DModel(config)
+        converted = convert_state_dict(weights, model, source=f"The checkpoint {checkpoint}")
+        # `assign` puts the mapped tensors themselves in the place of the meta device's.
+        model.load_state_dict(converted, assign=True)
+        model.float().to(DTYPES[dtype])  # float() first: what stays in float32 is not made so from a half precision
+
+        logger.info(f"Writing {output}")
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+        Page4DImageProcessor(
+            size={"height": config.image_size, "width": config.image_size}, patch_size=config.patch_size
+        ).save_pretrained(folder)
+        card = model_card(config, num_parameters=model.num_parameters(), source=source or checkpoint.name)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+        logger.info(f"Checking {output}")
+        check_conversion(folder, converted, model)
+        return config
+
+
+def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model: Page4DModel) -> None:
+    """Read a converted folder back and compare it with what was to be written.
+
+    Args:
+        folder: of `save_pretrained`.
+        converted: the weights as they were in the checkpoint.
+        model: gives the dtype of every weight, which in a half precision is not the checkpoint's.
+
+    Raises:
+        CheckpointError: something was lost or changed on the way, which means that the disk or this program is at
+            fault.
+    """
+    result: Any = Page4DModel.from_pretrained(folder, output_loading_info=True)
+    loaded, info = result
+    faults = [f"{kind}: {_key_list(sorted(map(str, keys)))}" for kind, keys in info.items() if keys]
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    read = loaded.state_dict()
+    changed = [
+        name
+        for name, tensor in converted.items()
+        if name not in read or read[name].dtype != dtypes[name] or not torch.equal(read[name], tensor.to(dtypes[name]))
+    ]
+    if changed:
+        faults.append(f"not as written: {_key_list(changed)}")
+    if loaded.config.to_diff_dict() != model.config.to_diff_dict():
+        faults.append("the configuration is not as written")
+    Page4DImageProcessor.from_pretrained(folder)
+    if faults:
+        raise CheckpointError(
+            f"The converted weights did not read back as they were written ({'; '.join(faults)}); nothing was kept. "
+            "Check the disk and try again."
+        )
+
+
+def _as_os_error(error: SafetensorError) -> Exception:
+    """safetensors reports a failed write by its text alone."""
+    code = re.search(r"os error (\d+)", str(error))
+    if code is None:
+        return error
+    number = int(code[1])
+    return OSError(number, errno.errorcode.get(number, "unknown error"))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Words
+
+
+def _reason(error: Exception) -> str:
+    """What a validator of the configuration has to say, without the wrapping of the class's decorator."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def _count(names: list[str], noun: str) -> str:
+    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
+
+
+def _key_list(names: list[str], details: Mapping[str, str] | None = None, limit: int = 20) -> str:
+    """Names, one after another; where they are many, those that differ only in layer numbers are one."""
+    if len(names) > limit:
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "#", name, count=1), []).append(name)
+        names = [_with_range(pattern, members) for pattern, members in groups.items()]
+    words: Iterable[str] = ((details or {}).get(name, name) for name in names)
+    return ", ".join(words)
+
+
+def _with_range(pattern: str, members: list[str]) -> str:
+    """`a.#.b` with the numbers that stand in its members: `a.{0-3,7}.b`."""
+    if len(members) == 1:
+        return members[0]
+    before = pattern.index("#")
+    numbers = sorted(int(re.match(r"\d+", name[before:])[0]) for name in members)  # type: ignore[index]
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    ranges = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return pattern.replace("#", f"{{{ranges}}}", 1)
+
+
+__all__ = ["check_conversion", "convert_checkpoint", "convert_state_dict", "infer_config", "published_name"]
