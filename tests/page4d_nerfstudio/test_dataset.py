@@ -1,0 +1,141 @@
+"""Images and motion masks as nerfstudio gets them."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from PIL import Image
+from small_captures import SIZE, write_capture
+
+from page4d_hf.captures import as_pinhole, read_capture
+from page4d_nerfstudio.datamanager import Page4DDatamanagerConfig
+from page4d_nerfstudio.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.dataset import Page4DDataset
+
+
+def dataset_of(data, split="train", scale_factor=1.0, **options):
+    outputs = Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
+    return Page4DDataset(outputs, scale_factor)
+
+
+def test_without_distortion_images_are_those_on_disk(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    dataset = dataset_of(capture)
+    assert len(dataset) == 7
+    for i, path in enumerate(dataset.image_filenames):
+        np.testing.assert_array_equal(dataset.get_data(i, "uint8")["image"], np.array(Image.open(path)))
+
+
+def test_images_are_undistorted(tmp_path):
+    capture = write_capture(tmp_path / "capture", distortion=(0.2, 0.0, 0.0))
+    frames = as_pinhole(read_capture(capture))
+    image = dataset_of(capture, "val").get_data(0, "uint8")["image"]
+    np.testing.assert_array_equal(image, frames.load_image(3))
+    assert (image.numpy() != np.array(Image.open(capture / "rgb/1x/000003.png"))).any()
+
+
+@pytest.mark.parametrize(("downscale", "scale_factor"), [(None, 0.5), (2, 1.0), (2, 0.5), (3, 1.0), (None, 0.37)])
+def test_images_masks_and_cameras_have_one_size(tmp_path, downscale, scale_factor):
+    capture = write_capture(tmp_path / "capture", size=(41, 33), masks=True)
+    dataset = dataset_of(capture, scale_factor=scale_factor, downscale_factor=downscale)
+    for i in range(len(dataset)):
+        camera, batch = dataset.cameras[i], dataset.get_data(i)
+        size = (int(camera.height), int(camera.width))
+        assert tuple(batch["image"].shape) == (*size, 3)
+        assert tuple(batch["motion_mask"].shape) == (*size, 1)
+
+
+def test_scaling_by_either_option_keeps_the_mean_colour(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    full, by_factor, by_scale = (
+        dataset_of(capture, **options).get_data(0)["image"].mean(dim=(0, 1))
+        for options in ({}, {"downscale_factor": 2}, {"scale_factor": 0.5})
+    )
+    torch.testing.assert_close(by_factor, full, atol=2e-3, rtol=0)
+    torch.testing.assert_close(by_scale, full, atol=2e-3, rtol=0)
+
+
+def test_motion_masks_are_true_where_something_moves(tmp_path):
+    capture = write_capture(tmp_path / "capture", masks=True)
+    mask = dataset_of(capture, "val").get_data(0)["motion_mask"]
+    assert mask.dtype == torch.bool
+    expected = torch.zeros(SIZE[1], SIZE[0], 1, dtype=torch.bool)
+    expected[: SIZE[1] // 2, 3:13] = True
+    assert torch.equal(mask, expected)
+
+
+def test_a_capture_without_masks_has_none_in_its_batches(tmp_path):
+    assert "motion_mask" not in dataset_of(write_capture(tmp_path / "capture")).get_data(0)
+
+
+def test_transparency_is_kept_for_the_model_to_composite(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    for path in (capture / "rgb/1x").iterdir():
+        image = Image.open(path)
+        image.putalpha(128)
+        image.save(path)
+    image = dataset_of(capture).get_data(0)["image"]
+    assert image.shape[-1] == 4
+    torch.testing.assert_close(image[..., 3], torch.full_like(image[..., 3], 128 / 255))
+
+
+def test_float32_images_are_the_uint8_ones_over_255(tmp_path):
+    dataset = dataset_of(write_capture(tmp_path / "capture"))
+    torch.testing.assert_close(dataset.get_data(2)["image"], dataset.get_data(2, "uint8")["image"] / 255)
+
+
+def test_the_model_is_not_handed_the_reader_of_images(tmp_path):
+    """The metadata go to the model; nerfstudio copies them deeply for every dataset, and workers pickle datasets."""
+    dataset = dataset_of(write_capture(tmp_path / "capture", masks=True))
+    assert all(isinstance(value, torch.Tensor) for value in dataset.metadata.values())
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again.get_data(1)["image"], dataset.get_data(1)["image"])
+
+
+def test_a_broken_image_ends_the_command_in_one_sentence(tmp_path, capsys):
+    capture = write_capture(tmp_path / "capture")
+    dataset = dataset_of(capture)
+    path = capture / "rgb/1x/000002.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(SystemExit) as exit_info:
+        dataset.get_data(2)
+    assert exit_info.value.code == 1
+    assert f"{path} cannot be read as an image" in capsys.readouterr().out
+
+
+def test_what_another_dataparser_gives_is_read_as_nerfstudio_reads_it(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    frame = {
+        "fl_x": 44, "fl_y": 44, "cx": 20, "cy": 15, "w": SIZE[0], "h": SIZE[1],
+        "transform_matrix": np.eye(4).tolist(),
+    }  # fmt: skip
+    frames = [{"file_path": f"rgb/1x/{i:06d}.png", **frame} for i in range(8)]
+    (capture / "transforms.json").write_text(json.dumps({"frames": frames}))
+    parser = NerfstudioDataParserConfig(data=capture, auto_scale_poses=False, downscale_factor=1).setup()
+    outputs = parser.get_dataparser_outputs("train")
+    ours, theirs = Page4DDataset(outputs, 0.5), InputDataset(outputs, 0.5)
+    assert torch.equal(ours.get_data(1)["image"], theirs.get_data(1)["image"])
+
+
+@pytest.mark.parametrize("cache", ["cpu", "gpu"])
+def test_the_datamanager_caches_images_where_there_is_no_gpu(tmp_path, cache):
+    capture = write_capture(tmp_path / "capture", distortion=(0.1, 0.0, 0.0), masks=True)
+    config = Page4DDatamanagerConfig(data=capture, dataparser=Page4DDataParserConfig(), cache_images=cache)
+    manager = config.setup(device="cpu", test_mode="test")
+    frames = as_pinhole(read_capture(capture))
+    seen = set()
+    for step in range(7):
+        camera, batch = manager.next_train(step)
+        index = round(7 * camera.times.item())
+        seen.add(index)
+        np.testing.assert_array_equal((batch["image"] * 255).round(), frames.load_image(index))
+        np.testing.assert_array_equal(batch["motion_mask"][..., 0], frames.load_mask(index))
+    assert seen == {0, 1, 2, 4, 5, 6, 7}
+    ((camera, batch),) = manager.fixed_indices_eval_dataloader
+    assert round(7 * camera.times.item()) == 3
+    assert batch["motion_mask"].any()

@@ -1,0 +1,167 @@
+"""Reconstructions are made once, and again exactly when something that matters has changed."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import page4d_hf.reconstruct
+from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.frames import Frames
+from page4d_hf.scene import write_scene
+from page4d_nerfstudio.reconstruction_cache import (
+    CACHE_VARIABLE,
+    default_cache_dir,
+    digest_files,
+    reconstruct_once,
+)
+
+
+@pytest.fixture
+def model(tiny_model, tmp_path):
+    """A copy of the weights, to change or remove."""
+    return shutil.copytree(tiny_model, tmp_path / "weights")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Calls:
+    """Reads two frames, and counts how often."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        images = [np.full((28, 28, 3), 60 * i, np.uint8) for i in range(2)]
+        return Frames(images, ["a", "b"], np.arange(2.0), None, "test")
+
+
+def run(read, model, digest="frames", resolution=28):
+    return reconstruct_once(read, digest, model=str(model), resolution=resolution)
+
+
+def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):
+    read = Calls()
+    first = run(read, model)
+    monkeypatch.setattr(page4d_hf.reconstruct, "load_model", None)
+    second = run(read, model)
+    assert read.count == 1
+    assert second.root == first.root
+    np.testing.assert_array_equal(second.extrinsics, first.extrinsics)
+    np.testing.assert_array_equal(second.load_depth(1), first.load_depth(1))
+
+
+def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
+    read = Calls()
+    run(read, model)
+    run(read, model, digest="other frames")
+    run(read, model, resolution=42)
+    os.utime(model / "model.safetensors", (0, 0))  # as after a training that goes on
+    run(read, model)
+    assert read.count == 4
+
+
+def test_an_update_of_page4d_makes_everything_anew(model, monkeypatch):
+    read = Calls()
+    run(read, model)
+    monkeypatch.setattr("page4d_nerfstudio.reconstruction_cache.version", lambda name: "999")
+    run(read, model)
+    assert read.count == 2
+
+
+def test_the_digest_tells_bytes_order_and_options_apart(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    digests = [digest_files([one, other]), digest_files([other, one]), digest_files([one, other], 5.0)]
+    one.write_bytes(b"12")
+    other.write_bytes(b"")
+    digests.append(digest_files([one, other]))
+    assert len(set(digests)) == 4
+    assert digests[3] == digest_files([one, other])
+
+
+def test_without_the_weights_what_they_made_is_used(model):
+    read = Calls()
+    root = run(read, model).root
+    shutil.rmtree(model)
+    assert run(read, model).root == root
+    assert read.count == 1
+
+
+def test_without_the_weights_what_others_made_is_not_used(model, tmp_path):
+    run(Calls(), model)
+    with pytest.raises(CheckpointError, match=r"No model folder .*/other; .*page4d pull"):
+        run(Calls(), tmp_path / "other")
+
+
+def test_without_the_name_of_a_model_the_error_says_how_to_get_one():
+    with pytest.raises(CheckpointError, match=r"--model .*page4d pull mask --output page4d"):
+        reconstruct_once(Calls(), "frames", model=None, resolution=28)
+
+
+def test_a_damaged_entry_is_made_anew(model):
+    read = Calls()
+    root = run(read, model).root
+    (root / "page4d" / "depth" / "frame_00002.npy").unlink()
+    assert run(read, model).load_depth(1).shape == (28, 28)
+    assert read.count == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_run_that_breaks_off_leaves_nothing_behind(model, cache, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", fail)
+        with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else Page4DError):
+            run(Calls(), model)
+    assert not list(cache.rglob("*"))
+    run(Calls(), model)
+
+
+def test_of_two_commands_at_once_the_second_uses_what_the_first_has_made(model, monkeypatch):
+    entry = run(Calls(), model).root
+    shutil.rmtree(entry)
+    reconstruct = page4d_hf.reconstruct.reconstruct
+
+    def reconstruct_meanwhile(frames, *args, **kwargs):
+        result = reconstruct(frames, *args, **kwargs)
+        write_scene(entry, frames, result, {"model": "the other command's"})
+        return result
+
+    monkeypatch.setattr(page4d_hf.reconstruct, "reconstruct", reconstruct_meanwhile)
+    assert run(Calls(), model).info["model"] == "the other command's"
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(model, tmp_path, monkeypatch):
+    """Without asking the Hub: its files lie in the Hub's own cache."""
+    repository = tmp_path / "hub" / "models--somebody--page4d"
+    snapshot = repository / "snapshots" / ("0123456789abcdef" * 3)[:40]
+    shutil.copytree(model, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("load_config", "load_model"):  # transformers has read where its cache is by now
+        load = getattr(page4d_hf.reconstruct, name)
+        monkeypatch.setattr(page4d_hf.reconstruct, name, lambda path, load=load: load(snapshot))
+    read = Calls()
+    assert run(read, "somebody/page4d").root.name.endswith("-0123456789ab")
+    run(read, "somebody/page4d")
+    assert read.count == 1
+
+
+def test_the_cache_lies_where_the_variable_says_or_in_the_home_folder(cache, monkeypatch):
+    assert default_cache_dir() == cache
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert default_cache_dir() == Path("/somewhere/.cache/page4d")
