@@ -155,6 +155,22 @@ def test_a_gaussian_ends_with_the_last_tile_that_its_radius_touches(backend, axi
     assert (along[32:] == 0).all()
 
 
+def test_a_pixel_that_has_ended_stays_so_however_much_lies_behind(backend):
+    means, quats, scales, _, _, *cameras = one_gaussian(sigma=3.0)
+    n = 700
+    # At the centre, two leave 0.015^2 = 2.25e-4 of the light; the third would leave less than 1e-4, so nothing after it
+    # is drawn, though each of the faint ones alone would leave more.
+    opacities = torch.full((n,), 0.01)
+    opacities[:3] = 0.985
+    means = means.new_zeros(n, 3)
+    means[:, 2] = 4.0 + 1e-3 * torch.arange(n)
+    cameras[1][0, :2, 2] = torch.tensor([32.5, 24.5])
+    _, alpha, _ = rasterize(
+        means, quats.repeat(n, 1), scales.repeat(n, 1), opacities, torch.ones(n, 1), *cameras, backend=backend
+    )
+    assert alpha[0, 24, 32].item() == pytest.approx(1 - 0.015**2, abs=1e-6)
+
+
 def test_what_is_fainter_than_half_a_grey_level_is_not_drawn(backend):
     for opacity, shown in ((1.02 / 255, True), (0.98 / 255, False), (0.0, False), (-0.5, False)):
         _, alpha, _ = rasterize(*one_gaussian(x=32.5, y=24.5, opacity=opacity), backend=backend)
