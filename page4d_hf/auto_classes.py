@@ -23,7 +23,12 @@ PAIRS = (
     ("modeling_page4d", "Page4DModel", "modeling_auto", "AutoModel"),
     ("image_processing_page4d", "Page4DImageProcessor", "image_processing_auto", "AutoImageProcessor"),
 )
-WATCHED = {f"{__package__}.{own}" for own, _, _, _ in PAIRS} | {AUTO_MODULE + auto for _, _, auto, _ in PAIRS}
+OWN_MODULES = f"{__package__}."
+WATCHED = {AUTO_MODULE + auto for _, _, auto, _ in PAIRS}
+
+# Modules of this package in the middle of their import. They may import the Auto classes, and nothing that imports
+# them again can follow before they are done.
+_in_progress: set[str] = set()
 
 
 def _catch_up() -> None:
@@ -34,7 +39,7 @@ def _catch_up() -> None:
         if own is None and auto_class is not None:
             own = importlib.import_module(f".{own_module}", __package__)
         own_class = getattr(own, own_name, None)
-        if own_class is None:  # not asked for yet, or in the middle of its import, after which this runs again
+        if own_class is None:  # not asked for yet
             continue
         # Has `save_pretrained` copy the code and write an `auto_map`, for programs that never heard of this package.
         own_class.register_for_auto_class(auto_name)
@@ -59,7 +64,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in WATCHED:
+        if fullname not in WATCHED and not fullname.startswith(OWN_MODULES):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -77,8 +82,14 @@ class _Loader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        _catch_up()
+        if module.__name__.startswith(OWN_MODULES):
+            _in_progress.add(module.__name__)
+        try:
+            self.loader.exec_module(module)
+        finally:
+            _in_progress.discard(module.__name__)
+        if not _in_progress:
+            _catch_up()
 
     def __getattr__(self, name: str) -> object:  # get_source and the like, for tracebacks and inspection
         return getattr(self.loader, name)

@@ -1,11 +1,11 @@
 """The sizes and switches of PAGE-4D."""
 
-from __future__ import annotations
-
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .errors import Page4DError
+
+# No `from __future__ import annotations` here: `@strict` checks values against the annotations as they stand.
 
 MASK_FORMS = ("release", "paper")
 

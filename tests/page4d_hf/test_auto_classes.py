@@ -24,6 +24,7 @@ ORDERS = [
     "import page4d_hf; from transformers import AutoConfig, AutoModel, AutoImageProcessor",
     "from transformers import AutoConfig, AutoModel, AutoImageProcessor; import page4d_hf",
     "import page4d_hf.modeling_page4d; from transformers import AutoConfig, AutoModel, AutoImageProcessor",
+    "import page4d_hf.modeling_page4d_layers; from transformers import AutoConfig, AutoModel, AutoImageProcessor",
     "import page4d_hf.image_processing_page4d; from transformers import AutoImageProcessor, AutoModel, AutoConfig",
 ]
 

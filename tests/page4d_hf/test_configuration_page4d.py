@@ -1,0 +1,96 @@
+"""The configuration's defaults, its way through JSON, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+
+from page4d_hf import Page4DConfig
+
+
+def test_the_defaults_are_the_published_stages_and_layers():
+    config = Page4DConfig()
+
+    assert config.mask_layer == 9
+    assert config.masked_layers == [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
+    assert config.head_layers == [4, 11, 17, 23]
+
+
+@pytest.mark.parametrize("overrides", [{}, {"mask_form": None}, {"mask_hold_start": None, "mask_hold_end": None}])
+def test_a_configuration_survives_json(tiny_config, overrides, tmp_path):
+    config = tiny_config(**overrides)
+    config.save_pretrained(tmp_path)
+
+    assert Page4DConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
+def test_every_own_value_that_differs_from_its_default_is_in_the_json(tiny_config):
+    stored = json.loads(tiny_config().to_json_string(use_diff=True))
+
+    assert stored["masked_layers"] == [2, 3]
+    assert stored["model_type"] == "page4d"
+
+
+def test_the_papers_stages_can_be_expressed():
+    config = Page4DConfig(mask_form="paper", mask_layer=7, masked_layers=range(8, 18))
+
+    assert config.masked_layers == [8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"mask_form": "other"}, "mask_form is 'other'; it must be one of"),
+        ({"mask_layer": 5}, "mask_layer is 5"),
+        ({"masked_layers": [0, 2]}, "the mask exists only from mask_layer on"),
+        ({"mask_strength": 1.5}, r"mask_strength is 1.5; it must lie in \[0, 1\]"),
+        ({"mask_hold_start": None}, "both be given or both None"),
+        ({"mask_hold_start": 10, "mask_hold_end": 10}, "mask_hold_start must lie in"),
+        ({"num_attention_heads": 3}, "hidden_size is 16, which num_attention_heads = 3"),
+        ({"num_attention_heads": 8}, "a width that is a multiple of 4"),
+        ({"camera_num_attention_heads": 5}, "camera_num_attention_heads = 5"),
+        ({"image_size": 30}, "no multiple of patch_size 14"),
+        ({"image_mean": [0.5]}, "need 3 values"),
+        ({"dense_channels": [8, 8, 8]}, "four values each"),
+        ({"dense_channels": [8, 8, 8, 6]}, "multiples of 4"),
+        ({"head_layers": [0, 1, 2, 5]}, "head_layers"),
+        ({"dense_frames_per_chunk": 0}, "at least 1, or None"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+    ],
+)
+def test_values_that_no_network_can_be_built_from_are_refused(tiny_config, overrides, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        tiny_config(**overrides)
+
+
+def test_a_network_without_a_mask_may_be_shallower_than_the_masks_stages(tiny_config):
+    config = tiny_config(mask_form=None, num_hidden_layers=1, head_layers=[0, 0, 0, 0])
+
+    assert config.num_hidden_layers == 1
+
+
+def test_the_sizes_of_the_reduced_release_can_be_expressed(shared: Path):
+    sizes = json.loads((shared / "reference" / "model_config.json").read_text())
+
+    config = Page4DConfig(mask_layer=sizes["mask_layer"], masked_layers=sizes["masked_global_blocks"])
+
+    defaults = {
+        "patch_size": "patch_size",
+        "depth": "num_hidden_layers",
+        "num_register_tokens": "num_register_tokens",
+        "mlp_ratio": "mlp_ratio",
+        "rope_freq": "rope_theta",
+        "camera_trunk_depth": "camera_num_hidden_layers",
+        "camera_num_iterations": "camera_num_iterations",
+        "intermediate_layer_idx": "head_layers",
+        "dpt_head_features_2": "dense_output_channels",
+        "mask_hidden": "mask_hidden_size",
+        "mask_scale": "mask_scale",
+        "dino_norm_eps": "encoder_layer_norm_eps",
+        "norm_eps": "layer_norm_eps",
+        "mask_layer": "mask_layer",
+        "masked_global_blocks": "masked_layers",
+    }
+    for published, ours in defaults.items():
+        assert getattr(config, ours) == sizes[published], ours

@@ -1,0 +1,320 @@
+"""The dynamics-aware mask: what it does to attention, whom it leaves alone, and how it is trained."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from page4d_hf import Page4DModel
+from page4d_hf.modeling_page4d_aggregator import Page4DMask, Page4DMaskSchedule
+from page4d_hf.modeling_page4d_layers import apply_rotary, rotary_tables
+
+FORMS = ["release", "paper"]
+PREDICTIONS = ["pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "dynamics_mask"]
+NUM_FRAMES, HEIGHT, WIDTH, SPECIAL = 3, 2, 3, 5
+PER_FRAME = SPECIAL + HEIGHT * WIDTH
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_key_bias(strength: float = 20.0) -> torch.Tensor:
+    """A bias `[1, S, P]` as a mask head gives it: none for special tokens."""
+    bias = strength * (torch.rand(1, NUM_FRAMES, PER_FRAME, generator=torch.Generator().manual_seed(1)) - 0.5)
+    bias[:, :, :SPECIAL] = 0
+    return bias
+
+
+def predict_mask(model: Page4DModel, patch_tokens: torch.Tensor, height: int, width: int) -> Page4DMask:
+    with torch.no_grad():
+        return model.aggregator.mask_head(patch_tokens, height, width)
+
+
+@pytest.fixture
+def tables():
+    return rotary_tables(HEIGHT, WIDTH, SPECIAL, 8, 100.0, torch.device("cpu"), torch.float32)
+
+
+# Attention under the mask
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_the_mask_never_changes_patch_queries(tiny_model, tables, implementation):
+    model = tiny_model(attn_implementation=implementation)
+    tokens = random_tokens(1, NUM_FRAMES * PER_FRAME, 16)
+    with torch.no_grad():
+        plain, _ = model.aggregator.global_layers[2](tokens, tables)
+        masked, _ = model.aggregator.global_layers[2](tokens, tables, random_key_bias(), SPECIAL)
+    change = (masked - plain).abs().amax(dim=-1).view(NUM_FRAMES, PER_FRAME)
+
+    assert (change[:, SPECIAL:] <= 1e-6).all()
+    assert (change[:, :SPECIAL] > 1e-3).all()
+
+
+def test_masked_attention_is_the_published_rank_one_form(tiny_model, tables):
+    """Equation 6 with a bias r_i c_j, computed as the paper does: in one more channel of queries and keys."""
+    attention = tiny_model().aggregator.global_layers[2].attention
+    tokens = random_tokens(1, NUM_FRAMES * PER_FRAME, 16)
+    bias = random_key_bias()
+    with torch.no_grad():
+        found, _ = attention(tokens, tables, bias, SPECIAL)
+
+        split = [project(tokens).unflatten(-1, (2, 8)) for project in (attention.q_proj, attention.k_proj)]
+        query = apply_rotary(attention.q_norm(split[0]), tables).transpose(1, 2)
+        key = apply_rotary(attention.k_norm(split[1]), tables).transpose(1, 2)
+        value = attention.v_proj(tokens).unflatten(-1, (2, 8)).transpose(1, 2)
+        head_dim = 8
+        is_special = torch.arange(PER_FRAME).repeat(NUM_FRAMES) < SPECIAL
+        r = is_special.float().view(1, 1, -1, 1).expand(*query.shape[:3], 1)
+        c = bias.view(1, 1, -1, 1).expand(*key.shape[:3], 1)
+        wider = head_dim + 1
+        query = torch.cat((query * math.sqrt(wider / head_dim), r * math.sqrt(wider)), dim=-1)
+        key = torch.cat((key, c), dim=-1)
+        attended = F.scaled_dot_product_attention(query, key, F.pad(value, (0, 1)))[..., :head_dim]
+        expected = attention.o_proj(attended.transpose(1, 2).flatten(2))
+
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_suppressed_patches_get_less_attention_from_special_queries_in_proportion(tiny_model, tables):
+    """The odds of a patch against a special key change by exp(bias), for special queries alone."""
+    attention = tiny_model(attn_implementation="eager").aggregator.global_layers[2].attention
+    tokens, bias = random_tokens(1, NUM_FRAMES * PER_FRAME, 16), random_key_bias(4.0)
+    with torch.no_grad():
+        _, plain = attention(tokens, tables)
+        _, masked = attention(tokens, tables, bias, SPECIAL)
+
+    def odds(weights):  # [heads, query, key], against the first special key
+        return weights[0] / weights[0, :, :, :1]
+
+    ratio = (odds(masked) / odds(plain)).unflatten(1, (NUM_FRAMES, PER_FRAME))
+    expected = bias.flatten().exp().expand(2, NUM_FRAMES, SPECIAL, -1)
+    torch.testing.assert_close(ratio[:, :, :SPECIAL], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ratio[:, :, SPECIAL:], torch.ones_like(ratio[:, :, SPECIAL:]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_strength_zero_is_exactly_no_mask(tiny_model, form):
+    with_head = tiny_model(mask_form=form)
+    without_head = tiny_model(mask_form=None)
+    without_head.load_state_dict(with_head.state_dict(), strict=False)
+    pixel_values = images(1, 3, 3, 28, 42)
+    with torch.no_grad():
+        off, never = with_head(pixel_values, mask_strength=0.0), without_head(pixel_values)
+
+    for name in PREDICTIONS[:-1]:
+        assert torch.equal(off[name], never[name]), name
+    assert off.dynamics_mask is not None
+    assert never.dynamics_mask is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_strength_may_be_a_tensor(tiny_model, form):
+    model, pixel_values = tiny_model(mask_form=form), images(1, 3, 3, 28, 28)
+    with torch.no_grad():
+        number, tensor = model(pixel_values, mask_strength=0.4), model(pixel_values, mask_strength=torch.tensor(0.4))
+
+    for name in PREDICTIONS:
+        torch.testing.assert_close(number[name], tensor[name])
+
+
+def test_the_configured_strength_is_used_at_inference(tiny_model):
+    model, pixel_values = tiny_model(mask_strength=0.3), images(1, 3, 3, 28, 28)
+    with torch.no_grad():
+        configured, passed = model(pixel_values), model(pixel_values, mask_strength=0.3)
+        model.config.mask_strength = 1.0
+        changed = model(pixel_values)
+
+    assert torch.equal(configured.pose_enc, passed.pose_enc)
+    assert not torch.allclose(changed.pose_enc, passed.pose_enc)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_mask_acts_in_the_global_blocks_of_its_layers_and_not_before(tiny_model, form):
+    model = tiny_model(mask_form=form, masked_layers=[3])
+    pixel_values = images(1, 3, 3, 28, 28)
+    with torch.no_grad():
+        off = model(pixel_values, mask_strength=0.0, output_hidden_states=True).hidden_states
+        on = model(pixel_values, mask_strength=1.0, output_hidden_states=True).hidden_states
+
+    for layer in range(3):
+        assert torch.equal(on[layer], off[layer])
+    (frame_off, global_off), (frame_on, global_on) = off[3].chunk(2, dim=-1), on[3].chunk(2, dim=-1)
+    assert torch.equal(frame_on, frame_off)
+    change = (global_on - global_off).abs().amax(dim=-1)[0]  # [S, P]
+    assert (change[:, :SPECIAL] > 1e-5).all()
+    assert (change[:, SPECIAL:] <= 1e-5 * global_off.abs().max()).all()
+
+
+def test_kernels_that_know_no_bias_are_never_given_one(tiny_model):
+    """As flash kernels are: they get half-precision queries of patches, and of all tokens where nothing is masked."""
+    calls = []
+
+    def no_bias_kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+        calls.append((query.shape[2], query.dtype, attention_mask))
+        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register("no_bias_kernel", no_bias_kernel)
+    model = tiny_model().to(torch.bfloat16)
+    pixel_values = images(1, NUM_FRAMES, 3, 28, 42)
+    with torch.no_grad():
+        expected = model(pixel_values)
+        model.set_attn_implementation("no_bias_kernel")
+        found = model(pixel_values)
+
+    assert all(dtype == torch.bfloat16 and bias is None for _, dtype, bias in calls)
+    lengths = [length for length, _, _ in calls]
+    assert lengths.count(NUM_FRAMES * HEIGHT * WIDTH) == 2  # patch queries of the two masked layers
+    assert lengths.count(NUM_FRAMES * PER_FRAME) == 3  # the other global blocks
+    for name in PREDICTIONS:
+        torch.testing.assert_close(found[name], expected[name], msg=name)
+
+
+# What the mask heads predict
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dynamics_lie_between_zero_and_one(tiny_model, form):
+    with torch.no_grad():
+        dynamics = tiny_model(mask_form=form)(10 * images(2, 3, 3, 28, 42)).dynamics_mask
+
+    assert 0 < dynamics.min() < dynamics.max() < 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_more_dynamic_a_patch_the_more_it_is_suppressed(tiny_model, form):
+    mask = predict_mask(tiny_model(mask_form=form), random_tokens(1, 4, 30, 16), 5, 6)
+    order = mask.dynamics.flatten().argsort()
+
+    assert (mask.key_bias.flatten()[order].diff() <= 1e-6).all()
+    assert mask.dynamics.max() - mask.dynamics.min() > 0.1
+
+
+def test_the_releases_mask_suppresses_above_one_half_and_favours_below(tiny_model):
+    model = tiny_model(mask_scale=64.0)
+    mask = predict_mask(model, random_tokens(2, 4, 30, 16), 5, 6)
+
+    torch.testing.assert_close(mask.key_bias, 64 * (0.5 - mask.dynamics.flatten(2)))
+    assert mask.key_bias.min() < 0 < mask.key_bias.max()
+
+
+def test_the_papers_mask_is_equation_5_and_only_ever_suppresses(tiny_model):
+    model = tiny_model(mask_form="paper")
+    head, tokens = model.aggregator.mask_head, random_tokens(1, 2, 30, 16)
+    torch.nn.init.constant_(head.tau_logit, 0.7)
+    torch.nn.init.constant_(head.alpha_logit, 2.0)
+    mask = predict_mask(model, tokens, 5, 6)
+
+    with torch.no_grad():
+        projected = (tokens @ head.projection.weight.T + head.projection.bias).view(2, 5, 6, 8).permute(0, 3, 1, 2)
+        logits = head.output(F.gelu(head.depthwise(projected))).view(1, 2, 30)
+    tau, alpha = math.log1p(math.exp(0.7)), math.log1p(math.exp(2.0))
+    torch.testing.assert_close(mask.key_bias, -alpha * torch.sigmoid(logits / tau), rtol=1e-4, atol=1e-5)
+    assert (mask.key_bias < 0).all()
+
+
+def test_the_releases_mask_does_not_depend_on_the_scale_and_offset_of_the_tokens(tiny_model):
+    model, tokens = tiny_model(), random_tokens(1, 2, 30, 16)
+    moved = predict_mask(model, 3 * tokens + random_tokens(1, 2, 1, 16, seed=1), 5, 6)
+
+    torch.testing.assert_close(moved.dynamics, predict_mask(model, tokens, 5, 6).dynamics, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_frame_of_one_patch_has_a_finite_mask(tiny_model, form):
+    mask = predict_mask(tiny_model(mask_form=form), random_tokens(1, 2, 1, 16), 1, 1)
+
+    assert mask.key_bias.isfinite().all()
+    assert mask.dynamics.isfinite().all()
+
+
+def test_the_mask_of_a_frame_does_not_depend_on_other_frames(tiny_model):
+    model, tokens = tiny_model(), random_tokens(1, 3, 30, 16)
+
+    torch.testing.assert_close(
+        predict_mask(model, tokens[:, 1:2], 5, 6).dynamics, predict_mask(model, tokens, 5, 6).dynamics[:, 1:2]
+    )
+
+
+def test_a_model_without_a_mask_has_neither_its_weights_nor_its_schedule(tiny_model):
+    parts = {name.split(".")[1] for name in tiny_model(mask_form=None).state_dict()}
+
+    assert "frame_layers" in parts
+    assert not parts & {"mask_head", "mask_schedule"}
+
+
+# Learning
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_gradient_reaches_the_backbone_through_the_mask(tiny_model, form):
+    model = tiny_model(mask_form=form).train()
+    model(images(1, 2, 3, 28, 28)).dynamics_mask.square().sum().backward()
+
+    learning = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert learning
+    assert all(name.startswith("aggregator.mask_head.") for name in learning)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_mask_head_learns_from_the_cameras(tiny_model, form):
+    model = tiny_model(mask_form=form)
+    model(images(1, 2, 3, 28, 28)).pose_enc.square().sum().backward()
+
+    assert all(weight.grad.abs().max() > 0 for weight in model.aggregator.mask_head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("step", "strength"),
+    [(0, 1.0), (6000, 1.0), (7000, 0.5 + math.sqrt(0.5) / 2), (8000, 0.5), (10000, 0.0), (10**6, 0.0)],
+)
+def test_the_strength_in_training_is_held_and_then_falls_by_a_half_cosine(step, strength):
+    schedule = Page4DMaskSchedule(6000, 10000)
+    schedule.step.fill_(step)
+
+    assert schedule().item() == pytest.approx(strength, abs=1e-6)
+
+
+def test_training_follows_the_schedule_and_inference_does_not(tiny_model):
+    model, pixel_values = tiny_model(mask_strength=1.0), images(1, 2, 3, 28, 28)
+    model.set_training_step(8000)
+    with torch.no_grad():
+        half, full = model(pixel_values, mask_strength=0.5).pose_enc, model(pixel_values, mask_strength=1.0).pose_enc
+        inference, training = model(pixel_values).pose_enc, model.train()(pixel_values).pose_enc
+
+    assert not torch.allclose(half, full)
+    torch.testing.assert_close(training, half)
+    torch.testing.assert_close(inference, full)
+
+
+def test_training_without_a_schedule_uses_the_configured_strength(tiny_model):
+    model = tiny_model(mask_hold_start=None, mask_hold_end=None, mask_strength=0.3)
+    model.set_training_step(10**6)
+    pixel_values = images(1, 2, 3, 28, 28)
+    with torch.no_grad():
+        torch.testing.assert_close(model.train()(pixel_values).pose_enc, model.eval()(pixel_values).pose_enc)
+
+
+def test_the_count_of_training_steps_is_saved_with_the_model(tiny_model, tmp_path):
+    model = tiny_model()
+    model.set_training_step(8123)
+    model.save_pretrained(tmp_path)
+
+    assert Page4DModel.from_pretrained(tmp_path).aggregator.mask_schedule.step.item() == 8123
+
+
+def test_the_count_of_training_steps_does_not_suffer_from_a_half_precision(tiny_model, tmp_path):
+    model = tiny_model()
+    model.set_training_step(8123)
+    model.save_pretrained(tmp_path)
+
+    assert model.to(torch.bfloat16).aggregator.mask_schedule.step.item() == 8123
+    loaded = Page4DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert loaded.aggregator.mask_schedule.step.item() == 8123

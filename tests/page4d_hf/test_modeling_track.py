@@ -1,0 +1,167 @@
+"""The track head."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.modeling_page4d_track import displacement_waves, sample_at, sampled_position_waves
+
+# The transformer is told displacements as waves of up to 1000 radians per pixel, which makes rounding visible: weights
+# as small as those that training starts from keep it below a thousandth of a pixel.
+CALM = {"enable_track": True, "initializer_range": 0.02}
+TRACKS = ["tracks", "track_visibility", "track_confidence"]
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def points_in(height: int, width: int, *shape: int, seed: int = 0) -> torch.Tensor:
+    """Random places `[..., 2]` in an image."""
+    size = torch.tensor([width - 1.0, height - 1.0])
+    return size * torch.rand((*shape, 2), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model(enable_track=True)
+
+
+@pytest.fixture(scope="module")
+def calm_model(tiny_model):
+    return tiny_model(**CALM)
+
+
+@pytest.mark.parametrize(("num_frames", "height", "width"), [(1, 28, 28), (3, 28, 42), (2, 14, 14)])
+def test_tracks_have_the_documented_shapes_and_are_finite(model, num_frames, height, width):
+    with torch.no_grad():
+        output = model(images(2, num_frames, 3, height, width), query_points=points_in(height, width, 2, 4))
+
+    assert output.tracks.shape == (2, num_frames, 4, 2)
+    assert output.track_visibility.shape == output.track_confidence.shape == (2, num_frames, 4)
+    assert all(output[name].isfinite().all() for name in TRACKS)
+    for name in TRACKS[1:]:
+        assert ((output[name] > 0) & (output[name] < 1)).all()
+
+
+def test_tracks_start_where_they_were_asked_for(model):
+    queries = points_in(28, 42, 1, 5)
+    with torch.no_grad():
+        tracks = model(images(1, 3, 3, 28, 42), query_points=queries).tracks
+
+    torch.testing.assert_close(tracks[:, 0], queries)
+    assert (tracks[:, 1:] - queries[:, None]).abs().max() > 0.1
+
+
+def test_without_points_nothing_is_tracked(model):
+    with torch.no_grad():
+        output = model(images(1, 2, 3, 28, 28))
+
+    assert not set(TRACKS) & set(output)
+
+
+def test_points_may_come_without_a_batch(model):
+    pixel_values, queries = images(2, 3, 28, 28), points_in(28, 28, 4)
+    with torch.no_grad():
+        single = model(pixel_values, query_points=queries)
+        batched = model(pixel_values[None], query_points=queries[None])
+
+    assert all(torch.equal(single[name], batched[name]) for name in TRACKS)
+
+
+def test_points_may_come_in_any_order(calm_model):
+    pixel_values, queries, order = images(1, 3, 3, 28, 28), points_in(28, 28, 1, 4), [2, 0, 3, 1]
+    with torch.no_grad():
+        straight = calm_model(pixel_values, query_points=queries)
+        shuffled = calm_model(pixel_values, query_points=queries[:, order])
+
+    torch.testing.assert_close(shuffled.tracks, straight.tracks[:, :, order], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(shuffled.track_visibility, straight.track_visibility[:, :, order], rtol=1e-3, atol=1e-3)
+
+
+def test_sequences_of_a_batch_are_tracked_apart(calm_model):
+    pixel_values, queries = images(2, 3, 3, 28, 28), points_in(28, 28, 2, 4)
+    with torch.no_grad():
+        together = calm_model(pixel_values, query_points=queries)
+        apart = [calm_model(pixel_values[i : i + 1], query_points=queries[i : i + 1]) for i in range(2)]
+
+    for name in TRACKS:
+        expected = torch.cat([output[name] for output in apart])
+        torch.testing.assert_close(together[name], expected, rtol=1e-3, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("frames_per_chunk", [1, 2, None])
+def test_frames_in_chunks_are_tracked_as_all_at_once(tiny_model, frames_per_chunk):
+    pixel_values, queries = images(1, 3, 3, 28, 28), points_in(28, 28, 1, 4)
+    with torch.no_grad():
+        chunked = tiny_model(**CALM, dense_frames_per_chunk=frames_per_chunk)(pixel_values, queries)
+        whole = tiny_model(**CALM, dense_frames_per_chunk=3)(pixel_values, queries)
+
+    torch.testing.assert_close(chunked.tracks, whole.tracks, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 3), (2, 4, 2), (4,)])
+def test_points_of_a_wrong_shape_are_refused(model, shape):
+    with pytest.raises(Page4DError, match="with a batch of 1"):
+        model(images(1, 2, 3, 28, 28), query_points=torch.zeros(shape))
+
+
+def test_points_without_a_track_head_are_refused(tiny_model):
+    with pytest.raises(Page4DError, match="enable_track=False"):
+        tiny_model()(images(1, 2, 3, 28, 28), query_points=torch.zeros(1, 1, 2))
+
+
+def test_correlations_are_those_with_the_whole_map_sampled_in_windows(model):
+    """As CoTracker states them: all products with a level's map first, then samples of the products."""
+    head = model.track_head
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(1, 2, 8, 14, 21, generator=generator)
+    features = torch.randn(1, 3, 2, 8, generator=generator)  # [B, N, S, C]
+    points = points_in(14, 21, 1, 3, 2)  # [B, N, S, 2]
+
+    found = head._correlate(head._pyramid(maps), features, points)  # [B, N, S, levels * window]
+
+    expected = []
+    level = maps[0]
+    for index in range(3):
+        products = torch.einsum("nsc,schw->snhw", features[0], level) / 8**0.5
+        for dx in range(-2, 3):
+            for dy in range(-2, 3):
+                places = points[0].transpose(0, 1) / 2**index + torch.tensor([dx, dy])  # [S, N, 2]
+                height, width = level.shape[-2:]
+                grid = 2 * places / torch.tensor([width - 1.0, height - 1.0]) - 1
+                sampled = F.grid_sample(
+                    products.flatten(0, 1)[:, None], grid.flatten(0, 1)[:, None, None], align_corners=True
+                )
+                expected.append(sampled.view(2, 3).T)
+        level = F.avg_pool2d(level, 2)
+    torch.testing.assert_close(found[0], torch.stack(expected, dim=-1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_map_is_sampled_at_its_pixels_and_linearly_between_them():
+    maps = torch.arange(12.0).view(1, 1, 3, 4)
+    points = torch.tensor([[[0.0, 0.0], [3.0, 2.0], [1.0, 2.0], [0.5, 0.0], [1.0, 0.5]]])
+
+    torch.testing.assert_close(
+        sample_at(maps, points, "zeros")[0, :, 0], torch.tensor([0.0, 11.0, 9.0, 0.5, 3.0]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_waves_of_no_displacement_are_zero_and_one_in_turn():
+    torch.testing.assert_close(displacement_waves(torch.zeros(1, 2), 4), torch.tensor([[0.0, 1.0] * 4]))
+
+
+def test_position_waves_are_interpolated_linearly_between_pixels():
+    ends = sampled_position_waves(torch.tensor([[2.0, 1.0], [3.0, 1.0]]), 8, 5, 6)
+    between = sampled_position_waves(torch.tensor([[2.25, 1.0]]), 8, 5, 6)
+
+    torch.testing.assert_close(between, 0.75 * ends[:1] + 0.25 * ends[1:])
+    x = torch.tensor([2.0, 0.02])  # frequencies 1 and 1 / 100
+    torch.testing.assert_close(ends[0, :4], torch.cat((x.sin(), x.cos())))
+
+
+def test_places_outside_the_map_count_as_on_its_border():
+    outside = sampled_position_waves(torch.tensor([[-3.0, 9.0]]), 8, 5, 6)
+
+    assert torch.equal(outside, sampled_position_waves(torch.tensor([[0.0, 4.0]]), 8, 5, 6))
