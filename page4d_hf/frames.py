@@ -114,7 +114,11 @@ def natural_key(path: str | os.PathLike[str]) -> list[tuple[int, int, str]]:
 
 
 def _images_of_folder(folder: Path) -> list[Path]:
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise FrameError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    files = [path for path in entries if path.is_file() and not path.name.startswith(".")]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         videos = sorted(path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
@@ -125,7 +129,7 @@ def _images_of_folder(folder: Path) -> list[Path]:
             raise FrameError(
                 f"The folder {folder} holds no images that can be read, only {', '.join(others[:5])} files."
             )
-        if any(path.is_dir() for path in folder.iterdir()):
+        if any(path.is_dir() for path in entries):
             raise FrameError(f"The folder {folder} itself holds no images; name the subfolder that does.")
         raise FrameError(f"The folder {folder} is empty; expected images in it.")
     return sorted(images, key=lambda path: natural_key(path.name))

@@ -37,6 +37,7 @@ Progress = Callable[[str, int, int], None]
 # A field of view outside of these, in radians, is no camera's: the network has not learnt this image, or anything.
 LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
 USUAL_FOV = math.radians(60)
+MANY_FRAMES = 200  # the full network at 518 x 518 then takes about 40 GB of a GPU
 FRAMES_PER_CHUNK = 16  # full-size frames that are resized at once
 
 
@@ -275,6 +276,11 @@ def reconstruct(
     if model.camera_head is None or model.depth_head is None or (points == "world" and model.point_head is None):
         needed = "camera, depth and point heads" if points == "world" else "a camera head and a depth head"
         raise Page4DError(f"A reconstruction needs {needed}, and this model was built without.")
+    if len(frames) > MANY_FRAMES:
+        logger.warning(
+            "All %d frames go through the network at once, and memory grows with their number; "
+            "fewer of them (--fps, --max-frames) or a smaller --resolution take less.", len(frames),
+        )  # fmt: skip
     report = progress or (lambda stage, done, total: None)
 
     processor = image_processor or Page4DImageProcessor(patch_size=model.config.patch_size)

@@ -1,7 +1,9 @@
 """Frames from videos, folders, globs and lists."""
 
+import errno
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -257,6 +259,15 @@ def test_each_thing_that_holds_no_frames_is_refused_with_a_sentence_of_its_own(t
         read_frames([])
     with pytest.raises(FrameError, match=r"No such image: .*gone\.png"):
         read_frames([tmp_path / "gone.png"])
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(FrameError, match="cannot be read: Permission denied"):
+        read_frames(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp"])

@@ -133,6 +133,14 @@ def test_arrays_of_a_video_and_of_a_batch_of_videos_are_taken_apart(processor):
     torch.testing.assert_close(processor(batch[0], size=56).pixel_values, expected[:1], rtol=0, atol=0)
 
 
+def test_paths_are_loaded(processor, tmp_path):
+    for seed in range(2):
+        Image.fromarray(random_image(30, 40, seed=seed)).save(tmp_path / f"{seed}.png")
+    expected = processor([random_image(30, 40, seed=seed) for seed in range(2)], size=56).pixel_values
+    actual = processor([str(tmp_path / "0.png"), str(tmp_path / "1.png")], size=56).pixel_values
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
 def test_frames_of_different_sizes_are_padded_white_with_a_warning(processor, caplog):
     wide, narrow = np.zeros((20, 80, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
     logger = logging.getLogger("transformers")

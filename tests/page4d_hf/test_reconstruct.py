@@ -282,6 +282,12 @@ def test_a_camera_that_is_not_finite_is_an_error():
         run(change=change)
 
 
+def test_very_many_frames_are_reconstructed_with_a_word_about_memory(caplog):
+    _, result = run(((14, 14),) * 201, resolution=14)
+    assert len(result) == 201
+    assert "All 201 frames go through the network at once" in caplog.text
+
+
 def test_a_device_that_runs_out_of_memory_is_an_error_that_says_what_to_do():
     def change(output):
         raise torch.OutOfMemoryError
