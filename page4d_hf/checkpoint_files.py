@@ -55,7 +55,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
     if not start:
         raise CheckpointError(f"The checkpoint {path} is empty (0 bytes); download it again.")
-    if start.startswith(b"version https://g"):
+    if start.startswith(b"version https://"):
         raise CheckpointError(
             f"{path} is only a Git LFS pointer to a checkpoint; fetch the file that it points to, as by `git lfs pull`."
         )

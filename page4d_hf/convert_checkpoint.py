@@ -138,7 +138,8 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
 
     Shapes do not show everything. Attention without qk-norm has any number of heads: the encoder and the camera head
     are taken to have as many as the aggregator, which is so in all published networks (16). Iterations, epsilons, the
-    layers that the heads read and those that are masked are `Page4DConfig`'s defaults.
+    layers that the heads read and those that are masked are `Page4DConfig`'s defaults, which are those of the published
+    depth: for a network with fewer layers they must be given.
 
     Where a tensor is missing or its shape does not tell, the default stands too: `convert_state_dict` then names it.
 
@@ -187,6 +188,9 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     correlations = size(r"track_head\.tracker\.corr_mlp\.fc1\.weight", 1)
     radius = overrides.get("track_corr_radius", Page4DConfig.track_corr_radius)
     has_mask = has("aggregator.spatial_mask_head.")
+    # Layers that are read or masked must be there: if they are not, keys are missing.
+    used = [*overrides.get("head_layers", Page4DConfig.head_layers)]
+    used += overrides.get("masked_layers", Page4DConfig.masked_layers) if has_mask else ()
 
     read: dict[str, Any] = {
         "hidden_size": hidden_size,
@@ -197,7 +201,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
         "encoder_num_hidden_layers": count(encoder + r"blocks\.(\d+)\."),
         "encoder_num_attention_heads": num_heads,
         "encoder_num_register_tokens": size(encoder + r"register_tokens", 1),
-        "num_hidden_layers": count(blocks),
+        "num_hidden_layers": max(count(blocks) or 0, 1 + max(used)),
         "num_attention_heads": num_heads,
         "num_register_tokens": size(r"aggregator\.register_token", 2),
         # A mask head is trained to be used. `mask_strength=0` as an override keeps it and does not use it.
@@ -227,7 +231,10 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     try:
         return Page4DConfig(**{**values, **overrides})
     except (Page4DError, StrictDataclassError) as error:
-        raise CheckpointError(f"No network can be built from the sizes in the checkpoint: {_reason(error)}") from error
+        raise CheckpointError(
+            f"No network can be built from the sizes in the checkpoint: {_reason(error)} "
+            "Values that tensors do not show can be set (page4d convert --set NAME=VALUE)."
+        ) from error
 
 
 def _config_fields() -> list[str]:
@@ -266,7 +273,7 @@ def convert_state_dict(
     unexpected = [name for name in weights if name not in shapes]
     misshapen = [name for name in shapes if name in weights and tuple(weights[name].shape) != shapes[name]]
     if len(missing) > len(shapes) // 2:
-        if sum(name in weights for name in wanted) > len(wanted) // 2:
+        if "encoder.embeddings.position_embeddings" in weights:
             raise CheckpointError(f"{source} has been converted already; load its folder by `from_pretrained`.")
         raise CheckpointError(
             f"{source} is of another network, not of PAGE-4D or VGGT: of the {len(shapes)} keys of such a network it "
@@ -409,7 +416,8 @@ def _as_os_error(error: SafetensorError) -> Exception:
 
 def _reason(error: Exception) -> str:
     """What a validator of the configuration has to say, without the wrapping of the class's decorator."""
-    return " ".join(str(error.__cause__ or error).split())
+    reason = " ".join(str(error.__cause__ or error).split())
+    return reason if reason.endswith(".") else f"{reason}."
 
 
 def _count(names: list[str], noun: str) -> str:
