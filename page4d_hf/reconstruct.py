@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from .configuration_page4d import Page4DConfig
 from .errors import CheckpointError, Page4DError
@@ -190,12 +191,16 @@ def load_model(
     model = model.to(resolved_device).eval()
     has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
     try:
-        processor = Page4DImageProcessor.from_pretrained(name) if has_processor else Page4DImageProcessor()
+        processor = Page4DImageProcessor.from_pretrained(name) if has_processor else _processor_for(config)
     except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
-    if processor.patch_size != config.patch_size:
-        processor = Page4DImageProcessor(**{**processor.to_dict(), "patch_size": config.patch_size})
     return model, processor
+
+
+def _processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
+    """The image processor of a model that came without one."""
+    side = max(config.image_size // config.patch_size, 1) * config.patch_size
+    return Page4DImageProcessor(patch_size=config.patch_size, size=side)
 
 
 def fingerprint(path: str | Path) -> str | None:
@@ -254,7 +259,7 @@ def reconstruct(
     Args:
         frames: S >= 1 frames.
         model: on the device and in the dtype that it shall run in (see `load_model`).
-        image_processor: how frames become network input; the default is a `Page4DImageProcessor`.
+        image_processor: how frames become network input; the default is a `Page4DImageProcessor` for this model.
         resolution: width of the network's input in pixels, a multiple of the patch size; its height is at most that.
         mode: the image processor's mode; the default is its own.
         points: "depth": depth maps lifted by the predicted cameras; "world": the point head's points.
@@ -283,8 +288,10 @@ def reconstruct(
         )  # fmt: skip
     report = progress or (lambda stage, done, total: None)
 
-    processor = image_processor or Page4DImageProcessor(patch_size=model.config.patch_size)
-    pixel_values, sizes, boxes = _prepare(frames, processor, resolution, mode or processor.mode, report)
+    processor = image_processor or _processor_for(model.config)
+    # The network decides on the patch size, whatever the image processor in its folder says.
+    options = {"mode": mode or processor.mode, "size": resolution, "patch_size": model.config.patch_size}
+    pixel_values, sizes, boxes = _prepare(frames, processor, options, report)
     try:
         with _layers_reported(model, report), _without_point_head(model, keep=points == "world"):
             output = model(pixel_values[None].to(model.device))
@@ -330,7 +337,7 @@ def reconstruct(
 
 
 def _prepare(
-    frames: Frames, processor: Page4DImageProcessor, resolution: int, mode: Mode, report: Progress
+    frames: Frames, processor: Page4DImageProcessor, options: dict[str, Any], report: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`pixel_values [S, 3, H, W]`, original sizes `[S, 2]` and boxes `[S, 4]`."""
     # Frames of one size can be resized a few at a time, without a second copy of the full-size video in memory.
@@ -340,7 +347,7 @@ def _prepare(
     for start in range(0, len(frames), chunk):
         report("resizing", start, len(frames))
         chosen = frames.images[start : start + chunk]
-        parts.append(processor.preprocess(chosen, mode=mode, size=resolution, return_tensors="pt"))
+        parts.append(processor.preprocess(chosen, **options, return_tensors="pt"))
     report("resizing", len(frames), len(frames))
     pixel_values, sizes, boxes = (
         torch.cat([part[name][0] for part in parts]) for name in ("pixel_values", "original_sizes", "image_boxes")

@@ -476,10 +476,18 @@ def test_weights_of_another_size_are_refused(own_model_folder):
         load_model(own_model_folder, device="cpu")
 
 
-def test_a_model_folder_without_an_image_processor_gets_one_of_its_patch_size(own_model_folder):
+def test_a_model_folder_without_an_image_processor_gets_one_that_fits(own_model_folder):
     (own_model_folder / "preprocessor_config.json").unlink()
     _, processor = load_model(own_model_folder, device="cpu")
-    assert (processor.mode, processor.patch_size) == ("crop", 14)
+    assert (processor.mode, processor.patch_size, dict(processor.size)) == ("crop", 14, {"height": 70, "width": 70})
+
+
+def test_the_model_s_patch_size_goes_before_the_image_processor_s():
+    model = PlaneModel(1)
+    model.config = Page4DConfig(patch_size=16, image_size=64)
+    result = reconstruct(make_frames(((30, 50),)), model, Page4DImageProcessor(), resolution=64)
+    assert result.depth[0].shape == (32, 64)
+    assert reconstruct(make_frames(((30, 50),)), model, resolution=64).depth[0].shape == (32, 64)
 
 
 def test_a_gpu_where_there_is_none_is_refused(monkeypatch):
