@@ -1,0 +1,22 @@
+"""Small moving scenes with exact ground truth: cameras, depth, motion masks, and where every point goes.
+
+`living_room` makes a scene, `render_clip` renders frames of it to tensors on any device, and `write_synthetic_capture`
+writes one to disk as a Nerfies capture.
+"""
+
+from .capture import write_synthetic_capture
+from .raycast import render_clip
+from .scene import Body, CameraPath, Motion, Scene, living_room
+from .textures import Texture, random_texture
+
+__all__ = [
+    "Body",
+    "CameraPath",
+    "Motion",
+    "Scene",
+    "Texture",
+    "living_room",
+    "random_texture",
+    "render_clip",
+    "write_synthetic_capture",
+]

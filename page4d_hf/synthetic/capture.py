@@ -1,0 +1,270 @@
+"""A synthetic scene on disk: a Nerfies capture, with the exact ground truth beside the format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import Page4DError
+from ..folders import check_output_folder, whole_folder
+from ..geometry import invert_extrinsics
+from .raycast import render_clip
+from .scene import Scene, living_room
+
+FOCAL_LENGTH = 0.85  # of the image's longer side: 61 degrees across
+WORLD_SCALE = 0.25  # from metres to the capture's world: the room is about as large as the unit cube
+FRAME_RATE = 24  # of the video, and what the speeds of the scene are made for
+SHARE_OF_MOVING_POINTS = 0.2  # twice their share of the pixels: what moves is what one looks at
+RECORD = "synthetic.json"  # how the capture was made
+
+
+def write_synthetic_capture(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    num_frames: int = 48,
+    held_out_every: int = 3,
+    width: int = 160,
+    height: int = 120,
+    supersampling: int = 3,
+    num_points: int = 10_000,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Write a small moving scene with exact ground truth as a Nerfies capture.
+
+    The training camera takes all instants, the held-out camera every `held_out_every`-th of them from elsewhere. In
+    the folder, beside what `read_nerfies` describes:
+
+    - `rgb/1x`, `camera`, `dataset.json`, `metadata.json`, `scene.json`: ids are `<camera>_<instant>`, with camera 0
+      for training and 1 held out. Cameras, depth and points are stored in metres; the capture's own world, after
+      `scene.json`, is a quarter of that.
+    - `depth/1x/<id>.npy`: `(H, W, 1)` float32 z-depth in metres, at pixel centres.
+    - `motion_mask/1x/<id>.png`: 255 where the pixel's centre shows a body that moves during the clip.
+    - `points.npy`, `points_rgb.npy`, `points_dynamics.npy`: points that training frames see, those that move
+      (dynamics 1) where they are at the middle instant.
+    - `video.mp4`: what the training camera sees.
+    - `synthetic.json`: the options.
+
+    Args:
+        out: the folder to write; it must not exist yet, or be empty.
+        seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
+        num_frames: instants, and training frames.
+        held_out_every: how many instants lie between two frames of the held-out camera.
+        width: of the images, in pixels.
+        height: of the images, in pixels.
+        supersampling: a pixel's colour is the mean of this many by this many rays.
+        num_points: how many seed points.
+        overwrite: replace a synthetic capture that is in the folder. Nothing else is ever replaced.
+        progress: told (stage, frames done, frames in all).
+
+    Returns:
+        The folder.
+
+    Raises:
+        Page4DError: an option is out of range, the folder is in the way, or the disk is full.
+    """
+    limits = {
+        "seed": (seed, 0, 2**63 - 1),
+        "num_frames": (num_frames, 1, 99_999),
+        "held_out_every": (held_out_every, 1, 99_999),
+        "width": (width, 16, 4096),
+        "height": (height, 16, 4096),
+        "supersampling": (supersampling, 1, 16),
+        "num_points": (num_points, 1, 10_000_000),
+    }
+    for name, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise Page4DError(f"--{name.replace('_', '-')} must be from {low} to {high}, got {value}.")
+    out = Path(out)
+    check_output_folder(out, overwrite=overwrite, replaces=RECORD)
+
+    scene = living_room(seed)
+    instants = np.arange(num_frames)
+    held_out = instants[::held_out_every]
+    frames = [(0, scene.camera, instant) for instant in instants]
+    frames += [(1, scene.held_out_camera, instant) for instant in held_out]
+    focal = FOCAL_LENGTH * max(width, height)
+    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+    points = _SeedPoints(scene, num_points, num_frames, seed)
+
+    with _one_thread(), whole_folder(out, overwrite=overwrite, replaces=RECORD) as folder:
+        for part in ("rgb/1x", "depth/1x", "motion_mask/1x", "camera"):
+            (folder / part).mkdir(parents=True)
+        nearest, farthest = np.inf, 0.0
+        with _Video(folder / "video.mp4", width, height) as video:
+            for done, (camera, path, instant) in enumerate(frames):
+                if progress is not None:
+                    progress("rendering", done, len(frames))
+                frame_id = _frame_id(camera, instant)
+                times = torch.tensor([instant / max(num_frames - 1, 1)], dtype=torch.float64)
+                extrinsics = path.extrinsics(times)
+                clip = render_clip(
+                    scene, extrinsics, intrinsics[None], times, (height, width), supersampling=supersampling
+                )
+                image = (clip["images"][0] * 255).round().to(torch.uint8)
+                depth = clip["depth"][0].to(torch.float32).numpy()
+                mask = clip["motion_mask"][0].to(torch.uint8).numpy() * 255
+                Image.fromarray(image.numpy()).save(folder / "rgb" / "1x" / f"{frame_id}.png")
+                np.save(folder / "depth" / "1x" / f"{frame_id}.npy", depth[..., None])
+                Image.fromarray(mask).save(folder / "motion_mask" / "1x" / f"{frame_id}.png")
+                _write_json(folder / "camera" / f"{frame_id}.json", _camera(extrinsics[0], focal, width, height))
+                nearest, farthest = min(nearest, float(depth.min())), max(farthest, float(depth.max()))
+                if camera == 0:
+                    video.add(image.numpy())
+                    points.add(clip, image)
+        if progress is not None:
+            progress("rendering", len(frames), len(frames))
+
+        points.write(folder)
+        train_ids = [_frame_id(0, instant) for instant in instants]
+        val_ids = [_frame_id(1, instant) for instant in held_out]
+        _write_json(
+            folder / "dataset.json",
+            {
+                "count": len(frames),
+                "num_exemplars": len(train_ids),
+                "ids": train_ids + val_ids,
+                "train_ids": train_ids,
+                "val_ids": val_ids,
+            },
+        )
+        metadata = {
+            _frame_id(camera, instant): {
+                "warp_id": int(instant),
+                "appearance_id": int(instant),
+                "camera_id": camera,
+            }
+            for camera, _, instant in frames
+        }
+        _write_json(folder / "metadata.json", metadata)
+        _write_json(
+            folder / "scene.json",
+            {
+                "scale": WORLD_SCALE,
+                "center": scene.room_center.tolist(),
+                "near": 0.9 * nearest * WORLD_SCALE,
+                "far": 1.1 * farthest * WORLD_SCALE,
+            },
+        )
+        options = {
+            "seed": seed,
+            "num_frames": num_frames,
+            "held_out_every": held_out_every,
+            "width": width,
+            "height": height,
+            "supersampling": supersampling,
+            "num_points": num_points,
+        }
+        _write_json(folder / RECORD, {"scene": "living room", "unit": "metres", **options})
+    return out
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread: frames are too small to share, and how they are shared shows in the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _frame_id(camera: int, instant: int) -> str:
+    return f"{camera}_{instant:05d}"
+
+
+def _camera(extrinsics: Tensor, focal: float, width: int, height: int) -> dict[str, Any]:
+    """A camera as Nerfies stores it, of world-to-camera extrinsics `(3, 4)`."""
+    return {
+        "orientation": extrinsics[:, :3].tolist(),
+        "position": invert_extrinsics(extrinsics)[:, 3].tolist(),
+        "focal_length": focal,
+        "principal_point": [width / 2, height / 2],
+        "skew": 0.0,
+        "pixel_aspect_ratio": 1.0,
+        "radial_distortion": [0.0, 0.0, 0.0],
+        "tangential_distortion": [0.0, 0.0],
+        "image_size": [width, height],
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+class _SeedPoints:
+    """Points as structure from motion would find them: of what the frames see, and with the colours they see."""
+
+    def __init__(self, scene: Scene, count: int, num_frames: int, seed: int) -> None:
+        self.scene = scene
+        self.quotas = np.diff(np.linspace(0, count, num_frames + 1).round().astype(int)).tolist()  # of each frame
+        self.middle = torch.tensor([(num_frames // 2) / max(num_frames - 1, 1)], dtype=torch.float64)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, clip: dict[str, Tensor], image: Tensor) -> None:
+        """Take points at random pixels of a frame.
+
+        Args:
+            clip: of one frame, as `render_clip` gives it.
+            image: `(H, W, 3)` uint8.
+        """
+        quota = self.quotas[len(self.parts)]
+        moving = clip["motion_mask"].flatten()
+        # An empty kind has no pixel for its share to be divided among.
+        shares = (1 - SHARE_OF_MOVING_POINTS) / (~moving).sum(), SHARE_OF_MOVING_POINTS / moving.sum()
+        weight = torch.where(moving, shares[1], shares[0]).double()
+        # Pixels may repeat, which matters only where more points are asked for than there are pixels.
+        chosen = torch.searchsorted(
+            weight.cumsum(0) / weight.sum(), torch.rand(quota, generator=self.generator, dtype=torch.float64)
+        ).clamp_max(len(weight) - 1)
+        body, position = clip["body"].flatten()[chosen], clip["position"].flatten(0, 2)[chosen]
+        positions = self.scene.world_points(body, position, self.middle)[0]
+        self.parts.append((positions, image.flatten(0, 1)[chosen], moving[chosen]))
+
+    def write(self, folder: Path) -> None:
+        """Write points, colours and dynamics."""
+        positions, colors, moving = (torch.cat(column) for column in zip(*self.parts, strict=True))
+        np.save(folder / "points.npy", positions.to(torch.float32).numpy())
+        np.save(folder / "points_rgb.npy", colors.numpy())
+        np.save(folder / "points_dynamics.npy", moving.to(torch.float32).numpy())
+
+
+class _Video:
+    """H.264 in MP4, the same bytes for the same frames."""
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        # Bit-exact: no encoder's version in the container. One thread: no rate control that depends on timing. No
+        # macroblock tree: x264 165 makes other files of the same frames with it, from run to run.
+        self.container = av.open(str(path), "w", container_options={"fflags": "+bitexact"})
+        self.stream = self.container.add_stream("libx264", rate=Fraction(FRAME_RATE))
+        self.stream.width, self.stream.height = width, height
+        even = width % 2 == 0 and height % 2 == 0
+        self.stream.pix_fmt = "yuv420p" if even else "yuv444p"  # the former, which all players know, halves the sides
+        self.stream.options = {"crf": "14", "threads": "1", "x264-params": "mbtree=0"}
+
+    def __enter__(self) -> _Video:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self.container.mux(self.stream.encode(None))
+        finally:
+            self.container.close()
+
+    def add(self, image: np.ndarray) -> None:
+        """Append a frame, `(H, W, 3)` uint8."""
+        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
