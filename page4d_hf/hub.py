@@ -160,7 +160,14 @@ def _fetch(
             return Path(hf_hub_download(**place, cache_dir=cache_dir, local_files_only=True))
         except LocalEntryNotFoundError:
             raise error from None
-    return Path(hf_hub_download(**place, cache_dir=cache_dir))
+    try:
+        return Path(hf_hub_download(**place, cache_dir=cache_dir))
+    except LocalEntryNotFoundError as error:  # is raised from what went wrong on the way
+        raise error.__cause__ or error from None
+    except HfHubHTTPError:
+        raise
+    except HTTPError as error:  # the Hub was there a moment ago
+        raise ConnectionAbortedError(f"{type(error).__name__}: {error}") from error
 
 
 def _reason(
@@ -189,8 +196,8 @@ def _reason(
         return f"the disk with the cache {cache_dir} is full; free some space, or name another place in HF_HOME"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"the cache {cache_dir} cannot be written to ({error.strerror}); name another place in HF_HOME"
-    if isinstance(error, OSError) and "onsistency check" in str(error):
-        return "the download broke off; run the command again"
+    if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):
+        return f"the download broke off ({' '.join(str(error).split())}); run the command again"
     return f"there is no connection to {endpoint} ({type(error).__name__}: {' '.join(str(error).split())})"
 
 

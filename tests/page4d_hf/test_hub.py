@@ -1,0 +1,332 @@
+"""`pull` through the real client of the Hub, from a small Hub on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from published_weights import published_weights
+from safetensors.torch import save_file
+
+from page4d_hf import Page4DConfig, hub
+from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.hub import PUBLISHED, download, pull
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OLDER = "89abcdef0123456789abcdef0123456789abcdef"
+
+
+@dataclass
+class LocalHub:
+    """What a Hub answers with: the routes that a download uses, on the loopback interface."""
+
+    endpoint: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)  # by "<repository>/<commit>/<name>"
+    refusal: tuple[int, str] | None = None  # a status and the Hub's own code for it
+    truncated: bool = False  # whether files end early
+    requests: list[str] = field(default_factory=list)
+
+    def put(self, repository: str, name: str, content: bytes, commit: str = COMMIT) -> None:
+        self.files[f"{repository}/{commit}/{name}"] = content
+
+    def downloads(self) -> int:
+        return sum(request.startswith("GET") for request in self.requests)
+
+
+REVISIONS = {"main": COMMIT, "v0": OLDER, COMMIT: COMMIT, OLDER: OLDER}
+
+
+def handler(served: LocalHub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body[: len(body) // 2] if served.truncated else body)
+            if served.truncated:
+                self.close_connection = True
+
+        def do_HEAD(self) -> None:
+            served.requests.append(f"{self.command} {self.path}")
+            if served.refusal is not None:
+                status, code = served.refusal
+                return self.answer(status, {"X-Error-Code": code} if code else {})
+            # /<repository>/resolve/<revision>/<name>
+            repository, _, rest = self.path.strip("/").partition("/resolve/")
+            revision, _, name = rest.partition("/")
+            if not any(path.startswith(f"{repository}/") for path in served.files):
+                return self.answer(404, {"X-Error-Code": "RepoNotFound"})
+            if revision not in REVISIONS:
+                return self.answer(404, {"X-Error-Code": "RevisionNotFound"})
+            commit = REVISIONS[revision]
+            content = served.files.get(f"{repository}/{commit}/{name}")
+            if content is None:
+                return self.answer(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+            etag = hashlib.sha256(content).hexdigest()
+            headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "X-Linked-Size": str(len(content))}
+            return self.answer(200, headers, content)
+
+        do_GET = do_HEAD
+
+    return Handler
+
+
+@pytest.fixture
+def local_hub() -> Iterator[LocalHub]:
+    served = LocalHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(served))
+    served.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield served
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def content(folder: Path, *, mask: bool = True, track: bool = False, safetensors: bool = False) -> bytes:
+    """A checkpoint file as it is published."""
+    weights = published_weights(mask=mask, track=track)
+    file = folder / "content"
+    if safetensors:
+        save_file(weights, file)
+    else:
+        torch.save({"model": weights}, file)
+    data = file.read_bytes()
+    file.unlink()
+    return data
+
+
+DATASET = "datasets/zhouk777/PAGE4D"
+MODEL = "facebook/VGGT-1B"
+
+
+def test_the_masked_checkpoint_is_fetched_and_converted_with_its_mask_on(local_hub, tmp_path):
+    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
+    pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
+    assert (config.mask_form, config.mask_strength) == ("release", 1)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_the_unmasked_checkpoint_is_used_without_mask_whether_or_not_it_holds_one(local_hub, tmp_path, mask):
+    local_hub.put(DATASET, "checkpoint_nomask.pt", content(tmp_path, mask=mask))
+    pull("nomask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
+    assert (config.mask_form, config.mask_strength) == ("release" if mask else None, 0)
+
+
+@pytest.mark.parametrize("safetensors", [True, False])
+def test_vggt_is_fetched_in_the_format_that_its_repository_has(local_hub, tmp_path, safetensors):
+    name = "model.safetensors" if safetensors else "model.pt"
+    local_hub.put(MODEL, name, content(tmp_path, mask=False, track=True, safetensors=safetensors))
+    config = pull("vggt", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+    assert config.enable_track
+    assert config.mask_form is None
+    assert f"`{name}` of the model repository {MODEL}" in (tmp_path / "page4d" / "README.md").read_text()
+
+
+def test_a_masked_checkpoint_that_turns_out_to_have_no_mask_is_refused(local_hub, tmp_path):
+    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path, mask=False))
+    with pytest.raises(CheckpointError, match=r"keys missing .*spatial_mask_head"):
+        pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+
+
+def test_the_model_card_names_the_commit_that_the_weights_are_of(local_hub, tmp_path):
+    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
+    pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+    card = (tmp_path / "page4d" / "README.md").read_text()
+    assert (
+        f"`checkpoint_mask.pt` of the dataset repository zhouk777/PAGE4D on the Hugging Face Hub (commit {COMMIT})"
+        in card
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The cache
+
+
+@pytest.fixture
+def published(local_hub) -> LocalHub:
+    """A Hub with one file, whose content does not matter here, at two revisions."""
+    local_hub.put(DATASET, "checkpoint_mask.pt", b"newer" * 1000)
+    local_hub.put(DATASET, "checkpoint_mask.pt", b"older" * 1000, OLDER)
+    return local_hub
+
+
+def test_a_file_that_is_in_the_cache_is_not_fetched_again(published, tmp_path):
+    first = download("mask", endpoint=published.endpoint, cache_dir=tmp_path)
+    assert published.downloads() == 1
+    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
+    assert published.downloads() == 1
+    assert first.path.read_bytes() == b"newer" * 1000
+
+
+@pytest.mark.parametrize("revision", ["v0", OLDER])
+def test_a_revision_is_a_tag_or_a_commit(published, tmp_path, revision):
+    fetched = download("mask", revision=revision, endpoint=published.endpoint, cache_dir=tmp_path)
+    assert fetched.path.read_bytes() == b"older" * 1000
+    assert fetched.commit == OLDER
+
+
+@pytest.mark.parametrize("refusal", [(503, ""), (401, "GatedRepo")])
+def test_without_the_hub_the_cache_serves(published, tmp_path, refusal):
+    first = download("mask", endpoint=published.endpoint, cache_dir=tmp_path)
+    published.refusal = refusal
+    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What hinders
+
+
+def hindrance(endpoint: str, folder: Path, revision: str | None = None, name: str = "mask") -> str:
+    """What is said when a checkpoint cannot be fetched."""
+    with pytest.raises(CheckpointError) as raised:
+        download(name, revision=revision, endpoint=endpoint, cache_dir=folder)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "page4d convert" in message
+    return message
+
+
+def test_without_a_connection_it_is_said_what_is_missing_and_how_to_get_it_by_hand(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        message = hindrance(endpoint, tmp_path)
+    assert "checkpoint_mask.pt cannot be fetched from the dataset repository zhouk777/PAGE4D" in message
+    assert f"there is no connection to {endpoint}" in message
+    assert f"download {endpoint}/datasets/zhouk777/PAGE4D/resolve/main/checkpoint_mask.pt and run" in message
+    assert "`page4d convert checkpoint_mask.pt page4d`" in message
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        (
+            (403, "GatedRepo"),
+            "ask you to accept their conditions; do so at {endpoint}/datasets/zhouk777/PAGE4D and log in",
+        ),
+        ((404, "RepoNotFound"), "{endpoint} has no such repository"),
+        ((401, ""), "{endpoint} answered 401 Unauthorized; log in"),
+        ((403, ""), "{endpoint} answered 403 Forbidden; log in"),
+        ((503, ""), "{endpoint} answered 503 Service Unavailable; try again later"),
+    ],
+    ids=["gated", "no repository", "unauthorized", "forbidden", "down"],
+)
+def test_a_refusal_of_the_hub_is_told_with_what_to_do(published, tmp_path, refusal, message):
+    published.refusal = refusal
+    assert message.format(endpoint=published.endpoint) in hindrance(published.endpoint, tmp_path)
+
+
+def test_a_revision_that_does_not_exist_is_named(published, tmp_path):
+    assert "the repository has no revision 'v9'" in hindrance(published.endpoint, tmp_path, revision="v9")
+
+
+def test_a_file_that_the_repository_does_not_have_is_named(published, tmp_path):
+    message = hindrance(published.endpoint, tmp_path, name="nomask")
+    assert "checkpoint_nomask.pt cannot be fetched" in message
+    assert "the repository has no such file" in message
+
+
+def test_an_endpoint_that_is_no_hub_is_said_to_be_none(tmp_path):
+    class Other(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        message = hindrance(f"http://127.0.0.1:{server.server_port}", tmp_path)
+        server.shutdown()
+    assert "is no Hugging Face Hub; look at HF_ENDPOINT" in message
+
+
+def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    published.truncated = True
+    assert "the download broke off" in hindrance(published.endpoint, tmp_path)
+    published.truncated = False
+    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path).path.read_bytes() == b"newer" * 1000
+
+
+def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, tmp_path, monkeypatch):
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    assert f"the disk with the cache {tmp_path} is full; free some space" in hindrance(published.endpoint, tmp_path)
+
+
+def test_a_name_that_is_not_published_is_refused_with_those_that_are(tmp_path):
+    with pytest.raises(CheckpointError, match="no published checkpoint 'large'; there are nomask, mask, vggt"):
+        download("large", cache_dir=tmp_path)
+
+
+def test_an_output_folder_in_use_is_refused_before_anything_is_fetched(published, tmp_path):
+    (tmp_path / "page4d").mkdir()
+    (tmp_path / "page4d" / "notes.txt").touch()
+    with pytest.raises(Page4DError, match="not empty"):
+        pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache")
+    assert published.requests == []
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The command
+
+
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return subprocess.run(
+        [sys.executable, "-m", "page4d_hf.cli", "pull", *arguments],
+        cwd=folder,
+        env={**clean, "HF_HOME": str(folder / "cache"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_honours_the_endpoint_in_the_environment(local_hub, tmp_path):
+    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
+    done = command(tmp_path, "mask", HF_ENDPOINT=local_hub.endpoint)
+    assert done.returncode == 0, done.stderr
+    assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_form == "release"
+    assert "Wrote page4d" in done.stdout
+
+
+def test_the_command_stays_offline_when_it_is_told_to(local_hub, tmp_path):
+    done = command(tmp_path, "mask", HF_ENDPOINT=local_hub.endpoint, HF_HUB_OFFLINE="1")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "HF_HUB_OFFLINE is set, and the file is not in the cache" in done.stderr
+    assert local_hub.requests == []
+    assert not (tmp_path / "page4d").exists()
+
+
+def test_the_repositories_are_those_of_the_authors():
+    assert PUBLISHED["nomask"].repo_id == PUBLISHED["mask"].repo_id == "zhouk777/PAGE4D"
+    assert PUBLISHED["nomask"].repo_type == PUBLISHED["mask"].repo_type == "dataset"
+    assert PUBLISHED["vggt"].repo_id == "facebook/VGGT-1B"
+    assert hub.PUBLISHED["nomask"].filenames == ("checkpoint_nomask.pt",)
