@@ -262,7 +262,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="page4d", description=DESCRIPTION, args=args)
     except Page4DError as error:
-        print(f"page4d: {error}", file=sys.stderr)
+        print(f"page4d: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("page4d: interrupted; nothing was kept of what was being written.", file=sys.stderr)

@@ -1,0 +1,178 @@
+"""The `page4d` command: quick to help, and one line to stderr where the input is at fault."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from published_weights import Sizes, published_weights
+
+from page4d_hf import Page4DConfig, Page4DModel, cli
+from page4d_hf.errors import Page4DError
+
+SHALLOW = ["--set", "head_layers=[0,1,1,2]", "mask_layer=0", "masked_layers=[1]"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "checkpoint_mask.pt"
+    torch.save({"model": published_weights(Sizes(depth=3))}, path)
+    return path
+
+
+def entries(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command says on stderr when it ends with exit code 1: a single line."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("page4d: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_the_help_lists_the_subcommands_and_imports_neither_torch_nor_transformers():
+    program = """
+import sys
+from page4d_hf.cli import main
+try:
+    main(["--help"])
+finally:
+    print("imported:", sorted({"torch", "transformers", "numpy", "huggingface_hub"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in cli.COMMANDS:
+        assert name in done.stdout
+    assert "imported: []" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["convert", "pull"])
+def test_every_option_of_a_subcommand_is_explained(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "--overwrite" in text
+    assert "--dtype" in text
+
+
+def test_a_checkpoint_is_converted(capsys, checkpoint, tmp_path):
+    cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW])
+    said = capsys.readouterr().out
+    assert f"Wrote {tmp_path / 'page4d'}" in said
+    assert "camera, depth, point heads, mask of the release form at strength 1, float32" in said
+    assert Page4DModel.from_pretrained(tmp_path / "page4d").config.head_layers == [0, 1, 1, 2]
+
+
+def test_values_that_tensors_do_not_show_are_set(checkpoint, tmp_path):
+    cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW, "mask_strength=0.5"])
+    assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 0.5
+
+
+@pytest.mark.parametrize("assignment", ["mask_strength", "=1", "mask_strength="])
+def test_a_value_that_is_not_set_by_an_equals_sign_is_refused(capsys, checkpoint, tmp_path, assignment):
+    error = refusal(capsys, "convert", checkpoint, tmp_path / "page4d", "--set", assignment)
+    assert f"NAME=VALUE, as in mask_strength=0; it got {assignment!r}" in error
+    assert entries(tmp_path) == []
+
+
+def broken(folder: Path, kind: str) -> Path:
+    """A file that is no good checkpoint."""
+    path = folder / "broken.pt"
+    weights = published_weights(Sizes(depth=3))
+    if kind == "truncated":
+        torch.save({"model": weights}, path)
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif kind == "of another model":
+        torch.save({"conv1.weight": torch.zeros(3)}, path)
+    elif kind == "malicious":
+        torch.save({"model": weights, "extra": print}, path)
+    elif kind == "incomplete":
+        del weights["camera_head.embed_pose.weight"]
+        torch.save(weights, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("absent", "There is no checkpoint"),
+        ("truncated", "is incomplete"),
+        ("of another model", "of another network"),
+        ("malicious", "is refused: it asks to run code"),
+        ("incomplete", "1 key missing (camera_head.embed_pose.weight)"),
+    ],
+)
+def test_a_bad_checkpoint_ends_in_one_line_that_names_it_and_nothing_is_written(capsys, tmp_path, kind, message):
+    path = broken(tmp_path, kind)
+    before = entries(tmp_path)
+    error = refusal(capsys, "convert", path, tmp_path / "a" / "page4d", *SHALLOW)
+    assert message in error
+    assert str(path) in error
+    assert entries(tmp_path) == before
+
+
+def test_an_output_folder_in_use_is_refused_before_the_checkpoint_is_looked_at(capsys, tmp_path):
+    (tmp_path / "page4d").mkdir()
+    (tmp_path / "page4d" / "notes.txt").touch()
+    assert "is not empty" in refusal(capsys, "convert", tmp_path / "absent.pt", tmp_path / "page4d")
+    assert "is not empty" in refusal(capsys, "pull", "mask", "--output", tmp_path / "page4d")
+
+
+def test_overwriting_never_deletes_what_is_no_model(capsys, checkpoint, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").touch()
+    error = refusal(capsys, "convert", checkpoint, tmp_path / "photos", "--overwrite", *SHALLOW)
+    assert "holds something else" in error
+    assert entries(tmp_path / "photos") == ["1.jpg"]
+
+
+def test_a_full_disk_ends_in_one_line_and_nothing_is_left(capsys, checkpoint, tmp_path, monkeypatch):
+    def full(self: Page4DModel, folder: Path, **kwargs: object) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(bytes(1000))
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Page4DModel, "save_pretrained", full)
+    error = refusal(capsys, "convert", checkpoint, tmp_path / "page4d", *SHALLOW)
+    assert "The disk filled up while writing" in error
+    assert entries(tmp_path) == []
+
+
+def test_an_interruption_leaves_nothing_and_no_traceback(capsys, checkpoint, tmp_path, monkeypatch):
+    def interrupted(self: Page4DModel, folder: Path, **kwargs: object) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(bytes(1000))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Page4DModel, "save_pretrained", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "page4d: interrupted; nothing was kept of what was being written.\n"
+    assert entries(tmp_path) == []
+
+
+def test_a_mistake_of_the_program_itself_is_not_hidden(monkeypatch):
+    def mistake() -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(cli, "COMMANDS", {"one": mistake, "two": mistake})
+    with pytest.raises(RuntimeError, match="bug"):
+        cli.main(["one"])
+
+
+def test_a_message_of_several_lines_is_still_one_line(capsys, monkeypatch):
+    def fail() -> None:
+        raise Page4DError("first line\n   second line")
+
+    monkeypatch.setattr(cli, "COMMANDS", {"one": fail, "two": fail})
+    assert refusal(capsys, "one") == "page4d: first line second line\n"
