@@ -1,0 +1,51 @@
+"""The planes' penalties against their formulas in plain autograd."""
+
+import pytest
+import torch
+
+from page4d_nerfstudio.losses import time_smoothness, time_sparsity, total_variation
+
+CASES = {
+    total_variation: lambda p: sum(
+        (plane[:, 1:] - plane[:, :-1]).square().mean() + (plane[:, :, 1:] - plane[:, :, :-1]).square().mean()
+        for plane in p
+    ),
+    time_smoothness: lambda p: sum((plane[:, 2:] - 2 * plane[:, 1:-1] + plane[:, :-2]).square().mean() for plane in p),
+    time_sparsity: lambda p: sum((1 - plane).abs().mean() for plane in p),
+}
+
+
+@pytest.fixture
+def planes() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.rand(3, 4, 6, 5, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("penalty", CASES, ids=lambda penalty: penalty.__name__)
+def test_each_penalty_and_its_gradient_are_the_formulas(penalty, planes):
+    expected = CASES[penalty](planes)
+    (expected_gradient,) = torch.autograd.grad(3.0 * expected, planes)
+
+    actual = penalty(planes)
+    (gradient,) = torch.autograd.grad(3.0 * actual, planes)
+
+    assert torch.allclose(actual, expected)
+    assert torch.allclose(gradient, expected_gradient)
+
+
+def test_a_constant_plane_has_no_variation(planes):
+    assert total_variation(torch.full_like(planes, 0.3)) == 0
+
+
+def test_steady_change_has_no_acceleration():
+    steady = torch.arange(6.0)[:, None].expand(3, 2, 6, 4)
+
+    assert time_smoothness(steady.contiguous()) == 0
+
+
+def test_two_samples_along_time_have_no_acceleration():
+    assert time_smoothness(torch.rand(3, 2, 2, 4)) == 0
+
+
+def test_time_planes_of_one_cost_nothing():
+    assert time_sparsity(torch.ones(3, 2, 4, 4)) == 0

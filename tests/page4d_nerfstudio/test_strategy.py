@@ -1,0 +1,177 @@
+"""Density control: the flag of what moves, the cap, and what is never done."""
+
+import pytest
+import torch
+
+from page4d_nerfstudio.strategy import DynamicsAwareStrategy
+
+N = 6
+
+
+class Splats:
+    """Six Gaussians, their optimizers and the strategy's state, with `means[:, 0]` as each one's mark."""
+
+    def __init__(self, strategy: DynamicsAwareStrategy, dynamic: list[bool]) -> None:
+        self.strategy = strategy
+        self.params = torch.nn.ParameterDict(
+            {
+                "means": torch.arange(float(N))[:, None].repeat(1, 3) * 100,
+                "scales": torch.full((N, 3), -6.0),
+                "quats": torch.tensor([1.0, 0, 0, 0]).repeat(N, 1),
+                "opacities": torch.full((N, 1), 2.0),
+            }
+        )
+        self.optimizers = {name: torch.optim.Adam([value]) for name, value in self.params.items()}
+        sum(value.sum() for value in self.params.values()).backward()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        with torch.no_grad():
+            self.params["means"].copy_(torch.arange(float(N))[:, None].repeat(1, 3) * 100)
+            self.params["scales"].fill_(-6.0)
+        self.state = strategy.initialize_state(1.0, torch.tensor(dynamic))
+
+    def step(self, step: int, gradients: list[float]) -> None:
+        """A training step in which each Gaussian had that gradient of its image-plane position."""
+        means2d = torch.zeros(1, N, 2, requires_grad=True)
+        means2d.grad = torch.zeros(1, N, 2)
+        means2d.grad[0, :, 0] = torch.tensor(gradients)
+        info = {
+            "width": 2,
+            "height": 2,
+            "n_cameras": 1,
+            "radii": torch.ones(1, N, dtype=torch.int32),
+            "gaussian_ids": None,
+            "means2d": means2d,
+        }
+        self.strategy.step_post_backward(self.params, self.optimizers, self.state, step, info)
+
+    @property
+    def marks(self) -> list[int]:
+        """Which of the six each Gaussian is, or comes from."""
+        return (self.params["means"][:, 0] / 100).round().int().tolist()
+
+    def assert_in_step(self) -> None:
+        n = len(self.params["means"])
+        assert all(len(value) == n for value in self.params.values())
+        assert all(len(value) == n for value in self.state.values() if isinstance(value, torch.Tensor))
+        for name, optimizer in self.optimizers.items():
+            (parameter,) = optimizer.param_groups[0]["params"]
+            assert parameter is self.params[name]
+            assert len(optimizer.state[parameter]["exp_avg"]) == n
+
+
+def splats(dynamic=(True, False, True, False, False, True), **options) -> Splats:
+    options = {"refine_start_iter": 0, "refine_every": 10, "grow_grad2d": 1.0, "grow_scale3d": 0.01} | options
+    return Splats(DynamicsAwareStrategy(**options), list(dynamic))
+
+
+def test_a_clone_moves_if_its_parent_does():
+    scene = splats()
+
+    scene.step(10, [2, 2, 0, 0, 0, 0])
+
+    assert scene.marks == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert scene.state["dynamic"].tolist() == [True, False, True, False, False, True, True, False]
+    scene.assert_in_step()
+
+
+def test_both_halves_of_a_split_move_if_their_parent_does():
+    scene = splats()
+    with torch.no_grad():
+        scene.params["scales"].fill_(0.0)  # as large as the scene: split, not cloned
+
+    scene.step(10, [0, 0, 2, 2, 0, 0])
+
+    assert scene.marks == [0, 1, 4, 5, 2, 3, 2, 3]
+    assert scene.state["dynamic"].tolist() == [True, False, False, True, True, False, True, False]
+    scene.assert_in_step()
+
+
+def test_a_prune_takes_the_flag_along():
+    scene = splats(prune_above=0)
+    with torch.no_grad():
+        scene.params["opacities"][[0, 3]] = -20.0
+
+    scene.step(10, [0] * N)
+
+    assert scene.marks == [1, 2, 4, 5]
+    assert scene.state["dynamic"].tolist() == [False, True, False, True]
+    scene.assert_in_step()
+
+
+def test_faint_gaussians_stay_while_there_are_few():
+    scene = splats(prune_above=N)
+    with torch.no_grad():
+        scene.params["opacities"].fill_(-20.0)
+
+    scene.step(10, [0] * N)
+
+    assert len(scene.marks) == N
+
+
+def test_gaussians_that_are_not_finite_go():
+    scene = splats()
+    with torch.no_grad():
+        scene.params["scales"][1, 2] = float("nan")
+        scene.params["means"][4, 0] = float("inf")
+
+    scene.step(10, [0] * N)
+
+    assert scene.marks == [0, 2, 3, 5]
+
+
+def test_there_are_never_more_than_the_cap_and_the_highest_gradients_grow():
+    scene = splats(max_gaussians=8)
+
+    scene.step(10, [2, 5, 3, 9, 2, 2])
+
+    assert scene.marks == [0, 1, 2, 3, 4, 5, 1, 3]
+    scene.assert_in_step()
+
+
+@pytest.mark.parametrize("already", [N, N - 2])
+def test_a_scene_at_or_over_the_cap_does_not_grow(already):
+    scene = splats(max_gaussians=already)
+
+    scene.step(10, [9] * N)
+
+    assert len(scene.marks) == N
+
+
+@pytest.mark.parametrize("step", [0, 10, 3000])
+def test_opacities_are_not_reset(step):
+    scene = splats()
+
+    scene.step(step, [0] * N)
+
+    assert torch.all(scene.params["opacities"] > 1.9)
+
+
+def test_opacities_are_reset_on_request_but_not_at_the_first_step():
+    scene = splats(reset_every=20, prune_opa=0.005)
+    scene.step(0, [0] * N)
+    assert torch.all(scene.params["opacities"] > 1.9)
+
+    scene.step(20, [0] * N)
+
+    assert torch.allclose(scene.params["opacities"].sigmoid(), torch.tensor(0.01))
+
+
+@pytest.mark.parametrize("step", [10, 15, 100])
+def test_nothing_grows_outside_of_the_schedule(step):
+    scene = splats(refine_start_iter=10, refine_stop_iter=100)
+
+    scene.step(step, [9] * N)
+
+    assert len(scene.marks) == N
+
+
+def test_statistics_begin_anew_after_a_refinement():
+    scene = splats()
+
+    scene.step(9, [0.4] * N)
+    assert torch.all(scene.state["grad2d"] > 0)
+    scene.step(10, [0.4] * N)
+
+    assert torch.all(scene.state["grad2d"] == 0)
+    assert torch.all(scene.state["count"] == 0)
