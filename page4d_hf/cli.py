@@ -225,6 +225,58 @@ def reconstruct(
 COMMANDS["reconstruct"] = reconstruct
 
 
+def synth(
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
+    seed: int = 0,
+    num_frames: int = 48,
+    held_out_every: int = 3,
+    width: int = 160,
+    height: int = 120,
+    supersampling: int = 3,
+    num_points: int = 10_000,
+    overwrite: bool = False,
+) -> None:
+    """Make a small moving scene with exact ground truth, as a Nerfies capture.
+
+    A living room with rigid and deforming objects, a training camera on a smooth path and a second, held-out camera:
+    images, cameras, depth, motion masks and points.
+
+    Args:
+        output: the folder to write; it must not exist yet, or be empty.
+        seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
+        num_frames: instants, and training frames.
+        held_out_every: how many instants lie between two frames of the held-out camera.
+        width: of the images, in pixels.
+        height: of the images, in pixels.
+        supersampling: a pixel's colour is the mean of this many by this many rays.
+        num_points: how many seed points.
+        overwrite: replace a synthetic capture that is in the output folder. Nothing else is ever replaced.
+    """
+    from .synthetic import write_synthetic_capture
+
+    started = time.perf_counter()
+    with progress_bar() as report:
+        write_synthetic_capture(
+            output,
+            seed=seed,
+            num_frames=num_frames,
+            held_out_every=held_out_every,
+            width=width,
+            height=height,
+            supersampling=supersampling,
+            num_points=num_points,
+            overwrite=overwrite,
+            progress=report,
+        )
+    held_out = len(range(0, num_frames, held_out_every))
+    seconds = time.perf_counter() - started
+    print(f"Wrote {output} in {seconds:.1f} s: {num_frames} training and {held_out} held-out frames, {width}x{height}.")
+    print(f"Next: ns-train page4d-4dgs --data {output}")
+
+
+COMMANDS["synth"] = synth
+
+
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr with a line for each stage, told by `report(stage, done, total)`."""

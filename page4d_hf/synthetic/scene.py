@@ -182,8 +182,8 @@ def rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
 def living_room(seed: int = 0) -> Scene:
     """A living room in which a ball rolls, a toy block turns, a balloon drifts and a jelly wobbles.
 
-    The seed draws colours, textures, sides (left or right), speeds and phases. Each body has a place of its own: whatever
-    is drawn, none ever runs into another. Made on the CPU in float64; `Scene.to` moves it.
+    The seed draws colours, textures, sides (left or right), speeds and phases. Each body has a place of its own, so
+    that none ever runs into another. Made on the CPU in float64; `Scene.to` moves it.
     """
     generator = torch.Generator().manual_seed(seed)
 
