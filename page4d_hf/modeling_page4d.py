@@ -281,7 +281,7 @@ class Page4DModel(Page4DPreTrainedModel):
                 Not looked at here.
 
         Raises:
-            Page4DError: the input is not of such a shape or type.
+            Page4DError: the input is not of such a shape, type or range.
 
         ```python
         >>> import torch
@@ -302,6 +302,8 @@ class Page4DModel(Page4DPreTrainedModel):
                 f"attn_implementation={config._attn_implementation!r} never has the attention weights in memory; "
                 'output_attentions=True needs attn_implementation="eager".'
             )
+        if isinstance(mask_strength, (int, float)) and not 0 <= mask_strength <= 1:
+            raise Page4DError(f"mask_strength is {mask_strength}; it must lie in [0, 1].")
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
 

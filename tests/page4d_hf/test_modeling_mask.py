@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from page4d_hf import Page4DModel
+from page4d_hf.errors import Page4DError
 from page4d_hf.modeling_page4d_aggregator import Page4DMask, Page4DMaskSchedule
 from page4d_hf.modeling_page4d_layers import apply_rotary, rotary_tables
 
@@ -123,6 +124,12 @@ def test_a_strength_may_be_a_tensor(tiny_model, form):
 
     for name in PREDICTIONS:
         torch.testing.assert_close(number[name], tensor[name])
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+def test_a_strength_out_of_range_is_refused(tiny_model, strength):
+    with pytest.raises(Page4DError, match=r"it must lie in \[0, 1\]"):
+        tiny_model()(images(1, 1, 3, 28, 28), mask_strength=strength)
 
 
 def test_the_configured_strength_is_used_at_inference(tiny_model):
