@@ -2,7 +2,8 @@
 
     python benchmarks/rasterize.py
     python benchmarks/rasterize.py --width 960 --height 540 --gaussians 300000 --backends compiled_cpu
-    python benchmarks/rasterize.py --cold                     # with numba's compilation, as on a fresh machine
+    python benchmarks/rasterize.py --cold    # with numba's compilation, as on a fresh machine
+    python benchmarks/rasterize.py --step    # whole training steps of page4d-4dgs
 
 Backends take turns, so that whatever else the machine does falls on all of them alike; the table gives the median of
 the rounds, and the best, which a busy machine disturbs least.
@@ -10,19 +11,24 @@ the rounds, and the best, which a busy machine disturbs least.
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import statistics
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
 from torch import Tensor
 
-from page4d_nerfstudio.rasterization import rasterize
+from page4d_nerfstudio.rasterization import Backend, rasterize
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import Trainer
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats")
 
@@ -43,8 +49,11 @@ class Options:
     """Measured rounds; one more goes ahead of them."""
     threads: int = 0
     """Threads of PyTorch and of the compiled backend; 0 leaves PyTorch's default."""
-    backends: tuple[str, ...] = ()
+    backends: tuple[Backend, ...] = ()
     """What to time; all that can run here by default, which includes gsplat where there is CUDA."""
+    step: bool = False
+    """Time whole steps of training (data, deformation, rasteriser, losses, backward, optimizers, density control's
+    statistics) on a synthetic capture of that size instead, in the static and in the deforming stage."""
     cold: bool = False
     """Ignore what numba compiled before: the first round then says what a fresh machine waits for."""
     seed: int = 0
@@ -79,10 +88,14 @@ def synchronize(backend: str) -> None:
         torch.cuda.synchronize()
 
 
-def one_round(backend: str, scene: dict[str, Any], weights: Tensor) -> tuple[float, float, Tensor, list[Tensor], Any]:
+def one_round(
+    backend: Backend, scene: dict[str, Any], weights: Tensor
+) -> tuple[float, float, Tensor, list[Tensor], Any]:
     """Seconds forward and backward, the image, the gradients of `INPUTS` and the rasteriser's `info`."""
     device = "cuda" if backend == "gsplat" else "cpu"
-    arguments = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in scene.items()}
+    arguments: dict[str, Any] = {
+        name: value.to(device) if isinstance(value, Tensor) else value for name, value in scene.items()
+    }
     inputs = [arguments[name].detach().requires_grad_(True) for name in INPUTS]
     arguments |= dict(zip(INPUTS, inputs, strict=True))
     weights = weights.to(device)
@@ -91,26 +104,27 @@ def one_round(backend: str, scene: dict[str, Any], weights: Tensor) -> tuple[flo
     render, _, info = rasterize(**arguments, backend=backend)
     synchronize(backend)
     middle = time.perf_counter()
-    render.backward(weights)  # no loss in between: its own time is not the rasteriser's
+    gradients = torch.autograd.grad(render, inputs, weights)  # no loss in between: its time is not the rasteriser's
     synchronize(backend)
     end = time.perf_counter()
-    return middle - start, end - middle, render.detach().cpu(), [tensor.grad.cpu() for tensor in inputs], info
+    return middle - start, end - middle, render.detach().cpu(), [gradient.cpu() for gradient in gradients], info
 
 
-def main(options: Options) -> None:
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.cold:
-        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()  # read when numba is imported, which is yet to come
-    available = ["torch_cpu", "compiled_cpu"] + (["gsplat"] if torch.cuda.is_available() else [])
-    backends = list(options.backends) or available
+def describe_machine(options: Options) -> str:
+    return (
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, {options.rounds} rounds, milliseconds"
+    )
+
+
+def time_rasterizer(options: Options, backends: list[Backend]) -> None:
     scene = make_scene(options)
     weights = torch.randn(
         1, options.height, options.width, 3, generator=torch.Generator().manual_seed(options.seed + 1)
     )
 
     first = {backend: one_round(backend, scene, weights) for backend in backends}
-    times: dict[str, list[tuple[float, float]]] = {backend: [] for backend in backends}
+    times: dict[Backend, list[tuple[float, float]]] = {backend: [] for backend in backends}
     for _ in range(options.rounds):
         for backend in backends:
             forward, backward, *_ = one_round(backend, scene, weights)
@@ -121,8 +135,7 @@ def main(options: Options) -> None:
     print(
         f"{options.width}x{options.height}, {options.gaussians} Gaussians ({len(seen)} visible, mean radius "
         f"{seen.mean().item():.1f} px), harmonics of degree {options.sh_degree}\n"
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-        f"PyTorch {torch.__version__}, {options.rounds} rounds, milliseconds\n"
+        f"{describe_machine(options)}\n"
     )
     reference = backends[0]
     header = f"| backend | forward | backward | both | best | per second | x {reference} | image | gradients | first |"
@@ -148,6 +161,85 @@ def main(options: Options) -> None:
         f"\nimage: largest difference from {reference}; gradients: the same, relative to each tensor's largest value;"
         "\nfirst: the first round, with whatever had to be imported and compiled"
     )
+
+
+def make_trainer(options: Options, folder: Path) -> Trainer:
+    """A trainer of page4d-4dgs as `ns-train` makes it, on a synthetic capture; its Gaussians never get more or less."""
+    from page4d_hf.synthetic import write_synthetic_capture
+    from page4d_nerfstudio.configs import page4d_4dgs
+
+    capture = write_synthetic_capture(
+        folder / "capture", width=options.width, height=options.height, num_points=options.gaussians, seed=options.seed
+    )
+    config: Any = copy.deepcopy(page4d_4dgs.config)
+    config.pipeline.datamanager.data = capture
+    config.output_dir = folder / "output"
+    config.set_timestamp()
+    config.vis = "tensorboard"
+    config.pipeline.model.refine_every = 10**9
+    if "gsplat" not in (options.backends or ("gsplat",)):
+        config.machine.device_type = "cpu"
+    trainer = config.setup()
+    trainer.setup()
+    return trainer
+
+
+def one_step(trainer: Trainer, step: int) -> float:
+    """Seconds of a step of training, with all that nerfstudio's loop does in one."""
+    from nerfstudio.engine.callbacks import TrainingCallbackLocation
+
+    start = time.perf_counter()
+    trainer.pipeline.train()
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+    trainer.train_iteration(step)
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
+    if trainer.device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def time_steps(options: Options, backends: list[Backend]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(options, Path(folder))
+        model = trainer.pipeline.model
+        print(
+            f"\n{options.width}x{options.height}, {model.num_points} Gaussians, {int(model.dynamic.sum())} of them "
+            f"moving\n{describe_machine(options)}\n"
+        )
+        print("| stage | backend | step | best | steps per second |")
+        print("| --- | --- | --- | --- | --- |")
+        deforms_from = model.schedule.coarse_steps
+        # Late in either stage, so that all harmonics are in use.
+        for stage, first in (("static", deforms_from - 1), ("deforming", deforms_from + 3000)):
+            times: dict[Backend, list[float]] = {backend: [] for backend in backends}
+            for turn in range(options.rounds + 1):
+                for backend in backends:
+                    model.config.rasterization_backend = backend
+                    # One step number throughout: the stage is what is timed, not the schedule.
+                    seconds = one_step(trainer, first)
+                    if turn > 0:
+                        times[backend].append(seconds)
+            for backend, seconds_each in times.items():
+                median, best = statistics.median(seconds_each), min(seconds_each)
+                print(f"| {stage} | {backend} | {1e3 * median:.1f} | {1e3 * best:.1f} | {1 / median:.1f} |")
+
+
+def main(options: Options) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.cold:
+        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()  # read when numba is imported, which is yet to come
+    available: list[Backend] = ["torch_cpu", "compiled_cpu"]
+    if torch.cuda.is_available():
+        # A trainer is on one device.
+        available = ["gsplat"] if options.step else [*available, "gsplat"]
+    backends = list(options.backends) or available
+    if options.step:
+        time_steps(options, backends)
+    else:
+        time_rasterizer(options, backends)
 
 
 if __name__ == "__main__":

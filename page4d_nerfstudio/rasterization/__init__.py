@@ -19,7 +19,8 @@ All of them compute what gsplat 1.4.0's `rasterization(packed=False)` computes o
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -151,8 +152,7 @@ def choose_backend(means: Tensor, backend: Backend = "auto") -> Backend:
     if backend == "auto":
         if device == "cuda":
             return "gsplat"
-        compiled = dtype == torch.float32 and importlib.util.find_spec("numba") is not None
-        return "compiled_cpu" if compiled else "torch_cpu"
+        return "compiled_cpu" if dtype == torch.float32 and _numba_works() else "torch_cpu"
 
     needed = "cuda" if backend == "gsplat" else "cpu"
     if device != needed:
@@ -160,3 +160,17 @@ def choose_backend(means: Tensor, backend: Backend = "auto") -> Backend:
     if backend != "torch_cpu" and dtype != torch.float32:
         raise RasterizationError(f"The backend {backend} computes in float32, got {dtype}: use torch_cpu for float64.")
     return backend
+
+
+@functools.cache
+def _numba_works() -> bool:
+    """Whether numba can be imported; it can't where it is not installed, or does not fit the NumPy that is."""
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        warnings.warn(
+            f"Rasterising in plain PyTorch, many times slower than compiled, because numba can't be imported: {error}",
+            stacklevel=2,
+        )
+        return False
+    return True

@@ -52,8 +52,8 @@ def check_inputs(
 
     if means.dim() != 2 or means.shape[1] != 3:
         raise RasterizationError(f"means must have the shape [N, 3], got {list(means.shape)}.")
-    if viewmats.dim() != 3 or viewmats.shape[1:] != (4, 4):
-        raise RasterizationError(f"viewmats must have the shape [C, 4, 4], got {list(viewmats.shape)}.")
+    if viewmats.dim() != 3 or viewmats.shape[1:] != (4, 4) or len(viewmats) == 0:
+        raise RasterizationError(f"viewmats must have the shape [C, 4, 4], C at least 1, got {list(viewmats.shape)}.")
     n, c = means.shape[0], viewmats.shape[0]
     _expect_shape("quats", quats, (n, 4), "[N, 4]")
     _expect_shape("scales", scales, (n, 3), "[N, 3]")

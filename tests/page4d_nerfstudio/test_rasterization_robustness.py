@@ -13,7 +13,7 @@ from gsplat import DefaultStrategy
 from test_rasterization import CPU_BACKENDS, NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
 
 import page4d_nerfstudio.rasterization as rasterization
-from page4d_nerfstudio.rasterization import RasterizationError, rasterize
+from page4d_nerfstudio.rasterization import RasterizationError, choose_backend, rasterize
 
 
 @pytest.fixture(params=CPU_BACKENDS)
@@ -436,13 +436,21 @@ def test_gsplat_densifies_and_prunes_by_what_the_cpu_reports(backend):
 # The choice of the backend, and refusals
 
 
-def test_the_backend_follows_device_and_type(monkeypatch):
+def test_the_backend_on_a_cpu_follows_the_type():
     single, double = torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.float64)
-    assert rasterization.choose_backend(single) == "compiled_cpu"
-    assert rasterization.choose_backend(double) == "torch_cpu"
-    assert rasterization.choose_backend(single, "torch_cpu") == "torch_cpu"
-    monkeypatch.setattr(rasterization.importlib.util, "find_spec", lambda name: None)
-    assert rasterization.choose_backend(single) == "torch_cpu"
+    assert choose_backend(single) == "compiled_cpu"
+    assert choose_backend(double) == "torch_cpu"
+    assert choose_backend(single, "torch_cpu") == "torch_cpu"
+
+
+def test_without_numba_the_reference_serves_and_says_that_it_is_slow(monkeypatch):
+    rasterization._numba_works.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)  # what makes an import fail
+    try:
+        with pytest.warns(UserWarning, match="many times slower than compiled, because numba can't be imported"):
+            assert choose_backend(torch.zeros(1, 3)) == "torch_cpu"
+    finally:
+        rasterization._numba_works.cache_clear()
 
 
 def test_neither_the_import_nor_the_cpu_backends_touch_gsplat():
@@ -478,7 +486,8 @@ print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules
             "sh_degree=2 needs 9 coefficients per channel, colors has 4",
         ),
         ({"sh_degree": 5, "colors": torch.zeros(30, 36, 3)}, "sh_degree must be from 0 to 4, got 5"),
-        ({"viewmats": torch.eye(4)}, r"viewmats must have the shape \[C, 4, 4\], got \[4, 4\]"),
+        ({"viewmats": torch.eye(4)}, r"viewmats must have the shape \[C, 4, 4\], C at least 1, got \[4, 4\]"),
+        ({"viewmats": torch.zeros(0, 4, 4)}, r"viewmats must have the shape .* C at least 1, got \[0, 4, 4\]"),
         ({"Ks": torch.eye(3)[None]}, r"Ks must have the shape \[C, 3, 3\] = \[2, 3, 3\], got \[1, 3, 3\]"),
         ({"backgrounds": torch.zeros(3)}, r"backgrounds must have the shape .*\[2, 3\], got \[3\]"),
         (
