@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from math import isqrt
@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from .checkpoint_files import read_checkpoint
 from .configuration_page4d import Page4DConfig
-from .errors import CheckpointError, Page4DError
+from .errors import CheckpointError
 from .folders import whole_folder
 from .image_processing_page4d import Page4DImageProcessor
 from .model_card import model_card
@@ -175,6 +175,12 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     def has(prefix: str) -> bool:
         return any(name.startswith(prefix) for name in weights)
 
+    def known(name: str) -> Any:
+        """A value that is not read off the tensors; of an override of another type the configuration will complain."""
+        default = getattr(Page4DConfig, name)
+        value = overrides.get(name, default)
+        return value if isinstance(value, (list, tuple) if isinstance(default, (list, tuple)) else int) else default
+
     encoder, update = r"aggregator\.patch_embed\.", r"track_head\.tracker\.updateformer\."
     blocks = r"aggregator\.(?:frame|global)_blocks\.(\d+)\."
     dense = r"(?:depth_head|point_head|track_head\.feature_extractor)\."
@@ -186,11 +192,10 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     positions = size(encoder + r"pos_embed", 1)
     grid_size = isqrt(positions - 1) if positions is not None and positions > 1 else None
     correlations = size(r"track_head\.tracker\.corr_mlp\.fc1\.weight", 1)
-    radius = overrides.get("track_corr_radius", Page4DConfig.track_corr_radius)
+    radius = known("track_corr_radius")
     has_mask = has("aggregator.spatial_mask_head.")
     # Layers that are read or masked must be there: if they are not, keys are missing.
-    used = [*overrides.get("head_layers", Page4DConfig.head_layers)]
-    used += overrides.get("masked_layers", Page4DConfig.masked_layers) if has_mask else ()
+    used = [*known("head_layers"), *(known("masked_layers") if has_mask else ())]
 
     read: dict[str, Any] = {
         "hidden_size": hidden_size,
@@ -201,7 +206,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
         "encoder_num_hidden_layers": count(encoder + r"blocks\.(\d+)\."),
         "encoder_num_attention_heads": num_heads,
         "encoder_num_register_tokens": size(encoder + r"register_tokens", 1),
-        "num_hidden_layers": max(count(blocks) or 0, 1 + max(used)),
+        "num_hidden_layers": max(count(blocks) or 0, *(layer + 1 for layer in used if isinstance(layer, int))),
         "num_attention_heads": num_heads,
         "num_register_tokens": size(r"aggregator\.register_token", 2),
         # A mask head is trained to be used. `mask_strength=0` as an override keeps it and does not use it.
@@ -230,7 +235,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     values = {name: value for name, value in read.items() if value is not None or name in always_meant}
     try:
         return Page4DConfig(**{**values, **overrides})
-    except (Page4DError, StrictDataclassError) as error:
+    except (StrictDataclassError, TypeError, ValueError) as error:  # Page4DError is a ValueError
         raise CheckpointError(
             f"No network can be built from the sizes in the checkpoint: {_reason(error)} "
             "Values that tensors do not show can be set (page4d convert --set NAME=VALUE)."
@@ -286,8 +291,8 @@ def convert_state_dict(
     if unexpected:
         faults.append(f"{_count(unexpected, 'key')} unexpected ({_key_list(unexpected)})")
     if misshapen:
-        details = {name: f"{name} is {list(weights[name].shape)}, not {list(shapes[name])}" for name in misshapen}
-        faults.append(f"{_count(misshapen, 'key')} of another shape ({_key_list(misshapen, details)})")
+        remarks = {name: f" is {list(weights[name].shape)}, not {list(shapes[name])}" for name in misshapen}
+        faults.append(f"{_count(misshapen, 'key')} of another shape ({_key_list(misshapen, remarks)})")
     if faults:
         raise CheckpointError(f"{source} does not fit the network that its sizes tell of: {'; '.join(faults)}.")
     broken = [name for name, tensor in weights.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
@@ -424,15 +429,16 @@ def _count(names: list[str], noun: str) -> str:
     return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
 
 
-def _key_list(names: list[str], details: Mapping[str, str] | None = None, limit: int = 20) -> str:
-    """Names, one after another; where they are many, those that differ only in layer numbers are one."""
-    if len(names) > limit:
-        groups: dict[str, list[str]] = {}
-        for name in names:
-            groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "#", name, count=1), []).append(name)
-        names = [_with_range(pattern, members) for pattern, members in groups.items()]
-    words: Iterable[str] = ((details or {}).get(name, name) for name in names)
-    return ", ".join(words)
+def _key_list(names: list[str], remarks: Mapping[str, str] | None = None, limit: int = 20) -> str:
+    """Names with what is remarked of them; of many, those that differ in one layer number are written as one."""
+    remarks = remarks or {}
+    if len(names) <= limit:
+        return ", ".join(name + remarks.get(name, "") for name in names)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "#", name, count=1)
+        groups.setdefault((pattern, remarks.get(name, "")), []).append(name)
+    return ", ".join(_with_range(pattern, members) + remark for (pattern, remark), members in groups.items())
 
 
 def _with_range(pattern: str, members: list[str]) -> str:

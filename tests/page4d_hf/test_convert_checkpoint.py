@@ -152,9 +152,20 @@ def test_a_value_that_the_configuration_does_not_have_is_refused_with_the_one_th
         infer_config(weights, camera_num_heads=8)
 
 
-def test_values_that_make_no_network_are_refused_with_their_reason(weights):
-    with pytest.raises(CheckpointError, match=r"camera_num_attention_heads = 7 does not divide .*--set"):
-        infer_config(weights, camera_num_attention_heads=7)
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"camera_num_attention_heads": 7}, "camera_num_attention_heads = 7 does not divide"),
+        ({"mask_strength": 2}, "mask_strength is 2"),
+        ({"mask_layer": "x"}, "'mask_layer' expected int"),
+        ({"head_layers": 3}, ""),
+        ({"head_layers": ["a", "b", "c", "d"]}, ""),
+        ({"track_corr_radius": None}, "'track_corr_radius' expected int"),
+    ],
+)
+def test_values_that_make_no_network_are_refused_with_their_reason(weights, overrides, reason):
+    with pytest.raises(CheckpointError, match=rf"No network can be built .*{reason}.*--set NAME=VALUE"):
+        infer_config(weights, **overrides)
 
 
 def test_a_stray_layer_index_does_not_make_a_network_of_a_million_layers(weights):
@@ -289,6 +300,14 @@ def test_of_many_missing_keys_every_one_is_named_in_ranges(weights):
     assert f"{sum(1 for name in weights if gone.match(name))} keys missing" in message
     for name in ("frame_blocks.{2-4,7,23}.attn.proj.weight", "global_blocks.{2-4,7,23}.attn.proj.bias"):
         assert f"aggregator.{name}" in message
+
+
+def test_of_many_misshapen_keys_every_one_is_named_in_ranges_with_its_shapes(weights):
+    wider = {name: torch.zeros(5) if name.endswith("ls1.gamma") else tensor for name, tensor in weights.items()}
+    message = fault(wider)
+    assert "51 keys of another shape" in message
+    assert "aggregator.global_blocks.{0-23}.ls1.gamma is [5], not [24]" in message
+    assert "camera_head.trunk.0.ls1.gamma is [5], not [48]" in message
 
 
 def test_a_network_of_fewer_layers_lacks_keys_unless_it_is_told_which_layers_its_heads_read():
