@@ -1,0 +1,396 @@
+"""Captures in the layout of Nerfies: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from page4d_hf.captures.nerfies import read_nerfies
+from page4d_hf.errors import CaptureError
+
+
+def project(capture: Any, i: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and depth of points in frame `i`, lens distortion left aside."""
+    in_camera = points @ capture.extrinsics[i, :, :3].T + capture.extrinsics[i, :, 3]
+    in_image = in_camera @ capture.intrinsics[i].T
+    return in_image[:, :2] / in_image[:, 2:], in_camera[:, 2]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Cameras and points
+
+
+def test_a_camera_sees_what_the_formula_of_nerfies_says(small_capture: Any) -> None:
+    capture = read_nerfies(small_capture.root)
+    for i, frame_id in enumerate(small_capture.ids):
+        camera = small_capture.cameras[frame_id]
+        # Nerfies: local = R (x - position); then y = f * aspect * y / z + cy and x = f * x / z + skew * y / z + cx.
+        local = (small_capture.points - np.array(camera["position"])) @ np.array(camera["orientation"]).T
+        x, y = local[:, 0] / local[:, 2], local[:, 1] / local[:, 2]
+        pixels = np.stack((40.0 * x + 0.5 * y + 25.0, 40.0 * 1.25 * y + 15.0), axis=-1)
+        ours, depth = project(capture, i, capture.points)
+        np.testing.assert_allclose(ours, pixels, rtol=1e-4)
+        np.testing.assert_allclose(depth, 0.25 * local[:, 2], atol=1e-6)  # the scale of scene.json
+
+
+def test_cameras_and_points_are_centred_and_scaled_as_scene_json_says(small_capture: Any) -> None:
+    capture = read_nerfies(small_capture.root)
+    centres = -np.einsum("nji,nj->ni", capture.extrinsics[:, :, :3], capture.extrinsics[:, :, 3])
+    stored = np.array([small_capture.cameras[frame_id]["position"] for frame_id in small_capture.ids])
+    center = np.array([0.5, -1.0, 2.0])
+    np.testing.assert_allclose(centres, (stored - center) * 0.25, atol=1e-12)
+    np.testing.assert_allclose(capture.points, (small_capture.points - center) * 0.25, atol=1e-6)
+    assert (capture.near, capture.far) == (0.1, 2.0)  # stored in the scaled world already
+
+
+def test_distortion_comes_in_opencvs_order(small_capture: Any) -> None:
+    capture = read_nerfies(small_capture.root)
+    np.testing.assert_array_equal(capture.distortion[0], [0.01, -0.02, 0.001, -0.002, 0.03])
+
+
+def test_the_old_key_of_tangential_distortion_is_read(small_capture: Any) -> None:
+    small_capture.drop("camera/left_000.json", "tangential_distortion")
+    small_capture.edit("camera/left_000.json", tangential=[0.003, 0.004])
+    np.testing.assert_array_equal(read_nerfies(small_capture.root).distortion[0, 2:4], [0.003, 0.004])
+
+
+def test_a_camera_without_lens_terms_is_a_pinhole(small_capture: Any) -> None:
+    for key in ("skew", "pixel_aspect_ratio", "radial_distortion", "tangential_distortion"):
+        small_capture.drop("camera/left_000.json", key)
+    capture = read_nerfies(small_capture.root)
+    np.testing.assert_array_equal(capture.intrinsics[0], [[40, 0, 25], [0, 40, 15], [0, 0, 1]])
+    np.testing.assert_array_equal(capture.distortion[0], np.zeros(5))
+
+
+def test_colours_and_dynamics_of_points_are_read_beside_the_format(small_capture: Any) -> None:
+    colors = np.arange(60, dtype=np.uint8).reshape(20, 3)
+    np.save(small_capture.root / "points_rgb.npy", colors)
+    np.save(small_capture.root / "points_dynamics.npy", np.linspace(0, 1, 20))
+    capture = read_nerfies(small_capture.root)
+    np.testing.assert_array_equal(capture.point_colors, colors)
+    np.testing.assert_allclose(capture.point_dynamics, np.linspace(0, 1, 20), rtol=1e-6)
+
+
+def test_points_that_are_not_finite_are_left_out_with_their_colours(small_capture: Any) -> None:
+    small_capture.points[3] = np.nan
+    np.save(small_capture.root / "points.npy", small_capture.points)
+    np.save(small_capture.root / "points_rgb.npy", np.arange(60, dtype=np.uint8).reshape(20, 3))
+    capture = read_nerfies(small_capture.root)
+    assert len(capture.points) == len(capture.point_colors) == 19
+    assert capture.point_colors[3].tolist() == [12, 13, 14]
+    assert any("1 points" in note for note in capture.notes)
+
+
+def test_a_capture_without_points_has_none(small_capture: Any) -> None:
+    (small_capture.root / "points.npy").unlink()
+    assert read_nerfies(small_capture.root).points is None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Image sizes
+
+
+def test_without_a_downscale_the_largest_images_are_taken(small_capture: Any) -> None:
+    small_capture.write_images("rgb/2x", (24, 16))
+    capture = read_nerfies(small_capture.root)
+    assert capture.image_downscale == 1
+    assert capture.image_paths[0].parent.name == "1x"
+
+
+def test_the_asked_size_is_taken_where_it_is_stored(small_capture: Any) -> None:
+    small_capture.write_images("rgb/2x", (24, 16))
+    small_capture.write_images("rgb/4x", (12, 8))
+    capture = read_nerfies(small_capture.root, downscale=2)
+    assert capture.image_downscale == 2
+    assert capture.image_sizes.tolist() == [[24, 16]] * 8
+    np.testing.assert_allclose(capture.intrinsics[0], [[20, 0.25, 12.5], [0, 25, 7.5], [0, 0, 1]])
+
+
+def test_a_size_that_is_not_stored_is_made_from_the_next_larger(small_capture: Any) -> None:
+    small_capture.write_images("rgb/2x", (24, 16))
+    small_capture.write_images("rgb/16x", (3, 2))
+    assert read_nerfies(small_capture.root, downscale=8).image_downscale == 2
+
+
+def test_intrinsics_follow_an_image_size_that_was_rounded(small_capture: Any) -> None:
+    """48 / 5 and 32 / 5 have no whole size; the file's own is what counts."""
+    shutil.rmtree(small_capture.root / "rgb")
+    small_capture.write_images("rgb/5x", (10, 6))
+    capture = read_nerfies(small_capture.root)
+    np.testing.assert_allclose(capture.intrinsics[0, 0], np.array([40, 0.5, 25]) * 10 / 48)
+    np.testing.assert_allclose(capture.intrinsics[0, 1], np.array([0, 50, 15]) * 6 / 32)
+
+
+def test_images_may_be_jpeg(small_capture: Any) -> None:
+    shutil.rmtree(small_capture.root / "rgb")
+    small_capture.write_images("rgb/1x", (48, 32), ".JPG")
+    assert read_nerfies(small_capture.root).image_paths[0].name == "left_000.JPG"
+
+
+def test_masks_and_depth_of_the_images_size_are_found(small_capture: Any) -> None:
+    small_capture.write_images("rgb/2x", (24, 16))
+    for size, shape in (("1x", (48, 32)), ("2x", (24, 16))):
+        small_capture.write_images(f"motion_mask/{size}", shape)
+    (small_capture.root / "depth" / "2x").mkdir(parents=True)
+    np.save(small_capture.root / "depth" / "2x" / "left_002.npy", np.ones((16, 24, 1), np.float32))
+    capture = read_nerfies(small_capture.root, downscale=2)
+    assert [path.parent.name for path in capture.mask_paths] == ["2x"] * 8
+    assert [path is not None for path in capture.depth_paths] == [False, False, True] + [False] * 5
+    assert capture.depth_scale == 0.25
+
+
+def test_a_capture_without_masks_or_depth_has_none(small_capture: Any) -> None:
+    capture = read_nerfies(small_capture.root)
+    assert capture.mask_paths is None
+    assert capture.depth_paths is None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Times, devices, splits
+
+
+def test_frames_of_one_warp_id_are_of_one_instant(small_capture: Any) -> None:
+    capture = read_nerfies(small_capture.root)
+    np.testing.assert_array_equal(capture.times, [0, 1 / 3, 2 / 3, 1] * 2)
+    np.testing.assert_array_equal(capture.camera_ids, [0] * 4 + [1] * 4)
+
+
+def test_warp_id_is_the_instant_even_where_there_is_a_time_id(small_capture: Any) -> None:
+    metadata = json.loads((small_capture.root / "metadata.json").read_text())
+    for entry in metadata.values():
+        entry["time_id"] = 100 - entry["warp_id"]
+    small_capture.write("metadata.json", metadata)
+    np.testing.assert_array_equal(read_nerfies(small_capture.root).time_ids, [10, 11, 12, 13] * 2)
+
+
+def test_time_id_is_the_instant_where_warp_ids_are_lacking(small_capture: Any) -> None:
+    metadata = json.loads((small_capture.root / "metadata.json").read_text())
+    for entry in metadata.values():
+        entry["time_id"] = 3 * entry["warp_id"]
+    del metadata["right_002"]["warp_id"]
+    small_capture.write("metadata.json", metadata)
+    capture = read_nerfies(small_capture.root)
+    np.testing.assert_array_equal(capture.time_ids, [30, 33, 36, 39] * 2)
+    assert any("time_id" in note for note in capture.notes)
+
+
+def test_splits_are_those_of_dataset_json(small_capture: Any) -> None:
+    small_capture.edit("dataset.json", train_ids=["right_001", "left_002"], val_ids=["left_000"])
+    splits = read_nerfies(small_capture.root).splits
+    assert splits["train"].tolist() == [5, 2]
+    assert splits["val"].tolist() == [0]
+
+
+def test_without_val_ids_every_fourth_frame_trains_and_the_one_two_later_is_held_out(small_capture: Any) -> None:
+    small_capture.edit("dataset.json", val_ids=[])
+    capture = read_nerfies(small_capture.root)
+    assert capture.splits["train"].tolist() == [0, 4]
+    assert capture.splits["val"].tolist() == [2, 6]
+    assert any("val_ids is empty" in note for note in capture.notes)
+
+
+def test_frames_in_both_splits_are_pointed_out(small_capture: Any) -> None:
+    small_capture.edit("dataset.json", val_ids=["left_000", "right_000"])
+    assert any(note.startswith("1 frames are both") for note in read_nerfies(small_capture.root).notes)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is refused: each in one sentence that names the file
+
+
+def set_camera(**values: Any) -> Callable[[Any], None]:
+    return lambda capture: capture.edit("camera/left_001.json", **values)
+
+
+def set_dataset(**values: Any) -> Callable[[Any], None]:
+    return lambda capture: capture.edit("dataset.json", **values)
+
+
+def remove(name: str) -> Callable[[Any], None]:
+    def damage(capture: Any) -> None:
+        path = capture.root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def overwrite(name: str, content: bytes) -> Callable[[Any], None]:
+    return lambda capture: (capture.root / name).write_bytes(content)
+
+
+DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "no dataset.json": (remove("dataset.json"), r"dataset\.json is missing"),
+    "no metadata.json": (remove("metadata.json"), r"metadata\.json is missing"),
+    "no scene.json": (remove("scene.json"), r"scene\.json is missing"),
+    "no camera file": (remove("camera/left_001.json"), r"'left_001'.*left_001\.json is missing"),
+    "no image": (remove("rgb/1x/left_001.png"), r"'left_001'.*left_001\.png is missing"),
+    "no rgb folder": (remove("rgb"), r"rgb has no image folder"),
+    "dataset.json cut short": (overwrite("dataset.json", b'{"ids": ["left'), r"dataset\.json cannot be read as JSON"),
+    "a camera cut short": (overwrite("camera/left_001.json", b"{"), r"left_001\.json cannot be read as JSON"),
+    "a camera that is a list": (overwrite("camera/left_001.json", b"[]"), r"left_001\.json must hold a JSON object"),
+    "binary in place of JSON": (overwrite("scene.json", b"\x93\xff\x00"), r"scene\.json cannot be read as JSON"),
+    "an image cut short": (
+        overwrite("rgb/1x/left_001.png", b"\x89PNG\r\n"),
+        r"left_001\.png cannot be read as an image",
+    ),
+    "an image that is text": (overwrite("rgb/1x/left_001.png", b"hello"), r"left_001\.png cannot be read as an image"),
+    "points that are no array": (overwrite("points.npy", b"hello"), r"points\.npy cannot be read"),
+    "NaN in a rotation": (set_camera(orientation=[[float("nan")] * 3] * 3), r"left_001\.json: 'orientation' holds NaN"),
+    "NaN in a position": (set_camera(position=[0, float("nan"), 0]), r"left_001\.json: 'position' holds NaN"),
+    "infinite focal length": (
+        set_camera(focal_length=float("inf")),
+        r"left_001\.json: 'focal_length' holds NaN or inf",
+    ),
+    "a mirrored rotation": (set_camera(orientation=np.diag([1, 1, -1]).tolist()), r"left_001\.json.*not a rotation"),
+    "a scaled rotation": (set_camera(orientation=(2 * np.eye(3)).tolist()), r"left_001\.json.*not a rotation"),
+    "a rotation of 2 rows": (set_camera(orientation=np.eye(3)[:2].tolist()), r"left_001\.json.*shape \(3, 3\)"),
+    "words in a camera": (set_camera(position=["a", "b", "c"]), r"left_001\.json: 'position' must be numbers"),
+    "no focal length": (
+        lambda c: c.drop("camera/left_001.json", "focal_length"),
+        r"left_001\.json has no 'focal_length'",
+    ),
+    "a negative focal length": (set_camera(focal_length=-1.0), r"left_001\.json: focal length"),
+    "a wrong image size": (
+        set_camera(image_size=[480, 320]),
+        r"left_001\.png is 48x32 but .*left_001\.json says 480x320",
+    ),
+    "no frames": (set_dataset(ids=[]), r"dataset\.json: 'ids' is empty"),
+    "zero train ids": (set_dataset(train_ids=[]), r"dataset\.json: 'train_ids' is empty"),
+    "no train_ids": (lambda c: c.drop("dataset.json", "train_ids"), r"dataset\.json: 'train_ids' must be a list"),
+    "ids that are numbers": (set_dataset(ids=[1, 2]), r"dataset\.json: 'ids' must be a list of frame ids"),
+    "an id twice": (
+        set_dataset(val_ids=["left_000", "left_000"]),
+        r"dataset\.json: 'val_ids' lists .*'left_000' twice",
+    ),
+    "a train id that is no id": (
+        set_dataset(train_ids=["left_9"]),
+        r"'train_ids' lists 'left_9', which is not in 'ids'",
+    ),
+    "an id without metadata": (
+        lambda c: c.drop("metadata.json", "left_001"),
+        r"'left_001' but .*metadata\.json has no",
+    ),
+    "an id without a time": (
+        lambda c: c.edit("metadata.json", left_001={"camera_id": 0}),
+        r"metadata\.json: the frame .* 'time_id', got None",
+    ),
+    "half an instant": (lambda c: c.edit("metadata.json", left_001={"warp_id": 0.5}), r"'warp_id', got 0\.5"),
+    "a scale of zero": (lambda c: c.edit("scene.json", scale=0.0), r"scene\.json: 'scale' must be above 0"),
+    "no center": (lambda c: c.drop("scene.json", "center"), r"scene\.json has no 'center'"),
+    "near beyond far": (lambda c: c.edit("scene.json", near=3.0), r"scene\.json: 'near'"),
+    "points in a plane": (lambda c: np.save(c.root / "points.npy", np.ones((5, 2))), r"points\.npy .*shape \(M, 3\)"),
+    "points of objects": (
+        lambda c: np.save(c.root / "points.npy", np.array([[None] * 3]), allow_pickle=True),
+        r"points\.npy cannot be read",
+    ),
+    "colours of other points": (
+        lambda c: np.save(c.root / "points_rgb.npy", np.zeros((3, 3), np.uint8)),
+        r"points_rgb\.npy must have the shape \(20, 3\)",
+    ),
+    "colours in floats": (
+        lambda c: np.save(c.root / "points_rgb.npy", np.zeros((20, 3))),
+        r"points_rgb\.npy must hold uint8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_capture_is_refused_with_one_sentence_that_names_the_file(small_capture: Any, name: str) -> None:
+    damage, message = DAMAGE[name]
+    damage(small_capture)
+    with pytest.raises(CaptureError, match=message) as error:
+        read_nerfies(small_capture.root)
+    assert "\n" not in str(error.value)
+
+
+def test_a_downscale_finer_than_any_stored_images_is_refused(small_capture: Any) -> None:
+    (small_capture.root / "rgb" / "1x").rename(small_capture.root / "rgb" / "2x")
+    with pytest.raises(CaptureError, match="has 2x only, too small for a downscale of 1; ask for 2 or more"):
+        read_nerfies(small_capture.root, downscale=1)
+
+
+def test_a_downscale_below_one_is_refused(small_capture: Any) -> None:
+    with pytest.raises(CaptureError, match="from 1 up, got 0"):
+        read_nerfies(small_capture.root, downscale=0)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Real captures
+
+
+def test_the_points_of_a_real_capture_lie_before_its_cameras_and_in_their_images(shared: Path) -> None:
+    capture = read_nerfies(shared / "data" / "hand-on-shelf")
+    assert len(capture) == 86
+    assert len(capture.splits["train"]) == 75
+    assert len(capture.splits["val"]) == 11
+    assert capture.points is not None
+    seen = np.zeros(len(capture.points), int)
+    in_front = []
+    for i in range(len(capture)):
+        pixels, depth = project(capture, i, capture.points)
+        inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < capture.image_sizes[i]).all(1)
+        seen += inside
+        in_front.append((depth > 0).mean())
+    assert min(in_front) > 0.99
+    assert (seen >= 2).mean() > 0.99  # a point is triangulated from two images or more
+
+
+def test_points_of_a_real_capture_have_the_colours_of_the_pixels_that_see_them(shared: Path) -> None:
+    """Mirrored or shifted axes would send points to pixels of other colours."""
+    capture = read_nerfies(shared / "data" / "hand-on-shelf")
+    differences, shuffled = [], []
+    rng = np.random.default_rng(0)
+    for i in range(0, 86, 10):
+        pixels, depth = project(capture, i, capture.points)
+        inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < capture.image_sizes[i]).all(1)
+        with Image.open(capture.image_paths[i]) as image:
+            colors = np.array(image.convert("RGB")).astype(float)
+        x, y = pixels[inside].astype(int).T
+        expected = capture.point_colors[inside].astype(float)
+        differences.append(np.abs(colors[y, x] - expected).mean())
+        shuffled.append(np.abs(rng.permutation(colors[y, x]) - expected).mean())
+    assert np.mean(differences) < 0.5 * np.mean(shuffled)
+
+
+@pytest.fixture
+def paper_windmill(shared: Path, tmp_path: Path) -> Path:
+    """A real DyCheck capture with blank images at half size, which its folder here lacks."""
+    source = shared / "data" / "dycheck-paper-windmill-cameras"
+    root = tmp_path / "paper-windmill"
+    (root / "rgb" / "2x").mkdir(parents=True)
+    for part in ("dataset.json", "metadata.json", "scene.json", "camera"):
+        (root / part).symlink_to(source / part)
+    Image.new("L", (360, 480)).save(root / "blank.png")
+    for frame_id in json.loads((source / "dataset.json").read_text())["ids"]:
+        (root / "rgb" / "2x" / f"{frame_id}.png").symlink_to(root / "blank.png")
+    return root
+
+
+def test_a_real_dycheck_capture_is_read(paper_windmill: Path) -> None:
+    capture = read_nerfies(paper_windmill)
+    assert (len(capture), capture.image_downscale) == (696, 2)
+    assert np.bincount(capture.camera_ids).tolist() == [277, 219, 200]
+    assert [len(capture.splits[split]) for split in ("train", "val")] == [277, 419]
+    assert np.unique(capture.time_ids).size == 277
+    # The moving phone trains, the two that stand still are held out.
+    centres = -np.einsum("nji,nj->ni", capture.extrinsics[:, :, :3], capture.extrinsics[:, :, 3])
+    assert (capture.camera_ids[capture.splits["train"]] == 0).all()
+    assert np.ptp(centres[capture.camera_ids == 0], axis=0).max() > 0.1
+
+
+def test_all_cameras_of_a_real_dycheck_capture_look_at_its_subject(paper_windmill: Path, shared: Path) -> None:
+    """`lookat` of extra.json is in the capture's own world, after centring and scaling."""
+    extra = json.loads((shared / "data" / "dycheck-paper-windmill-cameras" / "extra.json").read_text())
+    capture = read_nerfies(paper_windmill)
+    for i in range(0, len(capture), 20):
+        pixels, depth = project(capture, i, np.array([extra["lookat"]]))
+        assert capture.near < depth[0] < capture.far
+        assert (pixels > 0).all()
+        assert (pixels < capture.image_sizes[i]).all()
