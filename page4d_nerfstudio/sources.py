@@ -18,7 +18,7 @@ import torch
 
 from page4d_hf.captures import Capture, PinholeFrames, as_pinhole, detect_layout, read_capture
 from page4d_hf.errors import CaptureError, FrameError, Page4DError
-from page4d_hf.frames import Frames, frame_files, read_frames
+from page4d_hf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frames, frame_files, read_frames
 from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
 from page4d_hf.scene import Scene, read_scene
 
@@ -95,6 +95,8 @@ def find_source(data: Path, layout: str = "auto") -> Source:
         raise Page4DError(f"There is no {data}; --data names a scene folder, a capture, a video or images.")
     if layout == "scene":
         return Source("scene")
+    if layout == "auto" and data.is_file() and data.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        raise Page4DError(f"Cannot tell what {data} is: neither a video nor an image of a kind that is read.")
     if layout == "frames" or (layout == "auto" and not data.is_dir()):
         return Source("frames")
     if layout != "auto":
@@ -136,6 +138,8 @@ def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]
 def _read_frames(config: Page4DDataParserConfig) -> PosedFrames:
     _refuse_capture("--cameras", config.cameras, "a video or plain images have no cameras of their own")
     files = frame_files(config.data)
+    if files[0].suffix.lower() not in VIDEO_SUFFIXES:
+        _refuse_a_single_frame(len(files), config.data)
     digest = digest_files(files, [path.name for path in files], config.fps, config.max_frames)
 
     def read() -> Frames:

@@ -1,0 +1,314 @@
+"""nerfstudio's own commands on page4d-4dgs, from the training to the viewer, as a user types them."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+import torch
+import tyro
+import websockets.sync.client
+import yaml
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+from nerfstudio.scripts import eval as ns_eval
+from nerfstudio.scripts import render as ns_render
+from nerfstudio.scripts import train as ns_train
+from nerfstudio.utils import profiler, writer
+from PIL import Image
+from small_captures import SIZE, write_capture
+
+from page4d_nerfstudio.model import Page4DGaussiansModel
+
+VAL = (3, 5)
+
+
+def command(*words, cwd, **environment):
+    """Start one of nerfstudio's commands in a process of its own."""
+    program, *options = (str(word) for word in words)
+    program = str(Path(sys.executable).parent / program)
+    return subprocess.Popen(
+        [program, *options],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def train(*words):
+    """`ns-train` in this process."""
+    ns_train.main(tyro.cli(AnnotatedBaseConfigUnion, args=[str(word) for word in words]))
+
+
+@pytest.fixture(autouse=True)
+def fresh_nerfstudio():
+    """nerfstudio's commands expect a process of their own: what they leave in its modules is put back."""
+    yield
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER.clear()
+    profiler.PROFILER.clear()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a capture of 8 frames in it, and no ffmpeg needed."""
+    folder = tmp_path_factory.mktemp("work")
+    write_capture(folder / "capture", masks=True, val=VAL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(workplace):
+    """config.yml of a training of 20 steps, typed as the README has it."""
+    process = command(
+        *("ns-train", "page4d-4dgs", "--data", "capture", "--max-num-iterations", 20, "--vis", "tensorboard"),
+        *("--timestamp", "run"),
+        cwd=workplace,
+    )
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return workplace / "outputs/capture/page4d-4dgs/run/config.yml"
+
+
+@pytest.fixture
+def in_workplace(workplace, trained, monkeypatch, tmp_path):
+    """Be where the training was started: config.yml names data and outputs from there."""
+    monkeypatch.chdir(workplace)
+    if shutil.which("ffmpeg") is None:
+        # ns-render insists on the program, and uses it for videos only.
+        (tmp_path / "ffmpeg").write_text("#!/bin/sh\n")
+        (tmp_path / "ffmpeg").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return trained
+
+
+def test_training_leaves_a_checkpoint_that_torch_loads_safely(trained):
+    (checkpoint,) = (trained.parent / "nerfstudio_models").iterdir()
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["step"] == 19
+
+
+def test_config_yml_leads_to_the_same_configuration(trained):
+    config = yaml.load(trained.read_text(), Loader=yaml.Loader)
+    assert config.method_name == "page4d-4dgs"
+    assert config.pipeline.datamanager.data == Path("capture")
+    assert yaml.load(yaml.dump(config), Loader=yaml.Loader) == config
+
+
+def test_eval_writes_the_metrics_of_the_held_out_frames(in_workplace, tmp_path):
+    args = ["--load-config", str(in_workplace), "--output-path", str(tmp_path / "metrics.json")]
+    tyro.cli(ns_eval.ComputePSNR, args=[*args, "--render-output-path", str(tmp_path / "views")]).main()
+    results = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    for name in ("psnr", "ssim", "psnr_moving", "psnr_static"):
+        assert np.isfinite(results[name])
+    assert len(list((tmp_path / "views").iterdir())) == len(VAL)
+
+
+def render(*words):
+    tyro.cli(ns_render.Commands, args=[str(word) for word in words]).main()
+
+
+def images_in(folder):
+    return {path.stem: np.array(Image.open(path)) for path in sorted(folder.iterdir())}
+
+
+def test_render_dataset_renders_the_held_out_frames_beside_the_truth(in_workplace, workplace, tmp_path):
+    render(
+        "dataset", "--load-config", in_workplace, "--output-path", tmp_path, "--split", "val", "--image-format", "png"
+    )
+    truth, rendered = images_in(tmp_path / "val/gt-rgb"), images_in(tmp_path / "val/rgb")
+    assert list(truth) == list(rendered) == ["000003", "000005"]
+    for name, image in truth.items():
+        np.testing.assert_array_equal(image, np.array(Image.open(workplace / f"capture/rgb/1x/{name}.png")))
+        assert rendered[name].shape == image.shape
+    assert {path.name for path in (tmp_path / "val").iterdir()} >= {"accumulation", "depth"}
+
+
+def test_render_dataset_takes_a_smaller_size(in_workplace, tmp_path):
+    options = ("--split", "val", "--downscale-factor", 2, "--rendered-output-names", "rgb")
+    render("dataset", "--load-config", in_workplace, "--output-path", tmp_path, *options)
+    assert images_in(tmp_path / "val/rgb")["000003"].shape == (SIZE[1] // 2, SIZE[0] // 2, 3)
+
+
+def test_render_interpolate_needs_no_times(in_workplace, tmp_path):
+    options = ("--pose-source", "train", "--interpolation-steps", 2, "--output-format", "images")
+    render("interpolate", "--load-config", in_workplace, "--output-path", tmp_path / "path", *options)
+    assert len(images_in(tmp_path / "path")) == 2 * 5  # between 6 cameras
+
+
+def camera_path(times):
+    """What the viewer writes: one camera, at several times."""
+    pose = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    cameras = [{"camera_to_world": pose, "fov": 50, "aspect": 4 / 3} for _ in range(3)]
+    if times is not None:
+        cameras = [camera | {"render_time": at} for camera, at in zip(cameras, times, strict=True)]
+    return {"render_height": 24, "render_width": 32, "seconds": 1, "camera_path": cameras, "camera_type": "perspective"}
+
+
+@pytest.mark.parametrize("times", [None, (0.0, 0.5, 1.0)])
+def test_render_camera_path_renders_at_the_times_that_it_gives(in_workplace, tmp_path, monkeypatch, times):
+    rendered = []
+    gaussians_at = Page4DGaussiansModel.gaussians_at
+    monkeypatch.setattr(
+        Page4DGaussiansModel, "gaussians_at", lambda self, at: rendered.append(at) or gaussians_at(self, at)
+    )
+    (tmp_path / "path.json").write_text(json.dumps(camera_path(times)))
+    options = ("--camera-path-filename", tmp_path / "path.json", "--output-format", "images", "--image-format", "png")
+    render("camera-path", "--load-config", in_workplace, "--output-path", tmp_path / "frames", *options)
+    frames = images_in(tmp_path / "frames")
+    assert [image.shape for image in frames.values()] == [(24, 32, 3)] * 3
+    if times is not None:
+        assert rendered == pytest.approx(times)
+    else:
+        assert len(set(rendered)) == 1  # one place, one time
+
+
+def test_a_training_goes_on_from_its_checkpoint(in_workplace, tmp_path):
+    checkpoints = in_workplace.parent / "nerfstudio_models"
+    train(
+        *("page4d-4dgs", "--data", "capture", "--load-dir", checkpoints, "--max-num-iterations", 2),
+        *("--vis", "tensorboard", "--output-dir", tmp_path, "--timestamp", "on"),
+    )
+    (checkpoint,) = (tmp_path / "capture/page4d-4dgs/on/nerfstudio_models").iterdir()
+    assert checkpoint.name == "step-000000021.ckpt"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The viewer
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def viewer_of(config, workplace):
+    """A client that is connected to a running `ns-viewer`."""
+    port = free_port()
+    process = command(
+        *("ns-viewer", "--load-config", config, "--viewer.websocket-port", port),
+        *("--viewer.websocket-host", "127.0.0.1"),
+        cwd=workplace,
+    )
+    try:
+        while True:
+            assert process.poll() is None, process.stdout.read()
+            try:
+                client = websockets.sync.client.connect(f"ws://127.0.0.1:{port}", max_size=None)
+            except OSError:
+                time.sleep(0.5)
+                continue
+            with client:
+                yield client
+            return
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def messages_of(client):
+    """What the viewer tells its client, one message after the other."""
+    while True:
+        yield from msgpack.unpackb(client.recv(timeout=60))
+
+
+def test_the_viewer_has_a_slider_for_time_and_renders(in_workplace, workplace):
+    with viewer_of(in_workplace, workplace) as client:
+        camera = {
+            "type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 0], "fov": 1.0, "aspect": 1.3,
+            "look_at": [0, 0, 1], "up_direction": [0, -1, 0],
+        }  # fmt: skip
+        client.send(msgpack.packb(camera))
+        sliders, image = {}, None
+        for message in messages_of(client):
+            if message["type"] == "GuiAddSliderMessage":
+                sliders[message["label"]] = message
+            image = message if message["type"] == "BackgroundImageMessage" else image
+            if image is not None and "Time" in sliders:
+                break
+        assert (sliders["Time"]["min"], sliders["Time"]["max"]) == (0.0, 1.0)
+        assert sliders["Time"]["visible"]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Wrong input
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+WRONG = {
+    "no such path": (lambda capture: shutil.rmtree(capture), "There is no capture"),
+    "an empty folder": (lambda capture: (shutil.rmtree(capture), capture.mkdir()), "The folder capture is empty"),
+    "a file of another kind": (
+        lambda capture: (shutil.rmtree(capture), capture.write_text("text")),
+        "neither a video nor an image",
+    ),
+    "a missing camera": (lambda capture: (capture / "camera/000004.json").unlink(), "camera/000004.json is missing"),
+    "a missing image": (lambda capture: (capture / "rgb/1x/000004.png").unlink(), "rgb/1x/000004.png is missing"),
+    "a broken image": (
+        lambda capture: (capture / "rgb/1x/000004.png").write_bytes((capture / "rgb/1x/000004.png").read_bytes()[:400]),
+        "rgb/1x/000004.png cannot be read as an image",
+    ),
+    "NaN in a camera": (
+        lambda capture: edit_json(capture / "camera/000004.json", position=[0, float("nan"), 0]),
+        "'position' holds NaN",
+    ),
+    "ids that do not match": (
+        lambda capture: edit_json(capture / "dataset.json", train_ids=["000001", "000009"]),
+        "'000009', which is not in 'ids'",
+    ),
+    "no frames to train on": (
+        lambda capture: edit_json(capture / "dataset.json", train_ids=[]),
+        "'train_ids' is empty",
+    ),
+    "one frame to train on": (
+        lambda capture: edit_json(capture / "dataset.json", train_ids=["000000"]),
+        "at least 2 frames",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_data_end_the_training_in_one_sentence(tmp_path, monkeypatch, capsys, wrong):
+    spoil, message = WRONG[wrong]
+    spoil(write_capture(tmp_path / "capture", val=VAL))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        train("page4d-4dgs", "--data", "capture", "--max-num-iterations", 2, "--vis", "tensorboard")
+    assert exit_info.value.code == 1
+    error = capsys.readouterr().out.split(" Error ")[1].strip("─\n ")
+    # A broken image is met when the training has begun: nerfstudio prints its profile behind the sentence.
+    sentence, _, rest = error.partition("\n")
+    assert message in sentence
+    assert not rest or rest.strip().startswith("Printing profiling stats")
+
+
+def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path):
+    process = command("ns-train", "page4d-4dgs", "--data", "nowhere", "--vis", "tensorboard", cwd=tmp_path)
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "There is no nowhere" in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    with pytest.raises(SystemExit) as exit_info:
+        train("page4d-4dgs", "--data", "capture", "--machine.device-type", "cuda", "--vis", "tensorboard")
+    assert exit_info.value.code == 1
+    assert "finds no CUDA device" in capsys.readouterr().out
