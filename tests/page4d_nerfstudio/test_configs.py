@@ -1,0 +1,185 @@
+"""The entry points, what loading them costs, and what a run's length does to the schedules."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+import torch
+import tyro
+import yaml
+from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
+from nerfstudio.engine.trainer import TrainerConfig
+
+from page4d_hf.errors import Page4DError
+from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.schedule import Schedule
+from page4d_nerfstudio.trainer import (
+    FusedAdamConfig,
+    HoldThenDecaySchedulerConfig,
+    Page4DTrainer,
+    Page4DTrainerConfig,
+    scale_group,
+)
+
+CONFIG = page4d_4dgs.config
+
+
+def parse(*arguments: str) -> Page4DTrainerConfig:
+    """The configuration that `ns-train page4d-4dgs` makes of arguments."""
+    return tyro.cli(Page4DTrainerConfig, default=CONFIG, args=arguments)
+
+
+def test_both_entry_points_are_what_nerfstudio_looks_for():
+    from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+    from nerfstudio.plugins.types import MethodSpecification
+
+    method = entry_points(group="nerfstudio.method_configs")["page4d-4dgs"].load()
+    data = entry_points(group="nerfstudio.dataparser_configs")["page4d-data"].load()
+
+    assert isinstance(method, MethodSpecification)
+    assert isinstance(data, DataParserSpecification)
+    assert method.config.method_name == "page4d-4dgs"
+
+
+def test_loading_the_entry_points_imports_nothing_heavy_that_nerfstudio_does_not():
+    program = """
+import sys
+from nerfstudio.configs.method_configs import all_methods
+assert "page4d-4dgs" in all_methods
+print(sorted({"transformers", "numba", "torchmetrics", "sklearn", "gsplat.cuda._backend"} & set(sys.modules)))
+"""
+
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_saved_configuration_is_the_same_when_it_is_read():
+    again = yaml.load(yaml.dump(parse("--max-num-iterations", "500")), Loader=yaml.Loader)
+
+    assert isinstance(again, TrainerConfig)
+    assert dataclasses.asdict(again) == dataclasses.asdict(parse("--max-num-iterations", "500"))
+
+
+def test_the_configuration_prints_with_its_nested_parts():
+    text = str(CONFIG)
+
+    assert "use_deformation: True" in text
+    assert "box_quantile" in text
+
+
+def test_without_a_gpu_the_device_is_the_cpu():
+    assert CONFIG.machine.device_type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_asking_for_a_gpu_that_is_not_there_says_so():
+    config = parse("--machine.device-type", "cuda")
+
+    with pytest.raises(Page4DError, match="no CUDA device"):
+        Page4DTrainer(config)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_wrong_option_ends_the_command_with_one_sentence(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse("--machine.device-type", "cuda").setup()
+
+    assert ended.value.code == 1
+    assert "no CUDA device" in capsys.readouterr().out
+
+
+def test_the_reference_run_has_the_schedule_of_4dgs():
+    schedule = Schedule.of(parse().pipeline.model)
+
+    assert (schedule.coarse_steps, schedule.densify_from, schedule.densify_until) == (3000, 500, 13000)
+
+
+def test_a_short_run_is_a_scaled_run():
+    schedule = Schedule.of(parse("--max-num-iterations", "1700").pipeline.model)
+
+    assert (schedule.coarse_steps, schedule.densify_from, schedule.densify_until) == (300, 50, 1300)
+    assert schedule.sh_degree_interval == 100
+
+
+def test_steps_given_by_hand_are_scaled_as_the_defaults_are():
+    config = parse("--max-num-iterations", "1700", "--pipeline.model.coarse-steps", "1000")
+
+    assert Schedule.of(config.pipeline.model).coarse_steps == 100
+
+
+def test_a_resumed_run_keeps_the_schedule_of_the_whole():
+    config = parse("--max-num-iterations", "100", "--schedule-length", "1700")
+
+    assert Schedule.of(config.pipeline.model).coarse_steps == 300
+
+
+def test_a_run_of_no_steps_is_refused():
+    with pytest.raises(Page4DError, match="at least one step"):
+        Page4DTrainerConfig(max_num_iterations=0)
+
+
+def test_every_parameter_group_of_the_model_has_an_optimizer():
+    groups = {"means", "features_dc", "features_rest", "opacities", "scales", "quats", "planes", "heads", "camera_opt"}
+
+    assert groups <= set(CONFIG.optimizers)
+
+
+# --- learning rates
+
+
+def learning_rates(scheduler, lr: float, steps: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    schedule = scheduler.setup().get_scheduler(optimizer, lr)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_a_learning_rate_holds_then_decays_exponentially_then_stays():
+    rates = learning_rates(HoldThenDecaySchedulerConfig(lr_final=1e-3, hold_steps=2, max_steps=4), 1e-1, 7)
+
+    assert rates == pytest.approx([1e-1, 1e-1, 1e-1, 1e-2, 1e-3, 1e-3, 1e-3])
+
+
+def test_the_decay_is_nerfstudios_where_nothing_is_held():
+    ours = learning_rates(HoldThenDecaySchedulerConfig(lr_final=1e-4, max_steps=50), 1e-2, 60)
+    theirs = learning_rates(ExponentialDecaySchedulerConfig(lr_final=1e-4, max_steps=50), 1e-2, 60)
+
+    assert ours == pytest.approx(theirs)
+
+
+def test_a_checkpoint_of_the_scheduler_can_be_read_with_weights_only():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.1)
+    scheduler = HoldThenDecaySchedulerConfig(lr_final=1e-3, max_steps=4).setup().get_scheduler(optimizer, 0.1)
+    optimizer.step()
+    scheduler.step()
+    file = io.BytesIO()
+    torch.save(scheduler.state_dict(), file)
+    file.seek(0)
+
+    assert torch.load(file, weights_only=True)["last_epoch"] == 1
+
+
+def test_learning_rates_scale_with_the_extent_and_steps_with_the_run():
+    group = {
+        "optimizer": FusedAdamConfig(lr=1e-2),
+        "scheduler": HoldThenDecaySchedulerConfig(lr_final=1e-4, hold_steps=3000, max_steps=17_000),
+    }
+
+    scaled = scale_group(group, extent=5.0, run_length=170)
+
+    assert scaled["optimizer"].lr == pytest.approx(5e-2)
+    assert scaled["scheduler"].lr_final == pytest.approx(5e-4)
+    assert (scaled["scheduler"].hold_steps, scaled["scheduler"].max_steps) == (30, 170)
+    assert group["optimizer"].lr == 1e-2
+
+
+def test_a_learning_rate_without_scheduler_stays_without():
+    assert scale_group({"optimizer": FusedAdamConfig(lr=1.0), "scheduler": None}, 2.0, 170)["scheduler"] is None
