@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -30,3 +32,10 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
         if not torch.cuda.is_available():
             cache_images_device = "gpu"
         return super()._load_images(split, cache_images_device)
+
+    def get_datapath(self) -> Path:
+        """Where the viewer keeps camera paths: with the data; beside the images that a glob names."""
+        data = super().get_datapath()
+        while glob.has_magic(str(data)) and not data.exists():
+            data = data.parent
+        return data

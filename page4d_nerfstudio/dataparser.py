@@ -55,9 +55,9 @@ class Page4DDataParserConfig(DataParserConfig):
     """How many points to start from with --points random."""
     eval_interval: int = 8
     """Every so many frames one is held out for evaluation, where the data do not say which. 0 holds none out."""
-    orientation_method: Literal["pca", "up", "vertical", "none"] = "none"
-    """How to turn the world. none keeps its axes; up turns the cameras' mean upward direction to z, which is up in the
-    viewer."""
+    orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
+    """How to turn the world. up: the cameras' mean upward direction becomes z, which is up in the viewer. none: the
+    data's axes are kept."""
     center_method: Literal["poses", "focus", "none"] = "poses"
     """Where to put the origin: at the cameras' mean position, where they look, or where it is."""
     auto_scale_poses: bool = True

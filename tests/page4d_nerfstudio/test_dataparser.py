@@ -111,8 +111,11 @@ def test_cameras_lie_within_one_around_the_origin(capture):
     torch.testing.assert_close(centres.mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
 
 
-def test_the_world_keeps_its_axes_by_default(capture):
-    torch.testing.assert_close(outputs_of(capture).dataparser_transform[:, :3], torch.eye(3))
+def test_up_is_z_unless_the_axes_are_to_be_kept(capture):
+    up = outputs_of(capture).cameras.camera_to_worlds[:, :, 1].mean(dim=0)
+    torch.testing.assert_close(up / up.norm(), torch.tensor([0.0, 0.0, 1.0]), atol=0.05, rtol=0)
+    kept = outputs_of(capture, orientation_method="none").dataparser_transform[:, :3]
+    torch.testing.assert_close(kept, torch.eye(3))
 
 
 def test_a_camera_that_stands_still_does_not_blow_up_the_scene(tmp_path):

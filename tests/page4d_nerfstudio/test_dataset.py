@@ -139,3 +139,11 @@ def test_the_datamanager_caches_images_where_there_is_no_gpu(tmp_path, cache):
     ((camera, batch),) = manager.fixed_indices_eval_dataloader
     assert round(7 * camera.times.item()) == 3
     assert batch["motion_mask"].any()
+
+
+def test_camera_paths_are_kept_beside_the_images_of_a_glob(tmp_path):
+    config = Page4DDatamanagerConfig(dataparser=Page4DDataParserConfig(data=write_capture(tmp_path / "capture")))
+    manager = config.setup(device="cpu", test_mode="test")
+    assert manager.get_datapath() == tmp_path / "capture"
+    manager.config.dataparser.data = tmp_path / "capture/rgb/*x/[0-9]*.png"
+    assert manager.get_datapath() == tmp_path / "capture/rgb"
