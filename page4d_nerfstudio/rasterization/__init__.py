@@ -90,7 +90,7 @@ def rasterize(
         `width`, `height`, `n_cameras`, `tile_size`, `tile_width`, `tile_height`.
 
         On the CPU, a Gaussian whose projection or opacity is not finite (NaN or infinite parameters, a quaternion of
-        length 0) has radius 0 and gradient 0; a colour that is not finite shows in the pixels that it reaches. Entries
+        length 0) has radius 0 and gradient 0; a colour that is not finite shows in the tiles that it reaches. Entries
         of Gaussians with radius 0 are 0 on the CPU and undefined with gsplat.
 
     Raises:
