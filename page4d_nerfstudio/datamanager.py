@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatama
 from torch import Tensor
 
 from .dataset import Page4DDataset
+from .sources import place_of
 
 
 @dataclass
@@ -35,7 +35,4 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
 
     def get_datapath(self) -> Path:
         """Where the viewer keeps camera paths: with the data; beside the images that a glob names."""
-        data = super().get_datapath()
-        while glob.has_magic(str(data)) and not data.exists():
-            data = data.parent
-        return data
+        return place_of(super().get_datapath())

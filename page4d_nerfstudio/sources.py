@@ -116,6 +116,13 @@ def find_source(data: Path, layout: str = "auto") -> Source:
     return Source("frames")
 
 
+def place_of(data: Path) -> Path:
+    """Where data lie: themselves, or the folder of the images that a glob names."""
+    while glob.has_magic(str(data)) and not data.exists():
+        data = data.parent
+    return data
+
+
 def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]:
     """Split frames into those to train on and every `interval`-th, held out.
 

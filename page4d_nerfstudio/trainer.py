@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from page4d_hf.errors import Page4DError
 from .console import input_errors_end_the_command
 from .model import Page4DGaussiansModel
 from .schedule import REFERENCE_STEPS, scale_steps
+from .sources import place_of
 
 # Groups whose learning rates are in units of the scene's extent.
 IN_UNITS_OF_EXTENT = ("means",)
@@ -51,6 +53,13 @@ class Page4DTrainerConfig(TrainerConfig):
             raise Page4DError(f"A training needs at least one step, got a length of {length}.")
         if hasattr(self.pipeline.model, "run_length"):
             self.pipeline.model.run_length = length
+
+    def set_experiment_name(self) -> None:
+        """Name it after the data. nerfstudio names a video after its folder, and images by a glob after the stars."""
+        if self.experiment_name is None:
+            datamanager: Any = self.pipeline.datamanager
+            data = self.data or datamanager.data or datamanager.dataparser.data
+            self.experiment_name = place_of(Path(data).resolve()).stem or "unnamed"
 
 
 class Page4DTrainer(Trainer):

@@ -487,6 +487,19 @@ def test_the_method_takes_the_dataparser_without_naming_it(tmp_path):
     assert isinstance(config.pipeline.datamanager.dataparser, Page4DDataParserConfig)
 
 
+@pytest.mark.parametrize(
+    ("data", "name"), [("capture", "capture"), ("clip.mp4", "clip"), ("frames/*.png", "frames"), (".", "work")]
+)
+def test_outputs_are_named_after_the_data(tmp_path, monkeypatch, data, name):
+    work = tmp_path / "work"
+    (work / "capture").mkdir(parents=True)
+    (work / "clip.mp4").touch()
+    monkeypatch.chdir(work)
+    for args in (["--data", data], ["page4d-data", "--data", data]):
+        config = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", *args])
+        assert config.get_base_dir().parts[:3] == ("outputs", name, "page4d-4dgs")
+
+
 def test_any_method_takes_the_dataparser_by_its_name(tmp_path):
     for method in ("page4d-4dgs", "splatfacto"):
         args = [method, "--data", str(tmp_path), "page4d-data", "--cameras", "page4d", "--downscale", "4"]
