@@ -18,7 +18,7 @@ import torch
 from published_weights import published_weights
 from safetensors.torch import save_file
 
-from page4d_hf import Page4DConfig, hub
+from page4d_hf import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.hub import PUBLISHED, download, pull
 
@@ -329,4 +329,4 @@ def test_the_repositories_are_those_of_the_authors():
     assert PUBLISHED["nomask"].repo_id == PUBLISHED["mask"].repo_id == "zhouk777/PAGE4D"
     assert PUBLISHED["nomask"].repo_type == PUBLISHED["mask"].repo_type == "dataset"
     assert PUBLISHED["vggt"].repo_id == "facebook/VGGT-1B"
-    assert hub.PUBLISHED["nomask"].filenames == ("checkpoint_nomask.pt",)
+    assert PUBLISHED["nomask"].filenames == ("checkpoint_nomask.pt",)
