@@ -50,16 +50,21 @@ class SeedPoints:
         return cls(positions, colors, join("times"), join("dynamics"))
 
     def thinned(self, limit: int) -> SeedPoints:
-        """At most `limit` points, spread evenly over the order in which they come, the same at every call.
+        """At most `limit` points, spread evenly over the order in which they come."""
+        return self.take(evenly(len(self), limit))
 
-        Points from depth maps come frame by frame and row by row, so that an even choice takes as much from every
-        frame and from every part of an image. One point is drawn from each of `limit` equal stretches: a plain stride
-        would take whole columns of an image where it divides the width.
-        """
-        if len(self) <= limit:
-            return self
-        places = np.arange(limit) + np.random.default_rng(0).random(limit)
-        return self.take((places * (len(self) / limit)).astype(np.int64))
+
+def evenly(count: int, limit: int) -> np.ndarray:
+    """At most `limit` of `count` indices, in order and spread evenly, the same at every call.
+
+    Pixels of depth maps come frame by frame and row by row, so that an even choice takes as much from every frame and
+    from every part of an image. One index is drawn from each of `limit` equal stretches: a plain stride would take
+    whole columns of an image where it divides the width.
+    """
+    if count <= limit:
+        return np.arange(count)
+    places = np.arange(limit) + np.random.default_rng(0).random(limit)
+    return (places * (count / limit)).astype(np.int64)
 
 
 def points_from_depth(

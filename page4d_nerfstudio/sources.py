@@ -24,7 +24,7 @@ from page4d_hf.scene import Scene, read_scene
 
 from .console import note
 from .reconstruction_cache import digest_files, reconstruct_once
-from .seed_points import SeedPoints, points_from_depth, random_points
+from .seed_points import SeedPoints, evenly, points_from_depth, random_points
 
 if TYPE_CHECKING:
     from .dataparser import Page4DDataParserConfig
@@ -341,16 +341,24 @@ def _points_of_depth(
     """
     confidence = [scene.load_confidence(i) for i in seen]
     threshold = np.nanpercentile(np.concatenate([c.ravel() for c in confidence]), config.confidence_percentile)
+    usable = [
+        np.flatnonzero((confident >= threshold) & (scene.load_depth(i) > 0))  # not of NaN
+        for i, confident in zip(seen, confidence, strict=True)
+    ]
+    ends = np.cumsum([len(pixels) for pixels in usable])
+    chosen = evenly(int(ends[-1]), config.max_points)
     parts = []
-    for i, j, confident in zip(seen, frames.train, confidence, strict=True):
+    for i, j, pixels, end in zip(seen, frames.train, usable, ends, strict=True):
+        own = pixels[chosen[(chosen >= end - len(pixels)) & (chosen < end)] - (end - len(pixels))]
         depth = scene.load_depth(i) * depth_scale
-        keep = (confident >= threshold) & np.isfinite(depth) & (depth > 0)
+        keep = np.zeros(depth.shape, bool)
+        keep.flat[own] = True
         image = frames.images.load_image(j)
         positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
         times = np.full(len(positions), frames.times[j], np.float32)
         dynamics = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
         parts.append(SeedPoints(positions, colors, times, dynamics))
-    return SeedPoints.joined(parts).thinned(config.max_points)
+    return SeedPoints.joined(parts)
 
 
 def _random_points(

@@ -340,6 +340,12 @@ def test_held_out_frames_give_no_points_and_page4d_does_not_see_them(capture, pa
     assert outputs.metadata["points3D_dynamics"].unique().tolist() == pytest.approx([0.1 * i for i in range(7)])
 
 
+def test_page4d_s_points_are_thinned_evenly_over_frames(capture, page4d):
+    times = outputs_of(capture, points="page4d", model=page4d.model, max_points=700).metadata["points3D_times"]
+    assert len(times) == 700
+    assert set(np.unique((7 * times).round(), return_counts=True)[1]) <= {99, 100, 101}
+
+
 def test_page4d_s_cameras_keep_the_capture_s_times_and_splits(capture, page4d):
     parser = Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model).setup()
     train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
