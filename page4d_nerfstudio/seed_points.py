@@ -63,8 +63,8 @@ def evenly(count: int, limit: int) -> np.ndarray:
     """
     if count <= limit:
         return np.arange(count)
-    places = np.arange(limit) + np.random.default_rng(0).random(limit)
-    return (places * (count / limit)).astype(np.int64)
+    edges = np.arange(limit + 1) * count // limit
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:])
 
 
 def points_from_depth(

@@ -23,6 +23,7 @@ from page4d_hf.reconstruct import Reconstruction
 from page4d_hf.scene import normalized_times, write_scene
 from page4d_nerfstudio import reconstruction_cache
 from page4d_nerfstudio.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.seed_points import evenly
 from page4d_nerfstudio.sources import find_source, hold_out, read_source
 
 DEPTH = 2.5  # of the plane in front of each camera that PAGE-4D is made to see below
@@ -198,6 +199,15 @@ def test_points_are_thinned_evenly_and_the_same_each_time(capture):
     everything = outputs_of(capture).metadata["points3D_rgb"].tolist()
     places = [everything.index(color) for color in once["points3D_rgb"].tolist()]
     assert [place // 4 for place in places] == list(range(50))  # one of each four, in order
+
+
+@pytest.mark.parametrize(("count", "limit"), [(10, 7), (240, 100), (1001, 1000), (7, 7), (3, 9)])
+def test_no_point_is_taken_twice(count, limit):
+    chosen = evenly(count, limit)
+    assert len(chosen) == min(count, limit)
+    assert (np.diff(chosen) > 0).all()
+    assert chosen[0] >= 0
+    assert chosen[-1] < count
 
 
 def test_random_points_are_seen_and_lie_between_near_and_far(capture):
