@@ -25,7 +25,7 @@ from transformers.utils import logging
 from .checkpoint_files import read_checkpoint
 from .configuration_page4d import Page4DConfig
 from .errors import CheckpointError
-from .folders import whole_folder
+from .folders import make_readable, whole_folder
 from .image_processing_page4d import Page4DImageProcessor
 from .model_card import model_card
 from .modeling_page4d import Page4DModel
@@ -361,6 +361,8 @@ def convert_checkpoint(
             model.save_pretrained(folder)
         except SafetensorError as error:
             raise _as_os_error(error) from error
+        for file in folder.glob("*.safetensors"):
+            make_readable(file)  # safetensors writes for the owner only
         Page4DImageProcessor(
             size={"height": config.image_size, "width": config.image_size}, patch_size=config.patch_size
         ).save_pretrained(folder)

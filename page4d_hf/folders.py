@@ -84,10 +84,7 @@ def whole_folder(target: str | Path, *, overwrite: bool = False, replaces: str |
         try:
             parents = _make_parents(place)
             partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent))
-            # mkdtemp makes a folder for its owner only; a result is as readable as any other new folder.
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o777 & ~umask)
+            make_readable(partial)  # mkdtemp makes a folder for its owner only
         except OSError as error:
             raise _as_page4d_error(error, target, place, creating=True) from error
         try:
@@ -104,6 +101,13 @@ def whole_folder(target: str | Path, *, overwrite: bool = False, replaces: str |
             with suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def make_readable(path: Path) -> None:
+    """Give a file or folder that was made for its owner only the permissions that any other new one has."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def _is_filled(folder: Path) -> bool:

@@ -467,6 +467,11 @@ def test_the_folder_holds_the_weights_unchanged(shallow, converted):
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
 
 
+def test_whoever_may_read_a_new_file_may_read_every_file_of_the_folder(converted, tmp_path):
+    (tmp_path / "new").touch()
+    assert {path.stat().st_mode for path in converted.iterdir()} == {(tmp_path / "new").stat().st_mode}
+
+
 def test_the_folder_loads_without_a_key_missing_or_left_over(converted):
     _, info = Page4DModel.from_pretrained(converted, output_loading_info=True)
     assert not any(info.values())
