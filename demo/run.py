@@ -119,7 +119,11 @@ def run(*command: object) -> None:
     """Print a command and run it, with the programs of this Python's environment found first."""
     words = [str(word) for word in command]
     console.print(f"[bold]$ {shlex.join(words)}[/bold]", soft_wrap=True)
-    environment = os.environ | {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))}
+    environment = os.environ | {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+        # Threads that wait for each other by spinning make small operations many times slower on a busy machine.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+    }
     code = subprocess.run(words, env=environment, check=False).returncode
     if code != 0:
         sys.exit(f"demo: `{shlex.join(words)}` ended with exit code {code}; its last lines above say why.")
