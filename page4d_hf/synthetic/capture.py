@@ -102,7 +102,7 @@ def write_synthetic_capture(
         for part in ("rgb/1x", "depth/1x", "motion_mask/1x", "camera"):
             (folder / part).mkdir(parents=True)
         nearest, farthest = np.inf, 0.0
-        with _Video(folder / "video.mp4", width, height) as video:
+        with H264Video(folder / "video.mp4", width, height) as video:
             for done, (camera, path, instant) in enumerate(frames):
                 if progress is not None:
                     progress("rendering", done, len(frames))
@@ -242,7 +242,7 @@ class _SeedPoints:
         np.save(folder / "points_dynamics.npy", moving.to(torch.float32).numpy())
 
 
-class _Video:
+class H264Video:
     """H.264 in MP4, the same bytes for the same frames."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
@@ -255,7 +255,7 @@ class _Video:
         self.stream.pix_fmt = "yuv420p" if even else "yuv444p"  # the former, which all players know, halves the sides
         self.stream.options = {"crf": "14", "threads": "1", "x264-params": "mbtree=0"}
 
-    def __enter__(self) -> _Video:
+    def __enter__(self) -> H264Video:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
