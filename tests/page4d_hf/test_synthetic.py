@@ -363,6 +363,16 @@ def test_a_scene_renders_in_single_precision(scene: Scene, clip: dict[str, Tenso
     assert (single["depth"] - clip["depth"])[same].abs().max() < 1e-3
 
 
+def test_nothing_is_made_on_another_device_than_the_scenes(scene: Scene, clip: dict[str, Tensor]) -> None:
+    """A tensor made without naming the device would land on the default one and fit no other."""
+    camera = intrinsics()
+    with torch.device("meta"):
+        extrinsics = scene.camera.extrinsics(clip["times"][:1])
+        rendered = render_clip(scene, extrinsics, camera, clip["times"][:1], SIZE, supersampling=2)
+        followed = scene.world_points(rendered["body"].flatten(), rendered["position"].flatten(0, 2), clip["times"])
+    assert {value.device.type for value in (*rendered.values(), followed)} == {"cpu"}
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # On disk
 
