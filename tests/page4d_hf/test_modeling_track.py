@@ -112,6 +112,33 @@ def test_points_without_a_track_head_are_refused(tiny_model):
         tiny_model()(images(1, 2, 3, 28, 28), query_points=torch.zeros(1, 1, 2))
 
 
+def test_the_transformer_is_told_displacement_correlation_feature_and_context(calm_model):
+    """The order and the units that the published weights expect, in the second iteration."""
+    head, queries = calm_model.track_head, points_in(28, 28, 1, 4)
+    seen = {"transformer": [], "correlation_mlp": []}
+    hooks = [
+        head.get_submodule(name).register_forward_hook(
+            lambda module, args, out, calls=calls: calls.append((*args, out))
+        )
+        for name, calls in seen.items()
+    ]
+    with torch.no_grad():
+        calm_model(images(1, 3, 3, 28, 28), query_points=queries)
+        for hook in hooks:
+            hook.remove()
+        (_, first_delta), (told, _) = seen["transformer"][:2]
+        displacement = first_delta[..., :2].clone()
+        displacement[:, :, 0] = 0  # the first frame's points stay
+        context = sampled_position_waves(queries / 2, 28, 14, 14)[:, :, None] + head.frame_tokens[:, [0, 1, 1]][:, None]
+        told = told - context
+
+    assert told.shape == (1, 4, 3, 28)
+    torch.testing.assert_close(told[..., :8], displacement_waves(displacement, 4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(told[..., 8:10], displacement / 518, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(told[..., 10:12], displacement / 518, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(told[..., 12:20], seen["correlation_mlp"][1][1], rtol=1e-3, atol=1e-5)
+
+
 def test_correlations_are_those_with_the_whole_map_sampled_in_windows(model):
     """As CoTracker states them: all products with a level's map first, then samples of the products."""
     head = model.track_head
