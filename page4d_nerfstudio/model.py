@@ -350,7 +350,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             scales=gaussians.scales.exp(),
             opacities=gaussians.opacities.sigmoid().squeeze(-1),
             colors=colors,
-            viewmats=world_to_camera(poses).to(self.device),
+            viewmats=world_to_camera(poses.to(self.device, torch.float32)),  # a path written by hand may hold integers
             Ks=intrinsics,
             width=width,
             height=height,
