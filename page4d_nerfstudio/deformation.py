@@ -236,9 +236,8 @@ class DeformationField(nn.Module):
         # The hidden layers of all heads as one matrix product: [features] -> [heads * width].
         self.hidden = nn.Linear(self.hexplane.n_features, config.width * len(self.outputs))
         self.last = nn.ModuleDict({name: nn.Linear(config.width, size) for name, size in self.outputs.items()})
-        for layer in self.last.values():
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def plane_parameters(self) -> list[nn.Parameter]:
         """The planes of all scales."""

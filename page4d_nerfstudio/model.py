@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from . import losses
 from .deformation import DeformationConfig, DeformationField, RobustBox
@@ -170,7 +171,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         if config.use_bilateral_grid:
             self.bil_grids = BilateralGrid(self.num_train_data, *config.grid_shape)
         self.ssim = SSIM(data_range=1.0, size_average=True, channel=3)
-        self.lpips = LazyLPIPS()
+        self.lpips = LazyLPIPS()  # type: ignore[assignment]
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
         self.step = 0
@@ -310,7 +311,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             colors=add(colors, offsets.color),
         )
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:  # type: ignore[override]
         """Render one camera at its time.
 
         Returns:
@@ -367,8 +368,9 @@ class Page4DGaussiansModel(SplatfactoModel):
                 )
         background = self._get_background_color()
         rgb = (render[0, ..., :3] + (1 - alpha[0]) * background).clamp(0.0, 1.0)
-        if self.config.use_bilateral_grid and self.training and "cam_idx" in (camera.metadata or {}):
-            rgb = self._apply_bilateral_grid(rgb, camera.metadata["cam_idx"], height, width)
+        metadata = camera.metadata or {}
+        if self.config.use_bilateral_grid and self.training and "cam_idx" in metadata:
+            rgb = self._apply_bilateral_grid(rgb, metadata["cam_idx"], height, width)
         outputs = {"rgb": rgb, "accumulation": alpha[0]}
         if with_depth:
             depth = render[0, ..., 3:4]
@@ -489,9 +491,6 @@ class Page4DGaussiansModel(SplatfactoModel):
 
 def world_to_camera(camera_to_worlds: Tensor) -> Tensor:
     """Nerfstudio's camera-to-world (OpenGL axes, [C, 3, 4]) to gsplat's world-to-camera (OpenCV axes, [C, 4, 4])."""
-    # Camera axes y and z point the other way; then the inverse of a rigid motion.
-    rotation = camera_to_worlds[:, :3, :3] * camera_to_worlds.new_tensor([1.0, -1.0, -1.0])
-    inverse = rotation.transpose(1, 2)
-    translation = -inverse @ camera_to_worlds[:, :3, 3:4]
+    extrinsics = extrinsics_from_camera_to_world_opengl(camera_to_worlds)
     bottom = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(camera_to_worlds), 1, 4)
-    return torch.cat([torch.cat([inverse, translation], dim=2), bottom], dim=1)
+    return torch.cat([extrinsics, bottom], dim=1)

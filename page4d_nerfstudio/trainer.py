@@ -25,6 +25,11 @@ from .sources import place_of
 # Groups whose learning rates are in units of the scene's extent.
 IN_UNITS_OF_EXTENT = ("means",)
 
+# Groups that learn the motion, from nothing. How far Adam carries a parameter is about learning rate times steps, so in
+# a run of fewer steps these get a higher rate, by as much as the run is shorter: otherwise it ends before things moved.
+LEARN_MOTION = ("planes", "heads")
+MOST_GAIN = 12.0  # beyond this the planes become unstable
+
 
 @dataclass
 class Page4DTrainerConfig(TrainerConfig):
@@ -82,25 +87,34 @@ class Page4DTrainer(Trainer):
         extent = model.scene_extent if isinstance(model, Page4DGaussiansModel) else 1.0
         length = getattr(self.config.pipeline.model, "run_length", REFERENCE_STEPS)
         groups = {
-            name: scale_group(group, extent if name in IN_UNITS_OF_EXTENT else 1.0, length)
+            name: scale_group(group, learning_rate_factor(name, extent, length), length)
             for name, group in self.config.optimizers.items()
         }
         return Optimizers(groups, self.pipeline.get_param_groups())
 
 
-def scale_group(group: dict[str, Any], extent: float, run_length: int) -> dict[str, Any]:
-    """A copy of an optimizer's and its scheduler's configuration for a scene of this extent and a run of this length.
+def learning_rate_factor(name: str, extent: float, run_length: int) -> float:
+    """By how much a group's learning rate differs from the configured one, in a scene of this extent and such a run."""
+    if name in IN_UNITS_OF_EXTENT:
+        return extent
+    if name in LEARN_MOTION:
+        return min(max(REFERENCE_STEPS / run_length, 1.0), MOST_GAIN)
+    return 1.0
+
+
+def scale_group(group: dict[str, Any], factor: float, run_length: int) -> dict[str, Any]:
+    """A copy of an optimizer's and its scheduler's configuration for a run of this length.
 
     Args:
-        group: `optimizer` and `scheduler`, learning rates for a scene of radius 1 and steps for a run of 17,000.
-        extent: Factor to the learning rates.
+        group: `optimizer` and `scheduler`, steps for a run of 17,000.
+        factor: Factor to the learning rates.
         run_length: Steps of the run.
     """
     group = copy.deepcopy(group)
-    group["optimizer"].lr *= extent
+    group["optimizer"].lr *= factor
     scheduler = group["scheduler"]
     if isinstance(scheduler, HoldThenDecaySchedulerConfig):
-        scheduler.lr_final *= extent
+        scheduler.lr_final *= factor
         scheduler.hold_steps = scale_steps(scheduler.hold_steps, run_length)
         scheduler.max_steps = max(scale_steps(scheduler.max_steps, run_length), scheduler.hold_steps + 1)
     return group

@@ -173,7 +173,7 @@ def test_learning_rates_scale_with_the_extent_and_steps_with_the_run():
         "scheduler": HoldThenDecaySchedulerConfig(lr_final=1e-4, hold_steps=3000, max_steps=17_000),
     }
 
-    scaled = scale_group(group, extent=5.0, run_length=170)
+    scaled = scale_group(group, factor=5.0, run_length=170)
 
     assert scaled["optimizer"].lr == pytest.approx(5e-2)
     assert scaled["scheduler"].lr_final == pytest.approx(5e-4)

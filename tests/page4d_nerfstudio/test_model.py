@@ -1,0 +1,451 @@
+"""The model: what moves and what does not, times, checkpoints, metrics, and that motion is learned."""
+
+import inspect
+
+import pytest
+import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox, SceneBox
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
+
+from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.deformation import DeformationConfig
+from page4d_nerfstudio.model import ModelError, Page4DGaussiansModel, Page4DGaussiansModelConfig, world_to_camera
+from page4d_nerfstudio.trainer import learning_rate_factor, scale_group
+
+WIDTH, HEIGHT = 32, 24
+RUN = 170  # 30 coarse steps
+
+
+def make_model(n: int = 40, dynamics: torch.Tensor | None = None, run_length: int = RUN, **options):
+    torch.manual_seed(0)
+    points, rgb = torch.rand(n, 3) * 2 - 1, torch.randint(0, 255, (n, 3), dtype=torch.uint8)
+    options.setdefault("deformation", DeformationConfig(features=4, resolution=8, multires=(1, 2), width=16))
+    config = Page4DGaussiansModelConfig(run_length=run_length, **options)
+    return config.setup(
+        scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
+        num_train_data=10,
+        metadata={} if dynamics is None else {"points3D_dynamics": dynamics},
+        seed_points=(points, rgb),
+    )
+
+
+def cameras(times: list[float] | None = None, n: int = 1) -> Cameras:
+    """Cameras 4 units in front of the origin, looking at it."""
+    poses = torch.eye(4)[None, :3].repeat(n if times is None else len(times), 1, 1)
+    poses[:, 2, 3] = 4.0
+    clock = None if times is None else torch.tensor(times)[:, None]
+    return Cameras(poses, 30.0, 30.0, WIDTH / 2, HEIGHT / 2, width=WIDTH, height=HEIGHT, times=clock)
+
+
+def fine(model: Page4DGaussiansModel, trained: bool = True) -> Page4DGaussiansModel:
+    """The model in its fine stage; `trained`: with a deformation that is no longer the identity."""
+    model.step = model.schedule.coarse_steps
+    if trained and model.deformation is not None:
+        torch.manual_seed(1)
+        for parameter in model.deformation.last.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        for planes in model.deformation.hexplane.time:
+            torch.nn.init.uniform_(planes)
+    return model
+
+
+def render(model: Page4DGaussiansModel, time: float | None = None) -> torch.Tensor:
+    model.eval()
+    return model.get_outputs_for_camera(cameras(None if time is None else [time]))["rgb"]
+
+
+def optimizers_of(model: Page4DGaussiansModel) -> Optimizers:
+    """The optimizers that the trainer makes."""
+    length = model.config.run_length
+    groups = {
+        name: scale_group(group, learning_rate_factor(name, model.scene_extent, length), length)
+        for name, group in page4d_4dgs.config.optimizers.items()
+    }
+    return Optimizers(groups, model.get_param_groups())
+
+
+def train_step(model, optimizers: Optimizers, step: int, camera: Cameras, image: torch.Tensor) -> dict:
+    model.train()
+    model.step_cb(optimizers, step)
+    optimizers.zero_grad_all()
+    camera.metadata = {"cam_idx": 0}
+    losses = model.get_loss_dict(model(camera), {"image": image})
+    sum(losses.values()).backward()
+    for optimizer in optimizers.optimizers.values():
+        optimizer.step()
+    model.step_post_backward(step)
+    return losses
+
+
+# --- what moves
+
+
+def test_the_fine_stage_begins_with_the_static_render():
+    model = make_model()
+    static = render(model, 0.7)
+
+    assert torch.allclose(render(fine(model, trained=False), 0.7), static, atol=1e-6)
+
+
+def test_without_deformation_time_changes_nothing():
+    model = fine(make_model(use_deformation=False))
+
+    assert torch.equal(render(model, 0.0), render(model, 1.0))
+    assert {"planes", "heads"}.isdisjoint(model.get_param_groups())
+
+
+def test_in_the_coarse_stage_time_changes_nothing():
+    model = fine(make_model())
+    model.step = model.schedule.coarse_steps - 1
+
+    assert torch.equal(render(model, 0.0), render(model, 1.0))
+
+
+def test_without_a_mask_every_gaussian_moves():
+    model = fine(make_model())
+
+    assert model.dynamic.all()
+    assert torch.all(model.gaussians_at(0.2).means != model.means)
+
+
+def test_only_what_the_dynamics_weights_mark_moves():
+    dynamics = torch.arange(40) / 40
+    model = fine(make_model(dynamics=dynamics, dynamics_threshold=0.5))
+
+    gaussians = model.gaussians_at(0.2)
+
+    moves = dynamics > 0.5
+    assert torch.equal(model.dynamic, moves)
+    assert torch.all((gaussians.means != model.means).any(dim=-1) == moves)
+    assert torch.all((gaussians.scales != model.scales).any(dim=-1) == moves)
+    assert torch.equal(gaussians.opacities, model.opacities)
+
+
+def test_static_gaussians_have_the_gradients_of_a_static_model():
+    dynamics = torch.tensor([0.0] * 20 + [1.0] * 20)
+    model = fine(make_model(dynamics=dynamics))
+
+    model.gaussians_at(0.2).means.sum().backward()
+
+    assert torch.equal(model.means.grad[:20], torch.ones(20, 3))
+    assert torch.any(model.means.grad[20:] != 1)
+
+
+def test_a_scene_where_nothing_moves_renders():
+    model = fine(make_model(dynamics=torch.zeros(40)))
+
+    assert torch.equal(render(model, 0.0), render(model, 1.0))
+
+
+def test_the_grid_is_laid_around_what_moves():
+    dynamics = torch.zeros(1000)
+    dynamics[:200] = 1.0
+    model = make_model(n=1000, dynamics=dynamics)
+    with torch.no_grad():
+        moving = model.means[:200]
+
+    centre = model.deformation.hexplane.centre
+
+    assert torch.allclose(centre, moving.quantile(0.02, dim=0) / 2 + moving.quantile(0.98, dim=0) / 2, atol=1e-5)
+    assert model.deformation.hexplane.half_extent.norm() != model.scene_extent
+
+
+def test_weights_that_are_not_one_for_each_point_are_refused():
+    with pytest.raises(ModelError, match="40 points, 39 weights"):
+        make_model(dynamics=torch.zeros(39))
+
+
+def test_opacity_and_colour_move_on_request():
+    options = DeformationConfig(features=4, resolution=8, multires=(1,), width=16, opacity=True, color=True)
+    model = fine(make_model(deformation=options))
+
+    gaussians = model.gaussians_at(0.3)
+
+    assert torch.all(gaussians.opacities != model.opacities)
+    assert torch.all(gaussians.colors[:, 0] != model.features_dc)
+
+
+# --- time
+
+
+def test_a_camera_is_rendered_at_its_time():
+    model = fine(make_model())
+
+    assert not torch.allclose(render(model, 0.0), render(model, 1.0), atol=1e-3)
+
+
+def test_a_camera_without_time_is_rendered_at_the_default():
+    model = fine(make_model(default_time=0.6))
+
+    assert torch.allclose(render(model, None), render(model, 0.6), atol=1e-5)
+
+
+def test_a_camera_without_time_is_rendered_when_the_capture_came_past():
+    model = fine(make_model())
+    there = cameras([0.3, 0.9])
+    there.camera_to_worlds[1, 0, 3] = 5.0
+    model.set_training_views(there)
+
+    assert torch.allclose(render(model, None), render(model, 0.3), atol=1e-5)
+
+
+def test_a_camera_without_time_and_nothing_known_is_rendered_at_the_start():
+    model = fine(make_model())
+
+    assert torch.equal(render(model, None), render(model, 0.0))
+
+
+# --- as a nerfstudio model
+
+
+def test_the_viewer_and_the_exporter_recognise_the_model():
+    assert isinstance(make_model(), SplatfactoModel)
+
+
+def test_planes_and_heads_are_no_parameters_of_gaussians():
+    model = make_model()
+
+    assert set(model.gauss_params) == {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
+    assert {"planes", "heads"} <= set(model.get_param_groups())
+
+
+def test_evaluation_has_the_outputs_that_nerfstudio_shows():
+    model = make_model().eval()
+
+    outputs = model.get_outputs_for_camera(cameras([0.5]))
+
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    assert shapes == {
+        "rgb": (HEIGHT, WIDTH, 3),
+        "depth": (HEIGHT, WIDTH, 1),
+        "accumulation": (HEIGHT, WIDTH, 1),
+        "background": (HEIGHT, WIDTH, 3),
+    }
+
+
+def test_depth_is_the_distance_along_the_view():
+    model = make_model(n=1)
+    with torch.no_grad():
+        model.means.zero_()
+        model.scales.fill_(-1.0)
+        model.opacities.fill_(5.0)
+    model.eval()
+
+    depth = model.get_outputs_for_camera(cameras([0.5]))["depth"]
+
+    assert depth[HEIGHT // 2, WIDTH // 2, 0] == pytest.approx(4.0, abs=1e-4)
+
+
+def test_a_crop_shows_what_is_inside_at_that_time():
+    model = make_model().eval()
+    far_away = OrientedBox(R=torch.eye(3), T=torch.full((3,), 50.0), S=torch.ones(3))
+
+    assert model.get_outputs_for_camera(cameras([0.5]), obb_box=far_away)["accumulation"].max() == 0
+    everything = OrientedBox(R=torch.eye(3), T=torch.zeros(3), S=torch.full((3,), 10.0))
+    cropped = model.get_outputs_for_camera(cameras([0.5]), obb_box=everything)["rgb"]
+    assert torch.equal(cropped, model.get_outputs_for_camera(cameras([0.5]))["rgb"])
+
+
+def test_the_view_matrix_is_splatfactos():
+    poses = torch.linalg.qr(torch.randn(3, 3, 3))[0]
+    poses = torch.cat([poses, torch.randn(3, 3, 1)], dim=2)
+
+    # Unwrapped: nerfstudio compiles its function, which needs a compiler.
+    assert torch.allclose(world_to_camera(poses), inspect.unwrap(get_viewmat)(poses), atol=1e-6)
+
+
+def test_the_camera_optimizer_gets_gradients_through_the_rasteriser():
+    model = make_model(camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"))
+    optimizers = optimizers_of(model)
+
+    train_step(model, optimizers, 0, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
+
+    assert torch.all(model.camera_optimizer.pose_adjustment.grad[0] != 0)
+    assert "camera_opt" in model.get_param_groups()
+
+
+def test_an_image_with_transparency_is_laid_over_the_background():
+    model = make_model(background_color="white").eval()
+    clear = torch.zeros(HEIGHT, WIDTH, 4, dtype=torch.uint8)
+
+    outputs = model.get_outputs_for_camera(cameras([0.5]))
+    metrics, images = model.get_image_metrics_and_images(outputs, {"image": clear})
+
+    assert torch.all(images["img"][:, :WIDTH] == 1.0)
+    assert metrics["psnr"] > 0
+
+
+def test_motion_masks_in_the_batch_give_figures_of_what_moves():
+    model = make_model().eval()
+    mask = torch.zeros(HEIGHT, WIDTH, 1, dtype=torch.bool)
+    mask[8:16, 8:16] = True
+
+    outputs = model.get_outputs_for_camera(cameras([0.5]))
+    metrics, _ = model.get_image_metrics_and_images(
+        outputs, {"image": torch.rand(HEIGHT, WIDTH, 3), "motion_mask": mask}
+    )
+
+    assert {"psnr", "ssim", "psnr_moving", "ssim_moving", "psnr_static"} <= set(metrics)
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_regularisers_join_the_loss_when_the_deformation_starts():
+    model = make_model()
+    optimizers = optimizers_of(model)
+    image = torch.rand(HEIGHT, WIDTH, 3)
+
+    coarse = train_step(model, optimizers, 0, cameras([0.5]), image)
+    fine_stage = train_step(model, optimizers, model.schedule.coarse_steps, cameras([0.5]), image)
+
+    assert set(coarse) == {"main_loss"}
+    assert set(fine_stage) == {"main_loss", "plane_tv", "time_smoothness", "time_sparsity"}
+
+
+def test_pixels_outside_of_a_mask_do_not_count():
+    model = make_model()
+    outputs = {"rgb": torch.zeros(HEIGHT, WIDTH, 3), "background": torch.zeros(3)}
+    image = torch.full((HEIGHT, WIDTH, 3), 0.25)
+    image[:, : WIDTH // 2] = 1.0
+    mask = torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)
+    mask[:, : WIDTH // 2] = False
+
+    loss = model.get_loss_dict(outputs, {"image": image, "mask": mask})["main_loss"]
+
+    assert loss == pytest.approx(0.25)
+
+
+def test_more_seed_points_than_the_cap_are_thinned():
+    assert make_model(n=50, max_gaussians=30).num_points == 30
+
+
+def test_points_that_coincide_start_with_a_finite_size():
+    config = Page4DGaussiansModelConfig(deformation=DeformationConfig(features=1, resolution=2, multires=(1,)))
+    points = torch.cat([torch.zeros(10, 3), torch.ones(10, 3)])
+    model = config.setup(
+        scene_box=None, num_train_data=2, metadata={}, seed_points=(points, torch.zeros(20, 3, dtype=torch.uint8))
+    )
+
+    assert torch.isfinite(model.scales).all()
+
+
+def test_an_unknown_way_of_rasterising_is_refused():
+    with pytest.raises(ModelError, match="classic"):
+        make_model(rasterize_mode="antialiased")
+
+
+# --- checkpoints
+
+
+def test_a_checkpoint_loads_into_a_model_of_another_number_of_gaussians(tmp_path):
+    dynamics = (torch.arange(60) % 3 == 0).float()
+    trained = fine(make_model(n=60, dynamics=dynamics))
+    trained.step = 123
+    torch.save(trained.state_dict(), tmp_path / "checkpoint")
+
+    fresh = make_model(n=7)
+    fresh.load_state_dict(torch.load(tmp_path / "checkpoint", weights_only=True))
+
+    assert fresh.step == 123
+    assert torch.equal(fresh.dynamic, dynamics > 0.5)
+    assert torch.equal(render(fresh, 0.3), render(trained, 0.3))
+
+
+def test_optimizers_made_before_a_checkpoint_was_loaded_train_what_it_held():
+    trained = make_model(n=60)
+    resumed = make_model(n=7)
+    optimizers = optimizers_of(resumed)
+
+    resumed.load_state_dict(trained.state_dict())
+    before = resumed.means.detach().clone()
+    train_step(resumed, optimizers, 0, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
+
+    assert len(before) == 60
+    assert not torch.equal(resumed.means, before)
+
+
+def test_statistics_of_density_control_survive_a_checkpoint():
+    model = make_model()
+    train_step(model, optimizers_of(model), 1, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
+    resumed = make_model(n=7)
+
+    resumed.load_state_dict(model.state_dict())
+
+    assert model.strategy_state["grad2d"].sum() > 0
+    assert torch.equal(resumed.strategy_state["grad2d"], model.strategy_state["grad2d"])
+
+
+def test_a_checkpoint_without_gaussians_is_refused():
+    with pytest.raises(ModelError, match="lacks gauss_params"):
+        make_model().load_state_dict({})
+
+
+# --- training
+
+
+def moving_blob(model: Page4DGaussiansModel) -> list[torch.Tensor]:
+    """Images of the model's Gaussians as they travel one unit to the right during the clip."""
+    images = []
+    rest = model.means.detach().clone()
+    with torch.no_grad():
+        for time in TIMES:
+            model.means.copy_(rest + torch.tensor([time - 0.5, 0.0, 0.0]))
+            images.append(render(model, time))
+        model.means.copy_(rest)
+    return images
+
+
+TIMES = [i / 9 for i in range(10)]
+
+
+def blob(**options) -> Page4DGaussiansModel:
+    model = make_model(n=12, run_length=400, densify_grad_thresh=1e9, background_color="black", sh_degree=0, **options)
+    with torch.no_grad():
+        model.means.mul_(0.3)
+        model.scales.fill_(-1.8)
+        model.opacities.fill_(3.0)
+    return model
+
+
+@pytest.mark.parametrize("share_that_moves", [1.0, 0.5])
+def test_a_moving_blob_is_learned_better_than_a_static_model_can(share_that_moves):
+    images = moving_blob(blob(use_deformation=False))
+    # Whatever moves has to be marked: here the marked half can stand in for the other.
+    dynamics = (torch.arange(12) < 12 * share_that_moves).float()
+
+    errors = {}
+    for deforms in (True, False):
+        model = blob(use_deformation=deforms, dynamics=dynamics)
+        optimizers = optimizers_of(model)
+        for step in range(model.config.run_length):
+            i = step * 7 % 10
+            train_step(model, optimizers, step, cameras([TIMES[i]]), images[i])
+        errors[deforms] = torch.stack(
+            [(render(model, time) - image).square().mean() for time, image in zip(TIMES, images, strict=True)]
+        ).mean()
+
+    assert errors[True] < 0.5 * errors[False]
+
+
+def test_the_flag_stays_with_the_gaussians_through_training():
+    dynamics = (torch.arange(40) < 20).float()
+    model = make_model(
+        dynamics=dynamics,
+        densify_grad_thresh=0.0,
+        refine_every=5,
+        deformation=DeformationConfig(features=1, resolution=2, multires=(1,), width=2),
+    )
+    optimizers = optimizers_of(model)
+    with torch.no_grad():
+        # Colour tells them apart from now on: what moves is red.
+        model.features_dc.zero_()
+        model.features_dc[:20, 0] = 1.0
+    optimizers.optimizers["features_dc"].param_groups[0]["lr"] = 0.0
+
+    for step in range(12):
+        train_step(model, optimizers, step, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
+
+    assert model.num_points > 40
+    assert torch.equal(model.dynamic, model.features_dc[:, 0] > 0.5)
