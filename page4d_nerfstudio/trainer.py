@@ -28,7 +28,7 @@ IN_UNITS_OF_EXTENT = ("means",)
 # Groups that learn the motion, from nothing. How far Adam carries a parameter is about learning rate times steps, so in
 # a run of fewer steps these get a higher rate, by as much as the run is shorter: otherwise it ends before things moved.
 LEARN_MOTION = ("planes", "heads")
-MOST_GAIN = 12.0  # beyond this the planes become unstable
+MOST_GAIN = 30.0  # tried up to here
 
 
 @dataclass
