@@ -322,9 +322,8 @@ class Page4DModel(Page4DPreTrainedModel):
         # 3. What the heads read off.
         output = Page4DOutput()
         if self.camera_head is not None:
-            frame, globe = aggregated.features[config.num_hidden_layers - 1]
-            camera_tokens = torch.cat((frame[:, :, 0].to(globe.device), globe[:, :, 0]), dim=-1)  # [B, S, 2 C]
-            stages = self.camera_head(camera_tokens)
+            frame_tokens, global_tokens = aggregated.features[config.num_hidden_layers - 1]
+            stages = self.camera_head(side_by_side(frame_tokens[:, :, 0], global_tokens[:, :, 0]))  # [B, S, 2 C]
             output.pose_enc = stages[-1]
             if output_pose_enc_stages:
                 output.pose_enc_stages = stages
@@ -346,8 +345,8 @@ class Page4DModel(Page4DPreTrainedModel):
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
             )
         if output_hidden_states:
-            layers = (aggregated.features[layer] for layer in range(config.num_hidden_layers))
-            output.hidden_states = tuple(torch.cat((frame.to(globe.device), globe), dim=-1) for frame, globe in layers)
+            layers = range(config.num_hidden_layers)
+            output.hidden_states = tuple(side_by_side(*aggregated.features[layer]) for layer in layers)
         if output_attentions:
             output.attentions = aggregated.attentions
         return output
@@ -397,6 +396,11 @@ class Page4DModel(Page4DPreTrainedModel):
                 f"it is {tuple(query_points.shape)}."
             )
         return query_points.float()
+
+
+def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:
+    """A layer's two outputs as one; the blocks may lie on different devices."""
+    return torch.cat((frame_tokens.to(global_tokens.device), global_tokens), dim=-1)
 
 
 __all__ = ["Page4DModel", "Page4DOutput", "Page4DPreTrainedModel"]

@@ -157,24 +157,24 @@ class Page4DDenseHead(Page4DFloat32Module):
             `[B, S, out_channels, H, W]` before any activation; or features `[B, S, hidden_size, H / 2, W / 2]`.
         """
         batch = features[0][0].shape[:2]
-        levels = [(frame.flatten(0, 1), globe.flatten(0, 1)) for frame, globe in features]
+        levels = [tuple(tokens.flatten(0, 1) for tokens in pair) for pair in features]  # [B * S, P, C] each
         num_frames = levels[0][0].shape[0]
         step = self.frames_per_chunk or num_frames
+        chunks = []
         with no_autocast(levels[0][0]):
-            chunks = [
-                self._predict([(frame[i : i + step], globe[i : i + step]) for frame, globe in levels], image_size)
-                for i in range(0, num_frames, step)
-            ]
+            for i in range(0, num_frames, step):
+                chunk = [tuple(tokens[i : i + step] for tokens in pair) for pair in levels]
+                chunks.append(self._predict(chunk, image_size))
         return (chunks[0] if len(chunks) == 1 else torch.cat(chunks)).unflatten(0, batch)
 
-    def _predict(self, levels: list[tuple[Tensor, Tensor]], image_size: tuple[int, int]) -> Tensor:
+    def _predict(self, levels: list[tuple[Tensor, ...]], image_size: tuple[int, int]) -> Tensor:
         """The map of a chunk of frames, from features `[N, P, C]`."""
         height, width = image_size[0] // self.patch_size, image_size[1] // self.patch_size
         aspect_ratio = image_size[1] / image_size[0]
         maps = []
         modules = (self.projections, self.resize_layers, self.level_convs)
-        for (frame, globe), projection, resize_layer, conv in zip(levels, *modules, strict=True):
-            tokens = torch.cat((frame, globe), dim=-1)[:, self.num_special_tokens :].float()
+        for pair, projection, resize_layer, conv in zip(levels, *modules, strict=True):
+            tokens = torch.cat([tokens[:, self.num_special_tokens :] for tokens in pair], dim=-1).float()
             level = self.norm(tokens).transpose(1, 2).unflatten(-1, (height, width))  # [N, 2 C, h, w]
             level = projection(level)
             if not self.predicts_features:
