@@ -104,7 +104,12 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     num_downscales: int = 0
     """Training starts at 1/2^d of the resolution, where d is this number."""
     densify_grad_thresh: float = 2e-4
-    """Gradient of the image-plane position above which a Gaussian is split or cloned. With use_absgrad, 8e-4 suits."""
+    """Gradient of the image-plane position above which a Gaussian is split or cloned, in images of
+    densify_reference_size or larger. With use_absgrad, 8e-4 suits."""
+    densify_reference_size: float = 720.0
+    """Smaller images (root of their area in pixels) raise densify_grad_thresh in inverse proportion: else all their
+    Gaussians would split, to less than a pixel each. 720 is the size that 4DGS trains HyperNeRF captures at; 0 leaves
+    the threshold alone."""
     use_absgrad: bool = False
     """Whether to sum absolute gradients over pixels for that (AbsGS)."""
     cull_alpha_thresh: float = 0.005
@@ -196,6 +201,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             absgrad=config.use_absgrad,
             max_gaussians=config.max_gaussians,
             prune_above=config.opacity_prune_above,
+            reference_size=config.densify_reference_size,
         )
         self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
 

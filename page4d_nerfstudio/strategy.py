@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
 
     - The state carries `dynamic` [N] bool, which Gaussians move. It is a tensor of the state, and gsplat's operations
       index every such tensor together with the parameters: a split or a clone moves if its parent does.
+    - The gradient above which a Gaussian grows depends on the size of the images, see `reference_size`.
     - There are never more than `max_gaussians`: of too many candidates, those with the highest gradient grow.
     - Opacity prunes only where there are more than `prune_above` Gaussians, as in 4DGS (Wu et al. 2024): in a moving
       scene an early prune can empty it, because what is seen at few times stays faint for long.
@@ -27,6 +29,10 @@ class DynamicsAwareStrategy(DefaultStrategy):
     Args:
         max_gaussians: The cap. 4DGS: 360,000.
         prune_above: Number of Gaussians above which opacity prunes. 4DGS: 200,000.
+        reference_size: Size of the images, in pixels (the root of their area), that `grow_grad2d` is meant for. The
+            loss is a mean over pixels, and gradients are per half an image's side; so the gradient of a Gaussian as
+            large as a pixel falls with the size of the image, and in a small image all of them would grow, to less than
+            a pixel each. Images smaller than this raise the threshold in inverse proportion. 0: it is what it is.
 
     The other arguments are `DefaultStrategy`'s.
     """
@@ -34,15 +40,18 @@ class DynamicsAwareStrategy(DefaultStrategy):
     reset_every: int = 0
     max_gaussians: int = 360_000
     prune_above: int = 200_000
+    reference_size: float = 0.0
 
     def initialize_state(self, scene_scale: float = 1.0, dynamic: Tensor | None = None) -> dict[str, Any]:
         """The running state; `dynamic` [N] bool says which Gaussians move, all of them if it is None at first use.
 
         Tensors of the state: `grad2d` [N] and `count` [N], gathered since the last refinement; `radii` [N], where
-        Gaussians are refined by their size on the screen; `dynamic` [N].
+        Gaussians are refined by their size on the screen; `dynamic` [N]. `image_size`, in pixels, is that of the last
+        image.
         """
         state = super().initialize_state(scene_scale)
         state["dynamic"] = dynamic
+        state["image_size"] = None
         return state
 
     def step_post_backward(
@@ -58,6 +67,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
         if step >= self.refine_stop_iter:
             return
         self._update_state(params, state, info, packed=packed)
+        state["image_size"] = math.sqrt(info["width"] * info["height"])
         settled = self.reset_every <= 0 or step % self.reset_every >= self.pause_refine_after_reset
         if step > self.refine_start_iter and step % self.refine_every == 0 and settled:
             n_cloned, n_split = self._grow_gs(params, optimizers, state, step)
@@ -77,7 +87,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
     def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:
         """Clone small Gaussians of high gradient and split large ones, within the cap; returns how many of each."""
         gradient = state["grad2d"] / state["count"].clamp_min(1)  # [N]
-        grows = gradient > self.grow_grad2d
+        grows = gradient > self.grow_grad2d * max(1.0, self.reference_size / state["image_size"])
         large = params["scales"].max(dim=-1).values.exp() > self.grow_scale3d * state["scene_scale"]
         splits = grows & large
         if step < self.refine_scale2d_stop_iter:

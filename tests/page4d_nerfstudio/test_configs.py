@@ -21,6 +21,7 @@ from page4d_nerfstudio.trainer import (
     HoldThenDecaySchedulerConfig,
     Page4DTrainer,
     Page4DTrainerConfig,
+    learning_rate_factor,
     scale_group,
 )
 
@@ -167,19 +168,42 @@ def test_a_checkpoint_of_the_scheduler_can_be_read_with_weights_only():
     assert torch.load(file, weights_only=True)["last_epoch"] == 1
 
 
-def test_learning_rates_scale_with_the_extent_and_steps_with_the_run():
-    group = {
-        "optimizer": FusedAdamConfig(lr=1e-2),
-        "scheduler": HoldThenDecaySchedulerConfig(lr_final=1e-4, hold_steps=3000, max_steps=17_000),
-    }
+def group(lr: float = 1e-2) -> dict:
+    scheduler = HoldThenDecaySchedulerConfig(lr_final=lr / 100, hold_steps=3000, max_steps=17_000)
+    return {"optimizer": FusedAdamConfig(lr=lr), "scheduler": scheduler}
 
-    scaled = scale_group(group, factor=5.0, run_length=170)
+
+def test_a_factor_applies_to_the_learning_rate_from_first_to_last():
+    scaled = scale_group(group(), factor=5.0, run_length=1700)
 
     assert scaled["optimizer"].lr == pytest.approx(5e-2)
     assert scaled["scheduler"].lr_final == pytest.approx(5e-4)
+
+
+def test_decay_spans_the_run_and_starts_with_the_deformation():
+    scaled = scale_group(group(), factor=1.0, run_length=170)
+
     assert (scaled["scheduler"].hold_steps, scaled["scheduler"].max_steps) == (30, 170)
-    assert group["optimizer"].lr == 1e-2
+
+
+def test_scaling_leaves_the_configuration_itself_alone():
+    original = group()
+
+    scale_group(original, factor=5.0, run_length=170)
+
+    assert original == group()
 
 
 def test_a_learning_rate_without_scheduler_stays_without():
-    assert scale_group({"optimizer": FusedAdamConfig(lr=1.0), "scheduler": None}, 2.0, 170)["scheduler"] is None
+    assert scale_group(group() | {"scheduler": None}, 2.0, 170)["scheduler"] is None
+
+
+def test_positions_learn_in_units_of_the_extent():
+    assert learning_rate_factor("means", extent=5.0, run_length=1700) == 5.0
+    assert learning_rate_factor("scales", extent=5.0, run_length=1700) == 1.0
+
+
+@pytest.mark.parametrize(("run_length", "factor"), [(17_000, 1.0), (34_000, 1.0), (1700, 10.0), (17, 30.0)])
+@pytest.mark.parametrize("name", ["planes", "heads"])
+def test_the_deformation_learns_as_much_faster_as_the_run_is_shorter(name, run_length, factor):
+    assert learning_rate_factor(name, extent=5.0, run_length=run_length) == pytest.approx(factor)

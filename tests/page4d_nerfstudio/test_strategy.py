@@ -157,6 +157,25 @@ def test_opacities_are_reset_on_request_but_not_at_the_first_step():
     assert torch.allclose(scene.params["opacities"].sigmoid(), torch.tensor(0.01))
 
 
+def test_in_a_small_image_it_takes_a_larger_gradient_to_grow():
+    gradients = [1.9, 2.1, 0, 0, 0, 0]  # the images here are 2x2 pixels
+
+    as_given, for_larger = splats(reference_size=2.0), splats(reference_size=4.0)
+    as_given.step(10, gradients)
+    for_larger.step(10, gradients)
+
+    assert as_given.marks == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert for_larger.marks == [0, 1, 2, 3, 4, 5, 1]
+
+
+def test_in_a_large_image_the_threshold_is_as_given():
+    scene = splats(reference_size=0.1)
+
+    scene.step(10, [0.9, 1.1, 0, 0, 0, 0])
+
+    assert scene.marks == [0, 1, 2, 3, 4, 5, 1]
+
+
 @pytest.mark.parametrize("step", [10, 15, 100])
 def test_nothing_grows_outside_of_the_schedule(step):
     scene = splats(refine_start_iter=10, refine_stop_iter=100)
