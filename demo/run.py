@@ -36,8 +36,6 @@ VARIANTS = {
     "deformed": ("4D, with deformation", EAGER),
     "static": ("static, without deformation", ("--pipeline.model.use-deformation", "False")),
 }
-# At 160x120 the method's own threshold, made for larger images, doubles the Gaussians and the time for nothing.
-SPARING = ("--pipeline.model.densify-grad-thresh", "6e-4")
 console = Console()
 
 
@@ -63,7 +61,7 @@ class Demo:
             config = self._config(name)
             run(
                 *("ns-train", "page4d-4dgs", "--data", scene, "--vis", "tensorboard"),
-                *("--max-num-iterations", self.steps, *SPARING, *options),
+                *("--max-num-iterations", self.steps, *options),
                 *("--output-dir", self.output, "--experiment-name", "training", "--timestamp", name),
             )
             run("ns-eval", "--load-config", config, "--output-path", self._results(name))
