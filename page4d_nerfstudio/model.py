@@ -75,6 +75,9 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     """Weight of the planes' acceleration along time."""
     time_sparsity_weight: float = 1e-4
     """Weight of the time planes' distance from 1, where time changes nothing."""
+    regularize_every: int = 4
+    """Fine steps from one evaluation of these three to the next, which then count as many times: on a CPU each costs as
+    much as half a rendering, and the planes change little in between."""
     dynamics_threshold: float = 0.5
     """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
     never pass the deformation field. Without such weights every Gaussian can move."""
@@ -154,6 +157,8 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def populate_modules(self) -> None:
         config = self.config
+        if config.regularize_every < 1:
+            raise ModelError(f"regularize_every is a number of steps, 1 or more, got {config.regularize_every}.")
         if config.rasterize_mode != "classic":
             raise ModelError(
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={config.rasterize_mode!r}."
@@ -423,7 +428,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             scales = self.scales.exp()
             ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
             terms["scale_reg"] = 0.1 * (ratio.clamp_min(config.max_gauss_ratio) - config.max_gauss_ratio).mean()
-        if self.deforms:
+        if self.deforms and (self.step - self.schedule.coarse_steps) % config.regularize_every == 0:
             terms.update(self._plane_losses())
         if config.use_bilateral_grid:
             terms["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
@@ -431,7 +436,11 @@ class Page4DGaussiansModel(SplatfactoModel):
         return terms
 
     def _plane_losses(self) -> dict[str, Tensor]:
-        """The regularisers of the planes that have a weight, summed over planes and scales."""
+        """The regularisers of the planes that have a weight, summed over planes and scales.
+
+        Evaluated each `regularize_every` steps and counted as often (lazy regularisation, Karras et al., CVPR 2020,
+        appendix B).
+        """
         assert self.deformation is not None
         space, time = self.deformation.hexplane.space, self.deformation.hexplane.time
         each = (
@@ -440,7 +449,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             ("time_sparsity", self.config.time_sparsity_weight, losses.time_sparsity, time),
         )
         return {
-            name: weight * torch.stack([penalty(planes) for planes in scales]).sum()
+            name: self.config.regularize_every * weight * torch.stack([penalty(planes) for planes in scales]).sum()
             for name, weight, penalty, scales in each
             if weight > 0
         }

@@ -304,6 +304,19 @@ def test_regularisers_join_the_loss_when_the_deformation_starts():
     assert set(fine_stage) == {"main_loss", "plane_tv", "time_smoothness", "time_sparsity"}
 
 
+def test_regularisers_that_are_evaluated_rarely_count_as_often():
+    each_step, each_fifth = make_model(regularize_every=1), make_model(regularize_every=5)
+    image = torch.rand(HEIGHT, WIDTH, 3)
+    start = each_step.schedule.coarse_steps
+
+    always = train_step(each_step, optimizers_of(each_step), start, cameras([0.5]), image)
+    first = train_step(each_fifth, optimizers_of(each_fifth), start, cameras([0.5]), image)
+    second = train_step(each_fifth, optimizers_of(each_fifth), start + 1, cameras([0.5]), image)
+
+    assert first["plane_tv"].item() == pytest.approx(5 * always["plane_tv"].item())
+    assert set(second) == {"main_loss"}
+
+
 def test_pixels_outside_of_a_mask_do_not_count():
     model = make_model()
     outputs = {"rgb": torch.zeros(HEIGHT, WIDTH, 3), "background": torch.zeros(3)}
