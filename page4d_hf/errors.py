@@ -23,3 +23,7 @@ class SceneError(Page4DError):
 
 class CheckpointError(Page4DError):
     """A checkpoint that cannot be read, or is of another network."""
+
+
+class ClipError(Page4DError):
+    """A data set of clips, or a clip in it, that is not what the schema says."""

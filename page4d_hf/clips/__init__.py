@@ -1,0 +1,5 @@
+"""Clips for training: runs of frames with cameras, depth and motion, as rows of a Hugging Face data set."""
+
+from .schema import ClipFrames, clip_features
+
+__all__ = ["ClipFrames", "clip_features"]
