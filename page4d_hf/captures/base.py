@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+
+from .depth_files import read_npy_depth
+from .image_files import read_image_mask
 
 
 @dataclass
@@ -32,12 +37,23 @@ class Capture:
     far: float | None = None
     points: np.ndarray | None = None  # [M, 3] float32 in the world
     point_colors: np.ndarray | None = None  # [M, 3] uint8
-    mask_paths: list[Path | None] | None = None  # per frame: non-zero where something moves; None where there is none
-    depth_paths: list[Path | None] | None = None  # per frame: (H, W) or (H, W, 1) z-depth, 0 where it is not known
+    mask_paths: list[Path | None] | None = None  # per frame, for `read_mask_file`; None where there is none
+    depth_paths: list[Path | None] | None = None  # per frame, for `read_depth_file`; None where there is none
     depth_scale: float = 1.0  # what stored depth is multiplied by to be in the world's unit
     image_downscale: int = 1  # the images at `image_paths` have 1 / image_downscale of the full size
     point_dynamics: np.ndarray | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
     notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
+    sequence: str = ""  # the capture's name within its data set
+    ordered: bool = True  # False: a set of frames without an order in time, of which any make a clip
+    fps: float | None = None  # frames per second
+    timestamps: np.ndarray | None = None  # [N] float64 seconds
+    skipped: list[str] = field(default_factory=list)  # frames left out: one sentence each, with the file and the reason
+    covisible_paths: list[Path | None] | None = None  # per frame: an image, non-zero where the training frames see too
+    # What decodes the files above; module-level functions or partials of such, so that captures can be pickled. Depth:
+    # (path, intrinsics of the image) to (H, W) z-depth in the stored unit, which need not have the image's size; what
+    # is 0, negative or not finite is not known. Mask: path to (H, W) bool, true where something moves.
+    read_depth_file: Callable[[Path, np.ndarray], np.ndarray] = read_npy_depth
+    read_mask_file: Callable[[Path], np.ndarray] = read_image_mask
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -47,3 +63,36 @@ class Capture:
         """`(N,)` float64 times in [0, 1]: the first instant of the whole capture is 0, the last is 1."""
         first, last = int(self.time_ids.min()), int(self.time_ids.max())
         return (self.time_ids - first) / max(last - first, 1)
+
+    def select(self, frames: npt.ArrayLike) -> Capture:
+        """A capture of some of the frames, in the given order; `splits` name them by their new places.
+
+        Args:
+            frames: `(n,)` int indices, each at most once.
+        """
+        chosen = np.asarray(frames, np.int64)
+        places = np.full(len(self), -1)
+        places[chosen] = np.arange(len(chosen))
+        splits = {name: places[indices] for name, indices in self.splits.items()}
+
+        def of_list(values: list[Path | None] | None) -> list[Path | None] | None:
+            return None if values is None else [values[i] for i in chosen]
+
+        return replace(
+            self,
+            frame_ids=[self.frame_ids[i] for i in chosen],
+            image_paths=[self.image_paths[i] for i in chosen],
+            extrinsics=self.extrinsics[chosen],
+            intrinsics=self.intrinsics[chosen],
+            distortion=self.distortion[chosen],
+            image_sizes=self.image_sizes[chosen],
+            time_ids=self.time_ids[chosen],
+            camera_ids=self.camera_ids[chosen],
+            timestamps=None if self.timestamps is None else self.timestamps[chosen],
+            splits={name: indices[indices >= 0] for name, indices in splits.items()},
+            mask_paths=of_list(self.mask_paths),
+            depth_paths=of_list(self.depth_paths),
+            covisible_paths=of_list(self.covisible_paths),
+            notes=list(self.notes),
+            skipped=list(self.skipped),
+        )

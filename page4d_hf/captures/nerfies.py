@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..errors import CaptureError
 from .base import Capture
+from .image_files import read_image_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
 SIZE_FOLDER = re.compile(r"([1-9]\d*)x")
@@ -80,7 +80,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None) -> Capture:
                 "add the file, or take the frame out of dataset.json."
             )
         rotation, position, intrinsic, lens, full_size = _read_camera(camera_path)
-        image_size = _read_image_size(image_path)
+        image_size = read_image_size(image_path)
         intrinsic = _fit_to_image(intrinsic, full_size, image_size, image_downscale, camera_path, image_path)
         extrinsics.append(np.column_stack((rotation, -rotation @ ((position - center) * world_scale))))
         intrinsics.append(intrinsic)
@@ -328,14 +328,6 @@ def _find_beside(folder: Path, ids: list[str], downscale: int, suffixes: tuple[s
     files = _files_by_id(sizes.get(downscale, sizes[min(sizes)]), suffixes)
     found = [files.get(frame_id) for frame_id in ids]
     return found if any(found) else None
-
-
-def _read_image_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
 
 
 def _read_points(

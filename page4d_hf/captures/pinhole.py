@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..errors import CaptureError
 from .base import Capture
+from .image_files import read_image
 
 MAPS_KEPT = 4  # a capture has one lens for each of its devices, mostly; maps are as large as several images
 
@@ -61,7 +60,7 @@ class PinholeFrames:
             CaptureError: the file is missing, broken, or of another size than when the capture was read.
         """
         path = self.capture.image_paths[index]
-        image = _read_image(path)
+        image = read_image(path)
         size = tuple(int(side) for side in self.capture.image_sizes[index])
         if (image.shape[1], image.shape[0]) != size:
             raise CaptureError(
@@ -89,10 +88,7 @@ class PinholeFrames:
         path = None if self.capture.mask_paths is None else self.capture.mask_paths[index]
         if path is None:
             return None
-        mask = _read_image(path, keep_grey=True)
-        if mask.ndim == 3:
-            mask = mask[..., :3].max(axis=-1)
-        return self._nearest(mask, index) > 0
+        return self._nearest(self.capture.read_mask_file(path), index)
 
     def load_depth(self, index: int) -> npt.NDArray[np.float32] | None:
         """The z-depth of a frame, `(H, W)`, in the unit of the capture's world, 0 where it is not known; None where
@@ -104,14 +100,7 @@ class PinholeFrames:
         path = None if self.capture.depth_paths is None else self.capture.depth_paths[index]
         if path is None:
             return None
-        try:
-            depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CaptureError(f"{path} cannot be read as depth ({error}); replace or remove it.") from error
-        if depth.ndim == 3 and depth.shape[-1] == 1:
-            depth = depth[..., 0]
-        if depth.ndim != 2 or depth.dtype.kind not in "fiu" or depth.size == 0:
-            raise CaptureError(f"{path} must hold depth of the shape (H, W) or (H, W, 1), got {depth.shape}.")
+        depth = self.capture.read_depth_file(path, self.capture.intrinsics[index])
         depth = self._nearest(depth, index).astype(np.float64) * self.capture.depth_scale
         return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
 
@@ -282,27 +271,8 @@ def pinhole_intrinsics(
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Files and pixels
+# Pixels
 
 
 def _mean_over_areas(image: npt.NDArray[np.uint8], size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
-def _read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
-    """`(H, W, 3)` or, with transparency, `(H, W, 4)`; `(H, W)` for a grey or palette file where that is kept."""
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
-                return np.array(image)
-            if image.mode == "1":
-                return np.array(image.convert("L" if keep_grey else "RGB"))
-            if image.mode in ("L", "P", "LA", "PA", "CMYK", "YCbCr"):
-                transparent = image.mode in ("LA", "PA") or "transparency" in image.info
-                return np.array(image.convert("RGBA" if transparent else "RGB"))
-            mode = image.mode
-    except FileNotFoundError as error:
-        raise CaptureError(f"The image {path} is missing; put it back.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
-    raise CaptureError(f"{path} has {mode} pixels; convert it to 8-bit colour.")

@@ -1,0 +1,114 @@
+"""Decoders of depth files.
+
+Each takes a file and the intrinsics of its frame's image, `(3, 3)` in pixels, which formats that store the distance
+along the ray need to give z-depth, and gives `(H, W)` z-depth in the stored unit, which `Capture.depth_scale` brings to
+the world's. What is not known may be 0, negative or not finite. A decoder of further parameters becomes a capture's
+`read_depth_file` by `functools.partial`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import CaptureError
+from .image_files import BROKEN_IMAGE
+
+SINTEL_TAG = 202021.25  # as a little-endian float32 it reads "PIEH"
+SINTEL_LARGEST_SIDE = 100_000  # beyond it, a width or height is no size
+
+
+def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
+    """Depth of the shape (H, W) or (H, W, 1) from a NumPy file.
+
+    Raises:
+        CaptureError: the file is missing, broken, or holds something else.
+    """
+    try:
+        depth = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CaptureError(f"{path} cannot be read as depth ({error}); replace or remove it.") from error
+    if depth.ndim == 3 and depth.shape[-1] == 1:
+        depth = depth[..., 0]
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu" or depth.size == 0:
+        raise CaptureError(f"{path} must hold depth of the shape (H, W) or (H, W, 1), got {depth.shape}.")
+    return depth
+
+
+def read_uint16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+    """Depth from a grey 16-bit PNG, in units of one grey level.
+
+    Raises:
+        CaptureError: the file is missing, broken, or not of 16 bits.
+    """
+    return read_png16(path).astype(np.float32)
+
+
+def read_float16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+    """Depth from a grey 16-bit PNG whose levels are the bits of float16 numbers (Dynamic Replica, CO3D).
+
+    Raises:
+        CaptureError: the file is missing, broken, or not of 16 bits.
+    """
+    return read_png16(path).view(np.float16).astype(np.float32)
+
+
+def read_dpt(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+    """Depth from a `.dpt` file of MPI Sintel: float32 tag 202021.25, int32 width and height, float32 depth by rows,
+    all little-endian.
+
+    Raises:
+        CaptureError: the file is missing, broken, or of another format.
+    """
+    return read_sintel_floats(path, channels=1)[..., 0]
+
+
+def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
+    """The common form of Sintel's `.dpt` (1 channel) and `.flo` (2 channels, u and v): `(H, W, channels)`.
+
+    Raises:
+        CaptureError: the file is missing, broken, or of another format.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CaptureError(f"{path} is missing; put it back.") from error
+    except OSError as error:
+        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
+    kind = path.suffix or "Sintel"
+    if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
+        raise CaptureError(f"{path} is no {kind} file: it must start with the float {SINTEL_TAG}; fetch it again.")
+    width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
+    if not (0 < width < SINTEL_LARGEST_SIDE and 0 < height < SINTEL_LARGEST_SIDE):
+        raise CaptureError(f"{path} claims a size of {width}x{height}; fetch it again.")
+    expected = 12 + 4 * width * height * channels
+    if len(data) != expected:
+        raise CaptureError(
+            f"{path} must have {expected} bytes for {width}x{height} pixels, got {len(data)}; fetch it again."
+        )
+    return np.frombuffer(data, "<f4", offset=12).reshape(height, width, channels).astype(np.float32)
+
+
+def read_png16(path: Path) -> npt.NDArray[np.uint16]:
+    """The grey levels of a 16-bit PNG, `(H, W)`.
+
+    Raises:
+        CaptureError: the file is missing, broken, or not of 16 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            levels = np.array(image) if mode.startswith("I") else None
+    except FileNotFoundError as error:
+        raise CaptureError(f"The depth {path} is missing; put it back.") from error
+    except BROKEN_IMAGE as error:
+        raise CaptureError(f"{path} cannot be read as a depth image ({error}); replace or remove it.") from error
+    if levels is None:
+        raise CaptureError(f"{path} must be a grey image of 16 bits to hold depth, got {mode} pixels; replace it.")
+    # Pillow opens 16-bit PNGs as "I;16", older ones as 32-bit "I".
+    if levels.min() < 0 or levels.max() > 65535:
+        raise CaptureError(f"{path} holds values beyond 16 bits ({levels.min()} to {levels.max()}); replace it.")
+    return levels.astype(np.uint16)

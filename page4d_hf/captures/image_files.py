@@ -1,0 +1,67 @@
+"""Decoders of 8-bit image files: colour, masks, and sizes without decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import CaptureError
+
+# What Pillow raises for a file that is broken or no image.
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
+    """Decode an 8-bit image.
+
+    Args:
+        path: the file.
+        keep_grey: give a grey image as `(H, W)`, and a palette image as the palette's indices.
+
+    Returns:
+        `(H, W, 3)`; with transparency `(H, W, 4)`; `(H, W)` for what `keep_grey` names.
+
+    Raises:
+        CaptureError: the file is missing, broken, or not of 8 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
+                return np.array(image)
+            if image.mode == "1":
+                return np.array(image.convert("L" if keep_grey else "RGB"))
+            if image.mode in ("L", "P", "LA", "PA", "CMYK", "YCbCr"):
+                transparent = image.mode in ("LA", "PA") or "transparency" in image.info
+                return np.array(image.convert("RGBA" if transparent else "RGB"))
+            mode = image.mode
+    except FileNotFoundError as error:
+        raise CaptureError(f"The image {path} is missing; put it back.") from error
+    except BROKEN_IMAGE as error:
+        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
+    raise CaptureError(f"{path} has {mode} pixels; convert it to 8-bit colour.")
+
+
+def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`.
+
+    Raises:
+        CaptureError: as `read_image`.
+    """
+    mask = read_image(path, keep_grey=True)
+    return (mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask) > 0
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image, from its head alone.
+
+    Raises:
+        CaptureError: the file is missing, broken or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except BROKEN_IMAGE as error:
+        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
