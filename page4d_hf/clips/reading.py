@@ -1,0 +1,266 @@
+"""Data sets of clips, from a folder, a file or the Hub, and the frames of a clip, decoded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import ClipError
+from .schema import NULLABLE, ClipFrames, clip_features
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+
+def load_clips(
+    path_or_hub_id: str | Path, split: str = "train", streaming: bool = False
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Open a data set of clips.
+
+    Args:
+        path_or_hub_id: a folder as `training/prepare.py` writes it (or another that `datasets.load_dataset` reads), a
+            single Parquet file, or a repository on the Hub.
+        split: `train` or `validation`, as a rule. A single file has the split `train` alone.
+        streaming: read the rows one after the other as they are asked for. Otherwise the rows are copied once to the
+            cache of `datasets` (`HF_HOME`), which takes as much space again, and can be read in any order.
+
+    Returns:
+        The rows, with the columns of `clip_features` and no others. Rows for `decode_frames` are cheapest to take from
+        a mapped data set as `clips.with_format("arrow")[i]`, which reads the frames that are decoded and no others.
+
+    Raises:
+        ClipError: there is no such data set or split; a column is missing or of another type than the schema's; or the
+            split is empty.
+    """
+    import datasets
+
+    name = str(path_or_hub_id)
+    where: dict[str, Any] = _where(path_or_hub_id)
+    expected = clip_features()
+    try:
+        found = datasets.load_dataset(**where, streaming=True)
+    except Exception as error:
+        raise ClipError(f"{name} cannot be read as a data set of clips: {_sentence(error)}") from error
+    if split not in found:
+        raise ClipError(f"{name} has no split {split!r}; it has: {', '.join(map(str, found))}.")
+    columns = found[split].features
+    if columns is None:
+        raise ClipError(f"{name} does not say of which types its columns are; expected Parquet files of clips.")
+    _check_columns(name, split, columns, expected)
+    try:
+        # Types that were inferred (a column of nulls, a file that was never told that it is an image) become the
+        # schema's own.
+        clips = datasets.load_dataset(
+            **where, split=split, streaming=streaming, features=expected, columns=list(expected)
+        )
+        empty = next(iter(clips.select_columns(["clip_id"])), None) is None if streaming else len(clips) == 0
+    except Exception as error:
+        raise ClipError(f"The split {split!r} of {name} cannot be read: {_sentence(error)}") from error
+    if empty:
+        raise ClipError(f"The split {split!r} of {name} is empty; expected at least one clip.")
+    return clips
+
+
+def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
+    """The arguments by which `load_dataset` finds a data set."""
+    path = Path(path_or_hub_id)
+    if path.is_dir():
+        if not any(path.rglob("*.parquet")):
+            raise ClipError(f"The folder {path} holds no Parquet files; write clips with training/prepare.py.")
+        return {"path": str(path)}
+    if path.is_file():
+        if path.suffix != ".parquet":
+            raise ClipError(f"{path} is no Parquet file; name a .parquet file, or a folder of them.")
+        return {"path": "parquet", "data_files": {"train": str(path)}}
+    name = str(path_or_hub_id)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise ClipError(
+            f"There is no data set of clips {name}; name a folder, a Parquet file, or user/name on the Hub."
+        )
+    return {"path": name}
+
+
+def _check_columns(name: str, split: str, columns: datasets.Features, expected: datasets.Features) -> None:
+    import pyarrow as pa
+
+    for column, feature in expected.items():
+        if column not in columns:
+            raise ClipError(
+                f"The split {split!r} of {name} has no column {column!r} of the type {_plain(feature)}; "
+                f"it has: {', '.join(columns)}."
+            )
+        wanted = _without_large(expected.arrow_schema.field(column).type)
+        got = _without_large(columns.arrow_schema.field(column).type)
+        if got != wanted and not (column in NULLABLE and pa.types.is_null(got)):
+            raise ClipError(f"The column {column!r} of {name} must be {wanted}, got {got}.")
+
+
+def _plain(feature: Any) -> str:
+    import datasets
+
+    return str(datasets.Features({"column": feature}).arrow_schema.field(0).type)
+
+
+def _without_large(kind: pa.DataType) -> pa.DataType:
+    """A type with 32-bit offsets for 64-bit ones, and without names for a list's elements: the same values."""
+    import pyarrow as pa
+
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        # Fields in any order.
+        fields = sorted(kind, key=lambda field: field.name)
+        return pa.struct([(field.name, _without_large(field.type)) for field in fields])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(_without_large(kind.value_type))
+    return kind
+
+
+def _sentence(error: Exception) -> str:
+    """The reason of an error of another library, on one line."""
+    deepest: BaseException = error
+    while deepest.__cause__ is not None:
+        deepest = deepest.__cause__
+    return " ".join(str(deepest).split()) or type(deepest).__name__
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Frames
+
+
+def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> ClipFrames:
+    """Decode frames of a clip.
+
+    A frame without depth in a clip that has some is one in which no depth is known (zeros). Motion masks are given if
+    all of the frames have one: nothing says of a frame without a mask that it stands still.
+
+    Args:
+        row: a row of `load_clips`, as Python objects or as an Arrow table of one row. Of the latter nothing is copied
+            but the frames that are asked for.
+        indices: of frames in the row, in any order; a frame may come more than once.
+
+    Raises:
+        ClipError: the row has no such frame, lists of unequal lengths, a file that is broken or of another size, or a
+            camera that is none (see `camera_defect`).
+    """
+    clip = _Row(row)
+    clip_id, count = clip.value("clip_id"), clip.value("num_frames")
+    chosen = [int(i) for i in indices]
+    if not chosen or not all(0 <= i < count for i in chosen):
+        raise ClipError(f"Clip {clip_id} has the frames 0 to {count - 1}, got {chosen}.")
+    for column in ("images", "depth", "depth_scale", "motion_mask", "intrinsics", "extrinsics", "timestamps"):
+        if (length := clip.length(column)) not in (None, count):
+            raise ClipError(f"Clip {clip_id} has {count} frames but {length} entries in {column!r}.")
+    frame_ids = [str(name) for name in clip.entries("frame_ids", chosen) or []]
+    size = (clip.value("width"), clip.value("height"))
+
+    def decode(column: str, kind: str) -> list[np.ndarray | None] | None:
+        entries = clip.entries(column, chosen)
+        if entries is None:
+            return None
+        decoded: list[np.ndarray | None] = []
+        for i, entry in zip(chosen, entries, strict=True):
+            if entry is None:
+                decoded.append(None)
+                continue
+            try:
+                decoded.append(_decode(entry, kind, size))
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                raise ClipError(f"{column!r} of frame {i} of clip {clip_id} cannot be decoded: {error}") from error
+        return decoded
+
+    images = decode("images", "image")
+    if images is None or any(image is None for image in images):
+        raise ClipError(f"Clip {clip_id} has frames without an image.")
+    depth_files, masks = decode("depth", "depth"), decode("motion_mask", "mask")
+    depth = None
+    if depth_files is not None:
+        scales = clip.entries("depth_scale", chosen)
+        if scales is None:
+            raise ClipError(f"Clip {clip_id} has depth but no depth_scale.")
+        depth = np.zeros((len(chosen), size[1], size[0]), np.float32)
+        for target, stored, scale in zip(depth, depth_files, scales, strict=True):
+            if stored is not None:
+                values = stored * np.float64(scale)
+                target[:] = np.where(np.isfinite(values) & (values > 0), values, 0)
+    matrices = {name: clip.entries(name, chosen) for name in ("intrinsics", "extrinsics")}
+    return ClipFrames(
+        images=np.stack([image for image in images if image is not None]),
+        depth=depth,
+        motion_mask=None
+        if masks is None or any(m is None for m in masks)
+        else np.stack([m for m in masks if m is not None]),
+        intrinsics=_matrices(matrices["intrinsics"], 3, clip_id, "intrinsics"),
+        extrinsics=_matrices(matrices["extrinsics"], 4, clip_id, "extrinsics"),
+        timestamps=np.array(clip.entries("timestamps", chosen), np.float64),
+        source=clip.value("source"),
+        clip_id=clip_id,
+        frame_ids=frame_ids,
+        metric=clip.value("metric"),
+    )
+
+
+def _matrices(entries: list[Any] | None, columns: int, clip_id: str, name: str) -> npt.NDArray[np.float64] | None:
+    if entries is None:
+        return None
+    try:
+        return np.array(entries, np.float64).reshape(len(entries), 3, columns)
+    except (ValueError, TypeError) as error:
+        raise ClipError(f"{name} of clip {clip_id} must be 3x{columns} numbers for each frame: {error}.") from error
+
+
+def _decode(entry: Mapping[str, Any], kind: str, size: tuple[int, int]) -> np.ndarray:
+    """The pixels of a file: `(H, W, 3)` uint8, `(H, W)` uint16 or float32 depth, or `(H, W)` bool."""
+    data, path = entry["bytes"], entry["path"]
+    if data is None and path is None:
+        raise ValueError("there is neither a file nor a path.")
+    with Image.open(path if data is None else io.BytesIO(data)) as image:
+        if image.size != size:
+            raise ValueError(f"it is {image.size[0]}x{image.size[1]} and the clip {size[0]}x{size[1]}.")
+        if kind == "image":
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        if kind == "mask":
+            return np.array(image.convert("L")) > 127
+        if image.mode not in ("I;16", "I;16L", "I;16B", "I", "F"):
+            raise ValueError(f"expected a 16-bit PNG or a float32 TIFF file, got {image.mode} pixels.")
+        return np.array(image)
+
+
+class _Row:
+    """A row as Python objects or as an Arrow table of one row; of the latter only what is asked for is converted."""
+
+    def __init__(self, row: Any) -> None:
+        self._row = row
+        self._is_mapping = isinstance(row, Mapping)
+
+    def _column(self, name: str) -> Any:
+        try:
+            column = self._row[name]
+        except KeyError as error:
+            raise ClipError(f"A row of clips must have the column {name!r}.") from error
+        return column if self._is_mapping else column[0]
+
+    def value(self, name: str) -> Any:
+        value = self._column(name)
+        return value if self._is_mapping else value.as_py()
+
+    def length(self, name: str) -> int | None:
+        column = self._column(name)
+        if self._is_mapping:
+            return None if column is None else len(column)
+        return len(column) if column.is_valid else None
+
+    def entries(self, name: str, indices: list[int]) -> list[Any] | None:
+        column = self._column(name)
+        if self._is_mapping:
+            return None if column is None else [column[i] for i in indices]
+        return [column[i].as_py() for i in indices] if column.is_valid else None

@@ -1,0 +1,426 @@
+"""A data set of clips on disk: Parquet shards that are either whole or absent, and a run that can be taken up again.
+
+    output/
+        data/train-00000.parquet ...        whole shards; a hidden `.train-*` is one that was being written
+        data/validation-00000.parquet ...
+        clips.json                          options and sequences of the run, and whether it has ended
+        skipped.txt                         what was left out, and why
+        README.md                           data card, once the run has ended
+
+`datasets.load_dataset("output")` reads the folder, as does the Hub once it is uploaded.
+
+Order. Sequences come in an order drawn from the seed, the clips of a sequence one after the other, and the rows of a
+shard are shuffled, again by the seed. A shard is closed as soon as it is large enough, so what it holds depends on the
+order alone, and a run that was killed and taken up again writes the same shards as one that was not. A wider shuffle
+is the reader's: a shard holds whole clips of one or several sequences.
+
+State. Each shard names in its footer the clips that it covers, those left out included, and the sequences that ended
+in it. Nothing else says what is done, so nothing can contradict it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ClipError
+from .encoding import EncodedClip, Skip
+from .schema import COLUMNS, NULLABLE, SCHEMA_VERSION, clip_features
+
+RECORD = "clips.json"
+SKIPPED = "skipped.txt"
+FOOTER = b"page4d_clips"
+SPLITS = ("train", "validation")
+
+
+@dataclass
+class WrittenSplit:
+    """What a split holds so far."""
+
+    clips: int = 0
+    frames: int = 0
+    shards: int = 0
+
+
+@dataclass
+class _Shard:
+    """Rows that will be a shard."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    size: int = 0  # bytes of images, depth and masks
+    covered: list[str] = field(default_factory=list)  # ids of clips, written or left out
+    ended: list[str] = field(default_factory=list)  # sequences
+    skipped: list[Skip] = field(default_factory=list)
+
+
+class ClipWriter:
+    """Writes a data set of clips, or goes on writing one.
+
+    Give it the clips in one and the same order at every run: all of a split before the next split's, sequence by
+    sequence as in `sequences`; leave out those for which `is_done` says so.
+
+    Args:
+        output: the folder. It must be absent, empty, or of an earlier run with the same options.
+        options: whatever determines the clips, in JSON's types; a second run must have the same.
+        sequences: the sequences of each split (`train`, `validation`), in the order in which they will come.
+        seed: of the order of rows.
+        max_shard_bytes: a shard is closed when its files are as large.
+
+    Raises:
+        ClipError: the folder holds something else, or a run with other options or sequences; another run is writing
+            to it; a shard is broken; it cannot be written.
+    """
+
+    def __init__(
+        self,
+        output: str | Path,
+        *,
+        options: Mapping[str, Any],
+        sequences: Mapping[str, Sequence[str]],
+        seed: int,
+        max_shard_bytes: int,
+    ) -> None:
+        unknown = set(sequences) - set(SPLITS)
+        if unknown:
+            raise ClipError(f"The splits are {' and '.join(SPLITS)}, got {', '.join(sorted(unknown))}.")
+        self.output = Path(output)
+        self.splits = {split: WrittenSplit() for split in SPLITS if sequences.get(split)}
+        self.skipped: list[Skip] = []
+        self._seed, self._max_shard_bytes = seed, max_shard_bytes
+        self._done: set[str] = set()
+        self._ended: set[str] = set()
+        self._shard = _Shard()
+        self._split = ""
+        # By way of JSON, so that a tuple equals the list that it is read back as.
+        self._record = json.loads(
+            json.dumps(
+                {
+                    "schema": SCHEMA_VERSION,
+                    "options": dict(options),
+                    "sequences": {split: list(names) for split, names in sequences.items()},
+                }
+            )
+        )
+        self.complete = self._open()
+
+    def is_done(self, clip_id: str) -> bool:
+        """Whether a clip is in a whole shard, or was left out before one was closed."""
+        return clip_id in self._done
+
+    def sequence_is_done(self, sequence: str) -> bool:
+        """Whether all clips of a sequence are done."""
+        return sequence in self._ended
+
+    def add(self, split: str, clip: EncodedClip) -> None:
+        """Take a clip, and write a shard if it is large enough.
+
+        Raises:
+            ClipError: the disk is full, or the folder cannot be written. Whole shards are kept.
+        """
+        self._enter(split)
+        if clip.clip_id in self._done:
+            raise ClipError(f"Two clips are named {clip.clip_id}; their ids must differ.")
+        self._done.add(clip.clip_id)
+        shard = self._shard
+        shard.covered.append(clip.clip_id)
+        self._skip(clip.skipped)
+        if clip.row is not None:
+            shard.rows.append(clip.row)
+            shard.size += sum(
+                len(file["bytes"])
+                for column in ("images", "depth", "motion_mask")
+                for file in clip.row[column] or ()
+                if file is not None
+            )
+        if shard.size >= self._max_shard_bytes:
+            self._close_shard()
+
+    def end_sequence(self, split: str, sequence: str, skipped: Iterable[Skip] = ()) -> None:
+        """Say that all clips of a sequence have come, and what of it could not become a clip."""
+        self._enter(split)
+        self._shard.ended.append(sequence)
+        self._ended.add(sequence)
+        self._skip(skipped)
+
+    def finish(self, title: str) -> None:
+        """Write what is left, the list of what was left out, and the data card.
+
+        Args:
+            title: of the data card.
+        """
+        self._close_shard()
+        self._record |= {
+            "complete": True,
+            "splits": {split: asdict(counts) for split, counts in self.splits.items()},
+            "skipped": len(self.skipped),
+        }
+        self._write_text(SKIPPED, "".join(f"{skip}\n" for skip in self.skipped))
+        self._write_text("README.md", data_card(title, self.splits, self._record["options"]))
+        self._write_text(RECORD, json.dumps(self._record, indent=2) + "\n")
+        self.complete = True
+
+    def close(self) -> None:
+        """Let another run write to the folder. What is not in a whole shard is given up."""
+        os.close(self._lock)
+
+    def __enter__(self) -> ClipWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> bool:
+        """Make the folder or see what it holds; gives whether all is written."""
+        record = self.output / RECORD
+        try:
+            if self.output.is_dir() and not record.exists() and any(self.output.iterdir()):
+                raise ClipError(
+                    f"The output folder {self.output} holds something else (it has no {RECORD}); name another one."
+                )
+            (self.output / "data").mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.output / "data" / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ClipError(f"Cannot write {self.output}: {error.strerror}; choose another output folder.") from error
+        try:
+            self._take_lock()
+            if not record.exists():
+                self._write_text(RECORD, json.dumps({**self._record, "complete": False}, indent=2) + "\n")
+                return False
+            earlier = self._read_record(record)
+            for split in self.splits:
+                self._read_shards(split)
+            return bool(earlier.get("complete"))
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ClipError(f"Another run is writing to {self.output}; wait until it has ended.") from error
+        except OSError:
+            pass  # a file system without locks
+        for partial in (self.output / "data").glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+
+    def _read_record(self, path: Path) -> dict[str, Any]:
+        """The record of an earlier run, if it is one of the same options."""
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            options, sequences, schema = earlier["options"], earlier["sequences"], earlier["schema"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ClipError(f"{path} cannot be read ({error}); remove the folder and start again.") from error
+        advice = f"Pass the same options to go on with {self.output}, or name another output folder."
+        if schema != SCHEMA_VERSION:
+            raise ClipError(f"{self.output} was begun with the schema {schema}, this is {SCHEMA_VERSION}. {advice}")
+        for name in sorted({*options, *self._record["options"]}):
+            then, now = options.get(name), self._record["options"].get(name)
+            if then != now:
+                option = name.replace("_", "-")
+                raise ClipError(f"{self.output} was begun with --{option} {_words(then)}, not {_words(now)}. {advice}")
+        for split in SPLITS:
+            then, now = sequences.get(split, []), self._record["sequences"].get(split, [])
+            if then != now:
+                changed = sorted(set(then) ^ set(now))
+                which = f" (for example {changed[0]})" if changed else ""
+                raise ClipError(
+                    f"{self.output} was begun with {len(then)} sequences in the split {split}, now there are "
+                    f"{len(now)}, not all of them the same{which}. Restore the data set to go on, or name another "
+                    "output folder."
+                )
+        return earlier
+
+    def _read_shards(self, split: str) -> None:
+        """Take up what the whole shards of a split say is done."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for path in sorted((self.output / "data").glob(f"{split}-*.parquet")):
+            expected = self._shard_path(split)
+            if path != expected:
+                raise ClipError(
+                    f"{expected} is missing, and {path.name} is there; remove {self.output} and start again."
+                )
+            try:
+                metadata = pq.read_metadata(path)
+                footer = json.loads(metadata.metadata[FOOTER])
+                frames = footer["frames"]
+                self._done.update(footer["covered"])
+                self._ended.update(footer["ended"])
+                self.skipped += [Skip(**skip) for skip in footer["skipped"]]
+            except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+                raise ClipError(f"{path} is broken ({error}); remove {self.output} and start again.") from error
+            counts = self.splits[split]
+            counts.clips, counts.frames, counts.shards = (
+                counts.clips + metadata.num_rows,
+                counts.frames + frames,
+                counts.shards + 1,
+            )
+
+    def _shard_path(self, split: str) -> Path:
+        return self.output / "data" / f"{split}-{self.splits[split].shards:05d}.parquet"
+
+    def _enter(self, split: str) -> None:
+        if split != self._split:
+            self._close_shard()
+            self._split = split
+
+    def _skip(self, skipped: Iterable[Skip]) -> None:
+        skips = list(skipped)
+        self._shard.skipped += skips
+        self.skipped += skips
+
+    def _close_shard(self) -> None:
+        """Write the rows that have come. What was left out since the last row is found again by the next run."""
+        if not self._shard.rows:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        shard, path = self._shard, self._shard_path(self._split)
+        counts = self.splits[self._split]
+        frames = sum(row["num_frames"] for row in shard.rows)
+        footer = {
+            "covered": shard.covered,
+            "ended": shard.ended,
+            "frames": frames,
+            "skipped": [asdict(skip) for skip in shard.skipped],
+        }
+        schema = clip_features().arrow_schema
+        schema = schema.with_metadata({**schema.metadata, FOOTER: json.dumps(footer).encode()})
+        # A split's name as a number: the built-in hash differs from run to run.
+        generator = np.random.default_rng((self._seed, zlib.crc32(self._split.encode()), counts.shards))
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                # A row group for each row: it can be read without the others. The files in it are compressed already.
+                with pq.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer:
+                    for i in generator.permutation(len(shard.rows)):
+                        writer.write_table(pa.Table.from_pylist([shard.rows[i]], schema=schema))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise self._write_error(error, partial) from error
+        counts.clips, counts.frames, counts.shards = (
+            counts.clips + len(shard.rows),
+            counts.frames + frames,
+            counts.shards + 1,
+        )
+        self._shard = _Shard()
+        # Kept up to date for whoever looks; what a next run goes by is in the shards.
+        self._write_text(SKIPPED, "".join(f"{skip}\n" for skip in self.skipped))
+
+    def _write_text(self, name: str, text: str) -> None:
+        """Write a small file in whole."""
+        partial = self.output / f".{name}.partial"
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.output / name)
+            _sync_folder(self.output)
+        except OSError as error:
+            raise self._write_error(error, partial) from error
+
+    def _write_error(self, error: OSError, partial: Path) -> ClipError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        shards = sum(counts.shards for counts in self.splits.values())
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ClipError(
+                f"The disk filled up while writing {self.output}; its {shards} whole shards are kept. Free some space "
+                "and run the command again to go on."
+            )
+        return ClipError(
+            f"Cannot write {self.output}: {error.strerror or error}; its {shards} whole shards are kept. "
+            "Run the command again to go on."
+        )
+
+
+def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[str, Any]) -> str:
+    """The README.md of a data set of clips: where the splits lie, for `datasets` and the Hub, and what is in them."""
+    written = {split: counts for split, counts in splits.items() if counts.shards}
+    types = {name: _type_words(feature) for name, feature in clip_features().items()}
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(title)}",
+        "task_categories:",
+        "- depth-estimation",
+        "tags:",
+        "- page4d",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+    ]
+    for split in written:
+        lines += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]
+    lines += [
+        "---",
+        f"# {title}",
+        "",
+        "Clips of moving scenes, with cameras, depth and motion masks where there are any, for training PAGE-4D. The",
+        "licence is that of the data that it was made from.",
+        "",
+        "| split | clips | frames |",
+        "| --- | --- | --- |",
+        *(f"| {split} | {counts.clips:,} | {counts.frames:,} |" for split, counts in written.items()),
+        "",
+        "```python",
+        "from page4d_hf.clips import decode_frames, load_clips",
+        "",
+        'clips = load_clips("path/or/hub-id", split="train")',
+        "frames = decode_frames(clips[0], range(8))  # images, depth, cameras as arrays",
+        "```",
+        "",
+        "| column | type | |",
+        "| --- | --- | --- |",
+        *(
+            f"| `{name}` | {types[name]}{' or null' if name in NULLABLE else ''} | {meaning} |"
+            for name, meaning in COLUMNS.items()
+        ),
+        "",
+        "Made with these options:",
+        "",
+        "```json",
+        json.dumps(dict(options), indent=2),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _type_words(feature: Any) -> str:
+    from datasets import Image, List
+
+    if isinstance(feature, List):
+        return f"list of {_type_words(feature.feature)}"
+    return "file" if isinstance(feature, Image) else str(feature.dtype)
+
+
+def _words(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
