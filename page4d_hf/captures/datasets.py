@@ -12,6 +12,14 @@ from typing import NamedTuple
 
 from ..errors import CaptureError
 from .base import Capture
+from .co3d import SPLITS as CO3D_SPLITS
+from .co3d import co3d_sequences, read_co3d
+from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
+from .dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
+from .kubric import kubric_sequences, read_kubric
+from .point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
+from .point_odyssey import point_odyssey_sequences, read_point_odyssey
+from .spring import read_spring, spring_sequences
 
 
 class DatasetLayout(NamedTuple):
@@ -24,7 +32,43 @@ class DatasetLayout(NamedTuple):
     published: str  # where it is published and under which licence
 
 
-DATASETS: dict[str, DatasetLayout] = {}
+DATASETS: dict[str, DatasetLayout] = {
+    "point-odyssey": DatasetLayout(
+        point_odyssey_sequences,
+        read_point_odyssey,
+        POINT_ODYSSEY_SPLITS,
+        "{train,val,test}/<sequence>/ with rgbs/, depths/, masks/ and anno.npz",
+        "PointOdyssey 1.2 is published at https://pointodyssey.com under CC BY-NC-SA 4.0.",
+    ),
+    "dynamic-replica": DatasetLayout(
+        dynamic_replica_sequences,
+        read_dynamic_replica,
+        (*DYNAMIC_REPLICA_SPLITS, "val"),
+        "{train,valid,test}/ with frame_annotations_<split>.jgz and <sequence>_source_{left,right}/",
+        "Dynamic Replica is published at https://dynamic-stereo.github.io under CC BY-NC 4.0.",
+    ),
+    "kubric": DatasetLayout(
+        kubric_sequences,
+        read_kubric,
+        (),
+        "<scene>/ with rgba_%05d.png, depth_%05d.tiff, segmentation_%05d.png and metadata.json",
+        "Kubric renders such scenes: https://github.com/google-research/kubric, under Apache-2.0.",
+    ),
+    "spring": DatasetLayout(
+        spring_sequences,
+        read_spring,
+        ("train",),
+        "train/<scene>/ with frame_left/, disp1_left/, maps/ and cam_data/, or the same of the right eye",
+        "Spring is published at https://spring-benchmark.org under CC BY 4.0.",
+    ),
+    "co3d": DatasetLayout(
+        co3d_sequences,
+        read_co3d,
+        CO3D_SPLITS,
+        "<category>/ with frame_annotations.jgz, sequence_annotations.jgz and <sequence>/{images,depths,depth_masks}/",
+        "CO3D version 2 is published at https://github.com/facebookresearch/co3d under CC BY-NC 4.0.",
+    ),
+}
 
 
 def find_sequences(name: str, root: str | Path, split: str | None = None) -> list[str]:

@@ -1,0 +1,197 @@
+"""Kubric (Greff et al., CVPR 2022): rendered videos of falling objects, in the folders that its MOVi workers write.
+
+    <scene>/rgba_%05d.png                   8-bit
+    <scene>/depth_%05d.tiff                 float32 distance along the ray, in the scene's unit
+    <scene>/segmentation_%05d.png           palette; the index is 0 for the background, i for instances[i - 1]
+    <scene>/metadata.json                   camera, instances and frame rate
+
+Frame i of `metadata.json` is file i, from 0. Cameras look along -z with y up (Blender) and their quaternions are
+(w, x, y, z), camera-to-world. The sensor is as wide as the image, pixels are square and the principal point is the
+image's middle. An instance moves if it is dynamic or if its pose changes: static objects get hit. Masks tell what moves
+in the video, whether or not in that frame. The scenes in TFDS form (MOVi's records) are not read.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from ..errors import CaptureError
+from .base import Capture
+from .image_files import read_image
+from .json_files import read_json
+from .sequences import FrameList, list_sequences, read_first_image_size
+
+# Of a resting object the simulated pose is constant but for numerical noise.
+MOVED_DISTANCE = 1e-2  # in the scene's unit; objects are about 1 large
+MOVED_ANGLE = 1e-2  # radians
+
+
+def kubric_sequences(root: Path, split: str | None = None) -> list[str]:
+    """Names of the scenes: the folders in `root` that have rgba images or metadata.json.
+
+    Raises:
+        CaptureError: a split is asked for, of which there are none.
+    """
+    return list_sequences(
+        Path(root),
+        split,
+        (),
+        lambda path: (path / "metadata.json").is_file() or (path / "rgba_00000.png").is_file(),
+    )
+
+
+def read_kubric(root: str | Path, sequence: str) -> Capture:
+    """Read a scene.
+
+    Args:
+        root: the data set's folder.
+        sequence: a name that `kubric_sequences` gives.
+
+    Returns:
+        The capture, in the scene's unit. Frames without image, depth or camera are in `skipped`.
+
+    Raises:
+        CaptureError: `metadata.json` is missing, broken or incomplete, or no frame can be used.
+    """
+    root = Path(root)
+    folder = root / sequence
+    path = folder / "metadata.json"
+    metadata = read_json(path)
+    try:
+        rate = float(metadata["metadata"]["frame_rate"])
+        camera = metadata["camera"]
+        focal = float(camera["focal_length"]) / float(camera["sensor_width"])
+        positions = np.array(camera["positions"], np.float64).reshape(-1, 3)
+        quaternions = np.array(camera["quaternions"], np.float64).reshape(-1, 4)
+        moving = _moving_instances(metadata["instances"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise CaptureError(
+            f"{path} must hold frame_rate, instances and a camera with focal_length, sensor_width, positions and "
+            f"quaternions, but reading them failed ({type(error).__name__}: {error}); fetch the scene again."
+        ) from error
+    if len(positions) != len(quaternions) or rate <= 0:
+        raise CaptureError(
+            f"{path} must hold as many positions as quaternions of the camera and a frame rate above 0, got "
+            f"{len(positions)}, {len(quaternions)} and {rate:g}; fetch the scene again."
+        )
+
+    images = [folder / f"rgba_{i:05d}.png" for i in range(len(positions))]
+    surplus = folder / f"rgba_{len(positions):05d}.png"
+    width, height = read_first_image_size([image for image in images if image.is_file()] or images)
+    intrinsics = np.array([[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]])
+    has_depth = next(folder.glob("depth_*.tiff"), None) is not None
+    frames = FrameList("kubric", root, sequence)
+    for i, image in enumerate(images):
+        try:
+            extrinsics = _extrinsics(positions[i], quaternions[i])
+        except ValueError as error:
+            frames.skip(image, str(error))
+            continue
+        frames.add(
+            image,
+            extrinsics,
+            intrinsics,
+            (width, height),
+            i,
+            timestamp=i / rate,
+            frame_id=f"{i:05d}",
+            depth_path=folder / f"depth_{i:05d}.tiff" if has_depth else None,
+            mask_path=folder / f"segmentation_{i:05d}.png",
+        )
+    if surplus.is_file():
+        frames.skip(surplus, f"{path} has {len(positions)} cameras only")
+    return frames.capture(
+        fps=rate,
+        read_depth_file=partial(read_radial_tiff, image_size=(width, height)),
+        read_mask_file=partial(read_palette_mask, moving=moving),
+        notes=[] if has_depth else [f"{folder} has no depth_*.tiff."],
+    )
+
+
+def read_radial_tiff(
+    path: Path, intrinsics: np.ndarray, image_size: tuple[int, int] | None = None
+) -> npt.NDArray[np.float32]:
+    """Z-depth from a float TIFF of distances along the ray: z = distance / |(x, y, 1)| of the pixel's ray.
+
+    Args:
+        path: the file, `(H, W)` or `(H, W, 1)`.
+        intrinsics: `(3, 3)` in pixels of the image, the first pixel's centre at (0.5, 0.5).
+        image_size: (width, height) of the image, where it may be of another size than the depth.
+
+    Returns:
+        `(H, W)`.
+
+    Raises:
+        CaptureError: the file is missing, broken or no depth.
+        ImportError: tifffile is not installed.
+    """
+    import tifffile
+
+    try:
+        distance = np.asarray(tifffile.imread(path))
+    except FileNotFoundError as error:
+        raise CaptureError(f"The depth {path} is missing; put it back.") from error
+    except Exception as error:  # tifffile lets errors of many kinds through: IndexError, struct.error, zlib.error
+        raise CaptureError(f"{path} cannot be read as a TIFF ({error}); fetch it again.") from error
+    if distance.ndim == 3 and 1 in (distance.shape[0], distance.shape[-1]):
+        distance = distance[..., 0] if distance.shape[-1] == 1 else distance[0]
+    if distance.ndim != 2 or distance.dtype.kind != "f" or distance.size == 0:
+        raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {distance.dtype} {distance.shape}.")
+    height, width = distance.shape
+    image_width, image_height = image_size or (width, height)
+    u = (np.arange(width) + 0.5) * (image_width / width)
+    v = (np.arange(height) + 0.5) * (image_height / height)
+    x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
+    return (distance / np.sqrt(x * x + (y * y)[:, None] + 1)).astype(np.float32)
+
+
+def read_palette_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Where a palette (or grey) image has one of the indices `moving`, `(H, W)`.
+
+    Raises:
+        CaptureError: the file is missing, broken or in colour.
+    """
+    indices = read_image(path, keep_grey=True)
+    if indices.ndim != 2:
+        raise CaptureError(f"{path} must be a palette image of instance indices, got colours; fetch it again.")
+    return np.isin(indices, moving)
+
+
+def _moving_instances(instances: list[dict[str, Any]]) -> tuple[int, ...]:
+    """Palette indices of the instances that are dynamic or whose pose changes."""
+    moving = []
+    for i, instance in enumerate(instances):
+        moves = bool(instance.get("is_dynamic", False))
+        if not moves:
+            positions = np.array(instance["positions"], np.float64).reshape(-1, 3)
+            quaternions = np.array(instance["quaternions"], np.float64).reshape(-1, 4)
+            distance = np.linalg.norm(positions - positions[:1], axis=1).max(initial=0)
+            # q and -q are the same rotation; the angle between two is 2 arccos |q . p|.
+            norms = np.linalg.norm(quaternions, axis=1)
+            cosine = np.abs(quaternions @ quaternions[0]) / np.maximum(norms * norms[0], 1e-12)
+            moves = distance > MOVED_DISTANCE or bool(2 * np.arccos(cosine.clip(max=1).min(initial=1)) > MOVED_ANGLE)
+        if moves:
+            moving.append(i + 1)
+    return tuple(moving)
+
+
+def _extrinsics(position: np.ndarray, quaternion: np.ndarray) -> npt.NDArray[np.float64]:
+    """World-to-camera with OpenCV axes, `(3, 4)`.
+
+    Raises:
+        ValueError: the quaternion is none of a rotation.
+    """
+    if not np.isfinite(quaternion).all():
+        raise ValueError("its camera holds NaN or infinity")
+    if abs(np.linalg.norm(quaternion) - 1) > 1e-2:
+        raise ValueError(f"the quaternion of its camera, {quaternion.tolist()}, has not the norm 1 of a rotation")
+    rotation = Rotation.from_quat(np.roll(quaternion, -1)).as_matrix()  # SciPy wants the scalar last
+    rotation = (rotation * [1, -1, -1]).T
+    return np.column_stack((rotation, -rotation @ position))

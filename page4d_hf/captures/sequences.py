@@ -1,0 +1,204 @@
+"""What the readers of data sets of many sequences share: finding the sequences and gathering a sequence's frames.
+
+A frame that cannot be used, be it that a file is missing or that its camera is no camera, is left out and named in
+`Capture.skipped`; a sequence without any frame left is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import CaptureError
+from .base import Capture
+from .image_files import read_image_size
+
+# Cameras may be stored in float16: then R R^T is off by about 2e-3. A scale of 1 % is refused.
+ROTATION_TOLERANCE = 5e-3
+
+
+def list_sequences(
+    root: Path, split: str | None, splits: Sequence[str], is_sequence: Callable[[Path], bool]
+) -> list[str]:
+    """Names of the sequences in `<root>/<split>/<sequence>` or `<root>/<sequence>`.
+
+    Args:
+        root: the data set's folder.
+        split: one of `splits`; None takes "train" or, where there is no such folder, what lies in the root itself.
+        splits: names of the folders that may lie between the root and the sequences.
+        is_sequence: whether a folder holds a sequence.
+
+    Returns:
+        Sorted names relative to `root`, such as "train/0001".
+
+    Raises:
+        CaptureError: the split is not one of `splits`, or `root` has no folder of it.
+    """
+    if split is not None:
+        if split not in splits:
+            raise CaptureError(f"The split {split!r} is not known; expected one of {', '.join(splits) or 'none'}.")
+        if not (root / split).is_dir():
+            raise CaptureError(f"{root} has no folder {split}; name another split or the folder that holds it.")
+    if split is None and "train" in splits and (root / "train").is_dir():
+        split = "train"
+    folder = root / split if split is not None else root
+    return sorted(path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_dir() and is_sequence(path))
+
+
+def nearest_rotation(matrix: np.ndarray) -> npt.NDArray[np.float64]:
+    """The rotation with the least squared distance to a `(3, 3)` matrix that is nearly one.
+
+    Raises:
+        ValueError: the matrix is not finite, or is not a rotation within what few stored digits explain.
+    """
+    if not np.isfinite(matrix).all():
+        raise ValueError("its camera holds NaN or infinity")
+    matrix = np.asarray(matrix, np.float64)
+    if np.abs(matrix @ matrix.T - np.eye(3)).max() > ROTATION_TOLERANCE or np.linalg.det(matrix) < 0:
+        raise ValueError("the rotation of its camera is no rotation")
+    u, _, vt = np.linalg.svd(matrix)
+    return u @ vt
+
+
+def check_camera(
+    extrinsics: np.ndarray, intrinsics: np.ndarray
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A camera in float64, its rotation orthonormal to the last digit.
+
+    Args:
+        extrinsics: `(3, 4)` or `(4, 4)`.
+        intrinsics: `(3, 3)`.
+
+    Returns:
+        extrinsics `(3, 4)` and intrinsics `(3, 3)`.
+
+    Raises:
+        ValueError: what is wrong with the camera, as the middle of a sentence.
+    """
+    extrinsics = np.asarray(extrinsics, np.float64)[:3]
+    intrinsics = np.asarray(intrinsics, np.float64)
+    if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
+        raise ValueError("its camera holds NaN or infinity")
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
+        raise ValueError(f"the focal lengths of its camera, {intrinsics[0, 0]:g} and {intrinsics[1, 1]:g}, are not > 0")
+    return np.column_stack((nearest_rotation(extrinsics[:, :3]), extrinsics[:, 3])), intrinsics
+
+
+def read_first_image_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """(width, height) of the first image that can be read: the images of a video are all of one size.
+
+    Raises:
+        CaptureError: none can be read.
+    """
+    fault: CaptureError | None = None
+    for path in paths:
+        try:
+            return read_image_size(path)
+        except CaptureError as error:
+            fault = fault or error
+    if fault is None:
+        raise CaptureError("There is no image to take the size from.")
+    raise fault
+
+
+class FrameList:
+    """Frames of one sequence in their order, from which a `Capture` is made."""
+
+    def __init__(self, layout: str, root: Path, sequence: str) -> None:
+        self.layout, self.root, self.sequence = layout, root, sequence
+        self.skipped: list[str] = []
+        self._frames: list[dict[str, Any]] = []
+
+    def skip(self, image_path: Path, why: str) -> None:
+        """Leave a frame out."""
+        self.skipped.append(f"{image_path} was left out: {why}.")
+
+    def add(
+        self,
+        image_path: Path,
+        extrinsics: np.ndarray,  # [3, 4] or [4, 4] world-to-camera, OpenCV axes
+        intrinsics: np.ndarray,  # [3, 3] pixels, first pixel's centre at (0.5, 0.5)
+        image_size: tuple[int, int],  # (width, height)
+        time_id: int,
+        *,
+        timestamp: float | None = None,  # seconds
+        frame_id: str | None = None,  # None takes the image's name
+        depth_path: Path | None = None,
+        mask_path: Path | None = None,
+    ) -> None:
+        """Append a frame, unless its image, its depth or its camera is missing or broken: then it is left out.
+
+        A frame whose mask is missing stays, without a mask.
+        """
+        if not image_path.is_file():
+            return self.skip(image_path, "the image is missing")
+        if depth_path is not None and not depth_path.is_file():
+            return self.skip(image_path, f"its depth {depth_path} is missing")
+        try:
+            extrinsics, intrinsics = check_camera(extrinsics, intrinsics)
+        except ValueError as error:
+            return self.skip(image_path, str(error))
+        self._frames.append(
+            {
+                "frame_ids": image_path.stem if frame_id is None else frame_id,
+                "image_paths": image_path,
+                "extrinsics": extrinsics,
+                "intrinsics": intrinsics,
+                "image_sizes": image_size,
+                "time_ids": time_id,
+                "timestamps": timestamp,
+                "depth_paths": depth_path,
+                "mask_paths": mask_path if mask_path is not None and mask_path.is_file() else None,
+            }
+        )
+        return None
+
+    def has_masks(self) -> bool:
+        """Whether any frame has a mask."""
+        return any(frame["mask_paths"] is not None for frame in self._frames)
+
+    def capture(self, **fields: Any) -> Capture:
+        """The capture of the frames that were added.
+
+        Args:
+            fields: further fields of `Capture`.
+
+        Raises:
+            CaptureError: there is no frame.
+        """
+        if not self._frames:
+            first = f" (the first of {len(self.skipped)}: {self.skipped[0]})" if self.skipped else ""
+            raise CaptureError(
+                f"{self.root / self.sequence} has no frame that can be used{first}; fetch the sequence again or leave "
+                "it out."
+            )
+
+        def column(name: str) -> list[Any]:
+            return [frame[name] for frame in self._frames]
+
+        def or_none(values: list[Any]) -> list[Any] | None:
+            return None if all(value is None for value in values) else values
+
+        stamps = column("timestamps")
+        return Capture(
+            layout=self.layout,
+            root=self.root,
+            sequence=self.sequence,
+            frame_ids=column("frame_ids"),
+            image_paths=column("image_paths"),
+            extrinsics=np.stack(column("extrinsics")),
+            intrinsics=np.stack(column("intrinsics")),
+            distortion=np.zeros((len(self._frames), 5)),
+            image_sizes=np.array(column("image_sizes"), np.int64),
+            time_ids=np.array(column("time_ids"), np.int64),
+            camera_ids=np.zeros(len(self._frames), np.int64),
+            timestamps=None if any(stamp is None for stamp in stamps) else np.array(stamps, np.float64),
+            depth_paths=or_none(column("depth_paths")),
+            mask_paths=or_none(column("mask_paths")),
+            skipped=self.skipped,
+            **fields,
+        )
