@@ -200,12 +200,54 @@ def _file(data: bytes | None) -> dict[str, Any] | None:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# Synthetic scenes
+
+
+def encode_synthetic_clips(
+    seeds: Sequence[int], *, num_frames: int, image_size: tuple[int, int], depth_tolerance: float = DEPTH_TOLERANCE
+) -> list[EncodedClip]:
+    """Clips of random scenes, one for each seed, as `random_clips` renders them.
+
+    Args:
+        seeds: of the scenes; they become the sequences' names.
+        num_frames: of each clip.
+        image_size: (height, width).
+        depth_tolerance: the largest relative error of a depth, see `encode_depth`.
+    """
+    import torch
+
+    from ..synthetic import random_clips
+
+    # As many processes as cores are at work already; and how threads share the work may show in the last bits.
+    torch.set_num_threads(1)
+    clips = random_clips(list(seeds), num_frames, image_size)
+    encoded = []
+    for i, seed in enumerate(seeds):
+        frames = ClipFrames(
+            images=(clips.images[i].movedim(1, -1) * 255).round().to(torch.uint8).numpy(),
+            depth=clips.depth[i].float().numpy(),
+            motion_mask=clips.motion_mask[i].numpy(),
+            intrinsics=clips.intrinsics[i].double().numpy(),
+            extrinsics=clips.extrinsics[i].double().numpy(),
+            timestamps=np.arange(num_frames, dtype=np.float64),
+            source="synthetic",
+            clip_id=f"synthetic/{seed}",
+            frame_ids=[f"{frame:05d}" for frame in range(num_frames)],
+            metric=True,
+        )
+        row = encode_frames(frames, sequence=str(seed), depth_tolerance=depth_tolerance)
+        encoded.append(EncodedClip(frames.clip_id, row))
+    return encoded
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # Captures
 
 
 def plan_clips(
     capture: Capture,
     source: str,
+    sequence: str | None = None,
     *,
     frames_per_clip: int,
     stride: int = 1,
@@ -220,6 +262,7 @@ def plan_clips(
     Args:
         capture: any capture.
         source: the data set's name.
+        sequence: the sequence's name in it; None takes the capture's own, or its folder's.
         frames_per_clip: the most frames of a clip, at least 2.
         stride: every how many-th frame to take.
         max_side: images whose longer side is longer are scaled down to it, with cameras, depth and masks. None keeps
@@ -232,7 +275,7 @@ def plan_clips(
     Raises:
         CaptureError: the capture has no such split, or a lens distorts so much that it cannot be undone.
     """
-    sequence = capture.sequence or capture.root.name
+    sequence = sequence or capture.sequence or capture.root.name
     name = f"{source}/{sequence}"
     skipped = [Skip("frame", name, sentence) for sentence in capture.skipped]
     usable = []
@@ -322,6 +365,11 @@ def encode_clip(plan: ClipPlan, depth_tolerance: float = DEPTH_TOLERANCE) -> Enc
         frame_ids=[capture.frame_ids[i] for i in kept],
     )
     return EncodedClip(plan.clip_id, row, skipped)
+
+
+def encode_clips(plans: Sequence[ClipPlan], depth_tolerance: float = DEPTH_TOLERANCE) -> list[EncodedClip]:
+    """`encode_clip` for each of several clips."""
+    return [encode_clip(plan, depth_tolerance) for plan in plans]
 
 
 def _image_file(frames: PinholeFrames, index: int) -> bytes:

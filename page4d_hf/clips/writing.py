@@ -95,7 +95,8 @@ class ClipWriter:
             raise ClipError(f"The splits are {' and '.join(SPLITS)}, got {', '.join(sorted(unknown))}.")
         self.output = Path(output)
         self.splits = {split: WrittenSplit() for split in SPLITS if sequences.get(split)}
-        self.skipped: list[Skip] = []
+        self.skipped: list[Skip] = []  # so far; of a run that had ended before, only `num_skipped` is known
+        self.num_skipped = 0
         self._seed, self._max_shard_bytes = seed, max_shard_bytes
         self._done: set[str] = set()
         self._ended: set[str] = set()
@@ -112,6 +113,11 @@ class ClipWriter:
             )
         )
         self.complete = self._open()
+
+    @property
+    def pending(self) -> int:
+        """How many clips have come that are in no shard yet."""
+        return len(self._shard.rows)
 
     def is_done(self, clip_id: str) -> bool:
         """Whether a clip is in a whole shard, or was left out before one was closed."""
@@ -201,6 +207,7 @@ class ClipWriter:
             earlier = self._read_record(record)
             for split in self.splits:
                 self._read_shards(split)
+            self.num_skipped = earlier.get("skipped", len(self.skipped))
             return bool(earlier.get("complete"))
         except BaseException:
             self.close()
@@ -282,6 +289,7 @@ class ClipWriter:
         skips = list(skipped)
         self._shard.skipped += skips
         self.skipped += skips
+        self.num_skipped = len(self.skipped)
 
     def _close_shard(self) -> None:
         """Write the rows that have come. What was left out since the last row is found again by the next run."""

@@ -1,0 +1,350 @@
+"""Captures of moving scenes to a data set of clips for training.
+
+    python training/prepare.py SOURCE --root ... --output ...
+
+A clip is a row with images, depth, cameras and motion masks (docs/datasets.md); the data set is a folder of Parquet
+shards that `training/finetune.py` and `datasets.load_dataset` read. A run that was interrupted goes on where it was
+when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from page4d_hf.errors import CaptureError, Page4DError
+
+if TYPE_CHECKING:
+    from page4d_hf.clips.encoding import ClipPlan, Skip
+    from page4d_hf.clips.writing import ClipWriter
+
+Source = Literal[
+    "point-odyssey",
+    "dynamic-replica",
+    "kubric",
+    "spring",
+    "co3d",
+    "sintel",
+    "tum",
+    "bonn",
+    "dycheck",
+    "capture",
+    "synthetic",
+]
+SYNTHETIC_BATCH = 8  # clips that are rendered together
+
+
+def prepare(
+    source: Annotated[Source, tyro.conf.Positional],
+    output: Path,
+    root: Path | None = None,
+    split: str | None = None,
+    sequences: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (),
+    frames_per_clip: int | None = None,
+    stride: int = 1,
+    max_side: int | None = None,
+    depth_tolerance: float = 2.0**-11,
+    validation_share: float = 0.0,
+    seed: int = 0,
+    shard_megabytes: int = 256,
+    workers: int | None = None,
+    num_clips: int = 1000,
+    width: int = 224,
+    height: int = 168,
+) -> None:
+    """Make a data set of clips from captures on disk, or from synthetic scenes.
+
+    The same options and data give the same files, whatever the number of workers. Run the command again to go on after
+    an interruption. What is broken is left out, named in OUTPUT/skipped.txt and counted at the end.
+
+    Args:
+        source: the data set, in its published layout; capture is a single folder of any layout that page4d reads, and
+            synthetic renders random scenes.
+        output: the folder to write; absent, empty, or begun by the same command.
+        root: the folder of the data set, or of the capture.
+        split: of the source: only its sequences (of a capture: its frames). By default all that there is to train on.
+        sequences: only these sequences of the source; names may have wildcards, as in 'rgbd_bonn_ball*'.
+        frames_per_clip: at most so many frames a clip. By default 128, and 16 for synthetic.
+        stride: take every so many-th frame of a sequence.
+        max_side: scale larger images down until their longer side has so many pixels; cameras, depth and masks too.
+        depth_tolerance: the largest relative error of a depth in a 16-bit file; what would err more becomes a float32
+            file. 0 keeps all depth as it is.
+        validation_share: the share of the sequences that becomes the split validation.
+        seed: draws the sequences for validation, the order of rows, and the synthetic scenes.
+        shard_megabytes: about how large a Parquet file becomes.
+        workers: processes that read and encode. By default one for each core, at most 8. 0 works in this process.
+        num_clips: synthetic only: how many clips.
+        width: synthetic only: of the images, in pixels.
+        height: synthetic only: of the images, in pixels.
+    """
+    started = time.perf_counter()
+    if frames_per_clip is None:
+        frames_per_clip = 16 if source == "synthetic" else 128
+    _check_range("frames-per-clip", frames_per_clip, 2, 100_000)
+    _check_range("stride", stride, 1, 100_000)
+    if max_side is not None:
+        _check_range("max-side", max_side, 14, 100_000)
+    _check_range("depth-tolerance", depth_tolerance, 0, 0.1)
+    _check_range("validation-share", validation_share, 0, 0.9)
+    _check_range("seed", seed, 0, 2**31 - 1)
+    _check_range("shard-megabytes", shard_megabytes, 1, 100_000)
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)), 8)
+    _check_range("workers", workers, 0, 1024)
+    options: dict[str, Any] = {
+        "source": source,
+        "frames_per_clip": frames_per_clip,
+        "depth_tolerance": depth_tolerance,
+        "validation_share": validation_share,
+        "seed": seed,
+        "shard_megabytes": shard_megabytes,
+    }
+    work: CaptureWork | SyntheticWork
+    if source == "synthetic":
+        if root is not None or split is not None or sequences or max_side is not None or stride != 1:
+            raise Page4DError("synthetic takes no --root, --split, --sequences, --stride or --max-side.")
+        _check_range("num-clips", num_clips, 1, 10**6)
+        _check_range("width", width, 14, 8192)
+        _check_range("height", height, 14, 8192)
+        options |= {"num_clips": num_clips, "width": width, "height": height}
+        work = SyntheticWork(num_clips, frames_per_clip, (height, width), seed, depth_tolerance)
+    else:
+        if root is None:
+            raise Page4DError(f"Name the folder of {source} with --root.")
+        options |= {"split": split, "sequences": sorted(sequences), "stride": stride, "max_side": max_side}
+        work = CaptureWork(source, root, split, sequences, frames_per_clip, stride, max_side, depth_tolerance)
+    parts = divide_sequences(work.names, validation_share, seed)
+
+    from page4d_hf.clips.workers import in_order
+    from page4d_hf.clips.writing import ClipWriter
+
+    with ClipWriter(
+        output, options=options, sequences=parts, seed=seed, max_shard_bytes=shard_megabytes * 10**6
+    ) as writer:
+        if writer.complete:
+            print(f"Nothing to do: {output} is whole, with {_counts(writer)}.")
+            return
+        if resumed := sum(counts.clips for counts in writer.splits.values()):
+            print(f"Going on with {output}, which has {resumed:,} clips.", flush=True)
+        with progress_bar(parts, writer) as report:
+            for (part, ended), clips in in_order(work.encode, work.tasks(parts, writer), workers):
+                for clip in clips:
+                    if not writer.is_done(clip.clip_id):
+                        writer.add(part, clip)
+                for name, skipped in ended:
+                    writer.end_sequence(part, name, skipped)
+                report(part, len(ended))
+        if not any(counts.clips for counts in writer.splits.values()) and not writer.pending:
+            first = writer.skipped[0] if writer.skipped else "nothing was found"
+            raise Page4DError(f"No clip of {source} could be written: {writer.num_skipped} skipped, the first {first}")
+        writer.finish(f"Clips of {source}")
+    _print_summary(writer, output, time.perf_counter() - started)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The work of a source: its sequences, and tasks in an order that depends on the options alone
+
+Ended = list[tuple[str, list["Skip"]]]  # sequences of which all clips have come, with what was left out of each
+
+
+class CaptureWork:
+    """The sequences of a data set, or a single capture. A task is one clip."""
+
+    def __init__(
+        self,
+        source: str,
+        root: Path,
+        split: str | None,
+        patterns: Sequence[str],
+        frames_per_clip: int,
+        stride: int,
+        max_side: int | None,
+        depth_tolerance: float,
+    ) -> None:
+        from page4d_hf.clips.encoding import encode_clips, plan_clips
+
+        self.source, self.root, self.split = source, root, split
+        self.plan = partial(plan_clips, frames_per_clip=frames_per_clip, stride=stride, max_side=max_side)
+        self.encode = partial(encode_clips, depth_tolerance=depth_tolerance)
+        if source == "capture":
+            from page4d_hf.captures import read_capture
+
+            self.capture = read_capture(root)
+            found = [self.capture.sequence or root.resolve().name]
+        else:
+            from page4d_hf.captures.datasets import find_sequences
+
+            found = find_sequences(source, root, split)
+        self.names = _choose(found, patterns, root)
+
+    def tasks(
+        self, parts: Mapping[str, Sequence[str]], writer: ClipWriter
+    ) -> Iterator[tuple[tuple[str, Ended], list[ClipPlan]]]:
+        """Clips that are not done, with the sequences that end with them."""
+        for part, names in parts.items():
+            for name in names:
+                if writer.sequence_is_done(name):
+                    continue
+                plans, skipped = self._plan(name)
+                plans = [plan for plan in plans if not writer.is_done(plan.clip_id)]
+                for plan in plans[:-1]:
+                    yield (part, []), [plan]
+                yield (part, [(name, skipped)]), plans[-1:]
+
+    def _plan(self, name: str) -> tuple[list[ClipPlan], list[Skip]]:
+        from page4d_hf.clips.encoding import Skip
+
+        if self.source == "capture":
+            # The only one: what is wrong with it is wrong with the command.
+            return self.plan(self.capture, self.capture.layout, name, split=self.split)
+        from page4d_hf.captures.datasets import read_sequence
+
+        try:
+            capture = read_sequence(self.source, self.root, name)
+            return self.plan(capture, self.source, name)
+        except CaptureError as error:
+            return [], [Skip("sequence", f"{self.source}/{name}", str(error))]
+
+
+class SyntheticWork:
+    """Random scenes, a sequence and a clip each. A task is several of them, which are rendered together."""
+
+    def __init__(
+        self, num_clips: int, num_frames: int, image_size: tuple[int, int], seed: int, depth_tolerance: float
+    ) -> None:
+        from page4d_hf.clips.encoding import encode_synthetic_clips
+
+        self.encode = partial(
+            encode_synthetic_clips, num_frames=num_frames, image_size=image_size, depth_tolerance=depth_tolerance
+        )
+        # Scenes of different seeds have none in common.
+        self.names = [str(seed * 10**7 + i) for i in range(num_clips)]
+
+    def tasks(
+        self, parts: Mapping[str, Sequence[str]], writer: ClipWriter
+    ) -> Iterator[tuple[tuple[str, Ended], list[int]]]:
+        """Seeds of scenes that are not all done, with the sequences that end with them."""
+        for part, names in parts.items():
+            for start in range(0, len(names), SYNTHETIC_BATCH):
+                # Always the same scenes together, done or not: how many there are may show in the last bits.
+                batch = names[start : start + SYNTHETIC_BATCH]
+                ended: Ended = [(name, []) for name in batch if not writer.sequence_is_done(name)]
+                if ended:
+                    yield (part, ended), [int(name) for name in batch]
+
+
+def divide_sequences(names: Sequence[str], validation_share: float, seed: int) -> dict[str, list[str]]:
+    """Sequences for training and validation, each in a random order: no clip is in both, nor is any frame.
+
+    Args:
+        names: of all sequences.
+        validation_share: of them, for validation: at least one sequence, unless the share is 0.
+        seed: of the order.
+
+    Raises:
+        Page4DError: there is one sequence only, which cannot be divided.
+    """
+    import numpy as np
+
+    names = sorted(names)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    if validation_share == 0:
+        return {"train": order}
+    if len(order) < 2:
+        raise Page4DError(f"--validation-share takes whole sequences, and there is only {order[0]}; leave it out.")
+    count = min(max(round(validation_share * len(order)), 1), len(order) - 1)
+    return {"train": order[count:], "validation": order[:count]}
+
+
+def _choose(found: Sequence[str], patterns: Sequence[str], root: Path) -> list[str]:
+    """The sequences that one of the patterns names; all where there is no pattern."""
+    for pattern in patterns:
+        if not fnmatch.filter(found, pattern):
+            raise Page4DError(
+                f"{root} has no sequence {pattern!r}; it has {len(found)}, for example {', '.join(found[:3])}."
+            )
+    return [name for name in found if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise Page4DError(f"--{name} must be from {low} to {high}, got {value}.")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is told
+
+
+@contextmanager
+def progress_bar(parts: Mapping[str, Sequence[str]], writer: ClipWriter) -> Iterator[Callable[[str, int], None]]:
+    """A bar of sequences on stderr for each split, with the clips that have come; `report(split, sequences ended)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("sequences, {task.fields[clips]:,} clips, {task.fields[skipped]:,} skipped"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks = {
+            part: progress.add_task(
+                part,
+                total=len(names),
+                completed=sum(writer.sequence_is_done(name) for name in names),
+                clips=writer.splits[part].clips,
+                skipped=0,
+            )
+            for part, names in parts.items()
+        }
+
+        def report(part: str, ended: int) -> None:
+            clips = writer.splits[part].clips + writer.pending
+            progress.update(tasks[part], advance=ended, clips=clips, skipped=writer.num_skipped)
+
+        yield report
+
+
+def _counts(writer: ClipWriter) -> str:
+    return "; ".join(
+        f"{part}: {counts.clips:,} clips, {counts.frames:,} frames, {counts.shards:,} Parquet files"
+        for part, counts in writer.splits.items()
+    )
+
+
+def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
+    size = sum(path.stat().st_size for path in (output / "data").glob("*.parquet"))
+    print(f"Wrote {output} in {seconds:.1f} s, {size / 1e6:,.1f} MB. {_counts(writer)}.")
+    if writer.skipped:
+        kinds = Counter(skip.kind for skip in writer.skipped)
+        words = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+        print(f"Left out: {words}; all are named in {output / 'skipped.txt'}. The first: {writer.skipped[0]}")
+    print(f"Next: accelerate launch training/finetune.py --dataset {output} --model page4d --output finetuned")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Errors about the input are one sentence on stderr and exit code 1."""
+    try:
+        tyro.cli(prepare, prog="prepare.py", args=args)
+    except Page4DError as error:
+        print(f"prepare: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("prepare: interrupted; whole shards are kept, and the same command goes on from them.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
