@@ -32,7 +32,7 @@ from .base import Capture
 from .depth_files import read_float16_png
 from .image_files import read_image
 from .json_files import json_group_values, read_json, read_json_group
-from .pytorch3d import camera_from_viewpoint
+from .pytorch3d import annotated_image_size, camera_from_viewpoint
 from .sequences import FrameList, read_first_image_size
 
 SPLITS = ("train", "val", "test")
@@ -121,14 +121,14 @@ def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Cap
             frames.skip(root / sequence / f"frame {entry['frame_number']}", f"{path} has no path of its image")
             continue
         try:
-            height, width = (int(side) for side in entry["image"]["size"])
-            extrinsics, intrinsics = camera_from_viewpoint(entry.get("viewpoint") or {}, (width, height))
+            size = annotated_image_size(entry)
+            extrinsics, intrinsics = camera_from_viewpoint(entry.get("viewpoint") or {}, size)
             depth_path = _describe_depth(root, entry, files) if has_depth else None
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             frames.skip(root / relative, f"in {path} {error}")
             continue
         number = int(entry["frame_number"])
-        frames.add(root / relative, extrinsics, intrinsics, (width, height), number, depth_path=depth_path)
+        frames.add(root / relative, extrinsics, intrinsics, size, number, depth_path=depth_path)
     return frames.capture(
         ordered=False,
         read_depth_file=partial(read_co3d_depth, files=files),
@@ -141,11 +141,11 @@ def _describe_depth(root: Path, entry: dict[str, Any], files: dict[str, tuple[Pa
     depth = entry.get("depth") or {}
     if not depth.get("path"):
         return None
-    scale = float(depth.get("scale_adjustment", 1.0))
-    if not (np.isfinite(scale) and scale > 0):
+    scale = depth.get("scale_adjustment", 1.0)
+    if not (isinstance(scale, (int, float)) and np.isfinite(scale) and scale > 0):
         raise ValueError(f"the scale_adjustment of its depth is {scale}, not a number above 0")
     path = root / depth["path"]
-    files[str(path)] = (root / depth["mask_path"] if depth.get("mask_path") else None, scale)
+    files[str(path)] = (root / depth["mask_path"] if depth.get("mask_path") else None, float(scale))
     return path
 
 

@@ -22,7 +22,7 @@ from ..errors import CaptureError
 from .base import Capture
 from .depth_files import read_float16_png
 from .json_files import json_group_values, read_json_group
-from .pytorch3d import camera_from_viewpoint
+from .pytorch3d import annotated_image_size, camera_from_viewpoint
 from .sequences import FrameList, list_sequences
 
 SPLITS = ("train", "valid", "test")
@@ -93,16 +93,16 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
             frames.skip(folder / f"frame {entry['frame_number']}", f"{annotation_file} has no path of its image")
             continue
         try:
-            height, width = (int(side) for side in entry["image"]["size"])
-            extrinsics, intrinsics = camera_from_viewpoint(entry.get("viewpoint") or {}, (width, height))
-        except (KeyError, TypeError, ValueError) as error:
+            size = annotated_image_size(entry)
+            extrinsics, intrinsics = camera_from_viewpoint(entry.get("viewpoint") or {}, size)
+        except ValueError as error:
             frames.skip(image_path, f"in {annotation_file} {error}")
             continue
         frames.add(
             image_path,
             extrinsics,
             intrinsics,
-            (width, height),
+            size,
             int(entry["frame_number"]),
             timestamp=time,
             depth_path=_path_in(folder, entry, "depth"),

@@ -53,6 +53,21 @@ def camera_from_viewpoint(
     return extrinsics, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 
+def annotated_image_size(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """(width, height) of the image of a frame's annotation, which stores height first.
+
+    Raises:
+        ValueError: it has none; the message is the middle of a sentence.
+    """
+    size = (entry.get("image") or {}).get("size")
+    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise ValueError(f"its size must be height and width in pixels, got {size!r}")
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"its size must be height and width in pixels, got {size!r}")
+    return width, height
+
+
 def _numbers(viewpoint: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     try:
         values = np.array(viewpoint[key], np.float64)

@@ -200,7 +200,9 @@ def _read_rows(path: Path, columns: int) -> npt.NDArray[np.float64]:
     except (OSError, ValueError) as error:
         raise CaptureError(f"{path} cannot be read as rows of numbers ({error}); fetch it again.") from error
     if rows.shape[1] != columns or not len(rows):
-        raise CaptureError(f"{path} must hold rows of {columns} numbers, got {rows.shape[1]}; fetch it again.")
+        raise CaptureError(
+            f"{path} must hold rows of {columns} numbers, got {len(rows)} of {rows.shape[1]}; fetch it again."
+        )
     return rows
 
 

@@ -1,0 +1,288 @@
+"""PointOdyssey: what is read, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ball_on_plane import cast, check_geometry, colors, pixel_rays, views, world_to_camera
+from PIL import Image
+
+from page4d_hf.captures import as_pinhole
+from page4d_hf.captures.point_odyssey import point_odyssey_sequences, read_point_odyssey
+from page4d_hf.errors import CaptureError
+
+SIZE = (64, 36)
+FOCAL, PRINCIPAL = (60.0, 60.0), (32.0, 18.0)
+COUNT = 4
+BALL_COLOR, BLOCK_COLOR = (200, 30, 90), (10, 220, 60)
+BLOCK = (slice(30, 36), slice(0, 12))  # where the image shows an instance that stands still
+
+
+class Sequence:
+    """Four frames: the ball moves by its tracks, a block does not, the rest is background."""
+
+    def __init__(self, root: Path, name: str = "train/ani") -> None:
+        self.root, self.name, self.folder = root, name, root / name
+        for part in ("rgbs", "depths", "masks"):
+            (self.folder / part).mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        pixels, places = [], []
+        for i, view in enumerate(views(COUNT)):
+            rays = pixel_rays(view, FOCAL, PRINCIPAL, SIZE)
+            depth, on_ball = cast(view.centre, rays)
+            points = view.centre + depth[..., None] * rays
+            Image.fromarray(colors(points)).save(self.folder / f"rgbs/rgb_{i:05d}.jpg", quality=95, subsampling=0)
+            stored = np.minimum(depth / 1000 * 65535, 65535)
+            stored[0, :3] = [65535, 0, 65534]
+            Image.fromarray(np.round(stored).astype(np.uint16)).save(self.folder / f"depths/depth_{i:05d}.png")
+            mask = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+            mask[on_ball] = BALL_COLOR
+            mask[BLOCK] = BLOCK_COLOR
+            Image.fromarray(mask).save(self.folder / f"masks/mask_{i:05d}.png")
+            # Tracks: 30 on the ball, 20 on the block, 50 on the background. Only the ball's change their place.
+            on = [np.argwhere(mask[..., 0] == color) for color in (BALL_COLOR[0], BLOCK_COLOR[0], 0)]
+            chosen = np.concatenate([rng.choice(found, n) for found, n in zip(on, (30, 20, 50), strict=True)])
+            pixels.append(chosen[:, ::-1] + 0.5)
+            places.append(np.concatenate((np.full((30, 3), 0.1 * i), np.ones((70, 3)))))
+            self.on_ball = on_ball & (mask[..., 0] == BALL_COLOR[0])
+        matrix = np.array([[FOCAL[0], 0, PRINCIPAL[0]], [0, FOCAL[1], PRINCIPAL[1]], [0, 0, 1]])
+        self.arrays: dict[str, Any] = {
+            "intrinsics": np.stack([matrix] * COUNT).astype(np.float32),
+            "extrinsics": np.stack([world_to_camera(view) for view in views(COUNT)]).astype(np.float32),
+            "trajs_2d": np.stack(pixels).astype(np.float32),
+            "trajs_3d": np.stack(places).astype(np.float32),
+            "valids": np.ones((COUNT, 100), bool),
+            "visibs": np.ones((COUNT, 100), bool),
+        }
+        self.save()
+
+    def save(self, name: str = "anno.npz", compressed: bool = True) -> None:
+        (np.savez_compressed if compressed else np.savez)(self.folder / name, **self.arrays)
+
+    def read(self) -> Any:
+        return read_point_odyssey(self.root, self.name)
+
+    def mask(self, index: int = COUNT - 1) -> np.ndarray | None:
+        return as_pinhole(self.read()).load_mask(index)
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> Sequence:
+    return Sequence(tmp_path)
+
+
+def test_points_of_all_frames_lie_on_the_scenes_surfaces(sequence: Sequence) -> None:
+    capture = sequence.read()
+    assert capture.frame_ids == ["00000", "00001", "00002", "00003"]
+    check_geometry(capture, tolerance=6e-3, color_tolerance=4)  # depth is stored to 15 mm
+    assert capture.scale == "metres"
+    assert not capture.skipped
+    assert not capture.notes
+
+
+def test_sky_has_no_depth(sequence: Sequence) -> None:
+    depth = as_pinhole(sequence.read()).load_depth(0)
+    np.testing.assert_allclose(depth[0, :3], [0, 0, 65534 / 65535 * 1000], rtol=1e-6)
+
+
+def test_frames_have_the_times_of_the_frame_rate(sequence: Sequence) -> None:
+    np.testing.assert_allclose(sequence.read().timestamps, np.arange(COUNT) / 30)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What moves
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_the_mask_shows_instances_whose_tracks_move(sequence: Sequence, compressed: bool) -> None:
+    sequence.save(compressed=compressed)
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+def test_broken_track_points_do_not_make_an_instance_move(sequence: Sequence) -> None:
+    sequence.arrays["trajs_3d"][1, 30:40] = np.nan
+    sequence.arrays["trajs_3d"][2, 30:40] = np.inf
+    sequence.arrays["trajs_3d"][3, 40:50] = 77  # at a place that is not valid
+    sequence.arrays["valids"][3, 40:50] = False
+    sequence.save()
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+def test_hidden_tracks_say_nothing_about_a_pixel(sequence: Sequence) -> None:
+    sequence.arrays["trajs_2d"][:, :25] = [2.5, 33.5]  # on the block, which hides the ball's
+    sequence.arrays["visibs"][:, :25] = False
+    sequence.save()
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+def test_tracks_beyond_the_image_are_left_aside(sequence: Sequence) -> None:
+    sequence.arrays["trajs_2d"][:, 0] = [64.0, 3.0]
+    sequence.arrays["trajs_2d"][:, 1] = [3.0, -0.2]
+    sequence.arrays["trajs_2d"][:, 2] = np.nan
+    sequence.save()
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+def test_arrays_in_fortran_order_are_read(sequence: Sequence) -> None:
+    sequence.arrays = {key: np.asfortranarray(values) for key, values in sequence.arrays.items()}
+    sequence.save()
+    check_geometry(sequence.read(), tolerance=6e-3)
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+@pytest.mark.parametrize("tracks", [np.array([None]), np.array(None), np.zeros((COUNT, 0, 3)), None])
+def test_without_tracks_in_the_world_there_are_no_masks(sequence: Sequence, tracks: np.ndarray | None) -> None:
+    if tracks is None:
+        del sequence.arrays["trajs_3d"]
+    else:
+        sequence.arrays["trajs_3d"] = tracks
+    sequence.save()
+    capture = sequence.read()
+    assert len(capture) == COUNT
+    assert capture.mask_paths is None
+    assert "no masks of what moves" in capture.notes[0]
+
+
+def test_a_frame_without_a_mask_stays(sequence: Sequence) -> None:
+    (sequence.folder / "masks" / "mask_00001.png").unlink()
+    assert sequence.mask(1) is None
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+def test_sequences_that_one_renders_oneself_are_read(sequence: Sequence) -> None:
+    (sequence.folder / "anno.npz").unlink()
+    del sequence.arrays["valids"], sequence.arrays["visibs"]
+    for key in ("intrinsics", "extrinsics"):
+        sequence.arrays[key] = sequence.arrays[key].astype(np.float16)
+    states = np.ones((COUNT, 100), np.uint8)
+    states[:, :25] = 0  # hidden but valid: the other five of the ball's tell its colour
+    states[3, 40:50] = 2
+    sequence.arrays["trajs_3d"][3, 40:50] = 77
+    sequence.arrays["trajs_2d"][:, :25] = [2.5, 33.5]
+    sequence.arrays["visibilities"] = states
+    sequence.save("annotations.npz")
+    capture = sequence.read()
+    check_geometry(capture, tolerance=8e-3)
+    rotations = capture.extrinsics[:, :, :3]
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (COUNT, 1, 1)), atol=1e-12)
+    np.testing.assert_array_equal(sequence.mask(), sequence.on_ball)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Where the sequences are
+
+
+def test_sequences_are_found_in_their_splits(tmp_path: Path) -> None:
+    Sequence(tmp_path, "train/b")
+    Sequence(tmp_path, "train/a")
+    Sequence(tmp_path, "val/c")
+    assert point_odyssey_sequences(tmp_path) == ["train/a", "train/b"]
+    assert point_odyssey_sequences(tmp_path, "val") == ["val/c"]
+    assert point_odyssey_sequences(tmp_path / "val") == ["c"]
+    with pytest.raises(CaptureError, match="has no folder test"):
+        point_odyssey_sequences(tmp_path, "test")
+
+
+def test_a_sequence_without_annotations_is_listed_and_says_so_when_it_is_read(sequence: Sequence) -> None:
+    (sequence.folder / "anno.npz").unlink()
+    assert point_odyssey_sequences(sequence.root) == ["train/ani"]
+    with pytest.raises(CaptureError, match=r"ani/anno\.npz is missing; version 1\.2 was published without"):
+        sequence.read()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Frames that are left out
+
+
+def fill(key: str, value: float) -> Callable[[Sequence], None]:
+    return lambda sequence: sequence.arrays[key][1].fill(value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda sequence: (sequence.folder / "rgbs/rgb_00001.jpg").unlink(), "the image is missing"),
+        (lambda sequence: (sequence.folder / "depths/depth_00001.png").unlink(), "its depth"),
+        (fill("extrinsics", np.nan), "its camera holds NaN"),
+        (fill("extrinsics", 0), "is no rotation"),
+        (fill("intrinsics", 0), "the focal lengths of its camera"),
+    ],
+)
+def test_a_frame_that_cannot_be_used_is_named_and_left_out(
+    sequence: Sequence, damage: Callable[[Sequence], Any], named: str
+) -> None:
+    damage(sequence)
+    sequence.save()
+    capture = sequence.read()
+    assert capture.frame_ids == ["00000", "00002", "00003"]
+    (sentence,) = capture.skipped
+    assert named in sentence
+    assert "rgb_00001.jpg was left out: " in sentence
+    check_geometry(capture, tolerance=6e-3)  # the cameras stay with their images
+
+
+def test_an_image_without_a_camera_is_named(sequence: Sequence) -> None:
+    for key in ("intrinsics", "extrinsics"):
+        sequence.arrays[key] = sequence.arrays[key][:3]
+    sequence.save()
+    capture = sequence.read()
+    assert len(capture) == 3
+    assert "rgb_00003.jpg was left out: " in capture.skipped[0]
+
+
+def test_images_and_cameras_alone_can_be_fetched(sequence: Sequence) -> None:
+    for part in ("depths", "masks"):
+        for path in (sequence.folder / part).iterdir():
+            path.unlink()
+        (sequence.folder / part).rmdir()
+    capture = sequence.read()
+    assert len(capture) == COUNT
+    assert capture.depth_paths is None
+    assert capture.mask_paths is None
+    assert len(capture.notes) == 2
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is refused
+
+
+def test_annotations_that_are_cut_short_are_refused(sequence: Sequence) -> None:
+    path = sequence.folder / "anno.npz"
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(CaptureError, match=r"anno\.npz cannot be read as a NumPy archive"):
+        sequence.read()
+
+
+def test_annotations_with_damaged_bytes_are_refused(sequence: Sequence) -> None:
+    path = sequence.folder / "anno.npz"
+    data = bytearray(path.read_bytes())
+    data[200:400] = bytes(200)
+    path.write_bytes(bytes(data))
+    with pytest.raises(CaptureError, match=r"anno\.npz"):
+        sequence.read()
+
+
+@pytest.mark.parametrize("key", ["intrinsics", "extrinsics"])
+def test_annotations_without_cameras_are_refused(sequence: Sequence, key: str) -> None:
+    del sequence.arrays[key]
+    sequence.save()
+    with pytest.raises(CaptureError, match=rf"anno\.npz must hold {key} of the shape"):
+        sequence.read()
+
+
+def test_cameras_of_unequal_number_are_refused(sequence: Sequence) -> None:
+    sequence.arrays["intrinsics"] = sequence.arrays["intrinsics"][:3]
+    sequence.save()
+    with pytest.raises(CaptureError, match="as many intrinsics as extrinsics, got 3 and 4"):
+        sequence.read()
+
+
+def test_depth_of_8_bits_is_refused_when_it_is_loaded(sequence: Sequence) -> None:
+    Image.new("L", SIZE).save(sequence.folder / "depths/depth_00001.png")
+    frames = as_pinhole(sequence.read())
+    with pytest.raises(CaptureError, match=r"depth_00001\.png must be a grey image of 16 bits"):
+        frames.load_depth(1)
