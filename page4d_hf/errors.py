@@ -27,3 +27,7 @@ class CheckpointError(Page4DError):
 
 class ClipError(Page4DError):
     """A data set of clips, or a clip in it, that is not what the schema says."""
+
+
+class SamplingError(Page4DError):
+    """Settings of sampling or augmentation that cannot be met."""
