@@ -31,8 +31,8 @@ from ..errors import CaptureError
 from .base import Capture
 from .depth_files import read_float16_png
 from .image_files import read_image
-from .json_files import json_group_values, read_json, read_json_group
-from .pytorch3d import annotated_image_size, camera_from_viewpoint
+from .json_files import json_group_values, read_json
+from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
 from .sequences import FrameList, read_first_image_size
 
 SPLITS = ("train", "val", "test")
@@ -108,26 +108,25 @@ def read_co3d(root: str | Path, sequence: str) -> Capture:
 
 def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Capture:
     path = root / category / "frame_annotations.jgz"
-    entries = read_json_group(path, sequence_name=name)
+    entries = read_frame_annotations(path, sequence_name=name)
     if not entries:
         raise CaptureError(f"{path} has no frame of the sequence {name}; fetch it again.")
     has_depth = (root / sequence / "depths").is_dir()
     frames = FrameList("co3d", root, sequence)
     files: dict[str, tuple[Path | None, float]] = {}
-    entries.sort(key=lambda entry: int(entry["frame_number"]))
     for entry in entries:
-        relative = (entry.get("image") or {}).get("path")
-        if not relative:
+        relative = part_of(entry, "image").get("path")
+        if not isinstance(relative, str) or not relative:
             frames.skip(root / sequence / f"frame {entry['frame_number']}", f"{path} has no path of its image")
             continue
         try:
             size = annotated_image_size(entry)
-            extrinsics, intrinsics = camera_from_viewpoint(entry.get("viewpoint") or {}, size)
+            extrinsics, intrinsics = camera_from_viewpoint(part_of(entry, "viewpoint"), size)
             depth_path = _describe_depth(root, entry, files) if has_depth else None
         except ValueError as error:
             frames.skip(root / relative, f"in {path} {error}")
             continue
-        number = int(entry["frame_number"])
+        number = entry["frame_number"]
         frames.add(root / relative, extrinsics, intrinsics, size, number, depth_path=depth_path)
     return frames.capture(
         ordered=False,
@@ -138,7 +137,7 @@ def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Cap
 
 def _describe_depth(root: Path, entry: dict[str, Any], files: dict[str, tuple[Path | None, float]]) -> Path | None:
     """The depth file of a frame; its mask and scale go into `files`."""
-    depth = entry.get("depth") or {}
+    depth = part_of(entry, "depth")
     if not depth.get("path"):
         return None
     scale = depth.get("scale_adjustment", 1.0)
@@ -154,7 +153,7 @@ def _read_second_form(root: Path, sequence: str, path: Path, entries: list[dict[
     folder = root / sequence
     has_depth = (folder / "depths").is_dir()
     files: dict[str, tuple[Path | None, float]] = {}
-    images = [root / str(entry["filepath"]) for entry in entries if "filepath" in entry]
+    images = [root / str(entry["filepath"]) for entry in entries if isinstance(entry, dict) and "filepath" in entry]
     if len(images) < len(entries) or not images:
         raise CaptureError(f"{path} must list frames with a filepath for {folder.name}; fetch it again.")
     size = read_first_image_size([image for image in images if image.is_file()] or images)

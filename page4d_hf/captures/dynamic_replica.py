@@ -13,16 +13,16 @@ the annotations have no increasing timestamps. Flow, trajectories and instances 
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..errors import CaptureError
 from .base import Capture
 from .depth_files import read_float16_png
-from .json_files import json_group_values, read_json_group
-from .pytorch3d import annotated_image_size, camera_from_viewpoint
+from .json_files import json_group_values
+from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
 from .sequences import FrameList, list_sequences
 
 SPLITS = ("train", "valid", "test")
@@ -77,7 +77,7 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
     if not annotation_files:
         raise CaptureError(f"{folder.parent / 'frame_annotations_<split>.jgz'} is missing; fetch it again.")
     for annotation_file in annotation_files:
-        entries = read_json_group(annotation_file, sequence_name=names[0], camera_name=names[1])
+        entries = read_frame_annotations(annotation_file, sequence_name=names[0], camera_name=names[1])
         if entries:
             break
     else:
@@ -85,7 +85,6 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
 
     frames = FrameList("dynamic-replica", root, sequence)
     notes = [f"{folder / name} is missing." for name in ("depths", "masks") if not (folder / name).is_dir()]
-    entries.sort(key=lambda entry: int(entry["frame_number"]))
     times = _times(entries)
     for entry, time in zip(entries, times, strict=True):
         image_path = _path_in(folder, entry, "image")
@@ -94,7 +93,7 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
             continue
         try:
             size = annotated_image_size(entry)
-            extrinsics, intrinsics = camera_from_viewpoint(entry.get("viewpoint") or {}, size)
+            extrinsics, intrinsics = camera_from_viewpoint(part_of(entry, "viewpoint"), size)
         except ValueError as error:
             frames.skip(image_path, f"in {annotation_file} {error}")
             continue
@@ -103,7 +102,7 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
             extrinsics,
             intrinsics,
             size,
-            int(entry["frame_number"]),
+            entry["frame_number"],
             timestamp=time,
             depth_path=_path_in(folder, entry, "depth"),
             mask_path=_path_in(folder, entry, "mask"),
@@ -129,8 +128,8 @@ def _split_name(name: str) -> tuple[str, str] | None:
 
 def _path_in(folder: Path, entry: dict[str, Any], key: str) -> Path | None:
     """The file of an entry; None where it has none, or where the kind of file was not fetched for the sequence."""
-    relative = (entry.get(key) or {}).get("path")
-    if not relative:
+    relative = part_of(entry, key).get("path")
+    if not isinstance(relative, str) or not relative:
         return None
     path = folder.parent / relative
     return path if key == "image" or path.parent.is_dir() else None
@@ -138,7 +137,8 @@ def _path_in(folder: Path, entry: dict[str, Any], key: str) -> Path | None:
 
 def _times(entries: list[dict[str, Any]]) -> list[float]:
     """Seconds: the annotations' where they increase, else by the frame rate."""
-    stamps = np.array([entry.get("frame_timestamp", np.nan) for entry in entries], np.float64)
-    if np.isfinite(stamps).all() and (np.diff(stamps) > 0).all():
-        return [float(stamp) for stamp in stamps]
-    return [int(entry["frame_number"]) / FRAMES_PER_SECOND for entry in entries]
+    stamps = [entry.get("frame_timestamp") for entry in entries]
+    known = [float(stamp) for stamp in stamps if isinstance(stamp, (int, float)) and math.isfinite(stamp)]
+    if len(known) == len(entries) and all(before < after for before, after in pairwise(known)):
+        return known
+    return [entry["frame_number"] / FRAMES_PER_SECOND for entry in entries]

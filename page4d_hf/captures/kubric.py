@@ -70,7 +70,7 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
         positions = np.array(camera["positions"], np.float64).reshape(-1, 3)
         quaternions = np.array(camera["quaternions"], np.float64).reshape(-1, 4)
         moving = _moving_instances(metadata["instances"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CaptureError(
             f"{path} must hold frame_rate, instances and a camera with focal_length, sensor_width, positions and "
             f"quaternions, but reading them failed ({type(error).__name__}: {error}); fetch the scene again."

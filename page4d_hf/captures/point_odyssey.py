@@ -34,6 +34,8 @@ from .sequences import FrameList, list_sequences, read_first_image_size
 
 SPLITS = ("train", "val", "test")
 FRAMES_PER_SECOND = 30.0
+TOO_FAR = 65535  # the stored depth of the sky and of what is beyond a kilometre
+DEPTH_SCALE = 1000 / 65535  # metres
 ANNOTATIONS = ("anno.npz", "annotations.npz")
 MOVED_DISTANCE = 1e-2  # metres; of a resting point, numerical noise and float16 leave less
 ROWS_FOR_MOTION = 64  # a point that moves is elsewhere in one of so many instants
@@ -115,6 +117,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
         frames.skip(surplus, f"{path} has {count} cameras only")
     return frames.capture(
         scale="metres",
+        depth_scale=DEPTH_SCALE,
         fps=FRAMES_PER_SECOND,
         read_depth_file=read_point_odyssey_depth,
         read_mask_file=partial(read_color_mask, moving=moving or ()),
@@ -123,7 +126,8 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
 
 
 def read_point_odyssey_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
-    """Z-depth in metres of a 16-bit PNG, `(H, W)`, 0 for the sky and what is too far to be stored.
+    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far to be
+    stored.
 
     Args:
         path: the file.
@@ -133,7 +137,7 @@ def read_point_odyssey_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[
         CaptureError: the file is missing, broken or not of 16 bits.
     """
     values = read_png16(path)
-    return np.where(values == 65535, 0, values * (1000 / 65535)).astype(np.float32)
+    return np.where(values == TOO_FAR, 0, values).astype(np.float32)
 
 
 def read_color_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:

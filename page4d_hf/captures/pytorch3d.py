@@ -1,4 +1,4 @@
-"""Cameras as PyTorch3D describes them, in which CO3D and Dynamic Replica are annotated.
+"""Frame annotations of CO3D and Dynamic Replica, whose cameras are PyTorch3D's.
 
 PyTorch3D's camera looks along +z with x to the left and y up, and multiplies row vectors: `x_camera = x_world @ R + T`.
 Focal length and principal point are in normalised device coordinates (NDC), whose axes point left and up too and whose
@@ -10,13 +10,46 @@ x and half of the height in y. The first pixel's centre is at (0.5, 0.5).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import CaptureError
+from .json_files import read_json_group
+
 FORMATS = ("ndc_isotropic", "ndc_norm_image_bounds")
 _FLIP = np.array([-1.0, -1.0, 1.0])  # left, up, forward <-> right, down, forward
+
+
+def read_frame_annotations(path: Path, **values: str) -> list[dict[str, Any]]:
+    """The annotations of a sequence's frames, by rising `frame_number`.
+
+    Args:
+        path: a list of annotations, gzip or plain JSON.
+        values: what tells the sequence: the value that each of these keys must have.
+
+    Returns:
+        The annotations; none where no frame has the values.
+
+    Raises:
+        CaptureError: the file is missing or broken, or a frame has no number.
+    """
+    entries = read_json_group(path, **values)
+    for entry in entries:
+        if not isinstance(entry.get("frame_number"), int):
+            raise CaptureError(
+                f"{path}: the frame_number of every frame must be a whole number, got {entry.get('frame_number')!r} "
+                f"in {', '.join(values.values())}; fetch it again."
+            )
+    return sorted(entries, key=lambda entry: entry["frame_number"])
+
+
+def part_of(entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object within an annotation, such as its "image"; empty where there is none."""
+    part = entry.get(key)
+    return part if isinstance(part, Mapping) else {}
 
 
 def camera_from_viewpoint(
@@ -59,7 +92,7 @@ def annotated_image_size(entry: Mapping[str, Any]) -> tuple[int, int]:
     Raises:
         ValueError: it has none; the message is the middle of a sentence.
     """
-    size = (entry.get("image") or {}).get("size")
+    size = part_of(entry, "image").get("size")
     if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(isinstance(side, int) for side in size):
         raise ValueError(f"its size must be height and width in pixels, got {size!r}")
     height, width = size

@@ -38,6 +38,8 @@ def list_sequences(
     Raises:
         CaptureError: the split is not one of `splits`, or `root` has no folder of it.
     """
+    if not root.is_dir():
+        raise CaptureError(f"There is no folder {root}; name the folder of the data set.")
     if split is not None:
         if split not in splits:
             raise CaptureError(f"The split {split!r} is not known; expected one of {', '.join(splits) or 'none'}.")

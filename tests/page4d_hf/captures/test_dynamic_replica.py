@@ -245,6 +245,23 @@ def test_annotations_of_another_form_are_refused(folder: Folder, text: str) -> N
         read_dynamic_replica(folder.root, f"train/{LEFT}")
 
 
+@pytest.mark.parametrize("number", [None, "1", 1.5])
+def test_a_frame_without_a_number_is_refused(folder: Folder, number: Any) -> None:
+    folder.entries[0]["frame_number"] = number
+    folder.save()
+    with pytest.raises(CaptureError, match=r"frame_annotations_train\.jgz: the frame_number of every frame must be"):
+        read_dynamic_replica(folder.root, f"train/{LEFT}")
+
+
+def test_a_frame_without_a_path_is_named(folder: Folder) -> None:
+    folder.entries[1]["image"] = "none"
+    folder.save()
+    capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
+    assert len(capture) == 2
+    assert "frame 1 was left out: " in capture.skipped[0]
+    assert "has no path of its image" in capture.skipped[0]
+
+
 def test_a_sequence_that_the_annotations_lack_is_refused(folder: Folder) -> None:
     with pytest.raises(CaptureError, match=r"frame_annotations_train\.jgz has no frame of other, camera left"):
         read_dynamic_replica(folder.root, "train/other_source_left")

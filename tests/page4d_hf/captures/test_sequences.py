@@ -1,0 +1,125 @@
+"""What the readers of data sets of many sequences share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
+from page4d_hf.captures.sequences import FrameList, list_sequences, nearest_rotation, read_first_image_size
+from page4d_hf.errors import CaptureError
+
+INTRINSICS = np.array([[50.0, 0, 8], [0, 50, 6], [0, 0, 1]])
+NAMES = ("point-odyssey", "dynamic-replica", "kubric", "spring", "co3d")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_folder_is_refused_with_what_it_should_hold_and_where_that_is_published(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(CaptureError, match=f"holds no sequence of {name}; it must hold .* https://"):
+        find_sequences(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sequence_that_is_absent_is_refused(tmp_path: Path, name: str) -> None:
+    sequence = {"dynamic-replica": "train/a_source_left", "spring": "train/0001/left"}.get(name, "train/a")
+    with pytest.raises(CaptureError, match=r"is missing"):
+        read_sequence(name, tmp_path, sequence)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_split_of_the_registry_is_one_that_the_reader_knows(tmp_path: Path, name: str) -> None:
+    for split in DATASETS[name].splits:
+        (tmp_path / split).mkdir()
+        assert DATASETS[name].sequences(tmp_path, split) == []
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Folders
+
+
+def test_sequences_are_those_to_train_on_where_there_are_splits(tmp_path: Path) -> None:
+    for name in ("train/b", "train/a", "val/c", "loose"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "train" / "file.txt").touch()
+    assert list_sequences(tmp_path, None, ("train", "val"), lambda path: True) == ["train/a", "train/b"]
+    assert list_sequences(tmp_path, "val", ("train", "val"), lambda path: True) == ["val/c"]
+    assert list_sequences(tmp_path, None, (), lambda path: path.name == "loose") == ["loose"]
+
+
+def test_a_split_that_is_not_known_or_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="split 'dev' is not known; expected one of train, val"):
+        list_sequences(tmp_path, "dev", ("train", "val"), lambda path: True)
+    with pytest.raises(CaptureError, match="has no folder val"):
+        list_sequences(tmp_path, "val", ("train", "val"), lambda path: True)
+
+
+def test_a_data_set_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"There is no folder .*absent"):
+        list_sequences(tmp_path / "absent", None, (), lambda path: True)
+
+
+def test_the_size_is_that_of_the_first_image_that_can_be_read(tmp_path: Path) -> None:
+    broken, good = tmp_path / "0.png", tmp_path / "1.png"
+    broken.write_bytes(b"no image")
+    Image.new("RGB", (16, 12)).save(good)
+    assert read_first_image_size([broken, good]) == (16, 12)
+    with pytest.raises(CaptureError, match=r"0\.png cannot be read as an image"):
+        read_first_image_size([broken])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Cameras
+
+
+def test_a_rotation_of_few_digits_becomes_orthonormal_without_being_turned() -> None:
+    rotation = Rotation.from_rotvec((0.3, -1.2, 0.8)).as_matrix()
+    found = nearest_rotation(rotation.astype(np.float16))
+    np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-14)
+    assert Rotation.from_matrix(found @ rotation.T).magnitude() < 5e-4
+
+
+@pytest.mark.parametrize(
+    "matrix", [1.01 * np.eye(3), np.diag([1.0, 1.0, -1.0]), np.zeros((3, 3)), np.full((3, 3), np.inf)]
+)
+def test_what_is_no_rotation_is_refused(matrix: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"is no rotation|NaN or infinity"):
+        nearest_rotation(matrix)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Frames
+
+
+def test_frames_that_stay_keep_their_order_and_those_left_out_are_named(tmp_path: Path) -> None:
+    frames = FrameList("test", tmp_path, "scene")
+    for i in range(4):
+        path = tmp_path / f"{i}.png"
+        if i != 2:
+            path.touch()
+        extrinsics = np.eye(4) * (0 if i == 1 else 1)
+        frames.add(path, extrinsics, INTRINSICS, (16, 12), i, timestamp=0.5 * i)
+    capture = frames.capture(scale="metres")
+    assert capture.frame_ids == ["0", "3"]
+    assert capture.time_ids.tolist() == [0, 3]
+    assert capture.timestamps.tolist() == [0, 1.5]
+    assert capture.skipped == [
+        f"{tmp_path / '1.png'} was left out: the rotation of its camera is no rotation.",
+        f"{tmp_path / '2.png'} was left out: the image is missing.",
+    ]
+    assert (capture.sequence, capture.scale, capture.depth_paths, capture.mask_paths) == ("scene", "metres", None, None)
+
+
+def test_a_sequence_without_frames_is_refused_with_the_first_reason(tmp_path: Path) -> None:
+    frames = FrameList("test", tmp_path, "scene")
+    with pytest.raises(CaptureError, match="scene has no frame that can be used; fetch the sequence again"):
+        frames.capture()
+    frames.add(tmp_path / "0.png", np.eye(4), INTRINSICS, (16, 12), 0)
+    frames.add(tmp_path / "1.png", np.eye(4), INTRINSICS, (16, 12), 1)
+    with pytest.raises(CaptureError, match=r"the first of 2: .*0\.png was left out: the image is missing"):
+        frames.capture()
