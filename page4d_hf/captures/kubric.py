@@ -27,6 +27,7 @@ from .image_files import read_image
 from .json_files import read_json
 from .sequences import FrameList, list_sequences, read_first_image_size
 
+NOTHING_HIT = 1e9  # in the scene's unit; no scene is as large
 # Of a resting object the simulated pose is constant but for numerical noise.
 MOVED_DISTANCE = 1e-2  # in the scene's unit; objects are about 1 large
 MOVED_ANGLE = 1e-2  # radians
@@ -125,7 +126,7 @@ def read_radial_tiff(
         image_size: (width, height) of the image, where it may be of another size than the depth.
 
     Returns:
-        `(H, W)`.
+        `(H, W)`, 0 where the ray hits nothing.
 
     Raises:
         CaptureError: the file is missing, broken or no depth.
@@ -147,6 +148,8 @@ def read_radial_tiff(
     image_width, image_height = image_size or (width, height)
     u = (np.arange(width) + 0.5) * (image_width / width)
     v = (np.arange(height) + 0.5) * (image_height / height)
+    # Blender stores 1e10 where a ray hits nothing.
+    distance = np.where(distance < NOTHING_HIT, distance, 0)
     x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
     return (distance / np.sqrt(x * x + (y * y)[:, None] + 1)).astype(np.float32)

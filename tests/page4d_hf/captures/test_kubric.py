@@ -131,6 +131,15 @@ def test_depth_of_half_the_size_is_still_radial(scene: Scene, tmp_path: Path) ->
     np.testing.assert_allclose(depth, 2, rtol=1e-6)
 
 
+def test_where_a_ray_hits_nothing_there_is_no_depth(scene: Scene, tmp_path: Path) -> None:
+    distance = np.full((48, 64), 3.0, np.float32)
+    distance[0, :3] = [1e10, np.inf, np.nan]
+    tifffile.imwrite(scene.folder / "depth_00001.tiff", distance)
+    depth = as_pinhole(read_kubric(tmp_path, "0001")).load_depth(1)
+    assert depth[0, :3].tolist() == [0, 0, 0]
+    assert (depth[1:] > 0).all()
+
+
 def test_scenes_are_found_by_name(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert kubric_sequences(tmp_path) == ["0001"]
