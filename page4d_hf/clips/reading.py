@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
+LISTS = (
+    "images",
+    "depth",
+    "depth_scale",
+    "motion_mask",
+    "intrinsics",
+    "extrinsics",
+    "timestamps",
+    "frame_ids",
+)  # columns with an entry for each frame
+
 
 def load_clips(
     path_or_hub_id: str | Path, split: str = "train", streaming: bool = False
@@ -56,9 +67,9 @@ def load_clips(
     _check_columns(name, split, columns, expected)
     try:
         # Types that were inferred (a column of nulls, a file that was never told that it is an image) become the
-        # schema's own.
+        # schema's own. One row at a time: it can be tens of megabytes.
         clips = datasets.load_dataset(
-            **where, split=split, streaming=streaming, features=expected, columns=list(expected)
+            **where, split=split, streaming=streaming, features=expected, columns=list(expected), batch_size=1
         )
         empty = next(iter(clips.select_columns(["clip_id"])), None) is None if streaming else len(clips) == 0
     except Exception as error:
@@ -157,7 +168,7 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
     chosen = [int(i) for i in indices]
     if not chosen or not all(0 <= i < count for i in chosen):
         raise ClipError(f"Clip {clip_id} has the frames 0 to {count - 1}, got {chosen}.")
-    for column in ("images", "depth", "depth_scale", "motion_mask", "intrinsics", "extrinsics", "timestamps"):
+    for column in LISTS:
         if (length := clip.length(column)) not in (None, count):
             raise ClipError(f"Clip {clip_id} has {count} frames but {length} entries in {column!r}.")
     frame_ids = [str(name) for name in clip.entries("frame_ids", chosen) or []]
