@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from ..errors import CaptureError
 from .base import Capture
+from .bonn import looks_like_bonn, read_bonn_folder
 from .nerfies import looks_like_nerfies, read_nerfies
 from .pinhole import PinholeFrames, as_pinhole
+from .tum import looks_like_tum, read_tum_folder
 
 __all__ = ["LAYOUTS", "Capture", "Layout", "PinholeFrames", "as_pinhole", "detect_layout", "read_capture"]
 
@@ -27,6 +29,10 @@ LAYOUTS: dict[str, Layout] = {
         read_nerfies,
         looks_like_nerfies,
         "Nerfies, HyperNeRF or DyCheck: dataset.json, metadata.json, scene.json, camera/<id>.json, rgb/<n>x/<id>.png",
+    ),
+    "tum": Layout(read_tum_folder, looks_like_tum, "TUM RGB-D: rgb/, depth/, rgb.txt, depth.txt, groundtruth.txt"),
+    "bonn": Layout(
+        read_bonn_folder, looks_like_bonn, "Bonn RGB-D: as TUM, in a folder whose name begins with rgbd_bonn"
     ),
 }
 

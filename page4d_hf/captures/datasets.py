@@ -1,7 +1,9 @@
 """Data sets of many sequences, each read from the layout in which it is published.
 
-for name in find_sequences("sintel", root):
-    capture = read_sequence("sintel", root, name)
+    for name in find_sequences("sintel", root):
+        capture = read_sequence("sintel", root, name)
+
+What a data set holds beside images, which axes and units it has and what has to be corrected is said in its module.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 from ..errors import CaptureError
 from .base import Capture
+from .bonn import bonn_sequences, read_bonn
 from .co3d import SPLITS as CO3D_SPLITS
 from .co3d import co3d_sequences, read_co3d
 from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
@@ -20,6 +23,7 @@ from .kubric import kubric_sequences, read_kubric
 from .point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
 from .point_odyssey import point_odyssey_sequences, read_point_odyssey
 from .spring import read_spring, spring_sequences
+from .tum import read_tum, tum_sequences
 
 
 class DatasetLayout(NamedTuple):
@@ -67,6 +71,21 @@ DATASETS: dict[str, DatasetLayout] = {
         CO3D_SPLITS,
         "<category>/ with frame_annotations.jgz, sequence_annotations.jgz and <sequence>/{images,depths,depth_masks}/",
         "CO3D version 2 is published at https://github.com/facebookresearch/co3d under CC BY-NC 4.0.",
+    ),
+    "tum": DatasetLayout(
+        tum_sequences,
+        read_tum,
+        (),
+        "rgbd_dataset_freiburg3_<sequence>/ with rgb/, depth/, rgb.txt, depth.txt and groundtruth.txt",
+        "The TUM RGB-D benchmark is published at https://cvg.cit.tum.de/data/datasets/rgbd-dataset under CC BY 4.0.",
+    ),
+    "bonn": DatasetLayout(
+        bonn_sequences,
+        read_bonn,
+        (),
+        "rgbd_bonn_<sequence>/ with rgb/, depth/, rgb.txt, depth.txt and groundtruth.txt",
+        "The Bonn RGB-D dynamic data set is published at https://www.ipb.uni-bonn.de/data/rgbd-dynamic-dataset, which "
+        "names no licence.",
     ),
 }
 

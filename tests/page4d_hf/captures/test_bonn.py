@@ -1,0 +1,129 @@
+"""Sequences of Bonn's RGB-D data set: poses of markers, a lens, and TUM's lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ball_on_plane import View, cast, check_geometry, colors, views, world_to_camera
+from PIL import Image
+from scipy.linalg import polar
+from scipy.spatial.transform import Rotation
+
+from page4d_hf.captures import detect_layout, read_capture
+from page4d_hf.captures.bonn import read_bonn
+from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures.pinhole import undistort
+from page4d_hf.errors import CaptureError
+
+NAME = "rgbd_bonn_balloon2"
+FOCAL, CENTER = np.array([542.822841, 542.576870]), np.array([315.593520, 237.756098])
+DISTORTION = np.array([0.039903, -0.099343, -0.000730, -0.000144, 0])
+T_ROS = np.array([[-1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+T_M_ROTATION = np.array([[1.0157, 0.1828, -0.2389], [0.0009, -0.8431, -0.6413], [-0.3009, 0.6147, -0.8085]])
+T_M_TRANSLATION = np.array([0.0113, -0.0098, 0.0111])
+
+
+def marker_pose(view: View) -> np.ndarray:
+    """What motion capture writes for a camera: `T_ROS c2w T_m^-1 T_ROS^-1`."""
+    camera_of_markers = np.eye(4)
+    camera_of_markers[:3, :3] = polar(T_M_ROTATION)[0]
+    camera_of_markers[:3, 3] = T_M_TRANSLATION
+    return T_ROS @ np.linalg.inv(world_to_camera(view)) @ np.linalg.inv(camera_of_markers) @ np.linalg.inv(T_ROS)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds rgbd_bonn_dataset with one sequence of 3 distorted images."""
+    root = tmp_path_factory.mktemp("bonn")
+    folder = root / "rgbd_bonn_dataset" / NAME
+    (folder / "rgb").mkdir(parents=True)
+    (folder / "depth").mkdir()
+    u, v = np.meshgrid(np.arange(640), np.arange(480))  # as the calibration counts
+    rays = undistort((np.stack((u, v), -1).reshape(-1, 2) - CENTER) / FOCAL, DISTORTION).reshape(480, 640, 2)
+    lists: dict[str, list[str]] = {"rgb": [], "depth": [], "groundtruth": []}
+    for i, view in enumerate(views(3)):
+        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
+        depth, _ = cast(view.centre, directions)
+        time = 1548266469.88236 + i / 30
+        lists["rgb"].append(f"{time:.5f} rgb/{time:.5f}.png")
+        lists["depth"].append(f"{time + 0.011:.5f} depth/{time + 0.011:.5f}.png")
+        Image.fromarray(colors(view.centre + depth[..., None] * directions)).save(
+            folder / lists["rgb"][-1].split()[1], compress_level=1
+        )
+        levels = np.where(depth < 13, np.round(depth * 5000), 0).astype(np.uint16)
+        Image.fromarray(levels).save(folder / lists["depth"][-1].split()[1], compress_level=1)
+        pose = marker_pose(view)
+        numbers = (*pose[:3, 3], *Rotation.from_matrix(pose[:3, :3]).as_quat())
+        lists["groundtruth"].append(f"{time - 0.003:.5f} " + " ".join(f"{number:.6f}" for number in numbers))
+    for name, rows in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(["# comment", *rows]) + "\n")
+    return root
+
+
+def test_poses_are_those_of_the_camera_and_not_of_its_markers(published: Path) -> None:
+    capture = read_bonn(published, NAME)
+    for i, view in enumerate(views(3)):
+        np.testing.assert_allclose(capture.extrinsics[i], world_to_camera(view)[:3], atol=1e-5)
+
+
+def test_rotations_are_orthonormal_though_the_published_correction_is_scaled(published: Path) -> None:
+    rotations = read_bonn(published, NAME).extrinsics[:, :, :3]
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (3, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1)
+
+
+def test_undistorted_depth_and_images_agree_with_the_cameras(published: Path) -> None:
+    """Depth takes the nearest pixel, half a pixel away at most: 1.1 mm in the median. With the lens left in, 2 mm."""
+    capture = read_bonn(published, NAME)
+    check_geometry(capture, tolerance=1.5e-3)
+    capture.distortion[:] = 0
+    with pytest.raises(AssertionError):
+        check_geometry(capture, tolerance=1.5e-3)
+
+
+def test_the_lens_is_left_in_the_images(published: Path) -> None:
+    capture = read_bonn(published, NAME)
+    np.testing.assert_array_equal(capture.distortion[1], DISTORTION)
+    np.testing.assert_allclose(capture.intrinsics[1, :2, 2], CENTER + 0.5)
+    assert (capture.layout, capture.scale, capture.depth_scale) == ("bonn", "metres", 1 / 5000)
+
+
+def test_a_sequence_is_found_with_or_without_the_outer_folder(published: Path) -> None:
+    assert find_sequences("bonn", published) == find_sequences("bonn", published / "rgbd_bonn_dataset") == [NAME]
+    assert len(read_sequence("bonn", published / "rgbd_bonn_dataset", NAME)) == 3
+
+
+def test_a_folder_of_a_sequence_is_told_from_tums_by_its_name(published: Path) -> None:
+    folder = published / "rgbd_bonn_dataset" / NAME
+    assert detect_layout(folder) == "bonn"
+    assert read_capture(folder).layout == "bonn"
+
+
+def test_a_sequence_without_its_poses_is_refused(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / NAME
+    folder.mkdir()
+    for entry in (published / "rgbd_bonn_dataset" / NAME).iterdir():
+        if entry.name != "groundtruth.txt":
+            (folder / entry.name).symlink_to(entry)
+    with pytest.raises(CaptureError, match=r"groundtruth\.txt is missing"):
+        read_bonn(tmp_path, NAME)
+
+
+def test_a_sequence_that_is_not_there_is_refused(published: Path) -> None:
+    with pytest.raises(CaptureError, match=r"There is no folder .*crowd7"):
+        read_bonn(published, "rgbd_bonn_crowd7")
+
+
+def test_images_of_another_size_are_refused(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / NAME
+    (folder / "rgb").mkdir(parents=True)
+    for entry in (published / "rgbd_bonn_dataset" / NAME).iterdir():
+        if entry.name == "rgb":
+            for image in entry.iterdir():
+                Image.new("RGB", (320, 240)).save(folder / "rgb" / image.name)
+        else:
+            (folder / entry.name).symlink_to(entry)
+    with pytest.raises(CaptureError, match="are 320x240 but the camera is calibrated for 640x480"):
+        read_bonn(tmp_path, NAME)

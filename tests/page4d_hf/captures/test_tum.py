@@ -1,0 +1,358 @@
+"""Sequences of TUM's RGB-D benchmark: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ball_on_plane import cast, check_geometry, colors, pixel_rays, views, world_to_camera
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from page4d_hf.captures import as_pinhole, read_capture
+from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures.rgbd_lists import match_nearest
+from page4d_hf.captures.tum import LENSES, read_tum, tum_sequences
+from page4d_hf.errors import CaptureError
+
+NAME = "rgbd_dataset_freiburg3_walking_xyz"
+START = 1341846434.0
+SIZE = (640, 480)
+SMALL = (80, 60)  # images, where an intrinsics.txt says so
+SMALL_FOCAL, SMALL_CENTER = (67.0, 68.0), (40.2, 30.7)  # as OpenCV counts: first centre at 0
+
+
+class SmallSequence:
+    """A sequence of 4 images, ray-cast, with its lists as TUM writes them."""
+
+    def __init__(self, root: Path, size: tuple[int, int] = SMALL) -> None:
+        self.root, self.folder, self.size = root, root / NAME, size
+        self.views = views(4)
+        self.times = START + np.arange(4) / 30
+        focal, center = (SMALL_FOCAL, SMALL_CENTER) if size == SMALL else ((535.4, 539.2), (320.1, 247.6))
+        for name in ("rgb", "depth"):
+            (self.folder / name).mkdir(parents=True)
+        for time, view in zip(self.times, self.views, strict=True):
+            directions = pixel_rays(view, focal, (center[0] + 0.5, center[1] + 0.5), size)
+            depth, _ = cast(view.centre, directions)
+            image = colors(view.centre + depth[..., None] * directions)
+            Image.fromarray(image).save(self.folder / "rgb" / f"{time:.6f}.png", compress_level=1)
+            levels = np.where(depth < 13, np.round(depth * 5000), 0).astype(np.uint16)
+            Image.fromarray(levels).save(self.folder / "depth" / f"{time + 0.004:.6f}.png", compress_level=1)
+        self.write_list("rgb", self.times, 0.0)
+        self.write_list("depth", self.times, 0.004)
+        if size == SMALL:
+            self.write("intrinsics.txt", "# fx fy cx cy", " ".join(map(str, SMALL_FOCAL + SMALL_CENTER)))
+        # Motion capture at 100 Hz, off the images' clock; between images the camera stands where the nearest is.
+        self.pose_times = START - 0.0496 + np.arange(25) / 100
+        self.poses = [self.pose(int(np.abs(self.times - time).argmin())) for time in self.pose_times]
+        self.write_poses()
+
+    def pose(self, i: int) -> list[float]:
+        """tx ty tz qx qy qz qw of an image, camera-to-world."""
+        camera_to_world = np.linalg.inv(world_to_camera(self.views[i]))
+        return [*camera_to_world[:3, 3], *Rotation.from_matrix(camera_to_world[:3, :3]).as_quat()]
+
+    def write(self, name: str, *lines: str) -> None:
+        (self.folder / name).write_text("\n".join(lines) + "\n")
+
+    def write_list(self, kind: str, times: np.ndarray, offset: float) -> None:
+        rows = [f"{time + offset:.6f} {kind}/{time + offset:.6f}.png" for time in times]
+        self.write(f"{kind}.txt", f"# {kind} images", "# file: 'x.bag'", "# timestamp filename", *rows)
+
+    def write_poses(self, name: str = "groundtruth.txt") -> None:
+        rows = zip(self.pose_times, self.poses, strict=True)
+        lines = [f"{time:.4f} " + " ".join(f"{number:.6f}" for number in pose) for time, pose in rows]
+        self.write(name, "# ground truth trajectory", "# timestamp tx ty tz qx qy qz qw", *lines)
+
+    def image(self, i: int) -> Path:
+        return self.folder / "rgb" / f"{self.times[i]:.6f}.png"
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> SmallSequence:
+    return SmallSequence(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is read
+
+
+def test_depth_and_cameras_put_the_pixels_on_the_surfaces(sequence: SmallSequence) -> None:
+    check_geometry(read_tum(sequence.root, NAME), tolerance=2e-4)
+
+
+def test_the_camera_of_freiburg3_is_told_from_the_name(tmp_path: Path) -> None:
+    """At the published size and with no file of intrinsics; pixels of the calibration count from the first centre."""
+    capture = read_tum(SmallSequence(tmp_path, SIZE).root, NAME)
+    np.testing.assert_array_equal(capture.intrinsics[0], [[535.4, 0, 320.6], [0, 539.2, 248.1], [0, 0, 1]])
+    check_geometry(capture, tolerance=2e-4)
+
+
+def test_the_cameras_of_freiburg1_and_2_distort(tmp_path: Path) -> None:
+    folder = SmallSequence(tmp_path, SIZE).folder
+    for name in ("freiburg1", "freiburg2"):
+        folder = folder.rename(tmp_path / f"rgbd_dataset_{name}_desk")
+        capture = read_capture(folder)
+        assert capture.distortion[0].tolist() == list(LENSES[name].distortion)
+        assert as_pinhole(capture).load_image(0).shape == (480, 640, 3)
+
+
+def test_poses_are_camera_to_world_with_the_scalar_last(sequence: SmallSequence) -> None:
+    capture = read_tum(sequence.root, NAME)
+    for i, view in enumerate(sequence.views):
+        np.testing.assert_allclose(capture.extrinsics[i], world_to_camera(view)[:3], atol=5e-6)
+
+
+def test_depth_is_metres_and_zero_where_it_is_not_known(sequence: SmallSequence) -> None:
+    capture = read_tum(sequence.root, NAME)
+    assert capture.scale == "metres"
+    levels = np.zeros(SMALL[::-1], np.uint16)
+    levels[1, 2] = 5000
+    Image.fromarray(levels).save(capture.depth_paths[0])
+    depth = as_pinhole(capture).load_depth(0)
+    assert depth[1, 2] == 1
+    assert np.count_nonzero(depth) == 1
+
+
+def test_a_capture_tells_its_sequence_its_clock_and_its_rate(sequence: SmallSequence) -> None:
+    capture = read_tum(sequence.root, NAME)
+    assert (capture.layout, capture.sequence, capture.fps, capture.ordered) == ("tum", NAME, 30.0, True)
+    np.testing.assert_allclose(capture.timestamps, sequence.times, atol=1e-6)
+    assert capture.frame_ids == [path.stem for path in capture.image_paths]
+    assert (capture.skipped, capture.notes) == ([], [])
+
+
+def test_a_gap_in_the_depth_shifts_nothing(sequence: SmallSequence) -> None:
+    """Paired by their order, the images after the gap would have their successors' depth."""
+    sequence.write_list("depth", sequence.times[[0, 3]], 0.004)
+    capture = read_tum(sequence.root, NAME)
+    assert [path and path.stem for path in capture.depth_paths] == [
+        f"{sequence.times[0] + 0.004:.6f}",
+        f"{sequence.times[0] + 0.004:.6f}",  # 29 ms before the image, within 0.04 s
+        f"{sequence.times[3] + 0.004:.6f}",  # 37 ms after
+        f"{sequence.times[3] + 0.004:.6f}",
+    ]
+
+
+def test_images_without_depth_stay_and_are_counted(sequence: SmallSequence) -> None:
+    sequence.write_list("depth", sequence.times[[0]], 0.004)
+    capture = read_tum(sequence.root, NAME)
+    assert [path is not None for path in capture.depth_paths] == [True, True, False, False]
+    assert f"2 images have no depth within 0.04 s, {sequence.image(2)} the first" in capture.notes[0]
+    assert as_pinhole(capture).load_depth(3) is None
+
+
+def test_lists_need_not_be_in_order_of_time(sequence: SmallSequence) -> None:
+    expected = read_tum(sequence.root, NAME)
+    sequence.write_list("rgb", sequence.times[::-1], 0.0)
+    sequence.write_list("depth", sequence.times[[2, 0, 3, 1]], 0.004)
+    order = np.random.default_rng(0).permutation(len(sequence.poses))
+    sequence.pose_times, sequence.poses = sequence.pose_times[order], [sequence.poses[i] for i in order]
+    sequence.write_poses()
+    capture = read_tum(sequence.root, NAME)
+    assert capture.image_paths == expected.image_paths
+    assert capture.depth_paths == expected.depth_paths
+    np.testing.assert_array_equal(capture.extrinsics, expected.extrinsics)
+
+
+def test_associated_pairs_stand_for_the_two_lists(sequence: SmallSequence) -> None:
+    expected = read_tum(sequence.root, NAME)
+    pairs = [f"{t:.6f} rgb/{t:.6f}.png {t + 0.004:.6f} depth/{t + 0.004:.6f}.png" for t in sequence.times]
+    sequence.write("associations.txt", *pairs)
+    (sequence.folder / "rgb.txt").unlink()
+    (sequence.folder / "depth.txt").unlink()
+    capture = read_tum(sequence.root, NAME)
+    assert (capture.image_paths, capture.depth_paths) == (expected.image_paths, expected.depth_paths)
+
+
+def test_poses_of_another_method_are_noted(sequence: SmallSequence) -> None:
+    (sequence.folder / "groundtruth.txt").unlink()
+    sequence.write_poses("reference_poses.txt")
+    assert "the poses are those of reference_poses.txt" in read_tum(sequence.root, NAME).notes[0]
+
+
+def test_a_sequence_is_found_in_its_data_set_and_told_by_its_own_files(sequence: SmallSequence) -> None:
+    (sequence.root / "notes").mkdir()
+    assert tum_sequences(sequence.root) == find_sequences("tum", sequence.root) == [NAME]
+    one, other = read_sequence("tum", sequence.root, NAME), read_capture(sequence.folder)
+    assert (one.layout, one.frame_ids) == (other.layout, other.frame_ids)
+
+
+def test_a_capture_can_go_to_another_process(sequence: SmallSequence) -> None:
+    frames = as_pinhole(read_tum(sequence.root, NAME))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames)).load_depth(1), frames.load_depth(1))
+
+
+def test_the_nearest_in_time_is_matched_if_it_is_near_enough() -> None:
+    rng = np.random.default_rng(0)
+    times, candidates = rng.uniform(0, 2, 60), rng.uniform(0, 2, 40)
+    distances = np.abs(times[:, None] - candidates)
+    expected = np.where(distances.min(1) <= 0.02, distances.argmin(1), -1)
+    assert (expected < 0).any()
+    np.testing.assert_array_equal(match_nearest(times, candidates, 0.02), expected)
+    assert match_nearest(times, candidates[:0], 0.02).tolist() == [-1] * 60
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A real sequence
+
+
+def test_depth_of_a_real_sequence_agrees_between_its_frames(shared: Path) -> None:
+    """Most pixels of the first frames show the room, which stands still: where a surface is seen again 0.4 s later, its
+    depth there is what its own depth and the two poses say. With the poses left out it is not. (Later, the people who
+    walk fill half of the image.)"""
+    capture = read_tum(shared / "data", "tum-walking-halfsphere")
+    assert (len(capture), capture.skipped) == (25, [])
+    frames = as_pinhole(capture)
+
+    def disagreement(i: int, j: int, extrinsics: np.ndarray) -> float:
+        intrinsics, depth, other = frames.intrinsics[i], frames.load_depth(i), frames.load_depth(j)
+        v, u = np.nonzero(depth)
+        rays = np.column_stack((u + 0.5, v + 0.5, np.ones(len(u)))) @ np.linalg.inv(intrinsics).T
+        points = (rays * depth[v, u, None] - extrinsics[i, :, 3]) @ extrinsics[i, :, :3]
+        seen = points @ extrinsics[j, :, :3].T + extrinsics[j, :, 3]
+        x, y = np.floor((seen @ intrinsics.T)[:, :2] / seen[:, 2:]).astype(int).T
+        inside = (x >= 0) & (x < 640) & (y >= 0) & (y < 480) & (seen[:, 2] > 0)
+        stored, expected = other[y[inside], x[inside]], seen[inside, 2]
+        known = stored > 0
+        return float(np.median(np.abs(expected[known] / stored[known] - 1)))
+
+    still = np.broadcast_to(capture.extrinsics[0], capture.extrinsics.shape)
+    for i in (0, 3, 6):
+        assert disagreement(i, i + 6, capture.extrinsics) < 0.04
+        assert disagreement(i, i + 6, capture.extrinsics) < 0.35 * disagreement(i, i + 6, still)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is left out, and what is refused
+
+
+def test_an_image_without_a_pose_is_left_out_and_named(sequence: SmallSequence) -> None:
+    """Motion capture loses the camera; the images before and after keep their own poses."""
+    near = np.abs(sequence.pose_times - sequence.times[1]) > 0.025
+    sequence.pose_times, sequence.poses = (
+        sequence.pose_times[near],
+        [p for p, k in zip(sequence.poses, near, strict=True) if k],
+    )
+    sequence.write_poses()
+    capture = read_tum(sequence.root, NAME)
+    assert capture.time_ids.tolist() == [0, 2, 3]
+    np.testing.assert_allclose(capture.extrinsics[1], world_to_camera(sequence.views[2])[:3], atol=5e-6)
+    assert len(capture.skipped) == 1
+    assert str(sequence.image(1)) in capture.skipped[0]
+    assert "groundtruth.txt has no pose within 0.02 s" in capture.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("pose", "why"),
+    [
+        ([0, np.nan, 0, 0, 0, 0, 1], "holds NaN or infinity"),
+        ([0, 0, 0, 0, np.inf, 0, 1], "holds NaN or infinity"),
+        ([0, 0, 0, 0, 0, 0, 0], "is no rotation: its quaternion has the norm 0"),
+        ([0, 0, 0, 0.5, 0.5, 0.5, 0.9], "is no rotation"),
+    ],
+)
+def test_an_image_whose_pose_is_none_is_left_out_with_the_line(
+    sequence: SmallSequence, pose: list[float], why: str
+) -> None:
+    row = int(np.abs(sequence.pose_times - sequence.times[2]).argmin())
+    sequence.poses[row] = pose
+    sequence.write_poses()
+    capture = read_tum(sequence.root, NAME)
+    assert capture.time_ids.tolist() == [0, 1, 3]
+    assert f"its pose in line {row + 3} of {sequence.folder / 'groundtruth.txt'} {why}" in capture.skipped[0]
+
+
+def test_an_image_that_is_missing_is_left_out_and_named(sequence: SmallSequence) -> None:
+    sequence.image(0).unlink()
+    capture = read_tum(sequence.root, NAME)
+    assert len(capture) == 3
+    assert f"{sequence.image(0)} was left out: the image is missing" in capture.skipped[0]
+
+
+def test_a_listed_depth_that_is_missing_is_named(sequence: SmallSequence) -> None:
+    path = read_tum(sequence.root, NAME).depth_paths[3]
+    path.unlink()
+    assert str(path) in read_tum(sequence.root, NAME).skipped[0]
+
+
+@pytest.mark.parametrize("name", ["rgb.txt", "depth.txt", "groundtruth.txt"])
+def test_a_list_that_is_missing_is_refused(sequence: SmallSequence, name: str) -> None:
+    (sequence.folder / name).unlink()
+    with pytest.raises(CaptureError, match=rf"{name} is missing"):
+        read_tum(sequence.root, NAME)
+
+
+@pytest.mark.parametrize("name", ["rgb.txt", "depth.txt", "groundtruth.txt"])
+def test_a_list_without_rows_is_refused(sequence: SmallSequence, name: str) -> None:
+    sequence.write(name, "# nothing")
+    with pytest.raises(CaptureError, match=rf"{name} has no rows"):
+        read_tum(sequence.root, NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("rgb.txt", "yesterday rgb/1.png", "line 2: 'yesterday' is no number"),
+        ("rgb.txt", "1341846434.0", "line 2: expected a timestamp and a path"),
+        ("depth.txt", "nan depth/1.png", "line 2: the timestamp nan is no time"),
+        ("groundtruth.txt", "1341846434.0 1 2 3", "line 2: expected 'timestamp tx ty tz qx qy qz qw'"),
+        ("groundtruth.txt", "1341846434.0 1 2 3 0 0 O 1", "line 2: 'O' is no number"),
+    ],
+)
+def test_a_row_that_is_none_is_refused_with_its_line(
+    sequence: SmallSequence, name: str, row: str, message: str
+) -> None:
+    sequence.write(name, "# timestamp", row)
+    with pytest.raises(CaptureError, match=rf"{name}, {message}"):
+        read_tum(sequence.root, NAME)
+
+
+def test_poses_of_another_time_leave_nothing(sequence: SmallSequence) -> None:
+    sequence.pose_times += 100
+    sequence.write_poses()
+    with pytest.raises(CaptureError, match=r"has no frame that can be used .*groundtruth\.txt has no pose within"):
+        read_tum(sequence.root, NAME)
+
+
+def test_a_depth_file_that_is_broken_is_named_when_it_is_loaded(sequence: SmallSequence) -> None:
+    frames = as_pinhole(read_tum(sequence.root, NAME))
+    path = frames.capture.depth_paths[1]
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(CaptureError, match=rf"{path.name} cannot be read as a depth image"):
+        frames.load_depth(1)
+
+
+def test_depth_of_8_bits_is_refused(sequence: SmallSequence) -> None:
+    frames = as_pinhole(read_tum(sequence.root, NAME))
+    Image.fromarray(np.zeros(SMALL[::-1], np.uint8)).save(frames.capture.depth_paths[1])
+    with pytest.raises(CaptureError, match="must be a grey image of 16 bits to hold depth, got L pixels"):
+        frames.load_depth(1)
+
+
+def test_a_folder_whose_name_tells_no_camera_is_refused(sequence: SmallSequence) -> None:
+    (sequence.folder / "intrinsics.txt").unlink()
+    sequence.folder.rename(sequence.root / "walking")
+    with pytest.raises(CaptureError, match=r"does not tell its camera .* write fx fy cx cy into .*intrinsics\.txt"):
+        read_tum(sequence.root, "walking")
+
+
+def test_images_of_another_size_than_the_cameras_are_refused(sequence: SmallSequence) -> None:
+    (sequence.folder / "intrinsics.txt").unlink()
+    with pytest.raises(CaptureError, match="are 80x60 but the camera is calibrated for 640x480"):
+        read_tum(sequence.root, NAME)
+
+
+@pytest.mark.parametrize("text", ["535 539 320", "0 539 320 240", "535 nan 320 240", "535 539 320 240 0.1"])
+def test_intrinsics_that_are_none_are_refused(sequence: SmallSequence, text: str) -> None:
+    sequence.write("intrinsics.txt", text)
+    with pytest.raises(CaptureError, match=r"intrinsics\.txt must hold fx fy cx cy"):
+        read_tum(sequence.root, NAME)
+
+
+def test_a_sequence_that_is_not_there_is_refused(sequence: SmallSequence) -> None:
+    with pytest.raises(CaptureError, match=r"There is no folder .*sitting"):
+        read_tum(sequence.root, "sitting")
