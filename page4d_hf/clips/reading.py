@@ -65,13 +65,15 @@ def load_clips(
     if columns is None:
         raise ClipError(f"{name} does not say of which types its columns are; expected Parquet files of clips.")
     _check_columns(name, split, columns, expected)
+    # One row at a time: it can be tens of megabytes.
+    where |= {"split": split, "batch_size": 1}
     try:
-        # Types that were inferred (a column of nulls, a file that was never told that it is an image) become the
-        # schema's own. One row at a time: it can be tens of megabytes.
-        clips = datasets.load_dataset(
-            **where, split=split, streaming=streaming, features=expected, columns=list(expected), batch_size=1
-        )
-        empty = next(iter(clips.select_columns(["clip_id"])), None) is None if streaming else len(clips) == 0
+        ids = datasets.load_dataset(**where, streaming=True, columns=["clip_id"])
+        empty = next(iter(ids), None) is None
+        if not empty:
+            # Types that were inferred (a column of nulls, a file that was never told that it is an image) become the
+            # schema's own.
+            clips = datasets.load_dataset(**where, streaming=streaming, features=expected, columns=list(expected))
     except Exception as error:
         raise ClipError(f"The split {split!r} of {name} cannot be read: {_sentence(error)}") from error
     if empty:
