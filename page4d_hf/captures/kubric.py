@@ -25,7 +25,7 @@ from ..errors import CaptureError
 from .base import Capture
 from .image_files import read_image
 from .json_files import read_json
-from .sequences import FrameList, list_sequences, read_first_image_size
+from .sequences import FrameList, import_decoder, list_sequences, read_first_image_size
 
 NOTHING_HIT = 1e9  # in the scene's unit; no scene is as large
 # Of a resting object the simulated pose is constant but for numerical noise.
@@ -59,10 +59,12 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
 
     Raises:
         CaptureError: `metadata.json` is missing, broken or incomplete, or no frame can be used.
+        Page4DError: tifffile is not installed.
     """
     root = Path(root)
     folder = root / sequence
     path = folder / "metadata.json"
+    import_decoder("tifffile")  # now, not at the first frame
     metadata = read_json(path)
     try:
         rate = float(metadata["metadata"]["frame_rate"])
@@ -130,10 +132,9 @@ def read_radial_tiff(
 
     Raises:
         CaptureError: the file is missing, broken or no depth.
-        ImportError: tifffile is not installed.
+        Page4DError: tifffile is not installed.
     """
-    import tifffile
-
+    tifffile = import_decoder("tifffile")
     try:
         distance = np.asarray(tifffile.imread(path))
     except FileNotFoundError as error:

@@ -6,19 +6,35 @@ A frame that cannot be used, be it that a file is missing or that its camera is 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CaptureError
+from ..errors import CaptureError, Page4DError
 from .base import Capture
 from .image_files import read_image_size
 
 # Cameras may be stored in float16: then R R^T is off by about 2e-3. A scale of 1 % is refused.
 ROTATION_TOLERANCE = 5e-3
+
+
+def import_decoder(name: str) -> ModuleType:
+    """Import a package that only some data sets need, and that the extra `training` brings.
+
+    Raises:
+        Page4DError: it is not installed. (Not a CaptureError: nothing is wrong with the capture.)
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Page4DError(
+            f"Reading this data set needs the package {name}, which is not installed; pip install 'page4d[training]'."
+        ) from error
 
 
 def list_sequences(

@@ -27,10 +27,12 @@ import numpy.typing as npt
 from ..errors import CaptureError
 from .base import Capture
 from .image_files import read_image_mask
-from .sequences import FrameList, check_camera, list_sequences, read_first_image_size
+from .sequences import FrameList, check_camera, import_decoder, list_sequences, read_first_image_size
 
 BASELINE = 0.065  # metres
 FRAMES_PER_SECOND = 24.0  # of the film; the authors do not say
+RIGID_ERROR = 0.5  # pixels; flow that the camera alone causes is met much closer
+MIN_SHARE = 0.01  # of a frame's pixels, to judge a kind of pixels by
 EYES = ("left", "right")
 
 
@@ -59,11 +61,13 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
 
     Raises:
         CaptureError: the cameras are missing or broken, or no frame can be used.
+        Page4DError: h5py is not installed.
     """
     root = Path(root)
     scene, eye = (root / sequence).parent, Path(sequence).name
     if eye not in EYES:
         raise CaptureError(f"{sequence!r} is no sequence of Spring: expected <split>/<scene>/left or .../right.")
+    import_decoder("h5py")  # now, not at the first frame
     cameras = scene / "cam_data"
     if (cameras / "intrinsics.txt").is_file() and not (cameras / "extrinsics.txt").is_file():
         raise CaptureError(
@@ -129,7 +133,7 @@ def read_spring_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.floa
 
     Raises:
         CaptureError: the file or its sky map is missing or broken.
-        ImportError: h5py is not installed.
+        Page4DError: h5py is not installed.
     """
     disparity = _read_hdf5(path, "disparity", 2)[::2, ::2]
     with np.errstate(invalid="ignore"):
@@ -182,9 +186,13 @@ def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsic
             moved = points[..., :2] / points[..., 2:] * matrices[1][(0, 1), (0, 1)] + matrices[1][:2, 2] - pixels
             error = np.linalg.norm(flow - moved, axis=-1)
             valid = (depth > 0) & (points[..., 2] > 0) & np.isfinite(error)
-        if min((valid & marked).mean(), (valid & ~marked).mean()) < 0.01:
-            continue  # too few pixels of one kind
-        return bool(np.median(error[valid & marked]) > np.median(error[valid & ~marked]))
+        kinds = {kind: valid & (marked == kind) for kind in (True, False)}
+        medians = {kind: np.median(error[chosen]) for kind, chosen in kinds.items() if chosen.mean() > MIN_SHARE}
+        if len(medians) == 2:
+            return bool(medians[True] > medians[False])
+        for kind, median in medians.items():
+            if median < RIGID_ERROR:
+                return not kind  # all pixels are of one kind, and it is the one that follows the camera
     return None
 
 
@@ -207,8 +215,7 @@ def _read_rows(path: Path, columns: int) -> npt.NDArray[np.float64]:
 
 
 def _read_hdf5(path: Path, key: str, dimensions: int) -> npt.NDArray[Any]:
-    import h5py
-
+    h5py = import_decoder("h5py")
     try:
         with h5py.File(path, "r") as file:
             values = np.asarray(file[key])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.kubric import kubric_sequences, read_kubric
-from page4d_hf.errors import CaptureError
+from page4d_hf.errors import CaptureError, Page4DError
 
 SIZE = (64, 48)
 FOCAL, SENSOR = 35.0, 32.0  # mm
@@ -249,3 +250,11 @@ def test_a_segmentation_in_colour_is_refused(scene: Scene, tmp_path: Path) -> No
     frames = as_pinhole(read_kubric(tmp_path, "0001"))
     with pytest.raises(CaptureError, match=r"segmentation_00001\.png must be a palette image"):
         frames.load_mask(1)
+
+
+def test_without_tifffile_one_is_told_what_to_install(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(Page4DError, match=r"needs the package tifffile, .* pip install 'page4d\[training\]'"):
+        read_kubric(tmp_path, "0001")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.spring import read_spring, spring_sequences
-from page4d_hf.errors import CaptureError
+from page4d_hf.errors import CaptureError, Page4DError
 
 SIZE = (64, 36)
 FOCAL, PRINCIPAL = (60.0, 61.0), (33.0, 17.0)
@@ -45,7 +46,7 @@ def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 class Scene:
     """Three stereo frames, the ball being what moves, and sky along the upper edge."""
 
-    def __init__(self, root: Path, maps: str = "maps/", marked: str = "moving") -> None:
+    def __init__(self, root: Path, maps: str = "maps/", marked: str = "moving", moves: bool = True) -> None:
         self.root, self.folder = root, root / "train" / "0007"
         left_views = views(COUNT)
         self.on_ball: dict[str, list[np.ndarray]] = {"left": [], "right": []}
@@ -56,6 +57,7 @@ class Scene:
                 rays = pixel_rays(view, FOCAL, PRINCIPAL, SIZE)
                 depth, on_ball = cast(view.centre, rays)
                 points = view.centre + depth[..., None] * rays
+                on_ball &= moves
                 Image.fromarray(colors(points)).save(self.folder / f"frame_{eye}/frame_{eye}_{number:04d}.png")
                 disparity = FOCAL[0] * 0.065 / depth
                 disparity[1, :3] = [np.nan, 0, -1]
@@ -125,6 +127,13 @@ def test_the_flow_tells_whether_rigidity_maps_mark_what_moves(tmp_path: Path, ma
         frames = as_pinhole(capture)
         for i in range(COUNT):  # the last frame's map is that of the way back
             np.testing.assert_array_equal(frames.load_mask(i), scene.on_ball[eye][i])
+
+
+@pytest.mark.parametrize("marked", ["moving", "rigid"])
+def test_in_a_scene_where_nothing_moves_no_mask_says_otherwise(tmp_path: Path, marked: str) -> None:
+    Scene(tmp_path, marked=marked, moves=False)
+    frames = as_pinhole(read_spring(tmp_path, "train/0007/left"))
+    assert not any(frames.load_mask(i).any() for i in range(COUNT))
 
 
 def test_without_flow_what_is_marked_is_taken_to_move_and_a_note_says_so(scene: Scene) -> None:
@@ -254,3 +263,9 @@ def test_disparity_under_another_name_is_refused(scene: Scene) -> None:
 def test_a_name_without_an_eye_is_refused(scene: Scene) -> None:
     with pytest.raises(CaptureError, match=r"expected <split>/<scene>/left or \.\.\./right"):
         read_spring(scene.root, "train/0007")
+
+
+def test_without_h5py_one_is_told_what_to_install(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(Page4DError, match=r"needs the package h5py, .* pip install 'page4d\[training\]'"):
+        read_spring(scene.root, "train/0007/left")
