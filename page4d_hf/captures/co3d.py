@@ -19,6 +19,7 @@ in the first (see `pytorch3d`). Nothing moves, and `masks/`, which tell the obje
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from ..errors import CaptureError
 from .base import Capture
 from .depth_files import read_float16_png
 from .image_files import read_image
-from .json_files import json_group_values, read_json
+from .json_files import json_group_values, read_json, read_json_members
 from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
 from .sequences import FrameList, read_first_image_size
 
@@ -73,7 +74,7 @@ def co3d_sequences(
         category_name, part = path.stem.rsplit("_", 1)
         if category_name not in known and part == (split or "train"):
             names |= {
-                f"{category_name}/{name}" for name in _read_mapping(path) if (root / category_name / name).is_dir()
+                f"{category_name}/{name}" for name in read_json_members(path) if (root / category_name / name).is_dir()
             }
     return sorted(names)
 
@@ -98,8 +99,8 @@ def read_co3d(root: str | Path, sequence: str) -> Capture:
     if (root / category / "frame_annotations.jgz").is_file():
         return _read_first_form(root, sequence, category, name)
     for path in _second_form_files(root):
-        if path.stem.rsplit("_", 1)[0] == category and name in (mapping := _read_mapping(path)):
-            return _read_second_form(root, sequence, path, mapping[name])
+        if path.stem.rsplit("_", 1)[0] == category and name in (members := read_json_members(path)):
+            return _read_second_form(root, sequence, path, json.loads(members[name]))
     raise CaptureError(
         f"{root / category / 'frame_annotations.jgz'} is missing, and no {category}_train.jgz or {category}_test.jgz "
         f"in {root} or {root / 'annotations'} has the sequence {name}; fetch the annotations."
@@ -148,16 +149,17 @@ def _describe_depth(root: Path, entry: dict[str, Any], files: dict[str, tuple[Pa
     return path
 
 
-def _read_second_form(root: Path, sequence: str, path: Path, entries: list[dict[str, Any]]) -> Capture:
+def _read_second_form(root: Path, sequence: str, path: Path, entries: Any) -> Capture:
     frames = FrameList("co3d", root, sequence)
     folder = root / sequence
     has_depth = (folder / "depths").is_dir()
     files: dict[str, tuple[Path | None, float]] = {}
-    images = [root / str(entry["filepath"]) for entry in entries if isinstance(entry, dict) and "filepath" in entry]
-    if len(images) < len(entries) or not images:
+    listed = entries if isinstance(entries, list) else []
+    images = [root / str(entry["filepath"]) for entry in listed if isinstance(entry, dict) and "filepath" in entry]
+    if len(images) < len(listed) or not images:
         raise CaptureError(f"{path} must list frames with a filepath for {folder.name}; fetch it again.")
     size = read_first_image_size([image for image in images if image.is_file()] or images)
-    for number, (image, entry) in enumerate(zip(images, entries, strict=True)):
+    for number, (image, entry) in enumerate(zip(images, listed, strict=True)):
         try:
             extrinsics, intrinsics = np.array(entry["extri"], np.float64), np.array(entry["intri"], np.float64)
         except (KeyError, TypeError, ValueError):
@@ -244,10 +246,3 @@ def _second_form_files(root: Path) -> list[Path]:
         for path in folder.glob("*_*.jgz")
         if path.stem.rsplit("_", 1)[1] in ("train", "test")
     )
-
-
-def _read_mapping(path: Path) -> dict[str, list[dict[str, Any]]]:
-    mapping = read_json(path)
-    if not isinstance(mapping, dict) or not all(isinstance(frames, list) for frames in mapping.values()):
-        raise CaptureError(f"{path} must hold an object of lists of frames, one for each sequence; fetch it again.")
-    return mapping

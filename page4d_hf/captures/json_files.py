@@ -59,6 +59,23 @@ def json_group_values(path: Path, *keys: str) -> list[tuple[Any, ...]]:
     return list(_group_json_list(path, keys, _modified(path)))
 
 
+def read_json_members(path: Path) -> dict[str, str]:
+    """The members of a JSON object, each as JSON text, read once for all calls that follow each other.
+
+    Raises:
+        CaptureError: the file is missing or broken, or holds no object.
+    """
+    return _split_json_object(path, _modified(path))
+
+
+@lru_cache(maxsize=2)
+def _split_json_object(path: Path, modified: int) -> dict[str, str]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise CaptureError(f"{path} must hold a JSON object, got a {type(value).__name__}; fetch the file again.")
+    return {key: json.dumps(member) for key, member in value.items()}
+
+
 @lru_cache(maxsize=2)
 def _group_json_list(path: Path, keys: tuple[str, ...], modified: int) -> dict[tuple[Any, ...], list[str]]:
     text = _read_text(path)

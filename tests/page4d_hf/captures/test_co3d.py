@@ -247,6 +247,14 @@ def test_the_second_form_without_file_paths_is_refused(category: Category) -> No
         category.read()
 
 
+@pytest.mark.parametrize("value", [[], {NAME: "frames"}, {NAME: []}])
+def test_the_second_form_of_another_shape_is_refused(category: Category, value: Any) -> None:
+    category.to_second_form(category.root)
+    write_jgz(category.root / "apple_train.jgz", value)
+    with pytest.raises(CaptureError, match=r"apple_train\.jgz must (list frames with a filepath|hold a JSON object)"):
+        category.read()
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Frames that are left out
 
