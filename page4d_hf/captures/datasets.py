@@ -22,6 +22,8 @@ from .dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
 from .kubric import kubric_sequences, read_kubric
 from .point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
 from .point_odyssey import point_odyssey_sequences, read_point_odyssey
+from .sintel import PASSES as SINTEL_PASSES
+from .sintel import read_sintel, sintel_sequences
 from .spring import read_spring, spring_sequences
 from .tum import read_tum, tum_sequences
 
@@ -71,6 +73,13 @@ DATASETS: dict[str, DatasetLayout] = {
         CO3D_SPLITS,
         "<category>/ with frame_annotations.jgz, sequence_annotations.jgz and <sequence>/{images,depths,depth_masks}/",
         "CO3D version 2 is published at https://github.com/facebookresearch/co3d under CC BY-NC 4.0.",
+    ),
+    "sintel": DatasetLayout(
+        sintel_sequences,
+        read_sintel,
+        SINTEL_PASSES,
+        "training/ with {final,clean,depth,camdata_left,flow,invalid}/<sequence>/, or such in MPI-Sintel-*/training/",
+        "MPI Sintel is published at http://sintel.is.tue.mpg.de; the film Sintel is under CC BY 3.0.",
     ),
     "tum": DatasetLayout(
         tum_sequences,

@@ -1,0 +1,303 @@
+"""Sequences of MPI Sintel: its byte formats, what is read, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ball_on_plane import View, cast, check_geometry, colors, pixel_rays, views, world_to_camera
+from PIL import Image
+
+from page4d_hf.captures import as_pinhole
+from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
+from page4d_hf.errors import CaptureError
+
+NAME = "alley_2"
+SIZE = (64, 28)
+FOCAL = 50.0
+MOTION = 3.0  # pixels by which the ball moves to the right
+
+
+def write_flow(path: Path, flow: np.ndarray) -> None:
+    height, width = flow.shape[:2]
+    path.write_bytes(struct.pack("<fii", 202021.25, width, height) + flow.astype("<f4").tobytes())
+
+
+def write_depth(path: Path, depth: np.ndarray) -> None:
+    height, width = depth.shape
+    path.write_bytes(struct.pack("<fii", 202021.25, width, height) + depth.astype("<f4").tobytes())
+
+
+def write_camera(path: Path, intrinsics: np.ndarray, extrinsics: np.ndarray) -> None:
+    numbers = [*np.ravel(intrinsics), *np.ravel(extrinsics)]
+    path.write_bytes(struct.pack("<f21d", 202021.25, *numbers))
+
+
+class SmallSintel:
+    """One sequence of 4 frames, unpacked into one folder, in which the ball moves across the image."""
+
+    # The middle of the image, where the first pixel's centre is at 0: 31.5 and 13.5, as 511.5 and 217.5 in the film.
+    intrinsics = np.array([[FOCAL, 0, (SIZE[0] - 1) / 2], [0, FOCAL, (SIZE[1] - 1) / 2], [0, 0, 1]])
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.training = root, root / "training"
+        self.views = views(5)
+        self.balls = []
+        for kind in (*PASSES, "depth", "camdata_left", "flow", "occlusions", "invalid"):
+            (self.training / kind / NAME).mkdir(parents=True)
+        for i, view in enumerate(self.views[:4]):
+            directions = pixel_rays(view, (FOCAL, FOCAL), (SIZE[0] / 2, SIZE[1] / 2), SIZE)
+            depth, ball = cast(view.centre, directions)
+            self.balls.append(ball)
+            points = view.centre + depth[..., None] * directions
+            for render_pass in PASSES:
+                Image.fromarray(colors(points)).save(self.path(render_pass, i, ".png"))
+            write_depth(self.path("depth", i, ".dpt"), np.where(np.isfinite(depth), depth, 1e10))
+            write_camera(self.path("camdata_left", i, ".cam"), self.intrinsics, world_to_camera(view)[:3])
+            if i < 3:  # the last frame has no next
+                write_flow(
+                    self.path("flow", i, ".flo"), self.flow(points, self.views[i + 1]) + MOTION * ball[..., None]
+                )
+                Image.fromarray(np.zeros(SIZE[::-1], np.uint8)).save(self.path("invalid", i, ".png"))
+
+    def path(self, kind: str, i: int, suffix: str) -> Path:
+        return self.training / kind / NAME / f"frame_{i + 1:04d}{suffix}"
+
+    def flow(self, points: np.ndarray, next_view: View) -> np.ndarray:
+        """Flow of points of the world that stand still."""
+        matrix = world_to_camera(next_view)
+        seen = points @ matrix[:3, :3].T + matrix[:3, 3]
+        x, y = FOCAL * seen[..., 0] / seen[..., 2] + 31.5, FOCAL * seen[..., 1] / seen[..., 2] + 13.5
+        v, u = np.indices(points.shape[:2])
+        return np.stack((x - u, y - v), axis=-1)
+
+
+@pytest.fixture
+def sintel(tmp_path: Path) -> SmallSintel:
+    return SmallSintel(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is read
+
+
+@pytest.mark.parametrize("render_pass", PASSES)
+def test_depth_and_cameras_put_the_pixels_on_the_surfaces(sintel: SmallSintel, render_pass: str) -> None:
+    capture = read_sintel(sintel.root, f"{render_pass}/{NAME}")
+    assert capture.image_paths[0].parts[-3:] == (render_pass, NAME, "frame_0001.png")
+    check_geometry(capture, tolerance=1e-5, color_tolerance=1.0)
+
+
+def test_the_principal_point_counts_from_the_first_corner(sintel: SmallSintel) -> None:
+    """The middle of the image, stored as 31.5 and 13.5."""
+    assert read_sintel(sintel.root, NAME).intrinsics[0, :2, 2].tolist() == [32, 14]
+
+
+def test_cameras_are_world_to_camera_as_stored(sintel: SmallSintel) -> None:
+    capture = read_sintel(sintel.root, NAME)
+    for extrinsics, view in zip(capture.extrinsics, sintel.views[:4], strict=True):
+        np.testing.assert_allclose(extrinsics, world_to_camera(view)[:3], atol=1e-12)
+
+
+def test_what_moves_is_told_from_flow_depth_and_cameras(sintel: SmallSintel) -> None:
+    frames = as_pinhole(read_sintel(sintel.root, NAME))
+    for i in range(3):
+        assert 10 < sintel.balls[i].sum() < sintel.balls[i].size / 2
+        np.testing.assert_array_equal(frames.load_mask(i), sintel.balls[i])
+    assert frames.load_mask(3) is None
+
+
+def test_the_threshold_of_motion_is_in_pixels(sintel: SmallSintel) -> None:
+    """The ball's flow is off by 3 pixels in u and in v."""
+    for threshold, moving in ((4.2, True), (4.3, False)):
+        mask = as_pinhole(read_sintel(sintel.root, NAME, motion_threshold=threshold)).load_mask(1)
+        assert mask.any() == moving
+
+
+def test_a_zoom_is_no_motion(sintel: SmallSintel) -> None:
+    """The next frame's focal length differs: flow and cameras both say so."""
+    flow = read_flo(sintel.path("flow", 0, ".flo")).astype(np.float64)
+    v, u = np.indices(flow.shape[:2])
+    target = np.stack((u, v), -1) + flow
+    zoomed = (target - [31.5, 13.5]) * 1.2 + [31.5, 13.5]
+    write_flow(sintel.path("flow", 0, ".flo"), zoomed - np.stack((u, v), -1))
+    write_camera(
+        sintel.path("camdata_left", 1, ".cam"),
+        sintel.intrinsics * [[1.2, 1, 1], [1, 1.2, 1], [1, 1, 1]],
+        world_to_camera(sintel.views[1])[:3],
+    )
+    np.testing.assert_array_equal(as_pinhole(read_sintel(sintel.root, NAME)).load_mask(0), sintel.balls[0])
+
+
+def test_pixels_without_flow_do_not_move(sintel: SmallSintel) -> None:
+    invalid = np.zeros(SIZE[::-1], np.uint8)
+    invalid[:, 30:34] = 255
+    Image.fromarray(invalid).save(sintel.path("invalid", 0, ".png"))
+    mask = as_pinhole(read_sintel(sintel.root, NAME)).load_mask(0)
+    np.testing.assert_array_equal(mask, sintel.balls[0] & (invalid == 0))
+    assert mask.sum() < sintel.balls[0].sum()
+
+
+def test_flow_is_read_by_rows_u_before_v(tmp_path: Path) -> None:
+    path = tmp_path / "frame_0001.flo"
+    path.write_bytes(struct.pack("<fii12f", 202021.25, 3, 2, *range(12)))
+    np.testing.assert_array_equal(read_flo(path), np.arange(12.0).reshape(2, 3, 2))
+
+
+def test_a_capture_tells_its_sequence_and_its_times(sintel: SmallSintel) -> None:
+    capture = read_sintel(sintel.root, f"clean/{NAME}")
+    assert (capture.layout, capture.sequence, capture.scale) == ("sintel", f"clean/{NAME}", "metres")
+    assert capture.frame_ids == ["frame_0001", "frame_0002", "frame_0003", "frame_0004"]
+    assert capture.time_ids.tolist() == [1, 2, 3, 4]  # as the files are numbered
+    np.testing.assert_allclose(capture.timestamps, np.arange(4) / 24)
+    assert (capture.skipped, capture.notes) == ([], [])
+
+
+def test_a_capture_can_go_to_another_process(sintel: SmallSintel) -> None:
+    frames = pickle.loads(pickle.dumps(as_pinhole(read_sintel(sintel.root, NAME))))
+    np.testing.assert_array_equal(frames.load_mask(2), sintel.balls[2])
+
+
+def test_each_pass_has_its_own_sequences_and_the_final_one_is_meant_if_none_is_named(sintel: SmallSintel) -> None:
+    assert find_sequences("sintel", sintel.root) == sintel_sequences(sintel.root) == [f"final/{NAME}"]
+    assert find_sequences("sintel", sintel.root, "clean") == [f"clean/{NAME}"]
+    assert read_sequence("sintel", sintel.root, f"clean/{NAME}").image_paths[0].parts[-3] == "clean"
+    assert read_sintel(sintel.root, NAME).sequence == f"final/{NAME}"
+
+
+def test_archives_may_lie_side_by_side(sintel: SmallSintel) -> None:
+    expected = as_pinhole(read_sintel(sintel.root, NAME))
+    image, depth, mask = expected.load_image(0), expected.load_depth(0), expected.load_mask(0)
+    for folder, kinds in (
+        ("MPI-Sintel-training_images", PASSES),
+        ("MPI-Sintel-depth-training-20150305", ("depth", "camdata_left")),
+        ("MPI-Sintel-training_extras", ("flow", "occlusions", "invalid")),
+    ):
+        (sintel.root / folder / "training").mkdir(parents=True)
+        for kind in kinds:
+            (sintel.training / kind).rename(sintel.root / folder / "training" / kind)
+    sintel.training.rmdir()
+    assert sintel_sequences(sintel.root) == [f"final/{NAME}"]
+    frames = as_pinhole(read_sintel(sintel.root, NAME))
+    np.testing.assert_array_equal(frames.load_image(0), image)
+    np.testing.assert_array_equal(frames.load_depth(0), depth)
+    np.testing.assert_array_equal(frames.load_mask(0), mask)
+
+
+def test_the_root_may_be_the_training_folder(sintel: SmallSintel) -> None:
+    assert sintel_sequences(sintel.training) == [f"final/{NAME}"]
+    assert len(read_sintel(sintel.training, NAME)) == 4
+
+
+def test_without_flow_there_are_no_masks(sintel: SmallSintel) -> None:
+    (sintel.training / "flow").rename(sintel.root / "elsewhere")
+    capture = read_sintel(sintel.root, NAME)
+    assert capture.mask_paths is None
+    assert "has no training/flow/alley_2: what moves is not known" in capture.notes[0]
+
+
+def test_without_depth_there_are_cameras_still(sintel: SmallSintel) -> None:
+    (sintel.training / "depth").rename(sintel.root / "elsewhere")
+    capture = read_sintel(sintel.root, NAME)
+    assert (len(capture), capture.depth_paths, capture.mask_paths) == (4, None, None)
+    assert "has no training/depth/alley_2" in capture.notes[0]
+
+
+def test_cameras_are_evaluated_on_fourteen_sequences() -> None:
+    assert len(set(POSE_SEQUENCES)) == 14
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is left out, and what is refused
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("missing", "is missing"),
+        ("short", r"is no \.cam file: it must have 172 bytes"),
+        ("tag", r"is no \.cam file"),
+        ("nan", "holds NaN or infinity"),
+        ("singular", "is no rotation"),
+        ("mirrored", "is no rotation"),
+        ("focal", "focal lengths .* are not > 0"),
+    ],
+)
+def test_a_frame_whose_camera_is_none_is_left_out_and_named(sintel: SmallSintel, damage: str, why: str) -> None:
+    path = sintel.path("camdata_left", 1, ".cam")
+    extrinsics, intrinsics = world_to_camera(sintel.views[1])[:3], sintel.intrinsics.copy()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "short":
+        path.write_bytes(path.read_bytes()[:-8])
+    elif damage == "tag":
+        path.write_bytes(b"PIEG" + path.read_bytes()[4:])
+    else:
+        if damage == "nan":
+            extrinsics[1, 3] = np.nan
+        elif damage == "singular":
+            extrinsics[2, :3] = extrinsics[1, :3]
+        elif damage == "mirrored":
+            extrinsics[0, :3] *= -1
+        else:
+            intrinsics[0, 0] = 0
+        write_camera(path, intrinsics, extrinsics)
+    capture = read_sintel(sintel.root, NAME)
+    assert capture.time_ids.tolist() == [1, 3, 4]
+    with pytest.raises(CaptureError, match=rf"frame_0002\.png was left out: .*frame_0002\.cam .*{why}"):
+        raise CaptureError(capture.skipped[0])
+    assert len(capture.skipped) == 1
+
+
+def test_a_frame_without_depth_is_left_out_and_named(sintel: SmallSintel) -> None:
+    sintel.path("depth", 2, ".dpt").unlink()
+    capture = read_sintel(sintel.root, NAME)
+    assert capture.time_ids.tolist() == [1, 2, 4]
+    assert f"its depth {sintel.path('depth', 2, '.dpt')} is missing" in capture.skipped[0]
+
+
+def test_a_sequence_without_any_camera_is_refused(sintel: SmallSintel) -> None:
+    (sintel.training / "camdata_left").rename(sintel.root / "elsewhere")
+    with pytest.raises(CaptureError, match=r"has no training/camdata_left/alley_2; cameras and depth are in the arch"):
+        read_sintel(sintel.root, NAME)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"is no \.dpt file"),
+        (struct.pack("<fii", 1.0, 2, 2) + bytes(16), r"is no \.dpt file"),
+        (struct.pack("<fii", 202021.25, -2, 2) + bytes(16), "claims a size of -2x2"),
+        (struct.pack("<fii", 202021.25, 2, 2) + bytes(15), "must have 28 bytes for 2x2 pixels, got 27"),
+        (struct.pack(">fii", 202021.25, 2, 2) + bytes(16), r"is no \.dpt file"),
+    ],
+)
+def test_depth_that_is_broken_is_named_when_it_is_loaded(sintel: SmallSintel, data: bytes, message: str) -> None:
+    sintel.path("depth", 1, ".dpt").write_bytes(data)
+    frames = as_pinhole(read_sintel(sintel.root, NAME))
+    with pytest.raises(CaptureError, match=rf"frame_0002\.dpt {message}"):
+        frames.load_depth(1)
+
+
+def test_flow_of_another_size_than_depth_is_refused(sintel: SmallSintel) -> None:
+    write_flow(sintel.path("flow", 1, ".flo"), np.zeros((14, 32, 2)))
+    with pytest.raises(CaptureError, match=r"frame_0002\.dpt is 64x28 but .*frame_0002\.flo is 32x14"):
+        as_pinhole(read_sintel(sintel.root, NAME)).load_mask(1)
+
+
+def test_a_sequence_that_is_not_there_is_refused(sintel: SmallSintel) -> None:
+    with pytest.raises(CaptureError, match=r"has no training/final/cave_2"):
+        read_sintel(sintel.root, "cave_2")
+    with pytest.raises(CaptureError, match=r"has no training/sharp/alley_2"):
+        read_sintel(sintel.root, "sharp/alley_2")
+
+
+def test_a_sequence_without_images_is_refused(sintel: SmallSintel) -> None:
+    for image in (sintel.training / "final" / NAME).iterdir():
+        image.unlink()
+    with pytest.raises(CaptureError, match=r"alley_2 has no images frame_%04d\.png"):
+        read_sintel(sintel.root, NAME)
