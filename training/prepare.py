@@ -135,7 +135,7 @@ def prepare(
             print(f"Nothing to do: {output} is whole, with {_counts(writer)}.")
             return
         if resumed := sum(counts.clips for counts in writer.splits.values()):
-            print(f"Going on with {output}, which has {resumed:,} clips.", flush=True)
+            print(f"Going on with {output}, which has {_number(resumed, 'clip')}.", flush=True)
         with progress_bar(parts, writer) as report:
             for (part, ended), clips in in_order(work.encode, work.tasks(parts, writer), workers):
                 for clip in clips:
@@ -233,14 +233,12 @@ class SyntheticWork:
     def tasks(
         self, parts: Mapping[str, Sequence[str]], writer: ClipWriter
     ) -> Iterator[tuple[tuple[str, Ended], list[int]]]:
-        """Seeds of scenes that are not all done, with the sequences that end with them."""
+        """Seeds of scenes that are not done, with the sequences that end with them."""
         for part, names in parts.items():
-            for start in range(0, len(names), SYNTHETIC_BATCH):
-                # Always the same scenes together, done or not: how many there are may show in the last bits.
-                batch = names[start : start + SYNTHETIC_BATCH]
-                ended: Ended = [(name, []) for name in batch if not writer.sequence_is_done(name)]
-                if ended:
-                    yield (part, ended), [int(name) for name in batch]
+            missing = [name for name in names if not writer.sequence_is_done(name)]
+            for start in range(0, len(missing), SYNTHETIC_BATCH):
+                batch = missing[start : start + SYNTHETIC_BATCH]
+                yield (part, [(name, []) for name in batch]), [int(name) for name in batch]
 
 
 def divide_sequences(names: Sequence[str], validation_share: float, seed: int) -> dict[str, list[str]]:
@@ -319,9 +317,14 @@ def progress_bar(parts: Mapping[str, Sequence[str]], writer: ClipWriter) -> Iter
 
 def _counts(writer: ClipWriter) -> str:
     return "; ".join(
-        f"{part}: {counts.clips:,} clips, {counts.frames:,} frames, {counts.shards:,} Parquet files"
+        f"{part}: {_number(counts.clips, 'clip')}, {_number(counts.frames, 'frame')}, "
+        f"{_number(counts.shards, 'Parquet file')}"
         for part, counts in writer.splits.items()
     )
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
@@ -329,7 +332,7 @@ def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
     print(f"Wrote {output} in {seconds:.1f} s, {size / 1e6:,.1f} MB. {_counts(writer)}.")
     if writer.skipped:
         kinds = Counter(skip.kind for skip in writer.skipped)
-        words = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+        words = ", ".join(_number(count, kind) for kind, count in kinds.items())
         print(f"Left out: {words}; all are named in {output / 'skipped.txt'}. The first: {writer.skipped[0]}")
     print(f"Next: accelerate launch training/finetune.py --dataset {output} --model page4d --output finetuned")
 

@@ -214,27 +214,12 @@ def encode_synthetic_clips(
         image_size: (height, width).
         depth_tolerance: the largest relative error of a depth, see `encode_depth`.
     """
-    import torch
-
     from ..synthetic import random_clips
 
-    # As many processes as cores are at work already; and how threads share the work may show in the last bits.
-    torch.set_num_threads(1)
-    clips = random_clips(list(seeds), num_frames, image_size)
+    clips = random_clips(seeds, num_frames, image_size)
     encoded = []
     for i, seed in enumerate(seeds):
-        frames = ClipFrames(
-            images=(clips.images[i].movedim(1, -1) * 255).round().to(torch.uint8).numpy(),
-            depth=clips.depth[i].float().numpy(),
-            motion_mask=clips.motion_mask[i].numpy(),
-            intrinsics=clips.intrinsics[i].double().numpy(),
-            extrinsics=clips.extrinsics[i].double().numpy(),
-            timestamps=np.arange(num_frames, dtype=np.float64),
-            source="synthetic",
-            clip_id=f"synthetic/{seed}",
-            frame_ids=[f"{frame:05d}" for frame in range(num_frames)],
-            metric=True,
-        )
+        frames = clips.frames(i)
         row = encode_frames(frames, sequence=str(seed), depth_tolerance=depth_tolerance)
         encoded.append(EncodedClip(frames.clip_id, row))
     return encoded

@@ -64,6 +64,7 @@ def in_order(
 
 def _start_worker() -> None:
     """Leave interrupts to the parent, end with it however it ends, and take one core."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch, where a task needs it, reads it when it is imported
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,310 @@
+"""`training/prepare.py`: captures to data sets of clips, in one go or in several."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from page4d_hf.captures import as_pinhole, read_capture
+from page4d_hf.captures.datasets import DATASETS
+from page4d_hf.clips import decode_frames
+
+PROGRAM = Path(__file__).resolve().parents[2] / "training" / "prepare.py"
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+# The program, killed at the moment when the second shard gets its name.
+KILLED = f"""
+import os, runpy, signal, sys
+from page4d_hf.clips import writing
+
+class Deadly:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def replace(self, source, target):
+        if str(target).endswith("train-00001.parquet"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.replace(source, target)
+
+writing.os = Deadly()
+sys.argv = ["prepare.py", *sys.argv[1:]]
+runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="session")
+def prepare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prepare", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_nerfies(folder: Path, count: int = 30, size: tuple[int, int] = (64, 48), noise: bool = True) -> Path:
+    """A Nerfies capture of random or grey images."""
+    width, height = size
+    generator = np.random.default_rng(0)
+    ids = [f"{i:06d}" for i in range(count)]
+    (folder / "camera").mkdir(parents=True)
+    (folder / "rgb" / "1x").mkdir(parents=True)
+    for i, name in enumerate(ids):
+        pixels = generator.integers(0, 256 if noise else 1, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "rgb" / "1x" / f"{name}.png")
+        camera = {
+            "orientation": np.eye(3).tolist(),
+            "position": [0.01 * i, 0.0, -1.0],
+            "focal_length": 60.0,
+            "principal_point": [width / 2, height / 2],
+            "skew": 0.0,
+            "pixel_aspect_ratio": 1.0,
+            "radial_distortion": [0.0, 0.0, 0.0],
+            "tangential_distortion": [0.0, 0.0],
+            "image_size": [width, height],
+        }
+        (folder / "camera" / f"{name}.json").write_text(json.dumps(camera))
+    files = {
+        "dataset": {"count": count, "num_exemplars": count, "ids": ids, "train_ids": ids, "val_ids": []},
+        "metadata": {name: {"warp_id": i, "appearance_id": i, "camera_id": 0} for i, name in enumerate(ids)},
+        "scene": {"scale": 1.0, "center": [0.0, 0.0, 0.0], "near": 0.1, "far": 10.0},
+    }
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def write_tum(root: Path, names: list[str], count: int = 2) -> Path:
+    """Sequences in the layout of TUM RGB-D, in the only size that its cameras have."""
+    generator = np.random.default_rng(0)
+
+    def noise(high: int, dtype: type, *channels: int) -> np.ndarray:
+        """Coarse enough for small files."""
+        return generator.integers(0, high, (24, 32, *channels)).astype(dtype).repeat(20, axis=0).repeat(20, axis=1)
+
+    for name in names:
+        folder = root / f"rgbd_dataset_freiburg3_{name}"
+        for part in ("rgb", "depth"):
+            (folder / part).mkdir(parents=True)
+        times = [f"{1000 + i / 30:.6f}" for i in range(count)]
+        for time in times:
+            Image.fromarray(noise(256, np.uint8, 3)).save(folder / "rgb" / f"{time}.png")
+            Image.fromarray(noise(30_000, np.uint16)).save(folder / "depth" / f"{time}.png")
+        for part in ("rgb", "depth"):
+            (folder / f"{part}.txt").write_text("".join(f"{time} {part}/{time}.png\n" for time in times))
+        (folder / "groundtruth.txt").write_text("".join(f"{time} 0 0 {i} 0 0 0 1\n" for i, time in enumerate(times)))
+    return root
+
+
+def run(prepare: ModuleType, *arguments: object) -> None:
+    prepare.main([str(argument) for argument in arguments])
+
+
+def refusal(prepare: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the program says when it ends with exit code 1: a single line."""
+    with pytest.raises(SystemExit) as ended:
+        run(prepare, *arguments, "--workers", 0)
+    assert ended.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("prepare: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def rows(output: Path, split: str = "train") -> list[dict]:
+    shards = sorted((output / "data").glob(f"{split}-*.parquet"))
+    found = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+    return sorted(found, key=lambda row: row["clip_id"])
+
+
+def test_every_data_set_that_has_a_reader_can_be_named(prepare):
+    assert {*DATASETS, "capture", "synthetic"} == set(get_args(prepare.Source))
+
+
+def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
+    root = write_nerfies(tmp_path / "capture", 7)
+    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--frames-per-clip", 4, "--workers", 0)
+    said = capsys.readouterr().out
+    assert "train: 2 clips, 7 frames, 1 Parquet file." in said
+    assert "Left out" not in said
+    frames = as_pinhole(read_capture(root))
+    decoded = [decode_frames(row, range(row["num_frames"])) for row in rows(tmp_path / "out")]
+    assert [len(clip) for clip in decoded] == [4, 3]
+    np.testing.assert_array_equal(np.concatenate([clip.extrinsics for clip in decoded]), frames.capture.extrinsics)
+    np.testing.assert_array_equal(np.concatenate([clip.intrinsics for clip in decoded]), frames.intrinsics)
+    images = np.concatenate([clip.images for clip in decoded])
+    np.testing.assert_array_equal(images, [frames.load_image(i) for i in range(7)])
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, capsys):
+    # Noise of 83 KB an image: five clips of three images make a shard.
+    root = write_nerfies(tmp_path / "capture", 36, (192, 144))
+    options = ["--root", root, "--frames-per-clip", 3, "--shard-megabytes", 1]
+    run(prepare, "capture", "--output", tmp_path / "whole", *options, "--workers", 0)
+    arguments = [str(part) for part in ("capture", "--output", tmp_path / "out", *options, "--workers", 1)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    whole, left = contents(tmp_path / "whole"), contents(tmp_path / "out")
+    assert [name for name in left if name.endswith(".parquet")] == ["data/train-00000.parquet"]
+    assert "data/.train-00001.parquet.partial" in left
+    capsys.readouterr()
+    run(prepare, "capture", "--output", tmp_path / "out", *options, "--workers", 0)
+    assert f"Going on with {tmp_path / 'out'}, which has 5 clips." in capsys.readouterr().out
+    assert contents(tmp_path / "out") == whole
+    assert len([name for name in whole if name.endswith(".parquet")]) == 3
+    assert len({row["clip_id"] for row in rows(tmp_path / "out")}) == 12
+
+
+def test_a_second_run_of_the_same_command_has_nothing_to_do(prepare, tmp_path, capsys):
+    root = write_nerfies(tmp_path / "capture", 4)
+    command = ("capture", "--root", root, "--output", tmp_path / "out", "--workers", 0)
+    run(prepare, *command)
+    before = contents(tmp_path / "out")
+    run(prepare, *command)
+    assert "Nothing to do" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == before
+
+
+def test_the_number_of_workers_does_not_show(tmp_path, prepare):
+    root = write_tum(tmp_path / "tum", ["walking_xyz", "sitting_rpy", "sitting_xyz"])
+    options = ["tum", "--root", root]
+    run(prepare, *options, "--output", tmp_path / "none", "--workers", 0)
+    command = [sys.executable, PROGRAM, *options, "--output", tmp_path / "two", "--workers", 2]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "none") == contents(tmp_path / "two")
+
+
+def test_other_options_do_not_go_on_with_a_run(prepare, tmp_path, capsys):
+    root = write_nerfies(tmp_path / "capture", 4)
+    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--workers", 0)
+    said = refusal(prepare, capsys, "capture", "--root", root, "--output", tmp_path / "out", "--stride", 2)
+    assert "was begun with --stride 1, not 2" in said
+
+
+def test_sequences_are_divided_as_wholes(prepare, tmp_path):
+    names = [f"walking_{i}" for i in range(6)]
+    root = write_tum(tmp_path / "tum", names)
+    run(prepare, "tum", "--root", root, "--output", tmp_path / "out", "--validation-share", 0.3, "--workers", 0)
+    train, validation = rows(tmp_path / "out"), rows(tmp_path / "out", "validation")
+    sequences = [{row["sequence"] for row in part} for part in (train, validation)]
+    assert (len(train), len(validation)) == (4, 2)
+    assert not sequences[0] & sequences[1]
+    assert len(sequences[1]) == 2
+
+
+def test_sequences_can_be_chosen_by_pattern(prepare, tmp_path, capsys):
+    root = write_tum(tmp_path / "tum", ["walking_xyz", "walking_rpy", "sitting_xyz"])
+    run(prepare, "tum", "--root", root, "--output", tmp_path / "out", "--sequences", "*walking*", "--workers", 0)
+    assert len(rows(tmp_path / "out")) == 2
+    said = refusal(prepare, capsys, "tum", "--root", root, "--output", tmp_path / "other", "--sequences", "running")
+    assert "has no sequence 'running'; it has 3, for example" in said
+    assert not (tmp_path / "other").exists()
+
+
+def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepare, tmp_path, capsys):
+    root = write_tum(tmp_path / "tum", ["a", "b", "c"], count=3)
+    paths = {name: root / f"rgbd_dataset_freiburg3_{name}" for name in "abc"}
+    broken = sorted((paths["a"] / "rgb").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:-300])
+    for depth in (paths["b"] / "depth").iterdir():
+        Image.fromarray(np.zeros((480, 640), np.uint16)).save(depth)
+    (paths["c"] / "groundtruth.txt").write_text("nothing\n")
+    run(prepare, "tum", "--root", root, "--output", tmp_path / "out", "--workers", 0)
+    said = capsys.readouterr().out
+    assert "train: 1 clip, 2 frames, 1 Parquet file." in said
+    listed = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    kinds = {line.split()[0]: line for line in listed}
+    assert broken.name in kinds["frame"]
+    assert "its depth maps hold no valid value" in kinds["clip"]
+    assert "freiburg3_c" in kinds["sequence"]
+    assert len(listed) == 3
+    assert "Left out: " in said
+    for kind in ("frame", "clip", "sequence"):
+        assert f"1 {kind}" in said
+
+
+def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, capsys):
+    root = write_nerfies(tmp_path / "capture", 4)
+    for image in (root / "rgb" / "1x").iterdir():
+        image.write_bytes(image.read_bytes()[:-300])
+    said = refusal(prepare, capsys, "capture", "--root", root, "--output", tmp_path / "out")
+    assert "No clip of capture could be written" in said
+    assert "000000.png" in said
+
+
+def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, capsys):
+    for name, layout in DATASETS.items():
+        said = refusal(prepare, capsys, name, "--root", tmp_path / "absent", "--output", tmp_path / "out")
+        assert " ".join(layout.published.split()) in said
+        assert " ".join(layout.looks.split()) in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tum",), "Name the folder of tum with --root"),
+        (("capture", "--root", "{root}", "--frames-per-clip", 1), "--frames-per-clip must be from 2"),
+        (("capture", "--root", "{root}", "--stride", 0), "--stride must be from 1"),
+        (("capture", "--root", "{root}", "--max-side", 3), "--max-side must be from 14"),
+        (("capture", "--root", "{root}", "--split", "test"), "has no split 'test'"),
+        (("capture", "--root", "{root}", "--validation-share", 0.5), "there is only capture; leave it out"),
+        (("capture", "--root", "{root}/rgb"), "holds no capture of a known layout"),
+        (("synthetic", "--root", "{root}"), "synthetic takes no --root"),
+        (("synthetic", "--num-clips", 0), "--num-clips must be from 1"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_sentence(prepare, tmp_path, capsys, arguments, words):
+    root = write_nerfies(tmp_path / "capture", 2, noise=False)
+    arguments = [str(argument).replace("{root}", str(root)) for argument in arguments]
+    assert words in refusal(prepare, capsys, *arguments, "--output", tmp_path / "out")
+
+
+def test_an_output_that_holds_something_else_is_left_alone(prepare, tmp_path, capsys):
+    root = write_nerfies(tmp_path / "capture", 2, noise=False)
+    said = refusal(prepare, capsys, "capture", "--root", root, "--output", root)
+    assert "holds something else" in said
+
+
+def test_synthetic_scenes_become_clips(prepare, tmp_path):
+    options = ["synthetic", "--num-clips", 10, "--frames-per-clip", 2, "--width", 28, "--height", 14, "--workers", 0]
+    run(prepare, *options, "--validation-share", 0.2, "--output", tmp_path / "out")
+    train, validation = rows(tmp_path / "out"), rows(tmp_path / "out", "validation")
+    assert (len(train), len(validation)) == (8, 2)
+    frames = decode_frames(train[0], [0, 1])
+    assert frames.images.shape == (2, 14, 28, 3)
+    assert frames.metric
+    assert (frames.depth > 0).all()
+
+
+def test_a_real_sequence_is_converted_with_its_depth_exact(prepare, shared, tmp_path):
+    root = shared / "data" / "tum-walking-halfsphere"
+    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--stride", 5, "--workers", 0)
+    (row,) = rows(tmp_path / "out")
+    clip = decode_frames(row, range(row["num_frames"]))
+    frames = as_pinhole(read_capture(root))
+    chosen = [frames.capture.frame_ids.index(frame_id) for frame_id in clip.frame_ids]
+    assert chosen == list(range(0, len(frames), 5))
+    assert (row["source"], clip.metric) == ("tum", True)
+    for place, i in enumerate(chosen):
+        assert row["images"][place]["bytes"] == frames.capture.image_paths[i].read_bytes()
+        np.testing.assert_array_equal(clip.depth[place], frames.load_depth(i))
+    np.testing.assert_array_equal(clip.extrinsics, frames.capture.extrinsics[chosen])
+    np.testing.assert_array_equal(clip.intrinsics, frames.intrinsics[chosen])
+    np.testing.assert_array_equal(clip.timestamps, frames.capture.timestamps[chosen])
