@@ -1,0 +1,376 @@
+"""Ray casting of many random scenes in batched tensors.
+
+Rays of a frame leave one point through a regular grid of pixels, so what they meet has simple forms. With the direction
+d = (x, y, 1) in camera axes, whose length is one unit of z-depth, a body whose coordinates are `start + depth * A d`
+(the unit sphere, or the cube [-1, 1]^3), and w = 1 / depth:
+
+- a plane n . p = 1 is met at w = n . A d / (1 - n . start), which is linear in x and y;
+- the unit sphere is met first at w = (sqrt((start . A d)^2 - c |A d|^2) - start . A d) / c with c = |start|^2 - 1, the
+  root of a quadratic polynomial in x and y plus a linear one.
+
+The largest w is what is seen. The polynomials' coefficients belong to the frames: for a pixel, an ellipsoid costs eight
+operations. Shading is in camera axes, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batched_textures import albedo
+from .random_scenes import RandomScenes
+
+NEVER = 1e9  # inverse depth in front of everything: planes that do not bound a body from the front
+PENUMBRA = 0.25  # how much wider than a body its shadow fades, as a share of the body's size
+SHADOW_MARGIN = 0.995  # of the way from the lamp: a surface does not shade itself
+
+
+@dataclass(frozen=True)
+class FrameScenes:
+    """Frames of scenes, ready for rays: F frames with N bodies each, and the room as number 0."""
+
+    x: Tensor  # [F, W] of the pixels' rays at depth 1, camera axes
+    y: Tensor  # [F, H]
+    rotation: Tensor  # [F, 3, 3] world-to-camera
+    eye: Tensor  # [F, 3] world
+    pixel: Tensor  # [F] size of a pixel at depth 1
+    start: Tensor  # [F, N + 1, 3] the eye in the bodies' unit coordinates
+    along: Tensor  # [F, N + 1, 3, 3] from camera axes to the bodies' unit coordinates
+    planes: Tensor  # [F, 6, 3] the room's walls: w as coefficients of (x, y, 1)
+    squares: Tensor  # [F, E, 5] ellipsoids: coefficients of (x^2, x, 1 and y^2, y) under the root
+    mixed: Tensor  # [F, E] and of x y
+    lines: Tensor  # [F, E, 3] and of (x, y, 1) outside of the root
+    fronts: Tensor  # [F, N - E, 3, 3] boxes: the faces that look to the eye, w as coefficients of (x, y, 1)
+    backs: Tensor  # [F, N - E, 6, 3] boxes: the faces that look away
+    half_sizes: Tensor  # [F, N + 1, 3] metres
+    lamps: Tensor  # [F, 2, 3] camera axes
+    lamps_on_body: Tensor  # [F, N + 1, 3] the first lamp in the bodies' unit coordinates
+    lamp_colors: Tensor  # [F, 2, 3]
+    lamp_reach: Tensor  # [F]
+    ambient: Tensor  # [F, 3]
+    scene: Tensor  # [F] int64, a row of `materials`
+    materials: Tensor  # [B, 6 + N, K]
+    num_ellipsoids: int
+
+    @classmethod
+    def of(
+        cls, scenes: RandomScenes, image_size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    ) -> FrameScenes:
+        """All frames of scenes. The coefficients are worked out in the scenes' own type and device, then moved."""
+        count, frames = scenes.times.shape
+        height, width = image_size
+        extrinsics, intrinsics = scenes.extrinsics.flatten(0, 1), scenes.intrinsics.flatten(0, 1)
+        rotation = extrinsics[:, :, :3]
+        eye = -(rotation.transpose(-1, -2) @ extrinsics[:, :, 3:]).squeeze(-1)
+        linear, center = scenes.linear.flatten(0, 1), scenes.center.flatten(0, 1)  # [F, N + 1, 3, 3], [F, N + 1, 3]
+        half_sizes = scenes.half_sizes.repeat_interleave(frames, dim=0)
+        to_unit = torch.linalg.inv(linear * half_sizes[:, :, None])
+        along = to_unit @ rotation[:, None].transpose(-1, -2)
+        start = (to_unit @ (eye[:, None] - center)[..., None]).squeeze(-1)
+        lamp = scenes.lamps[:, 0].repeat_interleave(frames, dim=0)
+        lamps_on_body = (to_unit @ (lamp[:, None] - center)[..., None]).squeeze(-1)
+        lamps = scenes.lamps.repeat_interleave(frames, dim=0) @ rotation.transpose(-1, -2) + extrinsics[:, None, :, 3]
+
+        ellipsoids = slice(1, 1 + scenes.num_ellipsoids)
+        squares, mixed, lines = _sphere_coefficients(start[:, ellipsoids], along[:, ellipsoids])
+        positive, negative = _plane_coefficients(start, along)  # [F, N + 1, 3, 3] each
+        boxes = slice(1 + scenes.num_ellipsoids, None)
+        fronts, backs = _box_coefficients(start[:, boxes], positive[:, boxes], negative[:, boxes])
+
+        focal = intrinsics[:, 0, 0]
+        u = torch.arange(width, dtype=focal.dtype, device=focal.device) + 0.5
+        v = torch.arange(height, dtype=focal.dtype, device=focal.device) + 0.5
+        tensors = {
+            "x": (u - intrinsics[:, 0, 2, None]) / focal[:, None],
+            "y": (v - intrinsics[:, 1, 2, None]) / intrinsics[:, 1, 1, None],
+            "rotation": rotation,
+            "eye": eye,
+            "pixel": 1 / focal,
+            "start": start,
+            "along": along,
+            "planes": torch.cat((positive[:, 0], negative[:, 0]), dim=1),
+            "squares": squares,
+            "mixed": mixed,
+            "lines": lines,
+            "fronts": fronts,
+            "backs": backs,
+            "half_sizes": half_sizes,
+            "lamps": lamps,
+            "lamps_on_body": lamps_on_body,
+            "lamp_colors": scenes.lamp_colors.repeat_interleave(frames, dim=0),
+            "lamp_reach": scenes.lamp_reach.repeat_interleave(frames, dim=0),
+            "ambient": scenes.ambient.repeat_interleave(frames, dim=0),
+            "materials": scenes.materials,
+        }
+        moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
+        scene = torch.arange(count, device=device).repeat_interleave(frames)
+        return cls(**moved, scene=scene, num_ellipsoids=scenes.num_ellipsoids)
+
+    def frames(self, rows: slice) -> FrameScenes:
+        """Some of the frames."""
+        whole = ("materials", "num_ellipsoids")
+        parts = {name: value if name in whole else value[rows] for name, value in vars(self).items()}
+        return FrameScenes(**parts)
+
+
+def _plane_coefficients(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays meet the planes of cubes: w as coefficients `(..., 3 axes, 3)` of (x, y, 1), at +1 and at -1."""
+    # A camera exactly in the plane of a face sees that face as a line, far out of the image or not at all.
+    ahead, behind = (_not_zero(distance)[..., None] for distance in (1 - start, 1 + start))
+    return along / ahead, -along / behind
+
+
+def _not_zero(value: Tensor) -> Tensor:
+    return torch.where(value.abs() < 1e-9, 1e-9, value)
+
+
+def _sphere_coefficients(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where rays meet unit spheres, of `start (F, E, 3)` and `along (F, E, 3, 3)`: see `FrameScenes`."""
+    c = start.square().sum(-1) - 1  # [F, E], positive since the eye is outside
+    outer = start[..., :, None] * start[..., None, :] - c[..., None, None] * torch.eye(
+        3, dtype=start.dtype, device=start.device
+    )
+    form = along.transpose(-1, -2) @ outer @ along / c[..., None, None].square()  # [F, E, 3, 3]
+    squares = torch.stack(
+        (form[..., 0, 0], 2 * form[..., 0, 2], form[..., 2, 2], form[..., 1, 1], 2 * form[..., 1, 2]), dim=-1
+    )
+    lines = -(along.transpose(-1, -2) @ start[..., None]).squeeze(-1) / c[..., None]
+    return squares, 2 * form[..., 0, 1], lines
+
+
+def _box_coefficients(start: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """The faces of boxes that look to the eye `(F, M, 3, 3)` and those that look away `(F, M, 6, 3)`.
+
+    Along each axis, the eye either sees one face and not the other, or is between the two and sees none.
+    """
+    beyond, before = (start > 1)[..., None], (start < -1)[..., None]
+    never = positive.new_tensor([0.0, 0.0, NEVER])
+    fronts = torch.where(beyond, positive, torch.where(before, negative, never))
+    backs = torch.cat((torch.where(beyond, negative, positive), torch.where(before, positive, negative)), dim=2)
+    return fronts, backs
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Per pixel. Everything is (F, H, W), or a list of three of these.
+
+
+def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
+    """What the rays of all pixels meet first.
+
+    Returns:
+        depth `(F, H, W)` and body `(F, H, W)` int64, 0 for the room.
+    """
+    x, y = frames.x, frames.y
+    inverse_depth = _largest([_linear(frames.planes[:, i], x, y) for i in range(6)])
+    body = torch.zeros(inverse_depth.shape, dtype=torch.int64, device=inverse_depth.device)
+    row_squares, column_squares = x.square(), y.square()
+    for i in range(frames.num_ellipsoids):
+        a, b, c, d, e = (coefficient[:, None] for coefficient in frames.squares[:, i].unbind(-1))
+        root = _outer_sum(a * row_squares + b * x + c, d * column_squares + e * y)
+        root.addcmul_((frames.mixed[:, i, None] * x)[:, None], y[:, :, None]).sqrt_()  # NaN where nothing is met
+        w = root.add_(_linear(frames.lines[:, i], x, y))
+        closer = w > inverse_depth
+        inverse_depth = torch.where(closer, w, inverse_depth)
+        body.masked_fill_(closer, i + 1)
+    for i in range(frames.fronts.shape[1]):
+        front = -_largest([_linear(-frames.fronts[:, i, axis], x, y) for axis in range(3)])
+        back = _largest([_linear(frames.backs[:, i, face], x, y) for face in range(6)])
+        closer = (front > torch.maximum(back, inverse_depth)).logical_and_(front < NEVER / 2)
+        inverse_depth = torch.where(closer, front, inverse_depth)
+        body.masked_fill_(closer, frames.num_ellipsoids + i + 1)
+    return inverse_depth.reciprocal_(), body
+
+
+@dataclass
+class Rendered:
+    """What frames show."""
+
+    images: Tensor  # [F, 3, H, W] sRGB in [0, 1]
+    depth: Tensor  # [F, H, W]
+    body: Tensor  # [F, H, W] int64
+    world_points: Tensor  # [F, H, W, 3]
+    position: Tensor  # [F, H, W, 3] metres, on the body at rest
+
+
+def render(frames: FrameScenes) -> Rendered:
+    """Images of frames, and what lies behind each pixel's centre."""
+    depth, body = cast(frames)
+    count, bodies = frames.start.shape[:2]
+    point = [depth * frames.x[:, None], depth * frames.y[:, :, None], depth]  # camera axes
+
+    # What each pixel needs to know about its body in its frame.
+    table = torch.cat((frames.start, frames.along.flatten(2), frames.half_sizes), dim=-1).flatten(0, 1)
+    row = body + torch.arange(count, device=body.device)[:, None, None] * bodies
+    known = _look_up(table, row)
+    start, along, half_sizes = known[:3], known[3:12].unflatten(0, (3, 3)), known[12:15]
+    unit = [torch.addcmul(start[i], along[i, 0], point[0]) for i in range(3)]
+    for i in range(3):
+        unit[i].addcmul_(along[i, 1], point[1]).addcmul_(along[i, 2], point[2])
+    position = [one * half for one, half in zip(unit, half_sizes, strict=True)]
+
+    in_room = body == 0
+    flat = in_room | (body > frames.num_ellipsoids)
+    x_size, y_size, z_size = (one.abs() for one in unit)
+    on_x = (x_size >= y_size) & (x_size >= z_size)
+    on_y = (y_size >= z_size) & ~on_x
+    outward = _outward(unit, flat, on_x, on_y, in_room)
+    # Normals go by the inverse transpose of what points go by, and `along` is the inverse.
+    normal = [_dot([along[0, i], along[1, i], along[2, i]], outward) for i in range(3)]
+    length = _dot(normal, normal).rsqrt_()
+    for component in normal:
+        component.mul_(length)
+
+    # A pixel covers more of a surface that is seen at a grazing angle, but only in one direction.
+    way = _dot(point, point).sqrt_()
+    cosine = _dot(point, normal).abs_().div_(way)
+    footprint = (depth * frames.pixel[:, None, None]).mul_(cosine.clamp_min_(0.08).rsqrt())
+    face = torch.where(on_x, 0, torch.where(on_y, 2, 4)) + (_pick(unit, on_x, on_y) > 0)
+    material = torch.where(in_room, face, body + 5)
+    material = material + frames.scene[:, None, None] * frames.materials.shape[1]
+    properties = _look_up(frames.materials.flatten(0, 1), material)
+    surface, stretch = _surface(position, unit, flat, on_x, on_y)
+    colors = albedo(properties, position, surface, stretch, footprint)
+    light = _light(frames, point, normal, body, unit)
+    images = torch.stack([color.mul_(one) for color, one in zip(colors, light, strict=True)], dim=1)
+    # Bright light saturates softly, as on film.
+    images = (1 - torch.exp(images.mul_(-1.5))).pow_(1 / 2.2)
+
+    world = [
+        _dot([frames.rotation[:, i, j, None, None] for i in range(3)], point).add_(frames.eye[:, j, None, None])
+        for j in range(3)
+    ]
+    return Rendered(images, depth, body, torch.stack(world, dim=-1), torch.stack(position, dim=-1))
+
+
+def _outward(unit: list[Tensor], flat: Tensor, on_x: Tensor, on_y: Tensor, in_room: Tensor) -> list[Tensor]:
+    """Normals in unit coordinates: of the sphere its points, of cubes their faces'; the room is seen from inside."""
+    sign = torch.where(in_room, -1.0, 1.0).to(unit[0].dtype)
+    on_z = ~(on_x | on_y)
+    return [
+        torch.where(flat, one.sign().mul_(sign).mul_(on), one) for one, on in zip(unit, (on_x, on_y, on_z), strict=True)
+    ]
+
+
+def _pick(vector: list[Tensor], on_x: Tensor, on_y: Tensor) -> Tensor:
+    return torch.where(on_x, vector[0], torch.where(on_y, vector[1], vector[2]))
+
+
+def _surface(
+    position: list[Tensor], unit: list[Tensor], flat: Tensor, on_x: Tensor, on_y: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Two coordinates on surfaces, the second one upwards, and how many of each there are in a metre.
+
+    On boxes metres; on ellipsoids turns about the vertical, and half the height in half sizes.
+    """
+    x, y, z = position
+    turns = torch.atan2(unit[2], unit[0]).mul_(1 / (2 * torch.pi))
+    first = torch.where(flat, torch.where(on_x, z, x), turns)
+    second = torch.where(flat, torch.where(on_y, z, y), unit[1] * 0.5)
+    around = torch.hypot(x, z).clamp_min_(1e-3).reciprocal_().mul_(1 / (2 * torch.pi))
+    one = torch.ones((), dtype=x.dtype, device=x.device)
+    # Half a size in a metre: |y| / |unit y| is the half size.
+    upwards = (unit[1] / y).nan_to_num_(0.0).abs_().clamp_max_(20).mul_(0.5)
+    return (first, second), (torch.where(flat, one, around), torch.where(flat, one, upwards))
+
+
+def _light(
+    frames: FrameScenes, point: list[Tensor], normal: list[Tensor], body: Tensor, unit: list[Tensor]
+) -> list[Tensor]:
+    """Light on matt surfaces, linear RGB: two lamps, of which the first throws shadows, and light from all sides."""
+    up = frames.rotation[:, :, 1, None, None]  # in camera axes
+    openness = _dot([up[:, i] for i in range(3)], normal).mul_(0.12).add_(0.88)
+    lit = torch.ones_like(openness)
+    depth = point[2]
+    for number in range(1, frames.start.shape[1]):
+        # The points in this body's unit coordinates.
+        there = [
+            _linear(frames.along[:, number, i], frames.x, frames.y)
+            .mul_(depth)
+            .add_(frames.start[:, number, i, None, None])
+            for i in range(3)
+        ]
+        lamp = [frames.lamps_on_body[:, number, i, None, None] for i in range(3)]
+        from_lamp = [one - two for one, two in zip(there, lamp, strict=True)]
+        if number <= frames.num_ellipsoids:
+            lit.mul_(_past_sphere(lamp, from_lamp))
+        else:
+            lit.mul_(_past_cube(lamp, from_lamp))
+        # Nearby bodies hold off some of the light from all sides.
+        squared = _dot(there, there).clamp_min_(1.0)
+        openness.mul_((0.45 / squared.square_()).masked_fill_(body == number, 0.0).neg_().add_(1))
+    # So do the other walls in the corners of a room.
+    in_room = body == 0
+    for i, one in enumerate(unit):
+        size = frames.half_sizes[:, 0, i, None, None]
+        to_wall = (1 - one.abs()) * size
+        # A surface's own wall, at distance 0, is not in its way: it is what counts as half closed in any case.
+        openness.mul_(torch.where(in_room, torch.exp(to_wall.mul_(-1 / 0.35)).mul_(-0.3).add_(1), 0.85))
+
+    light = [openness * frames.ambient[:, i, None, None] for i in range(3)]
+    for number in range(2):
+        to_lamp = [frames.lamps[:, number, i, None, None] - one for i, one in enumerate(point)]
+        squared = _dot(to_lamp, to_lamp)
+        # Light falls off with the square of the distance, but for what is close to the lamp.
+        reach = frames.lamp_reach[:, None, None].square()
+        cosine = _dot(to_lamp, normal).clamp_min_(0).mul_(squared.rsqrt())
+        strength = cosine.mul_((reach * 1.5) / (squared + reach * 0.5))
+        if number == 0:
+            strength.mul_(lit)
+        for i in range(3):
+            light[i].addcmul_(strength, frames.lamp_colors[:, number, i, None, None])
+    return light
+
+
+def _past_sphere(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
+    """How much light of a lamp passes the unit sphere on its way to points, in [0, 1]."""
+    squared = _dot(way, way)
+    inwards = -_dot(lamp, way)
+    # The squared distance of the way from the centre, as far as a half shadow goes.
+    from_center = _dot(lamp, lamp) - inwards.square().div_(squared)
+    passed = ((from_center - (1 - PENUMBRA)) * (1 / (2 * PENUMBRA))).clamp_(0, 1)
+    # Beyond it the sphere is in the way only of points behind its middle.
+    return passed.masked_fill_((inwards <= 0).logical_or_(inwards >= squared * SHADOW_MARGIN), 1.0)
+
+
+def _past_cube(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
+    """How much light of a lamp passes the cube [-1, 1]^3 on its way to points, in [0, 1]."""
+    enter, leave = [], []
+    for one, component in zip(lamp, way, strict=True):
+        inverse = component.reciprocal()
+        first, second = (-1 - one) * inverse, (1 - one) * inverse
+        enter.append(torch.minimum(first, second))
+        leave.append(torch.maximum(first, second))
+    entry = _largest(enter)
+    exit_ = torch.minimum(torch.minimum(leave[0], leave[1]), leave[2])
+    through = (exit_ - entry).mul_(12).clamp_(0, 1)
+    through.masked_fill_((entry >= SHADOW_MARGIN).logical_or_(entry <= 0), 0.0)
+    return 1 - through
+
+
+def _linear(coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """a x + b y + c of coefficients `(F, 3)`, `(F, H, W)`."""
+    a, b, c = (coefficients[:, i, None] for i in range(3))
+    return _outer_sum(a * x + c, b * y)
+
+
+def _outer_sum(rows: Tensor, columns: Tensor) -> Tensor:
+    """Of `(F, W)` and `(F, H)`: `(F, H, W)`."""
+    return rows[:, None, :] + columns[:, :, None]
+
+
+def _largest(values: list[Tensor]) -> Tensor:
+    largest = values[0]
+    for value in values[1:]:
+        largest = torch.maximum(largest, value)
+    return largest
+
+
+def _dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    return torch.addcmul(torch.addcmul(first[0] * second[0], first[1], second[1]), first[2], second[2])
+
+
+def _look_up(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows `(...)` of a table `(M, K)`: `(K, ...)`."""
+    return table.T.contiguous().index_select(1, rows.flatten()).unflatten(1, rows.shape)
