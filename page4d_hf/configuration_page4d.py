@@ -1,5 +1,7 @@
 """The sizes and switches of PAGE-4D."""
 
+import math
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -8,6 +10,7 @@ from .errors import Page4DError
 # No `from __future__ import annotations` here: `@strict` checks values against the annotations as they stand.
 
 MASK_FORMS = ("release", "paper")
+CAMERA_LOSSES = ("l1", "huber")
 
 
 @strict
@@ -106,6 +109,17 @@ class Page4DConfig(PreTrainedConfig):
             Refinement iterations of the track head.
         track_corr_levels (`int`, defaults to 7), track_corr_radius (`int`, defaults to 4):
             Pyramid levels, and radius in pixels of the windows, in which a track is correlated with the features.
+        camera_loss (`str`, defaults to `"l1"`):
+            What the errors of the cameras are put into: `"l1"` as the published network was trained, or `"huber"` as
+            the paper says.
+        camera_huber_delta (`float`, defaults to 0.1):
+            Error at which Huber turns from the square to the absolute value. It is divided by this, so that its slope
+            beyond is 1 as that of `"l1"`. Neither paper nor release states one.
+        camera_loss_weight (`float`, defaults to 5.0), depth_loss_weight, point_loss_weight (`float`, default to 1.0):
+            Weights of the cameras, depth and points in the loss. See `loss_page4d`.
+        loss_quantile (`float`, defaults to 0.98):
+            Pixels whose terms of depth or points lie at or above this quantile of the batch are left out, as long as
+            over 1000 remain. 1 keeps them all.
 
     ```python
     >>> from page4d_hf import Page4DConfig, Page4DModel
@@ -116,6 +130,8 @@ class Page4DConfig(PreTrainedConfig):
     """
 
     model_type = "page4d"
+    # What Trainer does not gather from every evaluated batch.
+    keys_to_ignore_at_inference = ["loss_terms", "pose_enc_stages", "hidden_states", "attentions"]  # noqa: RUF012
 
     image_size: int = 518
     patch_size: int = 14
@@ -173,6 +189,13 @@ class Page4DConfig(PreTrainedConfig):
     track_corr_levels: int = 7
     track_corr_radius: int = 4
 
+    camera_loss: str = "l1"
+    camera_huber_delta: float | int = 0.1
+    camera_loss_weight: float | int = 5.0
+    depth_loss_weight: float | int = 1.0
+    point_loss_weight: float | int = 1.0
+    loss_quantile: float | int = 0.98
+
     def __post_init__(self, **kwargs):
         # As JSON gives them back.
         for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels"):
@@ -200,6 +223,7 @@ class Page4DConfig(PreTrainedConfig):
                 f"they have {len(self.image_mean)} and {len(self.image_std)}."
             )
         self._validate_mask()
+        self._validate_loss()
         if any(channels % 4 for channels in (*self.dense_channels, self.dense_hidden_size // 2)):
             raise Page4DError(
                 "dense_channels and half of dense_hidden_size must be multiples of 4, for the position embedding; "
@@ -219,6 +243,17 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(
                 f"dense_frames_per_chunk is {self.dense_frames_per_chunk}; it must be at least 1, or None."
             )
+
+    def _validate_loss(self):
+        if self.camera_loss not in CAMERA_LOSSES:
+            raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
+        if not self.camera_huber_delta > 0:
+            raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
+        for name in ("camera_loss_weight", "depth_loss_weight", "point_loss_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
+        if not 0 < self.loss_quantile <= 1:
+            raise Page4DError(f"loss_quantile is {self.loss_quantile}; it must lie in (0, 1].")
 
     def _validate_mask(self):
         if self.mask_form is None:

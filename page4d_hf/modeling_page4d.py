@@ -67,6 +67,7 @@ and inside every transformer block of encoder, aggregator and camera head:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +80,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_page4d import Page4DConfig
 from .errors import Page4DError
 from .geometry import pose_encoding_to_cameras
+from .loss_page4d import check_labels, page4d_loss
 from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
@@ -94,10 +96,14 @@ class Page4DOutput(ModelOutput):
     choice, the same for cameras, depth and points. What a model has no head for is `None`.
 
     Args:
+        loss (`torch.FloatTensor` of shape `()`, with `labels`):
+            What training makes small. See `loss_page4d`.
+        loss_terms (`dict[str, torch.FloatTensor]`, with `labels`):
+            What it is made of, unweighted and without gradients. See [`Page4DLosses`].
         pose_enc (`torch.FloatTensor` of shape `(batch_size, num_frames, 9)`):
             Cameras: translation and quaternion (x, y, z, w; of any norm) of the world-to-camera transform, vertical and
             horizontal field of view in radians. See [`Page4DOutput.cameras`].
-        pose_enc_stages (`tuple(torch.FloatTensor)`, with `output_pose_enc_stages=True`):
+        pose_enc_stages (`tuple(torch.FloatTensor)`, with `output_pose_enc_stages=True` or `labels`):
             The cameras after every iteration of the camera head; the last is `pose_enc`.
         depth (`torch.FloatTensor` of shape `(batch_size, num_frames, height, width, 1)`):
             z in the frame's camera, greater than 0.
@@ -124,6 +130,8 @@ class Page4DOutput(ModelOutput):
             num_frames * num_tokens, num_frames * num_tokens)`.
     """
 
+    loss: Tensor | None = None
+    loss_terms: dict[str, Tensor] | None = None
     pose_enc: Tensor | None = None
     pose_enc_stages: tuple[Tensor, ...] | None = None
     depth: Tensor | None = None
@@ -166,6 +174,7 @@ class Page4DOutput(ModelOutput):
 class Page4DPreTrainedModel(PreTrainedModel):
     """Initialisation of the weights, and what the library needs to know about the network."""
 
+    config: Page4DConfig
     config_class = Page4DConfig
     base_model_prefix = "page4d"
     main_input_name = "pixel_values"
@@ -260,6 +269,7 @@ class Page4DModel(Page4DPreTrainedModel):
         output_attentions: bool | None = None,
         original_sizes: Tensor | None = None,
         image_boxes: Tensor | None = None,
+        labels: Mapping[str, Tensor] | None = None,
     ) -> Page4DOutput:
         r"""
         Args:
@@ -279,9 +289,26 @@ class Page4DModel(Page4DPreTrainedModel):
             original_sizes, image_boxes (`torch.Tensor`, *optional*):
                 What [`Page4DImageProcessor`] gives for its `post_process_*` methods, so that `model(**inputs)` works.
                 Not looked at here.
+            labels (`dict[str, torch.Tensor]`, *optional*):
+                What is known of the images, in any world and any scale; some of
+
+                - `extrinsics` `(batch_size, num_frames, 3, 4)`: world-to-camera, OpenCV axes,
+                - `intrinsics` `(batch_size, num_frames, 3, 3)`: in pixels, the first pixel's centre being (0.5, 0.5);
+                  they count together with `extrinsics`,
+                - `depth` `(batch_size, num_frames, height, width)`: z in the frame's camera, in the scale of the
+                  extrinsics; what is not a finite positive number is not known,
+                - `world_points` `(batch_size, num_frames, height, width, 3)`: by default unprojected from depth; not
+                  known where not finite, nor where depth is given and not known,
+                - `has_pose`, `has_depth` `(batch_size,)` bool: which sequences have cameras, and which have depth or
+                  points; by default all. What the others hold is not looked at,
+                - `motion_mask` `(batch_size, num_frames, height, width)` bool: carried along, of no effect.
+
+                The output then has a `loss`, from those labels that there are and those heads that the model has. A
+                `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators
+                know no nested labels; `TrainingArguments` can stay as they are, `remove_unused_columns` included.
 
         Raises:
-            Page4DError: the input is not of such a shape, type or range.
+            Page4DError: the input is not of such a shape, type or range; or labels of which the model predicts nothing.
 
         ```python
         >>> import torch
@@ -306,6 +333,8 @@ class Page4DModel(Page4DPreTrainedModel):
             raise Page4DError(f"mask_strength is {mask_strength}; it must lie in [0, 1].")
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
+        if labels is not None:
+            labels = self._checked_labels(labels, pixel_values)
 
         # 1. Every frame to patch tokens, by itself.
         batch_size, num_frames, _, height, width = pixel_values.shape
@@ -325,7 +354,7 @@ class Page4DModel(Page4DPreTrainedModel):
             frame_tokens, global_tokens = aggregated.features[config.num_hidden_layers - 1]
             stages = self.camera_head(side_by_side(frame_tokens[:, :, 0], global_tokens[:, :, 0]))  # [B, S, 2 C]
             output.pose_enc = stages[-1]
-            if output_pose_enc_stages:
+            if output_pose_enc_stages or labels is not None:
                 output.pose_enc_stages = stages
         features = [aggregated.features[layer] for layer in config.head_layers]
         if self.depth_head is not None:
@@ -344,6 +373,11 @@ class Page4DModel(Page4DPreTrainedModel):
             output.dynamics_mask = nn.functional.interpolate(
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
             )
+        if labels is not None:
+            losses = page4d_loss(output, labels, config)
+            terms = {name: term.detach() for name, term in losses.terms.items()}
+            # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
+            output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)
         if output_hidden_states:
             layers = range(config.num_hidden_layers)
             output.hidden_states = tuple(side_by_side(*aggregated.features[layer]) for layer in layers)
@@ -396,6 +430,25 @@ class Page4DModel(Page4DPreTrainedModel):
                 f"it is {tuple(query_points.shape)}."
             )
         return query_points.float()
+
+    def _checked_labels(self, labels: Mapping[str, Tensor], pixel_values: Tensor) -> dict[str, Tensor]:
+        """All of them, of which the missing ones are said to be missing."""
+        batch_size, num_frames, _, height, width = pixel_values.shape
+        checked = check_labels(labels, (batch_size, num_frames, height, width), pixel_values.device)
+        posed, has_depth, has_points = (
+            labels.get(name) is not None for name in ("extrinsics", "depth", "world_points")
+        )
+        heads = (
+            (self.camera_head, posed),
+            (self.depth_head, has_depth),
+            (self.point_head, posed and (has_depth or has_points)),
+        )
+        if not any(head is not None and labelled for head, labelled in heads):
+            raise Page4DError(
+                f"The model has no head that learns from labels of {', '.join(sorted(labels))}: the camera head takes "
+                "extrinsics and intrinsics, the depth head depth, the point head cameras and depth or world_points."
+            )
+        return checked
 
 
 def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:

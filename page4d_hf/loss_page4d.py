@@ -1,0 +1,530 @@
+"""What [`Page4DModel`] is trained with: the ground truth in the network's world and scale, and the multi-task loss.
+
+    loss = 5 camera + depth + points
+
+after VGGT (arXiv 2503.11651, Section 3.4) and PAGE-4D (arXiv 2510.17568, Section 3.3), with the confidence terms of
+Kendall and Gal (arXiv 1703.04977). With r the length of a pixel's error, c its confidence, and < > the mean over
+valid pixels:
+
+    camera = T + R + FoV / 2            L1 (or Huber) on the pose encoding, refinement stages weighted 0.6^(n-1-i) / n
+    depth  = <0.3 r c - 0.06 log c> + <r> + gradient    L1 on the differences of neighbouring errors, 4 scales
+    points = <r c - 0.2 log c> + <r> + normals          1 - cos between the surface normals, 3 scales
+
+Everything is in float32, whatever the network computes in, and nothing waits for the device: what is not valid is
+masked rather than branched on or picked out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import Page4DError
+from .geometry import cameras_to_pose_encoding, invert_extrinsics, unproject_depth
+
+if TYPE_CHECKING:
+    from .configuration_page4d import Page4DConfig
+    from .modeling_page4d import Page4DOutput
+
+STAGE_DECAY = 0.6  # weight of a refinement stage of the cameras over that of the next
+FOV_WEIGHT = 0.5
+MAX_TERM = 100.0  # no pixel, and no component of a translation, adds more than this
+MIN_PIXELS = 100  # what a batch's geometry, and the first frame of a sequence with depth, must have to count
+MIN_NORMALS = 10
+MIN_FILTERED = 1000  # how many elements there must be left for the largest to be left out
+DEPTH_CONFIDENCE = (0.3, 0.06)  # weights of r c and of -log c
+POINT_CONFIDENCE = (1.0, 0.2)
+DEPTH_SCALES = (1, 2, 4, 8)
+NORMAL_SCALES = (1, 2, 4)
+NORMAL_EPS = 1e-8
+SCALE_RANGE = (1e-6, 1e6)
+
+# Shapes in terms of batch, frames, height, width.
+_LABELS: dict[str, tuple[str | int, ...]] = {
+    "extrinsics": ("B", "S", 3, 4),
+    "intrinsics": ("B", "S", 3, 3),
+    "depth": ("B", "S", "H", "W"),
+    "world_points": ("B", "S", "H", "W", 3),
+    "motion_mask": ("B", "S", "H", "W"),
+    "has_pose": ("B",),
+    "has_depth": ("B",),
+}
+_FLAGS = ("motion_mask", "has_pose", "has_depth")
+
+
+@dataclass(frozen=True)
+class Page4DTargets:
+    """Labels as the network shall predict them: the world is the first camera, the mean distance of its points is 1.
+
+    Attributes:
+        extrinsics: `[B, S, 3, 4]` world-to-camera; the first of every sequence is the identity.
+        intrinsics: `[B, S, 3, 3]` in pixels, the first pixel's centre being (0.5, 0.5).
+        depth: `[B, S, H, W]` z-depth, 0 where it is not valid.
+        world_points: `[B, S, H, W, 3]`, 0 where they are not valid.
+        depth_valid, points_valid: `[B, S, H, W]` bool.
+        has_pose: `[B]` bool, whether the cameras are known; otherwise they are placeholders.
+        has_scale: `[B]` bool, whether cameras and points are both known (or there are only cameras, and they stand
+            still). Otherwise there is no telling what the mean distance of the points to the first camera is: poses
+            alone are divided by the mean distance of the other cameras to the first, depth alone by its mean, and the
+            loss compares them up to a factor.
+        scale: `[B]` what the sequence's lengths were divided by.
+    """
+
+    extrinsics: Tensor
+    intrinsics: Tensor
+    depth: Tensor
+    world_points: Tensor
+    depth_valid: Tensor
+    points_valid: Tensor
+    has_pose: Tensor
+    has_scale: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
+class Page4DLosses:
+    """The loss and what it is made of, scalars of float32.
+
+    Attributes:
+        total: the weighted sum, to be minimised.
+        terms: `camera` = `camera_translation` + `camera_rotation` + `camera_fov` / 2; `depth` = `depth_confidence` +
+            `depth_error` + `depth_gradient`; `points` = `points_confidence` + `points_error` + `points_normal`; those
+            of the heads that the model has. A term for which nothing valid is labelled is 0, with a gradient of 0.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Labels
+
+
+def check_labels(
+    labels: Mapping[str, Any], size: tuple[int, int, int, int], device: torch.device | str | None = None
+) -> dict[str, Tensor]:
+    """Labels in full, from labels of which some may be missing.
+
+    Args:
+        labels: see [`Page4DModel.forward`]; what is `None` counts as missing.
+        size: (batch, frames, height, width) of the images that they belong to.
+        device: where they shall be; by default where they are.
+
+    Returns:
+        `extrinsics`, `intrinsics`, `has_pose`, `has_depth`, and `depth`, `world_points` or both. What was missing is an
+        identity or zero, and said to be absent by `has_pose` or `has_depth`.
+
+    Raises:
+        Page4DError: labels that are unknown, of another shape or type, or incomplete; cameras that are not finite or
+            whose rotation is none. The values of cameras are looked at only on the CPU, as on another device looking
+            would stall it: what loads the data has to check them too.
+    """
+    if not isinstance(labels, Mapping):
+        raise Page4DError(f"labels must be a dict of tensors with keys among {list(_LABELS)}; they are {type(labels)}.")
+    given = {name: value for name, value in labels.items() if value is not None}
+    if unknown := sorted(set(given) - set(_LABELS)):
+        raise Page4DError(f"There is no label called {', '.join(unknown)}; the known ones are {', '.join(_LABELS)}.")
+    given = {name: _checked_label(name, value, size).to(device) for name, value in given.items()}
+
+    posed, measured = "extrinsics" in given, "depth" in given or "world_points" in given
+    if not posed and not measured:
+        raise Page4DError("labels hold neither extrinsics nor depth nor world_points: there is nothing to learn from.")
+    if posed and "intrinsics" not in given:
+        raise Page4DError("labels hold extrinsics and no intrinsics; a camera takes both.")
+    for name, needed, found in (
+        ("has_pose", "extrinsics", posed),
+        ("has_depth", "depth or world_points", measured),
+        ("world_points", "extrinsics", posed),
+    ):
+        if name in given and not found:
+            raise Page4DError(f"labels hold {name} and no {needed}: give both or neither.")
+
+    batch_size, num_frames, height, width = size
+    anything = next(iter(given.values()))
+    no, yes = (anything.new_full((batch_size,), value, dtype=torch.bool) for value in (False, True))
+    full = {
+        "has_pose": given.get("has_pose", yes) if posed else no,
+        "has_depth": given.get("has_depth", yes) if measured else no,
+    }
+    identity = torch.eye(3, 4, device=anything.device).expand(batch_size, num_frames, 3, 4)
+    full["extrinsics"] = given["extrinsics"] if posed else identity
+    # Those of a sequence without poses are placeholders: intrinsics count only together with extrinsics.
+    full["intrinsics"] = given["intrinsics"] if posed else identity[..., :3]
+    if "world_points" in given:
+        full["world_points"] = given["world_points"]
+    if "depth" in given or "world_points" not in given:
+        nothing = identity.new_zeros(()).expand(batch_size, num_frames, height, width)
+        full["depth"] = given.get("depth", nothing)
+    if posed and anything.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_cameras(full)
+    return full
+
+
+def _checked_label(name: str, value: Any, size: tuple[int, int, int, int]) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise Page4DError(f"labels[{name!r}] must be a tensor, it is {type(value)}.")
+    sides = dict(zip("BSHW", size, strict=True))
+    expected = tuple(sides[side] if isinstance(side, str) else side for side in _LABELS[name])
+    if size[0] == 1 and tuple(value.shape) == expected[1:]:
+        value = value[None]  # of one sequence without the batch dimension
+    if tuple(value.shape) != expected:
+        raise Page4DError(
+            f"labels[{name!r}] must be {_LABELS[name]} = {expected} for {size[0]} x {size[1]} images of "
+            f"{size[2]} x {size[3]}; it is {tuple(value.shape)}.".replace("'", "")
+        )
+    if name in _FLAGS and value.dtype != torch.bool:
+        raise Page4DError(f"labels[{name!r}] must be bool, it is {value.dtype}.")
+    if name not in _FLAGS and not value.is_floating_point():
+        raise Page4DError(f"labels[{name!r}] must be floating point, it is {value.dtype}: convert and scale it.")
+    return value
+
+
+def _check_cameras(labels: dict[str, Tensor]) -> None:
+    for name in ("extrinsics", "intrinsics"):
+        if bad := _first(~labels[name].isfinite().flatten(2).all(-1), labels["has_pose"]):
+            raise Page4DError(
+                f"labels[{name!r}] of {bad} are not finite; a sequence without cameras has has_pose=False."
+            )
+    if bad := _first((labels["intrinsics"].diagonal(dim1=-2, dim2=-1)[..., :2] <= 0).any(-1), labels["has_pose"]):
+        raise Page4DError(f"labels['intrinsics'] of {bad} have a focal length that is not positive.")
+    rotation = labels["extrinsics"][..., :3].double()
+    error = (rotation @ rotation.mT - torch.eye(3, dtype=rotation.dtype)).abs().amax((-1, -2))
+    # Labels that went through a half precision are still told from no rotation at all.
+    if bad := _first((error > 0.02) | (torch.linalg.det(rotation) < 0), labels["has_pose"]):
+        raise Page4DError(
+            f"labels['extrinsics'] of {bad} have no rotation in their first three columns (R R^T is not the identity, "
+            "or R mirrors): they must be rigid world-to-camera transforms [R | t]."
+        )
+
+
+def _first(bad: Tensor, has_pose: Tensor) -> str:
+    """Which camera `[B, S]` is the first bad one, of those that count; "" if there is none."""
+    found = (bad & has_pose[:, None]).nonzero()
+    return f"sequence {int(found[0, 0])}, frame {int(found[0, 1])}," if len(found) else ""
+
+
+def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | None = None) -> Page4DTargets:
+    """Bring labels, which are in a world and a scale of their own, into those that the network predicts.
+
+    The world becomes the first camera, and lengths are divided by the mean distance of the valid points to it, clamped
+    to [1e-6, 1e6]. Where world points are not given they are unprojected from depth and cameras.
+
+    Args:
+        labels: as [`Page4DModel.forward`] takes them, with the batch dimension.
+        image_size: (height, width) of the images; needed only where labels hold cameras alone.
+
+    Raises:
+        Page4DError: what `check_labels` raises, or the image's size is not known.
+    """
+    size = _size_of(labels, image_size)
+    full = check_labels(labels, size)
+    # Cameras are few, and a world's origin may be far off: the difference of two large translations is taken in
+    # float64, where there is one.
+    precise = torch.float32 if full["extrinsics"].device.type == "mps" else torch.float64
+    has_pose, posed = full["has_pose"], full["has_pose"][:, None, None, None]
+    identity = torch.eye(3, 4, dtype=precise, device=has_pose.device)
+    original = torch.where(posed, full["extrinsics"].to(precise), identity)
+    intrinsics = torch.where(posed, full["intrinsics"].float(), identity[:, :3].float())
+
+    # 1. The world is the first camera.
+    to_first = original[:, :1]
+    from_first = invert_extrinsics(to_first)
+    rotation = original[..., :3] @ from_first[..., :3]
+    translation = original[..., :3] @ from_first[..., 3:] + original[..., 3:]
+    has_depth = full["has_depth"][:, None, None, None]
+    given_depth = full.get("depth", torch.zeros((), device=has_pose.device))
+    depth_valid = has_depth & ((given_depth > 0) & given_depth.isfinite()).expand(size)
+    depth = torch.where(depth_valid, given_depth, 0).float()
+    relative = torch.cat((rotation, translation), dim=-1)
+    if "world_points" in full:
+        moved = full["world_points"].to(precise) @ to_first[..., :3].mT[:, :, None] + to_first[..., None, None, :, 3]
+        points_valid = has_depth & posed & moved.isfinite().all(-1)
+        if "depth" in full:
+            points_valid = points_valid & depth_valid
+        points = moved.float()
+    else:
+        points_valid = depth_valid & posed
+        # In float32 the matrix product in there could be TF32's, of three digits.
+        lifted = unproject_depth(depth.to(precise), relative, intrinsics.to(precise), pixel_center=0.5)
+        points = lifted.float()
+    points = torch.where(points_valid[..., None], points, 0)
+
+    # 2. Its scale is the mean distance of the points; see Page4DTargets.has_scale for what does without.
+    has_points = points_valid.flatten(1).any(1)
+    distance = _mean(torch.linalg.vector_norm(points, dim=-1), points_valid, dim=(1, 2, 3))
+    mean_depth = _mean(depth, depth_valid, dim=(1, 2, 3))
+    path = torch.linalg.vector_norm(translation[..., 0], dim=-1)  # [B, S]; the first is 0
+    # Rounding, of the labels too, moves cameras that stand still.
+    rounding = 8 * torch.finfo(full["extrinsics"].dtype).eps * original[..., 3].norm(dim=-1).amax(1)
+    still = has_pose & (path.amax(1) <= rounding)
+    translation = torch.where((still & ~has_points)[:, None, None, None], 0, translation)
+    mean_path = path.sum(1).float() / max(path.shape[1] - 1, 1)
+    scale = torch.where(still | ~has_pose, torch.ones_like(mean_path), mean_path)
+    scale = torch.where(depth_valid.flatten(1).any(1), mean_depth, scale)
+    scale = torch.where(has_points, distance, scale).clamp(*SCALE_RANGE)
+    lengths = scale[:, None, None, None]
+    return Page4DTargets(
+        extrinsics=torch.cat((rotation.float(), translation.float() / lengths), dim=-1),
+        intrinsics=intrinsics,
+        depth=depth / lengths,
+        world_points=points / lengths[..., None],
+        depth_valid=depth_valid,
+        points_valid=points_valid,
+        has_pose=has_pose,
+        has_scale=has_points | (still & ~depth_valid.flatten(1).any(1)),
+        scale=scale,
+    )
+
+
+def _size_of(labels: Mapping[str, Any], image_size: tuple[int, int] | None) -> tuple[int, int, int, int]:
+    """(batch, frames, height, width) that the labels are for."""
+    for name in ("depth", "world_points"):
+        if labels.get(name) is not None and labels[name].ndim == len(_LABELS[name]):
+            batch_size, num_frames, height, width = labels[name].shape[:4]
+            return (batch_size, num_frames, *(image_size or (height, width)))
+    extrinsics = labels.get("extrinsics")
+    if extrinsics is None or extrinsics.ndim != 4 or image_size is None:
+        raise Page4DError("The size of the images is not known: give depth, or extrinsics [B, S, 3, 4] and image_size.")
+    return (extrinsics.shape[0], extrinsics.shape[1], *image_size)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The loss
+
+
+def page4d_loss(
+    output: Page4DOutput,
+    labels: Mapping[str, Any] | Page4DTargets,
+    config: Page4DConfig,
+    image_size: tuple[int, int] | None = None,
+) -> Page4DLosses:
+    """The loss of a network's output.
+
+    Every term is a mean over what is labelled in the whole batch. A sequence without depth, or without poses, leaves
+    the means that it has nothing for as they are without it.
+
+    Args:
+        output: what the model gave, its `pose_enc_stages` included if all refinement stages shall count.
+        labels: as [`Page4DModel.forward`] takes them, with the batch dimension, or normalised already.
+        config: the model's, whose `*_loss*` values and `camera_huber_delta` are used.
+        image_size: (height, width) of the images; needed only where neither output nor labels hold a map.
+
+    Raises:
+        Page4DError: what `normalize_labels` raises, or the model has no head for what the labels hold.
+    """
+    maps = next((maps for maps in (output.depth_conf, output.world_points_conf) if maps is not None), None)
+    if maps is not None:
+        image_size = (maps.shape[2], maps.shape[3])
+    device_type = next(value for value in (output.pose_enc, maps) if value is not None).device.type
+    # Autocast would take the matrix products of cameras and points down to bfloat16.
+    with torch.autocast(device_type, enabled=False):
+        if isinstance(labels, Page4DTargets):
+            targets = labels
+        else:
+            targets = normalize_labels(labels, image_size)
+        terms: dict[str, Tensor] = {}
+        total = []
+        if output.pose_enc is not None:
+            terms |= _camera_terms(output.pose_enc_stages or (output.pose_enc,), targets, config)
+            total.append(config.camera_loss_weight * terms["camera"])
+        if output.depth is not None and output.depth_conf is not None:
+            terms |= _depth_terms(output.depth.float().squeeze(-1), output.depth_conf.float(), targets, config)
+            total.append(config.depth_loss_weight * terms["depth"])
+        if output.world_points is not None and output.world_points_conf is not None:
+            terms |= _points_terms(output.world_points.float(), output.world_points_conf.float(), targets, config)
+            total.append(config.point_loss_weight * terms["points"])
+        return Page4DLosses(torch.stack(total).sum(), terms)
+
+
+def _camera_terms(
+    stages: tuple[Tensor, ...],  # each [B, S, 9]
+    targets: Page4DTargets,
+    config: Page4DConfig,
+) -> dict[str, Tensor]:
+    height, width = targets.depth.shape[2:]
+    target = cameras_to_pose_encoding(targets.extrinsics, targets.intrinsics, (height, width))
+    # With hardly any depth in the first frame the scale is not to be relied on. Without any depth at all the
+    # translations are compared up to scale.
+    valid = targets.depth_valid | targets.points_valid
+    counts = targets.has_pose & (~valid.flatten(1).any(1) | (valid[:, 0].sum((-1, -2)) > MIN_PIXELS))
+    counted = counts[:, None, None]
+    sums: list[Tensor] = []
+    for i, stage in enumerate(stages):
+        stage = torch.where(counted, stage.float(), 0)
+        found, expected = _same_scale(stage[..., :3], target[..., :3], targets.has_scale, counted[..., 0])
+        weight = STAGE_DECAY ** (len(stages) - 1 - i) / len(stages)
+        errors = (
+            _camera_error(found, expected, config).clamp(max=MAX_TERM),
+            _camera_error(stage[..., 3:7], target[..., 3:7], config),
+            _camera_error(stage[..., 7:], target[..., 7:], config),
+        )
+        sums.append(weight * torch.stack([_mean(error, counted.expand_as(error)) for error in errors]))
+    translation, rotation, fov = torch.stack(sums).sum(0).unbind()
+    return {
+        "camera": translation + rotation + FOV_WEIGHT * fov,
+        "camera_translation": translation,
+        "camera_rotation": rotation,
+        "camera_fov": fov,
+    }
+
+
+def _camera_error(found: Tensor, expected: Tensor, config: Page4DConfig) -> Tensor:
+    if config.camera_loss == "huber":
+        # Over delta, so that large errors weigh what they weigh in L1.
+        return F.huber_loss(found, expected, reduction="none", delta=config.camera_huber_delta) / (
+            config.camera_huber_delta
+        )
+    return (found - expected).abs()
+
+
+def _depth_terms(depth: Tensor, confidence: Tensor, targets: Page4DTargets, config: Page4DConfig) -> dict[str, Tensor]:
+    valid = targets.depth_valid  # [B, S, H, W], as depth and confidence
+    depth = torch.where(valid, depth, 0)
+    found, expected = _same_scale(depth[..., None], targets.depth[..., None], targets.has_scale, valid)
+    difference = (found - expected).squeeze(-1)
+    confident, error = _confidence_terms(difference.abs(), confidence, valid, DEPTH_CONFIDENCE, config)
+    scales = [_gradient_error(difference[..., ::step, ::step], valid[..., ::step, ::step]) for step in DEPTH_SCALES]
+    gradient = _enough_pixels(torch.stack(scales).mean(), valid)
+    return {
+        "depth": confident + error + gradient,
+        "depth_confidence": confident,
+        "depth_error": error,
+        "depth_gradient": gradient,
+    }
+
+
+def _points_terms(
+    points: Tensor,  # [B, S, H, W, 3]
+    confidence: Tensor,  # [B, S, H, W]
+    targets: Page4DTargets,
+    config: Page4DConfig,
+) -> dict[str, Tensor]:
+    valid = targets.points_valid
+    points = torch.where(valid[..., None], points, 0)
+    distance = torch.linalg.vector_norm(points - targets.world_points, dim=-1)
+    confident, error = _confidence_terms(distance, confidence, valid, POINT_CONFIDENCE, config)
+    scales = [
+        _normal_error(*(maps[:, :, ::step, ::step] for maps in (points, targets.world_points, valid)))
+        for step in NORMAL_SCALES
+    ]
+    normal = _enough_pixels(torch.stack(scales).mean(), valid)
+    return {
+        "points": confident + error + normal,
+        "points_confidence": confident,
+        "points_error": error,
+        "points_normal": normal,
+    }
+
+
+def _confidence_terms(
+    error: Tensor, confidence: Tensor, valid: Tensor, weights: tuple[float, float], config: Page4DConfig
+) -> tuple[Tensor, Tensor]:
+    """Means of the errors weighted by their confidence, and of the errors as they are; all arguments alike in shape."""
+    confidence = torch.where(valid, confidence, 1)
+    confident = weights[0] * error * confidence - weights[1] * confidence.log()
+    means = (_mean_without_largest(values, valid, config.loss_quantile) for values in (confident, error))
+    confident, error = (_enough_pixels(mean, valid) for mean in means)
+    return confident, error
+
+
+def _mean_without_largest(values: Tensor, valid: Tensor, quantile: float) -> Tensor:
+    """Mean of the valid values below their quantile, if enough are."""
+    values = values.clamp(-MAX_TERM, MAX_TERM)
+    if quantile == 1:
+        return _mean(values, valid)
+    with torch.no_grad():
+        ascending = torch.where(valid, values, torch.inf).flatten().sort().values
+        rank = (quantile * (valid.sum() - 1).clamp(min=0)).round().long()
+        below = valid & (values < ascending[rank[None]])
+        # Ties at the threshold may leave nothing below it.
+        kept = torch.where(below.sum() > MIN_FILTERED, below, valid)
+    return _mean(values, kept)
+
+
+def _gradient_error(
+    difference: Tensor,  # [B, S, h, w], 0 where it is not valid
+    valid: Tensor,
+) -> Tensor:
+    """Sum of |difference of neighbouring differences| along both axes, over the number of valid pixels."""
+    along_x = (difference[..., 1:] - difference[..., :-1]).abs() * (valid[..., 1:] & valid[..., :-1])
+    along_y = (difference[..., 1:, :] - difference[..., :-1, :]).abs() * (valid[..., 1:, :] & valid[..., :-1, :])
+    total = along_x.clamp(max=MAX_TERM).sum() + along_y.clamp(max=MAX_TERM).sum()
+    return total / valid.sum().clamp(min=1)
+
+
+def _normal_error(
+    points: Tensor,  # [B, S, h, w, 3]
+    expected: Tensor,  # the same
+    valid: Tensor,  # [B, S, h, w]
+) -> Tensor:
+    """Mean 1 - cos between the surface normals of two point maps.
+
+    A pixel has four normals, the cross products of the steps to two neighbours: up and left, left and down, down and
+    right, right and up. Each counts where all three pixels are valid.
+    """
+    inside = F.pad(valid, (1, 1, 1, 1))  # beyond the border nothing is valid
+    beside = [valid & moved for moved in _neighbours(inside)]
+    steps, expected_steps = ([moved - maps for moved in _neighbours(_padded(maps))] for maps in (points, expected))
+    total, number = [], []
+    for first, second in ((0, 1), (1, 2), (2, 3), (3, 0)):
+        normal, expected_normal = (
+            F.normalize(torch.linalg.cross(of[first], of[second]), dim=-1, eps=NORMAL_EPS)
+            for of in (steps, expected_steps)
+        )
+        counted = beside[first] & beside[second]
+        total.append(torch.where(counted, 1 - (normal * expected_normal).sum(-1), 0).sum())
+        number.append(counted.sum())
+    count = torch.stack(number).sum()
+    return torch.stack(total).sum() / count.clamp(min=1) * (count >= MIN_NORMALS)
+
+
+def _padded(maps: Tensor) -> Tensor:
+    """`[..., h, w, C]` with a border of zeros."""
+    return F.pad(maps, (0, 0, 1, 1, 1, 1))
+
+
+def _neighbours(padded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is above, left of, below and right of every pixel, of `[B, S, h + 2, w + 2, ...]`."""
+    rows, columns = padded[:, :, :, 1:-1], padded[:, :, 1:-1]
+    return rows[:, :, :-2], columns[:, :, :, :-2], rows[:, :, 2:], columns[:, :, :, 2:]
+
+
+def _same_scale(
+    found: Tensor,  # [B, ..., C]
+    expected: Tensor,  # the same
+    known: Tensor,  # [B], whether the scale of `expected` is known
+    counted: Tensor,  # [B, ...], broadcast
+) -> tuple[Tensor, Tensor]:
+    """What to compare: where the scale is not known, `expected` takes that of `found`.
+
+    `found` keeps its value, and loses the part of its gradient that is along its scale. Otherwise a prediction whose
+    shape is wrong could be made better by shrinking it, and it would shrink away.
+    """
+    counted = counted.expand(found.shape[:-1])
+    over = tuple(range(1, counted.ndim))
+    found_size, expected_size = (
+        _mean(torch.linalg.vector_norm(maps, dim=-1), counted, over).clamp(min=SCALE_RANGE[0])
+        for maps in (found, expected)
+    )
+    fixed = found_size.detach()
+    known, invariant, ratio = (
+        values.reshape(-1, *[1] * (found.ndim - 1)) for values in (known, fixed / found_size, fixed / expected_size)
+    )
+    return torch.where(known, found, found * invariant), torch.where(known, expected, expected * ratio)
+
+
+def _enough_pixels(value: Tensor, valid: Tensor) -> Tensor:
+    return value * (valid.sum() >= MIN_PIXELS)
+
+
+def _mean(values: Tensor, counted: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
+    """Mean of the values that count; 0, with a gradient of 0, where none does."""
+    return torch.where(counted, values, 0).sum(dim) / counted.sum(dim).clamp(min=1)
+
+
+__all__ = ["Page4DLosses", "Page4DTargets", "check_labels", "normalize_labels", "page4d_loss"]

@@ -1,0 +1,96 @@
+"""Training by `transformers.Trainer`, without a line of code of the project's own training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset, default_collate
+from transformers import Trainer, TrainingArguments
+
+from page4d_hf import Page4DModel
+
+NUM_FRAMES, HEIGHT, WIDTH = 2, 14, 28
+
+
+class TinyClips(Dataset):
+    """A wall at a distance that its brightness tells, and a camera that steps aside."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        distance = 1 + index / 8
+        extrinsics = torch.eye(3, 4).repeat(NUM_FRAMES, 1, 1)
+        extrinsics[1, 0, 3] = 0.3 * (1 if index % 2 else -1)
+        ramp = torch.linspace(0, 0.2, WIDTH).expand(NUM_FRAMES, 3, HEIGHT, WIDTH)
+        return {
+            "pixel_values": (ramp + distance / 3 + 0.05 * torch.arange(NUM_FRAMES)[:, None, None, None]).clamp(0, 1),
+            "labels": {
+                "extrinsics": extrinsics,
+                "intrinsics": torch.tensor([[20.0, 0, WIDTH / 2], [0, 20, HEIGHT / 2], [0, 0, 1]]).repeat(2, 1, 1),
+                "depth": torch.full((NUM_FRAMES, HEIGHT, WIDTH), distance),
+                "has_pose": torch.tensor(True),
+                "has_depth": torch.tensor(index != 5),
+            },
+        }
+
+
+def trainer(model: Page4DModel, folder: Path, **arguments: Any) -> Trainer:
+    defaults = {
+        "per_device_train_batch_size": 4,
+        "learning_rate": 3e-3,
+        "logging_steps": 1,
+        "report_to": "none",
+        "use_cpu": True,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    return Trainer(
+        model=model,
+        args=TrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
+        train_dataset=TinyClips(),
+        eval_dataset=TinyClips(),
+        data_collator=default_collate,
+    )
+
+
+@pytest.fixture
+def model(tiny_model) -> Page4DModel:
+    return tiny_model(initializer_range=0.05, layerscale_value=0.2)
+
+
+def test_the_loss_falls(model, tmp_path):
+    run = trainer(model, tmp_path, max_steps=12)
+
+    before = run.evaluate()["eval_loss"]
+    run.train()
+    after = run.evaluate()["eval_loss"]
+
+    assert after < 0.7 * before
+
+
+def test_bfloat16_and_accumulation_train_too(model, tmp_path):
+    run = trainer(model, tmp_path, max_steps=2, bf16=True, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+
+    assert run.train().training_loss > 0
+
+
+def test_evaluation_gives_predictions_and_their_labels(model, tmp_path):
+    predicted = trainer(model, tmp_path, per_device_eval_batch_size=4).predict(TinyClips())
+
+    assert predicted.metrics["test_loss"] > 0
+    assert predicted.label_ids["depth"].shape == (8, NUM_FRAMES, HEIGHT, WIDTH)
+    assert (8, NUM_FRAMES, 9) in {value.shape for value in predicted.predictions}
+
+
+def test_a_checkpoint_of_the_trainer_is_a_model(model, tmp_path):
+    run = trainer(model, tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+    run.train()
+
+    loaded = Page4DModel.from_pretrained(tmp_path / "checkpoint-1")
+
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
