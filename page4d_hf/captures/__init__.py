@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..errors import CaptureError
 from .base import Capture
 from .bonn import looks_like_bonn, read_bonn_folder
+from .dycheck import looks_like_dycheck, read_dycheck_folder
 from .nerfies import looks_like_nerfies, read_nerfies
 from .pinhole import PinholeFrames, as_pinhole
 from .tum import looks_like_tum, read_tum_folder
@@ -27,9 +28,10 @@ class Layout(NamedTuple):
 LAYOUTS: dict[str, Layout] = {
     "nerfies": Layout(
         read_nerfies,
-        looks_like_nerfies,
-        "Nerfies, HyperNeRF or DyCheck: dataset.json, metadata.json, scene.json, camera/<id>.json, rgb/<n>x/<id>.png",
+        lambda root: looks_like_nerfies(root) and not looks_like_dycheck(root),
+        "Nerfies or HyperNeRF: dataset.json, metadata.json, scene.json, camera/<id>.json, rgb/<n>x/<id>.png",
     ),
+    "dycheck": Layout(read_dycheck_folder, looks_like_dycheck, "DyCheck: as Nerfies, with splits/{train,val}.json"),
     "tum": Layout(read_tum_folder, looks_like_tum, "TUM RGB-D: rgb/, depth/, rgb.txt, depth.txt, groundtruth.txt"),
     "bonn": Layout(
         read_bonn_folder, looks_like_bonn, "Bonn RGB-D: as TUM, in a folder whose name begins with rgbd_bonn"

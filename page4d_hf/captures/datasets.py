@@ -17,6 +17,8 @@ from .base import Capture
 from .bonn import bonn_sequences, read_bonn
 from .co3d import SPLITS as CO3D_SPLITS
 from .co3d import co3d_sequences, read_co3d
+from .dycheck import SPLITS as DYCHECK_SPLITS
+from .dycheck import dycheck_sequences, read_dycheck
 from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
 from .dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
 from .kubric import kubric_sequences, read_kubric
@@ -95,6 +97,13 @@ DATASETS: dict[str, DatasetLayout] = {
         "rgbd_bonn_<sequence>/ with rgb/, depth/, rgb.txt, depth.txt and groundtruth.txt",
         "The Bonn RGB-D dynamic data set is published at https://www.ipb.uni-bonn.de/data/rgbd-dynamic-dataset, which "
         "names no licence.",
+    ),
+    "dycheck": DatasetLayout(
+        dycheck_sequences,
+        read_dycheck,
+        DYCHECK_SPLITS,
+        "<sequence>/ with camera/, rgb/, depth/, splits/, dataset.json, metadata.json and scene.json",
+        "DyCheck's iPhone captures are published at https://github.com/KAIR-BAIR/dycheck.",
     ),
 }
 

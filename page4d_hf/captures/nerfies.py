@@ -42,7 +42,7 @@ def looks_like_nerfies(root: Path) -> bool:
     return sum(entry.exists() for entry in entries) >= 2
 
 
-def read_nerfies(root: str | Path, downscale: int | None = None) -> Capture:
+def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
     """Read a capture in the layout of Nerfies, HyperNeRF or DyCheck.
 
     The instant of a frame is its `warp_id`; in a capture whose metadata have none, its `time_id`. Where `val_ids` is
@@ -52,6 +52,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None) -> Capture:
         root: the capture's folder.
         downscale: take `rgb/<downscale>x`; where that is absent, the smallest images that are larger. None takes the
             largest there are.
+        skip_broken: leave out a frame whose image or camera is missing or broken, and name it in `skipped`.
 
     Returns:
         The capture: one frame for each of `ids`, in their order. `notes` says what was chosen.
@@ -63,29 +64,39 @@ def read_nerfies(root: str | Path, downscale: int | None = None) -> Capture:
     if downscale is not None and downscale < 1:
         raise CaptureError(f"The downscale must be a whole number from 1 up, got {downscale}.")
     notes: list[str] = []
-    dataset = _read_object(root / "dataset.json")
-    metadata = _read_object(root / "metadata.json")
-    scene = _read_object(root / "scene.json")
+    dataset = read_object(root / "dataset.json")
+    metadata = read_object(root / "metadata.json")
+    scene = read_object(root / "scene.json")
     ids, splits = _read_ids(root / "dataset.json", dataset, notes)
     time_ids, camera_ids = _read_metadata(root / "metadata.json", metadata, ids, notes)
     world_scale, center, near, far = _read_scene(root / "scene.json", scene)
-    image_downscale, image_paths = _find_images(root, ids, downscale)
+    image_downscale, files = _find_images(root, downscale)
 
-    extrinsics, intrinsics, distortion, image_sizes = [], [], [], []
-    for frame_id, image_path in zip(ids, image_paths, strict=True):
-        camera_path = root / "camera" / f"{frame_id}.json"
-        if not camera_path.is_file():
-            raise CaptureError(
-                f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {camera_path} is missing; "
-                "add the file, or take the frame out of dataset.json."
-            )
-        rotation, position, intrinsic, lens, full_size = _read_camera(camera_path)
-        image_size = read_image_size(image_path)
-        intrinsic = _fit_to_image(intrinsic, full_size, image_size, image_downscale, camera_path, image_path)
+    kept: list[int] = []
+    skipped: list[str] = []
+    image_paths, extrinsics, intrinsics, distortion, image_sizes = [], [], [], [], []
+    for i, frame_id in enumerate(ids):
+        try:
+            image_path = _image_of(root, frame_id, files, image_downscale)
+            rotation, position, intrinsic, lens, image_size = _read_frame(root, frame_id, image_path, image_downscale)
+        except CaptureError as error:
+            if not skip_broken:
+                raise
+            skipped.append(f"The frame {frame_id!r} was left out: {error}")
+            continue
+        kept.append(i)
+        image_paths.append(image_path)
         extrinsics.append(np.column_stack((rotation, -rotation @ ((position - center) * world_scale))))
         intrinsics.append(intrinsic)
         distortion.append(lens)
         image_sizes.append(image_size)
+    if not kept:
+        raise CaptureError(f"{root} has no frame that can be used (the first of {len(skipped)}: {skipped[0]})")
+    if skipped:
+        places = np.full(len(ids), -1)
+        places[kept] = np.arange(len(kept))
+        splits = {name: places[frames][places[frames] >= 0] for name, frames in splits.items()}
+        ids, time_ids, camera_ids = [ids[i] for i in kept], time_ids[kept], camera_ids[kept]
 
     points, colors, dynamics = _read_points(root, notes)
     if points is not None:
@@ -112,6 +123,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None) -> Capture:
         depth_scale=world_scale,
         image_downscale=image_downscale,
         notes=notes,
+        skipped=skipped,
     )
 
 
@@ -119,7 +131,12 @@ def read_nerfies(root: str | Path, downscale: int | None = None) -> Capture:
 # JSON
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        CaptureError: the file is missing, broken, or holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -225,10 +242,32 @@ def _read_scene(path: Path, scene: dict[str, Any]) -> tuple[float, np.ndarray, f
 # Cameras
 
 
+def _read_frame(
+    root: Path, frame_id: str, image_path: Path, downscale: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """World-to-camera rotation `(3, 3)`, centre `(3,)`, intrinsics `(3, 3)` in pixels of the image, distortion `(5,)`
+    and the image's size."""
+    camera_path = root / "camera" / f"{frame_id}.json"
+    if not camera_path.is_file():
+        raise CaptureError(
+            f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {camera_path} is missing; "
+            "add the file, or take the frame out of dataset.json."
+        )
+    rotation, position, intrinsic, lens, full_size = _read_camera(camera_path)
+    image_size = read_image_size(image_path)
+    return (
+        rotation,
+        position,
+        _fit_to_image(intrinsic, full_size, image_size, downscale, camera_path, image_path),
+        lens,
+        image_size,
+    )
+
+
 def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """World-to-camera rotation `(3, 3)`, centre `(3,)`, full-size intrinsics `(3, 3)`, distortion `(5,)` in OpenCV's
     order and image size `(2,)`."""
-    camera = _read_object(path)
+    camera = read_object(path)
     rotation = _numbers(path, camera, "orientation", (3, 3))
     position = _numbers(path, camera, "position", (3,))
     focal = float(_numbers(path, camera, "focal_length", ()))
@@ -277,7 +316,7 @@ def _fit_to_image(
 # Files
 
 
-def _size_folders(folder: Path) -> dict[int, Path]:
+def size_folders(folder: Path) -> dict[int, Path]:
     """The `<n>x` folders that hold anything, by n."""
     if not folder.is_dir():
         return {}
@@ -286,7 +325,8 @@ def _size_folders(folder: Path) -> dict[int, Path]:
     return dict(sorted(sizes.items()))
 
 
-def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a folder that have one of the suffixes, by their names without it."""
     files: dict[str, Path] = {}
     for path in folder.iterdir():
         if path.suffix.lower() not in suffixes:
@@ -297,8 +337,9 @@ def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return files
 
 
-def _find_images(root: Path, ids: list[str], downscale: int | None) -> tuple[int, list[Path]]:
-    sizes = _size_folders(root / "rgb")
+def _find_images(root: Path, downscale: int | None) -> tuple[int, dict[str, Path]]:
+    """The size that is taken, and its files by the frames' ids."""
+    sizes = size_folders(root / "rgb")
     if not sizes:
         raise CaptureError(f"{root / 'rgb'} has no image folder such as 1x, 2x or 4x; put the images into one.")
     if downscale is None:
@@ -310,22 +351,25 @@ def _find_images(root: Path, ids: list[str], downscale: int | None) -> tuple[int
                 f"{root / 'rgb'} has {', '.join(f'{size}x' for size in sizes)} only, too small for a downscale of "
                 f"{downscale}; ask for {min(sizes)} or more."
             )
-    files = _files_by_id(sizes[chosen], IMAGE_SUFFIXES)
-    for frame_id in ids:
-        if frame_id not in files:
-            raise CaptureError(
-                f"{root / 'dataset.json'} lists the frame {frame_id!r} but its image {sizes[chosen] / frame_id}.png "
-                "is missing; add the file, or take the frame out of dataset.json."
-            )
-    return chosen, [files[frame_id] for frame_id in ids]
+    return chosen, files_by_id(sizes[chosen], IMAGE_SUFFIXES)
+
+
+def _image_of(root: Path, frame_id: str, files: dict[str, Path], downscale: int) -> Path:
+    if frame_id not in files:
+        raise CaptureError(
+            f"{root / 'dataset.json'} lists the frame {frame_id!r} but its image "
+            f"{root / 'rgb' / f'{downscale}x' / frame_id}.png is missing; add the file, or take the frame out of "
+            "dataset.json."
+        )
+    return files[frame_id]
 
 
 def _find_beside(folder: Path, ids: list[str], downscale: int, suffixes: tuple[str, ...]) -> list[Path | None] | None:
     """Masks or depth of the images' size, else of the largest size there is; None for a frame that has none."""
-    sizes = _size_folders(folder)
+    sizes = size_folders(folder)
     if not sizes:
         return None
-    files = _files_by_id(sizes.get(downscale, sizes[min(sizes)]), suffixes)
+    files = files_by_id(sizes.get(downscale, sizes[min(sizes)]), suffixes)
     found = [files.get(frame_id) for frame_id in ids]
     return found if any(found) else None
 
