@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import ClipError
 from .schema import NULLABLE, ClipFrames, clip_features
@@ -48,13 +48,13 @@ def load_clips(
 
     Raises:
         ClipError: there is no such data set or split; a column is missing or of another type than the schema's; or the
-            split is empty.
+            split is empty; or the package `datasets` is not installed.
     """
+    expected = clip_features()
     import datasets
 
     name = str(path_or_hub_id)
     where: dict[str, Any] = _where(path_or_hub_id)
-    expected = clip_features()
     try:
         found = datasets.load_dataset(**where, streaming=True)
     except Exception as error:
@@ -187,6 +187,11 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
                 continue
             try:
                 decoded.append(_decode(entry, kind, size))
+            except UnidentifiedImageError as error:
+                # Pillow's own words name the buffer's address, which differs from run to run.
+                raise ClipError(
+                    f"{column!r} of frame {i} of clip {clip_id} cannot be decoded: it is no image file."
+                ) from error
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise ClipError(f"{column!r} of frame {i} of clip {clip_id} cannot be decoded: {error}") from error
         return decoded
