@@ -138,6 +138,8 @@ class Page4DDenseHead(Page4DFloat32Module):
         self.level_convs = nn.ModuleList(nn.Conv2d(c, hidden_size, 3, padding=1, bias=False) for c in channels)
         self.fusion_layers = nn.ModuleList(Page4DFusionLayer(hidden_size, has_skip=level < 3) for level in range(4))
         self.predicts_features = out_channels is None
+        # Set by `gradient_checkpointing_enable`; a chunk's activations are several times as large as a layer's.
+        self.gradient_checkpointing = False
         if out_channels is None:
             self.output_conv1 = nn.Conv2d(hidden_size, hidden_size, 3, padding=1)
         else:
@@ -164,7 +166,10 @@ class Page4DDenseHead(Page4DFloat32Module):
         with no_autocast(levels[0][0]):
             for i in range(0, num_frames, step):
                 chunk = [tuple(tokens[i : i + step] for tokens in pair) for pair in levels]
-                chunks.append(self._predict(chunk, image_size))
+                if self.gradient_checkpointing and self.training:
+                    chunks.append(self._gradient_checkpointing_func(self._predict, chunk, image_size))
+                else:
+                    chunks.append(self._predict(chunk, image_size))
         return (chunks[0] if len(chunks) == 1 else torch.cat(chunks)).unflatten(0, batch)
 
     def _predict(self, levels: list[tuple[Tensor, ...]], image_size: tuple[int, int]) -> Tensor:

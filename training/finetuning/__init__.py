@@ -1,0 +1,1 @@
+"""What `training/finetune.py` is made of."""

@@ -1,0 +1,138 @@
+"""How well a model does on clips that it was not trained on, beside predictors that look at nothing.
+
+The trivial predictors: each clip's depth is its median everywhere, and the camera stands still. Depth is compared after
+a scale per clip (the ratio of medians), camera centres after a Sim(3) (ATE) and as the network gives them, in units of
+the mean distance of the points (`normalize_labels`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from page4d_hf.geometry import align_sim3, invert_extrinsics
+from page4d_hf.loss_page4d import Page4DTargets, normalize_labels
+from page4d_hf.modeling_page4d import Page4DOutput
+
+TRIVIAL = "trivial"
+
+LABELS = {
+    "loss": "loss",
+    "abs_rel": "depth Abs Rel",
+    "delta": "depth delta < 1.25",
+    "center_error": "camera centre error (units of the mean point distance)",
+    "rotation_error": "camera rotation error (degrees)",
+    "ate": "ATE after Sim(3) (units of the mean point distance)",
+    "motion_auroc": "AUROC of dynamics_mask against moving pixels",
+}
+
+
+class Means:
+    """Sums and counts of figures, which add over processes."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """Count one clip's figure; what is not finite does not count."""
+        if np.isfinite(value):
+            total = self.sums.setdefault(name, [0.0, 0.0])
+            total[0] += value
+            total[1] += 1
+
+    def merge(self, others: Iterable[Means]) -> None:
+        """Add what other processes counted."""
+        for other in others:
+            for name, (value, count) in other.sums.items():
+                total = self.sums.setdefault(name, [0.0, 0.0])
+                total[0] += value
+                total[1] += count
+
+    def result(self) -> dict[str, float]:
+        """Mean of each figure over the clips that have it."""
+        return {name: value / count for name, (value, count) in sorted(self.sums.items()) if count}
+
+
+@torch.no_grad()
+def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], image_size: tuple[int, int]) -> None:
+    """Count the figures of every clip of a batch.
+
+    Args:
+        means: where they are counted; those of the trivial predictors as `trivial/<name>`.
+        output: the model's, on the CPU or elsewhere.
+        labels: as the loss takes them.
+        image_size: (H, W) in pixels.
+    """
+    targets = normalize_labels(labels, image_size)
+    if output.loss is not None:
+        means.add("loss", float(output.loss))
+    for clip in range(len(targets.depth)):
+        if output.depth is not None and bool(targets.depth_valid[clip].any()):
+            valid = targets.depth_valid[clip]
+            expected = targets.depth[clip][valid].double()
+            for name, found in (
+                ("", output.depth[clip, ..., 0][valid].double()),
+                (f"{TRIVIAL}/", torch.ones_like(expected)),
+            ):
+                found = found * (expected.median() / found.median())
+                means.add(f"{name}abs_rel", float(((found - expected).abs() / expected).mean()))
+                ratio = torch.maximum(found / expected, expected / found)
+                means.add(f"{name}delta", float((ratio < 1.25).double().mean()))
+        if output.pose_enc is not None and bool(targets.has_pose[clip]):
+            found = output.cameras(image_size)[0][clip].double().cpu()
+            _add_camera_figures(means, found, targets.extrinsics[clip].double().cpu(), bool(targets.has_scale[clip]))
+    _add_motion_figure(means, output, labels)
+
+
+def _add_camera_figures(means: Means, found: Tensor, expected: Tensor, has_scale: bool) -> None:
+    """Centres and rotations `[S, 3, 4]` of one clip, the first frame left out of the means: it is the world."""
+    if len(expected) < 2:
+        return
+    centers, true_centers = invert_extrinsics(found)[..., 3], invert_extrinsics(expected)[..., 3]
+    # Relative to the first predicted camera, as the labels are to theirs.
+    relative = found[:, :, :3] @ found[:1, :, :3].transpose(-1, -2)
+    still = torch.eye(3, dtype=torch.float64).expand_as(relative)
+    for name, turned, placed in (("", relative, centers), (f"{TRIVIAL}/", still, torch.zeros_like(centers))):
+        means.add(f"{name}rotation_error", _mean_angle(turned[1:], expected[1:, :, :3]))
+        if has_scale:
+            means.add(f"{name}center_error", float((placed - true_centers)[1:].norm(dim=-1).mean()))
+    if not has_scale or len(expected) < 3:
+        return
+    # What a camera that stands still, at the best place, gets.
+    spread = (true_centers - true_centers.mean(0)).square().sum(-1).mean().sqrt()
+    try:
+        aligned = align_sim3(centers.numpy(), true_centers.numpy()).apply_to_points(centers.numpy())
+    except ValueError:
+        return  # a trajectory on a line or in a place: no Sim(3) is determined, and the clip does not count
+    means.add("ate", float(np.sqrt(((aligned - true_centers.numpy()) ** 2).sum(-1).mean())))
+    means.add(f"{TRIVIAL}/ate", float(spread))
+
+
+def _mean_angle(found: Tensor, expected: Tensor) -> float:
+    """Mean angle in degrees between rotations `[N, 3, 3]`."""
+    # The norm of the difference, and not the trace: its cosine is flat where the angles are small.
+    chord = (found - expected).flatten(1).norm(dim=-1) / (2 * 2**0.5)
+    return float(torch.rad2deg(2 * torch.asin(chord.clamp(max=1))).mean())
+
+
+def _add_motion_figure(means: Means, output: Page4DOutput, labels: dict[str, Any]) -> None:
+    """The area under the ROC curve: how often a moving pixel has a higher mask value than one that stands still."""
+    moving = labels.get("motion_mask")
+    if output.dynamics_mask is None or moving is None:
+        return
+    from scipy.stats import rankdata
+
+    for mask, truth in zip(output.dynamics_mask.float().cpu(), moving.bool().cpu(), strict=True):
+        positives, negatives = int(truth.sum()), int((~truth).sum())
+        if positives and negatives:
+            ranks = rankdata(mask.flatten().numpy())
+            above = ranks[truth.flatten().numpy()].sum() - positives * (positives + 1) / 2
+            means.add("motion_auroc", above / (positives * negatives))
+            means.add(f"{TRIVIAL}/motion_auroc", 0.5)
+
+
+__all__ = ["LABELS", "TRIVIAL", "Means", "Page4DTargets", "add_figures"]

@@ -1,0 +1,259 @@
+"""The options of a training run: one dataclass, which the command line fills and the run keeps beside its results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from page4d_hf.clips.augmentation import AugmentationConfig
+from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig, source_named
+from page4d_hf.errors import Page4DError
+
+# The middle ten layers of the aggregator and the mask head: 252,243,457 parameters of the published network.
+MIDDLE_LAYERS = ("aggregator.frame_layers.10-19", "aggregator.global_layers.10-19", "aggregator.mask_head")
+
+# Options that a run may go on with changed: they decide where and how fast it runs, not what it computes.
+MAY_CHANGE = frozenset(
+    {"output", "workers", "prefetch", "checkpoint_every", "keep_checkpoints", "trackers", "push_to_hub", "private"}
+)
+
+
+class OptionsError(Page4DError):
+    """Options that do not fit each other, the model or the run that they shall continue."""
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """How a group of parameters is optimised: AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float
+    """Learning rate at the end of the warm-up."""
+    weight_decay: float
+    """AdamW's weight decay."""
+    warmup: float
+    """Share of the steps in which the learning rate rises linearly."""
+    start: float = 1e-8
+    """Learning rate at the first step."""
+    final: float = 1e-8
+    """Learning rate that the cosine ends at."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise OptionsError(f"A warm-up is a share of the steps in [0, 1), got {self.warmup}.")
+        if min(self.learning_rate, self.start, self.final, self.weight_decay) < 0:
+            raise OptionsError(f"Learning rates and weight decay must not be negative, got {self}.")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Evaluation on clips that are never trained on."""
+
+    every: int = 500
+    """Steps from one evaluation to the next; the last step is always followed by one. 0 evaluates never."""
+    micro_batches: int = 16
+    """How many micro-batches of held-out clips; the same ones every time."""
+    frames: int = 8
+    """Frames of each held-out sample."""
+    aspect: float = 0.75
+    """Height / width of the images."""
+    seed: int = 1_000_003
+    """Which windows of the held-out clips are taken, and which synthetic scenes are held out."""
+
+
+@dataclass
+class Options:
+    """Everything that decides what a training run computes. The defaults are the recipe of PAGE-4D.
+
+    A dataset is a folder or a Hub id of clips (docs/datasets.md), or `synthetic` for random scenes that are rendered on
+    the fly. `point-odyssey=clips/odyssey` names the source too, and so takes the paper's mixing weight and strides.
+    """
+
+    output: Path
+    """Folder of the run: checkpoints, the trained model, logs. A run that is in it goes on where it stopped."""
+    dataset: tuple[str, ...]
+    """Clips to train on: one or more of FOLDER, HUB_ID, NAME=FOLDER or synthetic."""
+    model: str | None = None
+    """Where training starts: a folder for from_pretrained, or a Hub id."""
+    network: Path | None = None
+    """Or: a JSON file with values of Page4DConfig, to start from random weights."""
+    weights: tuple[float, ...] = ()
+    """Mixing weights of the datasets, one each. By default the paper's for its sources, and 1 for others."""
+    held_out: tuple[str, ...] = ()
+    """Clips to evaluate on, named like --dataset. By default the split `validation` of those of --dataset that have
+    one; of `synthetic` other scenes."""
+    streaming: bool = False
+    """Read the datasets front to back over the network instead of copying them first."""
+
+    train: tuple[str, ...] = MIDDLE_LAYERS
+    """What is trained: names of modules, with ranges like aggregator.frame_layers.10-19; or `all`. The rest is frozen."""
+    steps: int = 20_000
+    """Optimizer steps of the whole run."""
+    micro_batches: int = 2
+    """Micro-batches of an optimizer step, over all processes; a multiple of their number. Each process accumulates the
+    gradients of its share."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Frames and sizes of the micro-batches."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """Random changes of the samples."""
+    layers: GroupOptions = field(default_factory=lambda: GroupOptions(1e-5, weight_decay=0.01, warmup=0.05))
+    """Optimisation of everything but the mask head."""
+    mask_head: GroupOptions = field(default_factory=lambda: GroupOptions(2e-5, weight_decay=0.02, warmup=0.15))
+    """Optimisation of the mask head."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm, all groups together."""
+    mask_hold_start: int | None = None
+    """The mask's strength is 1 until this optimizer step. By default as the model's configuration says."""
+    mask_hold_end: int | None = None
+    """From there it falls to 0 in a half cosine until this step."""
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Precision of the network's matrix products; by default as `accelerate launch` was told. The heads and the loss
+    are in float32 always."""
+    gradient_checkpointing: bool = True
+    """Compute activations twice instead of keeping them."""
+    seed: int = 0
+    """Of the data and of random weights."""
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    """Evaluation on held-out clips."""
+
+    workers: int = 4
+    """Processes that load data, for each training process."""
+    prefetch: int = 2
+    """Micro-batches that each of them keeps ready."""
+    checkpoint_every: int = 500
+    """Steps from one checkpoint to the next; the last step always makes one."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay; 0 keeps all."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Where curves go: tensorboard, wandb, or whatever else accelerate knows."""
+    push_to_hub: str | None = None
+    """Hub id to upload the trained model to, at the end."""
+    private: bool = True
+    """Whether that repository is private, if it does not exist yet."""
+
+    def __post_init__(self) -> None:
+        self.output = Path(self.output)
+        if (self.model is None) == (self.network is None):
+            raise OptionsError("Give either --model (pretrained weights) or --network (a configuration, random weights).")
+        if not self.dataset:
+            raise OptionsError("--dataset needs at least one folder or Hub id of clips, or `synthetic`.")
+        if self.weights and len(self.weights) != len(self.dataset):
+            raise OptionsError(f"--weights has {len(self.weights)} values for {len(self.dataset)} datasets.")
+        for name in ("steps", "micro_batches", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise OptionsError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.max_grad_norm <= 0:
+            raise OptionsError(f"max_grad_norm must be positive, got {self.max_grad_norm}.")
+        if (self.mask_hold_start is None) != (self.mask_hold_end is None):
+            raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
+
+    def sources(self) -> list[SourceConfig]:
+        """The datasets to train on, with their settings."""
+        return self._sources(self.dataset, "train", self.weights)
+
+    def held_out_sources(self) -> list[SourceConfig]:
+        """The datasets to evaluate on: those named, or the split `validation` of those that are trained on."""
+        if self.held_out:
+            return self._sources(self.held_out, "validation", ())
+        return self._sources(self.dataset, "validation", self.weights)
+
+    def _sources(self, names: tuple[str, ...], split: str, weights: tuple[float, ...]) -> list[SourceConfig]:
+        sources = []
+        for index, word in enumerate(names):
+            name, found, path = word.partition("=")
+            source = source_named(name, path) if found else source_named("", word)
+            changes: dict[str, Any] = {"split": split}
+            if self.streaming and source.path != SYNTHETIC:
+                changes["streaming"] = True
+            if weights:
+                changes["weight"] = weights[index]
+            sources.append(_replaced(source, changes))
+        return sources
+
+
+def _replaced(source: SourceConfig, changes: dict[str, Any]) -> SourceConfig:
+    return SourceConfig(**{f.name: changes.get(f.name, getattr(source, f.name)) for f in fields(source)})
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# As JSON
+
+
+def to_json(options: Options) -> dict[str, Any]:
+    """Options as JSON values, the same that `from_json` reads."""
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        if isinstance(value, Path):
+            return str(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(options)
+
+
+def from_json(path: Path) -> Options:
+    """Options that `to_json` wrote; those that are missing have their defaults.
+
+    Raises:
+        OptionsError: no such file, no JSON object, or values that are no options.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionsError(f"{path} cannot be read as a JSON file of options ({error}).") from error
+    if not isinstance(values, dict):
+        raise OptionsError(f"{path} must hold a JSON object of options, it holds {type(values).__name__}.")
+    values.pop("versions", None)
+    return _filled(Options, values, str(path))
+
+
+def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
+    nested = {
+        "sampling": SamplingConfig,
+        "augmentation": AugmentationConfig,
+        "layers": GroupOptions,
+        "mask_head": GroupOptions,
+        "evaluation": EvaluationOptions,
+    }
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise OptionsError(f"{where} has options that do not exist: {', '.join(unknown)}.")
+    ready = {}
+    for name, value in values.items():
+        if kind is Options and name in nested:
+            value = _filled(nested[name], value, f"{where}, {name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        elif name in ("output", "network") and value is not None:
+            value = Path(value)
+        ready[name] = value
+    try:
+        return kind(**ready)
+    except TypeError as error:
+        raise OptionsError(f"{where}: {error}.") from error
+
+
+def check_same_run(old: dict[str, Any], new: Options, path: Path) -> None:
+    """Refuse to go on with a run under options that would compute something else.
+
+    Args:
+        old: what `to_json` gave when the run began.
+        new: the options now.
+        path: where the old ones were read, for the message.
+
+    Raises:
+        OptionsError: naming each option that differs.
+    """
+    now = json.loads(json.dumps(to_json(new)))
+    differing = [
+        f"{name} (was {json.dumps(old.get(name))}, now {json.dumps(now[name])})"
+        for name in now
+        if name not in MAY_CHANGE and old.get(name) != now[name]
+    ]
+    if differing:
+        raise OptionsError(
+            f"{path.parent} holds a run with other options: {'; '.join(differing)}. Go on with those of {path}, or "
+            "name another --output."
+        )

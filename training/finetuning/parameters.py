@@ -1,0 +1,109 @@
+"""Which parameters are trained, in which group, and how the learning rate of each group goes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from page4d_hf import Page4DModel
+
+from .options import GroupOptions, OptionsError
+
+ALL = "all"
+MASK_HEAD = "aggregator.mask_head"
+RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+def expand(pattern: str) -> list[str]:
+    """The names of modules that a pattern stands for: `a.10-12.b` is `a.10.b`, `a.11.b` and `a.12.b`."""
+    names = [""]
+    for part in pattern.split("."):
+        found = RANGE.fullmatch(part)
+        parts: Iterable[Any] = range(int(found[1]), int(found[2]) + 1) if found else (part,)
+        names = [f"{name}.{one}" if name else str(one) for name in names for one in parts]
+    return names
+
+
+def without_gradient(model: Page4DModel) -> tuple[str, ...]:
+    """Names of what the loss never reaches. Processes that average gradients would wait for them for ever."""
+    # Of DINOv2's own training; and there is no loss on tracks.
+    names = ["encoder.embeddings.mask_token", "track_head"]
+    if model.aggregator.mask_schedule is None and model.config.mask_strength == 0:
+        names.append(MASK_HEAD)  # the attention is never biased by it
+    return tuple(names)
+
+
+def freeze_all_but(model: Page4DModel, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Let gradients flow to some of a model's parameters alone.
+
+    Modules stay in training mode whether they are frozen or not: gradient checkpointing runs in training mode only.
+    Nothing before the first trained layer is recorded, as autograd keeps activations for gradients alone.
+
+    Args:
+        model: the network.
+        patterns: names of modules or parameters, with ranges (see `expand`), or `all`. What the loss does not reach
+            stays frozen (see `without_gradient`).
+
+    Returns:
+        The parameters that are trained, by name.
+
+    Raises:
+        OptionsError: a name that the model does not have.
+    """
+    wanted = [] if ALL in patterns else [name for pattern in patterns for name in expand(pattern)]
+    trained: dict[str, nn.Parameter] = {}
+    used: set[str] = set()
+    unreached = without_gradient(model)
+    for name, parameter in model.named_parameters():
+        covering = [prefix for prefix in wanted if _is_in(name, prefix)]
+        used.update(covering)
+        reached = not any(_is_in(name, prefix) for prefix in unreached)
+        parameter.requires_grad_(reached and (ALL in patterns or bool(covering)))
+        if parameter.requires_grad:
+            trained[name] = parameter
+    if missing := [name for name in wanted if name not in used]:
+        known = ", ".join(name for name, _ in model.named_children())
+        raise OptionsError(
+            f"The model has no parameters under {', '.join(missing)}, which --train names; its modules are {known}."
+        )
+    return trained
+
+
+def _is_in(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def parameter_groups(
+    trained: dict[str, nn.Parameter], layers: GroupOptions, mask_head: GroupOptions
+) -> tuple[list[dict[str, Any]], list[GroupOptions]]:
+    """AdamW's groups and their options: the mask head, and everything else; a group without parameters is left out."""
+    groups: list[dict[str, Any]] = []
+    options: list[GroupOptions] = []
+    for title, option, is_mask in (("layers", layers, False), ("mask_head", mask_head, True)):
+        members = [p for name, p in trained.items() if _is_in(name, MASK_HEAD) == is_mask]
+        if members:
+            groups.append(
+                {"params": members, "name": title, "lr": option.learning_rate, "weight_decay": option.weight_decay}
+            )
+            options.append(option)
+    return groups, options
+
+
+def learning_rate(step: int, steps: int, group: GroupOptions) -> float:
+    """The learning rate of a step, 0 ... steps - 1: linear from `start` to `learning_rate`, then cosine to `final`."""
+    warmup = round(group.warmup * steps)
+    if step < warmup:
+        return group.start + (group.learning_rate - group.start) * step / warmup
+    progress = min((step - warmup) / max(steps - 1 - warmup, 1), 1.0)
+    return group.final + (group.learning_rate - group.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def schedule_of(group: GroupOptions, steps: int) -> Callable[[int], float]:
+    """The factor to the group's learning rate, for PyTorch's LambdaLR."""
+    if group.learning_rate == 0:
+        return lambda step: 0.0
+    return lambda step: learning_rate(step, steps, group) / group.learning_rate
