@@ -47,8 +47,16 @@ def clip_features() -> datasets.Features:
 
     A row is a run of frames of one sequence. `depth` and `depth_scale`, `motion_mask`, and `intrinsics` and
     `extrinsics` are null for a clip that has none; what each column holds is said in `COLUMNS`.
+
+    Raises:
+        ClipError: the package `datasets` is not installed.
     """
-    from datasets import Features, Image, List, Value
+    try:
+        from datasets import Features, Image, List, Value
+    except ImportError as error:
+        raise ClipError(
+            "Data sets of clips need the package datasets, which is not installed; pip install 'page4d[training]'."
+        ) from error
 
     files = List(Image(decode=False))
     matrices = List(List(List(Value("float64"))))

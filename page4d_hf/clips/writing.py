@@ -9,7 +9,7 @@
 
 `datasets.load_dataset("output")` reads the folder, as does the Hub once it is uploaded.
 
-Order. Sequences come in an order drawn from the seed, the clips of a sequence one after the other, and the rows of a
+Order. Sequences come in the order that the caller draws, the clips of a sequence one after the other, and the rows of a
 shard are shuffled, again by the seed. A shard is closed as soon as it is large enough, so what it holds depends on the
 order alone, and a run that was killed and taken up again writes the same shards as one that was not. A wider shuffle
 is the reader's: a shard holds whole clips of one or several sequences.
@@ -78,7 +78,7 @@ class ClipWriter:
 
     Raises:
         ClipError: the folder holds something else, or a run with other options or sequences; another run is writing
-            to it; a shard is broken; it cannot be written.
+            to it; a shard is broken; it cannot be written; or the package `datasets` is not installed.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class ClipWriter:
         unknown = set(sequences) - set(SPLITS)
         if unknown:
             raise ClipError(f"The splits are {' and '.join(SPLITS)}, got {', '.join(sorted(unknown))}.")
+        self._schema = clip_features().arrow_schema
         self.output = Path(output)
         self.splits = {split: WrittenSplit() for split in SPLITS if sequences.get(split)}
         self.skipped: list[Skip] = []  # so far; of a run that had ended before, only `num_skipped` is known
@@ -307,8 +308,7 @@ class ClipWriter:
             "frames": frames,
             "skipped": [asdict(skip) for skip in shard.skipped],
         }
-        schema = clip_features().arrow_schema
-        schema = schema.with_metadata({**schema.metadata, FOOTER: json.dumps(footer).encode()})
+        schema = self._schema.with_metadata({**self._schema.metadata, FOOTER: json.dumps(footer).encode()})
         # A split's name as a number: the built-in hash differs from run to run.
         generator = np.random.default_rng((self._seed, zlib.crc32(self._split.encode()), counts.shards))
         partial = path.with_name(f".{path.name}.partial")

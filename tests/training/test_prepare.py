@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -206,6 +207,21 @@ def test_sequences_are_divided_as_wholes(prepare, tmp_path):
     assert (len(train), len(validation)) == (4, 2)
     assert not sequences[0] & sequences[1]
     assert len(sequences[1]) == 2
+
+
+def test_sequences_come_in_a_random_order_folder_by_folder(prepare):
+    names = [f"{category}/{i}" for category in ("apple", "ball", "car", "donut") for i in range(5)]
+    parts = prepare.divide_sequences(names, 0.2, 0)
+    train, validation = parts["train"], parts["validation"]
+    assert len(validation) == 4
+    assert sorted(train + validation) == names
+    assert train != sorted(train)
+    for part in (train, validation):
+        folders = [name.split("/")[0] for name in part]
+        changes = sum(one != other for one, other in itertools.pairwise(folders))
+        assert changes == len(set(folders)) - 1
+    assert prepare.divide_sequences(names[::-1], 0.2, 0) == parts
+    assert prepare.divide_sequences(names, 0.2, 1) != parts
 
 
 def test_sequences_can_be_chosen_by_pattern(prepare, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,12 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     (tmp_path / "clips.parquet").write_text("not at all")
     with pytest.raises(ClipError, match=r"clips.parquet cannot be read"):
         load_clips(tmp_path / "clips.parquet")
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ClipError, match=r"need the package datasets, .* pip install 'page4d\[training\]'"):
+        load_clips(folder)
 
 
 # --------------------------------------------------------------------------------------------------------------------
