@@ -1,0 +1,58 @@
+"""The data sets by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
+from page4d_hf.errors import CaptureError
+
+
+def test_the_published_data_sets_are_known() -> None:
+    assert set(DATASETS) == {
+        "point-odyssey", "dynamic-replica", "kubric", "spring", "co3d", "sintel", "tum", "bonn", "dycheck",
+    }  # fmt: skip
+
+
+def test_a_data_set_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"'kitti' is not known; known are .*sintel.*tum"):
+        find_sequences("kitti", tmp_path)
+    with pytest.raises(CaptureError, match="'kitti' is not known"):
+        read_sequence("kitti", tmp_path, "0001")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_folder_that_is_missing_is_refused_with_where_to_get_the_data_set(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CaptureError, match=r"nothing of the data set .* does not exist; it must hold .*https?://"):
+        find_sequences(name, tmp_path / "nothing")
+    with pytest.raises(CaptureError, match=r"nothing of the data set .* does not exist"):
+        read_sequence(name, tmp_path / "nothing", "0001")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data.zip").touch()
+    with pytest.raises(CaptureError, match=r"data\.zip of the data set .* is a file"):
+        find_sequences(name, tmp_path / "data.zip")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_folder_without_sequences_is_refused_with_what_it_must_hold(tmp_path: Path, name: str) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "README").touch()
+    with pytest.raises(CaptureError, match=rf"holds no sequence of {name}; it must hold .*https?://"):
+        find_sequences(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_split_that_a_data_set_has_not_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CaptureError, match=rf"The data set {name} has no split 'night'; it has "):
+        find_sequences(name, tmp_path, "night")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_sequence_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CaptureError, match="nowhere"):
+        read_sequence(name, tmp_path, "nowhere/at_all")
