@@ -44,7 +44,7 @@ class Capture:
     point_dynamics: np.ndarray | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
     notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
     sequence: str = ""  # the capture's name within its data set
-    ordered: bool = True  # False: a set of frames without an order in time, of which any make a clip
+    ordered: bool = True  # False: no order in time, any frames make a clip; else those of one device are a video
     fps: float | None = None  # frames per second
     timestamps: np.ndarray | None = None  # [N] float64 seconds
     skipped: list[str] = field(default_factory=list)  # frames left out: one sentence each, with the file and the reason

@@ -85,8 +85,7 @@ def read_dycheck(root: str | Path, sequence: str) -> Capture:
         capture = capture.select(frames[np.argsort(capture.time_ids[frames], kind="stable")])
         left_out = [sentence for sentence in capture.skipped if sentence.startswith(f"The frame '{device}_")]
         capture = replace(capture, skipped=left_out)
-    # Frames of several phones are no video.
-    return replace(capture, root=root, sequence=sequence, ordered=len(np.unique(capture.camera_ids)) == 1)
+    return replace(capture, root=root, sequence=sequence)
 
 
 def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
@@ -116,7 +115,6 @@ def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_brok
         timestamps=None if fps is None else capture.time_ids / fps,
         covisible_paths=_find_covisible(folder, capture),
         read_depth_file=read_lidar_depth,
-        ordered=len(np.unique(capture.camera_ids)) == 1,
     )
 
 

@@ -151,10 +151,10 @@ def test_each_phone_is_a_video_of_its_own(small: SmallCapture) -> None:
     np.testing.assert_allclose(capture.timestamps, [0, 2 / 30])
 
 
-def test_frames_of_all_phones_are_no_video(small: SmallCapture) -> None:
+def test_a_capture_by_its_name_alone_has_the_frames_of_all_phones(small: SmallCapture) -> None:
     capture = read_dycheck(small.root, "paper-windmill")
     assert capture.frame_ids == IDS
-    assert not capture.ordered
+    assert capture.camera_ids.tolist() == [0, 0, 0, 1, 1, 2]
     assert capture.splits["train"].tolist() == [0, 1, 2]
     assert capture.splits["val"].tolist() == [3, 4, 5]
 
