@@ -264,7 +264,7 @@ def _take_nearest(
     rows = (origins[:, 1:] + (np.arange(image_size[0]) + 0.5) / zoom).astype(np.intp).clip(0, height - 1)  # [S, H]
     taken = np.empty((len(values), *image_size), values.dtype)
     for frame, row, column, out in zip(values, rows, columns, taken, strict=True):
-        out[:] = frame[row[:, None], column]
+        np.take(frame[row], column, axis=1, out=out, mode="clip")  # "raise" would go by way of a buffer
     return taken
 
 

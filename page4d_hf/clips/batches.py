@@ -193,7 +193,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
         clips = random_clips([plan.seed for plan in plans], shape.num_frames, shape.image_size)
         for i, plan in enumerate(plans):
             generator = keyed_generator(plan.seed)
-            # Crops and scales are the scene's own; colours are changed as those of any clip.
+            # Fields of view and motions are the scene's own draws already; colours are changed as those of any clip.
             pixels = clips.images[i].permute(0, 2, 3, 1).contiguous().numpy()
             jitter_colors(pixels, self.augmentation, generator)
             sample = AugmentedClip(
