@@ -32,6 +32,11 @@ T_M = np.array(
         [0, 0, 0, 1],
     ]
 )
+# By which depth is evaluated: the images of these ranks, counted by `Capture.time_ids`, of these sequences.
+DEPTH_SEQUENCES = (
+    "rgbd_bonn_balloon2", "rgbd_bonn_crowd2", "rgbd_bonn_crowd3", "rgbd_bonn_person_tracking2", "rgbd_bonn_synchronous",
+)  # fmt: skip
+DEPTH_RANKS = range(30, 140)
 _WHOLE = "rgbd_bonn_dataset"
 
 
@@ -53,8 +58,8 @@ def read_bonn(root: str | Path, sequence: str) -> Capture:
         sequence: a name that `bonn_sequences` gives.
 
     Returns:
-        The capture, in metres; what it holds is said at `rgbd_lists.read_rgbd_lists`. The published evaluation of
-        depth takes the images of rank 30 to 139, which are those whose `time_ids` are.
+        The capture, in metres; what it holds is said at `rgbd_lists.read_rgbd_lists`. `time_ids` are the images' ranks,
+        by which the published evaluation chooses (`DEPTH_RANKS`).
 
     Raises:
         CaptureError: a list is missing or broken, the images are not 640x480, or no image has a pose.
