@@ -25,6 +25,7 @@ import tyro
 from page4d_hf.errors import CaptureError, Page4DError
 
 if TYPE_CHECKING:
+    from page4d_hf.captures import Capture
     from page4d_hf.clips.encoding import ClipPlan, Skip
     from page4d_hf.clips.writing import ClipWriter
 
@@ -177,9 +178,7 @@ class CaptureWork:
         self.plan = partial(plan_clips, frames_per_clip=frames_per_clip, stride=stride, max_side=max_side)
         self.encode = partial(encode_clips, depth_tolerance=depth_tolerance)
         if source == "capture":
-            from page4d_hf.captures import read_capture
-
-            self.capture = read_capture(root)
+            self.capture = _read_single_capture(root)
             found = [self.capture.sequence or root.resolve().name]
         else:
             from page4d_hf.captures.datasets import find_sequences
@@ -214,6 +213,21 @@ class CaptureWork:
             return self.plan(capture, self.source, name)
         except CaptureError as error:
             return [], [Skip("sequence", f"{self.source}/{name}", str(error))]
+
+
+def _read_single_capture(root: Path) -> Capture:
+    """A capture of any known layout, without the frames that are broken."""
+    from page4d_hf.captures import detect_layout, read_capture
+    from page4d_hf.captures.dycheck import read_dycheck_folder
+    from page4d_hf.captures.nerfies import read_nerfies
+
+    # These two refuse a broken frame unless told otherwise; the other readers always leave it out.
+    layout = detect_layout(root)
+    if layout == "nerfies":
+        return read_nerfies(root, skip_broken=True)
+    if layout == "dycheck":
+        return read_dycheck_folder(root, skip_broken=True)
+    return read_capture(root)
 
 
 class SyntheticWork:

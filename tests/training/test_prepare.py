@@ -255,6 +255,16 @@ def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepar
         assert f"1 {kind}" in said
 
 
+def test_a_missing_image_of_a_single_capture_is_named_and_left_out(prepare, tmp_path, capsys):
+    root = write_nerfies(tmp_path / "capture", 4)
+    (root / "rgb" / "1x" / "000002.png").unlink()
+    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--workers", 0)
+    said = capsys.readouterr().out
+    assert "train: 1 clip, 3 frames" in said
+    assert "Left out: 1 frame; " in said
+    assert "000002" in (tmp_path / "out" / "skipped.txt").read_text()
+
+
 def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, capsys):
     root = write_nerfies(tmp_path / "capture", 4)
     for image in (root / "rgb" / "1x").iterdir():
