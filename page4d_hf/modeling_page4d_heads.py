@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,8 @@ class Page4DDenseHead(Page4DFloat32Module):
             `hidden_size` channels at half the resolution of the image, and that knows no positions.
     """
 
+    _gradient_checkpointing_func: Callable[..., Tensor]  # set together with `gradient_checkpointing`
+
     def __init__(self, config: Page4DConfig, hidden_size: int, out_channels: int | None):
         super().__init__()
         self.patch_size = config.patch_size
@@ -159,26 +161,28 @@ class Page4DDenseHead(Page4DFloat32Module):
             `[B, S, out_channels, H, W]` before any activation; or features `[B, S, hidden_size, H / 2, W / 2]`.
         """
         batch = features[0][0].shape[:2]
-        levels = [tuple(tokens.flatten(0, 1) for tokens in pair) for pair in features]  # [B * S, P, C] each
-        num_frames = levels[0][0].shape[0]
+        # One list, as reentrant checkpointing finds only those tensors that are arguments themselves.
+        levels = [tokens.flatten(0, 1) for pair in features for tokens in pair]  # [B * S, P, C] each
+        num_frames = levels[0].shape[0]
         step = self.frames_per_chunk or num_frames
         chunks = []
-        with no_autocast(levels[0][0]):
+        with no_autocast(levels[0]):
             for i in range(0, num_frames, step):
-                chunk = [tuple(tokens[i : i + step] for tokens in pair) for pair in levels]
+                chunk = [tokens[i : i + step] for tokens in levels]
                 if self.gradient_checkpointing and self.training:
-                    chunks.append(self._gradient_checkpointing_func(self._predict, chunk, image_size))
+                    chunks.append(self._gradient_checkpointing_func(self._predict, image_size, *chunk))
                 else:
-                    chunks.append(self._predict(chunk, image_size))
+                    chunks.append(self._predict(image_size, *chunk))
         return (chunks[0] if len(chunks) == 1 else torch.cat(chunks)).unflatten(0, batch)
 
-    def _predict(self, levels: list[tuple[Tensor, ...]], image_size: tuple[int, int]) -> Tensor:
-        """The map of a chunk of frames, from features `[N, P, C]`."""
+    def _predict(self, image_size: tuple[int, int], *levels: Tensor) -> Tensor:
+        """The map of a chunk of frames, from features `[N, P, C]`: of each level the frame and the global block's."""
         height, width = image_size[0] // self.patch_size, image_size[1] // self.patch_size
         aspect_ratio = image_size[1] / image_size[0]
         maps = []
         modules = (self.projections, self.resize_layers, self.level_convs)
-        for pair, projection, resize_layer, conv in zip(levels, *modules, strict=True):
+        pairs = zip(levels[::2], levels[1::2], strict=True)
+        for pair, projection, resize_layer, conv in zip(pairs, *modules, strict=True):
             tokens = torch.cat([tokens[:, self.num_special_tokens :] for tokens in pair], dim=-1).float()
             level = self.norm(tokens).transpose(1, 2).unflatten(-1, (height, width))  # [N, 2 C, h, w]
             level = projection(level)

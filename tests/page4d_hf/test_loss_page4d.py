@@ -84,6 +84,10 @@ def part_of(values: Any, index: slice) -> Any:
     return {name: value[index] for name, value in values.items()}
 
 
+def terms_of(output: Page4DOutput, labels: Labels, config: Page4DConfig) -> dict[str, float]:
+    return {name: term.item() for name, term in page4d_loss(output, labels, config).terms.items()}
+
+
 def gradients(output: Page4DOutput, loss: Tensor) -> dict[str, Tensor]:
     return dict(zip(output, torch.autograd.grad(loss, list(output.values())), strict=True))
 
@@ -266,10 +270,8 @@ def test_another_scale_of_the_labels_world_changes_nothing(everything_kept, fact
 def test_a_perfect_prediction_has_no_error(config):
     labels = make_labels()
 
-    terms = page4d_loss(perfect(labels, confidence=1.0), labels, config).terms
-
-    for name, term in terms.items():
-        assert float(term) == pytest.approx(0, abs=1e-6), name
+    for name, term in terms_of(perfect(labels, confidence=1.0), labels, config).items():
+        assert term == pytest.approx(0, abs=1e-6), name
 
 
 def test_huber_is_square_below_delta_and_runs_beside_l1_above(tiny_config):
@@ -279,9 +281,9 @@ def test_huber_is_square_below_delta_and_runs_beside_l1_above(tiny_config):
     for error, expected in ((0.02, 0.02**2 / (2 * delta)), (factor, factor - delta / 2)):
         output = perfect(labels)
         output.pose_enc = output.pose_enc + error
-        terms = page4d_loss(output, labels, huber).terms
+        terms = terms_of(output, labels, huber)
         for name in ("camera_translation", "camera_rotation", "camera_fov"):
-            assert float(terms[name]) == pytest.approx(expected, rel=1e-3), (name, error)
+            assert terms[name] == pytest.approx(expected, rel=1e-3), (name, error)
 
 
 def test_a_translation_that_ran_away_is_clamped(config):
@@ -289,7 +291,7 @@ def test_a_translation_that_ran_away_is_clamped(config):
     output = perfect(labels)
     output.pose_enc = output.pose_enc + torch.tensor([1e6] * 3 + [0.0] * 6)
 
-    assert float(page4d_loss(output, labels, config).terms["camera_translation"]) == 100
+    assert terms_of(output, labels, config)["camera_translation"] == 100
 
 
 def test_the_largest_errors_are_left_out_where_there_are_enough(config, everything_kept):
@@ -299,11 +301,11 @@ def test_the_largest_errors_are_left_out_where_there_are_enough(config, everythi
     flat[::100] += 50.0  # 1 % of the pixels; the filter takes 2 %
     with_outliers.depth = flat.view_as(output.depth).requires_grad_()
 
-    found, expected = (page4d_loss(out, labels, config).terms["depth_error"] for out in (with_outliers, output))
-    kept = page4d_loss(with_outliers, labels, everything_kept).terms["depth_error"]
+    found, expected = (terms_of(out, labels, config)["depth_error"] for out in (with_outliers, output))
+    kept = terms_of(with_outliers, labels, everything_kept)["depth_error"]
 
-    assert float(found) == pytest.approx(float(expected), rel=0.05)
-    assert float(kept) > 0.4
+    assert found == pytest.approx(expected, rel=0.05)
+    assert kept > 0.4
 
 
 def test_few_errors_are_all_kept(config, everything_kept):
@@ -321,10 +323,10 @@ def test_an_error_counts_100_at_most(everything_kept):
     output = perfect(labels)
     output.depth = output.depth + 1e5
 
-    terms = page4d_loss(output, labels, everything_kept).terms
+    terms = terms_of(output, labels, everything_kept)
 
-    assert float(terms["depth_error"]) == pytest.approx(100)
-    assert float(terms["depth_confidence"]) == pytest.approx(100)
+    assert terms["depth_error"] == pytest.approx(100)
+    assert terms["depth_confidence"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("pixels", "counts"), [(99, False), (100, True)])
@@ -332,10 +334,10 @@ def test_geometry_counts_from_100_valid_pixels(config, pixels, counts):
     labels = make_labels()
     labels["depth"].view(-1)[pixels:] = 0
 
-    terms = page4d_loss(wrong(labels), labels, config).terms
+    terms = terms_of(wrong(labels), labels, config)
 
     for name in ("depth_error", "depth_gradient", "points_error", "points_normal"):
-        assert (float(terms[name]) != 0) == counts, name
+        assert (terms[name] != 0) == counts, name
 
 
 @pytest.mark.parametrize(("pixels", "counts"), [(100, False), (101, True)])
@@ -343,7 +345,7 @@ def test_cameras_of_a_sequence_with_depth_count_from_101_valid_pixels_of_the_fir
     labels = make_labels()
     labels["depth"][:, 0].flatten(1)[:, pixels:] = 0
 
-    assert (float(page4d_loss(wrong(labels), labels, config).terms["camera"]) != 0) == counts
+    assert (terms_of(wrong(labels), labels, config)["camera"] != 0) == counts
 
 
 def test_terms_are_weighted_as_configured(tiny_config):
@@ -424,7 +426,7 @@ def test_depth_of_zeros_is_no_depth(config):
 
     expected = page4d_loss(output, labels | {"depth": None}, config)
     torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
-    assert float(found.terms["camera"]) > 0
+    assert found.terms["camera"] > 0
 
 
 @pytest.mark.parametrize("factor", [0.1, 30.0])
@@ -434,9 +436,7 @@ def test_poses_alone_are_compared_up_to_scale(config, factor):
     output = perfect(labels)
     output.pose_enc = output.pose_enc * torch.tensor([factor] * 3 + [1.0] * 6)
 
-    losses = page4d_loss(output, labels, config)
-
-    assert float(losses.terms["camera"]) == pytest.approx(0, abs=1e-5 * factor)
+    assert terms_of(output, labels, config)["camera"] == pytest.approx(0, abs=1e-5 * factor)
 
 
 @pytest.mark.parametrize("factor", [0.1, 30.0])
@@ -445,9 +445,7 @@ def test_depth_alone_is_compared_up_to_scale(config, factor):
     output = perfect(labels, confidence=1.0)
     output.depth = output.depth * factor
 
-    terms = page4d_loss(output, labels, config).terms
-
-    assert float(terms["depth"]) == pytest.approx(0, abs=1e-5 * factor)
+    assert terms_of(output, labels, config)["depth"] == pytest.approx(0, abs=1e-5 * factor)
 
 
 @pytest.mark.parametrize("present", [("depth",), ("extrinsics", "intrinsics")])
@@ -465,8 +463,8 @@ def test_shrinking_is_no_way_to_improve_where_the_scale_is_not_known(config, pre
         else:
             gradient, value = found["pose_enc"][sample, :, :3], output.pose_enc[sample, :, :3]
         along = (gradient * value).sum() / (gradient.norm() * value.norm())
-        assert float(gradient.norm()) > 0
-        assert float(along) == pytest.approx(0, abs=1e-5)
+        assert gradient.norm() > 0
+        assert along.item() == pytest.approx(0, abs=1e-5)
 
 
 def test_sparse_depth_teaches_its_own_pixels_only(config):
@@ -508,8 +506,8 @@ def test_where_nothing_is_labelled_the_loss_and_its_gradients_are_zero(config):
 
     losses = page4d_loss(output, labels, config)
 
-    assert float(losses.total) == 0
-    assert all(float(term) == 0 for term in losses.terms.values())
+    assert losses.total == 0
+    assert not any(losses.terms.values())
     # Every prediction stays part of the graph: distributed training waits for every gradient.
     assert not any(gradient.any() for gradient in gradients(output, losses.total).values())
 
@@ -530,7 +528,7 @@ def test_cameras_that_stand_still_without_depth_are_still_cameras(config):
 
     losses = page4d_loss(output, labels, config)
 
-    assert float(losses.terms["camera_translation"]) == pytest.approx(0.25, rel=1e-4)
+    assert losses.terms["camera_translation"].item() == pytest.approx(0.25, rel=1e-4)
     # At rest is at rest in any scale.
     assert (gradients(output, losses.total)["pose_enc"][..., :3] > 0).all()
 
@@ -734,7 +732,7 @@ def test_labels_that_no_head_learns_from_are_refused(tiny_model):
 def test_cameras_alone_train_a_model_of_cameras_alone(tiny_model):
     model = tiny_model(enable_depth=False, enable_point=False)
 
-    assert float(model(images(), labels=without(make_labels(), "depth")).loss) > 0
+    assert model(images(), labels=without(make_labels(), "depth")).loss > 0
 
 
 def test_labels_of_other_images_are_refused_before_the_network_runs(tiny_model, monkeypatch):
