@@ -53,6 +53,7 @@ class FrameScenes:
     scene: Tensor  # [F] int64, a row of `materials`
     materials: Tensor  # [B, 6 + N, K]
     num_ellipsoids: int
+    present: Tensor  # [F, N] bool, on the CPU: what no frame has need not be computed
 
     @classmethod
     def of(
@@ -106,13 +107,18 @@ class FrameScenes:
         }
         moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
         scene = torch.arange(count, device=device).repeat_interleave(frames)
-        return cls(**moved, scene=scene, num_ellipsoids=scenes.num_ellipsoids)
+        present = scenes.present.repeat_interleave(frames, dim=0).cpu()
+        return cls(**moved, scene=scene, num_ellipsoids=scenes.num_ellipsoids, present=present)
 
     def frames(self, rows: slice) -> FrameScenes:
         """Some of the frames."""
         whole = ("materials", "num_ellipsoids")
         parts = {name: value if name in whole else value[rows] for name, value in vars(self).items()}
         return FrameScenes(**parts)
+
+    def bodies(self) -> list[int]:
+        """The numbers of the bodies that some of the frames have."""
+        return [int(i) + 1 for i in self.present.any(0).nonzero()]
 
 
 def _plane_coefficients(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +172,8 @@ def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
     inverse_depth = _largest([_linear(frames.planes[:, i], x, y) for i in range(6)])
     body = torch.zeros(inverse_depth.shape, dtype=torch.int64, device=inverse_depth.device)
     row_squares, column_squares = x.square(), y.square()
-    for i in range(frames.num_ellipsoids):
+    bodies = frames.bodies()
+    for i in (number - 1 for number in bodies if number <= frames.num_ellipsoids):
         a, b, c, d, e = (coefficient[:, None] for coefficient in frames.squares[:, i].unbind(-1))
         root = _outer_sum(a * row_squares + b * x + c, d * column_squares + e * y)
         root.addcmul_((frames.mixed[:, i, None] * x)[:, None], y[:, :, None]).sqrt_()  # NaN where nothing is met
@@ -174,7 +181,7 @@ def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
         closer = w > inverse_depth
         inverse_depth = torch.where(closer, w, inverse_depth)
         body.masked_fill_(closer, i + 1)
-    for i in range(frames.fronts.shape[1]):
+    for i in (number - 1 - frames.num_ellipsoids for number in bodies if number > frames.num_ellipsoids):
         front = -_largest([_linear(-frames.fronts[:, i, axis], x, y) for axis in range(3)])
         back = _largest([_linear(frames.backs[:, i, face], x, y) for face in range(6)])
         closer = (front > torch.maximum(back, inverse_depth)).logical_and_(front < NEVER / 2)
@@ -283,7 +290,7 @@ def _light(
     openness = _dot([up[:, i] for i in range(3)], normal).mul_(0.12).add_(0.88)
     lit = torch.ones_like(openness)
     depth = point[2]
-    for number in range(1, frames.start.shape[1]):
+    for number in frames.bodies():
         # The points in this body's unit coordinates.
         there = [
             _linear(frames.along[:, number, i], frames.x, frames.y)

@@ -1,6 +1,6 @@
 """Colours of all pixels of many scenes, by the same arithmetic: each pixel brings the numbers of its own material.
 
-A pattern (stripes, checks, bricks, ...) in two coordinates of the surface, noise (sums of plane waves in space) in four
+A pattern (stripes, checks, bricks, ...) in two coordinates of the surface, noise (sums of plane waves in space) in five
 octaves, three colours. All detail fades where a pixel covers more than about half its wavelength, so that one sample a
 pixel does not alias.
 """
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from .random_materials import COLUMNS, PATTERNS
 
-# Plane waves of the noise: four octaves of three, and wavelengths that have no common multiple. What part of the sum a
+# Plane waves of the noise: five octaves of three, and wavelengths that have no common multiple. What part of the sum a
 # material shows, how stretched and in which of its mirror images, is random.
-OCTAVES = (1.0, 2.7, 6.9, 17.0)  # wave numbers as multiples of the material's frequency
+OCTAVES = (1.0, 2.7, 6.9, 17.0, 43.0)  # wave numbers as multiples of the material's frequency
 WAVES_PER_OCTAVE = 3
 
 
@@ -94,7 +94,12 @@ def _noise(
         # As seen through a Gaussian of the width of a pixel or so.
         total.mul_(torch.exp(cycles * (-5.0 * OCTAVES[octave] ** 2))).mul_(math.sqrt(2 / WAVES_PER_OCTAVE))
         sums.append(total)
-    return sums[0], sums[1], sums[2].add_(sums[3], alpha=0.8), torch.add(sums[0], sums[1], alpha=0.4)
+    return (
+        sums[0],
+        sums[1],
+        sums[2].add_(sums[3], alpha=0.8).add_(sums[4], alpha=0.7),
+        torch.add(sums[0], sums[1], alpha=0.4),
+    )
 
 
 def _pattern(

@@ -85,6 +85,7 @@ class RandomScenes:
     center: Tensor  # [B, S, N + 1, 3] metres
     half_sizes: Tensor  # [B, N + 1, 3] metres
     moves: Tensor  # [B, N + 1] bool
+    present: Tensor  # [B, N] bool: which of the bodies the scene has
     materials: Tensor  # [B, 6 + N, K]: the walls -x, +x, the floor, the ceiling, the walls -z, +z, and the bodies
     lamps: Tensor  # [B, 2, 3] metres; the second one fills the first one's shadows
     lamp_colors: Tensor  # [B, 2, 3] radiance at the distance of `lamp_reach`
@@ -142,6 +143,7 @@ def draw_scenes(
         center=torch.cat((torch.zeros(count, num_frames, 1, 3, dtype=torch.float64), center), dim=2),
         half_sizes=torch.cat((room[:, None], half_sizes), dim=1),
         moves=torch.cat((torch.zeros(count, 1, dtype=torch.bool), moves), dim=1),
+        present=(half_sizes != ABSENT_SIZE).any(-1),
         materials=materials,
         lamps=lamps,
         lamp_colors=lamp_colors,
