@@ -16,13 +16,14 @@ masked rather than branched on or picked out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .errors import Page4DError
 from .geometry import cameras_to_pose_encoding, invert_extrinsics, unproject_depth
@@ -42,6 +43,7 @@ POINT_CONFIDENCE = (1.0, 0.2)
 DEPTH_SCALES = (1, 2, 4, 8)
 NORMAL_SCALES = (1, 2, 4)
 NORMAL_EPS = 1e-8
+FARTHEST = 1e6
 SCALE_RANGE = (1e-6, 1e6)
 
 # Shapes in terms of batch, frames, height, width.
@@ -405,7 +407,8 @@ def _points_terms(
     config: Page4DConfig,
 ) -> dict[str, Tensor]:
     valid = targets.points_valid
-    points = torch.where(valid[..., None], points, 0)
+    # Squares of what is farther could overflow; such errors are beyond MAX_TERM anyway.
+    points = torch.where(valid[..., None], points.clamp(-FARTHEST, FARTHEST), 0)
     distance = torch.linalg.vector_norm(points - targets.world_points, dim=-1)
     confident, error = _confidence_terms(distance, confidence, valid, POINT_CONFIDENCE, config)
     scales = [
@@ -467,31 +470,47 @@ def _normal_error(
     A pixel has four normals, the cross products of the steps to two neighbours: up and left, left and down, down and
     right, right and up. Each counts where all three pixels are valid.
     """
-    inside = F.pad(valid, (1, 1, 1, 1))  # beyond the border nothing is valid
-    beside = [valid & moved for moved in _neighbours(inside)]
-    steps, expected_steps = ([moved - maps for moved in _neighbours(_padded(maps))] for maps in (points, expected))
+    beside = [valid & neighbour for neighbour in _neighbours(valid)]
+    # Components first: planes are multiplied many times faster than interleaved vectors.
+    points, expected = points.movedim(-1, 0).contiguous(), expected.movedim(-1, 0).contiguous()
     total, number = [], []
     for first, second in ((0, 1), (1, 2), (2, 3), (3, 0)):
-        normal, expected_normal = (
-            F.normalize(torch.linalg.cross(of[first], of[second]), dim=-1, eps=NORMAL_EPS)
-            for of in (steps, expected_steps)
-        )
         counted = beside[first] & beside[second]
-        total.append(torch.where(counted, 1 - (normal * expected_normal).sum(-1), 0).sum())
+        # Computed again for the gradient: what the cross products would keep is several times the point maps.
+        error = checkpoint(
+            _normal_error_of, points, expected, counted, first, second, use_reentrant=False, preserve_rng_state=False
+        )
+        total.append(error)
         number.append(counted.sum())
     count = torch.stack(number).sum()
     return torch.stack(total).sum() / count.clamp(min=1) * (count >= MIN_NORMALS)
 
 
-def _padded(maps: Tensor) -> Tensor:
-    """`[..., h, w, C]` with a border of zeros."""
-    return F.pad(maps, (0, 0, 1, 1, 1, 1))
+def _normal_error_of(points: Tensor, expected: Tensor, counted: Tensor, first: int, second: int) -> Tensor:
+    """Sum of 1 - cos between the normals that the steps to two neighbours span in `[3, B, S, h, w]`, where counted."""
+    normal, expected_normal = (
+        _cross(neighbours[first] - maps, neighbours[second] - maps)
+        for maps, neighbours in ((points, _neighbours(points)), (expected, _neighbours(expected)))
+    )
+    squares = _dot(normal, normal), _dot(expected_normal, expected_normal)
+    lengths = [square.clamp(min=NORMAL_EPS**2).sqrt() for square in squares]
+    cosine = _dot(normal, expected_normal) / (lengths[0] * lengths[1])
+    return torch.where(counted, 1 - cosine, 0).sum()
 
 
-def _neighbours(padded: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What is above, left of, below and right of every pixel, of `[B, S, h + 2, w + 2, ...]`."""
-    rows, columns = padded[:, :, :, 1:-1], padded[:, :, 1:-1]
-    return rows[:, :, :-2], columns[:, :, :, :-2], rows[:, :, 2:], columns[:, :, :, 2:]
+def _cross(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _neighbours(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is above, left of, below and right of every pixel of `[..., h, w]`; 0 beyond the border."""
+    padded = F.pad(maps, (1, 1, 1, 1))
+    rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
+    return rows[..., :-2, :], columns[..., :-2], rows[..., 2:, :], columns[..., 2:]
 
 
 def _same_scale(

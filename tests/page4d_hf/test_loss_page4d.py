@@ -329,6 +329,19 @@ def test_an_error_counts_100_at_most(everything_kept):
     assert terms["depth_confidence"] == pytest.approx(100)
 
 
+@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30])
+def test_predictions_that_ran_away_or_fell_together_have_a_finite_loss_and_gradient(config, factor):
+    labels = make_labels()
+    output = wrong(labels)
+    for name in ("depth", "world_points"):
+        output[name] = (output[name].detach() * factor).requires_grad_()
+
+    losses = page4d_loss(output, labels, config)
+
+    assert losses.total.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients(output, losses.total).values())
+
+
 @pytest.mark.parametrize(("pixels", "counts"), [(99, False), (100, True)])
 def test_geometry_counts_from_100_valid_pixels(config, pixels, counts):
     labels = make_labels()
