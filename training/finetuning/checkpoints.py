@@ -95,7 +95,8 @@ def save_model(accelerator: Accelerator, model: nn.Module, folder: Path) -> None
     if accelerator.is_main_process:
         network: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
         network.save_pretrained(folder, state_dict=weights)
-        Page4DImageProcessor(patch_size=network.config.patch_size).save_pretrained(folder)
+        side, patch = network.config.image_size, network.config.patch_size
+        Page4DImageProcessor(size={"height": side, "width": side}, patch_size=patch).save_pretrained(folder)
 
 
 def save_checkpoint(accelerator: Accelerator, model: nn.Module, folder: Path, step: int, keep: int) -> None:
