@@ -30,10 +30,8 @@ METRICS = {
     "ssim_moving": "SSIM, moving",
     "psnr_static": "PSNR, static",
 }
-# The motion in this scene is large for so few steps, and its motion mask leaves little else for the field to learn.
-EAGER = ("--optimizers.planes.optimizer.lr", "4e-3", "--optimizers.heads.optimizer.lr", "4e-4")
 VARIANTS = {
-    "deformed": ("4D, with deformation", EAGER),
+    "deformed": ("4D, with deformation", ()),
     "static": ("static, without deformation", ("--pipeline.model.use-deformation", "False")),
 }
 console = Console()

@@ -1,16 +1,19 @@
-"""Nerfstudio's datamanager of whole images, over page4d's dataset."""
+"""Nerfstudio's datamanager of whole images, over page4d's dataset, in an order that suits what moves."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from torch import Tensor
 
 from .dataset import Page4DDataset
+from .schedule import CANONICAL_TIME, Schedule
 from .sources import place_of
 
 
@@ -23,6 +26,21 @@ class Page4DDatamanagerConfig(FullImageDatamanagerConfig):
 
 class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
     """Whole images of a capture, with motion masks where there are any, on any machine."""
+
+    schedule: Schedule | None = None
+    """Which times a step may see: the pipeline tells it, as the model knows. None is all times at every step."""
+
+    def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
+        """The next training image, of a time that the schedule lets this step see, and its camera."""
+        span = 0.5 if self.schedule is None else self.schedule.span_at(step)
+        if span < 0.5:
+            assert self.train_cameras.times is not None
+            distance = (self.train_cameras.times.reshape(-1) - CANONICAL_TIME).abs()
+            # The nearest image at least, in a capture with a gap there.
+            seen = set(torch.where(distance <= max(span, float(distance.min())))[0].tolist())
+            unseen = [index for index in self.train_unseen_cameras if index in seen]
+            self.train_unseen_cameras = unseen or random.sample(sorted(seen), len(seen))
+        return super().next_train(step)
 
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]

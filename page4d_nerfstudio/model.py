@@ -39,7 +39,7 @@ from . import losses
 from .deformation import DeformationConfig, DeformationField, RobustBox
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .rasterization import Backend, rasterize
-from .schedule import REFERENCE_STEPS, Schedule
+from .schedule import CANONICAL_TIME, FIRST_SPAN, REFERENCE_STEPS, Schedule
 from .strategy import DynamicsAwareStrategy
 from .views import TrainingViews
 
@@ -67,6 +67,12 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     """Whether Gaussians move. False trains the static model (3D Gaussian splatting) in the same way, to compare."""
     coarse_steps: int = 3000
     """Static training first; the deformation starts at this step."""
+    hide_motion_at_first: bool = True
+    """Where it is known which seed points move, leave them out of the static stage, and where there are motion masks,
+    the moving pixels too: else static Gaussians smear over all places where something was."""
+    time_growth: float = 0.8
+    """Share of the fine stage during which its images come from a span of times that grows from the middle of the
+    capture to all of it. 0 takes images of all times from the start, as 4DGS does."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
     plane_tv_weight: float = 2e-4
@@ -159,6 +165,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         config = self.config
         if config.regularize_every < 1:
             raise ModelError(f"regularize_every is a number of steps, 1 or more, got {config.regularize_every}.")
+        if not 0.0 <= config.time_growth <= 1.0:
+            raise ModelError(f"time_growth is a share of the fine stage, in [0, 1], got {config.time_growth}.")
         if config.rasterize_mode != "classic":
             raise ModelError(
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={config.rasterize_mode!r}."
@@ -223,6 +231,8 @@ class Page4DGaussiansModel(SplatfactoModel):
             if len(rgb) != len(points):
                 raise ModelError(f"Seed points need a colour each, got {len(points)} points and {len(rgb)} colours.")
             dynamic = self._moving_seeds(len(points))
+            kept = ~dynamic | self._seen_at_first(dynamic)
+            points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
         if len(points) > config.max_gaussians:
             kept = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: config.max_gaussians]
             points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
@@ -235,6 +245,18 @@ class Page4DGaussiansModel(SplatfactoModel):
         if len(weights) != n_points:
             raise ModelError(f"Seed points need a dynamics weight each, got {n_points} points, {len(weights)} weights.")
         return torch.as_tensor(weights).cpu() > self.config.dynamics_threshold
+
+    def _seen_at_first(self, dynamic: Tensor) -> Tensor:
+        """Which seed points [N] bool were seen around the canonical time, if enough of the moving ones were.
+
+        A moving thing whose points come from many instants would be there many times over.
+        """
+        times = (self.kwargs.get("metadata") or {}).get("points3D_times")
+        everyone = torch.ones_like(dynamic)
+        if times is None or not self.config.use_deformation or self.config.time_growth == 0.0 or dynamic.all():
+            return everyone
+        near = (torch.as_tensor(times).cpu() - CANONICAL_TIME).abs() <= FIRST_SPAN
+        return near if int((near & dynamic).sum()) >= FEWEST_MOVING_POINTS else everyone
 
     def _initial_parameters(self, points: Tensor, rgb: Tensor) -> dict[str, Parameter]:
         """Round Gaussians as large as the mean distance to their three nearest neighbours, faint, of their colour."""
@@ -360,7 +382,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             means=gaussians.means,
             quats=gaussians.quats,
             scales=gaussians.scales.exp(),
-            opacities=gaussians.opacities.sigmoid().squeeze(-1),
+            opacities=self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
             colors=colors,
             viewmats=world_to_camera(poses.to(self.device, torch.float32)),  # a path written by hand may hold integers
             Ks=intrinsics,
@@ -389,6 +411,21 @@ class Page4DGaussiansModel(SplatfactoModel):
         outputs["background"] = background if self.training else background.expand(height, width, 3)
         return outputs
 
+    @property
+    def hides_motion(self) -> bool:
+        """Whether this is a training step of the static stage that leaves out what is known to move."""
+        return (
+            self.config.hide_motion_at_first
+            and self.training
+            and self.deformation is not None
+            and not self.deforms
+            and not bool(self.dynamic.all())
+        )
+
+    def _shown(self, opacities: Tensor) -> Tensor:
+        """Opacities [N], 0 for the Gaussians that are hidden: they keep their place in what density control counts."""
+        return opacities * ~self.dynamic if self.hides_motion else opacities
+
     def _get_downscale_factor(self) -> int:
         if not self.training:
             return 1
@@ -413,8 +450,11 @@ class Page4DGaussiansModel(SplatfactoModel):
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         predicted = outputs["rgb"]
         share = 1.0
-        if "mask" in batch:
-            mask = self._downscale_if_required(batch["mask"]).to(self.device).float()
+        masks = [batch["mask"]] if "mask" in batch else []
+        if "motion_mask" in batch and self.hides_motion:
+            masks.append(~batch["motion_mask"])
+        if masks:
+            mask = self._downscale_if_required(torch.stack([one.float() for one in masks]).prod(dim=0)).to(self.device)
             truth, predicted = truth * mask, predicted * mask
             share = mask.mean().clamp_min(1e-6)
         loss = (1 - config.ssim_lambda) * (truth - predicted).abs().mean() / share

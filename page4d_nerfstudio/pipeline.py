@@ -15,6 +15,7 @@ from nerfstudio.utils import profiler
 from rich.progress import track
 
 from .console import input_errors_end_the_command
+from .datamanager import Page4DDatamanager
 from .model import Page4DGaussiansModel
 
 
@@ -31,7 +32,7 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
 
 
 class Page4DPipeline(VanillaPipeline):
-    """Tells the model the training cameras, and averages metrics that not every image has."""
+    """Joins model and data: training cameras one way, the schedule the other; averages metrics not all images have."""
 
     config: Page4DPipelineConfig
 
@@ -39,6 +40,8 @@ class Page4DPipeline(VanillaPipeline):
         super().__init__(*args, **kwargs)
         if isinstance(self.model, Page4DGaussiansModel):
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
+            if isinstance(self.datamanager, Page4DDatamanager):
+                self.datamanager.schedule = self.model.schedule
 
     @profiler.time_function
     def get_average_image_metrics(

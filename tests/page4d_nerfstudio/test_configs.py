@@ -48,6 +48,7 @@ def test_both_entry_points_are_what_nerfstudio_looks_for():
 def test_loading_the_entry_points_imports_nothing_heavy_that_nerfstudio_does_not():
     program = """
 import sys
+from importlib.metadata import entry_points
 from nerfstudio.configs.method_configs import all_methods
 assert "page4d-4dgs" in all_methods
 print(sorted({"transformers", "numba", "torchmetrics", "sklearn", "gsplat.cuda._backend"} & set(sys.modules)))
@@ -104,6 +105,20 @@ def test_a_short_run_is_a_scaled_run():
 
     assert (schedule.coarse_steps, schedule.densify_from, schedule.densify_until) == (300, 50, 1300)
     assert schedule.sh_degree_interval == 100
+
+
+def test_times_grow_over_the_share_of_the_fine_stage_that_is_asked_for():
+    schedule = Schedule.of(parse("--max-num-iterations", "1700", "--pipeline.model.time-growth", "0.5").pipeline.model)
+
+    assert (schedule.coarse_steps, schedule.all_times_from) == (300, 1000)
+    assert [round(schedule.span_at(step), 3) for step in (0, 299, 300, 650, 1000)] == [0.5, 0.5, 0.06, 0.28, 0.5]
+
+
+@pytest.mark.parametrize("option", [{"use_deformation": False}, {"time_growth": 0.0}])
+def test_times_do_not_grow_without_deformation_or_growth(option):
+    model = parse("--max-num-iterations", "1700").pipeline.model
+
+    assert Schedule.of(dataclasses.replace(model, **option)).span_at(300) == 0.5
 
 
 def test_steps_given_by_hand_are_scaled_as_the_defaults_are():

@@ -19,7 +19,13 @@ WIDTH, HEIGHT = 32, 24
 RUN = 170  # 30 coarse steps
 
 
-def make_model(n: int = 40, dynamics: torch.Tensor | None = None, run_length: int = RUN, **options):
+def make_model(
+    n: int = 40,
+    dynamics: torch.Tensor | None = None,
+    run_length: int = RUN,
+    times: torch.Tensor | None = None,
+    **options,
+):
     torch.manual_seed(0)
     points, rgb = torch.rand(n, 3) * 2 - 1, torch.randint(0, 255, (n, 3), dtype=torch.uint8)
     options.setdefault("deformation", DeformationConfig(features=4, resolution=8, multires=(1, 2), width=16))
@@ -27,7 +33,11 @@ def make_model(n: int = 40, dynamics: torch.Tensor | None = None, run_length: in
     return config.setup(
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
         num_train_data=10,
-        metadata={} if dynamics is None else {"points3D_dynamics": dynamics},
+        metadata={
+            name: values
+            for name, values in (("points3D_dynamics", dynamics), ("points3D_times", times))
+            if values is not None
+        },
         seed_points=(points, rgb),
     )
 
@@ -102,6 +112,101 @@ def test_in_the_coarse_stage_time_changes_nothing():
     model.step = model.schedule.coarse_steps - 1
 
     assert torch.equal(render(model, 0.0), render(model, 1.0))
+
+
+def half_moving(**options) -> Page4DGaussiansModel:
+    """Of 40 Gaussians the first 20 move."""
+    return make_model(dynamics=(torch.arange(40) < 20).float(), **options)
+
+
+def coarse_gradient(model: Page4DGaussiansModel, batch: dict) -> torch.Tensor:
+    """Which Gaussians a step of the static stage changes the colour of, [N] bool."""
+    model.train()
+    model.step_cb(optimizers_of(model), 0)
+    camera = cameras([0.5])
+    camera.metadata = {"cam_idx": 0}
+    losses = model.get_loss_dict(model(camera), batch)
+    sum(losses.values()).backward()
+    return model.features_dc.grad.abs().sum(-1) > 0
+
+
+def test_the_static_stage_leaves_out_gaussians_that_move():
+    reached = coarse_gradient(half_moving(), {"image": torch.rand(HEIGHT, WIDTH, 3)})
+
+    assert not reached[:20].any()
+    assert reached[20:].any()
+
+
+def test_the_static_stage_leaves_out_pixels_that_move():
+    model, image = half_moving(), torch.rand(HEIGHT, WIDTH, 3)
+    moving = torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)
+
+    assert not coarse_gradient(model, {"image": image, "motion_mask": moving}).any()
+
+
+def test_a_motion_mask_joins_the_mask_of_an_image():
+    model, image = half_moving(), torch.rand(HEIGHT, WIDTH, 3)
+    left, right = torch.zeros(2, HEIGHT, WIDTH, 1, dtype=torch.bool)
+    left[:, : WIDTH // 2], right[:, WIDTH // 2 :] = True, True
+
+    assert not coarse_gradient(model, {"image": image, "mask": left, "motion_mask": left}).any()
+    assert coarse_gradient(model, {"image": image, "mask": left, "motion_mask": right}).any()
+
+
+def test_motion_is_shown_from_the_start_where_that_is_asked_for_or_nothing_is_known_of_it():
+    image = torch.rand(HEIGHT, WIDTH, 3)
+
+    assert coarse_gradient(half_moving(hide_motion_at_first=False), {"image": image})[:20].any()
+    assert coarse_gradient(make_model(), {"image": image})[:20].any()
+
+
+def test_what_moves_is_rendered_in_evaluation_during_the_static_stage_too():
+    model = half_moving()
+    with torch.no_grad():
+        model.opacities[20:] = -100.0
+
+    assert model.eval().get_outputs_for_camera(cameras([0.5]))["accumulation"].max() > 0
+
+
+def test_the_fine_stage_shows_what_moves():
+    model = fine(half_moving()).train()
+    camera = cameras([0.5])
+    camera.metadata = {"cam_idx": 0}
+    model.step_cb(optimizers_of(model), model.schedule.coarse_steps)
+
+    model.get_loss_dict(model(camera), {"image": torch.rand(HEIGHT, WIDTH, 3)})["main_loss"].backward()
+
+    assert (model.features_dc.grad[:20] != 0).any()
+
+
+def test_moving_seed_points_are_those_of_the_middle_of_the_capture():
+    n = 600
+    moving, times = (torch.arange(n) % 2).float(), torch.linspace(0, 1, n)
+    near = (times - 0.5).abs() <= 0.06
+
+    few = make_model(n, moving, times=times)
+    assert few.num_points == n  # fewer than a hundred of them would not make a thing
+
+    n = 6000
+    moving, times = (torch.arange(n) % 2).float(), torch.linspace(0, 1, n)
+    near = (times - 0.5).abs() <= 0.06
+    many = make_model(n, moving, times=times)
+    assert int(many.dynamic.sum()) == int((near & (moving > 0)).sum())
+    assert int((~many.dynamic).sum()) == n // 2
+
+
+def test_all_seed_points_are_kept_where_times_do_not_grow():
+    n = 6000
+    moving, times = (torch.arange(n) % 2).float(), torch.linspace(0, 1, n)
+
+    assert make_model(n, moving, times=times, time_growth=0.0).num_points == n
+    assert make_model(n, moving, times=times, use_deformation=False).num_points == n
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_growth_of_time_that_is_no_share_is_refused(share):
+    with pytest.raises(ModelError, match="time_growth is a share of the fine stage"):
+        make_model(time_growth=share)
 
 
 def test_without_a_mask_every_gaussian_moves():

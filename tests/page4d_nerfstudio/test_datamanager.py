@@ -1,0 +1,82 @@
+"""Which images a training step may see."""
+
+import random
+from itertools import pairwise
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+
+from page4d_nerfstudio.datamanager import Page4DDatamanager
+from page4d_nerfstudio.schedule import Schedule
+
+FRAMES = 21
+GROWING = Schedule(
+    coarse_steps=100,
+    all_times_from=900,
+    densify_from=10,
+    densify_until=500,
+    sh_degree_interval=1,
+    resolution_interval=1,
+)
+
+
+def datamanager(times: torch.Tensor, schedule: Schedule | None) -> Page4DDatamanager:
+    """One that has its images, without what nerfstudio does to load them."""
+    bare = Page4DDatamanager.__new__(Page4DDatamanager)
+    torch.nn.Module.__init__(bare)
+    poses = torch.eye(4)[None, :3].repeat(len(times), 1, 1)
+    bare.train_cameras = Cameras(poses, 5.0, 5.0, 3.0, 2.0, width=6, height=4, times=times[:, None])
+    bare.cached_train = [{"image": torch.zeros(4, 6, 3), "image_idx": i} for i in range(len(times))]
+    bare.device = "cpu"
+    bare.schedule = schedule
+    bare.sample_train_cameras = lambda: random.sample(range(len(times)), len(times))
+    bare.train_unseen_cameras = bare.sample_train_cameras()
+    return bare
+
+
+def times_seen(manager: Page4DDatamanager, step: int, draws: int = 100) -> set[float]:
+    return {round(float(manager.next_train(step)[0].times), 3) for _ in range(draws)}
+
+
+EVEN = torch.linspace(0, 1, FRAMES)
+ALL = {round(float(time), 3) for time in EVEN}
+
+
+def test_the_static_stage_sees_all_times():
+    assert times_seen(datamanager(EVEN, GROWING), step=99) == ALL
+
+
+def test_the_fine_stage_begins_with_the_times_around_the_middle():
+    assert times_seen(datamanager(EVEN, GROWING), step=100) == {0.45, 0.5, 0.55}
+
+
+def test_times_grow_from_the_middle_outwards():
+    manager = datamanager(EVEN, GROWING)
+
+    seen = [times_seen(manager, step) for step in (100, 300, 500, 700)]
+
+    assert all(early < late for early, late in pairwise(seen))
+    assert seen[2] == {time for time in ALL if abs(time - 0.5) <= 0.28}
+
+
+def test_the_last_part_of_a_training_sees_all_times():
+    assert times_seen(datamanager(EVEN, GROWING), step=900) == ALL
+
+
+def test_without_a_schedule_all_times_are_seen():
+    assert times_seen(datamanager(EVEN, None), step=100) == ALL
+
+
+def test_each_image_of_the_span_comes_before_any_comes_again():
+    manager = datamanager(EVEN, GROWING)
+    manager.train_unseen_cameras = [0]  # outside of the span: the next draw begins a new round
+
+    drawn = [round(float(manager.next_train(100)[0].times), 3) for _ in range(6)]
+
+    assert set(drawn[:3]) == set(drawn[3:]) == {0.45, 0.5, 0.55}
+
+
+def test_a_capture_with_a_gap_in_its_middle_begins_beside_the_gap():
+    times = torch.tensor([0.0, 0.1, 0.2, 0.75, 1.0])
+
+    assert times_seen(datamanager(times, GROWING), step=100) == {0.75}
