@@ -22,13 +22,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         from finetuning.options import Options, from_json
 
-        default = None
-        if "--options" in arguments:
-            place = arguments.index("--options")
-            if place + 1 == len(arguments):
-                raise Page4DError("--options needs the path of a JSON file.")
-            default = from_json(Path(arguments[place + 1]))
-            arguments = arguments[:place] + arguments[place + 2 :]
+        defaults, arguments = taken_out(arguments)
+        default = None if defaults is None else from_json(defaults)
         options = tyro.cli(Options, args=arguments, description=__doc__, default=default)
         from finetuning.run import Finetuning
 
@@ -36,6 +31,23 @@ def main(arguments: list[str] | None = None) -> None:
     except Page4DError as error:
         print(f"finetune: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print(
+            "finetune: interrupted; the same command goes on from the newest checkpoint.", file=sys.stderr, flush=True
+        )
+        sys.exit(130)
+
+
+def taken_out(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """The value of `--options`, and the arguments without it."""
+    for place, argument in enumerate(arguments):
+        if argument == "--options":
+            if place + 1 == len(arguments):
+                raise Page4DError("--options needs the path of a JSON file.")
+            return Path(arguments[place + 1]), arguments[:place] + arguments[place + 2 :]
+        if argument.startswith("--options="):
+            return Path(argument.partition("=")[2]), arguments[:place] + arguments[place + 1 :]
+    return None, arguments
 
 
 if __name__ == "__main__":

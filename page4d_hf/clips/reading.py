@@ -55,10 +55,7 @@ def load_clips(
 
     name = str(path_or_hub_id)
     where: dict[str, Any] = _where(path_or_hub_id)
-    try:
-        found = datasets.load_dataset(**where, streaming=True)
-    except Exception as error:
-        raise ClipError(f"{name} cannot be read as a data set of clips: {_sentence(error)}") from error
+    found = _splits(name, where)
     if split not in found:
         raise ClipError(f"{name} has no split {split!r}; it has: {', '.join(map(str, found))}.")
     columns = found[split].features
@@ -79,6 +76,25 @@ def load_clips(
     if empty:
         raise ClipError(f"The split {split!r} of {name} is empty; expected at least one clip.")
     return clips
+
+
+def split_names(path_or_hub_id: str | Path) -> list[str]:
+    """The splits of a data set of clips.
+
+    Raises:
+        ClipError: there is no such data set, or the package `datasets` is not installed.
+    """
+    clip_features()  # says so where `datasets` is missing
+    return [str(split) for split in _splits(str(path_or_hub_id), _where(path_or_hub_id))]
+
+
+def _splits(name: str, where: dict[str, Any]) -> datasets.IterableDatasetDict:
+    import datasets
+
+    try:
+        return datasets.load_dataset(**where, streaming=True)
+    except Exception as error:
+        raise ClipError(f"{name} cannot be read as a data set of clips: {_sentence(error)}") from error
 
 
 def _where(path_or_hub_id: str | Path) -> dict[str, Any]:

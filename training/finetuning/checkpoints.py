@@ -1,17 +1,18 @@
 """Checkpoints that are whole or not there: written under another name, made durable, then renamed.
 
-    output/
-        run.json                options and versions; what a run that goes on is compared with
-        history.jsonl           a line for each step: losses, learning rates, gradient norm; evaluations
-        checkpoint-500/         after 500 optimizer steps: a folder for from_pretrained, and in it
-            state/              optimizer, schedule, random states, of accelerate
-        config.json, model.safetensors, ...     the trained model, once the run is through
+output/
+    run.json                options and versions; what a run that goes on is compared with
+    history.jsonl           a line for each step: losses, learning rates, gradient norm; evaluations
+    checkpoint-500/         after 500 optimizer steps: a folder for from_pretrained, and in it
+        state/              optimizer, schedule, random states, of accelerate
+    config.json, model.safetensors, ...     the trained model, once the run is through
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -42,14 +43,18 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("page4d", "torch", "transformers", "accelerate", "datasets", "numpy")}
 
 
-def enter_run_folder(options: Options) -> int:
+def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
     """Begin a run's folder, or find where the run in it stopped.
+
+    Args:
+        options: the run's.
+        configuration: the network's values that decide what it computes, as JSON values.
 
     Returns:
         The number of optimizer steps that its newest checkpoint has behind it; 0 for a run that begins.
 
     Raises:
-        OptionsError: the folder holds a run with other options.
+        OptionsError: the folder holds a run with other options, or of another network.
         RunFolderError: the folder holds something else, or cannot be written.
     """
     folder, path = options.output, options.output / RUN_FILE
@@ -60,13 +65,16 @@ def enter_run_folder(options: Options) -> int:
             old = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunFolderError(f"{path} is damaged ({error}); name another --output.") from error
-        check_same_run(old, options, path)
+        if not isinstance(old, dict):
+            raise RunFolderError(f"{path} is damaged (it holds no options); name another --output.")
+        check_same_run(old, options, configuration, path)
     elif folder.is_dir() and any(folder.iterdir()):
         raise RunFolderError(f"{folder} is not empty and holds no run (no {RUN_FILE}); name another --output.")
     else:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(to_json(options) | {"versions": versions()}, indent=2) + "\n")
+            values = to_json(options) | {"configuration": configuration, "versions": versions()}
+            write_whole(path, json.dumps(values, indent=2) + "\n")
         except OSError as error:
             raise RunFolderError(f"{folder} cannot be written ({error.strerror}).") from error
     for partial in folder.glob("*.partial"):
@@ -78,9 +86,7 @@ def enter_run_folder(options: Options) -> int:
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The checkpoints of a run, by their step."""
     return {
-        int(found[1]): path
-        for path in folder.iterdir()
-        if path.is_dir() and (found := CHECKPOINT.fullmatch(path.name))
+        int(found[1]): path for path in folder.iterdir() if path.is_dir() and (found := CHECKPOINT.fullmatch(path.name))
     }
 
 
@@ -126,23 +132,28 @@ def save_checkpoint(accelerator: Accelerator, model: nn.Module, folder: Path, st
             if keep:
                 found = checkpoints(folder)
                 for old in sorted(found)[:-keep]:
-                    shutil.rmtree(found[old])
+                    # Under another name first: what is left of one that is half removed is no checkpoint.
+                    shutil.rmtree(found[old].rename(found[old].with_name(found[old].name + ".partial")))
     except Exception as error:
         # A full disk reaches us as many kinds of exception: safetensors and torch.save wrap it in their own.
         if not is_disk_error(error):
             raise
         shutil.rmtree(partial, ignore_errors=True)
-        last = max(checkpoints(folder), default=None)
         raise RunFolderError(
-            f"{final} could not be written ({error}). "
-            + (f"checkpoint-{last} is intact" if last is not None else "There is no earlier checkpoint")
-            + "; make room and run the same command again."
+            f"{final} could not be written ({reason(error)}). {what_is_left(folder)}; make room and run the same "
+            "command again."
         ) from error
     accelerator.wait_for_everyone()
 
 
+def what_is_left(folder: Path) -> str:
+    """Half a sentence about what a run that stops can go on from."""
+    last = max(checkpoints(folder), default=None)
+    return "There is no checkpoint yet" if last is None else f"checkpoint-{last} is intact"
+
+
 def load_weights_apart(accelerator: Accelerator) -> None:
-    """Keep accelerate from writing the weights a second time: they are in the checkpoint as `from_pretrained` reads them.
+    """Keep accelerate from writing the weights a second time: a checkpoint has them as `from_pretrained` reads them.
 
     Sharded weights (FSDP) stay with accelerate.
     """
@@ -168,17 +179,31 @@ def load_weights_apart(accelerator: Accelerator) -> None:
 
 def is_disk_error(error: BaseException | None) -> bool:
     """Whether an exception, or one that it came from, says that a file could not be written."""
+    return error is not None and _disk_error(error) is not None
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be written, in a few words."""
+    deepest = _disk_error(error) or error
+    text = deepest.strerror if isinstance(deepest, OSError) and deepest.strerror else str(deepest)
+    # torch.save's zip writer says no more than this.
+    return "the disk is full, or a limit on files is reached" if "unexpected pos" in text else " ".join(text.split())
+
+
+def _disk_error(error: BaseException) -> BaseException | None:
+    """The innermost exception of a chain that speaks of a file that could not be written."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-    words = tuple(os.strerror(code).lower() for code in codes[:3])
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in codes:
-            return True
-        text = str(error).lower()
-        # torch.save on a full disk: "unexpected pos", from its zip writer.
-        if any(word in text for word in words) or "unexpected pos" in text or "file write failed" in text:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    words = (*(os.strerror(code).lower() for code in codes[:3]), "unexpected pos", "file write failed")
+    found: BaseException | None = None
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError):
+            if link.errno in codes:
+                found = link
+        elif any(word in str(link).lower() for word in words):
+            found = found if isinstance(found, OSError) else link
+        link = link.__cause__ or link.__context__
+    return found
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -198,6 +223,14 @@ def make_durable(path: Path, *, deep: bool = True) -> None:
             os.close(handle)
 
 
+def _step_of(line: str) -> float:
+    """The step of a line of the history; infinity for one that was not written to its end."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+    except ValueError:
+        return math.inf
+
+
 class History:
     """`history.jsonl`: what happened at each step. One process writes it."""
 
@@ -211,13 +244,17 @@ class History:
         path = folder / HISTORY_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_whole(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step))
+            write_whole(path, "".join(line for line in lines if _step_of(line) <= step))
         self._file = path.open("a", encoding="utf-8")
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append a line; `entry["step"]` counts from 1."""
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
+
+    def make_durable(self) -> None:
+        """Have all of it on the disk: a checkpoint must not be ahead of the history."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

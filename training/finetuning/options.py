@@ -20,6 +20,10 @@ MAY_CHANGE = frozenset(
 )
 
 
+# What run.json holds beside the options.
+BESIDE_OPTIONS = ("versions", "configuration")
+
+
 class OptionsError(Page4DError):
     """Options that do not fit each other, the model or the run that they shall continue."""
 
@@ -61,6 +65,13 @@ class EvaluationOptions:
     seed: int = 1_000_003
     """Which windows of the held-out clips are taken, and which synthetic scenes are held out."""
 
+    def __post_init__(self) -> None:
+        for name, least in (("every", 0), ("micro_batches", 1), ("frames", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise OptionsError(f"evaluation.{name} must be at least {least}, got {getattr(self, name)}.")
+        if not self.aspect > 0:
+            raise OptionsError(f"evaluation.aspect must be positive, got {self.aspect}.")
+
 
 @dataclass
 class Options:
@@ -87,7 +98,8 @@ class Options:
     """Read the datasets front to back over the network instead of copying them first."""
 
     train: tuple[str, ...] = MIDDLE_LAYERS
-    """What is trained: names of modules, with ranges like aggregator.frame_layers.10-19; or `all`. The rest is frozen."""
+    """What is trained: names of modules, with ranges as in aggregator.frame_layers.10-19; or `all`. The rest is
+    frozen."""
     steps: int = 20_000
     """Optimizer steps of the whole run."""
     micro_batches: int = 2
@@ -135,14 +147,17 @@ class Options:
     def __post_init__(self) -> None:
         self.output = Path(self.output)
         if (self.model is None) == (self.network is None):
-            raise OptionsError("Give either --model (pretrained weights) or --network (a configuration, random weights).")
+            raise OptionsError(
+                "Give either --model (pretrained weights) or --network (a configuration, random weights)."
+            )
         if not self.dataset:
             raise OptionsError("--dataset needs at least one folder or Hub id of clips, or `synthetic`.")
         if self.weights and len(self.weights) != len(self.dataset):
             raise OptionsError(f"--weights has {len(self.weights)} values for {len(self.dataset)} datasets.")
-        for name in ("steps", "micro_batches", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise OptionsError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("steps", "micro_batches", "checkpoint_every", "prefetch", "workers", "keep_checkpoints", "seed"):
+            least = 0 if name in ("workers", "keep_checkpoints", "seed") else 1
+            if getattr(self, name) < least:
+                raise OptionsError(f"{name} must be at least {least}, got {getattr(self, name)}.")
         if self.max_grad_norm <= 0:
             raise OptionsError(f"max_grad_norm must be positive, got {self.max_grad_norm}.")
         if (self.mask_hold_start is None) != (self.mask_hold_end is None):
@@ -205,7 +220,8 @@ def from_json(path: Path) -> Options:
         raise OptionsError(f"{path} cannot be read as a JSON file of options ({error}).") from error
     if not isinstance(values, dict):
         raise OptionsError(f"{path} must hold a JSON object of options, it holds {type(values).__name__}.")
-    values.pop("versions", None)
+    for name in BESIDE_OPTIONS:
+        values.pop(name, None)
     return _filled(Options, values, str(path))
 
 
@@ -223,6 +239,8 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
     ready = {}
     for name, value in values.items():
         if kind is Options and name in nested:
+            if not isinstance(value, dict):
+                raise OptionsError(f"{where}: {name} must be a JSON object of options, got {json.dumps(value)}.")
             value = _filled(nested[name], value, f"{where}, {name}")
         elif isinstance(value, list):
             value = tuple(value)
@@ -235,22 +253,27 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
         raise OptionsError(f"{where}: {error}.") from error
 
 
-def check_same_run(old: dict[str, Any], new: Options, path: Path) -> None:
-    """Refuse to go on with a run under options that would compute something else.
+def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with a run under options, or with a network, that would compute something else.
 
     Args:
-        old: what `to_json` gave when the run began.
+        old: the run's `run.json`.
         new: the options now.
-        path: where the old ones were read, for the message.
+        configuration: the network's values now, with plain numbers.
+        path: where `old` was read, for the message.
 
     Raises:
         OptionsError: naming each option that differs.
     """
     now = json.loads(json.dumps(to_json(new)))
+    compared = [(name, old.get(name), now[name]) for name in now if name not in MAY_CHANGE]
+    network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))
+    for name in sorted(set(network) | set(network_now)):
+        compared.append((f"the network's {name}", network.get(name), network_now.get(name)))
     differing = [
-        f"{name} (was {json.dumps(old.get(name))}, now {json.dumps(now[name])})"
-        for name in now
-        if name not in MAY_CHANGE and old.get(name) != now[name]
+        f"{name} (was {json.dumps(before)}, now {json.dumps(after)})"
+        for name, before, after in compared
+        if before != after
     ]
     if differing:
         raise OptionsError(

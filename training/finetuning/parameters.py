@@ -32,8 +32,9 @@ def without_gradient(model: Page4DModel) -> tuple[str, ...]:
     """Names of what the loss never reaches. Processes that average gradients would wait for them for ever."""
     # Of DINOv2's own training; and there is no loss on tracks.
     names = ["encoder.embeddings.mask_token", "track_head"]
-    if model.aggregator.mask_schedule is None and model.config.mask_strength == 0:
-        names.append(MASK_HEAD)  # the attention is never biased by it
+    biased = model.aggregator.mask_schedule is not None or model.config.mask_strength != 0
+    if not (biased and model.config.masked_layers):
+        names.append(MASK_HEAD)  # no attention is ever biased by it
     return tuple(names)
 
 

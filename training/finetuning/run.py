@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedType, gather_object, set_seed
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
@@ -20,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips.augmentation import NO_AUGMENTATION
 from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
+from page4d_hf.clips.reading import split_names
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig
 from page4d_hf.errors import ClipError, Page4DError
 
@@ -31,8 +37,10 @@ from .checkpoints import (
     is_disk_error,
     load_weights_apart,
     make_durable,
+    reason,
     save_checkpoint,
     save_model,
+    what_is_left,
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
 from .options import Options, OptionsError, to_json
@@ -51,16 +59,10 @@ class Finetuning:
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
         set_seed(options.seed)  # random weights are the same in every process
-        self.accelerator = accelerator = Accelerator(
-            # Without this, processes on CPUs take themselves for single ones unless MPI started them.
-            cpu=not torch.accelerator.is_available(),
-            mixed_precision=options.mixed_precision,
-            log_with=list(options.trackers) or None,
-            project_dir=str(options.output),
-            step_scheduler_with_optimizer=False,
-        )
+        self.accelerator = accelerator = make_accelerator(options)
+        # What `accelerate launch` was told decides what is computed, and so belongs to the run's options.
+        self.options = options = replace(options, mixed_precision=accelerator.mixed_precision)
         if options.micro_batches % accelerator.num_processes:
             raise OptionsError(
                 f"--micro-batches {options.micro_batches} cannot be shared by {accelerator.num_processes} processes; "
@@ -73,11 +75,11 @@ class Finetuning:
             raise OptionsError(
                 f"--sampling.patch-size is {sampling.patch_size}, the model's is {network.config.patch_size}."
             )
-        self.trains_all = freeze_all_but(network, options.train)
-        groups, group_options = parameter_groups(self.trains_all, options.layers, options.mask_head)
+        self.trained = freeze_all_but(network, options.train)
+        groups, group_options = parameter_groups(self.trained, options.layers, options.mask_head)
         if not groups:
             raise OptionsError("--train leaves nothing to be trained.")
-        self.trained_count = sum(parameter.numel() for parameter in self.trains_all.values())
+        self.trained_count = sum(parameter.numel() for parameter in self.trained.values())
         if options.gradient_checkpointing:
             enable_checkpointing(network)
         if not accelerator.is_main_process:
@@ -88,7 +90,7 @@ class Finetuning:
 
         # One process begins the folder, so that the others find it begun.
         with accelerator.main_process_first():
-            self.step = enter_run_folder(options)
+            self.step = enter_run_folder(options, configuration_of(network))
         accelerator.wait_for_everyone()
         # One call: FSDP's sharding replaces parameters, and the optimizer has to follow.
         optimizer = torch.optim.AdamW(groups, fused=accelerator.device.type == "cuda")
@@ -99,8 +101,12 @@ class Finetuning:
             folder = options.output / f"checkpoint-{self.step}"
             try:
                 accelerator.load_state(str(folder / STATE))
-            except (OSError, RuntimeError, ValueError, KeyError) as error:
-                raise RunFolderError(f"{folder} cannot be read ({error}); remove it to go on from an earlier one.") from error
+            # What a damaged file raises depends on where it is damaged: a dozen kinds of exceptions.
+            except Exception as error:
+                raise RunFolderError(
+                    f"{folder} cannot be read ({type(error).__name__}: {' '.join(str(error).split())}). Remove it to "
+                    "go on from the checkpoint before it, or from the start if there is none."
+                ) from error
         self.network: Page4DModel = accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _network(self) -> Page4DModel:
@@ -139,8 +145,16 @@ class Finetuning:
         sources = options.held_out_sources()
         if not options.held_out:
             # Sources without a validation split are trained on all the same.
-            sources = [source for source in sources if source.path == SYNTHETIC or _can_read(source)]
-        return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed) if sources else None
+            sources = [s for s in sources if s.path == SYNTHETIC or s.split in split_names(s.path)]
+        if not sources:
+            return None
+        try:
+            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed)
+        except ClipError as error:
+            raise ClipError(
+                f"The held-out clips cannot be used, of which --evaluation.frames {evaluation.frames} are taken each: "
+                f"{error}"
+            ) from error
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -148,10 +162,30 @@ class Finetuning:
         """Train to the last step, evaluate, and write the model.
 
         Raises:
-            TrainingError: a loss or gradient that is not finite.
+            TrainingError: a loss, a gradient or weights that are not finite; an upload that fails.
             ClipError: data that no micro-batch can be made of.
-            RunFolderError: a checkpoint that cannot be written.
+            RunFolderError: a checkpoint, or another file of the run, that cannot be written.
         """
+        options = self.options
+        if options.push_to_hub and self.accelerator.is_main_process:
+            create_repository(options.push_to_hub, options.private)  # what fails, fails before the training
+        try:
+            self._train()
+            self._finish()
+            self.accelerator.end_training()
+        except Page4DError:
+            raise
+        except Exception as error:
+            # The history, the curves: all that is written beside the checkpoints, which have their own message.
+            if not is_disk_error(error):
+                raise
+            raise RunFolderError(
+                f"The run in {options.output} cannot write its files ({reason(error)}). "
+                f"{what_is_left(options.output)}; make room and run the same command again."
+            ) from error
+
+    def _train(self) -> None:
+        """Train from the step where the run is to the last, with evaluations and checkpoints on the way."""
         accelerator, options = self.accelerator, self.options
         history = History(options.output, self.step) if accelerator.is_main_process else None
         accelerator.init_trackers(
@@ -198,15 +232,14 @@ class Finetuning:
                 if self.held_out is not None and (last or self.step % every == 0):
                     self._evaluate(history)
                 if last or self.step % options.checkpoint_every == 0:
-                    save_checkpoint(
-                        accelerator, self.model, options.output, self.step, options.keep_checkpoints
-                    )
+                    self._check_weights()
+                    if history is not None:
+                        history.make_durable()
+                    save_checkpoint(accelerator, self.model, options.output, self.step, options.keep_checkpoints)
         finally:
             bar.close()
             if history is not None:
                 history.close()
-        self._finish()
-        accelerator.end_training()
 
     def _step(self, batches: list[dict[str, Any]], waited: float) -> dict[str, Any]:
         """One optimizer step on this process's micro-batches; figures are means over all processes."""
@@ -215,6 +248,7 @@ class Finetuning:
         # The mask's strength follows the count of optimizer steps, which is saved with the weights.
         self.network.set_training_step(self.step)
         sums: dict[str, Tensor] = {}
+        losses: list[Tensor] = []  # of the micro-batches
         skipped: list[str] = []
         frames = 0
         for number, batch in enumerate(batches):
@@ -226,19 +260,23 @@ class Finetuning:
                 output = self.model(
                     batch["pixel_values"].to(accelerator.device, non_blocking=True), labels=self._labels(batch)
                 )
-                self._check_finite(output.loss, output.loss_terms, batch["clip_ids"])
                 accelerator.backward(output.loss / len(batches))
-            for name, value in {"loss": output.loss.detach(), **output.loss_terms}.items():
+            losses.append(output.loss.detach())
+            for name, value in {"loss": output.loss, **output.loss_terms}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / len(batches)
         norm = accelerator.clip_grad_norm_(self.model.parameters(), options.max_grad_norm)
-        if norm is not None and accelerator.mixed_precision != "fp16":  # which meets infinity now and then, and goes on
-            self._check_finite(norm, {}, [clip for batch in batches for clip in batch["clip_ids"]], "gradient")
+        means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean").tolist()
+        entry: dict[str, Any] = dict(zip(sums, means, strict=True))
+        # Before a step that would spoil the weights. All processes see the same figures, and stop together.
+        if not math.isfinite(entry["loss"]):
+            self._stop(f"loss is {entry['loss']}", batches, losses)
+        # fp16 meets infinite gradients now and then, makes no step then, and goes on with a smaller factor.
+        if norm is not None and not math.isfinite(norm) and accelerator.mixed_precision != "fp16":
+            self._stop(f"gradient's norm is {float(norm)}", batches, losses)
         rates = {f"learning_rate/{g['name']}": float(g["lr"]) for g in self.optimizer.param_groups}
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean").tolist()
-        entry: dict[str, Any] = dict(zip(sums, means, strict=True))
         entry |= rates | {"data_seconds": round(waited, 4), "frames": frames}
         if norm is not None:
             entry["gradient_norm"] = float(norm)
@@ -253,18 +291,44 @@ class Finetuning:
     def _labels(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         return {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch["labels"].items()}
 
-    def _check_finite(self, value: Tensor, terms: dict[str, Tensor], clip_ids: list[str], what: str = "loss") -> None:
-        """Stop before a step that would spoil the weights. Every process looks at its own and all stop."""
-        value = value.detach()
-        if math.isfinite(float(value)):
-            return
-        broken = [name for name, term in terms.items() if not math.isfinite(float(term))]
+    def _stop(self, what: str, batches: list[dict[str, Any]], losses: list[Tensor]) -> NoReturn:
+        """Say which clips spoil a step, in all processes alike."""
+        clips: list[str] = []
+        for batch, loss in zip(batches, losses, strict=True):
+            if not torch.isfinite(loss):
+                clips += self._spoiling(batch) or batch["clip_ids"]
+        everyone = [clip for some in gather_object([clips]) for clip in some]
+        if not everyone:  # each loss by itself is finite, and their gradients are not
+            everyone = [c for some in gather_object([[c for b in batches for c in b["clip_ids"]]]) for c in some]
+        folder = self.options.output
         raise TrainingError(
-            f"The {what} of step {self.step + 1} is {float(value)}"
-            + (f" (terms: {', '.join(broken)})" if broken else "")
-            + f", on the clips {'; '.join(clip_ids)}. Nothing was changed by it: the newest checkpoint in "
-            f"{self.options.output} is intact. Look at those clips, or lower the learning rate."
+            f"Step {self.step + 1} was not made, because its {what}. Clips: {'; '.join(everyone)}. "
+            f"{what_is_left(folder)}. Look at those clips, or lower the learning rate, and start another run; with "
+            f"--model {folder}/checkpoint-N it begins where this one was."
         )
+
+    @torch.no_grad()
+    def _spoiling(self, batch: dict[str, Any]) -> list[str]:
+        """Those clips of a micro-batch whose loss is not finite by itself."""
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            return []  # sharded layers compute in all processes or in none
+        found = []
+        for i, clip in enumerate(batch["clip_ids"]):
+            labels = {name: value[i : i + 1] for name, value in self._labels(batch).items()}
+            output = self.network(batch["pixel_values"][i : i + 1].to(self.accelerator.device), labels=labels)
+            if not torch.isfinite(output.loss):
+                found.append(clip)
+        return found
+
+    def _check_weights(self) -> None:
+        """Refuse to keep weights that a step made too large to be used: their loss is only seen with the next one."""
+        norm = torch.nn.utils.get_total_norm(list(self.trained.values()))
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"The weights after step {self.step} are not finite: the learning rate is too high. "
+                f"{what_is_left(self.options.output)}."
+            )
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -313,15 +377,51 @@ class Finetuning:
             if not is_disk_error(error):
                 raise
             raise RunFolderError(
-                f"The model could not be written to {options.output} ({error}); checkpoint-{self.step} is intact. Make "
-                "room and run the same command again."
+                f"The model could not be written to {options.output} ({reason(error)}). "
+                f"{what_is_left(options.output)}; make room and run the same command again."
             ) from error
         if accelerator.is_main_process:
             if self.held_out is not None:
                 print_table(options.output)
             if options.push_to_hub:
-                push(options.output, options.push_to_hub, options.private)
+                push(options.output, options.push_to_hub)
         accelerator.wait_for_everyone()
+
+
+def make_accelerator(options: Options) -> Accelerator:
+    """Accelerate's view of the machine, as `accelerate launch` set it up.
+
+    Raises:
+        OptionsError: a tracker that does not exist or is not installed; a precision that the device does not have.
+    """
+    available = [str(tracker) for tracker in get_available_trackers()]
+    for tracker in options.trackers:
+        if tracker != "all" and tracker not in available:
+            raise OptionsError(
+                f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
+            )
+    plugin = None
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        # Accelerate would cast the weights of float32 heads to bf16 too. With weights gathered in float32, autocast
+        # does as it does without sharding.
+        plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())
+    try:
+        return Accelerator(
+            # Without this, processes on CPUs take themselves for single ones unless MPI started them.
+            cpu=not torch.accelerator.is_available(),
+            mixed_precision=options.mixed_precision,
+            fsdp_plugin=plugin,
+            log_with=list(options.trackers) or None,
+            project_dir=str(options.output),
+            step_scheduler_with_optimizer=False,
+        )
+    except ValueError as error:
+        raise OptionsError(f"Accelerate cannot be set up: {' '.join(str(error).split())}") from error
+
+
+def configuration_of(network: Page4DModel) -> dict[str, Any]:
+    """The values of a network's configuration, those of the library for any network left out."""
+    return {name: getattr(network.config, name) for name in Page4DConfig.__annotations__}
 
 
 def enable_checkpointing(network: Page4DModel) -> None:
@@ -333,17 +433,6 @@ def enable_checkpointing(network: Page4DModel) -> None:
     enable = getattr(network, "activation_checkpointing_enable", network.gradient_checkpointing_enable)
     name = "activation" if enable != network.gradient_checkpointing_enable else "gradient"
     enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
-
-
-def _can_read(source: Any) -> bool:
-    """Whether a source has the split that it names."""
-    from page4d_hf.clips.reading import load_clips
-
-    try:
-        load_clips(source.path, source.split, streaming=True)
-    except ClipError:
-        return False
-    return True
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -359,7 +448,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _sentence(figures: dict[str, float]) -> str:
     return ", ".join(
-        f"{name} {value:.4f}" + (f" ({trivial:.4f})" if (trivial := figures.get(f"{TRIVIAL}/{name}")) is not None else "")
+        f"{name} {value:.4f}"
+        + (f" ({trivial:.4f})" if (trivial := figures.get(f"{TRIVIAL}/{name}")) is not None else "")
         for name, value in figures.items()
         if not name.startswith(TRIVIAL)
     )
@@ -387,18 +477,44 @@ def print_table(folder: Path) -> None:
     Console().print(table)
 
 
-def push(folder: Path, repository: str, private: bool) -> None:
-    """Upload the model in a folder, without its checkpoints, to the Hub."""
+def create_repository(repository: str, private: bool) -> None:
+    """Have a repository on the Hub that a model can be uploaded to.
+
+    Raises:
+        TrainingError: there is none, and none can be made.
+    """
     from huggingface_hub import HfApi
 
-    api = HfApi()
-    api.create_repo(repository, private=private, exist_ok=True)
-    api.upload_folder(
-        repo_id=repository,
-        folder_path=folder,
-        ignore_patterns=["checkpoint-*", "logs/*", "*.partial"],
-        commit_message="Upload a trained PAGE-4D",
-    )
+    try:
+        HfApi().create_repo(repository, private=private, exist_ok=True)
+    # The Hub's client raises its own, its HTTP library's and the system's.
+    except Exception as error:
+        raise TrainingError(
+            f"--push-to-hub {repository}: the repository cannot be used ({' '.join(str(error).split())}). Look at its "
+            "name, and log in with `hf auth login`."
+        ) from error
 
 
-__all__ = ["Finetuning", "TrainingError", "print_table", "push"]
+def push(folder: Path, repository: str) -> None:
+    """Upload the model in a folder, without its checkpoints and curves, to a repository on the Hub.
+
+    Raises:
+        TrainingError: it cannot be uploaded.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            ignore_patterns=["checkpoint-*", "logs/*", "*.partial"],
+            commit_message="Upload a trained PAGE-4D",
+        )
+    except Exception as error:
+        raise TrainingError(
+            f"The trained model is in {folder}, but cannot be uploaded to {repository} "
+            f"({' '.join(str(error).split())}). The same command uploads it without training again."
+        ) from error
+
+
+__all__ = ["Finetuning", "TrainingError", "create_repository", "make_accelerator", "print_table", "push"]
