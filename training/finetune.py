@@ -8,6 +8,7 @@ from the options in a JSON file, such as a run's `run.json` or one of training/r
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,13 +24,17 @@ def main(arguments: list[str] | None = None) -> None:
         from finetuning.options import Options, from_json
 
         defaults, arguments = taken_out(arguments)
-        default = None if defaults is None else from_json(defaults)
-        options = tyro.cli(Options, args=arguments, description=__doc__, default=default)
+        if defaults is None:
+            options = tyro.cli(Options, args=arguments, description=__doc__)
+        else:
+            options = tyro.cli(Options, args=arguments, description=__doc__, default=from_json(defaults))
         from finetuning.run import Finetuning
 
         Finetuning(options).run()
     except Page4DError as error:
-        print(f"finetune: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        # Where all processes fail alike, the first speaks for them.
+        if os.environ.get("RANK", "0") == "0" or not getattr(error, "in_all_processes", False):
+            print(f"finetune: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         print(

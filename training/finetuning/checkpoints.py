@@ -19,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate.accelerator import Accelerator
 from torch import nn
 
 from page4d_hf.errors import Page4DError

@@ -27,6 +27,8 @@ BESIDE_OPTIONS = ("versions", "configuration")
 class OptionsError(Page4DError):
     """Options that do not fit each other, the model or the run that they shall continue."""
 
+    in_all_processes = True
+
 
 @dataclass(frozen=True)
 class GroupOptions:

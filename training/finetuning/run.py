@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.accelerator import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedType, gather_object, set_seed
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object, set_seed
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
@@ -49,6 +49,8 @@ from .parameters import freeze_all_but, parameter_groups, schedule_of
 
 class TrainingError(Page4DError):
     """A training that cannot go on."""
+
+    in_all_processes = True
 
 
 class Finetuning:
@@ -250,10 +252,12 @@ class Finetuning:
         sums: dict[str, Tensor] = {}
         losses: list[Tensor] = []  # of the micro-batches
         skipped: list[str] = []
-        frames = 0
         for number, batch in enumerate(batches):
             skipped += batch["skips"]
-            frames += batch["pixel_values"].shape[0] * batch["pixel_values"].shape[1]
+            frames = batch["pixel_values"].new_tensor(
+                batch["pixel_values"].shape[:2].numel() * accelerator.num_processes
+            )
+            sums["frames"] = sums.get("frames", 0.0) + frames.to(accelerator.device)
             last = number == len(batches) - 1
             # Gradients are exchanged between processes once a step, with the last micro-batch.
             with nullcontext() if last else accelerator.no_sync(self.model):
@@ -277,7 +281,7 @@ class Finetuning:
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        entry |= rates | {"data_seconds": round(waited, 4), "frames": frames}
+        entry |= rates | {"data_seconds": round(waited, 4), "frames": round(entry["frames"])}
         if norm is not None:
             entry["gradient_norm"] = float(norm)
         if self.network.aggregator.mask_schedule is not None:
