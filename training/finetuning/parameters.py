@@ -19,10 +19,16 @@ RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 def expand(pattern: str) -> list[str]:
-    """The names of modules that a pattern stands for: `a.10-12.b` is `a.10.b`, `a.11.b` and `a.12.b`."""
+    """The names of modules that a pattern stands for: `a.10-12.b` is `a.10.b`, `a.11.b` and `a.12.b`.
+
+    Raises:
+        OptionsError: a range that ends before it begins.
+    """
     names = [""]
     for part in pattern.split("."):
         found = RANGE.fullmatch(part)
+        if found and int(found[1]) > int(found[2]):
+            raise OptionsError(f"The range {part} in {pattern}, which --train names, ends before it begins.")
         parts: Iterable[Any] = range(int(found[1]), int(found[2]) + 1) if found else (part,)
         names = [f"{name}.{one}" if name else str(one) for name in names for one in parts]
     return names

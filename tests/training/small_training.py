@@ -1,0 +1,140 @@
+"""Runs of training that take a second: a network a few numbers wide on images of 28 x 28 pixels."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+from finetuning.options import Options, from_json
+from finetuning.run import Finetuning
+
+from page4d_hf import Page4DConfig, Page4DModel
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = REPOSITORY / "training" / "finetune.py"
+
+NETWORK: dict[str, Any] = {
+    "image_size": 28,
+    "hidden_size": 16,
+    "encoder_num_hidden_layers": 2,
+    "encoder_num_attention_heads": 2,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 2,
+    "layerscale_value": 0.5,
+    "mask_layer": 1,
+    "masked_layers": [2, 3],
+    "mask_hidden_size": 8,
+    "head_layers": [0, 2, 3, 4],
+    "camera_num_hidden_layers": 1,
+    "camera_num_attention_heads": 2,
+    "camera_num_iterations": 2,
+    "dense_hidden_size": 16,
+    "dense_channels": [8, 8, 16, 16],
+    "dense_output_channels": 8,
+}
+# What MIDDLE_LAYERS are to the full network.
+MIDDLE = ("aggregator.frame_layers.2-3", "aggregator.global_layers.2-3", "aggregator.mask_head")
+SAMPLING: dict[str, Any] = {
+    "frames_min": 2,
+    "frames_max": 3,
+    "frame_budget": 6,
+    "width": 28,
+    "aspect_min": 1.0,
+    "aspect_max": 1.0,
+}
+GROUP: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.0}
+
+
+def small_network(**changes: Any) -> Page4DModel:
+    """The network, the same at every call; keywords override values of its configuration."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Page4DModel(Page4DConfig(**{**NETWORK, **changes})).train()
+
+
+def write_options(folder: Path, network: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """A file for `--options` in a folder, of a run in `folder/run`; keywords override options."""
+    folder.mkdir(exist_ok=True)
+    (folder / "network.json").write_text(json.dumps({**NETWORK, **(network or {})}))
+    values = {
+        "output": str(folder / "run"),
+        "network": str(folder / "network.json"),
+        "dataset": ["synthetic"],
+        "train": list(MIDDLE),
+        "steps": 3,
+        "sampling": SAMPLING,
+        "layers": GROUP,
+        "mask_head": GROUP,
+        "evaluation": {"every": 0, "micro_batches": 2, "frames": 3},
+        "trackers": [],
+        "workers": 0,
+        **changes,
+    }
+    path = folder / "options.json"
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+    return path
+
+
+def small_options(folder: Path, network: dict[str, Any] | None = None, **changes: Any) -> Options:
+    """The options in such a file."""
+    return from_json(write_options(folder, network, **changes))
+
+
+def begin(options: Options) -> Finetuning:
+    """A run in this process, as if the process were a new one."""
+    AcceleratorState._reset_state(True)
+    return Finetuning(options)
+
+
+def train(options: Options) -> Finetuning:
+    """Begin a run, or go on with it, to its end."""
+    run = begin(options)
+    run.run()
+    return run
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's history; `folder` is the run's."""
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """Those of steps, without what a clock says."""
+    return [
+        {name: value for name, value in entry.items() if "seconds" not in name}
+        for entry in history(folder)
+        if "loss" in entry
+    ]
+
+
+class Changed:
+    """Micro-batches of which one is changed before it is used.
+
+    Args:
+        data: the micro-batches.
+        index: which one.
+        change: what is done with it; it may raise.
+    """
+
+    def __init__(self, data: Any, index: int, change: Any) -> None:
+        self.data, self.index, self.change = data, index, change
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        batch = self.data[index]
+        if index == self.index:
+            self.change(batch)
+        return batch
+
+
+def stop(batch: dict[str, Any]) -> None:
+    """Stop the process, for `Changed`."""
+    raise KeyboardInterrupt
+
+
+def poison(batch: dict[str, Any]) -> None:
+    """Make pixels of the second clip NaN, for `Changed`."""
+    batch["pixel_values"][1, 0, :, 3] = math.nan
