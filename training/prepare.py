@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.synthetic import SyntheticOptions
 
 if TYPE_CHECKING:
     from page4d_hf.captures import Capture
@@ -62,6 +64,7 @@ def prepare(
     num_clips: int = 1000,
     width: int = 224,
     height: int = 168,
+    scenes: SyntheticOptions = SyntheticOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Make a data set of clips from captures on disk, or from synthetic scenes.
 
@@ -87,6 +90,7 @@ def prepare(
         num_clips: synthetic only: how many clips.
         width: synthetic only: of the images, in pixels.
         height: synthetic only: of the images, in pixels.
+        scenes: synthetic only: what the scenes are made of.
     """
     started = time.perf_counter()
     if frames_per_clip is None:
@@ -117,8 +121,8 @@ def prepare(
         _check_range("num-clips", num_clips, 1, 10**6)
         _check_range("width", width, 14, 8192)
         _check_range("height", height, 14, 8192)
-        options |= {"num_clips": num_clips, "width": width, "height": height}
-        work = SyntheticWork(num_clips, frames_per_clip, (height, width), seed, depth_tolerance)
+        options |= {"num_clips": num_clips, "width": width, "height": height, "scenes": asdict(scenes)}
+        work = SyntheticWork(num_clips, frames_per_clip, (height, width), seed, scenes, depth_tolerance)
     else:
         if root is None:
             raise Page4DError(f"Name the folder of {source} with --root.")
@@ -234,12 +238,22 @@ class SyntheticWork:
     """Random scenes, a sequence and a clip each. A task is several of them, which are rendered together."""
 
     def __init__(
-        self, num_clips: int, num_frames: int, image_size: tuple[int, int], seed: int, depth_tolerance: float
+        self,
+        num_clips: int,
+        num_frames: int,
+        image_size: tuple[int, int],
+        seed: int,
+        scenes: SyntheticOptions,
+        depth_tolerance: float,
     ) -> None:
         from page4d_hf.clips.encoding import encode_synthetic_clips
 
         self.encode = partial(
-            encode_synthetic_clips, num_frames=num_frames, image_size=image_size, depth_tolerance=depth_tolerance
+            encode_synthetic_clips,
+            num_frames=num_frames,
+            image_size=image_size,
+            scenes=scenes,
+            depth_tolerance=depth_tolerance,
         )
         # Scenes of different seeds have none in common.
         self.names = [str(seed * 10**7 + i) for i in range(num_clips)]

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ClipError, Page4DError, SamplingError
+from ..synthetic import SyntheticOptions, random_clips
 from .augmentation import AugmentationConfig, AugmentedClip, augment_clip, jitter_colors
 from .lanes import Lanes
 from .reading import decode_frames, load_clips
@@ -65,6 +66,9 @@ class MicroBatches(Dataset[dict[str, Any]]):
         sampling: frames and sizes.
         augmentation: random changes of the samples.
         seed: of the run, not negative.
+        scenes: what synthetic scenes are made of.
+        scene_device: where they are rendered. Batches are on the CPU all the same; a GPU can render only where the
+            batches are made in the process itself, without workers.
 
     Raises:
         SamplingError: no source, no weight above 0, or a negative seed.
@@ -77,12 +81,16 @@ class MicroBatches(Dataset[dict[str, Any]]):
         sampling: SamplingConfig | None = None,
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
+        scenes: SyntheticOptions | None = None,
+        scene_device: torch.device | str = "cpu",
     ) -> None:
         if seed < 0:
             raise SamplingError(f"The seed must not be negative, got {seed}.")
         self.sampling = sampling or SamplingConfig()
         self.augmentation = augmentation or AugmentationConfig()
         self.seed = seed
+        self.scenes = scenes or SyntheticOptions()
+        self.scene_device = torch.device(scene_device)
         self._weights = source_weights(sources)
         self._clips: list[datasets.Dataset | Lanes | None] = []  # None: synthetic
         self._sources: list[Source] = []
@@ -188,20 +196,22 @@ class MicroBatches(Dataset[dict[str, Any]]):
 
     def _render(self, plans: Sequence[SamplePlan], shape: MicroBatchShape) -> Iterator[tuple[str, AugmentedClip]]:
         """Synthetic samples, rendered all at once."""
-        from ..synthetic import random_clips
-
-        clips = random_clips([plan.seed for plan in plans], shape.num_frames, shape.image_size)
+        seeds = [plan.seed for plan in plans]
+        clips = random_clips(seeds, shape.num_frames, shape.image_size, device=self.scene_device, options=self.scenes)
+        # One copy of each, not one a clip.
+        images = clips.images.movedim(2, -1).contiguous().cpu().numpy()
+        depth, motion_mask = clips.depth.cpu().numpy(), clips.motion_mask.cpu().numpy()
+        intrinsics, extrinsics = clips.intrinsics.cpu().numpy(), clips.extrinsics.cpu().numpy()
         for i, plan in enumerate(plans):
             generator = keyed_generator(plan.seed)
             # Fields of view and motions are the scene's own draws already; colours are changed as those of any clip.
-            pixels = clips.images[i].permute(0, 2, 3, 1).contiguous().numpy()
-            jitter_colors(pixels, self.augmentation, generator)
+            jitter_colors(images[i], self.augmentation, generator)
             sample = AugmentedClip(
-                images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
-                depth=clips.depth[i].numpy(),
-                motion_mask=clips.motion_mask[i].numpy(),
-                intrinsics=clips.intrinsics[i].numpy(),
-                extrinsics=clips.extrinsics[i].numpy(),
+                images=torch.from_numpy(images[i]).permute(0, 3, 1, 2),
+                depth=depth[i],
+                motion_mask=motion_mask[i],
+                intrinsics=intrinsics[i],
+                extrinsics=extrinsics[i],
                 frame_ids=[str(frame) for frame in range(shape.num_frames)],
             )
             yield _name(f"{SYNTHETIC}/{plan.seed}", sample.frame_ids), sample

@@ -19,6 +19,7 @@ from PIL import Image
 from ..captures import Capture, PinholeFrames, as_pinhole
 from ..captures.pinhole import needs_undistortion
 from ..errors import CaptureError
+from ..synthetic import SyntheticOptions, random_clips
 from .schema import ClipFrames, camera_defect
 
 DEPTH_TOLERANCE = 2.0**-11  # relative; the rounding of float16, in which some data sets store their depth
@@ -204,7 +205,12 @@ def _file(data: bytes | None) -> dict[str, Any] | None:
 
 
 def encode_synthetic_clips(
-    seeds: Sequence[int], *, num_frames: int, image_size: tuple[int, int], depth_tolerance: float = DEPTH_TOLERANCE
+    seeds: Sequence[int],
+    *,
+    num_frames: int,
+    image_size: tuple[int, int],
+    scenes: SyntheticOptions | None = None,
+    depth_tolerance: float = DEPTH_TOLERANCE,
 ) -> list[EncodedClip]:
     """Clips of random scenes, one for each seed, as `random_clips` renders them.
 
@@ -212,11 +218,10 @@ def encode_synthetic_clips(
         seeds: of the scenes; they become the sequences' names.
         num_frames: of each clip.
         image_size: (height, width).
+        scenes: what they are made of.
         depth_tolerance: the largest relative error of a depth, see `encode_depth`.
     """
-    from ..synthetic import random_clips
-
-    clips = random_clips(seeds, num_frames, image_size)
+    clips = random_clips(seeds, num_frames, image_size, options=scenes or SyntheticOptions())
     encoded = []
     for i, seed in enumerate(seeds):
         frames = clips.frames(i)

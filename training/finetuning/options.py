@@ -10,13 +10,24 @@ from typing import Any, Literal
 from page4d_hf.clips.augmentation import AugmentationConfig
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
+from page4d_hf.synthetic import SyntheticOptions
 
 # The middle ten layers of the aggregator and the mask head: 252,243,457 parameters of the published network.
 MIDDLE_LAYERS = ("aggregator.frame_layers.10-19", "aggregator.global_layers.10-19", "aggregator.mask_head")
 
 # Options that a run may go on with changed: they decide where and how fast it runs, not what it computes.
 MAY_CHANGE = frozenset(
-    {"output", "workers", "prefetch", "checkpoint_every", "keep_checkpoints", "trackers", "push_to_hub", "private"}
+    {
+        "output",
+        "workers",
+        "scene_device",
+        "prefetch",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "trackers",
+        "push_to_hub",
+        "private",
+    }
 )
 
 
@@ -111,6 +122,8 @@ class Options:
     """Frames and sizes of the micro-batches."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """Random changes of the samples."""
+    scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
+    """What the scenes of the dataset `synthetic` are made of, in training and in evaluation."""
     layers: GroupOptions = field(default_factory=lambda: GroupOptions(1e-5, weight_decay=0.01, warmup=0.05))
     """Optimisation of everything but the mask head."""
     mask_head: GroupOptions = field(default_factory=lambda: GroupOptions(2e-5, weight_decay=0.02, warmup=0.15))
@@ -133,6 +146,8 @@ class Options:
 
     workers: int = 4
     """Processes that load data, for each training process."""
+    scene_device: str = "cpu"
+    """Where those scenes are rendered: cuda needs --workers 0, and pays for large images."""
     prefetch: int = 2
     """Micro-batches that each of them keeps ready."""
     checkpoint_every: int = 500
@@ -160,6 +175,10 @@ class Options:
             least = 0 if name in ("workers", "keep_checkpoints", "seed") else 1
             if getattr(self, name) < least:
                 raise OptionsError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.scene_device != "cpu" and self.workers:
+            raise OptionsError(
+                f"--scene-device {self.scene_device} needs --workers 0: a GPU renders in one process only."
+            )
         if self.max_grad_norm <= 0:
             raise OptionsError(f"max_grad_norm must be positive, got {self.max_grad_norm}.")
         if (self.mask_hold_start is None) != (self.mask_hold_end is None):
@@ -231,6 +250,7 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
     nested = {
         "sampling": SamplingConfig,
         "augmentation": AugmentationConfig,
+        "scenes": SyntheticOptions,
         "layers": GroupOptions,
         "mask_head": GroupOptions,
         "evaluation": EvaluationOptions,

@@ -87,7 +87,8 @@ class Finetuning:
         if not accelerator.is_main_process:
             transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed)
+        self._scenes: dict[str, Any] = {"scenes": options.scenes, "scene_device": self._scene_device()}
+        self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._scenes)
         self.held_out = self._held_out_clips()
 
         # One process begins the folder, so that the others find it begun.
@@ -131,6 +132,16 @@ class Finetuning:
                 "page4d` fetches the published weights, `page4d convert` turns a downloaded file into such a folder."
             ) from error
 
+    def _scene_device(self) -> torch.device:
+        """Where synthetic scenes are rendered; a kind of device without a number is that of this process."""
+        try:
+            wanted, own = torch.device(self.options.scene_device), self.accelerator.device
+            device = own if wanted.type == own.type and wanted.index is None else wanted
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise OptionsError(f"--scene-device {self.options.scene_device} cannot be used: {error}") from error
+        return device
+
     def _held_out_clips(self) -> MicroBatches | None:
         options, evaluation = self.options, self.options.evaluation
         if not evaluation.every:
@@ -151,7 +162,7 @@ class Finetuning:
         if not sources:
             return None
         try:
-            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed)
+            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed, **self._scenes)
         except ClipError as error:
             raise ClipError(
                 f"The held-out clips cannot be used, of which --evaluation.frames {evaluation.frames} are taken each: "

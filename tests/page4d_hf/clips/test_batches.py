@@ -18,6 +18,7 @@ from page4d_hf.clips.augmentation import AugmentationConfig, augment_clip
 from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
 from page4d_hf.clips.sampling import SamplingConfig, SourceConfig, keyed_generator
 from page4d_hf.errors import ClipError, SamplingError
+from page4d_hf.synthetic import SyntheticOptions
 
 TINY = SamplingConfig(frames_min=2, frames_max=4, frame_budget=8, width=28, aspect_min=0.5)
 SHARDS = (3, 1, 2, 2, 4)  # rows of each
@@ -133,6 +134,14 @@ def test_what_a_clip_lacks_is_said_and_filled(tmp_path: Path) -> None:
             assert (name == "no pose") == torch.equal(labels["extrinsics"][i], torch.eye(3, 4).expand(4, 3, 4))
             assert (name == "no pose") == torch.equal(labels["intrinsics"][i], torch.eye(3).expand(4, 3, 3))
     assert len(seen) == 4
+
+
+def test_synthetic_scenes_are_made_of_what_is_asked_for() -> None:
+    source = SourceConfig(path="synthetic")
+    still = of(source, scenes=SyntheticOptions(still_share=1.0))
+
+    assert not any(still[i]["labels"]["motion_mask"].any() for i in range(3))
+    assert any(of(source)[i]["labels"]["motion_mask"].any() for i in range(3))
 
 
 def test_synthetic_clips_come_in_the_size_of_the_batch_with_all_their_labels() -> None:
