@@ -29,13 +29,14 @@ LEAST_EXTENT_TO_DISTANCE = 0.1
 
 @dataclass
 class Page4DDataParserConfig(DataParserConfig):
-    """Moving scenes: a scene folder of `page4d reconstruct`, a Nerfies or HyperNeRF capture, a video, or images."""
+    """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, TUM or Bonn RGB-D),
+    a video, or images."""
 
     _target: type = field(default_factory=lambda: Page4DDataParser)
     """target class to instantiate"""
     data: Path = Path()
     """Scene folder, capture, video, folder of images or quoted glob."""
-    layout: Literal["auto", "scene", "nerfies", "frames"] = "auto"
+    layout: Literal["auto", "scene", "nerfies", "dycheck", "tum", "bonn", "frames"] = "auto"
     """What data is: found out by itself, or said here. frames: a video or images."""
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     """Where cameras come from: the capture's own, or PAGE-4D's (needs --model). auto: the capture's where it is one.

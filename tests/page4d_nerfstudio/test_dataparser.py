@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_origi
 from PIL import Image
 from small_captures import SIZE, write_capture
 
-from page4d_hf.captures import as_pinhole, read_capture
+from page4d_hf.captures import LAYOUTS, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.geometry import Similarity, camera_to_world_opengl, project_points, quaternion_to_matrix
@@ -540,3 +541,9 @@ def test_the_configuration_survives_config_yml(capture):
     one, other = (c.setup().get_dataparser_outputs("train") for c in (config, again))
     torch.testing.assert_close(one.cameras.camera_to_worlds, other.cameras.camera_to_worlds, atol=0, rtol=0)
     torch.testing.assert_close(one.metadata["points3D_xyz"], other.metadata["points3D_xyz"], atol=0, rtol=0)
+
+
+def test_every_layout_of_a_capture_can_be_named():
+    known = get_args(get_type_hints(Page4DDataParserConfig)["layout"])
+
+    assert set(known) == {"auto", "scene", "frames", *LAYOUTS}
