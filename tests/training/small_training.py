@@ -35,13 +35,14 @@ NETWORK: dict[str, Any] = {
     "dense_hidden_size": 16,
     "dense_channels": [8, 8, 16, 16],
     "dense_output_channels": 8,
+    "enable_point": False,
 }
 # What MIDDLE_LAYERS are to the full network.
 MIDDLE = ("aggregator.frame_layers.2-3", "aggregator.global_layers.2-3", "aggregator.mask_head")
 SAMPLING: dict[str, Any] = {
     "frames_min": 2,
-    "frames_max": 3,
-    "frame_budget": 6,
+    "frames_max": 2,
+    "frame_budget": 4,
     "width": 28,
     "aspect_min": 1.0,
     "aspect_max": 1.0,
@@ -69,7 +70,8 @@ def write_options(folder: Path, network: dict[str, Any] | None = None, **changes
         "sampling": SAMPLING,
         "layers": GROUP,
         "mask_head": GROUP,
-        "evaluation": {"every": 0, "micro_batches": 2, "frames": 3},
+        "evaluation": {"every": 0, "micro_batches": 2, "frames": 3, "aspect": 1.0},
+        "gradient_checkpointing": False,
         "trackers": [],
         "workers": 0,
         **changes,

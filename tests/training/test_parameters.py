@@ -80,7 +80,7 @@ def test_a_name_covers_what_is_below_it_and_not_what_begins_alike():
 def test_a_name_that_the_model_does_not_have_is_refused(patterns, named):
     with pytest.raises(OptionsError, match=named) as raised:
         freeze_all_but(small_network(), patterns)
-    assert "its modules are encoder, aggregator, camera_head, depth_head, point_head" in str(raised.value)
+    assert "its modules are encoder, aggregator, camera_head, depth_head" in str(raised.value)
 
 
 def test_a_range_that_ends_before_it_begins_is_refused():
@@ -114,7 +114,7 @@ def loss_of(model: Page4DModel) -> Tensor:
         {"mask_strength": 0.0, "mask_hold_start": None, "mask_hold_end": None},
         {"masked_layers": []},
         {"enable_track": True, "track_hidden_size": 8, "track_transformer_size": 16, "track_num_attention_heads": 2},
-        {"enable_point": False},
+        {"enable_point": True},
     ],
     ids=str,
 )
@@ -237,7 +237,7 @@ def test_checkpointing_computes_again_what_needs_gradients_and_nothing_else():
         assert {name for name in calls if calls[name] != once[name]} == again
         if checkpointing:
             layers = [f"aggregator.{kind}_layers.{i}.mlp" for kind in ("frame", "global") for i in (2, 3, 4)]
-            heads = ["camera_head.layers.0.mlp", "depth_head.norm", "point_head.output_conv3"]
+            heads = ["camera_head.layers.0.mlp", "depth_head.norm", "depth_head.output_conv3"]
             assert again >= {*layers, *heads}
             assert not below(Counter(again), BEFORE)
         else:

@@ -29,6 +29,10 @@ from .options import Options, check_same_run, to_json
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.jsonl"
 STATE = "state"
+# A disk that is full, a quota or a limit on the size of files that is reached.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What the zip writer of torch.save says of any of them.
+TORCH_SAVE = ("unexpected pos", "file write failed", "iostream error")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -186,14 +190,18 @@ def reason(error: BaseException) -> str:
     """Why a file could not be written, in a few words."""
     deepest = _disk_error(error) or error
     text = deepest.strerror if isinstance(deepest, OSError) and deepest.strerror else str(deepest)
-    # torch.save's zip writer says no more than this.
-    return "the disk is full, or a limit on files is reached" if "unexpected pos" in text else " ".join(text.split())
+    for sentence in map(os.strerror, FULL):
+        if sentence.lower() in text.lower():
+            return sentence
+    if any(word in text for word in TORCH_SAVE):
+        return "the disk may be full"
+    return " ".join(text.split())
 
 
 def _disk_error(error: BaseException) -> BaseException | None:
     """The innermost exception of a chain that speaks of a file that could not be written."""
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-    words = (*(os.strerror(code).lower() for code in codes[:3]), "unexpected pos", "file write failed")
+    codes = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+    words = (*(os.strerror(code).lower() for code in FULL), *TORCH_SAVE)
     found: BaseException | None = None
     link: BaseException | None = error
     while link is not None:
