@@ -10,7 +10,7 @@ its HyperNeRF configuration as defaults.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -72,7 +72,8 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     the moving pixels too: else static Gaussians smear over all places where something was."""
     time_growth: float = 0.8
     """Share of the fine stage during which its images come from a span of times that grows from the middle of the
-    capture to all of it. 0 takes images of all times from the start, as 4DGS does."""
+    capture to all of it, where motion was hidden at first. 0 takes images of all times from the start, as 4DGS does;
+    so does a capture of which it is not known what moves, as its static stage has all times in it."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
     plane_tv_weight: float = 2e-4
@@ -177,6 +178,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.gauss_params = nn.ParameterDict(self._initial_parameters(points, rgb))
 
         self.schedule = Schedule.of(config)
+        if dynamic.all() or not config.hide_motion_at_first:
+            self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
             if int(dynamic.sum()) >= FEWEST_MOVING_POINTS:

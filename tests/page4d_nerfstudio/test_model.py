@@ -203,6 +203,14 @@ def test_all_seed_points_are_kept_where_times_do_not_grow():
     assert make_model(n, moving, times=times, use_deformation=False).num_points == n
 
 
+def test_times_grow_where_it_is_known_what_moves():
+    model = half_moving()
+    assert model.schedule.span_at(model.schedule.coarse_steps) < 0.5
+
+    for other in (make_model(), half_moving(hide_motion_at_first=False)):
+        assert other.schedule.span_at(other.schedule.coarse_steps) == 0.5
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_growth_of_time_that_is_no_share_is_refused(share):
     with pytest.raises(ModelError, match="time_growth is a share of the fine stage"):
