@@ -29,8 +29,8 @@ LEAST_EXTENT_TO_DISTANCE = 0.1
 
 @dataclass
 class Page4DDataParserConfig(DataParserConfig):
-    """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, TUM or Bonn RGB-D),
-    a video, or images."""
+    """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, TUM or Bonn), a
+    video, or images."""
 
     _target: type = field(default_factory=lambda: Page4DDataParser)
     """target class to instantiate"""

@@ -256,7 +256,9 @@ class Page4DGaussiansModel(SplatfactoModel):
         """
         times = (self.kwargs.get("metadata") or {}).get("points3D_times")
         everyone = torch.ones_like(dynamic)
-        if times is None or not self.config.use_deformation or self.config.time_growth == 0.0 or dynamic.all():
+        config = self.config
+        grows = config.use_deformation and config.hide_motion_at_first and config.time_growth > 0.0
+        if times is None or not grows or dynamic.all():
             return everyone
         near = (torch.as_tensor(times).cpu() - CANONICAL_TIME).abs() <= FIRST_SPAN
         return near if int((near & dynamic).sum()) >= FEWEST_MOVING_POINTS else everyone

@@ -11,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from finetuning.options import Options, from_json
 from finetuning.run import Finetuning
+from torch import Tensor
 
 from page4d_hf import Page4DConfig, Page4DModel
 
@@ -55,6 +56,18 @@ def small_network(**changes: Any) -> Page4DModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Page4DModel(Page4DConfig(**{**NETWORK, **changes})).train()
+
+
+def labels_of(pixel_values: Tensor) -> dict[str, Tensor]:
+    """Labels of clips `[B, S, 3, H, W]`: a camera that moves aside, and depth by brightness."""
+    batch_size, num_frames = pixel_values.shape[:2]
+    extrinsics = torch.eye(3, 4).repeat(batch_size, num_frames, 1, 1)
+    extrinsics[:, :, 0, 3] = torch.linspace(0, 1, num_frames)
+    return {
+        "extrinsics": extrinsics,
+        "intrinsics": torch.tensor([[30.0, 0, 14], [0, 30, 14], [0, 0, 1]]).repeat(batch_size, num_frames, 1, 1),
+        "depth": 1 + pixel_values.mean(2),
+    }
 
 
 def write_options(folder: Path, network: dict[str, Any] | None = None, **changes: Any) -> Path:

@@ -23,7 +23,7 @@ from finetuning.parameters import (
     schedule_of,
 )
 from finetuning.run import enable_checkpointing
-from small_training import MIDDLE, small_network
+from small_training import MIDDLE, labels_of, small_network
 from torch import Tensor, nn
 
 from page4d_hf import Page4DConfig, Page4DModel
@@ -86,17 +86,6 @@ def test_a_name_that_the_model_does_not_have_is_refused(patterns, named):
 def test_a_range_that_ends_before_it_begins_is_refused():
     with pytest.raises(OptionsError, match=r"The range 4-3 in aggregator\.frame_layers\.4-3"):
         freeze_all_but(small_network(), ["aggregator.frame_layers.4-3"])
-
-
-def labels_of(pixel_values: Tensor) -> dict[str, Tensor]:
-    batch_size, num_frames = pixel_values.shape[:2]
-    extrinsics = torch.eye(3, 4).repeat(batch_size, num_frames, 1, 1)
-    extrinsics[:, :, 0, 3] = torch.linspace(0, 1, num_frames)
-    return {
-        "extrinsics": extrinsics,
-        "intrinsics": torch.tensor([[30.0, 0, 14], [0, 30, 14], [0, 0, 1]]).repeat(batch_size, num_frames, 1, 1),
-        "depth": 1 + pixel_values.mean(2),
-    }
 
 
 def loss_of(model: Page4DModel) -> Tensor:

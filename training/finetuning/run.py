@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -337,9 +338,8 @@ class Finetuning:
 
     def _check_weights(self) -> None:
         """Refuse to keep weights that a step made too large to be used: their loss is only seen with the next one."""
-        norm = torch.nn.utils.get_total_norm(list(self.trained.values()))
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        if not torch.isfinite(norm):
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if not math.isfinite(norm_of(trained)):
             raise TrainingError(
                 f"The weights after step {self.step} are not finite: the learning rate is too high. "
                 f"{what_is_left(self.options.output)}."
@@ -415,23 +415,35 @@ def make_accelerator(options: Options) -> Accelerator:
             raise OptionsError(
                 f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
             )
-    plugin = None
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        # Accelerate would cast the weights of float32 heads to bf16 too. With weights gathered in float32, autocast
-        # does as it does without sharding.
-        plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())
     try:
         return Accelerator(
             # Without this, processes on CPUs take themselves for single ones unless MPI started them.
             cpu=not torch.accelerator.is_available(),
             mixed_precision=options.mixed_precision,
-            fsdp_plugin=plugin,
+            fsdp_plugin=sharding(),
             log_with=list(options.trackers) or None,
             project_dir=str(options.output),
             step_scheduler_with_optimizer=False,
         )
     except ValueError as error:
         raise OptionsError(f"Accelerate cannot be set up: {' '.join(str(error).split())}") from error
+
+
+def sharding() -> FullyShardedDataParallelPlugin | None:
+    """How weights are sharded, as `accelerate launch` was told; `None` if they are not."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return None
+    # Accelerate's own policy would cast all weights to bf16, those of the float32 heads and of the mask head too, which
+    # then meet float32 images of themselves and fail. With weights gathered in float32, autocast does what it does
+    # without sharding.
+    return FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())
+
+
+@torch.no_grad()
+def norm_of(tensors: Sequence[Tensor]) -> float:
+    """The norm of all of them together, be they sharded or whole."""
+    norm = torch.nn.utils.get_total_norm(tensors)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def configuration_of(network: Page4DModel) -> dict[str, Any]:
