@@ -14,6 +14,8 @@ from finetuning.run import Finetuning
 from torch import Tensor
 
 from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf.clips import clip_features
+from page4d_hf.clips.encoding import encode_synthetic_clips
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = REPOSITORY / "training" / "finetune.py"
@@ -153,3 +155,29 @@ def stop(batch: dict[str, Any]) -> None:
 def poison(batch: dict[str, Any]) -> None:
     """Make pixels of the second clip NaN, for `Changed`."""
     batch["pixel_values"][1, 0, :, 3] = math.nan
+
+
+def write_clips(folder: Path, split: str = "train", frames: int = 3, **changes: Any) -> Path:
+    """A data set of two clips of 28 x 28 pixels; keywords replace columns, or leave them out if they are `None`.
+
+    Args:
+        folder: of the data set.
+        split: to write; others that the folder has stay.
+        frames: of each clip.
+        changes: a value for all clips, a function of a clip's row, or `None`.
+    """
+    from datasets import Dataset
+
+    rows = []
+    for clip in encode_synthetic_clips([7, 8], num_frames=frames, image_size=(28, 28)):
+        assert clip.row is not None
+        row = dict(clip.row)
+        for name, value in changes.items():
+            row[name] = value(row) if callable(value) else value
+        rows.append(row)
+    features = clip_features()
+    clips = Dataset.from_list(rows, features=features if "width" not in changes else None)
+    clips = clips.remove_columns([name for name, value in changes.items() if value is None])
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    clips.to_parquet(folder / "data" / f"{split}-00000.parquet")
+    return folder

@@ -1,0 +1,461 @@
+"""`training/finetune.py`: runs in this process, and a few as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import finetune
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from finetuning.options import OptionsError, from_json, to_json
+from finetuning.run import TrainingError, push
+from small_hub import small_hub
+from small_training import (
+    GROUP,
+    NETWORK,
+    PROGRAM,
+    REPOSITORY,
+    SAMPLING,
+    Changed,
+    begin,
+    history,
+    poison,
+    small_options,
+    steps,
+    train,
+    write_clips,
+    write_options,
+)
+from transformers import AutoModel
+
+CONFIGURATIONS = REPOSITORY / "training" / "accelerate"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Of a process that a user would start, without what Accelerate may have left in this one's."""
+    clean = {n: v for n, v in os.environ.items() if not n.startswith(("ACCELERATE_", "FSDP_", "HF_", "MASTER_"))}
+    clean.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="0", **changes)
+    return clean
+
+
+def launched(*arguments: object, config: str | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run `accelerate launch` to its end."""
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config is not None:
+        command += ["--config_file", str(CONFIGURATIONS / config), "--main_process_port", "0"]
+    command += list(map(str, arguments))
+    return subprocess.run(command, env=environment(**changes), capture_output=True, text=True, check=False)
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one sentence with which the program refuses to go on."""
+    with pytest.raises(SystemExit) as ended:
+        finetune.main([str(argument) for argument in arguments])
+    assert ended.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("finetune: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Killed and started again, on two processes, sharded
+
+
+def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(tmp_path, one_thread):
+    changes: dict[str, Any] = {"steps": 9, "checkpoint_every": 3, "trackers": ["tensorboard"], "workers": 1}
+    whole = train(small_options(tmp_path / "whole", **changes, mixed_precision="no")).options.output
+    options = write_options(tmp_path / "killed", **changes)
+    folder = tmp_path / "killed" / "run"
+    step = random.randrange(1, 9)
+
+    first = subprocess.Popen(
+        [sys.executable, PROGRAM, "--options", options],
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while first.poll() is None:
+        if (folder / "history.jsonl").exists() and len(history_lines(folder)) >= step:
+            os.killpg(first.pid, signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    assert first.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {step}"
+    with small_hub() as hub:
+        second = launched(
+            PROGRAM, "--options", options, "--push-to-hub", "me/small", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_small"
+        )
+
+    assert second.returncode == 0, second.stderr
+    assert steps(folder) == steps(whole), f"killed at step {step}"
+    asked = hub.repositories["me/small"]
+    assert asked.get("visibility", "private" if asked.get("private") else "public") == "private"
+    uploaded = {name.removeprefix("me/small/"): content for name, content in hub.files.items()}
+    assert {"model.safetensors", "config.json", "preprocessor_config.json", "run.json", "history.jsonl"} <= set(
+        uploaded
+    )
+    assert not [name for name in uploaded if name.startswith(("checkpoint", "logs"))]
+    (tmp_path / "pulled").mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / "pulled" / name).write_bytes(uploaded[name])
+    expected = AutoModel.from_pretrained(whole).state_dict()
+    found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def history_lines(folder: Path) -> list[bytes]:
+    """Lines that are whole, of a history that is being written."""
+    return [line for line in (folder / "history.jsonl").read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def test_two_processes_give_the_result_of_one(tmp_path, one_thread):
+    changes: dict[str, Any] = {
+        "train": ["all"],
+        "micro_batches": 4,
+        "mask_hold_start": 1,
+        "mask_hold_end": 3,
+        "evaluation": {"every": 2, "micro_batches": 2, "frames": 3, "aspect": 1.0},
+    }
+    alone = train(small_options(tmp_path / "one", **changes)).options.output
+    done = launched(PROGRAM, "--options", write_options(tmp_path / "two", **changes), config="cpu.yaml")
+
+    assert done.returncode == 0, done.stderr
+    assert "on 2 process(es)" in done.stdout
+    together = tmp_path / "two" / "run"
+    for one, two in zip(history(alone), history(together), strict=True):
+        one, two = (entry.get("held_out", entry) for entry in (one, two))
+        assert one.keys() == two.keys()
+        for name in one:
+            if "seconds" not in name:
+                # Of these, rounding may move a pixel to the other side.
+                counts = name in ("delta", "motion_auroc")
+                assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-3 if counts else 1e-7), name
+    expected = AutoModel.from_pretrained(alone).state_dict()
+    for name, value in AutoModel.from_pretrained(together).state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_sharded_weights_give_the_loss_and_gradients_of_whole_ones(tmp_path):
+    done = launched(
+        *("--num_machines", 1, "--num_processes", 2),
+        *(REPOSITORY / "tests" / "training" / "sharded_training.py", tmp_path),
+        config="fsdp.yaml",
+        PYTHONPATH=str(REPOSITORY / "training"),
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    layers = [f"aggregator.{kind}_layers.{i}" for kind in ("frame", "global") for i in range(5)]
+    for precision, found in results.items():
+        assert found["loss"][0] == pytest.approx(found["loss"][1], rel=1e-6), precision
+        assert found["same names"]
+        assert found["gradients"] < 1e-6
+        assert found["norm"][0] == pytest.approx(found["norm"][1], rel=1e-6)
+        assert found["saved"]
+        assert {*layers, "encoder.layers.0", "encoder.layers.1", "camera_head.layers.0", ""} <= set(found["units"])
+        # All but those with fewer rows than there are processes.
+        assert found["sharded"] > 0.9 * found["parameters"]
+    assert results["no"]["loss"] != results["bf16"]["loss"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGURATIONS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_ready_configurations_are_such_for_accelerate(path):
+    config = load_config_from_file(str(path))
+    assert config.num_processes == {"one-gpu": 1, "cpu": 2, "ddp": 8, "fsdp": 16}[path.stem]
+    assert config.mixed_precision == ("no" if path.stem == "cpu" else "bf16")
+    assert config.use_cpu == (path.stem == "cpu")
+
+
+def test_micro_batches_that_the_processes_cannot_share_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 4)
+    with pytest.raises(
+        OptionsError, match="--micro-batches 6 cannot be shared by 4 processes; set it to a multiple of 4"
+    ):
+        begin(small_options(tmp_path, micro_batches=6))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Steps
+
+
+def test_an_iteration_is_one_step_of_clipped_gradients_at_the_scheduled_rates(tmp_path):
+    layers = {**GROUP, "warmup": 0.5, "start": 1e-6, "final": 1e-5}
+    run = begin(small_options(tmp_path, steps=5, micro_batches=4, max_grad_norm=0.25, layers=layers))
+    seen: list[tuple[float, float]] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        seen.append((float(torch.nn.utils.get_total_norm(gradients)), optimizer.param_groups[0]["lr"]))
+
+    run.optimizer.optimizer.register_step_pre_hook(look)
+    run.run()
+
+    lines = steps(run.options.output)
+    assert len(seen) == len(lines) == 5
+    assert all(line["gradient_norm"] > 0.25 for line in lines)
+    assert [norm for norm, _ in seen] == pytest.approx([0.25] * 5, rel=1e-4)
+    # Warm-up of two steps, then a cosine over the three that are left.
+    expected = [1e-6, (1e-6 + 1e-3) / 2, 1e-3, (1e-3 + 1e-5) / 2, 1e-5]
+    assert [rate for _, rate in seen] == pytest.approx(expected)
+    assert [line["learning_rate/layers"] for line in lines] == pytest.approx(expected)
+    assert all(line["learning_rate/mask_head"] <= 1e-3 for line in lines)
+
+
+def test_the_mask_follows_optimizer_steps_and_not_micro_batches(tmp_path):
+    run = train(small_options(tmp_path, steps=5, micro_batches=3, mask_hold_start=1, mask_hold_end=4))
+    strength = [0.5 * (1 + math.cos(math.pi * x)) for x in (0, 0, 1 / 3, 2 / 3, 1)]
+    assert [line["mask_strength"] for line in steps(run.options.output)] == pytest.approx(strength, abs=1e-6)
+    saved = AutoModel.from_pretrained(run.options.output / "checkpoint-5")
+    assert int(saved.aggregator.mask_schedule.step) == 4
+
+
+def test_accumulated_micro_batches_are_the_mean_of_their_losses(tmp_path):
+    """A step on two micro-batches has the mean of the gradients of two steps' worth of one."""
+    run = begin(small_options(tmp_path, steps=1))
+    batches = [run.data[0], run.data[1]]
+    loss = torch.stack([run.network(b["pixel_values"], labels=b["labels"]).loss for b in batches]).mean()
+    loss.backward()
+    gradients = [p.grad.clone() for p in run.trained.values()]
+    run.optimizer.zero_grad()
+    run.run()
+    line = steps(run.options.output)[0]
+    assert line["loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert line["gradient_norm"] == pytest.approx(float(torch.nn.utils.get_total_norm(gradients)), rel=1e-5)
+
+
+def test_bfloat16_trains_too(tmp_path):
+    run = train(small_options(tmp_path, mixed_precision="bf16", gradient_checkpointing=True))
+    lines = steps(run.options.output)
+    assert len(lines) == 3
+    assert all(math.isfinite(line["loss"]) and math.isfinite(line["gradient_norm"]) for line in lines)
+    assert {p.dtype for p in run.network.parameters()} == {torch.float32}
+    assert json.loads((run.options.output / "run.json").read_text())["mixed_precision"] == "bf16"
+
+
+class Repeated:
+    """One micro-batch, again and again."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self.batch = batch
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.batch
+
+
+def test_the_loss_falls(tmp_path):
+    group = {**GROUP, "learning_rate": 3e-3}
+    run = begin(small_options(tmp_path, steps=12, micro_batches=1, train=["all"], layers=group))
+    batch = run.data[0]
+    run.data = Repeated(batch)
+    run.run()
+    losses = [line["loss"] for line in steps(run.options.output)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Losses that are not finite
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(tmp_path):
+    run = begin(small_options(tmp_path, checkpoint_every=1))
+    spoilt = run.data[5]["clip_ids"]  # the second micro-batch of the third step
+    run.data = Changed(run.data, 5, poison)
+    with pytest.raises(TrainingError) as raised:
+        run.run()
+
+    sentence = str(raised.value)
+    assert "Step 3 was not made, because its loss is nan" in sentence
+    # Of two clips the second is the one.
+    assert spoilt[1] in sentence
+    assert spoilt[0] not in sentence
+    assert "checkpoint-2 is intact" in sentence
+    folder = run.options.output
+    assert [line["step"] for line in steps(folder)] == [1, 2]
+    last = AutoModel.from_pretrained(folder / "checkpoint-2").state_dict()
+    assert all(torch.equal(value, last[name]) for name, value in run.network.named_parameters())
+    # And what is mended goes on.
+    train(small_options(tmp_path, checkpoint_every=1))
+    assert [line["step"] for line in steps(folder)] == [1, 2, 3]
+
+
+def test_weights_that_explode_are_not_kept(tmp_path):
+    # The second step is the first after the warm-up.
+    group = {**GROUP, "learning_rate": 1e30, "warmup": 0.34, "start": 1e-4}
+    run = begin(small_options(tmp_path, checkpoint_every=1, layers=group, mask_head=group))
+    with pytest.raises(
+        TrainingError, match=r"after step 2 are not finite: the learning rate is too high\. checkpoint-1 is"
+    ):
+        run.run()
+    last = AutoModel.from_pretrained(run.options.output / "checkpoint-1").state_dict()
+    assert all(bool(value.isfinite().all()) for value in last.values())
+    assert not (run.options.output / "checkpoint-2").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Evaluation, curves, options
+
+
+def test_held_out_clips_are_evaluated_during_training_beside_the_trivial(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    evaluation = {"every": 2, "micro_batches": 2, "frames": 3, "aspect": 1.0}
+    run = train(small_options(tmp_path, evaluation=evaluation, trackers=["tensorboard"]))
+    folder = run.options.output
+
+    evaluated = {line["step"]: line["held_out"] for line in history(folder) if "held_out" in line}
+    assert sorted(evaluated) == [2, 3]  # every second step, and the last
+    for name in ("abs_rel", "delta", "center_error", "rotation_error"):
+        assert evaluated[3][f"trivial/{name}"] == evaluated[2][f"trivial/{name}"] != evaluated[3][name]
+    assert 0 < evaluated[3]["trivial/abs_rel"] < 1
+    curves = EventAccumulator(str(folder / "logs")).Reload()
+    loss = [line["loss"] for line in steps(folder)]
+    assert [event.value for event in curves.Scalars("train/loss")] == pytest.approx(loss)
+    assert [event.step for event in curves.Scalars("held_out/abs_rel")] == [2, 3]
+    assert {"train/learning_rate/layers", "train/gradient_norm", "train/mask_strength"} <= set(curves.Tags()["scalars"])
+
+
+def test_evaluating_does_not_change_the_training(tmp_path, one_thread):
+    evaluation = {"every": 1, "micro_batches": 1, "frames": 2, "aspect": 1.0}
+    with_it = train(small_options(tmp_path / "with", evaluation=evaluation)).options.output
+    without = train(small_options(tmp_path / "without")).options.output
+    assert steps(with_it) == steps(without)
+
+
+def test_the_split_validation_is_held_out_if_there_is_one(tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips")
+    evaluation = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    train(small_options(tmp_path / "without", dataset=[str(clips)], steps=1, evaluation=evaluation))
+    assert "none of the datasets has a split `validation`" in capsys.readouterr().out
+    write_clips(clips, "validation")
+    run = train(small_options(tmp_path / "with", dataset=[str(clips)], steps=1, evaluation=evaluation))
+    assert "abs_rel" in history(run.options.output)[-1]["held_out"]
+
+
+def test_a_run_s_options_are_kept_and_read_again(tmp_path):
+    changes = {"sampling": {**SAMPLING, "frames_max": 4}, "weights": [2.0], "train": ["depth_head"], "seed": 3}
+    options = small_options(tmp_path, **changes)
+    run = begin(options)
+    kept = from_json(options.output / "run.json")
+    assert to_json(kept) == {**to_json(options), "mixed_precision": "no"}
+    assert (
+        json.loads((options.output / "run.json").read_text())["configuration"]["hidden_size"] == NETWORK["hidden_size"]
+    )
+    assert begin(kept).step == run.step == 0
+
+
+def test_options_on_the_command_line_come_over_those_of_the_file(tmp_path, capsys):
+    path = write_options(tmp_path)
+    sentence = told(capsys, f"--options={path}", "--train", "aggregator.frame_layers.1", "no.such.layer")
+    assert "no parameters under no.such.layer" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"model": "page4d"}, "either --model .* or --network"),
+        ({"trackers": ["paper"]}, "--trackers paper is not installed or unknown"),
+        ({"sampling": 3}, "sampling must be a JSON object"),
+        ({"sampling": {**SAMPLING, "patch_size": 7}}, "--sampling.patch-size is 7, the model's is 14"),
+        ({"no_such": 1}, "options that do not exist: no_such"),
+        ({"layers": {**GROUP, "warmup": 1.5}}, r"share of the steps in \[0, 1\)"),
+        ({"evaluation": {"frames": 0}}, "evaluation.frames must be at least 1"),
+        ({"weights": [1.0, 2.0]}, "2 values for 1 datasets"),
+        ({"train": ["aggregator.frame_layers.9"]}, "no parameters under aggregator.frame_layers.9"),
+        ({"network": None, "model": "no/such/folder"}, "--model no/such/folder cannot be loaded"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_refused_in_one_sentence(tmp_path, capsys, changes, message):
+    path = write_options(tmp_path)
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+    assert re.search(message, told(capsys, "--options", path))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Data
+
+
+def without_depth(row: dict[str, Any]) -> list[float]:
+    return [0.0] * row["num_frames"]  # scales: no depth is above 0
+
+
+def singular(row: dict[str, Any]) -> list[Any]:
+    return [[[1.0, 0, 0, 0], [1.0, 0, 0, 0], [0, 0, 1.0, 0]]] * row["num_frames"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"extrinsics": None}, ["has no column 'extrinsics'"]),
+        ({"width": "28"}, ["The column 'width' of", "must be int32, got string"]),
+        ({"frames": 1}, ["has 2 frames, the longest has 1"]),
+        ({"depth_scale": without_depth}, ["32 clips", "drawn one after the other cannot be used", "depth"]),
+        ({"extrinsics": singular}, ["32 clips", "cannot be used", "singular matrix"]),
+    ],
+    ids=["no column", "other type", "too short", "no depth", "singular"],
+)
+def test_clips_that_cannot_be_used_are_told_in_one_sentence(tmp_path, capsys, changes, messages):
+    clips = write_clips(tmp_path / "clips", **changes)
+    sentence = told(capsys, "--options", write_options(tmp_path, dataset=[str(clips)]))
+    for message in messages:
+        assert message in sentence
+
+
+def test_one_clip_that_cannot_be_used_is_counted_and_another_takes_its_place(tmp_path):
+    def of_the_first(row: dict[str, Any]) -> list[float]:
+        return without_depth(row) if row["clip_id"].endswith("7") else row["depth_scale"]
+
+    clips = write_clips(tmp_path / "clips", depth_scale=of_the_first)
+    run = train(small_options(tmp_path, dataset=[str(clips)]))
+    lines = steps(run.options.output)
+    skipped = [sentence for line in lines for sentence in line.get("skipped", [])]
+    assert len(lines) == 3
+    assert skipped
+    assert all("synthetic-00000007" in sentence for sentence in skipped)
+
+
+def test_held_out_clips_that_are_too_short_are_told_with_their_option(tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips")
+    evaluation = {"every": 1, "frames": 5}
+    sentence = told(capsys, "--options", write_options(tmp_path, held_out=[f"noise={clips}"], evaluation=evaluation))
+    assert "has no split 'validation'" in sentence
+    write_clips(clips, "validation")
+    sentence = told(capsys, "--options", write_options(tmp_path, held_out=[f"noise={clips}"], evaluation=evaluation))
+    assert "--evaluation.frames 5" in sentence
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The Hub
+
+
+def test_a_hub_that_refuses_is_told_before_the_training(tmp_path, monkeypatch, capsys):
+    with small_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        hub.refuses = True
+        sentence = told(capsys, "--options", write_options(tmp_path), "--push-to-hub", "me/small")
+    assert "--push-to-hub me/small: the repository cannot be used" in sentence
+    assert not (tmp_path / "run" / "history.jsonl").exists()
+
+
+def test_an_upload_that_fails_is_told_with_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with small_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        push(tmp_path, "me/small")
+        assert hub.files == {"me/small/model.safetensors": b"weights"}
+        hub.refuses = True
+        with pytest.raises(TrainingError, match="The same command uploads it without training again"):
+            push(tmp_path, "me/small")
