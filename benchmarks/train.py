@@ -1,0 +1,346 @@
+"""Times steps of training, and what they wait for their data.
+
+    python benchmarks/train.py
+    python benchmarks/train.py --networks full --clips 1 --frames 2 --rounds 2
+    python benchmarks/train.py --networks full --device cuda --precision bf16 --frames 16 --height 392 --width 518
+    python benchmarks/train.py --data
+
+Every configuration has a process of its own, so that its peak memory is its own. They take turns, a step each, so that
+whatever else the machine does falls on all of them alike; the table gives the median of the rounds and the best. A step
+is what training/finetune.py does with one micro-batch: forward, loss, backward, clipping, AdamW.
+
+`--data` writes clips of 518 x 392 pixels as Parquet, times how long a worker takes to make a micro-batch of them, and
+then trains on them with `--workers` workers, for the share of a step that waits for its micro-batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+# Threads that spin while they wait take the cores from other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import tyro
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
+
+# Values of Page4DConfig; the full network is their defaults.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 96,
+        "encoder_num_hidden_layers": 4,
+        "encoder_num_attention_heads": 4,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "mask_layer": 1,
+        "masked_layers": range(2, 5),
+        "head_layers": [1, 2, 4, 5],
+        "camera_num_hidden_layers": 2,
+        "camera_num_attention_heads": 4,
+        "dense_hidden_size": 32,
+        "dense_channels": [32, 64, 96, 96],
+    },
+    "small": {
+        "hidden_size": 384,
+        "encoder_num_hidden_layers": 12,
+        "encoder_num_attention_heads": 6,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "mask_layer": 4,
+        "masked_layers": range(5, 10),
+        "head_layers": [2, 5, 8, 11],
+        "camera_num_attention_heads": 6,
+        "dense_hidden_size": 128,
+        "dense_channels": [96, 192, 384, 384],
+    },
+    "full": {},
+}
+
+
+@dataclass
+class Options:
+    """Times steps of training, and what they wait for their data."""
+
+    networks: tuple[Literal["tiny", "small", "full"], ...] = ("tiny", "small")
+    """Networks to time."""
+    train: tuple[Literal["default", "all"], ...] = ("default", "all")
+    """What is trained: the masked layers and the mask head, or all. AdamW's moments and gradients of all of the full
+    network take 14 GiB."""
+    checkpointing: tuple[Literal["off", "on"], ...] = ("off", "on")
+    """Whether activations are kept, or computed twice."""
+    clips: int = 2
+    """Clips of a micro-batch."""
+    frames: int = 4
+    """Frames of a clip."""
+    height: int = 112
+    """Of the images, in pixels."""
+    width: int = 112
+    """Of the images, in pixels."""
+    rounds: int = 5
+    """Measured steps of each configuration; one more goes ahead of them."""
+    device: str = "cpu"
+    """Where to run."""
+    precision: Literal["no", "bf16"] = "no"
+    """Whether matrix products are in bfloat16."""
+    threads: int = 2
+    """Threads of PyTorch on the CPU; 0 leaves PyTorch's default."""
+    data: bool = False
+    """Time the data instead: one training of the first of --networks on clips from Parquet."""
+    workers: int = 2
+    """With --data: processes that make micro-batches."""
+    frame_budget: int = 8
+    """With --data: frames of a micro-batch. What a step takes and what its data take both grow with it."""
+    steps: int = 10
+    """With --data: steps; the first two are not counted."""
+    answer: bool = False
+    """Time one configuration from this process itself: a step for each line on the standard input."""
+
+
+@dataclass
+class Figures:
+    """Of one configuration."""
+
+    name: tuple[str, str, str]  # network, what is trained, checkpointing
+    trained: int  # parameters
+    seconds: list[float]  # of every step
+    peak: float  # GiB, weights, gradients and moments included
+
+
+def answer(options: Options) -> None:
+    """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
+    from finetuning.options import MIDDLE_LAYERS, GroupOptions
+    from finetuning.parameters import expand, freeze_all_but, parameter_groups
+    from finetuning.run import enable_checkpointing
+
+    from page4d_hf import Page4DConfig, Page4DModel
+    from page4d_hf.synthetic import random_clips
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    config = Page4DConfig(**NETWORKS[options.networks[0]])
+    model = Page4DModel(config).train().to(device)
+    first, last = min(config.masked_layers), max(config.masked_layers)
+    default = [name.replace("10-19", f"{first}-{last}") for name in MIDDLE_LAYERS]
+    assert all(expand(name) for name in default)
+    trained = freeze_all_but(model, ["all"] if options.train[0] == "all" else default)
+    if options.checkpointing[0] == "on":
+        enable_checkpointing(model)
+    group = GroupOptions(1e-5, weight_decay=0.01, warmup=0.0)
+    optimizer = torch.optim.AdamW(parameter_groups(trained, group, group)[0], fused=device.type == "cuda")
+    clips = random_clips(range(options.clips), options.frames, (options.height, options.width))
+    pixel_values = clips.images.to(device)
+    labels = {name: getattr(clips, name).to(device) for name in ("extrinsics", "intrinsics", "depth")}
+    print(json.dumps(sum(parameter.numel() for parameter in trained.values())), flush=True)
+
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            loss = model(pixel_values, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        print(json.dumps(time.perf_counter() - start), flush=True)
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        # Linux counts KiB, macOS bytes.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps(peak / 2**30), flush=True)
+
+
+class Process:
+    """A configuration in a process of its own."""
+
+    def __init__(self, name: tuple[str, str, str], options: Options) -> None:
+        command = [sys.executable, __file__, "--answer"]
+        command += ["--networks", name[0], "--train", name[1], "--checkpointing", name[2]]
+        for option in ("clips", "frames", "height", "width", "device", "precision", "threads"):
+            command += ["--" + option, str(getattr(options, option))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.figures = Figures(name, self._read(), [], 0.0)
+
+    def _read(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The process of this configuration ended with code {self.process.wait()}.")
+        return json.loads(line)
+
+    def step(self) -> None:
+        """Make one."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.figures.seconds.append(self._read())
+
+    def end(self) -> Figures:
+        """Stop it, and give its figures; of the first step, which sets things up, none."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.figures.peak = self._read()
+        self.process.wait()
+        del self.figures.seconds[0]
+        return self.figures
+
+
+def time_steps(options: Options) -> None:
+    """Print the table of configurations."""
+    names = [(n, t, c) for n in options.networks for t in options.train for c in options.checkpointing]
+    processes: list[Process] = []
+    try:
+        for name in names:
+            processes.append(Process(name, options))
+            processes[-1].step()
+        for _ in range(options.rounds):
+            for process in processes:
+                process.step()
+        figures = [process.end() for process in processes]
+    finally:
+        for process in processes:
+            process.process.kill()
+    print(
+        f"{options.clips} clips of {options.frames} x {options.height} x {options.width}, {options.rounds} steps each; "
+        "peak with weights, gradients, moments and PyTorch itself"
+    )
+    head = ("network", "trained", "parameters", "checkpointing", "step", "best", "clips / s", "peak")
+    widths = (8, 8, 13, 13, 9, 9, 9, 9)
+    print(" | ".join(f"{cell:>{width}}" for cell, width in zip(head, widths, strict=True)))
+    for one in figures:
+        median, best = statistics.median(one.seconds), min(one.seconds)
+        cells = (one.name[0], one.name[1], f"{one.trained:,}", one.name[2])
+        cells += (f"{median:.3f} s", f"{best:.3f} s", f"{options.clips / median:.2f}", f"{one.peak:.2f} GiB")
+        print(" | ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Data
+
+
+@contextmanager
+def parquet_clips(size: tuple[int, int], frames: int = 16, shards: int = 2, clips: int = 4) -> Iterator[Path]:
+    """A data set of synthetic clips, stored as clips of cameras are: JPEG images, 16-bit depth."""
+    from datasets import Dataset
+
+    from page4d_hf.clips import clip_features
+    from page4d_hf.clips.encoding import encode_image, encode_synthetic_clips
+
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "data").mkdir()
+        for shard in range(shards):
+            rows = []
+            for clip in encode_synthetic_clips(
+                range(clips * shard, clips * (shard + 1)), num_frames=frames, image_size=size
+            ):
+                assert clip.row is not None
+                rows.append(
+                    clip.row | {"images": [as_jpeg(image["bytes"], encode_image) for image in clip.row["images"]]}
+                )
+            path = Path(name) / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
+            Dataset.from_list(rows, features=clip_features()).to_parquet(path)
+        yield Path(name)
+
+
+def as_jpeg(png: bytes, encode: Any) -> dict[str, Any]:
+    """An image of a row, as JPEG."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    return {"bytes": encode(np.asarray(Image.open(io.BytesIO(png))), jpeg=True), "path": None}
+
+
+def time_data(options: Options) -> None:
+    """Print how long micro-batches take to make, and what a training waits for them."""
+    import datasets
+    from finetuning.options import EvaluationOptions
+    from finetuning.options import Options as RunOptions
+    from finetuning.run import Finetuning
+
+    from page4d_hf.clips.batches import MicroBatches
+    from page4d_hf.clips.sampling import SamplingConfig, SourceConfig
+
+    datasets.disable_progress_bars()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    sampling = SamplingConfig(frames_max=max(2, options.frame_budget // 2), frame_budget=options.frame_budget)
+    with parquet_clips((392, 518)) as folder, tempfile.TemporaryDirectory() as output:
+        torch.set_num_threads(1)  # as in a worker
+        data = MicroBatches([SourceConfig(path=str(folder))], sampling)
+        making = []
+        for index in range(options.steps):
+            start = time.process_time()  # of one thread: what else the machine does leaves it as it is
+            batch = data[index]
+            making.append((time.process_time() - start) / batch["pixel_values"].shape[:2].numel())
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        network = Path(output) / "network.json"
+        values = {k: list(v) if isinstance(v, range) else v for k, v in NETWORKS[options.networks[0]].items()}
+        network.write_text(json.dumps(values))
+        run = Finetuning(
+            RunOptions(
+                output=Path(output) / "run",
+                dataset=(str(folder),),
+                network=network,
+                train=("all",),
+                steps=options.steps,
+                micro_batches=1,
+                sampling=sampling,
+                evaluation=EvaluationOptions(every=0),
+                mixed_precision=options.precision,
+                workers=options.workers,
+                checkpoint_every=options.steps,
+                trackers=(),
+            )
+        )
+        start = time.process_time()
+        run.run()
+        own = time.process_time() - start
+        lines = [json.loads(line) for line in (Path(output) / "run" / "history.jsonl").read_text().splitlines()]
+    per_frame, budget = statistics.median(making), options.frame_budget
+    waited, seconds, frames = (sum(line[name] for line in lines[2:]) for name in ("data_seconds", "seconds", "frames"))
+    step = (seconds - waited) / frames
+    computed = own / sum(line["frames"] for line in lines)
+    print(f"images 518 wide; {options.networks[0]} network, all of it trained, about {budget} frames a step")
+    print(f"making a micro-batch: {per_frame:.3f} s of CPU per frame, one thread (median of {len(making)})")
+    print(f"computing a step: {computed:.3f} s of CPU per frame; {step:.3f} s on the clock")
+    print(
+        f"{options.workers} workers: {100 * waited / seconds:.1f} % of a step waits for data ({len(lines) - 2} steps)"
+    )
+    print(
+        f"no more than 10 % waits where a step takes {0.9 * per_frame / options.workers:.3f} s per frame or longer, if "
+        f"{options.workers} cores are there for the workers"
+    )
+
+
+def main(options: Options) -> None:
+    """Print a table."""
+    if options.answer:
+        return answer(options)
+    place = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
+    precision = "bfloat16" if options.precision == "bf16" else "float32"
+    print(f"{place}, {options.threads or 'default'} threads, {precision}, torch {torch.__version__}", flush=True)
+    return time_data(options) if options.data else time_steps(options)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
