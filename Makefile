@@ -10,7 +10,7 @@ demo: $(INSTALLED)  ## Make a small moving scene, train page4d-4dgs on it, evalu
 	$(BIN)/python demo/run.py --output demo-out
 
 test: lint  ## Run the linter, the type checker and all tests.
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
