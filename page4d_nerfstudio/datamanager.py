@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -41,6 +43,31 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
             unseen = [index for index in self.train_unseen_cameras if index in seen]
             self.train_unseen_cameras = unseen or random.sample(sorted(seen), len(seen))
         return super().next_train(step)
+
+    def training_views(self, count: int) -> Iterator[tuple[Cameras, dict[str, Any]]]:
+        """At most `count` training views, the same at every call and spread evenly over the capture's time.
+
+        Yields:
+            A camera, of shape (1,) and with its `cam_idx` in its metadata, and its batch. Only these images are read,
+            if not all of them are in memory.
+        """
+        cameras = self.train_dataset.cameras
+        order = np.arange(len(cameras))
+        if cameras.times is not None:
+            order = np.argsort(cameras.times.reshape(-1).cpu().numpy(), kind="stable")
+        count = min(count, len(order))
+        middles = (2 * np.arange(count) + 1) * len(order) // (2 * count)  # of equal stretches
+        for index in order[middles].tolist():
+            # nerfstudio takes distortion out of images, and changes their cameras, when it reads all of them.
+            distortion = cameras.distortion_params
+            if "cached_train" in self.__dict__ or (distortion is not None and bool(distortion.any())):
+                batch = self.cached_train[index].copy()
+            else:
+                batch = self.train_dataset.get_data(index, image_type=self.config.cache_images_type)
+            batch["image"] = batch["image"].to(self.device)
+            camera = self.train_dataset.cameras[index : index + 1].to(self.device)
+            camera.metadata = {**(camera.metadata or {}), "cam_idx": index}
+            yield camera, batch
 
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]

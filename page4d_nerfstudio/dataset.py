@@ -22,10 +22,11 @@ INDICES_KEY = "page4d_indices"
 
 
 class Page4DDataset(InputDataset):
-    """The images of one split, as a pinhole camera would have taken them, and masks of what moves.
+    """The images of one split, as a pinhole camera would have taken them, and what is known of their pixels.
 
-    A batch has, beside nerfstudio's keys, "motion_mask": `(H, W, 1)` bool, true where something moves, for a capture
-    that has such masks. What another dataparser gives is read as nerfstudio reads it.
+    A batch has, beside nerfstudio's keys and where the capture has such masks, `(H, W, 1)` bool each: "motion_mask",
+    true where something moves, and "covisible_mask", true where the training frames see too (of held-out frames). What
+    another dataparser gives is read as nerfstudio reads it.
 
     Args:
         dataparser_outputs: of `page4d-data`, or any other.
@@ -47,15 +48,20 @@ class Page4DDataset(InputDataset):
         return self._to_camera_size(image, image_idx, cv2.INTER_AREA)
 
     def get_metadata(self, data: dict[str, Any]) -> dict[str, Any]:
-        """What a batch has beyond its image: the motion mask, where there is one."""
+        """What a batch has beyond its image: the masks that there are."""
         if self._images is None or self._indices is None:
             return super().get_metadata(data)
+        index, frame = data["image_idx"], int(self._indices[data["image_idx"]])
         with input_errors_end_the_command():
-            mask = self._images.load_mask(int(self._indices[data["image_idx"]]))
-        if mask is None:
-            return {}
-        mask = self._to_camera_size(mask.astype(np.uint8), data["image_idx"], cv2.INTER_NEAREST).astype(bool)
-        return {"motion_mask": torch.from_numpy(mask)[..., None]}
+            masks = {
+                "motion_mask": self._images.load_mask(frame),
+                "covisible_mask": self._images.load_covisible(frame),
+            }
+        return {
+            name: torch.from_numpy(self._to_camera_size(mask.astype(np.uint8), index, cv2.INTER_NEAREST) > 0)[..., None]
+            for name, mask in masks.items()
+            if mask is not None
+        }
 
     def _to_camera_size(self, image: np.ndarray, image_idx: int, interpolation: int) -> np.ndarray:
         """Scale an image as `scale_factor` has scaled its camera."""

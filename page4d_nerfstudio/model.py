@@ -504,15 +504,13 @@ class Page4DGaussiansModel(SplatfactoModel):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of a rendered view, and truth and render side by side.
 
-        PSNR, SSIM, LPIPS (where its weights can be had), and with `motion_mask` [H, W, 1] in the batch those of
-        `image_metrics` for what moves.
+        Those of `image_metrics`: `motion_mask` and `covisible_mask` [H, W, 1] are taken from the batch, where it has
+        them.
         """
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         predicted = outputs["rgb"]
-        metrics = image_metrics(predicted, truth, batch.get("motion_mask"))
-        perceptual = self.lpips(predicted, truth)
-        if perceptual is not None:
-            metrics["lpips"] = perceptual
+        moving, covisible = batch.get("motion_mask"), batch.get("covisible_mask")
+        metrics = image_metrics(predicted, truth, moving, covisible, self.lpips)  # type: ignore[arg-type]
         if self.config.color_corrected_metrics:
             corrected = color_correct(predicted, truth)
             metrics.update({f"cc_{name}": value for name, value in image_metrics(corrected, truth).items()})

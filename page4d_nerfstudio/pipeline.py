@@ -18,12 +18,19 @@ from .console import input_errors_end_the_command
 from .datamanager import Page4DDatamanager
 from .model import Page4DGaussiansModel
 
+# Averages that say how fast a view was rendered, not how well.
+SPEEDS = ("num_rays_per_sec", "fps")
+
 
 @dataclass
 class Page4DPipelineConfig(VanillaPipelineConfig):
     """Data and model of page4d-4dgs."""
 
     _target: type = field(default_factory=lambda: Page4DPipeline)
+
+    num_train_views_in_eval: int = 8
+    """So many training views, spread evenly over time, are evaluated beside the held-out ones, for the gap between the
+    two. 0 leaves both out."""
 
     def setup(self, **kwargs: Any) -> Any:
         # Every ns-* command builds its pipeline here.
@@ -42,6 +49,39 @@ class Page4DPipeline(VanillaPipeline):
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
             if isinstance(self.datamanager, Page4DDatamanager):
                 self.datamanager.schedule = self.model.schedule
+
+    @profiler.time_function
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, float]:
+        """Means over the held-out views, and how they compare with training views.
+
+        Returns:
+            What `get_average_image_metrics` gives for the held-out views; and, for each of its figures of quality that
+            training views have too, `train_<figure>`, its mean over `num_train_views_in_eval` of these, and
+            `gap_<figure>`, that mean minus the one of the held-out views. Without the latter two where no view is held
+            out.
+        """
+        averages = super().get_average_eval_image_metrics(step, output_path, get_std)
+        for name, value in self._training_metrics(step).items():
+            if name in averages and name not in SPEEDS:
+                averages[f"train_{name}"] = value
+                averages[f"gap_{name}"] = value - averages[name]
+        return averages
+
+    def _training_metrics(self, step: int | None) -> dict[str, float]:
+        """Means over some training views, as they were trained: with their camera's refined pose, if it has one."""
+        count, manager = self.config.num_train_views_in_eval, self.datamanager
+        if count < 1 or not isinstance(manager, Page4DDatamanager):
+            return {}
+        if set(manager.eval_dataset.image_filenames) <= set(manager.train_dataset.image_filenames):
+            return {}
+        views = []
+        for camera, batch in manager.training_views(count):
+            with torch.no_grad():
+                camera.camera_to_worlds = self.model.camera_optimizer.apply_to_camera(camera)
+            views.append((camera, batch))
+        return self.get_average_image_metrics(views, "train", step)
 
     @profiler.time_function
     def get_average_image_metrics(

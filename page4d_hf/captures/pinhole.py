@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import CaptureError
 from .base import Capture
-from .image_files import read_image
+from .image_files import read_image, read_image_mask
 
 MAPS_KEPT = 4  # a capture has one lens for each of its devices, mostly; maps are as large as several images
 
@@ -89,6 +89,15 @@ class PinholeFrames:
         if path is None:
             return None
         return self._nearest(self.capture.read_mask_file(path), index)
+
+    def load_covisible(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """Which pixels of a frame the training frames see too, `(H, W)`; None where the capture does not say.
+
+        Raises:
+            CaptureError: the file is missing or broken.
+        """
+        path = None if self.capture.covisible_paths is None else self.capture.covisible_paths[index]
+        return None if path is None else self._nearest(read_image_mask(path), index)
 
     def load_depth(self, index: int) -> npt.NDArray[np.float32] | None:
         """The z-depth of a frame, `(H, W)`, in the unit of the capture's world, 0 where it is not known; None where

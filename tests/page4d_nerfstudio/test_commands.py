@@ -111,6 +111,7 @@ def test_eval_writes_the_metrics_of_the_held_out_frames(in_workplace, tmp_path):
     results = json.loads((tmp_path / "metrics.json").read_text())["results"]
     for name in ("psnr", "ssim", "psnr_moving", "psnr_static"):
         assert np.isfinite(results[name])
+        assert results[f"gap_{name}"] == pytest.approx(results[f"train_{name}"] - results[name])
     assert len(list((tmp_path / "views").iterdir())) == len(VAL)
 
 

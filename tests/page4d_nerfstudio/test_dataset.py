@@ -70,7 +70,43 @@ def test_motion_masks_are_true_where_something_moves(tmp_path):
 
 
 def test_a_capture_without_masks_has_none_in_its_batches(tmp_path):
-    assert "motion_mask" not in dataset_of(write_capture(tmp_path / "capture")).get_data(0)
+    batch = dataset_of(write_capture(tmp_path / "capture")).get_data(0)
+    assert {"motion_mask", "covisible_mask"}.isdisjoint(batch)
+
+
+def make_dycheck(capture):
+    """Give a small capture DyCheck's splits, and maps of what is covisible of its held-out frame: its left half."""
+    ids = json.loads((capture / "dataset.json").read_text())
+    for split in ("train", "val"):
+        names = ids[f"{split}_ids"]
+        listed = {"frame_names": names, "time_ids": [int(name) for name in names], "camera_ids": [0] * len(names)}
+        (capture / "splits").mkdir(exist_ok=True)
+        (capture / f"splits/{split}.json").write_text(json.dumps(listed))
+    mask = np.zeros(SIZE[::-1], np.uint8)
+    mask[:, : SIZE[0] // 2] = 255
+    (capture / "covisible/1x/val").mkdir(parents=True)
+    Image.fromarray(mask).save(capture / "covisible/1x/val/000003.png")
+    return capture
+
+
+def test_held_out_frames_of_dycheck_say_what_is_covisible(tmp_path):
+    capture = make_dycheck(write_capture(tmp_path / "capture"))
+    mask = dataset_of(capture, "val").get_data(0)["covisible_mask"]
+    assert (tuple(mask.shape), mask.dtype) == ((*SIZE[::-1], 1), torch.bool)
+    assert mask[:, : SIZE[0] // 2].all()
+    assert not mask[:, SIZE[0] // 2 :].any()
+    assert "covisible_mask" not in dataset_of(capture).get_data(0)
+    assert tuple(dataset_of(capture, "val", scale_factor=0.5).get_data(0)["covisible_mask"].shape) == (15, 20, 1)
+
+
+def test_a_broken_map_of_what_is_covisible_ends_the_command_in_one_sentence(tmp_path, capsys):
+    capture = make_dycheck(write_capture(tmp_path / "capture"))
+    path = capture / "covisible/1x/val/000003.png"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SystemExit) as exit_info:
+        dataset_of(capture, "val").get_data(0)
+    assert exit_info.value.code == 1
+    assert f"{path} cannot be read as an image" in capsys.readouterr().out
 
 
 def test_transparency_is_kept_for_the_model_to_composite(tmp_path):
@@ -139,6 +175,20 @@ def test_the_datamanager_caches_images_where_there_is_no_gpu(tmp_path, cache):
     ((camera, batch),) = manager.fixed_indices_eval_dataloader
     assert round(7 * camera.times.item()) == 3
     assert batch["motion_mask"].any()
+
+
+def test_some_training_views_are_spread_evenly_over_time(tmp_path):
+    capture = write_capture(tmp_path / "capture", frames=13, val=(0,))  # trained on: instants 1 to 12
+    manager = Page4DDatamanagerConfig(data=capture, dataparser=Page4DDataParserConfig()).setup(device="cpu")
+    views = list(manager.training_views(4))
+    assert [round(12 * camera.times.item()) for camera, _ in views] == [2, 5, 8, 11]
+    assert "cached_train" not in manager.__dict__  # only these were read
+    frames = as_pinhole(read_capture(capture))
+    for camera, batch in views:
+        expected = frames.load_image(round(12 * camera.times.item()))
+        np.testing.assert_array_equal((batch["image"] * 255).round(), expected)
+        assert manager.train_dataset.cameras[camera.metadata["cam_idx"]].times == camera.times
+    assert len(list(manager.training_views(100))) == 12
 
 
 def test_camera_paths_are_kept_beside_the_images_of_a_glob(tmp_path):

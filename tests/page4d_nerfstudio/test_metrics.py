@@ -1,13 +1,15 @@
-"""Metrics of what moves, and the metric that may be absent."""
+"""Metrics of what moves and of what is covisible, and the metric that may be absent."""
 
 import math
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 from pytorch_msssim import ssim as reference_ssim
+from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-from page4d_nerfstudio.metrics import LazyLPIPS, image_metrics
+from page4d_nerfstudio.metrics import LPIPS_LEAST_SIDE, LazyLPIPS, image_metrics, masked_ssim
 
 
 @pytest.fixture
@@ -101,3 +103,154 @@ def test_lpips_is_not_built_before_it_is_asked_for(monkeypatch):
     monkeypatch.setattr("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", fail)
 
     LazyLPIPS()
+
+
+# --- DyCheck's figures
+
+
+@pytest.fixture
+def covisible() -> torch.Tensor:
+    """Two thirds of the image, with a ragged border and holes."""
+    torch.manual_seed(1)
+    mask = torch.rand(40, 50, 1) < 0.9
+    mask[:, 33:] = False
+    return mask
+
+
+def noisy(image: torch.Tensor) -> torch.Tensor:
+    return (image + 0.1 * torch.randn_like(image)).clamp(0, 1)
+
+
+def partial_convolution(values: np.ndarray, mask: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Liu et al. 2018, eq. 1 and 2, window by window, along the last axis of [H, W]."""
+    height, width = values.shape
+    result = np.zeros((height, width - len(kernel) + 1))
+    seen = np.zeros_like(result)
+    for row, column in np.ndindex(result.shape):
+        window = slice(column, column + len(kernel))
+        inside = mask[row, window].sum()
+        if inside > 0:
+            result[row, column] = kernel @ (values[row, window] * mask[row, window]) * len(kernel) / inside
+            seen[row, column] = 1
+    return result, seen
+
+
+def masked_ssim_by_formula(predicted: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    kernel = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    kernel /= kernel.sum()
+
+    def moment(values: np.ndarray) -> np.ndarray:
+        along_rows, seen = partial_convolution(values, mask, kernel)
+        return partial_convolution(along_rows.T, seen.T, kernel)[0].T
+
+    similarities = []
+    for x, y in zip(np.moveaxis(predicted, -1, 0), np.moveaxis(truth, -1, 0), strict=True):
+        mean_x, mean_y = moment(x), moment(y)
+        var_x, var_y = np.maximum(moment(x * x) - mean_x**2, 0), np.maximum(moment(y * y) - mean_y**2, 0)
+        covariance = moment(x * y) - mean_x * mean_y
+        covariance = np.sign(covariance) * np.minimum(np.sqrt(var_x * var_y), np.abs(covariance))
+        luminance = (2 * mean_x * mean_y + 1e-4) / (mean_x**2 + mean_y**2 + 1e-4)
+        similarities.append(luminance * (2 * covariance + 9e-4) / (var_x + var_y + 9e-4))
+    return float(np.mean(similarities))
+
+
+def test_masked_ssim_is_that_of_partial_convolutions(truth, covisible):
+    predicted, mask = noisy(truth), covisible[..., 0]
+
+    expected = masked_ssim_by_formula(*(part.double().numpy() for part in (predicted, truth, mask)))
+
+    assert masked_ssim(predicted, truth, mask) == pytest.approx(expected, abs=1e-5)
+    assert image_metrics(predicted, truth, covisible=covisible)["mssim"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_where_all_is_covisible_dychecks_figures_are_the_whole_images(truth):
+    metrics = image_metrics(noisy(truth), truth, covisible=torch.ones(40, 50, dtype=torch.bool))
+
+    assert metrics["mpsnr"] == pytest.approx(metrics["psnr"])
+    assert metrics["mssim"] == pytest.approx(metrics["ssim"], abs=1e-5)
+
+
+def test_what_is_not_covisible_has_no_influence(truth, covisible):
+    predicted = noisy(truth)
+    other = torch.where(covisible, predicted, torch.rand_like(truth))
+
+    one, two = (image_metrics(image, truth, covisible=covisible) for image in (predicted, other))
+
+    assert one["mpsnr"] == two["mpsnr"]
+    assert one["mssim"] == pytest.approx(two["mssim"], abs=1e-6)
+    assert one["ssim"] != pytest.approx(two["ssim"], abs=1e-2)
+
+
+def test_masked_psnr_is_of_the_mean_error_over_the_mask(truth, covisible):
+    predicted = torch.where(covisible, truth + 0.1, truth)
+
+    assert image_metrics(predicted, truth, covisible=covisible)["mpsnr"] == pytest.approx(20.0, abs=1e-4)
+
+
+def test_where_nothing_is_covisible_nothing_is_said_of_it(truth):
+    assert set(image_metrics(truth, truth, covisible=torch.zeros(40, 50, 1))) == {"psnr", "ssim"}
+
+
+# --- LPIPS of a region, with a network of random weights: the published ones are a download
+
+
+@pytest.fixture
+def lpips(monkeypatch) -> LazyLPIPS:
+    torch.manual_seed(0)
+    network = _NoTrainLpips(pretrained=False, net="alex", pnet_rand=True)
+    for layer in network.lins:
+        torch.nn.init.uniform_(layer.model[-1].weight, 0.0, 0.1)
+    lazy = LazyLPIPS()
+    monkeypatch.setattr(lazy, "_build", lambda: network)
+    return lazy
+
+
+def test_lpips_of_all_pixels_is_near_that_of_the_whole_image(truth, lpips):
+    """It is not the same figure: each layer's map is brought to the image's size before the mean."""
+    predicted = noisy(truth)
+
+    whole, masked = lpips(predicted, truth), lpips(predicted, truth, torch.ones(40, 50, dtype=torch.bool))
+
+    assert whole > 0.01
+    assert masked == pytest.approx(whole, rel=0.1)
+    assert lpips(predicted, truth) == whole
+
+
+def test_lpips_of_a_region_is_of_images_that_are_black_elsewhere(truth, covisible, lpips):
+    predicted = noisy(truth)
+    elsewhere = torch.where(covisible, predicted, torch.rand_like(truth))
+    mask = covisible[..., 0]
+
+    assert lpips(elsewhere, truth, mask) == lpips(predicted, truth, mask)
+    assert lpips(truth, torch.where(covisible, truth, 0.0), mask) == 0.0
+
+
+def test_regions_have_an_lpips_where_the_image_has_one(truth, moving, covisible, lpips):
+    predicted = noisy(truth)
+
+    metrics = image_metrics(predicted, truth, moving, covisible, lpips)
+
+    assert metrics["lpips"] == lpips(predicted, truth)
+    assert metrics["lpips_moving"] == lpips(predicted, truth, moving[..., 0])
+    assert metrics["mlpips"] == lpips(predicted, truth, covisible[..., 0])
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_an_empty_region_has_no_lpips(truth, moving, lpips):
+    metrics = image_metrics(truth, truth, torch.zeros_like(moving), torch.zeros_like(moving), lpips)
+
+    assert set(metrics) == {"psnr", "ssim", "psnr_static", "lpips"}
+
+
+@pytest.mark.parametrize(("side", "has_one"), [(LPIPS_LEAST_SIDE, True), (LPIPS_LEAST_SIDE - 1, False)])
+def test_an_image_too_small_for_the_network_has_no_lpips(lpips, side, has_one):
+    image = torch.rand(side, 50, 3)
+
+    assert (lpips(image, image) is not None) == has_one
+
+
+def test_the_least_side_is_the_networks_own(lpips):
+    small = torch.rand(1, 3, LPIPS_LEAST_SIDE - 1, 50)
+
+    with pytest.raises(RuntimeError):
+        lpips._build()(small, small)

@@ -405,6 +405,20 @@ def test_motion_masks_in_the_batch_give_figures_of_what_moves():
     assert all(type(value) is float for value in metrics.values())
 
 
+def test_a_covisible_mask_in_the_batch_gives_dychecks_figures():
+    model = make_model().eval()
+    mask = torch.zeros(HEIGHT, WIDTH, 1, dtype=torch.bool)
+    mask[:, :20] = True
+
+    outputs = model.get_outputs_for_camera(cameras([0.5]))
+    metrics, _ = model.get_image_metrics_and_images(
+        outputs, {"image": torch.rand(HEIGHT, WIDTH, 3), "covisible_mask": mask}
+    )
+
+    assert {"mpsnr", "mssim"} <= set(metrics)
+    assert "psnr_moving" not in metrics
+
+
 def test_regularisers_join_the_loss_when_the_deformation_starts():
     model = make_model()
     optimizers = optimizers_of(model)

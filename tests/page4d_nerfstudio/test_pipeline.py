@@ -1,9 +1,11 @@
 """Averages over images that do not all have the same metrics, and images kept without CUDA."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 
@@ -16,6 +18,10 @@ class StubModel(torch.nn.Module):
     """Renders nothing, and gives each image the metrics that its batch holds."""
 
     device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.camera_optimizer = CameraOptimizerConfig(mode="off").setup(num_cameras=2, device="cpu")
 
     def get_outputs_for_camera(self, camera):
         return {}
@@ -33,8 +39,9 @@ def pipeline() -> Page4DPipeline:
 
 
 def loader(*metrics: dict[str, float]) -> list:
-    camera = Cameras(torch.eye(4)[None, :3], 5.0, 5.0, 3.0, 2.0, width=6, height=4)
-    return [(camera, {"metrics": each}) for each in metrics]
+    return [
+        (Cameras(torch.eye(4)[None, :3], 5.0, 5.0, 3.0, 2.0, width=6, height=4), {"metrics": each}) for each in metrics
+    ]
 
 
 def test_each_metric_is_the_mean_over_the_images_that_have_it(pipeline):
@@ -60,6 +67,65 @@ def test_the_speed_of_rendering_is_among_the_averages(pipeline):
     averages = pipeline.get_average_image_metrics(loader({"psnr": 20.0}), "eval")
 
     assert averages["num_rays_per_sec"] == pytest.approx(24 * averages["fps"])
+
+
+class StubDatamanager(Page4DDatamanager):
+    """Two held-out views, and training views of which the middle is the best."""
+
+    def __init__(self, held_out: list, trained: list, same_views: bool = False) -> None:
+        torch.nn.Module.__init__(self)
+        self.held_out, self.trained = held_out, trained
+        self.eval_dataset = SimpleNamespace(image_filenames=["a"])
+        self.train_dataset = SimpleNamespace(image_filenames=["a", "b"] if same_views else ["b"])
+
+    @property
+    def fixed_indices_eval_dataloader(self):
+        return self.held_out
+
+    def training_views(self, count):
+        return self.trained[:count]
+
+
+def with_views(pipeline, *, views: int = 8, same_views: bool = False) -> Page4DPipeline:
+    held_out = loader({"psnr": 20.0, "lpips": 0.5, "mpsnr": 18.0}, {"psnr": 22.0, "lpips": 0.3})
+    trained = loader({"psnr": 30.0, "lpips": 0.1, "psnr_moving": 25.0}, {"psnr": 26.0, "lpips": 0.2})
+    pipeline.config = Page4DPipelineConfig(num_train_views_in_eval=views)
+    pipeline.datamanager = StubDatamanager(held_out, trained, same_views)
+    return pipeline
+
+
+def test_the_gap_is_what_training_views_have_more_than_held_out_ones(pipeline):
+    averages = with_views(pipeline).get_average_eval_image_metrics(get_std=True)
+
+    assert (averages["psnr"], averages["train_psnr"], averages["gap_psnr"]) == (21.0, 28.0, 7.0)
+    assert averages["gap_lpips"] == pytest.approx(-0.25)
+    compared = {name for name in averages if name.startswith(("train_", "gap_"))}
+    assert compared == {"train_psnr", "gap_psnr", "train_lpips", "gap_lpips"}
+
+
+def test_so_many_training_views_are_evaluated_as_asked_for(pipeline):
+    assert with_views(pipeline, views=1).get_average_eval_image_metrics()["train_psnr"] == 30.0
+    assert "train_psnr" not in with_views(pipeline, views=0).get_average_eval_image_metrics()
+
+
+def test_where_no_view_is_held_out_there_is_no_gap(pipeline):
+    assert "gap_psnr" not in with_views(pipeline, same_views=True).get_average_eval_image_metrics()
+
+
+def test_training_views_are_not_among_the_images_written(pipeline, tmp_path):
+    with_views(pipeline).get_average_eval_image_metrics(output_path=tmp_path)
+
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_training_views_are_rendered_with_their_refined_poses(pipeline):
+    rendered = []
+    pipeline._model.camera_optimizer.apply_to_camera = lambda camera: camera.camera_to_worlds + 1.0
+    pipeline._model.get_outputs_for_camera = lambda camera: rendered.append(camera.camera_to_worlds[0, 0, 3].item())
+
+    with_views(pipeline).get_average_eval_image_metrics()
+
+    assert rendered == [0.0, 0.0, 1.0, 1.0]
 
 
 def test_each_image_is_written_on_request(pipeline, tmp_path):

@@ -341,6 +341,21 @@ def test_masks_and_depth_follow_the_lens(tmp_path: Path, name: str, downscale: i
     np.testing.assert_array_equal(frames.load_mask(0)[sure], beyond[sure] > 0)
 
 
+@pytest.mark.parametrize(("distortion", "downscale"), [(0.0, None), (0.2, 2)])
+def test_what_is_covisible_is_undistorted_and_scaled_as_motion_masks_are(tmp_path: Path, distortion, downscale) -> None:
+    distortion = np.array([distortion, 0, 0, 0, 0])
+    mask = noise(12, 16) // 128 * 255
+    file = mask_file(tmp_path, mask)
+    capture = capture_of(tmp_path, noise(12, 16, 3), distortion=distortion, mask_paths=[file], covisible_paths=[file])
+    frames = as_pinhole(capture, downscale)
+    np.testing.assert_array_equal(frames.load_covisible(0), frames.load_mask(0))
+
+
+def test_a_frame_of_which_nothing_is_known_to_be_covisible_gives_none(tmp_path: Path) -> None:
+    for known in ({}, {"covisible_paths": [None]}):
+        assert as_pinhole(capture_of(tmp_path, noise(12, 16, 3), **known)).load_covisible(0) is None
+
+
 def test_a_mask_may_be_smaller_than_the_image(tmp_path: Path) -> None:
     mask = np.zeros((6, 8), np.uint8)
     mask[2, 3] = 255
