@@ -1,7 +1,10 @@
-"""The `page4d` command: `convert`, `pull`, `reconstruct` and `synth`.
+"""The `page4d` command: `convert`, `pull`, `reconstruct`, `synth`, and what other packages add to it.
 
 One function a subcommand; tyro makes the options from its signature and the help from its docstring. Imports that
 take seconds (torch, transformers) stand inside the functions, so that `page4d --help` answers at once.
+
+Packages that build on this one, as page4d_nerfstudio does, add subcommands by entry points of the group
+`page4d.commands`: this package needs to know none of them, and works where they or what they need are not installed.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from .errors import CheckpointError, Page4DError
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
 COMMANDS: dict[str, Callable[..., Any]] = {}
+
+COMMAND_GROUP = "page4d.commands"  # entry points: a subcommand's name, and its function
 
 
 def convert(
@@ -309,10 +314,24 @@ def _peak_memory(device: Any) -> str:
     return words
 
 
+def added_commands() -> dict[str, Callable[..., Any]]:
+    """Subcommands of other packages; one that cannot be loaded is named on stderr and left out."""
+    from importlib.metadata import entry_points
+
+    found = {}
+    for point in entry_points(group=COMMAND_GROUP):
+        try:
+            found[point.name] = point.load()
+        except Exception as error:  # whatever a package does wrong, the other subcommands work
+            print(f"page4d: the subcommand {point.name} ({point.value}) is left out: {error}", file=sys.stderr)
+    return found
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of the console script: errors about the input are one sentence on stderr and exit code 1."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="page4d", description=DESCRIPTION, args=args)
+        commands = {**COMMANDS, **added_commands(), **COMMANDS}  # ours come first, and no other takes their names
+        tyro.extras.subcommand_cli_from_dict(commands, prog="page4d", description=DESCRIPTION, args=args)
     except Page4DError as error:
         print(f"page4d: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Folders that are either whole or absent."""
+"""Folders and files that are either whole or absent."""
 
 from __future__ import annotations
 
@@ -97,6 +97,72 @@ def whole_folder(target: str | Path, *, overwrite: bool = False, replaces: str |
     except BaseException:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+        for parent in reversed(parents):
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def check_output_file(target: str | Path, *, overwrite: bool = False) -> Path:
+    """Refuse an output file that `whole_file` would refuse, before any work is done for it.
+
+    Args:
+        target: the file to make.
+        overwrite: allow a `target` that is there.
+
+    Returns:
+        The place that the file will have, absolute and with links followed.
+
+    Raises:
+        Page4DError: `target` is a folder, or is there and may not be overwritten.
+    """
+    place = Path(os.path.realpath(target))
+    if place.is_dir():
+        raise Page4DError(f"The output {target} is a folder; name a file that does not exist yet.")
+    if place.exists() and not overwrite:
+        raise Page4DError(f"The output {target} exists; name another one, or pass --overwrite to replace it.")
+    return place
+
+
+@contextmanager
+def whole_file(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Write a file under a temporary name beside `target` and rename it when the block ends well.
+
+    A run that fails or is interrupted leaves `target` as it was; one that is killed outright leaves what it had written
+    in a hidden sibling `.<name>.partial-*`.
+
+    Args:
+        target: the file to make.
+        overwrite: replace a `target` that is there.
+
+    Yields:
+        The temporary file to write to. It is empty.
+
+    Raises:
+        Page4DError: as `check_output_file`; or the file cannot be written, be it that the disk is full.
+    """
+    place = check_output_file(target, overwrite=overwrite)
+    target = Path(target)
+    parents: list[Path] = []
+    partial: Path | None = None
+    try:
+        try:
+            parents = _make_parents(place)
+            handle, name = tempfile.mkstemp(prefix=f".{place.name}.partial-", dir=place.parent)
+            os.close(handle)
+            partial = Path(name)
+            make_readable(partial)
+        except OSError as error:
+            raise _as_page4d_error(error, target, place, creating=True) from error
+        try:
+            yield partial
+            check_output_file(target, overwrite=overwrite)  # meanwhile another program may have written there
+            os.replace(partial, place)
+        except OSError as error:
+            raise _as_page4d_error(error, target, place) from error
+    except BaseException:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         for parent in reversed(parents):
             with suppress(OSError):
                 parent.rmdir()

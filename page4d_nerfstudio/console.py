@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -24,6 +25,22 @@ def input_errors_end_the_command() -> Iterator[None]:
         CONSOLE.rule("Error", style="red")
         _say(str(error))
         sys.exit(1)
+
+
+class EndsTheCommand:
+    """Stands for a value that is not to be had: whoever uses it ends the program with a sentence and exit code 1.
+
+    Nerfstudio's viewer reads all attributes of a model, so a property of it cannot refuse by itself.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        with input_errors_end_the_command():
+            raise Page4DError(self._reason)
 
 
 def note(message: str) -> None:

@@ -36,6 +36,7 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from . import losses
+from .console import EndsTheCommand
 from .deformation import DeformationConfig, DeformationField, RobustBox
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .rasterization import Backend, rasterize
@@ -299,6 +300,35 @@ class Page4DGaussiansModel(SplatfactoModel):
         """Whether the training has come to the point where Gaussians move."""
         return self.deformation is not None and self.step >= self.schedule.coarse_steps
 
+    @property
+    def active_sh_degree(self) -> int:
+        """The degree of spherical harmonics that the training has come to."""
+        return min(self.step // self.schedule.sh_degree_interval, self.config.sh_degree)
+
+    # What `ns-export gaussian-splat` reads of a model beside its parameters. It knows no time: what moves would be
+    # where it is at none.
+
+    @property
+    def shs_0(self) -> Any:
+        return self._unless_it_moves(super().shs_0)
+
+    @property
+    def shs_rest(self) -> Any:
+        return self._unless_it_moves(super().shs_rest)
+
+    @property
+    def colors(self) -> Any:
+        return self._unless_it_moves(super().colors)
+
+    def _unless_it_moves(self, values: Tensor) -> Tensor | EndsTheCommand:
+        if not self.deforms or not bool(self.dynamic.any()):
+            return values
+        time = 0.5 if self.config.default_time is None else self.config.default_time
+        return EndsTheCommand(
+            "These Gaussians move, and ns-export gaussian-splat knows no time to write them at: run `page4d "
+            f"export-splats --config CONFIG.YML --time {time:g} --output splats.ply`, or --all-frames with a folder."
+        )
+
     def set_training_views(self, cameras: Cameras) -> None:
         """Tell the model where and when the training images were taken; see `time_of`."""
         self.training_views = TrainingViews.of(cameras, self.scene_extent)
@@ -380,7 +410,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         with_depth = self.config.output_depth_during_training or not self.training
         if self.config.sh_degree > 0:
             colors = gaussians.colors
-            degree = min(self.step // self.schedule.sh_degree_interval, self.config.sh_degree)
+            degree = self.active_sh_degree
         else:
             colors, degree = gaussians.colors[:, 0].sigmoid(), None
         render, alpha, info = rasterize(

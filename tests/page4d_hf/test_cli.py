@@ -58,6 +58,59 @@ finally:
     assert "imported: []" in done.stdout
 
 
+class Added:
+    """An entry point of another package."""
+
+    value = "another_package:function"
+
+    def __init__(self, name: str, function: object) -> None:
+        self.name, self.function = name, function
+
+    def load(self) -> object:
+        if isinstance(self.function, Exception):
+            raise self.function
+        return self.function
+
+
+@pytest.fixture
+def add(monkeypatch):
+    """Install packages that add subcommands."""
+
+    def install(**functions: object) -> None:
+        found = [Added(name, function) for name, function in functions.items()]
+        monkeypatch.setattr(
+            "importlib.metadata.entry_points", lambda group: found if group == "page4d.commands" else []
+        )
+
+    return install
+
+
+def test_other_packages_add_subcommands_by_entry_points(add):
+    called = []
+
+    def greet(name: str) -> None:
+        called.append(name)
+
+    add(greet=greet)
+    cli.main(["greet", "--name", "you"])
+    assert called == ["you"]
+
+
+def test_a_subcommand_that_cannot_be_loaded_is_left_out_and_named(add, capsys):
+    add(broken=ImportError("no module named there"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    output = capsys.readouterr()
+    assert "the subcommand broken (another_package:function) is left out: no module named there" in output.err
+    assert "broken" not in output.out
+
+
+def test_a_subcommand_of_ours_is_not_replaced_by_another_packages(add, capsys):
+    add(convert=lambda: pytest.fail("not ours"))
+    assert "There is no checkpoint" in refusal(capsys, "convert", "nowhere.pt", "output-that-is-not-there")
+
+
 @pytest.mark.parametrize("name", ["convert", "pull"])
 def test_the_help_of_a_subcommand_explains_every_parameter(capsys, name):
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""`whole_folder`: a result is there as a whole, or not at all."""
+"""`whole_folder` and `whole_file`: a result is there as a whole, or not at all."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from page4d_hf import folders
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import check_output_folder, whole_folder
+from page4d_hf.folders import check_output_folder, whole_file, whole_folder
 
 
 def entries(folder: Path) -> list[str]:
@@ -241,3 +241,58 @@ def test_a_killed_run_leaves_no_folder_and_the_next_one_succeeds(tmp_path):
     assert not (tmp_path / "out").exists()
     write(tmp_path / "out", "new")
     assert (tmp_path / "out" / "result.txt").read_text() == "new"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def write_file(target: Path, text: str, *, fail: BaseException | None = None, **kwargs) -> None:
+    with whole_file(target, **kwargs) as file:
+        file.write_text(text)
+        assert not target.exists() or target.read_text() != text
+        if fail is not None:
+            raise fail
+
+
+def test_a_file_gets_its_name_when_the_block_ends(tmp_path):
+    write_file(tmp_path / "a" / "out.ply", "new")
+    assert (tmp_path / "a" / "out.ply").read_text() == "new"
+    assert entries(tmp_path / "a") == ["out.ply"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_no_file_and_no_folder_for_it(tmp_path, error):
+    with pytest.raises(type(error)):
+        write_file(tmp_path / "a" / "out.ply", "new", fail=error)
+    assert entries(tmp_path) == []
+
+
+def test_a_file_that_is_there_is_replaced_on_request_alone(tmp_path):
+    write_file(tmp_path / "out.ply", "old")
+    with pytest.raises(Page4DError, match="exists; name another one, or pass --overwrite"):
+        write_file(tmp_path / "out.ply", "new")
+    with pytest.raises(RuntimeError):
+        write_file(tmp_path / "out.ply", "new", fail=RuntimeError("bug"), overwrite=True)
+    assert (tmp_path / "out.ply").read_text() == "old"
+    write_file(tmp_path / "out.ply", "new", overwrite=True)
+    assert (tmp_path / "out.ply").read_text() == "new"
+    assert entries(tmp_path) == ["out.ply"]
+
+
+def test_a_folder_is_never_replaced_by_a_file(tmp_path):
+    (tmp_path / "out.ply").mkdir()
+    with pytest.raises(Page4DError, match="is a folder"):
+        write_file(tmp_path / "out.ply", "new", overwrite=True)
+
+
+def test_a_new_file_may_be_read_by_whom_other_new_files_may(tmp_path):
+    write_file(tmp_path / "out.ply", "new")
+    (tmp_path / "other").write_text("")
+    assert (tmp_path / "out.ply").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_full_disk_is_told_of_and_leaves_no_file(tmp_path):
+    with pytest.raises(Page4DError, match="The disk filled up"), whole_file(tmp_path / "out.ply"):
+        Path("/dev/full").write_text("does not fit")
+    assert entries(tmp_path) == []

@@ -23,8 +23,10 @@ from nerfstudio.scripts import render as ns_render
 from nerfstudio.scripts import train as ns_train
 from nerfstudio.utils import profiler, writer
 from PIL import Image
+from plyfile import PlyData
 from small_captures import SIZE, write_capture
 
+from page4d_hf import cli
 from page4d_nerfstudio.model import Page4DGaussiansModel
 
 VAL = (3, 5)
@@ -172,6 +174,42 @@ def test_render_camera_path_renders_at_the_times_that_it_gives(in_workplace, tmp
         assert rendered == pytest.approx(times)
     else:
         assert len(set(rendered)) == 1  # one place, one time
+
+
+def positions_in(ply):
+    vertices = PlyData.read(ply)["vertex"]
+    return np.stack([vertices[axis] for axis in "xyz"], axis=1)
+
+
+def test_export_writes_a_ply_for_each_frame(in_workplace, tmp_path):
+    cli.main(["export-splats", "--config", str(in_workplace), "--all-frames", "--output", str(tmp_path / "splats")])
+    listing = json.loads((tmp_path / "splats/splats.json").read_text())
+    assert [entry["time"] for entry in listing["splats"]] == pytest.approx(np.arange(8) / 7)
+    assert {len(positions_in(tmp_path / "splats" / entry["file"])) for entry in listing["splats"]} == {
+        entry["gaussians"] for entry in listing["splats"]
+    }
+    assert len(list((tmp_path / "splats").iterdir())) == 8 + 1
+
+
+def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplace, tmp_path):
+    for world in ("training", "data"):
+        output = str(tmp_path / f"{world}.ply")
+        cli.main(
+            ["export-splats", "--config", str(in_workplace), "--time", "0.3", "--world", world, "--output", output]
+        )
+    normalisation = json.loads((in_workplace.parent / "dataparser_transforms.json").read_text())
+    transform, scale = np.array(normalisation["transform"]), normalisation["scale"]
+    placed = scale * (positions_in(tmp_path / "data.ply") @ transform[:, :3].T + transform[:, 3])
+    np.testing.assert_allclose(placed, positions_in(tmp_path / "training.ply"), atol=1e-5)
+
+
+def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):
+    exporter = pytest.importorskip("nerfstudio.scripts.exporter", reason="it needs open3d's libraries")
+    with pytest.raises(SystemExit) as exit_info:
+        exporter.ExportGaussianSplat(load_config=in_workplace, output_dir=tmp_path).main()
+    assert exit_info.value.code == 1
+    assert "`page4d export-splats --config" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_goes_on_from_its_checkpoint(in_workplace, tmp_path):

@@ -1,0 +1,70 @@
+"""The subcommands that this package adds to `page4d`, by the entry points `page4d.commands`.
+
+The command's help loads this file, so nerfstudio, torch and what else takes seconds is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from page4d_hf.errors import Page4DError
+
+LISTING = "splats.json"  # in a folder of an export: its files and their times
+
+
+def export_splats(
+    config: Path,
+    output: Path,
+    time: float | None = None,
+    all_frames: bool = False,
+    world: Literal["training", "data"] = "training",
+    overwrite: bool = False,
+) -> None:
+    """Write a trained page4d-4dgs scene as PLY files for viewers of 3D Gaussians, one for each time.
+
+    As in ns-eval and ns-render, config.yml names data and checkpoints as the training was told them: start the command
+    in the same folder. Files of one export hold the same Gaussians in the same order.
+
+    Args:
+        config: config.yml in the training's output folder.
+        output: the file to write, if it ends in .ply; else the folder, with a PLY for each time and splats.json, which
+            says which is which. It must not exist yet.
+        time: the instant to write, from 0, the capture's first, to 1, its last.
+        all_frames: write each instant of which there is a frame, into a folder.
+        world: axes and unit. training: nerfstudio's, centred and scaled, as in its viewer; data: those of the cameras
+            and points that were trained on (of a capture, after the scaling that it asks for itself).
+        overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
+    """
+    from page4d_hf.folders import check_output_file, check_output_folder
+
+    if all_frames == (time is not None):
+        raise Page4DError("Say which instants to write: either --time, from 0 to 1, or --all-frames.")
+    if time is not None and not 0.0 <= time <= 1.0:
+        raise Page4DError(f"--time must be from 0, the capture's first instant, to 1, its last; got {time:g}.")
+    to_file = output.suffix.lower() == ".ply"
+    if to_file and all_frames:
+        raise Page4DError(f"--all-frames writes a file for each time: name a folder as --output, not {output}.")
+    if find_spec("nerfstudio") is None:
+        raise Page4DError(
+            'export-splats reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".'
+        )
+    if to_file:
+        check_output_file(output, overwrite=overwrite)
+    else:
+        check_output_folder(output, overwrite=overwrite, replaces=LISTING)
+
+    from page4d_hf.cli import progress_bar
+
+    from .export import read_run, write_splat, write_splats
+
+    run = read_run(config)
+    if time is not None and to_file:
+        count = write_splat(output, run, time, world, overwrite=overwrite)
+        print(f"Wrote {output}: {count:,} Gaussians at time {time:g}.")
+        return
+    with progress_bar() as report:
+        times = list(run.times) if time is None else [time]
+        write_splats(output, run, times, world, overwrite=overwrite, progress=report)
+    print(f"Wrote {output}: {len(times)} file{'s' * (len(times) > 1)}; their times are in {LISTING}.")
