@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from plyfile import PlyData, PlyElement, PlyParseError
 from .errors import SceneError
 from .folders import check_output_folder, whole_folder
 from .geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
+from .transforms_json import CAMERA_MODELS, numbers_of, read_transforms_camera
 
 if TYPE_CHECKING:
     from .frames import Frames
@@ -46,9 +46,7 @@ FORMAT = 1  # of page4d/info.json; counts up when a reader must know
 MARK = "page4d/info.json"  # what makes a folder a scene of page4d
 MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
 COLORS = ("red", "green", "blue")
-# nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
-CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"})
-DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
+SPLITS = ("train", "val", "test")
 EXIF_ORIENTATION = 0x0112
 
 
@@ -71,6 +69,7 @@ class Scene:
     point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
     point_dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
     point_confidence: np.ndarray | None = None  # [M] float32
+    splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
     info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
 
     def __len__(self) -> int:
@@ -282,7 +281,9 @@ def read_scene(root: str | Path) -> Scene:
     """Read a scene folder, or any folder with nerfstudio's `transforms.json`, and check all of it but the pixels.
 
     A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
-    distortion, no image sizes, no times (the frames' places then stand for them) and no points.
+    distortion, no image sizes, no times (the frames' places then stand for them) and no points. Its points are in the
+    world of its cameras: `applied_transform` and `applied_scale`, which say what was done to both before they were
+    written, change nothing here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
 
     Args:
         root: the folder, or its `transforms.json`.
@@ -308,7 +309,7 @@ def read_scene(root: str | Path) -> Scene:
     if not isinstance(frames, list) or not frames:
         raise SceneError(f"{where} lists no frames.")
 
-    cameras = [_read_camera(meta, frame, root, where) for frame in frames]
+    cameras = [read_transforms_camera(meta, frame, root, where) for frame in frames]
     poses = np.stack([camera.camera_to_world for camera in cameras])
     scene = Scene(
         root=root,
@@ -318,6 +319,7 @@ def read_scene(root: str | Path) -> Scene:
         distortion=np.stack([camera.distortion for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras]),
         times=_read_times(frames, where),
+        splits=_read_splits(meta, root, [camera.image_path for camera in cameras], where),
         info=info,
     )
     if "ply_file_path" in meta:
@@ -328,15 +330,6 @@ def read_scene(root: str | Path) -> Scene:
                 if not _map_path(root, name, path.stem).is_file():
                     raise SceneError(f"The scene lacks {_map_path(root, name, path.stem)}; make it anew.")
     return scene
-
-
-@dataclass
-class _Camera:
-    image_path: Path
-    image_size: tuple[int, int]  # (width, height)
-    camera_to_world: np.ndarray  # [3, 4], OpenGL axes
-    intrinsics: np.ndarray  # [3, 3]
-    distortion: np.ndarray  # [5]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -351,87 +344,35 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_camera(meta: dict[str, Any], frame: Any, root: Path, where: Path) -> _Camera:
-    if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
-        raise SceneError(f"Expected every frame in {where} to be an object with a file_path.")
-    image_path = _find_image(root, frame["file_path"], where)
-    of = f"of {frame['file_path']} in {where}"
-
-    matrix = _numbers(frame.get("transform_matrix"), f"transform_matrix {of}")
-    if matrix.shape not in ((4, 4), (3, 4)):
-        raise SceneError(f"Expected a 4 x 4 transform_matrix {of}, got the shape {matrix.shape}.")
-    rotation = matrix[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
-        raise SceneError(f"The transform_matrix {of} does not hold a rotation.")
-
-    def number(key: str) -> float | None:
-        # A value for all frames goes before a frame's own, as in nerfstudio.
-        value = meta.get(key, frame.get(key))
-        return None if value is None else float(_numbers(value, f"{key} {of}"))
-
-    try:
-        with Image.open(image_path) as image:
-            actual_size = image.size
-    except OSError as error:
-        raise SceneError(f"Cannot read the image {image_path}; it is broken or no image.") from error
-    width, height = (number("w") or actual_size[0], number("h") or actual_size[1])
-    if (width, height) != actual_size:
-        raise SceneError(
-            f"The image {image_path} is {actual_size[0]} x {actual_size[1]}, but {where} says {width:g} x {height:g}."
-        )
-    focal_x, focal_y = number("fl_x"), number("fl_y")
-    angle_x, angle_y = number("camera_angle_x"), number("camera_angle_y")
-    if focal_x is None and angle_x is not None:
-        focal_x = width / 2 / math.tan(angle_x / 2)
-    if focal_y is None:
-        focal_y = focal_x if angle_y is None else height / 2 / math.tan(angle_y / 2)
-    if focal_x is None or focal_y is None:
-        raise SceneError(f"There is no focal length (fl_x) {of}.")
-    if focal_x <= 0 or focal_y <= 0:
-        raise SceneError(f"Expected focal lengths above 0 {of}, got {focal_x:g} and {focal_y:g}.")
-    center_x, center_y = number("cx"), number("cy")
-    intrinsics = np.array(
-        [
-            [focal_x, 0, width / 2 if center_x is None else center_x],
-            [0, focal_y, height / 2 if center_y is None else center_y],
-            [0, 0, 1],
-        ]
-    )
-    if number("k4"):
-        raise SceneError(f"The distortion {of} has a fourth radial term, which is a fisheye's; undistort the images.")
-    distortion = np.array([number(key) or 0.0 for key in DISTORTION])
-    return _Camera(image_path, actual_size, matrix[:3], intrinsics, distortion)
-
-
-def _find_image(root: Path, file_path: str, where: Path) -> Path:
-    path = root / file_path
-    if not path.suffix and not path.is_file():  # Blender's synthetic scenes leave it out
-        path = path.with_suffix(".png")
-    if not path.is_file():
-        raise SceneError(f"The image {path} is missing, which {where} names.")
-    return path
-
-
-def _numbers(value: Any, what: str) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise SceneError(f"Expected numbers as {what}.") from error
-    if not np.isfinite(array).all():  # None becomes NaN here: a value that is missing
-        raise SceneError(f"There is a value missing or not finite in {what}.")
-    return array
-
-
 def _read_times(frames: list[dict[str, Any]], where: Path) -> np.ndarray:
     given = ["time" in frame for frame in frames]
     if not any(given):
         return normalized_times(np.arange(len(frames)))
     if not all(given):
         raise SceneError(f"{where} gives the time of {sum(given)} of its {len(frames)} frames; give all or none.")
-    times = _numbers([frame["time"] for frame in frames], f"the times in {where}")
+    times = numbers_of([frame["time"] for frame in frames], f"the times in {where}")
     if times.ndim != 1:
         raise SceneError(f"Expected one number as the time of each frame in {where}.")
     return times if times.min() >= 0 and times.max() <= 1 else normalized_times(times)
+
+
+def _read_splits(meta: dict[str, Any], root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
+    """nerfstudio's `<split>_filenames`, by their places among the frames; empty where there are none."""
+    splits = {}
+    places = {path: i for i, path in enumerate(image_paths)}
+    for split in SPLITS:
+        key = f"{split}_filenames"
+        if key not in meta:
+            continue
+        if not isinstance(meta[key], list) or not all(isinstance(name, str) for name in meta[key]):
+            raise SceneError(f"Expected {key} in {where} to be a list of file paths.")
+        unknown = [name for name in meta[key] if root / name not in places]
+        if unknown:
+            raise SceneError(f"{where} lists {unknown[0]} in {key}, which none of its frames has as file_path.")
+        splits[split] = np.array(sorted({places[root / name] for name in meta[key]}), np.int64)
+    if splits and not len(splits.get("train", ())):
+        raise SceneError(f"{where} lists frames to hold out but none in train_filenames; list those to train on.")
+    return splits
 
 
 def _read_points(scene: Scene, path: Path) -> None:

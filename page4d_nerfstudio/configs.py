@@ -33,7 +33,7 @@ def _dataparser() -> DataParserSpecification:
 
     return DataParserSpecification(
         config=Page4DDataParserConfig(),
-        description="A page4d scene folder, a Nerfies or HyperNeRF capture, or a video or image folder.",
+        description="A page4d scene folder, a capture (Nerfies, HyperNeRF, D-NeRF, ...), or a video or image folder.",
     )
 
 

@@ -29,21 +29,23 @@ LEAST_EXTENT_TO_DISTANCE = 0.1
 
 @dataclass
 class Page4DDataParserConfig(DataParserConfig):
-    """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, TUM or Bonn), a
-    video, or images."""
+    """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, D-NeRF, NVIDIA
+    Dynamic Scenes, nerfstudio's transforms.json, TUM or Bonn), a video, or images."""
 
     _target: type = field(default_factory=lambda: Page4DDataParser)
     """target class to instantiate"""
     data: Path = Path()
     """Scene folder, capture, video, folder of images or quoted glob."""
-    layout: Literal["auto", "scene", "nerfies", "dycheck", "tum", "bonn", "frames"] = "auto"
+    layout: Literal["auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "tum", "bonn", "frames"] = (
+        "auto"
+    )
     """What data is: found out by itself, or said here. frames: a video or images."""
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     """Where cameras come from: the capture's own, or PAGE-4D's (needs --model). auto: the capture's where it is one.
     Times and held-out frames are the capture's in either case."""
     points: Literal["auto", "page4d", "capture", "random"] = "auto"
-    """Where the points come from that Gaussians start from: PAGE-4D's depth, the capture's points, or chance. auto: a
-    capture's own points with its own cameras, PAGE-4D's otherwise."""
+    """Where the points come from that Gaussians start from: PAGE-4D's depth, the capture's points (or, where it has
+    none, its depth), or chance. auto: a capture's own with its own cameras, PAGE-4D's otherwise."""
     model: str | None = None
     """PAGE-4D's weights, a folder or a name on the Hub: needed where cameras or points come from PAGE-4D, unless data
     is a scene folder. `page4d pull mask --output page4d` fetches them."""
@@ -56,6 +58,10 @@ class Page4DDataParserConfig(DataParserConfig):
     """How many points to start from with --points random."""
     eval_interval: int = 8
     """Every so many frames one is held out for evaluation, where the data do not say which. 0 holds none out."""
+    held_out: Literal["auto", "val", "test"] = "auto"
+    """Which of a capture's splits to evaluate on. auto: the one that published figures are of. That is val, but test
+    for D-NeRF (val again for its scene lego, whose test views show another scene) and where transforms.json has
+    test_filenames."""
     orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
     """How to turn the world. up: the cameras' mean upward direction becomes z, which is up in the viewer. none: the
     data's axes are kept."""
@@ -85,8 +91,9 @@ class Page4DDataParser(DataParser):
 
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
-    "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; and what `Page4DDataset` reads images with. Where
-    images have to be undistorted or scaled, only that dataset does it.
+    "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
+    images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
+    scaled, only that dataset does it.
     """
 
     config: Page4DDataParserConfig
@@ -126,8 +133,12 @@ class Page4DDataParser(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-side] * 3, [side] * 3], dtype=torch.float32)),
             dataparser_transform=transform.float(),
             dataparser_scale=scale,
-            metadata=self._points() | {IMAGES_KEY: frames.images, INDICES_KEY: indices},
+            metadata=self._points() | self._background() | {IMAGES_KEY: frames.images, INDICES_KEY: indices},
         )
+
+    def _background(self) -> dict[str, Tensor]:
+        color = self._frames.images.capture.background
+        return {} if color is None else {"background_color": torch.tensor(color) / 255}
 
     def _points(self) -> dict[str, Tensor]:
         points = self._frames.points

@@ -197,7 +197,11 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
         self.step = 0
-        if config.background_color == "random":
+        # Of a capture whose images were all laid over one colour; random ones would teach Gaussians to be that colour.
+        self.own_background = (self.kwargs.get("metadata") or {}).get("background_color")
+        if config.background_color == "random" and self.own_background is not None:
+            self.background_color = self.own_background.detach().cpu().float()
+        elif config.background_color == "random":
             self.background_color = torch.tensor(VIEWER_BACKGROUND)
         else:
             self.background_color = get_color(config.background_color)
@@ -460,6 +464,12 @@ class Page4DGaussiansModel(SplatfactoModel):
     def _shown(self, opacities: Tensor) -> Tensor:
         """Opacities [N], 0 for the Gaussians that are hidden: they keep their place in what density control counts."""
         return opacities * ~self.dynamic if self.hides_motion else opacities
+
+    def _get_background_color(self) -> Tensor:
+        """RGB [3]: that of the capture's images where they have one and the configuration names none."""
+        if self.config.background_color == "random" and self.own_background is not None:
+            return self.background_color.to(self.device)
+        return super()._get_background_color()
 
     def _get_downscale_factor(self) -> int:
         if not self.training:

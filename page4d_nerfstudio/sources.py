@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import torch
 
-from page4d_hf.captures import Capture, PinholeFrames, as_pinhole, detect_layout, read_capture
+from page4d_hf.captures import LAYOUTS, Capture, PinholeFrames, as_pinhole, detect_layout, read_capture
+from page4d_hf.captures.nerfstudio import capture_of_scene
 from page4d_hf.errors import CaptureError, FrameError, Page4DError
 from page4d_hf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frames, frame_files, read_frames
 from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
@@ -73,7 +74,7 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
         return _read_capture(capture, capture.times, config)
     scene = read_scene(config.data)
     if not scene.info:
-        return _read_capture(_as_capture(scene), scene.times, config)
+        return _read_capture(capture_of_scene(scene), scene.times, config)
     if config.points == "random" or scene.points is None or scene.point_colors is None:
         return _read_scene(scene, None, config)
     stored = SeedPoints(scene.points, scene.point_colors, scene.point_times, scene.point_dynamics)
@@ -110,8 +111,8 @@ def find_source(data: Path, layout: str = "auto") -> Source:
         frame_files(data)
     except FrameError as error:
         raise Page4DError(
-            f"Cannot tell what {data} is: expected a scene folder (with transforms.json), a Nerfies or HyperNeRF "
-            f"capture (with dataset.json and camera/), a video, or a folder of images. {error}"
+            f"Cannot tell what {data} is: expected a scene folder (with transforms.json), a capture "
+            f"({'; '.join(layout.looks for layout in LAYOUTS.values())}), a video, or a folder of images. {error}"
         ) from error
     return Source("frames")
 
@@ -162,7 +163,7 @@ def _read_scene(scene: Scene, points: SeedPoints | None, config: Page4DDataParse
     _refuse_capture("--cameras", config.cameras, "the cameras of a scene folder are PAGE-4D's")
     _refuse_capture("--points", config.points, "only a capture has points of its own")
     _refuse_a_single_frame(len(scene), config.data)
-    capture = _as_capture(scene)
+    capture = capture_of_scene(scene)
     images = as_pinhole(capture, _downscale_factor(config, capture))
     train, evaluation = hold_out(np.arange(len(scene)), config.eval_interval)
     frames = PosedFrames(
@@ -184,24 +185,6 @@ def _read_scene(scene: Scene, points: SeedPoints | None, config: Page4DDataParse
     return frames
 
 
-def _as_capture(scene: Scene) -> Capture:
-    """A scene folder as a capture, but for its times, which need not be whole steps."""
-    return Capture(
-        layout="transforms.json",
-        root=scene.root,
-        frame_ids=[path.stem for path in scene.image_paths],
-        image_paths=scene.image_paths,
-        extrinsics=scene.extrinsics,
-        intrinsics=scene.intrinsics,
-        distortion=scene.distortion,
-        image_sizes=scene.image_sizes,
-        time_ids=np.unique(scene.times, return_inverse=True)[1],
-        camera_ids=np.zeros(len(scene), np.int64),
-        points=scene.points,
-        point_colors=scene.point_colors,
-    )
-
-
 def _seen_at(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
     """The points that the chosen ones of frames saw; `times` of the frames all differ.
 
@@ -220,14 +203,17 @@ def _seen_at(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedP
 
 
 def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserConfig) -> PosedFrames:
-    if config.points == "capture" and capture.points is None:
-        raise CaptureError(f"The capture {capture.root} has no points of its own; pass --points page4d or random.")
     train, evaluation = _splits(capture, config)
+    has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] is not None for i in train)
+    if config.points == "capture" and capture.points is None and not has_depth:
+        raise CaptureError(
+            f"The capture {capture.root} has no points of its own and no depth; pass --points page4d or random."
+        )
     images = as_pinhole(capture, _downscale_factor(config, capture))
     by_page4d = config.cameras == "page4d"
     kind = config.points
     if kind == "auto":
-        kind = "page4d" if by_page4d else _available_points(capture, config)
+        kind = "page4d" if by_page4d else _available_points(capture, has_depth, config)
 
     extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
     if by_page4d:
@@ -250,7 +236,10 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
         frames.points = _random_points(frames, config, depth_range=near_far, known=capture.points)
     else:
-        frames.points = _capture_points(capture).thinned(config.max_points)
+        if capture.points is not None:
+            frames.points = _capture_points(capture).thinned(config.max_points)
+        else:
+            frames.points = _points_of_capture_depth(capture, images, times, train, config)
         if by_page4d:
             similarity = _align(capture.extrinsics[train], extrinsics[train])
             moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
@@ -261,15 +250,24 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
 def _splits(capture: Capture, config: Page4DDataParserConfig) -> tuple[np.ndarray, np.ndarray]:
     train = capture.splits.get("train", np.arange(len(capture)))
     _refuse_a_single_frame(len(train), capture.root)
-    evaluation = capture.splits.get("val")
+    chosen = capture.evaluation_split if config.held_out == "auto" else config.held_out
+    evaluation = capture.splits.get(chosen)
     if evaluation is not None and len(evaluation) > 0:
         return train, evaluation
+    if config.held_out != "auto":
+        known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
+        raise CaptureError(f"{capture.root} has no frames of the split {chosen!r} for --held-out; it has: {known}.")
     note(f"{capture.root} names no frames to evaluate on; every {config.eval_interval}th of the others is held out")
     return hold_out(train, config.eval_interval)
 
 
-def _available_points(capture: Capture, config: Page4DDataParserConfig) -> Literal["capture", "page4d", "random"]:
+def _available_points(
+    capture: Capture, has_depth: bool, config: Page4DDataParserConfig
+) -> Literal["capture", "page4d", "random"]:
     if capture.points is not None:
+        return "capture"
+    if has_depth:
+        note(f"{capture.root} has no points of its own; starting from its depth")
         return "capture"
     kind: Literal["page4d", "random"] = "page4d" if config.model else "random"
     note(f"{capture.root} has no points of its own; starting from {kind} points")
@@ -327,6 +325,35 @@ def _align(source: np.ndarray, target: np.ndarray) -> Similarity:
 
 # --------------------------------------------------------------------------------------------------------------------
 # Points
+
+
+def _points_of_capture_depth(
+    capture: Capture, images: PinholeFrames, times: np.ndarray, train: np.ndarray, config: Page4DDataParserConfig
+) -> SeedPoints:
+    """A capture's own depth of the frames to train on, as much from each of them, placed by its own cameras.
+
+    With motion masks the points know whether they move.
+    """
+    assert capture.depth_paths is not None
+    seen = [int(j) for j in train if capture.depth_paths[j] is not None]
+    seen = [seen[i] for i in evenly(len(seen), config.max_points)]
+    parts = []
+    for j in seen:
+        depth = images.load_depth(j)
+        assert depth is not None
+        pixels = np.flatnonzero(depth > 0)
+        keep = np.zeros(depth.shape, bool)
+        keep.flat[pixels[evenly(len(pixels), -(-config.max_points // len(seen)))]] = True
+        positions, colors = points_from_depth(
+            depth, keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
+        )
+        mask = images.load_mask(j)
+        dynamics = None if mask is None else mask[keep].astype(np.float32)
+        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), dynamics))
+    points = SeedPoints.joined(parts)
+    if len(points) == 0:
+        raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
+    return points.thinned(config.max_points)
 
 
 def _points_of_depth(

@@ -9,8 +9,11 @@ from typing import NamedTuple
 from ..errors import CaptureError
 from .base import Capture
 from .bonn import looks_like_bonn, read_bonn_folder
+from .dnerf import looks_like_dnerf, read_dnerf
 from .dycheck import looks_like_dycheck, read_dycheck_folder
 from .nerfies import looks_like_nerfies, read_nerfies
+from .nerfstudio import looks_like_nerfstudio, read_nerfstudio
+from .nvidia import looks_like_nvidia, read_nvidia
 from .pinhole import PinholeFrames, as_pinhole
 from .tum import looks_like_tum, read_tum_folder
 
@@ -35,6 +38,16 @@ LAYOUTS: dict[str, Layout] = {
     "tum": Layout(read_tum_folder, looks_like_tum, "TUM RGB-D: rgb/, depth/, rgb.txt, depth.txt, groundtruth.txt"),
     "bonn": Layout(
         read_bonn_folder, looks_like_bonn, "Bonn RGB-D: as TUM, in a folder whose name begins with rgbd_bonn"
+    ),
+    "dnerf": Layout(read_dnerf, looks_like_dnerf, "D-NeRF: transforms_{train,val,test}.json, {train,val,test}/*.png"),
+    "nvidia": Layout(
+        read_nvidia,
+        looks_like_nvidia,
+        "NVIDIA Dynamic Scenes: poses_bounds.npy, images/, motion_masks/, as they are or in dense/ with mv_images/",
+    ),
+    # Last: what a folder of this kind holds besides may be anything.
+    "nerfstudio": Layout(
+        read_nerfstudio, looks_like_nerfstudio, "nerfstudio: transforms.json, whose frames may have a time"
     ),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .depth_files import read_npy_depth
-from .image_files import read_image_mask
+from .image_files import read_image, read_image_mask
 
 
 @dataclass
@@ -49,18 +49,25 @@ class Capture:
     timestamps: np.ndarray | None = None  # [N] float64 seconds
     skipped: list[str] = field(default_factory=list)  # frames left out: one sentence each, with the file and the reason
     covisible_paths: list[Path | None] | None = None  # per frame: an image, non-zero where the training frames see too
+    instants: np.ndarray | None = None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
+    evaluation_split: str = "val"  # the split that published figures are of
+    background: tuple[int, int, int] | None = None  # RGB from 0 to 255 that transparent images are laid over
     # What decodes the files above; module-level functions or partials of such, so that captures can be pickled. Depth:
     # (path, intrinsics of the image) to (H, W) z-depth in the stored unit, which need not have the image's size; what
-    # is 0, negative or not finite is not known. Mask: path to (H, W) bool, true where something moves.
+    # is 0, negative or not finite is not known. Mask: path to (H, W) bool, true where something moves. Image: path to
+    # (H, W, 3) uint8, or (H, W, 4) where transparency is part of what was filmed.
     read_depth_file: Callable[[Path, np.ndarray], np.ndarray] = read_npy_depth
     read_mask_file: Callable[[Path], np.ndarray] = read_image_mask
+    read_image_file: Callable[[Path], np.ndarray] = read_image
 
     def __len__(self) -> int:
         return len(self.frame_ids)
 
     @property
     def times(self) -> np.ndarray:
-        """`(N,)` float64 times in [0, 1]: the first instant of the whole capture is 0, the last is 1."""
+        """`(N,)` float64 times in [0, 1]: `instants`, or else the first of `time_ids` is 0 and the last is 1."""
+        if self.instants is not None:
+            return np.asarray(self.instants, np.float64)
         first, last = int(self.time_ids.min()), int(self.time_ids.max())
         return (self.time_ids - first) / max(last - first, 1)
 
@@ -89,6 +96,7 @@ class Capture:
             time_ids=self.time_ids[chosen],
             camera_ids=self.camera_ids[chosen],
             timestamps=None if self.timestamps is None else self.timestamps[chosen],
+            instants=None if self.instants is None else self.instants[chosen],
             splits={name: indices[indices >= 0] for name, indices in splits.items()},
             mask_paths=of_list(self.mask_paths),
             depth_paths=of_list(self.depth_paths),

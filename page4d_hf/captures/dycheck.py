@@ -26,7 +26,7 @@ from PIL import Image
 from ..errors import CaptureError
 from .base import Capture
 from .depth_files import read_npy_depth
-from .image_files import BROKEN_IMAGE
+from .image_files import BROKEN_IMAGE, read_opaque_image
 from .nerfies import IMAGE_SUFFIXES, files_by_id, looks_like_nerfies, read_nerfies, read_object, size_folders
 
 SPLITS = ("train", "val")
@@ -115,6 +115,7 @@ def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_brok
         timestamps=None if fps is None else capture.time_ids / fps,
         covisible_paths=_find_covisible(folder, capture),
         read_depth_file=read_lidar_depth,
+        read_image_file=read_opaque_image,  # its alpha is the lidar's
     )
 
 

@@ -44,6 +44,32 @@ def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
     raise CaptureError(f"{path} has {mode} pixels; convert it to 8-bit colour.")
 
 
+def read_opaque_image(path: Path) -> npt.NDArray[np.uint8]:
+    """The colours `(H, W, 3)` of an 8-bit image whose transparency says something else (DyCheck's: lidar returns).
+
+    Raises:
+        CaptureError: as `read_image`.
+    """
+    return np.ascontiguousarray(read_image(path)[..., :3])
+
+
+def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """An 8-bit image `(H, W, 3)`, its transparent parts laid over a colour: alpha * image + (1 - alpha) * background.
+
+    Args:
+        path: the file.
+        background: red, green and blue, from 0 to 255.
+
+    Raises:
+        CaptureError: as `read_image`.
+    """
+    image = read_image(path)
+    if image.shape[2] == 3:
+        return image
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
+
+
 def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
     """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`.
 

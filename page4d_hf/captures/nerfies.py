@@ -45,8 +45,11 @@ def looks_like_nerfies(root: Path) -> bool:
 def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
     """Read a capture in the layout of Nerfies, HyperNeRF or DyCheck.
 
-    The instant of a frame is its `warp_id`; in a capture whose metadata have none, its `time_id`. Where `val_ids` is
-    empty, the frames are split as 4DGS does it: every 4th of `ids` trains, and the one two after it is held out.
+    The instant of a frame is its `warp_id`. It is its `time_id` in a capture whose metadata have no warp_id, and in a
+    rig of several cameras that gives each frame a warp_id of its own: only `time_id` then tells what was filmed at the
+    same time. Rigs of two cameras name their frames `left1_*` and `right1_*`; where there is no `camera_id`, that tells
+    the cameras apart. Where `val_ids` is empty, the frames are split as 4DGS does it: every 4th of `ids` trains, and
+    the one two after it is held out.
 
     Args:
         root: the capture's folder.
@@ -210,21 +213,43 @@ def _read_metadata(
             raise CaptureError(
                 f"dataset.json lists the frame {frame_id!r} but {path} has no entry for it; make the two files agree."
             )
+
+    def whole_numbers(key: str) -> npt.NDArray[np.int64]:
+        return np.array([_whole_number(path, frame_id, metadata[frame_id].get(key), key) for frame_id in ids], np.int64)
+
+    def have(key: str) -> bool:
+        return all(key in metadata[frame_id] for frame_id in ids)
+
+    if any("camera_id" in metadata[frame_id] for frame_id in ids):
+        for frame_id in ids:
+            metadata[frame_id].setdefault("camera_id", 0)
+        camera_ids = whole_numbers("camera_id")
+    else:
+        camera_ids = np.array([frame_id.startswith("right") for frame_id in ids], np.int64)
     # One rule for the whole capture: instants of two kinds could not be compared.
-    key = "warp_id" if all("warp_id" in metadata[frame_id] for frame_id in ids) else "time_id"
-    if key == "time_id":
+    if not have("warp_id"):
         notes.append("metadata.json lacks warp_id: the instants are its time_id.")
-
-    def whole_number(frame_id: str, key: str, default: int | None = None) -> int:
-        value = metadata[frame_id].get(key, default)
-        is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if not is_whole or isinstance(value, bool):
-            raise CaptureError(f"{path}: the frame {frame_id!r} must have a whole number as {key!r}, got {value!r}.")
-        return int(value)
-
-    time_ids = np.array([whole_number(frame_id, key) for frame_id in ids], np.int64)
-    camera_ids = np.array([whole_number(frame_id, "camera_id", 0) for frame_id in ids], np.int64)
+        return whole_numbers("time_id"), camera_ids
+    time_ids = whole_numbers("warp_id")
+    if have("time_id") and not _is_shared(time_ids, camera_ids):
+        others = whole_numbers("time_id")
+        if _is_shared(others, camera_ids):
+            notes.append("warp_id differs between the cameras of the rig: the instants are time_id.")
+            return others, camera_ids
     return time_ids, camera_ids
+
+
+def _whole_number(path: Path, frame_id: str, value: Any, key: str) -> int:
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if not is_whole or isinstance(value, bool):
+        raise CaptureError(f"{path}: the frame {frame_id!r} must have a whole number as {key!r}, got {value!r}.")
+    return int(value)
+
+
+def _is_shared(instants: np.ndarray, camera_ids: np.ndarray) -> bool:
+    """Whether two cameras filmed at any one instant."""
+    pairs = np.unique(np.column_stack((instants, camera_ids)), axis=0)
+    return len(pairs) > len(np.unique(instants))
 
 
 def _read_scene(path: Path, scene: dict[str, Any]) -> tuple[float, np.ndarray, float | None, float | None]:

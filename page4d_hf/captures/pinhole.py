@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import CaptureError
 from .base import Capture
-from .image_files import read_image, read_image_mask
+from .image_files import read_image_mask
 
 MAPS_KEPT = 4  # a capture has one lens for each of its devices, mostly; maps are as large as several images
 
@@ -60,7 +60,7 @@ class PinholeFrames:
             CaptureError: the file is missing, broken, or of another size than when the capture was read.
         """
         path = self.capture.image_paths[index]
-        image = read_image(path)
+        image = self.capture.read_image_file(path)
         size = tuple(int(side) for side in self.capture.image_sizes[index])
         if (image.shape[1], image.shape[0]) != size:
             raise CaptureError(

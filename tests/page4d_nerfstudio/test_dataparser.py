@@ -461,7 +461,7 @@ def test_the_capture_s_cameras_are_refused_where_there_is_no_capture(tmp_path, c
             read_source(Page4DDataParserConfig(data=data, model="m", **{option: "capture"}))
 
 
-def test_the_capture_s_points_are_refused_where_it_has_none(tmp_path):
+def test_the_capture_s_points_are_refused_where_it_has_neither_points_nor_depth(tmp_path):
     capture = write_capture(tmp_path / "capture", points=0)
     with pytest.raises(CaptureError, match="no points of its own"):
         read_source(Page4DDataParserConfig(data=capture, points="capture"))

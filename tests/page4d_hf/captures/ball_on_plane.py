@@ -105,3 +105,38 @@ def check_geometry(capture: Any, tolerance: float, color_tolerance: float = 4.0)
         assert np.median(surface_distance(points[known])) < tolerance
         image = frames.load_image(index)[..., :3].astype(float)
         assert np.abs(image[known] - colors(points[known])).mean() < color_tolerance
+
+
+def camera_to_world_opengl(view: View) -> np.ndarray:
+    """`(4, 4)`, OpenGL axes: right, up, backward."""
+    matrix = np.eye(4)
+    matrix[:3] = np.column_stack((view.right, -view.down, -view.forward, view.centre))
+    return matrix
+
+
+def render(view: View, focal: Sequence[float], principal: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """An image `(H, W, 3)` of the scene."""
+    directions = pixel_rays(view, focal, principal, size)
+    return colors(view.centre + cast(view.centre, directions)[0][..., None] * directions)
+
+
+def check_cameras(capture: Any, view_of: Any, tolerance: float) -> None:
+    """The rays of a capture's cameras through the pixels of its images hit places that have the pixels' colours.
+
+    Args:
+        capture: what a reader gave; its world is that of the scene.
+        view_of: gives the View of the frame at an index, for the camera's own axes to be compared.
+        tolerance: the largest mean difference of colour, of 255, that the images' compression or resampling allows.
+    """
+    frames = as_pinhole(capture)
+    for index in range(len(capture)):
+        rotation, translation = capture.extrinsics[index, :, :3], capture.extrinsics[index, :, 3]
+        np.testing.assert_allclose(capture.extrinsics[index], world_to_camera(view_of(index))[:3], atol=1e-5)
+        seen = View(-rotation.T @ translation, *rotation)
+        (fx, _, cx), (_, fy, cy), _ = frames.intrinsics[index]
+        image = frames.load_image(index)
+        expected = render(seen, (fx, fy), (cx, cy), (image.shape[1], image.shape[0]))
+        difference = np.abs(image.astype(float) - expected)
+        smooth = difference[difference < 20]  # at the ball's edge, colours jump
+        assert len(smooth) > 0.97 * difference.size
+        assert smooth.mean() < tolerance

@@ -1,0 +1,224 @@
+"""The scenes of D-NeRF: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ball_on_plane import camera_to_world_opengl, check_cameras, render, views
+from PIL import Image
+
+from page4d_hf.captures import as_pinhole, detect_layout, read_capture
+from page4d_hf.captures.dnerf import read_dnerf
+from page4d_hf.errors import CaptureError
+
+SIZE = (48, 40)
+ANGLE = 0.9
+COUNTS = {"train": 4, "val": 2, "test": 3}
+
+
+class SmallScene:
+    """A scene named bouncingballs as it is published: 4 views to train on, 2 and 3 held out."""
+
+    def __init__(self, root: Path, name: str = "bouncingballs") -> None:
+        self.folder = root / name
+        self.views = dict(zip([(s, i) for s, n in COUNTS.items() for i in range(n)], views(9), strict=True))
+        focal = 0.5 * SIZE[0] / math.tan(0.5 * ANGLE)
+        for split, count in COUNTS.items():
+            (self.folder / split).mkdir(parents=True)
+            frames = []
+            for i in range(count):
+                view = self.views[split, i]
+                image = np.full((SIZE[1], SIZE[0], 4), 255, np.uint8)
+                image[..., :3] = render(view, (focal, focal), (SIZE[0] / 2, SIZE[1] / 2), SIZE)
+                Image.fromarray(image).save(self.folder / split / f"r_{i:03d}.png")
+                frames.append(
+                    {
+                        "file_path": f"./{split}/r_{i:03d}",
+                        "rotation": 0.0314,
+                        "time": i / (count - 1),
+                        "transform_matrix": camera_to_world_opengl(view).tolist(),
+                    }
+                )
+            self.write(split, {"camera_angle_x": ANGLE, "frames": frames})
+
+    def write(self, split: str, value: Any) -> None:
+        (self.folder / f"transforms_{split}.json").write_text(json.dumps(value))
+
+    def edit(self, split: str, change: Callable[[Any], Any]) -> None:
+        value = json.loads((self.folder / f"transforms_{split}.json").read_text())
+        change(value)
+        self.write(split, value)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallScene:
+    return SmallScene(tmp_path)
+
+
+def test_rays_through_the_pixels_hit_what_the_pixels_show(small: SmallScene) -> None:
+    capture = read_capture(small.folder)
+    order = list(small.views)
+    check_cameras(capture, lambda index: small.views[order[index]], tolerance=0.1)
+    assert (capture.layout, len(capture), capture.distortion.any()) == ("dnerf", 9, False)
+    assert capture.frame_ids[0] == "train/r_000"
+
+
+def test_the_focal_length_follows_the_stored_width(small: SmallScene) -> None:
+    """Many use the scenes at half their size; the angle of view stays."""
+    for path in small.folder.glob("*/*.png"):
+        Image.open(path).resize((24, 20)).save(path)
+    intrinsics = read_dnerf(small.folder).intrinsics[0]
+    np.testing.assert_allclose(intrinsics[[0, 1], [0, 1]], 12 / math.tan(ANGLE / 2))
+    np.testing.assert_allclose(intrinsics[:2, 2], [12, 10])
+
+
+def test_times_are_the_files_own_whichever_views_a_split_has(small: SmallScene) -> None:
+    times = read_dnerf(small.folder).times
+    np.testing.assert_allclose(times, [0, 1 / 3, 2 / 3, 1, 0, 1, 0, 0.5, 1])
+
+
+def test_instants_are_ranked_over_all_views(small: SmallScene) -> None:
+    assert read_dnerf(small.folder).time_ids.tolist() == [0, 1, 3, 4, 0, 4, 0, 2, 4]
+
+
+def test_frames_that_are_picked_keep_their_times(small: SmallScene) -> None:
+    capture = read_dnerf(small.folder)
+    np.testing.assert_allclose(capture.select([2, 7]).times, [2 / 3, 0.5])
+
+
+def test_without_times_a_file_s_views_are_spread_evenly_over_them(small: SmallScene) -> None:
+    for split in COUNTS:
+        small.edit(split, lambda value: [frame.pop("time") for frame in value["frames"]])
+    np.testing.assert_allclose(read_dnerf(small.folder).times, [0, 1 / 3, 2 / 3, 1, 0, 1, 0, 0.5, 1])
+
+
+def test_a_first_time_other_than_0_is_pointed_out(small: SmallScene) -> None:
+    small.edit("train", lambda value: value["frames"][0].update(time=0.1))
+    assert any("0.1, where 0 is usual" in sentence for sentence in read_dnerf(small.folder).notes)
+
+
+def test_test_views_are_held_out(small: SmallScene) -> None:
+    capture = read_dnerf(small.folder)
+    assert {name: frames.tolist() for name, frames in capture.splits.items()} == {
+        "train": [0, 1, 2, 3], "val": [4, 5], "test": [6, 7, 8]
+    }  # fmt: skip
+    assert capture.evaluation_split == "test"
+
+
+def test_of_lego_the_validation_views_are_held_out(tmp_path: Path) -> None:
+    """Its test views show the shovel elsewhere than its training."""
+    assert read_dnerf(SmallScene(tmp_path, "lego").folder).evaluation_split == "val"
+
+
+@pytest.mark.parametrize(("left", "expected"), [("val", "val"), ("test", "test")])
+def test_where_one_held_out_split_is_lacking_the_other_takes_its_place(
+    small: SmallScene, left: str, expected: str
+) -> None:
+    for split in {"val", "test"} - {left}:
+        (small.folder / f"transforms_{split}.json").unlink()
+    capture = read_dnerf(small.folder)
+    assert (set(capture.splits), capture.evaluation_split) == ({"train", left}, expected)
+
+
+def test_what_is_transparent_is_white(small: SmallScene) -> None:
+    path = small.folder / "train" / "r_000.png"
+    image = np.zeros((SIZE[1], SIZE[0], 4), np.uint8)
+    image[:10] = (100, 50, 0, 255)
+    image[10:20] = (100, 50, 0, 102)
+    image[20:] = (100, 50, 0, 0)
+    Image.fromarray(image).save(path)
+    capture = read_dnerf(small.folder)
+    loaded = as_pinhole(capture).load_image(0)
+    assert loaded.shape == (SIZE[1], SIZE[0], 3)
+    assert loaded[[0, 15, 30], 0].tolist() == [[100, 50, 0], [193, 173, 153], [255, 255, 255]]
+    assert capture.background == (255, 255, 255)
+
+
+def test_edges_keep_the_colour_of_white_when_scaled_down(small: SmallScene) -> None:
+    """Laid over white first and averaged then: averaging apart would let hidden colours through."""
+    path = small.folder / "train" / "r_000.png"
+    image = np.zeros((SIZE[1], SIZE[0], 4), np.uint8)  # hidden: black
+    image[::2] = (255, 255, 255, 255)
+    Image.fromarray(image).save(path)
+    assert (as_pinhole(read_dnerf(small.folder), 2).load_image(0) == 255).all()
+
+
+def test_the_scene_lies_between_near_and_far(small: SmallScene) -> None:
+    """At the published distance of 4, that is 2 to 6."""
+    capture = read_dnerf(small.folder)
+    distance = np.median([np.linalg.norm(view.centre) for view in small.views.values()])
+    assert (capture.near, capture.far) == pytest.approx((0.5 * distance, 1.5 * distance))
+
+
+def test_a_capture_can_go_to_another_process(small: SmallScene) -> None:
+    frames = as_pinhole(read_dnerf(small.folder))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames)).load_image(2), frames.load_image(2))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is refused: each in one sentence that names the file
+
+
+def set_frame(**values: Any) -> Callable[[SmallScene], None]:
+    return lambda small: small.edit("train", lambda value: value["frames"][1].update(values))
+
+
+def remove(name: str) -> Callable[[SmallScene], None]:
+    return lambda small: (small.folder / name).unlink()
+
+
+def overwrite(name: str, content: bytes) -> Callable[[SmallScene], Any]:
+    return lambda small: (small.folder / name).write_bytes(content)
+
+
+NAN = float("nan")
+DAMAGE: dict[str, tuple[Callable[[SmallScene], Any], str]] = {
+    "no training views": (remove("transforms_train.json"), r"transforms_train\.json is missing"),
+    "no image": (remove("train/r_001.png"), r"train/r_001\.png is missing"),
+    "no held-out image": (remove("test/r_001.png"), r"test/r_001\.png is missing"),
+    "an image cut short": (overwrite("train/r_001.png", b"\x89PNG\r\n"), r"train/r_001\.png"),
+    "JSON cut short": (overwrite("transforms_test.json", b'{"frames": ['), r"transforms_test\.json cannot be read"),
+    "a list for an object": (overwrite("transforms_test.json", b"[]"), r"transforms_test\.json must hold an object"),
+    "no frames": (lambda s: s.edit("val", lambda v: v.update(frames=[])), r"transforms_val\.json must hold"),
+    "a frame that is none": (lambda s: s.edit("val", lambda v: v.update(frames=[3])), r"transforms_val\.json"),
+    "no angle of view": (lambda s: s.edit("train", lambda v: v.pop("camera_angle_x")), r"camera_angle_x.*_train\.json"),
+    "an angle of 0": (lambda s: s.edit("train", lambda v: v.update(camera_angle_x=0)), r"_train\.json, got 0"),
+    "an angle of NaN": (lambda s: s.edit("train", lambda v: v.update(camera_angle_x=NAN)), r"camera_angle_x.*_train"),
+    "NaN in a matrix": (
+        set_frame(transform_matrix=[[NAN] * 4] * 4),
+        r"not finite in transform_matrix of .*r_001",
+    ),
+    "a matrix of 2 rows": (set_frame(transform_matrix=np.eye(4)[:2].tolist()), r"r_001.*shape \(2, 4\)"),
+    "a scaled matrix": (set_frame(transform_matrix=(2 * np.eye(4)).tolist()), r"r_001.*does not hold a rotation"),
+    "a time of NaN": (set_frame(time=NAN), r"_train\.json: the time of ./train/r_001 must be a number from 0 to 1"),
+    "a time beyond 1": (set_frame(time=2), r"_train\.json: the time of ./train/r_001 .* got 2"),
+    "a time in words": (set_frame(time="noon"), r"_train\.json: the time of ./train/r_001 .* got 'noon'"),
+    "a time left out": (
+        lambda s: s.edit("train", lambda v: v["frames"][1].pop("time")),
+        r"_train\.json gives the time of 3 of its 4 frames",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_scene_is_refused_with_one_sentence_that_names_the_file(small: SmallScene, name: str) -> None:
+    damage, message = DAMAGE[name]
+    damage(small)
+    assert detect_layout(small.folder) == "dnerf"
+    with pytest.raises(CaptureError, match=message) as error:
+        read_capture(small.folder)
+    assert "\n" not in str(error.value)
+
+
+def test_an_image_that_is_broken_further_in_is_named_when_it_is_loaded(small: SmallScene) -> None:
+    path = small.folder / "train" / "r_001.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CaptureError, match=r"r_001\.png cannot be read"):
+        as_pinhole(read_dnerf(small.folder)).load_image(1)

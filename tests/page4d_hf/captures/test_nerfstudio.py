@@ -1,0 +1,216 @@
+"""nerfstudio's transforms.json as a capture: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from ball_on_plane import (
+    camera_to_world_opengl,
+    cast,
+    check_cameras,
+    colors,
+    pixel_rays,
+    render,
+    surface_distance,
+    views,
+)
+from PIL import Image
+
+from page4d_hf.captures import as_pinhole, detect_layout, read_capture
+from page4d_hf.captures.nerfstudio import read_nerfstudio
+from page4d_hf.errors import CaptureError
+
+SIZE, FOCAL, CENTER = (56, 42), (50.0, 52.0), (27.0, 22.0)
+VIEWS = views(5)
+# What `ns-process-data` does to COLMAP's world before it writes cameras and points.
+APPLIED = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]]
+
+
+class SmallFolder:
+    """5 frames with times, intrinsics once for all, and points on the surfaces."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "images").mkdir(parents=True)
+        frames = []
+        for i, view in enumerate(VIEWS):
+            Image.fromarray(render(view, FOCAL, CENTER, SIZE)).save(root / "images" / f"frame_{i:05d}.png")
+            frames.append(
+                {
+                    "file_path": f"images/frame_{i:05d}.png",
+                    "time": [0.0, 0.1, 0.5, 0.5, 1.0][i],
+                    "transform_matrix": camera_to_world_opengl(view).tolist(),
+                }
+            )
+        self.meta: dict[str, Any] = {
+            "camera_model": "OPENCV",
+            "fl_x": FOCAL[0], "fl_y": FOCAL[1], "cx": CENTER[0], "cy": CENTER[1], "w": SIZE[0], "h": SIZE[1],
+            "applied_transform": APPLIED,
+            "ply_file_path": "sparse_pc.ply",
+            "frames": frames,
+        }  # fmt: skip
+        self.write()
+        directions = pixel_rays(VIEWS[2], FOCAL, CENTER, SIZE)[::6, ::6].reshape(-1, 3)
+        self.points = VIEWS[2].centre + cast(VIEWS[2].centre, directions)[0][:, None] * directions
+        self.write_points(self.points)
+
+    def write(self) -> None:
+        (self.root / "transforms.json").write_text(json.dumps(self.meta))
+
+    def write_points(self, points: np.ndarray) -> None:
+        """As nerfstudio's own tools do, in ASCII."""
+        head = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
+        head += [f"property float {axis}" for axis in "xyz"] + [f"property uint8 {c}" for c in ("red", "green", "blue")]
+        rows = [
+            f"{x:8f} {y:8f} {z:8f} {r} {g} {b}"
+            for (x, y, z), (r, g, b) in zip(points, colors(np.nan_to_num(points)), strict=True)
+        ]
+        (self.root / "sparse_pc.ply").write_text("\n".join([*head, "end_header", *rows]) + "\n")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> SmallFolder:
+    return SmallFolder(tmp_path / "processed")
+
+
+def test_rays_through_the_pixels_hit_what_the_pixels_show(small: SmallFolder) -> None:
+    capture = read_capture(small.root)
+    assert (capture.layout, len(capture)) == ("nerfstudio", 5)
+    check_cameras(capture, lambda index: VIEWS[index], tolerance=0.1)
+
+
+def test_intrinsics_may_be_each_frame_s_own(small: SmallFolder) -> None:
+    expected = read_nerfstudio(small.root).intrinsics
+    shared = {key: small.meta.pop(key) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+    for i, frame in enumerate(small.meta["frames"]):
+        frame.update(shared, fl_x=FOCAL[0] + i)
+    small.write()
+    capture = read_nerfstudio(small.root)
+    np.testing.assert_allclose(capture.intrinsics[:, 0, 0], FOCAL[0] + np.arange(5))
+    np.testing.assert_allclose(capture.intrinsics[:, 1:], expected[:, 1:])
+
+
+def test_a_distorted_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) -> None:
+    """Drawn by following each pixel's ray back through OpenCV's lens."""
+    lens = {"k1": 0.3, "k2": -0.05, "p1": 0.01, "p2": -0.015}
+    matrix = np.array([[FOCAL[0], 0, CENTER[0] - 0.5], [0, FOCAL[1], CENTER[1] - 0.5], [0, 0, 1]])
+    u, v = np.meshgrid(np.arange(SIZE[0], dtype=float), np.arange(SIZE[1], dtype=float))
+    rays = cv2.undistortPointsIter(
+        np.stack((u, v), axis=-1).reshape(-1, 1, 2), matrix, np.array([*lens.values(), 0.0]), np.eye(3), np.eye(3),
+        (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12),
+    ).reshape(SIZE[1], SIZE[0], 2)  # fmt: skip
+    for i, view in enumerate(VIEWS):
+        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
+        hit = view.centre + cast(view.centre, directions)[0][..., None] * directions
+        Image.fromarray(colors(hit)).save(small.root / "images" / f"frame_{i:05d}.png")
+    small.meta.update(lens)
+    small.write()
+    capture = read_nerfstudio(small.root)
+    np.testing.assert_allclose(capture.distortion, [[0.3, -0.05, 0.01, -0.015, 0.0]] * 5)
+    check_cameras(capture, lambda index: VIEWS[index], tolerance=0.65)  # of interpolated colours, rounded twice
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_points_are_in_the_world_of_the_cameras_whatever_was_applied_to_both(small: SmallFolder, applied: bool) -> None:
+    if not applied:
+        del small.meta["applied_transform"]
+        small.write()
+    capture = read_nerfstudio(small.root)
+    assert capture.points is not None
+    assert surface_distance(capture.points.astype(float)).max() < 1e-5
+    np.testing.assert_array_equal(capture.point_colors, colors(small.points))
+
+
+def test_times_are_the_file_s(small: SmallFolder) -> None:
+    capture = read_nerfstudio(small.root)
+    np.testing.assert_allclose(capture.times, [0.0, 0.1, 0.5, 0.5, 1.0])
+    assert capture.time_ids.tolist() == [0, 1, 2, 2, 3]
+
+
+def test_splits_are_those_that_the_file_names(small: SmallFolder) -> None:
+    names = [frame["file_path"] for frame in small.meta["frames"]]
+    small.meta.update(train_filenames=[names[3], names[0], "./" + names[1]], val_filenames=[names[4]])
+    small.write()
+    capture = read_nerfstudio(small.root)
+    assert {split: frames.tolist() for split, frames in capture.splits.items()} == {"train": [0, 1, 3], "val": [4]}
+    assert capture.evaluation_split == "val"
+    small.meta["test_filenames"] = [names[2]]
+    small.write()
+    assert read_nerfstudio(small.root).evaluation_split == "test"
+
+
+def test_without_them_there_are_none(small: SmallFolder) -> None:
+    assert read_nerfstudio(small.root).splits == {}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What is refused: each in one sentence that names the file
+
+
+def set_meta(**values: Any) -> Callable[[SmallFolder], None]:
+    def damage(small: SmallFolder) -> None:
+        small.meta.update(values)
+        small.write()
+
+    return damage
+
+
+def set_frame(**values: Any) -> Callable[[SmallFolder], None]:
+    def damage(small: SmallFolder) -> None:
+        small.meta["frames"][1].update(values)
+        small.write()
+
+    return damage
+
+
+def remove(name: str) -> Callable[[SmallFolder], None]:
+    return lambda small: (small.root / name).unlink()
+
+
+NAN = float("nan")
+DAMAGE: dict[str, tuple[Callable[[SmallFolder], Any], str]] = {
+    "no image": (remove("images/frame_00001.png"), r"frame_00001\.png is missing"),
+    "no points": (remove("sparse_pc.ply"), r"sparse_pc\.ply is missing"),
+    "NaN among the points": (lambda s: s.write_points(np.full((3, 3), NAN)), r"sparse_pc\.ply .*not finite"),
+    "NaN in a matrix": (set_frame(transform_matrix=[[NAN] * 4] * 4), r"transform_matrix of images/frame_00001\.png"),
+    "a matrix of 2 rows": (set_frame(transform_matrix=np.eye(4)[:2].tolist()), r"frame_00001\.png.*shape \(2, 4\)"),
+    "a focal length of NaN": (set_meta(fl_x=NAN), r"fl_x of images/frame_00000\.png in .*transforms\.json"),
+    "a focal length in a list": (set_meta(fl_x=[50.0, 50.0]), r"one number as fl_x of .*transforms\.json.*\(2,\)"),
+    "a wrong size": (set_meta(w=560), r"frame_00000\.png is 56 x 42, but .*transforms\.json says 560 x 42"),
+    "a fisheye": (set_meta(camera_model="OPENCV_FISHEYE"), r"transforms\.json .*OPENCV_FISHEYE"),
+    "a time of NaN": (set_frame(time=NAN), r"the times in .*transforms\.json"),
+    "a time left out": (
+        lambda s: (s.meta["frames"][1].pop("time"), s.write()),
+        r"transforms\.json gives the time of 4 of its 5 frames",
+    ),
+    "JSON cut short": (lambda s: (s.root / "transforms.json").write_text("{"), r"transforms\.json is not valid JSON"),
+    "a split of other files": (
+        set_meta(train_filenames=["images/0.png"]),
+        r"transforms\.json lists images/0\.png in train_filenames",
+    ),
+    "a split that is no list": (set_meta(train_filenames="images"), r"train_filenames in .* to be a list"),
+    "nothing to train on": (set_meta(val_filenames=["images/frame_00001.png"]), r"none in train_filenames"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_folder_is_refused_with_one_sentence_that_names_the_file(small: SmallFolder, name: str) -> None:
+    damage, message = DAMAGE[name]
+    damage(small)
+    assert detect_layout(small.root) == "nerfstudio"
+    with pytest.raises(CaptureError, match=message) as error:
+        read_capture(small.root)
+    assert "\n" not in str(error.value)
+
+
+def test_an_image_that_is_broken_is_named_when_it_is_loaded(small: SmallFolder) -> None:
+    capture = read_nerfstudio(small.root)
+    capture.image_paths[2].write_bytes(b"no image")
+    with pytest.raises(CaptureError, match=r"frame_00002\.png cannot be read as an image"):
+        as_pinhole(capture).load_image(2)
