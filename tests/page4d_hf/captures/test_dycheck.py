@@ -135,6 +135,15 @@ def test_pixels_without_a_lidar_return_have_no_depth(small: SmallCapture) -> Non
     assert (depth[~small.no_return] > 0).mean() > 0.5
 
 
+def test_what_the_lidar_missed_is_still_in_the_image(small: SmallCapture) -> None:
+    """Alpha is the lidar's: nothing may be laid under these pixels."""
+    capture = read_dycheck_folder(small.folder)
+    image = as_pinhole(capture).load_image(0)
+    assert image.shape == (*FULL_SIZE[::-1], 3)
+    with Image.open(capture.image_paths[0]) as stored:
+        np.testing.assert_array_equal(image, np.array(stored)[..., :3])
+
+
 def test_only_the_moving_phone_has_depth(small: SmallCapture) -> None:
     capture = read_dycheck(small.root, "paper-windmill")
     assert [path is not None for path in capture.depth_paths] == [True] * 3 + [False] * 3

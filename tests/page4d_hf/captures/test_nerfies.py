@@ -202,6 +202,136 @@ def test_frames_in_both_splits_are_pointed_out(small_capture: Any) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# Rigs of several cameras
+
+
+class Rig:
+    """A validation rig of two eyes, 4 instants, as published: they take turns in training, the other eye is held out.
+
+    The eyes stand 0.2 apart, side by side, and see a point of the scene each at the place that the formula of Nerfies
+    gives.
+    """
+
+    def __init__(self, capture: Any) -> None:
+        self.capture = capture
+        self.ids = [f"{eye}1_{instant:06d}" for instant in range(4) for eye in ("left", "right")]
+        self.train = [f"{'left' if instant % 2 == 0 else 'right'}1_{instant:06d}" for instant in range(4)]
+        self.val = [frame_id for frame_id in self.ids if frame_id not in self.train]
+        capture.ids = self.ids
+        shutil.rmtree(capture.root / "rgb")
+        capture.write_images("rgb/1x", (48, 32))
+        for frame_id in self.ids:
+            camera = {**capture.cameras["left_000"], "skew": 0.0, "pixel_aspect_ratio": 1.0}
+            camera["orientation"] = np.eye(3).tolist()
+            camera["position"] = [0.2 * frame_id.startswith("right"), 0.1 * int(frame_id[-1]), 0.0]
+            capture.write(f"camera/{frame_id}.json", camera)
+        capture.write("dataset.json", {"count": 8, "ids": self.ids, "train_ids": self.train, "val_ids": self.val})
+        self.write_metadata(lambda frame_id, i: {"warp_id": i // 2, "appearance_id": i // 2, "camera_id": i % 2})
+
+    def write_metadata(self, entry: Callable[[str, int], dict[str, Any]]) -> None:
+        self.capture.write("metadata.json", {frame_id: entry(frame_id, i) for i, frame_id in enumerate(self.ids)})
+
+    def read(self) -> Any:
+        return read_nerfies(self.capture.root)
+
+
+@pytest.fixture
+def rig(small_capture: Any) -> Rig:
+    return Rig(small_capture)
+
+
+def test_the_eyes_of_a_rig_take_turns_in_training_and_the_other_is_held_out(rig: Rig) -> None:
+    capture = rig.read()
+    assert [capture.frame_ids[i] for i in capture.splits["train"]] == rig.train
+    assert [capture.frame_ids[i] for i in capture.splits["val"]] == rig.val
+    for split in ("train", "val"):
+        np.testing.assert_allclose(capture.times[capture.splits[split]], [0, 1 / 3, 2 / 3, 1])
+    assert capture.camera_ids[capture.splits["train"]].tolist() == [0, 1, 0, 1]
+    assert capture.camera_ids[capture.splits["val"]].tolist() == [1, 0, 1, 0]
+    assert capture.notes == []
+
+
+def test_both_eyes_see_a_point_where_their_distance_puts_it(rig: Rig) -> None:
+    """The disparity is f * baseline / depth, to the left in the right eye."""
+    capture = rig.read()
+    point = np.array([[0.1, 0.2, 2.0]])
+    in_world = (point - np.array([0.5, -1.0, 2.0])) * 0.25
+    left, right = (
+        project(capture, capture.frame_ids.index(f"{eye}1_000002"), in_world)[0] for eye in ("left", "right")
+    )
+    np.testing.assert_allclose(left, [[40 * 0.1 / 2 + 25, 40 * (0.2 - 0.2) / 2 + 15]])
+    np.testing.assert_allclose(left - right, [[40 * 0.2 / 2, 0]], atol=1e-9)
+
+
+def test_a_rig_whose_frames_have_a_warp_each_has_its_instants_in_time_id(rig: Rig) -> None:
+    """Only time_id then tells what the two eyes saw at once."""
+    rig.write_metadata(lambda frame_id, i: {"warp_id": i, "camera_id": i % 2, "time_id": 5 * (i // 2)})
+    capture = rig.read()
+    np.testing.assert_allclose(capture.times, np.repeat([0, 1 / 3, 2 / 3, 1], 2))
+    assert any("instants are time_id" in sentence for sentence in capture.notes)
+
+
+def test_a_single_camera_keeps_its_warps_as_instants(rig: Rig) -> None:
+    """Times that no two cameras share prove nothing."""
+    rig.write_metadata(lambda frame_id, i: {"warp_id": i, "camera_id": 0, "time_id": 100 + i // 2})
+    assert rig.read().time_ids.tolist() == list(range(8))
+
+
+def test_without_camera_ids_the_names_tell_the_eyes_apart(rig: Rig) -> None:
+    rig.write_metadata(lambda frame_id, i: {"warp_id": i // 2})
+    assert rig.read().camera_ids.tolist() == [0, 1] * 4
+
+
+def test_a_capture_of_one_camera_needs_no_camera_ids(small_capture: Any) -> None:
+    ids = [f"{i:06d}" for i in range(8)]
+    for old, new in zip(small_capture.ids, ids, strict=True):
+        (small_capture.root / "camera" / f"{old}.json").rename(small_capture.root / "camera" / f"{new}.json")
+        (small_capture.root / "rgb" / "1x" / f"{old}.png").rename(small_capture.root / "rgb" / "1x" / f"{new}.png")
+    small_capture.write("dataset.json", {"ids": ids, "train_ids": ids, "val_ids": []})
+    small_capture.write("metadata.json", {frame_id: {"warp_id": i} for i, frame_id in enumerate(ids)})
+    capture = read_nerfies(small_capture.root)
+    assert capture.camera_ids.tolist() == [0] * 8
+    assert (capture.splits["train"].tolist(), capture.splits["val"].tolist()) == ([0, 4], [2, 6])
+
+
+RIG_DAMAGE: dict[str, tuple[Callable[[Rig], Any], str]] = {
+    "no camera of the other eye": (
+        lambda rig: (rig.capture.root / "camera" / "right1_000001.json").unlink(),
+        r"'right1_000001' .*right1_000001\.json is missing",
+    ),
+    "no image of the other eye": (
+        lambda rig: (rig.capture.root / "rgb/1x/right1_000001.png").unlink(),
+        r"right1_000001\.png is missing",
+    ),
+    "an image of another size": (
+        lambda rig: Image.new("RGB", (12, 8)).save(rig.capture.root / "rgb/1x/right1_000001.png"),
+        r"right1_000001\.png is 12x8 but .*right1_000001\.json says 48x32",
+    ),
+    "NaN in an eye's place": (
+        lambda rig: rig.capture.edit("camera/right1_000001.json", position=[float("nan"), 0, 0]),
+        r"right1_000001\.json: 'position' holds NaN",
+    ),
+    "a camera that has no number": (
+        lambda rig: rig.capture.edit("metadata.json", right1_000001={"warp_id": 0, "camera_id": "right"}),
+        r"metadata\.json: the frame 'right1_000001' must have a whole number as 'camera_id', got 'right'",
+    ),
+    "a time of NaN": (
+        lambda rig: rig.write_metadata(lambda _, i: {"warp_id": i, "camera_id": i % 2, "time_id": float("nan")}),
+        r"metadata\.json: the frame 'left1_000000' must have a whole number as 'time_id', got nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIG_DAMAGE)
+def test_a_damaged_rig_is_refused_with_one_sentence_that_names_the_file(rig: Rig, name: str) -> None:
+    damage, message = RIG_DAMAGE[name]
+    damage(rig)
+    with pytest.raises(CaptureError, match=message) as error:
+        rig.read()
+    assert "\n" not in str(error.value)
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # What is refused: each in one sentence that names the file
 
 
