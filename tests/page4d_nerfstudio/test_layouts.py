@@ -1,0 +1,331 @@
+"""Captures in the layouts of published data sets, all the way to what nerfstudio trains and evaluates on."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from page4d_hf.errors import CaptureError, Page4DError
+from page4d_nerfstudio.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.dataset import Page4DDataset
+from page4d_nerfstudio.model import Page4DGaussiansModelConfig
+from page4d_nerfstudio.sources import find_source, read_source
+
+WIDTH, HEIGHT, FOCAL = 40, 30, 44.0
+WALL = 5.0  # the scene is a coloured wall at z = WALL
+
+
+def camera(i):
+    """Centre and axes (right, down, forward) of a camera before the wall, turned and rolled a little."""
+    a, b = 0.1 * math.sin(i), 0.15 * math.cos(2 * i)
+    forward = np.array([math.sin(a), 0.05 * i / 10, math.cos(a)])
+    forward /= np.linalg.norm(forward)
+    right = np.cross([math.sin(b), math.cos(b), 0], forward)
+    right /= np.linalg.norm(right)
+    return np.array([0.3 * math.cos(i), 0.2 * i / 5, 0.1 * math.sin(3 * i)]), right, np.cross(forward, right), forward
+
+
+def colour(points):
+    return np.round(127 + 100 * np.sin(points @ np.array([[0.9, -0.3, 0.5], [0.4, 0.8, -0.6], [0, 0, 0]]))).astype(
+        np.uint8
+    )
+
+
+def shot(i, scale=1):
+    """Colours (h, w, 3) and z-depth (h, w) of camera i's image, at 1/scale of the full size."""
+    centre, right, down, forward = camera(i)
+    u, v = np.meshgrid(np.arange(WIDTH // scale) + 0.5, np.arange(HEIGHT // scale) + 0.5)
+    x, y = (u * scale - WIDTH / 2) / FOCAL, (v * scale - HEIGHT / 2) / FOCAL
+    rays = x[..., None] * right + y[..., None] * down + forward
+    depth = (WALL - centre[2]) / rays[..., 2]
+    return colour(centre + depth[..., None] * rays), depth
+
+
+def save(pixels, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"quality": 98, "subsampling": 0} if path.suffix == ".jpg" else {}
+    Image.fromarray(pixels).save(path, **options)
+
+
+def opengl(i):
+    centre, right, down, forward = camera(i)
+    return [*np.column_stack((right, -down, -forward, centre)).tolist(), [0, 0, 0, 1]]
+
+
+def write_dnerf(root, counts=(("train", 4), ("val", 2), ("test", 3))):
+    first = 0
+    for split, count in counts:
+        frames = []
+        for k in range(count):
+            pixels = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+            pixels[..., :3] = shot(first + k)[0]
+            pixels[:5] = 0  # transparent
+            save(pixels, root / split / f"r_{k:03d}.png")
+            matrix = opengl(first + k)
+            frames.append({"file_path": f"./{split}/r_{k:03d}", "time": k / (count - 1), "transform_matrix": matrix})
+        first += count
+        meta = {"camera_angle_x": 2 * math.atan(WIDTH / 2 / FOCAL), "frames": frames}
+        (root / f"transforms_{split}.json").write_text(json.dumps(meta))
+    return root
+
+
+def write_nvidia(root, count=12):
+    rows = []
+    for i in range(count):
+        centre, right, down, forward = camera(i % 12)
+        hwf = np.array([HEIGHT, WIDTH, FOCAL])
+        rows.append([*np.column_stack((down, right, -forward, centre, hwf)).ravel(), 3.0, 8.0])
+        save(shot(i % 12)[0], root / "dense/images" / f"{i:05d}.png")
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[:, :i] = 255
+        save(mask, root / "dense/motion_masks" / f"{i:05d}.png")
+        for c in range(12):
+            save(shot(c)[0], root / "dense/mv_images" / f"{i:05d}" / f"cam{c + 1:02d}.jpg")
+            save(mask, root / "dense/mv_masks" / f"{i:05d}" / f"cam{c + 1:02d}.png")
+    np.save(root / "dense/poses_bounds.npy", np.array(rows))
+    return root
+
+
+def write_nerfstudio(root, count=6):
+    frames = []
+    for i in range(count):
+        save(shot(i)[0], root / f"images/{i}.png")
+        frames.append({"file_path": f"images/{i}.png", "time": i**2 / 25, "transform_matrix": opengl(i)})
+    meta = {"fl_x": FOCAL, "fl_y": FOCAL, "frames": frames}
+    meta |= {"train_filenames": [f"images/{i}.png" for i in range(4)], "test_filenames": ["images/5.png"]}
+    (root / "transforms.json").write_text(json.dumps(meta | {"val_filenames": ["images/4.png"]}))
+    return root
+
+
+def write_dycheck(root):
+    """4 frames of a moving phone with depth, and 2 of each of two that stand still; no points."""
+    centre_of_scene, scale = np.array([0.2, -0.1, 1.0]), 0.4
+    ids = [f"0_{t:05d}" for t in range(4)] + [f"{c}_{t:05d}" for c in (1, 2) for t in (1, 3)]
+    for name in ("camera", "splits", "depth/1x"):
+        (root / name).mkdir(parents=True)
+    for n, frame_id in enumerate(ids):
+        centre, right, down, forward = camera(n)
+        stored = {
+            "orientation": [right.tolist(), down.tolist(), forward.tolist()],
+            "position": centre.tolist(),
+            "focal_length": FOCAL,
+            "principal_point": [WIDTH / 2, HEIGHT / 2],
+            "image_size": [WIDTH, HEIGHT],
+        }
+        (root / "camera" / f"{frame_id}.json").write_text(json.dumps(stored))
+        pixels = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+        pixels[..., :3], depth = shot(n)
+        if n < 4:
+            pixels[:, :4, 3] = 0  # no lidar return
+            np.save(root / "depth/1x" / f"{frame_id}.npy", depth.astype(np.float32)[..., None])
+        else:
+            covisible = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
+            covisible[:10] = 255
+            save(covisible, root / "covisible/2x/val" / f"{frame_id}.png")
+        save(pixels, root / "rgb/1x" / f"{frame_id}.png")
+    for split, own in (("train", ids[:4]), ("val", ids[4:])):
+        columns = {"time_ids": [int(i[2:]) for i in own], "camera_ids": [int(i[0]) for i in own]}
+        (root / "splits" / f"{split}.json").write_text(json.dumps({"frame_names": own, **columns}))
+    (root / "dataset.json").write_text(json.dumps({"ids": ids, "train_ids": ids[:4], "val_ids": ids[4:]}))
+    metadata = {i: {"warp_id": int(i[2:]), "appearance_id": 0, "camera_id": int(i[0])} for i in ids}
+    (root / "metadata.json").write_text(json.dumps(metadata))
+    scene = {"scale": scale, "center": centre_of_scene.tolist(), "near": 0.5, "far": 4.0}
+    (root / "scene.json").write_text(json.dumps(scene))
+    return root
+
+
+WRITERS = {"dnerf": write_dnerf, "nvidia": write_nvidia, "nerfstudio": write_nerfstudio, "dycheck": write_dycheck}
+
+
+def outputs_of(data, split="train", **options):
+    return Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
+
+
+def dataset_of(data, split="train", **options):
+    return Page4DDataset(outputs_of(data, split, **options))
+
+
+def wall_colours(dataset, i, outputs_scale, transform):
+    """What camera i of a dataset sees of the wall, by its own pose and intrinsics in nerfstudio's conventions."""
+    cameras = dataset.cameras
+    pose = cameras.camera_to_worlds[i].double().numpy()
+    rotation, shift = transform[:, :3].double().numpy(), transform[:, 3].double().numpy()
+    u, v = np.meshgrid(np.arange(int(cameras.width[i])) + 0.5, np.arange(int(cameras.height[i])) + 0.5)
+    x, y = (u - float(cameras.cx[i])) / float(cameras.fx[i]), (v - float(cameras.cy[i])) / float(cameras.fy[i])
+    rays = np.stack((x, -y, -np.ones_like(x)), axis=-1) @ pose[:, :3].T
+    # Back into the world of the files.
+    centre, rays = rotation.T @ (pose[:, 3] / outputs_scale - shift), rays @ rotation
+    return colour(centre + rays * ((WALL - centre[2]) / rays[..., 2])[..., None])
+
+
+@pytest.mark.parametrize("layout", ["dnerf", "nvidia", "nerfstudio"])
+@pytest.mark.parametrize("named", [False, True])
+def test_each_camera_sees_the_wall_as_its_image_shows_it(tmp_path, layout, named):
+    root = WRITERS[layout](tmp_path / "scene")
+    for split in ("train", "val"):
+        parser = Page4DDataParserConfig(data=root, layout=layout if named else "auto", num_random_points=10).setup()
+        outputs = parser.get_dataparser_outputs(split)
+        dataset = Page4DDataset(outputs)
+        for i in range(0, len(dataset), 5):
+            expected = wall_colours(dataset, i, outputs.dataparser_scale, outputs.dataparser_transform)[5:]
+            shown = np.asarray(dataset.get_data(i, "uint8")["image"])[5:, :, :3].astype(float)
+            assert np.abs(shown - expected).mean() < 0.8  # of JPEGs
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_each_layout_is_found_out(tmp_path, layout):
+    expected = ("scene", None) if layout == "nerfstudio" else ("capture", layout)
+    assert find_source(WRITERS[layout](tmp_path / "scene")) == expected
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# D-NeRF
+
+
+def names(dataset):
+    return ["/".join(path.parts[-2:]) for path in dataset.image_filenames]
+
+
+@pytest.mark.parametrize(
+    ("name", "held_out", "split"),
+    [
+        ("hook", "auto", "test"),
+        ("hook", "val", "val"),
+        ("hook", "test", "test"),
+        ("lego", "auto", "val"),
+        ("lego", "test", "test"),
+    ],
+)
+def test_the_split_to_evaluate_on_is_the_published_one_or_the_one_named(tmp_path, name, held_out, split):
+    root = write_dnerf(tmp_path / name)
+    evaluation = dataset_of(root, "test", held_out=held_out, num_random_points=10)
+    assert names(evaluation) == [f"{split}/r_{k:03d}.png" for k in range({"val": 2, "test": 3}[split])]
+    assert names(dataset_of(root, num_random_points=10)) == [f"train/r_{k:03d}.png" for k in range(4)]
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path):
+    root = write_dnerf(tmp_path / "hook", (("train", 4), ("test", 3)))
+    with pytest.raises(CaptureError, match=r"no frames of the split 'val' for --held-out; it has: train, test"):
+        read_source(Page4DDataParserConfig(data=root, held_out="val"))
+
+
+def test_where_all_views_train_some_are_held_out(tmp_path):
+    root = write_dnerf(tmp_path / "hook", (("train", 8),))
+    assert len(dataset_of(root, "val", eval_interval=4, num_random_points=10)) == 2
+
+
+def test_transparent_pixels_are_white_and_the_model_is_told(tmp_path):
+    root = write_dnerf(tmp_path / "hook")
+    dataset = dataset_of(root, num_random_points=10)
+    image = dataset.get_data(0, "uint8")["image"]
+    assert tuple(image.shape) == (HEIGHT, WIDTH, 3)
+    assert (image[:5] == 255).all()
+    assert dataset.metadata["background_color"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("random", [1, 1, 1]), ("black", [0, 0, 0])])
+def test_renders_have_the_background_of_the_images_unless_another_is_named(chosen, expected):
+    seeds = (torch.rand(10, 3), torch.zeros(10, 3, dtype=torch.uint8))
+    config = Page4DGaussiansModelConfig(background_color=chosen, use_deformation=False)
+    model = config.setup(
+        scene_box=None, num_train_data=2, metadata={"background_color": torch.ones(3)}, seed_points=seeds
+    )
+    for training in (True, False):
+        assert model.train(training)._get_background_color().tolist() == expected
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# NVIDIA Dynamic Scenes
+
+
+def test_other_cameras_of_each_instant_are_evaluated_on_with_their_masks(tmp_path):
+    root = write_nvidia(tmp_path / "Balloon1-2", count=4)
+    parser = Page4DDataParserConfig(data=root, num_random_points=10).setup()
+    train, val = (Page4DDataset(parser.get_dataparser_outputs(split)) for split in ("train", "val"))
+    torch.testing.assert_close(train.cameras.times.flatten(), torch.arange(4) / 3)
+    torch.testing.assert_close(val.cameras.times.flatten(), (torch.arange(4) / 3).repeat_interleave(3))
+    assert [int(train.get_data(i)["motion_mask"].sum()) for i in range(4)] == [0, HEIGHT, 2 * HEIGHT, 3 * HEIGHT]
+    assert int(val.get_data(7)["motion_mask"].sum()) == 2 * HEIGHT
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# nerfstudio's transforms.json
+
+
+def test_times_and_splits_are_those_of_transforms_json(tmp_path):
+    root = write_nerfstudio(tmp_path / "processed")
+    expected = {"auto": 5, "test": 5, "val": 4}
+    for held_out, frame in expected.items():
+        parser = Page4DDataParserConfig(data=root, held_out=held_out, num_random_points=10).setup()
+        train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+        torch.testing.assert_close(train.cameras.times.flatten(), torch.tensor([0, 1, 4, 9]) / 25)
+        torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([frame**2]) / 25)
+        assert [path.name for path in val.image_filenames] == [f"{frame}.png"]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# DyCheck
+
+
+def test_the_phones_that_stand_still_are_evaluated_on_at_their_instants(tmp_path):
+    root = write_dycheck(tmp_path / "spin")
+    parser = Page4DDataParserConfig(data=root).setup()
+    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    assert [path.stem for path in val.image_filenames] == ["1_00001", "1_00003", "2_00001", "2_00003"]
+    torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([1, 3, 1, 3]) / 3)
+    torch.testing.assert_close(train.cameras.times.flatten(), torch.arange(4) / 3)
+
+
+def test_without_points_its_depth_gives_them(tmp_path):
+    """They lie on the wall, in its colours, at the times of the training frames, and nowhere the lidar missed."""
+    root = write_dycheck(tmp_path / "spin")
+    outputs = outputs_of(root, orientation_method="none", max_points=1200)
+    positions, rgb = outputs.metadata["points3D_xyz"].double().numpy(), outputs.metadata["points3D_rgb"].numpy()
+    transform = outputs.dataparser_transform.double().numpy()
+    scaled = (positions / outputs.dataparser_scale - transform[:, 3]) @ transform[:, :3]
+    points = scaled / 0.4 + np.array([0.2, -0.1, 1.0])
+    assert len(points) == 1200
+    np.testing.assert_allclose(points[:, 2], WALL, atol=1e-4)
+    assert np.abs(colour(points).astype(float) - rgb).max() <= 1
+    times = outputs.metadata["points3D_times"]
+    assert np.unique((3 * times).round(), return_counts=True)[1].tolist() == [300] * 4
+    unthinned = outputs_of(root).metadata["points3D_xyz"]
+    assert len(unthinned) == 4 * HEIGHT * (WIDTH - 4)
+
+
+def test_points_of_depth_know_from_masks_whether_they_move(tmp_path):
+    root = write_dycheck(tmp_path / "spin")
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, WIDTH // 2 :] = 255
+    for i in range(4):
+        save(mask, root / "motion_mask/1x" / f"0_{i:05d}.png")
+    dynamics = outputs_of(root).metadata["points3D_dynamics"]
+    assert dynamics.sum() == 4 * HEIGHT * WIDTH // 2
+    assert set(dynamics.tolist()) == {0.0, 1.0}
+
+
+def test_its_points_go_before_its_depth(tmp_path):
+    root = write_dycheck(tmp_path / "spin")
+    np.save(root / "points.npy", np.random.default_rng(0).normal(size=(7, 3)))
+    assert len(outputs_of(root).metadata["points3D_xyz"]) == 7
+
+
+def test_depth_that_is_known_nowhere_is_refused(tmp_path):
+    root = write_dycheck(tmp_path / "spin")
+    for path in (root / "depth/1x").iterdir():
+        np.save(path, np.full((HEIGHT, WIDTH), np.nan, np.float32))
+    with pytest.raises(Page4DError, match=r"The depth of .*spin is known nowhere; pass --points page4d or random"):
+        read_source(Page4DDataParserConfig(data=root))
+
+
+def test_what_held_out_frames_share_with_the_training_comes_with_them(tmp_path):
+    root = write_dycheck(tmp_path / "spin")
+    covisible = dataset_of(root, "val").get_data(2)["covisible_mask"]
+    assert (covisible.dtype, tuple(covisible.shape)) == (torch.bool, (HEIGHT, WIDTH, 1))
+    assert covisible[:20].all()
+    assert not covisible[20:].any()
+    assert "covisible_mask" not in dataset_of(root).get_data(0)
