@@ -31,7 +31,7 @@ SPLITS = ("train", "val", "test")
 WHITE = (255, 255, 255)
 # Published figures are of the test views, save for this scene, whose test views show another scene than its training.
 EVALUATED_ON_VAL = "lego"
-# The scenes lie around the origin, and cameras look at them from 4 units away between depths of 2 and 6.
+# The published cameras look at the origin from 4 units away, and the scenes lie between depths of 2 and 6.
 NEAR_TO_DISTANCE, FAR_TO_DISTANCE = 0.5, 1.5
 TIME_STEP = 1e-6  # times that differ by less are one instant: files are of few digits
 
@@ -78,7 +78,7 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
         evaluation = next((split for split in ("test", "val") if split in splits), "val")
     instants = np.concatenate(times)
     camera_to_worlds = np.stack([camera.camera_to_world for camera in cameras])
-    distance = float(np.median(np.linalg.norm(camera_to_worlds[:, :, 3], axis=-1)))
+    distance = _distance_of_subject(camera_to_worlds)
     return Capture(
         layout="dnerf",
         root=root,
@@ -91,8 +91,8 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
         time_ids=np.unique(np.rint(instants / TIME_STEP), return_inverse=True)[1].astype(np.int64),
         camera_ids=np.array(files, np.int64),
         splits=splits,
-        near=NEAR_TO_DISTANCE * distance if distance > 0 else None,
-        far=FAR_TO_DISTANCE * distance if distance > 0 else None,
+        near=None if distance is None else NEAR_TO_DISTANCE * distance,
+        far=None if distance is None else FAR_TO_DISTANCE * distance,
         notes=notes,
         sequence=root.resolve().name,
         instants=instants,
@@ -128,3 +128,17 @@ def _read_times(frames: list[dict[str, Any]], path: Path) -> npt.NDArray[np.floa
                 "correct the file."
             )
     return np.array([frame["time"] for frame in frames], np.float64)
+
+
+def _distance_of_subject(camera_to_worlds: np.ndarray) -> float | None:
+    """How far from the cameras `(N, 3, 4)`, OpenGL axes, the point lies that their optical axes pass closest to; None
+    where there is no such point before most of them."""
+    forward, centres = -camera_to_worlds[:, :, 2], camera_to_worlds[:, :, 3]
+    # The squared distance of x from an axis is that of what I - d d^T leaves of x - c.
+    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    total = across.sum(axis=0)
+    if np.linalg.cond(total) > 1e4:  # axes that are nearly parallel meet nowhere
+        return None
+    point = np.linalg.solve(total, np.einsum("nij,nj->i", across, centres))
+    distance = float(np.median(np.einsum("nj,nj->n", point - centres, forward)))
+    return distance if distance > 0 else None

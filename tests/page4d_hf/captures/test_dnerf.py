@@ -150,11 +150,38 @@ def test_edges_keep_the_colour_of_white_when_scaled_down(small: SmallScene) -> N
     assert (as_pinhole(read_dnerf(small.folder), 2).load_image(0) == 255).all()
 
 
-def test_the_scene_lies_between_near_and_far(small: SmallScene) -> None:
-    """At the published distance of 4, that is 2 to 6."""
+def looking_at(target: np.ndarray, centre: np.ndarray) -> list[list[float]]:
+    backward = (centre - target) / np.linalg.norm(centre - target)
+    right = np.cross([0.0, 0.0, 1.0], backward)
+    right /= np.linalg.norm(right)
+    matrix = np.column_stack((right, np.cross(backward, right), backward, centre))
+    return [*matrix.tolist(), [0.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("target", [(0.0, 0.0, 0.0), (3.0, -1.0, 2.0)])
+def test_from_the_published_distance_of_4_the_scene_lies_between_2_and_6(
+    small: SmallScene, target: tuple[float, float, float]
+) -> None:
+    """Wherever it is that the cameras look at."""
+    rng = np.random.default_rng(0)
+    for split in COUNTS:
+
+        def turn(value: Any) -> None:
+            for frame in value["frames"]:
+                offset = rng.normal(size=3)
+                centre = np.array(target) + 4 * offset / np.linalg.norm(offset)
+                frame["transform_matrix"] = looking_at(np.array(target), centre)
+
+        small.edit(split, turn)
     capture = read_dnerf(small.folder)
-    distance = np.median([np.linalg.norm(view.centre) for view in small.views.values()])
-    assert (capture.near, capture.far) == pytest.approx((0.5 * distance, 1.5 * distance))
+    assert (capture.near, capture.far) == pytest.approx((2, 6))
+
+
+def test_cameras_that_look_at_nothing_in_common_tell_no_depths(small: SmallScene) -> None:
+    for split in COUNTS:
+        small.edit(split, lambda value: [f.update(transform_matrix=np.eye(4).tolist()) for f in value["frames"]])
+    capture = read_dnerf(small.folder)
+    assert (capture.near, capture.far) == (None, None)
 
 
 def test_a_capture_can_go_to_another_process(small: SmallScene) -> None:
