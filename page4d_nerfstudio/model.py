@@ -179,7 +179,9 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.gauss_params = nn.ParameterDict(self._initial_parameters(points, rgb))
 
         self.schedule = Schedule.of(config)
-        if dynamic.all() or not config.hide_motion_at_first:
+        # Known from the start, and not asked of the device at each step.
+        self.hides_known_motion = config.hide_motion_at_first and not bool(dynamic.all())
+        if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
@@ -453,13 +455,7 @@ class Page4DGaussiansModel(SplatfactoModel):
     @property
     def hides_motion(self) -> bool:
         """Whether this is a training step of the static stage that leaves out what is known to move."""
-        return (
-            self.config.hide_motion_at_first
-            and self.training
-            and self.deformation is not None
-            and not self.deforms
-            and not bool(self.dynamic.all())
-        )
+        return self.hides_known_motion and self.training and self.deformation is not None and not self.deforms
 
     def _shown(self, opacities: Tensor) -> Tensor:
         """Opacities [N], 0 for the Gaussians that are hidden: they keep their place in what density control counts."""

@@ -72,12 +72,7 @@ def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
     Raises:
         CaptureError: the file is missing, broken, or of another format.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; put it back.") from error
-    except OSError as error:
-        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
+    data = read_bytes(path)
     kind = path.suffix or "Sintel"
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
         raise CaptureError(f"{path} is no {kind} file: it must start with the float {SINTEL_TAG}; fetch it again.")
@@ -90,6 +85,20 @@ def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
             f"{path} must have {expected} bytes for {width}x{height} pixels, got {len(data)}; fetch it again."
         )
     return np.frombuffer(data, "<f4", offset=12).reshape(height, width, channels).astype(np.float32)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file of a capture.
+
+    Raises:
+        CaptureError: the file is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CaptureError(f"{path} is missing; put it back.") from error
+    except OSError as error:
+        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
 
 
 def read_png16(path: Path) -> npt.NDArray[np.uint16]:

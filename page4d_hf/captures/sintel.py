@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ..errors import CaptureError
 from .base import Capture
-from .depth_files import SINTEL_TAG, read_dpt, read_sintel_floats
+from .depth_files import SINTEL_TAG, read_bytes, read_dpt, read_sintel_floats
 from .image_files import read_image_mask
 from .sequences import FrameList, check_camera, read_first_image_size
 
@@ -136,12 +136,7 @@ def read_cam(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float6
     Raises:
         CaptureError: the file is missing, broken, or holds no camera.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; put it back.") from error
-    except OSError as error:
-        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
+    data = read_bytes(path)
     if len(data) != _CAMERA_BYTES or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
         raise CaptureError(
             f"{path} is no .cam file: it must have {_CAMERA_BYTES} bytes, of which the first are the float "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from page4d_hf.geometry import align_sim3, invert_extrinsics
-from page4d_hf.loss_page4d import Page4DTargets, normalize_labels
+from page4d_hf.loss_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
 
 TRIVIAL = "trivial"
@@ -135,4 +135,4 @@ def _add_motion_figure(means: Means, output: Page4DOutput, labels: dict[str, Any
             means.add(f"{TRIVIAL}/motion_auroc", 0.5)
 
 
-__all__ = ["LABELS", "TRIVIAL", "Means", "Page4DTargets", "add_figures"]
+__all__ = ["LABELS", "TRIVIAL", "Means", "add_figures"]

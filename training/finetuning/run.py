@@ -31,6 +31,7 @@ from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig
 from page4d_hf.errors import ClipError, Page4DError
 
 from .checkpoints import (
+    HISTORY_FILE,
     STATE,
     History,
     RunFolderError,
@@ -368,12 +369,8 @@ class Finetuning:
             # The strength that the model is used with afterwards, whatever that of training is at this step.
             output = self.model(batch["pixel_values"].to(accelerator.device), labels=labels)
             add_figures(means, output, labels, tuple(batch["pixel_values"].shape[-2:]))
-        everyone = gather_object([means.sums])
         total = Means()
-        for sums in everyone:
-            one = Means()
-            one.sums = sums
-            total.merge([one])
+        total.merge(gather_object([means]))
         figures = total.result()
         accelerator.log({f"held_out/{name}": value for name, value in figures.items()}, step=self.step)
         if history is not None:
@@ -486,8 +483,6 @@ def print_table(folder: Path) -> None:
     """Print the last evaluation of a run beside the trivial predictors (median depth, still camera)."""
     from rich.console import Console
     from rich.table import Table
-
-    from .checkpoints import HISTORY_FILE
 
     entries = [json.loads(line) for line in (folder / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
     evaluations = [entry for entry in entries if "held_out" in entry]
