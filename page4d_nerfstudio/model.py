@@ -10,7 +10,9 @@ its HyperNeRF configuration as defaults.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +44,7 @@ from .metrics import LazyLPIPS, image_metrics, psnr
 from .rasterization import Backend, rasterize
 from .schedule import CANONICAL_TIME, FIRST_SPAN, REFERENCE_STEPS, Schedule
 from .strategy import DynamicsAwareStrategy
+from .viewing import ClipMotion, LazyOutputs, ShownGaussians
 from .views import TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
@@ -199,6 +202,9 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
         self.step = 0
+        # nerfstudio's viewer finds them among the attributes.
+        self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
+        self.clip_motion = ClipMotion()
         # Of a capture whose images were all laid over one colour; random ones would teach Gaussians to be that colour.
         self.own_background = (self.kwargs.get("metadata") or {}).get("background_color")
         if config.background_color == "random" and self.own_background is not None:
@@ -385,12 +391,20 @@ class Page4DGaussiansModel(SplatfactoModel):
             colors=add(colors, offsets.color),
         )
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:  # type: ignore[override]
+    def motion_over_clip(self) -> Tensor:
+        """How far each Gaussian goes, [N], in the scene's unit: the largest distance between two of its places."""
+        return self._motion_of(self.means, self.dynamic)
+
+    def _motion_of(self, means: Tensor, dynamic: Tensor) -> Tensor:
+        return self.clip_motion.of(self.deformation if self.deforms else None, means, dynamic, self.step)
+
+    def get_outputs(self, camera: Cameras) -> MutableMapping[str, Tensor]:  # type: ignore[override]
         """Render one camera at its time.
 
         Returns:
             `rgb` [H, W, 3] in [0, 1], `accumulation` [H, W, 1], `depth` [H, W, 1] (in evaluation, or if
-            `output_depth_during_training`) and `background` [3] or [H, W, 3].
+            `output_depth_during_training`) and `background` [3] or [H, W, 3]. In evaluation also `motion` [H, W, 1],
+            `motion_over_clip` composited over 0; it is rendered when it is first read.
         """
         if not isinstance(camera, Cameras):  # nerfstudio asks Gaussians for rays in places, as it does splatfacto
             return {}
@@ -407,11 +421,11 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.last_size = (height, width)
 
         gaussians = self.gaussians_at(self.time_of(camera))
-        if self.crop_box is not None and not self.training:
-            inside = self.crop_box.within(gaussians.means).squeeze(-1)
-            if not inside.any():
-                return self.get_empty_outputs(width, height, self.background_color.to(self.device))  # type: ignore[return-value]
-            gaussians = gaussians.select(inside)
+        kept = None if self.training else self._looked_at(gaussians)
+        if kept is not None:
+            if not kept.any():
+                return self._empty_view(width, height)
+            gaussians = gaussians.select(kept)
 
         with_depth = self.config.output_depth_during_training or not self.training
         if self.config.sh_degree > 0:
@@ -419,20 +433,23 @@ class Page4DGaussiansModel(SplatfactoModel):
             degree = self.active_sh_degree
         else:
             colors, degree = gaussians.colors[:, 0].sigmoid(), None
-        render, alpha, info = rasterize(
+        draw = partial(
+            rasterize,
             means=gaussians.means,
             quats=gaussians.quats,
             scales=gaussians.scales.exp(),
             opacities=self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
-            colors=colors,
             viewmats=world_to_camera(poses.to(self.device, torch.float32)),  # a path written by hand may hold integers
             Ks=intrinsics,
             width=width,
             height=height,
+            backend=self.config.rasterization_backend,
+        )
+        render, alpha, info = draw(
+            colors=colors,
             sh_degree=degree,
             render_mode="RGB+ED" if with_depth else "RGB",
             absgrad=self.config.use_absgrad,
-            backend=self.config.rasterization_backend,
         )
         if self.training:
             self.info = info
@@ -449,8 +466,31 @@ class Page4DGaussiansModel(SplatfactoModel):
         if with_depth:
             depth = render[0, ..., 3:4]
             outputs["depth"] = torch.where(alpha[0] > 0, depth, depth.detach().max())
-        outputs["background"] = background if self.training else background.expand(height, width, 3)
-        return outputs
+        if self.training:
+            return outputs | {"background": background}
+        outputs["background"] = background.expand(height, width, 3)
+        means, dynamic = self.means, self.dynamic  # as they are now: a training's next step may have others
+
+        @torch.no_grad()
+        def motion() -> Tensor:
+            values = self._motion_of(means, dynamic)
+            return draw(colors=(values if kept is None else values[kept])[:, None])[0][0]
+
+        return LazyOutputs(outputs, motion=motion)
+
+    def _looked_at(self, gaussians: Gaussians) -> Tensor | None:
+        """Which Gaussians [N] bool are inside of the crop box and of the kind that the viewer's user wants to see."""
+        kept = self.shown.chosen(self.dynamic, self.motion_over_clip, self.scene_extent)
+        if self.crop_box is not None:
+            inside = self.crop_box.within(gaussians.means).squeeze(-1)
+            kept = inside if kept is None else kept & inside
+        return kept
+
+    def _empty_view(self, width: int, height: int) -> MutableMapping[str, Tensor]:
+        """The outputs of a view in which there is nothing."""
+        empty = self.get_empty_outputs(width, height, self.background_color.to(self.device))
+        # All that a view has: the viewer's choice among them outlasts a view.
+        return {**empty, "background": empty["rgb"], "motion": torch.zeros_like(empty["accumulation"])}  # type: ignore[dict-item, arg-type]
 
     @property
     def hides_motion(self) -> bool:

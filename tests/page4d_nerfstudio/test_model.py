@@ -336,6 +336,7 @@ def test_evaluation_has_the_outputs_that_nerfstudio_shows():
         "depth": (HEIGHT, WIDTH, 1),
         "accumulation": (HEIGHT, WIDTH, 1),
         "background": (HEIGHT, WIDTH, 3),
+        "motion": (HEIGHT, WIDTH, 1),
     }
 
 

@@ -1,0 +1,245 @@
+"""What the viewer shows of motion: the colouring, the choice of Gaussians, and that nothing else pays for them."""
+
+import threading
+
+import pytest
+import torch
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.utils.colormaps import ColormapOptions, apply_colormap
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.utils import parse_object
+from nerfstudio.viewer.viewer_elements import ViewerElement
+from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
+
+from page4d_nerfstudio import viewing
+from page4d_nerfstudio.deformation import Offsets
+from page4d_nerfstudio.viewing import LazyOutputs, path_diameter
+
+
+def outputs_of(model, time=0.7, **options):
+    model.eval()
+    with torch.no_grad():
+        return model.get_outputs_for_camera(cameras([time]), **options)
+
+
+class ViewerThread(RenderStateMachine):
+    """A thread of the viewer's kind that runs one function."""
+
+    def __init__(self, function):
+        threading.Thread.__init__(self)
+        self.function = function
+
+    def run(self):
+        self.result = self.function()
+
+
+def seen_in_viewer(model, **options):
+    thread = ViewerThread(lambda: outputs_of(model, **options))
+    thread.start()
+    thread.join()
+    return thread.result
+
+
+class Swing(torch.nn.Module):
+    """A field that swings everything along x and back, `amplitude` to each side, three times over the clip."""
+
+    amplitude = 0.25
+
+    def forward(self, positions, time):
+        shift = self.amplitude * torch.sin(torch.tensor(time * 6 * torch.pi))
+        return Offsets(shift * torch.eye(3)[0].expand(len(positions), 3), None, None, None, None)
+
+
+# --- how far things go
+
+
+def test_motion_is_the_extent_of_a_path_and_not_its_length():
+    assert path_diameter(Swing(), torch.rand(5, 3), samples=200).numpy() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_motion_does_not_depend_on_where_the_canonical_place_is():
+    class Elsewhere(Swing):
+        def forward(self, positions, time):
+            offsets = super().forward(positions, time)
+            return offsets._replace(position=offsets.position + 10.0)
+
+    points = torch.rand(5, 3)
+    torch.testing.assert_close(path_diameter(Elsewhere(), points), path_diameter(Swing(), points))
+
+
+def test_motion_of_a_model_is_the_largest_distance_between_its_gaussians_places():
+    model = fine(half_moving())
+    with torch.no_grad():
+        places = torch.stack([model.gaussians_at(i / 23).means for i in range(24)])  # [T, N, 3]
+        expected = (places[:, None] - places[None]).norm(dim=-1).amax(dim=(0, 1))
+
+    torch.testing.assert_close(model.motion_over_clip(), expected)
+    assert (expected[:20] > 0).all()
+    assert not expected[20:].any()
+
+
+@pytest.mark.parametrize("still", ["static model", "coarse stage", "no Gaussian moves", "positions do not"])
+def test_what_cannot_move_has_no_motion(still):
+    if still == "static model":
+        model = fine(make_model(use_deformation=False))
+    elif still == "coarse stage":
+        model = make_model()
+    elif still == "no Gaussian moves":
+        model = fine(make_model(dynamics=torch.zeros(40)))
+    else:
+        model = make_model()
+        model.config.deformation.position = False
+        model = fine(make_model(deformation=model.config.deformation))
+
+    assert torch.equal(model.motion_over_clip(), torch.zeros(40))
+    assert torch.equal(outputs_of(model)["motion"], torch.zeros(HEIGHT, WIDTH, 1))
+
+
+def test_motion_follows_the_model_as_it_changes():
+    model = fine(half_moving())
+    before = model.motion_over_clip()
+    assert model.motion_over_clip() is before  # computed once
+
+    with torch.no_grad():
+        model.deformation.last["position"].weight.mul_(2)
+        model.deformation.last["position"].bias.mul_(2)
+    torch.testing.assert_close(model.motion_over_clip(), 2 * before)
+
+    model.strategy_state["dynamic"] = ~model.dynamic
+    assert not model.motion_over_clip()[:20].any()
+
+
+# --- the output
+
+
+def test_the_motion_image_composites_motion_as_colours_are_composited():
+    """All Gaussians go equally far: the image is that distance times the accumulation."""
+    model = fine(make_model())
+    with torch.no_grad():
+        model.opacities.uniform_(-2, 3)
+    model.deformation.forward = Swing().forward
+
+    outputs = outputs_of(model)
+
+    distance = model.motion_over_clip()[0]
+    assert distance > 0.4
+    torch.testing.assert_close(outputs["motion"], distance * outputs["accumulation"], atol=1e-5, rtol=1e-5)
+    colored = apply_colormap(outputs["motion"], ColormapOptions(normalize=True))
+    assert colored.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_motion_is_an_output_that_costs_nothing_until_it_is_read(monkeypatch):
+    model = fine(half_moving())
+    monkeypatch.setattr(viewing, "path_diameter", lambda *args: pytest.fail("computed"))
+
+    outputs = outputs_of(model)
+
+    assert {"rgb", "depth", "accumulation", "background", "motion"} == set(outputs)
+    assert outputs["rgb"].shape == (HEIGHT, WIDTH, 3)
+    assert "motion" in outputs
+
+
+def test_training_has_no_such_output():
+    model = fine(half_moving()).train()
+    model.step_cb(optimizers_of(model), model.step)
+    camera = cameras([0.5])
+    camera.metadata = {"cam_idx": 0}
+    assert set(model.get_outputs(camera)) == {"rgb", "accumulation", "background"}
+
+
+def test_a_view_can_be_coloured_when_the_training_has_gone_on_since():
+    model = fine(half_moving())
+    expected = outputs_of(model)["motion"]
+    outputs = outputs_of(model)
+
+    for name, parameter in list(model.gauss_params.items()):  # density control puts new, longer ones in their place
+        model.gauss_params[name] = torch.nn.Parameter(torch.cat([parameter, parameter[:3]]).detach())
+    model.strategy_state["dynamic"] = torch.cat([model.dynamic, model.dynamic[:3]])
+
+    torch.testing.assert_close(outputs["motion"], expected)
+
+
+def test_lazy_outputs_are_a_mapping_that_can_be_written_to():
+    calls = []
+    outputs = LazyOutputs({"a": torch.zeros(1)}, b=lambda: calls.append(1) or torch.ones(1), c=lambda: calls.append(2))
+
+    assert list(outputs) == ["a", "b", "c"]
+    assert len(outputs) == 3
+    outputs["c"] = outputs["d"] = torch.ones(2)
+    assert outputs["b"] is outputs["b"]
+    assert calls == [1]
+    del outputs["b"], outputs["a"]
+    assert sorted(outputs) == ["c", "d"]
+    with pytest.raises(KeyError):
+        outputs["b"]
+
+
+# --- the choice of Gaussians
+
+
+def test_the_viewer_finds_its_elements():
+    elements = dict(parse_object(fine(half_moving()), ViewerElement, "Custom Elements"))
+    assert [element.name for element in elements.values()] == ["Gaussians", "Moving from (%)"]
+
+
+def test_static_and_moving_gaussians_are_shown_apart():
+    model = fine(half_moving())
+    model.shown_moving_from.default_value = 0.0
+    everything = seen_in_viewer(model)
+    seen = {}
+    for kind, others in (("static", slice(0, 20)), ("moving", slice(20, 40))):
+        model.shown_gaussians.default_value = kind
+        seen[kind] = seen_in_viewer(model)
+        alone = fine(half_moving())
+        with torch.no_grad():
+            alone.opacities[others] = -100.0
+        torch.testing.assert_close(seen[kind]["rgb"], outputs_of(alone)["rgb"], atol=1e-5, rtol=0)
+    assert not torch.allclose(everything["rgb"], seen["static"]["rgb"], atol=1e-2)
+    assert seen["static"]["motion"].max() == 0.0
+    assert seen["moving"]["motion"].max() > 0.0
+
+
+def test_a_gaussian_moves_from_the_distance_that_the_user_says():
+    model = fine(half_moving())
+    motion = model.motion_over_clip()[:20].sort().values
+    model.shown_gaussians.default_value = "moving"
+    model.shown_moving_from.default_value = 100 * float(motion[9] + motion[10]) / 2 / model.scene_extent
+
+    kept = model.shown.chosen(model.dynamic, model.motion_over_clip, model.scene_extent)
+    assert kept is None  # not in the viewer
+    thread = ViewerThread(lambda: model.shown.chosen(model.dynamic, model.motion_over_clip, model.scene_extent))
+    thread.start()
+    thread.join()
+
+    assert int(thread.result.sum()) == 10
+    assert not thread.result[20:].any()
+
+
+def test_the_choice_changes_no_evaluation_and_no_training():
+    model, free = fine(half_moving()), fine(half_moving())
+    model.shown_gaussians.default_value = "static"
+
+    torch.testing.assert_close(outputs_of(model)["rgb"], outputs_of(free)["rgb"])
+    truth = torch.rand(HEIGHT, WIDTH, 3)
+    losses = []
+    for each in (model, free):
+        torch.manual_seed(5)  # of the background
+        losses.append(train_step(each, optimizers_of(each), 31, cameras([0.2]), truth)["main_loss"])
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("nothing", ["nothing moves", "nothing in the crop box"])
+def test_a_view_of_nothing_has_all_outputs(nothing):
+    model = fine(make_model(dynamics=torch.zeros(40)))
+    options = {}
+    if nothing == "nothing moves":
+        model.shown_gaussians.default_value = "moving"
+    else:
+        options["obb_box"] = OrientedBox.from_params((50.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    outputs = seen_in_viewer(model, **options)
+
+    shapes = {name: tuple(values.shape[2:]) for name, values in outputs.items()}
+    assert shapes == {"rgb": (3,), "depth": (1,), "accumulation": (1,), "background": (3,), "motion": (1,)}
+    assert not outputs["motion"].any()
+    assert torch.equal(outputs["rgb"], outputs["background"])
