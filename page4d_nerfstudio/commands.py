@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from page4d_hf.errors import Page4DError
 
@@ -68,3 +70,59 @@ def export_splats(
         times = list(run.times) if time is None else [time]
         write_splats(output, run, times, world, overwrite=overwrite, progress=report)
     print(f"Wrote {output}: {len(times)} file{'s' * (len(times) > 1)}; their times are in {LISTING}.")
+
+
+def camera_path(
+    config: Path,
+    output: Path,
+    path: Literal["training", "held-out", "circle", "still"] = "training",
+    time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (0.0, 1.0),
+    seconds: float = 5.0,
+    fps: float = 24.0,
+    view: int | None = None,
+    radius: float = 0.1,
+    overwrite: bool = False,
+) -> None:
+    """Write a camera path with a time for each frame, which ns-render camera-path then renders.
+
+    Needs no checkpoint. As in ns-render, config.yml names the data as the training was told it: start the command in
+    the same folder.
+
+    Args:
+        config: config.yml in the training's output folder.
+        output: the file to write, path.json. It must not exist yet.
+        path: training or held-out: along these cameras, in the order of time; circle: around one of the training
+            cameras, looking at what it looks at; still: at one of them.
+        time: one number: time stands still at it; two: it runs from the first to the second. From 0, the capture's
+            first instant, to 1, its last. Of a path along the cameras, 0 1 is as it was filmed.
+        seconds: length of the video.
+        fps: its frames a second.
+        view: which camera, for circle and still: its number among the training cameras in the order of time, from 0.
+            By default the one in the middle.
+        radius: of the circle, as a share of the distance to what is seen.
+        overwrite: replace the file.
+    """
+    from page4d_hf.folders import check_output_file
+
+    if len(time) not in (1, 2) or not all(0.0 <= t <= 1.0 for t in time):
+        raise Page4DError(
+            "--time takes one instant, where time stands still, or two, between which it runs, each from 0, the "
+            f"capture's first, to 1, its last; got {' '.join(f'{t:g}' for t in time) or 'none'}."
+        )
+    for name, value in (("seconds", seconds), ("fps", fps), ("radius", radius)):
+        if not 0.0 < value < float("inf"):
+            raise Page4DError(f"--{name} must be a positive number, got {value:g}.")
+    if find_spec("nerfstudio") is None:
+        raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+    check_output_file(output, overwrite=overwrite)
+
+    from .camera_paths import make_path, read_views, write_path
+
+    views = read_views(config, "val" if path == "held-out" else "train")
+    count = len(views.times)
+    if view is not None and not 0 <= view < count:
+        raise Page4DError(f"--view must be from 0 to {count - 1}, the last of the cameras, got {view}.")
+    content = make_path(views, path, (time[0], time[-1]), seconds, fps, count // 2 if view is None else view, radius)
+    write_path(output, content, overwrite=overwrite)
+    print(f"Wrote {output}: {len(content['camera_path'])} frames.")
+    print(f"Next: ns-render camera-path --load-config {config} --camera-path-filename {output}")

@@ -77,7 +77,7 @@ def read_run(config_path: Path) -> Run:
         ExportError: the file is missing, or is no configuration of a page4d-4dgs training; or there is no checkpoint
             where it says, or a broken one.
     """
-    config = _read_config(config_path)
+    config = read_config(config_path)
     checkpoints = config.get_checkpoint_dir()
     files = sorted(checkpoints.glob("step-*.ckpt"))
     if not files:
@@ -100,7 +100,12 @@ def read_run(config_path: Path) -> Run:
     )
 
 
-def _read_config(path: Path) -> TrainerConfig:
+def read_config(path: Path) -> TrainerConfig:
+    """The configuration of a page4d-4dgs training, from its config.yml, which is trusted: it names Python objects.
+
+    Raises:
+        ExportError: the file is missing, or is none.
+    """
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name the config.yml of a training in it.")
     try:
@@ -113,8 +118,8 @@ def _read_config(path: Path) -> TrainerConfig:
         raise ExportError(f"{path} is not the config.yml of a nerfstudio training; it lies in the training's folder.")
     if not isinstance(getattr(config.pipeline, "model", None), Page4DGaussiansModelConfig):
         raise ExportError(
-            f"{path} is of a training of {config.method_name}, and export-splats writes those of page4d-4dgs; "
-            "try ns-export."
+            f"{path} is of a training of {config.method_name}, and this command takes those of page4d-4dgs; "
+            "nerfstudio's own take all."
         )
     return config
 

@@ -17,16 +17,20 @@ import torch
 import tyro
 import websockets.sync.client
 import yaml
+from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts import eval as ns_eval
 from nerfstudio.scripts import render as ns_render
 from nerfstudio.scripts import train as ns_train
 from nerfstudio.utils import profiler, writer
+from nerfstudio.utils.colormaps import apply_colormap
 from PIL import Image
 from plyfile import PlyData
 from small_captures import SIZE, write_capture
 
 from page4d_hf import cli
+from page4d_nerfstudio.commands import camera_path as camera_path_command
+from page4d_nerfstudio.export import read_run
 from page4d_nerfstudio.model import Page4DGaussiansModel
 
 VAL = (3, 5)
@@ -134,7 +138,7 @@ def test_render_dataset_renders_the_held_out_frames_beside_the_truth(in_workplac
     for name, image in truth.items():
         np.testing.assert_array_equal(image, np.array(Image.open(workplace / f"capture/rgb/1x/{name}.png")))
         assert rendered[name].shape == image.shape
-    assert {path.name for path in (tmp_path / "val").iterdir()} >= {"accumulation", "depth"}
+    assert {path.name for path in (tmp_path / "val").iterdir()} >= {"accumulation", "depth", "motion"}
 
 
 def test_render_dataset_takes_a_smaller_size(in_workplace, tmp_path):
@@ -174,6 +178,26 @@ def test_render_camera_path_renders_at_the_times_that_it_gives(in_workplace, tmp
         assert rendered == pytest.approx(times)
     else:
         assert len(set(rendered)) == 1  # one place, one time
+
+
+@pytest.mark.parametrize(("path", "time"), [("circle", [0.8]), ("still", [0.0, 1.0]), ("held-out", [1.0, 0.2])])
+def test_frames_of_a_camera_path_are_what_the_model_shows_there_and_then(in_workplace, tmp_path, path, time):
+    options = {"config": in_workplace, "output": tmp_path / "path.json", "path": path, "seconds": 1.0, "fps": 3.0}
+    camera_path_command(**options, time=tuple(time))
+    options = ("--output-path", tmp_path / "frames", "--output-format", "images", "--image-format", "png")
+    names = ("--rendered-output-names", "rgb", "motion")
+    path_options = ("--camera-path-filename", tmp_path / "path.json", *options, *names)
+    render("camera-path", "--load-config", in_workplace, *path_options)
+
+    model = read_run(in_workplace).model.eval()
+    cameras = get_path_from_json(json.loads((tmp_path / "path.json").read_text()))
+    for index, image in enumerate(images_in(tmp_path / "frames").values()):
+        camera = cameras[index : index + 1]
+        assert float(camera.times) == pytest.approx(np.linspace(time[0], time[-1], 3)[index])
+        with torch.no_grad():
+            expected = model.get_outputs_for_camera(camera)
+        views = torch.cat([apply_colormap(expected[name]) for name in ("rgb", "motion")], dim=1)
+        np.testing.assert_allclose(image, (255 * views).numpy(), atol=1.0)
 
 
 def positions_in(ply):
