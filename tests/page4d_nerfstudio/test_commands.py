@@ -1,6 +1,7 @@
 """nerfstudio's own commands on page4d-4dgs, from the training to the viewer, as a user types them."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -287,22 +288,42 @@ def messages_of(client):
         yield from msgpack.unpackb(client.recv(timeout=60))
 
 
-def test_the_viewer_has_a_slider_for_time_and_renders(in_workplace, workplace):
+def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace):
     with viewer_of(in_workplace, workplace) as client:
         camera = {
             "type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 0], "fov": 1.0, "aspect": 1.3,
             "look_at": [0, 0, 1], "up_direction": [0, -1, 0],
         }  # fmt: skip
         client.send(msgpack.packb(camera))
-        sliders, image = {}, None
+        elements: dict[str, dict] = {}
+        offered = chosen = False
         for message in messages_of(client):
-            if message["type"] == "GuiAddSliderMessage":
-                sliders[message["label"]] = message
-            image = message if message["type"] == "BackgroundImageMessage" else image
-            if image is not None and "Time" in sliders:
+            if message["type"].startswith("GuiAdd") and "label" in message:
+                elements[message["label"]] = message
+            if message["type"] == "GuiUpdateMessage" and "options" in message["updates"]:
+                offered = offered or "motion" in message["updates"]["options"]
+            if message["type"] != "BackgroundImageMessage":
+                continue
+            if offered and not chosen:  # there was a first image
+                choices = (("Output type", "motion"), ("Gaussians", "static"))
+                for label, value in choices:
+                    update = {"type": "GuiUpdateMessage", "id": elements[label]["id"], "updates": {"value": value}}
+                    client.send(msgpack.packb(update))
+                chosen = True
+            elif chosen and is_of_one_colour(message, TURBO_OF_0):  # what stands still has no motion
                 break
-        assert (sliders["Time"]["min"], sliders["Time"]["max"]) == (0.0, 1.0)
-        assert sliders["Time"]["visible"]
+        assert (elements["Time"]["min"], elements["Time"]["max"]) == (0.0, 1.0)
+        assert elements["Time"]["visible"]
+        assert tuple(elements["Gaussians"]["options"]) == ("all", "static", "moving")
+        assert "Moving from (%)" in elements
+
+
+TURBO_OF_0 = (48, 18, 59)  # the first colour of the map that nerfstudio's viewer takes by default
+
+
+def is_of_one_colour(message, colour):
+    image = np.array(Image.open(io.BytesIO(message["rgb_bytes"])).convert("RGB")).astype(int)
+    return np.abs(image - colour).max() < 8
 
 
 # --------------------------------------------------------------------------------------------------------------------
