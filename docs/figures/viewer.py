@@ -38,13 +38,13 @@ class Picture:
     """config.yml of the training, from the folder where that was started."""
     output: Path = Path("docs/images/viewer.jpg")
     """The picture."""
-    time: float = 0.36
+    time: float = 0.8
     """Where the time slider is put."""
     gaussians: str = "all"
     """Which Gaussians are shown: all, static, moving."""
     view: int = 8
     """Number of the held-out view that is seen."""
-    size: tuple[int, int] = (1280, 900)
+    size: tuple[int, int] = (1280, 820)
     """Width and height of the page."""
     chromium: str | None = None
     """A browser other than Playwright's own."""

@@ -168,7 +168,7 @@ def test_what_is_not_finite_is_left_out_and_told_of(tmp_path, capsys):
 
 
 def test_a_folder_lists_its_files_and_gaussians_keep_their_places(tmp_path):
-    model = fine(half_moving())
+    model = lively(fine(half_moving()))
 
     write_splats(tmp_path / "splats", run_of(model), [0.0, 0.5, 1.0])
 
@@ -177,6 +177,9 @@ def test_a_folder_lists_its_files_and_gaussians_keep_their_places(tmp_path):
     means = [viewer_reads(tmp_path / "splats" / entry["file"])["means"] for entry in listing["splats"]]
     assert torch.equal(means[0][20:], means[2][20:])  # these stand still
     assert (means[0][:20] != means[2][:20]).any(dim=1).all()
+    for entry in listing["splats"]:
+        seen = viewer_shows(tmp_path / "splats" / entry["file"], viewmat(), model.background_color)
+        torch.testing.assert_close(seen, shown(model, entry["time"]), atol=2e-5, rtol=0)
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path):
