@@ -160,9 +160,7 @@ def test_views_are_those_of_the_training_in_the_order_of_time(config):
         ([], 10, (0.0, 1.0)),
     ],
 )
-def test_the_command_writes_a_path(config, capsys, monkeypatch, options, frames, times):
-    monkeypatch.setitem(cli.COMMANDS, "camera-path", camera_path)
-
+def test_the_command_writes_a_path(config, capsys, options, frames, times):
     cli.main(["camera-path", "--config", "config.yml", "--output", "p.json", "--seconds", "1", "--fps", "10", *options])
 
     path = json.loads(Path("p.json").read_text())
