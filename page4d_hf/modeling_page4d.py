@@ -223,6 +223,10 @@ class Page4DPreTrainedModel(PreTrainedModel):
             init.zeros_(module.step)
         elif isinstance(module, Page4DCameraHead):
             init.zeros_(module.empty_pose)
+            # A new network says that the camera stands still and sees 60 degrees, and not at random: errors of its own
+            # making, larger than the motion that there is to learn, would be all that it learns from at first.
+            init.normal_(module.pose_mlp.fc2.weight, std=0.1 * std)
+            init.copy_(module.pose_mlp.fc2.bias, module.starting_pose().to(module.pose_mlp.fc2.bias))
         elif isinstance(module, Page4DTrackHead):
             init.normal_(module.frame_tokens, std=std)
         elif isinstance(module, Page4DTrackTransformer):
