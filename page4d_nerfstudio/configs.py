@@ -1,4 +1,4 @@
-"""What nerfstudio's entry points name: the method `page4d-4dgs` and the dataparser `page4d-data`.
+"""What nerfstudio's entry points name: the methods `page4d-4dgs` and its presets, and the dataparser `page4d-data`.
 
 Every `ns-*` command loads both, so nothing here imports more than nerfstudio itself does. They are made when they are
 first asked for: nerfstudio collects dataparsers in the middle of importing the datamanagers that the method needs.
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from nerfstudio.plugins.types import MethodSpecification
 
     page4d_4dgs: MethodSpecification
+    page4d_4dgs_dnerf: MethodSpecification
+    page4d_4dgs_multicam: MethodSpecification
+    page4d_4dgs_original: MethodSpecification
     page4d_data: DataParserSpecification
 
 
+METHODS = ("page4d_4dgs", "page4d_4dgs_dnerf", "page4d_4dgs_multicam", "page4d_4dgs_original")
+
+
 def __getattr__(name: str) -> Any:
-    if name == "page4d_4dgs":
-        return _method()
+    if name in METHODS:
+        return _method(name.replace("_", "-"))
     if name == "page4d_data":
         return _dataparser()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -38,18 +44,19 @@ def _dataparser() -> DataParserSpecification:
 
 
 @cache
-def _method() -> MethodSpecification:
+def _method(name: str) -> MethodSpecification:
     import torch
     from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
     from nerfstudio.plugins.types import MethodSpecification
 
     from .datamanager import Page4DDatamanagerConfig
     from .dataparser import Page4DDataParserConfig
-    from .model import Page4DGaussiansModelConfig
     from .pipeline import Page4DPipelineConfig
+    from .presets import presets
     from .trainer import FusedAdamConfig, HoldThenDecaySchedulerConfig, Page4DTrainerConfig
 
-    model = Page4DGaussiansModelConfig()
+    preset = presets()[name]
+    model = preset.model
 
     def decaying(lr: float, final: float) -> dict[str, Any]:
         return {
@@ -61,7 +68,8 @@ def _method() -> MethodSpecification:
         return {"optimizer": FusedAdamConfig(lr=lr), "scheduler": None}
 
     config = Page4DTrainerConfig(
-        method_name="page4d-4dgs",
+        method_name=name,
+        max_num_iterations=preset.steps,
         steps_per_eval_batch=0,
         steps_per_eval_image=500,
         steps_per_eval_all_images=5000,
@@ -71,6 +79,7 @@ def _method() -> MethodSpecification:
         pipeline=Page4DPipelineConfig(
             datamanager=Page4DDatamanagerConfig(dataparser=Page4DDataParserConfig(), cache_images_type="uint8"),
             model=model,
+            views_per_step=preset.views_per_step,
         ),
         # Positions: times the scene's extent. The learning rates are those of 4DGS for HyperNeRF captures.
         optimizers={
@@ -88,7 +97,4 @@ def _method() -> MethodSpecification:
         viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
         vis="viewer",
     )
-    return MethodSpecification(
-        config=config,
-        description="4D Gaussian splatting of moving scenes, from a video, a PAGE-4D scene or a Nerfies capture.",
-    )
+    return MethodSpecification(config=config, description=preset.description)

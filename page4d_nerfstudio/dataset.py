@@ -20,6 +20,9 @@ from .console import input_errors_end_the_command
 IMAGES_KEY = "page4d_images"
 INDICES_KEY = "page4d_indices"
 
+# In this dataset's metadata, for the model: how many different times its images have. Cameras of a rig share theirs.
+INSTANTS_KEY = "instants"
+
 
 class Page4DDataset(InputDataset):
     """The images of one split, as a pinhole camera would have taken them, and what is known of their pixels.
@@ -38,6 +41,8 @@ class Page4DDataset(InputDataset):
         # The model is handed what is left of the metadata; how images are read is not its business.
         self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
         self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)
+        if self.cameras.times is not None:
+            self.metadata[INSTANTS_KEY] = len(self.cameras.times.unique())
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
         """The image `(H, W, 3)`, or `(H, W, 4)` with transparency; ends the command where its file is broken."""

@@ -39,6 +39,7 @@ from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from . import losses
 from .console import EndsTheCommand
+from .dataset import INSTANTS_KEY
 from .deformation import DeformationConfig, DeformationField, RobustBox
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .rasterization import Backend, rasterize
@@ -192,7 +193,8 @@ class Page4DGaussiansModel(SplatfactoModel):
                 # The grid need not resolve what never asks it.
                 box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
             bases = num_sh_bases(config.sh_degree)
-            self.deformation = DeformationField(config.deformation, box, self.num_train_data, bases)
+            instants = (self.kwargs.get("metadata") or {}).get(INSTANTS_KEY, self.num_train_data)
+            self.deformation = DeformationField(config.deformation, box, instants, bases)
 
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
@@ -201,6 +203,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.lpips = LazyLPIPS()  # type: ignore[assignment]
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
+        self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
         self.step = 0
         # nerfstudio's viewer finds them among the attributes.
         self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
@@ -453,6 +456,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         )
         if self.training:
             self.info = info
+            self.views_of_step.append(info)
             if info["means2d"].requires_grad:
                 self.strategy.step_pre_backward(
                     self.gauss_params, self.optimizers, self.strategy_state, self.step, info
@@ -526,7 +530,12 @@ class Page4DGaussiansModel(SplatfactoModel):
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor], metrics_dict: dict[str, Any] | None = None
     ) -> dict[str, Tensor]:
-        """L1 and D-SSIM against the image (where its mask is, if it has one), and the regularisers when training."""
+        """`image_losses`, and the `regularizers` when training."""
+        terms = self.image_losses(outputs, batch)
+        return terms | self.regularizers() if self.training else terms
+
+    def image_losses(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """L1 and D-SSIM of a view against its image (where its mask is, if it has one)."""
         config = self.config
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         predicted = outputs["rgb"]
@@ -542,9 +551,12 @@ class Page4DGaussiansModel(SplatfactoModel):
         if config.ssim_lambda > 0:
             similarity = self.ssim(truth.permute(2, 0, 1)[None], predicted.permute(2, 0, 1)[None])
             loss = loss + config.ssim_lambda * (1 - similarity)
-        terms = {"main_loss": loss}
-        if not self.training:
-            return terms
+        return {"main_loss": loss}
+
+    def regularizers(self) -> dict[str, Tensor]:
+        """What a training step asks of Gaussians, planes and cameras whatever its views are."""
+        config = self.config
+        terms: dict[str, Tensor] = {}
         if config.use_scale_regularization and self.step % 10 == 0:
             scales = self.scales.exp()
             ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
@@ -599,6 +611,17 @@ class Page4DGaussiansModel(SplatfactoModel):
             groups["planes"] = self.deformation.plane_parameters()
             groups["heads"] = self.deformation.head_parameters()
         return groups
+
+    def step_cb(self, optimizers: Any, step: int) -> None:
+        """What nerfstudio calls before each step of training."""
+        super().step_cb(optimizers, step)
+        self.views_of_step.clear()
+
+    def step_post_backward(self, step: int) -> None:
+        """What nerfstudio calls after each step of training: density control."""
+        self.strategy.step_post_backward(
+            self.gauss_params, self.optimizers, self.strategy_state, step, self.views_of_step
+        )
 
     def update_to_step(self, step: int) -> None:
         self.step = step

@@ -14,6 +14,8 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils import profiler
 from rich.progress import track
 
+from page4d_hf.errors import Page4DError
+
 from .console import input_errors_end_the_command
 from .datamanager import Page4DDatamanager
 from .model import Page4DGaussiansModel
@@ -28,6 +30,8 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
 
     _target: type = field(default_factory=lambda: Page4DPipeline)
 
+    views_per_step: int = 1
+    """Training views to each step, whose losses are averaged (4DGS: 2)."""
     num_train_views_in_eval: int = 8
     """So many training views, spread evenly over time, are evaluated beside the held-out ones, for the gap between the
     two. 0 leaves both out."""
@@ -45,10 +49,33 @@ class Page4DPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.config.views_per_step < 1:
+            raise Page4DError(f"A step needs at least one view, got views_per_step={self.config.views_per_step}.")
         if isinstance(self.model, Page4DGaussiansModel):
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
             if isinstance(self.datamanager, Page4DDatamanager):
                 self.datamanager.schedule = self.model.schedule
+
+    @profiler.time_function
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Outputs of the step's last view, and means over its views of losses and of what is logged.
+
+        What does not depend on the view, like the planes' regularisers, is evaluated once.
+        """
+        count, model = self.config.views_per_step, self.model
+        if count == 1 or not isinstance(model, Page4DGaussiansModel):
+            return super().get_train_loss_dict(step)
+        terms: dict[str, list[Any]] = defaultdict(list)
+        metrics: dict[str, list[Any]] = defaultdict(list)
+        for _ in range(count):
+            camera, batch = self.datamanager.next_train(step)
+            outputs = self._model(camera)
+            for name, value in model.get_metrics_dict(outputs, batch).items():
+                metrics[name].append(value)
+            for name, value in model.image_losses(outputs, batch).items():
+                terms[name].append(value)
+        losses = {name: sum(values) / count for name, values in terms.items()} | model.regularizers()
+        return outputs, losses, {name: sum(values) / count for name, values in metrics.items()}
 
     @profiler.time_function
     def get_average_eval_image_metrics(

@@ -60,14 +60,20 @@ class DynamicsAwareStrategy(DefaultStrategy):
         optimizers: dict[str, torch.optim.Optimizer],
         state: dict[str, Any],
         step: int,
-        info: dict[str, Any],
+        info: dict[str, Any] | list[dict[str, Any]],
         packed: bool = False,
     ) -> None:
-        """Gather what the last backward pass says, and refine where the schedule says so."""
+        """Gather what the last backward pass says, and refine where the schedule says so.
+
+        `info` is what the rasteriser said of the step's view, or of each of its views. The loss is then their mean, and
+        gradients are multiplied by their number: how large one is does not depend on how many views a step has.
+        """
         if step >= self.refine_stop_iter:
             return
-        self._update_state(params, state, info, packed=packed)
-        state["image_size"] = math.sqrt(info["width"] * info["height"])
+        views = info if isinstance(info, list) else [info]
+        for view in views:
+            self._update_state(params, state, view | {"n_cameras": view["n_cameras"] * len(views)}, packed=packed)
+            state["image_size"] = math.sqrt(view["width"] * view["height"])
         settled = self.reset_every <= 0 or step % self.reset_every >= self.pause_refine_after_reset
         if step > self.refine_start_iter and step % self.refine_every == 0 and settled:
             n_cloned, n_split = self._grow_gs(params, optimizers, state, step)

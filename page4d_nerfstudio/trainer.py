@@ -87,19 +87,25 @@ class Page4DTrainer(Trainer):
         model = self.pipeline.model
         extent = model.scene_extent if isinstance(model, Page4DGaussiansModel) else 1.0
         length = getattr(self.config.pipeline.model, "run_length", REFERENCE_STEPS)
+        # What moves Gaussians in the world's unit learns in units of the scene's extent, as positions do.
+        deformation = model.deformation if isinstance(model, Page4DGaussiansModel) else None
+        motion_extent = 1.0 if deformation is None or deformation.in_units_of_box else extent
         groups = {
-            name: scale_group(group, learning_rate_factor(name, extent, length), length)
+            name: scale_group(group, learning_rate_factor(name, extent, length, motion_extent), length)
             for name, group in self.config.optimizers.items()
         }
         return Optimizers(groups, self.pipeline.get_param_groups())
 
 
-def learning_rate_factor(name: str, extent: float, run_length: int) -> float:
-    """By how much a group's learning rate differs from the configured one, in a scene of this extent and such a run."""
+def learning_rate_factor(name: str, extent: float, run_length: int, motion_extent: float = 1.0) -> float:
+    """By how much a group's learning rate differs from the configured one, in a scene of this extent and such a run.
+
+    `motion_extent`: the extent for what learns the motion, 1 where it works in units of its box.
+    """
     if name in IN_UNITS_OF_EXTENT:
         return extent
     if name in LEARN_MOTION:
-        return min(max(REFERENCE_STEPS / run_length, 1.0), MOST_GAIN)
+        return motion_extent * min(max(REFERENCE_STEPS / run_length, 1.0), MOST_GAIN)
     return 1.0
 
 

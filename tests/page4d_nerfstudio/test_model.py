@@ -24,6 +24,7 @@ def make_model(
     dynamics: torch.Tensor | None = None,
     run_length: int = RUN,
     times: torch.Tensor | None = None,
+    instants: int | None = None,
     **options,
 ):
     torch.manual_seed(0)
@@ -35,7 +36,11 @@ def make_model(
         num_train_data=10,
         metadata={
             name: values
-            for name, values in (("points3D_dynamics", dynamics), ("points3D_times", times))
+            for name, values in (
+                ("points3D_dynamics", dynamics),
+                ("points3D_times", times),
+                ("instants", instants),
+            )
             if values is not None
         },
         seed_points=(points, rgb),

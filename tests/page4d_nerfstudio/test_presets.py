@@ -1,0 +1,232 @@
+"""The methods beside page4d-4dgs: their settings, how nerfstudio finds them, and 4DGS as it was published."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+import yaml
+from nerfstudio.plugins.registry import discover_methods
+from setuptools.config.pyprojecttoml import read_configuration
+from test_deformation import UNIT_BOX, interpolate
+from test_model import fine, make_model
+
+from page4d_nerfstudio import configs
+from page4d_nerfstudio.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
+from page4d_nerfstudio.model import Page4DGaussiansModelConfig
+from page4d_nerfstudio.presets import presets
+from page4d_nerfstudio.schedule import Schedule
+from page4d_nerfstudio.trainer import learning_rate_factor
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+NAMES = tuple(presets())
+
+
+def config_of(name: str):
+    return getattr(configs, name.replace("-", "_")).config
+
+
+# --- as nerfstudio finds them
+
+
+def test_the_package_declares_every_preset_as_a_method():
+    declared = read_configuration(PYPROJECT)["project"]["entry-points"]["nerfstudio.method_configs"]
+
+    assert declared == {name: f"page4d_nerfstudio.configs:{name.replace('-', '_')}" for name in NAMES}
+
+
+def test_the_registry_finds_the_presets_through_the_environment(monkeypatch):
+    definitions = [f"{name}=page4d_nerfstudio.configs:{name.replace('-', '_')}" for name in NAMES]
+    monkeypatch.setenv("NERFSTUDIO_METHOD_CONFIGS", ",".join(definitions))
+
+    methods, descriptions = discover_methods()
+
+    assert all(methods[name].method_name == name for name in NAMES)
+    assert len({descriptions[name] for name in NAMES}) == len(NAMES)
+
+
+def test_a_preset_is_a_method_of_ns_train():
+    program = (
+        "import tyro; from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion as Methods;"
+        "print(tyro.cli(Methods, args=['page4d-4dgs-original', '--max-num-iterations', '170']).method_name)"
+    )
+    environment = {"NERFSTUDIO_METHOD_CONFIGS": "page4d-4dgs-original=page4d_nerfstudio.configs:page4d_4dgs_original"}
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip().splitlines()[-1] == "page4d-4dgs-original"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_preset_is_the_same_when_it_is_read(name):
+    config = tyro.cli(type(config_of(name)), default=config_of(name), args=["--max-num-iterations", "500"])
+
+    again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
+
+    assert dataclasses.asdict(again) == dataclasses.asdict(config)
+
+
+# --- settings
+
+
+def test_the_default_method_is_the_default_model():
+    assert config_of("page4d-4dgs").pipeline.model == Page4DGaussiansModelConfig()
+
+
+def test_dnerf_has_its_length_resolutions_and_width():
+    config = config_of("page4d-4dgs-dnerf")
+
+    assert config.max_num_iterations == config.pipeline.model.run_length == 20_000
+    assert (config.pipeline.model.deformation.multires, config.pipeline.model.deformation.width) == ((1, 2), 64)
+
+
+def test_several_cameras_change_opacity_and_colour():
+    deformation = config_of("page4d-4dgs-multicam").pipeline.model.deformation
+
+    assert dataclasses.replace(deformation, opacity=False, color=False) == DeformationConfig()
+    assert deformation.opacity
+    assert deformation.color
+
+
+def test_the_original_has_two_views_a_step_and_all_times_from_the_start():
+    config = config_of("page4d-4dgs-original")
+    schedule = Schedule.of(config.pipeline.model)
+
+    assert config.pipeline.views_per_step == 2
+    assert (schedule.coarse_steps, schedule.span_at(schedule.coarse_steps)) == (3000, 0.5)
+
+
+def test_in_the_original_everything_moves_and_nothing_hides():
+    dynamics = (torch.arange(40) < 20).float()
+    options = config_of("page4d-4dgs-original").pipeline.model
+
+    model = make_model(
+        dynamics=dynamics,
+        dynamics_threshold=options.dynamics_threshold,
+        hide_motion_at_first=options.hide_motion_at_first,
+    )
+
+    assert model.dynamic.all()
+    assert not model.hides_known_motion
+
+
+# --- the deformation field as published
+
+
+def published_field(**changes) -> DeformationField:
+    torch.manual_seed(0)
+    sizes = {"features": 2, "resolution": 4, "time_resolution": 5, "multires": (1, 2), "width": 8}
+    config = dataclasses.replace(DeformationConfig.as_published(), **(sizes | changes))
+    return DeformationField(config, UNIT_BOX, n_training_frames=10, sh_bases=4)
+
+
+def test_the_published_box_spans_the_extremes_of_the_cloud():
+    options = DeformationConfig.as_published()
+
+    assert (options.box_quantile, options.box_margin, options.contract) == (0.0, 0.0, False)
+
+
+def test_the_published_planes_are_read_in_the_second_half_of_time_and_clamped_at_their_border():
+    field = HexPlane(
+        UNIT_BOX, features=3, resolution=4, time_resolution=5, multires=(1,), contract=False, whole_time_axis=False
+    )
+    for planes in (*field.space, *field.time):
+        torch.nn.init.uniform_(planes, 0.5, 1.5)
+    positions, time = torch.tensor([[0.2, -0.7, 1.0], [-3.0, 0.4, 7.0]]), 0.37
+
+    features = field(positions, time)
+
+    for position, actual in zip(positions, features, strict=True):
+        x, y, z = position.clamp(-1, 1).tolist()
+        (space,), (times,) = field.space, field.time
+        expected = interpolate(space[0], x, y) * interpolate(space[1], x, z) * interpolate(space[2], y, z)
+        for plane, along in zip(times, (x, y, z), strict=True):
+            expected = expected * interpolate(plane, along, time)  # time as it is where -1 to 1 is expected
+        assert torch.allclose(actual, expected, atol=1e-6)
+
+
+def test_the_published_heads_read_a_shared_layer():
+    field = published_field()
+    positions = torch.rand(6, 3)
+
+    offsets = field(positions, 0.4)
+
+    trunk = field.shared(field.hexplane(positions, 0.4))
+    hidden = field.hidden(trunk.relu()).relu().chunk(3, dim=-1)
+    assert torch.allclose(offsets.position, field.last["position"](hidden[0]))
+    assert torch.allclose(offsets.rotation, field.last["rotation"](hidden[2]))
+    assert {id(parameter) for parameter in field.shared.parameters()} <= {id(p) for p in field.head_parameters()}
+
+
+def test_the_published_heads_start_at_random_within_xaviers_bounds():
+    field = published_field(width=64)
+
+    weight = field.last["position"].weight
+    hidden = field.hidden.weight[:64]
+
+    assert 0.5 < weight.abs().max() / (6 / (64 + 3)) ** 0.5 <= 1.0
+    assert 0.9 < hidden.abs().max() / (6 / (64 + 64)) ** 0.5 <= 1.0
+    assert field(torch.rand(5, 3), 0.3).position.abs().max() > 0
+
+
+def test_published_offsets_are_in_the_worlds_unit_and_learn_in_units_of_the_extent():
+    field = published_field()
+    larger = published_field()
+    larger.hexplane.half_extent.mul_(10)
+
+    assert torch.allclose(field(torch.ones(1, 3), 0.2).position, larger(10 * torch.ones(1, 3), 0.2).position)
+    assert learning_rate_factor("planes", 5.0, 17_000, motion_extent=5.0) == 5.0
+
+
+def test_the_published_field_has_as_many_samples_along_time_for_every_capture():
+    options = DeformationConfig.as_published()
+
+    assert [samples_along_time(options, frames) for frames in (2, 1000)] == [150, 150]
+
+
+# --- options of the deformation
+
+
+@pytest.mark.parametrize("name", ["position", "scale", "rotation", "opacity", "color"])
+def test_each_offset_can_be_the_only_one(name):
+    switches = dict.fromkeys(("position", "scale", "rotation", "opacity", "color"), False) | {name: True}
+    options = DeformationConfig(features=4, resolution=8, multires=(1,), width=16, **switches)
+    model = fine(make_model(deformation=options))
+
+    gaussians = model.gaussians_at(0.3)
+
+    rest = {
+        "position": (gaussians.means, model.means),
+        "scale": (gaussians.scales, model.scales),
+        "rotation": (gaussians.quats, torch.nn.functional.normalize(model.quats, dim=-1)),
+        "opacity": (gaussians.opacities, model.opacities),
+        "color": (gaussians.colors[:, 0], model.features_dc),
+    }
+    assert {kind for kind, (now, then) in rest.items() if not torch.equal(now, then)} == {name}
+
+
+def test_cameras_of_a_rig_share_the_samples_along_time_of_their_instants():
+    options = DeformationConfig(features=1, resolution=2, multires=(1,), width=2, frames_per_sample=1.0)
+
+    of_images, of_instants = make_model(deformation=options), make_model(deformation=options, instants=5)
+
+    assert of_images.deformation.hexplane.time[0].shape[2] == 10
+    assert of_instants.deformation.hexplane.time[0].shape[2] == 5
+
+
+def test_the_help_names_every_option_of_the_deformation(capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(DeformationConfig, args=["--help"])
+
+    text = capsys.readouterr().out
+    assert all(field.name.replace("_", "-") in text for field in dataclasses.fields(DeformationConfig))

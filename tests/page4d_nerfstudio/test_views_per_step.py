@@ -1,0 +1,94 @@
+"""Steps of several views: the loss is their mean, and density control sees each of them at its full size."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of
+
+from page4d_hf.errors import Page4DError
+from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.pipeline import Page4DPipeline, Page4DPipelineConfig
+
+TIMES = (0.2, 0.9)
+
+
+class TwoViews:
+    """A datamanager that gives two views in turn."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.images = [torch.rand(HEIGHT, WIDTH, 3, generator=generator) for _ in TIMES]
+        self.drawn = 0
+
+    def next_train(self, step):
+        index = self.drawn % 2
+        self.drawn += 1
+        camera = cameras([TIMES[index]])
+        camera.metadata = {"cam_idx": index}
+        return camera, {"image": self.images[index]}
+
+
+def pipeline_of(model, views: int) -> Page4DPipeline:
+    bare = Page4DPipeline.__new__(Page4DPipeline)
+    torch.nn.Module.__init__(bare)
+    bare._model, bare.datamanager = model, TwoViews()
+    bare.config = Page4DPipelineConfig(views_per_step=views)
+    bare.world_size = 1
+    return bare
+
+
+def step_of(model, pipeline: Page4DPipeline, step: int) -> tuple[dict, dict, dict[str, torch.Tensor]]:
+    """Losses, what is logged, and the gradients, after a step whose optimizers do nothing."""
+    model.train()
+    model.zero_grad()
+    model.step_cb(optimizers_of(model), step)
+    _, losses, metrics = pipeline.get_train_loss_dict(step)
+    sum(losses.values()).backward()
+    gradients = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    return losses, metrics, gradients
+
+
+def test_a_step_of_two_views_is_the_mean_of_two_steps_of_one():
+    model = make_model(background_color="black")
+    step = model.schedule.coarse_steps
+    both = step_of(model, pipeline_of(model, 2), step)
+    alone = pipeline_of(model, 1)
+    each = [step_of(model, alone, step) for _ in TIMES]
+
+    for name, loss in both[0].items():
+        assert torch.allclose(loss, (each[0][0][name] + each[1][0][name]) / 2)
+    assert float(both[1]["psnr"]) == pytest.approx(float(each[0][1]["psnr"] + each[1][1]["psnr"]) / 2)
+    for name, gradient in both[2].items():
+        assert torch.allclose(gradient, (each[0][2][name] + each[1][2][name]) / 2, atol=1e-7)
+
+
+def test_density_control_gathers_the_same_from_two_views_at_once_as_one_after_the_other():
+    model = make_model(background_color="black")
+    step_of(model, pipeline_of(model, 2), 1)
+    model.step_post_backward(1)
+    at_once = {name: model.strategy_state[name].clone() for name in ("grad2d", "count")}
+    for value in model.strategy_state.values():
+        if torch.is_tensor(value) and value.is_floating_point():
+            value.zero_()
+    alone = pipeline_of(model, 1)
+    for _ in TIMES:
+        step_of(model, alone, 1)
+        model.step_post_backward(1)
+
+    assert at_once["grad2d"].sum() > 0
+    assert torch.equal(at_once["count"], model.strategy_state["count"])
+    assert torch.allclose(at_once["grad2d"], model.strategy_state["grad2d"], rtol=1e-4)
+
+
+def test_a_step_of_no_views_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        "page4d_nerfstudio.pipeline.VanillaPipeline.__init__", lambda self, config: vars(self).update(config=config)
+    )
+
+    with pytest.raises(Page4DError, match="at least one view"):
+        Page4DPipeline(SimpleNamespace(views_per_step=0))
+
+
+def test_one_view_is_the_default():
+    assert page4d_4dgs.config.pipeline.views_per_step == 1
