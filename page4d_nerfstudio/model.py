@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from gsplat.strategy import DefaultStrategy
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
@@ -41,6 +40,7 @@ from . import losses
 from .console import EndsTheCommand
 from .dataset import INSTANTS_KEY
 from .deformation import DeformationConfig, DeformationField, RobustBox
+from .mcmc import DynamicsAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .rasterization import Backend, rasterize
 from .schedule import CANONICAL_TIME, FIRST_SPAN, REFERENCE_STEPS, Schedule
@@ -93,6 +93,16 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     dynamics_threshold: float = 0.5
     """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
     never pass the deformation field. Without such weights every Gaussian can move."""
+    strategy: Literal["default", "mcmc"] = "default"
+    """Density control. default: split and clone by gradient, prune by opacity, as 4DGS does. mcmc: move faint Gaussians
+    to opaque ones and add more until there are max_gaussians (3DGS-MCMC, Kheradmand et al. 2024); the options named
+    densify, cull, split, reset and screen then mean nothing, but for cull_alpha_thresh."""
+    noise_lr: float = 5e5
+    """With mcmc: noise on positions, in units of their learning rate and of a Gaussian's covariance."""
+    mcmc_opacity_reg: float = 0.01
+    """With mcmc: weight of the mean opacity in the loss, which makes what is not needed faint."""
+    mcmc_scale_reg: float = 0.01
+    """With mcmc: weight of the mean scale, in the world's unit, in the loss."""
     max_gaussians: int = 360_000
     """There are never more Gaussians than this."""
     opacity_prune_above: int = 200_000
@@ -165,7 +175,7 @@ class Page4DGaussiansModel(SplatfactoModel):
     """
 
     config: Page4DGaussiansModelConfig
-    strategy: DefaultStrategy
+    strategy: DynamicsAwareStrategy | DynamicsAwareMCMC
 
     def populate_modules(self) -> None:
         config = self.config
@@ -217,7 +227,21 @@ class Page4DGaussiansModel(SplatfactoModel):
         else:
             self.background_color = get_color(config.background_color)
 
-        self.strategy = DynamicsAwareStrategy(
+        self.strategy = self._density_control()
+        self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
+
+    def _density_control(self) -> DynamicsAwareStrategy | DynamicsAwareMCMC:
+        config = self.config
+        if config.strategy == "mcmc":
+            return DynamicsAwareMCMC(
+                refine_start_iter=self.schedule.densify_from,
+                refine_stop_iter=self.schedule.densify_until,
+                refine_every=config.refine_every,
+                min_opacity=config.cull_alpha_thresh,
+                max_gaussians=config.max_gaussians,
+                noise_lr=config.noise_lr,
+            )
+        return DynamicsAwareStrategy(
             prune_opa=config.cull_alpha_thresh,
             grow_grad2d=config.densify_grad_thresh,
             grow_scale3d=config.densify_size_thresh,
@@ -235,7 +259,6 @@ class Page4DGaussiansModel(SplatfactoModel):
             prune_above=config.opacity_prune_above,
             reference_size=config.densify_reference_size,
         )
-        self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
 
     def _seeds(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where Gaussians start: positions [N, 3], colours [N, 3] in [0, 1], and which move [N] bool."""
@@ -561,6 +584,11 @@ class Page4DGaussiansModel(SplatfactoModel):
             scales = self.scales.exp()
             ratio = scales.amax(dim=-1) / scales.amin(dim=-1)
             terms["scale_reg"] = 0.1 * (ratio.clamp_min(config.max_gauss_ratio) - config.max_gauss_ratio).mean()
+        if config.strategy == "mcmc":
+            # Not of what is hidden: no image would hold it back from fading away.
+            shown = self._shown(torch.ones_like(self.opacities[:, 0])).bool()
+            terms["opacity_reg"] = config.mcmc_opacity_reg * self.opacities[shown].sigmoid().mean()
+            terms["size_reg"] = config.mcmc_scale_reg * self.scales[shown].exp().mean()
         if self.deforms and (self.step - self.schedule.coarse_steps) % config.regularize_every == 0:
             terms.update(self._plane_losses())
         if config.use_bilateral_grid:
@@ -619,9 +647,12 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def step_post_backward(self, step: int) -> None:
         """What nerfstudio calls after each step of training: density control."""
-        self.strategy.step_post_backward(
-            self.gauss_params, self.optimizers, self.strategy_state, step, self.views_of_step
-        )
+        params, state = self.gauss_params, self.strategy_state
+        if isinstance(self.strategy, DynamicsAwareMCMC):
+            hidden = self.dynamic if self.hides_motion else None
+            self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
+        else:
+            self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
 
     def update_to_step(self, step: int) -> None:
         self.step = step
