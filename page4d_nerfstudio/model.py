@@ -43,6 +43,7 @@ from .deformation import DeformationConfig, DeformationField, RobustBox
 from .mcmc import DynamicsAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .rasterization import Backend, rasterize
+from .reconsider import Reconsideration, ReconsiderConfig, footprint_errors, gather, judge
 from .schedule import CANONICAL_TIME, FIRST_SPAN, REFERENCE_STEPS, Schedule
 from .strategy import DynamicsAwareStrategy
 from .viewing import ClipMotion, LazyOutputs, ShownGaussians
@@ -93,6 +94,8 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     dynamics_threshold: float = 0.5
     """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
     never pass the deformation field. Without such weights every Gaussian can move."""
+    reconsider: ReconsiderConfig = field(default_factory=ReconsiderConfig)
+    """Whether Gaussians that were taken for static may turn out to move."""
     strategy: Literal["default", "mcmc"] = "default"
     """Density control. default: split and clone by gradient, prune by opacity, as 4DGS does. mcmc: move faint Gaussians
     to opaque ones and add more until there are max_gaussians (3DGS-MCMC, Kheradmand et al. 2024); the options named
@@ -197,9 +200,10 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.hides_known_motion = config.hide_motion_at_first and not bool(dynamic.all())
         if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
+        self.reconsideration = Reconsideration.of(config.reconsider, self.schedule, config.run_length)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
-            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS:
+            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS and config.reconsider.every == 0:
                 # The grid need not resolve what never asks it.
                 box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
             bases = num_sh_bases(config.sh_degree)
@@ -213,6 +217,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.lpips = LazyLPIPS()  # type: ignore[assignment]
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
+        self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours
         self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
         self.step = 0
         # nerfstudio's viewer finds them among the attributes.
@@ -459,18 +464,17 @@ class Page4DGaussiansModel(SplatfactoModel):
             degree = self.active_sh_degree
         else:
             colors, degree = gaussians.colors[:, 0].sigmoid(), None
-        draw = partial(
-            rasterize,
-            means=gaussians.means,
-            quats=gaussians.quats,
-            scales=gaussians.scales.exp(),
-            opacities=self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
-            viewmats=world_to_camera(poses.to(self.device, torch.float32)),  # a path written by hand may hold integers
-            Ks=intrinsics,
-            width=width,
-            height=height,
-            backend=self.config.rasterization_backend,
-        )
+        view: dict[str, Any] = {
+            "means": gaussians.means,
+            "quats": gaussians.quats,
+            "scales": gaussians.scales.exp(),
+            "opacities": self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
+            "viewmats": world_to_camera(poses.to(self.device, torch.float32)),  # a path by hand may hold integers
+            "Ks": intrinsics,
+            "width": width,
+            "height": height,
+        }
+        draw = partial(rasterize, **view, backend=self.config.rasterization_backend)
         render, alpha, info = draw(
             colors=colors,
             sh_degree=degree,
@@ -478,7 +482,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             absgrad=self.config.use_absgrad,
         )
         if self.training:
-            self.info = info
+            self.info, self.last_view = info, view
             self.views_of_step.append(info)
             if info["means2d"].requires_grad:
                 self.strategy.step_pre_backward(
@@ -574,6 +578,9 @@ class Page4DGaussiansModel(SplatfactoModel):
         if config.ssim_lambda > 0:
             similarity = self.ssim(truth.permute(2, 0, 1)[None], predicted.permute(2, 0, 1)[None])
             loss = loss + config.ssim_lambda * (1 - similarity)
+        if self.training and self.reconsideration.samples(self.step) and self.deforms:
+            errors, weight = footprint_errors(self.last_view, truth - predicted, config.rasterization_backend)
+            gather(self.strategy_state, errors, weight)
         return {"main_loss": loss}
 
     def regularizers(self) -> dict[str, Tensor]:
@@ -647,12 +654,15 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def step_post_backward(self, step: int) -> None:
         """What nerfstudio calls after each step of training: density control."""
-        params, state = self.gauss_params, self.strategy_state
+        config, params, state = self.config, self.gauss_params, self.strategy_state
         if isinstance(self.strategy, DynamicsAwareMCMC):
             hidden = self.dynamic if self.hides_motion else None
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
         else:
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
+        if self.deforms and self.reconsideration.due(step):
+            self.dynamic  # noqa: B018  # brings it to this device
+            judge(state, config.reconsider.share, config.reconsider.factor)
 
     def update_to_step(self, step: int) -> None:
         self.step = step
