@@ -1,0 +1,152 @@
+"""What knowing which Gaussians move is worth: their share, speed, and PSNR, beside deforming all of them.
+
+    python benchmarks/dynamics.py                                   # a synthetic scene, made for it
+    python benchmarks/dynamics.py --data capture/ --steps 2000      # any data that say what moves
+    python benchmarks/dynamics.py --reconsider                      # and a third: flags that may turn
+    python benchmarks/dynamics.py --mislabel 0.5                    # half of what moves is taken for static on purpose
+
+The trainings take turns, step by step, so that whatever else the machine does falls on all of them alike. All of them
+start from the same points and see the same order of times; only which Gaussians pass the deformation field differs.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import tyro
+from rasterize import one_step
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import Trainer
+
+
+@dataclass
+class Options:
+    """Trains page4d-4dgs with static Gaussians and with none, and compares them."""
+
+    data: Path | None = None
+    """What to train on: a capture or scene folder whose points say what moves. A synthetic one by default."""
+    steps: int = 600
+    """Of each training."""
+    width: int = 80
+    """Of the synthetic scene's images, in pixels."""
+    height: int = 60
+    """Of the synthetic scene's images, in pixels."""
+    points: int = 5000
+    """Seed points, at most."""
+    reconsider: bool = False
+    """Also train with --pipeline.model.reconsider.every 500."""
+    mislabel: float = 0.0
+    """Share of the moving seed points that is taken for static on purpose, in the trainings that have static ones."""
+    threads: int = 0
+    """Threads of PyTorch; 0 leaves its default."""
+    seed: int = 0
+
+
+def make_trainer(options: Options, data: Path, output: Path, name: str) -> Trainer:
+    from page4d_nerfstudio.configs import page4d_4dgs
+
+    config: Any = copy.deepcopy(page4d_4dgs.config)
+    config.max_num_iterations = options.steps
+    config.__post_init__()
+    config.machine.seed = options.seed
+    config.pipeline.datamanager.data = data
+    config.pipeline.datamanager.dataparser.max_points = options.points
+    config.output_dir, config.timestamp, config.vis = output, name, "tensorboard"
+    config.logging.local_writer.enable = False
+    if name == "all deform":
+        config.pipeline.model.dynamics_threshold = float("-inf")
+    if name == "reconsidered":
+        config.pipeline.model.reconsider.every = 500
+    trainer = config.setup()
+    trainer.setup()
+    model = trainer.pipeline.model
+    if name != "all deform" and options.mislabel > 0:
+        moving = torch.where(model.dynamic)[0]
+        wrong = torch.randperm(len(moving), generator=torch.Generator().manual_seed(options.seed))
+        model.dynamic[moving[wrong[: round(options.mislabel * len(moving))]]] = False
+    return trainer
+
+
+@torch.no_grad()
+def render_seconds(trainer: Trainer) -> float:
+    """Median seconds of rendering a held-out view."""
+    model = trainer.pipeline.model.eval()
+    seconds = []
+    for camera, _ in trainer.pipeline.datamanager.fixed_indices_eval_dataloader:
+        start = time.perf_counter()
+        model.get_outputs_for_camera(camera)
+        if trainer.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def compare(options: Options, folder: Path) -> None:
+    data = options.data
+    if data is None:
+        from page4d_hf.synthetic import write_synthetic_capture
+
+        data = write_synthetic_capture(
+            folder / "capture",
+            width=options.width,
+            height=options.height,
+            num_points=options.points,
+            seed=options.seed,
+        )
+    names = ["all deform", "as flagged", *(["reconsidered"] if options.reconsider else [])]
+    trainers = {name: make_trainer(options, data, folder / "output", name) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for step in range(options.steps):
+        for name, trainer in trainers.items():
+            seconds[name].append(one_step(trainer, step))
+
+    fine = next(iter(trainers.values())).pipeline.model.schedule.coarse_steps
+    rows = {}
+    for name, trainer in trainers.items():
+        metrics = trainer.pipeline.get_average_eval_image_metrics()
+        model = trainer.pipeline.model
+        rows[name] = {
+            "Gaussians": f"{model.num_points}",
+            "static": f"{100 * (1 - model.dynamic.float().mean().item()):.1f} %",
+            "step, deforming": f"{1e3 * statistics.median(seconds[name][fine:]):.1f} ms",
+            "training": f"{sum(seconds[name]):.0f} s",
+            "render": f"{1e3 * render_seconds(trainer):.1f} ms",
+            **{
+                column: f"{metrics[column]:.2f}"
+                for column in ("psnr", "psnr_moving", "psnr_static")
+                if column in metrics
+            },
+        }
+    columns = list(rows[names[0]])
+    print(f"\n{data.name}, {options.steps} steps, {torch.get_num_threads()} threads, {trainers[names[0]].device}")
+    print("| Gaussians that deform | " + " | ".join(columns) + " |\n|" + " --- |" * (len(columns) + 1))
+    for name, row in rows.items():
+        print(f"| {name} | " + " | ".join(row[column] for column in columns) + " |")
+    every = statistics.median(seconds["all deform"][fine:])
+    for name in names[1:]:
+        ours = statistics.median(seconds[name][fine:])
+        gains = [
+            f"{column} {float(rows[name][column]) - float(rows['all deform'][column]):+.2f} dB"
+            for column in columns
+            if column.startswith("psnr")
+        ]
+        print(f"\n{name} against all: deforming steps {every / ours:.2f} times as fast; " + ", ".join(gains))
+
+
+def main(options: Options) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options, Path(folder))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
