@@ -42,7 +42,7 @@ class Page4DDataset(InputDataset):
         self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
         self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)
         if self.cameras.times is not None:
-            self.metadata[INSTANTS_KEY] = len(self.cameras.times.unique())
+            self.metadata[INSTANTS_KEY] = torch.tensor(len(self.cameras.times.unique()))
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
         """The image `(H, W, 3)`, or `(H, W, 4)` with transparency; ends the command where its file is broken."""

@@ -207,7 +207,7 @@ class Page4DGaussiansModel(SplatfactoModel):
                 # The grid need not resolve what never asks it.
                 box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
             bases = num_sh_bases(config.sh_degree)
-            instants = (self.kwargs.get("metadata") or {}).get(INSTANTS_KEY, self.num_train_data)
+            instants = int((self.kwargs.get("metadata") or {}).get(INSTANTS_KEY, self.num_train_data))
             self.deformation = DeformationField(config.deformation, box, instants, bases)
 
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")

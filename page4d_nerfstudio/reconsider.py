@@ -87,7 +87,9 @@ def footprint_errors(view: dict[str, Any], error: Tensor, backend: Backend = "au
     Returns:
         sum_p w_ip e_p / sum_p w_ip [N, 3], 0 where nothing shows; and sum_p w_ip [N], in pixels.
     """
-    fixed = {name: value.detach() if isinstance(value, Tensor) else value for name, value in view.items()}
+    fixed: dict[str, Any] = {
+        name: value.detach() if isinstance(value, Tensor) else value for name, value in view.items()
+    }
     pulled = torch.cat([error.detach(), torch.ones_like(error[..., :1])], dim=-1)
     with torch.enable_grad():
         features = fixed["means"].new_zeros(len(fixed["means"]), 4).requires_grad_()

@@ -197,3 +197,15 @@ def test_camera_paths_are_kept_beside_the_images_of_a_glob(tmp_path):
     assert manager.get_datapath() == tmp_path / "capture"
     manager.config.dataparser.data = tmp_path / "capture/rgb/*x/[0-9]*.png"
     assert manager.get_datapath() == tmp_path / "capture/rgb"
+
+
+def test_images_of_one_instant_count_as_one(tmp_path):
+    capture = write_capture(tmp_path / "capture", val=(7,))
+    metadata = json.loads((capture / "metadata.json").read_text())
+    for index, name in enumerate(sorted(metadata)):  # pairs of images share a time, as those of two cameras do
+        metadata[name]["warp_id"] = index // 2
+    (capture / "metadata.json").write_text(json.dumps(metadata))
+
+    dataset = dataset_of(capture)
+
+    assert dataset.metadata["instants"] == len({float(time) for time in dataset.cameras.times}) < len(dataset)
