@@ -43,12 +43,22 @@ class Page4DDataParserConfig(DataParserConfig):
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     """Where cameras come from: the capture's own, or PAGE-4D's (needs --model). auto: the capture's where it is one.
     Times and held-out frames are the capture's in either case."""
-    points: Literal["auto", "page4d", "capture", "random"] = "auto"
+    held_out_cameras: Literal["page4d", "capture"] = "page4d"
+    """With --cameras page4d of a capture, where the held-out frames' cameras come from. page4d: it sees these frames
+    too; capture: it does not, and the capture's cameras are carried into PAGE-4D's world by the Sim(3) between the
+    centres of the cameras to train on."""
+    points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
     """Where the points come from that Gaussians start from: PAGE-4D's depth, the capture's points (or, where it has
-    none, its depth), or chance. auto: a capture's own with its own cameras, PAGE-4D's otherwise."""
+    none, its depth), the capture's depth, or chance. auto: a capture's own with its own cameras, PAGE-4D's
+    otherwise."""
     model: str | None = None
     """PAGE-4D's weights, a folder or a name on the Hub: needed where cameras or points come from PAGE-4D, unless data
     is a scene folder. `page4d pull mask --output page4d` fetches them."""
+    use_mask: bool = True
+    """Whether PAGE-4D's dynamics-aware mask is used. Without it the network is what VGGT is: it attends to what moves
+    as to all else, and does not say what moves."""
+    reconstruction: Path | None = None
+    """A scene folder that `page4d reconstruct` made of a capture's images, to be taken in place of a --model."""
     downscale_factor: Annotated[int | None, tyro.conf.arg(aliases=("--downscale",))] = None
     """Whole number to scale images down by, from their full size. By default the power of 2 that brings the longest
     side to 1600 pixels or less."""

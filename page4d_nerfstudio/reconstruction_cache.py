@@ -1,8 +1,9 @@
 """Reconstructions by PAGE-4D, kept on disk, because every `ns-*` command rebuilds its data from `config.yml`.
 
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
-the resolution and the version of page4d, `<model>` for the weights. It is written whole or not at all. Where the
-weights are gone, an entry that was made with a model of the same name is taken: what was trained can still be seen.
+the resolution and the version of page4d, `<model>` for the weights and for whether the mask was used. It is written
+whole or not at all. Where the weights are gone, an entry that was made with a model of the same name is taken: what was
+trained can still be seen.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -56,6 +58,7 @@ def reconstruct_once(
     *,
     model: str | None,
     resolution: int,
+    use_mask: bool = True,
     cache_dir: Path | None = None,
 ) -> Scene:
     """The reconstruction of some frames: from the cache, or made by PAGE-4D and put there.
@@ -65,6 +68,7 @@ def reconstruct_once(
         frames_digest: stands for the frames' bytes and all that decides how they are read (see `digest_files`).
         model: folder or Hub name of PAGE-4D's weights.
         resolution: width of PAGE-4D's input in pixels.
+        use_mask: False runs the network at mask strength 0, and leaves out what it says of motion.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
 
     Raises:
@@ -78,9 +82,9 @@ def reconstruct_once(
         )
     cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
     frames_key = digest_files((), version("page4d"), frames_digest, resolution)
-    model_key = _model_key(model)
+    model_key = _model_key(model, use_mask)
     if model_key is None:
-        scene = _newest_entry_of(model, cache, frames_key)
+        scene = _newest_entry_of(model, use_mask, cache, frames_key)
     else:
         entry = cache / f"{frames_key}-{model_key}"
         scene = _read_entry(entry)
@@ -88,10 +92,12 @@ def reconstruct_once(
             shutil.rmtree(entry, ignore_errors=True)
     if scene is not None:
         return scene
-    return _reconstruct(read, model, cache, frames_key, resolution)
+    return _reconstruct(read, model, use_mask, cache, frames_key, resolution)
 
 
-def _reconstruct(read: Callable[[], Frames], model: str, cache: Path, frames_key: str, resolution: int) -> Scene:
+def _reconstruct(
+    read: Callable[[], Frames], model: str, use_mask: bool, cache: Path, frames_key: str, resolution: int
+) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
     from page4d_hf.cli import progress_bar
     from page4d_hf.reconstruct import load_config, load_model, reconstruct
@@ -99,13 +105,18 @@ def _reconstruct(read: Callable[[], Frames], model: str, cache: Path, frames_key
     load_config(model)  # a wrong name is told before a video is read
     frames = read()
     network, image_processor = load_model(model)
+    if not use_mask:
+        network.config.mask_strength = 0.0
     # A model of the Hub has a key only once it has been fetched.
-    entry = cache / f"{frames_key}-{_model_key(model)}"
+    entry = cache / f"{frames_key}-{_model_key(model, use_mask)}"
     note(f"reconstructing {len(frames)} frames with {model}; the result is kept in {entry}")
     with progress_bar() as report:
         reconstruction = reconstruct(frames, network, image_processor, resolution=resolution, progress=report)
+    if not use_mask:
+        # Its mask head still speaks, but what VGGT has no head for must not help here.
+        reconstruction = replace(reconstruction, dynamics=None, point_dynamics=None)
     try:
-        write_scene(entry, frames, reconstruction, {"model": model, "resolution": resolution})
+        write_scene(entry, frames, reconstruction, {"model": model, "resolution": resolution, "use_mask": use_mask})
     except Page4DError:
         if not entry.is_dir():  # else another command has made the same entry in the meantime
             raise
@@ -122,18 +133,25 @@ def _read_entry(entry: Path) -> Scene | None:
         return None
 
 
-def _newest_entry_of(model: str, cache: Path, frames_key: str) -> Scene | None:
+def _newest_entry_of(model: str, use_mask: bool, cache: Path, frames_key: str) -> Scene | None:
     """The newest reconstruction of these frames by a model of this name."""
     entries = sorted(cache.glob(f"{frames_key}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for entry in entries:
         scene = _read_entry(entry)
-        if scene is not None and scene.info.get("model") == model:
+        made_by = () if scene is None else (scene.info.get("model"), scene.info.get("use_mask", True))
+        if scene is not None and made_by == (model, use_mask):
             note(f"no weights at {model}; using the reconstruction that they made, {entry}")
             return scene
     return None
 
 
-def _model_key(model: str) -> str | None:
+def _model_key(model: str, use_mask: bool) -> str | None:
+    """A name for weights and the use of their mask; None where there are no such weights."""
+    weights = _weights_key(model)
+    return weights if weights is None or use_mask else f"{weights}-unmasked"
+
+
+def _weights_key(model: str) -> str | None:
     """A name for weights: of a folder by its files, of a Hub name by the commit that was fetched; None where there is
     neither.
 

@@ -24,6 +24,7 @@ from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
 from page4d_hf.scene import Scene, read_scene
 
 from .console import note
+from .ready_reconstruction import ready_reconstruction
 from .reconstruction_cache import digest_files, reconstruct_once
 from .seed_points import SeedPoints, evenly, points_from_depth, random_points
 
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
     from .dataparser import Page4DDataParserConfig
 
 MAX_AUTO_SIDE = 1600  # pixels; what nerfstudio's own dataparsers use
+
+# Radians that a rotation by a Sim(3) may be uncertain by: at 10 degrees a view and its render share little.
+MOST_UNKNOWN_TURN = np.radians(10)
+_WITHOUT_ALIGNMENT = (
+    "What needs no alignment: --cameras page4d with --points page4d (and --held-out-cameras page4d), or the capture's "
+    "cameras with --points capture or random."
+)
 
 
 @dataclass
@@ -209,6 +217,8 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         raise CaptureError(
             f"The capture {capture.root} has no points of its own and no depth; pass --points page4d or random."
         )
+    if config.points == "depth" and not has_depth:
+        raise CaptureError(f"The capture {capture.root} has no depth; pass --points capture, page4d or random.")
     images = as_pinhole(capture, _downscale_factor(config, capture))
     by_page4d = config.cameras == "page4d"
     kind = config.points
@@ -216,7 +226,13 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         kind = "page4d" if by_page4d else _available_points(capture, has_depth, config)
 
     extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
-    if by_page4d:
+    if by_page4d and config.held_out_cameras == "capture":
+        scene = _reconstructed_capture(capture, times, images, train, config)
+        seen = np.arange(len(train))
+        similarity = _align(extrinsics[train], scene.extrinsics, turns=True)
+        extrinsics, intrinsics = similarity.apply_to_extrinsics(extrinsics), intrinsics.copy()
+        extrinsics[train], intrinsics[train] = scene.extrinsics, scene.intrinsics
+    elif by_page4d:
         # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.
         scene = _reconstructed_capture(capture, times, images, np.arange(len(capture)), config)
         extrinsics, intrinsics = scene.extrinsics, scene.intrinsics
@@ -236,12 +252,12 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
         frames.points = _random_points(frames, config, depth_range=near_far, known=capture.points)
     else:
-        if capture.points is not None:
+        if capture.points is not None and kind != "depth":
             frames.points = _capture_points(capture).thinned(config.max_points)
         else:
             frames.points = _points_of_capture_depth(capture, images, times, train, config)
         if by_page4d:
-            similarity = _align(capture.extrinsics[train], extrinsics[train])
+            similarity = _align(capture.extrinsics[train], extrinsics[train], turns=True)
             moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
             frames.points.positions = moved.astype(np.float32)
     return frames
@@ -285,7 +301,10 @@ def _capture_points(capture: Capture) -> SeedPoints:
 def _reconstructed_capture(
     capture: Capture, times: np.ndarray, images: PinholeFrames, chosen: np.ndarray, config: Page4DDataParserConfig
 ) -> Scene:
-    """PAGE-4D's reconstruction of the chosen frames, undistorted and scaled."""
+    """PAGE-4D's reconstruction of the chosen frames, undistorted and scaled; or the one that was given."""
+    if config.reconstruction is not None:
+        ids = [capture.frame_ids[i] for i in chosen]
+        return ready_reconstruction(config.reconstruction, ids, images.image_sizes[chosen])
     digest = digest_files(
         [capture.image_paths[i] for i in chosen],
         [capture.frame_ids[i] for i in chosen],
@@ -305,18 +324,36 @@ def _reconstructed_capture(
     return _reconstructed(read, digest, config)
 
 
-def _align(source: np.ndarray, target: np.ndarray) -> Similarity:
-    """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each."""
+def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> Similarity:
+    """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each.
+
+    Args:
+        source, target: the cameras.
+        turns: whether the rotation is needed, and not the scale alone. Then a path that is a line, but for what the two
+            differ by, is refused as one that is exactly a line.
+
+    Raises:
+        CaptureError: the paths are degenerate, so that scale or rotation remain unknown.
+    """
     centres = [invert_extrinsics(torch.from_numpy(cameras))[:, :, 3].numpy() for cameras in (source, target)]
     try:
         similarity = align_sim3(*centres)
     except ValueError as error:
         raise CaptureError(
-            f"PAGE-4D's cameras cannot be aligned with the capture's: {error} Take --cameras page4d with "
-            "--points page4d, which needs no alignment, or --points capture or random."
+            f"PAGE-4D's cameras cannot be aligned with the capture's: {error} {_WITHOUT_ALIGNMENT}"
         ) from error
     residuals = similarity.apply_to_points(centres[0]) - centres[1]
-    error_share = np.sqrt((residuals**2).sum() / ((centres[1] - centres[1].mean(axis=0)) ** 2).sum())
+    extents = np.linalg.svd(centres[1] - centres[1].mean(axis=0), compute_uv=False)
+    # A centre that is off by e turns the path around its longest axis by e / (its distance from there); so the angle is
+    # known to about the RMS of the one over the RMS of the other, over the root of their number.
+    turn = np.linalg.norm(residuals) / extents[1] / np.sqrt(len(residuals))
+    if turns and turn > MOST_UNKNOWN_TURN:
+        raise CaptureError(
+            "PAGE-4D's cameras cannot be aligned with the capture's: the camera's path is too near to a line or a "
+            f"point for what the two differ by, which leaves the rotation around it open by about "
+            f"{min(np.degrees(turn), 180):.0f} degrees. {_WITHOUT_ALIGNMENT}"
+        )
+    error_share = np.linalg.norm(residuals) / np.linalg.norm(extents)
     note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
     if error_share > 0.5:
         note("so far off, PAGE-4D's points help little; --points capture or random may start better")
@@ -419,7 +456,14 @@ def _random_points(
 
 
 def _reconstructed(read: Callable[[], Frames], digest: str, config: Page4DDataParserConfig) -> Scene:
-    return reconstruct_once(read, digest, model=config.model, resolution=config.resolution, cache_dir=config.cache_dir)
+    return reconstruct_once(
+        read,
+        digest,
+        model=config.model,
+        resolution=config.resolution,
+        use_mask=config.use_mask,
+        cache_dir=config.cache_dir,
+    )
 
 
 def _downscale_factor(config: Page4DDataParserConfig, capture: Capture) -> int:
@@ -447,6 +491,10 @@ def _check_options(config: Page4DDataParserConfig) -> None:
             raise Page4DError(f"--{name.replace('_', '-')} must be at least {value}, got {given}.")
     if not 0 <= config.confidence_percentile < 100:
         raise Page4DError(f"--confidence-percentile must be from 0 to below 100, got {config.confidence_percentile:g}.")
+    if config.reconstruction is not None and not config.use_mask:
+        raise Page4DError(
+            "--use-mask False says how --model is run, and --reconstruction has been made: name one that was made so."
+        )
     if config.eval_interval == 1:
         raise Page4DError("--eval-interval 1 would hold out every frame; take 2 or more, or 0 to hold out none.")
 

@@ -1,0 +1,64 @@
+"""A reconstruction that lies there ready, in place of one that PAGE-4D makes while data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from page4d_hf.errors import SceneError
+from page4d_hf.scene import Scene, read_scene
+
+
+def ready_reconstruction(folder: Path, frame_ids: Sequence[str], image_sizes: np.ndarray) -> Scene:
+    """The part of a scene folder that shows some frames of a capture.
+
+    The scene may have been made of all of the capture's images, of any size, or of some of them: frames are known by
+    the names of the files that it was made of, as its info.json has them.
+
+    Args:
+        folder: a scene folder of `page4d reconstruct`.
+        frame_ids: of the capture's frames that are wanted.
+        image_sizes: `(N, 2)` int, (width, height) at which they are wanted.
+
+    Returns:
+        The scene with these N frames in this order, intrinsics in pixels of the wanted sizes, without a point cloud.
+
+    Raises:
+        SceneError: there is no scene; it was not made by page4d; it lacks one of the frames; or a frame's image has
+            another aspect.
+    """
+    scene = read_scene(folder)
+    if not scene.info:
+        raise SceneError(f"{folder} was not made by `page4d reconstruct`: it has no page4d/info.json.")
+    places = {Path(str(frame["source"])).stem: i for i, frame in enumerate(scene.info.get("frames", []))}
+    missing = [name for name in frame_ids if Path(name).stem not in places]
+    if missing:
+        raise SceneError(
+            f"The reconstruction {folder} lacks {len(missing)} of the {len(frame_ids)} frames that are asked of it, "
+            f"such as {missing[0]}; make it of the capture's own images, whose names it keeps."
+        )
+    chosen = np.array([places[Path(name).stem] for name in frame_ids], np.int64)
+    factors = image_sizes / scene.image_sizes[chosen]  # [N, 2]
+    # Sizes are whole numbers: halving an odd side changes the aspect by up to a pixel.
+    if (np.abs(factors[:, 0] / factors[:, 1] - 1) > 2 / image_sizes.min(axis=1)).any():
+        raise SceneError(f"The images of the reconstruction {folder} have another aspect than the capture's.")
+    intrinsics = scene.intrinsics[chosen].copy()
+    intrinsics[:, :2] *= factors[:, :, None]
+    return replace(
+        scene,
+        image_paths=[scene.image_paths[i] for i in chosen],
+        extrinsics=scene.extrinsics[chosen],
+        intrinsics=intrinsics,
+        distortion=scene.distortion[chosen],
+        image_sizes=np.asarray(image_sizes),
+        times=scene.times[chosen],
+        points=None,
+        point_colors=None,
+        point_times=None,
+        point_dynamics=None,
+        point_confidence=None,
+        splits={},
+    )

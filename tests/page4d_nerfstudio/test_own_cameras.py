@@ -1,0 +1,147 @@
+"""PAGE-4D's own cameras beside those of a capture, reconstructions that lie ready, and the network without its mask."""
+
+import numpy as np
+import pytest
+import torch
+from small_captures import camera_path, write_capture
+from test_dataparser import PerfectPage4D, outputs_of, project
+
+from page4d_hf.captures import read_capture
+from page4d_hf.errors import CaptureError, Page4DError, SceneError
+from page4d_hf.reconstruct import reconstruct
+from page4d_nerfstudio.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.sources import read_source
+
+
+@pytest.fixture
+def capture(tmp_path):
+    return write_capture(tmp_path / "capture")
+
+
+def seeing(capture, monkeypatch, tmp_path, extrinsics=None):
+    read = read_capture(capture)
+    cameras = read.extrinsics if extrinsics is None else extrinsics
+    return PerfectPage4D(monkeypatch, tmp_path, dict(zip(read.frame_ids, cameras, strict=True)))
+
+
+@pytest.fixture
+def page4d(monkeypatch, tmp_path, capture):
+    return seeing(capture, monkeypatch, tmp_path)
+
+
+def reconstruction_of(capture, page4d):
+    """The scene folder that reading the capture leaves in the cache."""
+    cache = capture.parent / "ready"
+    read_source(Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model, cache_dir=cache))
+    (entry,) = (cache / "reconstructions").iterdir()
+    return entry
+
+
+def test_held_out_cameras_of_the_capture_are_carried_and_their_frames_not_seen(capture, page4d):
+    options = {"cameras": "page4d", "model": page4d.model, "held_out_cameras": "capture"}
+    frames = read_source(Page4DDataParserConfig(data=capture, **options))
+    assert "000003" not in page4d.seen[0]
+    expected = page4d.world.apply_to_extrinsics(read_capture(capture).extrinsics)
+    np.testing.assert_allclose(frames.extrinsics, expected, atol=1e-6)
+    own = read_capture(capture).intrinsics
+    np.testing.assert_allclose(frames.intrinsics[frames.evaluation], own[frames.evaluation])
+
+
+def test_held_out_views_see_the_capture_s_points_where_they_see_them_in_the_capture(capture, page4d):
+    carried = {"cameras": "page4d", "model": page4d.model, "held_out_cameras": "capture", "points": "capture"}
+    pixels = [
+        project(outputs.cameras, outputs.metadata["points3D_xyz"])
+        for outputs in (outputs_of(capture, "val"), outputs_of(capture, "val", **carried))
+    ]
+    torch.testing.assert_close(pixels[0], pixels[1], atol=5e-3, rtol=0)
+
+
+def jittered(capture, size):
+    """The capture's cameras, each off by a little."""
+    extrinsics = read_capture(capture).extrinsics.copy()
+    extrinsics[:, :, 3] += np.random.default_rng(0).normal(scale=size, size=(len(extrinsics), 3))
+    return extrinsics
+
+
+@pytest.mark.parametrize("needs_rotation", [{"held_out_cameras": "capture"}, {"points": "capture"}])
+def test_a_path_that_is_nearly_a_line_leaves_no_cameras_or_points_to_carry(tmp_path, monkeypatch, needs_rotation):
+    """The line's width is less than what the two paths differ by."""
+    wobble = np.random.default_rng(1).normal(scale=1e-3, size=(8, 3))
+    capture = write_capture(tmp_path / "capture", centres=np.linspace([0, 0, -3], [0.5, 0, -3], 8) + wobble)
+    page4d = seeing(capture, monkeypatch, tmp_path, jittered(capture, 5e-3))
+    options = {"data": capture, "cameras": "page4d", "model": page4d.model} | needs_rotation
+    with pytest.raises(CaptureError, match=r"too near to a line.*What needs no alignment"):
+        read_source(Page4DDataParserConfig(**options))
+
+
+def test_a_path_that_is_nearly_a_line_still_gives_depth_its_scale(tmp_path, monkeypatch):
+    wobble = np.random.default_rng(1).normal(scale=1e-3, size=(8, 3))
+    capture = write_capture(tmp_path / "capture", centres=np.linspace([0, 0, -3], [0.5, 0, -3], 8) + wobble)
+    page4d = seeing(capture, monkeypatch, tmp_path, jittered(capture, 5e-3))
+    assert len(read_source(Page4DDataParserConfig(data=capture, points="page4d", model=page4d.model)).points)
+
+
+def test_a_ready_reconstruction_gives_what_the_model_gave(capture, page4d):
+    ready = reconstruction_of(capture, page4d)
+    options = {"data": capture, "points": "page4d", "held_out_cameras": "capture"}
+    for cameras in ("capture", "page4d"):
+        by_model = read_source(Page4DDataParserConfig(**options, cameras=cameras, model=page4d.model))
+        by_folder = read_source(Page4DDataParserConfig(**options, cameras=cameras, reconstruction=ready))
+        np.testing.assert_allclose(by_folder.extrinsics, by_model.extrinsics, atol=1e-5)
+        np.testing.assert_allclose(by_folder.intrinsics, by_model.intrinsics)
+        np.testing.assert_allclose(by_folder.points.positions, by_model.points.positions, atol=1e-4)
+
+
+def test_a_ready_reconstruction_s_intrinsics_follow_the_size_of_the_images(capture, page4d):
+    ready = reconstruction_of(capture, page4d)
+    full, half = (
+        read_source(Page4DDataParserConfig(data=capture, cameras="page4d", reconstruction=ready, downscale_factor=n))
+        for n in (1, 2)
+    )
+    np.testing.assert_allclose(2 * half.intrinsics[:, :2], full.intrinsics[:, :2])
+
+
+def test_a_reconstruction_of_other_frames_is_refused_with_the_name_of_one(tmp_path, capture, page4d):
+    ready = reconstruction_of(capture, page4d)
+    longer = write_capture(tmp_path / "longer", frames=9)
+    with pytest.raises(SceneError, match=r"lacks 1 of the 8 frames that are asked of it, such as 000008"):
+        read_source(Page4DDataParserConfig(data=longer, points="page4d", reconstruction=ready))
+
+
+def test_a_ready_reconstruction_cannot_be_asked_to_leave_the_mask_out(capture, page4d):
+    ready = reconstruction_of(capture, page4d)
+    with pytest.raises(Page4DError, match="has been made"):
+        read_source(Page4DDataParserConfig(data=capture, points="page4d", reconstruction=ready, use_mask=False))
+
+
+def test_without_the_mask_nothing_is_known_to_move_and_the_geometry_is_the_unmasked_network_s(
+    capture, tiny_model, tmp_path, monkeypatch
+):
+    options = {"data": capture, "points": "page4d", "model": str(tiny_model), "resolution": 70}
+    options["cache_dir"] = tmp_path / "cache"
+    strengths = []
+
+    def watched(frames, network, *args, **kwargs):
+        strengths.append(network.config.mask_strength)
+        return reconstruct(frames, network, *args, **kwargs)
+
+    monkeypatch.setattr("page4d_hf.reconstruct.reconstruct", watched)
+    masked = read_source(Page4DDataParserConfig(**options))
+    unmasked = read_source(Page4DDataParserConfig(**options, use_mask=False))
+    again = read_source(Page4DDataParserConfig(**options, use_mask=False))
+    assert strengths == [1.0, 0.0]
+    assert masked.points.dynamics is not None
+    assert unmasked.points.dynamics is None
+    np.testing.assert_array_equal(again.points.positions, unmasked.points.positions)
+
+
+def test_points_of_the_capture_s_depth_are_refused_where_it_has_none(capture):
+    with pytest.raises(CaptureError, match="has no depth"):
+        read_source(Page4DDataParserConfig(data=capture, points="depth"))
+
+
+def test_the_capture_s_path_is_wide_enough_to_be_aligned():
+    """What the tests above rely on: their usual path is no line."""
+    _, centres = camera_path(8, np.random.default_rng(0))
+    extents = np.linalg.svd(centres - centres.mean(axis=0), compute_uv=False)
+    assert extents[1] > 0.1 * extents[0]
