@@ -1,0 +1,100 @@
+"""Reads a variant's data before it is trained: what the capture does not allow is known at once, and PAGE-4D's
+reconstruction lies in the cache, so that its time is not counted as the training's.
+
+Done in a process of its own: its memory, a GPU's above all, is free when the trainings begin, and if it is killed, only
+the variants that it was to read are lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
+
+from page4d_hf.errors import Page4DError
+
+from .variants import Variant
+
+
+class Facts(NamedTuple):
+    """What reading a variant's data has shown."""
+
+    train_frames: int = 0
+    held_out_frames: int = 0
+    seed_points: int = 0
+    knows_motion: bool = False  # whether held-out frames have motion masks
+    refused: str = ""  # why the variant cannot be trained
+
+
+def check(variants: Sequence[Variant], said: Callable[[Variant, Facts], None]) -> dict[str, Facts]:
+    """Read the data of some variants.
+
+    Args:
+        variants: to be read, one after the other.
+        said: told about each of them when it has been read.
+
+    Returns:
+        What was found, by the variant's name.
+    """
+    found: dict[str, Facts] = {}
+    context = multiprocessing.get_context("spawn")
+    left = [variant for variant in variants if variant.refused is None]
+    while left:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=_quiet) as reader:
+            alive = True
+            while left and alive:
+                variant = left.pop(0)
+                try:
+                    found[variant.name] = reader.submit(read_facts, variant).result()
+                except BrokenProcessPool:
+                    alive = False
+                    sentence = "the program that read its data was killed, perhaps for want of memory"
+                    found[variant.name] = Facts(refused=sentence)
+                said(variant, found[variant.name])
+    for variant in variants:
+        if variant.refused is not None:
+            found[variant.name] = Facts(refused=variant.refused)
+            said(variant, found[variant.name])
+    return found
+
+
+def _quiet() -> None:
+    # What libraries tell their own developers; ns-train's log has it too.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def read_facts(variant: Variant) -> Facts:
+    """Read a variant's data, as its training will."""
+    import tyro
+
+    from ..dataparser import Page4DDataParserConfig
+    from ..sources import read_source
+
+    words = ["--data", str(variant.data), *variant.data_options]
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
+            # As ns-train reads them: a switch takes True or False.
+            config = tyro.cli(Page4DDataParserConfig, args=words, config=(tyro.conf.FlagConversionOff,))
+    except SystemExit:
+        return Facts(refused=f"options of page4d-data that it does not have, or not so: {' '.join(words[2:])}")
+    try:
+        frames = read_source(config)
+    except Page4DError as error:
+        return Facts(refused=" ".join(str(error).split()))
+    masks = frames.images.capture.mask_paths
+    refused = ""
+    if variant.needs_dynamics and frames.points.dynamics is None:
+        refused = "the model has no mask, so that this is the row without it"
+    return Facts(
+        train_frames=len(frames.train),
+        held_out_frames=len(frames.evaluation),
+        seed_points=len(frames.points),
+        knows_motion=masks is not None and any(masks[i] is not None for i in frames.evaluation),
+        refused=refused,
+    )

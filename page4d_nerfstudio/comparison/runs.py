@@ -1,0 +1,266 @@
+"""One training of a comparison, in nerfstudio's own layout of folders, done by nerfstudio's own commands.
+
+    <output>/<variant>/<method>/seed-<n>/
+        settings.json       what the run was told; written first, so that what is deleted is known to be ours
+        train.log           all that ns-train said
+        config.yml          nerfstudio's, as are its checkpoints beside
+        trained.json        how long the training took; written when it has ended well
+        eval.log, eval.json ns-eval's
+        run.json            the result: a run that has it is finished, and never run again
+
+Each command is a process of its own: whatever ends it, the other runs go on. A run that was killed starts anew, so that
+its time and its random numbers are those of a whole one; only a finished training is not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import whole_file
+
+from .variants import Variant
+
+NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
+POLL_SECONDS = 0.5
+LAST_LINES = 64 << 10  # bytes at a log's end, in which its last words are
+WITHOUT_LPIPS = re.compile(r"LPIPS is left out.*?(?=\s*(?:\w+\.py:\d+)?\s*$)", re.MULTILINE)  # see metrics.py
+STEP_LINE = re.compile(rb"^\s*(\d+) \(\d+\.\d+%\)", re.MULTILINE)  # of nerfstudio's local writer
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes a run the run that it is."""
+
+    data: str
+    method: str
+    seed: int
+    steps: int
+    training_options: tuple[str, ...]
+    data_options: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is read back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+@dataclass
+class Result:
+    """What came out of one run, or why nothing did."""
+
+    variant: Variant
+    seed: int
+    status: Literal["done", "refused", "failed"]
+    reason: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)  # ns-eval's, as they are
+    seconds: float | None = None  # of ns-train, from its start to its end
+    gaussians: int | None = None
+    static_share: float | None = None  # of the Gaussians; None where nothing is deformed
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the data, see `checks.Facts`
+    without_lpips: str = ""  # why there is no LPIPS
+    folder: Path | None = None
+
+
+class RunFailed(Exception):
+    """A command that ended badly; the message says how, and where its log is."""
+
+
+class Run:
+    """One variant with one seed."""
+
+    def __init__(self, output: Path, variant: Variant, seed: int, steps: int) -> None:
+        self.variant = variant
+        self.seed = seed
+        self.settings = Settings(
+            str(variant.data), variant.method, seed, steps, variant.training_options, variant.data_options
+        )
+        self._output = output
+        self.folder = output / variant.name / variant.method / f"seed-{seed}"
+
+    def finished(self) -> Result | None:
+        """The result of the run, if it has been done.
+
+        Raises:
+            Page4DError: the folder holds a run with other settings, or something else.
+        """
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return None
+        told = _read_json(self.folder / "settings.json")
+        if told is None:
+            raise Page4DError(f"{self.folder} holds something else than a run of a comparison; name another --output.")
+        for name, value in self.settings.as_json().items():
+            if told.get(name) != value:
+                raise Page4DError(
+                    f"{self.folder} holds a run with other settings ({name.replace('_', ' ')}: {_words(told.get(name))}"
+                    f", now {_words(value)}); name another --output."
+                )
+        record = _read_json(self.folder / "run.json")
+        return None if record is None else Result(self.variant, self.seed, "done", folder=self.folder, **record)
+
+    def execute(self, facts: Mapping[str, Any], at_step: Callable[[int], None], inherit: tuple[int, ...]) -> Result:
+        """Train and evaluate.
+
+        Args:
+            facts: of the data, to be kept with the result.
+            at_step: told how far the training is.
+            inherit: file descriptors that the commands keep open.
+
+        Raises:
+            RunFailed: one of the commands ended badly.
+        """
+        trained = _read_json(self.folder / "trained.json")
+        if trained is None:
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed; see `finished`
+            self.folder.mkdir(parents=True)
+            _write_json(self.folder / "settings.json", self.settings.as_json())
+            started = time.monotonic()
+            self._command(self.train_words(), "train.log", inherit, at_step)
+            trained = {"seconds": time.monotonic() - started}
+            self._checkpoint()
+            _write_json(self.folder / "trained.json", trained)
+        evaluation = self.folder / "eval.json"
+        config = self.folder / "config.yml"
+        self._command(["ns-eval", "--load-config", str(config), "--output-path", str(evaluation)], "eval.log", inherit)
+        record = {
+            "figures": json.loads(evaluation.read_text("utf8"))["results"],
+            "seconds": trained["seconds"],
+            **gaussians_in(self._checkpoint()),
+            "facts": dict(facts),
+            "without_lpips": self._without_lpips(),
+        }
+        _write_json(self.folder / "run.json", record)
+        return Result(self.variant, self.seed, "done", folder=self.folder, **record)
+
+    def train_words(self) -> list[str]:
+        """The training, as it would be typed."""
+        settings = self.settings
+        return [
+            *("ns-train", settings.method, "--data", settings.data, "--vis", "tensorboard"),
+            *("--max-num-iterations", str(settings.steps), "--machine.seed", str(settings.seed)),
+            *("--output-dir", str(self._output), "--experiment-name", self.variant.name),
+            *("--timestamp", self.folder.name, "--logging.local-writer.max-log-size", "0"),
+            *("--steps-per-eval-image", NEVER, "--steps-per-eval-all-images", NEVER),
+            *settings.training_options,
+            *("page4d-data", *settings.data_options),
+        ]
+
+    def _command(
+        self, words: list[str], log: str, inherit: tuple[int, ...], at_step: Callable[[int], None] | None = None
+    ) -> None:
+        """Run a command to its end, its output into a file."""
+        path = self.folder / log
+        environment = os.environ | {"COLUMNS": "300", "PYTHONUNBUFFERED": "1"}
+        with open(path, "wb") as file:
+            file.write(f"{shlex.join(words)}\n".encode())
+            file.flush()
+            process = subprocess.Popen(
+                [program(words[0]), *words[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=inherit,
+            )
+            try:
+                while True:
+                    try:
+                        code = process.wait(POLL_SECONDS)
+                        break
+                    except subprocess.TimeoutExpired:
+                        steps = STEP_LINE.findall(_end_of(path)) if at_step is not None else []
+                        if steps and at_step is not None:
+                            at_step(int(steps[-1]))
+            finally:
+                if process.poll() is None:
+                    process.kill()  # this program is being ended
+                    process.wait()
+        if code != 0:
+            raise RunFailed(f"{words[0]} {_how_it_ended(code)}: {_last_words(path)} (all of it: {path})")
+
+    def _checkpoint(self) -> Path:
+        checkpoints = sorted((self.folder / "nerfstudio_models").glob("step-*.ckpt"))
+        if not checkpoints:
+            raise RunFailed(f"ns-train left no checkpoint in {self.folder}; see {self.folder / 'train.log'}")
+        return checkpoints[-1]
+
+    def _without_lpips(self) -> str:
+        text = ESCAPES.sub("", _end_of(self.folder / "eval.log").decode("utf8", "replace"))
+        said = WITHOUT_LPIPS.search(text)
+        return "" if said is None else " ".join(said.group().split())
+
+
+def gaussians_in(checkpoint: Path) -> dict[str, Any]:
+    """How many Gaussians a checkpoint of nerfstudio's holds, and which share of them never moves.
+
+    Returns:
+        `gaussians`, None for a model that has none; `static_share`, None where there is no deformation.
+    """
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
+    means = state.get("_model.gauss_params.means")
+    share = None
+    if any(name.startswith("_model.deformation.") for name in state):
+        flags = state.get("_model._extra_state", {}).get("strategy", {}).get("dynamic")
+        share = None if flags is None or not len(flags) else 1.0 - float(flags.double().mean())
+    return {"gaussians": None if means is None else len(means), "static_share": share}
+
+
+def program(name: str) -> str:
+    """The path of one of nerfstudio's commands: the one of this Python's environment, else the one on PATH.
+
+    Raises:
+        Page4DError: there is none.
+    """
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise Page4DError(f'There is no program {name}: install nerfstudio with pip install "page4d[nerfstudio]".')
+    return found
+
+
+def _how_it_ended(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _last_words(log: Path) -> str:
+    lines = ESCAPES.sub("", _end_of(log).decode("utf8", "replace")).splitlines()
+    said = [line.strip() for line in lines[1:] if line.strip(" ─-│╭╰╮╯")]
+    if "Printing profiling stats, from longest to shortest duration in seconds" in said:
+        said = said[: said.index("Printing profiling stats, from longest to shortest duration in seconds")]
+    return said[-1] if said else "it said nothing"
+
+
+def _end_of(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_LINES))
+        return file.read()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text("utf8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with whole_file(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(content, indent=2), "utf8")
+
+
+def _words(value: Any) -> str:
+    return shlex.join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,153 @@
+"""What is compared: the same training with other options.
+
+`initialisations` is the experiment of PAGE-4D's Table 4: 4D Gaussian splatting (Wu et al., CVPR 2024) started from the
+points, and with the cameras, of different sources. `methods` trains several methods on several captures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from page4d_hf.errors import Page4DError
+
+from ..sources import place_of
+
+Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
+CameraSource = Literal["capture", "page4d"]
+
+METHOD = "page4d-4dgs"
+STATIC = "static"  # stands for METHOD without deformation
+
+INITIALISATIONS: Mapping[Initialisation, str] = {
+    "page4d": "PAGE-4D",
+    "unmasked": "PAGE-4D, mask off",
+    "depth": "the capture's depth",
+    "capture": "the capture's points",
+    "random": "random points",
+}
+CAMERAS: Mapping[CameraSource, str] = {"capture": "the capture's", "page4d": "PAGE-4D's"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a comparison, which is trained once with each seed."""
+
+    name: str  # of its folder; differs between the variants of a comparison
+    labels: Mapping[str, str]  # what the row says of it, by column
+    data: Path
+    method: str = METHOD
+    training_options: tuple[str, ...] = ()  # of ns-train
+    data_options: tuple[str, ...] = ()  # of page4d-data
+    needs_dynamics: bool = False  # whether it is about seed points of which it is known if they move
+    refused: str | None = None  # why it cannot be trained, where that is known beforehand
+
+    @property
+    def title(self) -> str:
+        """Its labels in a line."""
+        return ", ".join(f"{column}: {label}" for column, label in self.labels.items())
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Where PAGE-4D's reconstructions of a capture come from."""
+
+    model: str | None = None  # weights, a folder or a name on the Hub, which are run with the mask and without
+    ready: Path | None = None  # a scene folder that takes the place of the masked run
+    ready_unmasked: Path | None = None  # and of the other
+    options: Mapping[bool, tuple[str, ...]] = field(init=False)  # of page4d-data, by whether the mask is used
+
+    def __post_init__(self) -> None:
+        model = () if self.model is None else ("--model", _absolute(self.model))
+        folders = {True: self.ready, False: self.ready_unmasked}
+        options = {
+            masked: model + (() if masked else ("--use-mask", "False"))
+            if folder is None
+            else ("--reconstruction", _absolute(folder))
+            for masked, folder in folders.items()
+        }
+        object.__setattr__(self, "options", options)
+
+
+def initialisations(
+    data: Path,
+    reconstructions: Reconstructions,
+    names: Sequence[Initialisation],
+    cameras: Sequence[CameraSource],
+    method: str = METHOD,
+) -> list[Variant]:
+    """A variant for each source of cameras and each of points.
+
+    With PAGE-4D's cameras, those of held-out frames are the capture's, carried into PAGE-4D's world: PAGE-4D never
+    sees a held-out frame, whatever the row.
+    """
+    variants = []
+    for camera_source in _each_once(cameras, "--cameras"):
+        for name in _each_once(names, "--initialisations"):
+            masked = name != "unmasked"
+            points = "page4d" if name == "unmasked" else name
+            options: tuple[str, ...] = ("--cameras", camera_source, "--held-out-cameras", "capture", "--points", points)
+            if "page4d" in (camera_source, points):
+                options += reconstructions.options[masked]
+            refused = _missing_reconstruction(reconstructions, masked) if "page4d" in (camera_source, points) else None
+            variants.append(
+                Variant(
+                    name=f"{camera_source}-cameras-{name}",
+                    labels={"cameras": CAMERAS[camera_source], "initialisation": INITIALISATIONS[name]},
+                    data=data,
+                    method=method,
+                    data_options=options,
+                    needs_dynamics=name == "page4d",
+                    refused=refused,
+                )
+            )
+    return variants
+
+
+def _missing_reconstruction(reconstructions: Reconstructions, masked: bool) -> str | None:
+    if reconstructions.model is not None:
+        return None
+    if (reconstructions.ready if masked else reconstructions.ready_unmasked) is not None:
+        return None
+    return f"it needs PAGE-4D: pass --model, or --{'' if masked else 'unmasked-'}reconstruction"
+
+
+def methods(data: Sequence[Path], names: Sequence[str]) -> list[Variant]:
+    """A variant for each capture and each method; `static` is page4d-4dgs without deformation."""
+    places = [place_of(path).resolve().name for path in data]
+    repeated = sorted({place for place in places if places.count(place) > 1})
+    if repeated:
+        raise Page4DError(f"Two captures are called {repeated[0]}; captures of one comparison need different names.")
+    known = {point.name for point in entry_points(group="nerfstudio.method_configs")}
+    variants = []
+    for path, place in zip(data, places, strict=True):
+        for name in _each_once(names, "--methods"):
+            method = METHOD if name == STATIC else name
+            # Of nerfstudio's own methods only nerfstudio knows; ours are told apart without loading it.
+            missing = method.startswith("page4d-") and method not in known and method != METHOD
+            variants.append(
+                Variant(
+                    name=f"{place}-{name}",
+                    labels={"capture": place, "method": name},
+                    data=path,
+                    method=method,
+                    training_options=("--pipeline.model.use-deformation", "False") if name == STATIC else (),
+                    refused=f"this installation has no method {method}" if missing else None,
+                )
+            )
+    return variants
+
+
+def _each_once(names: Sequence[str], option: str) -> list:
+    if not names:
+        raise Page4DError(f"{option} names nothing to compare; name at least one.")
+    return list(dict.fromkeys(names))
+
+
+def _absolute(path: str | Path) -> str:
+    """A folder's absolute path, so that config.yml can be used from anywhere; a name on the Hub as it is."""
+    place = Path(path).expanduser()
+    return str(place.resolve()) if place.exists() else str(path)
