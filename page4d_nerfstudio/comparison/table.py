@@ -126,7 +126,8 @@ def runs_csv(rows: Sequence[Row]) -> str:
     labels = list(rows[0].variant.labels)
     figures = sorted({name for result in results for name in result.figures})
     facts = ["seed_points", "train_frames", "held_out_frames"]
-    table = [[*labels, "method", "seed", "status", "reason", "seconds", "gaussians", "static_share", *facts, *figures]]
+    own = ("method", "seed", "status", "reason", "seconds", "gaussians", "static_share")
+    table: list[list[object]] = [[*labels, *own, *facts, *figures]]
     for result in results:
         head = [*result.variant.labels.values(), result.variant.method, result.seed, result.status, result.reason]
         numbers = [result.seconds, result.gaussians, result.static_share, *(result.facts.get(name) for name in facts)]

@@ -81,6 +81,16 @@ def test_a_path_that_is_nearly_a_line_still_gives_depth_its_scale(tmp_path, monk
     assert len(read_source(Page4DDataParserConfig(data=capture, points="page4d", model=page4d.model)).points)
 
 
+def test_a_camera_that_stands_still_but_for_errors_gives_depth_no_scale(tmp_path, monkeypatch):
+    errors = np.random.default_rng(1).normal(scale=1e-3, size=(40, 3))
+    capture = write_capture(tmp_path / "capture", frames=40, size=(8, 6), centres=np.array([0, 0, -3]) + errors)
+    extrinsics = read_capture(capture).extrinsics
+    extrinsics[:, :, 3] = extrinsics[:1, :, 3] + np.random.default_rng(2).normal(scale=1e-3, size=(40, 3))
+    page4d = seeing(capture, monkeypatch, tmp_path, extrinsics)
+    with pytest.raises(CaptureError, match=r"determines no scale. The camera hardly moves.*What needs no alignment"):
+        read_source(Page4DDataParserConfig(data=capture, points="page4d", model=page4d.model))
+
+
 def test_a_ready_reconstruction_gives_what_the_model_gave(capture, page4d):
     ready = reconstruction_of(capture, page4d)
     options = {"data": capture, "points": "page4d", "held_out_cameras": "capture"}
