@@ -56,6 +56,7 @@ class PosedFrames:
     train: np.ndarray  # [n] int, indices of the frames to train on
     evaluation: np.ndarray  # [m] int, indices of the held-out frames
     points: SeedPoints
+    path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
 
 
 class Source(NamedTuple):
@@ -229,10 +230,11 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         kind = "page4d" if by_page4d else _available_points(capture, has_depth, config)
 
     extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
+    path_error = None
     if by_page4d and config.held_out_cameras == "capture":
         scene = _reconstructed_capture(capture, times, images, train, config)
         seen = np.arange(len(train))
-        similarity = _align(extrinsics[train], scene.extrinsics, turns=True)
+        similarity, path_error = _align(extrinsics[train], scene.extrinsics, turns=True)
         extrinsics, intrinsics = similarity.apply_to_extrinsics(extrinsics), intrinsics.copy()
         extrinsics[train], intrinsics[train] = scene.extrinsics, scene.intrinsics
     elif by_page4d:
@@ -242,10 +244,11 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
     elif kind == "page4d":
         scene = _reconstructed_capture(capture, times, images, train, config)
         seen = np.arange(len(train))
-        depth_scale = _align(scene.extrinsics, extrinsics[train]).scale
+        similarity, path_error = _align(scene.extrinsics, extrinsics[train])
+        depth_scale = similarity.scale
 
     frames = PosedFrames(
-        images, capture.image_paths, extrinsics, intrinsics, times, train, evaluation, SeedPoints.none()
+        images, capture.image_paths, extrinsics, intrinsics, times, train, evaluation, SeedPoints.none(), path_error
     )
     if kind == "page4d":
         frames.points = _points_of_depth(scene, seen, depth_scale, frames, config)
@@ -260,7 +263,7 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         else:
             frames.points = _points_of_capture_depth(capture, images, times, train, config)
         if by_page4d:
-            similarity = _align(capture.extrinsics[train], extrinsics[train], turns=True)
+            similarity, frames.path_error = _align(capture.extrinsics[train], extrinsics[train], turns=True)
             moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
             frames.points.positions = moved.astype(np.float32)
     return frames
@@ -327,13 +330,16 @@ def _reconstructed_capture(
     return _reconstructed(read, digest, config)
 
 
-def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> Similarity:
+def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> tuple[Similarity, float]:
     """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each.
 
     Args:
         source, target: the cameras.
         turns: whether the rotation is needed, and not the scale alone. Then a path that is a line, but for what the two
             differ by, is refused as one that is exactly a line.
+
+    Returns:
+        The Sim(3); and what it leaves of the distance between the paths, RMSE as a share of the target's extent.
 
     Raises:
         CaptureError: the paths are degenerate, so that scale or rotation remain unknown.
@@ -347,7 +353,7 @@ def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> Si
         ) from error
     residuals = similarity.apply_to_points(centres[0]) - centres[1]
     extents = np.linalg.svd(centres[1] - centres[1].mean(axis=0), compute_uv=False)
-    error_share = np.linalg.norm(residuals) / np.linalg.norm(extents)
+    error_share = float(np.linalg.norm(residuals) / np.linalg.norm(extents))
     if error_share > MOST_PATH_ERROR:
         raise CaptureError(
             f"PAGE-4D's cameras cannot be aligned with the capture's: laid over it as well as can be, PAGE-4D's camera "
@@ -366,7 +372,7 @@ def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> Si
     note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
     if error_share > 0.5:
         note("so far off, PAGE-4D's points help little; --points capture or random may start better")
-    return similarity
+    return similarity, error_share
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class Facts(NamedTuple):
     held_out_frames: int = 0
     seed_points: int = 0
     knows_motion: bool = False  # whether held-out frames have motion masks
+    path_error: float | None = None  # of PAGE-4D's cameras after the Sim(3), as a share of the path's extent
     refused: str = ""  # why the variant cannot be trained
 
 
@@ -96,5 +97,6 @@ def read_facts(variant: Variant) -> Facts:
         held_out_frames=len(frames.evaluation),
         seed_points=len(frames.points),
         knows_motion=masks is not None and any(masks[i] is not None for i in frames.evaluation),
+        path_error=frames.path_error,
         refused=refused,
     )

@@ -107,6 +107,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
                 notes.append(f"{row.variant.title}: not to be had: {result.reason}")
             elif result.status == "failed":
                 notes.append(f"{row.variant.title}, seed {result.seed}: failed: {result.reason}")
+        errors = {result.facts.get("path_error") for result in row.done} - {None}
+        notes += [f"{row.variant.title}: after Sim(3), PAGE-4D's camera path is off by {e:.1%}" for e in errors]
     done = [result for row in rows for result in row.done]
     if any(len(row.done) > 1 for row in rows):
         notes.append("± is the sample standard deviation over seeds")
@@ -125,7 +127,7 @@ def runs_csv(rows: Sequence[Row]) -> str:
     results = [result for row in rows for result in row.results]
     labels = list(rows[0].variant.labels)
     figures = sorted({name for result in results for name in result.figures})
-    facts = ["seed_points", "train_frames", "held_out_frames"]
+    facts = ["seed_points", "train_frames", "held_out_frames", "path_error"]
     own = ("method", "seed", "status", "reason", "seconds", "gaussians", "static_share")
     table: list[list[object]] = [[*labels, *own, *facts, *figures]]
     for result in results:

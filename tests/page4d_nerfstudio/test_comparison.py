@@ -82,7 +82,7 @@ class Nerfstudio:
         monkeypatch.setattr(comparing, "check", lambda variants, said: {v.name: self.facts(v) for v in variants})
 
     def facts(self, variant: Variant) -> Facts:
-        return Facts(6, 2, 100, True, variant.refused or "")
+        return Facts(6, 2, 100, True, 0.125 if variant.name == "aligned" else None, variant.refused or "")
 
     def calls(self) -> list[list[str]]:
         """What was run since it was last asked."""
@@ -243,6 +243,14 @@ def test_the_table_has_means_deviations_and_why_there_is_no_lpips(nerfstudio, tm
     assert "\n- LPIPS is left out, no weights: <error [Errno -2] no such name>\n" in table
 
 
+def test_how_well_cameras_could_be_aligned_is_said_of_their_row(nerfstudio, tmp_path):
+    rows = compare(variants("one", "aligned"), tmp_path / "out", (0, 1), 20, "methods")
+    assert [note for note in markdown(rows).splitlines() if "Sim(3)" in note] == [
+        "- row: aligned: after Sim(3), PAGE-4D's camera path is off by 12.5%"
+    ]
+    assert [line["path_error"] for line in lines_of(tmp_path / "out/runs.csv")] == ["", "", "0.125", "0.125"]
+
+
 def test_what_cannot_be_trained_is_a_row_with_the_reason_and_no_failure(nerfstudio, tmp_path):
     rows = compare([*variants("one"), *variants("two", refused="no points")], tmp_path / "out", (0,), 20, "methods")
     assert len(nerfstudio.calls()) == 2
@@ -362,6 +370,11 @@ def test_every_row_of_a_synthetic_capture_can_be_had_with_an_exact_reconstructio
     found = {row.name: read_facts(row) for row in rows}
     assert {name: facts.refused for name, facts in found.items() if facts.refused} == {}
     assert all(facts.seed_points > 0 and facts.knows_motion for facts in found.values())
+    # Cameras were aligned where one source's are used with the other's points or held-out views.
+    aligned = {name: facts.path_error for name, facts in found.items() if facts.path_error is not None}
+    apart = {f"capture-cameras-{name}" for name in ("depth", "capture", "random")}
+    assert set(aligned) == set(found) - apart
+    assert max(aligned.values()) < 1e-6
 
 
 def test_a_reconstruction_without_motion_is_not_passed_off_as_one_with_the_mask(synthetic, tmp_path):
