@@ -35,7 +35,9 @@ from .variants import Variant
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
 POLL_SECONDS = 0.5
 LAST_LINES = 64 << 10  # bytes at a log's end, in which its last words are
-WITHOUT_LPIPS = re.compile(r"LPIPS is left out.*?(?=\s*(?:\w+\.py:\d+)?\s*$)", re.MULTILINE)  # see metrics.py
+# What metrics.py says, after the time of the log, before the place in the code, and wrapped into indented lines.
+WITHOUT_LPIPS = re.compile(r"LPIPS is left out.*(?:\n[ \t]+\S.*)*")
+PLACE_IN_CODE = re.compile(r"\s+\w+\.py:\d+\s*$", re.MULTILINE)
 STEP_LINE = re.compile(rb"^\s*(\d+) \(\d+\.\d+%\)", re.MULTILINE)  # of nerfstudio's local writer
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -198,7 +200,7 @@ class Run:
     def _without_lpips(self) -> str:
         text = ESCAPES.sub("", _end_of(self.folder / "eval.log").decode("utf8", "replace"))
         said = WITHOUT_LPIPS.search(text)
-        return "" if said is None else " ".join(said.group().split())
+        return "" if said is None else " ".join(PLACE_IN_CODE.sub(" ", said.group()).split())
 
 
 def gaussians_in(checkpoint: Path) -> dict[str, Any]:
