@@ -11,6 +11,7 @@ from .errors import Page4DError
 
 MASK_FORMS = ("release", "paper")
 CAMERA_LOSSES = ("l1", "huber")
+INITIAL_ATTENTIONS = ("random", "same_place")
 
 
 @strict
@@ -60,6 +61,11 @@ class Page4DConfig(PreTrainedConfig):
             Initial layer scale of the aggregator and of the camera head.
         rope_theta (`float`, defaults to 100.0):
             Base of the aggregator's 2-D rotary position embedding.
+        initial_global_attention (`str`, defaults to `"random"`):
+            How the weights of the global blocks start, in a network that is trained from nothing. `"same_place"`: every
+            patch attends to the patches at its own place in all frames, and the first global block takes their mean
+            from it, so that changes over time are there to learn from at once; otherwise a network has to come upon
+            them by chance, see `initialization_page4d`. Of no effect on weights that are loaded.
         mask_form (`str`, *optional*, defaults to `"release"`):
             `"release"` for the mask of the published checkpoint, `"paper"` for Equations 5 and 6 of the paper, `None`
             for a network without a mask head. See `modeling_page4d_aggregator`.
@@ -155,6 +161,7 @@ class Page4DConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     layerscale_value: float | int = 0.01
     rope_theta: float | int = 100.0
+    initial_global_attention: str = "random"
 
     mask_form: str | None = "release"
     mask_layer: int = 9
@@ -221,6 +228,11 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(
                 f"image_mean and image_std need {self.num_channels} values, one per channel; "
                 f"they have {len(self.image_mean)} and {len(self.image_std)}."
+            )
+        if self.initial_global_attention not in INITIAL_ATTENTIONS:
+            raise Page4DError(
+                f"initial_global_attention is {self.initial_global_attention!r}; it must be one of "
+                f"{INITIAL_ATTENTIONS}."
             )
         self._validate_mask()
         self._validate_loss()

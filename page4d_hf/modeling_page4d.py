@@ -80,6 +80,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_page4d import Page4DConfig
 from .errors import Page4DError
 from .geometry import pose_encoding_to_cameras
+from .initialization_page4d import start_at_same_place, start_still, start_with_changes
 from .loss_page4d import check_labels, page4d_loss
 from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
@@ -208,6 +209,10 @@ class Page4DPreTrainedModel(PreTrainedModel):
         elif isinstance(module, Page4DLayer):
             init.constant_(module.layer_scale1, module.layerscale_value)
             init.constant_(module.layer_scale2, module.layerscale_value)
+            if module.starts_at_same_place:
+                start_at_same_place(module, std, self.config.rope_theta)
+            if module.starts_with_changes:
+                start_with_changes(module)
         elif isinstance(module, Page4DEncoderEmbeddings):
             init.normal_(module.cls_token, std=std)
             init.zeros_(module.mask_token)
@@ -223,10 +228,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
             init.zeros_(module.step)
         elif isinstance(module, Page4DCameraHead):
             init.zeros_(module.empty_pose)
-            # A new network says that the camera stands still and sees 60 degrees, and not at random: errors of its own
-            # making, larger than the motion that there is to learn, would be all that it learns from at first.
-            init.normal_(module.pose_mlp.fc2.weight, std=0.1 * std)
-            init.copy_(module.pose_mlp.fc2.bias, module.starting_pose().to(module.pose_mlp.fc2.bias))
+            start_still(module, std)
         elif isinstance(module, Page4DTrackHead):
             init.normal_(module.frame_tokens, std=std)
         elif isinstance(module, Page4DTrackTransformer):

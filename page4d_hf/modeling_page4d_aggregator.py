@@ -158,6 +158,11 @@ class Page4DAggregator(nn.Module):
         self.frame_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
         self.global_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
 
+        if config.initial_global_attention == "same_place":
+            for index, layer in enumerate(self.global_layers):
+                layer.starts_at_same_place = True
+                layer.starts_with_changes = index == 0
+
         self.mask_layer = config.mask_layer
         self.masked_layers = frozenset(config.masked_layers)
         self.mask_head: nn.Module | None = None

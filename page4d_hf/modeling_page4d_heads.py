@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,11 +42,6 @@ class Page4DCameraHead(Page4DFloat32Module):
         )
         self.norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.pose_mlp = Page4DMLP(hidden_size, hidden_size // 2, POSE_ENCODING_SIZE)
-
-    def starting_pose(self) -> Tensor:
-        """What every iteration of a new network adds, `[9]`: a camera at the world's that sees 60 degrees, over all."""
-        whole = torch.tensor((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, math.radians(60), math.radians(60)))
-        return whole / self.num_iterations
 
     def forward(self, camera_tokens: Tensor) -> tuple[Tensor, ...]:
         """Predict cameras.

@@ -241,6 +241,7 @@ class Page4DLayer(GradientCheckpointingLayer):
     ):
         super().__init__()
         self.layerscale_value = layerscale_value
+        self.starts_at_same_place = self.starts_with_changes = False  # see initialization_page4d.py
         self.norm1 = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.attention = Page4DAttention(config, hidden_size, num_heads, qk_norm)
         self.layer_scale1 = nn.Parameter(torch.full((hidden_size,), float(layerscale_value)))

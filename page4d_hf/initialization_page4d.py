@@ -1,0 +1,83 @@
+"""How a network starts that is trained from nothing. Of no effect on weights that are loaded.
+
+The published network began with pretrained weights. A small one that begins with random weights says for a long time
+that the camera stands still: attention is spread over all patches of all frames, and what tells a motion, the product
+of what a place looks like and of how it changes, has to be come upon by chance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from transformers import initialization as init
+
+from .modeling_page4d_heads import Page4DCameraHead
+from .modeling_page4d_layers import Page4DLayer
+
+FIELD_OF_VIEW = math.radians(60)
+SAME_PLACE_DROP = 7.5  # nats by which the logit of the next patch lies below that of the same place
+SAME_PLACE_CONTRAST = 10.0  # how much larger the constant part of queries and keys is than what depends on the image
+CHANGES_SHARE = 0.8  # of the mean over the frames that is taken off
+
+
+@torch.no_grad()
+def start_still(head: Page4DCameraHead, std: float) -> None:
+    """Let a camera head say at first that every camera is the first one and sees 60 degrees.
+
+    Random cameras would differ by more than the motion that there is to learn, and for long the errors of its own
+    making would be all that the head learns from.
+
+    Args:
+        head: of a new network.
+        std: standard deviation of the weights elsewhere.
+    """
+    pose = torch.tensor((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, FIELD_OF_VIEW, FIELD_OF_VIEW))
+    output = head.pose_mlp.fc2
+    init.normal_(output.weight, std=0.1 * std)
+    init.copy_(output.bias, pose.to(output.bias) / head.num_iterations)  # every iteration adds its output
+
+
+@torch.no_grad()
+def start_at_same_place(layer: Page4DLayer, std: float, rope_theta: float) -> None:
+    """Let every patch attend to the patches at its own place, in all frames alike.
+
+    Queries and keys start as one constant, which the rotary embedding turns by the place, so that their product falls
+    with the distance between two patches: by `SAME_PLACE_DROP` over the first one. What is seen there adds a little,
+    from which the network learns to attend otherwise. Convolution is the like start of vision transformers (ConViT,
+    arXiv 2103.10697).
+
+    Args:
+        layer: a global block, with qk-norm.
+        std: standard deviation of its weights.
+        rope_theta: base of the rotary embedding.
+    """
+    attention = layer.attention
+    quarter = attention.head_dim // 4  # frequencies of one axis
+    # Fast frequencies tell neighbours apart. The fastest alone would take places 2 pi apart for the same.
+    used = max(1, round(0.375 * quarter))
+    pattern = torch.zeros(2, 2, quarter)  # [axis, first or second of a pair, frequency]
+    pattern[:, 0, :used], pattern[:, 1, :used] = 1.0, -1.0  # of mean 0, which is what the norm takes off
+    frequencies = rope_theta ** (-torch.arange(used) / quarter)
+    lost = (1 - frequencies.cos().mean()) / 2  # of the product, by one patch along one axis
+    gain = (SAME_PLACE_DROP / (lost * attention.head_dim**0.5)).sqrt()  # of queries and of keys, of norm sqrt(head_dim)
+    width = attention.num_heads * attention.head_dim
+    constant = SAME_PLACE_CONTRAST * std * width**0.5 * pattern.flatten().repeat(attention.num_heads)
+    for projection, norm in ((attention.q_proj, attention.q_norm), (attention.k_proj, attention.k_norm)):
+        init.copy_(projection.bias, constant.to(projection.bias))
+        init.constant_(norm.weight, float(gain))
+
+
+@torch.no_grad()
+def start_with_changes(layer: Page4DLayer) -> None:
+    """Let a block take off most of the mean of what it attends to, and so show how a frame differs from the others.
+
+    The product of values and output is -`CHANGES_SHARE` times the identity: Trockman & Kolter, Mimetic Initialization
+    of Self-Attention Layers (arXiv 2305.09828).
+    """
+    attention = layer.attention
+    init.orthogonal_(attention.v_proj.weight)
+    init.copy_(attention.o_proj.weight, -CHANGES_SHARE / layer.layerscale_value * attention.v_proj.weight.T)
+
+
+__all__ = ["start_at_same_place", "start_still", "start_with_changes"]
