@@ -166,8 +166,8 @@ def compare_initialisations(
         reconstruction: a scene folder that `page4d reconstruct` made of the capture's images, in place of the model.
         unmasked_reconstruction: the same by a network without the mask, for the row unmasked.
         initialisations: where Gaussians start. page4d: PAGE-4D's depth and what it says of motion; unmasked: its depth
-            without its mask, which is how VGGT works; depth: the capture's own depth and motion masks, which for a
-            synthetic capture is what no reconstruction can better; capture: its points; random: chance.
+            without its mask, which is how VGGT works; depth: the capture's own depth and motion masks, which of a
+            synthetic capture are as exact as a perfect reconstruction's; capture: its points; random: chance.
         cameras: the capture's, with PAGE-4D's depth scaled by the Sim(3) between both sets of camera centres; or
             PAGE-4D's, into whose world the held-out cameras are carried by that Sim(3).
         seeds: of the runs of each row.
