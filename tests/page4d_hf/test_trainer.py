@@ -63,7 +63,7 @@ def model(tiny_model) -> Page4DModel:
 
 
 def test_the_loss_falls(model, tmp_path):
-    run = trainer(model, tmp_path, max_steps=12)
+    run = trainer(model, tmp_path, max_steps=36)
 
     before = run.evaluate()["eval_loss"]
     run.train()

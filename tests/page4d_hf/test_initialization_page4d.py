@@ -1,0 +1,79 @@
+"""How a network starts that is trained from nothing."""
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from page4d_hf import Page4DConfig, Page4DModel
+
+SMALL = {
+    "image_size": 56,
+    "patch_size": 8,
+    "hidden_size": 64,
+    "encoder_num_hidden_layers": 1,
+    "encoder_num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "camera_num_hidden_layers": 1,
+    "camera_num_attention_heads": 2,
+    "dense_hidden_size": 16,
+    "dense_channels": [8, 8, 8, 8],
+    "head_layers": [0, 0, 1, 1],
+    "enable_point": False,
+    "mask_form": None,
+}
+
+
+def small_network(**changes) -> Page4DModel:
+    torch.manual_seed(0)
+    return Page4DModel(Page4DConfig(**(SMALL | changes))).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_a_new_network_says_that_the_camera_stands_still_and_sees_60_degrees(iterations):
+    model = small_network(camera_num_iterations=iterations)
+    pose = model(torch.rand(2, 3, 3, 56, 56)).pose_enc
+    still = torch.tensor([0, 0, 0, 0, 0, 0, 1, torch.pi / 3, torch.pi / 3])
+    # Small against the motion of a clip; every iteration adds its own noise.
+    assert (pose - still).abs().max() < 0.01 * iterations
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_patches_start_by_attending_to_their_own_place_in_all_frames_alike(heads):
+    model = small_network(initial_global_attention="same_place", attn_implementation="eager", num_attention_heads=heads)
+    frames, special, patches = 3, 5, 49
+    attentions = model(torch.rand(1, frames, 3, 56, 56), output_attentions=True).attentions
+    for weights in attentions[1::2]:  # of the global blocks
+        by_frame = weights[0].unflatten(-1, (frames, -1)).unflatten(-3, (frames, -1))  # [heads, S, P, S, P]
+        among_patches = by_frame[:, :, special:, :, special:]
+        same_place = among_patches.diagonal(dim1=2, dim2=4)  # [heads, S, S, patches]
+        assert same_place.shape == (heads, frames, frames, patches)
+        assert same_place.sum(2).min() > 0.9
+        assert same_place.mean((0, 3)).sub(1 / frames).abs().max() < 0.03
+
+
+@torch.no_grad()
+def test_the_first_global_block_starts_by_taking_off_what_does_not_change():
+    model = small_network(initial_global_attention="same_place", layerscale_value=0.1)
+    layer = model.aggregator.global_layers[0]
+    states = torch.randn(1, 20, 64)
+    added = layer.attention.o_proj(layer.attention.v_proj(states)) * layer.layer_scale1
+    torch.testing.assert_close(added, -0.8 * states, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_weights_that_are_loaded_do_not_start_anew(tmp_path):
+    model = small_network(initial_global_attention="same_place")
+    for parameter in model.parameters():
+        parameter.normal_()
+    model.save_pretrained(tmp_path)
+    loaded = Page4DModel.from_pretrained(tmp_path)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, loaded.get_parameter(name)), name
+
+
+def test_a_start_that_does_not_exist_is_refused():
+    with pytest.raises(StrictDataclassError, match=r"initial_global_attention is 'here'; it must be one of"):
+        Page4DConfig(initial_global_attention="here")
