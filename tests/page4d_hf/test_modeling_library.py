@@ -81,8 +81,8 @@ def test_a_saved_model_names_its_code_and_carries_all_of_it(folder):
     expected = {f"{name.split('.')[1]}.py" for name in imported} | {
         "configuration_page4d.py",
         "geometry.py",
-        "geometry.py",
         "initialization_page4d.py",
+        "loss_page4d.py",
         "errors.py",
     }
     assert {path.name for path in folder.glob("*.py")} == expected
