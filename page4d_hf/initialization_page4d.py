@@ -65,7 +65,7 @@ def start_at_same_place(layer: Page4DLayer, std: float, rope_theta: float) -> No
     constant = SAME_PLACE_CONTRAST * std * width**0.5 * pattern.flatten().repeat(attention.num_heads)
     for projection, norm in ((attention.q_proj, attention.q_norm), (attention.k_proj, attention.k_norm)):
         init.copy_(projection.bias, constant.to(projection.bias))
-        init.constant_(norm.weight, float(gain))
+        init.constant_(norm.get_parameter("weight"), float(gain))
 
 
 @torch.no_grad()

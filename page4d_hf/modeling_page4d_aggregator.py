@@ -160,6 +160,7 @@ class Page4DAggregator(nn.Module):
 
         if config.initial_global_attention == "same_place":
             for index, layer in enumerate(self.global_layers):
+                assert isinstance(layer, Page4DLayer)
                 layer.starts_at_same_place = True
                 layer.starts_with_changes = index == 0
 
