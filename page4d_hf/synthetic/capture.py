@@ -19,7 +19,7 @@ from ..errors import Page4DError
 from ..folders import check_output_folder, whole_folder
 from ..geometry import invert_extrinsics
 from .raycast import render_clip
-from .scene import Scene, living_room
+from .scene import SCENES, Scene
 
 FOCAL_LENGTH = 0.85  # of the image's longer side: 61 degrees across
 WORLD_SCALE = 0.25  # from metres to the capture's world: the room is about as large as the unit cube
@@ -31,6 +31,7 @@ RECORD = "synthetic.json"  # how the capture was made
 def write_synthetic_capture(
     out: str | Path,
     *,
+    scene: str = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -58,6 +59,7 @@ def write_synthetic_capture(
 
     Args:
         out: the folder to write; it must not exist yet, or be empty.
+        scene: one of `SCENES`.
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.
@@ -86,17 +88,19 @@ def write_synthetic_capture(
     for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             raise Page4DError(f"--{name.replace('_', '-')} must be from {low} to {high}, got {value}.")
+    if scene not in SCENES:
+        raise Page4DError(f"--scene must be one of {', '.join(SCENES)}, got {scene!r}.")
     out = Path(out)
     check_output_folder(out, overwrite=overwrite, replaces=RECORD)
 
-    scene = living_room(seed)
+    room = SCENES[scene](seed)
     instants = np.arange(num_frames)
     held_out = instants[::held_out_every]
-    frames = [(0, scene.camera, instant) for instant in instants]
-    frames += [(1, scene.held_out_camera, instant) for instant in held_out]
+    frames = [(0, room.camera, instant) for instant in instants]
+    frames += [(1, room.held_out_camera, instant) for instant in held_out]
     focal = FOCAL_LENGTH * max(width, height)
     intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
-    points = _SeedPoints(scene, num_points, num_frames, seed)
+    points = _SeedPoints(room, num_points, num_frames, seed)
 
     with _one_thread(), whole_folder(out, overwrite=overwrite, replaces=RECORD) as folder:
         for part in ("rgb/1x", "depth/1x", "motion_mask/1x", "camera"):
@@ -110,7 +114,7 @@ def write_synthetic_capture(
                 times = torch.tensor([instant / max(num_frames - 1, 1)], dtype=torch.float64)
                 extrinsics = path.extrinsics(times)
                 clip = render_clip(
-                    scene, extrinsics, intrinsics[None], times, (height, width), supersampling=supersampling
+                    room, extrinsics, intrinsics[None], times, (height, width), supersampling=supersampling
                 )
                 image = (clip["images"][0] * 255).round().to(torch.uint8)
                 depth = clip["depth"][0].to(torch.float32).numpy()
@@ -152,7 +156,7 @@ def write_synthetic_capture(
             folder / "scene.json",
             {
                 "scale": WORLD_SCALE,
-                "center": scene.room_center.tolist(),
+                "center": room.room_center.tolist(),
                 "near": 0.9 * nearest * WORLD_SCALE,
                 "far": 1.1 * farthest * WORLD_SCALE,
             },
@@ -166,7 +170,7 @@ def write_synthetic_capture(
             "supersampling": supersampling,
             "num_points": num_points,
         }
-        _write_json(folder / RECORD, {"scene": "living room", "unit": "metres", **options})
+        _write_json(folder / RECORD, {"scene": scene, "unit": "metres", **options})
     return out
 
 

@@ -8,6 +8,7 @@ at all times: it keeps its own coordinates while the body moves, turns, stretche
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -93,11 +94,12 @@ class CameraPath:
     travel: Tensor  # [3] metres: how far it sways along each axis
     target: Tensor  # [3] what it looks at
     phase: float = 0.0
+    rate: float = 1.0  # sways over the clip
 
     def extrinsics(self, times: Tensor) -> Tensor:
         """World-to-camera `(F, 3, 4)`, OpenCV axes, at times `(F,)` in [0, 1]."""
         # Once from side to side, twice up and down: a lying figure of eight.
-        around = 2 * math.pi * (times + self.phase)
+        around = 2 * math.pi * (self.rate * times + self.phase)
         sway = torch.stack((torch.sin(around), torch.sin(2 * around), torch.cos(around)), dim=-1)
         eye = self.eye + self.travel * sway
         up = eye.new_tensor([0.0, 1.0, 0.0]).expand_as(eye)
@@ -315,6 +317,45 @@ def living_room(seed: int = 0) -> Scene:
         # Seen from the other side at each instant, and within the reach of what the first camera saw by and by.
         held_out_camera=CameraPath(place(0.0, 1.4, 2.9), vector(0.6, 0.12, 0.1), target, phase + 0.5),
     )
+
+
+def rigid_room(seed: int = 0) -> Scene:
+    """`living_room`, in which nothing changes its shape: the jelly turns on its pedestal."""
+    scene = living_room(seed)
+    return replace(scene, bodies=tuple(replace(body, motion=_rigid(body.motion)) for body in scene.bodies))
+
+
+def _rigid(motion: Motion) -> Motion:
+    deforms = bool(motion.squash or motion.lean)
+    return replace(motion, squash=0.0, lean=0.0, spin=0.75 if deforms else motion.spin)
+
+
+def deforming_room(seed: int = 0) -> Scene:
+    """`living_room`, in which everything that moves keeps its place and changes its shape."""
+    scene = living_room(seed)
+    return replace(scene, bodies=tuple(replace(body, motion=_deforming(body.motion)) for body in scene.bodies))
+
+
+def _deforming(motion: Motion) -> Motion:
+    if motion.is_still:
+        return motion
+    still = torch.zeros_like(motion.travel)
+    squash, lean = motion.squash or 0.25, motion.lean or 0.28
+    return replace(motion, travel=still, roll=0.0, spin=0.0, squash=squash, lean=lean)
+
+
+def fast_camera_room(seed: int = 0) -> Scene:
+    """`living_room`, through which the training camera sways three times as fast and half as far again."""
+    scene = living_room(seed)
+    return replace(scene, camera=replace(scene.camera, travel=1.5 * scene.camera.travel, rate=3.0))
+
+
+SCENES: dict[str, Callable[[int], Scene]] = {
+    "living-room": living_room,
+    "rigid": rigid_room,
+    "deforming": deforming_room,
+    "fast-camera": fast_camera_room,
+}
 
 
 # sRGB palettes that go together.

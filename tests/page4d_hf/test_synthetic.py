@@ -20,7 +20,7 @@ from page4d_hf.captures import Capture, as_pinhole, read_capture
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import invert_extrinsics, project_points, unproject_depth
-from page4d_hf.synthetic import Body, Motion, Scene, living_room, render_clip, write_synthetic_capture
+from page4d_hf.synthetic import SCENES, Body, Motion, Scene, living_room, render_clip, write_synthetic_capture
 from page4d_hf.synthetic.capture import H264Video
 from page4d_hf.synthetic.raycast import STRAY_LIGHT, PosedScene, camera_rays
 
@@ -193,6 +193,40 @@ def test_rigid_bodies_stay_rigid_and_the_jelly_keeps_its_volume(seed: int) -> No
         assert (stretch > 0.3) if body.name == "jelly" else (stretch < 1e-12)
 
 
+def changes_of_shape(scene: Scene) -> dict[str, float]:
+    """By moving body: how far it is from rigid."""
+    identity = torch.eye(3, dtype=torch.float64)
+    stretched = {body.name: body.transform(instants(30))[0] for body in scene.bodies if body.moves}
+    return {name: float((linear.mT @ linear - identity).abs().max()) for name, linear in stretched.items()}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_moves_in_the_rigid_scene_keeps_its_shape(seed: int) -> None:
+    shapes = changes_of_shape(SCENES["rigid"](seed))
+    assert set(shapes) == {"ball", "block", "jelly", "balloon"}
+    assert max(shapes.values()) < 1e-12
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_moves_in_the_deforming_scene_changes_its_shape_and_keeps_its_place(seed: int) -> None:
+    scene = SCENES["deforming"](seed)
+    shapes = changes_of_shape(scene)
+    assert set(shapes) == {"ball", "block", "jelly", "balloon"}
+    assert min(shapes.values()) > 0.3
+    for body in scene.bodies:
+        _, center = body.transform(instants(30))
+        assert (center[:, [0, 2]] == center[:1, [0, 2]]).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_fast_camera_moves_more_than_four_times_as_far_in_an_instant(seed: int) -> None:
+    def length(scene: Scene) -> float:
+        eyes = invert_extrinsics(scene.camera.extrinsics(instants(48)))[:, :, 3]
+        return float((eyes[1:] - eyes[:-1]).norm(dim=-1).sum())
+
+    assert length(SCENES["fast-camera"](seed)) > 4 * length(living_room(seed))
+
+
 def body_with(shape: Literal["sphere", "cube"], scene: Scene, **motion: Any) -> Body:
     still = Motion(torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), AXIS)
     half_sizes = torch.tensor([0.2, 0.3, 0.1], dtype=torch.float64)
@@ -229,8 +263,9 @@ def test_a_body_moves_if_any_term_of_its_motion_does(scene: Scene, motion: dict[
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_bodies_never_run_into_one_another_or_the_room(seed: int) -> None:
-    scene = living_room(seed)
+@pytest.mark.parametrize("name", SCENES)
+def test_bodies_never_run_into_one_another_or_the_room(name: str, seed: int) -> None:
+    scene = SCENES[name](seed)
     times = instants(24)
     for number, body in enumerate(scene.bodies, start=1):
         surface = surface_points(body)
@@ -243,8 +278,9 @@ def test_bodies_never_run_into_one_another_or_the_room(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_cameras_look_at_the_scene_from_inside_the_room_and_never_through_a_body(seed: int) -> None:
-    scene = living_room(seed)
+@pytest.mark.parametrize("name", SCENES)
+def test_cameras_look_at_the_scene_from_inside_the_room_and_never_through_a_body(name: str, seed: int) -> None:
+    scene = SCENES[name](seed)
     times = instants(48)
     for path in (scene.camera, scene.held_out_camera):
         extrinsics = path.extrinsics(times)
@@ -530,7 +566,7 @@ def test_odd_sizes_and_single_frames_are_written(tmp_path: Path) -> None:
 
 def test_the_options_are_on_record(written: Path) -> None:
     record = json.loads((written / "synthetic.json").read_text())
-    assert record == {"scene": "living room", "unit": "metres", "seed": 3, **OPTIONS}
+    assert record == {"scene": "living-room", "unit": "metres", "seed": 3, **OPTIONS}
 
 
 # --------------------------------------------------------------------------------------------------------------------
