@@ -19,7 +19,7 @@ from torch import Tensor
 from page4d_hf.geometry import camera_to_world_opengl
 
 from .console import input_errors_end_the_command
-from .dataset import IMAGES_KEY, INDICES_KEY
+from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY
 from .sources import PosedFrames, read_source
 
 # The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has
@@ -143,7 +143,14 @@ class Page4DDataParser(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-side] * 3, [side] * 3], dtype=torch.float32)),
             dataparser_transform=transform.float(),
             dataparser_scale=scale,
-            metadata=self._points() | self._background() | {IMAGES_KEY: frames.images, INDICES_KEY: indices},
+            metadata={
+                **self._points(),
+                **self._background(),
+                IMAGES_KEY: frames.images,
+                INDICES_KEY: indices,
+                DEPTH_KEY: frames.depth,
+                DEPTH_SCALE_KEY: scale,
+            },
         )
 
     def _background(self) -> dict[str, Tensor]:

@@ -14,11 +14,16 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from page4d_hf.captures import PinholeFrames
 
 from .console import input_errors_end_the_command
+from .sources import FrameDepth
 
 # What `page4d-data` puts into its outputs' metadata for this dataset: `PinholeFrames` of the whole scene, and which of
 # them are the split's.
 IMAGES_KEY = "page4d_images"
 INDICES_KEY = "page4d_indices"
+
+# Its `FrameDepth` where there is one, and by what that is multiplied to be in the unit of nerfstudio's world.
+DEPTH_KEY = "page4d_depth"
+DEPTH_SCALE_KEY = "page4d_depth_scale"
 
 # In this dataset's metadata, for the model: how many different times its images have. Cameras of a rig share theirs.
 INSTANTS_KEY = "instants"
@@ -28,8 +33,9 @@ class Page4DDataset(InputDataset):
     """The images of one split, as a pinhole camera would have taken them, and what is known of their pixels.
 
     A batch has, beside nerfstudio's keys and where the capture has such masks, `(H, W, 1)` bool each: "motion_mask",
-    true where something moves, and "covisible_mask", true where the training frames see too (of held-out frames). What
-    another dataparser gives is read as nerfstudio reads it.
+    true where something moves, and "covisible_mask", true where the training frames see too (of held-out frames). Where
+    depth is known, and `with_depth` is set before the images are read, it also has "depth", `(H, W, 1)` float32 z-depth
+    in the unit of the cameras, 0 where it is not known. What another dataparser gives is read as nerfstudio reads it.
 
     Args:
         dataparser_outputs: of `page4d-data`, or any other.
@@ -41,6 +47,9 @@ class Page4DDataset(InputDataset):
         # The model is handed what is left of the metadata; how images are read is not its business.
         self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
         self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)
+        self._depth: FrameDepth | None = self.metadata.pop(DEPTH_KEY, None)
+        self._depth_scale: float = self.metadata.pop(DEPTH_SCALE_KEY, 1.0)
+        self.with_depth = False
         if self.cameras.times is not None:
             self.metadata[INSTANTS_KEY] = torch.tensor(len(self.cameras.times.unique()))
 
@@ -62,11 +71,27 @@ class Page4DDataset(InputDataset):
                 "motion_mask": self._images.load_mask(frame),
                 "covisible_mask": self._images.load_covisible(frame),
             }
-        return {
+            depth = self._depth(frame) if self.with_depth and self._depth is not None else None
+        found = {
             name: torch.from_numpy(self._to_camera_size(mask.astype(np.uint8), index, cv2.INTER_NEAREST) > 0)[..., None]
             for name, mask in masks.items()
             if mask is not None
         }
+        if depth is not None:
+            found["depth"] = torch.from_numpy(self._depth_map(depth, index))[..., None]
+        return found
+
+    def _depth_map(self, depth: np.ndarray, image_idx: int) -> npt.NDArray[np.float32]:
+        """Depth at the camera's size, each pixel's at its centre: means across an edge would lie in the air."""
+        camera = self.cameras[image_idx]
+        size = (int(camera.width), int(camera.height))
+        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT) if depth.shape[::-1] != size else depth
+        return np.where(np.isfinite(depth) & (depth > 0), depth * self._depth_scale, 0).astype(np.float32)
+
+    @property
+    def knows_depth(self) -> bool:
+        """Whether the data have depth of any frame."""
+        return self._depth is not None
 
     def _to_camera_size(self, image: np.ndarray, image_idx: int, interpolation: int) -> np.ndarray:
         """Scale an image as `scale_factor` has scaled its camera."""

@@ -44,6 +44,11 @@ _WITHOUT_ALIGNMENT = (
 )
 
 
+FrameDepth = Callable[[int], np.ndarray | None]
+"""z-depth of a frame by its index, `(h, w)` float32 over exactly its image, in the unit of the cameras' world; 0 or NaN
+where it is not known, None where that is everywhere. Reads files."""
+
+
 @dataclass
 class PosedFrames:
     """The frames of one scene with all that training needs to know of them, in one world with OpenCV axes."""
@@ -56,6 +61,7 @@ class PosedFrames:
     train: np.ndarray  # [n] int, indices of the frames to train on
     evaluation: np.ndarray  # [m] int, indices of the held-out frames
     points: SeedPoints
+    depth: FrameDepth | None = None  # of those frames of which it is known
     path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
 
 
@@ -187,6 +193,7 @@ def _read_scene(scene: Scene, points: SeedPoints | None, config: Page4DDataParse
         train,
         evaluation,
         SeedPoints.none(),
+        depth=scene.load_depth,
     )
     if points is not None:
         frames.points = _seen_at(points, scene.times, train).thinned(config.max_points)
@@ -230,6 +237,7 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         kind = "page4d" if by_page4d else _available_points(capture, has_depth, config)
 
     extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
+    depth: FrameDepth | None = images.load_depth if has_depth and not by_page4d else None
     path_error = None
     if by_page4d and config.held_out_cameras == "capture":
         scene = _reconstructed_capture(capture, times, images, train, config)
@@ -247,8 +255,19 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         similarity, path_error = _align(scene.extrinsics, extrinsics[train])
         depth_scale = similarity.scale
 
+    if depth is None and (by_page4d or kind == "page4d"):
+        depth = _ReconstructedDepth(scene, dict(zip(train.tolist(), seen.tolist(), strict=True)), depth_scale)
     frames = PosedFrames(
-        images, capture.image_paths, extrinsics, intrinsics, times, train, evaluation, SeedPoints.none(), path_error
+        images,
+        capture.image_paths,
+        extrinsics,
+        intrinsics,
+        times,
+        train,
+        evaluation,
+        SeedPoints.none(),
+        depth,
+        path_error,
     )
     if kind == "page4d":
         frames.points = _points_of_depth(scene, seen, depth_scale, frames, config)
@@ -328,6 +347,20 @@ def _reconstructed_capture(
         )
 
     return _reconstructed(read, digest, config)
+
+
+@dataclass(frozen=True)
+class _ReconstructedDepth:
+    """PAGE-4D's depth as a capture's `FrameDepth`. A class and no closure: data sets are pickled."""
+
+    scene: Scene
+    places: dict[int, int]  # from a frame of the capture to one of the scene
+    scale: float
+
+    def __call__(self, index: int) -> np.ndarray | None:
+        if index not in self.places:
+            return None
+        return self.scene.load_depth(self.places[index]) * np.float32(self.scale)
 
 
 def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> tuple[Similarity, float]:
