@@ -37,7 +37,8 @@ from page4d_hf.folders import whole_file, whole_folder
 
 from .commands import LISTING
 from .console import note
-from .model import Page4DGaussiansModel, Page4DGaussiansModelConfig
+from .model import Page4DGaussiansModel
+from .model_config import Page4DGaussiansModelConfig
 from .rasterization.torch_cpu import _harmonics
 
 World = Literal["training", "data"]

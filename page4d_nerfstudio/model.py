@@ -11,147 +11,41 @@ its HyperNeRF configuration as defaults.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, color_correct, total_variation_loss
-from nerfstudio.models.splatfacto import (
-    RGB2SH,
-    SplatfactoModel,
-    SplatfactoModelConfig,
-    num_sh_bases,
-    random_quat_tensor,
-)
+from nerfstudio.models.splatfacto import SplatfactoModel, num_sh_bases
 from nerfstudio.utils.colors import get_color
 from pytorch_msssim import SSIM
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from . import losses
 from .console import EndsTheCommand
 from .dataset import INSTANTS_KEY
-from .deformation import DeformationConfig, DeformationField, RobustBox
+from .deformation import DeformationField, RobustBox
+from .density_control import density_control
+from .initial_gaussians import FEWEST_MOVING_POINTS, initial_parameters, seeds
 from .mcmc import DynamicsAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
-from .rasterization import Backend, rasterize
-from .reconsider import Reconsideration, ReconsiderConfig, footprint_errors, gather, judge
-from .schedule import CANONICAL_TIME, FIRST_SPAN, REFERENCE_STEPS, Schedule
+from .model_config import ModelError, Page4DGaussiansModelConfig
+from .rasterization import rasterize
+from .reconsider import Reconsideration, footprint_errors, gather, judge
+from .schedule import Schedule
 from .strategy import DynamicsAwareStrategy
 from .viewing import ClipMotion, LazyOutputs, ShownGaussians
 from .views import TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
-
-# Fewer moving seed points than this say too little about where the motion is to fit the field's grid to them.
-FEWEST_MOVING_POINTS = 100
-
-
-class ModelError(Page4DError):
-    """Options, seed points or checkpoints that do not fit the model."""
-
-
-@dataclass
-class Page4DGaussiansModelConfig(SplatfactoModelConfig):
-    """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
-
-    Only refine_every does not: it is how many views are gathered before Gaussians are split and cloned.
-    """
-
-    _target: type = field(default_factory=lambda: Page4DGaussiansModel)
-
-    use_deformation: bool = True
-    """Whether Gaussians move. False trains the static model (3D Gaussian splatting) in the same way, to compare."""
-    coarse_steps: int = 3000
-    """Static training first; the deformation starts at this step."""
-    hide_motion_at_first: bool = True
-    """Where it is known which seed points move, leave them out of the static stage, and where there are motion masks,
-    the moving pixels too: else static Gaussians smear over all places where something was."""
-    time_growth: float = 0.8
-    """Share of the fine stage during which its images come from a span of times that grows from the middle of the
-    capture to all of it, where motion was hidden at first. 0 takes images of all times from the start, as 4DGS does;
-    so does a capture of which it is not known what moves, as its static stage has all times in it."""
-    deformation: DeformationConfig = field(default_factory=DeformationConfig)
-    """The deformation field."""
-    plane_tv_weight: float = 2e-4
-    """Weight of the planes' total variation in space."""
-    time_smoothness_weight: float = 1e-3
-    """Weight of the planes' acceleration along time."""
-    time_sparsity_weight: float = 1e-4
-    """Weight of the time planes' distance from 1, where time changes nothing."""
-    regularize_every: int = 4
-    """Fine steps from one evaluation of these three to the next, which then count as many times: on a CPU each costs as
-    much as half a rendering, and the planes change little in between."""
-    dynamics_threshold: float = 0.5
-    """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
-    never pass the deformation field. Without such weights every Gaussian can move."""
-    reconsider: ReconsiderConfig = field(default_factory=ReconsiderConfig)
-    """Whether Gaussians that were taken for static may turn out to move."""
-    strategy: Literal["default", "mcmc"] = "default"
-    """Density control. default: split and clone by gradient, prune by opacity, as 4DGS does. mcmc: move faint Gaussians
-    to opaque ones and add more until there are max_gaussians (3DGS-MCMC, Kheradmand et al. 2024); the options named
-    densify, cull, split, reset and screen then mean nothing, but for cull_alpha_thresh."""
-    noise_lr: float = 5e5
-    """With mcmc: noise on positions, in units of their learning rate and of a Gaussian's covariance."""
-    mcmc_opacity_reg: float = 0.01
-    """With mcmc: weight of the mean opacity in the loss, which makes what is not needed faint."""
-    mcmc_scale_reg: float = 0.01
-    """With mcmc: weight of the mean scale, in the world's unit, in the loss."""
-    max_gaussians: int = 360_000
-    """There are never more Gaussians than this."""
-    opacity_prune_above: int = 200_000
-    """Faint Gaussians are pruned only above this number: in a moving scene many are faint at first."""
-    default_time: float | None = None
-    """Time, in [0, 1], of cameras that have none, like those of ns-render interpolate. By default they get the time of
-    the place where they are on the path of the training cameras."""
-    scene_extent: float | None = None
-    """Radius of the scene: position learning rates and size thresholds are in units of it. By default half the diagonal
-    of a box around all but the outermost seed points."""
-    rasterization_backend: Backend = "auto"
-    """What rasterises: gsplat on CUDA and this package's own code on a CPU, unless one is named."""
-
-    warmup_length: int = 500
-    """Gaussians are split and cloned after this step."""
-    stop_split_at: int = 13_000
-    """Gaussians are split and cloned before this step (4DGS: 10,000 steps of the fine stage)."""
-    refine_every: int = 100
-    """Steps between refinements, whatever the length of the run."""
-    sh_degree_interval: int = 1000
-    """Each so many steps one more degree of the spherical harmonics is used."""
-    resolution_schedule: int = 3000
-    """Each so many steps the images' resolution doubles, if num_downscales starts it below the full one."""
-    num_downscales: int = 0
-    """Training starts at 1/2^d of the resolution, where d is this number."""
-    densify_grad_thresh: float = 2e-4
-    """Gradient of the image-plane position above which a Gaussian is split or cloned, in images of
-    densify_reference_size or larger. With use_absgrad, 8e-4 suits."""
-    densify_reference_size: float = 720.0
-    """Smaller images (root of their area in pixels) raise densify_grad_thresh in inverse proportion: else all their
-    Gaussians would split, to less than a pixel each. 720 is the size that 4DGS trains HyperNeRF captures at; 0 leaves
-    the threshold alone."""
-    use_absgrad: bool = False
-    """Whether to sum absolute gradients over pixels for that (AbsGS)."""
-    cull_alpha_thresh: float = 0.005
-    """Opacity below which Gaussians are pruned, while there are more than opacity_prune_above."""
-    reset_alpha_every: int = 0
-    """Each so many refinements opacities are reset; 0 is never."""
-    cull_scale_thresh: float = 0.1
-    """Size, in units of the scene's extent, above which Gaussians are pruned, once opacities have been reset."""
-    stop_screen_size_at: int = 0
-    """Gaussians that are large on the screen are split before this step; 0 is never."""
-    ssim_lambda: float = 0.0
-    """Weight of the D-SSIM loss; the rest is L1 (0 in 4DGS for HyperNeRF, 0.2 in 3D Gaussian splatting)."""
-    run_length: int = REFERENCE_STEPS
-    """Steps of the whole run: set by the trainer from --max-num-iterations."""
 
 
 class Gaussians(NamedTuple):
@@ -182,18 +76,12 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def populate_modules(self) -> None:
         config = self.config
-        if config.regularize_every < 1:
-            raise ModelError(f"regularize_every is a number of steps, 1 or more, got {config.regularize_every}.")
-        if not 0.0 <= config.time_growth <= 1.0:
-            raise ModelError(f"time_growth is a share of the fine stage, in [0, 1], got {config.time_growth}.")
-        if config.rasterize_mode != "classic":
-            raise ModelError(
-                f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={config.rasterize_mode!r}."
-            )
-        points, rgb, dynamic = self._seeds()
+        config.check()
+        metadata = self.kwargs.get("metadata") or {}
+        points, rgb, dynamic = seeds(config, self.seed_points, metadata)
         box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
         self.scene_extent = box.extent if config.scene_extent is None else config.scene_extent
-        self.gauss_params = nn.ParameterDict(self._initial_parameters(points, rgb))
+        self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, self.scene_extent, config.sh_degree))
 
         self.schedule = Schedule.of(config)
         # Known from the start, and not asked of the device at each step.
@@ -207,7 +95,7 @@ class Page4DGaussiansModel(SplatfactoModel):
                 # The grid need not resolve what never asks it.
                 box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
             bases = num_sh_bases(config.sh_degree)
-            instants = int((self.kwargs.get("metadata") or {}).get(INSTANTS_KEY, self.num_train_data))
+            instants = int(metadata.get(INSTANTS_KEY, self.num_train_data))
             self.deformation = DeformationField(config.deformation, box, instants, bases)
 
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
@@ -224,7 +112,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
         self.clip_motion = ClipMotion()
         # Of a capture whose images were all laid over one colour; random ones would teach Gaussians to be that colour.
-        self.own_background = (self.kwargs.get("metadata") or {}).get("background_color")
+        self.own_background = metadata.get("background_color")
         if config.background_color == "random" and self.own_background is not None:
             self.background_color = self.own_background.detach().cpu().float()
         elif config.background_color == "random":
@@ -232,103 +120,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         else:
             self.background_color = get_color(config.background_color)
 
-        self.strategy = self._density_control()
+        self.strategy = density_control(config, self.schedule, self.num_train_data)
         self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
-
-    def _density_control(self) -> DynamicsAwareStrategy | DynamicsAwareMCMC:
-        config = self.config
-        if config.strategy == "mcmc":
-            return DynamicsAwareMCMC(
-                refine_start_iter=self.schedule.densify_from,
-                refine_stop_iter=self.schedule.densify_until,
-                refine_every=config.refine_every,
-                min_opacity=config.cull_alpha_thresh,
-                max_gaussians=config.max_gaussians,
-                noise_lr=config.noise_lr,
-            )
-        return DynamicsAwareStrategy(
-            prune_opa=config.cull_alpha_thresh,
-            grow_grad2d=config.densify_grad_thresh,
-            grow_scale3d=config.densify_size_thresh,
-            grow_scale2d=config.split_screen_size,
-            prune_scale3d=config.cull_scale_thresh,
-            prune_scale2d=config.cull_screen_size,
-            refine_scale2d_stop_iter=config.stop_screen_size_at,
-            refine_start_iter=self.schedule.densify_from,
-            refine_stop_iter=self.schedule.densify_until,
-            reset_every=config.reset_alpha_every * config.refine_every,
-            refine_every=config.refine_every,
-            pause_refine_after_reset=self.num_train_data + config.refine_every,
-            absgrad=config.use_absgrad,
-            max_gaussians=config.max_gaussians,
-            prune_above=config.opacity_prune_above,
-            reference_size=config.densify_reference_size,
-        )
-
-    def _seeds(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where Gaussians start: positions [N, 3], colours [N, 3] in [0, 1], and which move [N] bool."""
-        config = self.config
-        if self.seed_points is None or config.random_init:
-            points = (torch.rand((config.num_random, 3)) - 0.5) * config.random_scale
-            rgb = torch.rand(config.num_random, 3)
-            dynamic = torch.ones(len(points), dtype=torch.bool)
-        else:
-            points = self.seed_points[0].detach().cpu().float().clone()
-            rgb = self.seed_points[1].detach().cpu().float() / 255.0
-            if len(rgb) != len(points):
-                raise ModelError(f"Seed points need a colour each, got {len(points)} points and {len(rgb)} colours.")
-            dynamic = self._moving_seeds(len(points))
-            kept = ~dynamic | self._seen_at_first(dynamic)
-            points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
-        if len(points) > config.max_gaussians:
-            kept = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: config.max_gaussians]
-            points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
-        return points, rgb, dynamic
-
-    def _moving_seeds(self, n_points: int) -> Tensor:
-        weights = (self.kwargs.get("metadata") or {}).get("points3D_dynamics")
-        if weights is None:
-            return torch.ones(n_points, dtype=torch.bool)
-        if len(weights) != n_points:
-            raise ModelError(f"Seed points need a dynamics weight each, got {n_points} points, {len(weights)} weights.")
-        return torch.as_tensor(weights).cpu() > self.config.dynamics_threshold
-
-    def _seen_at_first(self, dynamic: Tensor) -> Tensor:
-        """Which seed points [N] bool were seen around the canonical time, if enough of the moving ones were.
-
-        A moving thing whose points come from many instants would be there many times over.
-        """
-        times = (self.kwargs.get("metadata") or {}).get("points3D_times")
-        everyone = torch.ones_like(dynamic)
-        config = self.config
-        grows = config.use_deformation and config.hide_motion_at_first and config.time_growth > 0.0
-        if times is None or not grows or dynamic.all():
-            return everyone
-        near = (torch.as_tensor(times).cpu() - CANONICAL_TIME).abs() <= FIRST_SPAN
-        return near if int((near & dynamic).sum()) >= FEWEST_MOVING_POINTS else everyone
-
-    def _initial_parameters(self, points: Tensor, rgb: Tensor) -> dict[str, Parameter]:
-        """Round Gaussians as large as the mean distance to their three nearest neighbours, faint, of their colour."""
-        n = len(points)
-        neighbours = min(3, n - 1)
-        if neighbours > 0:
-            distances, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
-            size = torch.as_tensor(distances[:, 1:].mean(axis=1), dtype=torch.float32)
-        else:
-            size = torch.full((n,), 0.01 * self.scene_extent)
-        # Points that coincide get a size too, and a stray one no larger than what density control would leave whole.
-        size = size.clamp(1e-5 * self.scene_extent, 0.1 * self.scene_extent)
-        features = torch.zeros(n, num_sh_bases(self.config.sh_degree), 3)
-        features[:, 0] = RGB2SH(rgb) if self.config.sh_degree > 0 else torch.logit(rgb, eps=1e-4)
-        values = {
-            "means": points,
-            "scales": size.log()[:, None].repeat(1, 3),
-            "quats": random_quat_tensor(n),
-            "features_dc": features[:, 0],
-            "features_rest": features[:, 1:],
-            "opacities": torch.logit(torch.full((n, 1), 0.1)),
-        }
-        return {name: Parameter(value.contiguous()) for name, value in values.items()}
 
     @property
     def dynamic(self) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .deformation import DeformationConfig
-from .model import Page4DGaussiansModelConfig
+from .model_config import Page4DGaussiansModelConfig
 from .schedule import REFERENCE_STEPS
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import Page4DGaussiansModelConfig
+    from .model_config import Page4DGaussiansModelConfig
 
 REFERENCE_STEPS = 17_000
 

@@ -66,6 +66,18 @@ def test_a_saved_configuration_is_the_same_when_it_is_read():
     assert dataclasses.asdict(again) == dataclasses.asdict(parse("--max-num-iterations", "500"))
 
 
+def test_a_configuration_saved_when_the_model_s_options_were_in_its_module_is_the_same_when_it_is_read():
+    text = yaml.dump(CONFIG)
+    old = text.replace("page4d_nerfstudio.model_config.", "page4d_nerfstudio.model.")
+
+    again = yaml.load(old, Loader=yaml.Loader)
+
+    assert "!!python/object:page4d_nerfstudio.model.Page4DGaussiansModelConfig" in old
+    assert old != text
+    assert type(again.pipeline.model) is type(CONFIG.pipeline.model)
+    assert yaml.dump(again) == text
+
+
 def test_the_configuration_prints_with_its_nested_parts():
     text = str(CONFIG)
 

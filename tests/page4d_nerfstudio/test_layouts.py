@@ -12,7 +12,7 @@ from PIL import Image
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_nerfstudio.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.dataset import Page4DDataset
-from page4d_nerfstudio.model import Page4DGaussiansModelConfig
+from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.sources import find_source, read_source
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 44.0

@@ -17,7 +17,7 @@ from test_model import fine, make_model
 
 from page4d_nerfstudio import configs
 from page4d_nerfstudio.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
-from page4d_nerfstudio.model import Page4DGaussiansModelConfig
+from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.presets import presets
 from page4d_nerfstudio.schedule import Schedule
 from page4d_nerfstudio.trainer import learning_rate_factor

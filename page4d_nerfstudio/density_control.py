@@ -1,0 +1,41 @@
+"""Which density control a model's options ask for."""
+
+from __future__ import annotations
+
+from .mcmc import DynamicsAwareMCMC
+from .model_config import Page4DGaussiansModelConfig
+from .schedule import Schedule
+from .strategy import DynamicsAwareStrategy
+
+
+def density_control(
+    config: Page4DGaussiansModelConfig, schedule: Schedule, n_views: int
+) -> DynamicsAwareStrategy | DynamicsAwareMCMC:
+    """The strategy of a model's options, for a training of `n_views` views that keeps to a schedule."""
+    if config.strategy == "mcmc":
+        return DynamicsAwareMCMC(
+            refine_start_iter=schedule.densify_from,
+            refine_stop_iter=schedule.densify_until,
+            refine_every=config.refine_every,
+            min_opacity=config.cull_alpha_thresh,
+            max_gaussians=config.max_gaussians,
+            noise_lr=config.noise_lr,
+        )
+    return DynamicsAwareStrategy(
+        prune_opa=config.cull_alpha_thresh,
+        grow_grad2d=config.densify_grad_thresh,
+        grow_scale3d=config.densify_size_thresh,
+        grow_scale2d=config.split_screen_size,
+        prune_scale3d=config.cull_scale_thresh,
+        prune_scale2d=config.cull_screen_size,
+        refine_scale2d_stop_iter=config.stop_screen_size_at,
+        refine_start_iter=schedule.densify_from,
+        refine_stop_iter=schedule.densify_until,
+        reset_every=config.reset_alpha_every * config.refine_every,
+        refine_every=config.refine_every,
+        pause_refine_after_reset=n_views + config.refine_every,
+        absgrad=config.use_absgrad,
+        max_gaussians=config.max_gaussians,
+        prune_above=config.opacity_prune_above,
+        reference_size=config.densify_reference_size,
+    )
