@@ -1,8 +1,8 @@
-"""What the planes of the HexPlane field are asked to be besides useful: smooth, and idle where nothing moves.
+"""What is asked of depth, and of the planes of the HexPlane field besides being useful: smooth, and idle in rest.
 
-The three penalties are those of K-Planes (Fridovich-Keil et al., CVPR 2023, section 3.2), which HexPlane (Cao and
-Johnson, CVPR 2023) and 4DGS (Wu et al., CVPR 2024, section 4.3) share. Planes come in batches, one penalty is the sum
-over the batch: `planes` is [P, F, height, width], P planes of F features.
+The three penalties on planes are those of K-Planes (Fridovich-Keil et al., CVPR 2023, section 3.2), which HexPlane (Cao
+and Johnson, CVPR 2023) and 4DGS (Wu et al., CVPR 2024, section 4.3) share. Planes come in batches, one penalty is the
+sum over the batch: `planes` is [P, F, height, width], P planes of F features.
 """
 
 from __future__ import annotations
@@ -11,6 +11,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def relative_depth_error(depth: Tensor, expected: Tensor, counts: Tensor) -> Tensor:
+    """The mean of |d - e| / e over the pixels that count and whose depth is known.
+
+    Args:
+        depth: `(H, W, 1)` rendered z-depth d.
+        expected: `(H, W, 1)` e in the same unit; 0 where it is not known.
+        counts: `(H, W, 1)` bool.
+
+    Returns:
+        A scalar; 0 where no pixel is left.
+    """
+    counts = counts & (expected > 0)
+    error = torch.where(counts, (depth - expected).abs() / torch.where(counts, expected, 1.0), 0.0)
+    return error.sum() / counts.sum().clamp_min(1)
 
 
 def total_variation(planes: Tensor) -> Tensor:

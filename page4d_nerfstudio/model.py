@@ -39,6 +39,7 @@ from .metrics import LazyLPIPS, image_metrics, psnr
 from .model_config import ModelError, Page4DGaussiansModelConfig
 from .rasterization import rasterize
 from .reconsider import Reconsideration, footprint_errors, gather, judge
+from .rigidity import Neighbours, strain
 from .schedule import Schedule
 from .strategy import DynamicsAwareStrategy
 from .viewing import ClipMotion, LazyOutputs, ShownGaussians
@@ -107,6 +108,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.training_views: TrainingViews | None = None
         self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours
         self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
+        self.moved: tuple[Tensor, Tensor] | None = None  # canonical and deformed positions of a training step [M, 3]
+        self.neighbours = Neighbours()
         self.step = 0
         # nerfstudio's viewer finds them among the attributes.
         self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
@@ -206,6 +209,8 @@ class Page4DGaussiansModel(SplatfactoModel):
 
         positions = self.means if len(which) == self.num_points else self.means[which]
         offsets = self.deformation(positions, time)
+        if self.training and offsets.position is not None:
+            self.moved = positions, positions + offsets.position
         return Gaussians(
             means=add(self.means, offsets.position),
             scales=add(self.scales, offsets.scale),
@@ -251,7 +256,7 @@ class Page4DGaussiansModel(SplatfactoModel):
                 return self._empty_view(width, height)
             gaussians = gaussians.select(kept)
 
-        with_depth = self.config.output_depth_during_training or not self.training
+        with_depth = self.config.output_depth_during_training or self.config.depth_weight > 0 or not self.training
         if self.config.sh_degree > 0:
             colors = gaussians.colors
             degree = self.active_sh_degree
@@ -374,7 +379,25 @@ class Page4DGaussiansModel(SplatfactoModel):
         if self.training and self.reconsideration.samples(self.step) and self.deforms:
             errors, weight = footprint_errors(self.last_view, truth - predicted, config.rasterization_backend)
             gather(self.strategy_state, errors, weight)
-        return {"main_loss": loss}
+        terms = {"main_loss": loss}
+        if self.training and config.depth_weight > 0 and "depth" in batch:
+            terms["depth_loss"] = config.depth_weight * self._depth_error(outputs, batch)
+        return terms
+
+    def _depth_error(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """The relative error of a view's depth, of the pixels that its colours are learned from."""
+        size = outputs["depth"].shape[:2]
+
+        def at_size(values: Tensor) -> Tensor:
+            channels_first = values.to(self.device, torch.float32).permute(2, 0, 1)[None]
+            return F.interpolate(channels_first, size=size, mode="nearest-exact")[0].permute(1, 2, 0)
+
+        counts = outputs["accumulation"].detach() > 0
+        if "mask" in batch:
+            counts = counts & (at_size(batch["mask"]) > 0)
+        if "motion_mask" in batch and self.hides_motion:
+            counts = counts & (at_size(batch["motion_mask"]) == 0)
+        return losses.relative_depth_error(outputs["depth"], at_size(batch["depth"]), counts)
 
     def regularizers(self) -> dict[str, Tensor]:
         """What a training step asks of Gaussians, planes and cameras whatever its views are."""
@@ -389,6 +412,10 @@ class Page4DGaussiansModel(SplatfactoModel):
             shown = self._shown(torch.ones_like(self.opacities[:, 0])).bool()
             terms["opacity_reg"] = config.mcmc_opacity_reg * self.opacities[shown].sigmoid().mean()
             terms["size_reg"] = config.mcmc_scale_reg * self.scales[shown].exp().mean()
+        if self.deforms and config.rigidity_weight > 0 and self.moved is not None:
+            canonical, deformed = self.moved
+            pairs = self.neighbours.of(canonical, self.step)
+            terms["rigidity"] = config.rigidity_weight * strain(canonical, deformed, pairs, self.scene_extent)
         if self.deforms and (self.step - self.schedule.coarse_steps) % config.regularize_every == 0:
             terms.update(self._plane_losses())
         if config.use_bilateral_grid:
@@ -444,6 +471,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         """What nerfstudio calls before each step of training."""
         super().step_cb(optimizers, step)
         self.views_of_step.clear()
+        self.moved = None
 
     def step_post_backward(self, step: int) -> None:
         """What nerfstudio calls after each step of training: density control."""
@@ -461,11 +489,13 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.step = step
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides parameters: the step, and the strategy's state with the dynamics flag."""
-        return {"step": self.step, "strategy": dict(self.strategy_state)}
+        """What a checkpoint holds besides parameters: the step, the strategy's state with the dynamics flag, and who is
+        whose neighbour."""
+        return {"step": self.step, "strategy": dict(self.strategy_state), "neighbours": self.neighbours.state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
+        self.neighbours.state = state.get("neighbours", (None, None))  # checkpoints of earlier versions have none
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 

@@ -18,6 +18,7 @@ from page4d_hf.errors import Page4DError
 
 from .console import input_errors_end_the_command
 from .datamanager import Page4DDatamanager
+from .dataset import Page4DDataset
 from .model import Page4DGaussiansModel
 
 # Averages that say how fast a view was rendered, not how well.
@@ -55,6 +56,17 @@ class Page4DPipeline(VanillaPipeline):
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
             if isinstance(self.datamanager, Page4DDatamanager):
                 self.datamanager.schedule = self.model.schedule
+                self._supervise_depth(self.model.config.depth_weight, self.datamanager.train_dataset)
+
+    @staticmethod
+    def _supervise_depth(weight: float, dataset: Page4DDataset) -> None:
+        """Have depth read along with the images, where the training asks for it: nobody else needs the memory."""
+        if weight > 0 and not dataset.knows_depth:
+            raise Page4DError(
+                f"--pipeline.model.depth-weight {weight:g} needs depth, and the data have none: give a scene folder of "
+                "`page4d reconstruct`, a capture with depth, or --points page4d with a --model; or leave it at 0."
+            )
+        dataset.with_depth = weight > 0
 
     @profiler.time_function
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:

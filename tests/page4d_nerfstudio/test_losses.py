@@ -1,9 +1,9 @@
-"""The planes' penalties against their formulas in plain autograd."""
+"""The planes' penalties against their formulas in plain autograd, and the error of depth."""
 
 import pytest
 import torch
 
-from page4d_nerfstudio.losses import time_smoothness, time_sparsity, total_variation
+from page4d_nerfstudio.losses import relative_depth_error, time_smoothness, time_sparsity, total_variation
 
 CASES = {
     total_variation: lambda p: sum(
@@ -49,3 +49,25 @@ def test_two_samples_along_time_have_no_acceleration():
 
 def test_time_planes_of_one_cost_nothing():
     assert time_sparsity(torch.ones(3, 2, 4, 4)) == 0
+
+
+def test_the_depth_error_is_relative_and_of_the_pixels_that_count_and_are_known():
+    depth = torch.tensor([1.5, 3.0, 9.0, 9.0])[:, None, None].requires_grad_()
+    expected = torch.tensor([1.0, 4.0, 0.0, 1.0])[:, None, None]
+    counts = torch.tensor([True, True, True, False])[:, None, None]
+
+    error = relative_depth_error(depth, expected, counts)
+    error.backward()
+
+    assert error.item() == pytest.approx((0.5 + 0.25) / 2)
+    assert depth.grad.flatten().tolist() == pytest.approx([0.5, -0.125, 0.0, 0.0])
+
+
+def test_where_no_depth_is_known_there_is_no_error():
+    depth = torch.rand(2, 2, 1, requires_grad=True)
+
+    error = relative_depth_error(depth, torch.zeros(2, 2, 1), torch.ones(2, 2, 1, dtype=torch.bool))
+    error.backward()
+
+    assert error == 0
+    assert (depth.grad == 0).all()
