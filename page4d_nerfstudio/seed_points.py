@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,12 @@ import numpy as np
 import torch
 
 from page4d_hf.geometry import invert_extrinsics, unproject_depth
+
+from .schedule import CANONICAL_TIME, FIRST_SPAN
+
+# What moves covers a small part of the images and is most of what has to be learned: it gets at least this share of
+# the points, if it has so many pixels. Half of them come from around the canonical time, where training starts.
+LEAST_MOVING_SHARE = 0.2
 
 
 @dataclass
@@ -61,10 +68,54 @@ def evenly(count: int, limit: int) -> np.ndarray:
     from every part of an image. One index is drawn from each of `limit` equal stretches: a plain stride would take
     whole columns of an image where it divides the width.
     """
-    if count <= limit:
-        return np.arange(count)
+    if count <= limit or limit == 0:
+        return np.arange(min(count, limit))
     edges = np.arange(limit + 1) * count // limit
     return np.random.default_rng(0).integers(edges[:-1], edges[1:])
+
+
+def spread_over_frames(
+    pixels_of: Callable[[int], tuple[np.ndarray, np.ndarray]], times: Sequence[float], limit: int
+) -> Iterator[np.ndarray]:
+    """Choose pixels to make points of: as many of each frame and each part of an image, and more of what moves.
+
+    Args:
+        pixels_of: of a frame by its index, two `(h, w)` bool maps: which pixels may be chosen, and which show something
+            that moves. Called twice for each frame, as no more than one frame's maps are kept.
+        times: `(S,)` in [0, 1], of the frames.
+        limit: most pixels in all.
+
+    Yields:
+        For each frame an `(h, w)` bool map of the pixels chosen.
+    """
+    counts = np.zeros((2, len(times)), np.int64)  # of what stands still, and of what moves
+    for index in range(len(times)):
+        usable, moves = pixels_of(index)
+        counts[:, index] = (usable & ~moves).sum(), (usable & moves).sum()
+    still, moving = counts
+    from_middle = np.abs(np.asarray(times) - CANONICAL_TIME)
+    near = from_middle <= max(FIRST_SPAN, from_middle.min())
+
+    share = max(LEAST_MOVING_SHARE, moving.sum() / max(counts.sum(), 1))
+    of_moving = min(round(share * limit), int(moving.sum()))
+    chosen_near = _allot(moving * near, max(of_moving // 2, of_moving - int((moving * ~near).sum())))
+    chosen_moving = chosen_near + _allot(moving * ~near, of_moving - int(chosen_near.sum()))
+    chosen_still = _allot(still, limit - int(chosen_moving.sum()))
+    for index in range(len(times)):
+        usable, moves = pixels_of(index)
+        chosen = np.zeros(usable.shape, bool)
+        for kind, quota in ((usable & ~moves, chosen_still[index]), (usable & moves, chosen_moving[index])):
+            pixels = np.flatnonzero(kind)
+            chosen.flat[pixels[evenly(len(pixels), int(quota))]] = True
+        yield chosen
+
+
+def _allot(counts: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` of things of which there are `counts`, in proportion to them."""
+    ends = counts.cumsum()
+    if len(counts) == 0 or ends[-1] <= limit:
+        return counts
+    return np.diff(ends * limit // ends[-1], prepend=0)
 
 
 def points_from_depth(

@@ -26,7 +26,7 @@ from page4d_hf.scene import Scene, read_scene
 from .console import note
 from .ready_reconstruction import ready_reconstruction
 from .reconstruction_cache import digest_files, reconstruct_once
-from .seed_points import SeedPoints, evenly, points_from_depth, random_points
+from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
 
 if TYPE_CHECKING:
     from .dataparser import Page4DDataParserConfig
@@ -38,6 +38,9 @@ MOST_UNKNOWN_TURN = np.radians(10)
 # Share of the path's extent (RMSE) that may be left after a Sim(3). Two paths that have nothing to do with one another
 # come to nearly 1, and a scale near 0 that has no meaning: a camera that stands still has such a path, of errors alone.
 MOST_PATH_ERROR = 0.95
+# PAGE-4D's dynamics above which a pixel counts as moving when points are shared out; what Gaussians do of themselves is
+# the model's `dynamics_threshold`.
+LIKELY_MOVES = 0.5
 _WITHOUT_ALIGNMENT = (
     "What needs no alignment: --cameras page4d with --points page4d (and --held-out-cameras page4d), or the capture's "
     "cameras with --points capture or random."
@@ -422,15 +425,21 @@ def _points_of_capture_depth(
     assert capture.depth_paths is not None
     seen = [int(j) for j in train if capture.depth_paths[j] is not None]
     seen = [seen[i] for i in evenly(len(seen), config.max_points)]
-    parts = []
-    for j in seen:
-        depth = images.load_depth(j)
+
+    def depth_of(i: int) -> np.ndarray:
+        depth = images.load_depth(seen[i])
         assert depth is not None
-        pixels = np.flatnonzero(depth > 0)
-        keep = np.zeros(depth.shape, bool)
-        keep.flat[pixels[evenly(len(pixels), -(-config.max_points // len(seen)))]] = True
+        return depth
+
+    def pixels_of(i: int) -> tuple[np.ndarray, np.ndarray]:
+        usable, moves = depth_of(i) > 0, images.load_mask(seen[i])
+        return usable, np.zeros_like(usable) if moves is None else moves
+
+    parts = []
+    for i, keep in enumerate(spread_over_frames(pixels_of, times[seen], config.max_points)):
+        j = seen[i]
         positions, colors = points_from_depth(
-            depth, keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
+            depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
         )
         mask = images.load_mask(j)
         dynamics = None if mask is None else mask[keep].astype(np.float32)
@@ -438,7 +447,7 @@ def _points_of_capture_depth(
     points = SeedPoints.joined(parts)
     if len(points) == 0:
         raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
-    return points.thinned(config.max_points)
+    return points
 
 
 def _points_of_depth(
@@ -453,18 +462,17 @@ def _points_of_depth(
     """
     confidence = [scene.load_confidence(i) for i in seen]
     threshold = np.nanpercentile(np.concatenate([c.ravel() for c in confidence]), config.confidence_percentile)
-    usable = [
-        np.flatnonzero((confident >= threshold) & (scene.load_depth(i) > 0))  # not of NaN
-        for i, confident in zip(seen, confidence, strict=True)
-    ]
-    ends = np.cumsum([len(pixels) for pixels in usable])
-    chosen = evenly(int(ends[-1]), config.max_points)
+
+    def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
+        usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
+        if not scene.has_dynamics:
+            return usable, np.zeros_like(usable)
+        return usable, scene.load_dynamics(seen[k]) > LIKELY_MOVES
+
     parts = []
-    for i, j, pixels, end in zip(seen, frames.train, usable, ends, strict=True):
-        own = pixels[chosen[(chosen >= end - len(pixels)) & (chosen < end)] - (end - len(pixels))]
+    chosen = spread_over_frames(pixels_of, frames.times[frames.train], config.max_points)
+    for i, j, keep in zip(seen, frames.train, chosen, strict=True):
         depth = scene.load_depth(i) * depth_scale
-        keep = np.zeros(depth.shape, bool)
-        keep.flat[own] = True
         image = frames.images.load_image(j)
         positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
         times = np.full(len(positions), frames.times[j], np.float32)

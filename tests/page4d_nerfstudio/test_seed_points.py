@@ -1,0 +1,71 @@
+"""Which pixels become points."""
+
+import numpy as np
+import pytest
+
+from page4d_nerfstudio.schedule import CANONICAL_TIME, FIRST_SPAN
+from page4d_nerfstudio.seed_points import LEAST_MOVING_SHARE, spread_over_frames
+
+TIMES = np.linspace(0, 1, 21)
+NEAR = np.abs(TIMES - CANONICAL_TIME) <= FIRST_SPAN
+
+
+def chosen_of(maps, limit, times=TIMES):
+    return list(spread_over_frames(lambda i: maps[i], times, limit))
+
+
+def video(moving_pixels, size=(20, 30)):
+    """Frames of which the first pixels move and every seventh can't be used."""
+    usable = np.arange(size[0] * size[1]) % 7 > 0
+    moves = np.arange(size[0] * size[1]) < moving_pixels
+    return [(usable.reshape(size), moves.reshape(size))] * len(TIMES)
+
+
+def test_only_usable_pixels_are_chosen_and_no_more_than_asked_for():
+    maps = video(60)
+    for limit in (1, 10, 333, 5000):
+        chosen = chosen_of(maps, limit)
+        assert sum(keep.sum() for keep in chosen) == limit
+        assert not any((keep & ~usable).any() for keep, (usable, _) in zip(chosen, maps, strict=True))
+
+
+def test_all_pixels_are_chosen_where_there_are_not_more_than_asked_for():
+    maps = video(60)
+    chosen = chosen_of(maps, 21 * 600)
+    assert all((keep == usable).all() for keep, (usable, _) in zip(chosen, maps, strict=True))
+
+
+def test_what_stands_still_is_spread_evenly_over_frames_and_images():
+    chosen = chosen_of(video(0), 2100)
+    assert {int(keep.sum()) for keep in chosen} == {100}
+    halves = np.array([(keep[:10].sum(), keep[10:].sum()) for keep in chosen])
+    assert (np.abs(halves - 50) <= 2).all()
+
+
+def test_little_that_moves_gets_a_fifth_half_of_it_from_around_the_canonical_time():
+    maps = video(40)
+    of_moving = np.array([(keep & moves).sum() for keep, (_, moves) in zip(chosen_of(maps, 500), maps, strict=True)])
+    assert of_moving.sum() == LEAST_MOVING_SHARE * 500
+    assert of_moving[NEAR].sum() == of_moving[~NEAR].sum()
+    assert np.ptp(of_moving[NEAR]) <= 1
+    assert np.ptp(of_moving[~NEAR]) <= 1
+
+
+def test_much_that_moves_gets_its_share():
+    maps = video(300)
+    of_moving = sum((keep & moves).sum() for keep, (_, moves) in zip(chosen_of(maps, 1000), maps, strict=True))
+    assert of_moving == pytest.approx(500, abs=5)
+
+
+def test_what_moves_at_other_times_alone_gets_all_that_is_for_what_moves():
+    maps = [(usable, moves & (i < 3)) for i, (usable, moves) in enumerate(video(100))]
+    of_moving = sum((keep & moves).sum() for keep, (_, moves) in zip(chosen_of(maps, 1000), maps, strict=True))
+    assert of_moving == 200
+
+
+def test_without_a_frame_around_the_canonical_time_the_nearest_stands_in_for_it():
+    maps = video(40)[:3]
+    of_moving = [
+        int((keep & moves).sum()) for keep, (_, moves) in zip(chosen_of(maps, 100, [0.0, 0.2, 1.0]), maps, strict=True)
+    ]
+    assert of_moving == [5, 10, 5]
