@@ -18,6 +18,8 @@ from gsplat.strategy.ops import _update_param_with_optimizer
 from gsplat.utils import normalized_quat_to_rotmat
 from torch import Tensor
 
+from .strategy import all_finite
+
 # A Gaussian never becomes more than this many at once, as in the authors' code: the sum of eq. 9 has terms of
 # alternating signs that grow like 2^N.
 MOST_COPIES = 51
@@ -118,57 +120,50 @@ class DynamicsAwareMCMC(Strategy):
 
     def _relocate(self, params: Any, optimizers: Any, state: dict[str, Any], hidden: Tensor | None) -> int:
         """Move dead Gaussians to living ones; returns how many."""
-        finite = torch.stack([value.isfinite().flatten(1).all(dim=-1) for value in params.values()]).all(dim=0)
+        finite = all_finite(params)
         opacities = params["opacities"].flatten().sigmoid()
         dead = ~finite | (opacities <= self.min_opacity)
         if hidden is not None:
             dead &= ~hidden | ~finite
         targets = torch.where(dead)[0]
         sources = self._draw(torch.where(dead, 0.0, opacities), len(targets), hidden)
-        if len(sources) == 0:
-            return 0
-        values = self._shared_values(params, sources)
-
-        def moved(name: str, value: Tensor) -> Tensor:
-            value = value.clone()
-            value[sources] = values[name]
-            value[targets] = values[name]
-            return torch.nn.Parameter(value)
-
-        def forgotten(_: str, moments: Tensor) -> Tensor:
-            moments[sources] = 0
-            moments[targets] = 0
-            return moments
-
-        _update_param_with_optimizer(moved, forgotten, params, optimizers)
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                state[name] = value.index_copy(0, targets, value[sources])
-        return len(targets)
+        self._copy(params, optimizers, state, sources, targets)
+        return len(sources)
 
     def _add(self, params: Any, optimizers: Any, state: dict[str, Any], hidden: Tensor | None) -> int:
         """Add Gaussians where there are opaque ones, within the cap; returns how many."""
         n = len(params["means"])
         room = min(self.max_gaussians, int((1.0 + self.growth) * n)) - n
         sources = self._draw(params["opacities"].flatten().sigmoid(), max(room, 0), hidden)
+        self._copy(params, optimizers, state, sources, None)
+        return len(sources)
+
+    def _copy(
+        self, params: Any, optimizers: Any, state: dict[str, Any], sources: Tensor, targets: Tensor | None
+    ) -> None:
+        """Have those at `targets` [M], or M new ones, share the places of those at `sources` [M], which may repeat."""
         if len(sources) == 0:
-            return 0
+            return
         values = self._shared_values(params, sources)
 
-        def grown(name: str, value: Tensor) -> Tensor:
+        def shared(value: Tensor, given: Tensor) -> Tensor:
             value = value.clone()
-            value[sources] = values[name]
-            return torch.nn.Parameter(torch.cat([value, values[name]]))
+            value[sources] = given
+            if targets is None:
+                return torch.cat([value, given])
+            value[targets] = given
+            return value
+
+        def parameter(name: str, value: Tensor) -> Tensor:
+            return torch.nn.Parameter(shared(value, values[name]))
 
         def forgotten(_: str, moments: Tensor) -> Tensor:
-            moments[sources] = 0
-            return torch.cat([moments, moments.new_zeros((len(sources), *moments.shape[1:]))])
+            return shared(moments, torch.zeros_like(moments[sources]))
 
-        _update_param_with_optimizer(grown, forgotten, params, optimizers)
+        _update_param_with_optimizer(parameter, forgotten, params, optimizers)
         for name, value in state.items():
             if isinstance(value, Tensor):
-                state[name] = torch.cat([value, value[sources]])
-        return len(sources)
+                state[name] = shared(value, value[sources])
 
     @staticmethod
     def _draw(opacities: Tensor, n: int, hidden: Tensor | None) -> Tensor:

@@ -119,7 +119,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
     @torch.no_grad()
     def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> int:
         """Remove what is broken, and what is faint or too large where that is due; returns how many."""
-        prunes = ~_all_finite(params)
+        prunes = ~all_finite(params)
         if len(prunes) > self.prune_above:
             prunes |= params["opacities"].flatten().sigmoid() < self.prune_opa
         if 0 < self.reset_every < step:
@@ -132,7 +132,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
         return n_prunes
 
 
-def _all_finite(params: Any) -> Tensor:
+def all_finite(params: Any) -> Tensor:
     """Which Gaussians [N] have only finite parameters."""
     each = [parameter.isfinite().flatten(1).all(dim=-1) for parameter in params.values()]
     finite: Tensor = torch.stack(each).all(dim=0)
