@@ -65,7 +65,8 @@ class Page4DConfig(PreTrainedConfig):
             How the weights of the global blocks start, in a network that is trained from nothing. `"same_place"`: every
             patch attends to the patches at its own place in all frames, and the first global block takes their mean
             from it, so that changes over time are there to learn from at once; otherwise a network has to come upon
-            them by chance, see `initialization_page4d`. Of no effect on weights that are loaded.
+            them by chance, see `initialization_page4d`. With a mask only the layers before the first masked one start
+            so. Of no effect on weights that are loaded.
         mask_form (`str`, *optional*, defaults to `"release"`):
             `"release"` for the mask of the published checkpoint, `"paper"` for Equations 5 and 6 of the paper, `None`
             for a network without a mask head. See `modeling_page4d_aggregator`.

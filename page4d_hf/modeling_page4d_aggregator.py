@@ -159,7 +159,10 @@ class Page4DAggregator(nn.Module):
         self.global_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
 
         if config.initial_global_attention == "same_place":
-            for index, layer in enumerate(self.global_layers):
+            # Camera tokens have no place, and see no patches where all attend to their own. What a mask keeps from
+            # cameras they must have seen.
+            end = min(config.masked_layers, default=0) if config.mask_form is not None else len(self.global_layers)
+            for index, layer in enumerate(self.global_layers[:end]):
                 assert isinstance(layer, Page4DLayer)
                 layer.starts_at_same_place = True
                 layer.starts_with_changes = index == 0

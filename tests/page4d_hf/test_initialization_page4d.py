@@ -55,6 +55,25 @@ def test_patches_start_by_attending_to_their_own_place_in_all_frames_alike(heads
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("masked", [[1], [2, 3]])
+def test_cameras_start_by_seeing_all_patches_where_a_mask_will_keep_some_from_them(masked):
+    mask = {"mask_form": "release", "mask_layer": masked[0] - 1, "masked_layers": masked, "mask_strength": 0.0}
+    depth = {"num_hidden_layers": masked[-1] + 1, "head_layers": [masked[-1]] * 4, "mask_hold_start": None}
+    model = small_network(
+        initial_global_attention="same_place", attn_implementation="eager", mask_hold_end=None, **mask, **depth
+    )
+    frames, special, patches = 3, 5, 49
+    attentions = model(torch.rand(1, frames, 3, 56, 56), output_attentions=True).attentions[1::2]
+    for layer, weights in enumerate(attentions):
+        by_frame = weights[0].unflatten(-1, (frames, -1)).unflatten(-3, (frames, -1))  # [heads, S, P, S, P]
+        seen = by_frame[:, :, 0, :, special:].sum((-1, -2)).mean()  # by the camera tokens, of all frames' patches
+        if layer in masked:
+            assert seen > 0.5 * patches / (patches + special)
+        else:
+            assert seen < 0.01
+
+
+@torch.no_grad()
 def test_the_first_global_block_starts_by_taking_off_what_does_not_change():
     model = small_network(initial_global_attention="same_place", layerscale_value=0.1)
     layer = model.aggregator.global_layers[0]
