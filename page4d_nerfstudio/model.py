@@ -30,6 +30,7 @@ from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from . import losses
 from .console import EndsTheCommand
+from .constant_size import Neighbourhoods, change_of_size
 from .dataset import INSTANTS_KEY
 from .deformation import DeformationField, RobustBox
 from .density_control import density_control
@@ -39,7 +40,6 @@ from .metrics import LazyLPIPS, image_metrics, psnr
 from .model_config import ModelError, Page4DGaussiansModelConfig
 from .rasterization import rasterize
 from .reconsider import Reconsideration, footprint_errors, gather, judge
-from .rigidity import Neighbours, strain
 from .schedule import Schedule
 from .strategy import DynamicsAwareStrategy
 from .viewing import ClipMotion, LazyOutputs, ShownGaussians
@@ -109,7 +109,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours
         self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
         self.moved: tuple[Tensor, Tensor] | None = None  # canonical and deformed positions of a training step [M, 3]
-        self.neighbours = Neighbours()
+        self.neighbourhoods = Neighbourhoods()
         self.step = 0
         # nerfstudio's viewer finds them among the attributes.
         self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
@@ -412,10 +412,10 @@ class Page4DGaussiansModel(SplatfactoModel):
             shown = self._shown(torch.ones_like(self.opacities[:, 0])).bool()
             terms["opacity_reg"] = config.mcmc_opacity_reg * self.opacities[shown].sigmoid().mean()
             terms["size_reg"] = config.mcmc_scale_reg * self.scales[shown].exp().mean()
-        if self.deforms and config.rigidity_weight > 0 and self.moved is not None:
+        if self.deforms and config.size_weight > 0 and self.moved is not None:
             canonical, deformed = self.moved
-            pairs = self.neighbours.of(canonical, self.step)
-            terms["rigidity"] = config.rigidity_weight * strain(canonical, deformed, pairs, self.scene_extent)
+            groups = self.neighbourhoods.of(canonical, self.step)
+            terms["size"] = config.size_weight * change_of_size(canonical, deformed, groups, self.scene_extent)
         if self.deforms and (self.step - self.schedule.coarse_steps) % config.regularize_every == 0:
             terms.update(self._plane_losses())
         if config.use_bilateral_grid:
@@ -491,11 +491,13 @@ class Page4DGaussiansModel(SplatfactoModel):
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds besides parameters: the step, the strategy's state with the dynamics flag, and who is
         whose neighbour."""
-        return {"step": self.step, "strategy": dict(self.strategy_state), "neighbours": self.neighbours.state}
+        return {"step": self.step, "strategy": dict(self.strategy_state), "neighbourhoods": self.neighbourhoods.state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.neighbours.state = state.get("neighbours", (None, None))  # checkpoints of earlier versions have none
+        self.neighbourhoods.state = state.get(
+            "neighbourhoods", (None, None)
+        )  # checkpoints of earlier versions have none
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 

@@ -47,9 +47,9 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     so does a capture of which it is not known what moves, as its static stage has all times in it."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
-    rigidity_weight: float = 0.1
-    """Weight of how much the distances between neighbours of the Gaussians that move change, as a share of them: few
-    things grow or shrink, and one camera alone can't tell near and small from far and large. 0 is none, as in 4DGS."""
+    size_weight: float = 0.1
+    """Weight of how much neighbourhoods of Gaussians that move grow or shrink: few things do, and one camera alone
+    can't tell near and small from far and large. 0 lets them, as 4DGS does."""
     depth_weight: float = 0.0
     """Weight of the relative error of rendered depth, against the capture's or PAGE-4D's own where that is known."""
     plane_tv_weight: float = 2e-4
@@ -129,7 +129,7 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
             raise ModelError(f"regularize_every is a number of steps, 1 or more, got {self.regularize_every}.")
         if not 0.0 <= self.time_growth <= 1.0:
             raise ModelError(f"time_growth is a share of the fine stage, in [0, 1], got {self.time_growth}.")
-        for name in ("rigidity_weight", "depth_weight"):
+        for name in ("size_weight", "depth_weight"):
             if not getattr(self, name) >= 0.0:
                 raise ModelError(f"{name} is a weight of the loss, 0 or more, got {getattr(self, name):g}.")
         if self.rasterize_mode != "classic":

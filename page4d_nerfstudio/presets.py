@@ -55,6 +55,6 @@ def original() -> Page4DGaussiansModelConfig:
         time_growth=0.0,
         dynamics_threshold=float("-inf"),
         regularize_every=1,
-        rigidity_weight=0.0,
+        size_weight=0.0,
         densify_reference_size=0.0,
     )

@@ -104,7 +104,7 @@ def test_a_weight_of_depth_is_refused_where_there_is_none(capture, capsys):
     assert "needs depth, and the data have none" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("name", ["depth_weight", "rigidity_weight"])
+@pytest.mark.parametrize("name", ["depth_weight", "size_weight"])
 @pytest.mark.parametrize("weight", [-0.1, float("nan")])
 def test_a_weight_that_is_none_is_refused_by_name(name, weight):
     with pytest.raises(ModelError, match=f"{name} is a weight of the loss"):

@@ -434,7 +434,7 @@ def test_regularisers_join_the_loss_when_the_deformation_starts():
     fine_stage = train_step(model, optimizers, model.schedule.coarse_steps, cameras([0.5]), image)
 
     assert set(coarse) == {"main_loss"}
-    assert set(fine_stage) == {"main_loss", "rigidity", "plane_tv", "time_smoothness", "time_sparsity"}
+    assert set(fine_stage) == {"main_loss", "size", "plane_tv", "time_smoothness", "time_sparsity"}
 
 
 def test_regularisers_that_are_evaluated_rarely_count_as_often():
@@ -447,7 +447,7 @@ def test_regularisers_that_are_evaluated_rarely_count_as_often():
     second = train_step(each_fifth, optimizers_of(each_fifth), start + 1, cameras([0.5]), image)
 
     assert first["plane_tv"].item() == pytest.approx(5 * always["plane_tv"].item())
-    assert set(second) == {"main_loss", "rigidity"}
+    assert set(second) == {"main_loss", "size"}
 
 
 def test_pixels_outside_of_a_mask_do_not_count():
