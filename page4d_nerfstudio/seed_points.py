@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -75,7 +75,7 @@ def evenly(count: int, limit: int) -> np.ndarray:
 
 
 def spread_over_frames(
-    pixels_of: Callable[[int], tuple[np.ndarray, np.ndarray]], times: Sequence[float], limit: int
+    pixels_of: Callable[[int], tuple[np.ndarray, np.ndarray]], times: np.ndarray, limit: int
 ) -> Iterator[np.ndarray]:
     """Choose pixels to make points of: as many of each frame and each part of an image, and more of what moves.
 
@@ -93,7 +93,7 @@ def spread_over_frames(
         usable, moves = pixels_of(index)
         counts[:, index] = (usable & ~moves).sum(), (usable & moves).sum()
     still, moving = counts
-    from_middle = np.abs(np.asarray(times) - CANONICAL_TIME)
+    from_middle = np.abs(times - CANONICAL_TIME)
     near = from_middle <= max(FIRST_SPAN, from_middle.min())
 
     share = max(LEAST_MOVING_SHARE, moving.sum() / max(counts.sum(), 1))

@@ -66,6 +66,7 @@ def test_what_moves_at_other_times_alone_gets_all_that_is_for_what_moves():
 def test_without_a_frame_around_the_canonical_time_the_nearest_stands_in_for_it():
     maps = video(40)[:3]
     of_moving = [
-        int((keep & moves).sum()) for keep, (_, moves) in zip(chosen_of(maps, 100, [0.0, 0.2, 1.0]), maps, strict=True)
+        int((keep & moves).sum())
+        for keep, (_, moves) in zip(chosen_of(maps, 100, np.array([0.0, 0.2, 1.0])), maps, strict=True)
     ]
     assert of_moving == [5, 10, 5]
