@@ -1,0 +1,198 @@
+"""What a method says of a sequence: depth, cameras, points and motion, in memory and as a file.
+
+The file is a NumPy archive, `DIR/<sequence>.npz`, so that any program can write one:
+
+    frame_ids    [S] strings                  which frames, as the data set names them
+    depth        [S, h, w] float32            z-depth in each frame's own camera; <= 0 or not finite: none given
+    extrinsics   [S, 3, 4] float64            world-to-camera, OpenCV axes (x right, y down, z forward)
+    intrinsics   [S, 3, 3] float64            in pixels of the sequence's images, first pixel's centre at (0.5, 0.5)
+    points       [S, h, w, 3] float32         in the world of the extrinsics; not finite: none given
+    dynamics     [S, h, w] float32            0 static to 1 moving
+
+Only `frame_ids` must be there. Depth, translations and points share one scale, which may be any. Maps cover exactly the
+image, at any resolution; all of one file have the same. Frames may come in any order, and there may be more of them than
+a protocol takes. docs/evaluation.md says the same to users.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from page4d_hf.folders import whole_file
+
+from .scores import ExclusionError
+from .sequences import Sequence
+
+# Shapes after [S], and the dtype in memory; h and w are free but equal in all maps.
+SHAPES: dict[str, tuple[int | None, ...]] = {
+    "depth": (None, None),
+    "extrinsics": (3, 4),
+    "intrinsics": (3, 3),
+    "points": (None, None, 3),
+    "dynamics": (None, None),
+}
+CAMERAS = ("extrinsics", "intrinsics")
+ROTATION_TOLERANCE = 1e-2  # of R R^T from the identity; half precision leaves 2e-3
+
+
+class PredictionsError(ExclusionError):
+    """Predictions that are missing, cannot be read, or don't fit their sequence."""
+
+
+@dataclass
+class Predictions:
+    """What a method says of S frames; what it does not say is None. Shapes and units: see the module."""
+
+    frame_ids: list[str]
+    depth: np.ndarray | None = None  # [S, h, w] float32 z-depth in each frame's own camera; <= 0 or NaN: none given
+    extrinsics: np.ndarray | None = None  # [S, 3, 4] float64 world-to-camera, OpenCV axes, scale of depth and points
+    intrinsics: np.ndarray | None = None  # [S, 3, 3] float64 in pixels of the sequence's images, first centre at 0.5
+    points: np.ndarray | None = None  # [S, h, w, 3] float32 in the world of the extrinsics
+    dynamics: np.ndarray | None = None  # [S, h, w] float32, 0 static to 1 moving
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def select(self, rows: list[int]) -> Predictions:
+        """The predictions of some frames, in the given order."""
+        arrays = {name: getattr(self, name) for name in SHAPES}
+        return replace(
+            self,
+            frame_ids=[self.frame_ids[i] for i in rows],
+            **{name: None if array is None else array[rows] for name, array in arrays.items()},
+        )
+
+
+def predictions_path(folder: Path, sequence: str) -> Path:
+    """Where the predictions of a sequence lie, such as `folder/final/alley_2.npz`."""
+    return folder / f"{sequence}.npz"
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions in the format of this module, compressed. The file is whole or absent.
+
+    Raises:
+        PredictionsError: an array is not of its shape.
+        Page4DError: the file cannot be written.
+    """
+    check_predictions(predictions, str(path))
+    arrays = {name: getattr(predictions, name) for name in SHAPES}
+    with whole_file(path, overwrite=True) as partial, open(partial, "wb") as stream:
+        np.savez_compressed(
+            stream,
+            frame_ids=np.array(predictions.frame_ids, np.str_),
+            **{name: array for name, array in arrays.items() if array is not None},
+        )
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read predictions in the format of this module. No code in the file is run.
+
+    Raises:
+        PredictionsError: the file is missing, broken or cut off, holds arrays of other names, shapes or kinds, frames
+            named twice, or cameras that are none.
+    """
+    known = [field.name for field in fields(Predictions)]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            unknown = sorted(set(archive.files) - set(known))
+            if unknown or "frame_ids" not in archive.files:
+                what = f"holds {', '.join(unknown)}" if unknown else "lacks frame_ids"
+                raise PredictionsError(f"{path} {what}; predictions have frame_ids and any of {', '.join(SHAPES)}.")
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise PredictionsError(f"There are no predictions {path}.") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, PredictionsError):
+            raise
+        raise PredictionsError(f"{path} cannot be read as a NumPy archive ({error}); write it again.") from error
+    ids = arrays.pop("frame_ids")
+    if ids.ndim != 1 or ids.dtype.kind not in "US":
+        raise PredictionsError(f"{path}: frame_ids must be [S] strings, got {ids.dtype} {list(ids.shape)}.")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise PredictionsError(f"{path}: {name} must hold numbers, got {array.dtype}.")
+        arrays[name] = array.astype(np.float64 if name in CAMERAS else np.float32, copy=False)
+    predictions = Predictions([str(name) for name in ids.astype(np.str_)], **arrays)
+    check_predictions(predictions, str(path))
+    return predictions
+
+
+def check_predictions(predictions: Predictions, where: str) -> None:
+    """Refuse predictions that contradict themselves.
+
+    Args:
+        predictions: to be checked.
+        where: what they are, for the message.
+
+    Raises:
+        PredictionsError: an array is not of its shape, maps are of different sizes, frames are named twice, or a camera
+            is none.
+    """
+    count = len(predictions)
+    if not count:
+        raise PredictionsError(f"{where} has no frames.")
+    twice = sorted({name for name in predictions.frame_ids if predictions.frame_ids.count(name) > 1})
+    if twice:
+        raise PredictionsError(f"{where} names frames twice, {twice[0]!r} the first; each frame has one row.")
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name, shape in SHAPES.items():
+        array = getattr(predictions, name)
+        if array is None:
+            continue
+        fits = array.ndim == 1 + len(shape) and len(array) == count and 0 not in array.shape
+        if not fits or any(side is not None and side != got for side, got in zip(shape, array.shape[1:], strict=True)):
+            words = ", ".join(letter if side is None else str(side) for side, letter in zip(shape, "hw3", strict=False))
+            raise PredictionsError(
+                f"{where}: {name} must be [{count}, {words}] for its {count} frames, got {list(array.shape)}."
+            )
+        if name not in CAMERAS:
+            sizes[name] = array.shape[1:3]
+    if len(set(sizes.values())) > 1:
+        words = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
+        raise PredictionsError(f"{where}: all maps must have one size, got {words}.")
+    for name in CAMERAS:
+        array = getattr(predictions, name)
+        if array is None:
+            continue
+        broken = ~np.isfinite(array).all(axis=(1, 2))
+        if name == "extrinsics":
+            rotations = np.where(broken[:, None, None], np.eye(3), array[:, :, :3])
+            off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+            broken |= (off > ROTATION_TOLERANCE) | (np.linalg.det(rotations) < 0)
+        if broken.any():
+            what = "is not finite" if name == "intrinsics" else "is no camera: not finite, or its 3x3 is no rotation"
+            first = predictions.frame_ids[int(broken.argmax())]
+            raise PredictionsError(
+                f"{where}: {name} of {int(broken.sum())} frames, {first!r} the first, {what}; leave those frames out "
+                "or correct them."
+            )
+
+
+def match_predictions(predictions: Predictions, sequence: Sequence, where: str) -> Predictions:
+    """The predictions of a sequence's frames, in its order.
+
+    Args:
+        predictions: of these frames, in any order, and perhaps of others.
+        sequence: what they are of.
+        where: what they are, for the message.
+
+    Raises:
+        PredictionsError: a frame of the sequence has none: names (for TUM and Bonn, time stamps) that don't match are
+            never matched by their order.
+    """
+    wanted = sequence.frames.capture.frame_ids
+    rows = {name: i for i, name in enumerate(predictions.frame_ids)}
+    missing = [name for name in wanted if name not in rows]
+    if missing:
+        raise PredictionsError(
+            f"{where} has no frame {missing[0]!r}, nor {len(missing) - 1} others of the {len(wanted)} frames of "
+            f"{sequence.name}; its own are {predictions.frame_ids[0]!r} to {predictions.frame_ids[-1]!r}. frame_ids "
+            "must be the data set's names."
+        )
+    return predictions.select([rows[name] for name in wanted])
