@@ -21,7 +21,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[nerfstudio,training,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[nerfstudio,training,evaluation,dev]"
 	touch $@
 
 clean:  ## Remove what `make` made.

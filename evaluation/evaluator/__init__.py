@@ -1,0 +1,1 @@
+"""What `evaluation/run.py` is made of."""

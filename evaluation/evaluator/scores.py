@@ -1,0 +1,31 @@
+"""What a sequence scored, and the errors of evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from page4d_hf.errors import Page4DError
+
+
+class EvaluationError(Page4DError):
+    """An evaluation that cannot be made as asked: the caller has something to correct."""
+
+
+class ExclusionError(EvaluationError):
+    """A sequence that has no figures under a protocol, for the reason that the message gives.
+
+    `tasks.score` turns it into `SequenceScores.excluded`, so that the sequence is counted and named; whoever calls a
+    metric by itself sees it raised.
+    """
+
+
+@dataclass
+class SequenceScores:
+    """Figures of one sequence, or why it has none."""
+
+    name: str
+    figures: dict[str, float]  # "abs_rel", "delta_1.25", "abs_rel_static", "ate", "accuracy_mean", ...; finite
+    weight: float  # of this sequence in averages, as its protocol says: its valid pixels, or 1
+    counts: dict[str, int]  # "frames", "frames_left_out", "pixels", ...
+    excluded: str | None = None  # why the sequence does not count; figures is then empty
+    notes: list[str] = field(default_factory=list)
