@@ -60,6 +60,7 @@ class Reconstruction:
     point_times: np.ndarray  # [M] float32 in [0, 1]
     point_dynamics: np.ndarray | None  # [M] float32, 0 static to 1 moving
     point_confidence: np.ndarray  # [M] float32
+    point_maps: list[np.ndarray] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
 
     def __len__(self) -> int:
         return len(self.extrinsics)
@@ -252,6 +253,7 @@ def reconstruct(
     points: Points = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
+    keep_point_maps: bool = False,
     progress: Progress | None = None,
 ) -> Reconstruction:
     """Run PAGE-4D on a sequence of frames, all at once.
@@ -265,6 +267,7 @@ def reconstruct(
         points: "depth": depth maps lifted by the predicted cameras; "world": the point head's points.
         confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
         max_points: upper limit of the number of points, spread evenly over the frames.
+        keep_point_maps: give the points of all pixels too, as maps.
         progress: told how far the work is.
 
     Raises:
@@ -333,6 +336,7 @@ def reconstruct(
         point_times=np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
         point_dynamics=gather(dynamics) if dynamics is not None else None,
         point_confidence=gather(confidence),
+        point_maps=world_points if keep_point_maps else None,
     )
 
 

@@ -10,8 +10,8 @@ The file is a NumPy archive, `DIR/<sequence>.npz`, so that any program can write
     dynamics     [S, h, w] float32            0 static to 1 moving
 
 Only `frame_ids` must be there. Depth, translations and points share one scale, which may be any. Maps cover exactly the
-image, at any resolution; all of one file have the same. Frames may come in any order, and there may be more of them than
-a protocol takes. docs/evaluation.md says the same to users.
+image, at any resolution; all of one file have the same. Frames may come in any order, and there may be more than a
+protocol takes. docs/evaluation.md says the same to users.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Selection:
         if self.ranks:
             words.append(f"images {self.ranks[0]} to {self.ranks[1]}, counted from 0")
         if self.stride > 1:
-            words.append(f"every {self.stride}th frame that can be used")
+            words.append(f"one in {self.stride} of the frames that have a pose")
         if self.first:
             words.append(f"the first {self.first} of them" if self.stride > 1 else f"the first {self.first} frames")
         if self.spread:
@@ -93,7 +93,7 @@ _DYCHECK = Selection(
     DYCHECK_SEQUENCES,
     remark="The paper has 13 of these 14 sequences and does not say which.",
 )
-_TUM = Selection(TUM_SEQUENCES, remark="Motion capture gives the poses; depth is the sensor's.")
+_TUM = Selection(TUM_SEQUENCES)
 _ODYSSEY = Selection(split="test", published=False)
 _WITHOUT_MARKET_5 = tuple(name for name in SINTEL_SEQUENCES if name != "market_5")
 

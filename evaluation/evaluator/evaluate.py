@@ -1,0 +1,281 @@
+"""A run of evaluation: options to sequences, predictions, scores, tables; in one process or shared out over many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.folders import whole_folder
+from page4d_hf.reconstruct import check_resolution
+
+from .predict import EvaluatedModel, Inference, PointSource, file_digest, load_evaluated_model, predict
+from .predictions import Predictions, load_predictions, match_predictions, predictions_path, save_predictions
+from .protocols import PROTOCOLS
+from .runs import RunFolder, plain, versions
+from .scores import EvaluationError, ExclusionError, SequenceScores
+from .sequences import Sequence, choose_sequences, load_sequence, select
+from .tables import write_tables
+from .tasks import average, score
+
+Report = Callable[[str, int, int], None]
+PATIENCE = timedelta(days=7)  # for which processes that are done wait for the others
+
+
+@dataclass
+class Options:
+    """What is evaluated, on what, and how."""
+
+    dataset: Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey"]
+    """Data set, in the layout in which it is published."""
+    data_root: Path
+    """The data set's folder."""
+    output: Path
+    """Folder of the run. A run that is in it goes on where it stopped."""
+    model: str | None = None
+    """PAGE-4D or VGGT: a folder for from_pretrained, or a Hub id."""
+    predictions: Path | None = None
+    """Or: a folder of any method's predictions, DIR/<sequence>.npz (docs/evaluation.md), which are scored instead."""
+    protocol: Literal["page4d", "cut3r"] = "page4d"
+    """Which frames, alignment, limits and averages."""
+    split: str | None = None
+    """Part of the data set; for Sintel the pass, final or clean. By default the protocol's."""
+    sequences: tuple[str, ...] = ()
+    """Only these sequences. By default those of the protocol."""
+    frames: int | None = None
+    """At most so many of the protocol's frames of each sequence, spread evenly."""
+    resolution: int | None = None
+    """Width of the network's input, in pixels. By default the protocol's."""
+    mask: Literal["on", "off"] = "on"
+    """Run the model with its dynamics-aware mask, or without, which makes it VGGT with other weights."""
+    points: PointSource = "depth"
+    """Points of the task `points`: depth lifted by the predicted cameras, or the point head's."""
+    method: str | None = None
+    """The method's name in tables. By default that of the model's or the predictions' folder."""
+    keep_predictions: bool = False
+    """Keep what the model says of each sequence, in OUTPUT/predictions, in the format that --predictions reads."""
+    plots: bool = False
+    """Draw trajectories, errors, depth and motion of each sequence, in OUTPUT/plots."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:<number>. Several processes take a GPU each."""
+    dtype: str = "auto"
+    """Of the network: auto, float32, bfloat16 or float16."""
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.predictions is None):
+            raise EvaluationError("Give either --model, to run it, or --predictions, to score what is there.")
+        if self.predictions is not None:
+            given = [("--mask off", self.mask == "off"), ("--resolution", self.resolution is not None)]
+            wrong = [name for name, is_given in (*given, ("--keep-predictions", self.keep_predictions)) if is_given]
+            if wrong:
+                raise EvaluationError(f"{' and '.join(wrong)} say how --model is run, and --predictions has been made.")
+            if not self.predictions.is_dir():
+                raise EvaluationError(f"There is no folder of predictions {self.predictions}.")
+
+
+class Evaluation:
+    """One task on one data set."""
+
+    def __init__(self, task: str, options: Options) -> None:
+        """Find the sequences, load the model, enter the run's folder.
+
+        Args:
+            task: one of the protocol's.
+            options: what is evaluated.
+
+        Raises:
+            Page4DError: data set, sequences, model or device cannot be had, or the folder holds another run.
+        """
+        from accelerate import PartialState
+
+        self.task, self.options = task, options
+        if task not in PROTOCOLS[options.protocol]:
+            known = ", ".join(PROTOCOLS[options.protocol])
+            raise EvaluationError(f"The protocol {options.protocol} has no task {task}; it has {known}.")
+        self.protocol = PROTOCOLS[options.protocol][task]
+        self.selection = select(options.protocol, task, options.dataset, split=options.split, frames=options.frames)
+        if options.sequences:
+            self.selection = replace(self.selection, sequences=options.sequences, published=False)
+        self.names, self.missing = choose_sequences(
+            options.dataset, options.data_root, self.selection, options.sequences
+        )
+        self.state = PartialState(cpu=options.device == "cpu", timeout=PATIENCE)
+        self.evaluated: EvaluatedModel | None = None
+        self.inference = inference_of(task, options)
+        if options.model is not None:
+            device = options.device
+            if device == "auto" and self.state.num_processes > 1:
+                device = str(self.state.device)  # a GPU for each process
+            self.evaluated = load_evaluated_model(options.model, mask=options.mask, device=device, dtype=options.dtype)
+            check_resolution(self.inference.resolution, self.evaluated.model.config.patch_size)
+        self.folder = RunFolder(options.output, self._identity())
+        with self.state.main_process_first():  # one process begins the folder, the others find it begun
+            self.folder.enter()
+
+    def _identity(self) -> dict[str, Any]:
+        """All that decides a figure, as JSON values."""
+        evaluated = self.evaluated
+        return {
+            "task": self.task,
+            "dataset": self.options.dataset,
+            "method": self.options.method or _default_method(self.options),
+            "protocol": {"name": self.options.protocol, "text": str(self.protocol), **plain(self.protocol)},
+            "selection": {"text": str(self.selection), **plain(self.selection)},
+            "inference": None if evaluated is None else {"text": str(self.inference), **plain(self.inference)},
+            "model": None if evaluated is None else evaluated.facts,
+            "versions": versions(),
+        }
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # Running
+
+    def run(self) -> dict[str, Any]:
+        """Evaluate what is left to do, and write result and tables.
+
+        Returns:
+            The result, as `result.json` has it. In processes but the main one it is empty.
+
+        Raises:
+            Page4DError: the run cannot go on, as when the memory does not hold the frames or the disk is full; or not a
+                single sequence could be scored (the tables are written and say why).
+        """
+        todo = [name for name in self.names if not self._is_finished(name)]
+        mine = todo[self.state.process_index :: self.state.num_processes]
+        with progress_of_sequences(len(mine), shown=self.state.is_main_process) as (begin, report):
+            for name in mine:
+                begin(name)
+                self._evaluate(name, report)
+        self.state.wait_for_everyone()
+        return self._gather() if self.state.is_main_process else {}
+
+    def _is_finished(self, name: str) -> bool:
+        source = self._source(name)
+        if not self.folder.is_finished(name, source=source):
+            return False
+        scores = self.folder.load(name, source=source)
+        if scores is None or scores.excluded is not None:
+            return scores is not None
+        kept = not self.options.keep_predictions or predictions_path(self.folder.predictions(), name).is_file()
+        return kept and (not self.options.plots or self.folder.plots(name).is_dir())
+
+    def _source(self, name: str) -> str | None:
+        """A digest of the predictions that are scored: those of another file are scored anew."""
+        if self.options.predictions is None:
+            return None
+        path = predictions_path(self.options.predictions, name)
+        return file_digest(path) if path.is_file() else "missing"
+
+    def _evaluate(self, name: str, report: Report) -> None:
+        options, source = self.options, self._source(name)
+        try:
+            sequence, notes = load_sequence(options.dataset, options.data_root, name, self.selection)
+            predictions = self._predictions(sequence, report)
+            if options.keep_predictions:
+                save_predictions(predictions_path(self.folder.predictions(), name), predictions)
+            report("scoring", 0, 1)
+            scores = score(self.protocol, predictions, sequence)
+            report("scoring", 1, 1)
+        except (CaptureError, ExclusionError) as error:
+            # What could not be read may be there the next time.
+            scores = SequenceScores(name, {}, 0.0, {}, excluded=_sentence(error, options))
+            return self.folder.save(scores, source=source, again=True)
+        scores.notes[:0] = notes
+        if options.plots and scores.excluded is None:
+            from .plots import draw_sequence
+
+            report("plots", 0, 1)
+            with whole_folder(self.folder.plots(name), overwrite=True) as partial:
+                draw_sequence(partial, sequence, predictions)
+            report("plots", 1, 1)
+        return self.folder.save(scores, source=source)
+
+    def _predictions(self, sequence: Sequence, report: Report) -> Predictions:
+        if self.evaluated is not None:
+            return predict(sequence, self.evaluated, self.inference, progress=report)
+        assert self.options.predictions is not None
+        path = predictions_path(self.options.predictions, sequence.name)
+        return match_predictions(load_predictions(path), sequence, path.name)
+
+    # ----------------------------------------------------------------------------------------------------------------
+    # The result
+
+    def _gather(self) -> dict[str, Any]:
+        scores, sources = [], {}
+        for name in self.names:
+            source = self._source(name)
+            found = self.folder.load(name, source=source)
+            if found is None:
+                raise EvaluationError(f"The scores of {name} are gone or changed meanwhile; start the run again.")
+            scores.append(found)
+            if source is not None:
+                sources[name] = source
+        for name in self.missing:
+            where = f"the data set's folder has no {self.selection.split or ''} sequence of this name"
+            scores.append(SequenceScores(name, {}, 0.0, {}, excluded=" ".join(where.split())))
+        counted = [each for each in scores if each.excluded is None]
+        averages = average(self.protocol, counted) if counted else {}
+        result = self.folder.write_result(scores, averages, sources)
+        write_tables(self.folder.root, result)
+        if not counted:
+            raise EvaluationError(
+                f"None of {len(scores)} sequences could be scored; the first, {scores[0].name}: {scores[0].excluded}"
+            )
+        return result
+
+
+def inference_of(task: str, options: Options) -> Inference:
+    """How a protocol runs PAGE-4D: the release squashes images to a square, others keep the aspect ratio."""
+    return Inference(
+        resolution=Inference.resolution if options.resolution is None else options.resolution,
+        fit="squash" if options.protocol == "page4d" else "crop",
+        one_by_one=task == "mono-depth",
+        points=options.points if task == "points" else None,
+    )
+
+
+@contextmanager
+def progress_of_sequences(count: int, *, shown: bool) -> Iterator[tuple[Callable[[str], None], Report]]:
+    """Progress bars on stderr: sequences, and what is done of the present one.
+
+    Args:
+        count: how many sequences there are to do.
+        shown: False for all processes but one.
+
+    Yields:
+        To be called when a sequence begins, and with what is done of it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<32.32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown or not count) as progress:
+        sequences = progress.add_task("sequences", total=count)
+        part = progress.add_task("", total=None, visible=False)
+        begun = 0
+
+        def begin(name: str) -> None:
+            nonlocal begun
+            progress.update(sequences, description=name, completed=begun)
+            begun += 1
+
+        def report(stage: str, done: int, total: int) -> None:
+            progress.update(part, description=f"  {stage}", completed=done, total=total, visible=True)
+
+        yield begin, report
+        progress.update(sequences, description="sequences", completed=begun)
+        progress.update(part, visible=False)
+
+
+def _default_method(options: Options) -> str:
+    source = options.model if options.model is not None else str(options.predictions)
+    path = Path(source).expanduser()
+    return path.resolve().name if path.is_dir() else source
+
+
+def _sentence(error: Page4DError, options: Options) -> str:
+    """The error without places on this machine, which would make two equal runs differ."""
+    return " ".join(str(error).replace(f"{options.data_root}/", "").split())

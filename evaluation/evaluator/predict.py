@@ -1,0 +1,188 @@
+"""PAGE-4D on a sequence's frames."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import BatchFeature
+
+from page4d_hf import Page4DImageProcessor, Page4DModel
+from page4d_hf.errors import Page4DError
+from page4d_hf.frames import Frames
+from page4d_hf.reconstruct import Progress, fingerprint, load_model, reconstruct
+
+from .predictions import Predictions, PredictionsError
+from .scores import EvaluationError
+from .sequences import Sequence
+
+Mask = Literal["on", "off"]
+Fit = Literal["crop", "squash"]
+PointSource = Literal["depth", "world"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a network is run on a sequence."""
+
+    resolution: int = 518  # width of its input in pixels, a multiple of the patch size
+    # "crop": the image processor's mode; "squash": what that gives, stretched to a square, bilinear, no antialias.
+    fit: Fit = "crop"
+    one_by_one: bool = False  # each frame by itself; else all at once
+    points: PointSource | None = None  # point maps: depth lifted by the predicted cameras, or the point head's; or none
+
+    def __str__(self) -> str:
+        width = f"{self.resolution} pixels wide"
+        shape = f"{width}, of the images' aspect ratio but at most as high as wide"
+        if self.fit == "squash":
+            shape = f"{width}, squashed from there to a square (bilinear, no antialias)"
+        words = [f"Images {shape}; {'one frame at a time' if self.one_by_one else 'all frames of a sequence at once'}."]
+        if self.points is not None:
+            source = "depth lifted by the predicted cameras" if self.points == "depth" else "those of the point head"
+            words.append(f"Points are {source}.")
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model that is ready to run, and what it is."""
+
+    model: Page4DModel
+    processor: Page4DImageProcessor
+    mask: Mask
+    facts: dict[str, Any]  # for the run's record: where from, which revision, mask, device, dtype
+
+
+class SquashingProcessor(Page4DImageProcessor):
+    """The image processor, and what it gives stretched to a square of the given size, bilinear, without antialias.
+
+    So the release of PAGE-4D feeds its network in evaluation. `image_boxes` follow, so that maps and cameras come back
+    to the images' own pixels as always.
+    """
+
+    def preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:
+        """See `Page4DImageProcessor.preprocess`; `size` must be an int."""
+        side = kwargs["size"]
+        features = super().preprocess(images, **kwargs)
+        pixels = features["pixel_values"]
+        height, width = pixels.shape[-2:]
+        features["pixel_values"] = F.interpolate(
+            pixels.flatten(0, 1), (side, side), mode="bilinear", align_corners=False
+        ).unflatten(0, pixels.shape[:2])
+        scale = torch.tensor([side / width, side / height] * 2)
+        features["image_boxes"] = features["image_boxes"] * scale
+        return features
+
+
+def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> EvaluatedModel:
+    """Load a model for evaluation.
+
+    Args:
+        name: a folder for from_pretrained, or a Hub repository.
+        mask: "off" runs the network at mask strength 0, which makes it VGGT with other weights.
+        device, dtype: see `page4d_hf.reconstruct.load_model`.
+
+    Raises:
+        CheckpointError: there is no such model, or it is broken.
+        EvaluationError: its revision cannot be told.
+    """
+    model, processor = load_model(name, device=device, dtype=dtype)
+    has_mask = model.config.mask_form is not None
+    if mask == "off":
+        model.config.mask_strength = 0.0
+    folder = Path(name).expanduser()
+    commit = getattr(model.config, "_commit_hash", None)
+    revision = fingerprint(folder) if folder.is_dir() else commit
+    if revision is None:
+        raise EvaluationError(f"The revision of the model {name} cannot be told; download it and name its folder.")
+    facts = {
+        "name": folder.resolve().name if folder.is_dir() else name,
+        "revision": f"weights {revision}" if folder.is_dir() else f"commit {revision}",
+        "mask": mask if has_mask else "none",
+        "device": model.device.type,
+        "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
+    }
+    return EvaluatedModel(model, processor, mask, facts)
+
+
+def predict(
+    sequence: Sequence,
+    evaluated: EvaluatedModel,
+    inference: Inference,
+    *,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Run a model on the frames of a sequence.
+
+    Args:
+        sequence: S frames, all of one size.
+        evaluated: the model.
+        inference: how it is run.
+        progress: told how far the work is.
+
+    Returns:
+        Depth, cameras and motion, in the network's resolution over exactly the image, in the world of the first camera.
+        Frames that are fed one by one have no common world: then there are neither extrinsics nor points. Motion is
+        given by a model with its mask on alone.
+
+    Raises:
+        PredictionsError: the network gives no finite cameras, or the frames are of different sizes.
+        EvaluationError: the memory does not hold the frames.
+        CaptureError: an image cannot be read.
+    """
+    frames = sequence.frames
+    images = [frames.load_image(index) for index in range(len(frames))]
+    ids = frames.capture.frame_ids
+    if len({image.shape[:2] for image in images}) > 1:
+        raise PredictionsError(f"The images of {sequence.name} are of different sizes; they must have one.")
+    processor = evaluated.processor
+    if inference.fit == "squash":
+        processor = SquashingProcessor.from_dict(processor.to_dict())
+    times = np.arange(len(images), dtype=np.float64)
+    batches = [[i] for i in range(len(images))] if inference.one_by_one else [list(range(len(images)))]
+    results = []
+    for done, batch in enumerate(batches):
+        if progress is not None and inference.one_by_one:
+            progress("frames", done, len(batches))
+        try:
+            results.append(
+                reconstruct(
+                    Frames([images[i] for i in batch], [ids[i] for i in batch], times[batch], None, sequence.name),
+                    evaluated.model,
+                    processor,
+                    resolution=inference.resolution,
+                    mode="crop",
+                    points=inference.points or "depth",
+                    max_points=1,  # the sparse cloud is not looked at
+                    keep_point_maps=inference.points is not None,
+                    progress=None if inference.one_by_one else progress,
+                )
+            )
+        except Page4DError as error:
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise EvaluationError(f"{sequence.name}: {error}") from error
+            raise PredictionsError(str(error)) from error
+    together = not inference.one_by_one
+    masked = evaluated.mask == "on" and results[0].dynamics is not None
+    return Predictions(
+        list(ids),
+        depth=np.stack([depth for result in results for depth in result.depth]).astype(np.float32),
+        extrinsics=results[0].extrinsics if together else None,
+        intrinsics=np.concatenate([result.intrinsics for result in results]),
+        points=np.stack(results[0].point_maps).astype(np.float32) if together and results[0].point_maps else None,
+        dynamics=np.stack([m for result in results for m in result.dynamics or ()]) if masked else None,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, its first 16 digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()[:16]
