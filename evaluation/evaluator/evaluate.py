@@ -90,7 +90,7 @@ class Evaluation:
         Raises:
             Page4DError: data set, sequences, model or device cannot be had, or the folder holds another run.
         """
-        from accelerate import PartialState
+        from accelerate.state import PartialState
 
         self.task, self.options = task, options
         if task not in PROTOCOLS[options.protocol]:

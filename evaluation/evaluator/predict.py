@@ -65,7 +65,7 @@ class SquashingProcessor(Page4DImageProcessor):
     to the images' own pixels as always.
     """
 
-    def preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:
+    def preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
         """See `Page4DImageProcessor.preprocess`; `size` must be an int."""
         side = kwargs["size"]
         features = super().preprocess(images, **kwargs)

@@ -162,8 +162,8 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
     notes.append(f"Frames: {first['selection']['text']}")
     if has_paper:
         notes.append(
-            "Rows marked paper are as published in arXiv 2510.17568v6, and not measured by this program. The protocol is "
-            "theirs as far as paper and release tell it."
+            "Rows marked paper are as published in arXiv 2510.17568v6, and not measured by this program. The protocol "
+            "is theirs as far as paper and release tell it."
         )
         if not first["selection"]["published"]:
             notes.append("These are not the paper's sequences and frames: its rows cannot be compared to the others.")
@@ -217,7 +217,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """The table in LaTeX, for the package booktabs; the notes are in its caption."""
     columns = "".join("r" for _ in table.columns)
-    body = []
+    body: list[str] = []
     for own, rows in ((False, table.rows), (True, table.rows)):
         lines = [row for row in rows if (row.sequences != "paper") == own]
         if body and lines:
