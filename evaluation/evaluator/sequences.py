@@ -16,6 +16,7 @@ from page4d_hf.captures import PinholeFrames, as_pinhole
 from page4d_hf.captures.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
 from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
 from page4d_hf.captures.sintel import POSE_SEQUENCES
+from page4d_hf.errors import CaptureError
 
 from .scores import EvaluationError, ExclusionError
 
@@ -203,7 +204,13 @@ def choose_sequences(
             what it looks like.
         EvaluationError: a name of `names` is not there, or none of the selection's sequences are.
     """
-    found = find_sequences(dataset, root, selection.split)
+    layout = DATASETS[dataset]
+    try:
+        found = find_sequences(dataset, root, selection.split)
+    except CaptureError as error:
+        if layout.published in str(error):
+            raise
+        raise CaptureError(f"{error} The data set {dataset} must hold {layout.looks}. {layout.published}") from error
     by_name = {name: name for name in found}
     if selection.split:
         by_name |= {name.removeprefix(f"{selection.split}/"): name for name in found}
@@ -221,7 +228,7 @@ def choose_sequences(
     if not chosen:
         raise EvaluationError(
             f"None of the protocol's sequences ({_few(selection.sequences)}) lies in {root}, which has {_few(found)}; "
-            f"name those by --sequences to evaluate on them. {DATASETS[dataset].published}"
+            f"name those by --sequences to evaluate on them. {layout.published}"
         )
     return chosen, sorted(name for name in selection.sequences if name not in by_name)
 
