@@ -120,9 +120,8 @@ def test_a_missing_data_set_says_where_it_is_published_and_how_it_looks(
     tmp_path: Path, dataset: str, exists: bool
 ) -> None:
     root = tmp_path if exists else tmp_path / "nothing"
-    selection = Selection() if dataset == "point-odyssey" else select("page4d", "pose", dataset)
     with pytest.raises(CaptureError) as caught:
-        choose_sequences(dataset, root, selection)
+        choose_sequences(dataset, root, select("page4d", "pose", dataset))
     assert DATASETS[dataset].looks in str(caught.value)
     assert DATASETS[dataset].published in str(caught.value)
 

@@ -1,0 +1,142 @@
+"""A small network on a sequence's frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluator.predict import EvaluatedModel, Inference, SquashingProcessor, load_evaluated_model, predict
+from evaluator.predictions import PredictionsError, check_predictions
+from evaluator.scores import EvaluationError
+from evaluator.sequences import Sequence
+from small_tum import NAME, SmallSequence
+
+from page4d_hf.captures import as_pinhole
+from page4d_hf.captures.tum import read_tum
+from page4d_hf.errors import CheckpointError
+from page4d_hf.geometry import unproject_depth
+from page4d_hf.reconstruct import fingerprint
+
+COUNT = 4
+SMALL = Inference(resolution=28)
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> Sequence:
+    """4 images of 80x60 pixels."""
+    return Sequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path_factory.mktemp("tum")).root, NAME)))
+
+
+@pytest.fixture(scope="module")
+def masked(tiny_model: Path) -> EvaluatedModel:
+    return load_evaluated_model(str(tiny_model), mask="on", device="cpu", dtype="auto")
+
+
+@pytest.fixture(scope="module")
+def unmasked(tiny_model: Path) -> EvaluatedModel:
+    return load_evaluated_model(str(tiny_model), mask="off", device="cpu", dtype="auto")
+
+
+def test_predictions_fit_their_sequence(sequence: Sequence, masked: EvaluatedModel) -> None:
+    predictions = predict(sequence, masked, Inference(28, points="depth"))
+    check_predictions(predictions, "here")
+    assert predictions.frame_ids == sequence.frames.capture.frame_ids
+    assert predictions.depth.shape == (COUNT, 28, 28)  # type: ignore[union-attr]  # 60 / 80 of 28 is 21, nearest 28
+    for name in ("extrinsics", "intrinsics", "points", "dynamics"):
+        assert getattr(predictions, name) is not None
+
+
+def test_intrinsics_are_in_pixels_of_the_images(sequence: Sequence, masked: EvaluatedModel) -> None:
+    """The network's principal point is the middle of its input, which is the middle of the image."""
+    for fit in ("crop", "squash"):
+        intrinsics = predict(sequence, masked, Inference(28, fit=fit)).intrinsics  # type: ignore[arg-type]
+        np.testing.assert_allclose(intrinsics[:, :2, 2], [[40, 30]] * COUNT, atol=1e-4)  # type: ignore[index]
+
+
+def test_points_are_depth_lifted_by_the_predicted_cameras(sequence: Sequence, masked: EvaluatedModel) -> None:
+    predictions = predict(sequence, masked, Inference(28, fit="squash", points="depth"))
+    scaled = torch.tensor(predictions.intrinsics) * torch.tensor([[28 / 80], [28 / 60], [1.0]])
+    lifted = unproject_depth(
+        torch.tensor(predictions.depth, dtype=torch.float64),
+        torch.tensor(predictions.extrinsics),
+        scaled,
+        pixel_center=0.5,
+    )
+    np.testing.assert_allclose(predictions.points, lifted, rtol=1e-4, atol=1e-4)
+
+
+def test_points_of_the_point_head_are_others(sequence: Sequence, masked: EvaluatedModel) -> None:
+    lifted, own = (predict(sequence, masked, Inference(28, points=source)).points for source in ("depth", "world"))  # type: ignore[arg-type]
+    assert not np.allclose(lifted, own, atol=1e-2)  # type: ignore[arg-type]
+
+
+def test_the_same_frames_give_the_same_predictions(sequence: Sequence, masked: EvaluatedModel) -> None:
+    first, second = (predict(sequence, masked, SMALL) for _ in range(2))
+    np.testing.assert_array_equal(first.depth, second.depth)
+    np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
+
+
+def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
+    sequence: Sequence, masked: EvaluatedModel, unmasked: EvaluatedModel
+) -> None:
+    on, off = predict(sequence, masked, SMALL), predict(sequence, unmasked, SMALL)
+    assert np.abs(on.extrinsics - off.extrinsics).max() > 1e-6  # type: ignore[operator]
+    assert on.dynamics is not None
+    assert off.dynamics is None
+
+
+def test_frames_one_by_one_know_nothing_of_each_other(sequence: Sequence, masked: EvaluatedModel) -> None:
+    alone = predict(sequence, masked, Inference(28, one_by_one=True))
+    again = predict(
+        Sequence(NAME, as_pinhole(sequence.frames.capture.select([2]))), masked, Inference(28, one_by_one=True)
+    )
+    np.testing.assert_array_equal(alone.depth[2], again.depth[0])  # type: ignore[index]
+    assert alone.extrinsics is None
+    assert len(alone) == COUNT
+
+
+def test_squashing_stretches_what_the_processor_gives() -> None:
+    """A ramp across the image stays a ramp, over a square; the image's box is all of it."""
+    ramp = np.broadcast_to(np.arange(84, dtype=np.uint8)[None, :, None], (42, 84, 3)).copy()
+    squashed = SquashingProcessor().preprocess([ramp], size=84, return_tensors="pt")
+    assert squashed["pixel_values"].shape == (1, 1, 3, 84, 84)
+    np.testing.assert_allclose(squashed["pixel_values"][0, 0, 0, 50] * 255, np.arange(84), atol=1e-3)
+    assert squashed["image_boxes"][0, 0].tolist() == [0, 0, 84, 84]
+
+
+def test_the_facts_of_a_model_name_its_weights(tiny_model: Path, masked: EvaluatedModel) -> None:
+    assert masked.facts == {
+        "name": "tiny",
+        "revision": f"weights {fingerprint(tiny_model)}",
+        "mask": "on",
+        "device": "cpu",
+        "dtype": "float32",
+    }
+
+
+def test_a_network_that_runs_out_of_memory_stops_the_run(
+    sequence: Sequence, masked: EvaluatedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(masked.model, "forward", full)
+    with pytest.raises(EvaluationError, match="does not hold 4 frames") as caught:
+        predict(sequence, masked, SMALL)
+    assert not isinstance(caught.value, PredictionsError)
+
+
+def test_cameras_that_are_not_finite_exclude_the_sequence(sequence: Sequence, tiny_model: Path) -> None:
+    broken = load_evaluated_model(str(tiny_model), mask="on", device="cpu", dtype="auto")
+    with torch.no_grad():
+        for parameter in broken.model.camera_head.parameters():  # type: ignore[union-attr]
+            parameter.fill_(torch.nan)
+    with pytest.raises(PredictionsError, match="no finite camera for 4 of 4 frames"):
+        predict(sequence, broken, SMALL)
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No model folder"):
+        load_evaluated_model(str(tmp_path / "none"), mask="on", device="cpu", dtype="auto")
