@@ -15,7 +15,7 @@ from page4d_hf.reconstruct import check_resolution
 
 from .predict import EvaluatedModel, Inference, PointSource, file_digest, load_evaluated_model, predict
 from .predictions import Predictions, load_predictions, match_predictions, predictions_path, save_predictions
-from .protocols import PROTOCOLS
+from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .runs import RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Sequence, choose_sequences, load_sequence, select
@@ -96,16 +96,20 @@ class Evaluation:
         if task not in PROTOCOLS[options.protocol]:
             known = ", ".join(PROTOCOLS[options.protocol])
             raise EvaluationError(f"The protocol {options.protocol} has no task {task}; it has {known}.")
-        self.protocol = PROTOCOLS[options.protocol][task]
+        protocol = PROTOCOLS[options.protocol][task]
+        if isinstance(protocol, NovelViewsProtocol):
+            raise EvaluationError("Novel views are rendered, not predicted; they have a program of their own.")
         self.selection = select(options.protocol, task, options.dataset, split=options.split, frames=options.frames)
         if options.sequences:
             self.selection = replace(self.selection, sequences=options.sequences, published=False)
+        # What this run takes stands by itself; the record need not repeat what it takes of other data sets.
+        self.protocol = replace(protocol, selections={})
         self.names, self.missing = choose_sequences(
             options.dataset, options.data_root, self.selection, options.sequences
         )
         self.state = PartialState(cpu=options.device == "cpu", timeout=PATIENCE)
         self.evaluated: EvaluatedModel | None = None
-        self.inference = inference_of(task, options)
+        self.inference = inference_of(self.protocol, options)
         if options.model is not None:
             device = options.device
             if device == "auto" and self.state.num_processes > 1:
@@ -123,7 +127,7 @@ class Evaluation:
             "task": self.task,
             "dataset": self.options.dataset,
             "method": self.options.method or _default_method(self.options),
-            "protocol": {"name": self.options.protocol, "text": str(self.protocol), **plain(self.protocol)},
+            "protocol": {"text": str(self.protocol), **plain(self.protocol)},
             "selection": {"text": str(self.selection), **plain(self.selection)},
             "inference": None if evaluated is None else {"text": str(self.inference), **plain(self.inference)},
             "model": None if evaluated is None else evaluated.facts,
@@ -227,13 +231,13 @@ class Evaluation:
         return result
 
 
-def inference_of(task: str, options: Options) -> Inference:
-    """How a protocol runs PAGE-4D: the release squashes images to a square, others keep the aspect ratio."""
+def inference_of(protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: Options) -> Inference:
+    """How a protocol runs PAGE-4D."""
     return Inference(
         resolution=Inference.resolution if options.resolution is None else options.resolution,
-        fit="squash" if options.protocol == "page4d" else "crop",
-        one_by_one=task == "mono-depth",
-        points=options.points if task == "points" else None,
+        fit=protocol.fit,
+        one_by_one=protocol.task == "mono-depth",
+        points=options.points if protocol.task == "points" else None,
     )
 
 

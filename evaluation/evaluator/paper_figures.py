@@ -168,12 +168,19 @@ REMARKS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def paper_rows(task: str, dataset: str, alignment: str | None = None) -> tuple[PaperRow, ...]:
+def paper_rows(task: str, dataset: str) -> tuple[PaperRow, ...]:
     """The paper's rows for a task on a data set; none where the paper has none.
+
+    Figures after another alignment than the table's first are named as in `SequenceScores.figures`, such as
+    "scale&shift/abs_rel".
 
     Args:
         task: such as "video-depth".
         dataset: such as "sintel".
-        alignment: "scale" or "scale&shift" where the paper has both.
     """
-    return PAPER.get((task, dataset, alignment), PAPER.get((task, dataset, None), ()))
+    rows: dict[str, dict[str, float]] = {}
+    for alignment, prefix in ((None, ""), ("scale", ""), ("scale&shift", "scale&shift/")):
+        for row in PAPER.get((task, dataset, alignment), ()):
+            of_method = rows.setdefault(row.method, {})
+            of_method |= {f"{prefix}{name}": figure for name, figure in row.figures.items()}
+    return tuple(PaperRow(method, figures) for method, figures in rows.items())

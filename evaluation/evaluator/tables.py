@@ -46,7 +46,29 @@ class Column:
     decimals: int = 3
 
 
-COLUMNS: dict[str, tuple[Column, ...]] = {}
+_DEPTH = tuple(
+    Column(f"{prefix}{figure}{region}", f"{title}{region.replace('_', ', ')}{alignment} {better}")
+    for region in ("", "_static", "_dynamic")
+    for prefix, alignment in (("", ""), ("scale&shift/", ", scale&shift"))
+    for figure, title, better in (("abs_rel", "Abs Rel", "↓"), ("delta_1.25", "δ<1.25", "↑"))
+)
+# Those that the paper prints, and static and moving regions apart; all others are in `result.json`.
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "video-depth": _DEPTH,
+    "mono-depth": _DEPTH,
+    "pose": (
+        Column("ate", "ATE (m) ↓"),
+        Column("rpe_translation", "RPE trans (m) ↓"),
+        Column("rpe_rotation", "RPE rot (°) ↓"),
+    ),
+    "points": tuple(
+        Column(f"{figure}_{kind}{region}", f"{title} {kind}{region.replace('_', ', ')} ↓")
+        for region in ("", "_static", "_dynamic")
+        for figure, title in (("accuracy", "Acc"), ("completion", "Comp"), ("overall", "Overall"))
+        for kind in ("mean", "median")
+    ),
+    "novel-views": (Column("psnr", "PSNR ↑"), Column("ssim", "SSIM ↑"), Column("lpips", "LPIPS ↓")),
+}
 
 
 @dataclass(frozen=True)
@@ -127,8 +149,8 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
             )
     task, dataset = first["task"], first["dataset"]
     protocol = first["protocol"]
-    published = paper_rows(task, dataset, protocol.get("alignment"))
-    rows = [Row(f"{row.method}", row.figures, "paper") for row in published]
+    published = paper_rows(task, dataset)
+    rows = [Row(row.method, row.figures, "paper") for row in published]
     for result in results:
         counted, left_out = len(result["sequences"]), len(result["excluded"])
         rows.append(Row(_name(result), result["averages"], f"{counted} of {counted + left_out}"))
@@ -136,16 +158,9 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
         Row(each["name"], each["figures"], str(each["counts"].get("frames", NOTHING))) for each in first["sequences"]
     ]
     present = {key for row in rows for key in row.figures}
-    columns = tuple(column for column in _columns(task, first) if column.key in present)
+    columns = tuple(column for column in COLUMNS.get(task, ()) if column.key in present)
     title = f"{TASK_TITLES.get(task, task)} on {DATASET_TITLES.get(dataset, dataset)}, protocol {protocol['name']}"
     return Table(title, columns, tuple(rows), tuple(per_sequence), tuple(_notes(results, bool(published))))
-
-
-def _columns(task: str, result: dict[str, Any]) -> tuple[Column, ...]:
-    """The task's columns, and those of figures that have none of their own."""
-    known = COLUMNS.get(task, ())
-    other = sorted(set(result["averages"]) - {column.key for column in known})
-    return (*known, *(Column(key, key.replace("_", " ")) for key in other))
 
 
 def _name(result: dict[str, Any]) -> str:
@@ -158,8 +173,7 @@ def _name(result: dict[str, Any]) -> str:
 
 def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
     first = results[0]
-    notes = [f"Protocol {first['protocol']['name']}: {first['protocol']['text']}"]
-    notes.append(f"Frames: {first['selection']['text']}")
+    notes = [*first["protocol"]["text"].splitlines(), f"Frames: {first['selection']['text']}"]
     if has_paper:
         notes.append(
             "Rows marked paper are as published in arXiv 2510.17568v6, and not measured by this program. The protocol "

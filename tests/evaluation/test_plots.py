@@ -1,0 +1,81 @@
+"""Pictures of predictions beside the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from evaluator.plots import STILL_NAMES, VIDEO_NAME, draw_sequence
+from evaluator.predictions import Predictions
+from evaluator.sequences import Sequence
+from PIL import Image
+from small_sintel import SmallSintel
+from small_tum import NAME, SmallSequence
+
+from page4d_hf.captures import Capture, PinholeFrames, as_pinhole
+from page4d_hf.captures.sintel import read_sintel
+from page4d_hf.captures.tum import read_tum
+
+
+@pytest.fixture(scope="module")
+def sintel(tmp_path_factory: pytest.TempPathFactory) -> Sequence:
+    """4 frames with depth, cameras and, but for the last, motion masks."""
+    return Sequence("final/alley_2", on_an_arc(read_sintel(SmallSintel(tmp_path_factory.mktemp("a")).root, "alley_2")))
+
+
+def on_an_arc(capture: Capture) -> PinholeFrames:
+    """The frames, with cameras that don't stand on one line, along which no Sim(3) is determined."""
+    capture.extrinsics[:, 1, 3] += 0.1 * np.arange(len(capture)) ** 2
+    return as_pinhole(capture)
+
+
+def true_predictions(sequence: Sequence, scale: float = 1.0) -> Predictions:
+    frames = sequence.frames
+    depth = np.stack([frames.load_depth(i) for i in range(len(frames))])  # type: ignore[arg-type]
+    extrinsics = frames.capture.extrinsics.copy()
+    extrinsics[:, :, 3] *= scale
+    moving = np.full_like(depth, 0.5)
+    return Predictions(frames.capture.frame_ids, scale * depth, extrinsics, frames.intrinsics, dynamics=moving)
+
+
+def test_all_that_is_known_is_drawn(sintel: Sequence, tmp_path: Path) -> None:
+    assert set(draw_sequence(tmp_path, sintel, true_predictions(sintel))) == {*STILL_NAMES, VIDEO_NAME}
+    for name in STILL_NAMES:
+        with Image.open(tmp_path / name) as picture:
+            assert len(np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_video_has_a_picture_of_every_frame(sintel: Sequence, tmp_path: Path) -> None:
+    draw_sequence(tmp_path, sintel, true_predictions(sintel))
+    with av.open(str(tmp_path / VIDEO_NAME)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(pictures) == 4
+    image = sintel.frames.load_image(0)
+    half = pictures[0].shape[1] // 2
+    assert np.abs(pictures[0][:, :half].mean((0, 1)) - image.mean((0, 1))).max() < 6  # the frame is on the left
+
+
+def test_what_is_not_predicted_is_not_drawn(sintel: Sequence, tmp_path: Path) -> None:
+    """Motion is drawn all the same: there are true masks."""
+    nothing = Predictions(sintel.frames.capture.frame_ids)
+    assert draw_sequence(tmp_path, sintel, nothing) == ["motion.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["motion.png"]
+
+
+def test_a_camera_that_stands_still_has_no_trajectory(sintel: Sequence, tmp_path: Path) -> None:
+    still = true_predictions(sintel)
+    still.extrinsics = np.tile(np.eye(3, 4), (4, 1, 1))
+    assert "trajectory.png" not in draw_sequence(tmp_path, sintel, still)
+
+
+def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
+    sequence = Sequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
+    predictions = true_predictions(sequence)
+    predictions.depth[0] = 0  # type: ignore[index]
+    predictions.depth[1, :30] = np.nan  # type: ignore[index]
+    predictions.dynamics = None
+    assert set(draw_sequence(tmp_path, sequence, predictions)) == {"trajectory.png", "errors.png", VIDEO_NAME}
+    predictions.depth[:] = np.nan  # type: ignore[index]
+    assert draw_sequence(tmp_path, sequence, predictions) == ["trajectory.png"]

@@ -1,0 +1,154 @@
+"""The folder of a run: whole, resumable, and of one run alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluator.runs import RESULT, RUN, RunFolder, read_result
+from evaluator.scores import EvaluationError, SequenceScores
+
+from page4d_hf.errors import Page4DError
+
+IDENTITY: dict[str, Any] = {
+    "task": "pose",
+    "dataset": "tum",
+    "protocol": {"name": "page4d", "alignment": "sim3"},
+    "model": {"revision": "weights 12", "mask": "on"},
+}
+
+
+def scores(name: str = "final/alley_2", **changes: Any) -> SequenceScores:
+    values = {"figures": {"ate": 0.1}, "weight": 1.0, "counts": {"frames": 4}, "notes": ["It is short."], **changes}
+    return SequenceScores(name, **values)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "run", IDENTITY)
+    made.enter()
+    return made
+
+
+def test_what_is_saved_is_loaded(folder: RunFolder) -> None:
+    folder.save(scores())
+    assert folder.load("final/alley_2") == scores()
+    assert folder.is_finished("final/alley_2")
+    assert not folder.is_finished("final/alley_1")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, -3])
+def test_a_half_written_file_is_found_out(folder: RunFolder, kept: int) -> None:
+    folder.save(scores())
+    path = folder.root / "sequences/final/alley_2.json"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert not folder.is_finished("final/alley_2")
+    assert folder.load("final/alley_2") is None
+
+
+def test_a_figure_that_was_changed_by_hand_is_found_out(folder: RunFolder) -> None:
+    folder.save(scores())
+    path = folder.root / "sequences/final/alley_2.json"
+    path.write_text(path.read_text().replace("0.1", "0.2"))
+    assert not folder.is_finished("final/alley_2")
+
+
+def test_a_file_of_another_run_or_sequence_is_not_taken(folder: RunFolder, tmp_path: Path) -> None:
+    other = RunFolder(tmp_path / "other", {**IDENTITY, "task": "points"})
+    other.enter()
+    other.save(scores())
+    folder.save(scores("final/alley_1"))
+    place = folder.root / "sequences/final"
+    (place / "alley_2.json").write_bytes((tmp_path / "other/sequences/final/alley_2.json").read_bytes())
+    (place / "alley_3.json").write_bytes((place / "alley_1.json").read_bytes())
+    assert not folder.is_finished("final/alley_2")
+    assert not folder.is_finished("final/alley_3")
+
+
+def test_scores_of_other_predictions_are_made_again(folder: RunFolder) -> None:
+    folder.save(scores(), source="abc")
+    assert folder.is_finished("final/alley_2", source="abc")
+    assert not folder.is_finished("final/alley_2", source="def")
+
+
+def test_what_could_not_be_read_is_tried_again(folder: RunFolder) -> None:
+    excluded = scores(figures={}, excluded="a file is missing")
+    folder.save(excluded, again=True)
+    assert not folder.is_finished("final/alley_2")
+    assert folder.load("final/alley_2") == excluded
+
+
+def test_the_same_run_may_be_entered_again(folder: RunFolder) -> None:
+    before = (folder.root / RUN).read_bytes()
+    RunFolder(folder.root, IDENTITY).enter()
+    assert (folder.root / RUN).read_bytes() == before
+
+
+def test_a_run_that_differs_is_refused_by_name(folder: RunFolder) -> None:
+    other = {**IDENTITY, "model": {"revision": "weights 13", "mask": "off"}}
+    with pytest.raises(EvaluationError) as caught:
+        RunFolder(folder.root, other).enter()
+    assert 'model.revision (was "weights 12", now "weights 13"); model.mask (was "on", now "off")' in str(caught.value)
+    assert "task" not in str(caught.value)
+
+
+@pytest.mark.parametrize("now", [None, {"name": "other"}])
+def test_an_option_that_came_or_went_is_a_difference(folder: RunFolder, now: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"model[.\w]* \(was .*, now null\)"):
+        RunFolder(folder.root, {**IDENTITY, "model": now}).enter()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [("notes.txt", "mine", "holds something else"), (RUN, '{"task": "po', "cannot be read")],
+)
+def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(EvaluationError, match=reason):
+        RunFolder(tmp_path, IDENTITY).enter()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(Page4DError, match="is a file"):
+        RunFolder(tmp_path / "run", IDENTITY).enter()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The result
+
+
+def test_the_result_has_the_protocol_each_sequence_and_each_exclusion(folder: RunFolder) -> None:
+    each = [scores(), scores("final/cave_2", figures={}, excluded="the camera stands still")]
+    written = folder.write_result(each, {"ate": 0.1}, {})
+    assert read_result(folder.root) == written
+    assert written["protocol"] == IDENTITY["protocol"]
+    assert [one["name"] for one in written["sequences"]] == ["final/alley_2"]
+    assert written["sequences"][0]["notes"] == ["It is short."]
+    assert written["excluded"] == {"final/cave_2": "the camera stands still"}
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_a_figure_that_is_not_finite_never_gets_into_a_result(folder: RunFolder, figure: float) -> None:
+    with pytest.raises(EvaluationError, match="final/alley_2 has no finite ate"):
+        folder.write_result([scores(figures={"ate": figure})], {}, {})
+    with pytest.raises(EvaluationError, match="The average has no finite ate"):
+        folder.write_result([scores()], {"ate": figure}, {})
+    assert not (folder.root / RESULT).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "holds no finished run"), ("{", "cannot be read"), ("[]", "is no result"), ('{"task": "pose"}', "lacks")],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / RESULT).write_text(content)
+    with pytest.raises(EvaluationError, match=reason):
+        read_result(tmp_path)
+
+
+def test_the_record_is_json_that_anyone_reads(folder: RunFolder) -> None:
+    assert json.loads((folder.root / RUN).read_text()) == IDENTITY
