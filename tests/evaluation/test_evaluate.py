@@ -1,0 +1,368 @@
+"""Runs of evaluation, from options to tables, with a small network or with saved predictions."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import run as program
+import small_sintel
+import small_tum
+from evaluator.evaluate import Evaluation, Options
+from evaluator.predictions import Predictions, load_predictions, save_predictions
+from evaluator.scores import EvaluationError
+from evaluator.sequences import Selection, load_sequence
+
+from page4d_hf.errors import Page4DError
+
+SECOND = "rgbd_dataset_freiburg3_walking_rpy"
+NAMES = sorted((small_tum.NAME, SECOND))
+
+
+@pytest.fixture
+def tum(tmp_path: Path) -> Path:
+    """Two sequences of four frames, whose cameras don't stand on one line."""
+    for name in NAMES:
+        sequence = small_tum.SmallSequence(tmp_path / "made")
+        for pose in sequence.poses:
+            pose[1] += 0.3 * pose[0] ** 2
+        sequence.write_poses()
+        (tmp_path / "tum").mkdir(exist_ok=True)
+        sequence.folder.rename(tmp_path / "tum" / name)
+    return tmp_path / "tum"
+
+
+def options(root: Path, output: Path, **changes: Any) -> Options:
+    values = {"dataset": "tum", "resolution": 28, "device": "cpu", "frames": 4, "split": None, **changes}
+    if "predictions" in values:
+        del values["resolution"]
+    return Options(data_root=root, output=output, **values)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protocols take every frame: the sequences have only four."""
+    monkeypatch.setattr("evaluator.evaluate.select", lambda *_, **__: Selection(tuple(NAMES), published=False))
+
+
+pytestmark = pytest.mark.usefixtures("all_frames")
+
+
+def save_truth(root: Path, folder: Path, scale: float = 2.0) -> None:
+    """The ground truth as predictions, in another scale."""
+    for name in NAMES:
+        frames = load_sequence("tum", root, name, Selection())[0].frames
+        depth = np.stack([frames.load_depth(i) for i in range(len(frames))])  # type: ignore[arg-type]
+        extrinsics = frames.capture.extrinsics.copy()
+        extrinsics[:, :, 3] *= scale
+        predictions = Predictions(frames.capture.frame_ids, scale * depth, extrinsics, frames.intrinsics)
+        save_predictions(folder / f"{name}.npz", predictions)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A model
+
+
+@pytest.mark.parametrize("task", ["video-depth", "mono-depth", "pose", "points"])
+@pytest.mark.parametrize("protocol", ["page4d", "cut3r"])
+def test_every_task_runs_to_its_tables(tum: Path, tmp_path: Path, tiny_model: Path, task: str, protocol: str) -> None:
+    output = tmp_path / "run"
+    result = Evaluation(task, options(tum, output, model=str(tiny_model), protocol=protocol)).run()
+    assert [each["name"] for each in result["sequences"]] + list(result["excluded"]) == NAMES
+    assert result == json.loads((output / "result.json").read_text())
+    assert (output / "table.md").read_text().startswith("## ")
+    assert r"\begin{table}" in (output / "table.tex").read_text()
+
+
+def test_the_same_run_twice_gives_the_same_files(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
+    for name in ("a/run", "b/run"):
+        Evaluation("video-depth", options(tum, tmp_path / name, model=str(tiny_model))).run()
+    assert files_of(tmp_path / "a/run") == files_of(tmp_path / "b/run")
+
+
+def test_a_run_that_was_killed_goes_on_and_gives_the_same_files(
+    tum: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "a/run", tmp_path / "b/run"
+    Evaluation("video-depth", options(tum, whole, model=str(tiny_model))).run()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluator.evaluate.score", _killed_at(2))
+        with pytest.raises(KeyboardInterrupt):
+            Evaluation("video-depth", options(tum, cut, model=str(tiny_model))).run()
+    (first,) = (cut / "sequences").glob("*.json")
+    written = first.stat().st_mtime_ns
+    (cut / "sequences" / f"{NAMES[1]}.json").write_bytes(b'{"run": "')  # half-written
+    Evaluation("video-depth", options(tum, cut, model=str(tiny_model))).run()
+    assert first.stat().st_mtime_ns == written  # what was finished has not been run again
+    assert files_of(cut) == files_of(whole)
+
+
+def _killed_at(count: int) -> Any:
+    from evaluator.tasks import score
+
+    calls = []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == count:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    return killed
+
+
+def test_the_record_names_weights_versions_and_the_whole_protocol(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
+    result = Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model))).run()
+    assert re.fullmatch("weights [0-9a-f]{16}", result["model"]["revision"])
+    assert {"torch", "numpy", "evo"} <= set(result["versions"])
+    assert "Sim(3)" in result["protocol"]["text"]
+    assert result["inference"]["resolution"] == 28
+    assert str(tmp_path) not in json.dumps(result)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"mask": "off"}, 'model.mask (was "on", now "off")'),
+        ({"protocol": "cut3r"}, 'protocol.name (was "page4d", now "cut3r")'),
+        ({"resolution": 42}, "inference.resolution (was 28, now 42)"),
+        ({"sequences": (SECOND,)}, "selection.sequences"),
+        ({"dtype": "bfloat16"}, 'model.dtype (was "float32", now "bfloat16")'),
+    ],
+)
+def test_options_that_differ_from_the_runs_are_refused_by_name(
+    tum: Path, tmp_path: Path, tiny_model: Path, changes: dict[str, Any], named: str
+) -> None:
+    Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model)))
+    with pytest.raises(EvaluationError, match="holds a run with other options") as caught:
+        Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model), **changes))
+    assert named in str(caught.value)
+
+
+def test_kept_predictions_score_the_same_as_the_model_that_made_them(
+    tum: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    ran = Evaluation(
+        "video-depth", options(tum, tmp_path / "a", model=str(tiny_model), keep_predictions=True, protocol="cut3r")
+    ).run()
+    again = Evaluation(
+        "video-depth", options(tum, tmp_path / "b", predictions=tmp_path / "a/predictions", protocol="cut3r")
+    ).run()
+    assert again["averages"] == ran["averages"]
+    assert again["excluded"] == ran["excluded"] == {}
+
+
+def test_predictions_and_plots_that_are_wanted_later_are_made_then(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
+    plain = options(tum, tmp_path / "run", model=str(tiny_model), sequences=(SECOND,))
+    before = Evaluation("video-depth", plain).run()
+    assert not (tmp_path / "run/plots").exists()
+    more = options(tum, tmp_path / "run", model=str(tiny_model), sequences=(SECOND,), plots=True, keep_predictions=True)
+    assert Evaluation("video-depth", more).run() == before
+    assert (tmp_path / f"run/plots/{SECOND}/errors.png").is_file()
+    assert len(load_predictions(tmp_path / f"run/predictions/{SECOND}.npz")) == 4
+
+
+def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
+    """Each process runs its share; then the main one gathers what it did not run itself."""
+    evaluations = []
+    for process in (1, 0):
+        evaluation = Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model)))
+        evaluation.state = _State(process, 2)  # type: ignore[assignment]
+        evaluations.append(evaluation)
+    shares = []
+    for evaluation in evaluations:
+        before = set((tmp_path / "run").rglob("*.json"))
+        try:
+            evaluation.run()
+        except EvaluationError:
+            pytest.fail("the main process did not find what the other one made")
+        shares.append({path.stem for path in set((tmp_path / "run/sequences").glob("*.json")) - before})
+    assert [len(share) for share in shares] == [1, 1]
+    assert set.union(*shares) == set(NAMES)
+
+
+class _State:
+    """Accelerate's state in one of several processes."""
+
+    def __init__(self, process_index: int, num_processes: int) -> None:
+        self.process_index, self.num_processes = process_index, num_processes
+        self.is_main_process = process_index == 0
+
+    def wait_for_everyone(self) -> None:
+        """The processes of this test run one after the other."""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Saved predictions
+
+
+@pytest.mark.parametrize(
+    ("task", "figure", "perfect"),
+    [("video-depth", "abs_rel", 0), ("mono-depth", "delta_1.25", 1), ("pose", "ate", 0), ("points", "overall_mean", 0)],
+)
+def test_the_truth_in_another_scale_has_no_error(
+    tum: Path, tmp_path: Path, task: str, figure: str, perfect: float
+) -> None:
+    save_truth(tum, tmp_path / "truth")
+    given = options(tum, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
+    result = Evaluation(task, given).run()
+    assert result["excluded"] == {}
+    assert result["averages"][figure] == pytest.approx(perfect, abs=2e-5)
+
+
+def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    (tmp_path / f"truth/{SECOND}.npz").unlink()
+    result = Evaluation("pose", options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
+    assert [each["name"] for each in result["sequences"]] == [small_tum.NAME]
+    assert list(result["excluded"]) == [SECOND]
+    assert "1 of 2" in (tmp_path / "run/table.md").read_text()
+    assert f"1 sequences are excluded: {SECOND} (There are no predictions" in (tmp_path / "run/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "reason"),
+    [
+        ("video-depth", {"depth": 0.0}, None),
+        ("video-depth", {"depth": np.nan}, None),
+        ("video-depth", {"depth": None}, None),
+        ("pose", {"extrinsics": None}, None),
+        ("pose", {"frame_ids": ["a", "b", "c", "d"]}, "has no frame"),
+        ("points", {"depth": None, "extrinsics": None}, None),
+    ],
+)
+def test_predictions_that_cannot_be_scored_exclude_their_sequence(
+    tum: Path, tmp_path: Path, task: str, change: dict[str, Any], reason: str | None
+) -> None:
+    save_truth(tum, tmp_path / "truth")
+    path = tmp_path / f"truth/{SECOND}.npz"
+    broken = load_predictions(path)
+    for name, value in change.items():
+        array = getattr(broken, name)
+        setattr(broken, name, np.full_like(array, value) if isinstance(value, float) else value)
+    save_predictions(path, broken)
+    result = Evaluation(task, options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
+    assert list(result["excluded"]) == [SECOND]
+    assert re.search(reason or "", result["excluded"][SECOND])
+    assert all(np.isfinite(list(each["figures"].values())).all() for each in result["sequences"])
+
+
+def test_ground_truth_with_nothing_valid_excludes_its_sequence(tum: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    save_truth(tum, tmp_path / "truth")
+    for path in (tum / SECOND / "depth").iterdir():
+        Image.fromarray(np.zeros((60, 80), np.uint16)).save(path)
+    result = Evaluation("video-depth", options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
+    assert list(result["excluded"]) == [SECOND]
+
+
+def test_fewer_than_three_poses_exclude_their_sequence(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    (tum / SECOND / "rgb.txt").write_text("\n".join((tum / SECOND / "rgb.txt").read_text().splitlines()[:5]) + "\n")
+    result = Evaluation("pose", options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
+    assert list(result["excluded"]) == [SECOND]
+
+
+def test_what_could_not_be_read_is_tried_again_once_it_is_repaired(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    poses = tum / SECOND / "groundtruth.txt"
+    kept = poses.read_text()
+    poses.write_text("")
+    given = options(tum, tmp_path / "run", predictions=tmp_path / "truth")
+    assert "groundtruth.txt" in Evaluation("pose", given).run()["excluded"][SECOND]
+    poses.write_text(kept)
+    assert Evaluation("pose", given).run()["excluded"] == {}
+
+
+def test_predictions_that_changed_are_scored_again(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    given = options(tum, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
+    before = Evaluation("video-depth", given).run()
+    path = tmp_path / f"truth/{SECOND}.npz"
+    changed = load_predictions(path)
+    changed.depth[:, :30] *= 1.5  # type: ignore[index]
+    save_predictions(path, changed)
+    after = Evaluation("video-depth", given).run()
+    assert after["predictions"][SECOND] != before["predictions"][SECOND]
+    assert after["averages"]["abs_rel"] > before["averages"]["abs_rel"] + 0.01
+
+
+def test_a_run_in_which_nothing_can_be_scored_fails_after_its_table(tum: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(EvaluationError, match="None of 2 sequences could be scored"):
+        Evaluation("pose", options(tum, tmp_path / "run", predictions=tmp_path / "none")).run()
+    assert "0 of 2" in (tmp_path / "run/table.md").read_text()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Options and the command
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "either --model, to run it, or --predictions"),
+        ({"model": "a", "predictions": Path("b")}, "either --model, to run it, or --predictions"),
+        ({"predictions": Path("."), "mask": "off"}, "--mask off say how --model is run"),
+        ({"predictions": Path("."), "keep_predictions": True}, "--keep-predictions say how"),
+        ({"predictions": Path("/nothing")}, "no folder of predictions"),
+    ],
+)
+def test_options_that_do_not_fit_each_other_are_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EvaluationError, match=reason):
+        options(tmp_path, tmp_path / "run", **changes)
+
+
+def test_a_resolution_that_is_no_whole_number_of_patches_is_refused(
+    tum: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    with pytest.raises(Page4DError, match="multiple of the patch size 14"):
+        Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model), resolution=30))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_prints_its_table(tum: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_truth(tum, tmp_path / "truth")
+    arguments = ["--predictions", str(tmp_path / "truth"), "--dataset", "tum", "--data-root", str(tum)]
+    program.main(["pose", *arguments, "--output", str(tmp_path / "run"), "--method", "the truth"])
+    assert "| the truth | 0.000 |" in capsys.readouterr().out
+    program.main(["table", str(tmp_path / "run"), "--output", str(tmp_path / "both.tex")])
+    assert "the truth" in (tmp_path / "both.tex").read_text()
+
+
+def test_the_command_says_in_one_sentence_what_is_wrong(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--data-root", str(tmp_path / "nothing"), "--output", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as caught:
+        program.main(["pose", "--model", str(tiny_model), "--dataset", "sintel", *where])
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("run: The folder")
+    assert "http://sintel.is.tue.mpg.de" in error
+    assert error.count("\n") == 1
+
+
+def test_sintels_missing_sequences_are_in_the_table(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    small_sintel.SmallSintel(tmp_path / "sintel")
+    given = options(tmp_path / "sintel", tmp_path / "run", dataset="sintel", model=str(tiny_model), split="clean")
+    result = Evaluation("video-depth", given).run()
+    assert [each["name"] for each in result["sequences"]] == ["clean/alley_2"]
+    assert len(result["excluded"]) == 21
+    text = (tmp_path / "run/table.md").read_text()
+    assert "1 of 22" in text
+    assert "21 sequences are excluded" in text
+    assert {"abs_rel_static", "abs_rel_dynamic"} <= set(result["averages"])
