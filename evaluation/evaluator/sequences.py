@@ -65,7 +65,8 @@ class Selection:
     remark: str = ""  # what else is to be known, one sentence
 
     def __str__(self) -> str:
-        names = "all sequences" if self.sequences is None else f"{len(self.sequences)} sequences"
+        count = 0 if self.sequences is None else len(self.sequences)
+        names = f"{count} sequence{'s' if count > 1 else ''}" if count else "all sequences"
         words = [names + (f" of the split {self.split}" if self.split else "")]
         if self.ranks:
             words.append(f"images {self.ranks[0]} to {self.ranks[1]}, counted from 0")

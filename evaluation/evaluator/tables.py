@@ -193,7 +193,7 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
             notes.append(f"{name}: scored from saved predictions.")
         excluded = result["excluded"]
         if excluded:
-            notes.append(f"{name}: {len(excluded)} sequences are excluded: {_reasons(excluded)}")
+            notes.append(f"{name}: {len(excluded)} excluded: {_reasons(excluded)}")
         told = [f"{each['name']}: {note}" for each in result["sequences"] for note in each["notes"]]
         notes += [f"{name}: {sentence}" for sentence in told]
     return list(dict.fromkeys(notes))

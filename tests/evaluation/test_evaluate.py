@@ -226,7 +226,7 @@ def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path:
     assert [each["name"] for each in result["sequences"]] == [small_tum.NAME]
     assert list(result["excluded"]) == [SECOND]
     assert "1 of 2" in (tmp_path / "run/table.md").read_text()
-    assert f"1 sequences are excluded: {SECOND} (There are no predictions" in (tmp_path / "run/table.md").read_text()
+    assert f"1 excluded: {SECOND} (There are no predictions" in (tmp_path / "run/table.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -364,5 +364,5 @@ def test_sintels_missing_sequences_are_in_the_table(
     assert len(result["excluded"]) == 21
     text = (tmp_path / "run/table.md").read_text()
     assert "1 of 22" in text
-    assert "21 sequences are excluded" in text
+    assert "21 excluded: " in text
     assert {"abs_rel_static", "abs_rel_dynamic"} <= set(result["averages"])

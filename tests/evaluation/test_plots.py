@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from evaluator.plots import STILL_NAMES, VIDEO_NAME, draw_sequence
+from evaluator.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory
 from evaluator.predictions import Predictions
 from evaluator.sequences import Sequence
 from PIL import Image
@@ -40,16 +40,22 @@ def true_predictions(sequence: Sequence, scale: float = 1.0) -> Predictions:
     return Predictions(frames.capture.frame_ids, scale * depth, extrinsics, frames.intrinsics, dynamics=moving)
 
 
-def test_all_that_is_known_is_drawn(sintel: Sequence, tmp_path: Path) -> None:
-    assert set(draw_sequence(tmp_path, sintel, true_predictions(sintel))) == {*STILL_NAMES, VIDEO_NAME}
+@pytest.fixture(scope="module")
+def drawn(sintel: Sequence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the plots of the truth."""
+    folder = tmp_path_factory.mktemp("plots")
+    assert set(draw_sequence(folder, sintel, true_predictions(sintel))) == {*STILL_NAMES, VIDEO_NAME}
+    return folder
+
+
+def test_all_that_is_known_is_drawn(drawn: Path) -> None:
     for name in STILL_NAMES:
-        with Image.open(tmp_path / name) as picture:
+        with Image.open(drawn / name) as picture:
             assert len(np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
-def test_the_video_has_a_picture_of_every_frame(sintel: Sequence, tmp_path: Path) -> None:
-    draw_sequence(tmp_path, sintel, true_predictions(sintel))
-    with av.open(str(tmp_path / VIDEO_NAME)) as container:
+def test_the_video_has_a_picture_of_every_frame(sintel: Sequence, drawn: Path) -> None:
+    with av.open(str(drawn / VIDEO_NAME)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(pictures) == 4
     image = sintel.frames.load_image(0)
@@ -67,7 +73,8 @@ def test_what_is_not_predicted_is_not_drawn(sintel: Sequence, tmp_path: Path) ->
 def test_a_camera_that_stands_still_has_no_trajectory(sintel: Sequence, tmp_path: Path) -> None:
     still = true_predictions(sintel)
     still.extrinsics = np.tile(np.eye(3, 4), (4, 1, 1))
-    assert "trajectory.png" not in draw_sequence(tmp_path, sintel, still)
+    assert not draw_trajectory(tmp_path / "trajectory.png", sintel, still)
+    assert not (tmp_path / "trajectory.png").exists()
 
 
 def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_excluded_sequences_are_counted_and_named_with_their_reason() -> None:
     excluded = {"cave_2": "not there", "cave_4": "not there", "shaman_3": "no depth."}
     text = markdown(make_table([result(excluded=excluded)]))
     assert line_of(text, "| tiny").endswith("| 2 of 5 |")
-    assert "tiny, mask on: 3 sequences are excluded: cave_2, cave_4 (not there); shaman_3 (no depth)." in text
+    assert "tiny, mask on: 3 excluded: cave_2, cave_4 (not there); shaman_3 (no depth)." in text
 
 
 def test_a_run_in_which_nothing_counts_has_no_figures() -> None:
