@@ -1,0 +1,177 @@
+"""Depth against ground truth: alignment, limits, and the figures of the field.
+
+Figures (d predicted and aligned, g true, means over the pixels that count; Eigen et al., NeurIPS 2014):
+
+    abs_rel      mean of |d - g| / g
+    sq_rel       mean of (d - g)^2 / g
+    rmse         square root of the mean of (d - g)^2
+    log_rmse     square root of the mean of (ln d - ln g)^2
+    delta_1.25   share of pixels with max(d / g, g / d) < 1.25; delta_1.25^2 and delta_1.25^3 alike
+
+The published scripts also print the share below 1, which is 0 by definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from page4d_hf.geometry import unproject_depth
+
+from .alignment import Alignment, AlignmentName, align, as_pair
+from .scores import EvaluationError, ExclusionError
+
+FIGURES = ("abs_rel", "sq_rel", "rmse", "log_rmse", "delta_1.25", "delta_1.25^2", "delta_1.25^3")
+SMALLEST_DEPTH = 1e-5  # what logarithms and ratios take instead of less
+
+
+@dataclass(frozen=True)
+class DepthLimits:
+    """Which pixels count, and to what predictions are clipped, in the unit of the ground truth."""
+
+    max_depth: float | None = None  # pixels with 0 < true depth < max_depth count; None: all above 0
+    clip: float | None = None  # aligned predictions are no larger than this
+
+    def __str__(self) -> str:
+        words = "true depth above 0" + ("" if self.max_depth is None else f" and below {self.max_depth:g}")
+        return words + ("" if self.clip is None else f", aligned predictions clipped at {self.clip:g}")
+
+    def count(self, truth: np.ndarray) -> npt.NDArray[np.bool_]:
+        """Which pixels of a true map of any shape count; NaN and infinity do not."""
+        counts = np.isfinite(truth) & (truth > 0)
+        return counts if self.max_depth is None else counts & (truth < self.max_depth)
+
+
+class DepthScores(NamedTuple):
+    """Figures of one alignment."""
+
+    figures: dict[str, float]  # `FIGURES`, and with "_<region>" after each name those of the regions that have pixels
+    pixels: dict[str, int]  # "pixels", "pixels_<region>"
+    alignment: Alignment
+
+
+def score_depth(
+    predicted: np.ndarray | Tensor,
+    truth: np.ndarray | Tensor,
+    alignment: AlignmentName,
+    limits: DepthLimits,
+    *,
+    floor: float | None = None,
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> DepthScores:
+    """Align a predicted map, or all maps of a video by one alignment, and compare.
+
+    Args:
+        predicted: depth of any shape, in any scale. Values of 0 and below count as they are.
+        truth: true depth, the same shape.
+        alignment: how scale and shift are fitted, over all pixels that count.
+        limits: which pixels count.
+        floor: predictions below are raised to it before scale and shift are fitted; None leaves them.
+        regions: masks of the same shape, whose figures are wanted too, after the one alignment.
+
+    Raises:
+        EvaluationError: shapes differ.
+        ExclusionError: no pixel counts, a prediction among those that count is not finite, or nothing can be fitted.
+    """
+    if tuple(predicted.shape) != tuple(truth.shape):
+        raise EvaluationError(
+            f"Predicted and true depth must have one shape, got {tuple(predicted.shape)} and {tuple(truth.shape)}."
+        )
+    counts = torch.from_numpy(limits.count(torch.as_tensor(truth).numpy(force=True)))
+    found, expected = as_pair(torch.as_tensor(predicted)[counts], torch.as_tensor(truth)[counts])
+    if not found.isfinite().all():
+        raise ExclusionError(
+            f"The predicted depth of {int((~found.isfinite()).sum())} of {len(found)} pixels is not finite."
+        )
+    if floor is not None:
+        found = found.clamp(min=floor)
+    fitted = align(alignment, found, expected)
+    aligned = fitted.apply(found)
+    figures, pixels = compare_depth(aligned, expected, clip=limits.clip), {"pixels": len(found)}
+    for name, region in (regions or {}).items():
+        inside = torch.from_numpy(np.asarray(region, bool))[counts]
+        pixels[f"pixels_{name}"] = int(inside.sum())
+        if inside.any():
+            of_region = compare_depth(aligned[inside], expected[inside], clip=limits.clip)
+            figures |= {f"{figure}_{name}": value for figure, value in of_region.items()}
+    return DepthScores(figures, pixels, fitted)
+
+
+def compare_depth(
+    aligned: np.ndarray | Tensor, truth: np.ndarray | Tensor, *, clip: float | None = None
+) -> dict[str, float]:
+    """`FIGURES` of depth that has been aligned.
+
+    Args:
+        aligned: `(N,)` depth in the unit of the truth.
+        truth: `(N,)`, > 0.
+        clip: larger predictions become this.
+
+    Raises:
+        EvaluationError: the shapes differ.
+        ExclusionError: there are no pixels.
+    """
+    found, expected = as_pair(aligned, truth)
+    if clip is not None:
+        found = found.clamp(max=clip)
+    difference = found - expected  # float64, as the truth is
+    squared = difference.square()
+    above_zero = found.clamp(min=SMALLEST_DEPTH)
+    logarithmic = above_zero.log() - expected.log()
+    ratio = torch.maximum(above_zero / expected, expected / above_zero)
+    return {
+        "abs_rel": (difference.abs() / expected).mean().item(),
+        "sq_rel": (squared / expected).mean().item(),
+        "rmse": squared.mean().sqrt().item(),
+        "log_rmse": logarithmic.square().mean().sqrt().item(),
+        "delta_1.25": (ratio < 1.25).double().mean().item(),
+        "delta_1.25^2": (ratio < 1.25**2).double().mean().item(),
+        "delta_1.25^3": (ratio < 1.25**3).double().mean().item(),
+    }
+
+
+def resize_depth(depth: np.ndarray, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Bring a map to the size of the ground truth by cubic interpolation (OpenCV's).
+
+    Args:
+        depth: `(h, w)`; NaN where there is none, which spreads to all pixels that are interpolated from such ones.
+        size: (width, height) wanted.
+
+    Returns:
+        `(height, width)`; the map itself where it has that size.
+    """
+    depth = np.asarray(depth, np.float32)
+    if depth.shape == (size[1], size[0]):
+        return depth
+    return np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def depth_in_first_camera(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+    """How far before the first camera, along its axis, the points of each map lie: z, not the distance.
+
+    Args:
+        depth: `(S, h, w)` z-depth in each frame's own camera.
+        extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes, in the unit of the depth.
+        intrinsics: `(S, 3, 3)` in pixels of the map, the first pixel's centre at (0.5, 0.5).
+
+    Returns:
+        `(S, h, w)`; below 0 behind the first camera, NaN where the depth is.
+    """
+    first = torch.as_tensor(extrinsics[0], dtype=torch.float64)
+    seen = np.empty(depth.shape, np.float32)
+    for i in range(len(depth)):  # one map at a time: points are six times as large
+        points = unproject_depth(
+            torch.as_tensor(depth[i], dtype=torch.float64),
+            torch.as_tensor(extrinsics[i], dtype=torch.float64),
+            torch.as_tensor(intrinsics[i], dtype=torch.float64),
+            pixel_center=0.5,
+        )  # [h, w, 3]
+        seen[i] = (points @ first[2, :3] + first[2, 3]).numpy()
+    return seen

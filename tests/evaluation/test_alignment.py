@@ -1,0 +1,107 @@
+"""Scale and shift are fitted as their definitions say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluator.alignment import align, l1_scale, l1_scale_and_shift, least_squares, median_scale
+from evaluator.scores import EvaluationError, ExclusionError
+from scipy.optimize import minimize_scalar
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    return np.random.default_rng(0).uniform(1, 9, 501)
+
+
+@pytest.mark.parametrize("name", ["median", "scale", "least-squares"])
+def test_undoes_a_scale(name: str, truth: np.ndarray) -> None:
+    fitted = align(name, truth / 2.5, truth)  # type: ignore[arg-type]
+    assert fitted.scale == pytest.approx(2.5, rel=1e-5)
+    assert fitted.shift == pytest.approx(0, abs=1e-4)
+
+
+def test_none_leaves_depth_as_it_is(truth: np.ndarray) -> None:
+    assert align("none", truth / 2.5, truth) == (1, 0)
+
+
+def test_least_squares_undoes_scale_and_shift(truth: np.ndarray) -> None:
+    assert least_squares((truth - 0.7) / 3, truth) == pytest.approx((3, 0.7), abs=1e-5)
+
+
+def test_the_median_of_an_even_number_is_the_lower_of_the_middle_two() -> None:
+    assert median_scale(np.array([1.0, 2, 4, 9]), np.array([3.0, 6, 7, 50])).scale == pytest.approx(6 / 2)
+
+
+def test_ten_steps_of_weiszfeld_come_near_to_the_least_sum_of_absolute_differences(truth: np.ndarray) -> None:
+    noisy = truth / 2 * np.random.default_rng(1).lognormal(0, 0.2, truth.shape)
+
+    def total(scale: float) -> float:
+        return float(np.abs(scale * noisy - truth).sum())
+
+    least = minimize_scalar(total, bounds=(1, 4), method="bounded", options={"xatol": 1e-9}).fun
+    found = total(l1_scale(noisy, truth).scale)
+    assert least <= found <= least * 1.005
+    assert found < total(truth.mean() / noisy.mean())
+
+
+def test_absolute_differences_are_robust_where_means_are_not(truth: np.ndarray) -> None:
+    spoilt = truth / 2
+    spoilt[:50] *= 3
+    assert l1_scale(spoilt, truth).scale == pytest.approx(2, rel=1e-4)
+    assert truth.mean() / spoilt.mean() < 1.7
+
+
+def test_scale_and_shift_stop_where_the_sum_of_differences_rests(truth: np.ndarray) -> None:
+    # Adam's first step is as large as its learning rate; with a tolerance that any change meets, there are two.
+    fitted = l1_scale_and_shift(truth / 2 + 0.1, truth, learning_rate=1e-3, tolerance=1e9)
+    start = median_scale(truth / 2 + 0.1, truth).scale
+    assert abs(fitted.scale - start) == pytest.approx(2e-3, rel=1e-2)
+
+
+def test_adams_gradients_are_those_of_the_sum_of_absolute_differences(truth: np.ndarray) -> None:
+    import torch
+
+    predicted = torch.tensor(truth / 2 + 0.1, dtype=torch.float32)
+    scale = torch.tensor([median_scale(predicted, truth).scale], dtype=torch.float32, requires_grad=True)
+    shift = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([scale, shift], lr=1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (scale * predicted + shift - torch.tensor(truth)).abs().sum().backward()
+        optimizer.step()
+    fitted = l1_scale_and_shift(predicted, truth, learning_rate=1e-2, steps=40, tolerance=0)
+    assert fitted == (scale.item(), shift.item())
+
+
+@pytest.mark.parametrize("name", ["median", "scale", "scale&shift"])
+def test_depth_that_is_zero_everywhere_cannot_be_scaled(name: str, truth: np.ndarray) -> None:
+    with pytest.raises(ExclusionError, match="cannot be aligned"):
+        align(name, np.zeros_like(truth), truth)  # type: ignore[arg-type]
+
+
+def test_flat_depth_has_no_least_squares(truth: np.ndarray) -> None:
+    with pytest.raises(ExclusionError, match="the same everywhere"):
+        least_squares(np.full_like(truth, 3), truth)
+
+
+def test_no_pixels_cannot_be_aligned() -> None:
+    with pytest.raises(ExclusionError, match="No pixel"):
+        median_scale(np.zeros(0), np.zeros(0))
+
+
+def test_names_the_alignments_there_are(truth: np.ndarray) -> None:
+    with pytest.raises(EvaluationError, match="scale&shift"):
+        align("affine", truth, truth)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("copy", ["mono", "video"])
+def test_scale_and_shift_equal_the_release(copy: str, shared: Path) -> None:
+    with np.load(shared / "reference" / "depth_metrics.npz") as values:
+        predicted, truth, expected = values["pred"], values["gt"], values[f"{copy}/lad2_st"]
+    counts = (truth > 0) & (truth < 70)
+    # The release's program for videos raises what is below 0 before it fits a shift; its program for images does not.
+    found = predicted[counts].clip(min=0) if copy == "video" else predicted[counts]
+    np.testing.assert_allclose(l1_scale_and_shift(found, truth[counts]), expected, rtol=0, atol=1e-6)
