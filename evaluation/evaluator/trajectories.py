@@ -1,0 +1,119 @@
+"""Camera trajectories against ground truth, by evo.
+
+The predicted trajectory is carried onto the true one by the Sim(3) of least squared distance between camera centres
+(Umeyama, TPAMI 1991). Then (Sturm et al., IROS 2012), each as the root of the mean square:
+
+    ate               distance between camera centres, in the unit of the ground truth
+    rpe_translation   translation by which the motion from a frame to the next differs, in that unit
+    rpe_rotation      angle by which that motion differs, in degrees
+
+Where centres lie in one place or on one line, a rotation (and in one place the scale) is free and Umeyama's solution is
+arbitrary: such trajectories are refused.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from page4d_hf.geometry import Similarity, invert_extrinsics
+
+from .scores import EvaluationError, ExclusionError
+
+FEWEST_POSES = 3
+# How far centres must be from one place or one line, as a root mean square, relative to their coordinates; below, the
+# difference may be rounding of single precision.
+RESOLUTION = 1e-6
+
+
+class DegenerateTrajectoryError(ExclusionError):
+    """A trajectory that does not determine its alignment: too few poses, no motion, or motion along one line."""
+
+
+class TrajectoryScores(NamedTuple):
+    """How far a trajectory is from the true one."""
+
+    figures: dict[str, float]  # "ate", "rpe_translation", "rpe_rotation"
+    alignment: Similarity  # carries the predicted world onto the true one
+
+
+def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScores:
+    """Align a trajectory and compare; motion is compared from each frame to the next.
+
+    Args:
+        predicted: `(S, 3, 4)` world-to-camera, OpenCV axes, in any world and scale.
+        truth: `(S, 3, 4)` world-to-camera of the same frames.
+
+    Raises:
+        EvaluationError: shapes other than these.
+        DegenerateTrajectoryError: fewer than three poses; or one of the two stands still or moves along one line.
+        ExclusionError: a pose is not finite.
+    """
+    from evo.core.geometry import GeometryException  # brought by the extra `evaluation`; other tasks do without
+    from evo.core.metrics import APE, RPE, PoseRelation, StatisticsType, Unit
+    from evo.core.trajectory import PosePath3D
+
+    if predicted.shape != truth.shape or predicted.shape[1:] != (3, 4):
+        raise EvaluationError(
+            f"Predicted and true cameras must both be (S, 3, 4), got {predicted.shape} and {truth.shape}."
+        )
+    found, expected = camera_to_world(predicted), camera_to_world(truth)
+    check_trajectory(expected[:, :3, 3], "true")
+    check_trajectory(found[:, :3, 3], "predicted")
+    found_path, true_path = PosePath3D(poses_se3=list(found)), PosePath3D(poses_se3=list(expected))
+    try:
+        rotation, translation, scale = found_path.align(true_path, correct_scale=True)
+    except GeometryException as error:
+        raise DegenerateTrajectoryError(
+            f"The predicted trajectory cannot be aligned with the true one ({error})."
+        ) from error
+    steps = {"delta": 1.0, "delta_unit": Unit.frames, "all_pairs": True}
+    metrics = {
+        "ate": APE(PoseRelation.translation_part),
+        "rpe_translation": RPE(PoseRelation.translation_part, **steps),
+        "rpe_rotation": RPE(PoseRelation.rotation_angle_deg, **steps),
+    }
+    figures = {}
+    for name, metric in metrics.items():
+        metric.process_data((true_path, found_path))
+        figures[name] = float(metric.get_statistic(StatisticsType.rmse))
+    return TrajectoryScores(figures, Similarity(float(scale), rotation, translation))
+
+
+def camera_to_world(extrinsics: np.ndarray) -> npt.NDArray[np.float64]:
+    """The inverse of world-to-camera `(S, 3, 4)` as matrices `(S, 4, 4)`."""
+    poses = np.tile(np.eye(4), (len(extrinsics), 1, 1))
+    poses[:, :3] = invert_extrinsics(torch.as_tensor(extrinsics, dtype=torch.float64)).numpy()
+    return poses
+
+
+def check_trajectory(centers: np.ndarray, whose: str) -> None:
+    """Refuse camera centres that no Sim(3) can be fitted to.
+
+    Args:
+        centers: `(S, 3)` float64.
+        whose: "true" or "predicted", for the message.
+
+    Raises:
+        DegenerateTrajectoryError: there are fewer than three, or they lie in one place or on one line.
+        ExclusionError: one is not finite.
+    """
+    if len(centers) < FEWEST_POSES:
+        raise DegenerateTrajectoryError(
+            f"The {whose} trajectory has {len(centers)} poses; at least {FEWEST_POSES} are needed to align it."
+        )
+    if not np.isfinite(centers).all():
+        broken = int((~np.isfinite(centers).all(axis=1)).sum())
+        raise ExclusionError(f"The {whose} trajectory has {broken} of {len(centers)} poses that are not finite.")
+    # Root mean squares of the distances from the mean along the principal axes, the largest first.
+    spread = np.linalg.svd(centers - centers.mean(axis=0), compute_uv=False) / np.sqrt(len(centers))
+    resolution = RESOLUTION * float(np.linalg.norm(centers, axis=1).max())
+    if spread[0] <= resolution:
+        raise DegenerateTrajectoryError(f"The camera of the {whose} trajectory does not move: it cannot be aligned.")
+    if spread[1] <= resolution:
+        raise DegenerateTrajectoryError(
+            f"The camera of the {whose} trajectory moves along one line: the rotation about it is not determined."
+        )
