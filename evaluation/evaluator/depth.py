@@ -40,8 +40,11 @@ class DepthLimits:
     clip: float | None = None  # aligned predictions are no larger than this
 
     def __str__(self) -> str:
-        words = "true depth above 0" + ("" if self.max_depth is None else f" and below {self.max_depth:g}")
-        return words + ("" if self.clip is None else f", aligned predictions clipped at {self.clip:g}")
+        return self.words_of_truth() + ("" if self.clip is None else f", aligned predictions clipped at {self.clip:g}")
+
+    def words_of_truth(self) -> str:
+        """Which pixels count, in words."""
+        return "true depth above 0" + ("" if self.max_depth is None else f" and below {self.max_depth:g}")
 
     def count(self, truth: np.ndarray) -> npt.NDArray[np.bool_]:
         """Which pixels of a true map of any shape count; NaN and infinity do not."""
