@@ -1,0 +1,105 @@
+"""Point clouds against ground truth: how near each is to the other.
+
+    accuracy     distance from a predicted point to the nearest true one
+    completion   distance from a true point to the nearest predicted one
+    overall      mean of the two figures
+
+each as mean and median over points (Aanaes et al., IJCV 2016; the median of "overall" is the mean of the two medians).
+Distances are in the unit of the ground truth. Two samples of one surface are apart by their spacing: figures near that
+say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from page4d_hf.geometry import Similarity, align_sim3
+
+from .scores import EvaluationError, ExclusionError
+
+STATISTICS = {"mean": np.mean, "median": np.median}
+
+
+class PointScores(NamedTuple):
+    """How near two clouds are."""
+
+    figures: dict[str, float]  # "accuracy_mean", ..., "overall_median", those of a region with "_<region>" after them
+    points: dict[str, int]  # "points" and "points_<region>": the true ones
+    alignment: Similarity | None  # carries the predicted points onto the true ones; None where nothing was fitted
+
+
+def score_points(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    alignment: Literal["sim3", "none"] = "sim3",
+    *,
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> PointScores:
+    """Align the points of some pixels and compare them as clouds.
+
+    Args:
+        predicted: `(N, 3)`, in any world and scale; not finite where nothing is predicted.
+        truth: `(N, 3)` of the same pixels.
+        alignment: "sim3": carry the predicted points onto the true ones of the same pixels with the least squared
+            distance (Umeyama, TPAMI 1991); "none": compare as they are.
+        regions: masks `(N,)`; each's figures are over its own points, with neighbours among all.
+
+    Raises:
+        EvaluationError: shapes other than these, or true points that are not finite.
+        ExclusionError: no point is predicted, or the predicted or true points lie in one place or on one line.
+    """
+    if predicted.shape != truth.shape or truth.ndim != 2 or truth.shape[1] != 3:
+        raise EvaluationError(f"Predicted and true points must both be (N, 3), got {predicted.shape}, {truth.shape}.")
+    if not np.isfinite(truth).all():
+        raise EvaluationError("A true point is not finite; leave such pixels out.")
+    found, expected = predicted.astype(np.float64), truth.astype(np.float64)
+    given = np.isfinite(found).all(axis=1)
+    if not given.any():
+        raise ExclusionError("No pixel has a true and a predicted point.")
+    found = found[given]
+    similarity = None
+    if alignment == "sim3":
+        try:
+            similarity = align_sim3(found, expected[given])
+        except ValueError as error:
+            raise ExclusionError(f"The predicted points cannot be aligned with the true ones: {error}") from error
+        found = similarity.apply_to_points(found)
+    accuracy, completion = nearest_distances(found, expected), nearest_distances(expected, found)
+    figures, points = summarize(accuracy, completion), {"points": len(expected)}
+    for name, region in (regions or {}).items():
+        inside = np.asarray(region, bool)
+        points[f"points_{name}"] = int(inside.sum())
+        if inside[given].any():
+            of_region = summarize(accuracy[inside[given]], completion[inside])
+            figures |= {f"{figure}_{name}": value for figure, value in of_region.items()}
+    return PointScores(figures, points, similarity)
+
+
+def nearest_distances(points: np.ndarray, others: np.ndarray) -> npt.NDArray[np.float64]:
+    """From each point `(N, 3)` to the nearest of the others `(M, 3)`: `(N,)`."""
+    distances, _ = cKDTree(others).query(points)
+    return np.asarray(distances, np.float64)
+
+
+def summarize(accuracy: np.ndarray, completion: np.ndarray) -> dict[str, float]:
+    """Mean and median of distances `(N,)` and `(M,)`, and of the two together."""
+    figures = {
+        f"{name}_{statistic}": float(reduce(distances))
+        for name, distances in (("accuracy", accuracy), ("completion", completion))
+        for statistic, reduce in STATISTICS.items()
+    }
+    for statistic in STATISTICS:
+        figures[f"overall_{statistic}"] = (figures[f"accuracy_{statistic}"] + figures[f"completion_{statistic}"]) / 2
+    return figures
+
+
+def spread_evenly(count: int, at_most: int) -> npt.NDArray[np.int64]:
+    """Indices of at most so many of `count` things, the first and the last among them, in order."""
+    if count <= at_most:
+        return np.arange(count)
+    return np.floor(np.linspace(0, count - 1, at_most) + 0.5).astype(np.int64)
