@@ -24,6 +24,7 @@ WEISZFELD_EPSILON = 1e-8  # keeps the weight of a pixel without error finite
 SMALLEST_SCALE = 1e-3
 LEARNING_RATE = 1e-4
 ADAM_STEPS = 1000
+PIXELS_AT_ONCE = 2**16  # what a step makes of them stays in a processor's cache, which is five times as fast
 ADAM_TOLERANCE = 1e-6  # of the sum of absolute differences, from one step to the next
 
 
@@ -137,14 +138,19 @@ def l1_scale_and_shift(
     start = _positive(truth.median() / predicted.median())
     scale, shift = predicted.new_tensor([start]), predicted.new_zeros(1)
     optimizer = torch.optim.Adam([scale, shift], lr=learning_rate)
+    parts = list(zip(predicted.split(PIXELS_AT_ONCE), truth.split(PIXELS_AT_ONCE), strict=True))
     before = math.inf
     for _ in range(steps):
-        difference = scale * predicted + shift - truth
-        # The gradient of a sum of absolute differences is a sum of signs: written out, it needs no graph.
-        sign = difference.sign().to(predicted.dtype)
-        scale.grad, shift.grad = (sign * predicted).sum()[None], sign.sum()[None]
+        loss, by_scale, by_shift = 0.0, 0.0, 0.0
+        for found, expected in parts:
+            difference = scale * found + shift - expected
+            # The gradient of a sum of absolute differences is a sum of signs: written out, it needs no graph.
+            sign = difference.sign().to(found.dtype)
+            loss += difference.abs().sum().item()
+            by_scale += (sign * found).sum().item()
+            by_shift += sign.sum().item()
+        scale.grad, shift.grad = scale.new_tensor([by_scale]), shift.new_tensor([by_shift])
         optimizer.step()
-        loss = difference.abs().sum().item()
         if abs(before - loss) < tolerance:
             break
         before = loss

@@ -1,0 +1,364 @@
+"""A protocol applied: from predictions and a sequence to figures, and from sequences to averages.
+
+Whatever is left out is counted. A frame without usable true depth is left out of its sequence; a sequence that gives no
+figures is excluded, with the reason; no figure is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence as Many
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from page4d_hf.geometry import unproject_depth
+
+from .alignment import AlignmentName
+from .depth import DepthLimits, DepthScores, depth_in_first_camera, resize_depth, score_depth
+from .point_maps import score_points, spread_evenly
+from .predictions import Predictions
+from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
+from .scores import EvaluationError, ExclusionError, SequenceScores
+from .sequences import Sequence
+from .trajectories import DegenerateTrajectoryError, score_trajectory
+
+REGIONS = ("static", "dynamic")
+
+
+def score(protocol: Protocol, predictions: Predictions, sequence: Sequence) -> SequenceScores:
+    """Score what a method says of a sequence.
+
+    Args:
+        protocol: of depth, poses or points.
+        predictions: of the sequence's frames, in its order.
+        sequence: with its ground truth.
+
+    Returns:
+        Figures; or, where there can be none, `excluded` with the reason: nothing predicted, no true depth, a trajectory
+        that cannot be aligned (then `counts["degenerate"]` is 1).
+
+    Raises:
+        EvaluationError: predictions of other frames or of wrong shapes, or a protocol of another kind.
+        CaptureError: a file of the sequence is missing or broken.
+    """
+    _check(predictions, sequence)
+    counts = {"frames": len(sequence.frames)}
+    scores = SequenceScores(sequence.name, {}, 0.0, counts)
+    try:
+        if isinstance(protocol, DepthProtocol):
+            _score_depth(protocol, predictions, sequence, scores)
+        elif isinstance(protocol, PoseProtocol):
+            _score_pose(predictions, sequence, scores)
+        elif isinstance(protocol, PointsProtocol):
+            _score_points(protocol, predictions, sequence, scores)
+        else:
+            raise EvaluationError(
+                f"The protocol {protocol.name} of {protocol.task} scores rendered views, not predictions: it trains a "
+                "model on each scene."
+            )
+        broken = [name for name, value in scores.figures.items() if not math.isfinite(value)]
+        if broken:
+            raise ExclusionError(f"{broken[0]} came out as {scores.figures[broken[0]]}: the predictions are too large.")
+    except ExclusionError as error:
+        if isinstance(error, DegenerateTrajectoryError):
+            counts["degenerate"] = 1
+        scores.figures, scores.weight, scores.excluded = {}, 0.0, str(error)
+    return scores
+
+
+def average(protocol: Protocol, scores: Many[SequenceScores]) -> dict[str, float]:
+    """Averages of each figure over the sequences that are not excluded.
+
+    Depth is weighted as `SequenceScores.weight` says; figures of a region by the region's pixels. A figure that only
+    some sequences have, such as those of what moves, is averaged over these.
+
+    Args:
+        protocol: under which they were made.
+        scores: of any sequences.
+
+    Raises:
+        EvaluationError: all are excluded, or there are none.
+    """
+    counted = [each for each in scores if each.excluded is None]
+    if not counted:
+        raise EvaluationError(f"None of {len(scores)} sequences has figures for {protocol.task}: nothing to average.")
+    averages = {}
+    for name in dict.fromkeys(name for each in counted for name in each.figures):
+        having = [each for each in counted if name in each.figures]
+        weights = [_weight(protocol, name, each) for each in having]
+        total = math.fsum(weights)
+        averages[name] = math.fsum(w * each.figures[name] for w, each in zip(weights, having, strict=True)) / total
+    return averages
+
+
+def _weight(protocol: Protocol, figure: str, scores: SequenceScores) -> float:
+    region = figure.rpartition("_")[2]
+    if isinstance(protocol, DepthProtocol) and region in REGIONS:
+        return float(scores.counts[f"pixels_{region}"])
+    return scores.weight
+
+
+def _check(predictions: Predictions, sequence: Sequence) -> None:
+    wanted = list(sequence.frames.capture.frame_ids)
+    if list(predictions.frame_ids) != wanted:
+        first = next((pair for pair in zip(predictions.frame_ids, wanted, strict=False) if pair[0] != pair[1]), None)
+        difference = f"the first that differs is {first[0]!r} instead of {first[1]!r}" if first else "the rest agree"
+        raise EvaluationError(
+            f"{sequence.name}: predictions must be of its {len(wanted)} frames in their order, got "
+            f"{len(predictions.frame_ids)} ({difference})."
+        )
+    shapes = {"depth": 3, "extrinsics": 3, "intrinsics": 3, "points": 4, "dynamics": 3}
+    for name, dimensions in shapes.items():
+        array = getattr(predictions, name)
+        if array is None:
+            continue
+        ends = {"extrinsics": (3, 4), "intrinsics": (3, 3)}.get(name, ())
+        fits = array.ndim == dimensions and array.shape[len(array.shape) - len(ends) :] == ends
+        if not fits or len(array) != len(wanted) or (name == "points" and array.shape[-1] != 3) or 0 in array.shape:
+            raise EvaluationError(
+                f"{sequence.name}: {name} of {len(wanted)} frames must have {dimensions} dimensions, see Predictions; "
+                f"got {array.shape}."
+            )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Depth
+
+
+def _score_depth(protocol: DepthProtocol, predictions: Predictions, sequence: Sequence, scores: SequenceScores) -> None:
+    depth = _wanted(predictions.depth, "depth")
+    depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
+    if protocol.camera == "first":
+        if predictions.extrinsics is None or predictions.intrinsics is None:
+            raise ExclusionError(
+                f"The predictions have no cameras, and the protocol {protocol.name} measures depth in the first one; "
+                "cut3r does without."
+            )
+        depth = depth_in_first_camera(depth, predictions.extrinsics, _intrinsics_of_maps(predictions, sequence, depth))
+    limits = protocol.limits_of(sequence.frames.capture.layout)
+    frames = [_DepthFrame(depth[i], sequence, i, limits) for i in range(len(depth))]
+    usable = [frame for frame in frames if len(frame.truth)]
+    if protocol.aligned == "sequence":
+        groups = [_joined(usable)] if usable else []
+    else:
+        groups = [(frame.predicted, frame.truth, frame.moving) for frame in usable]
+    names: tuple[AlignmentName, ...] = (protocol.alignment, *protocol.more_alignments)
+    scored = _scored(groups, names, limits, protocol.shift_floor, scores)
+    scores.counts["frames_left_out"] = len(frames) - (len(usable) if protocol.aligned == "sequence" else len(scored))
+    scores.counts["pixels_without_prediction"] = sum(frame.missing for frame in frames)
+    _note_what_is_missing(frames, scores)
+    if not scored:
+        raise ExclusionError(_why_nothing_counts(frames, limits, scores))
+    pixels: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    for by_alignment in scored:
+        pixels.update(by_alignment[0].pixels)
+        for name, result in zip(names, by_alignment, strict=True):
+            for figure, value in result.figures.items():
+                sums[_figure_name(protocol, name, figure)] += value * result.pixels[_pixels_name(figure)]
+    scores.figures = {name: total / pixels[_pixels_name(name)] for name, total in sums.items()}
+    scores.counts |= pixels
+    scores.weight = float(pixels["pixels"])
+
+
+class _DepthFrame:
+    """What of one frame counts: the pixels that have true and predicted depth."""
+
+    def __init__(self, predicted: np.ndarray, sequence: Sequence, index: int, limits: DepthLimits) -> None:
+        self.predicted, self.truth = np.empty(0, np.float32), np.empty(0, np.float64)
+        self.moving: npt.NDArray[np.bool_] | None = None
+        self.missing, self.has_truth = 0, False
+        truth = sequence.frames.load_depth(index)
+        if truth is None:
+            return
+        counts = limits.count(truth)
+        self.has_truth = bool(counts.any())
+        resized = resize_depth(predicted, (truth.shape[1], truth.shape[0]))
+        given = counts & np.isfinite(resized)
+        self.missing = int(counts.sum() - given.sum())
+        self.predicted, self.truth = resized[given], truth[given].astype(np.float64)
+        mask = sequence.frames.load_mask(index)
+        self.moving = None if mask is None else mask[given]
+
+
+_Group = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # predicted, truth, moving; each (N,)
+
+
+def _joined(frames: list[_DepthFrame]) -> _Group:
+    """All frames as one; regions are known where all or some of the frames have a mask: see `_regions`."""
+    moving = None
+    if any(frame.moving is not None for frame in frames):
+        # 0 static, 1 moving, 2 not known: the last frame of a sequence of Sintel, for one, has no mask.
+        moving = np.concatenate(
+            [
+                np.full(len(frame.truth), 2, np.uint8) if frame.moving is None else frame.moving.astype(np.uint8)
+                for frame in frames
+            ]
+        )
+    return np.concatenate([f.predicted for f in frames]), np.concatenate([f.truth for f in frames]), moving
+
+
+def _regions(moving: np.ndarray | None) -> dict[str, np.ndarray]:
+    return {} if moving is None else {"static": moving == 0, "dynamic": moving == 1}
+
+
+def _scored(
+    groups: list[_Group],
+    names: tuple[AlignmentName, ...],
+    limits: DepthLimits,
+    shift_floor: float | None,
+    scores: SequenceScores,
+) -> list[list[DepthScores]]:
+    """Each group under each alignment. A group that cannot be aligned under one of them is left out, with a note."""
+    scored = []
+    for predicted, truth, moving in groups:
+        try:
+            scored.append(
+                [
+                    score_depth(
+                        predicted,
+                        truth,
+                        name,
+                        limits,
+                        floor=shift_floor if name == "scale&shift" else None,
+                        regions=_regions(moving),
+                    )
+                    for name in names
+                ]
+            )
+        except ExclusionError as error:
+            if str(error) not in scores.notes:
+                scores.notes.append(str(error))
+    return scored
+
+
+def _figure_name(protocol: DepthProtocol, alignment: AlignmentName, figure: str) -> str:
+    return figure if alignment == protocol.alignment else f"{alignment}/{figure}"
+
+
+def _pixels_name(figure: str) -> str:
+    region = figure.rpartition("_")[2]
+    return f"pixels_{region}" if region in REGIONS else "pixels"
+
+
+def _note_what_is_missing(frames: list[_DepthFrame], scores: SequenceScores) -> None:
+    without_truth = sum(not frame.has_truth for frame in frames)
+    if without_truth:
+        scores.notes.append(f"{without_truth} of {len(frames)} frames have no true depth that counts.")
+    missing = sum(frame.missing for frame in frames)
+    if missing:
+        total = missing + sum(len(frame.truth) for frame in frames)
+        scores.notes.append(f"{missing / total:.2%} of the pixels that count have no predicted depth and are left out.")
+
+
+def _why_nothing_counts(frames: list[_DepthFrame], limits: DepthLimits, scores: SequenceScores) -> str:
+    if not any(frame.has_truth for frame in frames):
+        return f"None of its {len(frames)} frames has a pixel with {limits.words_of_truth()}."
+    if not any(len(frame.truth) for frame in frames):
+        return "No pixel that has true depth has predicted depth: all of it is 0, negative or not finite."
+    return scores.notes[0]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Poses
+
+
+def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceScores) -> None:
+    extrinsics = _wanted(predictions.extrinsics, "extrinsics")
+    scores.figures = score_trajectory(extrinsics, sequence.frames.capture.extrinsics).figures
+    scores.weight = 1.0
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Points
+
+
+def _score_points(
+    protocol: PointsProtocol, predictions: Predictions, sequence: Sequence, scores: SequenceScores
+) -> None:
+    limits = protocol.limits_of(sequence.frames.capture.layout)
+    truths = [sequence.frames.load_depth(i) for i in range(len(sequence.frames))]
+    counting = [np.empty(0, np.int64) if t is None else np.flatnonzero(limits.count(t)) for t in truths]
+    sizes = np.array([len(places) for places in counting])
+    scores.counts["frames_left_out"] = int((sizes == 0).sum())
+    if not sizes.sum():
+        raise ExclusionError(f"None of its {len(truths)} frames has a pixel with {limits.words_of_truth()}.")
+    if not sizes.all():
+        scores.notes.append(f"{int((sizes == 0).sum())} of {len(truths)} frames have no true depth that counts.")
+    sampled = spread_evenly(int(sizes.sum()), protocol.max_points)
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    found, expected, moving = [], [], []
+    for i, truth in enumerate(truths):
+        inside = sampled[(sampled >= starts[i]) & (sampled < starts[i + 1])] - starts[i]
+        if truth is None or not len(inside):
+            continue
+        rows, columns = np.unravel_index(counting[i][inside], truth.shape)
+        expected.append(_true_points(sequence, i, truth)[rows, columns])
+        found.append(_predicted_points(predictions, sequence, i, rows, columns, truth.shape))
+        mask = sequence.frames.load_mask(i)
+        moving.append(np.full(len(inside), 2, np.uint8) if mask is None else mask[rows, columns].astype(np.uint8))
+    labels = np.concatenate(moving)
+    predicted, true = np.concatenate(found), np.concatenate(expected)
+    missing = int((~np.isfinite(predicted).all(axis=1)).sum())
+    scores.counts["points_without_prediction"] = missing
+    if missing:
+        scores.notes.append(f"{missing / len(predicted):.2%} of the points have no prediction and lack accuracy.")
+    result = score_points(predicted, true, protocol.alignment, regions=_regions(labels if (labels < 2).any() else None))
+    scores.figures, scores.weight = result.figures, 1.0
+    scores.counts |= result.points
+
+
+def _true_points(sequence: Sequence, index: int, depth: np.ndarray) -> np.ndarray:
+    frames = sequence.frames
+    return _unprojected(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
+
+
+def _predicted_points(
+    predictions: Predictions,
+    sequence: Sequence,
+    index: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    size: tuple[int, ...],
+) -> np.ndarray:
+    """Points `(N, 3)` of the pixels of the predicted map that are nearest to those named of an image of `size`."""
+    if predictions.points is not None:
+        points = predictions.points[index]
+    else:
+        if predictions.depth is None or predictions.extrinsics is None or predictions.intrinsics is None:
+            raise ExclusionError("The predictions have no points, and no depth with cameras that would give them.")
+        depth = predictions.depth[index]
+        points = _unprojected(
+            np.where(np.isfinite(depth) & (depth > 0), depth, np.nan),
+            predictions.extrinsics[index],
+            _intrinsics_of_maps(predictions, sequence, predictions.depth)[index],
+        )
+    height, width = points.shape[:2]
+    return points[(2 * rows + 1) * height // (2 * size[0]), (2 * columns + 1) * width // (2 * size[1])]
+
+
+def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Points `(H, W, 3)` float64 of depth `(H, W)`."""
+    values = (torch.as_tensor(value, dtype=torch.float64) for value in (depth, extrinsics, intrinsics))
+    return unproject_depth(*values, pixel_center=0.5).numpy()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Both
+
+
+def _wanted(array: np.ndarray | None, name: str) -> np.ndarray:
+    if array is None:
+        raise ExclusionError(f"The predictions have no {name}.")
+    return array
+
+
+def _intrinsics_of_maps(predictions: Predictions, sequence: Sequence, maps: np.ndarray) -> np.ndarray:
+    """Predicted intrinsics `(S, 3, 3)` in pixels of maps `(S, h, w)` instead of the sequence's images."""
+    assert predictions.intrinsics is not None
+    scale = np.ones((len(maps), 3))
+    scale[:, :2] = np.array([maps.shape[2], maps.shape[1]]) / sequence.frames.image_sizes
+    return predictions.intrinsics * scale[:, :, None]
