@@ -11,7 +11,7 @@ say nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from page4d_hf.geometry import Similarity, align_sim3
 
 from .scores import EvaluationError, ExclusionError
 
-STATISTICS = {"mean": np.mean, "median": np.median}
+STATISTICS: dict[str, Callable[[np.ndarray], np.floating]] = {"mean": np.mean, "median": np.median}
 
 
 class PointScores(NamedTuple):

@@ -7,7 +7,7 @@ figures is excluded, with the reason; no figure is NaN.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence as Many
 
 import numpy as np
@@ -153,7 +153,7 @@ def _score_depth(protocol: DepthProtocol, predictions: Predictions, sequence: Se
     if not scored:
         raise ExclusionError(_why_nothing_counts(frames, limits, scores))
     pixels: Counter[str] = Counter()
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     for by_alignment in scored:
         pixels.update(by_alignment[0].pixels)
         for name, result in zip(names, by_alignment, strict=True):

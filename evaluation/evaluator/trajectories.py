@@ -48,13 +48,18 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
         truth: `(S, 3, 4)` world-to-camera of the same frames.
 
     Raises:
-        EvaluationError: shapes other than these.
+        EvaluationError: shapes other than these, or evo is not installed.
         DegenerateTrajectoryError: fewer than three poses; or one of the two stands still or moves along one line.
         ExclusionError: a pose is not finite.
     """
-    from evo.core.geometry import GeometryException  # brought by the extra `evaluation`; other tasks do without
-    from evo.core.metrics import APE, RPE, PoseRelation, StatisticsType, Unit
-    from evo.core.trajectory import PosePath3D
+    try:  # other tasks do without
+        from evo.core.geometry import GeometryException
+        from evo.core.metrics import APE, RPE, PoseRelation, StatisticsType, Unit
+        from evo.core.trajectory import PosePath3D
+    except ImportError as error:
+        raise EvaluationError(
+            "Trajectories are compared by evo, which is not installed; pip install 'page4d[evaluation]'."
+        ) from error
 
     if predicted.shape != truth.shape or predicted.shape[1:] != (3, 4):
         raise EvaluationError(
@@ -66,10 +71,14 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
     found_path, true_path = PosePath3D(poses_se3=list(found)), PosePath3D(poses_se3=list(expected))
     try:
         rotation, translation, scale = found_path.align(true_path, correct_scale=True)
-    except GeometryException as error:
+    except (GeometryException, np.linalg.LinAlgError) as error:
         raise DegenerateTrajectoryError(
             f"The predicted trajectory cannot be aligned with the true one ({error})."
         ) from error
+    if not (np.isfinite(scale) and scale > 0):
+        raise DegenerateTrajectoryError(
+            f"The predicted trajectory cannot be aligned with the true one: its scale came out as {scale:.3g}."
+        )
     steps = {"delta": 1.0, "delta_unit": Unit.frames, "all_pairs": True}
     metrics = {
         "ate": APE(PoseRelation.translation_part),
@@ -110,7 +119,7 @@ def check_trajectory(centers: np.ndarray, whose: str) -> None:
         raise ExclusionError(f"The {whose} trajectory has {broken} of {len(centers)} poses that are not finite.")
     # Root mean squares of the distances from the mean along the principal axes, the largest first.
     spread = np.linalg.svd(centers - centers.mean(axis=0), compute_uv=False) / np.sqrt(len(centers))
-    resolution = RESOLUTION * float(np.linalg.norm(centers, axis=1).max())
+    resolution = RESOLUTION * float(np.abs(centers).max())
     if spread[0] <= resolution:
         raise DegenerateTrajectoryError(f"The camera of the {whose} trajectory does not move: it cannot be aligned.")
     if spread[1] <= resolution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,16 @@ def test_poses_that_are_not_finite_are_refused(truth: np.ndarray) -> None:
 def test_trajectories_of_different_lengths_are_refused(truth: np.ndarray) -> None:
     with pytest.raises(EvaluationError, match=r"\(11, 3, 4\) and \(12, 3, 4\)"):
         score_trajectory(truth[:-1], truth)
+
+
+def test_coordinates_too_large_to_square_are_refused(truth: np.ndarray) -> None:
+    huge = truth.copy()
+    huge[:, :, 3] *= 1e200
+    with np.errstate(all="ignore"), pytest.raises(DegenerateTrajectoryError, match="cannot be aligned"):
+        score_trajectory(huge, truth)
+
+
+def test_says_what_to_install_without_evo(truth: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "evo.core.metrics", None)
+    with pytest.raises(EvaluationError, match=r"page4d\[evaluation\]"):
+        score_trajectory(truth, truth)
