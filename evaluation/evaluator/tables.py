@@ -120,7 +120,7 @@ def results_beside(folder: Path, result: dict[str, Any]) -> list[dict[str, Any]]
                 other = read_result(path.parent)
             except EvaluationError:
                 continue  # of another program, or damaged: its own command says so
-            if shares_table(result, other):
+            if shares_table(result, other) and other not in (result, *found):  # the same run again is no other row
                 found.append(other)
     return found
 

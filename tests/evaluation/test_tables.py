@@ -109,6 +109,14 @@ def test_the_same_code_with_the_mask_off_has_a_row_where_its_result_lies_beside(
     assert "other" not in [line.split()[1] for line in text.splitlines() if line.startswith("| ")]
 
 
+def test_the_same_run_in_another_folder_has_no_second_row(tmp_path: Path) -> None:
+    for name in ("again", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps(result()))
+    write_tables(tmp_path / "mine", result())
+    assert line_of((tmp_path / "mine/table.md").read_text(), "| tiny")
+
+
 @pytest.mark.parametrize("name", ["task", "dataset", "protocol", "selection"])
 def test_results_that_differ_in_what_they_evaluate_never_share_a_table(name: str) -> None:
     other = copy.deepcopy(result("off"))
