@@ -153,6 +153,7 @@ class Page4DAttention(nn.Module):
         key_bias: Tensor | None = None,
         num_special_tokens: int = 0,
         context: Tensor | None = None,
+        patch_key_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Let tokens attend to each other, or to a context.
 
@@ -163,36 +164,51 @@ class Page4DAttention(nn.Module):
                 special queries of every frame only.
             num_special_tokens: the first so many tokens of every frame are special.
             context: `[B, M, C]`, the tokens that are attended to if not the same.
+            patch_key_bias: the same as `key_bias` for the patch queries. The network itself never has one: it is for
+                experiments, which pass it in a forward pre-hook.
 
         Returns:
             `[B, N, C]`, and with eager attention the weights `[B, heads, N, N or M]`, otherwise `None`.
         """
-        heads = (-1, self.head_dim)
-        query = self.q_norm(self.q_proj(hidden_states).unflatten(-1, heads))  # [B, N, heads, head_dim]
-        attended_to = hidden_states if context is None else context
-        key = self.k_norm(self.k_proj(attended_to).unflatten(-1, heads))
-        value = self.v_proj(attended_to).unflatten(-1, heads)
-        if rotary is not None:
-            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
+        query, key, value = self.project(hidden_states, rotary, context)
         key, value = key.transpose(1, 2), value.transpose(1, 2)  # [B, heads, N, head_dim]
 
-        if key_bias is None:
+        if key_bias is None and patch_key_bias is None:
             attended, weights = self._attend(query.transpose(1, 2), key, value, None)
         else:
             # A bias r_i c_j with r = 0 for every patch query is two plain attentions over the same keys: the patch
             # queries without a bias, and the few special queries with one row over the keys. Nothing is padded, and no
             # bias of N x N exists.
-            num_frames = key_bias.shape[1]
+            num_frames = next(bias.shape[1] for bias in (key_bias, patch_key_bias) if bias is not None)
             frames = query.unflatten(1, (num_frames, -1))  # [B, S, P, heads, head_dim]
             special = frames[:, :, :num_special_tokens].flatten(1, 2).transpose(1, 2)
             patches = frames[:, :, num_special_tokens:].flatten(1, 2).transpose(1, 2)
-            bias = key_bias.flatten(1)[:, None, None].to(query.dtype)  # [B, 1, 1, N]
-            from_special, special_weights = self._attend(special, key, value, bias)
-            from_patches, patches_weights = self._attend(patches, key, value, None)
+            from_special, special_weights = self._attend(special, key, value, _one_row(key_bias, query.dtype))
+            from_patches, patches_weights = self._attend(patches, key, value, _one_row(patch_key_bias, query.dtype))
             attended, weights = _join_queries(from_special, from_patches, num_frames, dim=1), None
             if special_weights is not None and patches_weights is not None:
                 weights = _join_queries(special_weights, patches_weights, num_frames, dim=2)
         return self.o_proj(attended.flatten(-2)), weights
+
+    def project(
+        self, hidden_states: Tensor, rotary: Page4DRotaryTables | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The queries, keys and values of tokens, as they meet: normalised and rotated.
+
+        Args:
+            hidden_states, rotary, context: as in `forward`.
+
+        Returns:
+            `[B, N, heads, head_dim]` queries, and `[B, N or M, heads, head_dim]` keys and values.
+        """
+        heads = (-1, self.head_dim)
+        query = self.q_norm(self.q_proj(hidden_states).unflatten(-1, heads))
+        attended_to = hidden_states if context is None else context
+        key = self.k_norm(self.k_proj(attended_to).unflatten(-1, heads))
+        value = self.v_proj(attended_to).unflatten(-1, heads)
+        if rotary is not None:
+            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
+        return query, key, value
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Attention of `[B, heads, N, head_dim]` by the implementation that is set, to `[B, N_query, heads, head_dim]`.
@@ -204,6 +220,11 @@ class Page4DAttention(nn.Module):
             implementation = "sdpa"
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         return attention(self, query, key, value, bias, dropout=0.0, scaling=self.scaling)
+
+
+def _one_row(key_bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A bias of keys `[B, S, P]` as one row for all queries and heads, `[B, 1, 1, N]`."""
+    return None if key_bias is None else key_bias.flatten(1)[:, None, None].to(dtype)
 
 
 def _join_queries(special: Tensor, patches: Tensor, num_frames: int, dim: int) -> Tensor:
