@@ -65,8 +65,8 @@ def hidden_patches(
 
     with ExitStack() as hooks:
         for index in _chosen_layers(model, layers) if hidden_from != "none" else ():
-            attention = model.aggregator.global_layers[index].attention
-            hooks.callback(attention.register_forward_pre_hook(hide, with_kwargs=True).remove)
+            handle = _attention(model, index).register_forward_pre_hook(hide, with_kwargs=True)
+            hooks.callback(handle.remove)
         yield
 
 
@@ -122,8 +122,8 @@ def measured_attention(
             def hook(module: nn.Module, args: tuple, kwargs: dict, index: int = index) -> None:
                 measure(index, module, args, kwargs)
 
-            attention = model.aggregator.global_layers[index].attention
-            hooks.callback(attention.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            handle = _attention(model, index).register_forward_pre_hook(hook, with_kwargs=True)
+            hooks.callback(handle.remove)
         yield measurement
 
 
@@ -141,6 +141,10 @@ class _Call:
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         return cls(*args, **kwargs)
+
+
+def _attention(model: Page4DModel, layer: int) -> nn.Module:
+    return model.aggregator.global_layers[layer].get_submodule("attention")
 
 
 def _chosen_layers(model: Page4DModel, layers: Collection[int] | None) -> list[int]:

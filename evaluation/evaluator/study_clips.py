@@ -1,0 +1,127 @@
+"""What the study of the mask runs on: clips at the network's own resolution, with motion masks and exact cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from page4d_hf import Page4DImageProcessor
+from page4d_hf.synthetic import SyntheticOptions, random_clips
+
+from .scores import ExclusionError
+
+if TYPE_CHECKING:
+    from .sequences import Sequence
+
+
+@dataclass(frozen=True)
+class StudyClip:
+    """S frames as the network gets them, with what is true of them."""
+
+    name: str
+    pixel_values: Tensor  # [S, 3, H, W] float32 in [0, 1]
+    depth: Tensor  # [S, H, W] float32 z-depth in the unit of the extrinsics; 0: not known, or not of the image
+    moving: Tensor  # [S, H, W] bool
+    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+
+    def moving_patches(self, patch_size: int, min_share: float) -> Tensor:
+        """Patches of which at least a share of the pixels moves, `[S, h, w]` bool."""
+        shares = nn.functional.avg_pool2d(self.moving[:, None].float(), patch_size)[:, 0]
+        return shares >= min_share
+
+
+def synthetic_clips(
+    count: int, num_frames: int, image_size: tuple[int, int], seed: int, options: SyntheticOptions
+) -> Iterator[StudyClip]:
+    """Random scenes with exact motion masks, see `page4d_hf.synthetic.random_clips`.
+
+    Args:
+        count: of clips; the seeds are `seed`, `seed + 1`, ...
+        num_frames: of each clip.
+        image_size: (height, width), multiples of the patch size.
+        seed: of the first clip.
+        options: what the scenes are like.
+    """
+    for number in range(seed, seed + count):
+        clip = random_clips([number], num_frames, image_size, options=options)
+        yield StudyClip(
+            name=f"synthetic-{number}",
+            pixel_values=clip.images[0],
+            depth=clip.depth[0],
+            moving=clip.motion_mask[0],
+            extrinsics=clip.extrinsics[0].double().numpy(),
+        )
+
+
+def clip_of_sequence(
+    sequence: Sequence, processor: Page4DImageProcessor, resolution: int, patch_size: int
+) -> StudyClip:
+    """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
+
+    Args:
+        sequence: S frames with depth and motion masks.
+        processor: how images become the network's input.
+        resolution: width of the network's input in pixels, a multiple of the patch size.
+        patch_size: the network's.
+
+    Raises:
+        ExclusionError: a frame has no motion mask, or no frame has depth.
+        CaptureError: a file is missing or broken.
+    """
+    frames = sequence.frames
+    count = len(frames)
+    features = processor.preprocess(
+        [frames.load_image(i) for i in range(count)], size=resolution, patch_size=patch_size, return_tensors="pt"
+    )
+    pixel_values, boxes = features["pixel_values"][0], features["image_boxes"][0]
+    size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    depths, masks = [], []
+    for i in range(count):
+        mask, depth = frames.load_mask(i), frames.load_depth(i)
+        if mask is None:
+            raise ExclusionError(
+                f"{sequence.name} has no motion mask of its frame {frames.capture.frame_ids[i]}; without, it cannot be "
+                "said what moves."
+            )
+        masks.append(at_network_pixels(mask, boxes[i].tolist(), size))
+        depths.append(
+            np.zeros(size, np.float32) if depth is None else at_network_pixels(depth, boxes[i].tolist(), size)
+        )
+    known = np.stack(depths)
+    if not (known > 0).any():
+        raise ExclusionError(f"{sequence.name} has no known depth in any of its {count} frames.")
+    return StudyClip(
+        name=sequence.name,
+        pixel_values=pixel_values,
+        depth=torch.from_numpy(known),
+        moving=torch.from_numpy(np.stack(masks)),
+        extrinsics=np.asarray(frames.capture.extrinsics, np.float64),
+    )
+
+
+def at_network_pixels(values: np.ndarray, box: list[float], size: tuple[int, int]) -> np.ndarray:
+    """A map over an image at the centres of the network's pixels, the nearest value of each.
+
+    Args:
+        values: `[h, w]`, over exactly the image.
+        box: (left, top, right, bottom) of the image in the network's pixels.
+        size: (height, width) of the network's input.
+
+    Returns:
+        `[height, width]` of the same dtype; 0 (False) where there is no image.
+    """
+    height, width = values.shape
+    x = (np.arange(size[1]) + 0.5 - box[0]) / (box[2] - box[0]) * width
+    y = (np.arange(size[0]) + 0.5 - box[1]) / (box[3] - box[1]) * height
+    columns, rows = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    seen = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
+    sampled = values[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
+    return np.where(seen, sampled, np.zeros((), values.dtype))
+
+
+__all__ = ["StudyClip", "at_network_pixels", "clip_of_sequence", "synthetic_clips"]

@@ -1,0 +1,195 @@
+"""What the mask does: depth where something moves, attention to it, and what hiding it does to cameras and depth.
+
+    python evaluation/mask_study.py --model page4d --output mask-study
+    python evaluation/mask_study.py --model page4d --dataset sintel --data-root sintel --output mask-study-sintel
+
+By default on synthetic clips, whose motion masks are exact; or on a data set with motion masks. See
+docs/evaluation-mask-study.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+from evaluator.mask_study import MaskStudy
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.synthetic import SyntheticOptions
+
+if TYPE_CHECKING:
+    from evaluator.mask_study import ClipResult, Picture
+    from evaluator.scores import ExclusionError
+    from evaluator.study_clips import StudyClip
+
+    from page4d_hf import Page4DImageProcessor, Page4DModel
+
+RESULT = "study.json"  # what makes a folder one of a study
+
+
+@dataclass
+class Synthetic:
+    """Synthetic clips, where no data set is named."""
+
+    clips: int = 20
+    """How many."""
+    frames: int = 8
+    """Of each clip."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; by default the square that the network's position embeddings are laid out for."""
+    seed: int = 1_000_000
+    """Of the first clip; the others follow. Training counts from 0."""
+    scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
+    """What they are like."""
+
+
+@dataclass
+class Options:
+    """What to study, and on what."""
+
+    model: str
+    """A folder for from_pretrained, or a name on the Hub."""
+    output: Path
+    """The folder to make: study.json, study.md, attention.png, errors.png, and a picture of each of the first clips."""
+    dataset: str | None = None
+    """A data set with motion masks, such as sintel; by default synthetic clips."""
+    data_root: Path | None = None
+    """Its folder."""
+    sequences: tuple[str, ...] = ()
+    """Of the data set; by default those of the protocol's video depth."""
+    frames: int = 10
+    """At most so many of each sequence, spread evenly."""
+    resolution: int = 518
+    """Width of the network's input in pixels, for a data set."""
+    synthetic: Synthetic = field(default_factory=Synthetic)
+    study: MaskStudy = field(default_factory=MaskStudy)
+    pictures: int = 3
+    """Clips of which a picture is drawn, from the first."""
+    device: str = "auto"
+    """Where to run."""
+    dtype: str = "auto"
+    """Precision of the encoder and the aggregator."""
+    overwrite: bool = False
+    """Replace the folder of an earlier study."""
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Make the study and write its folder.
+
+    Returns:
+        What study.json holds. The same options give the same file.
+
+    Raises:
+        Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way.
+    """
+    from evaluator.mask_figures import draw_attention, draw_errors, draw_picture, markdown
+    from evaluator.mask_study import study_clips, summarise
+
+    from page4d_hf.cli import progress_bar
+    from page4d_hf.folders import check_output_folder, whole_folder
+    from page4d_hf.reconstruct import fingerprint, load_model
+
+    check_output_folder(options.output, overwrite=options.overwrite, replaces=RESULT)
+    model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+    count, words, clips = _clips(options, model, processor)
+    protocol = f"{words} {options.study}"
+    results: list[ClipResult] = []
+    pictures: list[Picture] = []
+    with progress_bar() as report:
+        report("clips", 0, count)
+        for result, picture in study_clips(model, clips, options.study):
+            results.append(result)
+            report("clips", len(results), count)
+            if picture is not None and len(pictures) < options.pictures:
+                pictures.append(picture)
+    summary = summarise(results)
+    facts = {
+        "name": Path(options.model).expanduser().resolve().name if Path(options.model).is_dir() else options.model,
+        "weights": fingerprint(options.model) or getattr(model.config, "_commit_hash", None),
+        "mask": model.config.mask_form,
+        "device": model.device.type,
+        "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
+    }
+    record = {
+        "protocol": protocol,
+        "model": facts,
+        **summary,
+        "clips": [vars(result) for result in results],
+    }
+    with whole_folder(options.output, overwrite=options.overwrite, replaces=RESULT) as folder:
+        (folder / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False), "utf8")
+        (folder / "study.md").write_text(markdown(summary, results, protocol), "utf8")
+        draw_attention(summary, folder / "attention.png")
+        draw_errors(summary, folder / "errors.png")
+        for picture in pictures:
+            draw_picture(picture, folder / f"picture-{picture.clip.name.replace('/', '-')}.png")
+    return record
+
+
+def _clips(
+    options: Options, model: Page4DModel, processor: Page4DImageProcessor
+) -> tuple[int, str, Iterator[StudyClip | ExclusionError]]:
+    """How many clips there will be, what they are in words, and the clips."""
+    from evaluator.study_clips import synthetic_clips
+
+    config = model.config
+    if options.dataset is None:
+        made = options.synthetic
+        side = config.image_size // config.patch_size * config.patch_size
+        size = (side, side) if made.image_size is None else made.image_size
+        words = (
+            f"Synthetic clips: {made.clips} of {made.frames} frames of {size[1]}x{size[0]} pixels, seeds from "
+            f"{made.seed}, {made.scenes}."
+        )
+        return made.clips, words, synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
+    if options.data_root is None:
+        raise Page4DError(f"--dataset {options.dataset} needs its folder: --data-root.")
+    from evaluator.sequences import choose_sequences, select
+
+    from page4d_hf.reconstruct import check_resolution
+
+    check_resolution(options.resolution, config.patch_size)
+    selection = select("page4d", "video-depth", options.dataset, frames=options.frames)
+    names, missing = choose_sequences(options.dataset, options.data_root, selection, options.sequences)
+    words = f"{options.dataset}: {selection} Images {options.resolution} pixels wide ({processor.mode})."
+    if missing:
+        words += f" Not there: {', '.join(missing)}."
+    return len(names), words, _clips_of_sequences(options, selection, names, processor, config.patch_size)
+
+
+def _clips_of_sequences(
+    options: Options, selection: Any, names: list[str], processor: Page4DImageProcessor, patch_size: int
+) -> Iterator[StudyClip | ExclusionError]:
+    from evaluator.scores import ExclusionError
+    from evaluator.sequences import load_sequence
+    from evaluator.study_clips import clip_of_sequence
+
+    assert options.dataset is not None
+    assert options.data_root is not None
+    for name in names:
+        try:
+            sequence, _ = load_sequence(options.dataset, options.data_root, name, selection)
+            yield clip_of_sequence(sequence, processor, options.resolution, patch_size)
+        except ExclusionError as error:
+            yield error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors about the input are one sentence on stderr and exit code 1."""
+    try:
+        options = tyro.cli(Options, args=arguments, description=__doc__)
+        run(options)
+    except Page4DError as error:
+        print(f"mask_study: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    print((options.output / "study.md").read_text("utf8"))
+    print(f"Wrote {options.output}.")
+
+
+if __name__ == "__main__":
+    main()

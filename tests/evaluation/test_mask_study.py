@@ -1,0 +1,369 @@
+"""The study of what the mask does: its figures against closed forms and evo, its exclusions, and the whole program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mask_study as program
+import numpy as np
+import pytest
+import torch
+from evaluator.global_attention import measured_attention
+from evaluator.mask_study import (
+    LOOKING,
+    PLAIN,
+    ClipResult,
+    MaskStudy,
+    attention_figures,
+    depth_figures,
+    pose_figures,
+    study_clip,
+    study_clips,
+    summarise,
+)
+from evaluator.scores import EvaluationError, ExclusionError
+from evaluator.sequences import Sequence
+from evaluator.study_clips import StudyClip, at_network_pixels, clip_of_sequence, synthetic_clips
+from masked_networks import NUM_LAYERS, masked_network
+from scipy.spatial.transform import Rotation
+
+from page4d_hf import Page4DImageProcessor
+from page4d_hf.captures import as_pinhole, read_capture
+from page4d_hf.synthetic import SyntheticOptions, write_synthetic_capture
+
+# Bodies so near and fast that half of a patch of 14 pixels moves.
+SCENES = SyntheticOptions(moving_share=1.0)
+
+
+def clips(count: int = 1, **options) -> list[StudyClip]:
+    options = {"num_frames": 3, "image_size": (42, 56), "seed": 0, "options": SCENES} | options
+    return list(synthetic_clips(count, **options))
+
+
+def changed(clip: StudyClip, **values) -> StudyClip:
+    return StudyClip(**(vars(clip) | values))
+
+
+def random_path(count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rotations = Rotation.from_rotvec(rng.normal(0, 0.3, (count, 3))).as_matrix()
+    return np.concatenate((rotations, rng.normal(0, 1, (count, 3, 1))), axis=-1)
+
+
+# Figures
+
+
+def test_depth_that_is_right_up_to_scale_has_no_error():
+    expected = np.random.default_rng(0).uniform(1, 5, (2, 4, 6))
+    figures = depth_figures(0.3 * expected, expected, expected > 3)
+
+    for region in ("", "_static", "_dynamic"):
+        assert figures[f"abs_rel{region}"] == pytest.approx(0, abs=1e-12)
+        assert figures[f"abs_error{region}"] == pytest.approx(0, abs=1e-12)
+        assert figures[f"delta_1.25{region}"] == 1
+
+
+def test_errors_of_depth_are_told_apart_by_region():
+    """Two thirds stand still and are right, which fixes the scale; what moves is half as far again."""
+    expected = np.full((1, 3, 4), 2.0)
+    moving = np.zeros((1, 3, 4), bool)
+    moving[:, 0] = True
+    figures = depth_figures(np.where(moving, 3.0, 2.0), expected, moving)
+
+    assert figures["abs_rel_dynamic"] == pytest.approx(0.5)
+    assert figures["abs_error_dynamic"] == pytest.approx(1)
+    assert figures["delta_1.25_dynamic"] == 0
+    assert figures["abs_rel_static"] == 0
+    assert figures["abs_rel"] == pytest.approx(0.5 / 3)
+
+
+def test_unknown_depth_does_not_count():
+    expected = np.random.default_rng(0).uniform(1, 5, (2, 4, 6))
+    found = expected * np.random.default_rng(1).uniform(0.8, 1.2, expected.shape)
+    moving = expected > 3
+    found[0, 0], without = 1e6, expected.copy()
+    without[0, 0] = 0
+
+    rows = np.ones_like(moving)
+    rows[0, 0] = False
+    assert depth_figures(found, without, moving) == pytest.approx(
+        depth_figures(found[rows][None], expected[rows][None], moving[rows][None])
+    )
+
+
+def test_cameras_that_are_right_up_to_a_similarity_have_no_error():
+    expected = random_path(6, seed=0)
+    turn, shift = Rotation.from_rotvec([0.4, -0.2, 0.7]).as_matrix(), np.array([1.0, 2.0, -3.0])
+    # The world x is now at 2 turn x + shift, and the camera's unit is half as long.
+    found = np.concatenate((expected[:, :, :3] @ turn.T, 2 * expected[:, :, 3:]), axis=-1)
+    found[:, :, 3] -= found[:, :, :3] @ shift
+
+    assert pose_figures(found, expected) == pytest.approx(dict.fromkeys(pose_figures(found, expected), 0), abs=1e-5)
+
+
+def test_figures_of_cameras_are_those_of_evo():
+    from evo.core import metrics
+    from evo.core.trajectory import PosePath3D
+
+    def path(extrinsics):
+        poses = np.tile(np.eye(4), (len(extrinsics), 1, 1))
+        poses[:, :3] = extrinsics
+        return PosePath3D(poses_se3=list(np.linalg.inv(poses)))
+
+    expected, found = random_path(8, seed=0), random_path(8, seed=0) + 0.0
+    found[:, :, 3] += np.random.default_rng(3).normal(0, 0.1, (8, 3))
+    found[:, :, :3] = (
+        Rotation.from_rotvec(np.random.default_rng(4).normal(0, 0.1, (8, 3))).as_matrix() @ found[:, :, :3]
+    )
+    true, aligned = path(expected), path(found)
+    aligned.align(true, correct_scale=True)
+    by_evo = {}
+    for name, metric in (
+        ("ate", metrics.APE(metrics.PoseRelation.translation_part)),
+        ("rpe_translation", metrics.RPE(metrics.PoseRelation.translation_part, 1, metrics.Unit.frames)),
+        ("rpe_rotation", metrics.RPE(metrics.PoseRelation.rotation_angle_deg, 1, metrics.Unit.frames)),
+    ):
+        metric.process_data((true, aligned))
+        by_evo[name] = metric.get_statistic(metrics.StatisticsType.rmse)
+
+    figures = pose_figures(found, expected)
+    assert {name: figures[name] for name in by_evo} == pytest.approx(by_evo, rel=1e-6)
+
+
+def test_the_rotation_error_is_relative_to_the_first_frame():
+    expected = random_path(3, seed=0)
+    found = expected.copy()
+    found[2, :, :3] = Rotation.from_rotvec([0, np.radians(10), 0]).as_matrix() @ found[2, :, :3]
+
+    assert pose_figures(found, expected)["rotation_error"] == pytest.approx(5)  # the mean of 0 and 10 degrees
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_path_that_determines_no_similarity_has_no_figures(count):
+    still = random_path(count, seed=0)
+    still[:, :, 3] = 0
+
+    with pytest.raises(ExclusionError, match=r"no Sim\(3\) is determined|determines no Sim\(3\)"):
+        pose_figures(still, still)
+
+
+def test_even_attention_is_the_uniform_share():
+    model = masked_network()
+    for layer in model.aggregator.global_layers:
+        torch.nn.init.zeros_(layer.attention.q_norm.weight)
+        torch.nn.init.zeros_(layer.attention.q_norm.bias)
+    [clip] = clips()
+    moving = clip.moving_patches(14, 0.5)
+    with torch.no_grad(), measured_attention(model, moving[None]) as measured:
+        model(clip.pixel_values[None], mask_strength=0.0)
+
+    for layer in range(NUM_LAYERS):
+        figures = attention_figures(measured.layers[layer], moving)
+        assert sorted(figures) == sorted(LOOKING)
+        for figure in figures.values():
+            assert figure["share"] == pytest.approx(figure["uniform"], rel=1e-5)
+            assert figure["share_among_patches"] == pytest.approx(figure["uniform_among_patches"], rel=1e-5)
+
+
+def test_a_patch_moves_if_enough_of_its_pixels_do():
+    [clip] = clips()
+    moving = torch.zeros(3, 42, 56, dtype=torch.bool)
+    moving[1, :14, :7] = True  # half of the first patch
+    clip = changed(clip, moving=moving)
+
+    assert clip.moving_patches(14, 0.5).nonzero().tolist() == [[1, 0, 0]]
+    assert not clip.moving_patches(14, 0.51).any()
+
+
+# The study
+
+
+def test_nothing_hidden_is_the_network_as_it_is():
+    model, [clip] = masked_network(), clips()
+    result, _ = study_clip(model, clip, MaskStudy())
+    with torch.no_grad():
+        for setting, strength in ((PLAIN, 0.0), ("mask on, hidden from none", 1.0)):
+            output = model(clip.pixel_values[None], mask_strength=strength)
+            depth = depth_figures(
+                output.depth[0, ..., 0].double().numpy(), clip.depth.double().numpy(), clip.moving.numpy()
+            )
+            assert {name: result.figures[setting][name] for name in depth} == depth
+
+
+def test_every_way_to_hide_changes_what_comes_out():
+    result, picture = study_clip(masked_network(), clips()[0], MaskStudy())
+
+    assert list(result.figures) == [
+        PLAIN,
+        "mask off, hidden from both",
+        "mask off, hidden from cameras",
+        "mask off, hidden from patches",
+        "mask on, hidden from none",
+    ]
+    assert len({figures["rotation_error"] for figures in result.figures.values()}) == 5
+    assert {mask: len(layers) for mask, layers in result.attention.items()} == {"off": NUM_LAYERS, "on": NUM_LAYERS}
+    assert picture.dynamics.shape == (3, 42, 56)
+    assert picture.looked_at["on"][NUM_LAYERS - 1].shape == (3, 3, 4)
+
+
+def test_patches_can_be_hidden_in_some_layers_alone():
+    model, [clip] = masked_network(), clips()
+    hidden = {}
+    for layers in (None, (0, 1, 2, 3, 4), (4,)):
+        result, _ = study_clip(model, clip, MaskStudy(("both",), layers=layers))
+        hidden[layers] = result.figures["mask off, hidden from both"]
+
+    assert hidden[None] == hidden[0, 1, 2, 3, 4]
+    assert hidden[None] != hidden[(4,)]
+
+
+def test_a_network_without_a_mask_is_studied_without_it():
+    result, picture = study_clip(masked_network(mask_form=None), clips()[0], MaskStudy())
+
+    assert all(setting.startswith("mask off") for setting in result.figures)
+    assert list(result.attention) == ["off"]
+    assert picture.dynamics is None
+
+
+def test_clips_that_can_not_be_compared_are_excluded_by_name():
+    [clip] = clips()
+    still = changed(clip, name="still", moving=torch.zeros_like(clip.moving))
+    all_moving = changed(clip, name="all-moving", moving=torch.ones_like(clip.moving))
+    unknown = changed(clip, name="unknown", depth=clip.depth * ~clip.moving)
+    broken = masked_network()
+    torch.nn.init.constant_(broken.depth_head.output_conv3.bias, torch.nan)
+
+    results = [result for result, _ in study_clips(masked_network(), [still, all_moving, unknown], MaskStudy())]
+    results += [result for result, _ in study_clips(broken, [clip], MaskStudy())]
+    results += [r for r, _ in study_clips(broken, [ExclusionError("market has no motion mask.")], MaskStudy())]
+    reasons = ["no patch moves", "all patches move", "no moving pixel has known depth", "not finite", "no motion mask"]
+    for result, reason in zip(results, reasons, strict=True):
+        assert reason in result.excluded
+        assert result.name in result.excluded
+        assert not result.figures
+    with pytest.raises(EvaluationError, match="None of the 5 clips can be studied: still: no patch moves"):
+        summarise(results)
+
+
+def test_a_clip_without_a_path_counts_for_depth_alone():
+    model, [clip] = masked_network(), clips(num_frames=2)
+    result, _ = study_clip(model, clip, MaskStudy(("both",)))
+    summary = summarise([result])
+
+    assert "ate" not in result.figures[PLAIN]
+    assert summary["counts"]["without_pose_figures"] == 1
+    assert "2 cameras" in result.notes[0]
+
+
+def test_means_are_over_clips_and_changes_are_of_the_same_clip():
+    hidden = "mask off, hidden from both"
+    layer = {
+        queries: dict.fromkeys(("share", "uniform", "share_among_patches", "uniform_among_patches"), 0.1)
+        for queries in LOOKING
+    }
+    counts = {"frames": 3, "patches": 4, "moving_patches": 1}
+    figures = {"abs_error_static": 1.0, "abs_error_dynamic": 2.0}
+    results = [
+        ClipResult(
+            str(place),
+            counts,
+            {PLAIN: figures | {"ate": plain}, hidden: figures | {"ate": plain + change}},
+            {"off": [layer]},
+        )
+        for place, (plain, change) in enumerate(((1.0, 0.1), (5.0, 0.3)))
+    ]
+    summary = summarise([*results, ClipResult("left-out", counts, excluded="left-out: why")])
+
+    ate = summary["means"][hidden]["ate"]
+    assert ate == pytest.approx({"mean": 3.2, "clips": 2, "change": 0.2, "standard_error": 0.1})
+    assert summary["dynamic_excess"][PLAIN] == pytest.approx(1)
+    assert summary["counts"]["clips"] == 2
+    assert summary["counts"]["excluded"] == 1
+    assert summary["attention"]["off"][0]["camera"]["relative"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan")])
+def test_a_share_of_pixels_out_of_range_is_refused(share):
+    with pytest.raises(EvaluationError, match="least share"):
+        MaskStudy(min_share=share)
+
+
+def test_a_network_without_cameras_is_refused():
+    with pytest.raises(EvaluationError, match="camera head"):
+        study_clip(masked_network(enable_camera=False), clips()[0], MaskStudy())
+
+
+# Clips of sequences
+
+
+def test_a_map_is_taken_at_the_centres_of_the_networks_pixels():
+    values = np.arange(12.0).reshape(3, 4)
+
+    assert np.array_equal(at_network_pixels(values, [0, 0, 4, 3], (3, 4)), values)
+    assert np.array_equal(at_network_pixels(values, [0, 0, 2, 1], (1, 2)), [[5, 7]])  # the centre of an area: the later
+    padded = at_network_pixels(values, [1, 0, 5, 3], (3, 6))
+    assert np.array_equal(padded, np.pad(values, ((0, 0), (1, 1))))
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic") / "capture"
+    write_synthetic_capture(folder, num_frames=4, width=56, height=42, supersampling=1, num_points=100)
+    return read_capture(folder)
+
+
+def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
+    frames = as_pinhole(capture.select([0, 1, 2]))
+    clip = clip_of_sequence(Sequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
+
+    assert clip.pixel_values.shape == (3, 3, 42, 56)
+    assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_mask(i) for i in range(3)]))
+    assert np.array_equal(clip.depth.numpy(), np.stack([frames.load_depth(i) for i in range(3)]))
+    assert np.array_equal(clip.extrinsics, capture.extrinsics[:3])
+
+
+def test_a_sequence_with_a_missing_mask_is_excluded(capture):
+    chosen = capture.select([0, 1, 2])
+    chosen.mask_paths[1] = None
+
+    with pytest.raises(ExclusionError, match=f"room has no motion mask of its frame {chosen.frame_ids[1]}"):
+        clip_of_sequence(Sequence("room", as_pinhole(chosen)), Page4DImageProcessor(), 56, 14)
+
+
+# The program
+
+
+def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Path, capsys):
+    masked_network().save_pretrained(tmp_path / "model")
+    words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "2", "--synthetic.frames", "3"]
+    words += ["--synthetic.image-size", "42", "56", "--synthetic.scenes.moving-share", "1", "--pictures", "1"]
+    for name in ("first", "second"):
+        program.main([*words, "--output", str(tmp_path / name)])
+
+    files = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    assert sorted(files) == ["attention.png", "errors.png", "picture-synthetic-1000000.png", "study.json", "study.md"]
+    for name in ("study.json", "study.md"):
+        assert (tmp_path / "second" / name).read_bytes() == files[name]
+    record = json.loads(files["study.json"])
+    assert record["counts"]["clips"] + record["counts"]["excluded"] == 2
+    assert "mask on, hidden from none" in files["study.md"].decode()
+    assert "What the mask does" in capsys.readouterr().out
+
+
+def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--model", "nowhere", "--output", str(tmp_path)])
+
+    assert ended.value.code == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):
+    masked_network().save_pretrained(tmp_path / "model")
+    with pytest.raises(SystemExit):
+        program.main(["--model", str(tmp_path / "model"), "--dataset", "sintel", "--output", str(tmp_path / "study")])
+
+    assert "--data-root" in capsys.readouterr().err
