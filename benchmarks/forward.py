@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import tyro
+
+from page4d_hf.measuring import peak_memory, timed
 
 # Seconds, and peak memory in GiB (5.4 of them weights), by frames x height x width.
 RELEASE_ON_TWO_CORES = {"2x224x224": (6.9, 5.9), "4x224x224": (13.9, 6.1), "2x392x518": (34.0, 6.8)}
@@ -79,24 +78,8 @@ def measure(shape: str, options: Options) -> Figures:
         for _ in range(1 + options.repeats):
             for strength, seconds in times.items():
                 seconds.append(timed(lambda strength=strength: model(pixel_values, mask_strength=strength), device))
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        # Linux counts KiB, macOS bytes.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     weights = sum(weight.nbytes for weight in model.state_dict().values())
-    return Figures(shape, times[0.0][1:], times[1.0][1:], weights / 2**30, peak / 2**30)
-
-
-def timed(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds that a call takes, to its end on the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return Figures(shape, times[0.0][1:], times[1.0][1:], weights / 2**30, peak_memory(device) / 2**30)
 
 
 def measure_apart(shape: str, options: Options) -> Figures:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -127,6 +126,7 @@ def answer(options: Options) -> None:
     from finetuning.run import enable_checkpointing
 
     from page4d_hf import Page4DConfig, Page4DModel
+    from page4d_hf.measuring import peak_memory
     from page4d_hf.synthetic import random_clips
 
     if options.threads:
@@ -159,12 +159,7 @@ def answer(options: Options) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         print(json.dumps(time.perf_counter() - start), flush=True)
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        # Linux counts KiB, macOS bytes.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps(peak / 2**30), flush=True)
+    print(json.dumps(peak_memory(device) / 2**30), flush=True)
 
 
 class Process:

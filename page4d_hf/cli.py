@@ -306,15 +306,11 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def _peak_memory(device: Any) -> str:
     """The most memory that the process and the GPU have had in use, in words."""
-    import resource
+    from .measuring import peak_memory, peak_process_memory
 
-    import torch
-
-    # Linux counts in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    words = f"{peak / 2**30:.1f} GiB of memory"
+    words = f"{peak_process_memory() / 2**30:.1f} GiB of memory"
     if device.type == "cuda":
-        words += f" and {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB on the GPU"
+        words += f" and {peak_memory(device) / 2**30:.1f} GiB on the GPU"
     return words
 
 

@@ -1,0 +1,291 @@
+"""Frames per second and peak memory of a network over numbers of frames, as published tables have them.
+
+    python evaluation/benchmark.py --device cuda --dtype bfloat16 --output benchmark
+    python evaluation/benchmark.py --model page4d --images kitti/image_02/0001 --frames 10 20
+
+Every number of frames has a process of its own, so that its peak memory is its own. Numbers go up until the memory or
+the patience (`--max-seconds`) ends. By default the published network with random weights: neither time nor memory
+depends on what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import check_output_file, whole_file
+from page4d_hf.measuring import device_name, peak_memory, timed
+
+GIB = 2**30
+OWN_MEMORY_SHARE = 0.9  # of what the CPU's memory has to give
+
+
+@dataclass
+class Options:
+    """What to time."""
+
+    model: str | None = None
+    """A folder for from_pretrained, or a name on the Hub; by default the published network with random weights."""
+    frames: tuple[int, ...] = (1, 2, 4, 8, 10, 20, 50, 100, 200)
+    """Numbers of frames, which go through the network at once."""
+    image_size: tuple[int, int] = (336, 518)
+    """Height and width of the network's input in pixels; of no effect with --images."""
+    images: str | None = None
+    """Take real frames, of a folder, a glob or a video, instead of noise: their aspect ratio decides on the height."""
+    resolution: int = 518
+    """Width of the network's input in pixels, with --images."""
+    repeats: int = 5
+    """Measured forward passes; one more goes ahead of them."""
+    device: str = "auto"
+    """Where to run: cuda, cpu, or whichever there is."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the encoder and the aggregator; the heads are in float32 always."""
+    attention: str | None = None
+    """Attention implementation of transformers, such as sdpa or eager; by default the model's own."""
+    mask: Literal["on", "off"] = "on"
+    """Whether the mask acts; off is VGGT."""
+    points: bool = True
+    """Whether the point head runs too; depth and cameras always do."""
+    threads: int = 0
+    """Threads of PyTorch on the CPU; 0 leaves PyTorch's default."""
+    max_seconds: float = 600.0
+    """The most that one number of frames may take, loading and all passes together; larger numbers are not tried."""
+    output: Path | None = None
+    """Write OUTPUT.json and OUTPUT.md too."""
+    overwrite: bool = False
+    """Replace these."""
+    as_json: bool = False
+    """Time one number of frames in this process itself, and print the figures as JSON."""
+
+
+@dataclass
+class Row:
+    """Figures of one number of frames, or why there are none."""
+
+    frames: int
+    seconds: list[float] | None = None  # of every measured pass
+    peak: int | None = None  # bytes, weights included
+    facts: dict[str, Any] | None = None  # image size, dtype, attention implementation, as they were
+    failed: str | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds of a pass."""
+        return statistics.median(self.seconds or [float("nan")])
+
+
+def measure(frames: int, options: Options) -> Row:
+    """Time one number of frames in this process.
+
+    Raises:
+        Page4DError: no such model, images or option; or fewer images than frames.
+        torch.OutOfMemoryError, MemoryError, RuntimeError: the memory does not hold it.
+    """
+    from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
+    from page4d_hf.reconstruct import load_model, resolve_device, resolve_dtype
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = resolve_device(options.device)
+    dtype = resolve_dtype(options.dtype, device)
+    if options.model is None:
+        with torch.device(device):
+            model, processor = Page4DModel(Page4DConfig()).eval().to(dtype), Page4DImageProcessor()
+    else:
+        model, processor = load_model(options.model, device=device, dtype=dtype)
+    if options.attention is not None:
+        try:
+            model.set_attn_implementation(options.attention)
+        except (ValueError, ImportError) as error:
+            raise Page4DError(f"The attention implementation {options.attention!r} cannot be had: {error}") from error
+    if not options.points:
+        model.point_head = None
+    pixel_values = _pixel_values(frames, options, processor, model.config.patch_size).to(device)
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # of loading and of the change of dtype
+
+    strength = 1.0 if options.mask == "on" else 0.0
+    with torch.inference_mode():
+        seconds = [
+            timed(lambda: model(pixel_values, mask_strength=strength), device) for _ in range(1 + options.repeats)
+        ]
+    facts = {
+        "image_size": list(pixel_values.shape[-2:]),
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "mask": options.mask if model.config.mask_form is not None else "none in this model",
+        "points": model.point_head is not None,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "weights_bytes": sum(weight.nbytes for weight in model.state_dict().values()),
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        "torch": torch.__version__,
+    }
+    return Row(frames, seconds[1:], peak_memory(device), facts)
+
+
+def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int) -> torch.Tensor:
+    """`[1, S, 3, H, W]`."""
+    if options.images is None:
+        height, width = options.image_size
+        return torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(0))
+    from page4d_hf.frames import read_frames
+    from page4d_hf.reconstruct import check_resolution
+
+    check_resolution(options.resolution, patch_size)
+    images = read_frames(options.images, max_frames=frames).images
+    if len(images) < frames:
+        raise Page4DError(f"{options.images} has {len(images)} frames, not {frames}; leave the larger --frames out.")
+    features = processor.preprocess(images, size=options.resolution, patch_size=patch_size, return_tensors="pt")
+    return features["pixel_values"]
+
+
+def measure_apart(frames: int, options: Options) -> Row:
+    """Time one number of frames in a process of its own.
+
+    Raises:
+        Page4DError: what is wrong with the options whatever the number of frames.
+    """
+    command = [sys.executable, __file__, "--as-json", "--frames", str(frames)]
+    command += ["--image-size", *map(str, options.image_size)]
+    for name in ("model", "images", "attention"):
+        if getattr(options, name) is not None:
+            command += [f"--{name}", getattr(options, name)]
+    for name in ("resolution", "repeats", "device", "dtype", "mask", "threads"):
+        command += [f"--{name}", str(getattr(options, name))]
+    command += ["--points" if options.points else "--no-points"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=options.max_seconds)
+    except subprocess.TimeoutExpired:
+        return Row(frames, failed=f"took more than {options.max_seconds:g} seconds")
+    if done.returncode < 0:
+        return Row(frames, failed=f"killed by signal {-done.returncode}, perhaps for want of memory")
+    if done.returncode != 0:
+        raise Page4DError(done.stderr.strip().splitlines()[-1].removeprefix("benchmark: "))
+    return Row(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure_here(frames: int, options: Options) -> Row:
+    """Time one number of frames in this process; if the memory does not hold it, say so."""
+    _limit_memory(options.device)
+    try:
+        return measure(frames, options)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return Row(frames, failed=f"out of memory: {_first_line(error)}")
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # how PyTorch's allocator on the CPU says it
+            raise
+        return Row(frames, failed=f"out of memory: {_first_line(error)}")
+
+
+def _limit_memory(device: str) -> None:
+    """On a CPU, fail when the memory is used up, before the system ends this process or others."""
+    import resource
+
+    from page4d_hf.reconstruct import resolve_device
+
+    try:
+        lines = Path("/proc/meminfo").read_text("utf8").splitlines()
+        available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return  # not Linux
+    if resolve_device(device).type == "cpu":
+        limit = int(OWN_MEMORY_SHARE * available)
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def markdown(rows: Sequence[Row], options: Options) -> str:
+    """The table, and underneath what its figures depend on."""
+    lines = ["| frames | seconds | frames per second | peak memory |", "| ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        if row.failed is not None or row.peak is None:
+            lines.append(f"| {row.frames} | - | - | {row.failed} |")
+        else:
+            speed = row.frames / row.median
+            lines.append(f"| {row.frames} | {row.median:.3g} | {speed:.3g} | {row.peak / GIB:.2f} GiB |")
+    facts = next((row.facts for row in rows if row.facts is not None), None)
+    if facts is not None:
+        height, width = facts["image_size"]
+        threads = f", {facts['threads']} threads" if facts["threads"] else ""
+        memory = (
+            "what PyTorch had allocated on the GPU"
+            if facts["device"] == "cuda"
+            else "the whole process's, libraries too"
+        )
+        lines += [
+            "",
+            f"{facts['device_name']}{threads}; {width}x{height} pixels; {facts['dtype']}, heads in float32; attention "
+            f"{facts['attention']}; mask {facts['mask']}; {'with' if facts['points'] else 'without'} the point head; "
+            f"{facts['parameters']:,} parameters ({options.model or 'random weights'}), "
+            f"{facts['weights_bytes'] / GIB:.2f} GiB; torch {facts['torch']}.",
+            f"Median of {options.repeats} forward passes, all frames at once, images already on the device. Peak "
+            f"memory: {memory}, weights included.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def run(options: Options) -> list[Row]:
+    """Time all numbers of frames, from few to many, print and write the table.
+
+    Raises:
+        Page4DError: an option is wrong, or an output is in the way.
+    """
+    if not options.frames or min(options.frames) < 1:
+        raise Page4DError(f"--frames must name numbers from 1 up, got {list(options.frames)}.")
+    if options.repeats < 1 or not options.max_seconds > 0:
+        raise Page4DError("--repeats and --max-seconds must be positive.")
+    outputs = {}
+    if options.output is not None:
+        outputs = {name: options.output.with_name(f"{options.output.name}.{name}") for name in ("json", "md")}
+        for path in outputs.values():
+            check_output_file(path, overwrite=options.overwrite)
+    rows: list[Row] = []
+    for frames in sorted(set(options.frames)):
+        ended = next((row for row in rows if row.failed is not None), None)
+        row = measure_apart(frames, options) if ended is None else Row(frames, failed=f"not tried after {ended.frames}")
+        rows.append(row)
+        words = row.failed or f"{row.median:.3g} s, {(row.peak or 0) / GIB:.2f} GiB"
+        print(f"{frames} frames: {words}", file=sys.stderr, flush=True)
+    table = markdown(rows, options)
+    print(table)
+    told = {name: value for name, value in asdict(options).items() if name not in ("output", "overwrite", "as_json")}
+    record = {"options": told, "rows": [asdict(row) for row in rows]}
+    for name, text in (("json", json.dumps(record, indent=1)), ("md", table)):
+        if name in outputs:
+            with whole_file(outputs[name], overwrite=options.overwrite) as partial:
+                partial.write_text(text, "utf8")
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors about the input are one sentence on stderr and exit code 1."""
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    try:
+        if options.as_json:
+            print(json.dumps(asdict(measure_here(options.frames[0], options))), flush=True)
+        else:
+            run(options)
+    except Page4DError as error:
+        print(f"benchmark: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

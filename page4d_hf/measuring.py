@@ -1,0 +1,52 @@
+"""Time and memory of what runs on a device, for benchmarks and reports."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a call takes, to its end on the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def peak_process_memory() -> int:
+    """The most memory that this process has had in use since it was started, in bytes."""
+    # Linux counts KiB, macOS bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory in bytes: of a GPU, what PyTorch has had allocated there since its statistics were last reset; of the
+    CPU, what the process has had since its start, its libraries included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return peak_process_memory()
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware behind a device, as it calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf8").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model} ({platform.machine()} CPU)"
+
+
+__all__ = ["device_name", "peak_memory", "peak_process_memory", "timed"]

@@ -1,0 +1,155 @@
+"""The benchmark over numbers of frames: its figures, where it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import benchmark
+import cv2
+import numpy as np
+import pytest
+import torch
+from benchmark import Options, Row, main, markdown, measure, measure_apart, measure_here, run
+from masked_networks import masked_network
+
+from page4d_hf.errors import Page4DError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("model") / "small"
+    masked_network().save_pretrained(folder)
+    return str(folder)
+
+
+def options(model: str, **values) -> Options:
+    defaults = {"model": model, "image_size": (28, 42), "repeats": 2, "device": "cpu", "threads": 1}
+    return Options(**(defaults | values))
+
+
+def test_a_process_of_its_own_gives_times_memory_and_what_they_depend_on(model):
+    row = measure_apart(3, options(model, attention="eager", mask="off", points=False))
+
+    assert row.failed is None
+    assert row.frames == 3
+    assert len(row.seconds) == 2
+    assert min(row.seconds) > 0
+    assert row.peak > 2**26  # PyTorch alone is more
+    expected = {"image_size": [28, 42], "dtype": "float32", "attention": "eager", "mask": "off", "points": False}
+    assert expected.items() <= row.facts.items()
+    assert row.facts["threads"] == 1
+
+
+@pytest.mark.parametrize(("mask", "strength"), [("on", 1.0), ("off", 0.0)])
+def test_the_mask_is_on_or_off_as_asked_for(model, mask, strength, monkeypatch):
+    strengths = []
+    monkeypatch.setattr("page4d_hf.Page4DModel.forward", lambda *args, mask_strength: strengths.append(mask_strength))
+    measure(1, options(model, mask=mask))
+
+    assert strengths == [strength] * 3
+
+
+def test_real_frames_decide_on_the_height(model, tmp_path: Path):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((50, 100, 3), np.uint8))
+    row = measure(2, options(model, images=str(tmp_path), resolution=56))
+
+    assert row.facts["image_size"] == [28, 56]
+    with pytest.raises(Page4DError, match="has 3 frames, not 4"):
+        measure(4, options(model, images=str(tmp_path), resolution=56))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError("no more"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_a_memory_that_is_too_small_is_a_result(model, error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(benchmark, "measure", fail)
+    monkeypatch.setattr(benchmark, "_limit_memory", lambda device: None)
+
+    assert measure_here(5, options(model)).failed.startswith("out of memory: ")
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(model, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(benchmark, "measure", fail)
+    monkeypatch.setattr(benchmark, "_limit_memory", lambda device: None)
+    with pytest.raises(RuntimeError, match="a bug"):
+        measure_here(5, options(model))
+
+
+def test_what_takes_too_long_is_a_result(model):
+    assert measure_apart(1, options(model, max_seconds=0.01)).failed == "took more than 0.01 seconds"
+
+
+def test_a_process_that_is_killed_is_a_result(model, monkeypatch, tmp_path: Path):
+    program = tmp_path / "killed.py"
+    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(benchmark, "__file__", str(program))
+
+    assert measure_apart(1, options(model)).failed.startswith("killed by signal 9")
+
+
+def test_after_one_that_fails_larger_numbers_are_not_tried(model, monkeypatch, tmp_path: Path, capsys):
+    tried = []
+
+    def fake(frames, _):
+        tried.append(frames)
+        facts = measure_facts
+        return Row(frames, [frames / 10], 2**30, facts) if frames < 4 else Row(frames, failed="out of memory: 3 GiB")
+
+    measure_facts = measure(1, options(model)).facts
+    monkeypatch.setattr(benchmark, "measure_apart", fake)
+    rows = run(options(model, frames=(8, 1, 4, 2), output=tmp_path / "benchmark"))
+
+    assert tried == [1, 2, 4]
+    assert [row.failed for row in rows] == [None, None, "out of memory: 3 GiB", "not tried after 4"]
+    table = (tmp_path / "benchmark.md").read_text()
+    assert "| 2 | 0.2 | 10 | 1.00 GiB |" in table
+    assert "| 8 | - | - | not tried after 4 |" in table
+    assert table in capsys.readouterr().out
+    record = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [row["frames"] for row in record["rows"]] == [1, 2, 4, 8]
+    assert record["options"]["image_size"] == [28, 42]
+
+
+def test_the_table_says_what_its_figures_depend_on(model):
+    row = measure(1, options(model))
+    table = markdown([row], options(model))
+
+    for words in ("42x28 pixels", "float32", "attention sdpa", "mask on", "1 threads", f"torch {torch.__version__}"):
+        assert words in table
+
+
+@pytest.mark.parametrize("values", [{"frames": ()}, {"frames": (0, 2)}, {"repeats": 0}, {"max_seconds": 0.0}])
+def test_numbers_out_of_range_are_refused(model, values):
+    with pytest.raises(Page4DError, match="must"):
+        run(options(model, **values))
+
+
+def test_an_attention_implementation_that_is_not_there_is_named(model):
+    with pytest.raises(Page4DError, match="'fast'"):
+        measure(1, options(model, attention="fast"))
+
+
+def test_what_is_wrong_ends_the_program_in_one_sentence(model, monkeypatch, tmp_path: Path, capsys):
+    program = tmp_path / "fails.py"
+    program.write_text(
+        "import sys\nprint('Loading.\\nbenchmark: there is no such model', file=sys.stderr)\nsys.exit(1)\n"
+    )
+    monkeypatch.setattr(benchmark, "__file__", str(program))
+    with pytest.raises(SystemExit) as ended:
+        main(["--model", model, "--frames", "1", "--device", "cpu"])
+
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.strip() == "benchmark: there is no such model"
