@@ -6,8 +6,6 @@ The command's help loads this file, so nerfstudio, torch and what else takes sec
 from __future__ import annotations
 
 import os
-import shlex
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -226,17 +224,9 @@ def _compare(
 ) -> None:
     from .comparison.compare import TABLE, compare
     from .comparison.table import markdown
+    from .comparison.variants import with_options
 
-    more_data, more_training = _split("--data-options", data_options), _split("--train-options", train_options)
-    variants = [
-        replace(
-            variant,
-            data_options=more_data + variant.data_options,
-            training_options=more_training + variant.training_options,
-        )
-        for variant in variants
-    ]
-    rows = compare(variants, output, seeds, steps, kind)
+    rows = compare(with_options(variants, data_options, train_options), output, seeds, steps, kind)
     print(markdown(rows))
     failed = sum(result.status == "failed" for row in rows for result in row.results)
     if failed:
@@ -246,13 +236,6 @@ def _compare(
             "tries them once more."
         )
     print(f"Wrote {output / TABLE}, runs.csv and means.csv beside it.")
-
-
-def _split(option: str, words: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(words))
-    except ValueError as error:
-        raise Page4DError(f"{option} cannot be split into words: {error}.") from error
 
 
 def _needs_nerfstudio(command: str) -> None:

@@ -6,8 +6,9 @@ points, and with the cameras, of different sources. `methods` trains several met
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
@@ -139,6 +140,30 @@ def methods(data: Sequence[Path], names: Sequence[str]) -> list[Variant]:
                 )
             )
     return variants
+
+
+def with_options(variants: Sequence[Variant], data_options: str, train_options: str) -> list[Variant]:
+    """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell.
+
+    Raises:
+        Page4DError: the options cannot be split into words.
+    """
+    more_data, more_training = _split("--data-options", data_options), _split("--train-options", train_options)
+    return [
+        replace(
+            variant,
+            data_options=more_data + variant.data_options,
+            training_options=more_training + variant.training_options,
+        )
+        for variant in variants
+    ]
+
+
+def _split(option: str, words: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(words))
+    except ValueError as error:
+        raise Page4DError(f"{option} cannot be split into words: {error}.") from error
 
 
 def _each_once(names: Sequence[str], option: str) -> list:

@@ -1,0 +1,184 @@
+"""Novel views: which trainings a table is made of, how their figures are gathered, and what is said of missing ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluator import novel_views
+from evaluator.novel_views import NovelViews, latex, main, markdown, run
+from evaluator.scores import EvaluationError
+
+pytest.importorskip("nerfstudio")
+
+from page4d_hf.errors import Page4DError
+from page4d_nerfstudio.comparison import compare as comparing
+from page4d_nerfstudio.comparison.runs import Result
+from page4d_nerfstudio.comparison.table import rows_of
+
+
+class Trainings:
+    """Stands in for `compare`: a figure of its own for every scene, row and seed."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.status: dict[tuple[str, str, int], tuple[str, str]] = {}
+        self.without_lpips: set[str] = set()
+
+    def compare(self, variants, output, seeds, steps, kind):
+        self.calls.append((variants, output, seeds, steps, kind))
+        output.mkdir(parents=True, exist_ok=True)
+        results = []
+        for place, variant in enumerate(variants):
+            for seed in seeds:
+                status, reason = self.status.get((output.name, variant.name, seed), ("done", ""))
+                figures = {"psnr": 10.0 * len(self.calls) + place + seed, "ssim": 0.5, "lpips": 0.25, "fps": 3.0}
+                if output.name in self.without_lpips:
+                    del figures["lpips"]
+                done = status == "done"
+                results.append(
+                    Result(variant, seed, status, reason, figures if done else {}, without_lpips="no weights")
+                )
+        return rows_of(variants, results)
+
+
+@pytest.fixture
+def trainings(monkeypatch) -> Trainings:
+    stub = Trainings()
+    monkeypatch.setattr(comparing, "compare", stub.compare)
+    return stub
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> tuple[Path, ...]:
+    folders = (tmp_path / "data" / "broom", tmp_path / "data" / "curls")
+    for folder in folders:
+        folder.mkdir(parents=True)
+    return folders
+
+
+def options(scenes: tuple[Path, ...], tmp_path: Path, **values) -> NovelViews:
+    defaults = {"initialisations": ("capture", "random"), "cameras": ("capture",), "seeds": (0, 1), "steps": 20}
+    return NovelViews(scenes, tmp_path / "out", **(defaults | values))
+
+
+def test_every_scene_is_a_comparison_of_all_initialisations(trainings, scenes, tmp_path):
+    run(options(scenes, tmp_path, data_options="--downscale 4", train_options="--a '1 2'", method="page4d-4dgs-dnerf"))
+
+    assert [call[1] for call in trainings.calls] == [tmp_path / "out" / "broom", tmp_path / "out" / "curls"]
+    for (variants, _, seeds, steps, kind), scene in zip(trainings.calls, scenes, strict=True):
+        assert (seeds, steps, kind) == ((0, 1), 20, "initialisations")
+        assert [variant.name for variant in variants] == ["capture-cameras-capture", "capture-cameras-random"]
+        for variant in variants:
+            assert variant.data == scene
+            assert variant.method == "page4d-4dgs-dnerf"
+            assert variant.data_options[:2] == ("--downscale", "4")
+            assert variant.training_options == ("--a", "1 2")
+
+
+def test_figures_are_means_over_seeds_and_then_over_scenes(trainings, scenes, tmp_path):
+    result = run(options(scenes, tmp_path))
+
+    points, chance = result["rows"]
+    assert points["labels"] == {"cameras": "the capture's", "initialisation": "the capture's points"}
+    assert points["scenes"]["broom"]["psnr"] == pytest.approx({"mean": 10.5, "std": 0.5**0.5, "runs": 2})
+    assert chance["scenes"]["curls"]["psnr"]["mean"] == pytest.approx(21.5)
+    assert chance["average"] == pytest.approx({"psnr": 16.5, "ssim": 0.5, "lpips": 0.25})
+    assert result["notes"] == []
+
+
+def test_the_table_has_the_papers_rows_and_says_that_its_scenes_differ(trainings, scenes, tmp_path):
+    run(options(scenes, tmp_path))
+    table = (tmp_path / "out" / "table.md").read_text()
+
+    assert "| - | PAGE-4D (paper) | - | - | - | - | - | - | 17.593 | 0.485 | 0.449 |" in table
+    assert "| the capture's | random points | 11.500 | 0.500 | 0.250 | 21.500 | 0.500 | 0.250 | 16.500 |" in table
+    assert "are not the public Nerfies scenes" in table
+    assert "20 steps, 2 seeds (0, 1)" in table
+    assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
+
+
+def test_the_latex_table_has_as_many_cells_in_every_row(trainings, scenes, tmp_path):
+    text = latex(run(options(scenes, tmp_path)))
+
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.count("&") for line in body[1:]}) == 1
+    assert r"\multicolumn{3}{c}{broom}" in body[0]
+    assert "the capture's" in text
+
+
+def test_a_run_that_failed_leaves_a_named_gap_and_no_average(trainings, scenes, tmp_path, capsys):
+    """One of two seeds is enough for the scene's figure; none is not."""
+    for seed in (0, 1):
+        trainings.status["curls", "capture-cameras-random", seed] = ("failed", "the light went out")
+    trainings.status["broom", "capture-cameras-capture", 1] = ("failed", "the light went out")
+    with pytest.raises(Page4DError, match="3 runs failed"):
+        main(options(scenes, tmp_path))
+
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    points, chance = result["rows"]
+    assert points["scenes"]["broom"]["psnr"] == {"mean": 10.0, "runs": 1}
+    assert chance["average"] == {}
+    table = capsys.readouterr().out
+    assert "curls: cameras: the capture's, initialisation: random points, seed 1: failed: the light went out" in table
+    assert "Avg: over all 2 scenes, or not at all" in table
+
+
+def test_a_row_that_cannot_be_had_says_why(trainings, scenes, tmp_path):
+    trainings.status["broom", "capture-cameras-capture", 0] = ("refused", "the capture has no points")
+    result = run(options(scenes[:1], tmp_path, seeds=(0,)))
+
+    assert any("not to be had: the capture has no points" in note for note in result["notes"])
+    assert "not to be had" in markdown(result)
+
+
+def test_a_missing_lpips_is_explained(trainings, scenes, tmp_path):
+    trainings.without_lpips.add("broom")
+    result = run(options(scenes, tmp_path))
+
+    assert "lpips" not in result["rows"][0]["scenes"]["broom"]
+    assert "lpips" not in result["rows"][0]["average"]
+    assert "psnr" in result["rows"][0]["average"]
+    assert "broom: no weights" in result["notes"]
+
+
+def test_after_each_scene_there_is_a_table_of_what_there_is(trainings, scenes, tmp_path, monkeypatch):
+    def interrupted(variants, output, *rest):
+        if output.name == "curls":
+            raise KeyboardInterrupt
+        return trainings.compare(variants, output, *rest)
+
+    monkeypatch.setattr(comparing, "compare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(options(scenes, tmp_path))
+
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "curls: not run yet" in table
+    assert "| 10.500 |" in table
+
+
+def test_without_weights_the_rows_that_need_them_are_refused(trainings, scenes, tmp_path):
+    run(options(scenes[:1], tmp_path, initialisations=("page4d", "unmasked"), cameras=("page4d",)))
+
+    [(variants, *_)] = trainings.calls
+    assert all("pass --model" in variant.refused for variant in variants)
+
+
+def test_two_scenes_of_one_name_are_refused(trainings, scenes, tmp_path):
+    other = tmp_path / "other" / "broom"
+    other.mkdir(parents=True)
+    with pytest.raises(EvaluationError, match="Two scenes are called broom"):
+        run(options((*scenes, other), tmp_path))
+
+
+def test_no_scene_is_refused(trainings, tmp_path):
+    with pytest.raises(EvaluationError, match="at least one scene"):
+        run(options((), tmp_path))
+
+
+def test_without_nerfstudio_it_says_what_to_install(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(novel_views, "find_spec", lambda name: None)
+    with pytest.raises(EvaluationError, match=r"pip install \"page4d\[nerfstudio\]\""):
+        run(options(scenes, tmp_path))
