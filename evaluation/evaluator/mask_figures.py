@@ -39,7 +39,8 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
         "# What the mask does",
         "",
         f"{counts['clips']} clips, {counts['frames']} frames; {counts['moving_patches'] / counts['patches']:.1%} of "
-        "the patches move.",
+        f"the patches move. {counts['frames_left_out']} frames are left out for want of a motion mask, "
+        f"{counts['excluded']} clips are excluded.",
         "",
         "## Moving patches hidden",
         "",

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from page4d_hf import Page4DModel
-from page4d_hf.geometry import align_sim3, invert_extrinsics
 from page4d_hf.modeling_page4d import Page4DOutput
 
 from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_attention
 from .scores import EvaluationError, ExclusionError
 from .study_clips import StudyClip
+from .trajectories import score_trajectory
 
 PLAIN = "mask off, hidden from none"  # what the others are compared with
 DEPTH_FIGURES = ("abs_rel", "delta_1.25", "abs_error")
@@ -93,7 +93,7 @@ class ClipResult:
     """What came out for one clip, or why nothing did."""
 
     name: str
-    counts: dict[str, int]  # frames, patches and moving patches
+    counts: dict[str, int]  # frames, frames left out for want of a motion mask, patches and moving patches
     figures: dict[str, dict[str, float]] = field(default_factory=dict)  # by setting
     attention: dict[str, list[dict[str, dict[str, float]]]] = field(default_factory=dict)  # by "off" and "on", by layer
     excluded: str | None = None
@@ -127,7 +127,12 @@ def study_clip(model: Page4DModel, clip: StudyClip, study: MaskStudy) -> tuple[C
     if model.camera_head is None or model.depth_head is None:
         raise EvaluationError("The study needs a camera head and a depth head, and this model was built without.")
     patches = clip.moving_patches(model.config.patch_size, study.min_share)
-    counts = {"frames": len(patches), "patches": patches.numel(), "moving_patches": int(patches.sum())}
+    counts = {
+        "frames": len(patches),
+        "frames_left_out": clip.frames_left_out,
+        "patches": patches.numel(),
+        "moving_patches": int(patches.sum()),
+    }
     result = ClipResult(clip.name, counts)
     picture = Picture(clip, None, {})
     try:
@@ -259,45 +264,15 @@ def pose_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
         ExclusionError: there are fewer than 3, or one of the paths is on a line or in a place, so that no Sim(3) is
             determined.
     """
-    if len(expected) < 3:
-        raise ExclusionError(f"a path of {len(expected)} cameras determines no Sim(3).")
-    centers, true_centers = (invert_extrinsics(torch.from_numpy(e))[..., 3].numpy() for e in (found, expected))
-    try:
-        similarity = align_sim3(centers, true_centers)
-    except ValueError as error:
-        raise ExclusionError(str(error)) from error
-    aligned = similarity.apply_to_extrinsics(found)
-    distances = similarity.apply_to_points(centers) - true_centers
-    turned, true_turned = (e[:, :, :3] @ e[:1, :, :3].transpose(0, 2, 1) for e in (found, expected))
-    step, true_step = _steps(aligned), _steps(expected)
-    # How the true step is left over when the found one is undone: Sturm et al., IROS 2012, Equation 2.
-    rotation = step[:, :, :3].transpose(0, 2, 1) @ true_step[:, :, :3]
-    translation = true_step[:, :, 3] - step[:, :, 3]
-    return {
-        "rotation_error": float(_angles(turned[1:].transpose(0, 2, 1) @ true_turned[1:]).mean()),
-        "ate": _root_mean_square(np.linalg.norm(distances, axis=-1)),
-        "rpe_translation": _root_mean_square(np.linalg.norm(translation, axis=-1)),
-        "rpe_rotation": _root_mean_square(_angles(rotation)),
-    }
-
-
-def _steps(extrinsics: np.ndarray) -> np.ndarray:
-    """From each camera to the next, `[S - 1, 3, 4]`: where the next camera is, in the axes of this one."""
-    poses = invert_extrinsics(torch.from_numpy(extrinsics)).numpy()
-    rotation, translation = extrinsics[:-1, :, :3], extrinsics[:-1, :, 3:]
-    return np.concatenate(
-        (rotation @ poses[1:, :, :3], rotation @ poses[1:, :, 3:] + translation), axis=-1
-    )  # fmt: skip
+    figures = score_trajectory(found, expected).figures
+    turned, true_turned = (e[1:, :, :3] @ e[:1, :, :3].transpose(0, 2, 1) for e in (found, expected))
+    return {"rotation_error": float(_angles(turned.transpose(0, 2, 1) @ true_turned).mean()), **figures}
 
 
 def _angles(rotations: np.ndarray) -> np.ndarray:
     """Angles in degrees of rotations `[N, 3, 3]`, by their distance to none, which is precise for small ones."""
     chord = np.linalg.norm(rotations - np.eye(3), axis=(1, 2)) / (2 * 2**0.5)
     return np.degrees(2 * np.arcsin(chord.clip(max=1)))
-
-
-def _root_mean_square(values: np.ndarray) -> float:
-    return float(np.sqrt(np.square(values).mean()))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -353,10 +328,8 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, Any]:
         "clips": len(counted),
         "excluded": len(results) - len(counted),
         "without_pose_figures": sum(bool(result.notes) for result in counted),
-        "frames": sum(result.counts["frames"] for result in counted),
-        "patches": sum(result.counts["patches"] for result in counted),
-        "moving_patches": sum(result.counts["moving_patches"] for result in counted),
     }
+    counts |= {name: sum(result.counts[name] for result in counted) for name in counted[0].counts}
     return {"means": means, "dynamic_excess": excess, "attention": attention, "counts": counts}
 
 

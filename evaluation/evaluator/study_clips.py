@@ -28,6 +28,7 @@ class StudyClip:
     depth: Tensor  # [S, H, W] float32 z-depth in the unit of the extrinsics; 0: not known, or not of the image
     moving: Tensor  # [S, H, W] bool
     extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    frames_left_out: int = 0  # for want of a motion mask
 
     def moving_patches(self, patch_size: int, min_share: float) -> Tensor:
         """Patches of which at least a share of the pixels moves, `[S, h, w]` bool."""
@@ -64,43 +65,43 @@ def clip_of_sequence(
     """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
 
     Args:
-        sequence: S frames with depth and motion masks.
+        sequence: frames with depth and motion masks. Those without a mask, such as Sintel's last ones (its masks come
+            from optical flow to the next frame), are left out and counted.
         processor: how images become the network's input.
         resolution: width of the network's input in pixels, a multiple of the patch size.
         patch_size: the network's.
 
     Raises:
-        ExclusionError: a frame has no motion mask, or no frame has depth.
+        ExclusionError: no frame has a motion mask, or none of those has depth.
         CaptureError: a file is missing or broken.
     """
     frames = sequence.frames
-    count = len(frames)
-    features = processor.preprocess(
-        [frames.load_image(i) for i in range(count)], size=resolution, patch_size=patch_size, return_tensors="pt"
-    )
-    pixel_values, boxes = features["pixel_values"][0], features["image_boxes"][0]
-    size = (pixel_values.shape[-2], pixel_values.shape[-1])
-    depths, masks = [], []
-    for i in range(count):
-        mask, depth = frames.load_mask(i), frames.load_depth(i)
-        if mask is None:
-            raise ExclusionError(
-                f"{sequence.name} has no motion mask of its frame {frames.capture.frame_ids[i]}; without, it cannot be "
-                "said what moves."
-            )
-        masks.append(at_network_pixels(mask, boxes[i].tolist(), size))
-        depths.append(
-            np.zeros(size, np.float32) if depth is None else at_network_pixels(depth, boxes[i].tolist(), size)
+    masks = {i: mask for i in range(len(frames)) if (mask := frames.load_mask(i)) is not None}
+    if not masks:
+        raise ExclusionError(
+            f"{sequence.name} has no motion mask of any of its {len(frames)} frames; without, it cannot be said what "
+            "moves."
         )
+    features = processor.preprocess(
+        [frames.load_image(i) for i in masks], size=resolution, patch_size=patch_size, return_tensors="pt"
+    )
+    pixel_values, boxes = features["pixel_values"][0], features["image_boxes"][0].tolist()
+    size = (pixel_values.shape[-2], pixel_values.shape[-1])
+    moving = [at_network_pixels(mask, box, size) for mask, box in zip(masks.values(), boxes, strict=True)]
+    depths = []
+    for i, box in zip(masks, boxes, strict=True):
+        depth = frames.load_depth(i)
+        depths.append(np.zeros(size, np.float32) if depth is None else at_network_pixels(depth, box, size))
     known = np.stack(depths)
     if not (known > 0).any():
-        raise ExclusionError(f"{sequence.name} has no known depth in any of its {count} frames.")
+        raise ExclusionError(f"{sequence.name} has no known depth in any of its {len(masks)} frames.")
     return StudyClip(
         name=sequence.name,
         pixel_values=pixel_values,
         depth=torch.from_numpy(known),
-        moving=torch.from_numpy(np.stack(masks)),
-        extrinsics=np.asarray(frames.capture.extrinsics, np.float64),
+        moving=torch.from_numpy(np.stack(moving)),
+        extrinsics=np.asarray(frames.capture.extrinsics[list(masks)], np.float64),
+        frames_left_out=len(frames) - len(masks),
     )
 
 
