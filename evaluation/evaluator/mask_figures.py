@@ -190,7 +190,7 @@ def draw_picture(picture: Picture, path: Path) -> None:
             axis.imshow(images[frame], extent=(0, width, height, 0), interpolation="nearest", **style)
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(title, fontsize=7)
+        line[0].set_ylabel(title, fontsize=7, rotation=0, ha="right", va="center")
     for axis, frame in zip(axes[0], columns, strict=True):
         axis.set_title(f"{frame + 1}", fontsize=8)
     figure.suptitle(clip.name, fontsize=9)
