@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import tyro
 from evaluator.evaluate import Evaluation, Options
+from evaluator.novel_views import NovelViews
+from evaluator.novel_views import main as compare_novel_views
 from evaluator.tables import latex, make_table, markdown
 
 from page4d_hf.errors import Page4DError
@@ -42,6 +44,11 @@ def pose(options: Flat) -> None:
 def points(options: Flat) -> None:
     """Point maps: the paper's Table 3."""
     _evaluate("points", options)
+
+
+def novel_views(options: tyro.conf.OmitArgPrefixes[NovelViews]) -> None:
+    """Novel views of moving scenes by page4d-4dgs from each initialisation: the paper's Table 4."""
+    compare_novel_views(options)
 
 
 def table(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path | None = None) -> None:
@@ -73,6 +80,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "mono-depth": mono_depth,
     "pose": pose,
     "points": points,
+    "novel-views": novel_views,
     "table": table,
 }
 

@@ -113,7 +113,7 @@ def write_tables(folder: Path, result: dict[str, Any]) -> None:
 def results_beside(folder: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
     """Results in the folders beside one that may share its table, in the order of the folders' names."""
     place = folder.resolve()
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted(place.parent.glob(f"*/{RESULT}")):
         if path.parent != place:
             try:

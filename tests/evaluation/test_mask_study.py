@@ -115,7 +115,7 @@ def test_a_path_that_determines_no_similarity_has_no_figures(count):
     still = random_path(count, seed=0)
     still[:, :, 3] = 0
 
-    with pytest.raises(ExclusionError, match="at least 3 are needed|does not move"):
+    with pytest.raises(ExclusionError, match=r"at least 3 are needed|does not move"):
         pose_figures(still, still)
 
 
