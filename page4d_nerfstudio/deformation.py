@@ -200,7 +200,9 @@ class HexPlane(nn.Module):
 
     def forward(self, positions: Tensor, time: float) -> Tensor:
         """Features [N, F * scales] of world positions [N, 3] at a time in [0, 1], the full range of the time axis."""
-        grid = self.to_grid(positions)
+        # On a CPU the gradient of grid_sample at NaN writes outside of the planes. A position stays NaN when a finite
+        # offset is added to it, for those to find that look for such.
+        grid = self.to_grid(positions).nan_to_num()
         pairs = torch.stack([grid[:, pair] for pair in SPACE_PLANES])[:, :, None]  # [3, N, 1, 2]
         # All points share the time, so each time plane is first interpolated to a line along space.
         lines = torch.stack([torch.stack((grid[:, i], torch.zeros_like(grid[:, i])), dim=-1) for i in range(3)])

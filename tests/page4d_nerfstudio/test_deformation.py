@@ -223,3 +223,15 @@ def test_short_captures_get_fewer_samples_along_time():
     config = DeformationConfig(time_resolution=150, frames_per_sample=2.0)
 
     assert [samples_along_time(config, frames) for frames in (2, 60, 1000)] == [2, 30, 150]
+
+
+def test_a_position_that_is_no_number_leaves_the_others_and_the_planes_gradients_alone():
+    field = with_random_last_layers(small_field())
+    whole = torch.rand(7, 3)
+    broken = torch.cat([whole, torch.full((1, 3), float("nan")), torch.full((1, 3), float("inf"))]).requires_grad_()
+
+    offsets = field(broken, 0.3).position
+    offsets[:7].sum().backward()
+
+    assert torch.allclose(offsets[:7], field(whole, 0.3).position)
+    assert all(plane.grad.isfinite().all() for plane in field.plane_parameters())
