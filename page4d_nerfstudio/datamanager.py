@@ -44,6 +44,30 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
             self.train_unseen_cameras = unseen or random.sample(sorted(seen), len(seen))
         return super().next_train(step)
 
+    def order(self) -> dict[str, Any]:
+        """How far the training has come through its images, and its evaluation through the held-out ones."""
+        state: dict[str, Any] = {
+            "sizes": [len(self.train_dataset), len(self.eval_dataset)],
+            "train_unseen_cameras": list(self.train_unseen_cameras),
+            "eval_unseen_cameras": list(self.eval_unseen_cameras),
+        }
+        if hasattr(self, "random_generator"):
+            state["random_generator"] = self.random_generator.getstate()
+        if hasattr(self, "train_unsampled_epoch_count"):
+            state["train_unsampled_epoch_count"] = self.train_unsampled_epoch_count.tolist()
+        return state
+
+    def set_order(self, state: dict[str, Any]) -> None:
+        """Go on from what `order` gave; of other images than these it says nothing, and is left aside."""
+        if state["sizes"] != [len(self.train_dataset), len(self.eval_dataset)]:
+            return
+        self.train_unseen_cameras = list(state["train_unseen_cameras"])
+        self.eval_unseen_cameras = list(state["eval_unseen_cameras"])
+        if "random_generator" in state and hasattr(self, "random_generator"):
+            self.random_generator.setstate(state["random_generator"])
+        if "train_unsampled_epoch_count" in state:
+            self.train_unsampled_epoch_count = np.array(state["train_unsampled_epoch_count"])
+
     def training_views(self, count: int) -> Iterator[tuple[Cameras, dict[str, Any]]]:
         """At most `count` training views, the same at every call and spread evenly over the capture's time.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torchvision.utils
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils import profiler
 from rich.progress import track
@@ -19,7 +20,9 @@ from page4d_hf.errors import Page4DError
 from .console import input_errors_end_the_command
 from .datamanager import Page4DDatamanager
 from .dataset import Page4DDataset
+from .health import check_count, check_losses, check_parameters
 from .model import Page4DGaussiansModel
+from .randomness import random_state, set_random_state
 
 # Averages that say how fast a view was rendered, not how well.
 SPEEDS = ("num_rays_per_sec", "fps")
@@ -68,12 +71,58 @@ class Page4DPipeline(VanillaPipeline):
             )
         dataset.with_depth = weight > 0
 
-    @profiler.time_function
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds so that a resumed training sees the views, and draws what it would have."""
+        manager = self.datamanager
+        order = manager.order() if isinstance(manager, Page4DDatamanager) else None
+        return {"random": random_state(), "order": order}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        # For `resume` only: evaluating a checkpoint draws nothing that the training would have.
+        self._state_to_resume: dict[str, Any] | None = state
+
+    def resume(self) -> None:
+        """Go on with the views and the random draws where the loaded checkpoint was made, if it knows where."""
+        state = getattr(self, "_state_to_resume", None)
+        if state is None:  # a checkpoint of an older version
+            return
+        set_random_state(state["random"])
+        if state["order"] is not None and isinstance(self.datamanager, Page4DDatamanager):
+            self.datamanager.set_order(state["order"])
+        if isinstance(self.model, Page4DGaussiansModel):
+            check_count(self.model, self.model.step)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The datamanager's and the model's, and a look at what density control has left."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        if isinstance(self.model, Page4DGaussiansModel):
+            where = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
+            callbacks.append(TrainingCallback(where, self._check_model))
+        return callbacks
+
+    def _check_model(self, step: int) -> None:
+        model = self.model
+        assert isinstance(model, Page4DGaussiansModel)
+        # Density control may have mended or removed what was not finite; nothing is known between its refinements.
+        if step % model.config.refine_every == 0:
+            check_parameters(model, step)
+        else:
+            check_count(model, step)
+
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Outputs of the step's last view, and means over its views of losses and of what is logged.
 
-        What does not depend on the view, like the planes' regularisers, is evaluated once.
+        What does not depend on the view, like the planes' regularisers, is evaluated once. Raises TrainingError where a
+        loss is not finite.
         """
+        outputs, losses, metrics = self._train_losses(step)
+        check_losses(losses, self.model, step)
+        return outputs, losses, metrics
+
+    @profiler.time_function
+    def _train_losses(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         count, model = self.config.views_per_step, self.model
         if count == 1 or not isinstance(model, Page4DGaussiansModel):
             return super().get_train_loss_dict(step)

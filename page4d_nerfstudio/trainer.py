@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from page4d_hf.errors import Page4DError
+from page4d_hf.errors import CheckpointError, Page4DError
 
+from .checkpoints import publish, saved_steps, step_to_load
 from .console import input_errors_end_the_command
+from .health import TrainingError, check_parameters
 from .model import Page4DGaussiansModel
+from .pipeline import Page4DPipeline
 from .schedule import REFERENCE_STEPS, scale_steps
 from .sources import place_of
 
@@ -29,6 +34,12 @@ IN_UNITS_OF_EXTENT = ("means",)
 # a run of fewer steps these get a higher rate, by as much as the run is shorter: otherwise it ends before things moved.
 LEARN_MOTION = ("planes", "heads")
 MOST_GAIN = 30.0  # tried up to here
+
+# Folder, in that of the run, in which a checkpoint is until it is whole.
+UNFINISHED = "unfinished_checkpoint"
+
+# What comes of loading a file that is no checkpoint, half of one, or one of another training.
+UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -69,7 +80,10 @@ class Page4DTrainerConfig(TrainerConfig):
 
 
 class Page4DTrainer(Trainer):
-    """Nerfstudio's trainer, with optimizers that know the scene's extent and the run's length."""
+    """Nerfstudio's trainer, with optimizers that know the scene's extent and the run's length.
+
+    Killed at any moment, a training goes on from its last checkpoint as it would have gone on without.
+    """
 
     config: Page4DTrainerConfig
 
@@ -95,6 +109,64 @@ class Page4DTrainer(Trainer):
             for name, group in self.config.optimizers.items()
         }
         return Optimizers(groups, self.pipeline.get_param_groups())
+
+    def train(self) -> None:
+        """Train; where the training cannot go on, end the command with what is wrong and what is kept."""
+        with input_errors_end_the_command():
+            try:
+                super().train()
+            except TrainingError as error:
+                steps = saved_steps(self.checkpoint_dir)
+                kept = f"The checkpoint of step {steps[-1]} is kept" if steps else "There is no checkpoint yet"
+                raise TrainingError(f"{error} {kept}, in {self.checkpoint_dir}.") from error
+
+    def _load_checkpoint(self) -> None:
+        config = self.config
+        source = config.load_checkpoint
+        with input_errors_end_the_command():
+            if config.load_dir is not None:
+                # nerfstudio takes whatever lies in the folder for a checkpoint.
+                config.load_step = step_to_load(config.load_dir, config.load_step)
+                source = config.load_dir / f"step-{config.load_step:09d}.ckpt"
+            elif source is not None and not source.is_file():
+                raise CheckpointError(f"There is no checkpoint --load-checkpoint {source}.")
+            try:
+                super()._load_checkpoint()
+            except Page4DError:
+                raise
+            except UNREADABLE as error:
+                raise CheckpointError(
+                    f"{source} is not a whole checkpoint of such a training ({type(error).__name__}: {error})."
+                ) from error
+            if source is not None and isinstance(self.pipeline, Page4DPipeline):
+                self.pipeline.resume()
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save model and optimizers: whole or not at all, and nothing that a training could not go on from.
+
+        Killed at any moment, the run still has its last checkpoint. It is written to a folder of its own first, as
+        nerfstudio and its other commands take any file beside checkpoints for one.
+        """
+        if isinstance(self.pipeline.model, Page4DGaussiansModel):
+            check_parameters(self.pipeline.model, step)
+        place = self.checkpoint_dir
+        unfinished = self.base_dir / UNFINISHED
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+        self.checkpoint_dir = unfinished
+        try:
+            super().save_checkpoint(step)
+            place.mkdir(parents=True, exist_ok=True)
+            for file in unfinished.iterdir():
+                publish(file, place / file.name)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter where a disk is full
+            raise TrainingError(f"The checkpoint of step {step} can't be written: {error}.") from error
+        finally:
+            self.checkpoint_dir = place
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if self.config.save_only_latest_checkpoint:
+            for other in saved_steps(place):
+                if other != step:
+                    (place / f"step-{other:09d}.ckpt").unlink()
 
 
 def learning_rate_factor(name: str, extent: float, run_length: int, motion_extent: float = 1.0) -> float:
