@@ -172,6 +172,8 @@ def _apply_splits(folder: Path, capture: Capture) -> dict[str, npt.NDArray[np.in
                 raise CaptureError(f"{path} is missing; DyCheck's captures have splits/train.json.")
             continue
         ids, time_ids, camera_ids = _read_split(path)
+        if name == "train" and not ids:
+            raise CaptureError(f"{path}: 'frame_names' is empty; there is nothing to train on.")
         unknown = next((frame_id for frame_id in ids if frame_id not in listed), None)
         if unknown is not None:
             raise CaptureError(f"{path} lists {unknown!r}, which dataset.json does not; make the two agree.")

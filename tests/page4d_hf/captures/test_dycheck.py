@@ -233,6 +233,7 @@ def test_a_capture_without_any_frame_left_is_refused(small: SmallCapture) -> Non
         ({"frame_names": TRAIN, "time_ids": [0], "camera_ids": [0, 0, 0]}, "as long as each other, got 3, 1, 3"),
         ({"frame_names": TRAIN, "camera_ids": [0, 0, 0]}, "'time_ids' must be a list of whole numbers, got None"),
         ({"frame_names": [1], "time_ids": [0], "camera_ids": [0]}, "'frame_names' must be a list of strings"),
+        ({"frame_names": [], "time_ids": [], "camera_ids": []}, "'frame_names' is empty"),
     ],
 )
 def test_a_split_that_contradicts_the_frames_is_refused(
