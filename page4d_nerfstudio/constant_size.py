@@ -66,7 +66,9 @@ class Neighbourhoods:
         # Density control ends the step that it comes in: the next one sees other Gaussians.
         key = (len(positions), (step - 1) // KEPT_FOR)
         if self._found is None or key != self._found_for:
-            found = _neighbourhoods(positions.detach().cpu().numpy(), np.random.default_rng(step))
+            cloud = positions.detach().cpu().numpy()
+            finite = np.flatnonzero(np.isfinite(cloud).all(axis=1))  # density control removes what is not
+            found = finite[_neighbourhoods(cloud[finite], np.random.default_rng(step))]
             self._found, self._found_for = torch.from_numpy(found), key
         self._found = self._found.to(positions.device)
         return self._found
@@ -97,7 +99,8 @@ def change_of_size(canonical: Tensor, deformed: Tensor, neighbourhoods: Tensor, 
     Args:
         canonical: `(M, 3)`.
         deformed: `(M, 3)` the same Gaussians at a time.
-        neighbourhoods: `(A, 1 + K)` indices, as `Neighbourhoods.of` gives them.
+        neighbourhoods: `(A, 1 + K)` indices, as `Neighbourhoods.of` gives them. Those with a Gaussian whose place is
+            not finite do not count.
         extent: radius of the scene, the unit of `LEAST_DISTANCE`.
 
     Returns:
@@ -109,10 +112,13 @@ def change_of_size(canonical: Tensor, deformed: Tensor, neighbourhoods: Tensor, 
     before = _distances(canonical.detach(), neighbourhoods).clamp_min(least)
     now = _distances(deformed, neighbourhoods).clamp_min(least)
     growth = (now / before).log().mean(dim=1)
-    return F.huber_loss(growth, torch.zeros_like(growth), delta=SMALL_CHANGE) / SMALL_CHANGE
+    finite = (canonical.isfinite() & deformed.isfinite()).all(dim=-1)
+    counts = finite[neighbourhoods].all(dim=1)
+    penalties = F.huber_loss(growth, torch.zeros_like(growth), reduction="none", delta=SMALL_CHANGE) / SMALL_CHANGE
+    return (penalties * counts).sum() / counts.sum().clamp_min(1)
 
 
 def _distances(positions: Tensor, neighbourhoods: Tensor) -> Tensor:
-    """From each Gaussian to its neighbours, `(A, K)`."""
-    members = positions[neighbourhoods]
+    """From each Gaussian to its neighbours, `(A, K)`; of places that are not finite some number, without a gradient."""
+    members = torch.where(positions.isfinite(), positions, 0.0)[neighbourhoods]
     return (members[:, 1:] - members[:, :1]).norm(dim=-1)

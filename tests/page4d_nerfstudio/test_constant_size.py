@@ -68,6 +68,21 @@ def test_gaussians_in_one_place_have_a_finite_penalty_and_gradient(groups):
     assert deformed.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("known_before", [True, False])
+def test_broken_gaussians_have_no_part_in_it(cloud, known_before):
+    broken = cloud.clone()
+    broken[7], broken[100, 1] = float("nan"), float("inf")
+    groups = Neighbourhoods().of(broken if known_before else cloud, 1)
+    assert {7, 100}.isdisjoint(groups.flatten().tolist()) == known_before
+    deformed = (1.3 * broken).requires_grad_()
+
+    value = change_of_size(cloud, deformed, groups, EXTENT)
+    value.backward()
+
+    assert value.item() == pytest.approx(torch.tensor(1.3).log().item() - SMALL_CHANGE / 2)
+    assert deformed.grad.isfinite().all()
+
+
 def test_neighbours_belong_to_the_same_thing_where_two_are_apart(cloud):
     groups = Neighbourhoods().of(torch.cat((cloud, cloud + 10.0)), 1)
 
