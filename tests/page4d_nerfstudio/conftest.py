@@ -1,11 +1,22 @@
 """Fixtures of the plugin's tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forked_commands import ForkedCommands
+from nerfstudio.utils import profiler, writer
 
 from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[ForkedCommands]:
+    """nerfstudio's commands, each in a process of its own, without each waiting for nerfstudio's import."""
+    forked = ForkedCommands()
+    yield forked
+    forked.close()
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +33,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Page4DModel(config).save_pretrained(folder)
     Page4DImageProcessor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def fresh_nerfstudio() -> Iterator[None]:
+    """nerfstudio's commands expect a process of their own: what they leave in its modules is put back."""
+    yield
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER.clear()
+    profiler.PROFILER.clear()

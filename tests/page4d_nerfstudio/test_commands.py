@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +21,6 @@ from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts import eval as ns_eval
 from nerfstudio.scripts import render as ns_render
 from nerfstudio.scripts import train as ns_train
-from nerfstudio.utils import profiler, writer
 from nerfstudio.utils.colormaps import apply_colormap
 from PIL import Image
 from plyfile import PlyData
@@ -34,36 +31,14 @@ from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.export import read_run
 from page4d_nerfstudio.model import Page4DGaussiansModel
 
+pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
+
 VAL = (3, 5)
-
-
-def command(*words, cwd, **environment):
-    """Start one of nerfstudio's commands in a process of its own."""
-    program, *options = (str(word) for word in words)
-    program = str(Path(sys.executable).parent / program)
-    return subprocess.Popen(
-        [program, *options],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def train(*words):
     """`ns-train` in this process."""
     ns_train.main(tyro.cli(AnnotatedBaseConfigUnion, args=[str(word) for word in words]))
-
-
-@pytest.fixture(autouse=True)
-def fresh_nerfstudio():
-    """nerfstudio's commands expect a process of their own: what they leave in its modules is put back."""
-    yield
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    writer.GLOBAL_BUFFER.clear()
-    profiler.PROFILER.clear()
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +50,15 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(workplace):
+def trained(workplace, commands):
     """config.yml of a training of 20 steps, typed as the README has it."""
-    process = command(
+    code = commands.run(
         *("ns-train", "page4d-4dgs", "--data", "capture", "--max-num-iterations", 20, "--vis", "tensorboard"),
         *("--timestamp", "run"),
         cwd=workplace,
+        log=workplace / "train.log",
     )
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+    assert code == 0, (workplace / "train.log").read_text()
     return workplace / "outputs/capture/page4d-4dgs/run/config.yml"
 
 
@@ -258,17 +233,18 @@ def free_port():
 
 
 @contextlib.contextmanager
-def viewer_of(config, workplace):
+def viewer_of(commands, config, workplace):
     """A client that is connected to a running `ns-viewer`."""
     port = free_port()
-    process = command(
+    process = commands.start(
         *("ns-viewer", "--load-config", config, "--viewer.websocket-port", port),
         *("--viewer.websocket-host", "127.0.0.1"),
         cwd=workplace,
+        log=workplace / "viewer.log",
     )
     try:
         while True:
-            assert process.poll() is None, process.stdout.read()
+            assert commands.runs(process), (workplace / "viewer.log").read_text()
             try:
                 client = websockets.sync.client.connect(f"ws://127.0.0.1:{port}", max_size=None)
             except OSError:
@@ -278,8 +254,7 @@ def viewer_of(config, workplace):
                 yield client
             return
     finally:
-        process.kill()
-        process.communicate()
+        commands.kill(process)
 
 
 def messages_of(client):
@@ -288,8 +263,8 @@ def messages_of(client):
         yield from msgpack.unpackb(client.recv(timeout=60))
 
 
-def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace):
-    with viewer_of(in_workplace, workplace) as client:
+def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, commands):
+    with viewer_of(commands, in_workplace, workplace) as client:
         camera = {
             "type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 0], "fov": 1.0, "aspect": 1.3,
             "look_at": [0, 0, 1], "up_direction": [0, -1, 0],
@@ -381,10 +356,10 @@ def test_wrong_data_end_the_training_in_one_sentence(tmp_path, monkeypatch, caps
     assert not rest or rest.strip().startswith("Printing profiling stats")
 
 
-def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path):
-    process = command("ns-train", "page4d-4dgs", "--data", "nowhere", "--vis", "tensorboard", cwd=tmp_path)
-    output, _ = process.communicate()
-    assert process.returncode == 1
+def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, commands):
+    words = ("ns-train", "page4d-4dgs", "--data", "nowhere", "--vis", "tensorboard")
+    assert commands.run(*words, cwd=tmp_path, log=tmp_path / "log") == 1
+    output = (tmp_path / "log").read_text()
     assert "There is no nowhere" in output.splitlines()[-1]
     assert "Traceback" not in output
 

@@ -7,24 +7,15 @@ import torch
 import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts import train as ns_train
-from nerfstudio.utils import profiler, writer
 from small_captures import write_capture
 from test_model import make_model
 
 from page4d_nerfstudio.health import TrainingError, check_count, check_losses, check_parameters
 from page4d_nerfstudio.model import Page4DGaussiansModel
 
+pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
+
 SPOILED, REFINED_EVERY = 12, 5  # the step before which it is spoiled; saved as often as refined
-
-
-@pytest.fixture(autouse=True)
-def fresh_nerfstudio():
-    """nerfstudio's commands expect a process of their own: what they leave in its modules is put back."""
-    yield
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    writer.GLOBAL_BUFFER.clear()
-    profiler.PROFILER.clear()
 
 
 @pytest.fixture(scope="module")

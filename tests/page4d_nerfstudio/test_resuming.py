@@ -1,17 +1,12 @@
 """Trainings that are killed, and what goes on from what they left."""
 
-import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
+import signal
+import time
 
 import pytest
 import torch
 from small_captures import write_capture
-
-PROGRAM = Path(__file__).parent / "killed_trainings.py"
 
 # A whole training in small: static and fine stage, growth, cameras that are refined, two views a step.
 LENGTH, SAVED_EVERY = 60, 8
@@ -21,7 +16,6 @@ OPTIONS = (
     *("--pipeline.model.refine-every", 4, "--pipeline.model.max-gaussians", 400),
     *("--pipeline.model.densify-grad-thresh", 1e-7, "--pipeline.model.background-color", "random"),
 )
-STRATEGIES = ("default", "mcmc")
 FOR_EVER = 100_000
 
 
@@ -29,10 +23,8 @@ def checkpoints(workplace, name):
     return workplace / "outputs/capture/page4d-4dgs" / name / "nerfstudio_models"
 
 
-def job(workplace, name, steps, *words, **how):
-    words = ("page4d-4dgs", *OPTIONS, "--max-num-iterations", steps, "--timestamp", name, *words)
-    place = {"log": str(workplace / f"{name}.log"), "checkpoints": str(checkpoints(workplace, name))}
-    return {"words": [str(word) for word in words], **place, **how}
+def words(name, steps, *more):
+    return ("ns-train", "page4d-4dgs", *OPTIONS, "--max-num-iterations", steps, "--timestamp", name, *more)
 
 
 def saved(workplace, name):
@@ -48,41 +40,23 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(workplace):
-    """A function from trainings to their exit codes: one after the other, each in a process of its own, one thread."""
-    program = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(PROGRAM)],
-        cwd=workplace,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def train(commands, workplace):
+    """A function from a run's name, steps and options to the exit code of its training."""
 
-    def code_of(training):
-        program.stdin.write(json.dumps(training) + "\n")
-        program.stdin.flush()
-        return int(program.stdout.readline())
+    def run(name, steps, *more, **how):
+        return commands.run(*words(name, steps, *more), cwd=workplace, log=workplace / f"{name}.log", **how)
 
-    yield lambda *trainings: [code_of(training) for training in trainings]
-    program.kill()
-    program.communicate()
+    return run
 
 
-@pytest.fixture(scope="module")
-def killed(workplace, run):
-    """Trainings that have ended before their time: at a random moment, while writing, and on a full disk."""
-    moments = random.Random()
-    jobs = {
-        f"{strategy}-at-some-time": {"words": ("--pipeline.model.strategy", strategy), "kill_after": moments.random()}
-        for strategy in STRATEGIES
-    } | {
-        "in-the-third-save": {"kill_in_save": 3},
-        "in-the-first-save": {"kill_in_save": 1},
-        "full-disk": {"largest_file": 20_000},
-    }
-    codes = run(*(job(workplace, name, FOR_EVER, *how.pop("words", ()), **how) for name, how in jobs.items()))
-    return dict(zip(jobs, codes, strict=True))
+def kill_some_time_after_a_checkpoint(commands, workplace, name, *more):
+    """Start a training, and end it by SIGKILL at a random moment."""
+    child = commands.start(*words(name, FOR_EVER, *more), cwd=workplace, log=workplace / f"{name}.log")
+    while not list(checkpoints(workplace, name).glob("*.ckpt")):
+        assert commands.runs(child), (workplace / f"{name}.log").read_text()
+        time.sleep(0.01)
+    time.sleep(random.SystemRandom().random())
+    return commands.kill(child)
 
 
 def equal(ours, theirs):
@@ -96,46 +70,39 @@ def equal(ours, theirs):
     return ours == theirs
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_was_killed_at_any_moment_goes_on_exactly_as_if_it_had_not_been(workplace, run, killed, strategy):
-    name = f"{strategy}-at-some-time"
-    assert killed[name] == -9
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_what_was_killed_at_any_moment_goes_on_exactly_as_if_it_had_not_been(workplace, commands, train, strategy):
+    name, option = f"{strategy}-killed", ("--pipeline.model.strategy", strategy)
+    assert kill_some_time_after_a_checkpoint(commands, workplace, name, *option) == -signal.SIGKILL
     left = saved(workplace, name)
     step, more = left["step"], 9
-    words = ("--pipeline.model.strategy", strategy)
-    codes = run(
-        job(workplace, f"{strategy}-on", more, "--load-dir", checkpoints(workplace, name), *words),
-        job(workplace, f"{strategy}-never-killed", step + 1 + more, *words),
-    )
-    assert codes == [0, 0]
+    assert train(f"{strategy}-on", more, "--load-dir", checkpoints(workplace, name), *option) == 0
+    assert train(f"{strategy}-never-killed", step + 1 + more, *option) == 0
     resumed, never_killed = (saved(workplace, f"{strategy}-{end}") for end in ("on", "never-killed"))
     assert resumed["step"] == step + more
     assert equal(resumed, never_killed)
-
-
-def test_the_comparison_above_is_of_all_that_a_training_has(workplace, killed):
-    state = saved(workplace, "default-at-some-time")
-    count = len(state["pipeline"]["_model.gauss_params.means"])
+    # And that is of all that there is.
+    count = len(left["pipeline"]["_model.gauss_params.means"])
     assert count > 200  # it has grown
-    assert len(state["pipeline"]["_model._extra_state"]["strategy"]["dynamic"]) == count
-    assert state["optimizers"]["means"]["state"][0]["exp_avg_sq"].shape == (count, 3)
-    assert {"planes", "heads", "camera_opt"} <= set(state["optimizers"])
-    assert state["pipeline"]["_model.camera_optimizer.pose_adjustment"].abs().max() > 0
+    assert len(left["pipeline"]["_model._extra_state"]["strategy"]["dynamic"]) == count
+    assert left["optimizers"]["means"]["state"][0]["exp_avg_sq"].shape == (count, 3)
+    assert {"planes", "heads", "camera_opt"} <= set(left["optimizers"])
+    assert left["pipeline"]["_model.camera_optimizer.pose_adjustment"].abs().max() > 0
 
 
-def test_killed_while_it_writes_a_checkpoint_a_training_has_the_one_before(workplace, killed):
-    assert killed["in-the-third-save"] == -9
+def test_killed_while_it_writes_a_checkpoint_a_training_has_the_one_before(workplace, train):
+    assert train("in-the-third-save", FOR_EVER, kill_in_save=3) == -signal.SIGKILL
     assert [path.name for path in checkpoints(workplace, "in-the-third-save").iterdir()] == ["step-000000016.ckpt"]
     assert saved(workplace, "in-the-third-save")["step"] == 16
 
 
-def test_killed_while_it_writes_its_first_checkpoint_a_training_has_none(workplace, killed):
-    assert killed["in-the-first-save"] == -9
+def test_killed_while_it_writes_its_first_checkpoint_a_training_has_none(workplace, train):
+    assert train("in-the-first-save", FOR_EVER, kill_in_save=1) == -signal.SIGKILL
     assert not checkpoints(workplace, "in-the-first-save").exists()
 
 
-def test_a_full_disk_ends_the_training_in_one_sentence_and_leaves_no_half_checkpoint(workplace, killed):
-    assert killed["full-disk"] == 1
+def test_a_full_disk_ends_the_training_in_one_sentence_and_leaves_no_half_checkpoint(workplace, train):
+    assert train("full-disk", FOR_EVER, largest_file=20_000) == 1
     said = (workplace / "full-disk.log").read_text()
     assert "The checkpoint of step 8 can't be written" in said
     assert "There is no checkpoint yet" in said
