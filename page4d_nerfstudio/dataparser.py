@@ -20,7 +20,8 @@ from page4d_hf.geometry import camera_to_world_opengl
 
 from .console import input_errors_end_the_command
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY
-from .sources import PosedFrames, read_source
+from .posed_frames import PosedFrames
+from .sources import read_source
 
 # The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has
 # none, and the scene would be blown up without limit.

@@ -14,7 +14,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from page4d_hf.captures import PinholeFrames
 
 from .console import input_errors_end_the_command
-from .sources import FrameDepth
+from .posed_frames import FrameDepth
 
 # What `page4d-data` puts into its outputs' metadata for this dataset: `PinholeFrames` of the whole scene, and which of
 # them are the split's.

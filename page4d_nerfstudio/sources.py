@@ -14,58 +14,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from page4d_hf.captures import LAYOUTS, Capture, PinholeFrames, as_pinhole, detect_layout, read_capture
 from page4d_hf.captures.nerfstudio import capture_of_scene
 from page4d_hf.errors import CaptureError, FrameError, Page4DError
 from page4d_hf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frames, frame_files, read_frames
-from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
 from page4d_hf.scene import Scene, read_scene
 
 from .console import note
+from .path_alignment import align_paths
+from .posed_frames import FrameDepth, PosedFrames
 from .ready_reconstruction import ready_reconstruction
 from .reconstruction_cache import digest_files, reconstruct_once
-from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
+from .seed_points import SeedPoints
+from .starting_points import (
+    points_before_cameras,
+    points_of_capture,
+    points_of_capture_depth,
+    points_of_reconstruction,
+    points_seen_in,
+)
 
 if TYPE_CHECKING:
     from .dataparser import Page4DDataParserConfig
 
 MAX_AUTO_SIDE = 1600  # pixels; what nerfstudio's own dataparsers use
-
-# Radians that a rotation by a Sim(3) may be uncertain by: at 10 degrees a view and its render share little.
-MOST_UNKNOWN_TURN = np.radians(10)
-# Share of the path's extent (RMSE) that may be left after a Sim(3). Two paths that have nothing to do with one another
-# come to nearly 1, and a scale near 0 that has no meaning: a camera that stands still has such a path, of errors alone.
-MOST_PATH_ERROR = 0.95
-# PAGE-4D's dynamics above which a pixel counts as moving when points are shared out; what Gaussians do of themselves is
-# the model's `dynamics_threshold`.
-LIKELY_MOVES = 0.5
-_WITHOUT_ALIGNMENT = (
-    "What needs no alignment: --cameras page4d with --points page4d (and --held-out-cameras page4d), or the capture's "
-    "cameras with --points capture or random."
-)
-
-
-FrameDepth = Callable[[int], np.ndarray | None]
-"""z-depth of a frame by its index, `(h, w)` float32 over exactly its image, in the unit of the cameras' world; 0 or NaN
-where it is not known, None where that is everywhere. Reads files."""
-
-
-@dataclass
-class PosedFrames:
-    """The frames of one scene with all that training needs to know of them, in one world with OpenCV axes."""
-
-    images: PinholeFrames  # undistorted and scaled images and masks, read when asked for
-    image_paths: list[Path]  # what `images` reads
-    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images that `images` gives
-    times: np.ndarray  # [N] float64 in [0, 1]
-    train: np.ndarray  # [n] int, indices of the frames to train on
-    evaluation: np.ndarray  # [m] int, indices of the held-out frames
-    points: SeedPoints
-    depth: FrameDepth | None = None  # of those frames of which it is known
-    path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
 
 
 class Source(NamedTuple):
@@ -199,25 +172,12 @@ def _read_scene(scene: Scene, points: SeedPoints | None, config: Page4DDataParse
         depth=scene.load_depth,
     )
     if points is not None:
-        frames.points = _seen_at(points, scene.times, train).thinned(config.max_points)
+        frames.points = points_seen_in(points, scene.times, train).thinned(config.max_points)
     elif config.points == "random":
-        frames.points = _random_points(frames, config, known=scene.points)
+        frames.points = points_before_cameras(frames, config, known=scene.points)
     else:
-        frames.points = _points_of_depth(scene, train, 1.0, frames, config)
+        frames.points = points_of_reconstruction(scene, train, 1.0, frames, config)
     return frames
-
-
-def _seen_at(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
-    """The points that the chosen ones of frames saw; `times` of the frames all differ.
-
-    What only a held-out frame shows must not reach the training.
-    """
-    if points.times is None:
-        return points
-    order = np.argsort(times)
-    middles = (times[order][1:] + times[order][:-1]) / 2
-    frame = order[np.searchsorted(middles, points.times)]
-    return points.take(np.isin(frame, chosen))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -245,7 +205,7 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
     if by_page4d and config.held_out_cameras == "capture":
         scene = _reconstructed_capture(capture, times, images, train, config)
         seen = np.arange(len(train))
-        similarity, path_error = _align(extrinsics[train], scene.extrinsics, turns=True)
+        similarity, path_error = align_paths(extrinsics[train], scene.extrinsics, turns=True)
         extrinsics, intrinsics = similarity.apply_to_extrinsics(extrinsics), intrinsics.copy()
         extrinsics[train], intrinsics[train] = scene.extrinsics, scene.intrinsics
     elif by_page4d:
@@ -255,7 +215,7 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
     elif kind == "page4d":
         scene = _reconstructed_capture(capture, times, images, train, config)
         seen = np.arange(len(train))
-        similarity, path_error = _align(scene.extrinsics, extrinsics[train])
+        similarity, path_error = align_paths(scene.extrinsics, extrinsics[train])
         depth_scale = similarity.scale
 
     if depth is None and (by_page4d or kind == "page4d"):
@@ -273,19 +233,19 @@ def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserC
         path_error,
     )
     if kind == "page4d":
-        frames.points = _points_of_depth(scene, seen, depth_scale, frames, config)
+        frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, config)
     elif kind == "random" and by_page4d:
-        frames.points = _random_points(frames, config, known=scene.points)
+        frames.points = points_before_cameras(frames, config, known=scene.points)
     elif kind == "random":
         near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
-        frames.points = _random_points(frames, config, depth_range=near_far, known=capture.points)
+        frames.points = points_before_cameras(frames, config, depth_range=near_far, known=capture.points)
     else:
         if capture.points is not None and kind != "depth":
-            frames.points = _capture_points(capture).thinned(config.max_points)
+            frames.points = points_of_capture(capture).thinned(config.max_points)
         else:
-            frames.points = _points_of_capture_depth(capture, images, times, train, config)
+            frames.points = points_of_capture_depth(capture, images, times, train, config)
         if by_page4d:
-            similarity, frames.path_error = _align(capture.extrinsics[train], extrinsics[train], turns=True)
+            similarity, frames.path_error = align_paths(capture.extrinsics[train], extrinsics[train], turns=True)
             moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
             frames.points.positions = moved.astype(np.float32)
     return frames
@@ -316,14 +276,6 @@ def _available_points(
     kind: Literal["page4d", "random"] = "page4d" if config.model else "random"
     note(f"{capture.root} has no points of its own; starting from {kind} points")
     return kind
-
-
-def _capture_points(capture: Capture) -> SeedPoints:
-    assert capture.points is not None
-    colors = capture.point_colors
-    if colors is None:
-        colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
-    return SeedPoints(capture.points.astype(np.float32), colors, dynamics=capture.point_dynamics)
 
 
 def _reconstructed_capture(
@@ -364,147 +316,6 @@ class _ReconstructedDepth:
         if index not in self.places:
             return None
         return self.scene.load_depth(self.places[index]) * np.float32(self.scale)
-
-
-def _align(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> tuple[Similarity, float]:
-    """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each.
-
-    Args:
-        source, target: the cameras.
-        turns: whether the rotation is needed, and not the scale alone. Then a path that is a line, but for what the two
-            differ by, is refused as one that is exactly a line.
-
-    Returns:
-        The Sim(3); and what it leaves of the distance between the paths, RMSE as a share of the target's extent.
-
-    Raises:
-        CaptureError: the paths are degenerate, so that scale or rotation remain unknown.
-    """
-    centres = [invert_extrinsics(torch.from_numpy(cameras))[:, :, 3].numpy() for cameras in (source, target)]
-    try:
-        similarity = align_sim3(*centres)
-    except ValueError as error:
-        raise CaptureError(
-            f"PAGE-4D's cameras cannot be aligned with the capture's: {error} {_WITHOUT_ALIGNMENT}"
-        ) from error
-    residuals = similarity.apply_to_points(centres[0]) - centres[1]
-    extents = np.linalg.svd(centres[1] - centres[1].mean(axis=0), compute_uv=False)
-    error_share = float(np.linalg.norm(residuals) / np.linalg.norm(extents))
-    if error_share > MOST_PATH_ERROR:
-        raise CaptureError(
-            f"PAGE-4D's cameras cannot be aligned with the capture's: laid over it as well as can be, PAGE-4D's camera "
-            f"path is off by {error_share:.0%} of its extent, which determines no scale. The camera hardly moves, or "
-            f"the reconstruction has failed. {_WITHOUT_ALIGNMENT}"
-        )
-    # A centre that is off by e turns the path around its longest axis by e / (its distance from there); so the angle is
-    # known to about the RMS of the one over the RMS of the other, over the root of their number.
-    turn = np.linalg.norm(residuals) / extents[1] / np.sqrt(len(residuals))
-    if turns and turn > MOST_UNKNOWN_TURN:
-        raise CaptureError(
-            "PAGE-4D's cameras cannot be aligned with the capture's: the camera's path is too near to a line or a "
-            f"point for what the two differ by, which leaves the rotation around it open by about "
-            f"{min(np.degrees(turn), 180):.0f} degrees. {_WITHOUT_ALIGNMENT}"
-        )
-    note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
-    if error_share > 0.5:
-        note("so far off, PAGE-4D's points help little; --points capture or random may start better")
-    return similarity, error_share
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Points
-
-
-def _points_of_capture_depth(
-    capture: Capture, images: PinholeFrames, times: np.ndarray, train: np.ndarray, config: Page4DDataParserConfig
-) -> SeedPoints:
-    """A capture's own depth of the frames to train on, as much from each of them, placed by its own cameras.
-
-    With motion masks the points know whether they move.
-    """
-    assert capture.depth_paths is not None
-    seen = [int(j) for j in train if capture.depth_paths[j] is not None]
-    seen = [seen[i] for i in evenly(len(seen), config.max_points)]
-
-    def depth_of(i: int) -> np.ndarray:
-        depth = images.load_depth(seen[i])
-        assert depth is not None
-        return depth
-
-    def pixels_of(i: int) -> tuple[np.ndarray, np.ndarray]:
-        usable, moves = depth_of(i) > 0, images.load_mask(seen[i])
-        return usable, np.zeros_like(usable) if moves is None else moves
-
-    parts = []
-    for i, keep in enumerate(spread_over_frames(pixels_of, times[seen], config.max_points)):
-        j = seen[i]
-        positions, colors = points_from_depth(
-            depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
-        )
-        mask = images.load_mask(j)
-        dynamics = None if mask is None else mask[keep].astype(np.float32)
-        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), dynamics))
-    points = SeedPoints.joined(parts)
-    if len(points) == 0:
-        raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
-    return points
-
-
-def _points_of_depth(
-    scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, config: Page4DDataParserConfig
-) -> SeedPoints:
-    """PAGE-4D's depth of the frames to train on, placed by these frames' cameras.
-
-    Args:
-        scene: the reconstruction; its frames `seen` are the frames to train on.
-        depth_scale: from the reconstruction's scale to that of the cameras.
-        frames: their cameras and images.
-    """
-    confidence = [scene.load_confidence(i) for i in seen]
-    threshold = np.nanpercentile(np.concatenate([c.ravel() for c in confidence]), config.confidence_percentile)
-
-    def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
-        usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
-        if not scene.has_dynamics:
-            return usable, np.zeros_like(usable)
-        return usable, scene.load_dynamics(seen[k]) > LIKELY_MOVES
-
-    parts = []
-    chosen = spread_over_frames(pixels_of, frames.times[frames.train], config.max_points)
-    for i, j, keep in zip(seen, frames.train, chosen, strict=True):
-        depth = scene.load_depth(i) * depth_scale
-        image = frames.images.load_image(j)
-        positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
-        times = np.full(len(positions), frames.times[j], np.float32)
-        dynamics = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
-        parts.append(SeedPoints(positions, colors, times, dynamics))
-    return SeedPoints.joined(parts)
-
-
-def _random_points(
-    frames: PosedFrames,
-    config: Page4DDataParserConfig,
-    *,
-    depth_range: tuple[float, float] | None = None,
-    known: np.ndarray | None = None,
-) -> SeedPoints:
-    """Random points before the cameras that are trained on, between the depths where the scene is likely to lie.
-
-    Those are the given ones, else those of the points that are known, else 0.5 and 10 times the extent of the path.
-    """
-    extrinsics, intrinsics = frames.extrinsics[frames.train], frames.intrinsics[frames.train]
-    if depth_range is None and known is not None and len(known) > 0:
-        sample = known[:: max(1, len(known) // 1000)]
-        depth = np.einsum("nj,mj->nm", extrinsics[:, 2, :3], sample) + extrinsics[:, 2, 3:]
-        if (depth > 0).any():
-            near, far = np.percentile(depth[depth > 0], (2, 98))
-            depth_range = float(near), float(far)
-    if depth_range is None:
-        centres = invert_extrinsics(torch.from_numpy(extrinsics))[:, :, 3].numpy()
-        extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=-1).max()) or 1.0
-        depth_range = 0.5 * extent, 10 * extent
-    sizes = frames.images.image_sizes[frames.train]
-    return random_points(config.num_random_points, extrinsics, intrinsics, sizes, *depth_range)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""PAGE-4D's cameras laid over a capture's: the Sim(3) between the two, refused where none is determined."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from page4d_hf.errors import CaptureError
+from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
+
+from .console import note
+
+# Radians that a rotation by a Sim(3) may be uncertain by: at 10 degrees a view and its render share little.
+MOST_UNKNOWN_TURN = np.radians(10)
+# Share of the path's extent (RMSE) that may be left after a Sim(3). Two paths that have nothing to do with one another
+# come to nearly 1, and a scale near 0 that has no meaning: a camera that stands still has such a path, of errors alone.
+MOST_PATH_ERROR = 0.95
+_WITHOUT_ALIGNMENT = (
+    "What needs no alignment: --cameras page4d with --points page4d (and --held-out-cameras page4d), or the capture's "
+    "cameras with --points capture or random."
+)
+
+
+def align_paths(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> tuple[Similarity, float]:
+    """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each.
+
+    Args:
+        source, target: the cameras.
+        turns: whether the rotation is needed, and not the scale alone. Then a path that is a line, but for what the two
+            differ by, is refused as one that is exactly a line.
+
+    Returns:
+        The Sim(3); and what it leaves of the distance between the paths, RMSE as a share of the target's extent.
+
+    Raises:
+        CaptureError: the paths are degenerate, so that scale or rotation remain unknown.
+    """
+    centres = [invert_extrinsics(torch.from_numpy(cameras))[:, :, 3].numpy() for cameras in (source, target)]
+    try:
+        similarity = align_sim3(*centres)
+    except ValueError as error:
+        raise CaptureError(
+            f"PAGE-4D's cameras cannot be aligned with the capture's: {error} {_WITHOUT_ALIGNMENT}"
+        ) from error
+    residuals = similarity.apply_to_points(centres[0]) - centres[1]
+    extents = np.linalg.svd(centres[1] - centres[1].mean(axis=0), compute_uv=False)
+    error_share = float(np.linalg.norm(residuals) / np.linalg.norm(extents))
+    if error_share > MOST_PATH_ERROR:
+        raise CaptureError(
+            f"PAGE-4D's cameras cannot be aligned with the capture's: laid over it as well as can be, PAGE-4D's camera "
+            f"path is off by {error_share:.0%} of its extent, which determines no scale. The camera hardly moves, or "
+            f"the reconstruction has failed. {_WITHOUT_ALIGNMENT}"
+        )
+    # A centre that is off by e turns the path around its longest axis by e / (its distance from there); so the angle is
+    # known to about the RMS of the one over the RMS of the other, over the root of their number.
+    turn = np.linalg.norm(residuals) / extents[1] / np.sqrt(len(residuals))
+    if turns and turn > MOST_UNKNOWN_TURN:
+        raise CaptureError(
+            "PAGE-4D's cameras cannot be aligned with the capture's: the camera's path is too near to a line or a "
+            f"point for what the two differ by, which leaves the rotation around it open by about "
+            f"{min(np.degrees(turn), 180):.0f} degrees. {_WITHOUT_ALIGNMENT}"
+        )
+    note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
+    if error_share > 0.5:
+        note("so far off, PAGE-4D's points help little; --points capture or random may start better")
+    return similarity, error_share

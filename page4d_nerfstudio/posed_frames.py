@@ -1,0 +1,33 @@
+"""The frames of a scene as the dataparser hands them on, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from page4d_hf.captures import PinholeFrames
+
+from .seed_points import SeedPoints
+
+FrameDepth = Callable[[int], np.ndarray | None]
+"""z-depth of a frame by its index, `(h, w)` float32 over exactly its image, in the unit of the cameras' world; 0 or NaN
+where it is not known, None where that is everywhere. Reads files."""
+
+
+@dataclass
+class PosedFrames:
+    """The frames of one scene with all that training needs to know of them, in one world with OpenCV axes."""
+
+    images: PinholeFrames  # undistorted and scaled images and masks, read when asked for
+    image_paths: list[Path]  # what `images` reads
+    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images that `images` gives
+    times: np.ndarray  # [N] float64 in [0, 1]
+    train: np.ndarray  # [n] int, indices of the frames to train on
+    evaluation: np.ndarray  # [m] int, indices of the held-out frames
+    points: SeedPoints
+    depth: FrameDepth | None = None  # of those frames of which it is known
+    path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
