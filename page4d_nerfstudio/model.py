@@ -48,6 +48,10 @@ from .views import TrainingViews
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 
+# Logarithm of the largest scale that is rendered: larger than any scene, in its unit. An offset that has run away
+# would have an infinite scale, whose gradient is NaN, and the heads would hand that on to all Gaussians.
+LARGEST_LOG_SCALE = 20.0
+
 
 class Gaussians(NamedTuple):
     """Gaussians at one time, as they are parametrised."""
@@ -265,7 +269,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         view: dict[str, Any] = {
             "means": gaussians.means,
             "quats": gaussians.quats,
-            "scales": gaussians.scales.exp(),
+            "scales": gaussians.scales.clamp(max=LARGEST_LOG_SCALE).exp(),
             "opacities": self._shown(gaussians.opacities.sigmoid().squeeze(-1)),
             "viewmats": world_to_camera(poses.to(self.device, torch.float32)),  # a path by hand may hold integers
             "Ks": intrinsics,

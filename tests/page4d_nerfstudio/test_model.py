@@ -437,6 +437,16 @@ def test_regularisers_join_the_loss_when_the_deformation_starts():
     assert set(fine_stage) == {"main_loss", "size", "plane_tv", "time_smoothness", "time_sparsity"}
 
 
+def test_an_offset_that_has_run_away_leaves_the_others_their_gradients():
+    model = fine(make_model(deformation=DeformationConfig(features=4, resolution=8, multires=(1, 2), width=16)))
+    with torch.no_grad():
+        model.scales[3] = 200.0  # whose exponential is infinite
+    train_step(model, optimizers_of(model), model.step, cameras([0.9]), torch.rand(HEIGHT, WIDTH, 3))
+
+    for name, parameter in model.named_parameters():
+        assert parameter.isfinite().all(), name
+
+
 def test_regularisers_that_are_evaluated_rarely_count_as_often():
     each_step, each_fifth = make_model(regularize_every=1), make_model(regularize_every=5)
     image = torch.rand(HEIGHT, WIDTH, 3)
