@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluator.alignment import align, l1_scale, l1_scale_and_shift, least_squares, median_scale
+from evaluator.alignment import (
+    PIXELS_AT_ONCE,
+    AbsoluteDifferences,
+    align,
+    l1_scale,
+    l1_scale_and_shift,
+    least_squares,
+    median_scale,
+)
 from evaluator.scores import EvaluationError, ExclusionError
 from scipy.optimize import minimize_scalar
 
@@ -74,6 +82,42 @@ def test_adams_gradients_are_those_of_the_sum_of_absolute_differences(truth: np.
         optimizer.step()
     fitted = l1_scale_and_shift(predicted, truth, learning_rate=1e-2, steps=40, tolerance=0)
     assert fitted == (scale.item(), shift.item())
+
+
+def test_sums_in_which_most_pixels_are_linear_equal_sums_over_all() -> None:
+    import torch
+
+    generator = np.random.default_rng(4)
+    truth = torch.from_numpy(generator.gamma(2, 6, 3 * PIXELS_AT_ONCE + 5))
+    predicted = (truth / 12 * torch.from_numpy(generator.lognormal(0, 0.3, len(truth)))).float()
+    predicted[:9] = -predicted[:9]
+    differences = AbsoluteDifferences(predicted, truth, radius=0.05)
+    for step in range(12):  # of which every other one leaves the radius
+        scale, shift = 11 + 0.03 * step, -0.02 * step
+        plain = scale * predicted.double() + shift - truth
+        expected = (plain.abs().sum(), (plain.sign() * predicted).sum(), plain.sign().sum())
+        assert differences.at(scale, shift) == pytest.approx([each.item() for each in expected], rel=1e-6)
+    assert sum(len(found) for found, _ in differences._near) < 0.05 * len(truth)
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.002])
+def test_a_fit_over_many_pixels_takes_the_steps_that_it_would_over_all(noise: float) -> None:
+    """With little noise it comes to the minimum, where signs decide, and stays about there."""
+    import torch
+
+    generator = np.random.default_rng(5)
+    truth = generator.uniform(1, 9, PIXELS_AT_ONCE + 999)
+    predicted = truth / 5 * generator.lognormal(0, noise, len(truth)) + 0.001
+    fitted = l1_scale_and_shift(predicted, truth, steps=300)
+    found = torch.tensor(predicted, dtype=torch.float32)
+    scale = torch.tensor([median_scale(found, truth).scale], dtype=torch.float32, requires_grad=True)
+    shift = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([scale, shift], lr=1e-4)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (scale * found + shift - torch.tensor(truth)).abs().sum().backward()
+        optimizer.step()
+    assert fitted == pytest.approx((scale.item(), shift.item()), abs=2e-6)
 
 
 @pytest.mark.parametrize("name", ["median", "scale", "scale&shift"])
