@@ -41,6 +41,7 @@ Source = Literal[
     "tum",
     "bonn",
     "dycheck",
+    "nerfies",
     "capture",
     "synthetic",
 ]

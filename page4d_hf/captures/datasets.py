@@ -22,6 +22,8 @@ from .dycheck import dycheck_sequences, read_dycheck
 from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
 from .dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
 from .kubric import kubric_sequences, read_kubric
+from .nerfies_videos import SPLITS as NERFIES_SPLITS
+from .nerfies_videos import nerfies_videos, read_nerfies_video
 from .point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
 from .point_odyssey import point_odyssey_sequences, read_point_odyssey
 from .sintel import PASSES as SINTEL_PASSES
@@ -104,6 +106,14 @@ DATASETS: dict[str, DatasetLayout] = {
         DYCHECK_SPLITS,
         "<sequence>/ with camera/, rgb/, depth/, splits/, dataset.json, metadata.json and scene.json",
         "DyCheck's iPhone captures are published at https://github.com/KAIR-BAIR/dycheck.",
+    ),
+    "nerfies": DatasetLayout(
+        nerfies_videos,
+        read_nerfies_video,
+        NERFIES_SPLITS,
+        "<capture>/ with dataset.json, metadata.json, scene.json, camera/ and rgb/<n>x/",
+        "Nerfies is published at https://github.com/google/nerfies, HyperNeRF at https://github.com/google/hypernerf, "
+        "both under Apache-2.0; `page4d synth` makes such captures, with exact depth and motion masks.",
     ),
 }
 

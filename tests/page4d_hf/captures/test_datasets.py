@@ -13,6 +13,7 @@ from page4d_hf.errors import CaptureError
 def test_the_published_data_sets_are_known() -> None:
     assert set(DATASETS) == {
         "point-odyssey", "dynamic-replica", "kubric", "spring", "co3d", "sintel", "tum", "bonn", "dycheck",
+        "nerfies",
     }  # fmt: skip
 
 
