@@ -13,12 +13,13 @@ from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.folders import whole_folder
 from page4d_hf.reconstruct import check_resolution
 
-from .predict import EvaluatedModel, Inference, PointSource, file_digest, load_evaluated_model, predict
+from .inference import Inference, PointSource
+from .predict import EvaluatedModel, file_digest, load_evaluated_model, predict
 from .predictions import Predictions, load_predictions, match_predictions, predictions_path, save_predictions
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .runs import RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
-from .sequences import Sequence, choose_sequences, load_sequence, select
+from .sequences import Dataset, Sequence, choose_sequences, load_sequence, select
 from .tables import write_tables
 from .tasks import average, score
 
@@ -30,7 +31,7 @@ PATIENCE = timedelta(days=7)  # for which processes that are done wait for the o
 class Options:
     """What is evaluated, on what, and how."""
 
-    dataset: Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey"]
+    dataset: Dataset
     """Data set, in the layout in which it is published."""
     data_root: Path
     """The data set's folder."""
@@ -104,6 +105,9 @@ class Evaluation:
             self.selection = replace(self.selection, sequences=options.sequences, published=False)
         # What this run takes stands by itself; the record need not repeat what it takes of other data sets.
         self.protocol = replace(protocol, selections={})
+        if not isinstance(self.protocol, PoseProtocol):
+            limits = {options.dataset: self.protocol.limits_of(options.dataset)}
+            self.protocol = replace(self.protocol, limits=limits)
         self.names, self.missing = choose_sequences(
             options.dataset, options.data_root, self.selection, options.sequences
         )
@@ -232,13 +236,11 @@ class Evaluation:
 
 
 def inference_of(protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: Options) -> Inference:
-    """How a protocol runs PAGE-4D."""
-    return Inference(
-        resolution=Inference.resolution if options.resolution is None else options.resolution,
-        fit=protocol.fit,
-        one_by_one=protocol.task == "mono-depth",
-        points=options.points if protocol.task == "points" else None,
-    )
+    """How a run runs PAGE-4D: as its protocol does, but for what the options change."""
+    inference = protocol.inference
+    if options.resolution is not None:
+        inference = replace(inference, resolution=options.resolution)
+    return inference if inference.points is None else replace(inference, points=options.points)
 
 
 @contextmanager

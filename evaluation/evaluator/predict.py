@@ -17,35 +17,12 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruct import Progress, fingerprint, load_model, reconstruct
 
+from .inference import Inference
 from .predictions import Predictions, PredictionsError
 from .scores import EvaluationError
 from .sequences import Sequence
 
 Mask = Literal["on", "off"]
-Fit = Literal["crop", "squash"]
-PointSource = Literal["depth", "world"]
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How a network is run on a sequence."""
-
-    resolution: int = 518  # width of its input in pixels, a multiple of the patch size
-    # "crop": the image processor's mode; "squash": what that gives, stretched to a square, bilinear, no antialias.
-    fit: Fit = "crop"
-    one_by_one: bool = False  # each frame by itself; else all at once
-    points: PointSource | None = None  # point maps: depth lifted by the predicted cameras, or the point head's; or none
-
-    def __str__(self) -> str:
-        width = f"{self.resolution} pixels wide"
-        shape = f"{width}, of the images' aspect ratio but at most as high as wide"
-        if self.fit == "squash":
-            shape = f"{width}, squashed from there to a square (bilinear, no antialias)"
-        words = [f"Images {shape}; {'one frame at a time' if self.one_by_one else 'all frames of a sequence at once'}."]
-        if self.points is not None:
-            source = "depth lifted by the predicted cameras" if self.points == "depth" else "those of the point head"
-            words.append(f"Points are {source}.")
-        return " ".join(words)
 
 
 @dataclass(frozen=True)

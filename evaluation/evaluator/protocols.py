@@ -9,12 +9,13 @@ The same weights score very differently under different protocols, so no figure 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from . import alignment as fits
 from .alignment import AlignmentName
 from .depth import DepthLimits
+from .inference import Inference
 from .sequences import SELECTIONS, Selection
 
 TASKS = ("video-depth", "mono-depth", "pose", "points", "novel-views")
@@ -44,7 +45,7 @@ class DepthProtocol:
     task: Literal["video-depth", "mono-depth"]
     selections: Mapping[str, Selection] = field(hash=False)  # data set: its sequences and frames
     limits: Mapping[str, DepthLimits] = field(hash=False)  # data set, or `OTHERS`: which pixels count
-    fit: Literal["squash", "crop"]  # how images of any shape become the network's input
+    inference: Inference  # how the model is run, unless another resolution is asked for
     alignment: AlignmentName  # whose figures have the plain names, such as "abs_rel"
     more_alignments: tuple[AlignmentName, ...] = ()  # whose figures are named such as "scale&shift/abs_rel"
     aligned: Literal["frame", "sequence"] = "sequence"  # what shares one alignment
@@ -66,7 +67,7 @@ class DepthProtocol:
         alone = "Each frame is aligned by itself" if self.aligned == "frame" else "All frames are aligned as one"
         lines = [
             _title(self),
-            _input_words(self.fit, one_by_one=self.task == "mono-depth"),
+            _input_words(self.inference),
             camera,
             "Predicted depth is brought to the size of the true depth by cubic interpolation; pixels that would be "
             "interpolated from pixels without a prediction have none, do not count, and are counted apart.",
@@ -90,13 +91,13 @@ class PoseProtocol:
 
     name: str
     selections: Mapping[str, Selection] = field(hash=False)
-    fit: Literal["squash", "crop"]
+    inference: Inference
     task: Literal["pose"] = "pose"
 
     def __str__(self) -> str:
         lines = [
             _title(self),
-            _input_words(self.fit),
+            _input_words(self.inference),
             "Alignment: the Sim(3) of least squared distance between camera centres (Umeyama), by evo.",
             "Figures: root mean squares of the distance between centres (ATE) and of the relative pose error from each "
             "frame to the next, its translation and its angle in degrees (RPE).",
@@ -114,7 +115,7 @@ class PointsProtocol:
     name: str
     selections: Mapping[str, Selection] = field(hash=False)
     limits: Mapping[str, DepthLimits] = field(hash=False)
-    fit: Literal["squash", "crop"]
+    inference: Inference
     alignment: Literal["sim3", "none"] = "sim3"
     max_points: int = 500_000  # of a sequence, true and predicted each
     task: Literal["points"] = "points"
@@ -131,7 +132,7 @@ class PointsProtocol:
         }[self.alignment]
         lines = [
             _title(self),
-            _input_words(self.fit),
+            _input_words(self.inference),
             "Points: of all pixels of the true depth that count; the predicted point of a pixel is that of the nearest "
             "pixel of the predicted map. Predicted depth and cameras stand in where there are no points.",
             *(f"Pixels, {dataset}: {limits.words_of_truth()}." for dataset, limits in self.limits.items()),
@@ -177,14 +178,8 @@ def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def _input_words(fit: Literal["squash", "crop"], *, one_by_one: bool = False) -> str:
-    shape = {
-        "squash": "scaled to a width of 518 pixels, cut to at most that height, then squashed to 518x518 (bilinear, no "
-        "antialias)",
-        "crop": "scaled to a width of 518 pixels, cut to at most that height",
-    }[fit]
-    how = "one at a time" if one_by_one else "all frames of a sequence at once"
-    return f"Images, where the model is run and no other size is asked for: {shape}; {how}."
+def _input_words(inference: Inference) -> str:
+    return f"Where the model is run, and unless another resolution is asked for: {inference}"
 
 
 def _lines(lines: list[str], selections: Mapping[str, Selection]) -> str:
@@ -195,21 +190,23 @@ def _lines(lines: list[str], selections: Mapping[str, Selection]) -> str:
 # The two
 
 # The scripts clip what is predicted for Sintel, whose sky is far beyond 70, and nothing else.
-_BELOW_70 = {"sintel": DepthLimits(70, clip=70), OTHERS: DepthLimits(70)}
-_MONO = {"sintel": DepthLimits(70, clip=70), "bonn": DepthLimits(70), "dycheck": DepthLimits(), OTHERS: DepthLimits(70)}
+# Captures of Nerfies are in units of their own, in which no number is a limit.
+_BELOW_70 = {"sintel": DepthLimits(70, clip=70), "nerfies": DepthLimits(), OTHERS: DepthLimits(70)}
+_MONO = {**_BELOW_70, "bonn": DepthLimits(70), "dycheck": DepthLimits()}
+_POINTS = {"nerfies": DepthLimits(), OTHERS: DepthLimits(70)}
 
 
 def _protocols(name: Literal["page4d", "cut3r"]) -> dict[str, Protocol]:
     is_page4d = name == "page4d"
     selections = SELECTIONS[name]
-    fit: Literal["squash", "crop"] = "squash" if is_page4d else "crop"
+    inference = Inference(fit="squash" if is_page4d else "crop")
     return {
         "video-depth": DepthProtocol(
             name,
             "video-depth",
             selections["video-depth"],
             _BELOW_70,
-            fit,
+            inference,
             alignment="scale",
             more_alignments=("scale&shift",),
             camera="first" if is_page4d else "own",
@@ -217,10 +214,16 @@ def _protocols(name: Literal["page4d", "cut3r"]) -> dict[str, Protocol]:
             shift_floor=0.0,
         ),
         "mono-depth": DepthProtocol(
-            name, "mono-depth", selections["mono-depth"], _MONO, fit, alignment="median", aligned="frame"
+            name,
+            "mono-depth",
+            selections["mono-depth"],
+            _MONO,
+            replace(inference, one_by_one=True),
+            alignment="median",
+            aligned="frame",
         ),
-        "pose": PoseProtocol(name, selections["pose"], fit),
-        "points": PointsProtocol(name, selections["points"], {OTHERS: DepthLimits(70)}, fit),
+        "pose": PoseProtocol(name, selections["pose"], inference),
+        "points": PointsProtocol(name, selections["points"], _POINTS, replace(inference, points="depth")),
         "novel-views": NovelViewsProtocol(name),
     }
 

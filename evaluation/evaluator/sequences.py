@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ from page4d_hf.errors import CaptureError
 
 from .scores import EvaluationError, ExclusionError
 
-EVALUATED = ("sintel", "bonn", "tum", "dycheck", "point-odyssey")
+Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
+EVALUATED: tuple[Dataset, ...] = get_args(Dataset)
+PAPERS_POSE_FRAMES = 10
 SINTEL_SEQUENCES = (
     "alley_1", "alley_2", "ambush_2", "ambush_4", "ambush_5", "ambush_6", "ambush_7", "bamboo_1", "bamboo_2",
     "bandage_1", "bandage_2", "cave_2", "cave_4", "market_2", "market_5", "market_6", "mountain_1", "shaman_2",
@@ -97,6 +100,7 @@ _DYCHECK = Selection(
 )
 _TUM = Selection(TUM_SEQUENCES)
 _ODYSSEY = Selection(split="test", published=False)
+_NERFIES = Selection(first=120, published=False, remark="All that is measured is in the captures' own units.")
 _WITHOUT_MARKET_5 = tuple(name for name in SINTEL_SEQUENCES if name != "market_5")
 
 # All frames of a video go through the network at once: 120 are what the release takes.
@@ -106,13 +110,15 @@ _OWN_VIDEOS = {
     "tum": replace(_TUM, first=120, published=False),
     "dycheck": replace(_DYCHECK, first=120, published=False),
     "point-odyssey": replace(_ODYSSEY, first=120),
+    "nerfies": _NERFIES,
 }
 _POSE = {
     **_OWN_VIDEOS,
     "sintel": Selection(
         POSE_SEQUENCES,
         split="final",
-        remark="The paper says 10 frames, spread evenly; the release takes all (--frames 10 takes the paper's).",
+        remark=f"The paper says {PAPERS_POSE_FRAMES} frames, spread evenly; the release takes all (--frames "
+        f"{PAPERS_POSE_FRAMES} takes the paper's).",
     ),
     "tum": replace(_TUM, stride=3, first=90),
 }
@@ -178,7 +184,8 @@ def select(protocol: str, task: str, dataset: str, *, split: str | None = None, 
     if frames is not None:
         if frames < 1:
             raise EvaluationError(f"--frames must be at least 1, got {frames}.")
-        selection = replace(selection, spread=frames)
+        published = selection.published and (task, frames) == ("pose", PAPERS_POSE_FRAMES)
+        selection = replace(selection, spread=frames, published=published)
     return selection
 
 

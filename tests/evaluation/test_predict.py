@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluator.predict import EvaluatedModel, Inference, SquashingProcessor, load_evaluated_model, predict
+from evaluator.inference import Inference
+from evaluator.predict import EvaluatedModel, SquashingProcessor, load_evaluated_model, predict
 from evaluator.predictions import PredictionsError, check_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Sequence
