@@ -13,6 +13,7 @@ from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.folders import whole_folder
 from page4d_hf.reconstruct import check_resolution
 
+from .depth import DepthLimits
 from .inference import Inference, PointSource
 from .predict import EvaluatedModel, file_digest, load_evaluated_model, predict
 from .predictions import Predictions, load_predictions, match_predictions, predictions_path, save_predictions
@@ -22,6 +23,7 @@ from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Dataset, Sequence, choose_sequences, load_sequence, select
 from .tables import write_tables
 from .tasks import average, score
+from .trivial import trivial_predictions
 
 Report = Callable[[str, int, int], None]
 PATIENCE = timedelta(days=7)  # for which processes that are done wait for the others
@@ -55,6 +57,8 @@ class Options:
     """Run the model with its dynamics-aware mask, or without, which makes it VGGT with other weights."""
     points: PointSource = "depth"
     """Points of the task `points`: depth lifted by the predicted cameras, or the point head's."""
+    trivial: bool = False
+    """Or: no model at all, but the same depth everywhere and a camera that stands still, as a row to compare with."""
     method: str | None = None
     """The method's name in tables. By default that of the model's or the predictions' folder."""
     keep_predictions: bool = False
@@ -67,15 +71,21 @@ class Options:
     """Of the network: auto, float32, bfloat16 or float16."""
 
     def __post_init__(self) -> None:
-        if (self.model is None) == (self.predictions is None):
-            raise EvaluationError("Give either --model, to run it, or --predictions, to score what is there.")
-        if self.predictions is not None:
-            given = [("--mask off", self.mask == "off"), ("--resolution", self.resolution is not None)]
-            wrong = [name for name, is_given in (*given, ("--keep-predictions", self.keep_predictions)) if is_given]
+        if [self.model is not None, self.predictions is not None, self.trivial].count(True) != 1:
+            raise EvaluationError(
+                "Give one of --model, to run it, --predictions, to score what is there, and --trivial."
+            )
+        if self.model is None:
+            options = {
+                "--mask off": self.mask == "off",
+                "--resolution": self.resolution is not None,
+                "--keep-predictions": self.keep_predictions,
+            }
+            wrong = [name for name, is_given in options.items() if is_given]
             if wrong:
-                raise EvaluationError(f"{' and '.join(wrong)} say how --model is run, and --predictions has been made.")
-            if not self.predictions.is_dir():
-                raise EvaluationError(f"There is no folder of predictions {self.predictions}.")
+                raise EvaluationError(f"{' and '.join(wrong)} only say how --model is run.")
+        if self.predictions is not None and not self.predictions.is_dir():
+            raise EvaluationError(f"There is no folder of predictions {self.predictions}.")
 
 
 class Evaluation:
@@ -106,7 +116,7 @@ class Evaluation:
         # What this run takes stands by itself; the record need not repeat what it takes of other data sets.
         self.protocol = replace(protocol, selections={})
         if not isinstance(self.protocol, PoseProtocol):
-            limits = {options.dataset: self.protocol.limits_of(options.dataset)}
+            limits: dict[str, DepthLimits] = {options.dataset: self.protocol.limits_of(options.dataset)}
             self.protocol = replace(self.protocol, limits=limits)
         self.names, self.missing = choose_sequences(
             options.dataset, options.data_root, self.selection, options.sequences
@@ -131,6 +141,7 @@ class Evaluation:
             "task": self.task,
             "dataset": self.options.dataset,
             "method": self.options.method or _default_method(self.options),
+            "trivial": self.options.trivial,
             "protocol": {"text": str(self.protocol), **plain(self.protocol)},
             "selection": {"text": str(self.selection), **plain(self.selection)},
             "inference": None if evaluated is None else {"text": str(self.inference), **plain(self.inference)},
@@ -185,7 +196,7 @@ class Evaluation:
             if options.keep_predictions:
                 save_predictions(predictions_path(self.folder.predictions(), name), predictions)
             report("scoring", 0, 1)
-            scores = score(self.protocol, predictions, sequence)
+            scores = score(self.protocol, predictions, sequence, still_camera=options.trivial)
             report("scoring", 1, 1)
         except (CaptureError, ExclusionError) as error:
             # What could not be read may be there the next time.
@@ -204,7 +215,8 @@ class Evaluation:
     def _predictions(self, sequence: Sequence, report: Report) -> Predictions:
         if self.evaluated is not None:
             return predict(sequence, self.evaluated, self.inference, progress=report)
-        assert self.options.predictions is not None
+        if self.options.predictions is None:
+            return trivial_predictions(sequence)
         path = predictions_path(self.options.predictions, sequence.name)
         return match_predictions(load_predictions(path), sequence, path.name)
 
@@ -277,6 +289,8 @@ def progress_of_sequences(count: int, *, shown: bool) -> Iterator[tuple[Callable
 
 
 def _default_method(options: Options) -> str:
+    if options.trivial:
+        return "trivial"
     source = options.model if options.model is not None else str(options.predictions)
     path = Path(source).expanduser()
     return path.resolve().name if path.is_dir() else source

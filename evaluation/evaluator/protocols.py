@@ -54,7 +54,7 @@ class DepthProtocol:
 
     def limits_of(self, dataset: str) -> DepthLimits:
         """Which pixels of a data set count."""
-        return self.limits.get(dataset, self.limits[OTHERS])
+        return self.limits[dataset if dataset in self.limits else OTHERS]
 
     def __str__(self) -> str:
         if self.camera == "first":
@@ -122,7 +122,7 @@ class PointsProtocol:
 
     def limits_of(self, dataset: str) -> DepthLimits:
         """Which pixels of a data set count."""
-        return self.limits.get(dataset, self.limits[OTHERS])
+        return self.limits[dataset if dataset in self.limits else OTHERS]
 
     def __str__(self) -> str:
         alignment = {

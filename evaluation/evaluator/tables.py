@@ -7,17 +7,21 @@ Runs that differ in protocol or in what they were made on never share a table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from page4d_hf.folders import whole_file
 
+from . import trivial
+from .inference import Inference
 from .paper_figures import REMARKS, paper_rows
 from .runs import RESULT, read_result
 from .scores import EvaluationError
 
 NOTHING = "-"
+PAPERS_PROTOCOL = "page4d"
+IN_OWN_UNITS = ("nerfies",)  # data sets that are not in metres
 TASK_TITLES = {
     "video-depth": "Video depth",
     "mono-depth": "Monocular depth",
@@ -159,6 +163,8 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
     ]
     present = {key for row in rows for key in row.figures}
     columns = tuple(column for column in COLUMNS.get(task, ()) if column.key in present)
+    if dataset in IN_OWN_UNITS:
+        columns = tuple(replace(column, title=column.title.replace(" (m)", "")) for column in columns)
     title = f"{TASK_TITLES.get(task, task)} on {DATASET_TITLES.get(dataset, dataset)}, protocol {protocol['name']}"
     return Table(title, columns, tuple(rows), tuple(per_sequence), tuple(_notes(results, bool(published))))
 
@@ -167,19 +173,31 @@ def _name(result: dict[str, Any]) -> str:
     model = result.get("model")
     if model is None:
         return str(result.get("method"))
-    mask = f"mask {model['mask']}" if model["mask"] in ("on", "off") else "which has no mask"
-    return f"{result.get('method')}, {mask}"
+    words = [
+        str(result.get("method")),
+        f"mask {model['mask']}" if model["mask"] in ("on", "off") else "which has no mask",
+    ]
+    width = result["inference"]["resolution"]
+    if width != Inference.resolution:
+        words.append(f"{width} pixels wide")  # not as the protocol has it
+    return ", ".join(words)
 
 
 def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
     first = results[0]
     notes = [*first["protocol"]["text"].splitlines(), f"Frames: {first['selection']['text']}"]
     if has_paper:
+        is_theirs = first["protocol"]["name"] == PAPERS_PROTOCOL
         notes.append(
-            "Rows marked paper are as published in arXiv 2510.17568v6, and not measured by this program. The protocol "
-            "is theirs as far as paper and release tell it."
+            "Rows marked paper are as published in arXiv 2510.17568v6, and not measured by this program. "
+            + (
+                "The protocol is theirs as far as paper and release tell it."
+                if is_theirs
+                else f"They were not made under this protocol ({PAPERS_PROTOCOL} is theirs), and cannot be compared to "
+                "the others."
+            )
         )
-        if not first["selection"]["published"]:
+        if is_theirs and not first["selection"]["published"]:
             notes.append("These are not the paper's sequences and frames: its rows cannot be compared to the others.")
     notes += REMARKS.get((first["task"], first["dataset"]), ())
     for result in results:
@@ -190,7 +208,7 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
                 f"{result['inference']['text']}"
             )
         else:
-            notes.append(f"{name}: scored from saved predictions.")
+            notes.append(f"{name}: {trivial.WORDS if result.get('trivial') else 'scored from saved predictions.'}")
         excluded = result["excluded"]
         if excluded:
             notes.append(f"{name}: {len(excluded)} excluded: {_reasons(excluded)}")

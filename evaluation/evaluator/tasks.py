@@ -23,18 +23,22 @@ from .predictions import Predictions
 from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
 from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Sequence
-from .trajectories import DegenerateTrajectoryError, score_trajectory
+from .trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 
 REGIONS = ("static", "dynamic")
 
 
-def score(protocol: Protocol, predictions: Predictions, sequence: Sequence) -> SequenceScores:
+def score(
+    protocol: Protocol, predictions: Predictions, sequence: Sequence, *, still_camera: bool = False
+) -> SequenceScores:
     """Score what a method says of a sequence.
 
     Args:
         protocol: of depth, poses or points.
         predictions: of the sequence's frames, in its order.
         sequence: with its ground truth.
+        still_camera: the predicted camera stands still on purpose, see `trajectories.score_still_camera`; it would be
+            refused otherwise.
 
     Returns:
         Figures; or, where there can be none, `excluded` with the reason: nothing predicted, no true depth, a trajectory
@@ -51,7 +55,7 @@ def score(protocol: Protocol, predictions: Predictions, sequence: Sequence) -> S
         if isinstance(protocol, DepthProtocol):
             _score_depth(protocol, predictions, sequence, scores)
         elif isinstance(protocol, PoseProtocol):
-            _score_pose(predictions, sequence, scores)
+            _score_pose(predictions, sequence, scores, still_camera)
         elif isinstance(protocol, PointsProtocol):
             _score_points(protocol, predictions, sequence, scores)
         else:
@@ -266,9 +270,12 @@ def _why_nothing_counts(frames: list[_DepthFrame], limits: DepthLimits, scores: 
 # Poses
 
 
-def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceScores) -> None:
-    extrinsics = _wanted(predictions.extrinsics, "extrinsics")
-    scores.figures = score_trajectory(extrinsics, sequence.frames.capture.extrinsics).figures
+def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceScores, still_camera: bool) -> None:
+    truth = sequence.frames.capture.extrinsics
+    if still_camera:
+        scores.figures = score_still_camera(truth)
+    else:
+        scores.figures = score_trajectory(_wanted(predictions.extrinsics, "extrinsics"), truth).figures
     scores.weight = 1.0
 
 

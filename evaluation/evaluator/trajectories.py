@@ -13,7 +13,7 @@ arbitrary: such trajectories are refused.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,15 +52,7 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
         DegenerateTrajectoryError: fewer than three poses; or one of the two stands still or moves along one line.
         ExclusionError: a pose is not finite.
     """
-    try:  # other tasks do without
-        from evo.core.geometry import GeometryException
-        from evo.core.metrics import APE, RPE, PoseRelation, StatisticsType, Unit
-        from evo.core.trajectory import PosePath3D
-    except ImportError as error:
-        raise EvaluationError(
-            "Trajectories are compared by evo, which is not installed; pip install 'page4d[evaluation]'."
-        ) from error
-
+    evo = _evo()
     if predicted.shape != truth.shape or predicted.shape[1:] != (3, 4):
         raise EvaluationError(
             f"Predicted and true cameras must both be (S, 3, 4), got {predicted.shape} and {truth.shape}."
@@ -68,10 +60,10 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
     found, expected = camera_to_world(predicted), camera_to_world(truth)
     check_trajectory(expected[:, :3, 3], "true")
     check_trajectory(found[:, :3, 3], "predicted")
-    found_path, true_path = PosePath3D(poses_se3=list(found)), PosePath3D(poses_se3=list(expected))
+    found_path, true_path = _path(found), _path(expected)
     try:
         rotation, translation, scale = found_path.align(true_path, correct_scale=True)
-    except (GeometryException, np.linalg.LinAlgError) as error:
+    except (evo.geometry.GeometryException, np.linalg.LinAlgError) as error:
         raise DegenerateTrajectoryError(
             f"The predicted trajectory cannot be aligned with the true one ({error})."
         ) from error
@@ -79,17 +71,61 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
         raise DegenerateTrajectoryError(
             f"The predicted trajectory cannot be aligned with the true one: its scale came out as {scale:.3g}."
         )
-    steps = {"delta": 1.0, "delta_unit": Unit.frames, "all_pairs": True}
-    metrics = {
-        "ate": APE(PoseRelation.translation_part),
-        "rpe_translation": RPE(PoseRelation.translation_part, **steps),
-        "rpe_rotation": RPE(PoseRelation.rotation_angle_deg, **steps),
-    }
+    return TrajectoryScores(_figures(found_path, true_path), Similarity(float(scale), rotation, translation))
+
+
+def score_still_camera(truth: np.ndarray) -> dict[str, float]:
+    """The figures of a camera that stands still, at the mean of the true centres: a floor under any method's.
+
+    No Sim(3) can be fitted to it, but where it stands its ATE is least, and motion from a frame to the next does not
+    depend on where it stands.
+
+    Args:
+        truth: `(S, 3, 4)` world-to-camera, OpenCV axes.
+
+    Returns:
+        "ate", "rpe_translation", "rpe_rotation".
+
+    Raises: as `score_trajectory`, so that both leave out the same sequences.
+    """
+    expected = camera_to_world(truth)
+    check_trajectory(expected[:, :3, 3], "true")
+    found = np.tile(np.eye(4), (len(truth), 1, 1))
+    found[:, :3, 3] = expected[:, :3, 3].mean(axis=0)
+    return _figures(_path(found), _path(expected))
+
+
+def _figures(found: Any, expected: Any) -> dict[str, float]:
+    """Figures of two evo paths in one world."""
+    metrics, steps = _evo().metrics, {"delta": 1.0, "all_pairs": True}
+    relation, frames = metrics.PoseRelation, metrics.Unit.frames
     figures = {}
-    for name, metric in metrics.items():
-        metric.process_data((true_path, found_path))
-        figures[name] = float(metric.get_statistic(StatisticsType.rmse))
-    return TrajectoryScores(figures, Similarity(float(scale), rotation, translation))
+    for name, metric in {
+        "ate": metrics.APE(relation.translation_part),
+        "rpe_translation": metrics.RPE(relation.translation_part, delta_unit=frames, **steps),
+        "rpe_rotation": metrics.RPE(relation.rotation_angle_deg, delta_unit=frames, **steps),
+    }.items():
+        metric.process_data((expected, found))
+        figures[name] = float(metric.get_statistic(metrics.StatisticsType.rmse))
+    return figures
+
+
+def _path(poses: np.ndarray) -> Any:
+    """Camera-to-world `(S, 4, 4)` as evo's path."""
+    return _evo().trajectory.PosePath3D(poses_se3=list(poses))
+
+
+def _evo() -> Any:
+    """The package `evo.core`; other tasks do without."""
+    try:
+        import evo.core.geometry
+        import evo.core.metrics
+        import evo.core.trajectory
+    except ImportError as error:
+        raise EvaluationError(
+            "Trajectories are compared by evo, which is not installed; pip install 'page4d[evaluation]'."
+        ) from error
+    return evo.core
 
 
 def camera_to_world(extrinsics: np.ndarray) -> npt.NDArray[np.float64]:

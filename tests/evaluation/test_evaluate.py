@@ -38,7 +38,7 @@ def tum(tmp_path: Path) -> Path:
 
 def options(root: Path, output: Path, **changes: Any) -> Options:
     values = {"dataset": "tum", "resolution": 28, "device": "cpu", "frames": 4, "split": None, **changes}
-    if "predictions" in values:
+    if not {"model", "resolution"} & changes.keys():
         del values["resolution"]
     return Options(data_root=root, output=output, **values)
 
@@ -111,11 +111,11 @@ def _killed_at(count: int) -> Any:
 
     calls = []
 
-    def killed(*arguments: Any) -> Any:
+    def killed(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
         if len(calls) == count:
             raise KeyboardInterrupt
-        return score(*arguments)
+        return score(*arguments, **more)
 
     return killed
 
@@ -304,6 +304,26 @@ def test_a_run_in_which_nothing_can_be_scored_fails_after_its_table(tum: Path, t
     assert "0 of 2" in (tmp_path / "run/table.md").read_text()
 
 
+@pytest.mark.parametrize("task", ["video-depth", "mono-depth", "pose", "points"])
+@pytest.mark.parametrize("protocol", ["page4d", "cut3r"])
+def test_every_task_has_a_row_without_a_model(tum: Path, tmp_path: Path, task: str, protocol: str) -> None:
+    result = Evaluation(task, options(tum, tmp_path / "run", trivial=True, protocol=protocol)).run()
+    assert result["excluded"] == {}
+    assert "| trivial | " in (tmp_path / "run/table.md").read_text()
+
+
+def test_depth_that_is_the_same_everywhere_is_the_median_of_each_frame(tum: Path, tmp_path: Path) -> None:
+    result = Evaluation("mono-depth", options(tum, tmp_path / "run", trivial=True)).run()
+    frames = load_sequence("tum", tum, NAMES[0], Selection())[0].frames
+    errors: list[float] = []
+    for i in range(len(frames)):
+        depth = frames.load_depth(i)
+        assert depth is not None
+        true = np.sort(depth[depth > 0].astype(np.float64))
+        errors += list(np.abs(true[(len(true) - 1) // 2] - true) / true)
+    assert result["sequences"][0]["figures"]["abs_rel"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Options and the command
 
@@ -311,10 +331,12 @@ def test_a_run_in_which_nothing_can_be_scored_fails_after_its_table(tum: Path, t
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({}, "either --model, to run it, or --predictions"),
-        ({"model": "a", "predictions": Path("b")}, "either --model, to run it, or --predictions"),
-        ({"predictions": Path("."), "mask": "off"}, "--mask off say how --model is run"),
-        ({"predictions": Path("."), "keep_predictions": True}, "--keep-predictions say how"),
+        ({}, "Give one of --model"),
+        ({"model": "a", "predictions": Path("b")}, "Give one of --model"),
+        ({"model": "a", "trivial": True}, "Give one of --model"),
+        ({"predictions": Path("."), "mask": "off"}, "--mask off only say how --model is run"),
+        ({"predictions": Path("."), "keep_predictions": True}, "--keep-predictions only say how"),
+        ({"trivial": True, "resolution": 28}, "--resolution only say how"),
         ({"predictions": Path("/nothing")}, "no folder of predictions"),
     ],
 )

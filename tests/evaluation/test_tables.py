@@ -27,7 +27,7 @@ def result(mask: str = "on", **changes: Any) -> dict[str, Any]:
         "method": "tiny",
         "protocol": {"name": "page4d", "text": "one scale for a sequence, below 70 m.", "alignment": "scale"},
         "selection": {"text": "22 sequences of the split final.", "published": True},
-        "inference": {"text": "Images 518 pixels wide."},
+        "inference": {"text": "Images 518 pixels wide.", "resolution": 518},
         "model": {"name": "tiny", "revision": "weights 12", "mask": mask, "device": "cpu", "dtype": "float32"},
         "averages": {"abs_rel": 0.3, "delta_1.25": 0.5},
         "sequences": sequences,
@@ -50,6 +50,29 @@ def test_the_papers_figures_stand_above_ones_own() -> None:
 
 def test_paper_rows_say_that_they_were_not_measured() -> None:
     assert "not measured by this program" in markdown(make_table([result()]))
+
+
+def test_a_width_other_than_the_protocols_stands_in_the_row_itself() -> None:
+    narrow = result(inference={"text": "Images 112 pixels wide.", "resolution": 112})
+    assert "| tiny, mask on, 112 pixels wide | 0.300 |" in markdown(make_table([result(), narrow]))
+
+
+def test_under_another_protocol_the_papers_rows_are_said_not_to_be_comparable() -> None:
+    other = result(protocol={"name": "cut3r", "text": "each frame's own depth."})
+    assert "They were not made under this protocol (page4d is theirs)" in markdown(make_table([other]))
+    assert "The protocol is theirs" in markdown(make_table([result()]))
+
+
+def test_figures_of_captures_in_their_own_units_are_not_in_metres() -> None:
+    figures = {"ate": 0.1}
+    for dataset, title in (("tum", "| ATE (m) ↓ |"), ("nerfies", "| ATE ↓ |")):
+        assert title in markdown(make_table([result(task="pose", dataset=dataset, averages=figures, sequences=[])]))
+
+
+def test_a_row_of_no_model_says_what_it_is() -> None:
+    text = markdown(make_table([result(), result(model=None, inference=None, trivial=True, method="trivial")]))
+    assert "| trivial | 0.300 |" in text
+    assert "- trivial: no model. Depth is the same everywhere; the camera stands still" in text
 
 
 def test_a_data_set_that_the_paper_lacks_has_no_paper_rows() -> None:

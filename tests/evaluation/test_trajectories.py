@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluator.scores import EvaluationError, ExclusionError
-from evaluator.trajectories import DegenerateTrajectoryError, score_trajectory
+from evaluator.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import Similarity
@@ -140,3 +140,19 @@ def test_says_what_to_install_without_evo(truth: np.ndarray, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "evo.core.metrics", None)
     with pytest.raises(EvaluationError, match=r"page4d\[evaluation\]"):
         score_trajectory(truth, truth)
+
+
+def test_a_still_camera_is_as_far_off_as_the_true_one_spreads_and_moves(truth: np.ndarray) -> None:
+    poses = np.linalg.inv(np.concatenate((truth, np.tile([[[0, 0, 0, 1.0]]], (len(truth), 1, 1))), axis=1))
+    centers, rotations = poses[:, :3, 3], Rotation.from_matrix(poses[:, :3, :3])
+    figures = score_still_camera(truth)
+    assert figures["ate"] == pytest.approx(np.sqrt(centers.var(axis=0).sum()))
+    steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
+    assert figures["rpe_translation"] == pytest.approx(np.sqrt((steps**2).mean()))
+    angles = np.degrees((rotations[:-1].inv() * rotations[1:]).magnitude())
+    assert figures["rpe_rotation"] == pytest.approx(np.sqrt((angles**2).mean()))
+
+
+def test_a_still_camera_beside_one_that_stands_still_in_truth_is_refused_as_any_other() -> None:
+    with pytest.raises(DegenerateTrajectoryError, match="true trajectory does not move"):
+        score_still_camera(trajectory(np.ones((5, 3))))
