@@ -1,7 +1,7 @@
 """Frames per second and peak memory of a network over numbers of frames, as published tables have them.
 
     python evaluation/benchmark.py --device cuda --dtype bfloat16 --output benchmark
-    python evaluation/benchmark.py --model page4d --images kitti/image_02/0001 --frames 10 20
+    python evaluation/benchmark.py --model page4d --kitti kitti_raw --frames 10 20
 
 Every number of frames has a process of its own, so that its peak memory is its own. Numbers go up until the memory or
 the patience (`--max-seconds`) ends. By default the published network with random weights: neither time nor memory
@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from evaluator.runs import plain
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import check_output_file, whole_file
@@ -39,11 +40,15 @@ class Options:
     frames: tuple[int, ...] = (1, 2, 4, 8, 10, 20, 50, 100, 200)
     """Numbers of frames, which go through the network at once."""
     image_size: tuple[int, int] = (336, 518)
-    """Height and width of the network's input in pixels; of no effect with --images."""
+    """Height and width of the network's input in pixels; of no effect with --images or --kitti."""
     images: str | None = None
     """Take real frames, of a folder, a glob or a video, instead of noise: their aspect ratio decides on the height."""
+    kitti: Path | None = None
+    """Or: take the frames of a video of KITTI; the folder of its raw data or of its odometry benchmark."""
+    drive: str | None = None
+    """Which video of KITTI, such as 2011_09_26_drive_0002_sync or 00; by default the first."""
     resolution: int = 518
-    """Width of the network's input in pixels, with --images."""
+    """Width of the network's input in pixels, with --images or --kitti."""
     repeats: int = 5
     """Measured forward passes; one more goes ahead of them."""
     device: str = "auto"
@@ -66,6 +71,12 @@ class Options:
     """Replace these."""
     as_json: bool = False
     """Time one number of frames in this process itself, and print the figures as JSON."""
+
+    def __post_init__(self) -> None:
+        if self.images is not None and self.kitti is not None:
+            raise Page4DError("Give --images or --kitti, not both.")
+        if self.drive is not None and self.kitti is None:
+            raise Page4DError("--drive names a video of --kitti, which is not given.")
 
 
 @dataclass
@@ -138,16 +149,23 @@ def measure(frames: int, options: Options) -> Row:
 
 def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int) -> torch.Tensor:
     """`[1, S, 3, H, W]`."""
-    if options.images is None:
+    if options.images is None and options.kitti is None:
         height, width = options.image_size
         return torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(0))
     from page4d_hf.frames import read_frames
     from page4d_hf.reconstruct import check_resolution
 
     check_resolution(options.resolution, patch_size)
-    images = read_frames(options.images, max_frames=frames).images
+    if options.kitti is not None:
+        from evaluator.kitti import kitti_images
+
+        images = read_frames(kitti_images(options.kitti, options.drive)[:frames]).images
+    else:
+        assert options.images is not None
+        images = read_frames(options.images, max_frames=frames).images
     if len(images) < frames:
-        raise Page4DError(f"{options.images} has {len(images)} frames, not {frames}; leave the larger --frames out.")
+        source = options.images or options.kitti
+        raise Page4DError(f"{source} has {len(images)} frames, not {frames}; leave the larger --frames out.")
     features = processor.preprocess(images, size=options.resolution, patch_size=patch_size, return_tensors="pt")
     return features["pixel_values"]
 
@@ -160,9 +178,9 @@ def measure_apart(frames: int, options: Options) -> Row:
     """
     command = [sys.executable, __file__, "--as-json", "--frames", str(frames)]
     command += ["--image-size", *map(str, options.image_size)]
-    for name in ("model", "images", "attention"):
+    for name in ("model", "images", "kitti", "drive", "attention"):
         if getattr(options, name) is not None:
-            command += [f"--{name}", getattr(options, name)]
+            command += [f"--{name}", str(getattr(options, name))]
     for name in ("resolution", "repeats", "device", "dtype", "mask", "threads"):
         command += [f"--{name}", str(getattr(options, name))]
     command += ["--points" if options.points else "--no-points"]
@@ -223,6 +241,9 @@ def markdown(rows: Sequence[Row], options: Options) -> str:
     facts = next((row.facts for row in rows if row.facts is not None), None)
     if facts is not None:
         height, width = facts["image_size"]
+        source = "noise" if options.images is None else "real frames"
+        if options.kitti is not None:
+            source = f"KITTI, {options.drive or 'its first drive'}"
         threads = f", {facts['threads']} threads" if facts["threads"] else ""
         memory = (
             "what PyTorch had allocated on the GPU"
@@ -231,8 +252,8 @@ def markdown(rows: Sequence[Row], options: Options) -> str:
         )
         lines += [
             "",
-            f"{facts['device_name']}{threads}; {width}x{height} pixels; {facts['dtype']}, heads in float32; attention "
-            f"{facts['attention']}; mask {facts['mask']}; {'with' if facts['points'] else 'without'} the point head; "
+            f"{facts['device_name']}{threads}; {width}x{height} pixels ({source}); {facts['dtype']}, heads in "
+            f"float32; attention {facts['attention']}; mask {facts['mask']}; {'with' if facts['points'] else 'without'} the point head; "
             f"{facts['parameters']:,} parameters ({options.model or 'random weights'}), "
             f"{facts['weights_bytes'] / GIB:.2f} GiB; torch {facts['torch']}.",
             f"Median of {options.repeats} forward passes, all frames at once, images already on the device. Peak "
@@ -265,7 +286,8 @@ def run(options: Options) -> list[Row]:
         print(f"{frames} frames: {words}", file=sys.stderr, flush=True)
     table = markdown(rows, options)
     print(table)
-    told = {name: value for name, value in asdict(options).items() if name not in ("output", "overwrite", "as_json")}
+    left_out = ("output", "overwrite", "as_json")
+    told = {name: plain(value) for name, value in asdict(options).items() if name not in left_out}
     record = {"options": told, "rows": [asdict(row) for row in rows]}
     for name, text in (("json", json.dumps(record, indent=1)), ("md", table)):
         if name in outputs:
@@ -276,8 +298,8 @@ def run(options: Options) -> list[Row]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    options = tyro.cli(Options, args=arguments, description=__doc__)
     try:
+        options = tyro.cli(Options, args=arguments, description=__doc__)
         if options.as_json:
             print(json.dumps(asdict(measure_here(options.frames[0], options))), flush=True)
         else:
