@@ -7,6 +7,7 @@ Figures (d predicted and aligned, g true, means over the pixels that count; Eige
     rmse         square root of the mean of (d - g)^2
     log_rmse     square root of the mean of (ln d - ln g)^2
     delta_1.25   share of pixels with max(d / g, g / d) < 1.25; delta_1.25^2 and delta_1.25^3 alike
+    abs_error    mean of |d - g|, in the unit of the ground truth; the published scripts do not have it
 
 The published scripts also print the share below 1, which is 0 by definition.
 """
@@ -28,7 +29,7 @@ from page4d_hf.geometry import unproject_depth
 from .alignment import Alignment, AlignmentName, align, as_pair
 from .scores import EvaluationError, ExclusionError
 
-FIGURES = ("abs_rel", "sq_rel", "rmse", "log_rmse", "delta_1.25", "delta_1.25^2", "delta_1.25^3")
+FIGURES = ("abs_rel", "sq_rel", "rmse", "log_rmse", "delta_1.25", "delta_1.25^2", "delta_1.25^3", "abs_error")
 SMALLEST_DEPTH = 1e-5  # what logarithms and ratios take instead of less
 
 
@@ -137,6 +138,7 @@ def compare_depth(
         "delta_1.25": (ratio < 1.25).double().mean().item(),
         "delta_1.25^2": (ratio < 1.25**2).double().mean().item(),
         "delta_1.25^3": (ratio < 1.25**3).double().mean().item(),
+        "abs_error": difference.abs().mean().item(),
     }
 
 

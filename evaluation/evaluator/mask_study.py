@@ -23,6 +23,7 @@ from torch import Tensor
 from page4d_hf import Page4DModel
 from page4d_hf.modeling_page4d import Page4DOutput
 
+from .depth import DepthLimits, score_depth
 from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_attention
 from .scores import EvaluationError, ExclusionError
 from .study_clips import StudyClip
@@ -241,20 +242,14 @@ def depth_figures(found: np.ndarray, expected: np.ndarray, moving: np.ndarray) -
     Returns:
         `abs_rel`, `delta_1.25` and `abs_error` (mean absolute error in the unit of `expected`) of each region that has
         pixels, after one scale, the ratio of the medians over all known pixels.
+
+    Raises:
+        ExclusionError: no depth is known, or what is found is not finite or mostly not above 0.
     """
-    known = expected > 0
-    scaled = found * (np.median(expected[known]) / np.median(found[known]))
-    error = np.abs(scaled - expected)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = error / expected
-        ratio = np.maximum(scaled / expected, expected / scaled)
-    figures: dict[str, float] = {}
-    for region, pixels in zip(REGIONS, (known, known & ~moving, known & moving), strict=True):
-        if pixels.any():
-            figures[f"abs_rel{region}"] = float(relative[pixels].mean())
-            figures[f"delta_1.25{region}"] = float((ratio[pixels] < 1.25).mean())
-            figures[f"abs_error{region}"] = float(error[pixels].mean())
-    return figures
+    regions = {"static": ~moving, "dynamic": moving}
+    figures = score_depth(found, expected, "median", DepthLimits(), regions=regions).figures
+    names = [f"{name}{region}" for name in DEPTH_FIGURES for region in REGIONS]
+    return {name: figures[name] for name in names if name in figures}
 
 
 def pose_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
@@ -359,22 +354,3 @@ def _mean_attention(layers: Sequence[Mapping[str, Mapping[str, float]]], queries
         "relative": mean["share"] / mean["uniform"],
         "relative_among_patches": mean["share_among_patches"] / mean["uniform_among_patches"],
     }
-
-
-__all__ = [
-    "DEPTH_FIGURES",
-    "LOOKING",
-    "PLAIN",
-    "POSE_FIGURES",
-    "REGIONS",
-    "ClipResult",
-    "MaskStudy",
-    "Picture",
-    "Setting",
-    "attention_figures",
-    "depth_figures",
-    "pose_figures",
-    "study_clip",
-    "study_clips",
-    "summarise",
-]

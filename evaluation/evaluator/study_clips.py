@@ -123,6 +123,3 @@ def at_network_pixels(values: np.ndarray, box: list[float], size: tuple[int, int
     seen = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
     sampled = values[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
     return np.where(seen, sampled, np.zeros((), values.dtype))
-
-
-__all__ = ["StudyClip", "at_network_pixels", "clip_of_sequence", "synthetic_clips"]

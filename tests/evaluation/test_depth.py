@@ -24,6 +24,7 @@ from page4d_hf.geometry import project_points, unproject_depth
 ANY = DepthLimits()
 # In the order of the reference's array, in which the constant "delta < 1" is the fifth and the pixels the last.
 REFERENCE_PLACES = (0, 1, 2, 3, 5, 6, 7)
+PUBLISHED = FIGURES[:7]  # the scripts have no mean absolute error
 
 
 def reference_cases() -> list[tuple[str, AlignmentName, DepthLimits]]:
@@ -52,7 +53,7 @@ def test_figures_equal_the_release(
     scores = score_depth(predicted, truth, alignment, limits, floor=floor)
     assert scores.pixels["pixels"] == expected[-1]
     tolerance = 1e-4 if alignment == "scale&shift" else 1e-5
-    found = [scores.figures[name] for name in FIGURES]
+    found = [scores.figures[name] for name in PUBLISHED]
     np.testing.assert_allclose(found, expected[list(REFERENCE_PLACES)], rtol=tolerance, atol=tolerance)
 
 
@@ -68,7 +69,7 @@ def test_a_faster_fit_stops_at_the_same_step_as_the_release(copy: str, floor: fl
     fitted = l1_scale_and_shift(found, truth[counts], learning_rate=1e-2)
     figures = compare_depth(fitted.apply(found), truth[counts])
     np.testing.assert_allclose(
-        [figures[name] for name in FIGURES], expected[list(REFERENCE_PLACES)], rtol=1e-4, atol=1e-4
+        [figures[name] for name in PUBLISHED], expected[list(REFERENCE_PLACES)], rtol=1e-4, atol=1e-4
     )
 
 
