@@ -253,9 +253,9 @@ def markdown(rows: Sequence[Row], options: Options) -> str:
         lines += [
             "",
             f"{facts['device_name']}{threads}; {width}x{height} pixels ({source}); {facts['dtype']}, heads in "
-            f"float32; attention {facts['attention']}; mask {facts['mask']}; {'with' if facts['points'] else 'without'} the point head; "
-            f"{facts['parameters']:,} parameters ({options.model or 'random weights'}), "
-            f"{facts['weights_bytes'] / GIB:.2f} GiB; torch {facts['torch']}.",
+            f"float32; attention {facts['attention']}; mask {facts['mask']}; "
+            f"{'with' if facts['points'] else 'without'} the point head; {facts['parameters']:,} parameters "
+            f"({options.model or 'random weights'}), {facts['weights_bytes'] / GIB:.2f} GiB; torch {facts['torch']}.",
             f"Median of {options.repeats} forward passes, all frames at once, images already on the device. Peak "
             f"memory: {memory}, weights included.",
         ]

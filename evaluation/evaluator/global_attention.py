@@ -196,6 +196,3 @@ def _looked_at(attention: Any, call: _Call, moving: Tensor) -> LookedAt:
     means = (sums / number[..., None]).view(batch, len(QUERIES), frames, -1)[..., special:]
     maps = means.unflatten(-1, (height, width)).unbind(dim=1)
     return LookedAt(dict(zip(QUERIES, maps, strict=True)), count)
-
-
-__all__ = ["QUERIES", "HiddenFrom", "LookedAt", "Measurement", "hidden_patches", "measured_attention"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .markup import markdown_line as line
 from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
 
 VGGT_ON_POINT_ODYSSEY = 0.94  # the paper, Section 3.1: absolute depth error in dynamic over static regions, less 1
@@ -50,22 +51,22 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
         *(f"{name}{region}" for name in DEPTH_FIGURES[:2] for region in REGIONS),
         *(name for name in POSE_FIGURES if any(name in figures for figures in means.values())),
     ]
-    lines += [_line(["setting", *map(_title, columns)]), _line(["---"] + ["---:"] * len(columns))]
-    lines += [_line([setting, *(_cell(figures.get(name)) for name in columns)]) for setting, figures in means.items()]
+    lines += [line(["setting", *map(_title, columns)]), line(["---"] + ["---:"] * len(columns))]
+    lines += [line([setting, *(_cell(figures.get(name)) for name in columns)]) for setting, figures in means.items()]
     lines += [
         "",
         "In brackets: the mean change of a clip against the first row, ± its standard error.",
         "",
         "## Depth where something moves",
         "",
-        _line(["setting", "absolute error, static", "absolute error, dynamic", "dynamic above static"]),
-        _line(["---"] + ["---:"] * 3),
+        line(["setting", "absolute error, static", "absolute error, dynamic", "dynamic above static"]),
+        line(["---"] + ["---:"] * 3),
     ]
     for setting, figures in means.items():
         static, dynamic = (figures[f"abs_error_{region}"]["mean"] for region in ("static", "dynamic"))
-        lines.append(_line([setting, f"{static:.4g}", f"{dynamic:.4g}", f"{summary['dynamic_excess'][setting]:+.0%}"]))
+        lines.append(line([setting, f"{static:.4g}", f"{dynamic:.4g}", f"{summary['dynamic_excess'][setting]:+.0%}"]))
     lines += [
-        _line(["*paper: VGGT on PointOdyssey*", "", "", f"*{VGGT_ON_POINT_ODYSSEY:+.0%}*"]),
+        line(["*paper: VGGT on PointOdyssey*", "", "", f"*{VGGT_ON_POINT_ODYSSEY:+.0%}*"]),
         "",
         "## Attention to moving patches, relative to the uniform share",
         "",
@@ -73,12 +74,12 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
     masks = list(summary["attention"])
     kinds = list(QUERY_TITLES)
     lines += [
-        _line(["global layer", *(f"{QUERY_TITLES[kind]}, mask {mask}" for kind in kinds for mask in masks)]),
-        _line(["---:"] * (1 + len(kinds) * len(masks))),
+        line(["global layer", *(f"{QUERY_TITLES[kind]}, mask {mask}" for kind in kinds for mask in masks)]),
+        line(["---:"] * (1 + len(kinds) * len(masks))),
     ]
     for layer in range(len(summary["attention"]["off"])):
         cells = [summary["attention"][mask][layer][kind]["relative"] for kind in kinds for mask in masks]
-        lines.append(_line([str(layer + 1), *(f"{value:.2f}" for value in cells)]))
+        lines.append(line([str(layer + 1), *(f"{value:.2f}" for value in cells)]))
     lines += ["", "## Protocol", "", protocol, ""]
     excluded = [result for result in results if result.excluded is not None]
     if excluded:
@@ -105,10 +106,6 @@ def _cell(figure: Mapping[str, float] | None) -> str:
         spread = f" ± {figure['standard_error']:.2g}" if "standard_error" in figure else ""
         words += f" ({figure['change']:+.2g}{spread})"
     return words
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def draw_attention(summary: Mapping[str, Any], path: Path) -> None:
@@ -210,6 +207,3 @@ def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, 
 def _save(figure: Any, path: Path) -> None:
     # Without the library's version in it, the same study gives the same file.
     figure.savefig(path, dpi=130, metadata={"Software": None})
-
-
-__all__ = ["draw_attention", "draw_errors", "draw_picture", "markdown"]

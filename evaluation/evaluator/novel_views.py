@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,9 @@ from typing import Any, Literal
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import whole_file
 
+from .markup import latex_text, markdown_line
 from .paper_figures import REMARKS, paper_rows
+from .protocols import NovelViewsProtocol
 from .scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
@@ -34,6 +36,7 @@ FIGURES = {"psnr": ("PSNR", "↑", 3), "ssim": ("SSIM", "↑", 3), "lpips": ("LP
 AVERAGE = "Avg"
 NOTHING = "-"
 PAPERS_TABLE = ("novel-views", "nerfies")
+PROTOCOL = NovelViewsProtocol("page4d")
 PACKAGES = ("page4d", "nerfstudio", "gsplat", "torch")
 
 
@@ -52,11 +55,11 @@ class NovelViews:
     depth, the capture's points, chance."""
     cameras: tuple[Cameras, ...] = ("page4d", "capture")
     """Whose cameras are trained with: PAGE-4D's, into whose world held-out ones are carried, or the capture's."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = PROTOCOL.seeds
     """Of the runs of each row."""
-    steps: int = 14_000
+    steps: int = PROTOCOL.iterations
     """Of each training; the paper's number."""
-    method: str = "page4d-4dgs"
+    method: str = PROTOCOL.method
     """What is trained, as ns-train knows it."""
     data_options: str = ""
     """Further options of page4d-data, in quotes: --data-options="--downscale 4"."""
@@ -64,14 +67,11 @@ class NovelViews:
     """Further options of ns-train, in quotes behind the sign = too."""
 
     def __str__(self) -> str:
-        """The protocol in plain words."""
-        more = f" Options of page4d-data: {self.data_options}." if self.data_options else ""
-        more += f" Options of ns-train: {self.train_options}." if self.train_options else ""
-        return (
-            f"{self.method}, {self.steps:,} steps, {len(self.seeds)} seeds ({', '.join(map(str, self.seeds))}). PSNR, "
-            "SSIM and LPIPS are ns-eval's, means over the capture's held-out views at the size that is trained on; "
-            f"then means over seeds, and over scenes, each of weight 1.{more}"
-        )
+        """The protocol in plain words, and what is changed."""
+        protocol = replace(PROTOCOL, method=self.method, iterations=self.steps, seeds=self.seeds)
+        more = f"\nOptions of page4d-data: {self.data_options}." if self.data_options else ""
+        more += f"\nOptions of ns-train: {self.train_options}." if self.train_options else ""
+        return f"{protocol}{more}"
 
 
 def run(options: NovelViews) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
         "(paper): as published, the average of chess4, dvd, hand8, laptop8 and tomato-mark8, not measured here",
         *(remark.rstrip(".") for remark in REMARKS[PAPERS_TABLE]),
     ]
-    return [result["protocol"].rstrip("."), *paper, *result["notes"]]
+    return [*(line.rstrip(".") for line in result["protocol"].splitlines()), *paper, *result["notes"]]
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -243,38 +243,29 @@ def markdown(result: dict[str, Any]) -> str:
     heads = [
         f"{scene} {title} {arrow}" for scene in (*result["scenes"], AVERAGE) for title, arrow, _ in FIGURES.values()
     ]
-    lines = [_line([*labels, *heads]), _line(["---"] * len(labels) + ["---:"] * len(heads))]
-    lines += [_line([*words, *cells]) for words, cells in _cells(result)]
+    lines = [markdown_line([*labels, *heads]), markdown_line(["---"] * len(labels) + ["---:"] * len(heads))]
+    lines += [markdown_line([*words, *cells]) for words, cells in _cells(result)]
     return "\n".join([*lines, "", *(f"- {note}" for note in _notes(result))]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def latex(result: dict[str, Any]) -> str:
     """The table in LaTeX (booktabs), scenes over their figures as in the paper; what it lacks as comments."""
     labels = list(result["rows"][0]["labels"]) if result["rows"] else []
     groups = [*result["scenes"], AVERAGE]
-    arrows: dict[str, str] = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
-    heads = [f"{title} {arrows[arrow]}" for _ in groups for title, arrow, _ in FIGURES.values()]
+    heads = [latex_text(f"{title} {arrow}") for _ in groups for title, arrow, _ in FIGURES.values()]
     lines = [
         *(f"% {note}" for note in _notes(result)),
         rf"\begin{{tabular}}{{{'l' * len(labels)}{'c' * len(heads)}}}",
         r"\toprule",
-        " & ".join([*[""] * len(labels), *(rf"\multicolumn{{{len(FIGURES)}}}{{c}}{{{_escaped(g)}}}" for g in groups)])
+        " & ".join([*[""] * len(labels), *(rf"\multicolumn{{{len(FIGURES)}}}{{c}}{{{latex_text(g)}}}" for g in groups)])
         + r" \\",
-        " & ".join([*map(_escaped, labels), *heads]) + r" \\",
+        " & ".join([*map(latex_text, labels), *heads]) + r" \\",
         r"\midrule",
-        *(" & ".join([*map(_escaped, words), *cells]) + r" \\" for words, cells in _cells(result)),
+        *(" & ".join([*map(latex_text, words), *cells]) + r" \\" for words, cells in _cells(result)),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _escaped(words: str) -> str:
-    return "".join(rf"\{sign}" if sign in "&%$#_{}" else sign for sign in words)
 
 
 def main(options: NovelViews) -> None:
@@ -292,6 +283,3 @@ def main(options: NovelViews) -> None:
             "again tries them once more."
         )
     print(f"Wrote {options.output}: table.md, table.tex and result.json.")
-
-
-__all__ = ["NovelViews", "gather", "latex", "main", "markdown", "run"]

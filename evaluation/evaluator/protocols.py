@@ -154,15 +154,20 @@ class NovelViewsProtocol:
     """How rendered views are compared: 4D Gaussians are trained on a scene, from the model's points."""
 
     name: str
+    method: str = "page4d-4dgs"  # what is trained, as ns-train knows it
     iterations: int = 14_000
+    seeds: tuple[int, ...] = (0, 1, 2)  # of the runs of each row; the paper does not say how many it has
     task: Literal["novel-views"] = "novel-views"
 
     def __str__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''} ({', '.join(map(str, self.seeds))})"
         lines = [
             _title(self),
-            f"Each scene: 4D Gaussians, trained for {self.iterations:,} iterations from the initialisation named.",
-            "Figures: PSNR, SSIM and LPIPS (VGG) of the held-out views, each averaged over views.",
-            "Averages: every scene counts the same.",
+            f"Each scene: {self.method} from the initialisation named, {self.iterations:,} steps, {seeds}.",
+            "Figures: PSNR, SSIM and LPIPS of ns-eval, means over the scene's held-out views at the size that is "
+            "trained on. LPIPS is of AlexNet, as nerfstudio has it, and that of published tables mostly of VGG: the "
+            "paper's cannot be compared to it.",
+            "Averages: over seeds, then over scenes, each of which counts the same.",
         ]
         return "\n".join(lines)
 

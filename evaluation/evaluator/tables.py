@@ -15,6 +15,7 @@ from page4d_hf.folders import whole_file
 
 from . import trivial
 from .inference import Inference
+from .markup import latex_text, markdown_line
 from .paper_figures import REMARKS, paper_rows
 from .runs import RESULT, read_result
 from .scores import EvaluationError
@@ -27,7 +28,6 @@ TASK_TITLES = {
     "mono-depth": "Monocular depth",
     "pose": "Camera pose",
     "points": "Point maps",
-    "novel-views": "Novel views",
 }
 DATASET_TITLES = {
     "sintel": "MPI Sintel",
@@ -71,7 +71,6 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         for figure, title in (("accuracy", "Acc"), ("completion", "Comp"), ("overall", "Overall"))
         for kind in ("mean", "median")
     ),
-    "novel-views": (Column("psnr", "PSNR ↑"), Column("ssim", "SSIM ↑"), Column("lpips", "LPIPS ↓")),
 }
 
 
@@ -231,13 +230,10 @@ def _reasons(excluded: dict[str, str]) -> str:
 def markdown(table: Table) -> str:
     """The table in Markdown, with the sequences' own figures and the notes below."""
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
     def lines(rows: Sequence[Row], head: str, last: str) -> list[str]:
-        rule = line(["---", *("---:" for _ in (*table.columns, last))])
+        rule = markdown_line(["---", *("---:" for _ in (*table.columns, last))])
         titles = [column.title for column in table.columns]
-        return [line([head, *titles, last]), rule, *(line(_cells(table, row)) for row in rows)]
+        return [markdown_line([head, *titles, last]), rule, *(markdown_line(_cells(table, row)) for row in rows)]
 
     parts = [f"## {table.title}", "", *lines(table.rows, "method", "sequences")]
     if table.per_sequence:
@@ -254,9 +250,9 @@ def latex(table: Table) -> str:
         lines = [row for row in rows if (row.sequences != "paper") == own]
         if body and lines:
             body.append("\\midrule")
-        body += [" & ".join(map(_escaped, _cells(table, row))) + r" \\" for row in lines]
-    head = " & ".join(map(_escaped, ["Method", *(column.title for column in table.columns), "Sequences"]))
-    caption = _escaped(" ".join([f"{table.title}.", *(" ".join(note.split()) for note in table.notes)]))
+        body += [" & ".join(map(latex_text, _cells(table, row))) + r" \\" for row in lines]
+    head = " & ".join(map(latex_text, ["Method", *(column.title for column in table.columns), "Sequences"]))
+    caption = latex_text(" ".join([f"{table.title}.", *(" ".join(note.split()) for note in table.notes)]))
     return "\n".join(
         [
             r"\begin{table}",
@@ -281,30 +277,3 @@ def _cells(table: Table, row: Row) -> list[str]:
         for column in table.columns
     ]
     return [row.method, *figures, row.sequences]
-
-
-_LATEX: dict[str, str] = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "±": r"$\pm$",
-    "δ": r"$\delta$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "°": r"$^\circ$",
-}
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
