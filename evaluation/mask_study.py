@@ -4,7 +4,7 @@
     python evaluation/mask_study.py --model page4d --dataset sintel --data-root sintel --output mask-study-sintel
 
 By default on synthetic clips, whose motion masks are exact; or on a data set with motion masks. See
-docs/evaluation-mask-study.md.
+docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 from evaluator.mask_study import MaskStudy
+from evaluator.sequences import Dataset
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
@@ -56,7 +57,7 @@ class Options:
     """A folder for from_pretrained, or a name on the Hub."""
     output: Path
     """The folder to make: study.json, study.md, attention.png, errors.png, and a picture of each of the first clips."""
-    dataset: str | None = None
+    dataset: Dataset | None = None
     """A data set with motion masks, such as sintel; by default synthetic clips."""
     data_root: Path | None = None
     """Its folder."""

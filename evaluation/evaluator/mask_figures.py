@@ -182,12 +182,12 @@ def draw_picture(picture: Picture, path: Path) -> None:
             rows.append((title, weights, {"cmap": WHITE_TO_RED, "vmin": 0, "vmax": most or 1}))
     height, width = clip.moving.shape[-2:]
     figure, axes = _subplots(len(rows), len(columns), (1.6 * len(columns), 1.7 * len(rows) * height / width + 0.3))
-    for line, (title, images, style) in zip(axes, rows, strict=True):
-        for axis, frame in zip(line, columns, strict=True):
+    for axes_of_row, (title, images, style) in zip(axes, rows, strict=True):
+        for axis, frame in zip(axes_of_row, columns, strict=True):
             axis.imshow(images[frame], extent=(0, width, height, 0), interpolation="nearest", **style)
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(title, fontsize=7, rotation=0, ha="right", va="center")
+        axes_of_row[0].set_ylabel(title, fontsize=7, rotation=0, ha="right", va="center")
     for axis, frame in zip(axes[0], columns, strict=True):
         axis.set_title(f"{frame + 1}", fontsize=8)
     figure.suptitle(clip.name, fontsize=9)

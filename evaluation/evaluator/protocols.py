@@ -165,8 +165,7 @@ class NovelViewsProtocol:
             _title(self),
             f"Each scene: {self.method} from the initialisation named, {self.iterations:,} steps, {seeds}.",
             "Figures: PSNR, SSIM and LPIPS of ns-eval, means over the scene's held-out views at the size that is "
-            "trained on. LPIPS is of AlexNet, as nerfstudio has it, and that of published tables mostly of VGG: the "
-            "paper's cannot be compared to it.",
+            "trained on. LPIPS is of AlexNet, as nerfstudio has it; of which network the paper's is, it does not say.",
             "Averages: over seeds, then over scenes, each of which counts the same.",
         ]
         return "\n".join(lines)
@@ -184,7 +183,8 @@ def _sentence(words: str) -> str:
 
 
 def _input_words(inference: Inference) -> str:
-    return f"Where the model is run, and unless another resolution is asked for: {inference}"
+    words = str(inference)
+    return f"Where the model is run, and unless another resolution is asked for: {words[0].lower()}{words[1:]}"
 
 
 def _lines(lines: list[str], selections: Mapping[str, Selection]) -> str:

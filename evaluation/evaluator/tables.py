@@ -198,6 +198,10 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
         )
         if is_theirs and not first["selection"]["published"]:
             notes.append("These are not the paper's sequences and frames: its rows cannot be compared to the others.")
+        if any(result["excluded"] for result in results):
+            notes.append(
+                "Averages over some of the sequences alone cannot be compared to the paper's, which are over all."
+            )
     notes += REMARKS.get((first["task"], first["dataset"]), ())
     for result in results:
         name, model = _name(result), result.get("model")
@@ -206,8 +210,10 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
                 f"{name}: {model['name']}, {model['revision']}, {model['dtype']} on {model['device']}. "
                 f"{result['inference']['text']}"
             )
+        elif result.get("trivial"):
+            notes.append(f"{name}: {trivial.WORDS}" + (f" {trivial.WORDS_OF_POSE}" if result["task"] == "pose" else ""))
         else:
-            notes.append(f"{name}: {trivial.WORDS if result.get('trivial') else 'scored from saved predictions.'}")
+            notes.append(f"{name}: scored from saved predictions.")
         excluded = result["excluded"]
         if excluded:
             notes.append(f"{name}: {len(excluded)} excluded: {_reasons(excluded)}")

@@ -15,8 +15,10 @@ from .sequences import Sequence
 
 WORDS = (
     "no model. Depth is the same everywhere; the camera stands still and sees 60 degrees across the longer side of its "
-    "images. As it has no scale that could be fitted, its ATE is taken at the mean of the true centres, where it is "
-    "least."
+    "images."
+)
+WORDS_OF_POSE = (
+    "As it has no scale that could be fitted, its ATE is taken at the mean of the true centres, where it is least."
 )
 FIELD_OF_VIEW = math.radians(60)
 LARGEST_SIDE = 518  # of its maps, in pixels; there is no detail to lose

@@ -64,6 +64,12 @@ def test_under_another_protocol_the_papers_rows_are_said_not_to_be_comparable() 
     assert "The protocol is theirs" in markdown(make_table([result()]))
 
 
+def test_averages_over_some_sequences_alone_are_said_not_to_be_the_papers() -> None:
+    sentence = "Averages over some of the sequences alone cannot be compared"
+    assert sentence in markdown(make_table([result(), result(excluded={"final/ambush_2": "No depth."})]))
+    assert sentence not in markdown(make_table([result()]))
+
+
 def test_figures_of_captures_in_their_own_units_are_not_in_metres() -> None:
     figures = {"ate": 0.1}
     for dataset, title in (("tum", "| ATE (m) ↓ |"), ("nerfies", "| ATE ↓ |")):
