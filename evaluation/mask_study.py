@@ -20,12 +20,11 @@ import tyro
 from evaluator.mask_study import MaskStudy
 from evaluator.sequences import Dataset
 
-from page4d_hf.errors import Page4DError
+from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 
 if TYPE_CHECKING:
     from evaluator.mask_study import ClipResult, Picture
-    from evaluator.scores import ExclusionError
     from evaluator.study_clips import StudyClip
 
     from page4d_hf import Page4DImageProcessor, Page4DModel
@@ -90,13 +89,14 @@ def run(options: Options) -> dict[str, Any]:
     """
     from evaluator.mask_figures import draw_attention, draw_errors, draw_picture, markdown
     from evaluator.mask_study import study_clips, summarise
+    from evaluator.predict import load_evaluated_model
 
     from page4d_hf.cli import progress_bar
     from page4d_hf.folders import check_output_folder, whole_folder
-    from page4d_hf.reconstruct import fingerprint, load_model
 
     check_output_folder(options.output, overwrite=options.overwrite, replaces=RESULT)
-    model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+    evaluated = load_evaluated_model(options.model, mask="on", device=options.device, dtype=options.dtype)
+    model, processor = evaluated.model, evaluated.processor
     count, words, clips = _clips(options, model, processor)
     protocol = f"{words} {options.study}"
     results: list[ClipResult] = []
@@ -109,16 +109,9 @@ def run(options: Options) -> dict[str, Any]:
             if picture is not None and len(pictures) < options.pictures:
                 pictures.append(picture)
     summary = summarise(results)
-    facts = {
-        "name": Path(options.model).expanduser().resolve().name if Path(options.model).is_dir() else options.model,
-        "weights": fingerprint(options.model) or getattr(model.config, "_commit_hash", None),
-        "mask": model.config.mask_form,
-        "device": model.device.type,
-        "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
-    }
     record = {
         "protocol": protocol,
-        "model": facts,
+        "model": {**evaluated.facts, "mask": model.config.mask_form},  # it is run with its mask on and off
         **summary,
         "clips": [vars(result) for result in results],
     }
@@ -134,7 +127,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def _clips(
     options: Options, model: Page4DModel, processor: Page4DImageProcessor
-) -> tuple[int, str, Iterator[StudyClip | ExclusionError]]:
+) -> tuple[int, str, Iterator[StudyClip | ClipResult]]:
     """How many clips there will be, what they are in words, and the clips."""
     from evaluator.study_clips import synthetic_clips
 
@@ -165,7 +158,8 @@ def _clips(
 
 def _clips_of_sequences(
     options: Options, selection: Any, names: list[str], processor: Page4DImageProcessor, patch_size: int
-) -> Iterator[StudyClip | ExclusionError]:
+) -> Iterator[StudyClip | ClipResult]:
+    from evaluator.mask_study import ClipResult
     from evaluator.scores import ExclusionError
     from evaluator.sequences import load_sequence
     from evaluator.study_clips import clip_of_sequence
@@ -176,8 +170,9 @@ def _clips_of_sequences(
         try:
             sequence, _ = load_sequence(options.dataset, options.data_root, name, selection)
             yield clip_of_sequence(sequence, processor, options.resolution, patch_size)
-        except ExclusionError as error:
-            yield error
+        except (CaptureError, ExclusionError) as error:
+            reason = str(error).replace(f"{options.data_root}/", "")
+            yield ClipResult(name, {}, excluded=reason if name in reason else f"{name}: {reason}")
 
 
 def main(arguments: list[str] | None = None) -> None:

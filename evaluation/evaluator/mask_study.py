@@ -275,12 +275,12 @@ def _angles(rotations: np.ndarray) -> np.ndarray:
 
 
 def study_clips(
-    model: Page4DModel, clips: Iterable[StudyClip | ExclusionError], study: MaskStudy
+    model: Page4DModel, clips: Iterable[StudyClip | ClipResult], study: MaskStudy
 ) -> Iterator[tuple[ClipResult, Picture | None]]:
-    """`study_clip` of every clip; what could not be made a clip of is a result too, an excluded one."""
+    """`study_clip` of every clip; what no clip could be made of is a result already, an excluded one."""
     for clip in clips:
-        if isinstance(clip, ExclusionError):
-            yield ClipResult(str(clip).split(maxsplit=1)[0], {}, excluded=str(clip)), None
+        if isinstance(clip, ClipResult):
+            yield clip, None
         else:
             yield study_clip(model, clip, study)
 

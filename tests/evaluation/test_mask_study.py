@@ -207,7 +207,8 @@ def test_clips_that_can_not_be_compared_are_excluded_by_name():
 
     results = [result for result, _ in study_clips(masked_network(), [still, all_moving, unknown], MaskStudy())]
     results += [result for result, _ in study_clips(broken, [clip], MaskStudy())]
-    results += [r for r, _ in study_clips(broken, [ExclusionError("market has no motion mask.")], MaskStudy())]
+    unread = ClipResult("market", {}, excluded="market has no motion mask.")
+    results += [result for result, _ in study_clips(broken, [unread], MaskStudy())]
     reasons = ["no patch moves", "all patches move", "no moving pixel has known depth", "not finite", "no motion mask"]
     for result, reason in zip(results, reasons, strict=True):
         assert reason in result.excluded

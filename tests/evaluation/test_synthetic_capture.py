@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import benchmark
@@ -71,6 +72,21 @@ def test_the_mask_is_studied_on_the_capture(scenes: Path, tmp_path: Path, tiny_m
     assert study["counts"]["frames"] == NUM_FRAMES
     assert study["dynamic_excess"]
     assert len(list((tmp_path / "study").glob("*.png"))) == 3
+
+
+def test_a_capture_that_cannot_be_read_is_left_out_of_the_study_by_name(
+    scenes: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    for name in ("room", "broken"):
+        shutil.copytree(scenes / "room", tmp_path / "scenes" / name)
+    (tmp_path / "scenes/broken/scene.json").write_text("{")
+    data = ["--dataset", "nerfies", "--data-root", str(tmp_path / "scenes"), "--resolution", "56", "--pictures", "0"]
+    options = [*data, "--study.min-share", "0.1", "--study.hidden-from", "none", "--frames", "3"]
+    mask_study.main(["--model", str(tiny_model), *options, "--output", str(tmp_path / "study"), "--device", "cpu"])
+    study = json.loads((tmp_path / "study/study.json").read_text())
+    assert (study["counts"]["clips"], study["counts"]["excluded"]) == (1, 1)
+    (reason,) = [clip["excluded"] for clip in study["clips"] if clip["excluded"]]
+    assert reason.startswith("broken/0: broken/scene.json cannot be read")
 
 
 def test_the_network_is_timed_on_the_captures_frames(scenes: Path, tiny_model: Path) -> None:
