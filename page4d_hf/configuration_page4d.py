@@ -124,6 +124,9 @@ class Page4DConfig(PreTrainedConfig):
             beyond is 1 as that of `"l1"`. Neither paper nor release states one.
         camera_loss_weight (`float`, defaults to 5.0), depth_loss_weight, point_loss_weight (`float`, default to 1.0):
             Weights of the cameras, depth and points in the loss. See `loss_page4d`.
+        mask_loss_weight (`float`, defaults to 0.0):
+            Weight of a loss on the mask head itself, from labels of what moves. The published network was trained
+            without: its mask head learns from the cameras alone.
         loss_quantile (`float`, defaults to 0.98):
             Pixels whose terms of depth or points lie at or above this quantile of the batch are left out, as long as
             over 1000 remain. 1 keeps them all.
@@ -202,6 +205,7 @@ class Page4DConfig(PreTrainedConfig):
     camera_loss_weight: float | int = 5.0
     depth_loss_weight: float | int = 1.0
     point_loss_weight: float | int = 1.0
+    mask_loss_weight: float | int = 0.0
     loss_quantile: float | int = 0.98
 
     def __post_init__(self, **kwargs):
@@ -262,7 +266,7 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
         if not self.camera_huber_delta > 0:
             raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
-        for name in ("camera_loss_weight", "depth_loss_weight", "point_loss_weight"):
+        for name in ("camera_loss_weight", "depth_loss_weight", "point_loss_weight", "mask_loss_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise Page4DError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
         if not 0 < self.loss_quantile <= 1:

@@ -10,6 +10,11 @@ valid pixels:
     depth  = <0.3 r c - 0.06 log c> + <r> + gradient    L1 on the differences of neighbouring errors, 4 scales
     points = <r c - 0.2 log c> + <r> + normals          1 - cos between the surface normals, 3 scales
 
+Where the configuration gives it a weight, which the published network's does not, a term on the mask head joins them:
+with p the dynamics of a patch, s the share of its pixels that move, and [x]_w the mean of x weighted by w,
+
+    mask   = ([-log p]_s + [-log (1 - p)]_(1 - s)) / 2  what moves and what stands still weigh the same
+
 Everything is in float32, whatever the network computes in, and nothing waits for the device: what is not valid is
 masked rather than branched on or picked out.
 """
@@ -43,6 +48,7 @@ POINT_CONFIDENCE = (1.0, 0.2)
 DEPTH_SCALES = (1, 2, 4, 8)
 NORMAL_SCALES = (1, 2, 4)
 NORMAL_EPS = 1e-8
+MIN_SHARE = 1e-6  # a pixel's share of its patch, and the sum of what moves in a batch, is 0 or more than this
 FARTHEST = 1e6
 SCALE_RANGE = (1e-6, 1e6)
 
@@ -75,6 +81,7 @@ class Page4DTargets:
             alone are divided by the mean distance of the other cameras to the first, depth alone by its mean, and the
             loss compares them up to a factor.
         scale: `[B]` what the sequence's lengths were divided by.
+        moving: `[B, S, H, W]` bool, what moves, where that is known.
     """
 
     extrinsics: Tensor
@@ -86,6 +93,7 @@ class Page4DTargets:
     has_pose: Tensor
     has_scale: Tensor
     scale: Tensor
+    moving: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,8 @@ class Page4DLosses:
         total: the weighted sum, to be minimised.
         terms: `camera` = `camera_translation` + `camera_rotation` + `camera_fov` / 2; `depth` = `depth_confidence` +
             `depth_error` + `depth_gradient`; `points` = `points_confidence` + `points_error` + `points_normal`; those
-            of the heads that the model has. A term for which nothing valid is labelled is 0, with a gradient of 0.
+            of the heads that the model has; and `mask`, where it has a weight. A term for which nothing valid is
+            labelled is 0, with a gradient of 0.
     """
 
     total: Tensor
@@ -119,7 +128,7 @@ def check_labels(
 
     Returns:
         `extrinsics`, `intrinsics`, `has_pose`, `has_depth`, and `depth`, `world_points` or both. What was missing is an
-        identity or zero, and said to be absent by `has_pose` or `has_depth`.
+        identity or zero, and said to be absent by `has_pose` or `has_depth`. `motion_mask` if it was given.
 
     Raises:
         Page4DError: labels that are unknown, of another shape or type, or incomplete; cameras that are not finite or
@@ -162,6 +171,8 @@ def check_labels(
     if "depth" in given or "world_points" not in given:
         nothing = identity.new_zeros(()).expand(batch_size, num_frames, height, width)
         full["depth"] = given.get("depth", nothing)
+    if "motion_mask" in given:
+        full["motion_mask"] = given["motion_mask"]
     if posed and anything.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_cameras(full)
     return full
@@ -280,6 +291,7 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
         has_pose=has_pose,
         has_scale=has_points | (still & ~depth_valid.flatten(1).any(1)),
         scale=scale,
+        moving=full.get("motion_mask"),
     )
 
 
@@ -304,6 +316,7 @@ def page4d_loss(
     labels: Mapping[str, Any] | Page4DTargets,
     config: Page4DConfig,
     image_size: tuple[int, int] | None = None,
+    dynamics_logits: Tensor | None = None,
 ) -> Page4DLosses:
     """The loss of a network's output.
 
@@ -315,6 +328,8 @@ def page4d_loss(
         labels: as [`Page4DModel.forward`] takes them, with the batch dimension, or normalised already.
         config: the model's, whose `*_loss*` values and `camera_huber_delta` are used.
         image_size: (height, width) of the images; needed only where neither output nor labels hold a map.
+        dynamics_logits: `[B, S, h, w]` of the mask head, for every patch, for the term on it; without them there is
+            none.
 
     Raises:
         Page4DError: what `normalize_labels` raises, or the model has no head for what the labels hold.
@@ -340,6 +355,9 @@ def page4d_loss(
         if output.world_points is not None and output.world_points_conf is not None:
             terms |= _points_terms(output.world_points.float(), output.world_points_conf.float(), targets, config)
             total.append(config.point_loss_weight * terms["points"])
+        if dynamics_logits is not None and config.mask_loss_weight > 0:
+            terms["mask"] = _mask_term(dynamics_logits.float(), targets.moving)
+            total.append(config.mask_loss_weight * terms["mask"])
         return Page4DLosses(torch.stack(total).sum(), terms)
 
 
@@ -422,6 +440,21 @@ def _points_terms(
         "points_error": error,
         "points_normal": normal,
     }
+
+
+def _mask_term(
+    logits: Tensor,  # [B, S, h, w]
+    moving: Tensor | None,  # [B, S, H, W]
+) -> Tensor:
+    if moving is None:
+        return 0 * logits.sum()  # reaches the head all the same: processes that share gradients wait for all of them
+    share = F.adaptive_avg_pool2d(moving.to(logits.device, torch.float32), (logits.shape[2], logits.shape[3]))
+    # Where nothing moves, or all does, the other half is all there is.
+    halves = (
+        (weight * F.softplus(sign * logits)).sum() / weight.sum().clamp(min=MIN_SHARE)
+        for sign, weight in ((-1, share), (1, 1 - share))
+    )
+    return torch.stack(list(halves)).mean()
 
 
 def _confidence_terms(

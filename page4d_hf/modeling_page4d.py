@@ -307,7 +307,8 @@ class Page4DModel(Page4DPreTrainedModel):
                   known where not finite, nor where depth is given and not known,
                 - `has_pose`, `has_depth` `(batch_size,)` bool: which sequences have cameras, and which have depth or
                   points; by default all. What the others hold is not looked at,
-                - `motion_mask` `(batch_size, num_frames, height, width)` bool: carried along, of no effect.
+                - `motion_mask` `(batch_size, num_frames, height, width)` bool: true where something moves; of no
+                  effect unless `mask_loss_weight` is above 0.
 
                 The output then has a `loss`, from those labels that there are and those heads that the model has. A
                 `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators
@@ -380,7 +381,8 @@ class Page4DModel(Page4DPreTrainedModel):
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
             )
         if labels is not None:
-            losses = page4d_loss(output, labels, config)
+            dynamics_logits = None if aggregated.mask is None else aggregated.mask.dynamics_logits
+            losses = page4d_loss(output, labels, config, dynamics_logits=dynamics_logits)
             terms = {name: term.detach() for name, term in losses.terms.items()}
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
             output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)

@@ -18,6 +18,7 @@ class Page4DMask(NamedTuple):
 
     key_bias: Tensor  # [B, S, h * w], added at full strength to the logits of a patch as key; negative suppresses it
     dynamics: Tensor  # [B, S, h, w] in (0, 1): low = static, high = dynamic
+    dynamics_logits: Tensor  # [B, S, h, w], of which the dynamics are the sigmoid
 
 
 class Page4DReleaseMaskHead(Page4DFloat32Module):
@@ -48,7 +49,10 @@ class Page4DReleaseMaskHead(Page4DFloat32Module):
             logits = self.output(hidden).squeeze(1) + maps.mean(dim=1)  # [B * S, h, w]
             key = torch.sigmoid(logits) - 0.5
             batch = patch_tokens.shape[:2]
-            return Page4DMask((self.scale * key).flatten(1).unflatten(0, batch), (0.5 - key).unflatten(0, batch))
+            bias, dynamics, logits = (
+                values.unflatten(0, batch) for values in ((self.scale * key).flatten(1), 0.5 - key, -logits)
+            )
+            return Page4DMask(bias, dynamics, logits)
 
 
 class Page4DPaperMaskHead(Page4DFloat32Module):
@@ -77,9 +81,13 @@ class Page4DPaperMaskHead(Page4DFloat32Module):
             logits = self.output(nn.functional.gelu(self.depthwise(maps))).squeeze(1)  # [B * S, h, w]
             tau = nn.functional.softplus(self.tau_logit) + self.epsilon
             alpha = nn.functional.softplus(self.alpha_logit) + self.epsilon
-            dynamics = torch.sigmoid(logits / tau)
+            logits = logits / tau
+            dynamics = torch.sigmoid(logits)
             batch = patch_tokens.shape[:2]
-            return Page4DMask((-alpha * dynamics).flatten(1).unflatten(0, batch), dynamics.unflatten(0, batch))
+            bias, dynamics, logits = (
+                values.unflatten(0, batch) for values in ((-alpha * dynamics).flatten(1), dynamics, logits)
+            )
+            return Page4DMask(bias, dynamics, logits)
 
 
 MASK_HEADS = {"release": Page4DReleaseMaskHead, "paper": Page4DPaperMaskHead}

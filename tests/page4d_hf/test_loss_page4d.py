@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -775,3 +776,88 @@ def test_bfloat16_autocast_trains(tiny_model):
 
     assert loss.dtype == torch.float32
     assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+
+# The mask head
+
+
+@pytest.fixture(scope="module")
+def with_mask_loss(tiny_config: Callable[..., Page4DConfig]) -> Page4DConfig:
+    return tiny_config(mask_loss_weight=0.5)
+
+
+def moving_labels(moving: Tensor) -> Labels:
+    return {**make_labels(), "motion_mask": moving}
+
+
+def some_motion() -> Tensor:
+    """A quarter of the first patch of every frame."""
+    moving = torch.zeros(2, 3, HEIGHT, WIDTH, dtype=torch.bool)
+    moving[..., :7, :7] = True
+    return moving
+
+
+def mask_term(logits: Tensor, moving: Tensor, config: Page4DConfig) -> Tensor:
+    labels = moving_labels(moving)
+    return page4d_loss(perfect(labels), labels, config, dynamics_logits=logits).terms["mask"]
+
+
+def test_without_a_weight_motion_masks_change_neither_loss_nor_gradients(config):
+    labels = make_labels()
+    output = wrong(labels)
+    logits = torch.randn(2, 3, 2, 3, requires_grad=True)
+    plain = page4d_loss(output, labels, config)
+    before = gradients(output, plain.total)
+    losses = page4d_loss(output, moving_labels(some_motion()), config, dynamics_logits=logits)
+
+    assert losses.total.item() == plain.total.item()
+    assert losses.terms.keys() == plain.terms.keys()
+    after = gradients(output, losses.total)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    losses = page4d_loss(output, moving_labels(some_motion()), config, dynamics_logits=logits)
+    assert torch.autograd.grad(losses.total, logits, allow_unused=True) == (None,)
+
+
+def test_the_mask_head_s_loss_is_the_cross_entropy_of_what_moves_and_what_stands_still_half_and_half(with_mask_loss):
+    rng = torch.Generator().manual_seed(0)
+    logits, moving = torch.randn(2, 3, 2, 3, generator=rng), torch.rand(2, 3, HEIGHT, WIDTH, generator=rng) < 0.1
+    found = mask_term(logits, moving, with_mask_loss)
+
+    # Pixel by pixel, each with the value of its patch.
+    value = torch.sigmoid(logits.double()).repeat_interleave(14, 2).repeat_interleave(14, 3)
+    expected = (-value[moving].log().mean() - (1 - value[~moving]).log().mean()) / 2
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_mask_head_that_says_the_same_everywhere_does_best_to_say_a_half(with_mask_loss):
+    terms = [
+        mask_term(torch.full((2, 3, 2, 3), value), some_motion(), with_mask_loss).item() for value in (-0.5, 0.0, 0.5)
+    ]
+    assert terms[1] == pytest.approx(math.log(2), rel=1e-6)
+    assert min(terms) == terms[1]
+
+
+def test_the_mask_head_s_loss_counts_with_its_weight(with_mask_loss, config):
+    labels, logits = moving_labels(some_motion()), torch.randn(2, 3, 2, 3)
+    output = wrong(labels)
+    losses = page4d_loss(output, labels, with_mask_loss, dynamics_logits=logits)
+    plain = page4d_loss(output, labels, config)
+
+    assert losses.total.item() == pytest.approx(plain.total.item() + 0.5 * losses.terms["mask"].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_batch_in_which_everything_or_nothing_moves_has_a_finite_loss_of_the_mask_head(with_mask_loss, value):
+    logits = torch.tensor(300.0 if value else -300.0).expand(2, 3, 2, 3)
+    moving = torch.full((2, 3, HEIGHT, WIDTH), value)
+
+    assert mask_term(logits, moving, with_mask_loss).item() == 0
+    assert mask_term(-logits, moving, with_mask_loss).item() == pytest.approx(150)
+
+
+def test_labels_without_a_motion_mask_give_the_mask_head_a_gradient_of_zero(with_mask_loss):
+    labels, logits = make_labels(), torch.randn(2, 3, 2, 3, requires_grad=True)
+    losses = page4d_loss(perfect(labels), labels, with_mask_loss, dynamics_logits=logits)
+
+    assert losses.terms["mask"].item() == 0
+    assert torch.autograd.grad(losses.total, logits)[0].count_nonzero() == 0

@@ -325,3 +325,33 @@ def test_the_count_of_training_steps_does_not_suffer_from_a_half_precision(tiny_
     assert model.to(torch.bfloat16).aggregator.mask_schedule.step.item() == 8123
     loaded = Page4DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert loaded.aggregator.mask_schedule.step.item() == 8123
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_dynamics_are_the_sigmoid_of_their_logits(tiny_model, form):
+    mask = predict_mask(tiny_model(mask_form=form), random_tokens(1, 2, 30, 16), 5, 6)
+
+    torch.testing.assert_close(torch.sigmoid(mask.dynamics_logits), mask.dynamics)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_loss_of_its_own_teaches_the_mask_head_and_nothing_else_where_the_mask_is_off(tiny_model, form):
+    """With the mask off no other loss reaches the head, so that the two gradients add up to one of the whole."""
+    labels = {
+        "extrinsics": torch.eye(3, 4).repeat(1, 2, 1, 1),
+        "intrinsics": torch.tensor([[30.0, 0, 14], [0, 30, 14], [0, 0, 1]]).repeat(1, 2, 1, 1),
+        "depth": torch.ones(1, 2, 28, 28),
+        "motion_mask": (torch.arange(28) < 14).expand(1, 2, 28, 28),
+    }
+    off = {"mask_form": form, "mask_strength": 0.0, "mask_hold_start": None, "mask_hold_end": None}
+    gradients = []
+    for weight in (0.0, 1.0):
+        model = tiny_model(**off, mask_loss_weight=weight).train()
+        model(images(1, 2, 3, 28, 28), labels=labels).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    without, with_it = gradients
+
+    head = {name for name in with_it if name.startswith("aggregator.mask_head.")}
+    assert set(with_it) - set(without) == head
+    assert any(with_it[name].abs().max() > 0 for name in head)
+    assert all(torch.equal(with_it[name], gradient) for name, gradient in without.items())
