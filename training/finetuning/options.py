@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from page4d_hf import Page4DConfig
 from page4d_hf.clips.augmentation import AugmentationConfig
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
@@ -130,6 +132,15 @@ class Options:
     """Optimisation of the mask head."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm, all groups together."""
+    mask_form: Literal["release", "paper"] | None = None
+    """The mask's form. By default as the model's configuration says; a mask of another form, or of a model without
+    one, begins with random weights."""
+    mask_strength: float | None = None
+    """The mask's strength, from 0 (off, VGGT) to 1, wherever no schedule runs: in training without one, in evaluation,
+    and of the trained model. By default as the model's configuration says."""
+    mask_loss_weight: float | None = None
+    """Weight of a loss on the mask head from labels of what moves. By default as the model's configuration says: 0 of
+    the published network."""
     mask_hold_start: int | None = None
     """The mask's strength is 1 until this optimizer step. By default as the model's configuration says."""
     mask_hold_end: int | None = None
@@ -183,6 +194,10 @@ class Options:
             raise OptionsError(f"max_grad_norm must be positive, got {self.max_grad_norm}.")
         if (self.mask_hold_start is None) != (self.mask_hold_end is None):
             raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
+        if self.mask_strength is not None and not 0 <= self.mask_strength <= 1:
+            raise OptionsError(f"mask_strength must lie in [0, 1], got {self.mask_strength}.")
+        if self.mask_loss_weight is not None and not 0 <= self.mask_loss_weight < math.inf:
+            raise OptionsError(f"mask_loss_weight must be a number that is not negative, got {self.mask_loss_weight}.")
 
     def sources(self) -> list[SourceConfig]:
         """The datasets to train on, with their settings."""
@@ -219,14 +234,16 @@ def _replaced(source: SourceConfig, changes: dict[str, Any]) -> SourceConfig:
 def to_json(options: Options) -> dict[str, Any]:
     """Options as JSON values, the same that `from_json` reads."""
 
-    def plain(value: Any) -> Any:
-        if is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-        if isinstance(value, Path):
-            return str(value)
-        return list(value) if isinstance(value, tuple) else value
-
     return plain(options)
+
+
+def plain(value: Any) -> Any:
+    """A value of an option as JSON has it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_json(path: Path) -> Options:
@@ -290,7 +307,9 @@ def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, A
     now = json.loads(json.dumps(to_json(new)))
     compared = [(name, old.get(name), now[name]) for name in now if name not in MAY_CHANGE]
     network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))
-    for name in sorted(set(network) | set(network_now)):
+    # A value that the configuration did not have yet when the run began: its default is what it was without.
+    network = {name: plain(getattr(Page4DConfig, name, None)) for name in network_now} | network
+    for name in sorted(network):
         compared.append((f"the network's {name}", network.get(name), network_now.get(name)))
     differing = [
         f"{name} (was {json.dumps(before)}, now {json.dumps(after)})"

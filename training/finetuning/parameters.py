@@ -40,7 +40,8 @@ def without_gradient(model: Page4DModel) -> tuple[str, ...]:
     names = ["encoder.embeddings.mask_token", "track_head"]
     biased = model.aggregator.mask_schedule is not None or model.config.mask_strength != 0
     if not (biased and model.config.masked_layers):
-        names.append(MASK_HEAD)  # no attention is ever biased by it
+        # No attention is ever biased by it. A loss of its own is on its dynamics, without their factor.
+        names.append(f"{MASK_HEAD}.alpha_logit" if model.config.mask_loss_weight else MASK_HEAD)
     return tuple(names)
 
 

@@ -45,6 +45,7 @@ from .checkpoints import (
     what_is_left,
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
+from .network import starting_network
 from .options import Options, OptionsError, to_json
 from .parameters import freeze_all_but, parameter_groups, schedule_of
 
@@ -73,7 +74,7 @@ class Finetuning:
                 f"set it to a multiple of {accelerator.num_processes}."
             )
         self.accumulate = options.micro_batches // accelerator.num_processes
-        network = self._network()
+        network = starting_network(options)
         sampling = options.sampling
         if sampling.patch_size != network.config.patch_size:
             raise OptionsError(
@@ -113,26 +114,6 @@ class Finetuning:
                     "go on from the checkpoint before it, or from the start if there is none."
                 ) from error
         self.network: Page4DModel = accelerator.unwrap_model(self.model, keep_torch_compile=False)
-
-    def _network(self) -> Page4DModel:
-        options = self.options
-        changes: dict[str, Any] = {}
-        if options.mask_hold_start is not None:
-            changes = {"mask_hold_start": options.mask_hold_start, "mask_hold_end": options.mask_hold_end}
-        if options.network is not None:
-            try:
-                values = json.loads(options.network.read_text(encoding="utf-8"))
-                config = Page4DConfig(**(values | changes))
-            except (OSError, ValueError, TypeError) as error:
-                raise OptionsError(f"--network {options.network} is no configuration of Page4D: {error}") from error
-            return Page4DModel(config)
-        try:
-            return Page4DModel.from_pretrained(options.model, dtype=torch.float32, **changes)
-        except OSError as error:
-            raise OptionsError(
-                f"--model {options.model} cannot be loaded: {' '.join(str(error).split())} `page4d pull mask --output "
-                "page4d` fetches the published weights, `page4d convert` turns a downloaded file into such a folder."
-            ) from error
 
     def _scene_device(self) -> torch.device:
         """Where synthetic scenes are rendered; a kind of device without a number is that of this process."""

@@ -1,0 +1,133 @@
+"""The network that a run starts from, and what options change of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from finetuning.network import starting_network
+from finetuning.options import OptionsError
+from finetuning.parameters import MASK_HEAD, freeze_all_but
+from small_training import NETWORK, begin, history, labels_of, small_network, small_options, train
+from transformers import AutoModel
+
+from page4d_hf import Page4DModel
+
+CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}
+
+
+def saved(folder: Path, **changes: Any) -> str:
+    """A folder with the small network without a schedule, its mask off."""
+    small_network(**{**CONSTANT, "mask_strength": 0.0, **changes}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    return saved(tmp_path / "base")
+
+
+def options_from(folder: Path, model: str, **changes: Any) -> Any:
+    """Options that start from a model instead of from the network's configuration."""
+    return replace(small_options(folder, **changes), network=None, model=model)
+
+
+def test_the_mask_s_strength_is_the_option_s_and_not_the_model_s(tmp_path, base):
+    run = train(options_from(tmp_path / "run", base, mask_strength=1.0, steps=1))
+    folder = run.options.output
+
+    assert Page4DModel.from_pretrained(base).config.mask_strength == 0
+    assert run.network.config.mask_strength == 1
+    assert json.loads((folder / "run.json").read_text())["mask_strength"] == 1
+    assert json.loads((folder / "config.json").read_text())["mask_strength"] == 1
+    assert AutoModel.from_pretrained(folder).config.mask_strength == 1
+    # The mask acts: its head learns.
+    before, after = Page4DModel.from_pretrained(base).state_dict(), run.network.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith(MASK_HEAD))
+
+
+def test_by_default_the_mask_s_strength_is_the_model_s(tmp_path, base):
+    assert starting_network(options_from(tmp_path / "run", base)).config.mask_strength == 0
+
+
+def test_a_schedule_goes_before_the_strength_in_training(tmp_path):
+    run = train(small_options(tmp_path, steps=1, mask_strength=0.25, mask_hold_start=5, mask_hold_end=9))
+
+    assert history(run.options.output)[0]["mask_strength"] == 1
+    assert run.network.config.mask_strength == 0.25
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+def test_a_strength_outside_of_0_to_1_is_refused(tmp_path, strength):
+    with pytest.raises(OptionsError, match=r"mask_strength must lie in \[0, 1\], got"):
+        small_options(tmp_path, mask_strength=strength)
+
+
+def test_a_weight_of_the_mask_head_s_loss_below_0_is_refused(tmp_path):
+    with pytest.raises(OptionsError, match="mask_loss_weight must be a number that is not negative, got -1"):
+        small_options(tmp_path, mask_loss_weight=-1)
+
+
+def test_a_strength_for_a_network_without_a_mask_is_refused(tmp_path):
+    with pytest.raises(OptionsError, match="--mask-strength says how a mask acts, and the network has none"):
+        begin(small_options(tmp_path, network={"mask_form": None}, mask_strength=1.0))
+
+
+@pytest.mark.parametrize("old", [None, "release"])
+def test_a_mask_of_another_form_begins_anew_and_all_else_is_the_model_s(tmp_path, old):
+    model = saved(tmp_path / "base", mask_form=old)
+    network = starting_network(options_from(tmp_path / "run", model, mask_form="paper", mask_strength=1.0))
+
+    assert network.config.mask_form == "paper"
+    before, after = Page4DModel.from_pretrained(model).state_dict(), network.state_dict()
+    rest = {name for name in after if not name.startswith(MASK_HEAD)}
+    assert rest == {name for name in before if not name.startswith(MASK_HEAD)}
+    assert all(torch.equal(before[name], after[name]) for name in rest)
+    assert float(network.aggregator.mask_head.projection.weight.detach().std()) > 0
+
+
+def test_a_mask_of_the_same_form_keeps_its_weights(tmp_path, base):
+    network = starting_network(options_from(tmp_path / "run", base, mask_form="release"))
+    before = Page4DModel.from_pretrained(base).state_dict()
+
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("weight", "trained"), [(0.0, False), (1.0, True)])
+def test_the_head_of_a_mask_that_is_off_is_trained_by_its_own_loss_alone(tmp_path, weight, trained):
+    network = {**CONSTANT, "mask_strength": 0.0}
+    run = train(small_options(tmp_path, network=network, mask_loss_weight=weight, steps=1))
+
+    assert any(name.startswith(MASK_HEAD) for name in run.trained) is trained
+    assert ("mask" in history(run.options.output)[0]) is trained
+    assert any(name.startswith(MASK_HEAD) for name in freeze_all_but(run.network, ["all"])) is trained
+
+
+@pytest.mark.parametrize("form", ["release", "paper"])
+@pytest.mark.parametrize(("strength", "weight"), [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_all_that_is_trained_of_a_mask_head_has_a_gradient(form, strength, weight):
+    """Processes that average gradients would wait for ever for one that never comes."""
+    model = small_network(**{**CONSTANT, "mask_form": form, "mask_strength": strength, "mask_loss_weight": weight})
+    trained = freeze_all_but(model, [MASK_HEAD])
+    pixel_values = torch.rand(1, 2, 3, 28, 28)
+    labels = {**labels_of(pixel_values), "motion_mask": pixel_values[:, :, 0] > 0.8}
+    model(pixel_values, labels=labels).loss.backward()
+
+    assert trained
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
+
+
+def test_a_run_that_began_before_a_value_of_the_configuration_existed_goes_on_with_its_default(tmp_path):
+    run = train(small_options(tmp_path, steps=1))
+    path = run.options.output / "run.json"
+    values = json.loads(path.read_text())
+    del values["configuration"]["mask_loss_weight"]
+    path.write_text(json.dumps(values))
+
+    assert begin(small_options(tmp_path, steps=1)).step == 1
+    with pytest.raises(OptionsError, match=r"the network's mask_loss_weight \(was 0\.0, now 2\.0\)"):
+        begin(small_options(tmp_path, network={**NETWORK, "mask_loss_weight": 2.0}, steps=1))

@@ -1,0 +1,73 @@
+"""The network that a run starts from: loaded or with random weights, with what the options change of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf.errors import Page4DError
+
+from .options import Options, OptionsError
+from .parameters import MASK_HEAD
+
+# Options that are values of the network's configuration, and replace those that it has.
+CONFIGURED = ("mask_form", "mask_strength", "mask_hold_start", "mask_hold_end", "mask_loss_weight")
+
+
+def starting_network(options: Options) -> Page4DModel:
+    """Make the network of a run, before its first step.
+
+    Args:
+        options: of the run. A mask of a form that the network of `--model` does not have begins with random weights.
+
+    Raises:
+        OptionsError: no such model or configuration, or an option of the mask for a network without one.
+    """
+    changes = {name: value for name in CONFIGURED if (value := getattr(options, name)) is not None}
+    network = _from_file(options, changes) if options.network is not None else _pretrained(options, changes)
+    if network.aggregator.mask_head is None and changes:
+        raise OptionsError(
+            f"--{min(changes).replace('_', '-')} says how a mask acts, and the network has none; --mask-form release "
+            "or paper gives it one."
+        )
+    return network
+
+
+def _from_file(options: Options, changes: dict[str, Any]) -> Page4DModel:
+    assert options.network is not None
+    try:
+        values = json.loads(options.network.read_text(encoding="utf-8"))
+        return Page4DModel(Page4DConfig(**(values | changes)))
+    except (OSError, ValueError, TypeError) as error:
+        raise OptionsError(f"--network {options.network} is no configuration of Page4D: {error}") from error
+
+
+def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
+    assert options.model is not None
+    try:
+        config = Page4DConfig.from_pretrained(options.model)
+        if options.mask_form in (None, config.mask_form):
+            return Page4DModel.from_pretrained(options.model, dtype=torch.float32, **changes)
+        found = Page4DModel.from_pretrained(options.model, dtype=torch.float32)
+        config = Page4DConfig.from_pretrained(options.model, **changes)
+    except OSError as error:
+        raise OptionsError(
+            f"--model {options.model} cannot be loaded: {' '.join(str(error).split())} `page4d pull mask --output "
+            "page4d` fetches the published weights, `page4d convert` turns a downloaded file into such a folder."
+        ) from error
+    network = Page4DModel(config)
+    weights = {name: value for name, value in found.state_dict().items() if not name.startswith(MASK_HEAD)}
+    left = network.load_state_dict(weights, strict=False)
+    # The count of steps of a schedule that comes with the mask starts at 0, as it is built.
+    missing = [name for name in left.missing_keys if not name.startswith((MASK_HEAD, "aggregator.mask_schedule"))]
+    if missing or left.unexpected_keys:
+        raise Page4DError(
+            f"--model {options.model} does not fit its own configuration: {', '.join(missing + left.unexpected_keys)}."
+        )
+    return network
+
+
+__all__ = ["CONFIGURED", "starting_network"]
