@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from evaluator.mask_study import MaskStudy
 from evaluator.sequences import Dataset
+from evaluator.study_clips import Synthetic
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.synthetic import SyntheticOptions
 
 if TYPE_CHECKING:
     from evaluator.mask_study import ClipResult, Picture
@@ -30,22 +30,6 @@ if TYPE_CHECKING:
     from page4d_hf import Page4DImageProcessor, Page4DModel
 
 RESULT = "study.json"  # what makes a folder one of a study
-
-
-@dataclass
-class Synthetic:
-    """Synthetic clips, where no data set is named."""
-
-    clips: int = 20
-    """How many."""
-    frames: int = 8
-    """Of each clip."""
-    image_size: tuple[int, int] | None = None
-    """Height and width in pixels; by default the square that the network's position embeddings are laid out for."""
-    seed: int = 1_000_000
-    """Of the first clip; the others follow. Training counts from 0."""
-    scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
-    """What they are like."""
 
 
 @dataclass
@@ -67,6 +51,7 @@ class Options:
     resolution: int = 518
     """Width of the network's input in pixels, for a data set."""
     synthetic: Synthetic = field(default_factory=Synthetic)
+    """Synthetic clips, where no data set is named."""
     study: MaskStudy = field(default_factory=MaskStudy)
     pictures: int = 3
     """Clips of which a picture is drawn, from the first."""
@@ -134,13 +119,8 @@ def _clips(
     config = model.config
     if options.dataset is None:
         made = options.synthetic
-        side = config.image_size // config.patch_size * config.patch_size
-        size = (side, side) if made.image_size is None else made.image_size
-        words = (
-            f"Synthetic clips: {made.clips} of {made.frames} frames of {size[1]}x{size[0]} pixels, seeds from "
-            f"{made.seed}, {made.scenes}."
-        )
-        return made.clips, words, synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
+        size = made.size_for(config)
+        return made.clips, made.words(size), synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
     if options.data_root is None:
         raise Page4DError(f"--dataset {options.dataset} needs its folder: --data-root.")
     from evaluator.sequences import choose_sequences, select

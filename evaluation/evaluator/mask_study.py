@@ -260,8 +260,13 @@ def pose_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
             determined.
     """
     figures = score_trajectory(found, expected).figures
+    return {"rotation_error": rotation_error(found, expected), **figures}
+
+
+def rotation_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Mean angle in degrees between the rotations of cameras `[S, 3, 4]`, S >= 2, each relative to the first frame."""
     turned, true_turned = (e[1:, :, :3] @ e[:1, :, :3].transpose(0, 2, 1) for e in (found, expected))
-    return {"rotation_error": float(_angles(turned.transpose(0, 2, 1) @ true_turned).mean()), **figures}
+    return float(_angles(turned.transpose(0, 2, 1) @ true_turned).mean())
 
 
 def _angles(rotations: np.ndarray) -> np.ndarray:

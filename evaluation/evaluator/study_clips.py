@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from page4d_hf import Page4DImageProcessor
+from page4d_hf import Page4DConfig, Page4DImageProcessor
 from page4d_hf.synthetic import SyntheticOptions, random_clips
 
 from .scores import ExclusionError
@@ -29,11 +29,42 @@ class StudyClip:
     moving: Tensor  # [S, H, W] bool
     extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
     frames_left_out: int = 0  # for want of a motion mask
+    intrinsics: np.ndarray | None = None  # [S, 3, 3] float64 in pixels, first pixel's centre at (0.5, 0.5)
 
     def moving_patches(self, patch_size: int, min_share: float) -> Tensor:
         """Patches of which at least a share of the pixels moves, `[S, h, w]` bool."""
         shares = nn.functional.avg_pool2d(self.moving[:, None].float(), patch_size)[:, 0]
         return shares >= min_share
+
+
+@dataclass
+class Synthetic:
+    """Synthetic clips."""
+
+    clips: int = 20
+    """How many."""
+    frames: int = 8
+    """Of each clip."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; by default the square that the network's position embeddings are laid out for."""
+    seed: int = 1_000_000
+    """Of the first clip; the others follow. Those that training draws are spread over 63 bits."""
+    scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
+    """What they are like."""
+
+    def size_for(self, config: Page4DConfig) -> tuple[int, int]:
+        """Height and width of the images for a network."""
+        if self.image_size is not None:
+            return self.image_size
+        side = config.image_size // config.patch_size * config.patch_size
+        return side, side
+
+    def words(self, size: tuple[int, int]) -> str:
+        """What decides the clips, in a sentence; `size` is height and width."""
+        return (
+            f"Synthetic clips: {self.clips} of {self.frames} frames of {size[1]}x{size[0]} pixels, seeds from "
+            f"{self.seed}, {self.scenes}."
+        )
 
 
 def synthetic_clips(
@@ -56,6 +87,7 @@ def synthetic_clips(
             depth=clip.depth[0],
             moving=clip.motion_mask[0],
             extrinsics=clip.extrinsics[0].double().numpy(),
+            intrinsics=clip.intrinsics[0].double().numpy(),
         )
 
 

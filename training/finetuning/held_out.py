@@ -120,18 +120,15 @@ def _mean_angle(found: Tensor, expected: Tensor) -> float:
 
 
 def _add_motion_figure(means: Means, output: Page4DOutput, labels: dict[str, Any]) -> None:
-    """The area under the ROC curve: how often a moving pixel has a higher mask value than one that stands still."""
     moving = labels.get("motion_mask")
     if output.dynamics_mask is None or moving is None:
         return
-    from scipy.stats import rankdata
+    from page4d_hf.ranking import auroc
 
     for mask, truth in zip(output.dynamics_mask.float().cpu(), moving.bool().cpu(), strict=True):
-        positives, negatives = int(truth.sum()), int((~truth).sum())
-        if positives and negatives:
-            ranks = rankdata(mask.flatten().numpy())
-            above = ranks[truth.flatten().numpy()].sum() - positives * (positives + 1) / 2
-            means.add("motion_auroc", above / (positives * negatives))
+        area = auroc(mask, truth)
+        if area is not None:
+            means.add("motion_auroc", area)
             means.add(f"{TRIVIAL}/motion_auroc", 0.5)
 
 

@@ -1,0 +1,140 @@
+"""How good a network is on synthetic clips that it was not trained on, beside a predictor that looks at nothing.
+
+    python evaluation/held_out.py --model page4d --output held-out
+
+The clips are those that the model's card names, or 64 of 8 frames; the same options give the same files. See
+docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from evaluator.study_clips import Synthetic
+
+from page4d_hf.errors import Page4DError
+
+RESULT = "held-out.json"  # what makes a folder one of a report
+REPORT = "held-out.md"
+
+
+@dataclass
+class Options:
+    """What is tried, and on what."""
+
+    model: str
+    """A folder for from_pretrained, or a name on the Hub."""
+    output: Path
+    """The folder to make: held-out.json and held-out.md."""
+    clips: Synthetic = field(default_factory=lambda: Synthetic(clips=64))
+    """By default as the model's card says."""
+    mask_strength: float | None = None
+    """Strength of the mask, from 0 to 1. By default the model's."""
+    device: str = "auto"
+    """Where to run."""
+    dtype: str = "auto"
+    """Precision of the encoder and the aggregator."""
+    overwrite: bool = False
+    """Replace the folder of an earlier report."""
+
+
+@dataclass
+class Named:
+    """The one option that decides the defaults of others."""
+
+    model: str | None = None
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Score the network on the clips and write the folder.
+
+    Returns:
+        What held-out.json holds.
+
+    Raises:
+        Page4DError: options out of their range, no such model, no clip that can be scored, or a folder that is in the
+            way.
+    """
+    from evaluator.held_out_clips import markdown, record_of, score_clips
+    from evaluator.study_clips import synthetic_clips
+
+    from page4d_hf.cli import progress_bar
+    from page4d_hf.folders import check_output_folder, whole_folder
+    from page4d_hf.reconstruct import check_resolution, fingerprint, load_model
+
+    made = options.clips
+    if options.mask_strength is not None and not 0 <= options.mask_strength <= 1:
+        raise Page4DError(f"The strength of the mask must be from 0 to 1, got {options.mask_strength}.")
+    if made.clips < 1 or made.frames < 3 or made.seed < 0:
+        raise Page4DError(
+            "The report needs at least 1 clip of at least 3 frames, without which no trajectory can be aligned, and a "
+            f"seed that is not negative; got {made.clips}, {made.frames} and {made.seed}."
+        )
+    check_output_folder(options.output, overwrite=options.overwrite, replaces=RESULT)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    model, _ = load_model(options.model, device=options.device, dtype=options.dtype)
+    config = model.config
+    size = made.size_for(config)
+    for side in size:
+        check_resolution(side, config.patch_size)
+    if options.mask_strength is not None:
+        config.mask_strength = options.mask_strength
+    facts = {
+        "weights": fingerprint(options.model) or getattr(config, "_commit_hash", None),
+        "parameters": model.num_parameters(),
+        "mask": "none" if config.mask_form is None else f"{config.mask_form}, strength {config.mask_strength:g}",
+        "device": model.device.type,
+        "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
+    }
+    scores = []
+    with progress_bar() as report:
+        report("clips", 0, made.clips)
+        clips = synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
+        for each in score_clips(model, clips):
+            scores.append(each)
+            report("clips", len(scores), made.clips)
+    record = record_of(scores, made, size, facts)
+    with whole_folder(options.output, overwrite=options.overwrite, replaces=RESULT) as folder:
+        (folder / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf8")
+        (folder / REPORT).write_text(markdown(record), "utf8")
+    return record
+
+
+def options_from(arguments: list[str]) -> Options:
+    """Options of a command line, with the clips that the card of its model names as the defaults.
+
+    Raises:
+        EvaluationError: the card names clips that cannot be made.
+    """
+    from evaluator.held_out_clips import settings_of_card
+
+    named, _ = tyro.cli(Named, args=[a for a in arguments if a not in ("-h", "--help")], return_unknown_args=True)
+    of_card = None if named.model is None else settings_of_card(Path(named.model).expanduser())
+    if of_card is None:
+        return tyro.cli(Options, args=arguments, description=__doc__)
+    missing: Any = tyro.MISSING
+    default = Options(model=missing, output=missing, clips=of_card)
+    return tyro.cli(Options, args=arguments, description=__doc__, default=default)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors about the input are one sentence on stderr and exit code 1."""
+    try:
+        options = options_from(sys.argv[1:] if arguments is None else arguments)
+        run(options)
+    except Page4DError as error:
+        print(f"held_out: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    print((options.output / REPORT).read_text("utf8"))
+    print(f"Wrote {options.output}.")
+
+
+if __name__ == "__main__":
+    main()

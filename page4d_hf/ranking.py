@@ -1,0 +1,30 @@
+"""How well values rank what is true above what is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+
+def auroc(values: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
+    """The area under the ROC curve: how often a true one has a higher value than one that is not; ties count half.
+
+    That is the Mann-Whitney U over the number of pairs (Hanley and McNeil, Radiology 1982).
+
+    Args:
+        values: of any shape.
+        truth: bool, of the same shape.
+
+    Returns:
+        From 0 to 1, 0.5 for values that say nothing. `None` where all or none are true.
+    """
+    true = np.asarray(truth, bool).ravel()
+    positives, negatives = int(true.sum()), int((~true).sum())
+    if not positives or not negatives:
+        return None
+    above = rankdata(np.asarray(values).ravel())[true].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+__all__ = ["auroc"]

@@ -1,0 +1,245 @@
+"""The report on held-out clips: figures that are known in closed form, defaults, and the whole program."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import held_out as program
+import numpy as np
+import pytest
+import torch
+from evaluator.held_out_clips import (
+    CARD_KEY,
+    FIGURES,
+    ClipScores,
+    depth_and_motion_figures,
+    point_figures,
+    score_clip,
+    settings_of_card,
+    still_camera_figures,
+    summarise,
+    trivial_predictions,
+)
+from evaluator.mask_study import pose_figures
+from evaluator.predictions import Predictions
+from evaluator.scores import EvaluationError
+from evaluator.study_clips import StudyClip, Synthetic, synthetic_clips
+from huggingface_hub import ModelCardData
+from masked_networks import masked_network
+from scipy.spatial.transform import Rotation
+
+from page4d_hf import Page4DImageProcessor
+from page4d_hf.errors import Page4DError
+from page4d_hf.ranking import auroc
+from page4d_hf.synthetic import SyntheticOptions
+
+SIZE = (28, 42)
+
+
+@pytest.fixture(scope="module")
+def clip() -> StudyClip:
+    return next(synthetic_clips(1, 4, SIZE, 3, SyntheticOptions(moving_share=1.0)))
+
+
+def truth_of(clip: StudyClip) -> Predictions:
+    return Predictions(
+        trivial_predictions(clip).frame_ids,
+        depth=clip.depth.numpy(),
+        extrinsics=clip.extrinsics,
+        intrinsics=clip.intrinsics,
+        dynamics=clip.moving.numpy().astype(np.float32),
+    )
+
+
+# Figures
+
+
+def test_the_truth_has_no_error(clip):
+    figures = depth_and_motion_figures(truth_of(clip), clip) | point_figures(truth_of(clip), clip)
+
+    for name, value in figures.items():
+        assert value == pytest.approx(1 if name.startswith(("delta", "motion")) else 0, abs=1e-6), name
+    assert {name.removesuffix("_static").removesuffix("_dynamic") for name in figures} | set(
+        pose_figures(clip.extrinsics, clip.extrinsics)
+    ) == set(FIGURES)
+
+
+def test_another_world_and_scale_change_no_figure_of_points(clip):
+    said = truth_of(clip)
+    turn = Rotation.from_rotvec([0.4, -0.2, 0.9]).as_matrix()
+    extrinsics = said.extrinsics.copy()
+    extrinsics[..., :3] = extrinsics[..., :3] @ turn
+    extrinsics[..., 3] *= 3
+    moved = replace(said, depth=3 * said.depth, extrinsics=extrinsics)
+
+    assert point_figures(moved, clip)["point_error"] == pytest.approx(0, abs=1e-5)
+
+
+def test_points_that_are_off_in_what_moves_alone_are_off_there_alone(clip):
+    """The alignment is that of all pixels; what moves is so little that it hardly counts."""
+    said = truth_of(clip)
+    row, column = np.argwhere(clip.moving[0].numpy())[0]
+    moving = torch.zeros_like(clip.moving)
+    moving[0, row, column] = True
+    depth = said.depth.copy()
+    depth[0, row, column] *= 1.5
+    figures = point_figures(replace(said, depth=depth), replace(clip, moving=moving))
+
+    assert figures["point_error_dynamic"] > 100 * figures["point_error_static"] > 0
+    count = moving.numel()
+    mean = (figures["point_error_dynamic"] + (count - 1) * figures["point_error_static"]) / count
+    assert figures["point_error"] == pytest.approx(mean)
+
+
+def test_the_points_of_a_point_head_go_before_lifted_depth(clip):
+    said = truth_of(clip)
+    points = np.random.default_rng(0).normal(size=(*clip.depth.shape, 3)).astype(np.float32)
+
+    assert point_figures(replace(said, points=points), clip)["point_error"] > 0.1
+
+
+def test_the_trivial_depth_is_the_median(clip):
+    depth = clip.depth.double()
+    median = depth.flatten().median()
+    figures = depth_and_motion_figures(trivial_predictions(clip), clip)
+
+    assert figures["abs_rel"] == pytest.approx(float(((median - depth).abs() / depth).mean()), rel=1e-5)
+    assert figures["motion_auroc"] == 0.5
+
+
+def test_a_still_camera_turns_as_little_as_one_at_the_true_places_that_never_turns(clip):
+    """Which evo can align, and whose rotations do not depend on where it is."""
+    figures = still_camera_figures(clip.extrinsics)
+    centers = -np.einsum("sji,sj->si", clip.extrinsics[:, :, :3], clip.extrinsics[:, :, 3])
+    unturned = np.concatenate((np.tile(np.eye(3), (len(centers), 1, 1)), -centers[..., None]), axis=-1)
+    expected = pose_figures(unturned, clip.extrinsics)
+
+    assert figures["rotation_error"] == pytest.approx(expected["rotation_error"], rel=1e-6)
+    assert figures["rpe_rotation"] == pytest.approx(expected["rpe_rotation"], rel=1e-6)
+
+
+def test_a_still_camera_is_off_by_the_spread_of_the_centres_and_by_each_step():
+    """A camera that goes by 1 along x and then along y, and turns by 10 degrees a frame about y."""
+    turns = Rotation.from_euler("y", [[0], [10], [20]], degrees=True).as_matrix().reshape(3, 3, 3)
+    centers = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0]])
+    rotations = turns.transpose(0, 2, 1)
+    extrinsics = np.concatenate((rotations, -rotations @ centers[..., None]), axis=-1)
+    figures = still_camera_figures(extrinsics)
+
+    assert figures["ate"] == pytest.approx(2 / 3)
+    assert figures["rpe_translation"] == pytest.approx(1)
+    assert figures["rpe_rotation"] == pytest.approx(10)
+    assert figures["rotation_error"] == pytest.approx(15)
+
+
+def test_a_network_is_scored_beside_the_trivial_on_the_same_clips(clip):
+    scores = score_clip(masked_network(), clip)
+
+    assert scores.excluded is None
+    assert set(scores.model) == set(scores.trivial)
+    means = summarise([scores, ClipScores("other", {"abs_rel": 0.5}, {"abs_rel": 1.0})])
+    assert means["abs_rel"]["clips"] == 2
+    assert means["abs_rel"]["trivial"] == pytest.approx((scores.trivial["abs_rel"] + 1) / 2)
+    assert means["ate"]["clips"] == 1
+
+
+def test_a_network_whose_depth_is_not_finite_is_excluded(clip):
+    model = masked_network()
+    with torch.no_grad():
+        for parameter in model.depth_head.parameters():
+            parameter.fill_(torch.nan)
+    scores = score_clip(model, clip)
+
+    assert "depth or cameras are not finite" in scores.excluded
+    with pytest.raises(EvaluationError, match="None of the 1 clips can be scored"):
+        summarise([scores])
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    rng = np.random.default_rng(0)
+    values, truth = rng.integers(0, 5, 60), rng.random(60) < 0.4
+    pairs = values[truth][:, None] - values[~truth]
+
+    assert auroc(values, truth) == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+    assert auroc(values, np.ones(60, bool)) is None
+
+
+# The program
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose card names the clips that it is to be tried on."""
+    folder = tmp_path_factory.mktemp("held-out") / "model"
+    masked_network().save_pretrained(folder)
+    Page4DImageProcessor(size=28).save_pretrained(folder)
+    settings = {"clips": 2, "frames": 3, "image_size": [28, 42], "seed": 11, "scenes": {"bodies": [3, 4]}}
+    (folder / "README.md").write_text(f"---\n{ModelCardData(**{CARD_KEY: settings}).to_yaml()}\n---\n\n# A model\n")
+    return folder
+
+
+def test_the_same_options_give_the_same_bytes_and_the_card_s_clips(folder, tmp_path, capsys):
+    for name in "ab":
+        program.main(["--model", str(folder), "--output", str(tmp_path / name)])
+    printed = capsys.readouterr().out
+
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {program.RESULT, program.REPORT}
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    record = json.loads((tmp_path / "a" / program.RESULT).read_text())
+    assert [each["name"] for each in record["clips"]] == ["synthetic-11", "synthetic-12"]
+    assert record["settings"]["scenes"]["bodies"] == [3, 4]
+    assert "2 of 3 frames of 42x28 pixels, seeds from 11" in printed
+    assert record["means"]["abs_rel"]["clips"] == 2
+    assert f"{record['means']['abs_rel']['trivial']:.4g}" in printed
+
+
+def test_options_go_before_what_the_card_says(folder):
+    arguments = ["--model", str(folder), "--output", "out", "--clips.frames", "5", "--clips.scenes.light", "0.5"]
+    options = program.options_from(arguments)
+
+    assert options.clips == Synthetic(2, 5, (28, 42), 11, SyntheticOptions(bodies=(3, 4), light=0.5))
+
+
+def test_a_model_without_a_card_is_tried_on_squares_of_its_own_size(tmp_path):
+    options = program.options_from(["--model", str(tmp_path), "--output", "out"])
+
+    assert options.clips == Synthetic(clips=64)
+    assert options.clips.size_for(masked_network().config) == (28, 28)
+
+
+def test_a_card_that_names_no_clips_that_can_be_made_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text(f"---\n{CARD_KEY}:\n  lamps: 3\n---\n")
+    with pytest.raises(EvaluationError, match=f"names no clips under {CARD_KEY} that can be made"):
+        settings_of_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--clips.frames", "2"], "at least 1 clip of at least 3 frames"),
+        (["--mask-strength", "2"], "must be from 0 to 1, got 2.0"),
+        (["--clips.image-size", "28", "30"], "multiple of the patch size 14, got 30"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(folder, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        program.main(["--model", str(folder), "--output", str(tmp_path / "out"), *arguments])
+
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("held_out: ")
+    assert message in error.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):
+    common = {"model": str(folder), "clips": settings_of_card(folder)}
+    off, on = (
+        program.run(program.Options(output=tmp_path / str(strength), mask_strength=strength, **common))
+        for strength in (0.0, 1.0)
+    )
+    assert off["model"]["mask"] == "release, strength 0"
+    assert off["means"]["rotation_error"]["model"] != on["means"]["rotation_error"]["model"]
+    assert issubclass(EvaluationError, Page4DError)
