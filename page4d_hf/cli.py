@@ -67,7 +67,7 @@ def convert(
 
 
 def pull(
-    name: tyro.conf.Positional[Literal["nomask", "mask", "vggt"]],
+    name: tyro.conf.Positional[Literal["nomask", "mask", "vggt", "tiny"]],
     output: Path = Path("page4d"),
     revision: str | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -76,10 +76,11 @@ def pull(
     """Fetch published weights from the Hugging Face Hub and convert them to a folder for from_pretrained.
 
     The download of about 5 GB stays in the Hub's cache (HF_HOME), so that a second time nothing is fetched. The weights
-    are under VGGT's licence.
+    are under VGGT's licence. The small model tiny comes with this package instead, and is copied out of it.
 
     Args:
-        name: nomask and mask are PAGE-4D without and with its dynamics-aware mask, vggt is VGGT.
+        name: nomask and mask are PAGE-4D without and with its dynamics-aware mask, vggt is VGGT. tiny is a small
+            PAGE-4D, trained on rendered scenes, for a first look; it needs no network.
         output: the folder to write; it must not exist yet, or be empty.
         revision: branch, tag or commit of the repository on the Hub. The newest by default.
         dtype: precision in which encoder and aggregator are written; bfloat16 halves their size. The heads are float32.
@@ -89,13 +90,24 @@ def pull(
 
     started = time.perf_counter()
     check_output_folder(output, overwrite=overwrite)
-    print(f"Fetching {name}", flush=True)
+    if name == "tiny" and revision is not None:
+        raise Page4DError("--revision is of repositories on the Hub; tiny is the one that came with this page4d.")
+    if name != "tiny":
+        print(f"Fetching {name}", flush=True)
 
     from transformers.utils import logging as transformers_logging
 
     from . import hub
 
     transformers_logging.disable_progress_bar()  # those of reading and writing; the download keeps its own
+    if name == "tiny":
+        from .shipped import pull_tiny
+
+        config = pull_tiny(output, dtype=dtype, overwrite=overwrite)
+        side = config.image_size
+        print(f"Wrote {output} in {time.perf_counter() - started:.1f} s: page4d-tiny, see {output / 'README.md'}.")
+        print(f"Next: page4d reconstruct VIDEO --model {output} --resolution {side}")
+        return
     config = hub.pull(name, output, revision=revision, dtype=dtype, overwrite=overwrite)
     _print_converted(config, output, time.perf_counter() - started)
 
