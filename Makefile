@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test tiny lint install clean
 
 demo: $(INSTALLED)  ## Make a small moving scene, train page4d-4dgs on it, evaluate it and render a novel view.
 	$(BIN)/python demo/run.py --output demo-out
 
 test: lint  ## Run the linter, the type checker and all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other
+
+tiny: $(INSTALLED)  ## Train the small model that comes with the package; started again, it goes on where it was.
+	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,0 +1,280 @@
+"""The making of page4d-tiny, with stages of a few steps, and what `page4d pull tiny` makes of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import held_out
+import pytest
+import tiny
+import torch
+from finetuning import processes
+from finetuning.options import from_json
+from finetuning.processes import ProcessError
+from finetuning.reports import HeldOut, report_on_held_out
+from finetuning.tiny_card import Stage, tiny_card
+from huggingface_hub import ModelCard, ModelCardData
+from safetensors.torch import load_file
+from small_training import NETWORK, begin, history, small_network, steps, train, write_options
+from transformers import AutoImageProcessor, AutoModel
+
+from page4d_hf import Page4DConfig, cli, shipped
+from page4d_hf.errors import Page4DError
+from page4d_hf.reconstruct import fingerprint
+from page4d_hf.synthetic import SyntheticOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}
+SCENES = {"bodies": [2, 3], "still_share": 0.0}
+
+
+def write_stages(folder: Path) -> Path:
+    """Two stages: still scenes with the mask off, then moving ones with the mask on."""
+    recipes = folder / "recipes"
+    recipes.mkdir()
+    common: dict[str, Any] = {"steps": 2, "train": ["all"], "checkpoint_every": 1}
+    still = {**common, "output": str(folder / "runs" / "still"), "scenes": {**SCENES, "still_share": 1.0}}
+    path = write_options(folder / "options", {**CONSTANT, "mask_strength": 0.0}, **still)
+    values = json.loads(path.read_text())
+    (recipes / "1-still.json").write_text(json.dumps(values))
+    del values["network"]
+    changes = {"model": values["output"], "output": str(folder / "runs" / "moving"), "scenes": SCENES}
+    (recipes / "2-moving.json").write_text(json.dumps({**values, **changes, "mask_strength": 1.0}))
+    return recipes
+
+
+def train_here(path: Path, output: Path, accelerate: Path | None) -> None:
+    """What `processes.train` does, in this process: to import everything takes longer than these trainings."""
+    assert train(from_json(path)).options.output == output
+
+
+def report_here(model: Path, output: Path) -> None:
+    """What `processes.report_on_held_out` does, in this process."""
+    held_out.main(["--model", str(model), "--output", str(output), "--overwrite"])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the program has been run to its end; `tiny` in it is what is to be shipped."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tiny, "train", train_here)
+        patched.setattr(tiny, "report_on_held_out", report_here)
+        arguments = ["--recipes", write_stages(folder), "--output", folder / "tiny", "--clips", "2", "--frames", "3"]
+        tiny.main([str(argument) for argument in arguments])
+    return folder
+
+
+# Making it
+
+
+def test_each_stage_goes_on_from_the_one_before_and_the_last_is_shipped(made):
+    still, moving = made / "runs" / "still", made / "runs" / "moving"
+    assert [len([line for line in history(run) if "loss" in line]) for run in (still, moving)] == [2, 2]
+    assert Page4DConfig.from_pretrained(still).mask_strength == 0
+    assert Page4DConfig.from_pretrained(made / "tiny").mask_strength == 1
+    shipped_weights = load_file(made / "tiny" / "model.safetensors")
+    trained = load_file(moving / "model.safetensors")
+    assert all(torch.equal(shipped_weights[name], value) for name, value in trained.items())
+    assert {path.name for path in (made / "tiny").iterdir()} == {
+        "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
+    }  # fmt: skip
+
+
+def test_the_card_says_how_it_was_made_and_how_good_it_is(made):
+    card = ModelCard.load(made / "tiny" / "README.md")
+    report = json.loads((made / "runs" / "held-out" / "held-out.json").read_text())
+
+    parameters = sum(p.numel() for p in small_network(**CONSTANT).parameters())
+    assert f"{parameters:,} parameters" in card.text
+    assert "| 1-still | random weights | 2 |" in card.text
+    assert "| 2-moving | still | 2 |" in card.text
+    abs_rel = report["means"]["abs_rel"]
+    assert f"{abs_rel['model']:.4g} ± {abs_rel['standard_error']:.2g} | {abs_rel['trivial']:.4g} |" in card.text
+    assert "What it is not for" in card.text
+    assert report["model"]["weights"] == fingerprint(made / "tiny")
+    assert report["model"]["parameters"] == parameters
+
+
+def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
+    """In a process of its own, as a user makes it."""
+    report_on_held_out(made / "tiny", tmp_path / "again")
+    for name in ("held-out.json", "held-out.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (made / "runs" / "held-out" / name).read_bytes()
+
+
+def test_a_training_is_a_process_of_its_own_that_goes_on_where_it_was(tmp_path):
+    path = write_options(tmp_path, steps=2, checkpoint_every=1)
+    begin(from_json(path))  # the folder of a run that has not come to its first step
+    processes.train(path, tmp_path / "run")
+
+    assert [line["step"] for line in steps(tmp_path / "run")] == [1, 2]
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_made_again_nothing_is_trained_again(made, monkeypatch):
+    """Of the two stages each is started, and finds itself at its end."""
+    started: list[str] = []
+
+    def note(path: Path, output: Path, accelerate: Path | None) -> None:
+        started.append(path.stem)
+        assert (output / "checkpoint-2").is_dir()
+
+    monkeypatch.setattr(tiny, "train", note)
+    monkeypatch.setattr(tiny, "report_on_held_out", lambda *_: {})
+    before = (made / "tiny" / "README.md").read_bytes()
+    tiny.make(tiny.Options(made / "recipes", made / "tiny", None, clips=2, frames=3))
+
+    assert started == ["1-still", "2-moving"]
+    assert (made / "tiny" / "README.md").read_bytes() == before
+
+
+def test_a_model_that_is_too_large_leaves_what_is_shipped_alone(made, monkeypatch):
+    monkeypatch.setattr(tiny, "train", lambda *_: None)
+    monkeypatch.setattr(tiny, "LARGEST", 10_000)
+    before = {path.name: path.read_bytes() for path in (made / "tiny").iterdir()}
+    with pytest.raises(Page4DError, match=r"The model has 0\.\d MB, of which 0 at most may be shipped"):
+        tiny.make(tiny.Options(made / "recipes", made / "tiny", None, clips=2, frames=3))
+
+    assert {path.name: path.read_bytes() for path in (made / "tiny").iterdir()} == before
+
+
+def test_a_stage_that_stops_ends_the_making_in_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "FINETUNE", tmp_path / "no-such-program.py")
+    with pytest.raises(SystemExit):
+        tiny.main(
+            ["--recipes", str(write_stages(tmp_path)), "--output", str(tmp_path / "tiny"), "--accelerate", "None"]
+        )
+
+    error = capsys.readouterr().err
+    assert "1-still.json stopped (status 2)" in error
+    assert "goes on from its newest checkpoint" in error
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_run_that_somebody_else_is_training_is_left_alone(tmp_path):
+    with processes._alone(tmp_path / "run"), pytest.raises(ProcessError, match="is being trained already"):
+        processes.train(tmp_path / "options.json", tmp_path / "run")
+
+
+def test_a_run_is_locked_as_long_as_the_process_that_trains_it_lives(tmp_path):
+    with processes._alone(tmp_path / "run") as lock:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
+    try:
+        with pytest.raises(ProcessError, match="end that process, or wait for it"), processes._alone(tmp_path / "run"):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with processes._alone(tmp_path / "run"):
+        pass
+
+
+def test_a_stage_that_starts_from_elsewhere_is_refused(tmp_path):
+    recipes = write_stages(tmp_path)
+    values = json.loads((recipes / "2-moving.json").read_text())
+    (recipes / "2-moving.json").write_text(json.dumps({**values, "model": "elsewhere"}))
+    with pytest.raises(Page4DError, match=r"2-moving\.json starts from elsewhere; it must be .*still"):
+        tiny.stages_in(recipes)
+    with pytest.raises(Page4DError, match="There are no stages in"):
+        tiny.stages_in(tmp_path / "runs")
+
+
+def test_the_ready_stages_fit_each_other_and_the_network():
+    stages = [options for _, options in tiny.stages_in(ROOT / "training" / "recipes" / "tiny")]
+
+    network = json.loads((ROOT / stages[0].network).read_text())
+    assert all(options.sampling.patch_size == network["patch_size"] for options in stages)
+    assert stages[0].scenes.still_share == 1
+    assert stages[0].seed != stages[1].seed  # not the same rooms again
+    assert network["mask_strength"] == 0
+    assert stages[-1].mask_strength == 1
+
+
+def test_what_is_tried_are_clips_of_the_last_stage_s_scenes_and_shape(tmp_path):
+    options = from_json(write_options(tmp_path / "options", scenes=SCENES))
+    clips = HeldOut.of(options, clips=3, frames=4)
+
+    assert clips == HeldOut(3, 4, (28, 28), SyntheticOptions(bodies=(2, 3)))
+    assert clips.metadata()["scenes"] == {"bodies": [2, 3]}
+
+
+def test_clips_said_by_options_are_those_said_by_a_card(tmp_path):
+    clips = HeldOut(3, 4, (28, 42), SyntheticOptions(bodies=(2, 3), light=0.5), seed=9)
+    by_options = held_out.options_from(["--model", "page4d", "--output", "out", *clips.arguments()]).clips
+    card = ModelCard(f"---\n{ModelCardData(held_out_clips=clips.metadata()).to_yaml()}\n---\n")
+    card.save(tmp_path / "README.md")
+
+    assert by_options == held_out.options_from(["--model", str(tmp_path), "--output", "out"]).clips
+    assert {**asdict(by_options), "scenes": by_options.scenes} == vars(clips)
+
+
+def test_a_card_without_a_report_says_so(made):
+    told = [Stage.of("still", made / "runs" / "still")]
+    assert "Not tried yet." in tiny_card(made / "tiny", told, HeldOut(1, 3, (28, 28), SyntheticOptions()))
+
+
+# Taking it out of the package
+
+
+@pytest.fixture
+def in_package(made, monkeypatch) -> Path:
+    monkeypatch.setattr(shipped, "TINY", made / "tiny")
+    return made / "tiny"
+
+
+def test_tiny_is_pulled_without_a_network_and_loaded_by_the_auto_classes(in_package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d")])
+
+    pulled = AutoModel.from_pretrained(tmp_path / "page4d")
+    expected = load_file(in_package / "model.safetensors")
+    found = pulled.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert AutoImageProcessor.from_pretrained(tmp_path / "page4d").size["width"] == NETWORK["image_size"]
+    assert (tmp_path / "page4d" / "README.md").read_bytes() == (in_package / "README.md").read_bytes()
+    # The code for those who do not have this package.
+    assert (tmp_path / "page4d" / "modeling_page4d.py").is_file()
+    assert str(in_package) not in (tmp_path / "page4d" / "config.json").read_text()
+    assert f"page4d reconstruct VIDEO --model {tmp_path / 'page4d'} --resolution 28" in capsys.readouterr().out
+
+
+def test_tiny_is_pulled_in_another_precision(in_package, tmp_path):
+    cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d"), "--dtype", "bfloat16"])
+    weights = load_file(tmp_path / "page4d" / "model.safetensors")
+
+    assert weights["aggregator.special_tokens.camera"].dtype == torch.bfloat16
+    assert weights["camera_head.empty_pose"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a checkout of its source has them once `make tiny` has trained them"),
+        (["--revision", "main"], "--revision is of repositories on the Hub"),
+    ],
+)
+def test_what_cannot_be_pulled_is_said_in_one_sentence(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(shipped, "TINY", tmp_path / "weights" / "tiny")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d"), *arguments])
+
+    error = capsys.readouterr().err.strip()
+    assert ended.value.code == 1
+    assert len(error.splitlines()) == 1
+    assert message in error
+    assert not (tmp_path / "page4d").exists()
+
+
+def test_a_folder_with_something_in_it_is_not_replaced(in_package, tmp_path, capsys):
+    (tmp_path / "page4d").mkdir()
+    (tmp_path / "page4d" / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d")])
+
+    assert "is not empty" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""Reports of evaluation/held_out.py on what has been trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from page4d_hf.synthetic import SyntheticOptions
+
+from .options import Options, plain
+from .processes import REPOSITORY, ProcessError
+
+PROGRAM = REPOSITORY / "evaluation" / "held_out.py"
+RESULT, TABLE = "held-out.json", "held-out.md"
+FIRST_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Synthetic clips that a model is tried on."""
+
+    clips: int
+    frames: int
+    image_size: tuple[int, int]  # height and width
+    scenes: SyntheticOptions
+    seed: int = FIRST_SEED  # of the first clip
+
+    @classmethod
+    def of(cls, options: Options, clips: int, frames: int) -> HeldOut:
+        """Clips of the scenes, width and aspect that a run evaluates on."""
+        sampling, patch = options.sampling, options.sampling.patch_size
+        height = max(patch, patch * round(sampling.width * options.evaluation.aspect / patch))
+        return cls(clips, frames, (height, sampling.width), options.scenes)
+
+    def metadata(self) -> dict[str, Any]:
+        """As `evaluation/held_out.py` reads them from a model's card; of the scenes, what differs from the defaults."""
+        usual = plain(SyntheticOptions())
+        scenes = {name: value for name, value in plain(self.scenes).items() if value != usual[name]}
+        return {**self.settings(), "scenes": scenes}
+
+    def settings(self) -> dict[str, Any]:
+        """As a report has them."""
+        return {name: plain(value) for name, value in vars(self).items()}
+
+    def arguments(self) -> list[str]:
+        """As options of that program."""
+        settings = self.settings()
+        scenes = settings.pop("scenes")
+        named = {**settings, **{f"scenes.{name}": value for name, value in scenes.items()}}
+        words: list[str] = []
+        for name, value in named.items():
+            words += [f"--clips.{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+        return words
+
+
+def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """Run `evaluation/held_out.py`.
+
+    Args:
+        model: folder of the model.
+        output: the folder to make; an earlier report in it is replaced.
+        arguments: more of the program's options.
+
+    Returns:
+        What its `held-out.json` holds.
+
+    Raises:
+        ProcessError: the report could not be made.
+    """
+    command = [sys.executable, str(PROGRAM), "--model", str(model), "--output", str(output), "--overwrite"]
+    # Its table is not for the terminal: what calls this shows its own.
+    status = subprocess.run([*command, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
+    if status:
+        raise ProcessError(f"The report on {model} could not be made (status {status}); the reason stands above.")
+    return read_report(output)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """What a report's `held-out.json` holds."""
+    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+
+
+__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "read_report", "report_on_held_out"]

@@ -1,0 +1,140 @@
+"""Make page4d-tiny: train its stages one after the other, try it on held-out clips, and put it into the package.
+
+    python training/tiny.py
+
+Stages are the options in training/recipes/tiny, in the order of their names; each but the first starts from the model
+of one before it. Killed and started again, it goes on from the newest checkpoint. What is trained is left alone; what
+is in the package is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from finetuning.options import Options as StageOptions
+from finetuning.options import from_json
+from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
+from finetuning.reports import TABLE, HeldOut, report_on_held_out
+from finetuning.tiny_card import Stage, tiny_card
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import check_output_folder, make_readable, whole_folder
+from page4d_hf.shipped import TINY
+
+LARGEST = 25_000_000  # bytes, of all files together
+RESULT_MARK = "config.json"
+CONFIGURATIONS = ("config.json", "preprocessor_config.json")
+
+
+@dataclass
+class Options:
+    """What is trained, and where it goes."""
+
+    recipes: Path = REPOSITORY / "training" / "recipes" / "tiny"
+    """Folder with the options of each stage."""
+    output: Path = TINY
+    """The folder to make."""
+    accelerate: Path | None = TWO_PROCESSES
+    """Configuration for `accelerate launch`; None trains in a single process."""
+    clips: int = 64
+    """Held-out clips that the model is tried on, for its card."""
+    frames: int = 8
+    """Of each of them."""
+
+
+def stages_in(folder: Path) -> list[tuple[Path, StageOptions]]:
+    """The stages of a folder of recipes, in order.
+
+    Raises:
+        Page4DError: there are none, or one starts from what no earlier one makes.
+    """
+    stages = [(path, from_json(path)) for path in sorted(folder.glob("*.json"))]
+    if not stages:
+        raise Page4DError(f"There are no stages in {folder}: JSON files of options for training/finetune.py.")
+    made: list[str] = []
+    for path, options in stages:
+        if made and options.model not in made:
+            raise Page4DError(f"{path} starts from {options.model or options.network}; it must be {' or '.join(made)}.")
+        made.append(str(options.output))
+    return stages
+
+
+def make(options: Options) -> None:
+    """Train what is left to train, and write the folder.
+
+    Raises:
+        Page4DError: a stage stops, the model is larger than the package may be, or the folder is in the way.
+    """
+    stages = stages_in(options.recipes)
+    check_output_folder(options.output, overwrite=True, replaces=RESULT_MARK)
+    for number, (path, stage) in enumerate(stages, 1):
+        print(f"Stage {number} of {len(stages)}: {path.stem}, in {stage.output}", flush=True)
+        train(path, stage.output, options.accelerate)
+    last = stages[-1][1]
+    held_out = HeldOut.of(last, options.clips, options.frames)
+    with whole_folder(options.output, overwrite=True, replaces=RESULT_MARK) as folder:
+        copy_model(last.output, folder)
+        check_size(folder)
+        card = folder / "README.md"
+        told = [Stage.of(path.stem, stage.output) for path, stage in stages]
+        card.write_text(tiny_card(folder, told, held_out), encoding="utf-8")
+        # The clips are those that the card names, so that anybody gets the same by the same command.
+        print(f"Trying it on {held_out.clips} held-out clips", flush=True)
+        reports = last.output.parent / "held-out"
+        report_on_held_out(folder, reports)
+        table = (reports / TABLE).read_text(encoding="utf-8")
+        card.write_text(tiny_card(folder, told, held_out, table), encoding="utf-8")
+        size = check_size(folder)
+    print(table)
+    print(f"Wrote {options.output}, {size / 1e6:.1f} MB. Next: page4d pull tiny --output page4d")
+
+
+def copy_model(model: Path, folder: Path) -> None:
+    """Copy weights and configurations, without the code that a run keeps beside them: the package is that code.
+
+    Raises:
+        Page4DError: the run has left no such files.
+    """
+    weights = sorted(model.glob("*.safetensors*"))
+    if not weights or not all((model / name).is_file() for name in CONFIGURATIONS):
+        raise Page4DError(f"{model} holds no trained model (weights, {', '.join(CONFIGURATIONS)}).")
+    for path in weights:
+        make_readable(Path(shutil.copy(path, folder)))
+    for name in CONFIGURATIONS:
+        values: dict[str, Any] = json.loads((model / name).read_text(encoding="utf-8"))
+        values.pop("auto_map", None)
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def check_size(folder: Path) -> int:
+    """Bytes of all files of a folder.
+
+    Raises:
+        Page4DError: they are more than may be shipped.
+    """
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    if size > LARGEST:
+        raise Page4DError(f"The model has {size / 1e6:.1f} MB, of which {LARGEST / 1e6:.0f} at most may be shipped.")
+    return size
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors about the input are one sentence on stderr and exit code 1."""
+    try:
+        make(tyro.cli(Options, args=arguments, description=__doc__))
+    except Page4DError as error:
+        print(f"tiny: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("tiny: interrupted; the same command goes on from the newest checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
