@@ -1,0 +1,301 @@
+"""The ablation of PAGE-4D (Table 5 of the paper) in small: what is tuned, and does the mask help?
+
+    python training/ablation.py --base runs/tiny/1-still --output runs/ablation
+
+From one network that was trained on scenes in which nothing moves, the same further budget on moving scenes, with
+
+    all              all layers
+    middle           the middle layers: frame and global blocks of the second stage
+    middle-release   the middle layers and mask attention in the form of the release
+    middle-paper     the same in the form of the paper (Equations 5 and 6)
+
+for every seed, which decides the clips and the first weights of a new mask. Each is tried on the same held-out clips.
+Killed and started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Literal, get_args
+
+import tyro
+from finetuning.options import Options as RunOptions
+from finetuning.options import from_json, to_json
+from finetuning.parameters import ALL, MASK_HEAD
+from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
+from finetuning.reports import RESULT as REPORT
+from finetuning.reports import HeldOut, read_report, report_on_held_out
+
+from page4d_hf import Page4DConfig
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import whole_file
+from page4d_hf.reconstruct import fingerprint, load_config
+
+ArmName = Literal["all", "middle", "middle-release", "middle-paper"]
+MaskForm = Literal["release", "paper"]
+ARMS: tuple[ArmName, ...] = get_args(ArmName)
+PLAIN: ArmName = "middle"  # what the mask is compared with
+MASK_FORMS: dict[str, MaskForm] = {"middle-release": "release", "middle-paper": "paper"}  # of the arms that have one
+TITLES: dict[str, str] = {
+    "trivial": "trivial",
+    "base": "before",
+    "all": "all layers",
+    "middle": "middle layers",
+    "middle-release": "middle layers and mask, as released",
+    "middle-paper": "middle layers and mask, as in the paper",
+}
+COLUMNS = {
+    "abs_rel": "Abs Rel ↓",
+    "abs_rel_static": "static",
+    "abs_rel_dynamic": "moving",
+    "delta_1.25": "δ < 1.25 ↑",
+    "ate": "ATE (m) ↓",
+    "rpe_translation": "RPE (m) ↓",
+    "rpe_rotation": "RPE (°) ↓",
+    "point_error": "points (m) ↓",
+    "motion_auroc": "AUROC ↑",
+}
+OF_THE_MASK = "motion_auroc"
+IDENTITY, RESULT, TABLE = "ablation.json", "result.json", "table.md"
+
+
+@dataclass
+class Options:
+    """What is trained, from what, and where it goes."""
+
+    base: Path
+    """The network that all start from: a folder for from_pretrained. Its mask, if it has one, must have no schedule."""
+    output: Path
+    """Folder of the ablation: a run and a report for every arm and seed, result.json, table.md."""
+    recipe: Path = REPOSITORY / "training" / "recipes" / "ablation.json"
+    """Options of the further training. What is tuned, the mask's form and strength, and the seed are the arms' own."""
+    arms: tuple[ArmName, ...] = ARMS
+    """Which to run."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Of the runs of each. A seed that the base was trained with would show it the same rooms again."""
+    accelerate: Path | None = TWO_PROCESSES
+    """Configuration for `accelerate launch`; None trains in a single process."""
+    clips: int = 64
+    """Held-out clips."""
+    frames: int = 8
+    """Of each of them."""
+
+
+def run_options(options: Options, recipe: RunOptions, base: Page4DConfig, arm: ArmName, seed: int) -> RunOptions:
+    """The options of one run."""
+    stage = [f"aggregator.{kind}_layers.{layer}" for kind in ("frame", "global") for layer in base.masked_layers]
+    form = MASK_FORMS.get(arm)
+    # A network without a mask has no strength to set to 0.
+    strength = 1.0 if form is not None else 0.0 if base.mask_form is not None else None
+    return replace(
+        recipe,
+        output=options.output / f"{arm}-{seed}",
+        model=str(options.base),
+        network=None,
+        train=(ALL,) if arm == "all" else (*stage, *[MASK_HEAD] * (form is not None)),
+        mask_form=form,
+        mask_strength=strength,
+        mask_loss_weight=recipe.mask_loss_weight if form is not None else None,
+        seed=seed,
+    )
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Train and try what is left to do, and write the table after each run.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        Page4DError: the base cannot be used, the folder belongs to another ablation, or a run stops.
+    """
+    base = load_config(options.base)
+    check(options, base)
+    recipe = from_json(options.recipe)
+    clips = HeldOut.of(recipe, options.clips, options.frames)
+    enter(options)
+    reports: dict[str, dict[int, dict[str, Any]]] = {"base": {0: report(options, "base", options.base, clips)}}
+    result: dict[str, Any] = {}
+    # Seeds outside: what there is of a table half-way is of all arms.
+    runs = [(seed, arm) for seed in options.seeds for arm in options.arms]
+    for number, (seed, arm) in enumerate(runs, 1):
+        print(f"Run {number} of {len(runs)}: {TITLES[arm]}, seed {seed}", flush=True)
+        chosen = run_options(options, recipe, base, arm, seed)
+        path = options.output / f"{arm}-{seed}.json"
+        with whole_file(path, overwrite=True) as partial:
+            partial.write_text(json.dumps(to_json(chosen), indent=2) + "\n", encoding="utf-8")
+        train(path, chosen.output, options.accelerate)
+        reports.setdefault(arm, {})[seed] = report(options, f"{arm}-{seed}", chosen.output, clips)
+        result = gather(options, recipe, clips, reports)
+        for name, text in ((RESULT, json.dumps(result, indent=1) + "\n"), (TABLE, markdown(result))):
+            with whole_file(options.output / name, overwrite=True) as partial:
+                partial.write_text(text, encoding="utf-8")
+    return result
+
+
+def check(options: Options, base: Page4DConfig) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        Page4DError: no arms or seeds, or some twice; a base whose mask has a schedule, or no second stage.
+    """
+    for name, values in (("arms", options.arms), ("seeds", options.seeds)):
+        if not values or len(set(values)) < len(values):
+            raise Page4DError(f"--{name} must name at least one, and none twice; got {', '.join(map(str, values))}.")
+    if base.mask_hold_start is not None:
+        raise Page4DError(
+            f"The configuration of {options.base} has a schedule for the mask (mask_hold_start {base.mask_hold_start}),"
+            " and the ablation compares a mask that is on with one that is off throughout; set mask_hold_start and "
+            "mask_hold_end to null there."
+        )
+    if not base.masked_layers or max(base.masked_layers) >= base.num_hidden_layers:
+        raise Page4DError(
+            f"The configuration of {options.base} names no middle layers (masked_layers {list(base.masked_layers)} of "
+            f"{base.num_hidden_layers})."
+        )
+
+
+def enter(options: Options) -> None:
+    """Begin the folder, or check that what lies in it is of this base: runs compare options, and no weights.
+
+    Raises:
+        Page4DError: it is of another base, or holds something else.
+    """
+    path, identity = options.output / IDENTITY, {"base": fingerprint(options.base)}
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != identity:
+            raise Page4DError(
+                f"{options.output} holds an ablation of another base (weights {found.get('base')}, those of "
+                f"{options.base} are {identity['base']}); name another --output."
+            )
+        return
+    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
+        raise Page4DError(f"The output {options.output} holds something else (it has no {IDENTITY}); name another one.")
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+
+
+def report(options: Options, name: str, model: Path, clips: HeldOut) -> dict[str, Any]:
+    """A model's report, made unless it is there already, of these weights and clips."""
+    folder = options.output / "held-out" / name
+    if (folder / REPORT).is_file():
+        found = read_report(folder)
+        if found["settings"] == clips.settings() and found["model"]["weights"] == fingerprint(model):
+            return found
+    # Without its mask, the base is what all begin with.
+    arguments = ["--mask-strength", "0"] if name == "base" else []
+    return report_on_held_out(model, folder, [*clips.arguments(), *arguments])
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The table
+
+
+def gather(
+    options: Options, recipe: RunOptions, clips: HeldOut, reports: Mapping[str, Mapping[int, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Means and spreads over the seeds that are through.
+
+    Returns:
+        `rows[arm][figure]`: `mean`, `spread` (standard deviation over seeds, where there are two or more), `values` by
+        seed. `differences[arm][figure]`: the same of the differences to the middle layers without a mask, seed by seed,
+        which saw the same clips. What decides them: `base`, `recipe`, `settings` and `protocol` of the clips.
+    """
+    rows: dict[str, dict[str, Any]] = {"trivial": {}}
+    first = reports["base"][0]
+    for name in COLUMNS:
+        if name in first["means"]:
+            rows["trivial"][name] = {"mean": first["means"][name]["trivial"], "values": {}}
+    differences: dict[str, dict[str, Any]] = {}
+    for arm, by_seed in reports.items():
+        rows[arm], differences[arm] = {}, {}
+        for name in COLUMNS:
+            if name == OF_THE_MASK and arm not in MASK_FORMS:
+                continue  # a head that nothing has taught
+            values = {seed: each["means"][name]["model"] for seed, each in by_seed.items() if name in each["means"]}
+            if values:
+                rows[arm][name] = statistics(values)
+            plain = {seed: each["means"] for seed, each in reports.get(PLAIN, {}).items()}
+            paired = {s: value - plain[s][name]["model"] for s, value in values.items() if name in plain.get(s, {})}
+            if paired and arm not in ("base", PLAIN) and name != OF_THE_MASK:
+                differences[arm][name] = statistics(paired)
+    return {
+        "base": fingerprint(options.base),
+        "seeds": list(options.seeds),
+        "recipe": {
+            n: v for n, v in to_json(recipe).items() if n not in ("output", "model", "network", "train", "seed")
+        },
+        "settings": clips.settings(),
+        "protocol": first["protocol"],
+        "rows": rows,
+        "differences": {arm: figures for arm, figures in differences.items() if figures},
+    }
+
+
+def statistics(values: Mapping[int, float]) -> dict[str, Any]:
+    """Mean and, of two or more, standard deviation."""
+    numbers = list(values.values())
+    spread = {"spread": stdev(numbers)} if len(numbers) > 1 else {}
+    return {"mean": fmean(numbers), **spread, "values": {str(seed): value for seed, value in values.items()}}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The tables, with what decides them underneath."""
+    rows, differences, recipe = result["rows"], result["differences"], result["recipe"]
+    columns = [name for name in COLUMNS if any(name in figures for figures in rows.values())]
+    lines = [
+        "# What is tuned, and does the mask help?",
+        "",
+        f"{recipe['steps']:,} steps from one network (weights {result['base']}), seeds "
+        f"{', '.join(map(str, result['seeds']))}. Means over seeds ± their standard deviation.",
+        "",
+        *_table("", rows, columns, "{:.4g}"),
+        "",
+    ]
+    if differences:
+        lines += [
+            "Differences to the middle layers without a mask, seed by seed:",
+            "",
+            *_table("", differences, columns, "{:+.2g}"),
+            "",
+        ]
+    return "\n".join([*lines, f"Held-out clips: {json.dumps(result['settings'])}.", "", result["protocol"], ""])
+
+
+def _table(corner: str, rows: Mapping[str, Any], columns: Sequence[str], form: str) -> list[str]:
+    lines = [f"| {' | '.join([corner, 'runs', *(COLUMNS[name] for name in columns)])} |"]
+    lines.append(f"| --- |{' ---: |' * (1 + len(columns))}")
+    for arm, figures in rows.items():
+        runs = max((len(figure["values"]) for figure in figures.values()), default=0)
+        cells = [TITLES[arm], str(runs) if arm in ARMS else ""]
+        for name in columns:
+            figure = figures.get(name)
+            spread = f" ± {figure['spread']:.2g}" if figure is not None and "spread" in figure else ""
+            cells.append("-" if figure is None else form.format(figure["mean"]) + spread)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors about the input are one sentence on stderr and exit code 1."""
+    try:
+        options = tyro.cli(Options, args=arguments, description=__doc__)
+        run(options)
+    except Page4DError as error:
+        print(f"ablation: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("ablation: interrupted; the same command goes on from the newest checkpoint.", file=sys.stderr)
+        sys.exit(130)
+    print((options.output / TABLE).read_text(encoding="utf-8"))
+    print(f"Wrote {options.output}.")
+
+
+if __name__ == "__main__":
+    main()
