@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## Make a small moving scene, train page4d-4dgs on it, evalu
 test: lint  ## Run the linter, the type checker and all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other
 
-tiny: $(INSTALLED)  ## Train the small model that comes with the package; started again, it goes on where it was.
+tiny: $(INSTALLED)  ## Train the small model that is to come with the package; started again, it goes on where it was.
 	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py
 
 lint: $(INSTALLED)
