@@ -213,7 +213,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
         positions = self.means if len(which) == self.num_points else self.means[which]
         offsets = self.deformation(positions, time)
-        if self.training and offsets.position is not None:
+        if self.training and self.config.size_weight > 0 and offsets.position is not None:
             self.moved = positions, positions + offsets.position
         return Gaussians(
             means=add(self.means, offsets.position),
@@ -416,7 +416,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             shown = self._shown(torch.ones_like(self.opacities[:, 0])).bool()
             terms["opacity_reg"] = config.mcmc_opacity_reg * self.opacities[shown].sigmoid().mean()
             terms["size_reg"] = config.mcmc_scale_reg * self.scales[shown].exp().mean()
-        if self.deforms and config.size_weight > 0 and self.moved is not None:
+        if self.moved is not None:
             canonical, deformed = self.moved
             groups = self.neighbourhoods.of(canonical, self.step)
             terms["size"] = config.size_weight * change_of_size(canonical, deformed, groups, self.scene_extent)
@@ -499,9 +499,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.neighbourhoods.state = state.get(
-            "neighbourhoods", (None, None)
-        )  # checkpoints of earlier versions have none
+        self.neighbourhoods.state = state.get("neighbourhoods", (None, None))  # which old checkpoints lack
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 
