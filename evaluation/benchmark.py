@@ -26,6 +26,7 @@ from evaluator.runs import plain
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import check_output_file, whole_file
 from page4d_hf.measuring import device_name, peak_memory, timed
+from page4d_hf.programs import input_errors_end_the_program
 
 GIB = 2**30
 OWN_MEMORY_SHARE = 0.9  # of what the CPU's memory has to give
@@ -298,15 +299,12 @@ def run(options: Options) -> list[Row]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("benchmark"):
         options = tyro.cli(Options, args=arguments, description=__doc__)
         if options.as_json:
             print(json.dumps(asdict(measure_here(options.frames[0], options))), flush=True)
         else:
             run(options)
-    except Page4DError as error:
-        print(f"benchmark: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import tyro
 from evaluator.study_clips import Synthetic
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.programs import input_errors_end_the_program
 
 RESULT = "held-out.json"  # what makes a folder one of a report
 REPORT = "held-out.md"
@@ -126,12 +127,9 @@ def options_from(arguments: list[str]) -> Options:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("held_out"):
         options = options_from(sys.argv[1:] if arguments is None else arguments)
         run(options)
-    except Page4DError as error:
-        print(f"held_out: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
     print((options.output / REPORT).read_text("utf8"))
     print(f"Wrote {options.output}.")
 

@@ -10,7 +10,6 @@ docs/evaluation.md.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from evaluator.sequences import Dataset
 from evaluator.study_clips import Synthetic
 
 from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.programs import input_errors_end_the_program
 
 if TYPE_CHECKING:
     from evaluator.mask_study import ClipResult, Picture
@@ -157,12 +157,9 @@ def _clips_of_sequences(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("mask_study"):
         options = tyro.cli(Options, args=arguments, description=__doc__)
         run(options)
-    except Page4DError as error:
-        print(f"mask_study: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
     print((options.output / "study.md").read_text("utf8"))
     print(f"Wrote {options.output}.")
 

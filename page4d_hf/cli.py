@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .errors import CheckpointError, Page4DError
+from .programs import input_errors_end_the_program
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
@@ -341,15 +342,9 @@ def added_commands() -> dict[str, Callable[..., Any]]:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the console script: errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("page4d", "nothing was kept of what was being written."):
         commands = {**COMMANDS, **added_commands(), **COMMANDS}  # ours come first, and no other takes their names
         tyro.extras.subcommand_cli_from_dict(commands, prog="page4d", description=DESCRIPTION, args=args)
-    except Page4DError as error:
-        print(f"page4d: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("page4d: interrupted; nothing was kept of what was being written.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Killed and started again, it goes on where it was.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from finetuning.reports import HeldOut, read_report, report_on_held_out
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import whole_file
+from page4d_hf.programs import input_errors_end_the_program
 from page4d_hf.reconstruct import fingerprint, load_config
 
 ArmName = Literal["all", "middle", "middle-release", "middle-paper"]
@@ -284,15 +284,9 @@ def _table(corner: str, rows: Mapping[str, Any], columns: Sequence[str], form: s
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("ablation", "the same command goes on from the newest checkpoint."):
         options = tyro.cli(Options, args=arguments, description=__doc__)
         run(options)
-    except Page4DError as error:
-        print(f"ablation: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("ablation: interrupted; the same command goes on from the newest checkpoint.", file=sys.stderr)
-        sys.exit(130)
     print((options.output / TABLE).read_text(encoding="utf-8"))
     print(f"Wrote {options.output}.")
 

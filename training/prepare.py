@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.programs import input_errors_end_the_program
 from page4d_hf.synthetic import SyntheticOptions
 
 if TYPE_CHECKING:
@@ -378,14 +378,8 @@ def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("prepare", "whole shards are kept, and the same command goes on from them."):
         tyro.cli(prepare, prog="prepare.py", args=args)
-    except Page4DError as error:
-        print(f"prepare: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("prepare: interrupted; whole shards are kept, and the same command goes on from them.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

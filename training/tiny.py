@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from finetuning.tiny_card import Stage, tiny_card
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import check_output_folder, make_readable, whole_folder
+from page4d_hf.programs import input_errors_end_the_program
 from page4d_hf.shipped import TINY
 
 LARGEST = 25_000_000  # bytes, of all files together
@@ -126,14 +126,8 @@ def check_size(folder: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    try:
+    with input_errors_end_the_program("tiny", "the same command goes on from the newest checkpoint."):
         make(tyro.cli(Options, args=arguments, description=__doc__))
-    except Page4DError as error:
-        print(f"tiny: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("tiny: interrupted; the same command goes on from the newest checkpoint.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":
