@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from evaluator.markup import counted
 from evaluator.runs import plain
 
 from page4d_hf.errors import Page4DError
@@ -245,7 +246,7 @@ def markdown(rows: Sequence[Row], options: Options) -> str:
         source = "noise" if options.images is None else "real frames"
         if options.kitti is not None:
             source = f"KITTI, {options.drive or 'its first drive'}"
-        threads = f", {facts['threads']} threads" if facts["threads"] else ""
+        threads = f", {counted(facts['threads'], 'thread')}" if facts["threads"] else ""
         memory = (
             "what PyTorch had allocated on the GPU"
             if facts["device"] == "cuda"

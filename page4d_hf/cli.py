@@ -104,10 +104,9 @@ def pull(
     if name == "tiny":
         from .shipped import pull_tiny
 
-        config = pull_tiny(output, dtype=dtype, overwrite=overwrite)
-        side = config.image_size
+        pull_tiny(output, dtype=dtype, overwrite=overwrite)
         print(f"Wrote {output} in {time.perf_counter() - started:.1f} s: page4d-tiny, see {output / 'README.md'}.")
-        print(f"Next: page4d reconstruct VIDEO --model {output} --resolution {side}")
+        print(f"Next: page4d reconstruct VIDEO --model {output}")
         return
     config = hub.pull(name, output, revision=revision, dtype=dtype, overwrite=overwrite)
     _print_converted(config, output, time.perf_counter() - started)
@@ -146,7 +145,7 @@ def reconstruct(
     output: Path = Path("scene"),
     fps: float | None = None,
     max_frames: int | None = None,
-    resolution: int = 518,
+    resolution: int | None = None,
     mode: Literal["crop", "pad", "square"] = "crop",
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
@@ -166,7 +165,8 @@ def reconstruct(
         output: the folder to write; it must not exist yet, or be empty.
         fps: frames per second to take from a video, by its timestamps. All of them by default.
         max_frames: at most so many frames, spread evenly over the whole clip.
-        resolution: width of the network's input in pixels, a multiple of the patch size (14).
+        resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
+            image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
             and bottom; pad: the whole frame, padded with white to a square; square: padded with black.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
@@ -194,7 +194,8 @@ def reconstruct(
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     config = load_config(model)
-    check_resolution(resolution, config.patch_size)
+    if resolution is not None:
+        check_resolution(resolution, config.patch_size)
 
     with progress_bar() as report:
         report("reading frames", 0, 1)
@@ -209,7 +210,7 @@ def reconstruct(
             "options": {
                 "fps": fps,
                 "max_frames": max_frames,
-                "resolution": resolution,
+                "resolution": resolution or image_processor.size["width"],
                 "mode": mode,
                 "points": points,
                 "confidence_percentile": confidence_percentile,

@@ -248,7 +248,7 @@ def reconstruct(
     model: Page4DModel,
     image_processor: Page4DImageProcessor | None = None,
     *,
-    resolution: int = 518,
+    resolution: int | None = None,
     mode: Mode | None = None,
     points: Points = "depth",
     confidence_percentile: float = 20.0,
@@ -263,6 +263,7 @@ def reconstruct(
         model: on the device and in the dtype that it shall run in (see `load_model`).
         image_processor: how frames become network input; the default is a `Page4DImageProcessor` for this model.
         resolution: width of the network's input in pixels, a multiple of the patch size; its height is at most that.
+            The default is the image processor's.
         mode: the image processor's mode; the default is its own.
         points: "depth": depth maps lifted by the predicted cameras; "world": the point head's points.
         confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
@@ -280,6 +281,8 @@ def reconstruct(
         raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
     if max_points < 1:
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
+    processor = image_processor or _processor_for(model.config)
+    resolution = resolution or processor.size["width"]
     check_resolution(resolution, model.config.patch_size)
     if model.camera_head is None or model.depth_head is None or (points == "world" and model.point_head is None):
         needed = "camera, depth and point heads" if points == "world" else "a camera head and a depth head"
@@ -291,7 +294,6 @@ def reconstruct(
         )  # fmt: skip
     report = progress or (lambda stage, done, total: None)
 
-    processor = image_processor or _processor_for(model.config)
     # The network decides on the patch size, whatever the image processor in its folder says.
     options = {"mode": mode or processor.mode, "size": resolution, "patch_size": model.config.patch_size}
     pixel_values, sizes, boxes = _prepare(frames, processor, options, report)

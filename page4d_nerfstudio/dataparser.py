@@ -88,8 +88,9 @@ class Page4DDataParserConfig(DataParserConfig):
     """Frames per second to take from a video; all by default."""
     max_frames: int | None = None
     """Most frames to take from a video or images, spread evenly; all by default."""
-    resolution: int = 518
-    """Width in pixels at which PAGE-4D sees the frames."""
+    resolution: int | None = None
+    """Width in pixels at which PAGE-4D sees the frames. By default what the model's image processor says: 518 of the
+    published weights."""
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's depth, from the least confident, that gives no points."""
     cache_dir: Path | None = None

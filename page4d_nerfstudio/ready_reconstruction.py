@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from page4d_hf.errors import SceneError
-from page4d_hf.scene import Scene, read_scene
+from page4d_hf.frames import VIDEO_SUFFIXES
+from page4d_hf.scene import Scene, normalized_times, read_scene
 
 
-def ready_reconstruction(folder: Path, frame_ids: Sequence[str], image_sizes: np.ndarray) -> Scene:
+def ready_reconstruction(folder: Path, frame_ids: Sequence[str], times: np.ndarray, image_sizes: np.ndarray) -> Scene:
     """The part of a scene folder that shows some frames of a capture.
 
     The scene may have been made of all of the capture's images, of any size, or of some of them: frames are known by
-    the names of the files that it was made of, as its info.json has them.
+    the names of the files that it was made of, as its info.json has them. Or it was made of a video of just the frames
+    that are wanted, which has no names: then they are known by their times.
 
     Args:
         folder: a scene folder of `page4d reconstruct`.
         frame_ids: of the capture's frames that are wanted.
+        times: `(N,)` of these frames, in any unit.
         image_sizes: `(N, 2)` int, (width, height) at which they are wanted.
 
     Returns:
@@ -35,12 +38,16 @@ def ready_reconstruction(folder: Path, frame_ids: Sequence[str], image_sizes: np
         raise SceneError(f"{folder} was not made by `page4d reconstruct`: it has no page4d/info.json.")
     places = {Path(str(frame["source"])).stem: i for i, frame in enumerate(scene.info.get("frames", []))}
     missing = [name for name in frame_ids if Path(name).stem not in places]
-    if missing:
+    if not missing:
+        chosen = np.array([places[Path(name).stem] for name in frame_ids], np.int64)
+    elif _is_video_at(scene, times):
+        chosen = np.argsort(np.argsort(times))
+    else:
         raise SceneError(
             f"The reconstruction {folder} lacks {len(missing)} of the {len(frame_ids)} frames that are asked of it, "
-            f"such as {missing[0]}; make it of the capture's own images, whose names it keeps."
+            f"such as {missing[0]}; make it of the capture's own images, whose names it keeps, or of a video of just "
+            "these frames."
         )
-    chosen = np.array([places[Path(name).stem] for name in frame_ids], np.int64)
     factors = image_sizes / scene.image_sizes[chosen]  # [N, 2]
     # Sizes are whole numbers: halving an odd side changes the aspect by up to a pixel.
     if (np.abs(factors[:, 0] / factors[:, 1] - 1) > 2 / image_sizes.min(axis=1)).any():
@@ -62,3 +69,11 @@ def ready_reconstruction(folder: Path, frame_ids: Sequence[str], image_sizes: np
         point_confidence=None,
         splits={},
     )
+
+
+def _is_video_at(scene: Scene, times: np.ndarray) -> bool:
+    """Whether a scene was made of a video whose frames are, in their order, at these instants."""
+    if Path(str(scene.info.get("source"))).suffix.lower() not in VIDEO_SUFFIXES or len(scene.times) != len(times):
+        return False
+    apart = np.abs(np.sort(normalized_times(times)) - scene.times)
+    return bool((apart < 0.5 / max(len(times) - 1, 1)).all())

@@ -57,7 +57,7 @@ def reconstruct_once(
     frames_digest: str,
     *,
     model: str | None,
-    resolution: int,
+    resolution: int | None = None,
     use_mask: bool = True,
     cache_dir: Path | None = None,
 ) -> Scene:
@@ -67,7 +67,7 @@ def reconstruct_once(
         read: reads the frames; called only where there is work to do.
         frames_digest: stands for the frames' bytes and all that decides how they are read (see `digest_files`).
         model: folder or Hub name of PAGE-4D's weights.
-        resolution: width of PAGE-4D's input in pixels.
+        resolution: width of PAGE-4D's input in pixels; the default is that of the model's image processor.
         use_mask: False runs the network at mask strength 0, and leaves out what it says of motion.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
 
@@ -96,7 +96,7 @@ def reconstruct_once(
 
 
 def _reconstruct(
-    read: Callable[[], Frames], model: str, use_mask: bool, cache: Path, frames_key: str, resolution: int
+    read: Callable[[], Frames], model: str, use_mask: bool, cache: Path, frames_key: str, resolution: int | None
 ) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
     from page4d_hf.cli import progress_bar
@@ -115,8 +115,9 @@ def _reconstruct(
     if not use_mask:
         # Its mask head still speaks, but what VGGT has no head for must not help here.
         reconstruction = replace(reconstruction, dynamics=None, point_dynamics=None)
+    info = {"model": model, "resolution": resolution or image_processor.size["width"], "use_mask": use_mask}
     try:
-        write_scene(entry, frames, reconstruction, {"model": model, "resolution": resolution, "use_mask": use_mask})
+        write_scene(entry, frames, reconstruction, info)
     except Page4DError:
         if not entry.is_dir():  # else another command has made the same entry in the meantime
             raise

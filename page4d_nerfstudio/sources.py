@@ -284,7 +284,7 @@ def _reconstructed_capture(
     """PAGE-4D's reconstruction of the chosen frames, undistorted and scaled; or the one that was given."""
     if config.reconstruction is not None:
         ids = [capture.frame_ids[i] for i in chosen]
-        return ready_reconstruction(config.reconstruction, ids, images.image_sizes[chosen])
+        return ready_reconstruction(config.reconstruction, ids, times[chosen], images.image_sizes[chosen])
     digest = digest_files(
         [capture.image_paths[i] for i in chosen],
         [capture.frame_ids[i] for i in chosen],

@@ -1,4 +1,4 @@
-"""Rows of tables in Markdown, and text in LaTeX."""
+"""Rows of tables in Markdown, text in LaTeX, and numbers of things."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ _LATEX: dict[str, str] = {
 def markdown_line(cells: Sequence[str]) -> str:
     """A row of a table; what would end a cell or the row is taken out of it."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them: "1 clip", "2 clips"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def latex_text(text: str) -> str:

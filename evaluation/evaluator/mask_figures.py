@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .markup import counted
 from .markup import markdown_line as line
 from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
 
@@ -39,9 +40,9 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
     lines = [
         "# What the mask does",
         "",
-        f"{counts['clips']} clips, {counts['frames']} frames; {counts['moving_patches'] / counts['patches']:.1%} of "
-        f"the patches move. {counts['frames_left_out']} frames are left out for want of a motion mask, "
-        f"{counts['excluded']} clips are excluded.",
+        f"{counted(counts['clips'], 'clip')}, {counted(counts['frames'], 'frame')}; "
+        f"{counts['moving_patches'] / counts['patches']:.1%} of the patches move. Left out for want of a motion mask: "
+        f"{counted(counts['frames_left_out'], 'frame')}; excluded: {counted(counts['excluded'], 'clip')}.",
         "",
         "## Moving patches hidden",
         "",

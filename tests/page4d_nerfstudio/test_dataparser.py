@@ -20,6 +20,7 @@ from page4d_hf.captures import LAYOUTS, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.geometry import Similarity, camera_to_world_opengl, project_points, quaternion_to_matrix
+from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.reconstruct import Reconstruction
 from page4d_hf.scene import normalized_times, write_scene
 from page4d_nerfstudio import reconstruction_cache
@@ -286,7 +287,7 @@ class PerfectPage4D:
         self.model = str(tmp_path / "weights")
         monkeypatch.setenv(reconstruction_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
         monkeypatch.setattr("page4d_hf.reconstruct.load_config", lambda path: None)
-        monkeypatch.setattr("page4d_hf.reconstruct.load_model", lambda path: (None, None))
+        monkeypatch.setattr("page4d_hf.reconstruct.load_model", lambda path: (None, Page4DImageProcessor()))
         monkeypatch.setattr("page4d_hf.reconstruct.reconstruct", self.reconstruct)
 
     def reconstruct(self, frames, model, image_processor, *, resolution, progress):

@@ -1,5 +1,7 @@
 """PAGE-4D's own cameras beside those of a capture, reconstructions that lie ready, and the network without its mask."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -29,12 +31,23 @@ def page4d(monkeypatch, tmp_path, capture):
     return seeing(capture, monkeypatch, tmp_path)
 
 
-def reconstruction_of(capture, page4d):
+def reconstruction_of(capture, page4d, **options):
     """The scene folder that reading the capture leaves in the cache."""
     cache = capture.parent / "ready"
-    read_source(Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model, cache_dir=cache))
+    read_source(Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model, cache_dir=cache, **options))
     (entry,) = (cache / "reconstructions").iterdir()
     return entry
+
+
+def as_of_a_video(folder):
+    """The scene as `page4d reconstruct clip.mp4` would have recorded it: its frames have numbers, and no names."""
+    path = folder / "page4d" / "info.json"
+    info = json.loads(path.read_text())
+    info["source"] = "clip.mp4"
+    for number, frame in enumerate(info["frames"]):
+        frame["source"] = f"frame_{number:05d}"
+    path.write_text(json.dumps(info))
+    return folder
 
 
 def test_held_out_cameras_of_the_capture_are_carried_and_their_frames_not_seen(capture, page4d):
@@ -116,6 +129,25 @@ def test_a_reconstruction_of_other_frames_is_refused_with_the_name_of_one(tmp_pa
     longer = write_capture(tmp_path / "longer", frames=9)
     with pytest.raises(SceneError, match=r"lacks 1 of the 8 frames that are asked of it, such as 000008"):
         read_source(Page4DDataParserConfig(data=longer, points="page4d", reconstruction=ready))
+
+
+def test_a_reconstruction_of_a_video_of_the_training_frames_is_one_of_them(capture, page4d):
+    options = {"data": capture, "cameras": "page4d", "points": "page4d", "held_out_cameras": "capture"}
+    ready = reconstruction_of(capture, page4d, held_out_cameras="capture")
+    by_name = read_source(Page4DDataParserConfig(**options, reconstruction=ready))
+    by_time = read_source(Page4DDataParserConfig(**options, reconstruction=as_of_a_video(ready)))
+    np.testing.assert_array_equal(by_time.extrinsics, by_name.extrinsics)
+    np.testing.assert_array_equal(by_time.points.positions, by_name.points.positions)
+
+
+def test_a_reconstruction_of_a_video_of_other_frames_is_refused(capture, page4d):
+    ready = as_of_a_video(reconstruction_of(capture, page4d))  # of all frames, and only those of training are asked for
+    with pytest.raises(SceneError, match=r"lacks 7 of the 7 frames.*or of a video of just these frames"):
+        read_source(
+            Page4DDataParserConfig(
+                data=capture, cameras="page4d", held_out_cameras="capture", points="page4d", reconstruction=ready
+            )
+        )
 
 
 def test_a_ready_reconstruction_cannot_be_asked_to_leave_the_mask_out(capture, page4d):

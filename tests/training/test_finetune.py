@@ -197,7 +197,7 @@ def test_an_iteration_is_one_step_of_clipped_gradients_at_the_scheduled_rates(tm
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
         seen.append((float(torch.nn.utils.get_total_norm(gradients)), optimizer.param_groups[0]["lr"]))
 
-    run.optimizer.optimizer.register_step_pre_hook(look)
+    run.optimizers[0].optimizer.register_step_pre_hook(look)
     run.run()
 
     lines = steps(run.options.output)
@@ -226,7 +226,7 @@ def test_accumulated_micro_batches_are_the_mean_of_their_losses(tmp_path):
     loss = torch.stack([run.network(b["pixel_values"], labels=b["labels"]).loss for b in batches]).mean()
     loss.backward()
     gradients = [p.grad.clone() for p in run.trained.values()]
-    run.optimizer.zero_grad()
+    run.optimizers[0].zero_grad()
     run.run()
     line = steps(run.options.output)[0]
     assert line["loss"] == pytest.approx(loss.item(), rel=1e-6)

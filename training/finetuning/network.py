@@ -14,7 +14,8 @@ from .options import Options, OptionsError
 from .parameters import MASK_HEAD
 
 # Options that are values of the network's configuration, and replace those that it has.
-CONFIGURED = ("mask_form", "mask_strength", "mask_hold_start", "mask_hold_end", "mask_loss_weight")
+OF_MASK = ("mask_form", "mask_strength", "mask_hold_start", "mask_hold_end", "mask_loss_weight")
+CONFIGURED = ("camera_loss_weight", *OF_MASK)
 
 
 def starting_network(options: Options) -> Page4DModel:
@@ -28,9 +29,10 @@ def starting_network(options: Options) -> Page4DModel:
     """
     changes = {name: value for name in CONFIGURED if (value := getattr(options, name)) is not None}
     network = _from_file(options, changes) if options.network is not None else _pretrained(options, changes)
-    if network.aggregator.mask_head is None and changes:
+    of_mask = changes.keys() & set(OF_MASK)
+    if network.aggregator.mask_head is None and of_mask:
         raise OptionsError(
-            f"--{min(changes).replace('_', '-')} says how a mask acts, and the network has none; --mask-form release "
+            f"--{min(of_mask).replace('_', '-')} says how a mask acts, and the network has none; --mask-form release "
             "or paper gives it one."
         )
     return network

@@ -45,12 +45,13 @@ class OptionsError(Page4DError):
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """How a group of parameters is optimised: AdamW with linear warm-up and cosine decay."""
+    """How a group of parameters is optimised: linear warm-up and cosine decay of the learning rate, decoupled weight
+    decay."""
 
     learning_rate: float
     """Learning rate at the end of the warm-up."""
     weight_decay: float
-    """AdamW's weight decay."""
+    """Share of the weights, times the learning rate, that a step takes off them."""
     warmup: float
     """Share of the steps in which the learning rate rises linearly."""
     start: float = 1e-8
@@ -130,8 +131,14 @@ class Options:
     """Optimisation of everything but the mask head."""
     mask_head: GroupOptions = field(default_factory=lambda: GroupOptions(2e-5, weight_decay=0.02, warmup=0.15))
     """Optimisation of the mask head."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What makes the steps. muon is for training from nothing: it updates the matrices of transformer layers by Muon,
+    with updates of AdamW's size, and the rest by AdamW. Not with sharded weights."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm, all groups together."""
+    camera_loss_weight: float | None = None
+    """Weight of the loss on cameras beside that on depth. By default as the model's configuration says: 5 of the
+    published network."""
     mask_form: Literal["release", "paper"] | None = None
     """The mask's form. By default as the model's configuration says; a mask of another form, or of a model without
     one, begins with random weights."""
@@ -196,8 +203,10 @@ class Options:
             raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
         if self.mask_strength is not None and not 0 <= self.mask_strength <= 1:
             raise OptionsError(f"mask_strength must lie in [0, 1], got {self.mask_strength}.")
-        if self.mask_loss_weight is not None and not 0 <= self.mask_loss_weight < math.inf:
-            raise OptionsError(f"mask_loss_weight must be a number that is not negative, got {self.mask_loss_weight}.")
+        for name in ("camera_loss_weight", "mask_loss_weight"):
+            weight = getattr(self, name)
+            if weight is not None and not 0 <= weight < math.inf:
+                raise OptionsError(f"{name} must be a number that is not negative, got {weight}.")
 
     def sources(self) -> list[SourceConfig]:
         """The datasets to train on, with their settings."""

@@ -88,7 +88,7 @@ def _is_in(name: str, module: str) -> bool:
 def parameter_groups(
     trained: dict[str, nn.Parameter], layers: GroupOptions, mask_head: GroupOptions
 ) -> tuple[list[dict[str, Any]], list[GroupOptions]]:
-    """AdamW's groups and their options: the mask head, and everything else; a group without parameters is left out."""
+    """An optimizer's groups and their options: the mask head, and all else; a group without parameters is left out."""
     groups: list[dict[str, Any]] = []
     options: list[GroupOptions] = []
     for title, option, is_mask in (("layers", layers, False), ("mask_head", mask_head, True)):

@@ -19,7 +19,6 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ga
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -46,8 +45,9 @@ from .checkpoints import (
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
 from .network import starting_network
+from .optimizers import make_optimizers
 from .options import Options, OptionsError, to_json
-from .parameters import freeze_all_but, parameter_groups, schedule_of
+from .parameters import freeze_all_but
 
 
 class TrainingError(Page4DError):
@@ -59,8 +59,8 @@ class TrainingError(Page4DError):
 class Finetuning:
     """A run of training.
 
-    The state is a step count, the weights, AdamW's moments and the learning rates. All else follows from the options
-    and the step: which clips come, how they are augmented, how strong the mask is.
+    The state is a step count, the weights, the optimizers' moments and the learning rates. All else follows from the
+    options and the step: which clips come, how they are augmented, how strong the mask is.
     """
 
     def __init__(self, options: Options) -> None:
@@ -74,6 +74,8 @@ class Finetuning:
                 f"set it to a multiple of {accelerator.num_processes}."
             )
         self.accumulate = options.micro_batches // accelerator.num_processes
+        if options.optimizer == "muon" and accelerator.distributed_type == DistributedType.FSDP:
+            raise OptionsError("--optimizer muon needs whole matrices, and FSDP shards them; use adamw.")
         network = starting_network(options)
         sampling = options.sampling
         if sampling.patch_size != network.config.patch_size:
@@ -81,8 +83,7 @@ class Finetuning:
                 f"--sampling.patch-size is {sampling.patch_size}, the model's is {network.config.patch_size}."
             )
         self.trained = freeze_all_but(network, options.train)
-        groups, group_options = parameter_groups(self.trained, options.layers, options.mask_head)
-        if not groups:
+        if not self.trained:
             raise OptionsError("--train leaves nothing to be trained.")
         self.trained_count = sum(parameter.numel() for parameter in self.trained.values())
         if options.gradient_checkpointing:
@@ -98,10 +99,10 @@ class Finetuning:
         with accelerator.main_process_first():
             self.step = enter_run_folder(options, configuration_of(network))
         accelerator.wait_for_everyone()
-        # One call: FSDP's sharding replaces parameters, and the optimizer has to follow.
-        optimizer = torch.optim.AdamW(groups, fused=accelerator.device.type == "cuda")
-        schedule = LambdaLR(optimizer, [schedule_of(group, options.steps) for group in group_options])
-        self.model, self.optimizer, self.schedule = accelerator.prepare(network, optimizer, schedule)
+        # One call: FSDP's sharding replaces parameters, and the optimizers have to follow.
+        optimizers, schedules = make_optimizers(self.trained, options, accelerator.device)
+        self.model, *prepared = accelerator.prepare(network, *optimizers, *schedules)
+        self.optimizers, self.schedules = prepared[: len(optimizers)], prepared[len(optimizers) :]
         load_weights_apart(accelerator)
         if self.step:
             folder = options.output / f"checkpoint-{self.step}"
@@ -271,10 +272,16 @@ class Finetuning:
         # fp16 meets infinite gradients now and then, makes no step then, and goes on with a smaller factor.
         if norm is not None and not math.isfinite(norm) and accelerator.mixed_precision != "fp16":
             self._stop(f"gradient's norm is {float(norm)}", batches, losses)
-        rates = {f"learning_rate/{g['name']}": float(g["lr"]) for g in self.optimizer.param_groups}
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        # Groups of one name have one rate, in whichever optimizer they are.
+        rates = {
+            f"learning_rate/{g['name']}": float(g["lr"])
+            for optimizer in self.optimizers
+            for g in optimizer.param_groups
+        }
+        for stepping in (*self.optimizers, *self.schedules):
+            stepping.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         entry |= rates | {"data_seconds": round(waited, 4), "frames": round(entry["frames"])}
         if norm is not None:
             entry["gradient_norm"] = float(norm)
