@@ -11,6 +11,7 @@ from .errors import Page4DError
 
 MASK_FORMS = ("release", "paper")
 CAMERA_LOSSES = ("l1", "huber")
+INITIAL_EMBEDDINGS = ("random", "smooth")
 INITIAL_ATTENTIONS = ("random", "same_place")
 
 
@@ -61,6 +62,10 @@ class Page4DConfig(PreTrainedConfig):
             Initial layer scale of the aggregator and of the camera head.
         rope_theta (`float`, defaults to 100.0):
             Base of the aggregator's 2-D rotary position embedding.
+        initial_patch_embedding (`str`, defaults to `"random"`):
+            How the patch embedding starts, in a network that is trained from nothing. `"smooth"`: with filters that see
+            coarse patterns more than fine ones, so that a patch that has moved by less than its size still looks like
+            itself. Of no effect on weights that are loaded.
         initial_global_attention (`str`, defaults to `"random"`):
             How the weights of the global blocks start, in a network that is trained from nothing. `"same_place"`: every
             patch attends to the patches at its own place in all frames, and the first global block takes their mean
@@ -123,7 +128,10 @@ class Page4DConfig(PreTrainedConfig):
             Error at which Huber turns from the square to the absolute value. It is divided by this, so that its slope
             beyond is 1 as that of `"l1"`. Neither paper nor release states one.
         camera_loss_weight (`float`, defaults to 5.0), depth_loss_weight, point_loss_weight (`float`, default to 1.0):
-            Weights of the cameras, depth and points in the loss. See `loss_page4d`.
+            Weights of the cameras, depth and points in the loss. See `loss_page4d`. A dense head whose loss weighs
+            nothing is not run in training.
+        fov_loss_weight (`float`, defaults to 0.5):
+            Weight of the fields of view beside rotation and translation in the loss on cameras.
         mask_loss_weight (`float`, defaults to 0.0):
             Weight of a loss on the mask head itself, from labels of what moves. The published network was trained
             without: its mask head learns from the cameras alone.
@@ -165,6 +173,7 @@ class Page4DConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     layerscale_value: float | int = 0.01
     rope_theta: float | int = 100.0
+    initial_patch_embedding: str = "random"
     initial_global_attention: str = "random"
 
     mask_form: str | None = "release"
@@ -203,6 +212,7 @@ class Page4DConfig(PreTrainedConfig):
     camera_loss: str = "l1"
     camera_huber_delta: float | int = 0.1
     camera_loss_weight: float | int = 5.0
+    fov_loss_weight: float | int = 0.5
     depth_loss_weight: float | int = 1.0
     point_loss_weight: float | int = 1.0
     mask_loss_weight: float | int = 0.0
@@ -233,6 +243,10 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(
                 f"image_mean and image_std need {self.num_channels} values, one per channel; "
                 f"they have {len(self.image_mean)} and {len(self.image_std)}."
+            )
+        if self.initial_patch_embedding not in INITIAL_EMBEDDINGS:
+            raise Page4DError(
+                f"initial_patch_embedding is {self.initial_patch_embedding!r}; it must be one of {INITIAL_EMBEDDINGS}."
             )
         if self.initial_global_attention not in INITIAL_ATTENTIONS:
             raise Page4DError(
@@ -266,7 +280,14 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
         if not self.camera_huber_delta > 0:
             raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
-        for name in ("camera_loss_weight", "depth_loss_weight", "point_loss_weight", "mask_loss_weight"):
+        weights = (
+            "camera_loss_weight",
+            "depth_loss_weight",
+            "point_loss_weight",
+            "fov_loss_weight",
+            "mask_loss_weight",
+        )
+        for name in weights:
             if not 0 <= getattr(self, name) < math.inf:
                 raise Page4DError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
         if not 0 < self.loss_quantile <= 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
 from transformers import initialization as init
 
 from .modeling_page4d_heads import Page4DCameraHead
@@ -18,6 +19,7 @@ from .modeling_page4d_layers import Page4DLayer
 FIELD_OF_VIEW = math.radians(60)
 SAME_PLACE_DROP = 7.5  # nats by which the logit of the next patch lies below that of the same place
 SAME_PLACE_CONTRAST = 10.0  # how much larger the constant part of queries and keys is than what depends on the image
+COLOUR_SHARE = 0.4  # of a filter's differences between channels, beside what it has of all alike
 CHANGES_SHARE = 0.8  # of the mean over the frames that is taken off
 
 
@@ -36,6 +38,41 @@ def start_still(head: Page4DCameraHead, std: float) -> None:
     output = head.pose_mlp.fc2
     init.normal_(output.weight, std=0.1 * std)
     init.copy_(output.bias, pose.to(output.bias) / head.num_iterations)  # every iteration adds its output
+
+
+@torch.no_grad()
+def start_smooth(embedding: nn.Conv2d) -> None:
+    """Let a patch embedding see coarse patterns more than fine ones, as trained ones do.
+
+    Of filters that are white noise, most see what is as fine as a pixel. Moved by two pixels that is something else,
+    and the products of what a patch looks like and of how it changes tell nothing of the motion. These filters are
+    random sums of the patch's cosines (DCT-II) of amplitude 1 / (1 + f^2), f in half periods per side, mostly of
+    brightness.
+
+    Args:
+        embedding: of a new network; kernel and stride are the patch. Its filters keep their mean norm.
+    """
+    weight = embedding.weight  # [C, 3, P, P]
+    count, channels, height, width = weight.shape
+    norm = weight.flatten(1).norm(dim=1).mean()
+    frequencies = torch.arange(height)[:, None] ** 2 + torch.arange(width) ** 2
+    amplitudes = 1 / (1 + frequencies)
+    spectra = torch.empty(count, height, width)
+    colours = torch.empty(count, channels)
+    brightness = torch.empty(count, 1)
+    for values in (spectra, colours, brightness):
+        init.normal_(values)
+    patterns = torch.einsum("nij,iy,jx->nyx", spectra * amplitudes, _cosines(height), _cosines(width))
+    filters = (brightness + COLOUR_SHARE * colours)[..., None, None] * patterns[:, None]
+    filters *= norm / filters.flatten(1).norm(dim=1)[:, None, None, None]
+    init.copy_(weight, filters.to(weight))
+
+
+def _cosines(size: int) -> Tensor:
+    """The orthonormal cosines of a side, `[frequency, place]`."""
+    places = torch.arange(size) + 0.5
+    cosines = torch.cos(math.pi / size * torch.arange(size)[:, None] * places)
+    return cosines / cosines.norm(dim=1, keepdim=True)
 
 
 @torch.no_grad()
@@ -80,4 +117,4 @@ def start_with_changes(layer: Page4DLayer) -> None:
     init.copy_(attention.o_proj.weight, -CHANGES_SHARE / layer.layerscale_value * attention.v_proj.weight.T)
 
 
-__all__ = ["start_at_same_place", "start_still", "start_with_changes"]
+__all__ = ["start_at_same_place", "start_smooth", "start_still", "start_with_changes"]

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from .modeling_page4d import Page4DOutput
 
 STAGE_DECAY = 0.6  # weight of a refinement stage of the cameras over that of the next
-FOV_WEIGHT = 0.5
 MAX_TERM = 100.0  # no pixel, and no component of a translation, adds more than this
 MIN_PIXELS = 100  # what a batch's geometry, and the first frame of a sequence with depth, must have to count
 MIN_NORMALS = 10
@@ -102,10 +101,10 @@ class Page4DLosses:
 
     Attributes:
         total: the weighted sum, to be minimised.
-        terms: `camera` = `camera_translation` + `camera_rotation` + `camera_fov` / 2; `depth` = `depth_confidence` +
-            `depth_error` + `depth_gradient`; `points` = `points_confidence` + `points_error` + `points_normal`; those
-            of the heads that the model has; and `mask`, where it has a weight. A term for which nothing valid is
-            labelled is 0, with a gradient of 0.
+        terms: `camera` = `camera_translation` + `camera_rotation` + `fov_loss_weight` (1/2) * `camera_fov`; `depth` =
+            `depth_confidence` + `depth_error` + `depth_gradient`; `points` = `points_confidence` + `points_error` +
+            `points_normal`; those of the heads that the model has; and `mask`, where it has a weight. A term for which
+            nothing valid is labelled is 0, with a gradient of 0.
     """
 
     total: Tensor
@@ -386,7 +385,7 @@ def _camera_terms(
         sums.append(weight * torch.stack([_mean(error, counted.expand_as(error)) for error in errors]))
     translation, rotation, fov = torch.stack(sums).sum(0).unbind()
     return {
-        "camera": translation + rotation + FOV_WEIGHT * fov,
+        "camera": translation + rotation + config.fov_loss_weight * fov,
         "camera_translation": translation,
         "camera_rotation": rotation,
         "camera_fov": fov,

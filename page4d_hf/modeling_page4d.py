@@ -80,7 +80,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_page4d import Page4DConfig
 from .errors import Page4DError
 from .geometry import pose_encoding_to_cameras
-from .initialization_page4d import start_at_same_place, start_still, start_with_changes
+from .initialization_page4d import start_at_same_place, start_smooth, start_still, start_with_changes
 from .loss_page4d import check_labels, page4d_loss
 from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
@@ -218,6 +218,8 @@ class Page4DPreTrainedModel(PreTrainedModel):
             init.zeros_(module.mask_token)
             init.normal_(module.register_tokens, std=std)
             init.normal_(module.position_embeddings, std=std)
+            if self.config.initial_patch_embedding == "smooth":
+                start_smooth(module.patch_embeddings)
         elif isinstance(module, Page4DSpecialTokens):
             init.normal_(module.camera, std=std)
             init.normal_(module.register, std=std)
@@ -364,10 +366,11 @@ class Page4DModel(Page4DPreTrainedModel):
             if output_pose_enc_stages or labels is not None:
                 output.pose_enc_stages = stages
         features = [aggregated.features[layer] for layer in config.head_layers]
-        if self.depth_head is not None:
+        in_training = self.training and labels is not None
+        if self.depth_head is not None and not (in_training and config.depth_loss_weight == 0):
             maps = self.depth_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 2]
             output.depth, output.depth_conf = maps[..., :1].exp(), 1 + maps[..., 1].exp()
-        if self.point_head is not None:
+        if self.point_head is not None and not (in_training and config.point_loss_weight == 0):
             maps = self.point_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 4]
             points = maps[..., :3]
             output.world_points = points.sign() * torch.expm1(points.abs())
@@ -382,7 +385,7 @@ class Page4DModel(Page4DPreTrainedModel):
             )
         if labels is not None:
             dynamics_logits = None if aggregated.mask is None else aggregated.mask.dynamics_logits
-            losses = page4d_loss(output, labels, config, dynamics_logits=dynamics_logits)
+            losses = page4d_loss(output, labels, config, (height, width), dynamics_logits)
             terms = {name: term.detach() for name, term in losses.terms.items()}
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
             output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)

@@ -1,6 +1,6 @@
 """The ablation of PAGE-4D (Table 5 of the paper) in small: what is tuned, and does the mask help?
 
-    python training/ablation.py --base runs/tiny/1-still --output runs/ablation
+    python training/ablation.py --base runs/tiny/3-still --output runs/ablation
 
 From one network that was trained on scenes in which nothing moves, the same further budget on moving scenes, with
 

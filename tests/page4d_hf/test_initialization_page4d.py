@@ -83,6 +83,29 @@ def test_the_first_global_block_starts_by_taking_off_what_does_not_change():
 
 
 @torch.no_grad()
+def test_a_smooth_patch_embedding_knows_a_patch_that_has_moved_by_two_pixels():
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(200, 3, 64, 64, generator=generator)
+    texture = torch.nn.functional.avg_pool2d(noise, 3, 1)  # neighbours are alike, as in images
+    alike = {}
+    for start in ("random", "smooth"):
+        embedding = small_network(initial_patch_embedding=start).get_input_embeddings()
+        here, moved = (embedding(texture[..., 8:16, x : x + 8]).flatten(1) for x in (8, 10))
+        alike[start] = torch.nn.functional.cosine_similarity(here, moved).mean()
+    assert alike["random"] < 0.4
+    assert alike["smooth"] > 0.6
+
+
+@torch.no_grad()
+def test_a_smooth_patch_embedding_is_as_large_as_a_random_one():
+    norms = [
+        small_network(initial_patch_embedding=start).get_input_embeddings().weight.flatten(1).norm(dim=1).mean()
+        for start in ("random", "smooth")
+    ]
+    torch.testing.assert_close(norms[1], norms[0], rtol=0.05, atol=0)
+
+
+@torch.no_grad()
 def test_weights_that_are_loaded_do_not_start_anew(tmp_path):
     model = small_network(initial_global_attention="same_place")
     for parameter in model.parameters():
@@ -93,6 +116,7 @@ def test_weights_that_are_loaded_do_not_start_anew(tmp_path):
         assert torch.equal(parameter, loaded.get_parameter(name)), name
 
 
-def test_a_start_that_does_not_exist_is_refused():
-    with pytest.raises(StrictDataclassError, match=r"initial_global_attention is 'here'; it must be one of"):
-        Page4DConfig(initial_global_attention="here")
+@pytest.mark.parametrize("part", ["global_attention", "patch_embedding"])
+def test_a_start_that_does_not_exist_is_refused(part):
+    with pytest.raises(StrictDataclassError, match=f"initial_{part} is 'here'; it must be one of"):
+        Page4DConfig(**{f"initial_{part}": "here"})

@@ -373,6 +373,15 @@ def test_terms_are_weighted_as_configured(tiny_config):
     torch.testing.assert_close(losses.total, 2 * terms["camera"] + 3 * terms["depth"] + 0.5 * terms["points"])
 
 
+def test_fields_of_view_are_weighted_as_configured(tiny_config):
+    labels = make_labels()
+    terms = page4d_loss(wrong(labels), labels, tiny_config(fov_loss_weight=0.125)).terms
+
+    parts = terms["camera_translation"] + terms["camera_rotation"] + 0.125 * terms["camera_fov"]
+    assert terms["camera_fov"] > 0
+    torch.testing.assert_close(terms["camera"], parts)
+
+
 # Partial labels
 
 
@@ -654,6 +663,7 @@ def test_cameras_alone_need_the_images_size():
         ("camera_loss_weight", -1.0),
         ("depth_loss_weight", float("nan")),
         ("point_loss_weight", float("inf")),
+        ("fov_loss_weight", -0.5),
         ("loss_quantile", 0.0),
         ("loss_quantile", 1.5),
     ],

@@ -239,6 +239,29 @@ def test_checkpointing_computes_again_what_needs_gradients_and_nothing_else():
         assert torch.equal(gradient, recomputed[name]), name
 
 
+@pytest.mark.parametrize("head", ["camera", "depth", "point"])
+def test_a_head_whose_loss_weighs_nothing_is_not_trained(head):
+    model = small_network(enable_point=True, **{f"{head}_loss_weight": 0.0})
+    trained = freeze_all_but(model, ["all"])
+    assert {name.split("_head")[0] for name in trained if name.partition(".")[0].endswith("_head")} == {
+        "camera",
+        "depth",
+        "point",
+    } - {head}
+    # Processes that average gradients wait for each of them.
+    images = torch.rand(1, 2, 3, 28, 28)
+    model(images, labels=labels_of(images)).loss.backward()
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
+
+
+def test_a_dense_head_whose_loss_weighs_nothing_is_run_in_use_alone():
+    model = small_network(depth_loss_weight=0.0)
+    images = torch.rand(1, 2, 3, 28, 28)
+    assert model(images, labels=labels_of(images)).depth is None
+    assert model.eval()(images, labels=labels_of(images)).depth is not None
+    assert model.train()(images).depth is not None
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Groups and learning rates
 

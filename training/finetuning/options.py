@@ -139,6 +139,12 @@ class Options:
     camera_loss_weight: float | None = None
     """Weight of the loss on cameras beside that on depth. By default as the model's configuration says: 5 of the
     published network."""
+    depth_loss_weight: float | None = None
+    """Weight of the loss on depth; with 0 the depth head is not run in training. By default as the model's
+    configuration says: 1 of the published network."""
+    fov_loss_weight: float | None = None
+    """Weight of the fields of view in the loss on cameras, beside rotation and translation. By default as the model's
+    configuration says: 0.5 of the published network."""
     mask_form: Literal["release", "paper"] | None = None
     """The mask's form. By default as the model's configuration says; a mask of another form, or of a model without
     one, begins with random weights."""
@@ -203,7 +209,7 @@ class Options:
             raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
         if self.mask_strength is not None and not 0 <= self.mask_strength <= 1:
             raise OptionsError(f"mask_strength must lie in [0, 1], got {self.mask_strength}.")
-        for name in ("camera_loss_weight", "mask_loss_weight"):
+        for name in ("camera_loss_weight", "depth_loss_weight", "fov_loss_weight", "mask_loss_weight"):
             weight = getattr(self, name)
             if weight is not None and not 0 <= weight < math.inf:
                 raise OptionsError(f"{name} must be a number that is not negative, got {weight}.")
