@@ -36,8 +36,10 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
         """The next training image, of a time that the schedule lets this step see, and its camera."""
         span = 0.5 if self.schedule is None else self.schedule.span_at(step)
         if span < 0.5:
-            assert self.train_cameras.times is not None
-            distance = (self.train_cameras.times.reshape(-1) - CANONICAL_TIME).abs()
+            # The dataset's: those of this class exist once images are read, and a resumed training starts right here.
+            times = self.train_dataset.cameras.times
+            assert times is not None
+            distance = (times.reshape(-1) - CANONICAL_TIME).abs()
             # The nearest image at least, in a capture with a gap there.
             seen = set(torch.where(distance <= max(span, float(distance.min())))[0].tolist())
             unseen = [index for index in self.train_unseen_cameras if index in seen]

@@ -2,11 +2,14 @@
 
 import random
 from itertools import pairwise
+from types import SimpleNamespace
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from small_captures import write_capture
 
-from page4d_nerfstudio.datamanager import Page4DDatamanager
+from page4d_nerfstudio.datamanager import Page4DDatamanager, Page4DDatamanagerConfig
+from page4d_nerfstudio.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.schedule import Schedule
 
 FRAMES = 21
@@ -26,6 +29,7 @@ def datamanager(times: torch.Tensor, schedule: Schedule | None) -> Page4DDataman
     torch.nn.Module.__init__(bare)
     poses = torch.eye(4)[None, :3].repeat(len(times), 1, 1)
     bare.train_cameras = Cameras(poses, 5.0, 5.0, 3.0, 2.0, width=6, height=4, times=times[:, None])
+    bare.train_dataset = SimpleNamespace(cameras=bare.train_cameras)
     bare.cached_train = [{"image": torch.zeros(4, 6, 3), "image_idx": i} for i in range(len(times))]
     bare.device = "cpu"
     bare.schedule = schedule
@@ -80,3 +84,12 @@ def test_a_capture_with_a_gap_in_its_middle_begins_beside_the_gap():
     times = torch.tensor([0.0, 0.1, 0.2, 0.75, 1.0])
 
     assert times_seen(datamanager(times, GROWING), step=100) == {0.75}
+
+
+def test_a_resumed_training_may_begin_where_times_grow(tmp_path):
+    """No step before it has made nerfstudio read the images, and with them the cameras that it keeps."""
+    parser = Page4DDataParserConfig(data=write_capture(tmp_path / "capture"))
+    manager = Page4DDatamanagerConfig(dataparser=parser).setup(device="cpu")
+    manager.schedule = GROWING
+
+    assert abs(float(manager.next_train(100)[0].times) - 0.5) < 0.1
