@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from small_captures import camera_path, write_capture
 from test_dataparser import PerfectPage4D, outputs_of, project
 
@@ -76,14 +77,39 @@ def jittered(capture, size):
     return extrinsics
 
 
-@pytest.mark.parametrize("needs_rotation", [{"held_out_cameras": "capture"}, {"points": "capture"}])
-def test_a_path_that_is_nearly_a_line_leaves_no_cameras_or_points_to_carry(tmp_path, monkeypatch, needs_rotation):
-    """The line's width is less than what the two paths differ by."""
+def near_a_line(tmp_path):
+    """A capture on a line that is narrower than the errors which the tests add to its cameras."""
     wobble = np.random.default_rng(1).normal(scale=1e-3, size=(8, 3))
-    capture = write_capture(tmp_path / "capture", centres=np.linspace([0, 0, -3], [0.5, 0, -3], 8) + wobble)
+    return write_capture(tmp_path / "capture", centres=np.linspace([0, 0, -3], [0.5, 0, -3], 8) + wobble)
+
+
+@pytest.mark.parametrize("needs_rotation", [{"held_out_cameras": "capture"}, {"points": "capture"}])
+def test_of_a_path_that_is_nearly_a_line_the_directions_of_the_cameras_tell_the_rotation(
+    tmp_path, monkeypatch, needs_rotation
+):
+    capture = near_a_line(tmp_path)
     page4d = seeing(capture, monkeypatch, tmp_path, jittered(capture, 5e-3))
     options = {"data": capture, "cameras": "page4d", "model": page4d.model} | needs_rotation
-    with pytest.raises(CaptureError, match=r"too near to a line.*What needs no alignment"):
+    frames = read_source(Page4DDataParserConfig(**options))
+    read = read_capture(capture)
+    expected = page4d.world.apply_to_extrinsics(read.extrinsics)
+    held_out = frames.evaluation
+    np.testing.assert_allclose(frames.extrinsics[held_out, :, :3], expected[held_out, :, :3], atol=1e-6)
+    if "points" in needs_rotation:
+        moved = page4d.world.apply_to_points(read.points.astype(np.float64))
+        np.testing.assert_allclose(frames.points.positions, moved, atol=0.05 * page4d.world.scale)
+
+
+@pytest.mark.parametrize("needs_rotation", [{"held_out_cameras": "capture"}, {"points": "capture"}])
+def test_a_path_that_is_nearly_a_line_and_directions_that_differ_leave_no_cameras_or_points_to_carry(
+    tmp_path, monkeypatch, needs_rotation
+):
+    capture = near_a_line(tmp_path)
+    cameras = jittered(capture, 5e-3)
+    turns = Rotation.from_rotvec(np.random.default_rng(3).normal(scale=0.2, size=(len(cameras), 3)))
+    page4d = seeing(capture, monkeypatch, tmp_path, turns.as_matrix() @ cameras)  # about their own centres
+    options = {"data": capture, "cameras": "page4d", "model": page4d.model} | needs_rotation
+    with pytest.raises(CaptureError, match=r"too near to a line.*directions .* differ by .*What needs no alignment"):
         read_source(Page4DDataParserConfig(**options))
 
 
