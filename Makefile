@@ -6,13 +6,13 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test tiny lint install clean
 
-demo: $(INSTALLED)  ## Make a small moving scene, train page4d-4dgs on it, evaluate it and render a novel view.
+demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: reconstruct, train, evaluate, render a novel view.
 	$(BIN)/python demo/run.py --output demo-out
 
 test: lint  ## Run the linter, the type checker and all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other
 
-tiny: $(INSTALLED)  ## Train the small model that is to come with the package; started again, it goes on where it was.
+tiny: $(INSTALLED)  ## Train the small model that comes with the package again, in an hour on two cores; started again, it goes on where it was.
 	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py
 
 lint: $(INSTALLED)

@@ -1,8 +1,9 @@
-"""The main job on a scene that needs no download: make it, train on it, measure it, render it.
+"""From a plain video to a 4D scene, on a scene that needs no download: make it, reconstruct it, train on it, compare.
 
-Every step is a command that a user would type, printed before it runs. Two trainings differ in one option alone: with
-deformation (4D) and without (static), so that the table shows what the fourth dimension brings. Cameras and seed
-points are the capture's own, not PAGE-4D's; the output says so.
+Every step is a command that a user would type, printed before it runs. The video is all that page4d-tiny, the small
+model in the package, gets to see: its cameras, points and motion are what the first 4D scene is trained on. Beside it
+stand the same training on the true cameras and points, with deformation (4D) and without (static). The held-out camera
+is the same for all three; into the world of page4d-tiny it is carried by the Sim(3) between the two camera paths.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,37 +32,65 @@ METRICS = {
     "ssim_moving": "SSIM, moving",
     "psnr_static": "PSNR, static",
 }
-VARIANTS = {
-    "deformed": ("4D, with deformation", ()),
-    "static": ("static, without deformation", ("--pipeline.model.use-deformation", "False")),
+# Of the reconstruction, by task of evaluation/run.py. Lengths are in the capture's unit, after a Sim(3).
+FIGURES = {
+    "pose": {"ate": "camera path, ATE", "rpe_rotation": "turn from frame to frame, degrees"},
+    "points": {"accuracy_mean": "points, accuracy", "completion_mean": "points, completion"},
 }
+PREDICTORS = ("page4d-tiny", "trivial")  # flat depth, a camera that stands still
+EVALUATION = Path(__file__).resolve().parents[1] / "evaluation" / "run.py"
+VARIANTS = {
+    "video": "4D, from the video alone (page4d-tiny)",
+    "true": "4D, true cameras and points",
+    "static": "the same, without deformation",
+}
+WIDTH = 56  # of the images that page4d-tiny was trained on, in pixels
 console = Console()
 
 
 @dataclass
 class Demo:
-    """Make a moving scene, train page4d-4dgs on it with and without deformation, evaluate both, render a novel view."""
+    """Make a moving scene, reconstruct its video by page4d-tiny, train page4d-4dgs on that and on the truth, evaluate
+    all, and render a novel view."""
 
     output: Path = Path("demo-out")
     """Folder for everything that is made. A former demo in it is replaced."""
     steps: int = 2000
-    """Training steps of each of the two runs; schedules scale with it (the method's own default is 17,000)."""
+    """Training steps of each of the three runs; schedules scale with it (the method's own default is 17,000)."""
     seed: int = 0
     """Seed of the synthetic scene."""
 
     def main(self) -> None:
         started = time.monotonic()
-        scene = self.output / "scene"
+        capture, scene, model = (self.output / name for name in ("capture", "scene", "page4d-tiny"))
         self._clear()
         self.output.mkdir(parents=True, exist_ok=True)
         (self.output / ".page4d-demo").touch()
-        run("page4d", "synth", scene, "--seed", self.seed)
-        for name, (_, options) in VARIANTS.items():
+        run("page4d", "synth", capture, "--seed", self.seed)
+        run("page4d", "pull", "tiny", "--output", model)
+        run("page4d", "reconstruct", capture / "video.mp4", "--model", model, "--output", scene)
+        for task in FIGURES:
+            data = ("--dataset", "nerfies", "--data-root", self.output, "--sequences", "capture/0")
+            for name in PREDICTORS:
+                chosen = ("--trivial",) if name == "trivial" else ("--model", model, "--resolution", WIDTH)
+                folder = self.output / "evaluation" / task / name
+                words = ("python", EVALUATION, task, *chosen, *data, "--output", folder)
+                run(*words, log=self.output / "evaluation.log")
+        # Of the capture, the first training takes images and the held-out camera; cameras and points are the scene's.
+        reconstructed = ("--cameras", "page4d", "--points", "page4d", "--reconstruction", scene)
+        sources = {
+            "video": ("page4d-data", *reconstructed, "--held-out-cameras", "capture"),
+            "true": (),
+            "static": (),
+        }
+        for name in VARIANTS:
             config = self._config(name)
             run(
-                *("ns-train", "page4d-4dgs", "--data", scene, "--vis", "tensorboard"),
-                *("--max-num-iterations", self.steps, *options),
+                *("ns-train", "page4d-4dgs", "--data", capture, "--vis", "tensorboard"),
+                *("--max-num-iterations", self.steps),
+                *(("--pipeline.model.use-deformation", "False") if name == "static" else ()),
                 *("--output-dir", self.output, "--experiment-name", "training", "--timestamp", name),
+                *sources[name],
             )
             run("ns-eval", "--load-config", config, "--output-path", self._results(name))
             run(
@@ -84,13 +114,13 @@ class Demo:
             shutil.rmtree(self.output)
 
     def _animate(self) -> Path:
-        """The held-out camera through time: what it saw, the 4D scene and the static one, side by side."""
-        columns = [self._renders("deformed", "gt-rgb"), *(self._renders(name, "rgb") for name in VARIANTS)]
+        """The held-out camera through time: what it saw, and the three scenes side by side."""
+        columns = [self._renders("true", "gt-rgb"), *(self._renders(name, "rgb") for name in VARIANTS)]
         gap = np.full((columns[0][0].shape[0], 4, 3), 255, np.uint8)
-        frames = [
-            np.concatenate((truth, gap, deformed, gap, static), axis=1)
-            for truth, deformed, static in zip(*columns, strict=True)
-        ]
+        frames = []
+        for images in zip(*columns, strict=True):
+            parts = [part for image in images for part in (image, gap)]
+            frames.append(np.concatenate(parts[:-1], axis=1))
         path = self.output / "novel-view.gif"
         # Forth and back, so that the loop has no jump.
         iio.imwrite(path, np.stack(frames + frames[-2:0:-1]), duration=80, loop=0)
@@ -101,22 +131,35 @@ class Demo:
         return [iio.imread(path)[..., :3] for path in paths]
 
     def _report(self, gif: Path, seconds: float) -> None:
+        table = Table(title="What page4d-tiny makes of the video, beside the truth")
+        for column in ("", *PREDICTORS):
+            table.add_column(column, justify="right" if column else "left")
+        for task, figures in FIGURES.items():
+            folder = self.output / "evaluation" / task
+            averages = [json.loads((folder / name / "result.json").read_text())["averages"] for name in PREDICTORS]
+            for key, label in figures.items():
+                table.add_row(label, *(f"{values[key]:.3f}" for values in averages))
+        console.print(table)
         results = {name: json.loads(self._results(name).read_text())["results"] for name in VARIANTS}
         table = Table(title=f"Held-out camera of the synthetic scene, {self.steps} steps")
         table.add_column("")
         for label in METRICS.values():
             table.add_column(label, justify="right")
-        for name, (label, _) in VARIANTS.items():
+        for name, label in VARIANTS.items():
             table.add_row(label, *(f"{results[name][key]:.3f}" for key in METRICS))
         console.print(table)
-        console.print("Cameras and seed points are the capture's own, not PAGE-4D's.")
-        console.print(f"Novel view through time (truth | 4D | static): {gif}")
-        console.print(f"Look around in it: {shlex.join(['ns-viewer', '--load-config', str(self._config('deformed'))])}")
+        console.print(f"Novel view through time (truth | {' | '.join(VARIANTS)}): {gif}")
+        console.print(f"Look around in it: {shlex.join(['ns-viewer', '--load-config', str(self._config('video'))])}")
         console.print(f"Done in {seconds / 60:.1f} minutes.")
 
 
-def run(*command: object) -> None:
-    """Print a command and run it, with the programs of this Python's environment found first."""
+def run(*command: object, log: Path | None = None) -> None:
+    """Print a command and run it, with the programs of this Python's environment found first.
+
+    Args:
+        command: its words.
+        log: a file that takes what it says, in place of the terminal.
+    """
     words = [str(word) for word in command]
     console.print(f"[bold]$ {shlex.join(words)}[/bold]", soft_wrap=True)
     environment = os.environ | {
@@ -124,9 +167,11 @@ def run(*command: object) -> None:
         # Threads that wait for each other by spinning make small operations many times slower on a busy machine.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
     }
-    code = subprocess.run(words, env=environment, check=False).returncode
+    with nullcontext() if log is None else open(log, "a", encoding="utf-8") as output:
+        code = subprocess.run(words, env=environment, stdout=output, stderr=output, check=False).returncode
     if code != 0:
-        sys.exit(f"demo: `{shlex.join(words)}` ended with exit code {code}; its last lines above say why.")
+        where = "above" if log is None else f"in {log}"
+        sys.exit(f"demo: `{shlex.join(words)}` ended with exit code {code}; its last lines {where} say why.")
 
 
 if __name__ == "__main__":
