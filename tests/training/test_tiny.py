@@ -241,7 +241,7 @@ def test_tiny_is_pulled_without_a_network_and_loaded_by_the_auto_classes(in_pack
     # The code for those who do not have this package.
     assert (tmp_path / "page4d" / "modeling_page4d.py").is_file()
     assert str(in_package) not in (tmp_path / "page4d" / "config.json").read_text()
-    assert f"page4d reconstruct VIDEO --model {tmp_path / 'page4d'} --resolution 28" in capsys.readouterr().out
+    assert f"page4d reconstruct VIDEO --model {tmp_path / 'page4d'}" in capsys.readouterr().out
 
 
 def test_tiny_is_pulled_in_another_precision(in_package, tmp_path):
