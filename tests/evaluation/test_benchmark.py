@@ -127,7 +127,7 @@ def test_the_table_says_what_its_figures_depend_on(model):
     row = measure(1, options(model))
     table = markdown([row], options(model))
 
-    for words in ("42x28 pixels", "float32", "attention sdpa", "mask on", "1 threads", f"torch {torch.__version__}"):
+    for words in ("42x28 pixels", "float32", "attention sdpa", "mask on", "1 thread;", f"torch {torch.__version__}"):
         assert words in table
 
 
