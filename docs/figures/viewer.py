@@ -2,7 +2,7 @@
 
     pip install playwright && playwright install chromium
     make demo
-    python docs/figures/viewer.py --config demo-out/training/page4d-4dgs/deformed/config.yml
+    python docs/figures/viewer.py --config demo-out/training/page4d-4dgs/true/config.yml
 
 The panel is worked in the page, as a user works it. Only the camera is set from here, to that of a held-out view.
 """
