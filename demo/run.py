@@ -79,14 +79,9 @@ class Demo:
         # Of the capture, the first training takes images and the held-out camera; cameras and points are the scene's.
         # As many points as the capture has, 10,000, are enough for images of this size.
         reconstructed = (
-            *("--cameras", "page4d", "--points", "page4d", "--reconstruction", scene, "--max-points", 10_000),
-            *("--held-out-cameras", "capture"),
+            *("page4d-data", "--cameras", "page4d", "--points", "page4d", "--reconstruction", scene),
+            *("--max-points", 10_000, "--held-out-cameras", "capture"),
         )
-        sources = {
-            "video": ("page4d-data", *reconstructed),
-            "true": (),
-            "static": (),
-        }
         for name in VARIANTS:
             config = self._config(name)
             run(
@@ -94,7 +89,7 @@ class Demo:
                 *("--max-num-iterations", self.steps),
                 *(("--pipeline.model.use-deformation", "False") if name == "static" else ()),
                 *("--output-dir", self.output, "--experiment-name", "training", "--timestamp", name),
-                *sources[name],
+                *(reconstructed if name == "video" else ()),
             )
             run("ns-eval", "--load-config", config, "--output-path", self._results(name))
             run(
@@ -135,7 +130,7 @@ class Demo:
         return [iio.imread(path)[..., :3] for path in paths]
 
     def _report(self, gif: Path, seconds: float) -> None:
-        table = Table(title="What page4d-tiny makes of the video, beside the truth")
+        table = Table(title="What page4d-tiny makes of the training camera's frames, beside the truth")
         for column in ("", *PREDICTORS):
             table.add_column(column, justify="right" if column else "left")
         for task, figures in FIGURES.items():

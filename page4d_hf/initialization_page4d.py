@@ -63,9 +63,9 @@ def start_smooth(embedding: nn.Conv2d) -> None:
     for values in (spectra, colours, brightness):
         init.normal_(values)
     patterns = torch.einsum("nij,iy,jx->nyx", spectra * amplitudes, _cosines(height), _cosines(width))
-    filters = (brightness + COLOUR_SHARE * colours)[..., None, None] * patterns[:, None]
+    filters = ((brightness + COLOUR_SHARE * colours)[..., None, None] * patterns[:, None]).to(weight)
     filters *= norm / filters.flatten(1).norm(dim=1)[:, None, None, None]
-    init.copy_(weight, filters.to(weight))
+    init.copy_(weight, filters)
 
 
 def _cosines(size: int) -> Tensor:

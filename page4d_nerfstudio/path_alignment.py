@@ -45,9 +45,9 @@ def align_paths(source: np.ndarray, target: np.ndarray, *, turns: bool = False) 
         raise CaptureError(
             f"PAGE-4D's cameras cannot be aligned with the capture's: {error} {_WITHOUT_ALIGNMENT}"
         ) from error
-    residuals = similarity.apply_to_points(centres[0]) - centres[1]
     extents = np.linalg.svd(centres[1] - centres[1].mean(axis=0), compute_uv=False)
-    error_share = float(np.linalg.norm(residuals) / np.linalg.norm(extents))
+    distance = _distance(similarity, *centres)
+    error_share = distance / float(np.linalg.norm(extents))
     if error_share > MOST_PATH_ERROR:
         raise CaptureError(
             f"PAGE-4D's cameras cannot be aligned with the capture's: laid over it as well as can be, PAGE-4D's camera "
@@ -56,7 +56,7 @@ def align_paths(source: np.ndarray, target: np.ndarray, *, turns: bool = False) 
         )
     # A centre that is off by e turns the path around its longest axis by e / (its distance from there); so the angle is
     # known to about the RMS of the one over the RMS of the other, over the root of their number.
-    turn = np.linalg.norm(residuals) / extents[1] / np.sqrt(len(residuals))
+    turn = distance / extents[1] / np.sqrt(len(source))
     if turns and turn > MOST_UNKNOWN_TURN:
         similarity, spread = _align_directions(source, target, *centres)
         if spread > MOST_UNKNOWN_TURN or similarity.scale <= 0:
@@ -66,13 +66,17 @@ def align_paths(source: np.ndarray, target: np.ndarray, *, turns: bool = False) 
                 f"{min(np.degrees(turn), 180):.0f} degrees, and the directions in which they look differ by "
                 f"{np.degrees(spread):.0f} degrees (RMS). {_WITHOUT_ALIGNMENT}"
             )
-        residuals = similarity.apply_to_points(centres[0]) - centres[1]
-        error_share = float(np.linalg.norm(residuals) / np.linalg.norm(extents))
+        error_share = _distance(similarity, *centres) / float(np.linalg.norm(extents))
         note(f"turned by the directions of the cameras, which differ by {np.degrees(spread):.1f} degrees (RMS)")
     note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
     if error_share > 0.5:
         note("so far off, PAGE-4D's points help little; --points capture or random may start better")
     return similarity, error_share
+
+
+def _distance(similarity: Similarity, source_centres: np.ndarray, target_centres: np.ndarray) -> float:
+    """What a Sim(3) leaves between two paths: the root of the sum of the squared distances."""
+    return float(np.linalg.norm(similarity.apply_to_points(source_centres) - target_centres))
 
 
 def _align_directions(

@@ -25,7 +25,7 @@ from page4d_hf.synthetic import SyntheticOptions
 from .mask_study import depth_figures, pose_figures, rotation_error
 from .point_maps import score_points
 from .predictions import Predictions
-from .scores import EvaluationError, ExclusionError
+from .scores import EvaluationError, ExclusionError, not_excluded
 from .study_clips import StudyClip, Synthetic
 from .trajectories import score_still_camera
 from .trivial import FIELD_OF_VIEW
@@ -232,10 +232,7 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
     Raises:
         EvaluationError: no clip is left.
     """
-    counted = [each for each in scores if each.excluded is None]
-    if not counted:
-        reasons = "; ".join(each.excluded or "" for each in scores[:3])
-        raise EvaluationError(f"None of the {len(scores)} clips can be scored: {reasons}")
+    counted = not_excluded(scores, "scored")
     names = [f"{name}{region}" for name in FIGURES for region in ("", *(f"_{each}" for each in REGIONS))]
     means = {}
     for name in names:

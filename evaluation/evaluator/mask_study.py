@@ -25,7 +25,7 @@ from page4d_hf.modeling_page4d import Page4DOutput
 
 from .depth import DepthLimits, score_depth
 from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_attention
-from .scores import EvaluationError, ExclusionError
+from .scores import EvaluationError, ExclusionError, not_excluded
 from .study_clips import StudyClip
 from .trajectories import score_trajectory
 
@@ -305,10 +305,7 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, Any]:
     Raises:
         EvaluationError: no clip is left.
     """
-    counted = [result for result in results if result.excluded is None]
-    if not counted:
-        reasons = "; ".join(result.excluded or "" for result in results[:3])
-        raise EvaluationError(f"None of the {len(results)} clips can be studied: {reasons}")
+    counted = not_excluded(results, "studied")
     means: dict[str, dict[str, dict[str, float]]] = {}
     for setting in counted[0].figures:
         names = dict.fromkeys(name for result in counted for name in result.figures[setting])

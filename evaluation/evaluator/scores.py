@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from page4d_hf.errors import Page4DError
 
@@ -29,3 +31,31 @@ class SequenceScores:
     counts: dict[str, int]  # "frames", "frames_left_out", "pixels", ...
     excluded: str | None = None  # why the sequence does not count; figures is then empty
     notes: list[str] = field(default_factory=list)
+
+
+class ClipOutcome(Protocol):
+    """What came of a clip."""
+
+    @property
+    def excluded(self) -> str | None:
+        """Why the clip does not count, where it does not."""
+
+
+OutcomeT = TypeVar("OutcomeT", bound=ClipOutcome)
+
+
+def not_excluded(outcomes: Sequence[OutcomeT], done: str) -> list[OutcomeT]:
+    """Those that count.
+
+    Args:
+        outcomes: of all clips.
+        done: what cannot be done to them where none counts, for the message: "scored".
+
+    Raises:
+        EvaluationError: none counts; with the first reasons.
+    """
+    counted = [each for each in outcomes if each.excluded is None]
+    if not counted:
+        reasons = "; ".join(each.excluded or "" for each in outcomes[:3])
+        raise EvaluationError(f"None of the {len(outcomes)} clips can be {done}: {reasons}")
+    return counted
