@@ -48,8 +48,8 @@ class Options:
     """Of the data set; by default those of the protocol's video depth."""
     frames: int = 10
     """At most so many of each sequence, spread evenly."""
-    resolution: int = 518
-    """Width of the network's input in pixels, for a data set."""
+    resolution: int | None = None
+    """Width of the network's input in pixels, for a data set. By default what the model's image processor says."""
     synthetic: Synthetic = field(default_factory=Synthetic)
     """Synthetic clips, where no data set is named."""
     study: MaskStudy = field(default_factory=MaskStudy)
@@ -125,19 +125,24 @@ def _clips(
         raise Page4DError(f"--dataset {options.dataset} needs its folder: --data-root.")
     from evaluator.sequences import choose_sequences, select
 
-    from page4d_hf.reconstruct import check_resolution
+    from page4d_hf.reconstruct import resolve_resolution
 
-    check_resolution(options.resolution, config.patch_size)
+    resolution = resolve_resolution(options.resolution, processor, config.patch_size)
     selection = select("page4d", "video-depth", options.dataset, frames=options.frames)
     names, missing = choose_sequences(options.dataset, options.data_root, selection, options.sequences)
-    words = f"{options.dataset}: {selection} Images {options.resolution} pixels wide ({processor.mode})."
+    words = f"{options.dataset}: {selection} Images {resolution} pixels wide ({processor.mode})."
     if missing:
         words += f" Not there: {', '.join(missing)}."
-    return len(names), words, _clips_of_sequences(options, selection, names, processor, config.patch_size)
+    return len(names), words, _clips_of_sequences(options, selection, names, processor, resolution, config.patch_size)
 
 
 def _clips_of_sequences(
-    options: Options, selection: Any, names: list[str], processor: Page4DImageProcessor, patch_size: int
+    options: Options,
+    selection: Any,
+    names: list[str],
+    processor: Page4DImageProcessor,
+    resolution: int,
+    patch_size: int,
 ) -> Iterator[StudyClip | ClipResult]:
     from evaluator.mask_study import ClipResult
     from evaluator.scores import ExclusionError
@@ -149,7 +154,7 @@ def _clips_of_sequences(
     for name in names:
         try:
             sequence, _ = load_sequence(options.dataset, options.data_root, name, selection)
-            yield clip_of_sequence(sequence, processor, options.resolution, patch_size)
+            yield clip_of_sequence(sequence, processor, resolution, patch_size)
         except (CaptureError, ExclusionError) as error:
             reason = str(error).replace(f"{options.data_root}/", "")
             yield ClipResult(name, {}, excluded=reason if name in reason else f"{name}: {reason}")

@@ -186,7 +186,15 @@ def reconstruct(
     from transformers.utils import logging as transformers_logging
 
     from .frames import read_frames
-    from .reconstruct import check_resolution, fingerprint, load_config, load_model, resolve_device, resolve_dtype
+    from .reconstruct import (
+        check_resolution,
+        fingerprint,
+        load_config,
+        load_model,
+        resolve_device,
+        resolve_dtype,
+        resolve_resolution,
+    )
     from .reconstruct import reconstruct as run
 
     transformers_logging.disable_progress_bar()
@@ -210,7 +218,7 @@ def reconstruct(
             "options": {
                 "fps": fps,
                 "max_frames": max_frames,
-                "resolution": resolution or image_processor.size["width"],
+                "resolution": resolve_resolution(resolution, image_processor, config.patch_size),
                 "mode": mode,
                 "points": points,
                 "confidence_percentile": confidence_percentile,

@@ -234,6 +234,17 @@ def check_resolution(resolution: int, patch_size: int) -> None:
         )
 
 
+def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
+    """Width of a network's input in pixels: the one asked for, or that of the model's image processor.
+
+    Raises:
+        Page4DError: it is not made of whole patches.
+    """
+    width: int = image_processor.size["width"] if resolution is None else resolution
+    check_resolution(width, patch_size)
+    return width
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
@@ -282,8 +293,7 @@ def reconstruct(
     if max_points < 1:
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
     processor = image_processor or _processor_for(model.config)
-    resolution = resolution or processor.size["width"]
-    check_resolution(resolution, model.config.patch_size)
+    resolution = resolve_resolution(resolution, processor, model.config.patch_size)
     if model.camera_head is None or model.depth_head is None or (points == "world" and model.point_head is None):
         needed = "camera, depth and point heads" if points == "world" else "a camera head and a depth head"
         raise Page4DError(f"A reconstruction needs {needed}, and this model was built without.")

@@ -100,7 +100,7 @@ def _reconstruct(
 ) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
     from page4d_hf.cli import progress_bar
-    from page4d_hf.reconstruct import load_config, load_model, reconstruct
+    from page4d_hf.reconstruct import load_config, load_model, reconstruct, resolve_resolution
 
     load_config(model)  # a wrong name is told before a video is read
     frames = read()
@@ -110,12 +110,13 @@ def _reconstruct(
     # A model of the Hub has a key only once it has been fetched.
     entry = cache / f"{frames_key}-{_model_key(model, use_mask)}"
     note(f"reconstructing {len(frames)} frames with {model}; the result is kept in {entry}")
+    resolution = resolve_resolution(resolution, image_processor, network.config.patch_size)
     with progress_bar() as report:
         reconstruction = reconstruct(frames, network, image_processor, resolution=resolution, progress=report)
     if not use_mask:
         # Its mask head still speaks, but what VGGT has no head for must not help here.
         reconstruction = replace(reconstruction, dynamics=None, point_dynamics=None)
-    info = {"model": model, "resolution": resolution or image_processor.size["width"], "use_mask": use_mask}
+    info = {"model": model, "resolution": resolution, "use_mask": use_mask}
     try:
         write_scene(entry, frames, reconstruction, info)
     except Page4DError:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.folders import whole_folder
-from page4d_hf.reconstruct import check_resolution
+from page4d_hf.reconstruct import resolve_resolution
 
 from .depth import DepthLimits
 from .inference import Inference, PointSource
@@ -52,7 +52,8 @@ class Options:
     frames: int | None = None
     """At most so many of the protocol's frames of each sequence, spread evenly."""
     resolution: int | None = None
-    """Width of the network's input, in pixels. By default the protocol's."""
+    """Width of the network's input, in pixels. By default what the model's image processor says, which of the published
+    weights is the protocol's 518."""
     mask: Literal["on", "off"] = "on"
     """Run the model with its dynamics-aware mask, or without, which makes it VGGT with other weights."""
     points: PointSource = "depth"
@@ -123,13 +124,13 @@ class Evaluation:
         )
         self.state = PartialState(cpu=options.device == "cpu", timeout=PATIENCE)
         self.evaluated: EvaluatedModel | None = None
-        self.inference = inference_of(self.protocol, options)
+        self.inference = self.protocol.inference
         if options.model is not None:
             device = options.device
             if device == "auto" and self.state.num_processes > 1:
                 device = str(self.state.device)  # a GPU for each process
             self.evaluated = load_evaluated_model(options.model, mask=options.mask, device=device, dtype=options.dtype)
-            check_resolution(self.inference.resolution, self.evaluated.model.config.patch_size)
+            self.inference = inference_of(self.protocol, options, self.evaluated)
         self.folder = RunFolder(options.output, self._identity())
         with self.state.main_process_first():  # one process begins the folder, the others find it begun
             self.folder.enter()
@@ -247,11 +248,16 @@ class Evaluation:
         return result
 
 
-def inference_of(protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: Options) -> Inference:
-    """How a run runs PAGE-4D: as its protocol does, but for what the options change."""
-    inference = protocol.inference
-    if options.resolution is not None:
-        inference = replace(inference, resolution=options.resolution)
+def inference_of(
+    protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: Options, evaluated: EvaluatedModel
+) -> Inference:
+    """How a run runs PAGE-4D: as its protocol does, but for the width of the images and what the options change.
+
+    Raises:
+        Page4DError: a resolution that is not made of whole patches.
+    """
+    width = resolve_resolution(options.resolution, evaluated.processor, evaluated.model.config.patch_size)
+    inference = replace(protocol.inference, resolution=width)
     return inference if inference.points is None else replace(inference, points=options.points)
 
 

@@ -345,6 +345,18 @@ def test_options_that_do_not_fit_each_other_are_refused(tmp_path: Path, changes:
         options(tmp_path, tmp_path / "run", **changes)
 
 
+def test_images_are_as_wide_as_the_model_s_image_processor_says_unless_another_resolution_is_asked_for(
+    tum: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    found = {
+        name: Evaluation("pose", options(tum, tmp_path / name, model=str(tiny_model), resolution=width)).run()
+        for name, width in (("default", None), ("asked", 42))
+    }
+
+    assert found["default"]["inference"]["resolution"] == 28
+    assert found["asked"]["inference"]["resolution"] == 42
+
+
 def test_a_resolution_that_is_no_whole_number_of_patches_is_refused(
     tum: Path, tmp_path: Path, tiny_model: Path
 ) -> None:

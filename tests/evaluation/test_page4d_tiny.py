@@ -14,7 +14,6 @@ import run as program
 
 from page4d_hf.cli import main as page4d
 
-WIDTH = "56"  # what page4d-tiny was trained on
 TASKS = {
     "video-depth": ("abs_rel", "delta_1.25"),
     "mono-depth": ("abs_rel", "delta_1.25"),
@@ -50,7 +49,7 @@ def averages(task: str, method: list[str], data: list[str], output: Path) -> dic
 @pytest.mark.parametrize("task", TASKS)
 def test_it_is_better_than_no_model_on_a_synthetic_capture(task: str, tiny: Path, room: Path, tmp_path: Path) -> None:
     data = ["--dataset", "nerfies", "--data-root", str(room)]
-    found = averages(task, ["--model", str(tiny), "--resolution", WIDTH], data, tmp_path / "tiny")
+    found = averages(task, ["--model", str(tiny)], data, tmp_path / "tiny")
     trivial = averages(task, ["--trivial"], data, tmp_path / "trivial")
     first, *_ = TASKS[task]
     assert found[first] < trivial[first]
@@ -59,7 +58,7 @@ def test_it_is_better_than_no_model_on_a_synthetic_capture(task: str, tiny: Path
 @pytest.mark.parametrize("task", TASKS)
 def test_it_runs_on_real_frames(task: str, tiny: Path, shared: Path, tmp_path: Path) -> None:
     data = ["--dataset", "tum", "--data-root", str(shared / "data"), "--sequences", TUM_SAMPLE]
-    found = averages(task, ["--model", str(tiny), "--resolution", WIDTH], data, tmp_path / "tiny")
+    found = averages(task, ["--model", str(tiny)], data, tmp_path / "tiny")
     assert all(math.isfinite(found[figure]) for figure in TASKS[task])
     table = (tmp_path / "tiny/table.md").read_text()
     assert "1 of 1" in table
@@ -78,7 +77,7 @@ def test_it_is_better_than_no_model_on_held_out_clips(tiny: Path, tmp_path: Path
 
 
 def test_what_its_mask_does_can_be_studied(tiny: Path, room: Path, tmp_path: Path) -> None:
-    data = ["--dataset", "nerfies", "--data-root", str(room), "--resolution", WIDTH, "--study.min-share", "0.1"]
+    data = ["--dataset", "nerfies", "--data-root", str(room), "--study.min-share", "0.1"]
     mask_study.main(["--model", str(tiny), *data, "--device", "cpu", "--output", str(tmp_path / "study")])
     study = json.loads((tmp_path / "study/study.json").read_text())
     assert study["counts"]["frames"] == NUM_FRAMES

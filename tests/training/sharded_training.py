@@ -76,7 +76,7 @@ def compare(precision: str, folder: Path) -> dict[str, Any]:
     loss.backward()
     found = gradients(sharded)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
-    save_model(accelerator, sharded, folder / precision)
+    save_model(accelerator, sharded, folder / precision, width=28)
     dist.barrier()
     saved = Page4DModel.from_pretrained(folder / precision).state_dict()
     norms = [norm_of(list(model.parameters())) for model in (sharded, whole)]

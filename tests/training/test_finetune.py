@@ -37,7 +37,7 @@ from small_training import (
     write_clips,
     write_options,
 )
-from transformers import AutoModel
+from transformers import AutoImageProcessor, AutoModel
 
 CONFIGURATIONS = REPOSITORY / "training" / "accelerate"
 
@@ -112,6 +112,13 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     expected = AutoModel.from_pretrained(whole).state_dict()
     found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
+    run = train(small_options(tmp_path, steps=1, network={**NETWORK, "image_size": 56}))
+
+    assert run.network.config.image_size == 56
+    assert AutoImageProcessor.from_pretrained(run.options.output).size == {"height": 28, "width": 28}
 
 
 def history_lines(folder: Path) -> list[bytes]:

@@ -77,6 +77,19 @@ def test_a_strength_for_a_network_without_a_mask_is_refused(tmp_path):
         begin(small_options(tmp_path, network={"mask_form": None}, mask_strength=1.0))
 
 
+def test_attention_is_computed_as_the_option_says_and_the_model_does_not_remember_it(tmp_path, base):
+    run = train(options_from(tmp_path / "run", base, attn_implementation="eager", steps=1))
+
+    assert run.network.config._attn_implementation == "eager"
+    assert AutoModel.from_pretrained(run.options.output).config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "flex_attention"])
+def test_attention_that_the_model_cannot_compute_is_refused_by_its_name(tmp_path, base, name):
+    with pytest.raises(OptionsError, match=f"--attn-implementation {name} cannot be used: "):
+        starting_network(options_from(tmp_path / "run", base, attn_implementation=name))
+
+
 @pytest.mark.parametrize("old", [None, "release"])
 def test_a_mask_of_another_form_begins_anew_and_all_else_is_the_model_s(tmp_path, old):
     model = saved(tmp_path / "base", mask_form=old)

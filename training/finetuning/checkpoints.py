@@ -94,8 +94,9 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     }
 
 
-def save_model(accelerator: Accelerator, model: nn.Module, folder: Path) -> None:
-    """Write a folder for from_pretrained: weights, configuration, code for `trust_remote_code`, image processor.
+def save_model(accelerator: Accelerator, model: nn.Module, folder: Path, width: int) -> None:
+    """Write a folder for from_pretrained: weights, configuration, code for `trust_remote_code`, and an image processor
+    for images of a width in pixels, that of the training.
 
     To be called by all processes: sharded weights are gathered.
     """
@@ -105,14 +106,24 @@ def save_model(accelerator: Accelerator, model: nn.Module, folder: Path) -> None
     if accelerator.is_main_process:
         network: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
         network.save_pretrained(folder, state_dict=weights)
-        side, patch = network.config.image_size, network.config.patch_size
-        Page4DImageProcessor(size={"height": side, "width": side}, patch_size=patch).save_pretrained(folder)
+        size = {"height": width, "width": width}
+        Page4DImageProcessor(size=size, patch_size=network.config.patch_size).save_pretrained(folder)
 
 
-def save_checkpoint(accelerator: Accelerator, model: nn.Module, folder: Path, step: int, keep: int) -> None:
+def save_checkpoint(
+    accelerator: Accelerator, model: nn.Module, folder: Path, step: int, *, width: int, keep: int
+) -> None:
     """Write `checkpoint-<step>`, all or nothing, and remove the oldest that are too many.
 
     To be called by all processes.
+
+    Args:
+        accelerator: the run's.
+        model: as the accelerator prepared it.
+        folder: the run's.
+        step: optimizer steps that were made.
+        width: see `save_model`.
+        keep: how many of the newest checkpoints stay; 0 keeps all.
 
     Raises:
         RunFolderError: it cannot be written, as on a full disk; those before it are untouched.
@@ -124,7 +135,7 @@ def save_checkpoint(accelerator: Accelerator, model: nn.Module, folder: Path, st
             shutil.rmtree(partial, ignore_errors=True)
             (partial / STATE).mkdir(parents=True)
         accelerator.wait_for_everyone()
-        save_model(accelerator, model, partial)
+        save_model(accelerator, model, partial, width)
         accelerator.save_state(str(partial / STATE))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

@@ -35,6 +35,13 @@ def starting_network(options: Options) -> Page4DModel:
             f"--{min(of_mask).replace('_', '-')} says how a mask acts, and the network has none; --mask-form release "
             "or paper gives it one."
         )
+    if options.attn_implementation is not None:
+        try:
+            network.set_attn_implementation(options.attn_implementation)
+        except (ValueError, ImportError) as error:
+            raise OptionsError(
+                f"--attn-implementation {options.attn_implementation} cannot be used: {' '.join(str(error).split())}"
+            ) from error
     return network
 
 

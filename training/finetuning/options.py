@@ -161,6 +161,10 @@ class Options:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Precision of the network's matrix products; by default as `accelerate launch` was told. The heads and the loss
     are in float32 always."""
+    attn_implementation: str | None = None
+    """How attention is computed: sdpa, eager, flash_attention_2 or another that transformers knows. By default what
+    the model chooses, sdpa. On CPUs with matrix units (AMX), eager with --mixed-precision bf16 trains small networks
+    fastest."""
     gradient_checkpointing: bool = True
     """Compute activations twice instead of keeping them."""
     seed: int = 0

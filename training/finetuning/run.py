@@ -232,7 +232,14 @@ class Finetuning:
                     self._check_weights()
                     if history is not None:
                         history.make_durable()
-                    save_checkpoint(accelerator, self.model, options.output, self.step, options.keep_checkpoints)
+                    save_checkpoint(
+                        accelerator,
+                        self.model,
+                        options.output,
+                        self.step,
+                        width=options.sampling.width,
+                        keep=options.keep_checkpoints,
+                    )
         finally:
             bar.close()
             if history is not None:
@@ -370,7 +377,7 @@ class Finetuning:
         """Write the trained model to the run's folder, and upload it if asked to."""
         accelerator, options = self.accelerator, self.options
         try:
-            save_model(accelerator, self.model, options.output)
+            save_model(accelerator, self.model, options.output, options.sampling.width)
             if accelerator.is_main_process:
                 make_durable(options.output, deep=False)
         except Exception as error:
