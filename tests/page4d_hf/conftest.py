@@ -49,6 +49,12 @@ def tiny_config() -> Callable[..., Page4DConfig]:
 
 
 @pytest.fixture(scope="session")
+def config(tiny_config: Callable[..., Page4DConfig]) -> Page4DConfig:
+    """The tiny network's configuration."""
+    return tiny_config()
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_config: Callable[..., Page4DConfig]) -> Callable[..., Page4DModel]:
     """Makes a tiny network for inference, the same at every call; keywords override values of its configuration."""
     import torch

@@ -1,0 +1,283 @@
+"""Labels of which something is missing, or wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from loss_labels import (
+    DENSE_TERMS,
+    HEIGHT,
+    WIDTH,
+    gradients,
+    make_labels,
+    part_of,
+    perfect,
+    terms_of,
+    without,
+    wrong,
+)
+
+from page4d_hf import Page4DConfig
+from page4d_hf.errors import Page4DError
+from page4d_hf.loss_page4d import check_labels, normalize_labels, page4d_loss
+
+# Partial labels
+
+
+@pytest.mark.parametrize(
+    ("missing", "dropped"),
+    [
+        ("has_pose", ["camera", "camera_translation", "camera_rotation", "camera_fov", "points", *DENSE_TERMS[3:]]),
+        ("has_depth", ["depth", "points", *DENSE_TERMS]),
+    ],
+)
+def test_a_sequence_without_a_label_leaves_the_terms_of_the_others_as_they_are(config, missing, dropped):
+    labels = make_labels()
+    output = wrong(labels)
+
+    terms = page4d_loss(output, labels | {missing: torch.tensor([True, False])}, config).terms
+
+    alone = page4d_loss(part_of(output, slice(1)), part_of(labels, slice(1)), config).terms
+    for name in dropped:
+        torch.testing.assert_close(terms[name], alone[name], rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_what_a_sequence_does_have_still_counts(config):
+    labels = make_labels()
+    without_pose = labels | {"has_pose": torch.tensor([True, False])}
+    without_depth = labels | {"has_depth": torch.tensor([True, False])}
+
+    for partial, kept in ((without_pose, "depth"), (without_depth, "pose_enc")):
+        output = wrong(labels)
+        found = gradients(output, page4d_loss(output, partial, config).total)
+        assert (found[kept][1] != 0).any()
+        assert not found["world_points"][1].any()
+        assert not found["pose_enc" if kept == "depth" else "depth"][1].any()
+
+
+@pytest.mark.parametrize("flag", ["has_pose", "has_depth"])
+def test_what_a_label_that_is_said_to_be_missing_holds_is_not_looked_at(config, flag):
+    labels = make_labels() | {flag: torch.tensor([True, False])}
+    output = wrong(make_labels())
+    expected = page4d_loss(output, labels, config)
+    for name in ("extrinsics", "intrinsics") if flag == "has_pose" else ("depth",):
+        for garbage in (0.0, float("nan")):
+            labels[name] = labels[name].clone()
+            labels[name][1] = garbage
+
+            torch.testing.assert_close(page4d_loss(output, labels, config).terms, expected.terms, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("absent", "flag"), [(("extrinsics", "intrinsics"), "has_pose"), (("depth",), "has_depth")])
+def test_a_batch_without_a_label_is_one_of_which_no_sequence_has_it(config, absent, flag):
+    labels = make_labels()
+    output = wrong(labels)
+
+    found = page4d_loss(output, {name: value for name, value in labels.items() if name not in absent}, config)
+
+    expected = page4d_loss(output, labels | {flag: torch.tensor([False, False])}, config)
+    torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
+
+
+def test_depth_of_zeros_is_no_depth(config):
+    labels = make_labels()
+    zeros = labels | {"depth": torch.zeros_like(labels["depth"])}
+    output = wrong(labels)
+
+    found = page4d_loss(output, zeros, config)
+
+    expected = page4d_loss(output, labels | {"depth": None}, config)
+    torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
+    assert found.terms["camera"] > 0
+
+
+@pytest.mark.parametrize("factor", [0.1, 30.0])
+def test_poses_alone_are_compared_up_to_scale(config, factor):
+    labels = make_labels()
+    del labels["depth"]
+    output = perfect(labels)
+    output.pose_enc = output.pose_enc * torch.tensor([factor] * 3 + [1.0] * 6)
+
+    assert terms_of(output, labels, config)["camera"] == pytest.approx(0, abs=1e-5 * factor)
+
+
+@pytest.mark.parametrize("factor", [0.1, 30.0])
+def test_depth_alone_is_compared_up_to_scale(config, factor):
+    labels = {"depth": make_labels()["depth"]}
+    output = perfect(labels, confidence=1.0)
+    output.depth = output.depth * factor
+
+    assert terms_of(output, labels, config)["depth"] == pytest.approx(0, abs=1e-5 * factor)
+
+
+@pytest.mark.parametrize("present", [("depth",), ("extrinsics", "intrinsics")])
+def test_shrinking_is_no_way_to_improve_where_the_scale_is_not_known(config, present):
+    """The gradient has no part along the predictions themselves."""
+    labels = make_labels()
+    output = wrong(labels, amount=0.5)
+    labels = {name: labels[name] for name in present}
+
+    found = gradients(output, page4d_loss(output, labels, config).total)
+
+    for sample in range(2):
+        if "depth" in present:
+            gradient, value = found["depth"][sample], output.depth[sample]
+        else:
+            gradient, value = found["pose_enc"][sample, :, :3], output.pose_enc[sample, :, :3]
+        along = (gradient * value).sum() / (gradient.norm() * value.norm())
+        assert gradient.norm() > 0
+        assert along.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_sparse_depth_teaches_its_own_pixels_only(config):
+    labels = make_labels()
+    known = torch.rand(labels["depth"].shape, generator=torch.Generator().manual_seed(3)) < 0.2
+    labels["depth"] = labels["depth"] * known
+    output = wrong(labels)
+
+    found = gradients(output, page4d_loss(output, labels, config).total)
+
+    for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
+        assert found[name].isfinite().all()
+        assert not found[name][~known].any()
+        assert found[name][known].any()
+
+
+def test_a_prediction_that_is_not_finite_does_not_matter_where_nothing_is_labelled(config):
+    labels = make_labels()
+    labels["depth"][:, :, 5, 5] = 0
+    output = wrong(labels)
+    expected = page4d_loss(output, labels, config)
+    for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
+        output[name] = output[name].detach().clone()
+        output[name][:, :, 5, 5] = torch.inf
+        output[name].requires_grad_()
+
+    losses = page4d_loss(output, labels, config)
+
+    assert torch.equal(losses.total, expected.total)
+    assert all(gradient.isfinite().all() for gradient in gradients(output, losses.total).values())
+
+
+def test_where_nothing_is_labelled_the_loss_and_its_gradients_are_zero(config):
+    labels = make_labels() | {
+        "has_pose": torch.zeros(2, dtype=torch.bool),
+        "has_depth": torch.zeros(2, dtype=torch.bool),
+    }
+    output = wrong(labels)
+
+    losses = page4d_loss(output, labels, config)
+
+    assert losses.total == 0
+    assert not any(losses.terms.values())
+    # Every prediction stays part of the graph: distributed training waits for every gradient.
+    assert not any(gradient.any() for gradient in gradients(output, losses.total).values())
+
+
+def test_one_frame_is_enough(config):
+    labels = make_labels(num_frames=1)
+
+    losses = page4d_loss(wrong(labels), labels, config)
+
+    assert losses.total.isfinite()
+
+
+def test_cameras_that_stand_still_without_depth_are_still_cameras(config):
+    labels = make_labels()
+    labels = {name: labels[name][:, :1].repeat(1, 3, 1, 1) for name in ("extrinsics", "intrinsics")}
+    output = perfect(labels)
+    output.pose_enc = (output.pose_enc.detach() + 0.25).requires_grad_()
+
+    losses = page4d_loss(output, labels, config)
+
+    assert losses.terms["camera_translation"].item() == pytest.approx(0.25, rel=1e-4)
+    # At rest is at rest in any scale.
+    assert (gradients(output, losses.total)["pose_enc"][..., :3] > 0).all()
+
+
+# Bad labels
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels | {"depths": labels["depth"]}, "no label called depths"),
+        (lambda labels: without(labels, "intrinsics"), "extrinsics and no intrinsics"),
+        (lambda labels: without(labels, "depth", "extrinsics"), "nothing to learn from"),
+        (lambda labels: {}, "nothing to learn from"),
+        (lambda labels: labels["depth"], "must be a dict"),
+        (lambda labels: labels | {"depth": labels["depth"].numpy()}, "must be a tensor"),
+        (lambda labels: labels | {"depth": labels["depth"][:, :2]}, r"\(2, 3, 28, 42\).*it is \(2, 2, 28, 42\)"),
+        (lambda labels: labels | {"depth": labels["depth"][..., None]}, r"it is \(2, 3, 28, 42, 1\)"),
+        (lambda labels: labels | {"depth": labels["depth"].long()}, "floating point, it is torch.int64"),
+        (lambda labels: labels | {"extrinsics": labels["extrinsics"][:, :2]}, r"\(2, 3, 3, 4\).*\(2, 2, 3, 4\)"),
+        (lambda labels: labels | {"extrinsics": torch.eye(4).repeat(2, 3, 1, 1)}, r"it is \(2, 3, 4, 4\)"),
+        (lambda labels: labels | {"has_pose": torch.ones(2)}, "must be bool, it is torch.float32"),
+        (lambda labels: labels | {"has_pose": torch.ones(3, dtype=torch.bool)}, r"it is \(3,\)"),
+        (
+            lambda labels: without(labels, "depth") | {"has_depth": torch.ones(2, dtype=torch.bool)},
+            "has_depth and no depth or world_points",
+        ),
+        (
+            lambda labels: {"depth": labels["depth"], "world_points": torch.ones(2, 3, 28, 42, 3)},
+            "world_points and no extrinsics",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_are_named(change, message):
+    with pytest.raises(Page4DError, match=message):
+        check_labels(change(make_labels()), (2, 3, HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("extrinsics", lambda matrix: matrix * torch.nan, "extrinsics.*sequence 1, frame 2.*not finite"),
+        ("extrinsics", lambda matrix: matrix * 0, "sequence 1, frame 2, have no rotation"),
+        ("extrinsics", lambda matrix: matrix * 1.1, "sequence 1, frame 2, have no rotation"),
+        ("extrinsics", lambda matrix: -matrix, "sequence 1, frame 2, have no rotation"),
+        ("intrinsics", lambda matrix: matrix * 0, "focal length"),
+        ("intrinsics", lambda matrix: matrix * torch.inf, "not finite"),
+    ],
+)
+def test_a_camera_that_is_none_is_named(name, change, message):
+    labels = make_labels()
+    labels[name][1, 2] = change(labels[name][1, 2])
+
+    with pytest.raises(Page4DError, match=message):
+        normalize_labels(labels)
+
+
+def test_cameras_alone_need_the_images_size():
+    labels = without(make_labels(), "depth")
+
+    with pytest.raises(Page4DError, match="size of the images"):
+        normalize_labels(labels)
+    assert normalize_labels(labels, (HEIGHT, WIDTH)).depth.shape == (2, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("camera_loss", "l2"),
+        ("camera_huber_delta", 0.0),
+        ("camera_loss_weight", -1.0),
+        ("depth_loss_weight", float("nan")),
+        ("point_loss_weight", float("inf")),
+        ("fov_loss_weight", -0.5),
+        ("loss_quantile", 0.0),
+        ("loss_quantile", 1.5),
+    ],
+)
+def test_a_configuration_of_no_loss_is_refused(tiny_config, field, value):
+    with pytest.raises(StrictDataclassError, match=field):
+        tiny_config(**{field: value})
+
+
+def test_the_loss_is_configured_on_disk_too(tiny_config, tmp_path):
+    tiny_config(camera_loss="huber", point_loss_weight=0.25).save_pretrained(tmp_path)
+
+    config = Page4DConfig.from_pretrained(tmp_path)
+
+    assert (config.camera_loss, config.point_loss_weight, config.loss_quantile) == ("huber", 0.25, 0.98)
