@@ -11,7 +11,6 @@ from .errors import Page4DError
 
 MASK_FORMS = ("release", "paper")
 CAMERA_LOSSES = ("l1", "huber")
-DEPTH_LOSSES = ("l1", "log_l1")
 INITIAL_EMBEDDINGS = ("random", "smooth")
 INITIAL_ATTENTIONS = ("random", "same_place")
 
@@ -128,9 +127,6 @@ class Page4DConfig(PreTrainedConfig):
         camera_huber_delta (`float`, defaults to 0.1):
             Error at which Huber turns from the square to the absolute value. It is divided by this, so that its slope
             beyond is 1 as that of `"l1"`. Neither paper nor release states one.
-        depth_loss (`str`, defaults to `"l1"`):
-            What the error of a depth is: `"l1"` the difference to the true one, as the published network was trained,
-            or `"log_l1"` that of their logarithms, so that what is near counts by its share as what is far does.
         camera_loss_weight (`float`, defaults to 5.0), depth_loss_weight, point_loss_weight (`float`, default to 1.0):
             Weights of the cameras, depth and points in the loss. See `loss_page4d`. A dense head whose loss weighs
             nothing is not run in training.
@@ -215,7 +211,6 @@ class Page4DConfig(PreTrainedConfig):
 
     camera_loss: str = "l1"
     camera_huber_delta: float | int = 0.1
-    depth_loss: str = "l1"
     camera_loss_weight: float | int = 5.0
     fov_loss_weight: float | int = 0.5
     depth_loss_weight: float | int = 1.0
@@ -283,8 +278,6 @@ class Page4DConfig(PreTrainedConfig):
     def _validate_loss(self):
         if self.camera_loss not in CAMERA_LOSSES:
             raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
-        if self.depth_loss not in DEPTH_LOSSES:
-            raise Page4DError(f"depth_loss is {self.depth_loss!r}; it must be one of {DEPTH_LOSSES}.")
         if not self.camera_huber_delta > 0:
             raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
         weights = (

@@ -10,8 +10,6 @@ valid pixels:
     depth  = <0.3 r c - 0.06 log c> + <r> + gradient    L1 on the differences of neighbouring errors, 4 scales
     points = <r c - 0.2 log c> + <r> + normals          1 - cos between the surface normals, 3 scales
 
-The error of a depth d is |d - d*|, or where the configuration says so |log d - log d*|.
-
 Where the configuration gives it a weight, which the published network's does not, a term on the mask head joins them:
 with p the dynamics of a patch, s the share of its pixels that move, and [x]_w the mean of x weighted by w,
 
@@ -407,9 +405,7 @@ def _depth_terms(depth: Tensor, confidence: Tensor, targets: Page4DTargets, conf
     valid = targets.depth_valid  # [B, S, H, W], as depth and confidence
     depth = torch.where(valid, depth, 0)
     found, expected = _same_scale(depth[..., None], targets.depth[..., None], targets.has_scale, valid)
-    if config.depth_loss == "log_l1":
-        found, expected = (maps.clamp(*SCALE_RANGE).log() for maps in (found, expected))
-    difference = torch.where(valid, (found - expected).squeeze(-1), 0)
+    difference = (found - expected).squeeze(-1)
     confident, error = _confidence_terms(difference.abs(), confidence, valid, DEPTH_CONFIDENCE, config)
     scales = [_gradient_error(difference[..., ::step, ::step], valid[..., ::step, ::step]) for step in DEPTH_SCALES]
     gradient = _enough_pixels(torch.stack(scales).mean(), valid)

@@ -261,7 +261,6 @@ def test_cameras_alone_need_the_images_size():
     ("field", "value"),
     [
         ("camera_loss", "l2"),
-        ("depth_loss", "l2"),
         ("camera_huber_delta", 0.0),
         ("camera_loss_weight", -1.0),
         ("depth_loss_weight", float("nan")),

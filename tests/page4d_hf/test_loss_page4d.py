@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,28 +217,6 @@ def test_huber_is_square_below_delta_and_runs_beside_l1_above(tiny_config):
         terms = terms_of(output, labels, huber)
         for name in ("camera_translation", "camera_rotation", "camera_fov"):
             assert terms[name] == pytest.approx(expected, rel=1e-3), (name, error)
-
-
-@pytest.mark.parametrize("factor", [1.25, 0.8])
-def test_an_error_of_the_logarithm_of_depth_is_the_same_near_and_far(tiny_config, factor):
-    labels = make_labels()
-    output = perfect(labels)
-    output.depth = output.depth * factor
-    terms = terms_of(output, labels, tiny_config(depth_loss="log_l1"))
-
-    assert terms["depth_error"] == pytest.approx(math.log(1.25), rel=1e-4)
-    assert terms["depth_confidence"] == pytest.approx(0.3 * 2 * math.log(1.25) - 0.06 * math.log(2), rel=1e-4)
-    assert terms["depth_gradient"] == pytest.approx(0, abs=1e-5)
-
-
-def test_the_logarithm_of_depth_that_fell_to_0_has_a_finite_loss_and_gradient(tiny_config):
-    labels = make_labels()
-    output = perfect(labels)
-    output.depth = (0 * output.depth.detach()).requires_grad_()
-    losses = page4d_loss(output, labels, tiny_config(depth_loss="log_l1"))
-
-    assert torch.isfinite(losses.total)
-    assert torch.isfinite(torch.autograd.grad(losses.total, output.depth)[0]).all()
 
 
 def test_a_translation_that_ran_away_is_clamped(config):

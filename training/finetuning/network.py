@@ -15,7 +15,7 @@ from .parameters import MASK_HEAD
 
 # Options that are values of the network's configuration, and replace those that it has.
 OF_MASK = ("mask_form", "mask_strength", "mask_hold_start", "mask_hold_end", "mask_loss_weight")
-CONFIGURED = ("camera_loss_weight", "depth_loss", "depth_loss_weight", "fov_loss_weight", *OF_MASK)
+CONFIGURED = ("camera_loss_weight", "depth_loss_weight", "fov_loss_weight", *OF_MASK)
 
 
 def starting_network(options: Options) -> Page4DModel:

@@ -139,9 +139,6 @@ class Options:
     camera_loss_weight: float | None = None
     """Weight of the loss on cameras beside that on depth. By default as the model's configuration says: 5 of the
     published network."""
-    depth_loss: Literal["l1", "log_l1"] | None = None
-    """What the error of a depth is: the difference to the true one, or that of their logarithms, in which what is near
-    counts by its share. By default as the model's configuration says: l1 of the published network."""
     depth_loss_weight: float | None = None
     """Weight of the loss on depth; with 0 the depth head is not run in training. By default as the model's
     configuration says: 1 of the published network."""
