@@ -164,18 +164,44 @@ def load_model(
         CheckpointError: there is no model, it is of another kind, or its weights are broken, missing or misshapen.
         Page4DError: no such device or dtype.
     """
+    resolved_device = resolve_device(device)
+    config = load_config(path)
+    network: Any = load_network(path, config, resolve_dtype(dtype, resolved_device))
+    model = network.to(resolved_device).eval()
+    folder = Path(path).expanduser()
+    name = str(folder) if folder.is_dir() else str(path)
+    has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
+    try:
+        processor = Page4DImageProcessor.from_pretrained(name) if has_processor else _processor_for(config)
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
+    return model, processor
+
+
+def load_network(
+    path: str | Path, config: Page4DConfig, dtype: torch.dtype, *, may_lack: tuple[str, ...] = ()
+) -> Page4DModel:
+    """Build a network and give it the weights of a model folder (or of a Hub repository).
+
+    Args:
+        path: as of `load_model`.
+        config: of the network.
+        dtype: of its weights.
+        may_lack: beginnings of the names of tensors that need not be among the weights; those start as in a new
+            network.
+
+    Raises:
+        CheckpointError: the weights are broken, missing or misshapen.
+    """
     from safetensors import SafetensorError
 
     from .modeling_page4d import Page4DModel
 
-    resolved_device = resolve_device(device)
-    resolved_dtype = resolve_dtype(dtype, resolved_device)
-    config = load_config(path)
     folder = Path(path).expanduser()
     name = str(folder) if folder.is_dir() else str(path)
     try:
         loaded: Any = Page4DModel.from_pretrained(
-            name, config=config, dtype=resolved_dtype, use_safetensors=True, output_loading_info=True
+            name, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except SafetensorError as error:
         raise CheckpointError(
@@ -183,19 +209,13 @@ def load_model(
         ) from error
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"Cannot load the weights in {path}: {_first_line(error)}") from error
-    model, loading = loaded
-    missing = sorted(loading["missing_keys"])
+    network, loading = loaded
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(may_lack))
     if missing:
         raise CheckpointError(
             f"The weights in {path} lack {len(missing)} tensors of the network, such as {missing[0]}; make them anew."
         )
-    model = model.to(resolved_device).eval()
-    has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
-    try:
-        processor = Page4DImageProcessor.from_pretrained(name) if has_processor else _processor_for(config)
-    except (OSError, TypeError, ValueError) as error:
-        raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
-    return model, processor
+    return network
 
 
 def _processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
@@ -208,11 +228,18 @@ def fingerprint(path: str | Path) -> str | None:
     """A name for the weights in a model folder: SHA-256 over its configuration and its safetensors files, 16 digits.
 
     Reads all of the weights (seconds for the full network). None for what is not a folder.
+
+    Raises:
+        CheckpointError: the folder holds no model, or one of another kind.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return None
-    digest = hashlib.sha256(json.dumps(load_config(folder).to_dict(), sort_keys=True, default=str).encode())
+    load_config(folder)
+    # As the file has it: with the defaults of the installed version, the same weights would change their name with it.
+    values = json.loads((folder / "config.json").read_text("utf8"))
+    values.pop("transformers_version", None)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for file in sorted(folder.glob("*.safetensors")):
         with open(file, "rb") as stream:
             while block := stream.read(1 << 22):

@@ -73,7 +73,7 @@ def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
 def along(views: Views, frames: int) -> np.ndarray:
     """Poses [F, 3, 4] from the first view to the last, as fast as their times pass: positions linear, rotations slerp.
 
-    With times that run from 0 to 1, the camera is where it was when the capture was filmed.
+    With times that run from the first view's to the last one's, the camera is where it was when they were filmed.
 
     Raises:
         CameraPathError: all views are of one instant.
@@ -132,20 +132,29 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def make_path(
-    views: Views, kind: PathKind, times: tuple[float, float], seconds: float, fps: float, view: int, radius: float
+    views: Views,
+    kind: PathKind,
+    times: tuple[float, float] | None,
+    seconds: float,
+    fps: float,
+    view: int,
+    radius: float,
 ) -> dict[str, Any]:
     """The content of a camera path's file: for each frame a pose, a field of view and a time.
 
     Args:
         views: of the split that the path is made of.
         kind: training and held-out: along the views; circle and still: at one of them.
-        times: of the first and of the last frame; between them it runs evenly. The same twice: time stands still.
+        times: of the first and of the last frame; between them it runs evenly. The same twice: time stands still. By
+            default as the path was filmed, from the first of the views to the last; of circle and still, from 0 to 1.
         seconds: how long the video is.
         fps: its frames a second.
         view: the place of circle and still, in the order of time.
         radius: of the circle, in units of the depth of what is seen.
     """
     frames = max(1, round(seconds * fps))
+    if times is None:
+        times = (0.0, 1.0) if kind in ("circle", "still") else (float(views.times[0]), float(views.times[-1]))
     if kind == "circle":
         poses = circle(views, view, radius, frames)
     elif kind == "still":

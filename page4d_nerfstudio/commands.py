@@ -80,7 +80,7 @@ def camera_path(
     config: Path,
     output: Path,
     path: Literal["training", "held-out", "circle", "still"] = "training",
-    time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (0.0, 1.0),
+    time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (),
     seconds: float = 5.0,
     fps: float = 24.0,
     view: int | None = None,
@@ -98,7 +98,8 @@ def camera_path(
         path: training or held-out: along these cameras, in the order of time; circle: around one of the training
             cameras, looking at what it looks at; still: at one of them.
         time: one number: time stands still at it; two: it runs from the first to the second. From 0, the capture's
-            first instant, to 1, its last. Of a path along the cameras, 0 1 is as it was filmed.
+            first instant, to 1, its last. By default a path along the cameras is as it was filmed, from the first of
+            them to the last; others run from 0 to 1.
         seconds: length of the video.
         fps: its frames a second.
         view: which camera, for circle and still: its number among the training cameras in the order of time, from 0.
@@ -108,10 +109,10 @@ def camera_path(
     """
     from page4d_hf.folders import check_output_file
 
-    if len(time) not in (1, 2) or not all(0.0 <= t <= 1.0 for t in time):
+    if len(time) > 2 or not all(0.0 <= t <= 1.0 for t in time):
         raise Page4DError(
             "--time takes one instant, where time stands still, or two, between which it runs, each from 0, the "
-            f"capture's first, to 1, its last; got {' '.join(f'{t:g}' for t in time) or 'none'}."
+            f"capture's first, to 1, its last; got {' '.join(f'{t:g}' for t in time)}."
         )
     for name, value in (("seconds", seconds), ("fps", fps), ("radius", radius)):
         if not 0.0 < value < float("inf"):
@@ -126,7 +127,8 @@ def camera_path(
     count = len(views.times)
     if view is not None and not 0 <= view < count:
         raise Page4DError(f"--view must be from 0 to {count - 1}, the last of the cameras, got {view}.")
-    content = make_path(views, path, (time[0], time[-1]), seconds, fps, count // 2 if view is None else view, radius)
+    times = (time[0], time[-1]) if time else None
+    content = make_path(views, path, times, seconds, fps, count // 2 if view is None else view, radius)
     write_path(output, content, overwrite=overwrite)
     print(f"Wrote {output}: {len(content['camera_path'])} frames.")
     print(f"Next: ns-render camera-path --load-config {config} --camera-path-filename {output}")

@@ -90,7 +90,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
         self.schedule = Schedule.of(config)
         # Known from the start, and not asked of the device at each step.
-        self.hides_known_motion = config.hide_motion_at_first and not bool(dynamic.all())
+        self.hides_known_motion = config.hide_motion_at_first and bool(dynamic.any()) and not bool(dynamic.all())
         if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
         self.reconsideration = Reconsideration.of(config.reconsider, self.schedule, config.run_length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,16 +31,26 @@ def ready_reconstruction(folder: Path, frame_ids: Sequence[str], times: np.ndarr
         The scene with these N frames in this order, intrinsics in pixels of the wanted sizes, without a point cloud.
 
     Raises:
-        SceneError: there is no scene; it was not made by page4d; it lacks one of the frames; or a frame's image has
-            another aspect.
+        SceneError: there is no scene; it was not made by page4d; it lacks one of the frames; the name of one is that of
+            several; or a frame's image has another aspect.
     """
     scene = read_scene(folder)
     if not scene.info:
         raise SceneError(f"{folder} was not made by `page4d reconstruct`: it has no page4d/info.json.")
-    places = {Path(str(frame["source"])).stem: i for i, frame in enumerate(scene.info.get("frames", []))}
-    missing = [name for name in frame_ids if Path(name).stem not in places]
+    stems = [Path(str(frame["source"])).stem for frame in scene.info.get("frames", [])]
+    places = {stem: i for i, stem in enumerate(stems)}
+    wanted = [Path(name).stem for name in frame_ids]
+    missing = [name for name, stem in zip(frame_ids, wanted, strict=True) if stem not in places]
     if not missing:
-        chosen = np.array([places[Path(name).stem] for name in frame_ids], np.int64)
+        for names, whose in ((stems, f"the reconstruction {folder}"), (wanted, "the capture")):
+            counts = Counter(names)
+            shared = next((stem for stem in wanted if counts[stem] > 1), None)
+            if shared is not None:
+                raise SceneError(
+                    f"{counts[shared]} frames of {whose} are called {shared}, and a reconstruction knows its frames by "
+                    "the names of their files; give --model, which reconstructs the capture itself."
+                )
+        chosen = np.array([places[stem] for stem in wanted], np.int64)
     elif _is_video_at(scene, times):
         chosen = np.argsort(np.argsort(times))
     else:

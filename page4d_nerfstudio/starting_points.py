@@ -90,7 +90,8 @@ def points_of_reconstruction(
         frames: their cameras and images.
     """
     confidence = [scene.load_confidence(i) for i in seen]
-    threshold = np.nanpercentile(np.concatenate([c.ravel() for c in confidence]), config.confidence_percentile)
+    known = np.concatenate([each[each > 0] for each in confidence])  # it is 0 where the network did not see the image
+    threshold = np.percentile(known, config.confidence_percentile) if len(known) else np.inf
 
     def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
         usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN

@@ -403,6 +403,16 @@ def test_a_fingerprint_follows_the_weights(model_folder, own_model_folder):
     assert fingerprint("someone/page4d") is None
 
 
+def test_a_fingerprint_is_the_same_with_every_version_of_the_libraries(model_folder, own_model_folder, monkeypatch):
+    before = fingerprint(own_model_folder)
+    path = own_model_folder / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "transformers_version": "9.9.9"}))
+    monkeypatch.setattr(Page4DConfig, "to_dict", lambda self: {"default_of_another_version": 1})
+
+    assert fingerprint(own_model_folder) == before == fingerprint(model_folder)
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Models and devices that are not there
 

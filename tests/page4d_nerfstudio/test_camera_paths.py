@@ -157,7 +157,9 @@ def test_views_are_those_of_the_training_in_the_order_of_time(config):
         (["--path", "circle", "--time", "0.5"], 10, (0.5, 0.5)),
         (["--path", "still", "--time", "0", "1", "--view", "5"], 10, (0.0, 1.0)),
         (["--path", "held-out", "--time", "1", "0", "--seconds", "2"], 20, (1.0, 0.0)),
+        (["--path", "circle"], 10, (0.0, 1.0)),
         ([], 10, (0.0, 1.0)),
+        (["--path", "held-out", "--seconds", "0.3"], 3, (3 / 7, 5 / 7)),  # as filmed
     ],
 )
 def test_the_command_writes_a_path(config, capsys, options, frames, times):
@@ -169,7 +171,6 @@ def test_the_command_writes_a_path(config, capsys, options, frames, times):
 
 
 WRONG_OPTIONS = {
-    "no time": ({"time": ()}, "got none"),
     "three times": ({"time": (0.0, 0.5, 1.0)}, "got 0 0.5 1"),
     "a time after the last": ({"time": (0.0, 1.5)}, "got 0 1.5"),
     "no number": ({"time": (float("nan"),)}, "got nan"),

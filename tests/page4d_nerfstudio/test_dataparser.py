@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -282,12 +283,14 @@ class PerfectPage4D:
         )
         self.extrinsics = extrinsics  # by the frame's id
         self.seen = []
+        self.cropped = False
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "config.json").write_text("{}")
         self.model = str(tmp_path / "weights")
         monkeypatch.setenv(reconstruction_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+        network = SimpleNamespace(config=SimpleNamespace(patch_size=14))
         monkeypatch.setattr("page4d_hf.reconstruct.load_config", lambda path: None)
-        monkeypatch.setattr("page4d_hf.reconstruct.load_model", lambda path: (None, Page4DImageProcessor()))
+        monkeypatch.setattr("page4d_hf.reconstruct.load_model", lambda path: (network, Page4DImageProcessor()))
         monkeypatch.setattr("page4d_hf.reconstruct.reconstruct", self.reconstruct)
 
     def reconstruct(self, frames, model, image_processor, *, resolution, progress):
@@ -297,9 +300,11 @@ class PerfectPage4D:
             [[44.0, 0, frames.images[0].shape[1] / 2], [0, 44.0, frames.images[0].shape[0] / 2], [0, 0, 1]]
         )
         depth = np.full((15, 20), self.world.scale * DEPTH, np.float32)
-        depth[0, 0] = np.nan
         confidence = np.ones((15, 20), np.float32)
         confidence[:3] = 0.5  # a fifth
+        depth[0, 0], confidence[0, 0] = np.nan, 0
+        if self.cropped:  # to the right half, as the images of a video that is taller than wide lose top and bottom
+            depth[:, :10], confidence[:, :10] = np.nan, 0
         points = np.zeros((3, 3), np.float32)
         true = np.stack([self.extrinsics[Path(name).stem] for name in frames.names])
         return Reconstruction(
@@ -343,6 +348,12 @@ def test_page4d_s_points_lie_on_the_pixels_whose_colour_they_have(capture, page4
         own = slice(240 * i, 240 * (i + 1))
         u, v = (pixels[i, own] / 2).floor().long().unbind(-1)
         np.testing.assert_allclose(outputs.metadata["points3D_rgb"][own], colors[v, u], atol=0.51)
+
+
+def test_the_least_confident_are_a_share_of_the_pixels_that_page4d_saw(capture, page4d):
+    page4d.cropped = True
+    outputs = outputs_of(capture, points="page4d", model=page4d.model)
+    assert len(outputs.metadata["points3D_xyz"]) == 7 * 120  # the confident four fifths of 15 x 10
 
 
 def test_held_out_frames_give_no_points_and_page4d_does_not_see_them(capture, page4d):

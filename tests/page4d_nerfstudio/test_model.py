@@ -212,7 +212,8 @@ def test_times_grow_where_it_is_known_what_moves():
     model = half_moving()
     assert model.schedule.span_at(model.schedule.coarse_steps) < 0.5
 
-    for other in (make_model(), half_moving(hide_motion_at_first=False)):
+    nothing_moves = make_model(dynamics=torch.zeros(40))
+    for other in (make_model(), half_moving(hide_motion_at_first=False), nothing_moves):
         assert other.schedule.span_at(other.schedule.coarse_steps) == 0.5
 
 

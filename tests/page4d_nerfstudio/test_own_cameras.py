@@ -13,6 +13,7 @@ from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError, SceneError
 from page4d_hf.reconstruct import reconstruct
 from page4d_nerfstudio.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.ready_reconstruction import ready_reconstruction
 from page4d_nerfstudio.sources import read_source
 
 
@@ -155,6 +156,24 @@ def test_a_reconstruction_of_other_frames_is_refused_with_the_name_of_one(tmp_pa
     longer = write_capture(tmp_path / "longer", frames=9)
     with pytest.raises(SceneError, match=r"lacks 1 of the 8 frames that are asked of it, such as 000008"):
         read_source(Page4DDataParserConfig(data=longer, points="page4d", reconstruction=ready))
+
+
+@pytest.mark.parametrize("whose", ["the reconstruction", "the capture"])
+def test_frames_that_have_their_name_in_common_are_refused_rather_than_mixed_up(capture, page4d, whose):
+    ready = reconstruction_of(capture, page4d)
+    read = read_capture(capture)
+    ids = [f"train/{name}" for name in read.frame_ids]
+    if whose == "the capture":
+        ids[1] = f"test/{read.frame_ids[0]}"
+    else:
+        path = ready / "page4d" / "info.json"
+        info = json.loads(path.read_text())
+        info["frames"][1]["source"] = info["frames"][0]["source"]
+        path.write_text(json.dumps(info))
+        del ids[1]
+    times, sizes = read.times[: len(ids)], read.image_sizes[: len(ids)]
+    with pytest.raises(SceneError, match=f"2 frames of {whose}.* are called 000000, .*give --model"):
+        ready_reconstruction(ready, ids, times, sizes)
 
 
 def test_a_reconstruction_of_a_video_of_the_training_frames_is_one_of_them(capture, page4d):

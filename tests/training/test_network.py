@@ -12,6 +12,7 @@ import torch
 from finetuning.network import starting_network
 from finetuning.options import OptionsError
 from finetuning.parameters import MASK_HEAD, freeze_all_but
+from safetensors.torch import load_file, save_file
 from small_training import NETWORK, begin, history, labels_of, small_network, small_options, train
 from transformers import AutoModel
 
@@ -88,6 +89,23 @@ def test_attention_is_computed_as_the_option_says_and_the_model_does_not_remembe
 def test_attention_that_the_model_cannot_compute_is_refused_by_its_name(tmp_path, base, name):
     with pytest.raises(OptionsError, match=f"--attn-implementation {name} cannot be used: "):
         starting_network(options_from(tmp_path / "run", base, attn_implementation=name))
+
+
+def test_weights_that_lack_some_of_the_network_are_refused_rather_than_drawn_at_random(tmp_path, base):
+    weights = load_file(Path(base) / "model.safetensors")
+    left_out = next(name for name in weights if "global_layers" in name)
+    save_file({n: w for n, w in weights.items() if n != left_out}, Path(base) / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(OptionsError, match=rf"cannot be loaded.*lack 1 tensors of the network, such as {left_out}"):
+        starting_network(options_from(tmp_path / "run", base))
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+
+    with pytest.raises(OptionsError, match="holds a model of type bert, not page4d"):
+        starting_network(options_from(tmp_path / "run", str(tmp_path / "bert")))
 
 
 @pytest.mark.parametrize("old", [None, "release"])

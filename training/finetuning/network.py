@@ -8,13 +8,15 @@ from typing import Any
 import torch
 
 from page4d_hf import Page4DConfig, Page4DModel
-from page4d_hf.errors import Page4DError
+from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.reconstruct import load_config, load_network
 
 from .options import Options, OptionsError
 from .parameters import MASK_HEAD
 
 # Options that are values of the network's configuration, and replace those that it has.
 OF_MASK = ("mask_form", "mask_strength", "mask_hold_start", "mask_hold_end", "mask_loss_weight")
+SCHEDULE = "aggregator.mask_schedule"
 CONFIGURED = ("camera_loss_weight", "depth_loss_weight", "fov_loss_weight", *OF_MASK)
 
 
@@ -57,21 +59,18 @@ def _from_file(options: Options, changes: dict[str, Any]) -> Page4DModel:
 def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
     assert options.model is not None
     try:
-        config = Page4DConfig.from_pretrained(options.model)
-        if options.mask_form in (None, config.mask_form):
-            return Page4DModel.from_pretrained(options.model, dtype=torch.float32, **changes)
-        found = Page4DModel.from_pretrained(options.model, dtype=torch.float32)
+        own = load_config(options.model)
         config = Page4DConfig.from_pretrained(options.model, **changes)
-    except OSError as error:
-        raise OptionsError(
-            f"--model {options.model} cannot be loaded: {' '.join(str(error).split())} `page4d pull mask --output "
-            "page4d` fetches the published weights, `page4d convert` turns a downloaded file into such a folder."
-        ) from error
+        if options.mask_form in (None, own.mask_form):
+            # The count of steps of a schedule that the options bring starts at 0.
+            return load_network(options.model, config, torch.float32, may_lack=(SCHEDULE,))
+        found = load_network(options.model, own, torch.float32)
+    except CheckpointError as error:
+        raise OptionsError(f"--model {options.model} cannot be loaded: {error}") from error
     network = Page4DModel(config)
     weights = {name: value for name, value in found.state_dict().items() if not name.startswith(MASK_HEAD)}
     left = network.load_state_dict(weights, strict=False)
-    # The count of steps of a schedule that comes with the mask starts at 0, as it is built.
-    missing = [name for name in left.missing_keys if not name.startswith((MASK_HEAD, "aggregator.mask_schedule"))]
+    missing = [name for name in left.missing_keys if not name.startswith((MASK_HEAD, SCHEDULE))]
     if missing or left.unexpected_keys:
         raise Page4DError(
             f"--model {options.model} does not fit its own configuration: {', '.join(missing + left.unexpected_keys)}."
