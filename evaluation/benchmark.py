@@ -30,6 +30,7 @@ from page4d_hf.measuring import device_name, peak_memory, timed
 from page4d_hf.programs import input_errors_end_the_program
 
 GIB = 2**30
+PUBLISHED_ASPECT = 336 / 518  # of the images in published tables
 OWN_MEMORY_SHARE = 0.9  # of what the CPU's memory has to give
 
 
@@ -41,16 +42,17 @@ class Options:
     """A folder for from_pretrained, or a name on the Hub; by default the published network with random weights."""
     frames: tuple[int, ...] = (1, 2, 4, 8, 10, 20, 50, 100, 200)
     """Numbers of frames, which go through the network at once."""
-    image_size: tuple[int, int] = (336, 518)
-    """Height and width of the network's input in pixels; of no effect with --images or --kitti."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the network's input in pixels, filled with noise; of no effect with --images or --kitti. By
+    default as --resolution is wide, and about 336/518 as high, as in published tables."""
     images: str | None = None
     """Take real frames, of a folder, a glob or a video, instead of noise: their aspect ratio decides on the height."""
     kitti: Path | None = None
     """Or: take the frames of a video of KITTI; the folder of its raw data or of its odometry benchmark."""
     drive: str | None = None
     """Which video of KITTI, such as 2011_09_26_drive_0002_sync or 00; by default the first."""
-    resolution: int = 518
-    """Width of the network's input in pixels, with --images or --kitti."""
+    resolution: int | None = None
+    """Width of the network's input in pixels. By default what the model's image processor says."""
     repeats: int = 5
     """Measured forward passes; one more goes ahead of them."""
     device: str = "auto"
@@ -151,13 +153,14 @@ def measure(frames: int, options: Options) -> Row:
 
 def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int) -> torch.Tensor:
     """`[1, S, 3, H, W]`."""
-    if options.images is None and options.kitti is None:
-        height, width = options.image_size
-        return torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(0))
     from page4d_hf.frames import read_frames
-    from page4d_hf.reconstruct import check_resolution
+    from page4d_hf.reconstruct import resolve_resolution
 
-    check_resolution(options.resolution, patch_size)
+    resolution = resolve_resolution(options.resolution, processor, patch_size)
+    if options.images is None and options.kitti is None:
+        height = max(patch_size, patch_size * round(resolution * PUBLISHED_ASPECT / patch_size))
+        size = options.image_size or (height, resolution)
+        return torch.rand(1, frames, 3, *size, generator=torch.Generator().manual_seed(0))
     if options.kitti is not None:
         from evaluator.kitti import kitti_images
 
@@ -168,7 +171,7 @@ def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int
     if len(images) < frames:
         source = options.images or options.kitti
         raise Page4DError(f"{source} has {len(images)} frames, not {frames}; leave the larger --frames out.")
-    features = processor.preprocess(images, size=options.resolution, patch_size=patch_size, return_tensors="pt")
+    features = processor.preprocess(images, size=resolution, patch_size=patch_size, return_tensors="pt")
     return features["pixel_values"]
 
 
@@ -179,11 +182,12 @@ def measure_apart(frames: int, options: Options) -> Row:
         Page4DError: what is wrong with the options whatever the number of frames.
     """
     command = [sys.executable, __file__, "--as-json", "--frames", str(frames)]
-    command += ["--image-size", *map(str, options.image_size)]
-    for name in ("model", "images", "kitti", "drive", "attention"):
+    if options.image_size is not None:
+        command += ["--image-size", *map(str, options.image_size)]
+    for name in ("model", "images", "kitti", "drive", "resolution", "attention"):
         if getattr(options, name) is not None:
             command += [f"--{name}", str(getattr(options, name))]
-    for name in ("resolution", "repeats", "device", "dtype", "mask", "threads"):
+    for name in ("repeats", "device", "dtype", "mask", "threads"):
         command += [f"--{name}", str(getattr(options, name))]
     command += ["--points" if options.points else "--no-points"]
     try:
@@ -282,7 +286,15 @@ def run(options: Options) -> list[Row]:
     rows: list[Row] = []
     for frames in sorted(set(options.frames)):
         ended = next((row for row in rows if row.failed is not None), None)
-        row = measure_apart(frames, options) if ended is None else Row(frames, failed=f"not tried after {ended.frames}")
+        if ended is not None:
+            row = Row(frames, failed=f"not tried after {ended.frames}")
+        else:
+            try:
+                row = measure_apart(frames, options)
+            except Page4DError as error:
+                if not rows:  # wrong whatever the number of frames
+                    raise
+                row = Row(frames, failed=str(error))
         rows.append(row)
         words = row.failed or f"{row.median:.3g} s, {(row.peak or 0) / GIB:.2f} GiB"
         print(f"{frames} frames: {words}", file=sys.stderr, flush=True)

@@ -12,15 +12,18 @@ from pathlib import Path
 import torch
 
 
+def instant(device: torch.device) -> float:
+    """Now, in seconds of `time.perf_counter`, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def timed(function: Callable[[], object], device: torch.device) -> float:
     """Seconds that a call takes, to its end on the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    started = instant(device)
     function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return instant(device) - started
 
 
 def peak_process_memory() -> int:

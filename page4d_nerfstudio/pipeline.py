@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from nerfstudio.utils import profiler
 from rich.progress import track
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.measuring import instant
 
 from .console import input_errors_end_the_command
 from .datamanager import Page4DDatamanager
@@ -197,9 +197,9 @@ class Page4DPipeline(VanillaPipeline):
             output_path.mkdir(parents=True, exist_ok=True)
         values: dict[str, list[float]] = defaultdict(list)
         for index, (camera, batch) in enumerate(track(data_loader, "Evaluating all images", transient=True)):
-            started = perf_counter()
+            started = instant(self.device)
             outputs = self.model.get_outputs_for_camera(camera=camera)
-            seconds = perf_counter() - started
+            seconds = instant(self.device) - started
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             for name, image in images.items() if output_path is not None else ():
                 file = output_path / f"{image_prefix}_{name}_{index:04d}.png"  # type: ignore[operator]

@@ -16,7 +16,14 @@ from page4d_hf.reconstruct import resolve_resolution
 from .depth import DepthLimits
 from .inference import Inference, PointSource
 from .predict import EvaluatedModel, file_digest, load_evaluated_model, predict
-from .predictions import Predictions, load_predictions, match_predictions, predictions_path, save_predictions
+from .predictions import (
+    Predictions,
+    PredictionsError,
+    load_predictions,
+    match_predictions,
+    predictions_path,
+    save_predictions,
+)
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .runs import RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
@@ -55,7 +62,8 @@ class Options:
     """Width of the network's input, in pixels. By default what the model's image processor says, which of the published
     weights is the protocol's 518."""
     mask: Literal["on", "off"] = "on"
-    """Run the model with its dynamics-aware mask, or without, which makes it VGGT with other weights."""
+    """Run the model with its dynamics-aware mask, as strong as its configuration says, or without, which makes it VGGT
+    with other weights."""
     points: PointSource = "depth"
     """Points of the task `points`: depth lifted by the predicted cameras, or the point head's."""
     trivial: bool = False
@@ -200,9 +208,9 @@ class Evaluation:
             scores = score(self.protocol, predictions, sequence, still_camera=options.trivial)
             report("scoring", 1, 1)
         except (CaptureError, ExclusionError) as error:
-            # What could not be read may be there the next time.
+            # What could not be read may be there the next time; the same weights or file say the same again.
             scores = SequenceScores(name, {}, 0.0, {}, excluded=_sentence(error, options))
-            return self.folder.save(scores, source=source, again=True)
+            return self.folder.save(scores, source=source, again=not isinstance(error, PredictionsError))
         scores.notes[:0] = notes
         if options.plots and scores.excluded is None:
             from .plots import draw_sequence

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BatchFeature
 
-from page4d_hf import Page4DImageProcessor, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruct import Progress, fingerprint, load_model, reconstruct
@@ -69,7 +69,6 @@ def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> E
         EvaluationError: its revision cannot be told.
     """
     model, processor = load_model(name, device=device, dtype=dtype)
-    has_mask = model.config.mask_form is not None
     if mask == "off":
         model.config.mask_strength = 0.0
     folder = Path(name).expanduser()
@@ -80,11 +79,18 @@ def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> E
     facts = {
         "name": folder.resolve().name if folder.is_dir() else name,
         "revision": f"weights {revision}" if folder.is_dir() else f"commit {revision}",
-        "mask": mask if has_mask else "none",
+        "mask": words_of_mask(model.config),
         "device": model.device.type,
         "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
     }
     return EvaluatedModel(model, processor, mask, facts)
+
+
+def words_of_mask(config: Page4DConfig) -> str:
+    """How strong the mask of a network is as it is run: on, off, at a strength between the two, or none."""
+    if config.mask_form is None:
+        return "none"
+    return {0.0: "off", 1.0: "on"}.get(float(config.mask_strength), f"at strength {config.mask_strength:g}")
 
 
 def predict(

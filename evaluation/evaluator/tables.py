@@ -174,7 +174,7 @@ def _name(result: dict[str, Any]) -> str:
         return str(result.get("method"))
     words = [
         str(result.get("method")),
-        f"mask {model['mask']}" if model["mask"] in ("on", "off") else "which has no mask",
+        "which has no mask" if model["mask"] == "none" else f"mask {model['mask']}",
     ]
     width = result["inference"]["resolution"]
     if width != Inference.resolution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import benchmark
@@ -13,6 +14,7 @@ import torch
 from benchmark import Options, Row, main, markdown, measure, measure_apart, measure_here, run
 from masked_networks import masked_network
 
+from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 
 
@@ -58,6 +60,25 @@ def test_real_frames_decide_on_the_height(model, tmp_path: Path):
     assert row.facts["image_size"] == [28, 56]
     with pytest.raises(Page4DError, match="has 3 frames, not 4"):
         measure(4, options(model, images=str(tmp_path), resolution=56))
+
+
+def test_by_default_noise_is_as_wide_as_the_model_s_image_processor_says(model, tmp_path: Path):
+    folder = tmp_path / "wide"
+    shutil.copytree(model, folder)
+    Page4DImageProcessor(size=84).save_pretrained(folder)
+
+    assert measure(1, options(str(folder), image_size=None)).facts["image_size"] == [56, 84]
+    assert measure(1, options(str(folder), image_size=None, resolution=42)).facts["image_size"] == [28, 42]
+
+
+def test_too_few_images_for_a_larger_number_leave_the_figures_of_smaller_ones(model, tmp_path: Path):
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((28, 42, 3), np.uint8))
+    rows = run(options(model, images=str(tmp_path), resolution=42, frames=(1, 3, 4), repeats=1))
+
+    assert len(rows[0].seconds) == 1
+    assert "has 2 frames, not 3" in rows[1].failed
+    assert rows[2].failed == "not tried after 3"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import run as program
 import small_sintel
 import small_tum
 from evaluator.evaluate import Evaluation, Options
-from evaluator.predictions import Predictions, load_predictions, save_predictions
+from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Selection, load_sequence
 
@@ -104,6 +104,27 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_files(
     Evaluation("video-depth", options(tum, cut, model=str(tiny_model))).run()
     assert first.stat().st_mtime_ns == written  # what was finished has not been run again
     assert files_of(cut) == files_of(whole)
+
+
+def test_a_sequence_that_the_network_fails_on_is_not_run_again(
+    tum: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluator.predict import predict
+
+    failed = []
+
+    def fails_on_the_first(sequence: Any, *arguments: Any, **more: Any) -> Any:
+        if sequence.name == NAMES[0]:
+            failed.append(sequence.name)
+            raise PredictionsError("The network gave no finite camera for 4 of 4 frames.")
+        return predict(sequence, *arguments, **more)
+
+    monkeypatch.setattr("evaluator.evaluate.predict", fails_on_the_first)
+    first, second = (Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model))).run() for _ in range(2))
+
+    assert failed == [NAMES[0]]
+    assert first == second
+    assert list(first["excluded"]) == [NAMES[0]]
 
 
 def _killed_at(count: int) -> Any:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from evaluator.inference import Inference
-from evaluator.predict import EvaluatedModel, SquashingProcessor, load_evaluated_model, predict
+from evaluator.predict import EvaluatedModel, Mask, SquashingProcessor, load_evaluated_model, predict
 from evaluator.predictions import PredictionsError, check_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Sequence
+from masked_networks import masked_network
 from small_tum import NAME, SmallSequence
 
 from page4d_hf.captures import as_pinhole
@@ -115,6 +116,19 @@ def test_the_facts_of_a_model_name_its_weights(tiny_model: Path, masked: Evaluat
         "device": "cpu",
         "dtype": "float32",
     }
+
+
+@pytest.mark.parametrize(
+    ("form", "strength", "mask", "words"),
+    [("release", 1.0, "on", "on"), ("release", 0.0, "on", "off"), ("release", 0.4, "on", "at strength 0.4"),
+     ("paper", 1.0, "off", "off"), (None, 1.0, "on", "none")],
+)  # fmt: skip
+def test_the_facts_say_how_strong_the_mask_is_and_not_what_was_asked_for(
+    tmp_path: Path, form: str | None, strength: float, mask: Mask, words: str
+) -> None:
+    masked_network(mask_form=form, mask_strength=strength).save_pretrained(tmp_path)
+
+    assert load_evaluated_model(str(tmp_path), mask=mask, device="cpu", dtype="auto").facts["mask"] == words
 
 
 def test_a_network_that_runs_out_of_memory_stops_the_run(
