@@ -44,7 +44,6 @@ VARIANTS = {
     "true": "4D, true cameras and points",
     "static": "the same, without deformation",
 }
-WIDTH = 56  # of the images that page4d-tiny was trained on, in pixels
 console = Console()
 
 
@@ -72,7 +71,7 @@ class Demo:
         for task in FIGURES:
             data = ("--dataset", "nerfies", "--data-root", self.output, "--sequences", "capture/0")
             for name in PREDICTORS:
-                chosen = ("--trivial",) if name == "trivial" else ("--model", model, "--resolution", WIDTH)
+                chosen = ("--trivial",) if name == "trivial" else ("--model", model)
                 folder = self.output / "evaluation" / task / name
                 words = ("python", EVALUATION, task, *chosen, *data, "--output", folder)
                 run(*words, log=self.output / "evaluation.log")

@@ -39,7 +39,7 @@ from .commands import LISTING
 from .console import note
 from .model import Page4DGaussiansModel
 from .model_config import Page4DGaussiansModelConfig
-from .rasterization.torch_cpu import _harmonics
+from .rasterization.spherical_harmonics import spherical_harmonics
 
 World = Literal["training", "data"]
 
@@ -176,7 +176,9 @@ def _rotate_harmonics(rest: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     degree = round((rest.shape[1] + 1) ** 0.5) - 1
     directions = np.random.default_rng(0).normal(size=(64, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    own, turned = (_harmonics(torch.from_numpy(d), degree).numpy() for d in (directions, directions @ rotation.T))
+    own, turned = (
+        spherical_harmonics(torch.from_numpy(d), degree).numpy() for d in (directions, directions @ rotation.T)
+    )
     rotated = np.empty_like(rest)
     for level in range(1, degree + 1):
         basis = slice(level**2, (level + 1) ** 2)

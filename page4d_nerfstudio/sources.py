@@ -261,7 +261,10 @@ def _splits(capture: Capture, config: Page4DDataParserConfig) -> tuple[np.ndarra
     if config.held_out != "auto":
         known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
         raise CaptureError(f"{capture.root} has no frames of the split {chosen!r} for --held-out; it has: {known}.")
-    note(f"{capture.root} names no frames to evaluate on; every {config.eval_interval}th of the others is held out")
+    if config.eval_interval == 0:
+        note(f"{capture.root} names no frames to evaluate on, and none is held out: what is trained on is evaluated")
+    else:
+        note(f"{capture.root} names no frames to evaluate on; every {config.eval_interval}th of the others is held out")
     return hold_out(train, config.eval_interval)
 
 

@@ -78,7 +78,7 @@ def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
 
     Raises:
         EvaluationError: it has no camera head or no depth head.
-        ExclusionError: depth or cameras that are not finite.
+        ExclusionError: depth, cameras or points that are not finite.
     """
     if model.camera_head is None or model.depth_head is None:
         raise EvaluationError("The clips are scored by cameras and depth, and this model was built without.")
@@ -86,14 +86,16 @@ def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
     size = (clip.pixel_values.shape[-2], clip.pixel_values.shape[-1])
     extrinsics, intrinsics = (cameras[0].double().cpu().numpy() for cameras in output.cameras(size))
     depth = output.depth[0, ..., 0].float().cpu().numpy()
-    if not (np.isfinite(depth).all() and np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
-        raise ExclusionError(f"{clip.name}: the network's depth or cameras are not finite.")
+    points = None if output.world_points is None else output.world_points[0].float().cpu().numpy()
+    said = (depth, extrinsics, intrinsics, *(() if points is None else (points,)))
+    if not all(np.isfinite(values).all() for values in said):
+        raise ExclusionError(f"{clip.name}: the network's depth, cameras or points are not finite.")
     return Predictions(
         _frame_ids(clip),
         depth=depth,
         extrinsics=extrinsics,
         intrinsics=intrinsics,
-        points=None if output.world_points is None else output.world_points[0].float().cpu().numpy(),
+        points=points,
         dynamics=None if output.dynamics_mask is None else output.dynamics_mask[0].float().cpu().numpy(),
     )
 

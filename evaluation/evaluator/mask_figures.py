@@ -22,7 +22,6 @@ TITLES = {
     "rpe_translation": "RPE trans",
     "rpe_rotation": "RPE rot (°)",
 }
-REGION_TITLES = {"": "whole", "_static": "static", "_dynamic": "dynamic"}
 QUERY_TITLES = {
     "camera": "camera tokens",
     "register": "register tokens",
@@ -73,7 +72,7 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
         "",
     ]
     masks = list(summary["attention"])
-    kinds = list(QUERY_TITLES)
+    kinds = [kind for kind in QUERY_TITLES if kind in summary["attention"]["off"][0]]
     lines += [
         line(["global layer", *(f"{QUERY_TITLES[kind]}, mask {mask}" for kind in kinds for mask in masks)]),
         line(["---:"] * (1 + len(kinds) * len(masks))),
@@ -117,7 +116,7 @@ def draw_attention(summary: Mapping[str, Any], path: Path) -> None:
     for axis, kinds in zip(axes[0], (("camera", "register"), ("static", "moving")), strict=True):
         for kind, color in zip(kinds, ("tab:red", "tab:blue"), strict=True):
             for mask, style in (("off", "--"), ("on", "-")):
-                if mask in summary["attention"]:
+                if kind in summary["attention"].get(mask, [{}])[0]:
                     values = [layer[kind]["relative"] for layer in summary["attention"][mask]]
                     label = f"{QUERY_TITLES[kind]}, mask {mask}"
                     axis.plot(range(1, len(values) + 1), values, style, color=color, label=label, marker=".")

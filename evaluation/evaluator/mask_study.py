@@ -314,9 +314,11 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, Any]:
         setting: figures["abs_error_dynamic"]["mean"] / figures["abs_error_static"]["mean"] - 1
         for setting, figures in means.items()
     }
+    # A network without register tokens has no queries of theirs.
+    kinds = [kind for kind in LOOKING if any(kind in r.attention[mask][0] for r in counted for mask in r.attention)]
     attention = {
         mask: [
-            {queries: _mean_attention([r.attention[mask][layer] for r in counted], queries) for queries in LOOKING}
+            {queries: _mean_attention([r.attention[mask][layer] for r in counted], queries) for queries in kinds}
             for layer in range(len(counted[0].attention[mask]))
         ]
         for mask in counted[0].attention

@@ -29,7 +29,6 @@ COLUMNS = {
     "variety": slice(26, 27),  # how much one cell of the pattern is darker than another, of the albedo
 }
 NUM_COLUMNS = 27
-ROOM_FACES = 6  # -x, +x, floor, ceiling, -z, +z
 
 # How often a surface has each of PATTERNS.
 WALLS = (0.1, 0.13, 0.15, 0.0, 0.04, 0.48, 0.1)

@@ -152,7 +152,7 @@ def test_a_network_whose_depth_is_not_finite_is_excluded(clip):
             parameter.fill_(torch.nan)
     scores = score_clip(model, clip)
 
-    assert "depth or cameras are not finite" in scores.excluded
+    assert "depth, cameras or points are not finite" in scores.excluded
     with pytest.raises(EvaluationError, match="None of the 1 clips can be scored"):
         summarise([scores])
 

@@ -336,6 +336,16 @@ def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Pa
     assert "What the mask does" in capsys.readouterr().out
 
 
+def test_a_network_without_register_tokens_has_no_attention_of_theirs(tmp_path: Path):
+    masked_network(num_register_tokens=0).save_pretrained(tmp_path / "model")
+    words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "1", "--synthetic.frames", "3", "--pictures", "0"]
+    program.main([*words, "--synthetic.image-size", "42", "56", "--output", str(tmp_path / "study")])
+
+    table = (tmp_path / "study" / "study.md").read_text()
+    assert "camera tokens, mask on" in table
+    assert "register tokens, mask" not in table
+
+
 def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SystemExit) as ended:

@@ -53,11 +53,11 @@ model = AutoModel.from_pretrained("page4d").eval()
 By `make tiny`: random scenes, rendered as they are used, and the programs of the repository, whose
 `training/recipes/tiny` has all options. No data, and no weights of others, went into it.
 
-| stage | starts from | steps | frames seen | trained | mask's strength | scenes | hours |
-| --- | --- | ---: | ---: | --- | ---: | --- | ---: |
+| stage | starts from | steps | frames seen | pixels wide | trained | mask's strength | scenes | hours |
+| --- | --- | ---: | ---: | ---: | --- | ---: | --- | ---: |
 {stages}
 
-Images were {width} pixels wide, with patches of {patch}. Hours are of training steps alone, on the machine where they
+A patch has {patch} pixels a side. Hours are of training steps alone, on the machine where they
 were made. Versions: {versions}.
 
 ## How good it is
@@ -109,6 +109,7 @@ class Stage:
             "random weights" if options["model"] is None else Path(options["model"]).name,
             f"{options['steps']:,}",
             f"{self.frames:,}",
+            str(options["sampling"]["width"]),
             ", ".join(options["train"]),
             strength,
             scenes or "as the generator makes them",

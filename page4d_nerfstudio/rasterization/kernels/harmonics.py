@@ -20,7 +20,7 @@ _C40 = 3 / 16 * math.sqrt(1 / math.pi)
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _bases(x: float, y: float, z: float, degree: int, b: NDArray) -> None:
-    """Fills b with the (degree + 1)^2 harmonics of a unit vector, as `torch_cpu._harmonics` has them."""
+    """Fills b with the (degree + 1)^2 harmonics of a unit vector, as `spherical_harmonics` has them."""
     b[0] = _C0
     if degree < 1:
         return
