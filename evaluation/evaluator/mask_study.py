@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from page4d_hf import Page4DModel
@@ -266,13 +267,8 @@ def pose_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 def rotation_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Mean angle in degrees between the rotations of cameras `[S, 3, 4]`, S >= 2, each relative to the first frame."""
     turned, true_turned = (e[1:, :, :3] @ e[:1, :, :3].transpose(0, 2, 1) for e in (found, expected))
-    return float(_angles(turned.transpose(0, 2, 1) @ true_turned).mean())
-
-
-def _angles(rotations: np.ndarray) -> np.ndarray:
-    """Angles in degrees of rotations `[N, 3, 3]`, by their distance to none, which is precise for small ones."""
-    chord = np.linalg.norm(rotations - np.eye(3), axis=(1, 2)) / (2 * 2**0.5)
-    return np.degrees(2 * np.arcsin(chord.clip(max=1)))
+    between = Rotation.from_matrix(turned.transpose(0, 2, 1) @ true_turned)
+    return float(np.degrees(between.magnitude()).mean())
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from page4d_hf.geometry import align_sim3, invert_extrinsics
@@ -114,9 +115,8 @@ def _add_camera_figures(means: Means, found: Tensor, expected: Tensor, has_scale
 
 def _mean_angle(found: Tensor, expected: Tensor) -> float:
     """Mean angle in degrees between rotations `[N, 3, 3]`."""
-    # The norm of the difference, and not the trace: its cosine is flat where the angles are small.
-    chord = (found - expected).flatten(1).norm(dim=-1) / (2 * 2**0.5)
-    return float(torch.rad2deg(2 * torch.asin(chord.clamp(max=1))).mean())
+    between = Rotation.from_matrix((found.transpose(1, 2) @ expected).numpy())
+    return float(np.degrees(between.magnitude()).mean())
 
 
 def _add_motion_figure(means: Means, output: Page4DOutput, labels: dict[str, Any]) -> None:
