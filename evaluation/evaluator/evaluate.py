@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.folders import whole_folder
 from page4d_hf.reconstruct import resolve_resolution
@@ -130,13 +132,15 @@ class Evaluation:
         self.names, self.missing = choose_sequences(
             options.dataset, options.data_root, self.selection, options.sequences
         )
-        self.state = PartialState(cpu=options.device == "cpu", timeout=PATIENCE)
+        # Processes on CPUs that are not told so take themselves for single ones, and would all do the same.
+        on_cpu = options.device == "cpu" or not torch.accelerator.is_available()
+        self.state = PartialState(cpu=on_cpu, timeout=PATIENCE)
         self.evaluated: EvaluatedModel | None = None
         self.inference = self.protocol.inference
         if options.model is not None:
             device = options.device
             if device == "auto" and self.state.num_processes > 1:
-                device = str(self.state.device)  # a GPU for each process
+                device = "cpu" if on_cpu else str(self.state.device)  # a GPU for each process
             self.evaluated = load_evaluated_model(options.model, mask=options.mask, device=device, dtype=options.dtype)
             self.inference = inference_of(self.protocol, options, self.evaluated)
         self.folder = RunFolder(options.output, self._identity())
