@@ -153,14 +153,17 @@ def measure(frames: int, options: Options) -> Row:
 
 def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int) -> torch.Tensor:
     """`[1, S, 3, H, W]`."""
-    from page4d_hf.frames import read_frames
     from page4d_hf.reconstruct import resolve_resolution
 
-    resolution = resolve_resolution(options.resolution, processor, patch_size)
     if options.images is None and options.kitti is None:
-        height = max(patch_size, patch_size * round(resolution * PUBLISHED_ASPECT / patch_size))
-        size = options.image_size or (height, resolution)
+        size = options.image_size
+        if size is None:
+            width = resolve_resolution(options.resolution, processor, patch_size)
+            size = max(patch_size, patch_size * round(width * PUBLISHED_ASPECT / patch_size)), width
         return torch.rand(1, frames, 3, *size, generator=torch.Generator().manual_seed(0))
+    from page4d_hf.frames import read_frames
+
+    resolution = resolve_resolution(options.resolution, processor, patch_size)
     if options.kitti is not None:
         from evaluator.kitti import kitti_images
 

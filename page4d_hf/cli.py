@@ -211,6 +211,7 @@ def reconstruct(
         report("reading frames", 1, 1)
         report("loading the model", 0, 1)
         network, image_processor = load_model(model, device=torch_device, dtype=torch_dtype)
+        resolution = resolve_resolution(resolution, image_processor, config.patch_size)
         info = {
             "model": model,
             "model_revision": getattr(network.config, "_commit_hash", None),
@@ -218,7 +219,7 @@ def reconstruct(
             "options": {
                 "fps": fps,
                 "max_frames": max_frames,
-                "resolution": resolve_resolution(resolution, image_processor, config.patch_size),
+                "resolution": resolution,
                 "mode": mode,
                 "points": points,
                 "confidence_percentile": confidence_percentile,

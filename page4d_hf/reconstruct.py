@@ -132,9 +132,9 @@ def load_config(path: str | Path) -> Page4DConfig:
         raise CheckpointError(f"No model folder {path}; {how}.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{path} is no model folder: it has no config.json; {how}.")
-    name = str(folder) if folder.is_dir() else str(path)
+    source = _source(path)
     try:
-        kind = Page4DConfig.get_config_dict(name)[0].get("model_type")
+        kind = Page4DConfig.get_config_dict(source)[0].get("model_type")
     except (OSError, ValueError) as error:
         if folder.is_dir():
             raise CheckpointError(f"Cannot read {folder / 'config.json'}: {_first_line(error)}") from error
@@ -142,7 +142,7 @@ def load_config(path: str | Path) -> Page4DConfig:
     if kind != Page4DConfig.model_type:
         raise CheckpointError(f"{path} holds a model of type {kind}, not {Page4DConfig.model_type}.")
     try:
-        return Page4DConfig.from_pretrained(name)
+        return Page4DConfig.from_pretrained(source)
     except (TypeError, ValueError, StrictDataclassError) as error:
         reason = str(error).strip().split("\n")[-1].strip()  # the library's own words go before
         raise CheckpointError(f"The configuration in {path} is not valid: {reason}") from error
@@ -169,10 +169,9 @@ def load_model(
     network: Any = load_network(path, config, resolve_dtype(dtype, resolved_device))
     model = network.to(resolved_device).eval()
     folder = Path(path).expanduser()
-    name = str(folder) if folder.is_dir() else str(path)
     has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
     try:
-        processor = Page4DImageProcessor.from_pretrained(name) if has_processor else _processor_for(config)
+        processor = Page4DImageProcessor.from_pretrained(_source(path)) if has_processor else _processor_for(config)
     except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
     return model, processor
@@ -197,11 +196,9 @@ def load_network(
 
     from .modeling_page4d import Page4DModel
 
-    folder = Path(path).expanduser()
-    name = str(folder) if folder.is_dir() else str(path)
     try:
         loaded: Any = Page4DModel.from_pretrained(
-            name, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+            _source(path), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except SafetensorError as error:
         raise CheckpointError(
@@ -216,6 +213,12 @@ def load_network(
             f"The weights in {path} lack {len(missing)} tensors of the network, such as {missing[0]}; make them anew."
         )
     return network
+
+
+def _source(path: str | Path) -> str:
+    """What from_pretrained takes for a model: its folder, if there is one, or else the name of a Hub repository."""
+    folder = Path(path).expanduser()
+    return str(folder if folder.is_dir() else path)
 
 
 def _processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:

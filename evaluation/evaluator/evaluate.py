@@ -139,8 +139,8 @@ class Evaluation:
         self.inference = self.protocol.inference
         if options.model is not None:
             device = options.device
-            if device == "auto" and self.state.num_processes > 1:
-                device = "cpu" if on_cpu else str(self.state.device)  # a GPU for each process
+            if device == "auto" and self.state.num_processes > 1 and not on_cpu:
+                device = str(self.state.device)  # a GPU for each process
             self.evaluated = load_evaluated_model(options.model, mask=options.mask, device=device, dtype=options.dtype)
             self.inference = inference_of(self.protocol, options, self.evaluated)
         self.folder = RunFolder(options.output, self._identity())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from evaluator.evaluate import Evaluation, Options
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Selection, load_sequence
+from launching import REPOSITORY, launched
 
 from page4d_hf.errors import Page4DError
 
@@ -215,23 +213,16 @@ def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny
 
 
 def test_processes_that_accelerate_launches_on_cpus_make_one_table(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
-    repository = Path(__file__).resolve().parents[2]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    launch += ["--config_file", str(repository / "training" / "accelerate" / "cpu.yaml")]
-    words = ["mono-depth", "--model", str(tiny_model), "--dataset", "tum", "--data-root", str(tum), "--frames", "4"]
-    words += ["--sequences", *NAMES]
-    program = [str(repository / "evaluation" / "run.py"), *words, "--output", str(tmp_path / "launched")]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    done = subprocess.run(
-        [*launch, *program], capture_output=True, text=True, check=False, env={**environment, "OMP_NUM_THREADS": "1"}
-    )
+    words = ["mono-depth", "--model", tiny_model, "--dataset", "tum", "--data-root", tum, "--frames", "4"]
+    words += ["--sequences", *NAMES, "--output", tmp_path / "launched"]
+    done = launched(REPOSITORY / "evaluation" / "run.py", *words, config="cpu.yaml")
     Evaluation("mono-depth", options(tum, tmp_path / "alone", model=str(tiny_model), frames=4)).run()
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("## Monocular depth") == 1
-    launched, alone = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("launched", "alone"))
-    assert launched["averages"] == alone["averages"]
-    assert [each["name"] for each in launched["sequences"]] == NAMES
+    both, alone = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("launched", "alone"))
+    assert both["averages"] == alone["averages"]
+    assert [each["name"] for each in both["sequences"]] == NAMES
 
 
 class _State:

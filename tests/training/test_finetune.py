@@ -20,6 +20,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from finetuning.options import OptionsError, from_json, to_json
 from finetuning.run import TrainingError, push
+from launching import CONFIGURATIONS, environment, launched
 from small_hub import small_hub
 from small_training import (
     GROUP,
@@ -38,24 +39,6 @@ from small_training import (
     write_options,
 )
 from transformers import AutoImageProcessor, AutoModel
-
-CONFIGURATIONS = REPOSITORY / "training" / "accelerate"
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Of a process that a user would start, without what Accelerate may have left in this one's."""
-    clean = {n: v for n, v in os.environ.items() if not n.startswith(("ACCELERATE_", "FSDP_", "HF_", "MASTER_"))}
-    clean.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="0", **changes)
-    return clean
-
-
-def launched(*arguments: object, config: str | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run `accelerate launch` to its end."""
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    if config is not None:
-        command += ["--config_file", str(CONFIGURATIONS / config), "--main_process_port", "0"]
-    command += list(map(str, arguments))
-    return subprocess.run(command, env=environment(**changes), capture_output=True, text=True, check=False)
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
