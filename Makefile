@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test tiny lint install clean
 
 demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: reconstruct, train, evaluate, render a novel view.
-	$(BIN)/python demo/run.py --output demo-out
+	$(BIN)/python demo/demo.py --output demo-out
 
 test: lint  ## Run the linter, the type checker and all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other

@@ -9,20 +9,17 @@ is the same for all three; into the world of page4d-tiny it is carried by the Si
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import tyro
-from rich.console import Console
+from commands import Command, CommandFailed, console, run, run_side_by_side
 from rich.table import Table
 
 METRICS = {
@@ -44,7 +41,6 @@ VARIANTS = {
     "true": "4D, true cameras and points",
     "static": "the same, without deformation",
 }
-console = Console()
 
 
 @dataclass
@@ -58,9 +54,13 @@ class Demo:
     """Training steps of each of the three runs; schedules scale with it (the method's own default is 17,000)."""
     seed: int = 0
     """Seed of the synthetic scene."""
+    at_once: int = 2
+    """How many of the trainings run at a time; they share the processor's cores."""
 
     def main(self) -> None:
         started = time.monotonic()
+        if self.at_once < 1:
+            sys.exit(f"demo: --at-once must be 1 or more; got {self.at_once}.")
         capture, scene, model = (self.output / name for name in ("capture", "scene", "page4d-tiny"))
         self._clear()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -68,35 +68,41 @@ class Demo:
         run("page4d", "synth", capture, "--seed", self.seed)
         run("page4d", "pull", "tiny", "--output", model)
         run("page4d", "reconstruct", capture / "video.mp4", "--model", model, "--output", scene)
-        for task in FIGURES:
-            data = ("--dataset", "nerfies", "--data-root", self.output, "--sequences", "capture/0")
-            for name in PREDICTORS:
-                chosen = ("--trivial",) if name == "trivial" else ("--model", model)
-                folder = self.output / "evaluation" / task / name
-                words = ("python", EVALUATION, task, *chosen, *data, "--output", folder)
-                run(*words, log=self.output / "evaluation.log")
-        # Of the capture, the first training takes images and the held-out camera; cameras and points are the scene's.
-        # As many points as the capture has, 10,000, are enough for images of this size.
-        reconstructed = (
-            *("page4d-data", "--cameras", "page4d", "--points", "page4d", "--reconstruction", scene),
-            *("--max-points", 10_000, "--held-out-cameras", "capture"),
-        )
-        for name in VARIANTS:
-            config = self._config(name)
-            run(
-                *("ns-train", "page4d-4dgs", "--data", capture, "--vis", "tensorboard"),
-                *("--max-num-iterations", self.steps),
-                *(("--pipeline.model.use-deformation", "False") if name == "static" else ()),
-                *("--output-dir", self.output, "--experiment-name", "training", "--timestamp", name),
-                *(reconstructed if name == "video" else ()),
-            )
-            run("ns-eval", "--load-config", config, "--output-path", self._results(name))
-            run(
-                *("ns-render", "dataset", "--load-config", config, "--split", "val", "--image-format", "png"),
-                *("--rendered-output-names", "gt-rgb", "rgb", "--output-path", self.output / "renders" / name),
-            )
+        # The longest first, so that no core waits at the end.
+        series = {name: self._training(name, capture, scene) for name in VARIANTS}
+        series["evaluation"] = self._evaluation(model)
+        run_side_by_side(series, logs=self.output / "logs", at_once=self.at_once)
         gif = self._animate()
         self._report(gif, time.monotonic() - started)
+
+    def _training(self, name: str, capture: Path, scene: Path) -> list[Command]:
+        """The commands that train one variant, evaluate it and render the held-out camera."""
+        config = self._config(name)
+        train: list[object] = ["ns-train", "page4d-4dgs", "--data", capture, "--vis", "tensorboard"]
+        train += ["--max-num-iterations", self.steps]
+        if name == "static":
+            train += ["--pipeline.model.use-deformation", "False"]
+        train += ["--output-dir", self.output, "--experiment-name", "training", "--timestamp", name]
+        if name == "video":
+            # Of the capture, this training takes images and the held-out camera; cameras and points are the scene's.
+            # As many points as the capture has, 10,000, are enough for images of this size.
+            train += ["page4d-data", "--cameras", "page4d", "--points", "page4d", "--reconstruction", scene]
+            train += ["--max-points", 10_000, "--held-out-cameras", "capture"]
+        render = ("ns-render", "dataset", "--load-config", config, "--split", "val", "--image-format", "png")
+        return [
+            train,
+            ("ns-eval", "--load-config", config, "--output-path", self._results(name)),
+            (*render, "--rendered-output-names", "gt-rgb", "rgb", "--output-path", self.output / "renders" / name),
+        ]
+
+    def _evaluation(self, model: Path) -> list[Command]:
+        """The commands that score the reconstruction, and beside it none."""
+        data = ("--dataset", "nerfies", "--data-root", self.output, "--sequences", "capture/0")
+        return [
+            ("python", EVALUATION, task, *chosen, *data, "--output", self.output / "evaluation" / task / name)
+            for task in FIGURES
+            for name, chosen in zip(PREDICTORS, (("--model", model), ("--trivial",)), strict=True)
+        ]
 
     def _config(self, name: str) -> Path:
         return self.output / "training" / "page4d-4dgs" / name / "config.yml"
@@ -151,26 +157,8 @@ class Demo:
         console.print(f"Done in {seconds / 60:.1f} minutes.")
 
 
-def run(*command: object, log: Path | None = None) -> None:
-    """Print a command and run it, with the programs of this Python's environment found first.
-
-    Args:
-        command: its words.
-        log: a file that takes what it says, in place of the terminal.
-    """
-    words = [str(word) for word in command]
-    console.print(f"[bold]$ {shlex.join(words)}[/bold]", soft_wrap=True)
-    environment = os.environ | {
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-        # Threads that wait for each other by spinning make small operations many times slower on a busy machine.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
-    }
-    with nullcontext() if log is None else open(log, "a", encoding="utf-8") as output:
-        code = subprocess.run(words, env=environment, stdout=output, stderr=output, check=False).returncode
-    if code != 0:
-        where = "above" if log is None else f"in {log}"
-        sys.exit(f"demo: `{shlex.join(words)}` ended with exit code {code}; its last lines {where} say why.")
-
-
 if __name__ == "__main__":
-    tyro.cli(Demo, description=__doc__).main()
+    try:
+        tyro.cli(Demo, description=__doc__).main()
+    except CommandFailed as error:
+        sys.exit(f"demo: {error}")
