@@ -10,6 +10,7 @@ over values in [0, 1] and SSIM has a Gaussian window of 11 pixels with standard 
 from __future__ import annotations
 
 import socket
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,10 @@ SSIM_SIGMA = 1.5
 SSIM_BORDER = 5  # half of the window: so far from the border a window reaches beyond the image
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # Wang et al. 2004, for values in [0, 1]
 
-LPIPS_LEAST_SIDE = 31  # pixels; of a smaller image AlexNet's last pooling finds nothing
+LPIPSNetwork = Literal["alex", "vgg"]
+LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"alex": "AlexNet", "vgg": "VGG16"}
+# Pixels; of a smaller image the network's last pooling finds nothing.
+LPIPS_LEAST_SIDES: dict[LPIPSNetwork, int] = {"alex": 31, "vgg": 16}
 
 
 def image_metrics(
@@ -142,16 +146,21 @@ def psnr(predicted: Tensor, truth: Tensor) -> float:
 
 
 class LazyLPIPS:
-    """LPIPS (Zhang et al., CVPR 2018) with AlexNet, built at first use, and absent where its weights can't be had.
+    """LPIPS (Zhang et al., CVPR 2018), built at first use, and absent where the weights of its network can't be had.
 
     The weights are a download. A training must not fail, or wait, for a figure: without them, one note is printed and
     the figure is left out from then on.
     """
 
-    def __init__(self, timeout: float = 10.0) -> None:
-        """`timeout`: seconds to wait for an answer of the server that has the weights."""
+    def __init__(self, network: LPIPSNetwork = "alex", timeout: float = 10.0) -> None:
+        """
+        Args:
+            network: whose features are compared; figures of different networks can't be.
+            timeout: seconds to wait for an answer of the server that has the weights.
+        """
+        self.network: LPIPSNetwork = network
         self.timeout = timeout
-        self._network: torch.nn.Module | None = None
+        self._distance: torch.nn.Module | None = None
         self._tried = False
 
     def __call__(self, predicted: Tensor, truth: Tensor, mask: Tensor | None = None) -> float | None:
@@ -163,20 +172,20 @@ class LazyLPIPS:
             mask: [H, W] bool. With it, both images are black outside of it, and the map of distances, brought to the
                 image's size, is averaged over it (DyCheck's mLPIPS).
         """
-        if min(predicted.shape[:2]) < LPIPS_LEAST_SIDE:
+        if min(predicted.shape[:2]) < LPIPS_LEAST_SIDES[self.network]:
             return None
         if not self._tried:
             self._tried = True
-            self._network = self._build()
-        if self._network is None:
+            self._distance = self._build()
+        if self._distance is None:
             return None
-        network = self._network.to(predicted.device)
+        distance = self._distance.to(predicted.device)
         images = [image.permute(2, 0, 1)[None] for image in (predicted, truth)]
-        network.spatial = mask is not None  # type: ignore[assignment]
+        distance.spatial = mask is not None  # type: ignore[assignment]
         with torch.no_grad():
             if mask is None:
-                return float(network(*images, normalize=True))
-            distances = network(*(image * mask for image in images), normalize=True)  # [1, 1, H, W]
+                return float(distance(*images, normalize=True))
+            distances = distance(*(image * mask for image in images), normalize=True)  # [1, 1, H, W]
         return float(distances[0, 0][mask].mean())
 
     def _build(self) -> torch.nn.Module | None:
@@ -185,9 +194,10 @@ class LazyLPIPS:
         waited = socket.getdefaulttimeout()
         socket.setdefaulttimeout(self.timeout)
         try:
-            return LearnedPerceptualImagePatchSimilarity(net_type="alex").net.eval()
+            return LearnedPerceptualImagePatchSimilarity(net_type=self.network).net.eval()
         except (OSError, RuntimeError, ModuleNotFoundError) as error:  # URLError and HTTPError are OSErrors
-            CONSOLE.log(f"LPIPS is left out, the weights of its AlexNet can't be had here: {error}", markup=False)
+            name = LPIPS_NETWORKS[self.network]
+            CONSOLE.log(f"LPIPS is left out, the weights of its {name} can't be had here: {error}", markup=False)
             return None
         finally:
             socket.setdefaulttimeout(waited)

@@ -107,7 +107,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         if config.use_bilateral_grid:
             self.bil_grids = BilateralGrid(self.num_train_data, *config.grid_shape)
         self.ssim = SSIM(data_range=1.0, size_average=True, channel=3)
-        self.lpips = LazyLPIPS()  # type: ignore[assignment]
+        self.lpips = LazyLPIPS(config.lpips_network)  # type: ignore[assignment]
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
         self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours

@@ -10,6 +10,7 @@ from nerfstudio.models.splatfacto import SplatfactoModelConfig
 from page4d_hf.errors import Page4DError
 
 from .deformation import DeformationConfig
+from .metrics import LPIPSNetwork
 from .rasterization import Backend
 from .reconsider import ReconsiderConfig
 from .schedule import REFERENCE_STEPS
@@ -88,6 +89,9 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     of a box around all but the outermost seed points."""
     rasterization_backend: Backend = "auto"
     """What rasterises: gsplat on CUDA and this package's own code on a CPU, unless one is named."""
+    lpips_network: LPIPSNetwork = "alex"
+    """Whose features LPIPS compares: AlexNet's, as elsewhere in nerfstudio, or VGG16's, which papers on Gaussian
+    splatting mostly give. Figures of different networks can't be compared."""
 
     warmup_length: int = 500
     """Gaussians are split and cloned after this step."""

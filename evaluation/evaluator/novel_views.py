@@ -31,6 +31,7 @@ from .scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
 Cameras = Literal["capture", "page4d"]
+LPIPSNetwork = Literal["vgg", "alex"]
 
 FIGURES = {"psnr": ("PSNR", "↑", 3), "ssim": ("SSIM", "↑", 3), "lpips": ("LPIPS", "↓", 3)}  # decimals as the paper's
 AVERAGE = "Avg"
@@ -61,6 +62,8 @@ class NovelViews:
     """Of each training; the paper's number."""
     method: str = PROTOCOL.method
     """What is trained, as ns-train knows it."""
+    lpips_network: LPIPSNetwork = PROTOCOL.lpips_network
+    """Whose features LPIPS compares."""
     data_options: str = ""
     """Further options of page4d-data, in quotes: --data-options="--downscale 4"."""
     train_options: str = ""
@@ -68,7 +71,9 @@ class NovelViews:
 
     def __str__(self) -> str:
         """The protocol in plain words, and what is changed."""
-        protocol = replace(PROTOCOL, method=self.method, iterations=self.steps, seeds=self.seeds)
+        protocol = replace(
+            PROTOCOL, method=self.method, iterations=self.steps, seeds=self.seeds, lpips_network=self.lpips_network
+        )
         more = f"\nOptions of page4d-data: {self.data_options}." if self.data_options else ""
         more += f"\nOptions of ns-train: {self.train_options}." if self.train_options else ""
         return f"{protocol}{more}"
@@ -101,7 +106,8 @@ def run(options: NovelViews) -> dict[str, Any]:
         variants = initialisations(
             data, Reconstructions(options.model), options.initialisations, options.cameras, options.method
         )
-        variants = with_options(variants, options.data_options, options.train_options)
+        network = f"--pipeline.model.lpips-network {options.lpips_network}"
+        variants = with_options(variants, options.data_options, f"{network} {options.train_options}")
         gathered[name] = compare(variants, options.output / name, options.seeds, options.steps, "initialisations")
         # Written after every scene: what is interrupted has a table of what there is.
         result = gather(gathered, list(scenes), options)

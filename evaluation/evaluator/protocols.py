@@ -156,16 +156,18 @@ class NovelViewsProtocol:
     name: str
     method: str = "page4d-4dgs"  # what is trained, as ns-train knows it
     iterations: int = 14_000
+    lpips_network: Literal["vgg", "alex"] = "vgg"
     seeds: tuple[int, ...] = (0, 1, 2)  # of the runs of each row; the paper does not say how many it has
     task: Literal["novel-views"] = "novel-views"
 
     def __str__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''} ({', '.join(map(str, self.seeds))})"
+        network = {"vgg": "VGG16", "alex": "AlexNet"}[self.lpips_network]
         lines = [
             _title(self),
             f"Each scene: {self.method} from the initialisation named, {self.iterations:,} steps, {seeds}.",
-            "Figures: PSNR, SSIM and LPIPS of ns-eval, means over the scene's held-out views at the size that is "
-            "trained on. LPIPS is of AlexNet, as nerfstudio has it; of which network the paper's is, it does not say.",
+            f"Figures: PSNR, SSIM and LPIPS (of {network}) of ns-eval, means over the scene's held-out views at the "
+            "size that is trained on.",
             "Averages: over seeds, then over scenes, each of which counts the same.",
         ]
         return "\n".join(lines)

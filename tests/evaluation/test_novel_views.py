@@ -75,7 +75,7 @@ def test_every_scene_is_a_comparison_of_all_initialisations(trainings, scenes, t
             assert variant.data == scene
             assert variant.method == "page4d-4dgs-dnerf"
             assert variant.data_options[:2] == ("--downscale", "4")
-            assert variant.training_options == ("--a", "1 2")
+            assert variant.training_options == ("--pipeline.model.lpips-network", "vgg", "--a", "1 2")
 
 
 def test_figures_are_means_over_seeds_and_then_over_scenes(trainings, scenes, tmp_path):

@@ -38,7 +38,7 @@ def test_a_protocol_cannot_be_changed_and_travels_between_processes(protocol: Pr
         ("mono-depth", ["ratio of the medians", "clipped at 70", "23 sequences", "images 30 to 139", "one at a time"]),
         ("pose", ["Umeyama", "root mean square", "14 sequences", "10 frames", "the first 90", "does not move"]),
         ("points", ["Sub-sampling: at most 500,000", "Sim(3)", "accuracy", "completion", "mean and median"]),
-        ("novel-views", ["14,000 steps", "3 seeds (0, 1, 2)", "LPIPS is of AlexNet"]),
+        ("novel-views", ["14,000 steps", "3 seeds (0, 1, 2)", "LPIPS (of VGG16)"]),
     ],
 )
 def test_a_protocol_is_printed_in_plain_words(task: str, words: list[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from pytorch_msssim import ssim as reference_ssim
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-from page4d_nerfstudio.metrics import LPIPS_LEAST_SIDE, LazyLPIPS, image_metrics, masked_ssim
+from page4d_nerfstudio.metrics import LPIPS_LEAST_SIDES, LazyLPIPS, image_metrics, masked_ssim
 
 
 @pytest.fixture
@@ -194,15 +194,19 @@ def test_where_nothing_is_covisible_nothing_is_said_of_it(truth):
 # --- LPIPS of a region, with a network of random weights: the published ones are a download
 
 
-@pytest.fixture
-def lpips(monkeypatch) -> LazyLPIPS:
+def with_random_weights(name: str, monkeypatch) -> LazyLPIPS:
     torch.manual_seed(0)
-    network = _NoTrainLpips(pretrained=False, net="alex", pnet_rand=True)
+    network = _NoTrainLpips(pretrained=False, net=name, pnet_rand=True)
     for layer in network.lins:
         torch.nn.init.uniform_(layer.model[-1].weight, 0.0, 0.1)
-    lazy = LazyLPIPS()
+    lazy = LazyLPIPS(name)
     monkeypatch.setattr(lazy, "_build", lambda: network)
     return lazy
+
+
+@pytest.fixture
+def lpips(monkeypatch) -> LazyLPIPS:
+    return with_random_weights("alex", monkeypatch)
 
 
 def test_lpips_of_all_pixels_is_near_that_of_the_whole_image(truth, lpips):
@@ -242,15 +246,35 @@ def test_an_empty_region_has_no_lpips(truth, moving, lpips):
     assert set(metrics) == {"psnr", "ssim", "psnr_static", "lpips"}
 
 
-@pytest.mark.parametrize(("side", "has_one"), [(LPIPS_LEAST_SIDE, True), (LPIPS_LEAST_SIDE - 1, False)])
-def test_an_image_too_small_for_the_network_has_no_lpips(lpips, side, has_one):
-    image = torch.rand(side, 50, 3)
+@pytest.mark.parametrize("name", LPIPS_LEAST_SIDES)
+def test_an_image_too_small_for_the_network_has_no_lpips(name, monkeypatch):
+    lpips, side = with_random_weights(name, monkeypatch), LPIPS_LEAST_SIDES[name]
 
-    assert (lpips(image, image) is not None) == has_one
+    image, small = torch.rand(side, 50, 3), torch.rand(side - 1, 50, 3)
+
+    assert lpips(image, image) == 0.0
+    assert lpips(small, small) is None
 
 
-def test_the_least_side_is_the_networks_own(lpips):
-    small = torch.rand(1, 3, LPIPS_LEAST_SIDE - 1, 50)
+@pytest.mark.parametrize("name", LPIPS_LEAST_SIDES)
+def test_the_least_side_is_the_networks_own(name, monkeypatch):
+    small = torch.rand(1, 3, LPIPS_LEAST_SIDES[name] - 1, 50)
 
     with pytest.raises(RuntimeError):
-        lpips._build()(small, small)
+        with_random_weights(name, monkeypatch)._build()(small, small)
+
+
+@pytest.mark.parametrize("name", LPIPS_LEAST_SIDES)
+def test_lpips_is_of_the_network_that_is_named(truth, name, monkeypatch):
+    built = []
+
+    class Network(torch.nn.Module):
+        def __init__(self, net_type):
+            super().__init__()
+            built.append(net_type)
+            self.net = _NoTrainLpips(pretrained=False, net=net_type, pnet_rand=True)
+
+    monkeypatch.setattr("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", Network)
+
+    assert LazyLPIPS(name)(truth, truth) == 0.0
+    assert built == [name]
