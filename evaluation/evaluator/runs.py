@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from page4d_hf.folders import whole_file
@@ -69,6 +70,12 @@ class RunFolder:
                 f"{path} cannot be read ({error}), so it is not known what this run is; name another --output."
             ) from error
         differing = _differences(old, self.identity)
+        # Of another task all differs; and what is put into words is mostly there as values too, which are shorter.
+        differing = (
+            [one for one in differing if one.startswith("task (")]
+            or [one for one in differing if ".text (" not in one]
+            or differing
+        )
         if differing:
             raise EvaluationError(
                 f"{self.root} holds a run with other options: {'; '.join(differing)}. Go on with those, or name "
@@ -235,4 +242,9 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
         ]
     if old == new:
         return []
-    return [f"{where} (was {json.dumps(old)}, now {json.dumps(new)})"]
+    return [f"{where} (was {_brief(old)}, now {_brief(new)})"]
+
+
+def _brief(value: Any) -> str:
+    """A JSON value, of a long one the beginning."""
+    return shorten(json.dumps(value, ensure_ascii=False), 120, placeholder=" ...")

@@ -168,6 +168,13 @@ def test_options_that_differ_from_the_runs_are_refused_by_name(
     with pytest.raises(EvaluationError, match="holds a run with other options") as caught:
         Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model), **changes))
     assert named in str(caught.value)
+    assert "text (" not in str(caught.value)  # the same in many more words
+
+
+def test_a_run_of_another_task_is_refused_by_its_task_alone(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
+    Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model)))
+    with pytest.raises(EvaluationError, match=r'other options: task \(was "pose", now "points"\)\. Go on'):
+        Evaluation("points", options(tum, tmp_path / "run", model=str(tiny_model)))
 
 
 def test_kept_predictions_score_the_same_as_the_model_that_made_them(
