@@ -5,7 +5,6 @@ The command's help loads this file, so nerfstudio, torch and what else takes sec
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -179,9 +178,10 @@ def compare_initialisations(
     _needs_nerfstudio("compare-initialisations")
     from .comparison.variants import Reconstructions
     from .comparison.variants import initialisations as variants_of
+    from .sources import absolute
 
     reconstructions = Reconstructions(model, reconstruction, unmasked_reconstruction)
-    variants = variants_of(_absolute(data), reconstructions, initialisations, cameras, method)
+    variants = variants_of(absolute(data), reconstructions, initialisations, cameras, method)
     _compare(variants, output, seeds, steps, "initialisations", data_options, train_options)
 
 
@@ -210,8 +210,9 @@ def compare_methods(
     """
     _needs_nerfstudio("compare-methods")
     from .comparison.variants import methods as variants_of
+    from .sources import absolute
 
-    variants = variants_of([_absolute(path) for path in data], methods)
+    variants = variants_of([absolute(path) for path in data], methods)
     _compare(variants, output, seeds, steps, "methods", data_options, train_options)
 
 
@@ -230,12 +231,14 @@ def _compare(
 
     rows = compare(with_options(variants, data_options, train_options), output, seeds, steps, kind)
     print(markdown(rows))
-    failed = sum(result.status == "failed" for row in rows for result in row.results)
+    statuses = [result.status for row in rows for result in row.results]
+    if set(statuses) == {"refused"}:
+        raise Page4DError(f"None of the rows can be had; why is said under the table (also in {output / TABLE}).")
+    failed = statuses.count("failed")
     if failed:
-        runs = sum(len(row.results) for row in rows)
         raise Page4DError(
-            f"{failed} of {runs} runs failed, see under the table (also in {output / TABLE}); the same command again "
-            "tries them once more."
+            f"{failed} of {len(statuses)} runs failed, see under the table (also in {output / TABLE}); the same "
+            "command again tries them once more."
         )
     print(f"Wrote {output / TABLE}, runs.csv and means.csv beside it.")
 
@@ -243,8 +246,3 @@ def _compare(
 def _needs_nerfstudio(command: str) -> None:
     if find_spec("nerfstudio") is None:
         raise Page4DError(f'{command} trains with nerfstudio: install it with pip install "page4d[nerfstudio]".')
-
-
-def _absolute(data: Path) -> Path:
-    """Paths of config.yml hold from anywhere. A link keeps its name, a glob its stars."""
-    return Path(os.path.abspath(data.expanduser()))

@@ -8,6 +8,7 @@ here is in one world with OpenCV axes, and raises `Page4DError` where the data a
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,7 @@ def find_source(data: Path, layout: str = "auto") -> Source:
     Raises:
         Page4DError: nothing is there, or nothing of a known kind.
     """
-    is_glob = glob.has_magic(str(data))
-    if not data.exists() and not is_glob:
-        raise Page4DError(f"There is no {data}; --data names a scene folder, a capture, a video or images.")
+    _require(data)
     if layout == "scene":
         return Source("scene")
     if layout == "auto" and data.is_file() and data.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
@@ -116,6 +115,24 @@ def place_of(data: Path) -> Path:
     while glob.has_magic(str(data)) and not data.exists():
         data = data.parent
     return data
+
+
+def absolute(data: Path) -> Path:
+    """Where data lie, said so that it holds from any folder, as in a training's config.yml.
+
+    A link keeps its name, and a glob its stars.
+
+    Raises:
+        Page4DError: nothing is there.
+    """
+    place = Path(os.path.abspath(data.expanduser()))
+    _require(place)
+    return place
+
+
+def _require(data: Path) -> None:
+    if not data.exists() and not glob.has_magic(str(data)):
+        raise Page4DError(f"There is no {data}; name a scene folder, a capture, a video or images.")
 
 
 def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,6 @@ Runs that are done are not run again; scenes, initialisations and seeds may be a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -122,8 +121,12 @@ def run(options: NovelViews) -> dict[str, Any]:
 
 
 def _named(places: Sequence[Path]) -> dict[str, Path]:
-    """Captures by their names."""
-    from page4d_nerfstudio.sources import place_of
+    """Captures by their names.
+
+    Raises:
+        Page4DError: no scenes, two of one name, or one where nothing is.
+    """
+    from page4d_nerfstudio.sources import absolute, place_of
 
     if not places:
         raise EvaluationError("Name at least one scene.")
@@ -132,8 +135,7 @@ def _named(places: Sequence[Path]) -> dict[str, Path]:
         name = place_of(place).resolve().name
         if name in scenes:
             raise EvaluationError(f"Two scenes are called {name}; scenes of one table need different names.")
-        # Paths of config.yml hold from anywhere. A link keeps its name, a glob its stars.
-        scenes[name] = Path(os.path.abspath(place.expanduser()))
+        scenes[name] = absolute(place)
     return scenes
 
 
@@ -288,4 +290,6 @@ def main(options: NovelViews) -> None:
             f"{failed} runs failed, see under the table (also in {options.output / 'table.md'}); the same command "
             "again tries them once more."
         )
+    if not any(row["scenes"][scene] for row in result["rows"] for scene in row["scenes"]):
+        raise Page4DError(f"None of the rows can be had; why is said under the table (also in {options.output}).")
     print(f"Wrote {options.output}: table.md, table.tex and result.json.")

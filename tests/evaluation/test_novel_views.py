@@ -173,6 +173,21 @@ def test_two_scenes_of_one_name_are_refused(trainings, scenes, tmp_path):
         run(options((*scenes, other), tmp_path))
 
 
+def test_a_scene_that_is_not_there_is_refused_before_any_training(trainings, scenes, tmp_path):
+    with pytest.raises(Page4DError, match=r"There is no .*nowhere; name a scene folder, a capture"):
+        run(options((*scenes, tmp_path / "nowhere"), tmp_path))
+    assert trainings.calls == []
+
+
+def test_a_table_without_any_figure_is_an_error_after_the_table(trainings, scenes, tmp_path, capsys):
+    for name in ("broom", "curls"):
+        for seed in (0, 1):
+            trainings.status[name, "capture-cameras-capture", seed] = ("refused", "no points")
+    with pytest.raises(Page4DError, match="None of the rows can be had"):
+        main(options(scenes, tmp_path, initialisations=("capture",)))
+    assert "not to be had: no points" in capsys.readouterr().out
+
+
 def test_no_scene_is_refused(trainings, tmp_path):
     with pytest.raises(EvaluationError, match="at least one scene"):
         run(options((), tmp_path))

@@ -427,6 +427,7 @@ def test_a_comparison_with_a_failed_run_ends_with_exit_code_1_after_its_table(
 ):
     monkeypatch.setenv("FAIL", "random")
     monkeypatch.setenv("FAIL_HOW", "exit")
+    (tmp_path / "c").mkdir()
     with pytest.raises(SystemExit) as ended:
         page4d(
             *("compare-initialisations", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20),
@@ -438,7 +439,30 @@ def test_a_comparison_with_a_failed_run_ends_with_exit_code_1_after_its_table(
     assert "1 of 2 runs failed" in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("command", ["compare-initialisations", "compare-methods"])
+def test_a_capture_that_is_not_there_ends_a_comparison_before_it_begins(nerfstudio, tmp_path, page4d, capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        page4d(command, "--data", tmp_path / "nowhere", "--output", tmp_path / "out")
+    assert ended.value.code == 1
+    assert "nowhere; name a scene folder, a capture, a video or images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_of_which_nothing_can_be_had_ends_with_exit_code_1(nerfstudio, tmp_path, page4d, capsys):
+    (tmp_path / "c").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        page4d(
+            *("compare-initialisations", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20),
+            *("--initialisations", "page4d", "--cameras", "capture", "--seeds", 0),
+        )
+    assert ended.value.code == 1
+    out, err = capsys.readouterr()
+    assert "not to be had: it needs PAGE-4D: pass --model" in out
+    assert "None of the rows can be had" in err
+
+
 def test_further_options_reach_the_training_before_those_of_the_row(nerfstudio, tmp_path, page4d):
+    (tmp_path / "c").mkdir()
     page4d(
         *("compare-methods", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20, "--seeds", 0),
         *("--methods", "static", "--data-options=--downscale 2", "--train-options=--steps-per-save 7"),
