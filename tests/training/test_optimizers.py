@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import DistributedType
+from finetuning import run
 from finetuning.optimizers import hidden_matrices, make_optimizers
-from finetuning.options import GroupOptions
+from finetuning.options import GroupOptions, OptionsError
 from finetuning.parameters import freeze_all_but
 from small_training import begin, small_network, small_options, steps, train
 
@@ -84,3 +87,11 @@ def test_a_run_with_muon_that_goes_on_equals_one_that_was_not_stopped(tmp_path, 
 
     assert steps(folder) == whole
     assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_muon_is_refused_where_matrices_are_sharded(tmp_path, monkeypatch):
+    """No processor here can shard: what accelerate says of one that does stands in for it."""
+    sharded = SimpleNamespace(distributed_type=DistributedType.FSDP, num_processes=1, mixed_precision="no")
+    monkeypatch.setattr(run, "make_accelerator", lambda options: sharded)
+    with pytest.raises(OptionsError, match="muon needs whole matrices, and FSDP shards them; use adamw"):
+        run.Finetuning(small_options(tmp_path, optimizer="muon", train=["all"]))
