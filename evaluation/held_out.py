@@ -80,9 +80,9 @@ def run(options: Options) -> dict[str, Any]:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    model, _ = load_model(options.model, device=options.device, dtype=options.dtype)
+    model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
     config = model.config
-    size = made.size_for(config)
+    size = made.size_for(processor)
     for side in size:
         check_resolution(side, config.patch_size)
     if options.mask_strength is not None:

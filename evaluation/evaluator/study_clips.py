@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from page4d_hf import Page4DConfig, Page4DImageProcessor
+from page4d_hf import Page4DImageProcessor
 from page4d_hf.synthetic import SyntheticOptions, random_clips
 
 from .scores import ExclusionError
@@ -46,18 +46,17 @@ class Synthetic:
     frames: int = 8
     """Of each clip."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels; by default the square that the network's position embeddings are laid out for."""
+    """Height and width in pixels; by default a square as wide as the model's image processor says."""
     seed: int = 1_000_000
     """Of the first clip; the others follow. Those that training draws are spread over 63 bits."""
     scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
     """What they are like."""
 
-    def size_for(self, config: Page4DConfig) -> tuple[int, int]:
-        """Height and width of the images for a network."""
+    def size_for(self, processor: Page4DImageProcessor) -> tuple[int, int]:
+        """Height and width of the images for a model with this image processor."""
         if self.image_size is not None:
             return self.image_size
-        side = config.image_size // config.patch_size * config.patch_size
-        return side, side
+        return processor.size["width"], processor.size["width"]
 
     def words(self, size: tuple[int, int]) -> str:
         """What decides the clips, in a sentence; `size` is height and width."""

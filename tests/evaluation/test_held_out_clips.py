@@ -203,11 +203,11 @@ def test_options_go_before_what_the_card_says(folder):
     assert options.clips == Synthetic(2, 5, (28, 42), 11, SyntheticOptions(bodies=(3, 4), light=0.5))
 
 
-def test_a_model_without_a_card_is_tried_on_squares_of_its_own_size(tmp_path):
+def test_a_model_without_a_card_is_tried_on_squares_as_wide_as_its_image_processor_says(tmp_path):
     options = program.options_from(["--model", str(tmp_path), "--output", "out"])
 
     assert options.clips == Synthetic(clips=64)
-    assert options.clips.size_for(masked_network().config) == (28, 28)
+    assert options.clips.size_for(Page4DImageProcessor(size=28)) == (28, 28)
 
 
 def test_a_card_that_names_no_clips_that_can_be_made_is_refused(tmp_path):
