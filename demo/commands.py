@@ -31,8 +31,7 @@ def run(*command: object) -> None:
     Raises:
         CommandFailed: its exit code was not 0.
     """
-    words = [str(word) for word in command]
-    console.print(f"[bold]$ {shlex.join(words)}[/bold]", soft_wrap=True, highlight=False)
+    words = _print(command)
     code = subprocess.run(words, env=_environment(), check=False).returncode
     if code != 0:
         raise CommandFailed(f"`{shlex.join(words)}` ended with exit code {code}; its last lines above say why.")
@@ -61,8 +60,7 @@ def run_side_by_side(series: Mapping[str, Sequence[Command]], logs: Path, at_onc
         for command in series[name]:
             if stop.is_set():
                 return
-            words = [str(word) for word in command]
-            console.print(f"[bold]$ {shlex.join(words)}[/bold] > {log}", soft_wrap=True, highlight=False)
+            words = _print(command, f" > {log}")
             with open(log, "a", encoding="utf-8") as output:
                 process = subprocess.Popen(words, env=environment, stdout=output, stderr=output)
                 while (code := _exit_code(process)) is None:
@@ -82,8 +80,14 @@ def run_side_by_side(series: Mapping[str, Sequence[Command]], logs: Path, at_onc
         finally:
             stop.set()  # an interruption from the keyboard ends here too
         for future in futures:
-            if future.done():
-                future.result()
+            future.result()
+
+
+def _print(command: Command, behind: str = "") -> list[str]:
+    """Print a command, and return its words."""
+    words = [str(word) for word in command]
+    console.print(f"[bold]$ {shlex.join(words)}[/bold]{behind}", soft_wrap=True, highlight=False)
+    return words
 
 
 def _exit_code(process: subprocess.Popen[bytes]) -> int | None:

@@ -66,7 +66,7 @@ def run(options: Options) -> dict[str, Any]:
 
     from page4d_hf.cli import progress_bar
     from page4d_hf.folders import check_output_folder, whole_folder
-    from page4d_hf.reconstruct import check_resolution, fingerprint, load_model
+    from page4d_hf.reconstruct import fingerprint, load_model
 
     made = options.clips
     if options.mask_strength is not None and not 0 <= options.mask_strength <= 1:
@@ -82,9 +82,7 @@ def run(options: Options) -> dict[str, Any]:
     transformers_logging.disable_progress_bar()
     model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
     config = model.config
-    size = made.size_for(processor)
-    for side in size:
-        check_resolution(side, config.patch_size)
+    size = made.size_for(processor, config.patch_size)
     if options.mask_strength is not None:
         config.mask_strength = options.mask_strength
     facts = {

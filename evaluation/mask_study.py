@@ -116,18 +116,16 @@ def _clips(
     """How many clips there will be, what they are in words, and the clips."""
     from evaluator.study_clips import synthetic_clips
 
-    from page4d_hf.reconstruct import check_resolution, resolve_resolution
-
     config = model.config
     if options.dataset is None:
         made = options.synthetic
-        size = made.size_for(processor)
-        for side in size:
-            check_resolution(side, config.patch_size)
+        size = made.size_for(processor, config.patch_size)
         return made.clips, made.words(size), synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
     if options.data_root is None:
         raise Page4DError(f"--dataset {options.dataset} needs its folder: --data-root.")
     from evaluator.sequences import choose_sequences, select
+
+    from page4d_hf.reconstruct import resolve_resolution
 
     resolution = resolve_resolution(options.resolution, processor, config.patch_size)
     selection = select("page4d", "video-depth", options.dataset, frames=options.frames)

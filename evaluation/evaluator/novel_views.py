@@ -25,12 +25,11 @@ from page4d_hf.folders import whole_file
 
 from .markup import latex_text, markdown_line
 from .paper_figures import REMARKS, paper_rows
-from .protocols import NovelViewsProtocol
+from .protocols import LPIPSNetwork, NovelViewsProtocol
 from .scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
 Cameras = Literal["capture", "page4d"]
-LPIPSNetwork = Literal["vgg", "alex"]
 
 FIGURES = {"psnr": ("PSNR", "↑", 3), "ssim": ("SSIM", "↑", 3), "lpips": ("LPIPS", "↓", 3)}  # decimals as the paper's
 AVERAGE = "Avg"
@@ -290,6 +289,6 @@ def main(options: NovelViews) -> None:
             f"{failed} runs failed, see under the table (also in {options.output / 'table.md'}); the same command "
             "again tries them once more."
         )
-    if not any(row["scenes"][scene] for row in result["rows"] for scene in row["scenes"]):
+    if not any(figures for row in result["rows"] for figures in row["scenes"].values()):
         raise Page4DError(f"None of the rows can be had; why is said under the table (also in {options.output}).")
     print(f"Wrote {options.output}: table.md, table.tex and result.json.")

@@ -18,6 +18,10 @@ from .depth import DepthLimits
 from .inference import Inference
 from .sequences import SELECTIONS, Selection
 
+LPIPSNetwork = Literal["vgg", "alex"]
+# As page4d_nerfstudio.metrics has them, which needs nerfstudio.
+LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"vgg": "VGG16", "alex": "AlexNet"}
+
 TASKS = ("video-depth", "mono-depth", "pose", "points", "novel-views")
 OTHERS = "other data sets"  # the key of what holds for data sets that are not named
 
@@ -156,18 +160,17 @@ class NovelViewsProtocol:
     name: str
     method: str = "page4d-4dgs"  # what is trained, as ns-train knows it
     iterations: int = 14_000
-    lpips_network: Literal["vgg", "alex"] = "vgg"
+    lpips_network: LPIPSNetwork = "vgg"
     seeds: tuple[int, ...] = (0, 1, 2)  # of the runs of each row; the paper does not say how many it has
     task: Literal["novel-views"] = "novel-views"
 
     def __str__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''} ({', '.join(map(str, self.seeds))})"
-        network = {"vgg": "VGG16", "alex": "AlexNet"}[self.lpips_network]
         lines = [
             _title(self),
             f"Each scene: {self.method} from the initialisation named, {self.iterations:,} steps, {seeds}.",
-            f"Figures: PSNR, SSIM and LPIPS (of {network}) of ns-eval, means over the scene's held-out views at the "
-            "size that is trained on.",
+            f"Figures: PSNR, SSIM and LPIPS (of {LPIPS_NETWORKS[self.lpips_network]}) of ns-eval, means over the "
+            "scene's held-out views at the size that is trained on.",
             "Averages: over seeds, then over scenes, each of which counts the same.",
         ]
         return "\n".join(lines)

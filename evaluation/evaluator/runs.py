@@ -70,16 +70,14 @@ class RunFolder:
                 f"{path} cannot be read ({error}), so it is not known what this run is; name another --output."
             ) from error
         differing = _differences(old, self.identity)
-        # Of another task all differs; and what is put into words is mostly there as values too, which are shorter.
-        differing = (
-            [one for one in differing if one.startswith("task (")]
-            or [one for one in differing if ".text (" not in one]
-            or differing
-        )
+        if "task" in differing:  # then all the rest differs too
+            differing = {"task": differing["task"]}
+        # What is put into words is mostly there as values too, which are shorter.
+        differing = {name: how for name, how in differing.items() if not name.endswith(".text")} or differing
         if differing:
+            words = "; ".join(f"{name} ({how})" for name, how in differing.items())
             raise EvaluationError(
-                f"{self.root} holds a run with other options: {'; '.join(differing)}. Go on with those, or name "
-                "another --output."
+                f"{self.root} holds a run with other options: {words}. Go on with those, or name another --output."
             )
 
     def predictions(self) -> Path:
@@ -231,18 +229,14 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """What differs between two JSON values, as `model.mask (was "on", now "off")`."""
+def _differences(old: Any, new: Any, where: str = "") -> dict[str, str]:
+    """What differs between two JSON values: by its name, as `model.mask`, how, as `was "on", now "off"`."""
     if isinstance(old, dict) and isinstance(new, dict):
-        names = [*old, *(name for name in new if name not in old)]
-        return [
-            sentence
-            for name in names
-            for sentence in _differences(old.get(name), new.get(name), f"{where}.{name}" if where else name)
-        ]
-    if old == new:
-        return []
-    return [f"{where} (was {_brief(old)}, now {_brief(new)})"]
+        found: dict[str, str] = {}
+        for name in {**old, **new}:
+            found |= _differences(old.get(name), new.get(name), f"{where}.{name}" if where else name)
+        return found
+    return {} if old == new else {where: f"was {_brief(old)}, now {_brief(new)}"}
 
 
 def _brief(value: Any) -> str:

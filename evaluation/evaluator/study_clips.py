@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from page4d_hf import Page4DImageProcessor
+from page4d_hf.reconstruct import check_resolution
 from page4d_hf.synthetic import SyntheticOptions, random_clips
 
 from .scores import ExclusionError
@@ -52,11 +53,17 @@ class Synthetic:
     scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
     """What they are like."""
 
-    def size_for(self, processor: Page4DImageProcessor) -> tuple[int, int]:
-        """Height and width of the images for a model with this image processor."""
-        if self.image_size is not None:
-            return self.image_size
-        return processor.size["width"], processor.size["width"]
+    def size_for(self, processor: Page4DImageProcessor, patch_size: int) -> tuple[int, int]:
+        """Height and width of the images for a model with this image processor.
+
+        Raises:
+            Page4DError: they are not made of whole patches.
+        """
+        width: int = processor.size["width"]
+        size = self.image_size or (width, width)
+        for side in size:
+            check_resolution(side, patch_size)
+        return size
 
     def words(self, size: tuple[int, int]) -> str:
         """What decides the clips, in a sentence; `size` is height and width."""

@@ -207,7 +207,7 @@ def test_a_model_without_a_card_is_tried_on_squares_as_wide_as_its_image_process
     options = program.options_from(["--model", str(tmp_path), "--output", "out"])
 
     assert options.clips == Synthetic(clips=64)
-    assert options.clips.size_for(Page4DImageProcessor(size=28)) == (28, 28)
+    assert options.clips.size_for(Page4DImageProcessor(size=28), 14) == (28, 28)
 
 
 def test_a_card_that_names_no_clips_that_can_be_made_is_refused(tmp_path):
