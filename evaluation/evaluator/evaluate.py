@@ -229,7 +229,7 @@ class Evaluation:
         if self.evaluated is not None:
             return predict(sequence, self.evaluated, self.inference, progress=report)
         if self.options.predictions is None:
-            return trivial_predictions(sequence)
+            return trivial_predictions(sequence.frames.capture.frame_ids, sequence.frames.image_sizes)
         path = predictions_path(self.options.predictions, sequence.name)
         return match_predictions(load_predictions(path), sequence, path.name)
 

@@ -6,9 +6,8 @@ still and sees 60 degrees across the longer side of its images; and nothing of w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -28,7 +27,7 @@ from .predictions import Predictions
 from .scores import EvaluationError, ExclusionError, not_excluded
 from .study_clips import StudyClip, Synthetic
 from .trajectories import score_still_camera
-from .trivial import FIELD_OF_VIEW
+from .trivial import trivial_predictions
 
 REGIONS = ("static", "dynamic")
 FIGURES = {
@@ -100,18 +99,11 @@ def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
     )
 
 
-def trivial_predictions(clip: StudyClip) -> Predictions:
+def trivial_predictions_of(clip: StudyClip) -> Predictions:
     """What can be said of a clip without looking at it."""
     count, height, width = clip.depth.shape
-    focal = max(height, width) / (2 * math.tan(FIELD_OF_VIEW / 2))
-    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    return Predictions(
-        _frame_ids(clip),
-        depth=np.ones(clip.depth.shape, np.float32),
-        extrinsics=np.tile(np.eye(3, 4), (count, 1, 1)),
-        intrinsics=np.tile(intrinsics, (count, 1, 1)),
-        dynamics=np.full(clip.depth.shape, 0.5, np.float32),
-    )
+    unknown = np.full(clip.depth.shape, 0.5, np.float32)
+    return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), dynamics=unknown)
 
 
 def _frame_ids(clip: StudyClip) -> list[str]:
@@ -139,7 +131,7 @@ def score_clip(model: Page4DModel, clip: StudyClip) -> ClipScores:
         point_scores = point_figures(said, clip)
     except ExclusionError as error:
         return ClipScores(clip.name, {}, {}, excluded=str(error))
-    trivial = trivial_predictions(clip)
+    trivial = trivial_predictions_of(clip)
     scores.model = figures | point_scores
     scores.trivial = depth_and_motion_figures(trivial, clip) | point_figures(trivial, clip)
     assert said.extrinsics is not None

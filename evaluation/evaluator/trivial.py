@@ -7,11 +7,12 @@ degrees across the longer side of its images. A method that is no better has lea
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .predictions import Predictions
-from .sequences import Sequence
 
 WORDS = (
     "no model. Depth is the same everywhere; the camera stands still and sees 60 degrees across the longer side of its "
@@ -24,9 +25,15 @@ FIELD_OF_VIEW = math.radians(60)
 LARGEST_SIDE = 518  # of its maps, in pixels; there is no detail to lose
 
 
-def trivial_predictions(sequence: Sequence) -> Predictions:
-    """Depth of 1 everywhere and a camera that stands still."""
-    sizes = np.asarray(sequence.frames.image_sizes, np.float64)  # (width, height)
+def trivial_predictions(frame_ids: Iterable[str], image_sizes: ArrayLike) -> Predictions:
+    """Depth of 1 everywhere and a camera that stands still.
+
+    Args:
+        frame_ids: names of the frames.
+        image_sizes: `[S, 2]` (width, height) of each in pixels. Maps have the shape of the first, and at most 518
+            pixels on the longer side.
+    """
+    sizes = np.asarray(image_sizes, np.float64)
     count, (width, height) = len(sizes), sizes[0]
     shrink = min(1.0, LARGEST_SIDE / max(width, height))
     shape = (count, max(round(height * shrink), 1), max(round(width * shrink), 1))
@@ -34,7 +41,7 @@ def trivial_predictions(sequence: Sequence) -> Predictions:
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = sizes.max(axis=1) / (2 * math.tan(FIELD_OF_VIEW / 2))
     intrinsics[:, :2, 2] = sizes / 2
     return Predictions(
-        list(sequence.frames.capture.frame_ids),
+        list(frame_ids),
         depth=np.ones(shape, np.float32),
         extrinsics=np.tile(np.eye(3, 4), (count, 1, 1)),
         intrinsics=intrinsics,

@@ -20,7 +20,7 @@ from evaluator.held_out_clips import (
     settings_of_card,
     still_camera_figures,
     summarise,
-    trivial_predictions,
+    trivial_predictions_of,
 )
 from evaluator.mask_study import pose_figures
 from evaluator.predictions import Predictions
@@ -45,7 +45,7 @@ def clip() -> StudyClip:
 
 def truth_of(clip: StudyClip) -> Predictions:
     return Predictions(
-        trivial_predictions(clip).frame_ids,
+        trivial_predictions_of(clip).frame_ids,
         depth=clip.depth.numpy(),
         extrinsics=clip.extrinsics,
         intrinsics=clip.intrinsics,
@@ -103,7 +103,7 @@ def test_the_points_of_a_point_head_go_before_lifted_depth(clip):
 def test_the_trivial_depth_is_the_median(clip):
     depth = clip.depth.double()
     median = depth.flatten().median()
-    figures = depth_and_motion_figures(trivial_predictions(clip), clip)
+    figures = depth_and_motion_figures(trivial_predictions_of(clip), clip)
 
     assert figures["abs_rel"] == pytest.approx(float(((median - depth).abs() / depth).mean()), rel=1e-5)
     assert figures["motion_auroc"] == 0.5
