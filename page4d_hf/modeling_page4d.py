@@ -81,7 +81,8 @@ from .configuration_page4d import Page4DConfig
 from .errors import Page4DError
 from .geometry import pose_encoding_to_cameras
 from .initialization_page4d import start_at_same_place, start_smooth, start_still, start_with_changes
-from .loss_page4d import check_labels, page4d_loss
+from .labels_page4d import check_labels
+from .loss_page4d import page4d_loss
 from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead

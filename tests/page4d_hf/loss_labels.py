@@ -9,7 +9,8 @@ from torch import Tensor
 
 from page4d_hf import Page4DConfig, Page4DOutput
 from page4d_hf.geometry import cameras_to_pose_encoding, quaternion_to_matrix
-from page4d_hf.loss_page4d import normalize_labels, page4d_loss
+from page4d_hf.labels_page4d import normalize_labels
+from page4d_hf.loss_page4d import page4d_loss
 
 DENSE_TERMS = [
     f"{kind}_{term}"

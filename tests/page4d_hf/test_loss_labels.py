@@ -20,7 +20,8 @@ from loss_labels import (
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
-from page4d_hf.loss_page4d import check_labels, normalize_labels, page4d_loss
+from page4d_hf.labels_page4d import check_labels, normalize_labels
+from page4d_hf.loss_page4d import page4d_loss
 
 # Partial labels
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from page4d_hf import Page4DConfig, Page4DOutput
 from page4d_hf.geometry import project_points, quaternion_to_matrix
-from page4d_hf.loss_page4d import normalize_labels, page4d_loss
+from page4d_hf.labels_page4d import normalize_labels
+from page4d_hf.loss_page4d import page4d_loss
 
 # The reference's names of terms, and ours.
 REFERENCE_TERMS = {

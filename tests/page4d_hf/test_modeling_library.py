@@ -82,6 +82,7 @@ def test_a_saved_model_names_its_code_and_carries_all_of_it(folder):
         "configuration_page4d.py",
         "geometry.py",
         "initialization_page4d.py",
+        "labels_page4d.py",
         "loss_page4d.py",
         "errors.py",
     }

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from page4d_hf.geometry import cameras_to_pose_encoding, unproject_depth
-from page4d_hf.loss_page4d import normalize_labels
+from page4d_hf.labels_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
 
 SIZE = (6, 8)

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from page4d_hf.geometry import align_sim3, invert_extrinsics
-from page4d_hf.loss_page4d import normalize_labels
+from page4d_hf.labels_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
 
 TRIVIAL = "trivial"
