@@ -3,6 +3,8 @@
     python benchmarks/train.py
     python benchmarks/train.py --networks full --clips 1 --frames 2 --rounds 2
     python benchmarks/train.py --networks full --device cuda --precision bf16 --frames 16 --height 392 --width 518
+    python benchmarks/train.py --networks page4d-tiny --train all --checkpointing off --attention sdpa eager \
+        --precision no bf16
     python benchmarks/train.py --data
 
 Every configuration has a process of its own, so that its peak memory is its own. They take turns, a step each, so that
@@ -26,6 +28,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +40,7 @@ import tyro
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 
-# Values of Page4DConfig; the full network is their defaults.
+# Values of Page4DConfig; the full network is their defaults, and page4d-tiny is the one that comes with the package.
 NETWORKS: dict[str, dict[str, Any]] = {
     "tiny": {
         "hidden_size": 96,
@@ -68,19 +71,25 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "full": {},
 }
+Configuration = tuple[str, str, str, str, str]  # an entry of each of AXES
+AXES = ("networks", "train", "checkpointing", "attention", "precision")
 
 
 @dataclass
 class Options:
     """Times steps of training, and what they wait for their data."""
 
-    networks: tuple[Literal["tiny", "small", "full"], ...] = ("tiny", "small")
+    networks: tuple[Literal["tiny", "small", "full", "page4d-tiny"], ...] = ("tiny", "small")
     """Networks to time."""
     train: tuple[Literal["default", "all"], ...] = ("default", "all")
     """What is trained: the masked layers and the mask head, or all. AdamW's moments and gradients of all of the full
     network take 14 GiB."""
     checkpointing: tuple[Literal["off", "on"], ...] = ("off", "on")
     """Whether activations are kept, or computed twice."""
+    attention: tuple[Literal["sdpa", "eager"], ...] = ("sdpa",)
+    """Implementations of attention."""
+    precision: tuple[Literal["no", "bf16"], ...] = ("no",)
+    """Whether matrix products are in bfloat16."""
     clips: int = 2
     """Clips of a micro-batch."""
     frames: int = 4
@@ -93,8 +102,6 @@ class Options:
     """Measured steps of each configuration; one more goes ahead of them."""
     device: str = "cpu"
     """Where to run."""
-    precision: Literal["no", "bf16"] = "no"
-    """Whether matrix products are in bfloat16."""
     threads: int = 2
     """Threads of PyTorch on the CPU; 0 leaves PyTorch's default."""
     data: bool = False
@@ -113,7 +120,7 @@ class Options:
 class Figures:
     """Of one configuration."""
 
-    name: tuple[str, str, str]  # network, what is trained, checkpointing
+    name: Configuration
     trained: int  # parameters
     seconds: list[float]  # of every step
     peak: float  # GiB, weights, gradients and moments included
@@ -121,24 +128,24 @@ class Figures:
 
 def answer(options: Options) -> None:
     """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
-    from finetuning.options import MIDDLE_LAYERS, GroupOptions
-    from finetuning.parameters import expand, freeze_all_but, parameter_groups
+    from finetuning.options import GroupOptions
+    from finetuning.parameters import freeze_all_but, masked_stage, parameter_groups
     from finetuning.run import enable_checkpointing
+    from transformers import AutoModel
 
-    from page4d_hf import Page4DConfig, Page4DModel
+    from page4d_hf import Page4DConfig
     from page4d_hf.measuring import peak_memory
+    from page4d_hf.shipped import TINY
     from page4d_hf.synthetic import random_clips
 
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
-    config = Page4DConfig(**NETWORKS[options.networks[0]])
-    model = Page4DModel(config).train().to(device)
-    first, last = min(config.masked_layers), max(config.masked_layers)
-    default = [name.replace("10-19", f"{first}-{last}") for name in MIDDLE_LAYERS]
-    assert all(expand(name) for name in default)
-    trained = freeze_all_but(model, ["all"] if options.train[0] == "all" else default)
+    network = options.networks[0]
+    config = Page4DConfig.from_pretrained(TINY) if network == "page4d-tiny" else Page4DConfig(**NETWORKS[network])
+    model = AutoModel.from_config(config, attn_implementation=options.attention[0]).train().to(device)
+    trained = freeze_all_but(model, ["all"] if options.train[0] == "all" else masked_stage(config))
     if options.checkpointing[0] == "on":
         enable_checkpointing(model)
     group = GroupOptions(1e-5, weight_decay=0.01, warmup=0.0)
@@ -150,7 +157,7 @@ def answer(options: Options) -> None:
 
     for _ in sys.stdin:
         start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision[0] == "bf16"):
             loss = model(pixel_values, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
@@ -165,10 +172,11 @@ def answer(options: Options) -> None:
 class Process:
     """A configuration in a process of its own."""
 
-    def __init__(self, name: tuple[str, str, str], options: Options) -> None:
+    def __init__(self, name: Configuration, options: Options) -> None:
         command = [sys.executable, __file__, "--answer"]
-        command += ["--networks", name[0], "--train", name[1], "--checkpointing", name[2]]
-        for option in ("clips", "frames", "height", "width", "device", "precision", "threads"):
+        for axis, value in zip(AXES, name, strict=True):
+            command += ["--" + axis, value]
+        for option in ("clips", "frames", "height", "width", "device", "threads"):
             command += ["--" + option, str(getattr(options, option))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.figures = Figures(name, self._read(), [], 0.0)
@@ -199,7 +207,9 @@ class Process:
 
 def time_steps(options: Options) -> None:
     """Print the table of configurations."""
-    names = [(n, t, c) for n in options.networks for t in options.train for c in options.checkpointing]
+    names: list[Configuration] = list(
+        product(options.networks, options.train, options.checkpointing, options.attention, options.precision)
+    )
     processes: list[Process] = []
     try:
         for name in names:
@@ -216,12 +226,13 @@ def time_steps(options: Options) -> None:
         f"{options.clips} clips of {options.frames} x {options.height} x {options.width}, {options.rounds} steps each; "
         "peak with weights, gradients, moments and PyTorch itself"
     )
-    head = ("network", "trained", "parameters", "checkpointing", "step", "best", "clips / s", "peak")
-    widths = (8, 8, 13, 13, 9, 9, 9, 9)
+    head = ("network", "trained", "parameters", "checkpointing", "attention", "precision")
+    head += ("step", "best", "clips / s", "peak")
+    widths = (11, 8, 13, 13, 9, 9, 9, 9, 9, 9)
     print(" | ".join(f"{cell:>{width}}" for cell, width in zip(head, widths, strict=True)))
     for one in figures:
         median, best = statistics.median(one.seconds), min(one.seconds)
-        cells = (one.name[0], one.name[1], f"{one.trained:,}", one.name[2])
+        cells = (*one.name[:2], f"{one.trained:,}", *one.name[2:])
         cells += (f"{median:.3f} s", f"{best:.3f} s", f"{options.clips / median:.2f}", f"{one.peak:.2f} GiB")
         print(" | ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
 
@@ -301,7 +312,7 @@ def time_data(options: Options) -> None:
                 micro_batches=1,
                 sampling=sampling,
                 evaluation=EvaluationOptions(every=0),
-                mixed_precision=options.precision,
+                mixed_precision=options.precision[0],
                 workers=options.workers,
                 checkpoint_every=options.steps,
                 trackers=(),
@@ -332,8 +343,7 @@ def main(options: Options) -> None:
     if options.answer:
         return answer(options)
     place = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
-    precision = "bfloat16" if options.precision == "bf16" else "float32"
-    print(f"{place}, {options.threads or 'default'} threads, {precision}, torch {torch.__version__}", flush=True)
+    print(f"{place}, {options.threads or 'default'} threads, torch {torch.__version__}", flush=True)
     return time_data(options) if options.data else time_steps(options)
 
 

@@ -115,7 +115,7 @@ def options_from(arguments: list[str]) -> Options:
     from evaluator.held_out_clips import settings_of_card
 
     named, _ = tyro.cli(Named, args=[a for a in arguments if a not in ("-h", "--help")], return_unknown_args=True)
-    of_card = None if named.model is None else settings_of_card(Path(named.model).expanduser())
+    of_card = None if named.model is None else settings_of_card(named.model)
     if of_card is None:
         return tyro.cli(Options, args=arguments, description=__doc__)
     missing: Any = tyro.MISSING

@@ -96,7 +96,7 @@ def run(options: Options) -> dict[str, Any]:
     summary = summarise(results)
     record = {
         "protocol": protocol,
-        "model": {**evaluated.facts, "mask": model.config.mask_form},  # it is run with its mask on and off
+        "model": {**evaluated.facts, "mask_form": model.config.mask_form},  # it is run without its mask too
         **summary,
         "clips": [vars(result) for result in results],
     }
@@ -129,6 +129,8 @@ def _clips(
 
     resolution = resolve_resolution(options.resolution, processor, config.patch_size)
     selection = select("page4d", "video-depth", options.dataset, frames=options.frames)
+    if options.sequences:
+        selection = selection.only(options.sequences)
     names, missing = choose_sequences(options.dataset, options.data_root, selection, options.sequences)
     words = f"{options.dataset}: {selection} Images {resolution} pixels wide ({processor.mode})."
     if missing:

@@ -132,7 +132,7 @@ def load_config(path: str | Path) -> Page4DConfig:
         raise CheckpointError(f"No model folder {path}; {how}.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{path} is no model folder: it has no config.json; {how}.")
-    source = _source(path)
+    source = model_source(path)
     try:
         kind = Page4DConfig.get_config_dict(source)[0].get("model_type")
     except (OSError, ValueError) as error:
@@ -168,13 +168,26 @@ def load_model(
     config = load_config(path)
     network: Any = load_network(path, config, resolve_dtype(dtype, resolved_device))
     model = network.to(resolved_device).eval()
+    return model, load_image_processor(path, config)
+
+
+def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageProcessor:
+    """The image processor in a model folder (or of a Hub repository); one for the network where there is none.
+
+    Args:
+        path: as of `load_model`.
+        config: of the network.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     folder = Path(path).expanduser()
-    has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
+    if folder.is_dir() and not (folder / "preprocessor_config.json").is_file():
+        return image_processor_for(config)
     try:
-        processor = Page4DImageProcessor.from_pretrained(_source(path)) if has_processor else _processor_for(config)
+        return Page4DImageProcessor.from_pretrained(model_source(path))
     except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
-    return model, processor
 
 
 def load_network(
@@ -198,7 +211,7 @@ def load_network(
 
     try:
         loaded: Any = Page4DModel.from_pretrained(
-            _source(path), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+            model_source(path), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except SafetensorError as error:
         raise CheckpointError(
@@ -215,14 +228,14 @@ def load_network(
     return network
 
 
-def _source(path: str | Path) -> str:
+def model_source(path: str | Path) -> str:
     """What from_pretrained takes for a model: its folder, if there is one, or else the name of a Hub repository."""
     folder = Path(path).expanduser()
     return str(folder if folder.is_dir() else path)
 
 
-def _processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
-    """The image processor of a model that came without one."""
+def image_processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
+    """The image processor of a network that comes without one."""
     side = max(config.image_size // config.patch_size, 1) * config.patch_size
     return Page4DImageProcessor(patch_size=config.patch_size, size=side)
 
@@ -322,7 +335,7 @@ def reconstruct(
         raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
     if max_points < 1:
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
-    processor = image_processor or _processor_for(model.config)
+    processor = image_processor or image_processor_for(model.config)
     resolution = resolve_resolution(resolution, processor, model.config.patch_size)
     if model.camera_head is None or model.depth_head is None or (points == "world" and model.point_head is None):
         needed = "camera, depth and point heads" if points == "world" else "a camera head and a depth head"

@@ -23,6 +23,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal, get_args
 
 import tyro
+from finetuning.network import sampling_for
 from finetuning.options import Options as RunOptions
 from finetuning.options import from_json, to_json
 from finetuning.parameters import ALL, MASK_HEAD
@@ -69,7 +70,8 @@ class Options:
     """What is trained, from what, and where it goes."""
 
     base: Path
-    """The network that all start from: a folder for from_pretrained. Its mask, if it has one, must have no schedule."""
+    """The network that all start from: a folder for from_pretrained. Its mask, if it has one, must have no schedule and
+    must not have been trained."""
     output: Path
     """Folder of the ablation: a run and a report for every arm and seed, result.json, table.md."""
     recipe: Path = REPOSITORY / "training" / "recipes" / "ablation.json"
@@ -77,7 +79,8 @@ class Options:
     arms: tuple[ArmName, ...] = ARMS
     """Which to run."""
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Of the runs of each. A seed that the base was trained with would show it the same rooms again."""
+    """Of the runs of each: which clips they see, and the first weights of a mask whose form the base does not have. A
+    seed that the base was trained with would show it the same rooms again."""
     accelerate: Path | None = TWO_PROCESSES
     """Configuration for `accelerate launch`; None trains in a single process."""
     clips: int = 64
@@ -100,7 +103,8 @@ def run_options(options: Options, recipe: RunOptions, base: Page4DConfig, arm: A
         train=(ALL,) if arm == "all" else (*stage, *[MASK_HEAD] * (form is not None)),
         mask_form=form,
         mask_strength=strength,
-        mask_loss_weight=recipe.mask_loss_weight if form is not None else None,
+        # Said in any case where there is a mask: what is left open is as the base has it.
+        mask_loss_weight=(recipe.mask_loss_weight or 0.0) if form is not None else 0.0 if base.mask_form else None,
         seed=seed,
     )
 
@@ -117,6 +121,7 @@ def run(options: Options) -> dict[str, Any]:
     base = load_config(options.base)
     check(options, base)
     recipe = from_json(options.recipe)
+    recipe = replace(recipe, sampling=sampling_for(recipe.sampling, base, options.base))
     clips = HeldOut.of(recipe, options.clips, options.frames)
     enter(options)
     reports: dict[str, dict[int, dict[str, Any]]] = {"base": {0: report(options, "base", options.base, clips)}}
@@ -142,7 +147,8 @@ def check(options: Options, base: Page4DConfig) -> None:
     """Refuse what cannot be compared.
 
     Raises:
-        Page4DError: no arms or seeds, or some twice; a base whose mask has a schedule, or no second stage.
+        Page4DError: no arms or seeds, or some twice; a base whose mask has a schedule or was trained, or which has no
+            second stage.
     """
     for name, values in (("arms", options.arms), ("seeds", options.seeds)):
         if not values or len(set(values)) < len(values):
@@ -152,6 +158,12 @@ def check(options: Options, base: Page4DConfig) -> None:
             f"The configuration of {options.base} has a schedule for the mask (mask_hold_start {base.mask_hold_start}),"
             " and the ablation compares a mask that is on with one that is off throughout; set mask_hold_start and "
             "mask_hold_end to null there."
+        )
+    if base.mask_form is not None and (base.mask_strength > 0 or base.mask_loss_weight > 0):
+        raise Page4DError(
+            f"The mask of {options.base} was trained (mask_strength {base.mask_strength:g}, mask_loss_weight "
+            f"{base.mask_loss_weight:g} in its configuration), and the ablation asks what a mask brings to a network "
+            "that had none; start from one that was trained without, such as runs/tiny/3-still."
         )
     if not base.masked_layers or max(base.masked_layers) >= base.num_hidden_layers:
         raise Page4DError(

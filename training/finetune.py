@@ -21,13 +21,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        from finetuning.options import Options, from_json
+        from finetuning.options import Options, defaults_from_json
 
-        defaults, arguments = taken_out(arguments)
-        if defaults is None:
+        path, arguments = taken_out(arguments)
+        if path is None:
             options = tyro.cli(Options, args=arguments, description=__doc__)
         else:
-            options = tyro.cli(Options, args=arguments, description=__doc__, default=from_json(defaults))
+            defaults = defaults_from_json(path)
+            # A training starts from one of the two: that of the command line replaces that of the file.
+            for start, other in (("model", "network"), ("network", "model")):
+                if any(argument.partition("=")[0] == f"--{start}" for argument in arguments):
+                    setattr(defaults, other, None)
+            options = tyro.cli(Options, args=arguments, description=__doc__, default=defaults)
         from finetuning.run import Finetuning
 
         Finetuning(options).run()

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
+from finetuning.network import sampling_for
 from finetuning.options import Options as StageOptions
 from finetuning.options import from_json
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
@@ -25,6 +26,7 @@ from finetuning.tiny_card import Stage, tiny_card
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import check_output_folder, make_readable, whole_folder
 from page4d_hf.programs import input_errors_end_the_program
+from page4d_hf.reconstruct import load_config
 from page4d_hf.shipped import TINY
 
 LARGEST = 25_000_000  # bytes, of all files together
@@ -77,6 +79,8 @@ def make(options: Options) -> None:
         print(f"Stage {number} of {len(stages)}: {path.stem}, in {stage.output}", flush=True)
         train(path, stage.output, options.accelerate)
     last = stages[-1][1]
+    # Sizes that its options leave open are those that it was trained with.
+    last = replace(last, sampling=sampling_for(last.sampling, load_config(last.output), last.output))
     held_out = HeldOut.of(last, options.clips, options.frames)
     with whole_folder(options.output, overwrite=True, replaces=RESULT_MARK) as folder:
         copy_model(last.output, folder)

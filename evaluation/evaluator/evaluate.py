@@ -123,7 +123,7 @@ class Evaluation:
             raise EvaluationError("Novel views are rendered, not predicted; they have a program of their own.")
         self.selection = select(options.protocol, task, options.dataset, split=options.split, frames=options.frames)
         if options.sequences:
-            self.selection = replace(self.selection, sequences=options.sequences, published=False)
+            self.selection = self.selection.only(options.sequences)
         # What this run takes stands by itself; the record need not repeat what it takes of other data sets.
         self.protocol = replace(protocol, selections={})
         if not isinstance(self.protocol, PoseProtocol):

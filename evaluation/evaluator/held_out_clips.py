@@ -305,18 +305,24 @@ def record_of(
 CARD_KEY = "held_out_clips"
 
 
-def settings_of_card(folder: Path) -> Synthetic | None:
+def settings_of_card(model: str) -> Synthetic | None:
     """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none.
 
     Args:
-        folder: of the model.
+        model: its folder, or the name of a Hub repository.
 
     Raises:
         EvaluationError: what it names are no settings of clips.
     """
-    from huggingface_hub import ModelCard
+    from huggingface_hub import ModelCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    path = folder / "README.md"
+    path = Path(model).expanduser() / "README.md"
+    if not path.parent.is_dir() and model.count("/") == 1:  # a Hub repository is named owner/name
+        try:
+            path = Path(hf_hub_download(model, path.name))
+        except (EntryNotFoundError, OSError, ValueError):
+            return None  # a model that is not there either is told when it is loaded
     if not path.is_file():
         return None
     try:

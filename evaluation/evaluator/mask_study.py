@@ -41,7 +41,7 @@ LOOKING = ("camera", "register", "patch", "static", "moving")
 class Setting(NamedTuple):
     """One way to run the network."""
 
-    mask: bool  # whether its own mask acts
+    mask: bool  # whether its own mask acts, as strongly as the network's configuration says
     hidden_from: HiddenFrom  # which queries do not see the truly moving patches
 
     def __str__(self) -> str:
@@ -141,8 +141,9 @@ def study_clip(model: Page4DModel, clip: StudyClip, study: MaskStudy) -> tuple[C
         _check_regions(clip, patches)
         moving = patches[None].to(model.device)
         pixel_values = clip.pixel_values[None].to(model.device)
-        for setting in study.settings(model.aggregator.mask_head is not None):
-            strength = 1.0 if setting.mask else 0.0
+        own_strength = model.config.mask_strength if model.aggregator.mask_head is not None else 0.0
+        for setting in study.settings(own_strength > 0):
+            strength = own_strength if setting.mask else 0.0
             with hidden_patches(model, moving, setting.hidden_from, study.layers):
                 if setting.hidden_from != "none":
                     output = model(pixel_values, mask_strength=strength)

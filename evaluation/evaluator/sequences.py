@@ -67,6 +67,10 @@ class Selection:
     published: bool = True  # False: this project's choice, with no published figures to compare to
     remark: str = ""  # what else is to be known, one sentence
 
+    def only(self, sequences: tuple[str, ...]) -> Selection:
+        """The same of other sequences, of which nothing is published."""
+        return replace(self, sequences=sequences, published=False)
+
     def __str__(self) -> str:
         count = 0 if self.sequences is None else len(self.sequences)
         names = f"{count} sequence{'s' if count > 1 else ''}" if count else "all sequences"

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..errors import ClipError, SamplingError
 
 SYNTHETIC = "synthetic"  # the path of the source whose clips are made as they are needed
+PUBLISHED_SIZES = (518, 14)  # width of the images and patch size of the published network
 
 # --------------------------------------------------------------------------------------------------------------------
 # Settings
@@ -109,25 +110,35 @@ class SamplingConfig:
     frame_budget: int = 32
     """Frames of a micro-batch, all samples together: S frames a sample make floor(frame_budget / S) samples, and at
     least one. What memory allows; 32 in the paper's release."""
-    width: int = 518
-    """Width of the images in pixels, a multiple of the patch size."""
+    width: int | None = None
+    """Width of the images in pixels, a multiple of the patch size. By default that of the model's image processor: 518
+    of the published network."""
     aspect_min: float = 0.33
     """Smallest height / width of the images, drawn uniformly for each micro-batch; the height is rounded to a multiple
     of the patch size."""
     aspect_max: float = 1.0
     """Largest height / width of the images."""
-    patch_size: int = 14
-    """Patch size of the model."""
+    patch_size: int | None = None
+    """Patch size, which must be the model's, and is so by default: 14 of the published network."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.frames_min <= self.frames_max:
             raise SamplingError(f"Expected 1 <= frames_min <= frames_max, got {self.frames_min} and {self.frames_max}.")
         if self.frame_budget < 1:
             raise SamplingError(f"frame_budget must be at least 1, got {self.frame_budget}.")
-        if self.patch_size < 1 or self.width < self.patch_size or self.width % self.patch_size:
+        for name, value in (("width", self.width), ("patch_size", self.patch_size)):
+            if value is not None and value < 1:
+                raise SamplingError(f"{name} must be at least 1, got {value}.")
+        if self.width is not None and self.patch_size is not None and self.width % self.patch_size:
             raise SamplingError(f"The width must be a multiple of the patch size {self.patch_size}, got {self.width}.")
         if not 0 < self.aspect_min <= self.aspect_max:
             raise SamplingError(f"Expected 0 < aspect_min <= aspect_max, got {self.aspect_min} and {self.aspect_max}.")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Width and patch size; the published network's, where they are left open."""
+        width, patch_size = PUBLISHED_SIZES
+        return self.width or width, self.patch_size or patch_size
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -199,12 +210,13 @@ def plan_shape(seed: int, index: int, sampling: SamplingConfig, weights: npt.NDA
     generator = keyed_generator(seed, index)
     num_frames = int(generator.integers(sampling.frames_min, sampling.frames_max + 1))
     aspect = generator.uniform(sampling.aspect_min, sampling.aspect_max)
-    height = max(round(sampling.width * aspect / sampling.patch_size), 1) * sampling.patch_size
+    width, patch_size = sampling.sizes
+    height = max(round(width * aspect / patch_size), 1) * patch_size
     shares = np.cumsum(weights)
     drawn = generator.random(max(sampling.frame_budget // num_frames, 1)) * shares[-1]
     # The last source of positive weight ends at the sum, which rounding may let a draw reach.
     sources = np.minimum(np.searchsorted(shares, drawn, side="right"), np.flatnonzero(weights)[-1])
-    return MicroBatchShape(num_frames, (height, sampling.width), sources)
+    return MicroBatchShape(num_frames, (height, width), sources)
 
 
 def plan_sample(

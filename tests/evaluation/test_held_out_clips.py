@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import held_out as program
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from evaluator.predictions import Predictions
 from evaluator.scores import EvaluationError
 from evaluator.study_clips import StudyClip, Synthetic, synthetic_clips
 from huggingface_hub import ModelCardData
+from huggingface_hub.errors import EntryNotFoundError
 from masked_networks import masked_network
 from scipy.spatial.transform import Rotation
 
@@ -213,7 +215,21 @@ def test_a_model_without_a_card_is_tried_on_squares_as_wide_as_its_image_process
 def test_a_card_that_names_no_clips_that_can_be_made_is_refused(tmp_path):
     (tmp_path / "README.md").write_text(f"---\n{CARD_KEY}:\n  lamps: 3\n---\n")
     with pytest.raises(EvaluationError, match=f"names no clips under {CARD_KEY} that can be made"):
-        settings_of_card(tmp_path)
+        settings_of_card(str(tmp_path))
+
+
+def test_the_card_of_a_model_on_the_hub_names_its_clips_too(tmp_path, monkeypatch):
+    fetched = {("someone/small", "README.md"): tmp_path / "README.md"}
+    (tmp_path / "README.md").write_text(f"---\n{CARD_KEY}:\n  frames: 5\n  scenes:\n    light: 0.5\n---\n")
+
+    def fetch(repository: str, name: str) -> str:
+        if (repository, name) not in fetched:
+            raise EntryNotFoundError(name)
+        return str(fetched[repository, name])
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert settings_of_card("someone/small") == Synthetic(frames=5, scenes=SyntheticOptions(light=0.5))
+    assert settings_of_card("someone/else") is None
 
 
 @pytest.mark.parametrize(
@@ -235,7 +251,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder, tmp_path, capsys, arg
 
 
 def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):
-    common = {"model": str(folder), "clips": settings_of_card(folder)}
+    common = {"model": str(folder), "clips": settings_of_card(str(folder))}
     off, on = (
         program.run(program.Options(output=tmp_path / str(strength), mask_strength=strength, **common))
         for strength in (0.0, 1.0)

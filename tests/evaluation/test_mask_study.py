@@ -336,6 +336,33 @@ def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Pa
     assert "What the mask does" in capsys.readouterr().out
 
 
+def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkeypatch):
+    def strengths(configured: float) -> set[float]:
+        model, used = masked_network(mask_strength=configured), set()
+        forward = model.forward
+        monkeypatch.setattr(
+            model, "forward", lambda *args, **kwargs: used.add(kwargs["mask_strength"]) or forward(*args, **kwargs)
+        )
+        study_clip(model, clips()[0], MaskStudy())
+        return used
+
+    assert strengths(0.25) == {0.0, 0.25}
+    assert strengths(0.0) == {0.0}
+
+
+def test_a_study_of_some_sequences_says_so(tmp_path: Path):
+    for name in ("one", "other"):
+        write_synthetic_capture(tmp_path / "rooms" / name, num_frames=3, width=56, height=42, supersampling=1)
+    masked_network().save_pretrained(tmp_path / "model")
+    words = ["--model", str(tmp_path / "model"), "--dataset", "nerfies", "--data-root", str(tmp_path / "rooms")]
+    words += ["--sequences", "one/0", "--study.min-share", "0.01", "--resolution", "56", "--pictures", "0"]
+    program.main([*words, "--output", str(tmp_path / "study")])
+
+    protocol = json.loads((tmp_path / "study" / "study.json").read_text())["protocol"]
+    assert "nerfies: 1 sequence, " in protocol
+    assert "no published figures are of it" in protocol
+
+
 def test_a_network_without_register_tokens_has_no_attention_of_theirs(tmp_path: Path):
     masked_network(num_register_tokens=0).save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "1", "--synthetic.frames", "3", "--pictures", "0"]

@@ -40,7 +40,7 @@ NETWORK: dict[str, Any] = {
     "dense_output_channels": 8,
     "enable_point": False,
 }
-# What MIDDLE_LAYERS are to the full network.
+# What is trained by default.
 MIDDLE = ("aggregator.frame_layers.2-3", "aggregator.global_layers.2-3", "aggregator.mask_head")
 SAMPLING: dict[str, Any] = {
     "frames_min": 2,

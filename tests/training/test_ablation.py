@@ -184,7 +184,7 @@ def test_the_mask_head_s_own_loss_is_of_the_arms_with_a_mask_alone(tmp_path, bas
     config = Page4DModel.from_pretrained(base).config
     chosen = [ablation.run_options(options, recipe, config, arm, 0).mask_loss_weight for arm in ablation.ARMS]
 
-    assert chosen == [None, None, 0.5, 0.5]
+    assert chosen == [0, 0, 0.5, 0.5]
 
 
 def test_a_folder_of_another_base_is_refused(done, tmp_path):
@@ -197,6 +197,8 @@ def test_a_folder_of_another_base_is_refused(done, tmp_path):
     ("network", "changes", "message"),
     [
         ({"mask_hold_start": 5, "mask_hold_end": 9}, {}, r"has a schedule for the mask \(mask_hold_start 5\)"),
+        ({"mask_strength": 1.0}, {}, r"The mask of .* was trained \(mask_strength 1, mask_loss_weight 0 in"),
+        ({"mask_loss_weight": 0.2}, {}, r"The mask of .* was trained \(mask_strength 0, mask_loss_weight 0.2 in"),
         ({"mask_form": None, "masked_layers": [7]}, {}, "names no middle layers"),
         ({}, {"seeds": (1, 1)}, "--seeds must name at least one, and none twice; got 1, 1"),
         ({}, {"arms": ()}, "--arms must name at least one"),

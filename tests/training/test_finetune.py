@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import finetune
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from finetuning.options import OptionsError, from_json, to_json
+from finetuning.options import Options, OptionsError, from_json, to_json
 from finetuning.run import TrainingError, push
 from launching import CONFIGURATIONS, environment, launched
 from small_hub import small_hub
 from small_training import (
     GROUP,
+    MIDDLE,
     NETWORK,
     PROGRAM,
     REPOSITORY,
@@ -32,6 +33,7 @@ from small_training import (
     begin,
     history,
     poison,
+    small_network,
     small_options,
     steps,
     train,
@@ -39,6 +41,8 @@ from small_training import (
     write_options,
 )
 from transformers import AutoImageProcessor, AutoModel
+
+from page4d_hf import Page4DImageProcessor
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -60,7 +64,7 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     whole = train(small_options(tmp_path / "whole", **changes, mixed_precision="no")).options.output
     options = write_options(tmp_path / "killed", **changes)
     folder = tmp_path / "killed" / "run"
-    step = random.randrange(1, 9)
+    step = 4  # after a checkpoint and before the next
 
     first = subprocess.Popen(
         [sys.executable, PROGRAM, "--options", options],
@@ -110,12 +114,14 @@ def history_lines(folder: Path) -> list[bytes]:
 
 
 def test_two_processes_give_the_result_of_one(tmp_path, one_thread):
+    clips = write_clips(tmp_path / "clips", depth_scale=unusable_of_the_seventh)
     changes: dict[str, Any] = {
+        "dataset": ["synthetic", str(clips)],
         "train": ["all"],
         "micro_batches": 4,
         "mask_hold_start": 1,
         "mask_hold_end": 3,
-        "evaluation": {"every": 2, "micro_batches": 2, "frames": 3, "aspect": 1.0},
+        "evaluation": {"every": 2, "micro_batches": 3, "frames": 3, "aspect": 1.0},
     }
     alone = train(small_options(tmp_path / "one", **changes)).options.output
     done = launched(PROGRAM, "--options", write_options(tmp_path / "two", **changes), config="cpu.yaml")
@@ -123,7 +129,9 @@ def test_two_processes_give_the_result_of_one(tmp_path, one_thread):
     assert done.returncode == 0, done.stderr
     assert "on 2 process(es)" in done.stdout
     together = tmp_path / "two" / "run"
+    assert any("skipped" in entry for entry in history(alone))
     for one, two in zip(history(alone), history(together), strict=True):
+        assert one.pop("skipped", None) == two.pop("skipped", None)
         one, two = (entry.get("held_out", entry) for entry in (one, two))
         assert one.keys() == two.keys()
         for name in one:
@@ -336,11 +344,53 @@ def test_a_run_s_options_are_kept_and_read_again(tmp_path):
     options = small_options(tmp_path, **changes)
     run = begin(options)
     kept = from_json(options.output / "run.json")
-    assert to_json(kept) == {**to_json(options), "mixed_precision": "no"}
+    assert to_json(kept) == {**to_json(run.options), "mixed_precision": "no"}
+    assert to_json(run.options)["sampling"] == {**to_json(options)["sampling"], "patch_size": 14}
+    assert (kept.weights, kept.train, kept.seed) == ((2.0,), ("depth_head",), 3)
     assert (
         json.loads((options.output / "run.json").read_text())["configuration"]["hidden_size"] == NETWORK["hidden_size"]
     )
     assert begin(kept).step == run.step == 0
+
+
+@pytest.fixture
+def begun_with(monkeypatch) -> list[Options]:
+    """Options that the program would have begun a run with."""
+    begun: list[Options] = []
+    monkeypatch.setattr("finetuning.run.Finetuning", lambda options: begun.append(options) or SimpleNamespace(run=int))
+    return begun
+
+
+def test_a_file_of_options_may_leave_to_the_command_line_what_a_run_needs(tmp_path, begun_with):
+    (tmp_path / "some.json").write_text(json.dumps({"steps": 10, "sampling": {"frames_max": 4}}))
+    arguments = ["--output", str(tmp_path / "run"), "--dataset", "synthetic", "--model", "page4d"]
+    finetune.main(["--options", str(tmp_path / "some.json"), *arguments])
+
+    [options] = begun_with
+    assert (options.output, options.dataset, options.model) == (tmp_path / "run", ("synthetic",), "page4d")
+    assert (options.steps, options.sampling.frames_max) == (10, 4)
+
+
+def test_a_model_on_the_command_line_takes_the_place_of_the_network_of_a_file(tmp_path, begun_with):
+    finetune.main(["--options", str(write_options(tmp_path)), "--model=page4d"])
+
+    assert (begun_with[0].model, begun_with[0].network) == ("page4d", None)
+
+
+def test_what_options_leave_open_is_as_the_model_has_it(tmp_path, monkeypatch):
+    small_network().save_pretrained(tmp_path / "base")
+    Page4DImageProcessor(size=56).save_pretrained(tmp_path / "base")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sampling = {name: value for name, value in SAMPLING.items() if name != "width"}
+    options = from_json(
+        write_options(tmp_path / "options", network=None, model="~/base", sampling=sampling, train=None)
+    )
+    run = begin(options)
+
+    assert run.options.sampling.sizes == (56, 14)
+    assert run.data[0]["pixel_values"].shape[-2:] == (56, 56)
+    assert run.options.train == MIDDLE
+    assert from_json(options.output / "run.json").train == MIDDLE
 
 
 def test_options_on_the_command_line_come_over_those_of_the_file(tmp_path, capsys):
@@ -404,15 +454,27 @@ def test_clips_that_cannot_be_used_are_told_in_one_sentence(tmp_path, capsys, ch
         assert message in sentence
 
 
-def test_one_clip_that_cannot_be_used_is_counted_and_another_takes_its_place(tmp_path):
-    def of_the_first(row: dict[str, Any]) -> list[float]:
-        return without_depth(row) if row["clip_id"].endswith("7") else row["depth_scale"]
+def unusable_of_the_seventh(row: dict[str, Any]) -> list[float]:
+    return without_depth(row) if row["clip_id"].endswith("7") else row["depth_scale"]
 
-    clips = write_clips(tmp_path / "clips", depth_scale=of_the_first)
+
+def test_one_clip_that_cannot_be_used_is_counted_and_another_takes_its_place(tmp_path):
+    clips = write_clips(tmp_path / "clips", depth_scale=unusable_of_the_seventh)
     run = train(small_options(tmp_path, dataset=[str(clips)]))
     lines = steps(run.options.output)
     skipped = [sentence for line in lines for sentence in line.get("skipped", [])]
     assert len(lines) == 3
+    assert skipped
+    assert all("synthetic-00000007" in sentence for sentence in skipped)
+
+
+def test_held_out_clips_that_cannot_be_used_are_counted_too(tmp_path):
+    clips = write_clips(tmp_path / "clips")
+    write_clips(clips, "validation", depth_scale=unusable_of_the_seventh)
+    evaluation = {"every": 1, "micro_batches": 4, "frames": 2, "aspect": 1.0}
+    run = train(small_options(tmp_path, dataset=[str(clips)], steps=1, evaluation=evaluation))
+
+    skipped = history(run.options.output)[-1]["skipped"]
     assert skipped
     assert all("synthetic-00000007" in sentence for sentence in skipped)
 

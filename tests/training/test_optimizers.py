@@ -89,6 +89,14 @@ def test_a_run_with_muon_that_goes_on_equals_one_that_was_not_stopped(tmp_path, 
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
+def test_muon_is_refused_with_fp16(tmp_path, monkeypatch):
+    """CPUs have no fp16: what accelerate says where there is stands in for it."""
+    half = SimpleNamespace(distributed_type=DistributedType.NO, num_processes=1, mixed_precision="fp16")
+    monkeypatch.setattr(run, "make_accelerator", lambda options: half)
+    with pytest.raises(OptionsError, match="muon is a pair of optimizers, which fp16 cannot scale; use bf16"):
+        run.Finetuning(small_options(tmp_path, optimizer="muon"))
+
+
 def test_muon_is_refused_where_matrices_are_sharded(tmp_path, monkeypatch):
     """No processor here can shard: what accelerate says of one that does stands in for it."""
     sharded = SimpleNamespace(distributed_type=DistributedType.FSDP, num_processes=1, mixed_precision="no")

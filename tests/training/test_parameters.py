@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from finetuning.options import MIDDLE_LAYERS, GroupOptions, OptionsError
+from finetuning.options import GroupOptions, OptionsError
 from finetuning.parameters import (
     MASK_HEAD,
     expand,
     freeze_all_but,
     learning_rate,
+    masked_stage,
     parameter_groups,
     schedule_of,
 )
@@ -38,13 +39,26 @@ GROUP = GroupOptions(1e-3, weight_decay=0.01, warmup=0.1, start=1e-6, final=1e-5
 def test_the_default_trains_as_many_parameters_of_the_full_network_as_the_authors_did():
     with torch.device("meta"):
         model = Page4DModel(Page4DConfig())
-    trained = freeze_all_but(model, MIDDLE_LAYERS)
+    trained = freeze_all_but(model, masked_stage(model.config))
 
     assert sum(parameter.numel() for parameter in trained.values()) == 252_243_457
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 252_243_457
     where = {".".join(name.split(".")[: 2 if "mask_head" in name else 3]) for name in trained}
     blocks = {f"aggregator.{kind}_layers.{i}" for kind in ("frame", "global") for i in range(10, 20)}
     assert where == blocks | {MASK_HEAD}
+
+
+def test_by_default_a_network_of_another_size_or_without_a_mask_trains_its_own_masked_layers():
+    config = Page4DConfig(num_hidden_layers=6, mask_layer=1, masked_layers=[2, 4], head_layers=[1, 2, 4, 5])
+    layers = [f"aggregator.{kind}_layers.{i}" for kind in ("frame", "global") for i in (2, 4)]
+
+    assert masked_stage(config) == (*layers, MASK_HEAD)
+    assert masked_stage(Page4DConfig(mask_form=None)) == (
+        "aggregator.frame_layers.10-19", "aggregator.global_layers.10-19",
+    )  # fmt: skip
+    config.masked_layers = []
+    with pytest.raises(OptionsError, match=r"no masked layers.*--train"):
+        masked_stage(config)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf.clips.sampling import SamplingConfig
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_hf.reconstruct import load_config, load_network
+from page4d_hf.reconstruct import image_processor_for, load_config, load_image_processor, load_network, model_source
 
 from .options import Options, OptionsError
 from .parameters import MASK_HEAD
@@ -47,6 +50,26 @@ def starting_network(options: Options) -> Page4DModel:
     return network
 
 
+def sampling_for(sampling: SamplingConfig, config: Page4DConfig, model: str | Path | None) -> SamplingConfig:
+    """The sizes of images that a network is trained with, where the options leave them open.
+
+    Args:
+        sampling: as the options have it.
+        config: of the network.
+        model: where its image processor is, which knows the width; without one, the network's own size decides.
+
+    Raises:
+        OptionsError: another patch size than the network's.
+    """
+    if sampling.patch_size not in (None, config.patch_size):
+        raise OptionsError(f"--sampling.patch-size is {sampling.patch_size}, the model's is {config.patch_size}.")
+    width = sampling.width
+    if width is None:
+        processor = image_processor_for(config) if model is None else load_image_processor(model, config)
+        width = int(processor.size["width"])
+    return replace(sampling, width=width, patch_size=config.patch_size)
+
+
 def _from_file(options: Options, changes: dict[str, Any]) -> Page4DModel:
     assert options.network is not None
     try:
@@ -60,7 +83,7 @@ def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
     assert options.model is not None
     try:
         own = load_config(options.model)
-        config = Page4DConfig.from_pretrained(options.model, **changes)
+        config = Page4DConfig.from_pretrained(model_source(options.model), **changes)
         if options.mask_form in (None, own.mask_form):
             # The count of steps of a schedule that the options bring starts at 0.
             return load_network(options.model, config, torch.float32, may_lack=(SCHEDULE,))
@@ -78,4 +101,4 @@ def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
     return network
 
 
-__all__ = ["CONFIGURED", "starting_network"]
+__all__ = ["CONFIGURED", "sampling_for", "starting_network"]

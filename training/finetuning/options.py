@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import tyro
 
 from page4d_hf import Page4DConfig
 from page4d_hf.clips.augmentation import AugmentationConfig
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
-
-# The middle ten layers of the aggregator and the mask head: 252,243,457 parameters of the published network.
-MIDDLE_LAYERS = ("aggregator.frame_layers.10-19", "aggregator.global_layers.10-19", "aggregator.mask_head")
 
 # Options that a run may go on with changed: they decide where and how fast it runs, not what it computes.
 MAY_CHANGE = frozenset(
@@ -113,9 +112,10 @@ class Options:
     streaming: bool = False
     """Read the datasets front to back over the network instead of copying them first."""
 
-    train: tuple[str, ...] = MIDDLE_LAYERS
+    train: tuple[str, ...] | None = None
     """What is trained: names of modules, with ranges as in aggregator.frame_layers.10-19; or `all`. The rest is
-    frozen."""
+    frozen. By default the masked layers and the mask head: of the published network the middle ten frame and global
+    layers, 252 million parameters."""
     steps: int = 20_000
     """Optimizer steps of the whole run."""
     micro_batches: int = 2
@@ -269,8 +269,31 @@ def from_json(path: Path) -> Options:
     """Options that `to_json` wrote; those that are missing have their defaults.
 
     Raises:
+        OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
+    """
+    return _made(Options, _values(path), str(path))
+
+
+def defaults_from_json(path: Path) -> Options:
+    """What a file of options gives a command line to start from.
+
+    What the file lacks may be given there, and what does not fit may be replaced there: these options have not been
+    checked, and required ones may be `tyro.MISSING`.
+
+    Raises:
         OptionsError: no such file, no JSON object, or values that are no options.
     """
+    values = _values(path)
+    options = object.__new__(Options)
+    for f in fields(Options):
+        default = tyro.MISSING if f.default is MISSING else f.default
+        value = f.default_factory() if f.default_factory is not MISSING else default
+        setattr(options, f.name, values.get(f.name, value))
+    return options
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """The options in a file, in the types that they have in Python."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -279,10 +302,10 @@ def from_json(path: Path) -> Options:
         raise OptionsError(f"{path} must hold a JSON object of options, it holds {type(values).__name__}.")
     for name in BESIDE_OPTIONS:
         values.pop(name, None)
-    return _filled(Options, values, str(path))
+    return _typed(Options, values, str(path))
 
 
-def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
+def _typed(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
     nested = {
         "sampling": SamplingConfig,
         "augmentation": AugmentationConfig,
@@ -299,14 +322,19 @@ def _filled(kind: type, values: dict[str, Any], where: str) -> Any:
         if kind is Options and name in nested:
             if not isinstance(value, dict):
                 raise OptionsError(f"{where}: {name} must be a JSON object of options, got {json.dumps(value)}.")
-            value = _filled(nested[name], value, f"{where}, {name}")
+            inner = f"{where}, {name}"
+            value = _made(nested[name], _typed(nested[name], value, inner), inner)
         elif isinstance(value, list):
             value = tuple(value)
         elif name in ("output", "network") and value is not None:
             value = Path(value)
         ready[name] = value
+    return ready
+
+
+def _made(kind: type, values: dict[str, Any], where: str) -> Any:
     try:
-        return kind(**ready)
+        return kind(**values)
     except TypeError as error:
         raise OptionsError(f"{where}: {error}.") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from page4d_hf import Page4DModel
+from page4d_hf import Page4DConfig, Page4DModel
 
 from .options import GroupOptions, OptionsError
 
@@ -32,6 +32,21 @@ def expand(pattern: str) -> list[str]:
         parts: Iterable[Any] = range(int(found[1]), int(found[2]) + 1) if found else (part,)
         names = [f"{name}.{one}" if name else str(one) for name in names for one in parts]
     return names
+
+
+def masked_stage(config: Page4DConfig) -> tuple[str, ...]:
+    """What PAGE-4D trains of VGGT: the frame and global layers of the masked stage, and the mask head if there is one.
+
+    Raises:
+        OptionsError: no layers are masked.
+    """
+    layers = sorted(config.masked_layers)
+    if not layers:
+        raise OptionsError("The model has no masked layers, which are trained by default; say what is, with --train.")
+    contiguous = layers == list(range(layers[0], layers[-1] + 1)) and len(layers) > 1
+    numbers = [f"{layers[0]}-{layers[-1]}"] if contiguous else [str(layer) for layer in layers]
+    stage = [f"aggregator.{kind}_layers.{number}" for kind in ("frame", "global") for number in numbers]
+    return (*stage, *([] if config.mask_form is None else [MASK_HEAD]))
 
 
 def without_gradient(model: Page4DModel) -> tuple[str, ...]:

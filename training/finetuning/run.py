@@ -44,10 +44,10 @@ from .checkpoints import (
     what_is_left,
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
-from .network import starting_network
+from .network import sampling_for, starting_network
 from .optimizers import make_optimizers
 from .options import Options, OptionsError, to_json
-from .parameters import freeze_all_but
+from .parameters import freeze_all_but, masked_stage
 
 
 class TrainingError(Page4DError):
@@ -76,13 +76,15 @@ class Finetuning:
         self.accumulate = options.micro_batches // accelerator.num_processes
         if options.optimizer == "muon" and accelerator.distributed_type == DistributedType.FSDP:
             raise OptionsError("--optimizer muon needs whole matrices, and FSDP shards them; use adamw.")
+        if options.optimizer == "muon" and accelerator.mixed_precision == "fp16":
+            # Each optimizer's step would divide the gradients by the factor of fp16, and change it, for itself.
+            raise OptionsError("--optimizer muon is a pair of optimizers, which fp16 cannot scale; use bf16.")
         network = starting_network(options)
-        sampling = options.sampling
-        if sampling.patch_size != network.config.patch_size:
-            raise OptionsError(
-                f"--sampling.patch-size is {sampling.patch_size}, the model's is {network.config.patch_size}."
-            )
-        self.trained = freeze_all_but(network, options.train)
+        sampling = sampling_for(options.sampling, network.config, options.model)
+        train = options.train or masked_stage(network.config)
+        # What the options leave to the model is the run's from here on.
+        self.options = options = replace(options, sampling=sampling, train=train)
+        self.trained = freeze_all_but(network, train)
         if not self.trained:
             raise OptionsError("--train leaves nothing to be trained.")
         self.trained_count = sum(parameter.numel() for parameter in self.trained.values())
@@ -92,6 +94,7 @@ class Finetuning:
             transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         self._scenes: dict[str, Any] = {"scenes": options.scenes, "scene_device": self._scene_device()}
+        self.width = sampling.sizes[0]
         self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._scenes)
         self.held_out = self._held_out_clips()
 
@@ -237,7 +240,7 @@ class Finetuning:
                         self.model,
                         options.output,
                         self.step,
-                        width=options.sampling.width,
+                        width=self.width,
                         keep=options.keep_checkpoints,
                     )
         finally:
@@ -253,9 +256,9 @@ class Finetuning:
         self.network.set_training_step(self.step)
         sums: dict[str, Tensor] = {}
         losses: list[Tensor] = []  # of the micro-batches
-        skipped: list[str] = []
+        skips = [batch["skips"] for batch in batches]
+        sums["skips"] = torch.tensor(float(sum(map(len, skips))), device=accelerator.device)
         for number, batch in enumerate(batches):
-            skipped += batch["skips"]
             frames = batch["pixel_values"].new_tensor(
                 batch["pixel_values"].shape[:2].numel() * accelerator.num_processes
             )
@@ -273,6 +276,7 @@ class Finetuning:
         norm = accelerator.clip_grad_norm_(self.model.parameters(), options.max_grad_norm)
         means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean").tolist()
         entry: dict[str, Any] = dict(zip(sums, means, strict=True))
+        skipped = self._skipped(skips) if entry.pop("skips") else []
         # Before a step that would spoil the weights. All processes see the same figures, and stop together.
         if not math.isfinite(entry["loss"]):
             self._stop(f"loss is {entry['loss']}", batches, losses)
@@ -294,11 +298,21 @@ class Finetuning:
             entry["gradient_norm"] = float(norm)
         if self.network.aggregator.mask_schedule is not None:
             entry["mask_strength"] = float(self.network.aggregator.mask_schedule())
-        if skipped:
-            entry["skipped"] = skipped
+        return entry | ({"skipped": skipped} if skipped else {})
+
+    def _skipped(self, skips: list[list[str]]) -> list[str]:
+        """Why clips were replaced by others in the micro-batches of all processes, and print it.
+
+        Args:
+            skips: of each of this process's micro-batches. To be called by all processes.
+        """
+        everyone: list[list[list[str]]] = gather_object([skips])
+        # Micro-batch m of a step belongs to process m modulo their number.
+        skipped = [sentence for turn in zip(*everyone, strict=True) for some in turn for sentence in some]
+        if self.accelerator.is_main_process:
             for sentence in skipped:
                 tqdm.write(f"skipped: {sentence}")
-        return entry
+        return skipped
 
     def _labels(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         return {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch["labels"].items()}
@@ -357,19 +371,24 @@ class Finetuning:
             micro_batches=accelerator.num_processes,
             workers=min(options.workers, 2),
         )
-        # Rounded up: with sharded weights all processes have to make the same calls.
-        for _ in range(-(-count // accelerator.num_processes)):
+        skips: list[list[str]] = []
+        # Rounded up: with sharded weights all processes have to make the same calls. What is over does not count.
+        for number in range(-(-count // accelerator.num_processes)):
             batch = next(batches)
             labels = self._labels(batch)
             # The strength that the model is used with afterwards, whatever that of training is at this step.
             output = self.model(batch["pixel_values"].to(accelerator.device), labels=labels)
-            add_figures(means, output, labels, tuple(batch["pixel_values"].shape[-2:]))
+            counts = number * accelerator.num_processes + accelerator.process_index < count
+            if counts:
+                add_figures(means, output, labels, tuple(batch["pixel_values"].shape[-2:]))
+            skips.append(batch["skips"] if counts else [])
+        skipped = self._skipped(skips)
         total = Means()
         total.merge(gather_object([means]))
         figures = total.result()
         accelerator.log({f"held_out/{name}": value for name, value in figures.items()}, step=self.step)
         if history is not None:
-            history.add({"step": self.step, "held_out": figures})
+            history.add({"step": self.step, "held_out": figures} | ({"skipped": skipped} if skipped else {}))
             tqdm.write(f"step {self.step}, held out: " + _sentence(figures))
         self.model.train()
 
@@ -377,7 +396,7 @@ class Finetuning:
         """Write the trained model to the run's folder, and upload it if asked to."""
         accelerator, options = self.accelerator, self.options
         try:
-            save_model(accelerator, self.model, options.output, options.sampling.width)
+            save_model(accelerator, self.model, options.output, self.width)
             if accelerator.is_main_process:
                 make_durable(options.output, deep=False)
         except Exception as error:
