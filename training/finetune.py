@@ -27,11 +27,10 @@ def main(arguments: list[str] | None = None) -> None:
         if path is None:
             options = tyro.cli(Options, args=arguments, description=__doc__)
         else:
-            defaults = defaults_from_json(path)
+            given = {argument.partition("=")[0] for argument in arguments}
             # A training starts from one of the two: that of the command line replaces that of the file.
-            for start, other in (("model", "network"), ("network", "model")):
-                if any(argument.partition("=")[0] == f"--{start}" for argument in arguments):
-                    setattr(defaults, other, None)
+            starts = {"--model": "network", "--network": "model"}
+            defaults = defaults_from_json(path, [other for start, other in starts.items() if start in given])
             options = tyro.cli(Options, args=arguments, description=__doc__, default=defaults)
         from finetuning.run import Finetuning
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -274,16 +275,23 @@ def from_json(path: Path) -> Options:
     return _made(Options, _values(path), str(path))
 
 
-def defaults_from_json(path: Path) -> Options:
+def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
     """What a file of options gives a command line to start from.
 
-    What the file lacks may be given there, and what does not fit may be replaced there: these options have not been
-    checked, and required ones may be `tyro.MISSING`.
+    Args:
+        path: of the file.
+        replaced: options of the file that the command line replaces by others.
+
+    Returns:
+        The options. Where the file lacks required ones, those are `tyro.MISSING`, and nothing has been checked yet.
 
     Raises:
-        OptionsError: no such file, no JSON object, or values that are no options.
+        OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
     """
-    values = _values(path)
+    values = {name: value for name, value in _values(path).items() if name not in replaced}
+    required = {f.name for f in fields(Options) if f.default is MISSING and f.default_factory is MISSING}
+    if required <= values.keys() and not replaced:
+        return _made(Options, values, str(path))
     options = object.__new__(Options)
     for f in fields(Options):
         default = tyro.MISSING if f.default is MISSING else f.default
