@@ -121,9 +121,9 @@ def run(options: Options) -> dict[str, Any]:
     base = load_config(options.base)
     check(options, base)
     recipe = from_json(options.recipe)
+    enter(options)
     recipe = replace(recipe, sampling=sampling_for(recipe.sampling, base, options.base))
     clips = HeldOut.of(recipe, options.clips, options.frames)
-    enter(options)
     reports: dict[str, dict[int, dict[str, Any]]] = {"base": {0: report(options, "base", options.base, clips)}}
     result: dict[str, Any] = {}
     # Seeds outside: what there is of a table half-way is of all arms.
