@@ -15,6 +15,7 @@ from page4d_hf.captures import PinholeFrames
 
 from .console import input_errors_end_the_command
 from .posed_frames import FrameDepth
+from .views import cameras_extent
 
 # What `page4d-data` puts into its outputs' metadata for this dataset: `PinholeFrames` of the whole scene, and which of
 # them are the split's.
@@ -27,6 +28,9 @@ DEPTH_SCALE_KEY = "page4d_depth_scale"
 
 # In this dataset's metadata, for the model: how many different times its images have. Cameras of a rig share theirs.
 INSTANTS_KEY = "instants"
+
+# Beside it: how far apart the cameras are, see `cameras_extent`.
+CAMERAS_EXTENT_KEY = "cameras_extent"
 
 
 class Page4DDataset(InputDataset):
@@ -50,6 +54,7 @@ class Page4DDataset(InputDataset):
         self._depth: FrameDepth | None = self.metadata.pop(DEPTH_KEY, None)
         self._depth_scale: float = self.metadata.pop(DEPTH_SCALE_KEY, 1.0)
         self.with_depth = False
+        self.metadata[CAMERAS_EXTENT_KEY] = torch.tensor(cameras_extent(self.cameras.camera_to_worlds))
         if self.cameras.times is not None:
             self.metadata[INSTANTS_KEY] = torch.tensor(len(self.cameras.times.unique()))
 

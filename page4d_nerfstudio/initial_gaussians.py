@@ -10,11 +10,18 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import Parameter
 
+from .console import note
+from .dataset import CAMERAS_EXTENT_KEY
+from .deformation import DeformationConfig, RobustBox
 from .model_config import ModelError, Page4DGaussiansModelConfig
 from .schedule import CANONICAL_TIME, FIRST_SPAN
 
 # Fewer moving seed points than this say too little about where the motion is.
 FEWEST_MOVING_POINTS = 100
+
+# Cameras stand still whose extent is below this share of the seed points': the rest of it is rounding and tremor, and
+# with learning rates in its units nothing would ever move.
+STANDS_STILL = 1e-3
 
 
 class Seeds(NamedTuple):
@@ -79,13 +86,38 @@ def _seen_at_first(config: Page4DGaussiansModelConfig, times: Any, dynamic: Tens
     return near if int((near & dynamic).sum()) >= FEWEST_MOVING_POINTS else everyone
 
 
+def scene_extent(config: Page4DGaussiansModelConfig, points: Tensor, metadata: dict[str, Any]) -> float:
+    """The radius of the scene, in the world's unit, by which the options say that it is found.
+
+    Args:
+        config: Of the model.
+        points: The seeds. [N, 3]
+        metadata: Of the training images' dataset, which knows how far apart their cameras are.
+    """
+    if config.scene_extent is not None:
+        return config.scene_extent
+    if config.extent_from == "points":
+        return RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin).extent
+    # Whatever box the grid has: a stray point that it reaches out to says nothing about the scene.
+    usual = DeformationConfig()
+    of_points = RobustBox.around(points, usual.box_quantile, usual.box_margin).extent
+    of_cameras = float(metadata.get(CAMERAS_EXTENT_KEY, 0.0))
+    if of_cameras >= STANDS_STILL * of_points:
+        return of_cameras
+    note(
+        "the training cameras stand still, or are not known, which gives the scene no extent; taking that of the seed "
+        f"points, {of_points:.3g} (--pipeline.model.scene-extent says another)"
+    )
+    return of_points
+
+
 def initial_parameters(positions: Tensor, colors: Tensor, extent: float, sh_degree: int) -> dict[str, Parameter]:
     """Round Gaussians as large as the mean distance to their three nearest neighbours, faint, of their colour.
 
     Args:
         positions: [N, 3] in the world's unit.
         colors: RGB in [0, 1]. [N, 3]
-        extent: Radius of the scene, in the world's unit.
+        extent: Radius of the cloud that they are, in the world's unit.
         sh_degree: Degree of the spherical harmonics; with 0 colours are logits.
 
     Returns:
@@ -98,7 +130,7 @@ def initial_parameters(positions: Tensor, colors: Tensor, extent: float, sh_degr
         size = torch.as_tensor(distances[:, 1:].mean(axis=1), dtype=torch.float32)
     else:
         size = torch.full((n,), 0.01 * extent)
-    # Points that coincide get a size too, and a stray one no larger than what density control would leave whole.
+    # Points that coincide get a size too, and a stray one not that of everything.
     size = size.clamp(1e-5 * extent, 0.1 * extent)
     features = torch.zeros(n, num_sh_bases(sh_degree), 3)
     features[:, 0] = RGB2SH(colors) if sh_degree > 0 else torch.logit(colors, eps=1e-4)

@@ -34,7 +34,7 @@ from .constant_size import Neighbourhoods, change_of_size
 from .dataset import INSTANTS_KEY
 from .deformation import DeformationField, RobustBox
 from .density_control import density_control
-from .initial_gaussians import FEWEST_MOVING_POINTS, initial_parameters, seeds
+from .initial_gaussians import FEWEST_MOVING_POINTS, initial_parameters, scene_extent, seeds
 from .mcmc import DynamicsAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .model_config import ModelError, Page4DGaussiansModelConfig
@@ -85,8 +85,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         metadata = self.kwargs.get("metadata") or {}
         points, rgb, dynamic = seeds(config, self.seed_points, metadata)
         box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
-        self.scene_extent = box.extent if config.scene_extent is None else config.scene_extent
-        self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, self.scene_extent, config.sh_degree))
+        self.scene_extent = scene_extent(config, points, metadata)
+        self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, box.extent, config.sh_degree))
 
         self.schedule = Schedule.of(config)
         # Known from the start, and not asked of the device at each step.

@@ -84,9 +84,12 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     default_time: float | None = None
     """Time, in [0, 1], of cameras that have none, like those of ns-render interpolate. By default they get the time of
     the place where they are on the path of the training cameras."""
+    extent_from: Literal["points", "cameras"] = "points"
+    """What the scene's radius is, of which position learning rates and size thresholds are in units. points: half the
+    diagonal of the box around the seed points, all but the outermost. cameras: 1.1 times the largest distance of a
+    training camera from the mean of their centres, as in 4DGS; of a camera that stands still, that of the points."""
     scene_extent: float | None = None
-    """Radius of the scene: position learning rates and size thresholds are in units of it. By default half the diagonal
-    of a box around all but the outermost seed points."""
+    """The scene's radius, where neither suits."""
     rasterization_backend: Backend = "auto"
     """What rasterises: gsplat on CUDA and this package's own code on a CPU, unless one is named."""
     lpips_network: LPIPSNetwork = "alex"

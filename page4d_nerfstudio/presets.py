@@ -57,4 +57,5 @@ def original() -> Page4DGaussiansModelConfig:
         regularize_every=1,
         size_weight=0.0,
         densify_reference_size=0.0,
+        extent_from="cameras",
     )

@@ -1,4 +1,4 @@
-"""Where and when a capture's images were taken, to give cameras without a time one."""
+"""Where and when a capture's images were taken: the time of cameras that have none, and how far apart cameras are."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ class TrainingViews(NamedTuple):
         fraction = fraction.clamp(0.0, 1.0)
         distance = (self.places[start] + fraction * along - place).norm()
         return float(distance), float(torch.lerp(self.times[start], self.times[start + 1], fraction))
+
+
+def cameras_extent(camera_to_worlds: Tensor) -> float:
+    """1.1 times the largest distance of a camera from the mean of all their centres, in the unit of the world.
+
+    The radius of a scene in 3D Gaussian Splatting (Kerbl et al. 2023) and 4DGS (Wu et al. 2024), after the
+    normalisation of NeRF++ (Zhang et al. 2020). 0 where all cameras are in one place.
+
+    Args:
+        camera_to_worlds: poses of the training cameras. [V, 3, 4]
+    """
+    centres = camera_to_worlds[:, :3, 3].detach().double()
+    return 1.1 * float((centres - centres.mean(dim=0)).norm(dim=-1).max())
 
 
 def _place(camera_to_worlds: Tensor, extent: float) -> Tensor:

@@ -1,5 +1,6 @@
 """The methods beside page4d-4dgs: their settings, how nerfstudio finds them, and 4DGS as it was published."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import tyro
 import yaml
 from nerfstudio.plugins.registry import discover_methods
 from setuptools.config.pyprojecttoml import read_configuration
+from small_captures import write_capture
 from test_deformation import UNIT_BOX, interpolate
 from test_model import fine, make_model
 
 from page4d_nerfstudio import configs
+from page4d_nerfstudio.dataset import CAMERAS_EXTENT_KEY
 from page4d_nerfstudio.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
+from page4d_nerfstudio.initial_gaussians import scene_extent
 from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.presets import presets
 from page4d_nerfstudio.schedule import Schedule
 from page4d_nerfstudio.trainer import learning_rate_factor
+from page4d_nerfstudio.views import cameras_extent
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = tuple(presets())
@@ -106,6 +111,67 @@ def test_in_the_original_everything_moves_and_nothing_hides():
 
     assert model.dynamic.all()
     assert not model.hides_known_motion
+
+
+def cameras_at(*centres: tuple[float, float, float]) -> torch.Tensor:
+    """Poses [V, 3, 4] of cameras at these places, none of them turned."""
+    poses = torch.eye(4)[None, :3].repeat(len(centres), 1, 1)
+    poses[:, :, 3] = torch.tensor(centres)
+    return poses
+
+
+def radius_of(points: torch.Tensor, poses: torch.Tensor, name: str = "page4d-4dgs-original", **options) -> float:
+    """The scene's radius in a method, with an evaluation's and a resumed training's metadata as with a training's."""
+    metadata = {CAMERAS_EXTENT_KEY: torch.tensor(cameras_extent(poses))}
+    return scene_extent(dataclasses.replace(config_of(name).pipeline.model, **options), points, metadata)
+
+
+# Their mean is at (1, 1, 2) and the last of them is 3 away from it.
+FOUR_CAMERAS = cameras_at((0.0, 0.0, 2.0), (1.0, 0.0, 2.0), (2.0, 0.0, 2.0), (1.0, 4.0, 2.0))
+
+
+def test_the_extent_of_cameras_is_that_of_nerf_plus_plus():
+    assert cameras_extent(FOUR_CAMERAS) == pytest.approx(1.1 * 3.0)
+
+
+def test_in_the_original_the_cameras_say_how_large_the_scene_is():
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) * 20
+    stray = torch.cat([points, torch.tensor([[1e4, 0.0, 0.0]])])
+
+    assert radius_of(points, FOUR_CAMERAS) == radius_of(stray, FOUR_CAMERAS) == pytest.approx(3.3)
+    assert radius_of(points, FOUR_CAMERAS, "page4d-4dgs") > 10
+
+
+def test_a_radius_that_is_named_comes_before_that_of_the_cameras():
+    assert radius_of(torch.rand(50, 3), FOUR_CAMERAS, scene_extent=7.0) == 7.0
+
+
+@pytest.mark.usefixtures("fresh_nerfstudio")
+def test_learning_rates_of_the_original_are_in_units_of_the_cameras_extent(tmp_path):
+    config = copy.deepcopy(config_of("page4d-4dgs-original"))
+    config.pipeline.datamanager.data = write_capture(tmp_path / "capture")
+    config.output_dir, config.vis, config.machine.device_type = tmp_path / "out", "tensorboard", "cpu"
+    config.set_timestamp()
+
+    trainer = config.setup()
+    trainer.setup()
+
+    extent = cameras_extent(trainer.pipeline.datamanager.train_dataset.cameras.camera_to_worlds)
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.optimizers.items()}
+    assert trainer.pipeline.model.strategy_state["scene_scale"] == pytest.approx(extent)
+    assert rates["means"] == pytest.approx(1.6e-4 * extent)
+    assert rates["planes"] == pytest.approx(1.6e-3 * extent)
+    assert rates["features_dc"] == 2.5e-3
+
+
+def test_a_camera_that_stands_still_leaves_the_scene_the_extent_of_its_points(capsys):
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    trembling = cameras_at((0.0, 0.0, 4.0), (0.0, 0.0, 4.0 + 1e-6))
+
+    radius = radius_of(points, trembling)
+
+    assert 0.7 < radius < 1.1
+    assert "cameras stand still" in capsys.readouterr().out
 
 
 # --- the deformation field as published
