@@ -42,7 +42,7 @@ from .rasterization import rasterize
 from .reconsider import Reconsideration, footprint_errors, gather, judge
 from .schedule import Schedule
 from .strategy import DynamicsAwareStrategy
-from .viewing import ClipMotion, LazyOutputs, ShownGaussians
+from .viewing import ClipMotion, LazyOutputs, ShownGaussians, rendering_for_the_viewer
 from .views import TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
@@ -126,6 +126,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             self.background_color = torch.tensor(VIEWER_BACKGROUND)
         else:
             self.background_color = get_color(config.background_color)
+        self.viewer_background: Tensor | None = None
 
         self.strategy = density_control(config, self.schedule, self.num_train_data)
         self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
@@ -321,7 +322,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def _empty_view(self, width: int, height: int) -> MutableMapping[str, Tensor]:
         """The outputs of a view in which there is nothing."""
-        empty = self.get_empty_outputs(width, height, self.background_color.to(self.device))
+        empty = self.get_empty_outputs(width, height, self._get_background_color())
         # All that a view has: the viewer's choice among them outlasts a view.
         return {**empty, "background": empty["rgb"], "motion": torch.zeros_like(empty["accumulation"])}  # type: ignore[dict-item, arg-type]
 
@@ -334,10 +335,18 @@ class Page4DGaussiansModel(SplatfactoModel):
         """Opacities [N], 0 for the Gaussians that are hidden: they keep their place in what density control counts."""
         return opacities * ~self.dynamic if self.hides_motion else opacities
 
+    def set_background(self, background_color: Tensor) -> None:
+        """The colour [3] that the viewer's user has chosen, told before each of its frames: theirs alone."""
+        self.viewer_background = background_color
+
     def _get_background_color(self) -> Tensor:
-        """RGB [3]: that of the capture's images where they have one and the configuration names none."""
-        if self.config.background_color == "random" and self.own_background is not None:
-            return self.background_color.to(self.device)
+        """RGB [3]: the one that the configuration names; otherwise the viewer's in its own frames, and elsewhere that
+        of the capture's images where they have one."""
+        if self.config.background_color == "random":
+            if self.viewer_background is not None and rendering_for_the_viewer():
+                return self.viewer_background.to(self.device)
+            if self.own_background is not None:
+                return self.background_color.to(self.device)
         return super()._get_background_color()
 
     def _get_downscale_factor(self) -> int:

@@ -25,6 +25,7 @@ def make_model(
     run_length: int = RUN,
     times: torch.Tensor | None = None,
     instants: int | None = None,
+    background: torch.Tensor | None = None,
     **options,
 ):
     torch.manual_seed(0)
@@ -40,6 +41,7 @@ def make_model(
                 ("points3D_dynamics", dynamics),
                 ("points3D_times", times),
                 ("instants", instants),
+                ("background_color", background),
             )
             if values is not None
         },

@@ -228,6 +228,22 @@ def test_the_choice_changes_no_evaluation_and_no_training():
     torch.testing.assert_close(*losses)
 
 
+@pytest.mark.parametrize("own", [None, torch.ones(3)])
+def test_the_background_of_the_viewer_is_that_of_its_own_frames_alone(own):
+    model, free = (fine(make_model(background=own)) for _ in range(2))
+    blue = torch.tensor([0.0, 0.0, 1.0])
+
+    model.set_background(blue)  # as the viewer does before each frame
+
+    assert torch.equal(seen_in_viewer(model)["background"][0, 0], blue)
+    assert torch.equal(outputs_of(model)["background"], outputs_of(free)["background"])
+    backgrounds = []
+    for each in (model, free):
+        torch.manual_seed(5)
+        backgrounds.append(each.train()._get_background_color())
+    assert torch.equal(*backgrounds)
+
+
 @pytest.mark.parametrize("nothing", ["nothing moves", "nothing in the crop box"])
 def test_a_view_of_nothing_has_all_outputs(nothing):
     model = fine(make_model(dynamics=torch.zeros(40)))
