@@ -489,13 +489,15 @@ class Page4DGaussiansModel(SplatfactoModel):
     def step_post_backward(self, step: int) -> None:
         """What nerfstudio calls after each step of training: density control."""
         config, params, state = self.config, self.gauss_params, self.strategy_state
+        for name, value in state.items():  # the flags are made before the model goes to its device
+            if isinstance(value, Tensor):
+                state[name] = value.to(self.device)
         if isinstance(self.strategy, DynamicsAwareMCMC):
             hidden = self.dynamic if self.hides_motion else None
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
         else:
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
         if self.deforms and self.reconsideration.due(step):
-            self.dynamic  # noqa: B018  # brings it to this device
             judge(state, config.reconsider.share, config.reconsider.factor)
 
     def update_to_step(self, step: int) -> None:

@@ -495,6 +495,20 @@ def test_an_unknown_way_of_rasterising_is_refused():
         make_model(rasterize_mode="antialiased")
 
 
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_density_control_finds_its_state_where_the_gaussians_are(strategy, monkeypatch):
+    model = make_model(use_deformation=False, strategy=strategy).to("meta")  # stands for another device
+    seen = []
+    monkeypatch.setattr(
+        model.strategy, "step_post_backward", lambda params, optimizers, state, *_, **__: seen.append(dict(state))
+    )
+
+    model.step_cb(optimizers_of(model), 0)
+    model.step_post_backward(0)
+
+    assert seen[0]["dynamic"].device == model.means.device == torch.device("meta")
+
+
 # --- checkpoints
 
 
