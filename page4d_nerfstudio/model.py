@@ -295,7 +295,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         rgb = (render[0, ..., :3] + (1 - alpha[0]) * background).clamp(0.0, 1.0)
         metadata = camera.metadata or {}
         if self.config.use_bilateral_grid and self.training and "cam_idx" in metadata:
-            rgb = self._apply_bilateral_grid(rgb, metadata["cam_idx"], height, width)
+            rgb = self._apply_bilateral_grid(rgb[None], metadata["cam_idx"], height, width)[0]
         outputs = {"rgb": rgb, "accumulation": alpha[0]}
         if with_depth:
             depth = render[0, ..., 3:4]

@@ -495,6 +495,15 @@ def test_an_unknown_way_of_rasterising_is_refused():
         make_model(rasterize_mode="antialiased")
 
 
+def test_a_bilateral_grid_is_trained():
+    model = make_model(use_bilateral_grid=True)
+    optimizers = optimizers_of(model)
+    train_step(model, optimizers, 0, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
+
+    assert model.bil_grids.grids.grad[0].abs().sum() > 0
+    assert model.bil_grids.grids.grad[1:].abs().max() < model.bil_grids.grids.grad[0].abs().max()
+
+
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
 def test_density_control_finds_its_state_where_the_gaussians_are(strategy, monkeypatch):
     model = make_model(use_deformation=False, strategy=strategy).to("meta")  # stands for another device
