@@ -316,7 +316,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         """Which Gaussians [N] bool are inside of the crop box and of the kind that the viewer's user wants to see."""
         kept = self.shown.chosen(self.dynamic, self.motion_over_clip, self.scene_extent)
         if self.crop_box is not None:
-            inside = self.crop_box.within(gaussians.means).squeeze(-1)
+            inside = self.crop_box.within(gaussians.means)
             kept = inside if kept is None else kept & inside
         return kept
 

@@ -228,6 +228,13 @@ def test_the_choice_changes_no_evaluation_and_no_training():
     torch.testing.assert_close(*losses)
 
 
+def test_a_single_gaussian_is_shown_inside_of_a_crop_box():
+    model = make_model(n=1)
+    whole = OrientedBox.from_params((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (9.0, 9.0, 9.0))
+
+    assert torch.equal(outputs_of(model, obb_box=whole)["rgb"], outputs_of(model)["rgb"])
+
+
 @pytest.mark.parametrize("own", [None, torch.ones(3)])
 def test_the_background_of_the_viewer_is_that_of_its_own_frames_alone(own):
     model, free = (fine(make_model(background=own)) for _ in range(2))
