@@ -95,6 +95,11 @@ class Page4DTrainer(Trainer):
             )
         if world_size > 1:
             raise Page4DError(f"page4d-4dgs trains on one device, got --machine.num-devices {world_size}.")
+        if config.mixed_precision or config.use_grad_scaler:
+            raise Page4DError(
+                "page4d-4dgs trains in float32: density control reads gradients, and a GradScaler would multiply them. "
+                "Leave out --mixed-precision and --use-grad-scaler."
+            )
         super().__init__(config, local_rank, world_size)
 
     def setup_optimizers(self) -> Optimizers:

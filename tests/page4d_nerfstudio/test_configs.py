@@ -106,6 +106,14 @@ def test_a_wrong_option_ends_the_command_with_one_sentence(capsys):
     assert "no CUDA device" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["mixed_precision", "use_grad_scaler"])
+def test_mixed_precision_is_refused(option):
+    config = dataclasses.replace(parse("--machine.device-type", "cpu"), **{option: True})
+
+    with pytest.raises(Page4DError, match="trains in float32"):
+        Page4DTrainer(config)
+
+
 def test_the_reference_run_has_the_schedule_of_4dgs():
     schedule = Schedule.of(parse().pipeline.model)
 
