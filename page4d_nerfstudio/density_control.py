@@ -28,7 +28,7 @@ def density_control(
         grow_scale2d=config.split_screen_size,
         prune_scale3d=config.cull_scale_thresh,
         prune_scale2d=config.cull_screen_size,
-        refine_scale2d_stop_iter=config.stop_screen_size_at,
+        refine_scale2d_stop_iter=schedule.screen_size_until,
         refine_start_iter=schedule.densify_from,
         refine_stop_iter=schedule.densify_until,
         reset_every=config.reset_alpha_every * config.refine_every,

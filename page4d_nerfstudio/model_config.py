@@ -30,7 +30,8 @@ def _model() -> type:
 class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
 
-    Only refine_every does not: it is how many views are gathered before Gaussians are split and cloned.
+    Only those do not that say how often something is done: refine_every, how many views are gathered before Gaussians
+    are split and cloned; reset_alpha_every, which counts refinements; regularize_every and reconsider.sample_every.
     """
 
     _target: type = field(default_factory=_model)

@@ -36,6 +36,7 @@ class Schedule:
     all_times_from: int  # the first step that may see any time; from coarse_steps to here times grow from the middle
     densify_from: int  # Gaussians are split and cloned after this step ...
     densify_until: int  # ... and before this one
+    screen_size_until: int  # until this step also those are split that are large on the screen
     sh_degree_interval: int  # one more degree of the spherical harmonics each so many steps
     resolution_interval: int  # one halving less of the images each so many steps
 
@@ -49,6 +50,7 @@ class Schedule:
             all_times_from=coarse_steps + round(grows * max(config.run_length - coarse_steps, 0)),
             densify_from=scale_steps(config.warmup_length, config.run_length),
             densify_until=scale_steps(config.stop_split_at, config.run_length),
+            screen_size_until=scale_steps(config.stop_screen_size_at, config.run_length),
             sh_degree_interval=max(1, scale_steps(config.sh_degree_interval, config.run_length)),
             resolution_interval=max(1, scale_steps(config.resolution_schedule, config.run_length)),
         )

@@ -15,6 +15,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.density_control import density_control
 from page4d_nerfstudio.schedule import Schedule
 from page4d_nerfstudio.trainer import (
     FusedAdamConfig,
@@ -112,6 +113,12 @@ def test_mixed_precision_is_refused(option):
 
     with pytest.raises(Page4DError, match="trains in float32"):
         Page4DTrainer(config)
+
+
+def test_splitting_by_size_on_the_screen_stops_at_a_step_that_scales_with_the_run():
+    model = parse("--max-num-iterations", "1700", "--pipeline.model.stop-screen-size-at", "4000").pipeline.model
+
+    assert density_control(model, Schedule.of(model), n_views=7).refine_scale2d_stop_iter == 400
 
 
 def test_the_reference_run_has_the_schedule_of_4dgs():

@@ -18,6 +18,7 @@ GROWING = Schedule(
     all_times_from=900,
     densify_from=10,
     densify_until=500,
+    screen_size_until=0,
     sh_degree_interval=1,
     resolution_interval=1,
 )
