@@ -142,9 +142,10 @@ def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]
 
     Args:
         frames: at least 2 indices, in order of time.
-        interval: 0 holds nothing out and evaluates on the frames that are trained on.
+        interval: 0 holds nothing out and evaluates on the frames that are trained on. So do fewer than 3 frames,
+            whatever it is: a single image would be left to train on.
     """
-    if interval == 0:
+    if interval == 0 or len(frames) < 3:
         return frames, frames
     held_out = np.arange(min(interval // 2, len(frames) // 2), len(frames), interval)
     return np.delete(frames, held_out), frames[held_out]
@@ -278,11 +279,12 @@ def _splits(capture: Capture, config: Page4DDataParserConfig) -> tuple[np.ndarra
     if config.held_out != "auto":
         known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
         raise CaptureError(f"{capture.root} has no frames of the split {chosen!r} for --held-out; it has: {known}.")
-    if config.eval_interval == 0:
+    rest, evaluation = hold_out(train, config.eval_interval)
+    if len(rest) == len(train):
         note(f"{capture.root} names no frames to evaluate on, and none is held out: what is trained on is evaluated")
     else:
         note(f"{capture.root} names no frames to evaluate on; every {config.eval_interval}th of the others is held out")
-    return hold_out(train, config.eval_interval)
+    return rest, evaluation
 
 
 def _available_points(

@@ -256,13 +256,19 @@ def test_a_folder_of_nerfstudio_s_is_read_with_its_times(tmp_path):
 
 
 def test_every_frame_is_trained_on_or_held_out():
-    for count in range(2, 40):
+    for count in range(3, 40):
         for interval in range(2, 12):
             train, evaluation = hold_out(np.arange(100, 100 + count), interval)
-            assert len(train) > 0
+            assert len(train) > 1
             assert len(evaluation) > 0
             assert sorted([*train, *evaluation]) == list(range(100, 100 + count))
             assert 100 in train  # nothing comes before it
+
+
+def test_of_two_frames_none_is_held_out():
+    train, evaluation = hold_out(np.array([4, 9]), 8)
+
+    assert train.tolist() == evaluation.tolist() == [4, 9]
 
 
 def test_with_interval_0_all_frames_are_trained_on_and_evaluated(tmp_path):
