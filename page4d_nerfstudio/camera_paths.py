@@ -34,7 +34,7 @@ class Views(NamedTuple):
     times: np.ndarray  # [V] float64, ascending
     fov: np.ndarray  # [V] float64, vertical, degrees
     size: tuple[int, int]  # width, height
-    points: np.ndarray  # [P, 3] float64: the seed points
+    points: np.ndarray | None  # [P, 3] float64: the seed points, where the data have any
 
     @classmethod
     def of(cls, outputs: DataparserOutputs) -> Views:
@@ -43,6 +43,7 @@ class Views(NamedTuple):
         count = len(cameras)
         times = np.linspace(0, 1, count) if cameras.times is None else cameras.times.reshape(-1).double().numpy()
         order = np.argsort(times, kind="stable")
+        points = outputs.metadata.get("points3D_xyz")
         heights = cameras.height.reshape(-1).double().numpy()
         return cls(
             cameras.camera_to_worlds.double().numpy()[order],
@@ -50,7 +51,7 @@ class Views(NamedTuple):
             np.degrees(2 * np.arctan(heights / (2 * cameras.fy.reshape(-1).double().numpy())))[order],
             # Video has no odd sides.
             tuple(int(side.reshape(-1)[0]) // 2 * 2 for side in (cameras.width, cameras.height)),  # type: ignore[arg-type]
-            outputs.metadata["points3D_xyz"].double().numpy(),
+            None if points is None else points.double().numpy(),
         )
 
 
@@ -101,7 +102,7 @@ def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
         frames: how many.
 
     Raises:
-        CameraPathError: no seed point is in the view.
+        CameraPathError: no seed point is in the view, or the data have none at all.
     """
     pose = views.poses[view]
     right, up, back, centre = pose.T
@@ -116,6 +117,11 @@ def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
 
 def _median_depth(views: Views, view: int) -> float:
     """Of the seed points in a view."""
+    if views.points is None:
+        raise CameraPathError(
+            "The data have no seed points, which say how far away is what a circle looks at; take --path training, "
+            "held-out or still."
+        )
     right, up, back, centre = views.poses[view].T
     points = views.points - centre
     depth = -points @ back

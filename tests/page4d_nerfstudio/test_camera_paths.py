@@ -39,6 +39,15 @@ def is_rotation(poses: np.ndarray) -> bool:
 # --- where
 
 
+def test_only_a_circle_needs_seed_points():
+    cameras = Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 30.0, 30.0, 20.0, 15.0, width=40, height=30)
+    views = Views.of(DataparserOutputs(image_filenames=[Path("0.png"), Path("1.png")], cameras=cameras))
+
+    assert len(make_path(views, "training", None, 1.0, 5.0, 0, 0.1)["camera_path"]) == 5
+    with pytest.raises(CameraPathError, match="no seed points"):
+        make_path(views, "circle", None, 1.0, 5.0, 0, 0.1)
+
+
 def test_a_path_along_the_views_passes_each_at_its_time():
     views = some_views()
     views = views._replace(times=np.array([0.0, 0.1, 0.4, 0.7, 1.0]))
