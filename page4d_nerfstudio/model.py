@@ -112,7 +112,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.training_views: TrainingViews | None = None
         self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours
         self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
-        self.moved: tuple[Tensor, Tensor] | None = None  # canonical and deformed positions of a training step [M, 3]
+        self.moved: list[tuple[Tensor, Tensor]] = []  # canonical and deformed positions [M, 3] of each view of a step
         self.neighbourhoods = Neighbourhoods()
         self.step = 0
         # nerfstudio's viewer finds them among the attributes.
@@ -215,7 +215,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         positions = self.means if len(which) == self.num_points else self.means[which]
         offsets = self.deformation(positions, time)
         if self.training and self.config.size_weight > 0 and offsets.position is not None:
-            self.moved = positions, positions + offsets.position
+            self.moved.append((positions, positions + offsets.position))
         return Gaussians(
             means=add(self.means, offsets.position),
             scales=add(self.scales, offsets.scale),
@@ -413,7 +413,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         return losses.relative_depth_error(outputs["depth"], at_size(batch["depth"]), counts)
 
     def regularizers(self) -> dict[str, Tensor]:
-        """What a training step asks of Gaussians, planes and cameras whatever its views are."""
+        """What a training step asks of Gaussians, planes and cameras, besides that they look like its views."""
         config = self.config
         terms: dict[str, Tensor] = {}
         if config.use_scale_regularization and self.step % 10 == 0:
@@ -425,10 +425,10 @@ class Page4DGaussiansModel(SplatfactoModel):
             shown = self._shown(torch.ones_like(self.opacities[:, 0])).bool()
             terms["opacity_reg"] = config.mcmc_opacity_reg * self.opacities[shown].sigmoid().mean()
             terms["size_reg"] = config.mcmc_scale_reg * self.scales[shown].exp().mean()
-        if self.moved is not None:
-            canonical, deformed = self.moved
-            groups = self.neighbourhoods.of(canonical, self.step)
-            terms["size"] = config.size_weight * change_of_size(canonical, deformed, groups, self.scene_extent)
+        if self.moved:
+            groups = self.neighbourhoods.of(self.moved[0][0], self.step)
+            changes = [change_of_size(*positions, groups, self.scene_extent) for positions in self.moved]
+            terms["size"] = config.size_weight * torch.stack(changes).mean()
         if self.deforms and (self.step - self.schedule.coarse_steps) % config.regularize_every == 0:
             terms.update(self._plane_losses())
         if config.use_bilateral_grid:
@@ -484,7 +484,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         """What nerfstudio calls before each step of training."""
         super().step_cb(optimizers, step)
         self.views_of_step.clear()
-        self.moved = None
+        self.moved.clear()
 
     def step_post_backward(self, step: int) -> None:
         """What nerfstudio calls after each step of training: density control."""

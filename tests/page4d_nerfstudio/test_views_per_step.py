@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of
+from test_model import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
 
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio.configs import page4d_4dgs
@@ -61,6 +61,18 @@ def test_a_step_of_two_views_is_the_mean_of_two_steps_of_one():
     assert float(both[1]["psnr"]) == pytest.approx(float(each[0][1]["psnr"] + each[1][1]["psnr"]) / 2)
     for name, gradient in both[2].items():
         assert torch.allclose(gradient, (each[0][2][name] + each[1][2][name]) / 2, atol=1e-7)
+
+
+def test_things_are_held_to_their_size_at_the_instants_of_all_views():
+    model = fine(make_model(background_color="black"))
+    step = model.schedule.coarse_steps
+
+    both, _, _ = step_of(model, pipeline_of(model, 2), step)
+    alone = pipeline_of(model, 1)
+    first, second = (step_of(model, alone, step)[0]["size"].item() for _ in TIMES)
+
+    assert first != pytest.approx(second, rel=0.01)
+    assert both["size"].item() == pytest.approx((first + second) / 2, rel=1e-5)
 
 
 def test_density_control_gathers_the_same_from_two_views_at_once_as_one_after_the_other():
