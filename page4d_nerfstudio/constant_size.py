@@ -52,6 +52,10 @@ class Neighbourhoods:
     def state(self, state: tuple[Tensor | None, tuple[int, int] | None]) -> None:
         self._found, self._found_for = state
 
+    def forget(self) -> None:
+        """Find them anew when they are next asked for."""
+        self._found = self._found_for = None
+
     def of(self, positions: Tensor, step: int) -> Tensor:
         """Neighbourhoods of Gaussians.
 

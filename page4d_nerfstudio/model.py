@@ -497,6 +497,9 @@ class Page4DGaussiansModel(SplatfactoModel):
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
         else:
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
+        if self.schedule.densify_from < step < self.schedule.densify_until and step % config.refine_every == 0:
+            # Others are now where they were, even if there are as many of them.
+            self.neighbourhoods.forget()
         if self.deforms and self.reconsideration.due(step):
             judge(state, config.reconsider.share, config.reconsider.factor)
 

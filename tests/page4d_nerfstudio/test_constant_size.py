@@ -110,6 +110,25 @@ def test_neighbours_stay_for_a_hundred_steps_unless_gaussians_come_or_go(cloud):
     assert not torch.equal(neighbourhoods.of(cloud.flip(0), 201), found)
 
 
+def test_neighbours_are_found_anew_once_gaussians_were_moved_to_others():
+    model = fine(make_model(strategy="mcmc", refine_every=7, max_gaussians=40))
+    optimizers = optimizers_of(model)
+    positions = model.means.detach()
+    before, at = (model.neighbourhoods.of(positions, step) for step in (48, 49))
+    assert before is at
+    with torch.no_grad():
+        model.opacities[:10] = -10.0  # so faint that they go to others
+
+    model.step_cb(optimizers, 48)
+    model.step_post_backward(48)
+    assert model.neighbourhoods.of(positions, 49) is at
+    model.step_cb(optimizers, 49)
+    model.step_post_backward(49)
+
+    assert model.num_points == 40
+    assert not torch.equal(model.neighbourhoods.of(model.means.detach(), 50), at)
+
+
 def test_of_very_many_gaussians_only_some_are_looked_at():
     groups = Neighbourhoods().of(torch.rand(MOST + 500, 3), 1)
 
