@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from page4d_hf.captures import PinholeFrames
+from page4d_hf.captures.pinhole import resampled
 
 from .console import input_errors_end_the_command
 from .posed_frames import FrameDepth
@@ -99,8 +101,9 @@ class Page4DDataset(InputDataset):
         return self._depth is not None
 
     def _to_camera_size(self, image: np.ndarray, image_idx: int, interpolation: int) -> np.ndarray:
-        """Scale an image as `scale_factor` has scaled its camera."""
+        """Scale an image `(H, W, 3 or 4)` or a mask `(H, W)` as `scale_factor` has scaled its camera."""
         if self.scale_factor == 1.0:
             return image
         camera = self.cameras[image_idx]
-        return cv2.resize(image, (int(camera.width), int(camera.height)), interpolation=interpolation)
+        resize = partial(cv2.resize, dsize=(int(camera.width), int(camera.height)), interpolation=interpolation)
+        return resize(image) if image.ndim == 2 else resampled(image, resize)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 
 import cv2
@@ -50,8 +52,8 @@ class PinholeFrames:
     def load_image(self, index: int) -> npt.NDArray[np.uint8]:
         """The image of a frame.
 
-        Scaling down averages over each new pixel's area, so that fine detail does not alias. The channels, transparency
-        included, are filtered each by itself.
+        Scaling down averages over each new pixel's area, so that fine detail does not alias. Where there is
+        transparency, colours count by their alpha (see `resampled`).
 
         Returns:
             `(H, W, 3)`, or `(H, W, 4)` where the file has transparency.
@@ -68,7 +70,7 @@ class PinholeFrames:
             )
         target = tuple(int(side) for side in self.image_sizes[index])
         if self._is_plain(index):
-            return image if target == size else _mean_over_areas(image, target)
+            return image if target == size else resampled(image, partial(_mean_over_areas, size=target))
         # Each new pixel is the mean of a grid of samples as dense as the pixels of the file: the area that the pixel
         # covers in the file, followed through the distortion.
         grid = max(math.ceil(size[0] / target[0] - 0.01), math.ceil(size[1] / target[1] - 0.01), 1)
@@ -76,8 +78,12 @@ class PinholeFrames:
         interpolation = (
             cv2.INTER_CUBIC if grid == 1 else cv2.INTER_LINEAR
         )  # linear would blur where nothing is averaged
-        sampled = cv2.remap(image, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
-        return sampled if grid == 1 else _mean_over_areas(sampled, target)
+
+        def undistorted(pixels: np.ndarray) -> np.ndarray:
+            sampled = cv2.remap(pixels, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
+            return sampled if grid == 1 else _mean_over_areas(sampled, target)
+
+        return resampled(image, undistorted)
 
     def load_mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         """The motion mask of a frame, `(H, W)`, true where something moves; None where the capture has none.
@@ -283,5 +289,25 @@ def pinhole_intrinsics(
 # Pixels
 
 
-def _mean_over_areas(image: npt.NDArray[np.uint8], size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+def resampled(image: npt.NDArray[np.uint8], resample: Callable[[np.ndarray], np.ndarray]) -> npt.NDArray[np.uint8]:
+    """An image resampled such that what cannot be seen of it has no part in its colours.
+
+    Of an image with transparency, colours are multiplied by alpha before and divided by it afterwards. Laid over any
+    background, it is then the same as had it been laid over that first. Otherwise the colour of transparent pixels,
+    mostly black, would show as a rim around what is opaque.
+
+    Args:
+        image: `(H, W, 3)` or `(H, W, 4)`, alpha last and not multiplied in.
+        resample: filters all channels alike: uint8 in and out, and float32 in and out.
+    """
+    if image.shape[2] == 3:
+        return resample(image).astype(np.uint8, copy=False)
+    alpha = image[..., 3:].astype(np.float32)
+    seen = resample(np.concatenate((image[..., :3] * (alpha / 255), alpha), axis=-1))
+    alpha = seen[..., 3:]
+    colors = np.divide(255 * seen[..., :3], alpha, out=np.zeros_like(seen[..., :3]), where=alpha > 0)
+    return np.rint(np.concatenate((colors, alpha), axis=-1)).clip(0, 255).astype(np.uint8)
+
+
+def _mean_over_areas(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -120,6 +120,19 @@ def test_transparency_is_kept_for_the_model_to_composite(tmp_path):
     torch.testing.assert_close(image[..., 3], torch.full_like(image[..., 3], 128 / 255))
 
 
+def test_a_scaled_image_has_no_dark_rim_where_it_is_transparent(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    pixels = np.full((*SIZE[::-1], 4), 200, np.uint8)
+    pixels[:, :21] = 0  # the new pixels' column 10 is half transparent
+    for path in (capture / "rgb/1x").iterdir():
+        Image.fromarray(pixels).save(path)
+
+    image = dataset_of(capture, scale_factor=0.5).get_data(0, "uint8")["image"]
+
+    assert image[0, 10].tolist() == [200, 200, 200, 100]
+    assert torch.equal(dataset_of(capture).get_data(0, "uint8")["image"], torch.from_numpy(pixels))
+
+
 def test_float32_images_are_the_uint8_ones_over_255(tmp_path):
     dataset = dataset_of(write_capture(tmp_path / "capture"))
     torch.testing.assert_close(dataset.get_data(2)["image"], dataset.get_data(2, "uint8")["image"] / 255)

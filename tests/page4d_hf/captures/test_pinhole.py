@@ -237,6 +237,30 @@ def test_transparency_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(as_pinhole(capture_of(tmp_path, image)).load_image(0), image)
 
 
+def over(image: np.ndarray, background: int) -> np.ndarray:
+    """An image `(H, W, 4)` laid over a grey."""
+    alpha = image[..., 3:] / 255
+    return alpha * image[..., :3] + (1 - alpha) * background
+
+
+@pytest.mark.parametrize("name", [None, "barrel"])
+@pytest.mark.parametrize("background", [0, 255])
+def test_what_is_transparent_has_no_part_in_colours(tmp_path: Path, name: str | None, background: int) -> None:
+    image = np.full((120, 160, 4), 200, np.uint8)
+    image[..., 3] = np.indices((120, 160)).sum(0) // 9 % 2 * 255
+    image[image[..., 3] == 0] = 0
+    laid = over(image, background).astype(np.uint8)
+    (tmp_path / "laid").mkdir()
+
+    seen, expected = (
+        as_pinhole(capture_of(folder, pixels, *LENSES.get(name or "", (None, None))), downscale=2).load_image(0)
+        for folder, pixels in ((tmp_path, image), (tmp_path / "laid", laid))
+    )
+
+    assert 0 < (seen[..., 3] % 255 > 0).mean() < 1
+    np.testing.assert_allclose(over(seen, background), expected, atol=2)
+
+
 def test_a_grey_image_becomes_colour(tmp_path: Path) -> None:
     image = noise(12, 16)
     np.testing.assert_array_equal(as_pinhole(capture_of(tmp_path, image)).load_image(0), image[..., None].repeat(3, -1))
