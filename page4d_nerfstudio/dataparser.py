@@ -19,7 +19,7 @@ from torch import Tensor
 from page4d_hf.geometry import camera_to_world_opengl
 
 from .console import input_errors_end_the_command
-from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY
+from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
 from .posed_frames import PosedFrames
 from .sources import read_source
 
@@ -105,7 +105,7 @@ class Page4DDataParser(DataParser):
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
     "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
     images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
-    scaled, only that dataset does it.
+    scaled, only that dataset does it, and any other is refused.
     """
 
     config: Page4DDataParserConfig
@@ -152,6 +152,7 @@ class Page4DDataParser(DataParser):
                 INDICES_KEY: indices,
                 DEPTH_KEY: frames.depth,
                 DEPTH_SCALE_KEY: scale,
+                **({REFUSAL_KEY: RefusesOtherDatasets()} if frames.images.resamples else {}),
             },
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from page4d_hf.captures import PinholeFrames
 from page4d_hf.captures.pinhole import resampled
+from page4d_hf.errors import Page4DError
 
 from .console import input_errors_end_the_command
 from .posed_frames import FrameDepth
@@ -28,11 +30,29 @@ INDICES_KEY = "page4d_indices"
 DEPTH_KEY = "page4d_depth"
 DEPTH_SCALE_KEY = "page4d_depth_scale"
 
+# Where images have to be undistorted or scaled, a `RefusesOtherDatasets`.
+REFUSAL_KEY = "page4d_refusal"
+
 # In this dataset's metadata, for the model: how many different times its images have. Cameras of a rig share theirs.
 INSTANTS_KEY = "instants"
 
 # Beside it: how far apart the cameras are, see `cameras_extent`.
 CAMERAS_EXTENT_KEY = "cameras_extent"
+
+
+class RefusesOtherDatasets:
+    """Ends the command where a dataset is made that would read images as their files are, which its cameras do not fit.
+
+    nerfstudio does not tell a dataparser who asks, but every dataset of its copies the outputs' metadata deeply.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RefusesOtherDatasets:
+        with input_errors_end_the_command():
+            raise Page4DError(
+                "page4d-data would have to undistort or scale these images, which only the methods page4d-* have done: "
+                "to others they would not fit their cameras. Undistort the capture or store its images in the size "
+                "that is wanted beforehand (--downscale 1 takes them as large as they are), or train one of page4d-*."
+            )
 
 
 class Page4DDataset(InputDataset):
@@ -49,7 +69,8 @@ class Page4DDataset(InputDataset):
     """
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
-        super().__init__(dataparser_outputs, scale_factor)
+        metadata = {name: value for name, value in dataparser_outputs.metadata.items() if name != REFUSAL_KEY}
+        super().__init__(replace(dataparser_outputs, metadata=metadata), scale_factor)
         # The model is handed what is left of the metadata; how images are read is not its business.
         self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
         self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)

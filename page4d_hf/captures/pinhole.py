@@ -49,6 +49,12 @@ class PinholeFrames:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, _maps=OrderedDict(), _lock=Lock())
 
+    @property
+    def resamples(self) -> bool:
+        """Whether any image differs from its file, as it is undistorted or scaled."""
+        scaled = bool((self.image_sizes != self.capture.image_sizes).any())
+        return scaled or not all(self._is_plain(index) for index in range(len(self)))
+
     def load_image(self, index: int) -> npt.NDArray[np.uint8]:
         """The image of a frame.
 

@@ -397,6 +397,18 @@ def test_cameras_on_a_line_refuse_what_needs_the_sim3_and_nothing_else(tmp_path,
         assert "on one line or in one place" in sentence
 
 
+def test_other_methods_are_refused_where_images_would_not_fit_their_cameras(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    ours, other = methods([capture], ["page4d-4dgs", "splatfacto"])
+    scaled = replace(other, data_options=("--downscale", "2"))
+
+    assert read_facts(scaled).refused == (
+        "splatfacto reads images as they are, and these have to be undistorted or scaled"
+    )
+    assert read_facts(replace(ours, data_options=("--downscale", "2"))).refused == ""
+    assert read_facts(other).refused == ""
+
+
 def test_options_that_the_dataparser_does_not_have_are_a_row_that_says_so(tmp_path):
     (row,) = variants("one", data_options=("--no-such-option", "1"))
     assert "--no-such-option 1" in read_facts(row).refused

@@ -171,6 +171,24 @@ def test_what_another_dataparser_gives_is_read_as_nerfstudio_reads_it(tmp_path):
     assert torch.equal(ours.get_data(1)["image"], theirs.get_data(1)["image"])
 
 
+@pytest.mark.parametrize(("lens", "downscale"), [((0.1, 0.0, 0.0), None), ((0.0, 0.0, 0.0), 2)])
+def test_images_that_only_this_dataset_fits_to_their_cameras_are_refused_to_others(tmp_path, lens, downscale, capsys):
+    capture = write_capture(tmp_path / "capture", distortion=lens)
+    outputs = Page4DDataParserConfig(data=capture, downscale_factor=downscale).setup().get_dataparser_outputs("train")
+
+    assert len(Page4DDataset(outputs)) == 7
+    with pytest.raises(SystemExit) as exit_info:
+        InputDataset(outputs)
+    assert exit_info.value.code == 1
+    assert "would have to undistort or scale these images" in capsys.readouterr().out
+
+
+def test_images_that_are_as_their_files_can_be_read_by_any_dataset(tmp_path):
+    outputs = Page4DDataParserConfig(data=write_capture(tmp_path / "capture")).setup().get_dataparser_outputs("train")
+
+    assert torch.equal(InputDataset(outputs)[2]["image"], Page4DDataset(outputs)[2]["image"])
+
+
 @pytest.mark.parametrize("cache", ["cpu", "gpu"])
 def test_the_datamanager_caches_images_where_there_is_no_gpu(tmp_path, cache):
     capture = write_capture(tmp_path / "capture", distortion=(0.1, 0.0, 0.0), masks=True)
