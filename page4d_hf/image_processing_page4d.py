@@ -37,6 +37,20 @@ class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
     patch_size: int
 
 
+class Page4DBatchFeature(BatchFeature):
+    """What the image processor gives. `.to(device, dtype)` leaves `image_boxes` in float32, as they are coordinates.
+
+    A half precision would move the edges of an image by whole pixels.
+    """
+
+    def to(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        boxes = self.data.get("image_boxes")
+        super().to(*args, **kwargs)
+        if isinstance(boxes, torch.Tensor):
+            self.data["image_boxes"] = boxes.to(self.data["image_boxes"].device)
+        return self
+
+
 class Page4DImageProcessor(TorchvisionBackend):
     r"""
     Constructs a PAGE-4D image processor.
@@ -111,7 +125,8 @@ class Page4DImageProcessor(TorchvisionBackend):
             - **original_sizes** `(batch_size, num_frames, 2)` int64, (height, width) of the images as they came.
             - **image_boxes** `(batch_size, num_frames, 4)` float32, (x0, y0, x1, y1): the rectangle that the whole
               original image takes in the network's input, in pixels from its left upper corner. It reaches beyond the
-              input where the image was cropped. The `post_process_*` methods need the last two.
+              input where the image was cropped. The `post_process_*` methods need the last two; `.to(device, dtype)`
+              casts neither.
 
         Raises:
             ValueError: videos of different length in a batch, no frames at all, a size that is no multiple of
@@ -231,7 +246,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             "original_sizes": torch.tensor(sizes).unflatten(0, video_shape),
             "image_boxes": torch.tensor(boxes, dtype=torch.float32).unflatten(0, video_shape),
         }
-        return BatchFeature(data=data, tensor_type=return_tensors)
+        return Page4DBatchFeature(data=data, tensor_type=return_tensors)
 
     def _fit(
         self,

@@ -275,6 +275,25 @@ def test_the_principal_point_of_a_centred_image_is_its_centre():
     torch.testing.assert_close(result[:2, 2], torch.tensor([30.0, 50.0]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_cast_of_what_goes_into_the_network_leaves_the_boxes_exact(processor, dtype):
+    inputs = processor(random_image(1080, 1920))
+    boxes = inputs.image_boxes
+
+    cast = inputs.to("cpu", dtype)
+
+    assert cast.pixel_values.dtype == dtype
+    assert cast.image_boxes.dtype == torch.float32
+    assert torch.equal(cast.image_boxes, boxes)
+
+
+def test_boxes_go_to_the_device_with_the_rest(processor):
+    inputs = processor(random_image(28, 28), size=28).to("meta", torch.bfloat16)
+
+    assert inputs.image_boxes.is_meta
+    assert inputs.original_sizes.is_meta
+
+
 def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
     inputs = processor([random_image(28, 28)] * 2, size=28)
     outputs = SimpleNamespace(dynamics_mask=torch.zeros(1, 3, 28, 28))
