@@ -1,12 +1,13 @@
 """Image processor of PAGE-4D: images or video frames to `pixel_values`, and outputs back to the images' own pixels."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
@@ -15,6 +16,7 @@ from transformers.image_utils import (
     ImageInput,
     PILImageResampling,
     SizeDict,
+    load_image,
     make_nested_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
@@ -114,7 +116,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         Args:
             images (`ImageInput`):
                 PIL images, numpy arrays or torch tensors, channels first or last, gray, RGB or RGBA; paths and URLs
-                are loaded. S images give one video of S frames.
+                are loaded, upright, those from URLs without their transparency. S images give one video of S frames.
             kwargs:
                 Any argument of the constructor, for this call, and `return_tensors` and `device`.
 
@@ -133,6 +135,17 @@ class Page4DImageProcessor(TorchvisionBackend):
                 `patch_size`, or pixel values that are neither 8-bit nor floats in [0, 1].
         """
         return super().preprocess(images, **kwargs)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Images for paths (`str` or `os.PathLike`) and URLs, alone or in nested lists; images stay as they are."""
+        source = image_url_or_urls
+        if isinstance(source, os.PathLike) or (isinstance(source, str) and os.path.isfile(source)):
+            # The library's own reading loses transparency, and knows fewer kinds of files.
+            with Image.open(source) as image:
+                return ImageOps.exif_transpose(image)
+        if isinstance(source, str):
+            return load_image(source)
+        return super().fetch_images(source)
 
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> Any:
         if hasattr(images, "ndim") and images.ndim == expected_ndims + 2:

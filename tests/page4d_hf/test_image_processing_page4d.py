@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,6 +140,32 @@ def test_paths_are_loaded(processor, tmp_path):
     expected = processor([random_image(30, 40, seed=seed) for seed in range(2)], size=56).pixel_values
     actual = processor([str(tmp_path / "0.png"), str(tmp_path / "1.png")], size=56).pixel_values
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.bmp", "image.tif", "image.webp"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_of_every_kind_of_file_are_loaded(processor, tmp_path, name, kind):
+    Image.fromarray(random_image(30, 40)).save(tmp_path / name, **({"lossless": True} if "webp" in name else {}))
+    expected = processor(random_image(30, 40), size=56).pixel_values
+    for images in (kind(tmp_path / name), [[kind(tmp_path / name)]]):
+        assert torch.equal(processor(images, size=56).pixel_values, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_path_keeps_the_transparency_of_its_image(processor, tmp_path, mode):
+    image = Image.fromarray(random_image(30, 40, 4)).convert("RGBA" if mode == "P" else mode)
+    if mode == "P":
+        image = image.quantize(8)
+    image.save(tmp_path / "image.png")
+    expected = processor(Image.open(tmp_path / "image.png"), size=56).pixel_values
+    assert torch.equal(processor(str(tmp_path / "image.png"), size=56).pixel_values, expected)
+
+
+def test_a_path_gives_its_image_upright(processor, tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6  # the camera was held upright
+    Image.fromarray(random_image(30, 40)).save(tmp_path / "image.png", exif=exif)
+    assert processor(tmp_path / "image.png").original_sizes.tolist() == [[[40, 30]]]
 
 
 def test_frames_of_different_sizes_are_padded_white_with_a_warning(processor, caplog):
