@@ -59,7 +59,8 @@ class Page4DImageProcessor(TorchvisionBackend):
 
     It resizes and rescales to [0, 1]; the ImageNet normalisation is the model's own first step. A flat list of images
     (or a 4-dimensional array) is one video; a list of such lists (or a 5-dimensional array) is a batch of videos.
-    Transparency is laid over white. Floating-point images must lie in [0, 1], all others are 8-bit.
+    Transparency is laid over white. Floating-point images must lie in [0, 1], all others are 8-bit, or PIL images or
+    files of 16 bits.
 
     With `size = {"height": H, "width": W}`:
 
@@ -132,7 +133,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Raises:
             ValueError: videos of different length in a batch, no frames at all, a size that is no multiple of
-                `patch_size`, or pixel values that are neither 8-bit nor floats in [0, 1].
+                `patch_size`, or pixel values that are neither 8-bit (16-bit in PIL images) nor floats in [0, 1].
         """
         return super().preprocess(images, **kwargs)
 
@@ -161,6 +162,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         **kwargs: Any,
     ) -> torch.Tensor:
         """One image of any accepted kind to an RGB tensor `(3, height, width)`, uint8 or floating in [0, 1]."""
+        if isinstance(image, Image.Image):
+            image = _to_8_bits(image)
         tensor = super().process_image(
             image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
         )
@@ -456,6 +459,20 @@ def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple
     left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
     right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits scaled to 8, which Pillow's own conversion saturates; others as they are."""
+    if image.mode == "F":
+        raise ValueError("Expected 8-bit or 16-bit PIL images, got one of floating-point pixels; convert it to 8 bits.")
+    if not image.mode.startswith("I"):
+        return image
+    gray = np.asarray(image).astype(np.int64)
+    if gray.min() < 0 or gray.max() > 65535:
+        raise ValueError(
+            f"Expected 8-bit or 16-bit PIL images, got values from {gray.min()} to {gray.max()}; convert it to 8 bits."
+        )
+    return Image.fromarray(np.round(gray / 257).astype(np.uint8))
 
 
 def _ceil(value: float) -> int:

@@ -168,6 +168,16 @@ def test_a_path_gives_its_image_upright(processor, tmp_path):
     assert processor(tmp_path / "image.png").original_sizes.tolist() == [[[40, 30]]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_pillow_images_of_16_bits_are_scaled_to_8_from_memory_as_from_a_path(processor, tmp_path, dtype):
+    gray = random_image(30, 40, 1).squeeze(-1)
+    deep = Image.fromarray(gray.astype(dtype) * 257)
+    deep.save(tmp_path / "image.tif")
+    expected = processor(Image.fromarray(gray), size=56).pixel_values
+    for image in (deep, tmp_path / "image.tif"):
+        assert torch.equal(processor(image, size=56).pixel_values, expected)
+
+
 def test_frames_of_different_sizes_are_padded_white_with_a_warning(processor, caplog):
     wide, narrow = np.zeros((20, 80, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
     logger = logging.getLogger("transformers")
@@ -200,6 +210,8 @@ def test_a_very_wide_image_still_has_a_row_of_patches(processor):
         (random_image(8, 8).astype(np.float32), {}, r"floating-point images in \[0, 1\]"),
         (np.full((8, 8, 3), np.nan, np.float32), {}, r"floating-point images in \[0, 1\]"),
         (random_image(8, 8).astype(np.int64), {}, "8-bit or floating-point"),
+        (Image.new("I", (8, 8), 70000), {}, "got values from 70000 to 70000"),
+        (Image.new("F", (8, 8), 0.5), {}, "floating-point pixels"),
         ([[random_image(8, 8)], [random_image(8, 8)] * 2], {}, r"equal length in a batch, got \[1, 2\]"),
         ([[], []], {}, "at least one image"),
     ],
