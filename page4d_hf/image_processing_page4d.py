@@ -116,8 +116,9 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Args:
             images (`ImageInput`):
-                PIL images, numpy arrays or torch tensors, channels first or last, gray, RGB or RGBA; paths and URLs
-                are loaded, upright, those from URLs without their transparency. S images give one video of S frames.
+                PIL images, numpy arrays or torch tensors, channels first or last, gray, RGB or RGBA; a gray image may
+                come without its axis of channels. Paths and URLs are loaded, upright, those from URLs without their
+                transparency. S images give one video of S frames.
             kwargs:
                 Any argument of the constructor, for this call, and `return_tensors` and `device`.
 
@@ -151,7 +152,11 @@ class Page4DImageProcessor(TorchvisionBackend):
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> Any:
         if hasattr(images, "ndim") and images.ndim == expected_ndims + 2:
             images = list(images)  # [B, S, H, W, C] or [B, S, C, H, W]
-        return make_nested_list_of_images(self.fetch_images(images), expected_ndims=expected_ndims)
+        images = self.fetch_images(images)
+        video = images if isinstance(images, list) else [images]
+        if any(getattr(image, "ndim", None) == expected_ndims - 1 for image in video):
+            return [video]  # gray without an axis of channels, which the library's function below does not know
+        return make_nested_list_of_images(images, expected_ndims=expected_ndims)
 
     def process_image(
         self,

@@ -103,6 +103,14 @@ def test_pillow_numpy_and_torch_images_give_the_same_pixels(processor, channels)
     )
 
 
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_gray_images_come_with_or_without_an_axis_of_channels(processor, convert):
+    video = random_image(2, 40, 60)  # two frames
+    expected = processor(video[..., None]).pixel_values
+    assert torch.equal(processor([convert(gray) for gray in video]).pixel_values, expected)
+    assert torch.equal(processor(convert(video[0])).pixel_values, expected[:, :1])
+
+
 def test_floats_in_0_to_1_are_not_rescaled_again(processor):
     array = random_image(28, 28)
     expected = processor(array, size=28).pixel_values
