@@ -338,8 +338,12 @@ class Page4DImageProcessor(TorchvisionBackend):
             For each video, for each frame, a dictionary of `predicted_depth` `(height, width)`, z-depth in the
             arbitrary scale of the prediction, and `confidence` `(height, width)`. Both are NaN where the image was
             cropped away.
+
+        Raises:
+            ValueError: the model has no head for it, as in all `post_process_*` methods.
         """
-        depth = self._to_original(outputs.depth.squeeze(-1), original_sizes, image_boxes, resample)
+        maps = _predicted(outputs, "depth", "enable_depth=False").squeeze(-1)
+        depth = self._to_original(maps, original_sizes, image_boxes, resample)
         confidence = self._to_original(outputs.depth_conf, original_sizes, image_boxes, resample)
         return _per_frame(predicted_depth=depth, confidence=confidence)
 
@@ -364,7 +368,8 @@ class Page4DImageProcessor(TorchvisionBackend):
             first frame's camera (OpenCV), arbitrary scale, and `confidence` `(height, width)`. Both are NaN where the
             image was cropped away.
         """
-        points = self._to_original(outputs.world_points, original_sizes, image_boxes, resample)
+        maps = _predicted(outputs, "world_points", "enable_point=False")
+        points = self._to_original(maps, original_sizes, image_boxes, resample)
         confidence = self._to_original(outputs.world_points_conf, original_sizes, image_boxes, resample)
         return _per_frame(world_points=points, confidence=confidence)
 
@@ -386,7 +391,8 @@ class Page4DImageProcessor(TorchvisionBackend):
             For each video, for each frame, a dictionary of `dynamics_mask` `(height, width)`, low where the scene is
             static and high where it moves (see [`Page4DOutput`] for its range); NaN where the image was cropped away.
         """
-        mask = self._to_original(outputs.dynamics_mask, original_sizes, image_boxes, resample)
+        maps = _predicted(outputs, "dynamics_mask", "mask_form=None")
+        mask = self._to_original(maps, original_sizes, image_boxes, resample)
         return _per_frame(dynamics_mask=mask)
 
     def post_process_cameras(
@@ -543,6 +549,14 @@ def _crop_centred(image: torch.Tensor, box: list[float], height: int, width: int
     left, top = (image.shape[-1] - width) // 2, (image.shape[-2] - height) // 2
     image = image[:, top : top + height, left : left + width]
     return image, [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
+
+
+def _predicted(outputs: Any, name: str, option: str) -> torch.Tensor:
+    """A map of the outputs, unless the model was built without its head."""
+    maps: torch.Tensor | None = getattr(outputs, name)
+    if maps is None:
+        raise ValueError(f"There is no {name} in the outputs: the model was built with {option}.")
+    return maps
 
 
 def _per_frame(**maps: list[list[torch.Tensor]]) -> list[list[dict[str, torch.Tensor]]]:

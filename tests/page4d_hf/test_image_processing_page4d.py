@@ -14,6 +14,7 @@ from PIL import Image
 
 from page4d_hf.geometry import pose_encoding_to_cameras
 from page4d_hf.image_processing_page4d import Page4DImageProcessor, intrinsics_to_original
+from page4d_hf.modeling_page4d import Page4DOutput
 
 LEVEL = 1 / 255 + 1e-6  # one level of 8 bits, with room for the float that holds it
 
@@ -346,6 +347,21 @@ def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
     outputs = SimpleNamespace(dynamics_mask=torch.zeros(1, 3, 28, 28))
     with pytest.raises(ValueError, match="sizes and boxes for"):
         processor.post_process_dynamics(outputs, inputs.original_sizes, inputs.image_boxes)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("depth_estimation", "no depth in the outputs: the model was built with enable_depth=False"),
+        ("world_points", "no world_points in the outputs: the model was built with enable_point=False"),
+        ("dynamics", "no dynamics_mask in the outputs: the model was built with mask_form=None"),
+        ("cameras", "no cameras: the model was built with enable_camera=False"),
+    ],
+)
+def test_what_the_model_has_no_head_for_is_named(processor, method, message):
+    inputs = processor(random_image(28, 28), size=28)
+    with pytest.raises(ValueError, match=message):
+        getattr(processor, f"post_process_{method}")(Page4DOutput(), inputs.original_sizes, inputs.image_boxes)
 
 
 # ---------------------------------------------------------------------------------------------------------------
