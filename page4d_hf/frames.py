@@ -57,7 +57,7 @@ def read_frames(
             - a folder: its image files (not those of its subfolders) in natural order, so that `9.png` comes before
               `10.png`. Hidden files and files of other kinds are passed over.
             - a glob pattern such as `clip/*.jpg`: the image files that match, in natural order (or one video).
-            - a list of image files, taken in that order.
+            - a list of image files, taken in that order (or of one video).
 
             EXIF orientation is applied to images.
         fps: frames per second to take from a video, by its timestamps: to every multiple of 1/fps the frame nearest in
@@ -66,8 +66,8 @@ def read_frames(
             frame included (after `fps`), because a reconstruction wants to see all of a clip rather than its start.
 
     Raises:
-        FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, or
-            `fps` is given for images, which have no timestamps.
+        FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, is
+            several files of which any is a video, or `fps` is given for images, which have no timestamps.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise FrameError(f"Expected a frame rate above 0, got {fps}.")
@@ -85,12 +85,16 @@ def frame_files(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     """The files that `read_frames` reads from a source, in order, none of them opened yet: one video, or images.
 
     Raises:
-        FrameError: the source does not exist, is empty, matches nothing or holds no images.
+        FrameError: the source does not exist, is empty, matches nothing, holds no images, or is several files of which
+            any is a video.
     """
     if not isinstance(source, (str, os.PathLike)):
         files = [Path(path) for path in source]
         if not files:
             raise FrameError("Expected at least one image, got an empty list.")
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        if videos and len(files) > 1:
+            raise FrameError(f"A list of {len(files)} files holds videos; name one of them alone, such as {videos[0]}.")
         return files
     path = Path(source).expanduser()
     if path.is_dir():

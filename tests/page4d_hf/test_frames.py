@@ -261,6 +261,12 @@ def test_each_thing_that_holds_no_frames_is_refused_with_a_sentence_of_its_own(t
         read_frames([tmp_path / "gone.png"])
 
 
+@pytest.mark.parametrize("names", [["a.mp4", "b.mp4"], ["a.png", "b.mp4"], ["b.mp4", "a.png"]])
+def test_a_list_in_which_a_video_is_not_alone_is_refused(names):
+    with pytest.raises(FrameError, match=f"A list of 2 files holds videos.*such as {min(set(names) - {'a.png'})}"):
+        frame_files(names)
+
+
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied")
