@@ -260,6 +260,13 @@ class Page4DConfig(PreTrainedConfig):
                 "dense_channels and half of dense_hidden_size must be multiples of 4, for the position embedding; "
                 f"they are {list(self.dense_channels)} and {self.dense_hidden_size // 2}."
             )
+        if self.track_hidden_size % 4:
+            raise Page4DError(
+                f"track_hidden_size is {self.track_hidden_size}; it must be a multiple of 4, for position embeddings."
+            )
+        for name in ("camera_num_iterations", "track_num_iterations"):
+            if getattr(self, name) < 1:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if len(self.dense_channels) != 4 or len(self.head_layers) != 4:
             raise Page4DError(
                 "The dense heads read four levels; dense_channels and head_layers need four values each, "
