@@ -92,6 +92,9 @@ class _Loader(Loader):
             _catch_up()
 
     def __getattr__(self, name: str) -> object:  # get_source and the like, for tracebacks and inspection
+        # Copying and pickling ask for special methods, and of an object whose __init__ has not run.
+        if name == "loader" or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.loader, name)
 
 

@@ -50,3 +50,15 @@ print(Page4DConfig._auto_class, Page4DModel._auto_class, Page4DImageProcessor._a
 """
 
     assert run(program) == "AutoConfig AutoModel AutoImageProcessor"
+
+
+def test_the_import_of_a_module_can_be_copied_and_pickled():
+    program = """
+import copy, pickle
+import page4d_hf.geometry
+spec = page4d_hf.geometry.__spec__
+for again in (copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
+    print(again.loader.get_source(again.name) == spec.loader.get_source(spec.name))
+"""
+
+    assert run(program) == "True\nTrue"
