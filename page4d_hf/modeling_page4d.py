@@ -69,6 +69,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -254,6 +255,15 @@ class Page4DModel(Page4DPreTrainedModel):
         self.point_head = Page4DDenseHead(config, config.dense_hidden_size, 4).float() if config.enable_point else None
         self.track_head = Page4DTrackHead(config).float() if config.enable_track else None
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in every model of transformers; the mask token of the encoder stays without a gradient."""
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        # The library makes every parameter anew that it loads, with a gradient.
+        model.encoder.embeddings.mask_token.requires_grad_(False)
+        return loaded
 
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.embeddings.patch_embeddings

@@ -17,8 +17,9 @@ class Page4DEncoderEmbeddings(nn.Module):
         self.grid_size = config.image_size // config.patch_size
         hidden_size = config.hidden_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
-        # Only DINOv2's pre-training masks patches; every checkpoint carries the token.
-        self.mask_token = nn.Parameter(torch.zeros(1, hidden_size))
+        # Only DINOv2's pre-training masks patches; every checkpoint carries the token. It never has a gradient, which
+        # processes that share gradients would wait for.
+        self.mask_token = nn.Parameter(torch.zeros(1, hidden_size), requires_grad=False)
         self.register_tokens = nn.Parameter(torch.zeros(1, config.encoder_num_register_tokens, hidden_size))
         self.position_embeddings = nn.Parameter(torch.zeros(1, self.grid_size**2 + 1, hidden_size))
         self.patch_embeddings = nn.Conv2d(config.num_channels, hidden_size, config.patch_size, stride=config.patch_size)

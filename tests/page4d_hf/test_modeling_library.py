@@ -58,6 +58,14 @@ def test_a_saved_model_predicts_what_it_predicted(model, tmp_path):
     assert_same_predictions(predict(Page4DModel.from_pretrained(tmp_path)), predict(model), rtol=0, atol=0)
 
 
+def test_a_loaded_model_has_no_weight_that_waits_for_a_gradient_in_vain(folder):
+    model, _ = Page4DModel.from_pretrained(folder, output_loading_info=True)
+
+    for loaded in (model, AutoModel.from_pretrained(folder)):
+        frozen = {name for name, weight in loaded.named_parameters() if not weight.requires_grad}
+        assert frozen == {"encoder.embeddings.mask_token"}
+
+
 def test_weights_are_saved_as_safetensors(folder):
     with safe_open(folder / "model.safetensors", "pt") as file:
         names = set(file.keys())
