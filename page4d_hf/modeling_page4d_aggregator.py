@@ -39,7 +39,7 @@ class Page4DReleaseMaskHead(Page4DFloat32Module):
     def forward(self, patch_tokens: Tensor, height: int, width: int) -> Page4DMask:
         """Predict the mask from patch tokens `[B, S, h * w, C]`."""
         with no_autocast(patch_tokens):
-            tokens = patch_tokens.float()
+            tokens = patch_tokens.to(self.depthwise.weight.dtype)
             # A frame of a single patch has no spread: its standardised tokens are 0, not NaN.
             correction = 1 if height * width > 1 else 0
             std, mean = torch.std_mean(tokens, dim=2, correction=correction, keepdim=True)
@@ -77,7 +77,8 @@ class Page4DPaperMaskHead(Page4DFloat32Module):
     def forward(self, patch_tokens: Tensor, height: int, width: int) -> Page4DMask:
         """Predict the mask from patch tokens `[B, S, h * w, C]`."""
         with no_autocast(patch_tokens):
-            maps = self.projection(patch_tokens.float()).flatten(0, 1).transpose(1, 2).unflatten(-1, (height, width))
+            tokens = patch_tokens.to(self.projection.weight.dtype)
+            maps = self.projection(tokens).flatten(0, 1).transpose(1, 2).unflatten(-1, (height, width))
             logits = self.output(nn.functional.gelu(self.depthwise(maps))).squeeze(1)  # [B * S, h, w]
             tau = nn.functional.softplus(self.tau_logit) + self.epsilon
             alpha = nn.functional.softplus(self.alpha_logit) + self.epsilon

@@ -54,7 +54,7 @@ class Page4DCameraHead(Page4DFloat32Module):
             quaternion as they come (of any norm), fields of view not negative.
         """
         with no_autocast(camera_tokens):
-            tokens = self.token_norm(camera_tokens.float())
+            tokens = self.token_norm(camera_tokens.to(self.token_norm.weight.dtype))
             normalised = self.modulated_norm(tokens)
             previous = self.empty_pose.expand(*tokens.shape[:2], -1)
             pose: Tensor | None = None
@@ -183,8 +183,10 @@ class Page4DDenseHead(Page4DFloat32Module):
         modules = (self.projections, self.resize_layers, self.level_convs)
         pairs = zip(levels[::2], levels[1::2], strict=True)
         for pair, projection, resize_layer, conv in zip(pairs, *modules, strict=True):
-            tokens = torch.cat([tokens[:, self.num_special_tokens :] for tokens in pair], dim=-1).float()
-            level = self.norm(tokens).transpose(1, 2).unflatten(-1, (height, width))  # [N, 2 C, h, w]
+            tokens = torch.cat([tokens[:, self.num_special_tokens :] for tokens in pair], dim=-1)
+            level = (
+                self.norm(tokens.to(self.norm.weight.dtype)).transpose(1, 2).unflatten(-1, (height, width))
+            )  # [N, 2 C, h, w]
             level = projection(level)
             if not self.predicts_features:
                 level = add_positions(level, aspect_ratio)

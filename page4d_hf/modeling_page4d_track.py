@@ -139,7 +139,7 @@ class Page4DTrackHead(Page4DFloat32Module):
         with no_autocast(query_points):
             maps = self.feature_extractor(features, image_size)  # [B, S, C, h, w]
             maps = self.feature_norm(maps.movedim(2, -1)).movedim(-1, 2)
-            return self._track(maps, query_points.float() / FEATURE_STRIDE)
+            return self._track(maps, query_points.to(maps.dtype) / FEATURE_STRIDE)
 
     def _track(self, maps: Tensor, queries: Tensor) -> Page4DTracks:
         num_frames = maps.shape[1]
