@@ -215,10 +215,12 @@ class Page4DAttention(nn.Module):
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Attention of `[B, heads, N, head_dim]` by the implementation that is set, to `[B, N_query, heads, head_dim]`.
 
-        Kernels that know no bias, or no float32, leave these two cases to sdpa.
+        Kernels that know no bias leave it to sdpa, and flash kernels, which know only half precisions, the others too.
         """
         implementation = self.config._attn_implementation
-        if implementation not in IMPLEMENTATIONS_WITH_BIAS and (bias is not None or query.dtype == torch.float32):
+        no_bias = implementation not in IMPLEMENTATIONS_WITH_BIAS
+        only_halves = "flash" in (implementation or "")
+        if (no_bias and bias is not None) or (only_halves and query.dtype.itemsize > 2):
             implementation = "sdpa"
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         return attention(self, query, key, value, bias, dropout=0.0, scaling=self.scaling)

@@ -161,11 +161,11 @@ def test_the_mask_acts_in_the_global_blocks_of_its_layers_and_not_before(tiny_mo
 
 
 def test_kernels_that_know_no_bias_are_never_given_one(tiny_model):
-    """As flash kernels are: they get half-precision queries of patches, and of all tokens where nothing is masked."""
+    """They get the queries of patches, and of all tokens where nothing is masked."""
     calls = []
 
     def no_bias_kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-        calls.append((query.shape[2], query.dtype, attention_mask))
+        calls.append((query.shape[2], attention_mask))
         return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
 
     AttentionInterface.register("no_bias_kernel", no_bias_kernel)
@@ -176,12 +176,31 @@ def test_kernels_that_know_no_bias_are_never_given_one(tiny_model):
         model.set_attn_implementation("no_bias_kernel")
         found = model(pixel_values)
 
-    assert all(dtype == torch.bfloat16 and bias is None for _, dtype, bias in calls)
-    lengths = [length for length, _, _ in calls]
+    assert all(bias is None for _, bias in calls)
+    lengths = [length for length, _ in calls]
     assert lengths.count(NUM_FRAMES * HEIGHT * WIDTH) == 2  # patch queries of the two masked layers
     assert lengths.count(NUM_FRAMES * PER_FRAME) == 3  # the other global blocks
     for name in PREDICTIONS:
         torch.testing.assert_close(found[name], expected[name], msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "in_full"), [("my_kernel", True), ("my_flash_kernel", False)])
+def test_only_flash_kernels_are_never_asked_in_full_precision(tiny_model, name, in_full, dtype):
+    """The heads are always in full precision, and the rest here too or not."""
+    calls = []
+
+    def kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+        calls.append(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register(name, kernel)
+    model = tiny_model().to(dtype)
+    model.config._attn_implementation = name  # the library would look for a flash kernel of that name
+    with torch.no_grad():
+        model(images(1, 1, 3, 28, 28))
+
+    assert set(calls) == {torch.float32, dtype} - (set() if in_full else {torch.float32})
 
 
 # What the mask heads predict
