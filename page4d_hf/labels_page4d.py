@@ -13,6 +13,7 @@ from .errors import Page4DError
 from .geometry import invert_extrinsics, unproject_depth
 
 SCALE_RANGE = (1e-6, 1e6)
+FARTHEST = 1e6  # what is farther, in whatever unit the labels are, stands for "not known"; its square could overflow
 
 # Shapes in terms of batch, frames, height, width.
 _LABELS: dict[str, tuple[str | int, ...]] = {
@@ -167,7 +168,8 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
     """Bring labels, which are in a world and a scale of their own, into those that the network predicts.
 
     The world becomes the first camera, and lengths are divided by the mean distance of the valid points to it, clamped
-    to [1e-6, 1e6]. Where world points are not given they are unprojected from depth and cameras.
+    to [1e-6, 1e6]. Depth outside (0, 1e6] and points with a coordinate beyond 1e6 in that world are not valid. Where
+    world points are not given they are unprojected from depth and cameras.
 
     Args:
         labels: as [`Page4DModel.forward`] takes them, with the batch dimension.
@@ -192,13 +194,13 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
     rotation = original[..., :3] @ from_first[..., :3]
     translation = original[..., :3] @ from_first[..., 3:] + original[..., 3:]
     has_depth = full["has_depth"][:, None, None, None]
-    given_depth = full.get("depth", torch.zeros((), device=has_pose.device))
-    depth_valid = has_depth & ((given_depth > 0) & given_depth.isfinite()).expand(size)
-    depth = torch.where(depth_valid, given_depth, 0).float()
+    given_depth = full.get("depth", torch.zeros((), device=has_pose.device)).float()
+    depth_valid = has_depth & ((given_depth > 0) & (given_depth <= FARTHEST)).expand(size)  # NaN is neither
+    depth = torch.where(depth_valid, given_depth, 0)
     relative = torch.cat((rotation, translation), dim=-1)
     if "world_points" in full:
         moved = full["world_points"].to(precise) @ to_first[..., :3].mT[:, :, None] + to_first[..., None, None, :, 3]
-        points_valid = has_depth & posed & moved.isfinite().all(-1)
+        points_valid = has_depth & posed
         if "depth" in full:
             points_valid = points_valid & depth_valid
         points = moved.float()
@@ -207,6 +209,7 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
         # In float32 the matrix product in there could be TF32's, of three digits.
         lifted = unproject_depth(depth.to(precise), relative, intrinsics.to(precise), pixel_center=0.5)
         points = lifted.float()
+    points_valid = points_valid & (points.abs() <= FARTHEST).all(-1)
     points = torch.where(points_valid[..., None], points, 0)
 
     # 2. Its scale is the mean distance of the points; see Page4DTargets.has_scale for what does without.

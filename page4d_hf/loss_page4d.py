@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .geometry import cameras_to_pose_encoding
-from .labels_page4d import SCALE_RANGE, Page4DTargets, masked_mean, normalize_labels
+from .labels_page4d import FARTHEST, SCALE_RANGE, Page4DTargets, masked_mean, normalize_labels
 
 if TYPE_CHECKING:
     from .configuration_page4d import Page4DConfig
@@ -48,7 +48,6 @@ DEPTH_SCALES = (1, 2, 4, 8)
 NORMAL_SCALES = (1, 2, 4)
 NORMAL_EPS = 1e-8
 MIN_SHARE = 1e-6  # a pixel's share of its patch, and the sum of what moves in a batch, is 0 or more than this
-FARTHEST = 1e6
 
 
 @dataclass(frozen=True)

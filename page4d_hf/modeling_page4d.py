@@ -315,9 +315,10 @@ class Page4DModel(Page4DPreTrainedModel):
                 - `intrinsics` `(batch_size, num_frames, 3, 3)`: in pixels, the first pixel's centre being (0.5, 0.5);
                   they count together with `extrinsics`,
                 - `depth` `(batch_size, num_frames, height, width)`: z in the frame's camera, in the scale of the
-                  extrinsics; what is not a finite positive number is not known,
+                  extrinsics; what is not a positive number of at most 1e6 is not known,
                 - `world_points` `(batch_size, num_frames, height, width, 3)`: by default unprojected from depth; not
-                  known where not finite, nor where depth is given and not known,
+                  known where not finite or more than 1e6 from the first camera along one of its axes, nor where depth
+                  is given and not known,
                 - `has_pose`, `has_depth` `(batch_size,)` bool: which sequences have cameras, and which have depth or
                   points; by default all. What the others hold is not looked at,
                 - `motion_mask` `(batch_size, num_frames, height, width)` bool: true where something moves; of no

@@ -93,6 +93,27 @@ def test_depth_of_zeros_is_no_depth(config):
     assert found.terms["camera"] > 0
 
 
+@pytest.mark.parametrize("sentinel", [1e10, torch.finfo(torch.float32).max, 1e300])
+@pytest.mark.parametrize("kind", ["depth", "world_points", "depth alone"])
+def test_what_is_farther_than_anything_is_not_known(config, sentinel, kind):
+    name = kind.split()[0]
+    labels = make_labels(dtype=torch.float64)
+    output = wrong(labels)
+    if kind == "world_points":
+        labels["world_points"] = normalize_labels(labels).world_points.double()
+    elif kind == "depth alone":
+        labels = {"depth": labels["depth"]}
+    unknown, far = labels[name].clone(), labels[name].clone()
+    unknown[0, 0, 3, 3], far[0, 0, 3, 3] = torch.nan, sentinel
+
+    found = page4d_loss(output, labels | {name: far}, config)
+
+    expected = page4d_loss(output, labels | {name: unknown}, config)
+    torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
+    found_gradients = torch.autograd.grad(found.total, list(output.values()), allow_unused=True)
+    assert all(gradient.isfinite().all() for gradient in found_gradients if gradient is not None)
+
+
 @pytest.mark.parametrize("factor", [0.1, 30.0])
 def test_poses_alone_are_compared_up_to_scale(config, factor):
     labels = make_labels()
