@@ -80,7 +80,8 @@ def page4d_loss(
 
     Args:
         output: what the model gave, its `pose_enc_stages` included if all refinement stages shall count.
-        labels: as [`Page4DModel.forward`] takes them, with the batch dimension, or normalised already.
+        labels: as [`Page4DModel.forward`] takes them, with the batch dimension, or normalised already. The loss is
+            computed where they are.
         config: the model's, whose `*_loss*` values and `camera_huber_delta` are used.
         image_size: (height, width) of the images; needed only where neither output nor labels hold a map.
         dynamics_logits: `[B, S, h, w]` of the mask head, for every patch, for the term on it; without them there is
@@ -99,19 +100,25 @@ def page4d_loss(
             targets = labels
         else:
             targets = normalize_labels(labels, image_size)
+        # A model may be spread over devices, and its heads give what they give where they lie.
+        device = targets.scale.device
         terms: dict[str, Tensor] = {}
         total = []
         if output.pose_enc is not None:
-            terms |= _camera_terms(output.pose_enc_stages or (output.pose_enc,), targets, config)
+            stages = tuple(stage.to(device) for stage in output.pose_enc_stages or (output.pose_enc,))
+            terms |= _camera_terms(stages, targets, config)
             total.append(config.camera_loss_weight * terms["camera"])
         if output.depth is not None and output.depth_conf is not None:
-            terms |= _depth_terms(output.depth.float().squeeze(-1), output.depth_conf.float(), targets, config)
+            depth, confidence = (maps.to(device, torch.float32) for maps in (output.depth, output.depth_conf))
+            terms |= _depth_terms(depth.squeeze(-1), confidence, targets, config)
             total.append(config.depth_loss_weight * terms["depth"])
         if output.world_points is not None and output.world_points_conf is not None:
-            terms |= _points_terms(output.world_points.float(), output.world_points_conf.float(), targets, config)
+            found = (output.world_points, output.world_points_conf)
+            points, confidence = (maps.to(device, torch.float32) for maps in found)
+            terms |= _points_terms(points, confidence, targets, config)
             total.append(config.point_loss_weight * terms["points"])
         if dynamics_logits is not None and config.mask_loss_weight > 0:
-            terms["mask"] = _mask_term(dynamics_logits.float(), targets.moving)
+            terms["mask"] = _mask_term(dynamics_logits.to(device, torch.float32), targets.moving)
             total.append(config.mask_loss_weight * terms["mask"])
         return Page4DLosses(torch.stack(total).sum(), terms)
 
@@ -203,7 +210,7 @@ def _mask_term(
 ) -> Tensor:
     if moving is None:
         return 0 * logits.sum()  # reaches the head all the same: processes that share gradients wait for all of them
-    share = F.adaptive_avg_pool2d(moving.to(logits.device, torch.float32), (logits.shape[2], logits.shape[3]))
+    share = F.adaptive_avg_pool2d(moving.float(), (logits.shape[2], logits.shape[3]))
     # Where nothing moves, or all does, the other half is all there is.
     halves = (
         (weight * F.softplus(sign * logits)).sum() / weight.sum().clamp(min=MIN_SHARE)

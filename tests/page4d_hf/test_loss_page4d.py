@@ -347,3 +347,22 @@ def test_the_loss_waits_for_no_value(config):
 
     assert loss.device.type == "cuda"
     assert loss.requires_grad
+
+
+def test_predictions_of_heads_on_different_devices_meet_where_the_labels_are(tiny_config):
+    """A fake tensor needs no such devices."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    labels = make_labels() | {"motion_mask": torch.zeros(2, 3, HEIGHT, WIDTH, dtype=torch.bool)}
+    predictions = {name: value.detach() for name, value in wrong(make_labels()).items()}
+    with FakeTensorMode() as mode:
+        fake_labels = {name: mode.from_tensor(value).to("cuda:0") for name, value in labels.items()}
+        fake_output = Page4DOutput()
+        for name, value in predictions.items():
+            device = {"p": "cuda:1", "d": "cuda:2", "w": "cuda:3"}[name[0]]  # cameras, depth and points
+            fake_output[name] = mode.from_tensor(value).to(device)
+        logits = mode.from_tensor(torch.zeros(2, 3, 2, 3)).to("cuda:4")
+
+        loss = page4d_loss(fake_output, fake_labels, tiny_config(mask_loss_weight=1.0), dynamics_logits=logits).total
+
+    assert loss.device == torch.device("cuda:0")
