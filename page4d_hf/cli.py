@@ -146,7 +146,7 @@ def reconstruct(
     fps: float | None = None,
     max_frames: int | None = None,
     resolution: int | None = None,
-    mode: Literal["crop", "pad", "square"] = "crop",
+    mode: Literal["crop", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
@@ -168,7 +168,8 @@ def reconstruct(
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
-            and bottom; pad: the whole frame, padded with white to a square; square: padded with black.
+            and bottom; pad: the whole frame, padded with white to a square; square: padded with black. By default what
+            the model's image processor says: crop of the published weights.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
@@ -187,6 +188,7 @@ def reconstruct(
 
     from .frames import read_frames
     from .reconstruct import (
+        check_options,
         check_resolution,
         fingerprint,
         load_config,
@@ -202,6 +204,7 @@ def reconstruct(
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     config = load_config(model)
+    check_options(config, points=points, confidence_percentile=confidence_percentile, max_points=max_points)
     if resolution is not None:
         check_resolution(resolution, config.patch_size)
 
@@ -212,6 +215,7 @@ def reconstruct(
         report("loading the model", 0, 1)
         network, image_processor = load_model(model, device=torch_device, dtype=torch_dtype)
         resolution = resolve_resolution(resolution, image_processor, config.patch_size)
+        mode = mode or image_processor.mode
         info = {
             "model": model,
             "model_revision": getattr(network.config, "_commit_hash", None),

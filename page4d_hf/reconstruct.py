@@ -288,6 +288,29 @@ def resolve_resolution(resolution: int | None, image_processor: Page4DImageProce
     return width
 
 
+def check_options(config: Page4DConfig, *, points: Points, confidence_percentile: float, max_points: int) -> None:
+    """Refuse options of `reconstruct` that are out of their range, or need a head that a model does not have.
+
+    Args:
+        config: of the model.
+        points, confidence_percentile, max_points: as of `reconstruct`.
+
+    Raises:
+        Page4DError: with what was expected.
+    """
+    if not 0 <= confidence_percentile < 100:
+        raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
+    if max_points < 1:
+        raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
+    needed = ("camera", "depth", "point") if points == "world" else ("camera", "depth")
+    for head in needed:
+        if not getattr(config, f"enable_{head}"):
+            raise Page4DError(
+                f"A reconstruction with points from {points!r} needs a {head} head, and this model was built with "
+                f"enable_{head}=False."
+            )
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
@@ -331,15 +354,9 @@ def reconstruct(
     """
     if not len(frames):
         raise Page4DError("Expected at least one frame, got none.")
-    if not 0 <= confidence_percentile < 100:
-        raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
-    if max_points < 1:
-        raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
+    check_options(model.config, points=points, confidence_percentile=confidence_percentile, max_points=max_points)
     processor = image_processor or image_processor_for(model.config)
     resolution = resolve_resolution(resolution, processor, model.config.patch_size)
-    if model.camera_head is None or model.depth_head is None or (points == "world" and model.point_head is None):
-        needed = "camera, depth and point heads" if points == "world" else "a camera head and a depth head"
-        raise Page4DError(f"A reconstruction needs {needed}, and this model was built without.")
     if len(frames) > MANY_FRAMES:
         logger.warning(
             "All %d frames go through the network at once, and memory grows with their number; "

@@ -312,13 +312,12 @@ def test_options_out_of_their_range_are_refused(options, message):
 
 
 def test_a_model_without_a_head_that_is_needed_is_refused():
-    model = PlaneModel(1)
-    model.point_head = None
-    with pytest.raises(Page4DError, match="camera, depth and point heads"):
-        reconstruct(make_frames(((28, 28),)), model, resolution=28, points="world")
-    model.depth_head = None
-    with pytest.raises(Page4DError, match="a camera head and a depth head"):
-        reconstruct(make_frames(((28, 28),)), model, resolution=28)
+    for head, points in (("point", "world"), ("depth", "depth"), ("camera", "depth")):
+        model = PlaneModel(1)
+        model.config = Page4DConfig(**{f"enable_{head}": False})
+        setattr(model, f"{head}_head", None)
+        with pytest.raises(Page4DError, match=f"needs a {head} head, and .* with enable_{head}=False"):
+            reconstruct(make_frames(((28, 28),)), model, resolution=28, points=points)
 
 
 def test_the_nearest_resolutions_are_named():
@@ -583,7 +582,17 @@ def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_fol
     assert [scene.load_depth(i).shape for i in range(3)] == [(28, 56), (28, 56), (56, 56)]
 
 
+def test_the_command_follows_the_mode_of_the_model_s_image_processor(clip, own_model_folder, tmp_path):
+    Page4DImageProcessor(mode="pad").save_pretrained(own_model_folder)
+    options = ("--model", own_model_folder, "--resolution", 56, "--max-frames", 1)
+    command(clip, *options, "--output", tmp_path / "default")
+    command(clip, *options, "--output", tmp_path / "crop", "--mode", "crop")
+    assert [read_scene(tmp_path / name).info["options"]["mode"] for name in ("default", "crop")] == ["pad", "crop"]
+
+
 def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, model_folder, tmp_path, capsys):
+    no_point_head = tmp_path / "no_point_head"
+    Page4DConfig(enable_point=False).save_pretrained(no_point_head)
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "keep.txt").write_text("x")
@@ -598,8 +607,10 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (clip, {"--resolution": 57}, "multiple of the patch size 14, got 57; the nearest are 56 and 70"),
         (clip, {"--max-frames": 0}, "at least 1 frame"),
         (clip, {"--fps": 5}, "without timestamps"),
-        (clip, {"--confidence-percentile": 100}, "percentile"),
-        (clip, {"--max-points": 0}, "at least 1 point"),
+        # Before the frames are read.
+        (tmp_path / "broken", {"--confidence-percentile": 100}, "percentile"),
+        (tmp_path / "broken", {"--max-points": 0}, "at least 1 point"),
+        (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
         (clip, {"--device": "gpu"}, "Expected the device"),
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.
