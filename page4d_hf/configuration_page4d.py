@@ -88,7 +88,8 @@ class Page4DConfig(PreTrainedConfig):
             Strength in [0, 1] of the mask at inference: 1 for the masked checkpoint, 0 for the unmasked.
         mask_hold_start, mask_hold_end (`int`, *optional*, default to 6000 and 10000):
             In training the strength is 1 up to optimizer step `mask_hold_start` and then follows a half cosine to 0 at
-            `mask_hold_end`. Without them (`None`) training uses `mask_strength` too.
+            `mask_hold_end`, whatever `mask_strength` is; [`Page4DModel.set_training_step`] counts the steps. Without
+            them (`None`) training uses `mask_strength` too.
         enable_camera, enable_depth, enable_point (`bool`, default to `True`):
             Which heads the model has.
         enable_track (`bool`, defaults to `False`):

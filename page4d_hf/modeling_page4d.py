@@ -326,7 +326,8 @@ class Page4DModel(Page4DPreTrainedModel):
 
                 The output then has a `loss`, from those labels that there are and those heads that the model has. A
                 `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators
-                know no nested labels; `TrainingArguments` can stay as they are, `remove_unused_columns` included.
+                know no nested labels, and where the mask has a schedule [`Page4DMaskScheduleCallback`];
+                `TrainingArguments` can stay as they are, `remove_unused_columns` included.
 
         Raises:
             Page4DError: the input is not of such a shape, type or range; or labels of which the model predicts nothing.

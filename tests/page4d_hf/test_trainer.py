@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import Dataset, default_collate
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from page4d_hf import Page4DModel
+from page4d_hf import Page4DMaskScheduleCallback, Page4DModel
 
 NUM_FRAMES, HEIGHT, WIDTH = 2, 14, 28
 
@@ -76,6 +76,23 @@ def test_bfloat16_and_accumulation_train_too(model, tmp_path):
     run = trainer(model, tmp_path, max_steps=2, bf16=True, per_device_train_batch_size=2, gradient_accumulation_steps=2)
 
     assert run.train().training_loss > 0
+
+
+def test_the_callback_moves_the_schedule_of_the_mask(tiny_model, tmp_path):
+    strengths = []
+
+    class Record(TrainerCallback):
+        def on_substep_end(self, *args: Any, model: Page4DModel, **kwargs: Any) -> None:
+            strengths.append(model.aggregator.mask_schedule().item())
+
+    model = tiny_model(mask_hold_start=0, mask_hold_end=2)
+    run = trainer(model, tmp_path, max_steps=3, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    run.add_callback(Page4DMaskScheduleCallback)
+    run.add_callback(Record)
+    run.train()
+
+    assert strengths == pytest.approx([1, 0.5, 0], abs=1e-6)
+    assert model.aggregator.mask_schedule.step == 3
 
 
 def test_evaluation_gives_predictions_and_their_labels(model, tmp_path):
