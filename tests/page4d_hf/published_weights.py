@@ -27,7 +27,7 @@ class Sizes:
     dense: int = 40
     dense_channels: tuple[int, int, int, int] = (4, 8, 12, 16)
     dense_output: int = 6
-    track: int = 14
+    track: int = 20
     track_width: int = 32
     track_depth: int = 1
     virtual_tracks: int = 9

@@ -122,7 +122,7 @@ def test_every_size_is_read_off_the_tensors():
         "dense_hidden_size": 40,
         "dense_channels": [4, 8, 12, 16],
         "dense_output_channels": 6,
-        "track_hidden_size": 14,
+        "track_hidden_size": 20,
         "track_transformer_size": 32,
         "track_num_hidden_layers": 1,
         "track_num_virtual_tracks": 9,
