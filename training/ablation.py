@@ -26,7 +26,7 @@ import tyro
 from finetuning.network import sampling_for
 from finetuning.options import Options as RunOptions
 from finetuning.options import from_json, to_json
-from finetuning.parameters import ALL, MASK_HEAD
+from finetuning.parameters import ALL, MASK_HEAD, masked_layers
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
 from finetuning.reports import RESULT as REPORT
 from finetuning.reports import HeldOut, read_report, report_on_held_out
@@ -91,7 +91,6 @@ class Options:
 
 def run_options(options: Options, recipe: RunOptions, base: Page4DConfig, arm: ArmName, seed: int) -> RunOptions:
     """The options of one run."""
-    stage = [f"aggregator.{kind}_layers.{layer}" for kind in ("frame", "global") for layer in base.masked_layers]
     form = MASK_FORMS.get(arm)
     # A network without a mask has no strength to set to 0.
     strength = 1.0 if form is not None else 0.0 if base.mask_form is not None else None
@@ -100,7 +99,7 @@ def run_options(options: Options, recipe: RunOptions, base: Page4DConfig, arm: A
         output=options.output / f"{arm}-{seed}",
         model=str(options.base),
         network=None,
-        train=(ALL,) if arm == "all" else (*stage, *[MASK_HEAD] * (form is not None)),
+        train=(ALL,) if arm == "all" else (*masked_layers(base), *[MASK_HEAD] * (form is not None)),
         mask_form=form,
         mask_strength=strength,
         # Said in any case where there is a mask: what is left open is as the base has it.

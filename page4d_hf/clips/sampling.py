@@ -140,6 +140,11 @@ class SamplingConfig:
         width, patch_size = PUBLISHED_SIZES
         return self.width or width, self.patch_size or patch_size
 
+    def image_size(self, aspect: float) -> tuple[int, int]:
+        """Height and width in pixels of images whose height / width is about `aspect`, of whole patches."""
+        width, patch_size = self.sizes
+        return max(round(width * aspect / patch_size), 1) * patch_size, width
+
 
 # --------------------------------------------------------------------------------------------------------------------
 # Plans
@@ -210,13 +215,11 @@ def plan_shape(seed: int, index: int, sampling: SamplingConfig, weights: npt.NDA
     generator = keyed_generator(seed, index)
     num_frames = int(generator.integers(sampling.frames_min, sampling.frames_max + 1))
     aspect = generator.uniform(sampling.aspect_min, sampling.aspect_max)
-    width, patch_size = sampling.sizes
-    height = max(round(width * aspect / patch_size), 1) * patch_size
     shares = np.cumsum(weights)
     drawn = generator.random(max(sampling.frame_budget // num_frames, 1)) * shares[-1]
     # The last source of positive weight ends at the sum, which rounding may let a draw reach.
     sources = np.minimum(np.searchsorted(shares, drawn, side="right"), np.flatnonzero(weights)[-1])
-    return MicroBatchShape(num_frames, (height, width), sources)
+    return MicroBatchShape(num_frames, sampling.image_size(aspect), sources)
 
 
 def plan_sample(

@@ -34,19 +34,27 @@ def expand(pattern: str) -> list[str]:
     return names
 
 
-def masked_stage(config: Page4DConfig) -> tuple[str, ...]:
-    """What PAGE-4D trains of VGGT: the frame and global layers of the masked stage, and the mask head if there is one.
+def masked_layers(config: Page4DConfig) -> tuple[str, ...]:
+    """The frame and global layers of the masked stage, which are the paper's middle layers.
 
     Raises:
-        OptionsError: no layers are masked.
+        OptionsError: there are none.
     """
     layers = sorted(config.masked_layers)
     if not layers:
         raise OptionsError("The model has no masked layers, which are trained by default; say what is, with --train.")
     contiguous = layers == list(range(layers[0], layers[-1] + 1)) and len(layers) > 1
     numbers = [f"{layers[0]}-{layers[-1]}"] if contiguous else [str(layer) for layer in layers]
-    stage = [f"aggregator.{kind}_layers.{number}" for kind in ("frame", "global") for number in numbers]
-    return (*stage, *([] if config.mask_form is None else [MASK_HEAD]))
+    return tuple(f"aggregator.{kind}_layers.{number}" for kind in ("frame", "global") for number in numbers)
+
+
+def masked_stage(config: Page4DConfig) -> tuple[str, ...]:
+    """What PAGE-4D trains of VGGT: the masked layers, and the mask head if there is one.
+
+    Raises:
+        OptionsError: no layers are masked.
+    """
+    return (*masked_layers(config), *([] if config.mask_form is None else [MASK_HEAD]))
 
 
 def without_gradient(model: Page4DModel) -> tuple[str, ...]:

@@ -33,9 +33,7 @@ class HeldOut:
     @classmethod
     def of(cls, options: Options, clips: int, frames: int) -> HeldOut:
         """Clips of the scenes, width and aspect that a run evaluates on."""
-        width, patch = options.sampling.sizes
-        height = max(patch, patch * round(width * options.evaluation.aspect / patch))
-        return cls(clips, frames, (height, width), options.scenes)
+        return cls(clips, frames, options.sampling.image_size(options.evaluation.aspect), options.scenes)
 
     def metadata(self) -> dict[str, Any]:
         """As `evaluation/held_out.py` reads them from a model's card; of the scenes, what differs from the defaults."""

@@ -94,7 +94,6 @@ class Finetuning:
             transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         self._scenes: dict[str, Any] = {"scenes": options.scenes, "scene_device": self._scene_device()}
-        self.width = sampling.sizes[0]
         self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._scenes)
         self.held_out = self._held_out_clips()
 
@@ -240,7 +239,7 @@ class Finetuning:
                         self.model,
                         options.output,
                         self.step,
-                        width=self.width,
+                        width=options.sampling.sizes[0],
                         keep=options.keep_checkpoints,
                     )
         finally:
@@ -396,7 +395,7 @@ class Finetuning:
         """Write the trained model to the run's folder, and upload it if asked to."""
         accelerator, options = self.accelerator, self.options
         try:
-            save_model(accelerator, self.model, options.output, self.width)
+            save_model(accelerator, self.model, options.output, options.sampling.sizes[0])
             if accelerator.is_main_process:
                 make_durable(options.output, deep=False)
         except Exception as error:
