@@ -19,8 +19,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from finetuning.checkpoints import save_model
+from finetuning.machine import sharding
 from finetuning.parameters import freeze_all_but
-from finetuning.run import enable_checkpointing, norm_of, sharding
+from finetuning.run import enable_checkpointing, norm_of
 from small_training import MIDDLE, labels_of, small_network
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor

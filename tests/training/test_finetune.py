@@ -18,8 +18,9 @@ import finetune
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from finetuning.hub import HubError, push
 from finetuning.options import Options, OptionsError, from_json, to_json
-from finetuning.run import TrainingError, push
+from finetuning.run import TrainingError
 from launching import CONFIGURATIONS, environment, launched
 from small_hub import small_hub
 from small_training import (
@@ -509,5 +510,5 @@ def test_an_upload_that_fails_is_told_with_what_to_do(tmp_path, monkeypatch):
         push(tmp_path, "me/small")
         assert hub.files == {"me/small/model.safetensors": b"weights"}
         hub.refuses = True
-        with pytest.raises(TrainingError, match="The same command uploads it without training again"):
+        with pytest.raises(HubError, match="The same command uploads it without training again"):
             push(tmp_path, "me/small")

@@ -33,6 +33,8 @@ MAY_CHANGE = frozenset(
 )
 
 
+AUTO = "auto"  # of options whose best value depends on the machine; run.json has what it came to
+
 # What run.json holds beside the options.
 BESIDE_OPTIONS = ("versions", "configuration")
 
@@ -159,13 +161,14 @@ class Options:
     """The mask's strength is 1 until this optimizer step. By default as the model's configuration says."""
     mask_hold_end: int | None = None
     """From there it falls to 0 in a half cosine until this step."""
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """Precision of the network's matrix products; by default as `accelerate launch` was told. The heads and the loss
-    are in float32 always."""
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] | None = None
+    """Precision of the network's matrix products; by default as `accelerate launch` was told. auto: bf16 where the
+    device has units for it (CUDA from Ampere on, CPUs with AMX), no elsewhere. The heads and the loss are in float32
+    always."""
     attn_implementation: str | None = None
     """How attention is computed: sdpa, eager, flash_attention_2 or another that transformers knows. By default what
-    the model chooses, sdpa. On CPUs with matrix units (AMX), eager with --mixed-precision bf16 trains small networks
-    fastest."""
+    the model chooses, sdpa. auto: eager for bf16 on a CPU, where small networks are trained fastest by it, sdpa
+    elsewhere."""
     gradient_checkpointing: bool = True
     """Compute activations twice instead of keeping them."""
     seed: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,11 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from accelerate.accelerator import Accelerator
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object, set_seed
+from accelerate.utils import DistributedType, gather_object, set_seed
 from torch import Tensor
-from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
@@ -44,9 +40,11 @@ from .checkpoints import (
     what_is_left,
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
+from .hub import create_repository, push
+from .machine import fastest_attention, make_accelerator
 from .network import sampling_for, starting_network
 from .optimizers import make_optimizers
-from .options import Options, OptionsError, to_json
+from .options import AUTO, Options, OptionsError, to_json
 from .parameters import freeze_all_but, masked_stage
 
 
@@ -79,6 +77,9 @@ class Finetuning:
         if options.optimizer == "muon" and accelerator.mixed_precision == "fp16":
             # Each optimizer's step would divide the gradients by the factor of fp16, and change it, for itself.
             raise OptionsError("--optimizer muon is a pair of optimizers, which fp16 cannot scale; use bf16.")
+        if options.attn_implementation == AUTO:
+            fastest = fastest_attention(accelerator.device, accelerator.mixed_precision)
+            self.options = options = replace(options, attn_implementation=fastest)
         network = starting_network(options)
         sampling = sampling_for(options.sampling, network.config, options.model)
         train = options.train or masked_stage(network.config)
@@ -161,7 +162,8 @@ class Finetuning:
         """Train to the last step, evaluate, and write the model.
 
         Raises:
-            TrainingError: a loss, a gradient or weights that are not finite; an upload that fails.
+            TrainingError: a loss, a gradient or weights that are not finite.
+            HubError: the repository to upload to cannot be used.
             ClipError: data that no micro-batch can be made of.
             RunFolderError: a checkpoint, or another file of the run, that cannot be written.
         """
@@ -413,42 +415,6 @@ class Finetuning:
         accelerator.wait_for_everyone()
 
 
-def make_accelerator(options: Options) -> Accelerator:
-    """Accelerate's view of the machine, as `accelerate launch` set it up.
-
-    Raises:
-        OptionsError: a tracker that does not exist or is not installed; a precision that the device does not have.
-    """
-    available = [str(tracker) for tracker in get_available_trackers()]
-    for tracker in options.trackers:
-        if tracker != "all" and tracker not in available:
-            raise OptionsError(
-                f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
-            )
-    try:
-        return Accelerator(
-            # Without this, processes on CPUs take themselves for single ones unless MPI started them.
-            cpu=not torch.accelerator.is_available(),
-            mixed_precision=options.mixed_precision,
-            fsdp_plugin=sharding(),
-            log_with=list(options.trackers) or None,
-            project_dir=str(options.output),
-            step_scheduler_with_optimizer=False,
-        )
-    except ValueError as error:
-        raise OptionsError(f"Accelerate cannot be set up: {' '.join(str(error).split())}") from error
-
-
-def sharding() -> FullyShardedDataParallelPlugin | None:
-    """How weights are sharded, as `accelerate launch` was told; `None` if they are not."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-        return None
-    # Accelerate's own policy would cast all weights to bf16, those of the float32 heads and of the mask head too, which
-    # then meet float32 images of themselves and fail. With weights gathered in float32, autocast does what it does
-    # without sharding.
-    return FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())
-
-
 @torch.no_grad()
 def norm_of(tensors: Sequence[Tensor]) -> float:
     """The norm of all of them together, be they sharded or whole."""
@@ -512,44 +478,4 @@ def print_table(folder: Path) -> None:
     Console().print(table)
 
 
-def create_repository(repository: str, private: bool) -> None:
-    """Have a repository on the Hub that a model can be uploaded to.
-
-    Raises:
-        TrainingError: there is none, and none can be made.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().create_repo(repository, private=private, exist_ok=True)
-    # The Hub's client raises its own, its HTTP library's and the system's.
-    except Exception as error:
-        raise TrainingError(
-            f"--push-to-hub {repository}: the repository cannot be used ({' '.join(str(error).split())}). Look at its "
-            "name, and log in with `hf auth login`."
-        ) from error
-
-
-def push(folder: Path, repository: str) -> None:
-    """Upload the model in a folder, without its checkpoints and curves, to a repository on the Hub.
-
-    Raises:
-        TrainingError: it cannot be uploaded.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            ignore_patterns=["checkpoint-*", "logs/*", "*.partial"],
-            commit_message="Upload a trained PAGE-4D",
-        )
-    except Exception as error:
-        raise TrainingError(
-            f"The trained model is in {folder}, but cannot be uploaded to {repository} "
-            f"({' '.join(str(error).split())}). The same command uploads it without training again."
-        ) from error
-
-
-__all__ = ["Finetuning", "TrainingError", "create_repository", "make_accelerator", "print_table", "push"]
+__all__ = ["Finetuning", "print_table"]

@@ -1,0 +1,34 @@
+"""What the machine decides: precision and attention that are left to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from finetuning.machine import fastest_attention, fastest_precision
+from small_training import begin, small_options
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(("units", "precision", "attention"), [(True, "bf16", "eager"), (False, "no", "sdpa")])
+def test_what_is_left_to_the_machine_is_what_it_computes_fastest(tmp_path, monkeypatch, units, precision, attention):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: units)
+    run = begin(small_options(tmp_path, mixed_precision="auto", attn_implementation="auto"))
+    assert run.accelerator.mixed_precision == precision
+    assert run.network.config._attn_implementation == attention
+    kept = json.loads((run.options.output / "run.json").read_text())
+    assert (kept["mixed_precision"], kept["attn_implementation"]) == (precision, attention)
+
+
+@pytest.mark.parametrize(("units", "precision"), [(True, "bf16"), (False, "no")])
+def test_a_gpu_that_would_emulate_bfloat16_computes_in_float32(monkeypatch, units, precision):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: units)
+    assert fastest_precision(CUDA) == precision
+    assert fastest_attention(CUDA, precision) == "sdpa"
+
+
+def test_a_device_of_another_kind_computes_in_float32():
+    assert fastest_precision(torch.device("mps")) == "no"
+    assert fastest_attention(CPU, "no") == "sdpa"

@@ -1,0 +1,52 @@
+"""The Hub, where a trained model can go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from page4d_hf.errors import Page4DError
+
+
+class HubError(Page4DError):
+    """A repository that cannot be used."""
+
+
+def create_repository(repository: str, private: bool) -> None:
+    """Have a repository on the Hub that a model can be uploaded to.
+
+    Raises:
+        HubError: there is none, and none can be made.
+    """
+    try:
+        HfApi().create_repo(repository, private=private, exist_ok=True)
+    # The Hub's client raises its own, its HTTP library's and the system's.
+    except Exception as error:
+        raise HubError(
+            f"--push-to-hub {repository}: the repository cannot be used ({' '.join(str(error).split())}). Look at its "
+            "name, and log in with `hf auth login`."
+        ) from error
+
+
+def push(folder: Path, repository: str) -> None:
+    """Upload the model in a folder, without its checkpoints and curves, to a repository on the Hub.
+
+    Raises:
+        HubError: it cannot be uploaded.
+    """
+    try:
+        HfApi().upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            ignore_patterns=["checkpoint-*", "logs/*", "*.partial"],
+            commit_message="Upload a trained PAGE-4D",
+        )
+    except Exception as error:
+        raise HubError(
+            f"The trained model is in {folder}, but cannot be uploaded to {repository} "
+            f"({' '.join(str(error).split())}). The same command uploads it without training again."
+        ) from error
+
+
+__all__ = ["HubError", "create_repository", "push"]
