@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import DistributedType
 from finetuning import run
-from finetuning.optimizers import hidden_matrices, make_optimizers
+from finetuning.optimizers import Muon, hidden_matrices, make_optimizers
 from finetuning.options import GroupOptions, OptionsError
 from finetuning.parameters import freeze_all_but
 from small_training import begin, small_network, small_options, steps, train
@@ -71,6 +71,30 @@ def test_a_step_of_muon_is_as_large_as_its_learning_rate_says(tmp_path):
     sizes = torch.linalg.svdvals((weight.detach() - before) / (1e-2 * 0.2 * 8))
     assert sizes.min() > 0.5
     assert sizes.max() < 1.5
+
+
+def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
+    """Muon's five quintic iterations (Jordan et al. 2024), in double precision."""
+    a, b, c = 3.4445, -4.775, 2.0315
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize(("units", "error"), [(False, 1e-5), (True, 3e-2)])
+def test_muon_iterates_in_float32_where_bfloat16_has_no_units(monkeypatch, units, error):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: units)
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(24, 60, generator=generator)
+    parameter = torch.nn.Parameter(torch.zeros(24, 60))
+    parameter.grad = gradient.clone()
+    Muon([parameter], lr=1.0, weight_decay=0.0, momentum=0.0, nesterov=True).step()
+    found = (parameter.detach() + newton_schulz(gradient)).abs().max()
+    assert found < error
+    assert units == (found > 1e-4)
+    torch.testing.assert_close(parameter.grad, gradient)
 
 
 def test_a_run_with_muon_that_goes_on_equals_one_that_was_not_stopped(tmp_path, one_thread):

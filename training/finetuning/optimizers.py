@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from collections.abc import Callable
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.overrides import TorchFunctionMode
+
+from .machine import fastest_precision
 from .options import Options
 from .parameters import parameter_groups, schedule_of
 
@@ -33,12 +38,38 @@ def make_optimizers(
         groups, group_options = parameter_groups(members, options.layers, options.mask_head)
         if groups:
             optimizers.append(
-                torch.optim.Muon(groups, adjust_lr_fn=OF_ADAMW_SIZE)
+                Muon(groups, adjust_lr_fn=OF_ADAMW_SIZE)
                 if is_muon
                 else torch.optim.AdamW(groups, fused=device.type == "cuda")
             )
             schedules.append(LambdaLR(optimizers[-1], [schedule_of(group, options.steps) for group in group_options]))
     return optimizers, schedules
+
+
+class Muon(torch.optim.Muon):
+    """Muon, whose Newton-Schulz iterations are in float32 where the device has no units for bfloat16.
+
+    PyTorch's are always in bfloat16, which then is emulated: on a CPU with AVX2 they take half of a small network's
+    step.
+    """
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; returns what `closure` does."""
+        if fastest_precision(self.param_groups[0]["params"][0].device) == "bf16":
+            return super().step(closure)
+        with _Float32():
+            return super().step(closure)
+
+
+class _Float32(TorchFunctionMode):
+    """Where tensors are asked for in bfloat16, they are copied in float32."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.bfloat16:
+            return args[0].to(torch.float32, copy=True)
+        return func(*args, **(kwargs or {}))
 
 
 def hidden_matrices(trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -50,4 +81,4 @@ def hidden_matrices(trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]
     }
 
 
-__all__ = ["hidden_matrices", "make_optimizers"]
+__all__ = ["Muon", "hidden_matrices", "make_optimizers"]
