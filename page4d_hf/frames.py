@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import FrameError
+from .pillow_page4d import to_8_bits
 
 if TYPE_CHECKING:
     import av
@@ -193,26 +194,16 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
             with Image.open(path) as image:
                 image.load()
-                return _to_uint8(ImageOps.exif_transpose(image), path)
-    except FrameError:
-        raise
+                upright = ImageOps.exif_transpose(image)
     # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
     except Exception as error:
         raise FrameError(f"Cannot read the image {path}; it is broken or no image ({error}).") from error
-
-
-def _to_uint8(image: Image.Image, path: Path) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16 bits, or 32 that hold 16
-        gray = np.asarray(image).astype(np.int64)
-        if gray.min() < 0 or gray.max() > 65535:
-            raise FrameError(
-                f"{path} holds values beyond 16 bits ({gray.min()} to {gray.max()}); convert it to 8 bits."
-            )
-        return np.round(gray / 257).astype(np.uint8)[..., None].repeat(3, axis=-1)
-    if image.mode == "F":
-        raise FrameError(f"{path} holds floating-point pixels; convert it to an 8-bit image.")
-    transparent = "A" in image.getbands() or image.info.get("transparency") is not None
-    return np.array(image.convert("RGBA" if transparent else "RGB"))
+    try:
+        upright = to_8_bits(upright)
+    except ValueError as error:
+        raise FrameError(f"{path}: {error}") from error
+    transparent = "A" in upright.getbands() or upright.info.get("transparency") is not None
+    return np.array(upright.convert("RGBA" if transparent else "RGB"))
 
 
 def _kinds(suffixes: frozenset[str]) -> str:

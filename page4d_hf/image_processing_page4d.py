@@ -22,6 +22,8 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import TensorType, logging
 
+from .pillow_page4d import to_8_bits
+
 logger = logging.get_logger(__name__)
 
 Mode = Literal["crop", "pad", "square"]
@@ -168,7 +170,7 @@ class Page4DImageProcessor(TorchvisionBackend):
     ) -> torch.Tensor:
         """One image of any accepted kind to an RGB tensor `(3, height, width)`, uint8 or floating in [0, 1]."""
         if isinstance(image, Image.Image):
-            image = _to_8_bits(image)
+            image = to_8_bits(image)
         tensor = super().process_image(
             image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
         )
@@ -470,20 +472,6 @@ def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple
     left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
     right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """An image of 16 bits scaled to 8, which Pillow's own conversion saturates; others as they are."""
-    if image.mode == "F":
-        raise ValueError("Expected 8-bit or 16-bit PIL images, got one of floating-point pixels; convert it to 8 bits.")
-    if not image.mode.startswith("I"):
-        return image
-    gray = np.asarray(image).astype(np.int64)
-    if gray.min() < 0 or gray.max() > 65535:
-        raise ValueError(
-            f"Expected 8-bit or 16-bit PIL images, got values from {gray.min()} to {gray.max()}; convert it to 8 bits."
-        )
-    return Image.fromarray(np.round(gray / 257).astype(np.uint8))
 
 
 def _ceil(value: float) -> int:

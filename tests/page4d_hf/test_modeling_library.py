@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from transformers import AutoConfig, AutoModel
 
 from page4d_hf import Page4DConfig, Page4DModel
@@ -365,7 +366,7 @@ def test_the_aggregator_compiles_without_a_graph_break(tiny_model, training):
 
 def test_a_step_of_the_schedule_recompiles_nothing(tiny_model):
     model = tiny_model(**SHALLOW).train()
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     compiled = torch.compile(model.aggregator, fullgraph=True, backend=counter)
     for step in (0, 6500, 7000, 12000):
         model.set_training_step(step)
