@@ -84,8 +84,9 @@ def prepare(
         max_side: scale larger images down until their longer side has so many pixels; cameras, depth and masks too.
         depth_tolerance: the largest relative error of a depth in a 16-bit file; what would err more becomes a float32
             file. 0 keeps all depth as it is.
-        validation_share: the share of the sequences that becomes the split validation.
-        seed: draws the sequences for validation, the order of rows, and the synthetic scenes.
+        validation_share: the share of the scenes that becomes the split validation, with all sequences that show
+            them: both eyes of a stereo pair, all cameras of a rig.
+        seed: draws the scenes for validation, the order of rows, and the synthetic scenes.
         shard_megabytes: about how large a Parquet file becomes.
         workers: processes that read and encode. By default one for each core, at most 8. 0 works in this process.
         num_clips: synthetic only: how many clips.
@@ -129,7 +130,7 @@ def prepare(
             raise Page4DError(f"Name the folder of {source} with --root.")
         options |= {"split": split, "sequences": sorted(sequences), "stride": stride, "max_side": max_side}
         work = CaptureWork(source, root, split, sequences, frames_per_clip, stride, max_side, depth_tolerance)
-    parts = divide_sequences(work.names, validation_share, seed)
+    parts = divide_sequences(work.names, validation_share, seed, work.scene_of)
 
     from page4d_hf.clips.workers import in_order
     from page4d_hf.clips.writing import ClipWriter
@@ -182,12 +183,14 @@ class CaptureWork:
         self.source, self.root, self.split = source, root, split
         self.plan = partial(plan_clips, frames_per_clip=frames_per_clip, stride=stride, max_side=max_side)
         self.encode = partial(encode_clips, depth_tolerance=depth_tolerance)
+        self.scene_of: Callable[[str], str] = str
         if source == "capture":
             self.capture = _read_single_capture(root)
             found = [self.capture.sequence or root.resolve().name]
         else:
-            from page4d_hf.captures.datasets import find_sequences
+            from page4d_hf.captures.datasets import DATASETS, find_sequences
 
+            self.scene_of = DATASETS[source].scene
             found = find_sequences(source, root, split)
         self.names = _choose(found, patterns, root)
 
@@ -256,6 +259,7 @@ class SyntheticWork:
             scenes=scenes,
             depth_tolerance=depth_tolerance,
         )
+        self.scene_of: Callable[[str], str] = str
         # Scenes of different seeds have none in common.
         self.names = [str(seed * 10**7 + i) for i in range(num_clips)]
 
@@ -270,19 +274,22 @@ class SyntheticWork:
                 yield (part, [(name, []) for name in batch]), [int(name) for name in batch]
 
 
-def divide_sequences(names: Sequence[str], validation_share: float, seed: int) -> dict[str, list[str]]:
-    """Sequences for training and validation, each in a random order: no clip is in both, nor is any frame.
+def divide_sequences(
+    names: Sequence[str], validation_share: float, seed: int, scene_of: Callable[[str], str] = str
+) -> dict[str, list[str]]:
+    """Sequences for training and validation, each in a random order: no scene is in both.
 
     Sequences of one folder follow each other, and it is the folders that are in a random order: data sets that are
     annotated by the folder (CO3D) are read many times faster so.
 
     Args:
         names: of all sequences.
-        validation_share: of them, for validation: at least one sequence, unless the share is 0.
+        validation_share: of their scenes, for validation: at least one scene, unless the share is 0.
         seed: of the order.
+        scene_of: the scene that a sequence shows. What another eye or camera saw of it would give it away.
 
     Raises:
-        Page4DError: there is one sequence only, which cannot be divided.
+        Page4DError: there is one scene only, which cannot be divided.
     """
     import numpy as np
 
@@ -294,12 +301,13 @@ def divide_sequences(names: Sequence[str], validation_share: float, seed: int) -
     order = [name for folder in folders.values() for name in folder]
     if validation_share == 0:
         return {"train": order}
-    if len(order) < 2:
-        raise Page4DError(f"--validation-share takes whole sequences, and there is only {order[0]}; leave it out.")
-    held_out = set(shuffled[: min(max(round(validation_share * len(order)), 1), len(order) - 1)])
+    scenes = list(dict.fromkeys(map(scene_of, shuffled)))
+    if len(scenes) < 2:
+        raise Page4DError(f"--validation-share takes whole scenes, and there is only {scenes[0]}; leave it out.")
+    held_out = set(scenes[: min(max(round(validation_share * len(scenes)), 1), len(scenes) - 1)])
     return {
-        "train": [name for name in order if name not in held_out],
-        "validation": [name for name in order if name in held_out],
+        "train": [name for name in order if scene_of(name) not in held_out],
+        "validation": [name for name in order if scene_of(name) in held_out],
     }
 
 

@@ -20,7 +20,7 @@ from .co3d import co3d_sequences, read_co3d
 from .dycheck import SPLITS as DYCHECK_SPLITS
 from .dycheck import dycheck_sequences, read_dycheck
 from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
-from .dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
+from .dynamic_replica import dynamic_replica_scene, dynamic_replica_sequences, read_dynamic_replica
 from .kubric import kubric_sequences, read_kubric
 from .nerfies_videos import SPLITS as NERFIES_SPLITS
 from .nerfies_videos import nerfies_videos, read_nerfies_video
@@ -40,6 +40,13 @@ class DatasetLayout(NamedTuple):
     splits: tuple[str, ...]  # what `sequences` takes as split; empty where the data set has none
     looks: str  # what lies in the root, in one line
     published: str  # where it is published and under which licence
+    # (name of a sequence) to that of the scene that it shows: eyes of a stereo pair and cameras of a rig share one.
+    scene: Callable[[str], str] = str
+
+
+def _folder_of(sequence: str) -> str:
+    """The scene of a sequence that is named by its scene and a camera."""
+    return sequence.rpartition("/")[0]
 
 
 DATASETS: dict[str, DatasetLayout] = {
@@ -56,6 +63,7 @@ DATASETS: dict[str, DatasetLayout] = {
         (*DYNAMIC_REPLICA_SPLITS, "val"),
         "{train,valid,test}/ with frame_annotations_<split>.jgz and <sequence>_source_{left,right}/",
         "Dynamic Replica is published at https://dynamic-stereo.github.io under CC BY-NC 4.0.",
+        scene=dynamic_replica_scene,
     ),
     "kubric": DatasetLayout(
         kubric_sequences,
@@ -70,6 +78,7 @@ DATASETS: dict[str, DatasetLayout] = {
         ("train",),
         "train/<scene>/ with frame_left/, disp1_left/, maps/ and cam_data/, or the same of the right eye",
         "Spring is published at https://spring-benchmark.org under CC BY 4.0.",
+        scene=_folder_of,
     ),
     "co3d": DatasetLayout(
         co3d_sequences,
@@ -106,6 +115,7 @@ DATASETS: dict[str, DatasetLayout] = {
         DYCHECK_SPLITS,
         "<sequence>/ with camera/, rgb/, depth/, splits/, dataset.json, metadata.json and scene.json",
         "DyCheck's iPhone captures are published at https://github.com/KAIR-BAIR/dycheck.",
+        scene=_folder_of,
     ),
     "nerfies": DatasetLayout(
         nerfies_videos,
@@ -114,6 +124,7 @@ DATASETS: dict[str, DatasetLayout] = {
         "<capture>/ with dataset.json, metadata.json, scene.json, camera/ and rgb/<n>x/",
         "Nerfies is published at https://github.com/google/nerfies, HyperNeRF at https://github.com/google/hypernerf, "
         "both under Apache-2.0; `page4d synth` makes such captures, with exact depth and motion masks.",
+        scene=_folder_of,
     ),
 }
 

@@ -54,6 +54,12 @@ def dynamic_replica_sequences(root: Path, split: str | None = None) -> list[str]
     return list_sequences(root, split, (*SPLITS, "val"), lambda path: _split_name(path.name) is not None)
 
 
+def dynamic_replica_scene(sequence: str) -> str:
+    """The scene that a sequence shows to one eye, such as "train/009850-3_obj"."""
+    names = _split_name(sequence)
+    return names[0] if names else sequence
+
+
 def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
     """Read one eye of a sequence.
 

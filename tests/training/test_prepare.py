@@ -209,6 +209,31 @@ def test_sequences_are_divided_as_wholes(prepare, tmp_path):
     assert len(sequences[1]) == 2
 
 
+def test_a_capture_is_held_out_with_all_cameras_of_its_rig(prepare, tmp_path):
+    for name in ("broom", "curls", "tail"):
+        root = write_nerfies(tmp_path / "rigs" / name, 8)
+        metadata = json.loads((root / "metadata.json").read_text())
+        for number, entry in enumerate(metadata.values()):
+            entry["camera_id"] = number // 4
+        (root / "metadata.json").write_text(json.dumps(metadata))
+    options = ["nerfies", "--root", tmp_path / "rigs", "--validation-share", 0.3, "--workers", 0]
+    run(prepare, *options, "--output", tmp_path / "out")
+    parts = [{row["sequence"] for row in rows(tmp_path / "out", part)} for part in ("train", "validation")]
+    assert [len(part) for part in parts] == [4, 2]
+    train, validation = ({name.split("/")[0] for name in part} for part in parts)
+    assert not train & validation
+
+
+@pytest.mark.parametrize("source", ["spring", "dynamic-replica"])
+def test_both_eyes_of_a_scene_are_held_out_together(prepare, source):
+    ending = {"spring": "/{}", "dynamic-replica": "_source_{}"}[source]
+    names = [f"train/{i:04d}" + ending.format(eye) for i in range(10) for eye in ("left", "right")]
+    parts = prepare.divide_sequences(names, 0.2, 0, DATASETS[source].scene)
+    assert [len(part) for part in parts.values()] == [16, 4]
+    train, validation = ({name[: len("train/0000")] for name in part} for part in parts.values())
+    assert not train & validation
+
+
 def test_sequences_come_in_a_random_order_folder_by_folder(prepare):
     names = [f"{category}/{i}" for category in ("apple", "ball", "car", "donut") for i in range(5)]
     parts = prepare.divide_sequences(names, 0.2, 0)
