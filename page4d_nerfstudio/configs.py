@@ -61,7 +61,9 @@ def _method(name: str) -> MethodSpecification:
     def decaying(lr: float, final: float) -> dict[str, Any]:
         return {
             "optimizer": FusedAdamConfig(lr=lr),
-            "scheduler": HoldThenDecaySchedulerConfig(lr_final=final, hold_steps=model.coarse_steps),
+            "scheduler": HoldThenDecaySchedulerConfig(
+                lr_final=final, max_steps=preset.decay_until, starts_anew=preset.decay_starts_anew
+            ),
         }
 
     def constant(lr: float) -> dict[str, Any]:

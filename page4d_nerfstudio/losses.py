@@ -38,11 +38,11 @@ def total_variation(planes: Tensor) -> Tensor:
     return planes.shape[0] * _SquaredDifferences.apply(planes, (2, 3), 1)
 
 
-def time_smoothness(planes: Tensor) -> Tensor:
-    """Acceleration along time of `planes` [P, F, T, R], whose axis 2 is time.
+def acceleration(planes: Tensor) -> Tensor:
+    """Acceleration along axis 2 of `planes` [P, F, T, R]: time, in planes of time.
 
     For each plane, the mean of |p[t-1] - 2 p[t] + p[t+1]|^2 (K-Planes, smoothness in time: the second difference
-    approximates the second derivative). 0 with fewer than three samples of time.
+    approximates the second derivative). 0 with fewer than three samples.
     """
     if planes.shape[2] < 3:
         return planes.new_zeros(())

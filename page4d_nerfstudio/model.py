@@ -115,6 +115,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.moved: list[tuple[Tensor, Tensor]] = []  # canonical and deformed positions [M, 3] of each view of a step
         self.neighbourhoods = Neighbourhoods()
         self.step = 0
+        self.loaded_run_length: int | None = None  # of the training that a checkpoint is of
         # nerfstudio's viewer finds them among the attributes.
         self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
         self.clip_motion = ClipMotion()
@@ -381,8 +382,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         masks = [batch["mask"]] if "mask" in batch else []
         if "motion_mask" in batch and self.hides_motion:
             masks.append(~batch["motion_mask"])
-        if masks:
-            mask = self._downscale_if_required(torch.stack([one.float() for one in masks]).prod(dim=0)).to(self.device)
+        if masks:  # of which nerfstudio brings only the first to the device
+            mask = self._downscale_if_required(torch.stack([one.to(self.device).float() for one in masks]).prod(dim=0))
             truth, predicted = truth * mask, predicted * mask
             share = mask.mean().clamp_min(1e-6)
         loss = (1 - config.ssim_lambda) * (truth - predicted).abs().mean() / share
@@ -444,9 +445,10 @@ class Page4DGaussiansModel(SplatfactoModel):
         """
         assert self.deformation is not None
         space, time = self.deformation.hexplane.space, self.deformation.hexplane.time
+        of_space = losses.acceleration if self.config.plane_acceleration else losses.total_variation
         each = (
-            ("plane_tv", self.config.plane_tv_weight, losses.total_variation, space),
-            ("time_smoothness", self.config.time_smoothness_weight, losses.time_smoothness, time),
+            ("plane_tv", self.config.plane_tv_weight, of_space, space),
+            ("time_smoothness", self.config.time_smoothness_weight, losses.acceleration, time),
             ("time_sparsity", self.config.time_sparsity_weight, losses.time_sparsity, time),
         )
         return {
@@ -507,13 +509,19 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.step = step
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides parameters: the step, the strategy's state with the dynamics flag, and who is
-        whose neighbour."""
-        return {"step": self.step, "strategy": dict(self.strategy_state), "neighbourhoods": self.neighbourhoods.state}
+        """What a checkpoint holds besides parameters: the step and the length of the run, the strategy's state with the
+        dynamics flag, and who is whose neighbour."""
+        return {
+            "step": self.step,
+            "run_length": self.config.run_length,
+            "strategy": dict(self.strategy_state),
+            "neighbourhoods": self.neighbourhoods.state,
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.neighbourhoods.state = state.get("neighbourhoods", (None, None))  # which old checkpoints lack
+        self.loaded_run_length = state.get("run_length")  # which old checkpoints lack, as they do neighbourhoods
+        self.neighbourhoods.state = state.get("neighbourhoods", (None, None))
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 

@@ -56,6 +56,8 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     """Weight of the relative error of rendered depth, against the capture's or PAGE-4D's own where that is known."""
     plane_tv_weight: float = 2e-4
     """Weight of the planes' total variation in space."""
+    plane_acceleration: bool = False
+    """Whether that weight is of second differences along one axis, as in 4DGS's code, in place of total variation."""
     time_smoothness_weight: float = 1e-3
     """Weight of the planes' acceleration along time."""
     time_sparsity_weight: float = 1e-4
@@ -116,6 +118,9 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     """Smaller images (root of their area in pixels) raise densify_grad_thresh in inverse proportion: else all their
     Gaussians would split, to less than a pixel each. 720 is the size that 4DGS trains HyperNeRF captures at; 0 leaves
     the threshold alone."""
+    densify_gradient: Literal["view", "step"] = "view"
+    """What that gradient is the mean of, where a step has several views: of each view that sees the Gaussian, or of
+    each step, whose gradient is the mean over its views, as in 4DGS: the same threshold then splits fewer."""
     use_absgrad: bool = False
     """Whether to sum absolute gradients over pixels for that (AbsGS)."""
     cull_alpha_thresh: float = 0.005
@@ -135,6 +140,8 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
         """Raises ModelError where an option is out of range."""
         if self.regularize_every < 1:
             raise ModelError(f"regularize_every is a number of steps, 1 or more, got {self.regularize_every}.")
+        if self.scene_extent is not None and not 0.0 < self.scene_extent < float("inf"):
+            raise ModelError(f"scene_extent is a length above 0, got {self.scene_extent:g}.")
         if not 0.0 <= self.time_growth <= 1.0:
             raise ModelError(f"time_growth is a share of the fine stage, in [0, 1], got {self.time_growth}.")
         for name in ("size_weight", "depth_weight"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from gsplat.strategy import DefaultStrategy
@@ -33,6 +33,9 @@ class DynamicsAwareStrategy(DefaultStrategy):
             loss is a mean over pixels, and gradients are per half an image's side; so the gradient of a Gaussian as
             large as a pixel falls with the size of the image, and in a small image all of them would grow, to less than
             a pixel each. Images smaller than this raise the threshold in inverse proportion. 0: it is what it is.
+        gradient_of: What a Gaussian's gradient is the mean of, where a step has several views. "view": of each view
+            that sees it. "step": of each step of which a view sees it, the norm of the mean over the views, as in
+            4DGS; where views pull in different directions that is less.
 
     The other arguments are `DefaultStrategy`'s.
     """
@@ -41,6 +44,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
     max_gaussians: int = 360_000
     prune_above: int = 200_000
     reference_size: float = 0.0
+    gradient_of: Literal["view", "step"] = "view"
 
     def initialize_state(self, scene_scale: float = 1.0, dynamic: Tensor | None = None) -> dict[str, Any]:
         """The running state; `dynamic` [N] bool says which Gaussians move, all of them if it is None at first use.
@@ -65,12 +69,15 @@ class DynamicsAwareStrategy(DefaultStrategy):
     ) -> None:
         """Gather what the last backward pass says, and refine where the schedule says so.
 
-        `info` is what the rasteriser said of the step's view, or of each of its views. The loss is then their mean, and
-        gradients are multiplied by their number: how large one is does not depend on how many views a step has.
+        `info` is what the rasteriser said of the step's view, or of each of its views. The loss is then their mean. The
+        gradients of views by themselves are multiplied by their number: how large one is does not depend on how many
+        views a step has.
         """
         if step >= self.refine_stop_iter:
             return
         views = info if isinstance(info, list) else [info]
+        if self.gradient_of == "step" and len(views) > 1:
+            views = [self._together(views)]
         for view in views:
             self._update_state(params, state, view | {"n_cameras": view["n_cameras"] * len(views)}, packed=packed)
             state["image_size"] = math.sqrt(view["width"] * view["height"])
@@ -88,6 +95,21 @@ class DynamicsAwareStrategy(DefaultStrategy):
                     state[name].zero_()
         if self.reset_every > 0 and step > 0 and step % self.reset_every == 0:
             reset_opa(params=params, optimizers=optimizers, state=state, value=self.prune_opa * 2.0)
+
+    def _together(self, views: list[dict[str, Any]]) -> dict[str, Any]:
+        """What the rasteriser would say of one view whose gradients are the sum of those of all views of a step."""
+        first, key = views[0], self.key_for_gradient
+        size = (first["width"], first["height"])
+        total = torch.zeros_like(first[key])  # [1, N, 2], per pixel of the first view
+        for view in views:
+            gradient = view[key].absgrad if self.absgrad else view[key].grad
+            total += gradient * gradient.new_tensor((view["width"] / size[0], view["height"] / size[1]))
+        if self.absgrad:
+            total.absgrad = total
+        else:
+            total.grad = total.clone()
+        radii = torch.stack([view["radii"] for view in views]).amax(dim=0)
+        return first | {key: total, "radii": radii}
 
     @torch.no_grad()
     def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:

@@ -71,6 +71,14 @@ class Page4DTrainerConfig(TrainerConfig):
         if hasattr(self.pipeline.model, "run_length"):
             self.pipeline.model.run_length = length
 
+    def save_config(self) -> None:
+        """Save it as the commands that load the run's own checkpoints need it: without a step of another run's."""
+        load_step, self.load_step = self.load_step, None
+        try:
+            super().save_config()
+        finally:
+            self.load_step = load_step
+
     def set_experiment_name(self) -> None:
         """Name it after the data. nerfstudio names a video after its folder, and images by a glob after the stars."""
         if self.experiment_name is None:
@@ -106,11 +114,12 @@ class Page4DTrainer(Trainer):
         model = self.pipeline.model
         extent = model.scene_extent if isinstance(model, Page4DGaussiansModel) else 1.0
         length = getattr(self.config.pipeline.model, "run_length", REFERENCE_STEPS)
+        coarse_steps = getattr(self.config.pipeline.model, "coarse_steps", 0)
         # What moves Gaussians in the world's unit learns in units of the scene's extent, as positions do.
         deformation = model.deformation if isinstance(model, Page4DGaussiansModel) else None
         motion_extent = 1.0 if deformation is None or deformation.in_units_of_box else extent
         groups = {
-            name: scale_group(group, learning_rate_factor(name, extent, length, motion_extent), length)
+            name: scale_group(group, learning_rate_factor(name, extent, length, motion_extent), length, coarse_steps)
             for name, group in self.config.optimizers.items()
         }
         return Optimizers(groups, self.pipeline.get_param_groups())
@@ -144,7 +153,19 @@ class Page4DTrainer(Trainer):
                     f"{source} is not a whole checkpoint of such a training ({type(error).__name__}: {error})."
                 ) from error
             if source is not None and isinstance(self.pipeline, Page4DPipeline):
+                self._check_length()
                 self.pipeline.resume()
+
+    def _check_length(self) -> None:
+        """Raise CheckpointError where schedules would silently become those of a run of another length."""
+        model, config = self.pipeline.model, self.config
+        loaded = getattr(model, "loaded_run_length", None)
+        if config.schedule_length is None and loaded not in (None, model.config.run_length):
+            raise CheckpointError(
+                f"This checkpoint is of a run of {loaded:,} steps, whose schedules --max-num-iterations "
+                f"{config.max_num_iterations} would change. Give the length of the whole run: --schedule-length "
+                f"{loaded} to go on with that one's, or another."
+            )
 
     def save_checkpoint(self, step: int) -> None:
         """Save model and optimizers: whole or not at all, and nothing that a training could not go on from.
@@ -186,20 +207,22 @@ def learning_rate_factor(name: str, extent: float, run_length: int, motion_exten
     return 1.0
 
 
-def scale_group(group: dict[str, Any], factor: float, run_length: int) -> dict[str, Any]:
+def scale_group(group: dict[str, Any], factor: float, run_length: int, coarse_steps: int = 0) -> dict[str, Any]:
     """A copy of an optimizer's and its scheduler's configuration for a run of this length.
 
     Args:
         group: `optimizer` and `scheduler`, steps for a run of 17,000.
         factor: Factor to the learning rates.
         run_length: Steps of the run.
+        coarse_steps: Of the static stage, of a run of 17,000: how long a scheduler holds that does not say it itself.
     """
     group = copy.deepcopy(group)
     group["optimizer"].lr *= factor
     scheduler = group["scheduler"]
     if isinstance(scheduler, HoldThenDecaySchedulerConfig):
         scheduler.lr_final *= factor
-        scheduler.hold_steps = scale_steps(scheduler.hold_steps, run_length)
+        hold_steps = coarse_steps if scheduler.hold_steps is None else scheduler.hold_steps
+        scheduler.hold_steps = scale_steps(hold_steps, run_length)
         scheduler.max_steps = max(scale_steps(scheduler.max_steps, run_length), scheduler.hold_steps + 1)
     return group
 
@@ -216,30 +239,46 @@ class FusedAdamConfig(AdamOptimizerConfig):
 
 @dataclass
 class HoldThenDecaySchedulerConfig(SchedulerConfig):
-    """A learning rate that stays as it is for a while, and then decays exponentially."""
+    """A learning rate that stays as it is for the static stage, and then decays exponentially."""
 
     _target: type = field(default_factory=lambda: HoldThenDecayScheduler)
 
     lr_final: float = 1.6e-6
     """Learning rate at the end."""
-    hold_steps: int = 0
-    """Steps before it decays, of a run of 17,000."""
+    hold_steps: int | None = None
+    """Steps before it decays, of a run of 17,000: by default the model's coarse_steps."""
     max_steps: int = REFERENCE_STEPS
     """Step at which it ends, of a run of 17,000."""
+    starts_anew: bool = False
+    """Whether it decays from the first step on and starts anew after hold_steps, as in 4DGS, where each stage has a
+    schedule of its own."""
 
 
 class HoldThenDecayScheduler(Scheduler):
-    """lr(step) = lr^(1 - s) lr_final^s, where s goes from 0 at `hold_steps` to 1 at `max_steps`."""
+    """lr(step) = lr^(1 - s) lr_final^s, where s goes from 0 at `hold_steps` to 1 at `max_steps`.
+
+    Before `hold_steps` s is 0 or, where the schedule starts anew, what it is as many steps after them.
+    """
 
     config: HoldThenDecaySchedulerConfig
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
-        """The scheduler of an optimizer whose learning rate is `lr_init`."""
-        hold, end = self.config.hold_steps, self.config.max_steps
+        """The scheduler of an optimizer whose learning rate is `lr_init`.
+
+        Raises:
+            Page4DError: `lr_final` is not above 0, where the logarithm has no end.
+        """
+        if not self.config.lr_final > 0 or not lr_init > 0:
+            raise Page4DError(
+                f"A learning rate that decays goes from one above 0 to another, got lr={lr_init:g} and "
+                f"lr_final={self.config.lr_final:g}."
+            )
+        hold, end, anew = self.config.hold_steps or 0, self.config.max_steps, self.config.starts_anew
         log_ratio = math.log(self.config.lr_final / lr_init)
 
         def factor(step: int) -> float:
             # A Python float: a checkpoint with numpy's scalars in it is refused by torch.load since PyTorch 2.6.
-            return math.exp(log_ratio * min(max((step - hold) / (end - hold), 0.0), 1.0))
+            since = step if anew and step < hold else step - hold
+            return math.exp(log_ratio * min(max(since / (end - hold), 0.0), 1.0))
 
         return LambdaLR(optimizer, lr_lambda=factor)

@@ -191,6 +191,27 @@ def test_a_learning_rate_holds_then_decays_exponentially_then_stays():
     assert rates == pytest.approx([1e-1, 1e-1, 1e-1, 1e-2, 1e-3, 1e-3, 1e-3])
 
 
+def test_a_schedule_that_starts_anew_decays_in_both_stages():
+    scheduler = HoldThenDecaySchedulerConfig(lr_final=1e-3, hold_steps=2, max_steps=6, starts_anew=True)
+
+    rates = learning_rates(scheduler, 1e-1, 5)
+
+    assert rates == pytest.approx([1e-1, 10**-1.5, 1e-1, 10**-1.5, 1e-2])
+
+
+def test_a_decay_to_nothing_is_refused():
+    with pytest.raises(Page4DError, match=r"goes from one above 0 to another, got lr=0\.1 and lr_final=0"):
+        learning_rates(HoldThenDecaySchedulerConfig(lr_final=0.0), 1e-1, 1)
+
+
+def test_a_rate_holds_as_long_as_the_static_stage_by_default():
+    group = {"optimizer": FusedAdamConfig(), "scheduler": HoldThenDecaySchedulerConfig()}
+
+    scaled = scale_group(group, factor=1.0, run_length=1700, coarse_steps=10_000)
+
+    assert scaled["scheduler"].hold_steps == 1000
+
+
 def test_the_decay_is_nerfstudios_where_nothing_is_held():
     ours = learning_rates(HoldThenDecaySchedulerConfig(lr_final=1e-4, max_steps=50), 1e-2, 60)
     theirs = learning_rates(ExponentialDecaySchedulerConfig(lr_final=1e-4, max_steps=50), 1e-2, 60)

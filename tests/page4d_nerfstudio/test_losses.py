@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from page4d_nerfstudio.losses import relative_depth_error, time_smoothness, time_sparsity, total_variation
+from page4d_nerfstudio.losses import acceleration, relative_depth_error, time_sparsity, total_variation
 
 CASES = {
     total_variation: lambda p: sum(
         (plane[:, 1:] - plane[:, :-1]).square().mean() + (plane[:, :, 1:] - plane[:, :, :-1]).square().mean()
         for plane in p
     ),
-    time_smoothness: lambda p: sum((plane[:, 2:] - 2 * plane[:, 1:-1] + plane[:, :-2]).square().mean() for plane in p),
+    acceleration: lambda p: sum((plane[:, 2:] - 2 * plane[:, 1:-1] + plane[:, :-2]).square().mean() for plane in p),
     time_sparsity: lambda p: sum((1 - plane).abs().mean() for plane in p),
 }
 
@@ -40,11 +40,11 @@ def test_a_constant_plane_has_no_variation(planes):
 def test_steady_change_has_no_acceleration():
     steady = torch.arange(6.0)[:, None].expand(3, 2, 6, 4)
 
-    assert time_smoothness(steady.contiguous()) == 0
+    assert acceleration(steady.contiguous()) == 0
 
 
 def test_two_samples_along_time_have_no_acceleration():
-    assert time_smoothness(torch.rand(3, 2, 2, 4)) == 0
+    assert acceleration(torch.rand(3, 2, 2, 4)) == 0
 
 
 def test_time_planes_of_one_cost_nothing():

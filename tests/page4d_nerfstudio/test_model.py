@@ -78,7 +78,9 @@ def optimizers_of(model: Page4DGaussiansModel) -> Optimizers:
     """The optimizers that the trainer makes."""
     length = model.config.run_length
     groups = {
-        name: scale_group(group, learning_rate_factor(name, model.scene_extent, length), length)
+        name: scale_group(
+            group, learning_rate_factor(name, model.scene_extent, length), length, model.config.coarse_steps
+        )
         for name, group in page4d_4dgs.config.optimizers.items()
     }
     return Optimizers(groups, model.get_param_groups())

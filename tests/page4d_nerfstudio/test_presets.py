@@ -99,6 +99,23 @@ def test_the_original_has_two_views_a_step_and_all_times_from_the_start():
     assert (schedule.coarse_steps, schedule.span_at(schedule.coarse_steps)) == (3000, 0.5)
 
 
+def test_rates_of_the_original_end_at_seven_tenths_of_their_decay_and_start_anew_with_the_deformation():
+    scheduler = config_of("page4d-4dgs-original").optimizers["means"]["scheduler"]
+    lr = 1.6e-4
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=lr)
+    rate = dataclasses.replace(scheduler, hold_steps=3000).setup().get_scheduler(optimizer, lr).lr_lambdas[0]
+
+    assert [rate(step) for step in (0, 3000)] == [1.0, 1.0]
+    assert [rate(step) for step in (2999.9999, 17_000)] == pytest.approx([0.01**0.15, 0.01**0.7], rel=1e-5)
+
+
+def test_the_original_counts_gradients_by_steps_and_smooths_planes_along_one_axis():
+    options, ours = (config_of(name).pipeline.model for name in ("page4d-4dgs-original", "page4d-4dgs"))
+
+    assert (options.densify_gradient, options.plane_acceleration) == ("step", True)
+    assert (ours.densify_gradient, ours.plane_acceleration) == ("view", False)
+
+
 def test_in_the_original_everything_moves_and_nothing_hides():
     dynamics = (torch.arange(40) < 20).float()
     options = config_of("page4d-4dgs-original").pipeline.model

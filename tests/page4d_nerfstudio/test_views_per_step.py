@@ -93,6 +93,21 @@ def test_density_control_gathers_the_same_from_two_views_at_once_as_one_after_th
     assert torch.allclose(at_once["grad2d"], model.strategy_state["grad2d"], rtol=1e-4)
 
 
+def test_gradients_of_a_step_are_those_of_its_views_added_up():
+    """As in 4DGS: the norm of the mean over the views, one for each step in which any of them sees the Gaussian."""
+    model = make_model(background_color="black", densify_gradient="step")
+    step_of(model, pipeline_of(model, 2), 1)
+    views = [(view["means2d"].grad[0].clone(), view["radii"][0] > 0) for view in model.views_of_step]
+    model.step_post_backward(1)
+
+    pixels = torch.tensor([WIDTH / 2, HEIGHT / 2])
+    seen = views[0][1] | views[1][1]
+    expected = ((views[0][0] + views[1][0]) * pixels).norm(dim=-1) * seen
+    assert expected.max() > 0
+    assert torch.allclose(model.strategy_state["grad2d"], expected, rtol=1e-5, atol=1e-12)
+    assert torch.equal(model.strategy_state["count"], seen.float())
+
+
 def test_a_step_of_no_views_is_refused(monkeypatch):
     monkeypatch.setattr(
         "page4d_nerfstudio.pipeline.VanillaPipeline.__init__", lambda self, config: vars(self).update(config=config)
