@@ -9,10 +9,12 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 from PIL import Image, ImageOps
 
 from .errors import FrameError
@@ -26,6 +28,7 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv", ".3gp"}
     | {".ogv", ".gif"}
 )
+SHARE_OF_MEMORY = 0.8  # of what is available, that frames may take; the rest is for what is done with them
 
 
 @dataclass
@@ -53,7 +56,7 @@ def read_frames(
     Args:
         source: one of
 
-            - a video file; a rotation in its metadata is applied.
+            - a video file; a rotation in its metadata is applied, and pixels that are not square are made so.
             - an image file: one frame.
             - a folder: its image files (not those of its subfolders) in natural order, so that `9.png` comes before
               `10.png`. Hidden files and files of other kinds are passed over.
@@ -68,7 +71,8 @@ def read_frames(
 
     Raises:
         FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, is
-            several files of which any is a video, or `fps` is given for images, which have no timestamps.
+            several files of which any is a video, or `fps` is given for images, which have no timestamps; or memory
+            does not hold the frames.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise FrameError(f"Expected a frame rate above 0, got {fps}.")
@@ -165,7 +169,14 @@ def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: 
         )
     indices = np.arange(len(paths))[_evenly(len(paths), max_frames)]
     paths = [paths[i] for i in indices]
-    images = [read_image(path) for path in paths]
+    images: list[np.ndarray] = []
+    taken, room = 0, _room()
+    for path in paths:
+        images.append(read_image(path))
+        taken += images[-1].nbytes
+        if taken > room:
+            what = f"The first {len(images):,} of {len(paths):,} images of {source}"
+            raise _too_large(what, taken, room, "--max-frames")
     return Frames(images, [path.name for path in paths], indices.astype(np.float64), paths, source)
 
 
@@ -179,7 +190,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         `[H, W, 3]` uint8, or `[H, W, 4]` where the file has transparency.
 
     Raises:
-        FrameError: no such file, another kind of file, a broken image, or floating-point pixels.
+        FrameError: no such file, another kind of file, a broken image, several images in one file, or floating-point
+            pixels.
     """
     path = Path(path)
     if not path.is_file():
@@ -194,16 +206,34 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
             with Image.open(path) as image:
                 image.load()
+                # Beside the photograph, MPO has previews of it, or what a second lens saw.
+                count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 upright = ImageOps.exif_transpose(image)
     # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
     except Exception as error:
         raise FrameError(f"Cannot read the image {path}; it is broken or no image ({error}).") from error
+    if count > 1:
+        raise FrameError(
+            f"{path} holds {count} images, and one was expected; make a video of them, or a folder of single images."
+        )
     try:
         upright = to_8_bits(upright)
     except ValueError as error:
         raise FrameError(f"{path}: {error}") from error
     transparent = "A" in upright.getbands() or upright.info.get("transparency") is not None
     return np.array(upright.convert("RGBA" if transparent else "RGB"))
+
+
+def _room() -> float:
+    """Bytes of memory that frames may take."""
+    return SHARE_OF_MEMORY * psutil.virtual_memory().available
+
+
+def _too_large(what: str, size: int, room: float, options: str) -> FrameError:
+    """What to raise for frames (`what`, in words) that take more bytes than there is room for."""
+    return FrameError(
+        f"{what} take {size / 1e9:.1f} GB, and memory has room for {room / 1e9:.1f} GB; take fewer ({options})."
+    )
 
 
 def _kinds(suffixes: frozenset[str]) -> str:
@@ -215,16 +245,30 @@ def _kinds(suffixes: frozenset[str]) -> str:
 
 
 def _read_video(path: Path, source: str, fps: float | None, max_frames: int | None) -> Frames:
+    room = _room()
     chosen = None
     if fps is not None or max_frames is not None:
         # Only decoding tells how many frames there are and when; containers are often wrong about both.
-        times = np.array([time for time, _ in _decode(path)])
+        times = np.array([time for time, _, _ in _decode(path)])
         kept = _at_rate(times, fps) if fps is not None else np.arange(len(times))
         chosen = set(kept[_evenly(len(kept), max_frames)].tolist())
-    images, names, kept_times = [], [], []
-    for number, (time, frame) in enumerate(_decode(path)):
+    images: list[np.ndarray] = []
+    names, kept_times = [], []
+    taken = 0
+    for number, (time, frame, stream) in enumerate(_decode(path)):
         if chosen is None or number in chosen:
-            images.append(_upright(frame))
+            images.append(_upright(frame, stream.sample_aspect_ratio))
+            height, width = images[-1].shape[:2]
+            taken += images[-1].nbytes
+            if len(images) == 1:
+                # What would not fit is known by its first frame, mostly, and need not fill the memory first.
+                count = len(chosen) if chosen is not None else _number_told(stream)
+                if count * taken > room:
+                    what = f"The {count:,} frames of {source}, {width} x {height} pixels each,"
+                    raise _too_large(what, count * taken, room, "--fps, --max-frames")
+            if taken > room:
+                what = f"The first {len(images):,} frames of {source}, {width} x {height} pixels each,"
+                raise _too_large(what, taken, room, "--fps, --max-frames")
             names.append(f"frame_{number:05d}")
             kept_times.append(time)
             if chosen is not None and len(images) == len(chosen):
@@ -232,8 +276,9 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
     return Frames(images, names, np.array(kept_times), None, source)
 
 
-def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """The frames of a video's best stream with their times in seconds from the first; at least one, or FrameError."""
+def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]:
+    """The frames of a video's best stream with their times in seconds from the first, and the stream; at least one,
+    or FrameError."""
     import av
 
     count, first, end = 0, 0.0, 0.0
@@ -251,13 +296,11 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
                 # Raw streams come without timestamps: frames are then taken to follow each other at the average rate.
                 time = frame.time if frame.time is not None else count * period
                 first = time if count == 0 else first
-                yield time - first, frame
+                yield time - first, frame, stream
                 count += 1
                 shown_for = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
                 end = max(end, time - first + shown_for)
-            duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-            if duration is None and container.duration and len(container.streams) == 1:
-                duration = container.duration / av.time_base
+            duration = _duration_told(stream)
     except (av.FFmpegError, UnicodeDecodeError) as error:
         where = f"broken after {count} frames" if count else "broken or no video"
         reason = getattr(error, "strerror", None) or error
@@ -272,10 +315,30 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
         )
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """`[H, W, 3]` uint8, turned as the video's display matrix says."""
-    image = frame.to_ndarray(format="rgb24")
+def _duration_told(stream: av.VideoStream) -> float | None:
+    """How many seconds long a stream says that it is; None where nothing says so."""
+    import av
+
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    container = stream.container
+    assert isinstance(container, av.container.InputContainer)
+    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
+
+
+def _number_told(stream: av.VideoStream) -> int:
+    """How many frames a stream says that it has, by its length if need be; 0 where nothing says so."""
+    return stream.frames or round((_duration_told(stream) or 0) * float(stream.average_rate or 0))
+
+
+def _upright(frame: av.VideoFrame, aspect: Fraction | None) -> np.ndarray:
+    """`[H, W, 3]` uint8, turned as the video's display matrix says; `aspect` is the width of a pixel by its height."""
     quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts them
+    if aspect and aspect != 1:
+        # The side that the pixels are too short along is stretched, so that nothing is lost.
+        width, height = round(frame.width * max(float(aspect), 1)), round(frame.height / min(float(aspect), 1))
+        frame = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC")
+    image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 

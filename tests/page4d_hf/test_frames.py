@@ -4,9 +4,11 @@ import errno
 import struct
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,12 +22,17 @@ def write_image(path, value=0, size=(8, 6), mode="RGB", **options):
     return path
 
 
-def write_video(path, times=range(0, 1200, 100), options=None):
-    """64 x 48 pixels, frames at the given times in ms: frame i is gray of level 10 i, its left upper quarter red."""
+def write_video(path, times=range(0, 1200, 100), options=None, aspect=None):
+    """64 x 48 pixels, frames at the given times in ms: frame i is gray of level 10 i, its left upper quarter red.
+
+    `aspect` is the width of a pixel by its height.
+    """
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         for i, time in enumerate(times):
             image = np.full((48, 64, 3), 10 * i % 250, np.uint8)
             image[:24, :32] = (255, 0, 0)
@@ -73,17 +80,30 @@ def test_a_limit_spreads_frames_evenly_over_the_whole_clip(tmp_path):
     assert len(read_frames(path, max_frames=99)) == 12
 
 
-def test_a_video_turned_by_its_metadata_comes_upright(tmp_path):
-    path = write_video(tmp_path / "phone.mp4")
+@pytest.mark.parametrize(("aspect", "shape"), [(None, (64, 48, 3)), (Fraction(3, 2), (96, 48, 3))])
+def test_a_video_turned_by_its_metadata_comes_upright(tmp_path, aspect, shape):
+    path = write_video(tmp_path / "phone.mp4", aspect=aspect)
     data = bytearray(path.read_bytes())
     # The display matrix in the track header: after the box's type, version and flags (4), times, id and duration (20)
     # and layer, volume and reserved (16). This one is a quarter turn clockwise, as phones write it.
     struct.pack_into(">9i", data, data.find(b"tkhd") + 4 + 4 + 20 + 16, 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
     image = read_frames(path).images[0]
-    assert image.shape == (64, 48, 3)
+    assert image.shape == shape
     np.testing.assert_allclose(image[10, -10], (255, 0, 0), atol=8)  # the red quarter went from left to right
     np.testing.assert_allclose(image[10, 10], 0, atol=8)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"), [(Fraction(3, 2), (48, 96)), (Fraction(2, 3), (72, 64)), (Fraction(1), (48, 64))]
+)
+def test_pixels_of_a_video_that_are_not_square_are_made_so(tmp_path, aspect, shape):
+    frames = read_frames(write_video(tmp_path / "anamorphic.mp4", aspect=aspect))
+    image = frames.images[0]
+    assert image.shape == (*shape, 3)
+    assert numbers(frames) == list(range(12))
+    np.testing.assert_allclose(image[shape[0] // 2 - 5, shape[1] // 2 - 5], (255, 0, 0), atol=8)
+    np.testing.assert_allclose(image[shape[0] // 2 + 5, shape[1] // 2 + 5], 0, atol=8)
 
 
 def test_an_animated_gif_is_a_video(tmp_path):
@@ -108,6 +128,46 @@ def test_a_video_with_garbage_in_its_middle_is_named_broken(tmp_path):
     path.write_bytes(data)
     with pytest.raises(FrameError, match=r"Cannot read the video .*clip\.mp4; it is broken"):
         read_frames(path)
+
+
+def memory_of(monkeypatch, frames):
+    """As much memory as that many frames of `write_video` take."""
+    available = frames * 64 * 48 * 3 / 0.8
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])  # one says how many frames it has, the other how long it is
+def test_a_video_that_memory_does_not_hold_is_refused_by_its_first_frame(tmp_path, monkeypatch, name):
+    path = write_video(tmp_path / name)
+    memory_of(monkeypatch, 11)
+    with pytest.raises(FrameError, match=r"The 12 frames of .*, 64 x 48 pixels each, take .* \(--fps, --max-frames\)"):
+        read_frames(path)
+    memory_of(monkeypatch, 12)
+    assert len(read_frames(path)) == 12
+
+
+def test_a_video_that_tells_no_length_is_refused_as_soon_as_memory_is_full(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.h264").rename(tmp_path / "clip.ts")  # a raw stream
+    memory_of(monkeypatch, 5)
+    with pytest.raises(FrameError, match=r"The first 6 frames of .*, 64 x 48 pixels each, take "):
+        read_frames(path)
+
+
+def test_fewer_frames_of_a_video_than_memory_holds_are_read(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4")
+    memory_of(monkeypatch, 4)
+    assert numbers(read_frames(path, max_frames=4)) == [0, 4, 7, 11]
+    with pytest.raises(FrameError, match="The 5 frames of"):
+        read_frames(path, max_frames=5)
+
+
+def test_images_that_memory_does_not_hold_are_refused(tmp_path, monkeypatch):
+    for i in range(4):
+        write_image(tmp_path / f"{i}.png", size=(64, 48))
+    memory_of(monkeypatch, 2)
+    with pytest.raises(FrameError, match=r"The first 3 of 4 images of .* take .* \(--max-frames\)"):
+        read_frames(tmp_path)
+    assert len(read_frames(tmp_path, max_frames=2)) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all " * 99])
@@ -286,6 +346,20 @@ def test_a_broken_image_is_named(tmp_path, suffix):
         (tmp_path / f"1.{suffix}").write_bytes(content)
         with pytest.raises(FrameError, match=rf"Cannot read the image .*1\.{suffix}; it is broken"):
             read_frames(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "tif"])
+def test_several_images_in_one_file_are_refused(tmp_path, suffix):
+    images = [Image.new("RGB", (8, 6), (level,) * 3) for level in (0, 100, 200)]
+    images[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=images[1:])
+    with pytest.raises(FrameError, match=rf"a\.{suffix} holds 3 images, and one was expected; make a video of them"):
+        read_frames(tmp_path)
+
+
+def test_a_photograph_with_a_preview_beside_it_is_that_photograph(tmp_path):
+    images = [Image.new("RGB", size, (255, 255, 255)) for size in ((8, 6), (4, 3))]
+    images[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=images[1:])
+    assert read_image(tmp_path / "a.jpg").shape == (6, 8, 3)
 
 
 def test_pixels_that_eight_bits_cannot_hold_are_refused(tmp_path):
