@@ -24,11 +24,10 @@ from ..errors import CaptureError, SceneError
 from ..geometry import extrinsics_from_camera_to_world_opengl
 from ..transforms_json import TransformsCamera, read_transforms_camera
 from .base import Capture
-from .image_files import read_image_over
+from .image_files import WHITE, read_image_over
 from .json_files import read_json
 
 SPLITS = ("train", "val", "test")
-WHITE = (255, 255, 255)
 # Published figures are of the test views, save for this scene, whose test views show another scene than its training.
 EVALUATED_ON_VAL = "lego"
 # The published cameras look at the origin from 4 units away, and the scenes lie between depths of 2 and 6.

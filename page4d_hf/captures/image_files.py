@@ -10,6 +10,8 @@ from PIL import Image
 
 from ..errors import CaptureError
 
+WHITE = (255, 255, 255)
+
 # What Pillow raises for a file that is broken or no image.
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -63,7 +65,11 @@ def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray
     Raises:
         CaptureError: as `read_image`.
     """
-    image = read_image(path)
+    return over(read_image(path), background)
+
+
+def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """An image `(H, W, 3)` as it is, one `(H, W, 4)` laid over a colour as `read_image_over` does it: `(H, W, 3)`."""
     if image.shape[2] == 3:
         return image
     alpha = image[..., 3:].astype(np.float32) / 255

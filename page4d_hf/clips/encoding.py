@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..captures import Capture, PinholeFrames, as_pinhole
+from ..captures.image_files import WHITE, over
 from ..captures.pinhole import needs_undistortion
 from ..errors import CaptureError
 from ..synthetic import SyntheticOptions, random_clips
@@ -381,7 +382,7 @@ def _image_file(frames: PinholeFrames, index: int) -> bytes:
             return path.read_bytes()
     except OSError as error:
         raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
-    return encode_image(np.ascontiguousarray(pixels[..., :3]), jpeg=kind in ("JPEG", "MPO"))
+    return encode_image(over(pixels, capture.background or WHITE), jpeg=kind in ("JPEG", "MPO"))
 
 
 def _frames_of_split(capture: Capture, split: str | None) -> npt.NDArray[np.int64]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from ..captures.image_files import WHITE, over
 from ..errors import ClipError
 from .schema import NULLABLE, ClipFrames, clip_features
 
@@ -261,7 +262,9 @@ def _decode(entry: Mapping[str, Any], kind: str, size: tuple[int, int]) -> np.nd
         if image.size != size:
             raise ValueError(f"it is {image.size[0]}x{image.size[1]} and the clip {size[0]}x{size[1]}.")
         if kind == "image":
-            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+            if image.mode == "RGB":
+                return np.array(image)
+            return over(np.array(image.convert("RGBA" if image.has_transparency_data else "RGB")), WHITE)
         if kind == "mask":
             return np.array(image.convert("L")) > 127
         if image.mode not in ("I;16", "I;16L", "I;16B", "I", "F"):

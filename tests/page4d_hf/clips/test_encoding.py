@@ -67,11 +67,13 @@ def test_a_clip_that_is_decoded_is_what_the_capture_holds(tmp_path):
     assert (frames.source, frames.clip_id, frames.metric) == ("test", "test/noise/0000", True)
 
 
-def test_transparency_is_dropped(tmp_path):
-    capture = stored_capture(tmp_path)
+@pytest.mark.parametrize(("background", "level"), [(None, 255), ((0, 0, 0), 0)])
+def test_transparent_images_are_laid_over_the_capture_s_background_or_white(tmp_path, background, level):
+    capture = stored_capture(tmp_path, background=background)
     colours = np.random.default_rng(1).integers(0, 256, (24, 32, 4), np.uint8)
     Image.fromarray(colours).save(capture.image_paths[0])
-    np.testing.assert_array_equal(frames_of(capture).images[0], colours[..., :3])
+    expected = Image.alpha_composite(Image.new("RGBA", (32, 24), (level,) * 3 + (255,)), Image.fromarray(colours))
+    np.testing.assert_allclose(frames_of(capture).images[0], np.asarray(expected)[..., :3], atol=1)
 
 
 def test_an_image_that_a_viewer_would_turn_is_stored_as_it_is_read(tmp_path):

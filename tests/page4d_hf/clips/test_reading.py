@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from stored_frames import stored_capture
 
 from page4d_hf.clips import clip_features, decode_frames, load_clips
@@ -184,6 +186,17 @@ def test_images_that_lie_beside_the_data_set_are_read(tmp_path, rows):
     path.write_bytes(rows[0]["images"][0]["bytes"])
     row = {**rows[0], "images": [{"bytes": None, "path": str(path)}, *rows[0]["images"][1:]]}
     np.testing.assert_array_equal(decode_frames(row, [0]).images, decode_frames(rows[0], [0]).images)
+
+
+def test_transparent_images_of_another_program_are_laid_over_white(rows):
+    hidden = np.zeros((24, 32, 4), np.uint8)
+    hidden[:, 16:, 3] = 255  # its left half is transparent, all of it is black
+    file = io.BytesIO()
+    Image.fromarray(hidden).save(file, "PNG")
+    row = {**rows[0], "images": [{"bytes": file.getvalue(), "path": None}, *rows[0]["images"][1:]]}
+    image = decode_frames(row, [0]).images[0]
+    assert (image[:, :16] == 255).all()
+    assert (image[:, 16:] == 0).all()
 
 
 @pytest.mark.parametrize("indices", [[], [3], [0, -1]])
