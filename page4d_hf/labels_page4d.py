@@ -24,8 +24,9 @@ _LABELS: dict[str, tuple[str | int, ...]] = {
     "motion_mask": ("B", "S", "H", "W"),
     "has_pose": ("B",),
     "has_depth": ("B",),
+    "has_motion": ("B",),
 }
-_FLAGS = ("motion_mask", "has_pose", "has_depth")
+_FLAGS = ("motion_mask", "has_pose", "has_depth", "has_motion")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Page4DTargets:
             alone are divided by the mean distance of the other cameras to the first, depth alone by its mean, and the
             loss compares them up to a factor.
         scale: `[B]` what the sequence's lengths were divided by.
-        moving: `[B, S, H, W]` bool, what moves, where that is known.
+        moving: `[B, S, H, W]` bool, what moves; `None` where it is known of no sequence.
+        has_motion: `[B]` bool, whether that is known.
     """
 
     extrinsics: Tensor
@@ -56,7 +58,8 @@ class Page4DTargets:
     has_pose: Tensor
     has_scale: Tensor
     scale: Tensor
-    moving: Tensor | None = None
+    moving: Tensor | None
+    has_motion: Tensor
 
 
 def check_labels(
@@ -71,7 +74,8 @@ def check_labels(
 
     Returns:
         `extrinsics`, `intrinsics`, `has_pose`, `has_depth`, and `depth`, `world_points` or both. What was missing is an
-        identity or zero, and said to be absent by `has_pose` or `has_depth`. `motion_mask` if it was given.
+        identity or zero, and said to be absent by `has_pose` or `has_depth`. `motion_mask` and `has_motion` if the
+        former was given.
 
     Raises:
         Page4DError: labels that are unknown, of another shape or type, or incomplete; cameras that are not finite or
@@ -94,6 +98,7 @@ def check_labels(
         ("has_pose", "extrinsics", posed),
         ("has_depth", "depth or world_points", measured),
         ("world_points", "extrinsics", posed),
+        ("has_motion", "motion_mask", "motion_mask" in given),
     ):
         if name in given and not found:
             raise Page4DError(f"labels hold {name} and no {needed}: give both or neither.")
@@ -116,6 +121,7 @@ def check_labels(
         full["depth"] = given.get("depth", nothing)
     if "motion_mask" in given:
         full["motion_mask"] = given["motion_mask"]
+        full["has_motion"] = given.get("has_motion", yes)
     if posed and anything.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_cameras(full)
     return full
@@ -237,6 +243,7 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
         has_scale=has_points | (still & ~depth_valid.flatten(1).any(1)),
         scale=scale,
         moving=full.get("motion_mask"),
+        has_motion=full.get("has_motion", torch.zeros_like(has_pose)),
     )
 
 

@@ -75,8 +75,8 @@ def page4d_loss(
 ) -> Page4DLosses:
     """The loss of a network's output.
 
-    Every term is a mean over what is labelled in the whole batch. A sequence without depth, or without poses, leaves
-    the means that it has nothing for as they are without it.
+    Every term is a mean over what is labelled in the whole batch. A sequence without depth, poses or motion masks
+    leaves the means that it has nothing for as they are without it.
 
     Args:
         output: what the model gave, its `pose_enc_stages` included if all refinement stages shall count.
@@ -118,7 +118,7 @@ def page4d_loss(
             terms |= _points_terms(points, confidence, targets, config)
             total.append(config.point_loss_weight * terms["points"])
         if dynamics_logits is not None and config.mask_loss_weight > 0:
-            terms["mask"] = _mask_term(dynamics_logits.to(device, torch.float32), targets.moving)
+            terms["mask"] = _mask_term(dynamics_logits.to(device, torch.float32), targets)
             total.append(config.mask_loss_weight * terms["mask"])
         return Page4DLosses(torch.stack(total).sum(), terms)
 
@@ -206,15 +206,16 @@ def _points_terms(
 
 def _mask_term(
     logits: Tensor,  # [B, S, h, w]
-    moving: Tensor | None,  # [B, S, H, W]
+    targets: Page4DTargets,
 ) -> Tensor:
-    if moving is None:
+    if targets.moving is None:
         return 0 * logits.sum()  # reaches the head all the same: processes that share gradients wait for all of them
-    share = F.adaptive_avg_pool2d(moving.float(), (logits.shape[2], logits.shape[3]))
+    share = F.adaptive_avg_pool2d(targets.moving.float(), (logits.shape[2], logits.shape[3]))
+    known = targets.has_motion.float()[:, None, None, None]
     # Where nothing moves, or all does, the other half is all there is.
     halves = (
         (weight * F.softplus(sign * logits)).sum() / weight.sum().clamp(min=MIN_SHARE)
-        for sign, weight in ((-1, share), (1, 1 - share))
+        for sign, weight in ((-1, known * share), (1, known * (1 - share)))
     )
     return torch.stack(list(halves)).mean()
 

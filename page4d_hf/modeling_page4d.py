@@ -322,7 +322,8 @@ class Page4DModel(Page4DPreTrainedModel):
                 - `has_pose`, `has_depth` `(batch_size,)` bool: which sequences have cameras, and which have depth or
                   points; by default all. What the others hold is not looked at,
                 - `motion_mask` `(batch_size, num_frames, height, width)` bool: true where something moves; of no
-                  effect unless `mask_loss_weight` is above 0.
+                  effect unless `mask_loss_weight` is above 0,
+                - `has_motion` `(batch_size,)` bool: of which sequences it says so; by default of all.
 
                 The output then has a `loss`, from those labels that there are and those heads that the model has. A
                 `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators

@@ -55,8 +55,9 @@ class MicroBatches(Dataset[dict[str, Any]]):
         - **extrinsics** `(B, S, 3, 4)` float32, world-to-camera; identities where the clip has none.
         - **intrinsics** `(B, S, 3, 3)` float32 in pixels, first pixel's centre at (0.5, 0.5); identities likewise.
         - **depth** `(B, S, H, W)` float32, z-depth, 0 where it is not known.
-        - **motion_mask** `(B, S, H, W)` bool, true where something moves; absent unless all samples have one.
-        - **has_pose**, **has_depth** `(B,)` bool.
+        - **motion_mask** `(B, S, H, W)` bool, true where something moves, false where it is not known; absent if no
+          sample has one.
+        - **has_pose**, **has_depth**, **has_motion** `(B,)` bool; the last where there is `motion_mask`.
     - **clip_ids**: for each sample, its clip and the ids of its frames, for messages.
     - **skips**: clips that were drawn and could not be used, one sentence each. Others of the same source took their
       places.
@@ -254,8 +255,10 @@ def _assemble(samples: Sequence[tuple[str, AugmentedClip]]) -> dict[str, Any]:
         "has_pose": torch.tensor([sample.extrinsics is not None for _, sample in samples]),
         "has_depth": torch.tensor([sample.depth is not None for _, sample in samples]),
     }
-    if all(sample.motion_mask is not None for _, sample in samples):
-        labels["motion_mask"] = torch.empty(count, num_frames, height, width, dtype=torch.bool)
+    has_motion = torch.tensor([sample.motion_mask is not None for _, sample in samples])
+    if has_motion.any():
+        labels["motion_mask"] = torch.zeros(count, num_frames, height, width, dtype=torch.bool)
+        labels["has_motion"] = has_motion
     for i, (_, sample) in enumerate(samples):
         pixel_values[i] = sample.images
         for name in ("extrinsics", "intrinsics", "depth", "motion_mask"):

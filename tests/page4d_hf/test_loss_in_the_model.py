@@ -198,6 +198,25 @@ def test_a_batch_in_which_everything_or_nothing_moves_has_a_finite_loss_of_the_m
     assert mask_term(-logits, moving, with_mask_loss).item() == pytest.approx(150)
 
 
+def test_a_sequence_without_a_motion_mask_leaves_the_mask_head_s_loss_to_the_others(with_mask_loss):
+    labels, logits = moving_labels(some_motion()), torch.randn(2, 3, 2, 3, requires_grad=True)
+    alone = {name: value[:1] for name, value in labels.items()}
+    expected = page4d_loss(perfect(alone), alone, with_mask_loss, dynamics_logits=logits[:1]).terms["mask"]
+    labels["has_motion"] = torch.tensor([True, False])
+    found = page4d_loss(perfect(labels), labels, with_mask_loss, dynamics_logits=logits).terms["mask"]
+
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    gradient = torch.autograd.grad(found, logits)[0]
+    assert gradient[0].count_nonzero() == gradient[0].numel()
+    assert gradient[1].count_nonzero() == 0
+
+
+def test_what_says_whether_motion_is_known_needs_a_motion_mask(config):
+    labels = {**make_labels(), "has_motion": torch.tensor([True, False])}
+    with pytest.raises(Page4DError, match="has_motion and no motion_mask"):
+        page4d_loss(perfect(make_labels()), labels, config)
+
+
 def test_labels_without_a_motion_mask_give_the_mask_head_a_gradient_of_zero(with_mask_loss):
     labels, logits = make_labels(), torch.randn(2, 3, 2, 3, requires_grad=True)
     losses = page4d_loss(perfect(labels), labels, with_mask_loss, dynamics_logits=logits)

@@ -304,6 +304,17 @@ def test_weights_that_explode_are_not_kept(tmp_path):
 # Evaluation, curves, options
 
 
+def test_the_history_has_the_mask_head_s_loss_where_motion_is_labelled_alone(tmp_path):
+    clips = write_clips(tmp_path / "clips", motion_mask=lambda row: None)
+    entries = {
+        name: steps(train(small_options(tmp_path / name, dataset=[dataset], mask_loss_weight=0.5)).options.output)
+        for name, dataset in (("labelled", "synthetic"), ("unlabelled", str(clips)))
+    }
+
+    assert all(entry["mask"] > 0 for entry in entries["labelled"])
+    assert not any("mask" in entry for entry in entries["unlabelled"])
+
+
 def test_held_out_clips_are_evaluated_during_training_beside_the_trivial(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

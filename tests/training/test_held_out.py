@@ -160,6 +160,14 @@ def test_a_mask_that_is_turned_around_has_an_auroc_of_0_and_a_flat_one_of_a_half
     assert figures(output, labels)["motion_auroc"] == 0.5
 
 
+def test_clips_without_a_motion_mask_do_not_count_in_its_auroc(labels):
+    output = perfect(labels)
+    output.dynamics_mask[1] = 1 - output.dynamics_mask[1]
+    assert figures(output, labels)["motion_auroc"] == 0.5
+    labels["has_motion"] = torch.tensor([True, False])
+    assert figures(output, labels)["motion_auroc"] == 1
+
+
 def test_what_is_not_labelled_is_not_counted(labels):
     found = figures(perfect(labels), {"depth": labels["depth"]})
     assert set(found) == {"abs_rel", "delta", "trivial/abs_rel", "trivial/delta"}

@@ -8,7 +8,6 @@ the mean distance of the points (`normalize_labels`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from page4d_hf.geometry import align_sim3, invert_extrinsics
 from page4d_hf.labels_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
+from page4d_hf.ranking import auroc
 
 TRIVIAL = "trivial"
 
@@ -86,7 +86,14 @@ def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], i
         if output.pose_enc is not None and bool(targets.has_pose[clip]):
             found = output.cameras(image_size)[0][clip].double().cpu()
             _add_camera_figures(means, found, targets.extrinsics[clip].double().cpu(), bool(targets.has_scale[clip]))
-    _add_motion_figure(means, output, labels)
+    if output.dynamics_mask is not None and targets.moving is not None:
+        for mask, truth, known in zip(
+            output.dynamics_mask.float().cpu(), targets.moving.cpu(), targets.has_motion.tolist(), strict=True
+        ):
+            area = auroc(mask, truth) if known else None
+            if area is not None:
+                means.add("motion_auroc", area)
+                means.add(f"{TRIVIAL}/motion_auroc", 0.5)
 
 
 def _add_camera_figures(means: Means, found: Tensor, expected: Tensor, has_scale: bool) -> None:
@@ -117,19 +124,6 @@ def _mean_angle(found: Tensor, expected: Tensor) -> float:
     """Mean angle in degrees between rotations `[N, 3, 3]`."""
     between = Rotation.from_matrix((found.transpose(1, 2) @ expected).numpy())
     return float(np.degrees(between.magnitude()).mean())
-
-
-def _add_motion_figure(means: Means, output: Page4DOutput, labels: dict[str, Any]) -> None:
-    moving = labels.get("motion_mask")
-    if output.dynamics_mask is None or moving is None:
-        return
-    from page4d_hf.ranking import auroc
-
-    for mask, truth in zip(output.dynamics_mask.float().cpu(), moving.bool().cpu(), strict=True):
-        area = auroc(mask, truth)
-        if area is not None:
-            means.add("motion_auroc", area)
-            means.add(f"{TRIVIAL}/motion_auroc", 0.5)
 
 
 __all__ = ["LABELS", "TRIVIAL", "Means", "add_figures"]

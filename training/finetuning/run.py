@@ -259,6 +259,8 @@ class Finetuning:
         losses: list[Tensor] = []  # of the micro-batches
         skips = [batch["skips"] for batch in batches]
         sums["skips"] = torch.tensor(float(sum(map(len, skips))), device=accelerator.device)
+        moving = sum("motion_mask" in batch["labels"] for batch in batches)
+        sums["moving"] = torch.tensor(float(moving), device=accelerator.device)
         for number, batch in enumerate(batches):
             frames = batch["pixel_values"].new_tensor(
                 batch["pixel_values"].shape[:2].numel() * accelerator.num_processes
@@ -278,6 +280,8 @@ class Finetuning:
         means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean").tolist()
         entry: dict[str, Any] = dict(zip(sums, means, strict=True))
         skipped = self._skipped(skips) if entry.pop("skips") else []
+        if not entry.pop("moving"):
+            entry.pop("mask", None)  # of nothing, and not of a mask head that is always right
         # Before a step that would spoil the weights. All processes see the same figures, and stop together.
         if not math.isfinite(entry["loss"]):
             self._stop(f"loss is {entry['loss']}", batches, losses)

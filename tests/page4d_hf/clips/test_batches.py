@@ -79,12 +79,14 @@ def test_a_micro_batch_holds_what_the_training_needs(clips: str) -> None:
             "motion_mask": ((b, s, h, w), torch.bool),
             "has_pose": ((b,), torch.bool),
             "has_depth": ((b,), torch.bool),
+            "has_motion": ((b,), torch.bool),
         }
         pixels = batch["pixel_values"]
         assert (pixels.shape, pixels.dtype, pixels.is_contiguous()) == ((b, s, 3, h, w), torch.float32, True)
         assert 0 <= pixels.min() < 0.2 < 0.8 < pixels.max() <= 1 + 1e-6
         assert batch["labels"]["has_pose"].all()
         assert batch["labels"]["has_depth"].all()
+        assert batch["labels"]["has_motion"].all()
         assert len(batch["clip_ids"]) == b
 
 
@@ -128,12 +130,19 @@ def test_what_a_clip_lacks_is_said_and_filled(tmp_path: Path) -> None:
         labels = batch["labels"]
         assert labels["has_depth"].tolist() == [name != "no depth" for name in names]
         assert labels["has_pose"].tolist() == [name != "no pose" for name in names]
-        assert ("motion_mask" in labels) == ("no mask" not in names)
+        assert labels["has_motion"].tolist() == [name != "no mask" for name in names]
         for i, name in enumerate(names):
+            assert (name == "no mask") == (not labels["motion_mask"][i].any())
             assert (name == "no depth") == (not labels["depth"][i].any())
             assert (name == "no pose") == torch.equal(labels["extrinsics"][i], torch.eye(3, 4).expand(4, 3, 4))
             assert (name == "no pose") == torch.equal(labels["intrinsics"][i], torch.eye(3).expand(4, 3, 3))
     assert len(seen) == 4
+
+
+def test_where_no_sample_has_a_motion_mask_the_batch_has_none(tmp_path: Path) -> None:
+    path = write_shards(tmp_path / "clips", [[row(noise_clip("no mask", 4, motion_mask=None))]])
+    labels = of(SourceConfig(path=path), sampling=SamplingConfig(4, 4, 16, 28, 0.5))[0]["labels"]
+    assert not {"motion_mask", "has_motion"} & set(labels)
 
 
 def test_synthetic_scenes_are_made_of_what_is_asked_for() -> None:
