@@ -173,6 +173,8 @@ def test_the_ready_configurations_are_such_for_accelerate(path):
     assert config.num_processes == {"one-gpu": 1, "cpu": 2, "ddp": 8, "fsdp": 16}[path.stem]
     assert config.mixed_precision == ("no" if path.stem == "cpu" else "bf16")
     assert config.use_cpu == (path.stem == "cpu")
+    # What accelerate hides GPUs by: `use_cpu` alone does not reach several processes.
+    assert config.gpu_ids == ("-1,-1" if path.stem == "cpu" else None)
 
 
 def test_micro_batches_that_the_processes_cannot_share_are_refused(tmp_path, monkeypatch):

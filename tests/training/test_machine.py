@@ -6,7 +6,8 @@ import json
 
 import pytest
 import torch
-from finetuning.machine import fastest_attention, fastest_precision
+from accelerate.state import AcceleratorState
+from finetuning.machine import fastest_attention, fastest_precision, make_accelerator
 from small_training import begin, small_options
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -27,6 +28,17 @@ def test_a_gpu_that_would_emulate_bfloat16_computes_in_float32(monkeypatch, unit
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: units)
     assert fastest_precision(CUDA) == precision
     assert fastest_attention(CUDA, precision) == "sdpa"
+
+
+@pytest.mark.parametrize(("told", "device"), [("true", "cpu"), ("false", "meta")])
+def test_accelerate_s_word_keeps_an_accelerator_out_of_it(tmp_path, monkeypatch, told, device):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", told)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    # Stands for a GPU.
+    monkeypatch.setattr("accelerate.state.PartialState.default_device", torch.device("meta"))
+    AcceleratorState._reset_state(True)
+    accelerator = make_accelerator(small_options(tmp_path, mixed_precision="auto"))
+    assert accelerator.device == torch.device(device)
 
 
 def test_a_device_of_another_kind_computes_in_float32():

@@ -9,7 +9,7 @@ import torch
 from accelerate.accelerator import Accelerator
 from accelerate.state import PartialState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from .options import AUTO, Options, OptionsError
@@ -28,7 +28,7 @@ def make_accelerator(options: Options) -> Accelerator:
                 f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
             )
     # Without this, processes on CPUs take themselves for single ones unless MPI started them.
-    cpu = not torch.accelerator.is_available()
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     precision: str | None = options.mixed_precision
     try:
         if precision == AUTO:
