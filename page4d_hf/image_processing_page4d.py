@@ -28,6 +28,8 @@ logger = logging.get_logger(__name__)
 
 Mode = Literal["crop", "pad", "square"]
 
+RANGE_TOLERANCE = 1e-3  # how far beyond [0, 1] a resize may round
+
 
 class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
@@ -89,7 +91,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         do_center_crop, crop_size (`dict[str, int]` or `int`):
             A centre crop after the resizing, off by default; its sides too are multiples of `patch_size`.
         do_resize, do_rescale, rescale_factor, do_convert_rgb:
-            As in every image processor of transformers.
+            As in every image processor of transformers. Its `do_normalize` and `do_pad` are refused: the model
+            normalises by itself, and `"pad"` pads.
     """
 
     valid_kwargs = Page4DImageProcessorKwargs
@@ -136,7 +139,8 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Raises:
             ValueError: videos of different length in a batch, no frames at all, a size that is no multiple of
-                `patch_size`, or pixel values that are neither 8-bit (16-bit in PIL images) nor floats in [0, 1].
+                `patch_size`, pixel values that are neither 8-bit (16-bit in PIL images) nor floats in [0, 1], or an
+                option that there is not (`do_normalize`, `do_pad`).
         """
         return super().preprocess(images, **kwargs)
 
@@ -171,19 +175,14 @@ class Page4DImageProcessor(TorchvisionBackend):
         """One image of any accepted kind to an RGB tensor `(3, height, width)`, uint8 or floating in [0, 1]."""
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
+        if isinstance(image, np.ndarray):
+            image = np.ascontiguousarray(image)  # torch knows no views that run backwards
         tensor = super().process_image(
             image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
         )
         if tensor.dtype == torch.bool or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
             raise ValueError(f"Expected 8-bit or floating-point images, got {tensor.dtype}; convert them to uint8.")
-        if tensor.is_floating_point():
-            low, high = tensor.aminmax()
-            if not (low >= 0 and high <= 1):
-                raise ValueError(
-                    f"Expected floating-point images in [0, 1], got values from {low.item():g} to {high.item():g}; "
-                    "divide by 255 or pass uint8."
-                )
-        return tensor
+        return _in_range(tensor) if tensor.is_floating_point() else tensor
 
     def convert_to_rgb(
         self, image: torch.Tensor, input_data_format: str | ChannelDimension | None = None
@@ -192,6 +191,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         if image.shape[0] == 4 and image.dtype == torch.uint8:
             color, alpha = image[:3].to(torch.int32), image[3:].to(torch.int32)
             return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+        if image.is_floating_point():
+            image = _in_range(image)
         return super().convert_to_rgb(image, input_data_format=input_data_format)
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -212,6 +213,10 @@ class Page4DImageProcessor(TorchvisionBackend):
                 )
         if mode == "square" and height != width:
             raise ValueError(f"Mode 'square' needs equal height and width, got {height} and {width}.")
+        if kwargs["do_normalize"]:
+            raise ValueError("Expected no do_normalize: the model normalises by itself; leave it out.")
+        if kwargs["do_pad"]:
+            raise ValueError("Expected no do_pad; mode='pad' pads images to a size that the network takes.")
         return kwargs
 
     def _preprocess(  # type: ignore[override]
@@ -236,7 +241,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             raise ValueError(f"Expected videos of equal length in a batch, got {lengths} frames.")
 
         # One frame at a time: full-size frames are then never stacked.
-        frames, sizes, boxes = [], [], []
+        frames, sizes, boxes, whites = [], [], [], []
         for image in (image for video in images for image in video):
             frame, box = image, _whole(image.shape[-2:])
             if do_resize:
@@ -244,8 +249,11 @@ class Page4DImageProcessor(TorchvisionBackend):
             if do_center_crop:
                 crop_height, crop_width = _height_width(crop_size, "crop_size")
                 frame, box = _crop_centred(frame, box, crop_height, crop_width)
-            if do_rescale and not frame.is_floating_point():
-                frame = self.rescale(frame.to(torch.float32), rescale_factor)
+            white = 1.0
+            if not frame.is_floating_point():
+                white = 255 * rescale_factor if do_rescale else 255.0
+                frame = self.rescale(frame.to(torch.float32), rescale_factor) if do_rescale else frame
+            whites.append(white)
             frames.append(frame.to(torch.float32))
             sizes.append(tuple(image.shape[-2:]))
             boxes.append(box)
@@ -259,9 +267,8 @@ class Page4DImageProcessor(TorchvisionBackend):
                 height,
                 width,
             )
-        white = 1.0 if do_rescale else 255.0
         for i, frame in enumerate(frames):
-            frames[i], boxes[i] = _pad_centred(frame, boxes[i], height, width, white)
+            frames[i], boxes[i] = _pad_centred(frame, boxes[i], height, width, whites[i])
 
         video_shape = (len(images), lengths[0])
         data = {
@@ -472,6 +479,22 @@ def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple
     left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
     right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _in_range(image: torch.Tensor) -> torch.Tensor:
+    """A floating-point image in [0, 1], without what its resizing has rounded beyond that."""
+    low, high = (bound.item() for bound in image.aminmax())
+    if low >= 0 and high <= 1:
+        return image
+    if low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE:
+        return image.clamp(0, 1)
+    if low > -1 and high < 2:
+        remedy = "clamp(0, 1) them if a filter overshot"
+    elif low >= 0 and high <= 255:
+        remedy = "divide by 255 or pass uint8"
+    else:
+        remedy = "scale them or pass uint8"
+    raise ValueError(f"Expected floating-point images in [0, 1], got values from {low:g} to {high:g}; {remedy}.")
 
 
 def _ceil(value: float) -> int:

@@ -119,6 +119,21 @@ def test_floats_in_0_to_1_are_not_rescaled_again(processor):
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_floats_that_a_resize_rounded_beyond_0_to_1_are_clamped(processor, channels):
+    array = np.full((28, 28, channels), 1.0005, np.float32)
+    array[:14, :, :3] = -0.0005
+    pixel_values = processor(array, size=28).pixel_values
+    assert pixel_values.min() == 0
+    assert pixel_values.max() == 1
+
+
+def test_an_array_seen_backwards_gives_the_pixels_that_it_shows(processor):
+    video = random_image(2, 40, 60)[..., None].repeat(3, axis=-1)
+    seen = video[:, ::-1, ::-1, ::-1]
+    assert torch.equal(processor(seen, size=56).pixel_values, processor(seen.copy(), size=56).pixel_values)
+
+
 def test_pixel_values_stay_in_0_to_1_where_the_bicubic_filter_overshoots(processor):
     stripes = np.tile(np.array([0, 1], np.float32).repeat(3), (20, 5))[..., None].repeat(3, axis=-1)
     pixel_values = processor(stripes).pixel_values
@@ -203,6 +218,14 @@ def test_frames_of_different_sizes_are_padded_white_with_a_warning(processor, ca
     assert (inputs.pixel_values[0, 0, :, 42:] == 1).all()
 
 
+@pytest.mark.parametrize(("do_rescale", "white"), [(True, 1), (False, 255)])
+def test_the_white_of_a_frame_is_that_of_its_own_kind(processor, do_rescale, white):
+    kinds = [np.zeros((20, 80, 3), np.uint8), np.zeros((20, 80, 3), np.float32), np.zeros((40, 60, 3), np.uint8)]
+    pixel_values = processor(kinds, size=84, do_rescale=do_rescale).pixel_values[0]
+    assert (pixel_values[0, :, :14] == white).all()
+    assert (pixel_values[1, :, :14] == 1).all()
+
+
 def test_a_very_wide_image_still_has_a_row_of_patches(processor):
     assert processor(random_image(2, 400), size=56).pixel_values.shape[-2:] == (14, 56)
 
@@ -217,7 +240,13 @@ def test_a_very_wide_image_still_has_a_row_of_patches(processor):
         (random_image(8, 8), {"size": {"shortest_edge": 28}}, "'height' and 'width'"),
         (random_image(8, 8), {"mode": "square", "size": {"height": 14, "width": 28}}, "equal height and width"),
         (random_image(8, 8).astype(np.float32), {}, r"floating-point images in \[0, 1\]"),
+        (random_image(8, 8).astype(np.float32), {}, "divide by 255 or pass uint8"),
+        (np.full((8, 8, 3), 1.2, np.float32), {}, r"from 1.2 to 1.2; clamp\(0, 1\)"),
+        (np.full((8, 8, 4), 1.2, np.float32), {}, r"from 1.2 to 1.2; clamp\(0, 1\)"),
+        (np.full((8, 8, 3), -2.0, np.float32), {}, "from -2 to -2; scale them"),
         (np.full((8, 8, 3), np.nan, np.float32), {}, r"floating-point images in \[0, 1\]"),
+        (random_image(8, 8), {"do_normalize": True, "image_mean": 0.5, "image_std": 0.5}, "the model normalises"),
+        (random_image(8, 8), {"do_pad": True, "pad_size": 28}, "mode='pad' pads"),
         (random_image(8, 8).astype(np.int64), {}, "8-bit or floating-point"),
         (Image.new("I", (8, 8), 70000), {}, "got values from 70000 to 70000"),
         (Image.new("F", (8, 8), 0.5), {}, "floating-point pixels"),
@@ -233,6 +262,13 @@ def test_what_cannot_be_processed_is_refused_by_name(processor, images, options,
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="crop, pad, square; got 'stretch'"):
         Page4DImageProcessor(mode="stretch")
+
+
+@pytest.mark.parametrize("option", ["do_normalize", "do_pad"])
+def test_an_option_that_the_model_or_a_mode_stands_for_is_refused(option):
+    with pytest.raises(ValueError, match=f"Expected no {option}"):
+        Page4DImageProcessor(**{option: True})
+    Page4DImageProcessor(**{option: False})
 
 
 # ---------------------------------------------------------------------------------------------------------------
