@@ -292,7 +292,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(tmp_path):
 def test_weights_that_explode_are_not_kept(tmp_path):
     # The second step is the first after the warm-up.
     group = {**GROUP, "learning_rate": 1e30, "warmup": 0.34, "start": 1e-4}
-    run = begin(small_options(tmp_path, checkpoint_every=1, layers=group, mask_head=group))
+    evaluation = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    run = begin(small_options(tmp_path, checkpoint_every=1, layers=group, mask_head=group, evaluation=evaluation))
     with pytest.raises(
         TrainingError, match=r"after step 2 are not finite: the learning rate is too high\. checkpoint-1 is"
     ):
@@ -351,6 +352,29 @@ def test_the_split_validation_is_held_out_if_there_is_one(tmp_path, capsys):
     write_clips(clips, "validation")
     run = train(small_options(tmp_path / "with", dataset=[str(clips)], steps=1, evaluation=evaluation))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
+
+
+def test_clips_that_are_held_out_as_a_whole_are_evaluated_in_their_only_split(tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips")
+    changes = {"held_out": [str(clips)], "steps": 1}
+    changes["evaluation"] = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    run = train(small_options(tmp_path / "other", **changes))
+    assert "abs_rel" in history(run.options.output)[-1]["held_out"]
+    sentence = told(capsys, "--options", write_options(tmp_path / "same", dataset=[str(clips)], **changes))
+    assert "has no split validation, only train, which is trained on" in sentence
+    write_clips(clips, "test")
+    sentence = told(capsys, "--options", write_options(tmp_path / "two", **changes))
+    assert "has no split 'validation'; it has: train, test" in sentence
+
+
+def test_clips_of_no_weight_are_not_held_out(tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips")
+    write_clips(clips, "validation")
+    other = write_clips(tmp_path / "other")
+    changes = {"dataset": [str(clips), str(other)], "weights": [0, 1], "steps": 1}
+    changes["evaluation"] = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    train(small_options(tmp_path, **changes))
+    assert "none of the datasets has a split `validation`" in capsys.readouterr().out
 
 
 def test_a_run_s_options_are_kept_and_read_again(tmp_path):
@@ -496,9 +520,6 @@ def test_held_out_clips_that_cannot_be_used_are_counted_too(tmp_path):
 def test_held_out_clips_that_are_too_short_are_told_with_their_option(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
     evaluation = {"every": 1, "frames": 5}
-    sentence = told(capsys, "--options", write_options(tmp_path, held_out=[f"noise={clips}"], evaluation=evaluation))
-    assert "has no split 'validation'" in sentence
-    write_clips(clips, "validation")
     sentence = told(capsys, "--options", write_options(tmp_path, held_out=[f"noise={clips}"], evaluation=evaluation))
     assert "--evaluation.frames 5" in sentence
 

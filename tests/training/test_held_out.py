@@ -197,11 +197,18 @@ def test_means_of_several_processes_are_those_of_one(labels):
     assert merged.result() == pytest.approx(whole.result(), abs=1e-6)
 
 
-def test_what_is_not_finite_does_not_count():
+@pytest.mark.parametrize("name", ["depth", "pose_enc"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_clip_that_is_not_finite_is_left_out_for_model_and_trivial_alike(labels, name, value):
+    output = perfect(labels)
+    output[name][1, 2] = value
     means = Means()
-    for value in (1.0, math.nan, math.inf, 3.0):
-        means.add("figure", value)
-    assert means.result() == {"figure": 2.0}
+    add_figures(means, output, labels, SIZE)
+    alone = {name: value[:1] for name, value in labels.items()}
+    assert means.result() == pytest.approx(figures(perfect(alone), alone), abs=1e-6)
+    total = Means()
+    total.merge([means, means])
+    assert (means.left_out, total.left_out) == (1, 2)
 
 
 def test_the_table_has_the_last_figures_beside_the_trivial_ones(tmp_path, capsys):

@@ -7,7 +7,8 @@ the mean distance of the points (`normalize_labels`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -37,10 +38,17 @@ class Means:
 
     def __init__(self) -> None:
         self.sums: dict[str, list[float]] = {}
+        self.left_out = 0  # clips
 
-    def add(self, name: str, value: float) -> None:
-        """Count one clip's figure; what is not finite does not count."""
-        if np.isfinite(value):
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Count one clip's figures, or leave the clip out if one of them is not finite.
+
+        So the model and the trivial predictors are averaged over the same clips.
+        """
+        if not all(map(math.isfinite, figures.values())):
+            self.left_out += 1
+            return
+        for name, value in figures.items():
             total = self.sums.setdefault(name, [0.0, 0.0])
             total[0] += value
             total[1] += 1
@@ -48,6 +56,7 @@ class Means:
     def merge(self, others: Iterable[Means]) -> None:
         """Add what other processes counted."""
         for other in others:
+            self.left_out += other.left_out
             for name, (value, count) in other.sums.items():
                 total = self.sums.setdefault(name, [0.0, 0.0])
                 total[0] += value
@@ -60,7 +69,7 @@ class Means:
 
 @torch.no_grad()
 def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], image_size: tuple[int, int]) -> None:
-    """Count the figures of every clip of a batch.
+    """Count the figures of every clip of a batch; a clip whose depth or cameras are not finite is left out.
 
     Args:
         means: where they are counted; those of the trivial predictors as `trivial/<name>`.
@@ -69,9 +78,10 @@ def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], i
         image_size: (H, W) in pixels.
     """
     targets = normalize_labels(labels, image_size)
-    if output.loss is not None:
-        means.add("loss", float(output.loss))
+    if output.loss is not None and bool(output.loss.isfinite()):
+        means.add({"loss": float(output.loss)})
     for clip in range(len(targets.depth)):
+        figures: dict[str, float] = {}
         if output.depth is not None and bool(targets.depth_valid[clip].any()):
             valid = targets.depth_valid[clip]
             expected = targets.depth[clip][valid].double()
@@ -80,44 +90,46 @@ def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], i
                 (f"{TRIVIAL}/", torch.ones_like(expected)),
             ):
                 found = found * (expected.median() / found.median())
-                means.add(f"{name}abs_rel", float(((found - expected).abs() / expected).mean()))
+                figures[f"{name}abs_rel"] = float(((found - expected).abs() / expected).mean())
                 ratio = torch.maximum(found / expected, expected / found)
-                means.add(f"{name}delta", float((ratio < 1.25).double().mean()))
+                figures[f"{name}delta"] = float((ratio < 1.25).double().mean())
         if output.pose_enc is not None and bool(targets.has_pose[clip]):
             found = output.cameras(image_size)[0][clip].double().cpu()
-            _add_camera_figures(means, found, targets.extrinsics[clip].double().cpu(), bool(targets.has_scale[clip]))
-    if output.dynamics_mask is not None and targets.moving is not None:
-        for mask, truth, known in zip(
-            output.dynamics_mask.float().cpu(), targets.moving.cpu(), targets.has_motion.tolist(), strict=True
-        ):
-            area = auroc(mask, truth) if known else None
+            expected = targets.extrinsics[clip].double().cpu()
+            figures |= _camera_figures(found, expected, bool(targets.has_scale[clip]))
+        if output.dynamics_mask is not None and targets.moving is not None and bool(targets.has_motion[clip]):
+            area = auroc(output.dynamics_mask[clip].float().cpu(), targets.moving[clip].cpu())
             if area is not None:
-                means.add("motion_auroc", area)
-                means.add(f"{TRIVIAL}/motion_auroc", 0.5)
+                figures |= {"motion_auroc": area, f"{TRIVIAL}/motion_auroc": 0.5}
+        means.add(figures)
 
 
-def _add_camera_figures(means: Means, found: Tensor, expected: Tensor, has_scale: bool) -> None:
+def _camera_figures(found: Tensor, expected: Tensor, has_scale: bool) -> dict[str, float]:
     """Centres and rotations `[S, 3, 4]` of one clip, the first frame left out of the means: it is the world."""
     if len(expected) < 2:
-        return
+        return {}
+    if not bool(found.isfinite().all()):
+        return {"rotation_error": math.nan}
+    figures: dict[str, float] = {}
     centers, true_centers = invert_extrinsics(found)[..., 3], invert_extrinsics(expected)[..., 3]
     # Relative to the first predicted camera, as the labels are to theirs.
     relative = found[:, :, :3] @ found[:1, :, :3].transpose(-1, -2)
     still = torch.eye(3, dtype=torch.float64).expand_as(relative)
     for name, turned, placed in (("", relative, centers), (f"{TRIVIAL}/", still, torch.zeros_like(centers))):
-        means.add(f"{name}rotation_error", _mean_angle(turned[1:], expected[1:, :, :3]))
+        figures[f"{name}rotation_error"] = _mean_angle(turned[1:], expected[1:, :, :3])
         if has_scale:
-            means.add(f"{name}center_error", float((placed - true_centers)[1:].norm(dim=-1).mean()))
+            figures[f"{name}center_error"] = float((placed - true_centers)[1:].norm(dim=-1).mean())
     if not has_scale or len(expected) < 3:
-        return
+        return figures
     # What a camera that stands still, at the best place, gets.
     spread = (true_centers - true_centers.mean(0)).square().sum(-1).mean().sqrt()
     try:
         aligned = align_sim3(centers.numpy(), true_centers.numpy()).apply_to_points(centers.numpy())
     except ValueError:
-        return  # a trajectory on a line or in a place: no Sim(3) is determined, and the clip does not count
-    means.add("ate", float(np.sqrt(((aligned - true_centers.numpy()) ** 2).sum(-1).mean())))
-    means.add(f"{TRIVIAL}/ate", float(spread))
+        return figures  # a trajectory on a line or in a place: no Sim(3) is determined, and the clip does not count
+    figures["ate"] = float(np.sqrt(((aligned - true_centers.numpy()) ** 2).sum(-1).mean()))
+    figures[f"{TRIVIAL}/ate"] = float(spread)
+    return figures
 
 
 def _mean_angle(found: Tensor, expected: Tensor) -> float:

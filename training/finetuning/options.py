@@ -110,8 +110,8 @@ class Options:
     weights: tuple[float, ...] = ()
     """Mixing weights of the datasets, one each. By default the paper's for its sources, and 1 for others."""
     held_out: tuple[str, ...] = ()
-    """Clips to evaluate on, named like --dataset. By default the split `validation` of those of --dataset that have
-    one; of `synthetic` other scenes."""
+    """Clips to evaluate on, named like --dataset: their split `validation` or, where there is no such split, the only
+    one. By default the split `validation` of those of --dataset that have one; of `synthetic` other scenes."""
     streaming: bool = False
     """Read the datasets front to back over the network instead of copying them first."""
 

@@ -22,7 +22,7 @@ from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips.augmentation import NO_AUGMENTATION
 from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
 from page4d_hf.clips.reading import split_names
-from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig
+from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
 
 from .checkpoints import (
@@ -142,10 +142,11 @@ class Finetuning:
             aspect_max=evaluation.aspect,
             patch_size=options.sampling.patch_size,
         )
-        sources = options.held_out_sources()
-        if not options.held_out:
-            # Sources without a validation split are trained on all the same.
-            sources = [s for s in sources if s.path == SYNTHETIC or s.split in split_names(s.path)]
+        sources = [
+            source
+            for each in options.held_out_sources()
+            if each.weight > 0 and (source := self._held_out_source(each)) is not None
+        ]
         if not sources:
             return None
         try:
@@ -155,6 +156,28 @@ class Finetuning:
                 f"The held-out clips cannot be used, of which --evaluation.frames {evaluation.frames} are taken each: "
                 f"{error}"
             ) from error
+
+    def _held_out_source(self, source: SourceConfig) -> SourceConfig | None:
+        """A source with the split to evaluate on; `None` if it is trained on and has none.
+
+        Raises:
+            OptionsError: a source that was named to be held out has one split only, which is trained on.
+        """
+        if source.path == SYNTHETIC:
+            return source
+        splits = split_names(source.path)
+        if source.split in splits:
+            return source
+        if not self.options.held_out:
+            return None
+        if len(splits) > 1:
+            return source  # reading it will tell which splits there are
+        if any((each.path, each.split) == (source.path, splits[0]) for each in self.options.sources()):
+            raise OptionsError(
+                f"--held-out {source.path} has no split {source.split}, only {splits[0]}, which is trained on; name "
+                "other clips."
+            )
+        return replace(source, split=splits[0])
 
     # -----------------------------------------------------------------------------------------------------------
 
@@ -230,10 +253,13 @@ class Finetuning:
                 bar.update()
                 last = self.step == options.steps
                 every = options.evaluation.every
-                if self.held_out is not None and (last or self.step % every == 0):
-                    self._evaluate(history)
-                if last or self.step % options.checkpoint_every == 0:
+                evaluates = self.held_out is not None and (last or self.step % every == 0)
+                saves = last or self.step % options.checkpoint_every == 0
+                if evaluates or saves:
                     self._check_weights()
+                if evaluates:
+                    self._evaluate(history)
+                if saves:
                     if history is not None:
                         history.make_durable()
                     save_checkpoint(
@@ -352,7 +378,7 @@ class Finetuning:
         return found
 
     def _check_weights(self) -> None:
-        """Refuse to keep weights that a step made too large to be used: their loss is only seen with the next one."""
+        """Refuse weights that a step made too large to be used: their loss is only seen with the next one."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         if not math.isfinite(norm_of(trained)):
             raise TrainingError(
@@ -393,8 +419,11 @@ class Finetuning:
         figures = total.result()
         accelerator.log({f"held_out/{name}": value for name, value in figures.items()}, step=self.step)
         if history is not None:
-            history.add({"step": self.step, "held_out": figures} | ({"skipped": skipped} if skipped else {}))
-            tqdm.write(f"step {self.step}, held out: " + _sentence(figures))
+            left_out = {"left_out": total.left_out} if total.left_out else {}
+            skipping = {"skipped": skipped} if skipped else {}
+            history.add({"step": self.step, "held_out": figures} | left_out | skipping)
+            without = f"; {total.left_out} clips left out, of which something is not finite" if left_out else ""
+            tqdm.write(f"step {self.step}, held out: {_sentence(figures)}{without}")
         self.model.train()
 
     def _finish(self) -> None:
