@@ -337,10 +337,11 @@ def reconstruct(
 
     Args:
         frames: S >= 1 frames.
-        model: on the device and in the dtype that it shall run in (see `load_model`).
+        model: on the device and in the dtype that it shall run in (see `load_model`). It runs as in evaluation, and is
+            left as it was.
         image_processor: how frames become network input; the default is a `Page4DImageProcessor` for this model.
         resolution: width of the network's input in pixels, a multiple of the patch size; its height is at most that.
-            The default is the image processor's.
+            By default, or at the image processor's own width, width and height are as the image processor has them.
         mode: the image processor's mode; the default is its own.
         points: "depth": depth maps lifted by the predicted cameras; "world": the point head's points.
         confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
@@ -365,12 +366,25 @@ def reconstruct(
     report = progress or (lambda stage, done, total: None)
 
     # The network decides on the patch size, whatever the image processor in its folder says.
-    options = {"mode": mode or processor.mode, "size": resolution, "patch_size": model.config.patch_size}
+    options = {
+        "mode": mode or processor.mode,
+        "size": dict(processor.size) if resolution == processor.size["width"] else resolution,
+        "patch_size": model.config.patch_size,
+        "do_resize": True,
+        "do_rescale": True,
+    }
     pixel_values, sizes, boxes = _prepare(frames, processor, options, report)
     try:
-        with _layers_reported(model, report), _without_point_head(model, keep=points == "world"):
-            output = model(pixel_values[None].to(model.device))
-    except torch.OutOfMemoryError as error:
+        with (
+            _in_evaluation(model),
+            _layers_reported(model, report),
+            _without_point_head(model, keep=points == "world"),
+        ):
+            output = model(pixel_values[None].to(model.device), return_dict=True)
+    except RuntimeError as error:
+        # PyTorch has a class of its own for a GPU's memory alone.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
         raise Page4DError(
             f"The memory of {model.device} does not hold {len(frames)} frames at a width of {resolution}; "
             "take fewer frames (--max-frames) or a smaller --resolution."
@@ -429,6 +443,18 @@ def _prepare(
         torch.cat([part[name][0] for part in parts]) for name in ("pixel_values", "original_sizes", "image_boxes")
     )
     return pixel_values, sizes, boxes
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """In training a mask would be as strong as its schedule says."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextmanager

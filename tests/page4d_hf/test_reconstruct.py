@@ -48,7 +48,7 @@ class PlaneModel(nn.Module):
         self.extrinsics = torch.cat((quaternion_to_matrix(turns), positions), dim=-1)
         self.change = lambda output: None
 
-    def forward(self, pixel_values):
+    def forward(self, pixel_values, return_dict):
         height, width = pixel_values.shape[-2:]
         focal = 0.9 * width
         intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
@@ -288,11 +288,26 @@ def test_very_many_frames_are_reconstructed_with_a_word_about_memory(caplog):
     assert "All 201 frames go through the network at once" in caplog.text
 
 
-def test_a_device_that_runs_out_of_memory_is_an_error_that_says_what_to_do():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+    ],
+)
+def test_a_device_that_runs_out_of_memory_is_an_error_that_says_what_to_do(error):
     def change(output):
-        raise torch.OutOfMemoryError
+        raise error
 
     with pytest.raises(Page4DError, match="does not hold 3 frames at a width of 56; take fewer frames"):
+        run(change=change)
+
+
+def test_another_error_of_the_network_stays_what_it_is():
+    def change(output):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
         run(change=change)
 
 
@@ -365,6 +380,42 @@ def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype
     assert np.isfinite(result.points).all()
     assert result.dynamics is not None
     assert 0 <= result.point_dynamics.min() <= result.point_dynamics.max() <= 1
+
+
+def test_a_model_in_training_reconstructs_as_in_evaluation_and_goes_on_training(model_folder):
+    frames = make_frames(((30, 50),) * 2)
+    model, processor = load_model(model_folder, device="cpu")
+    expected = reconstruct(frames, model, processor, resolution=28)
+    model.train().set_training_step(10**6)  # its schedule has taken the mask away
+    model.encoder.eval()  # frozen
+    result = reconstruct(frames, model, processor, resolution=28)
+    np.testing.assert_array_equal(result.extrinsics, expected.extrinsics)
+    with pytest.raises(RuntimeError, match="out of the way"):
+        reconstruct(frames, model, processor, resolution=28, progress=interrupt)
+    assert model.training
+    assert model.aggregator.training
+    assert not model.encoder.training
+
+
+def interrupt(stage, done, total):
+    """Progress that ends a reconstruction in the middle of the network."""
+    if stage == "network" and done == 3:
+        raise RuntimeError("out of the way")
+
+
+def test_a_configuration_that_asks_for_tuples_changes_nothing(model_folder):
+    model, processor = load_model(model_folder, device="cpu")
+    model.config.return_dict = False
+    assert len(reconstruct(make_frames(((30, 50),)), model, processor, resolution=28)) == 1
+
+
+@pytest.mark.parametrize("resolution", [None, 56])
+def test_the_image_processor_s_own_height_is_kept(model_folder, resolution):
+    model, _ = load_model(model_folder, device="cpu")
+    processor = Page4DImageProcessor(size={"height": 28, "width": 56}, do_resize=False, do_rescale=False)
+    result = reconstruct(make_frames(((50, 50),)), model, processor, resolution=resolution, confidence_percentile=0)
+    assert result.depth[0].shape == (56, 56)
+    assert np.isfinite(result.depth[0]).all(axis=1).sum() == 28  # the rest was cropped
 
 
 def test_network_input_with_its_sizes_goes_into_the_model_as_it_is(model_folder):
