@@ -70,6 +70,9 @@ class Scene:
     point_dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
     point_confidence: np.ndarray | None = None  # [M] float32
     splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
+    use_paths: list[Path | None] | None = (
+        None  # nerfstudio's mask_path: an image, 0 where nothing is to be learned from
+    )
     info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
 
     def __len__(self) -> int:
@@ -322,6 +325,8 @@ def read_scene(root: str | Path) -> Scene:
         splits=_read_splits(meta, root, [camera.image_path for camera in cameras], where),
         info=info,
     )
+    masks = [camera.mask_path for camera in cameras]
+    scene.use_paths = masks if any(masks) else None
     if "ply_file_path" in meta:
         _read_points(scene, root / str(meta["ply_file_path"]))
     if info:

@@ -30,6 +30,7 @@ class TransformsCamera:
     camera_to_world: np.ndarray  # [3, 4], OpenGL axes
     intrinsics: np.ndarray  # [3, 3]
     distortion: np.ndarray  # [5]
+    mask_path: Path | None  # an image, 0 where nothing is to be learned from
 
 
 def read_transforms_camera(meta: dict[str, Any], frame: Any, root: Path, where: Path) -> TransformsCamera:
@@ -38,12 +39,13 @@ def read_transforms_camera(meta: dict[str, Any], frame: Any, root: Path, where: 
     Args:
         meta: the file's object; what it says for all frames goes before a frame's own, as in nerfstudio.
         frame: one of its `frames`: `file_path` (".png" may be left out), `transform_matrix`, and intrinsics as
-            `fl_x fl_y cx cy w h`, distortion as `k1 k2 k3 p1 p2`, or `camera_angle_x`, the horizontal angle of view.
+            `fl_x fl_y cx cy w h`, distortion as `k1 k2 k3 p1 p2`, or `camera_angle_x`, the horizontal angle of view;
+            perhaps `mask_path`.
         root: the folder that file paths start from.
         where: the file, for messages.
 
     Raises:
-        SceneError: the image is missing or broken, or the camera is malformed or none.
+        SceneError: the image is missing or broken, its mask is missing, or the camera is malformed or none.
     """
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
         raise SceneError(f"Expected every frame in {where} to be an object with a file_path.")
@@ -100,7 +102,12 @@ def read_transforms_camera(meta: dict[str, Any], frame: Any, root: Path, where: 
     if number("k4"):
         raise SceneError(f"The distortion {of} has a fourth radial term, which is a fisheye's; undistort the images.")
     distortion = np.array([number(key) or 0.0 for key in DISTORTION])
-    return TransformsCamera(image_path, actual_size, matrix[:3], intrinsics, distortion)
+    mask_path = frame.get("mask_path")
+    if mask_path is not None:
+        if not isinstance(mask_path, str) or not (root / mask_path).is_file():
+            raise SceneError(f"The mask_path {of} is {mask_path!r}, and there is no such file.")
+        mask_path = root / mask_path
+    return TransformsCamera(image_path, actual_size, matrix[:3], intrinsics, distortion, mask_path)
 
 
 def _find_image(root: Path, file_path: str, where: Path) -> Path:

@@ -105,7 +105,7 @@ class Page4DDataParser(DataParser):
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
     "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
     images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
-    scaled, only that dataset does it, and any other is refused.
+    scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
     """
 
     config: Page4DDataParserConfig
@@ -145,6 +145,7 @@ class Page4DDataParser(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-side] * 3, [side] * 3], dtype=torch.float32)),
             dataparser_transform=transform.float(),
             dataparser_scale=scale,
+            alpha_color=self._background().get("background_color"),  # for datasets of others
             metadata={
                 **self._points(),
                 **self._background(),
@@ -152,7 +153,7 @@ class Page4DDataParser(DataParser):
                 INDICES_KEY: indices,
                 DEPTH_KEY: frames.depth,
                 DEPTH_SCALE_KEY: scale,
-                **({REFUSAL_KEY: RefusesOtherDatasets()} if frames.images.resamples else {}),
+                **({REFUSAL_KEY: RefusesOtherDatasets()} if frames.images.differs_from_files else {}),
             },
         )
 

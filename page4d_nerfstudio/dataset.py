@@ -30,7 +30,7 @@ INDICES_KEY = "page4d_indices"
 DEPTH_KEY = "page4d_depth"
 DEPTH_SCALE_KEY = "page4d_depth_scale"
 
-# Where images have to be undistorted or scaled, a `RefusesOtherDatasets`.
+# Where images are not what their files show (undistorted, scaled, opaque), a `RefusesOtherDatasets`.
 REFUSAL_KEY = "page4d_refusal"
 
 # In this dataset's metadata, for the model: how many different times its images have. Cameras of a rig share theirs.
@@ -41,7 +41,7 @@ CAMERAS_EXTENT_KEY = "cameras_extent"
 
 
 class RefusesOtherDatasets:
-    """Ends the command where a dataset is made that would read images as their files are, which its cameras do not fit.
+    """Ends the command where a dataset is made that would read images as their files are, which they are not to be.
 
     nerfstudio does not tell a dataparser who asks, but every dataset of its copies the outputs' metadata deeply.
     """
@@ -49,9 +49,10 @@ class RefusesOtherDatasets:
     def __deepcopy__(self, memo: dict[int, Any]) -> RefusesOtherDatasets:
         with input_errors_end_the_command():
             raise Page4DError(
-                "page4d-data would have to undistort or scale these images, which only the methods page4d-* have done: "
-                "to others they would not fit their cameras. Undistort the capture or store its images in the size "
-                "that is wanted beforehand (--downscale 1 takes them as large as they are), or train one of page4d-*."
+                "page4d-data would have to undistort or scale these images, or leave out an alpha channel that is no "
+                "transparency, which only the methods page4d-* have done: others would train on other images. Store "
+                "the capture's images undistorted, opaque and in the size that is wanted (--downscale 1 takes them as "
+                "large as they are), or train one of page4d-*."
             )
 
 
@@ -59,9 +60,10 @@ class Page4DDataset(InputDataset):
     """The images of one split, as a pinhole camera would have taken them, and what is known of their pixels.
 
     A batch has, beside nerfstudio's keys and where the capture has such masks, `(H, W, 1)` bool each: "motion_mask",
-    true where something moves, and "covisible_mask", true where the training frames see too (of held-out frames). Where
-    depth is known, and `with_depth` is set before the images are read, it also has "depth", `(H, W, 1)` float32 z-depth
-    in the unit of the cameras, 0 where it is not known. What another dataparser gives is read as nerfstudio reads it.
+    true where something moves, "covisible_mask", true where the training frames see too (of held-out frames), and
+    "mask", true where there is something to learn from (nerfstudio's `mask_path`). Where depth is known, and
+    `with_depth` is set before the images are read, it also has "depth", `(H, W, 1)` float32 z-depth in the unit of the
+    cameras, 0 where it is not known. What another dataparser gives is read as nerfstudio reads it.
 
     Args:
         dataparser_outputs: of `page4d-data`, or any other.
@@ -98,6 +100,7 @@ class Page4DDataset(InputDataset):
             masks = {
                 "motion_mask": self._images.load_mask(frame),
                 "covisible_mask": self._images.load_covisible(frame),
+                "mask": self._images.load_use(frame),
             }
             depth = self._depth(frame) if self.with_depth and self._depth is not None else None
         found = {

@@ -104,10 +104,7 @@ class DynamicsAwareStrategy(DefaultStrategy):
         for view in views:
             gradient = view[key].absgrad if self.absgrad else view[key].grad
             total += gradient * gradient.new_tensor((view["width"] / size[0], view["height"] / size[1]))
-        if self.absgrad:
-            total.absgrad = total
-        else:
-            total.grad = total.clone()
+        setattr(total, "absgrad" if self.absgrad else "grad", total.clone())
         radii = torch.stack([view["radii"] for view in views]).amax(dim=0)
         return first | {key: total, "radii": radii}
 

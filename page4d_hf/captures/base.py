@@ -49,6 +49,7 @@ class Capture:
     timestamps: np.ndarray | None = None  # [N] float64 seconds
     skipped: list[str] = field(default_factory=list)  # frames left out: one sentence each, with the file and the reason
     covisible_paths: list[Path | None] | None = None  # per frame: an image, non-zero where the training frames see too
+    use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
     instants: np.ndarray | None = None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
     evaluation_split: str = "val"  # the split that published figures are of
     background: tuple[int, int, int] | None = None  # RGB from 0 to 255 that transparent images are laid over
@@ -99,6 +100,7 @@ class Capture:
             instants=None if self.instants is None else self.instants[chosen],
             splits={name: indices[indices >= 0] for name, indices in splits.items()},
             mask_paths=of_list(self.mask_paths),
+            use_paths=of_list(self.use_paths),
             depth_paths=of_list(self.depth_paths),
             covisible_paths=of_list(self.covisible_paths),
             notes=list(self.notes),

@@ -1,7 +1,7 @@
 """Folders with nerfstudio's `transforms.json`, of any program, whose frames may have a `time`.
 
     transforms.json     per frame or for all: fl_x fl_y cx cy w h, k1 k2 k3 p1 p2; per frame: file_path,
-                        transform_matrix and perhaps time; ply_file_path; {train,val,test}_filenames
+                        transform_matrix and perhaps time, mask_path; ply_file_path; {train,val,test}_filenames
     images/             the frames
     *.ply               points in the world of the cameras, perhaps
 
@@ -66,4 +66,5 @@ def capture_of_scene(scene: Scene) -> Capture:
         point_dynamics=scene.point_dynamics,
         instants=scene.times,
         evaluation_split="test" if "test" in scene.splits else "val",
+        use_paths=scene.use_paths,
     )

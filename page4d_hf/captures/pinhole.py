@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..errors import CaptureError
 from .base import Capture
-from .image_files import read_image_mask
+from .image_files import read_image, read_image_mask, read_opaque_image
 
 MAPS_KEPT = 4  # a capture has one lens for each of its devices, mostly; maps are as large as several images
 
@@ -54,6 +54,12 @@ class PinholeFrames:
         """Whether any image differs from its file, as it is undistorted or scaled."""
         scaled = bool((self.image_sizes != self.capture.image_sizes).any())
         return scaled or not all(self._is_plain(index) for index in range(len(self)))
+
+    @property
+    def differs_from_files(self) -> bool:
+        """Whether others would read other images from the files: `resamples`, or transparency that is none."""
+        reads_colours = self.capture.read_image_file is read_opaque_image
+        return self.resamples or (reads_colours and read_image(self.capture.image_paths[0]).shape[2] == 4)
 
     def load_image(self, index: int) -> npt.NDArray[np.uint8]:
         """The image of a frame.
@@ -101,6 +107,15 @@ class PinholeFrames:
         if path is None:
             return None
         return self._nearest(self.capture.read_mask_file(path), index)
+
+    def load_use(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """Which pixels of a frame are to be learned from, `(H, W)`; None where the capture does not say.
+
+        Raises:
+            CaptureError: the file is missing or broken.
+        """
+        path = None if self.capture.use_paths is None else self.capture.use_paths[index]
+        return None if path is None else self._nearest(read_image_mask(path), index)
 
     def load_covisible(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Which pixels of a frame the training frames see too, `(H, W)`; None where the capture does not say.

@@ -92,8 +92,10 @@ def read_facts(variant: Variant) -> Facts:
     refused = ""
     if variant.needs_dynamics and frames.points.dynamics is None:
         refused = "the model has no mask, so that this is the row without it"
-    elif frames.images.resamples and not variant.method.startswith("page4d-"):
-        refused = f"{variant.method} reads images as they are, and these have to be undistorted or scaled"
+    elif frames.images.differs_from_files and not variant.method.startswith("page4d-"):
+        refused = (
+            f"{variant.method} reads images as their files are, and these have to be undistorted, scaled or made opaque"
+        )
     return Facts(
         train_frames=len(frames.train),
         held_out_frames=len(frames.evaluation),

@@ -22,6 +22,7 @@ from nerfstudio.scripts import eval as ns_eval
 from nerfstudio.scripts import render as ns_render
 from nerfstudio.scripts import train as ns_train
 from nerfstudio.utils.colormaps import apply_colormap
+from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 from plyfile import PlyData
 from small_captures import SIZE, write_capture
@@ -215,11 +216,27 @@ def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(
 def test_a_training_goes_on_from_its_checkpoint(in_workplace, tmp_path):
     checkpoints = in_workplace.parent / "nerfstudio_models"
     train(
-        *("page4d-4dgs", "--data", "capture", "--load-dir", checkpoints, "--max-num-iterations", 2),
+        *("page4d-4dgs", "--data", "capture", "--load-dir", checkpoints, "--load-step", 19),
+        *("--max-num-iterations", 2, "--schedule-length", 20),
         *("--vis", "tensorboard", "--output-dir", tmp_path, "--timestamp", "on"),
     )
-    (checkpoint,) = (tmp_path / "capture/page4d-4dgs/on/nerfstudio_models").iterdir()
+    run = tmp_path / "capture/page4d-4dgs/on"
+    (checkpoint,) = (run / "nerfstudio_models").iterdir()
     assert checkpoint.name == "step-000000021.ckpt"
+    # Commands that load what it has made look for its own last step, not for the one that it began at.
+    assert eval_setup(run / "config.yml", test_mode="test")[-1] == 21
+
+
+def test_a_training_does_not_go_on_with_schedules_of_another_length_unless_told_to(in_workplace, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        train(
+            *("page4d-4dgs", "--data", "capture", "--load-dir", in_workplace.parent / "nerfstudio_models"),
+            *("--max-num-iterations", 2, "--vis", "tensorboard", "--output-dir", tmp_path),
+        )
+    assert exit_info.value.code == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "is of a run of 20 steps, whose schedules --max-num-iterations 2 would change" in said
+    assert "--schedule-length 20 to go on with that one's" in said
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -403,7 +403,7 @@ def test_other_methods_are_refused_where_images_would_not_fit_their_cameras(tmp_
     scaled = replace(other, data_options=("--downscale", "2"))
 
     assert read_facts(scaled).refused == (
-        "splatfacto reads images as they are, and these have to be undistorted or scaled"
+        "splatfacto reads images as their files are, and these have to be undistorted, scaled or made opaque"
     )
     assert read_facts(replace(ours, data_options=("--downscale", "2"))).refused == ""
     assert read_facts(other).refused == ""

@@ -183,6 +183,21 @@ def test_images_that_only_this_dataset_fits_to_their_cameras_are_refused_to_othe
     assert "would have to undistort or scale these images" in capsys.readouterr().out
 
 
+def test_images_whose_alpha_is_no_transparency_are_refused_to_others(tmp_path, capsys):
+    capture = make_dycheck(write_capture(tmp_path / "capture"))
+    for path in (capture / "rgb/1x").iterdir():
+        with Image.open(path) as image:
+            lidar = image.convert("RGBA")
+        lidar.putalpha(0)
+        lidar.save(path)
+    outputs = Page4DDataParserConfig(data=capture).setup().get_dataparser_outputs("train")
+
+    assert Page4DDataset(outputs)[0]["image"].shape[-1] == 3
+    with pytest.raises(SystemExit):
+        InputDataset(outputs)
+    assert "an alpha channel that is no transparency" in " ".join(capsys.readouterr().out.split())
+
+
 def test_images_that_are_as_their_files_can_be_read_by_any_dataset(tmp_path):
     outputs = Page4DDataParserConfig(data=write_capture(tmp_path / "capture")).setup().get_dataparser_outputs("train")
 

@@ -111,6 +111,12 @@ def test_a_weight_that_is_none_is_refused_by_name(name, weight):
         Page4DGaussiansModelConfig(**{name: weight}).check()
 
 
+@pytest.mark.parametrize("extent", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_extent_that_is_none_is_refused(extent):
+    with pytest.raises(ModelError, match="scene_extent is a length above 0"):
+        Page4DGaussiansModelConfig(scene_extent=extent).check()
+
+
 def step_with_depth(model, optimizers, step, batch):
     camera = cameras([0.5])
     camera.metadata = {"cam_idx": 0}

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
+from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_nerfstudio.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.dataset import Page4DDataset
@@ -254,6 +256,46 @@ def test_other_cameras_of_each_instant_are_evaluated_on_with_their_masks(tmp_pat
 
 # --------------------------------------------------------------------------------------------------------------------
 # nerfstudio's transforms.json
+
+
+@pytest.mark.parametrize("downscale", [None, 2])
+def test_pixels_that_mask_path_leaves_out_are_left_out_of_the_batches_mask(tmp_path, downscale):
+    write_nerfstudio(tmp_path)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, WIDTH // 2 :] = 255
+    save(mask, tmp_path / "masks/0.png")
+    file = tmp_path / "transforms.json"
+    content = json.loads(file.read_text())
+    content["frames"][0]["mask_path"] = "masks/0.png"
+    file.write_text(json.dumps(content))
+    outputs = Page4DDataParserConfig(data=tmp_path, downscale_factor=downscale).setup().get_dataparser_outputs("train")
+
+    first, second = (Page4DDataset(outputs).get_data(index) for index in range(2))
+
+    assert first["mask"].dtype == torch.bool
+    assert first["mask"].shape == (*first["image"].shape[:2], 1)
+    half = first["mask"].shape[1] // 2
+    assert first["mask"][:, half:].all()
+    assert not first["mask"][:, :half].any()
+    assert "mask" not in second
+
+
+def test_a_mask_path_that_is_not_there_is_named(tmp_path):
+    file = write_nerfstudio(tmp_path) / "transforms.json"
+    content = json.loads(file.read_text())
+    content["frames"][1]["mask_path"] = "masks/1.png"
+    file.write_text(json.dumps(content))
+
+    with pytest.raises(
+        CaptureError, match=r"mask_path of images/1\.png .* is 'masks/1\.png', and there is no such file"
+    ):
+        read_capture(tmp_path)
+
+
+def test_transparent_images_have_the_same_background_for_every_method(tmp_path):
+    outputs = Page4DDataParserConfig(data=write_dnerf(tmp_path)).setup().get_dataparser_outputs("train")
+
+    assert torch.equal(InputDataset(outputs).get_data(0)["image"], Page4DDataset(outputs).get_data(0)["image"])
 
 
 def test_times_and_splits_are_those_of_transforms_json(tmp_path):

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from page4d_nerfstudio.density_control import density_control
+from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
+from page4d_nerfstudio.schedule import Schedule
 from page4d_nerfstudio.strategy import DynamicsAwareStrategy
 
 N = 6
@@ -107,6 +110,22 @@ def test_faint_gaussians_stay_while_there_are_few():
     scene.step(10, [0] * N)
 
     assert len(scene.marks) == N
+
+
+@pytest.mark.parametrize(("cap", "above"), [(360_000, 200_000), (90_000, 50_000), (1_000_000, 200_000)])
+def test_faint_gaussians_make_room_under_any_cap(cap, above):
+    model = Page4DGaussiansModelConfig(max_gaussians=cap)
+
+    assert density_control(model, Schedule.of(model), n_views=7).prune_above == above
+
+
+def test_resets_leave_steps_to_refine_in_however_many_views_there_are():
+    model = Page4DGaussiansModelConfig(reset_alpha_every=30)
+
+    few, many = (density_control(model, Schedule.of(model), n_views=n) for n in (50, 5000))
+
+    assert (few.reset_every, few.pause_refine_after_reset) == (3000, 150)
+    assert many.pause_refine_after_reset == 1500
 
 
 def test_gaussians_that_are_not_finite_go():
