@@ -29,7 +29,7 @@ from finetuning.options import from_json, to_json
 from finetuning.parameters import ALL, MASK_HEAD, masked_layers
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
 from finetuning.reports import RESULT as REPORT
-from finetuning.reports import HeldOut, read_report, report_on_held_out
+from finetuning.reports import HeldOut, check_reports, read_report, report_on_held_out
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
@@ -115,8 +115,10 @@ def run(options: Options) -> dict[str, Any]:
         What result.json holds.
 
     Raises:
-        Page4DError: the base cannot be used, the folder belongs to another ablation, or a run stops.
+        Page4DError: the base cannot be used, the folder belongs to another ablation, what the reports take is not
+            installed, or a run stops.
     """
+    check_reports()
     base = load_config(options.base)
     check(options, base)
     recipe = from_json(options.recipe)

@@ -20,7 +20,7 @@ from finetuning.network import sampling_for
 from finetuning.options import Options as StageOptions
 from finetuning.options import from_json
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
-from finetuning.reports import TABLE, HeldOut, report_on_held_out
+from finetuning.reports import TABLE, HeldOut, check_reports, report_on_held_out
 from finetuning.tiny_card import Stage, tiny_card
 
 from page4d_hf.errors import Page4DError
@@ -71,8 +71,10 @@ def make(options: Options) -> None:
     """Train what is left to train, and write the folder.
 
     Raises:
-        Page4DError: a stage stops, the model is larger than the package may be, or the folder is in the way.
+        Page4DError: a stage stops, the model is larger than the package may be, the folder is in the way, or what the
+            report takes is not installed.
     """
+    check_reports()
     stages = stages_in(options.recipes)
     check_output_folder(options.output, overwrite=True, replaces=RESULT_MARK)
     for number, (path, stage) in enumerate(stages, 1):

@@ -212,6 +212,15 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path,
     assert not options.output.exists()
 
 
+def test_what_the_reports_take_is_missed_before_anything_is_trained(tmp_path, base, monkeypatch):
+    monkeypatch.setattr("finetuning.reports.find_spec", lambda name: None)
+    options = options_in(tmp_path, base)
+    with pytest.raises(Page4DError, match=r"evo, which is not installed; pip install 'page4d\[training,evaluation\]'"):
+        ablation.run(options)
+
+    assert not options.output.exists()
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path, base, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")

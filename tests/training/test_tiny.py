@@ -143,6 +143,15 @@ def test_a_model_that_is_too_large_leaves_what_is_shipped_alone(made, monkeypatc
     assert {path.name: path.read_bytes() for path in (made / "tiny").iterdir()} == before
 
 
+def test_what_the_report_takes_is_missed_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("finetuning.reports.find_spec", lambda name: None)
+    monkeypatch.setattr(tiny, "train", lambda *_: pytest.fail("trains"))
+    with pytest.raises(SystemExit):
+        tiny.main(["--recipes", str(write_stages(tmp_path)), "--output", str(tmp_path / "tiny")])
+
+    assert "evo, which is not installed; pip install 'page4d[training,evaluation]'" in capsys.readouterr().err
+
+
 def test_a_stage_that_stops_ends_the_making_in_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(processes, "FINETUNE", tmp_path / "no-such-program.py")
     with pytest.raises(SystemExit):

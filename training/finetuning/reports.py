@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ class HeldOut:
         return words
 
 
+def check_reports() -> None:
+    """Refuse to begin what ends in a report that cannot be made.
+
+    Raises:
+        ProcessError: what compares camera paths is not installed.
+    """
+    if find_spec("evo") is None:
+        raise ProcessError(
+            "The report on held-out clips compares camera paths by evo, which is not installed; pip install "
+            "'page4d[training,evaluation]'."
+        )
+
+
 def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ()) -> dict[str, Any]:
     """Run `evaluation/held_out.py`.
 
@@ -83,4 +97,4 @@ def read_report(folder: Path) -> dict[str, Any]:
     return json.loads((folder / RESULT).read_text(encoding="utf-8"))
 
 
-__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "read_report", "report_on_held_out"]
+__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "check_reports", "read_report", "report_on_held_out"]
