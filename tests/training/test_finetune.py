@@ -18,6 +18,7 @@ import finetune
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import LoggerType
 from finetuning.hub import HubError, push
 from finetuning.options import Options, OptionsError, from_json, to_json
 from finetuning.run import TrainingError
@@ -335,6 +336,53 @@ def test_held_out_clips_are_evaluated_during_training_beside_the_trivial(tmp_pat
     assert [event.value for event in curves.Scalars("train/loss")] == pytest.approx(loss)
     assert [event.step for event in curves.Scalars("held_out/abs_rel")] == [2, 3]
     assert {"train/learning_rate/layers", "train/gradient_norm", "train/mask_strength"} <= set(curves.Tags()["scalars"])
+
+
+class Wandb(SimpleNamespace):
+    """Stands for wandb, and notes what it is begun with; it starts if it has a key."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, has_key: bool = True) -> None:
+        super().__init__(begun=[], has_key=has_key, config=SimpleNamespace(update=lambda *_, **__: None))
+        monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TENSORBOARD, LoggerType.WANDB])
+        monkeypatch.setitem(sys.modules, "wandb", self)
+
+    def init(self, **given: Any) -> Any:
+        if not self.has_key:
+            raise RuntimeError("no API key configured")
+        self.begun.append(given)
+        return SimpleNamespace(log=lambda *_, **__: None, finish=lambda: None)
+
+
+def test_curves_of_all_trackers_are_named_for_the_project_and_the_run(tmp_path, monkeypatch):
+    wandb = Wandb(monkeypatch)
+    run = train(small_options(tmp_path, steps=1, trackers=["all"]))
+
+    assert wandb.begun == [{"project": "page4d", "name": "run"}]
+    assert list((run.options.output / "logs").glob("events.*"))
+
+
+def test_a_tracker_that_does_not_start_is_told_in_one_sentence(tmp_path, monkeypatch, capsys):
+    Wandb(monkeypatch, has_key=False)
+    sentence = told(capsys, "--options", write_options(tmp_path, trackers=["wandb"]))
+    assert "--trackers wandb: one does not start (RuntimeError: no API key configured)" in sentence
+
+
+def test_a_gradient_that_fp16_skips_has_no_norm_in_the_history(tmp_path, monkeypatch):
+    run = begin(small_options(tmp_path, steps=2, checkpoint_every=1))
+    norms = iter([torch.tensor(math.inf), torch.tensor(0.5)])
+    monkeypatch.setattr(run.accelerator, "clip_grad_norm_", lambda *_: next(norms))
+    monkeypatch.setattr("accelerate.Accelerator.mixed_precision", "fp16")
+    run.run()
+
+    assert [entry.get("gradient_norm") for entry in history(run.options.output)] == [None, 0.5]
+
+
+def test_processes_that_find_different_checkpoints_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("finetuning.run.gather_object", lambda values: [*values, 500])
+    with pytest.raises(
+        OptionsError, match=r"after steps 0, 500\): --output must be on storage that all machines share"
+    ):
+        begin(small_options(tmp_path))
 
 
 def test_evaluating_does_not_change_the_training(tmp_path, one_thread):

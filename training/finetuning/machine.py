@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from accelerate.accelerator import Accelerator
 from accelerate.state import PartialState
-from accelerate.tracking import get_available_trackers
+from accelerate.tracking import TensorBoardTracker, get_available_trackers
 from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from .checkpoints import is_disk_error
 from .options import AUTO, Options, OptionsError
+
+PROJECT = "page4d"  # that trackers know runs under
 
 
 def make_accelerator(options: Options) -> Accelerator:
@@ -22,8 +26,9 @@ def make_accelerator(options: Options) -> Accelerator:
         OptionsError: a tracker that does not exist or is not installed; a precision that the device does not have.
     """
     available = [str(tracker) for tracker in get_available_trackers()]
-    for tracker in options.trackers:
-        if tracker != "all" and tracker not in available:
+    trackers = available if "all" in options.trackers else options.trackers
+    for tracker in trackers:
+        if tracker not in available:
             raise OptionsError(
                 f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
             )
@@ -37,12 +42,41 @@ def make_accelerator(options: Options) -> Accelerator:
             cpu=cpu,
             mixed_precision=precision,
             fsdp_plugin=sharding(),
-            log_with=list(options.trackers) or None,
+            log_with=list(trackers) or None,
             project_dir=str(options.output),
             step_scheduler_with_optimizer=False,
         )
     except ValueError as error:
         raise OptionsError(f"Accelerate cannot be set up: {' '.join(str(error).split())}") from error
+
+
+def start_trackers(accelerator: Accelerator, output: Path, step: int, values: dict[str, Any]) -> None:
+    """Begin the curves of a run, or go on with them.
+
+    Args:
+        accelerator: the run's; its trackers start.
+        output: the run's folder. TensorBoard's curves lie in `logs` there; others are of a project `page4d`, and of
+            wandb the run is named as the folder is.
+        step: optimizer steps that the run has behind it.
+        values: options, in one level of plain values.
+
+    Raises:
+        OptionsError: a tracker that does not start.
+    """
+    names = ", ".join(map(str, accelerator.log_with))
+    try:
+        accelerator.log_with = [
+            TensorBoardTracker("logs", output, purge_step=step + 1) if str(tracker) == "tensorboard" else tracker
+            for tracker in accelerator.log_with
+        ]
+        accelerator.init_trackers(PROJECT, values, {"wandb": {"name": output.resolve().name}})
+    except Exception as error:  # each has exceptions of its own
+        if is_disk_error(error):
+            raise
+        raise OptionsError(
+            f"--trackers {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "
+            "up or leave it out."
+        ) from error
 
 
 def sharding() -> FullyShardedDataParallelPlugin | None:
@@ -70,4 +104,4 @@ def fastest_attention(device: torch.device, precision: str) -> str:
     return "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
 
 
-__all__ = ["fastest_attention", "fastest_precision", "make_accelerator", "sharding"]
+__all__ = ["fastest_attention", "fastest_precision", "make_accelerator", "sharding", "start_trackers"]

@@ -187,7 +187,7 @@ class Options:
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay; 0 keeps all."""
     trackers: tuple[str, ...] = ("tensorboard",)
-    """Where curves go: tensorboard, wandb, or whatever else accelerate knows."""
+    """Where curves go: tensorboard, wandb, or whatever else accelerate knows; all takes those that are installed."""
     push_to_hub: str | None = None
     """Hub id to upload the trained model to, at the end."""
     private: bool = True

@@ -41,7 +41,7 @@ from .checkpoints import (
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
 from .hub import create_repository, push
-from .machine import fastest_attention, make_accelerator
+from .machine import fastest_attention, make_accelerator, start_trackers
 from .network import sampling_for, starting_network
 from .optimizers import make_optimizers
 from .options import AUTO, Options, OptionsError, to_json
@@ -101,7 +101,12 @@ class Finetuning:
         # One process begins the folder, so that the others find it begun.
         with accelerator.main_process_first():
             self.step = enter_run_folder(options, configuration_of(network))
-        accelerator.wait_for_everyone()
+        found: list[int] = gather_object([self.step])
+        if len(set(found)) > 1:
+            raise OptionsError(
+                f"Processes find different checkpoints in {options.output} (after steps "
+                f"{', '.join(map(str, sorted(set(found))))}): --output must be on storage that all machines share."
+            )
         # One call: FSDP's sharding replaces parameters, and the optimizers have to follow.
         optimizers, schedules = make_optimizers(self.trained, options, accelerator.device)
         self.model, *prepared = accelerator.prepare(network, *optimizers, *schedules)
@@ -212,11 +217,7 @@ class Finetuning:
         """Train from the step where the run is to the last, with evaluations and checkpoints on the way."""
         accelerator, options = self.accelerator, self.options
         history = History(options.output, self.step) if accelerator.is_main_process else None
-        accelerator.init_trackers(
-            "logs",
-            config=_flat(to_json(options)),
-            init_kwargs={"tensorboard": {"purge_step": self.step + 1}} if "tensorboard" in options.trackers else {},
-        )
+        start_trackers(accelerator, options.output, self.step, _flat(to_json(options)))
         accelerator.print(
             f"{options.output}: {self.trained_count:,} of {sum(p.numel() for p in self.network.parameters()):,} "
             f"parameters are trained, {options.micro_batches} micro-batches a step on {accelerator.num_processes} "
@@ -325,7 +326,7 @@ class Finetuning:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         entry |= rates | {"data_seconds": round(waited, 4), "frames": round(entry["frames"])}
-        if norm is not None:
+        if norm is not None and math.isfinite(norm):  # JSON has no infinity
             entry["gradient_norm"] = float(norm)
         if self.network.aggregator.mask_schedule is not None:
             entry["mask_strength"] = float(self.network.aggregator.mask_schedule())
