@@ -205,7 +205,9 @@ def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplac
 
 
 def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):
-    exporter = pytest.importorskip("nerfstudio.scripts.exporter", reason="it needs open3d's libraries")
+    exporter = pytest.importorskip(
+        "nerfstudio.scripts.exporter", reason="it needs open3d's libraries", exc_type=ImportError
+    )
     with pytest.raises(SystemExit) as exit_info:
         exporter.ExportGaussianSplat(load_config=in_workplace, output_dir=tmp_path).main()
     assert exit_info.value.code == 1
