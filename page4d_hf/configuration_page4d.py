@@ -4,6 +4,7 @@ import math
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from .errors import Page4DError
 
@@ -13,6 +14,16 @@ MASK_FORMS = ("release", "paper")
 CAMERA_LOSSES = ("l1", "huber")
 INITIAL_EMBEDDINGS = ("random", "smooth")
 INITIAL_ATTENTIONS = ("random", "same_place")
+# Counts and widths, none of which may be 0.
+SIZES = (
+    "image_size", "patch_size", "num_channels", "hidden_size",
+    "encoder_num_hidden_layers", "encoder_num_attention_heads", "num_hidden_layers", "num_attention_heads",
+    "mask_hidden_size", "camera_num_hidden_layers", "camera_num_attention_heads", "camera_num_iterations",
+    "dense_hidden_size", "dense_output_channels", "track_hidden_size", "track_transformer_size",
+    "track_num_hidden_layers", "track_num_attention_heads", "track_num_virtual_tracks", "track_num_iterations",
+    "track_corr_levels",
+)  # fmt: skip
+COUNTS = ("encoder_num_register_tokens", "num_register_tokens", "track_corr_radius")  # 0 is none of them
 
 
 @strict
@@ -227,6 +238,14 @@ class Page4DConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Refuse values that no network can be built from."""
+        for names, least in ((SIZES, 1), (COUNTS, 0)):
+            for name in names:
+                if not getattr(self, name) >= least:
+                    raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if not self.hidden_size * self.mlp_ratio >= 1:
+            raise Page4DError(f"mlp_ratio is {self.mlp_ratio}, which leaves nothing of hidden_size {self.hidden_size}.")
+        if self.hidden_act not in ACT2FN:
+            raise Page4DError(f"hidden_act is {self.hidden_act!r}; it must be one of {', '.join(ACT2FN)}.")
         for name, size, heads, multiple in (
             ("hidden_size", self.hidden_size, "num_attention_heads", 4),  # rotary: two axes, each in pairs
             ("hidden_size", self.hidden_size, "encoder_num_attention_heads", 1),
@@ -256,7 +275,7 @@ class Page4DConfig(PreTrainedConfig):
             )
         self._validate_mask()
         self._validate_loss()
-        if any(channels % 4 for channels in (*self.dense_channels, self.dense_hidden_size // 2)):
+        if any(channels % 4 or channels < 4 for channels in (*self.dense_channels, self.dense_hidden_size // 2)):
             raise Page4DError(
                 "dense_channels and half of dense_hidden_size must be multiples of 4, for the position embedding; "
                 f"they are {list(self.dense_channels)} and {self.dense_hidden_size // 2}."
@@ -265,9 +284,6 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(
                 f"track_hidden_size is {self.track_hidden_size}; it must be a multiple of 4, for position embeddings."
             )
-        for name in ("camera_num_iterations", "track_num_iterations"):
-            if getattr(self, name) < 1:
-                raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if len(self.dense_channels) != 4 or len(self.head_layers) != 4:
             raise Page4DError(
                 "The dense heads read four levels; dense_channels and head_layers need four values each, "

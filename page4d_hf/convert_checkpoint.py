@@ -206,7 +206,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
         "encoder_num_hidden_layers": count(encoder + r"blocks\.(\d+)\."),
         "encoder_num_attention_heads": num_heads,
         "encoder_num_register_tokens": size(encoder + r"register_tokens", 1),
-        "num_hidden_layers": max(count(blocks) or 0, *(layer + 1 for layer in used if isinstance(layer, int))),
+        "num_hidden_layers": max([count(blocks) or 0, *(layer + 1 for layer in used if isinstance(layer, int))]),
         "num_attention_heads": num_heads,
         "num_register_tokens": size(r"aggregator\.register_token", 2),
         # A mask head is trained to be used. `mask_strength=0` as an override keeps it and does not use it.

@@ -60,6 +60,13 @@ def test_the_papers_stages_can_be_expressed():
         ({"track_num_iterations": 0}, "track_num_iterations is 0; it must be at least 1"),
         ({"dense_frames_per_chunk": 0}, "at least 1, or None"),
         ({"hidden_size": "wide"}, "hidden_size"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it must be at least 1"),
+        ({"patch_size": 0}, "patch_size is 0; it must be at least 1"),
+        ({"num_hidden_layers": 0, "head_layers": []}, "num_hidden_layers is 0; it must be at least 1"),
+        ({"num_register_tokens": -1}, "num_register_tokens is -1; it must be at least 0"),
+        ({"dense_channels": [8, 8, 0, 8]}, "multiples of 4"),
+        ({"mlp_ratio": 0}, "mlp_ratio is 0, which leaves nothing of hidden_size 16"),
+        ({"hidden_act": "foo"}, "hidden_act is 'foo'; it must be one of .*gelu"),
     ],
 )
 def test_values_that_no_network_can_be_built_from_are_refused(tiny_config, overrides, message):
