@@ -69,6 +69,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -331,7 +332,8 @@ class Page4DModel(Page4DPreTrainedModel):
                 `TrainingArguments` can stay as they are, `remove_unused_columns` included.
 
         Raises:
-            Page4DError: the input is not of such a shape, type or range; or labels of which the model predicts nothing.
+            Page4DError: the input is not of such a shape or type, the mask's strength is out of its range, or there are
+                labels of which the model predicts nothing.
 
         ```python
         >>> import torch
@@ -352,7 +354,7 @@ class Page4DModel(Page4DPreTrainedModel):
                 f"attn_implementation={config._attn_implementation!r} never has the attention weights in memory; "
                 'output_attentions=True needs attn_implementation="eager".'
             )
-        if isinstance(mask_strength, (int, float)) and not 0 <= mask_strength <= 1:
+        if isinstance(mask_strength, Real) and not 0 <= mask_strength <= 1:
             raise Page4DError(f"mask_strength is {mask_strength}; it must lie in [0, 1].")
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
@@ -454,6 +456,8 @@ class Page4DModel(Page4DPreTrainedModel):
                 f"query_points must be (batch, points, 2) with a batch of {len(pixel_values)}; "
                 f"it is {tuple(query_points.shape)}."
             )
+        if query_points.shape[1] == 0:
+            raise Page4DError("query_points must hold at least one point, and holds none; leave it out to track none.")
         return query_points.float()
 
     def _checked_labels(self, labels: Mapping[str, Tensor], pixel_values: Tensor) -> dict[str, Tensor]:

@@ -71,8 +71,9 @@ class Page4DPaperMaskHead(Page4DFloat32Module):
         self.projection = nn.Linear(config.hidden_size, hidden_size)
         self.depthwise = nn.Conv2d(hidden_size, hidden_size, 3, padding=1, groups=hidden_size)
         self.output = nn.Conv2d(hidden_size, 1, 1)
-        self.tau_logit = nn.Parameter(torch.zeros(()))
-        self.alpha_logit = nn.Parameter(torch.zeros(()))
+        # Of shape (1,), as sharded training (FSDP) takes no scalars.
+        self.tau_logit = nn.Parameter(torch.zeros(1))
+        self.alpha_logit = nn.Parameter(torch.zeros(1))
 
     def forward(self, patch_tokens: Tensor, height: int, width: int) -> Page4DMask:
         """Predict the mask from patch tokens `[B, S, h * w, C]`."""

@@ -1,7 +1,9 @@
 """The dynamics-aware mask: what it does to attention, whom it leaves alone, and how it is trained."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -126,7 +128,7 @@ def test_a_strength_may_be_a_tensor(tiny_model, form):
         torch.testing.assert_close(number[name], tensor[name])
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), np.float32(1.5), Fraction(3, 2)])
 def test_a_strength_out_of_range_is_refused(tiny_model, strength):
     with pytest.raises(Page4DError, match=r"it must lie in \[0, 1\]"):
         tiny_model()(images(1, 1, 3, 28, 28), mask_strength=strength)
@@ -244,6 +246,11 @@ def test_the_papers_mask_is_equation_5_and_only_ever_suppresses(tiny_model):
     tau, alpha = math.log1p(math.exp(0.7)), math.log1p(math.exp(2.0))
     torch.testing.assert_close(mask.key_bias, -alpha * torch.sigmoid(logits / tau), rtol=1e-4, atol=1e-5)
     assert (mask.key_bias < 0).all()
+
+
+def test_no_weight_is_a_scalar_which_sharded_training_does_not_take(tiny_model):
+    for form in FORMS:
+        assert not [name for name, weight in tiny_model(mask_form=form).named_parameters() if weight.ndim == 0]
 
 
 def test_the_releases_mask_does_not_depend_on_the_scale_and_offset_of_the_tokens(tiny_model):

@@ -107,6 +107,11 @@ def test_points_of_a_wrong_shape_are_refused(model, shape):
         model(images(1, 2, 3, 28, 28), query_points=torch.zeros(shape))
 
 
+def test_no_points_at_all_are_refused(model):
+    with pytest.raises(Page4DError, match="query_points must hold at least one point"):
+        model(images(1, 2, 3, 28, 28), query_points=torch.zeros(1, 0, 2))
+
+
 def test_points_without_a_track_head_are_refused(tiny_model):
     with pytest.raises(Page4DError, match="enable_track=False"):
         tiny_model()(images(1, 2, 3, 28, 28), query_points=torch.zeros(1, 1, 2))
