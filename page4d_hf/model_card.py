@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from huggingface_hub import ModelCardData
 
 from .configuration_page4d import Page4DConfig
+from .package_version import page4d_version
 
 VGGT_LICENSE = "https://github.com/facebookresearch/vggt/blob/main/LICENSE.txt"
 
@@ -123,7 +122,7 @@ def model_card(config: Page4DConfig, *, num_parameters: int, source: str) -> str
         ),
         mask_output=", and a map of how much it is taken for moving" if masked else "",
         source=source,
-        version=version("page4d"),
+        version=page4d_version(),
         cast="" if config.dtype == "float32" else f", but for encoder and aggregator being rounded to {config.dtype}",
         parameters=num_parameters,
         heads=", ".join(heads),

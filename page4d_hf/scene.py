@@ -24,7 +24,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,7 @@ from plyfile import PlyData, PlyElement, PlyParseError
 from .errors import SceneError
 from .folders import check_output_folder, whole_folder
 from .geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
+from .package_version import page4d_version
 from .transforms_json import CAMERA_MODELS, numbers_of, read_transforms_camera
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def write_scene(
         ]
         record = {
             "format": FORMAT,
-            "page4d_version": _page4d_version(),
+            "page4d_version": page4d_version(),
             **info,
             "scale": "arbitrary",
             "source": frames.source,
@@ -267,13 +267,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _map_path(root: Path, name: str, stem: str) -> Path:
     return root / "page4d" / name / f"{stem}.npy"
-
-
-def _page4d_version() -> str:
-    try:
-        return version("page4d")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"
 
 
 # ---------------------------------------------------------------------------------------------------------------

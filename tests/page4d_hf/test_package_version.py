@@ -1,0 +1,15 @@
+"""The version that scenes and model cards name."""
+
+from importlib.metadata import PackageNotFoundError
+
+from page4d_hf.model_card import model_card
+from page4d_hf.package_version import page4d_version
+
+
+def test_a_source_tree_that_is_not_installed_has_an_unknown_version(config, monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("page4d_hf.package_version.version", absent)
+    assert page4d_version() == "unknown"
+    assert "by page4d unknown" in model_card(config, num_parameters=1, source="a file")
