@@ -43,9 +43,10 @@ class SquashingProcessor(Page4DImageProcessor):
     """
 
     def preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
-        """See `Page4DImageProcessor.preprocess`; `size` must be an int."""
-        side = kwargs["size"]
-        features = super().preprocess(images, **kwargs)
+        """See `Page4DImageProcessor.preprocess`; of `size`, its width is taken."""
+        size = kwargs.pop("size")
+        side = size if isinstance(size, int) else size["width"]
+        features = super().preprocess(images, size=side, **kwargs)
         pixels = features["pixel_values"]
         height, width = pixels.shape[-2:]
         features["pixel_values"] = F.interpolate(
