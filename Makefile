@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: rec
 test: lint  ## Run the linter, the type checker and all tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other
 
-tiny: $(INSTALLED)  ## Train the small model that comes with the package again, in under three hours on two cores; started again, it goes on where it was.
+tiny: $(INSTALLED)  ## Train the small model that comes with the package again, in under three hours on two cores with AMX; started again, it goes on where it was.
 	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py
 
 lint: $(INSTALLED)
