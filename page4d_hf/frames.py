@@ -263,6 +263,8 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
             if len(images) == 1:
                 # What would not fit is known by its first frame, mostly, and need not fill the memory first.
                 count = len(chosen) if chosen is not None else _number_told(stream)
+                if chosen is None and count * taken > room:
+                    count = _number_of_packets(path)
                 if count * taken > room:
                     what = f"The {count:,} frames of {source}, {width} x {height} pixels each,"
                     raise _too_large(what, count * taken, room, "--fps, --max-frames")
@@ -329,6 +331,14 @@ def _duration_told(stream: av.VideoStream) -> float | None:
 def _number_told(stream: av.VideoStream) -> int:
     """How many frames a stream says that it has, by its length if need be; 0 where nothing says so."""
     return stream.frames or round((_duration_told(stream) or 0) * float(stream.average_rate or 0))
+
+
+def _number_of_packets(path: Path) -> int:
+    """How many frames a video has, without decoding them: of a varying rate, what it says may be many times that."""
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(packet.size > 0 for packet in container.demux(container.streams.best("video")))
 
 
 def _upright(frame: av.VideoFrame, aspect: Fraction | None) -> np.ndarray:

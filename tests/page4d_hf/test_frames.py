@@ -146,6 +146,15 @@ def test_a_video_that_memory_does_not_hold_is_refused_by_its_first_frame(tmp_pat
     assert len(read_frames(path)) == 12
 
 
+def test_a_video_of_a_varying_rate_is_refused_by_its_frames_and_not_by_its_length(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mkv", [0, 20, 40, 60, 980, 2000, 5000])  # 51 at its nominal rate
+    memory_of(monkeypatch, 7)
+    assert len(read_frames(path)) == 7
+    memory_of(monkeypatch, 6)
+    with pytest.raises(FrameError, match="The 7 frames of"):
+        read_frames(path)
+
+
 def test_a_video_that_tells_no_length_is_refused_as_soon_as_memory_is_full(tmp_path, monkeypatch):
     path = write_video(tmp_path / "clip.h264").rename(tmp_path / "clip.ts")  # a raw stream
     memory_of(monkeypatch, 5)
