@@ -337,8 +337,14 @@ def _number_of_packets(path: Path) -> int:
     """How many frames a video has, without decoding them: of a varying rate, what it says may be many times that."""
     import av
 
-    with av.open(str(path)) as container:
-        return sum(packet.size > 0 for packet in container.demux(container.streams.best("video")))
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            for packet in container.demux(container.streams.best("video")):
+                count += packet.size > 0
+    except av.FFmpegError:
+        pass  # broken, as decoding will say of it
+    return count
 
 
 def _upright(frame: av.VideoFrame, aspect: Fraction | None) -> np.ndarray:
