@@ -130,7 +130,7 @@ def measure(frames: int, options: Options) -> Row:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # of loading and of the change of dtype
 
-    strength = 1.0 if options.mask == "on" else 0.0
+    strength = 1.0 if options.mask == "on" and model.config.mask_form is not None else 0.0
     with torch.inference_mode():
         seconds = [
             timed(lambda: model(pixel_values, mask_strength=strength), device) for _ in range(1 + options.repeats)

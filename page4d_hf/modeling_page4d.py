@@ -301,7 +301,7 @@ class Page4DModel(Page4DPreTrainedModel):
                 may come without the batch dimension. Needs the track head.
             mask_strength (`float` or scalar tensor, *optional*):
                 Strength of the mask in [0, 1]. By default that of the schedule in training, and of the configuration
-                otherwise.
+                otherwise. A model without a mask takes none but 0.
             output_pose_enc_stages (`bool`, defaults to `False`):
                 Whether to give the cameras of every iteration too.
             output_hidden_states, output_attentions (`bool`, *optional*):
@@ -356,6 +356,9 @@ class Page4DModel(Page4DPreTrainedModel):
             )
         if isinstance(mask_strength, Real) and not 0 <= mask_strength <= 1:
             raise Page4DError(f"mask_strength is {mask_strength}; it must lie in [0, 1].")
+        unmasked = mask_strength is None or (isinstance(mask_strength, Real) and mask_strength == 0)
+        if config.mask_form is None and not unmasked:
+            raise Page4DError("mask_strength needs a mask, and this model was built with mask_form=None; leave it out.")
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
         if labels is not None:

@@ -14,11 +14,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
+from page4d_hf.package_version import page4d_version
 from page4d_hf.scene import Scene, read_scene, write_scene
 
 from .console import note
@@ -81,7 +81,7 @@ def reconstruct_once(
             "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
         )
     cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
-    frames_key = digest_files((), version("page4d"), frames_digest, resolution)
+    frames_key = digest_files((), page4d_version(), frames_digest, resolution)
     model_key = _model_key(model, use_mask)
     if model_key is None:
         scene = _newest_entry_of(model, use_mask, cache, frames_key)

@@ -134,6 +134,13 @@ def test_a_strength_out_of_range_is_refused(tiny_model, strength):
         tiny_model()(images(1, 1, 3, 28, 28), mask_strength=strength)
 
 
+@pytest.mark.parametrize("strength", [1.0, torch.tensor(0.5)])
+def test_a_strength_of_a_mask_that_is_not_there_is_refused(tiny_model, strength):
+    model, pixel_values = tiny_model(mask_form=None), images(1, 1, 3, 28, 28)
+    with pytest.raises(Page4DError, match="mask_strength needs a mask, and this model was built with mask_form=None"):
+        model(pixel_values, mask_strength=strength)
+
+
 def test_the_configured_strength_is_used_at_inference(tiny_model):
     model, pixel_values = tiny_model(mask_strength=0.3), images(1, 3, 3, 28, 28)
     with torch.no_grad():
