@@ -72,7 +72,7 @@ def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
 def test_an_update_of_page4d_makes_everything_anew(model, monkeypatch):
     read = Calls()
     run(read, model)
-    monkeypatch.setattr("page4d_nerfstudio.reconstruction_cache.version", lambda name: "999")
+    monkeypatch.setattr("page4d_nerfstudio.reconstruction_cache.page4d_version", lambda: "999")
     run(read, model)
     assert read.count == 2
 
