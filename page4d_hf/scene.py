@@ -70,9 +70,7 @@ class Scene:
     point_dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
     point_confidence: np.ndarray | None = None  # [M] float32
     splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
-    use_paths: list[Path | None] | None = (
-        None  # nerfstudio's mask_path: an image, 0 where nothing is to be learned from
-    )
+    use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
     info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
 
     def __len__(self) -> int:
@@ -307,6 +305,7 @@ def read_scene(root: str | Path) -> Scene:
 
     cameras = [read_transforms_camera(meta, frame, root, where) for frame in frames]
     poses = np.stack([camera.camera_to_world for camera in cameras])
+    masks = [camera.mask_path for camera in cameras]
     scene = Scene(
         root=root,
         image_paths=[camera.image_path for camera in cameras],
@@ -316,10 +315,9 @@ def read_scene(root: str | Path) -> Scene:
         image_sizes=np.array([camera.image_size for camera in cameras]),
         times=_read_times(frames, where),
         splits=_read_splits(meta, root, [camera.image_path for camera in cameras], where),
+        use_paths=masks if any(masks) else None,
         info=info,
     )
-    masks = [camera.mask_path for camera in cameras]
-    scene.use_paths = masks if any(masks) else None
     if "ply_file_path" in meta:
         _read_points(scene, root / str(meta["ply_file_path"]))
     if info:

@@ -138,6 +138,7 @@ class Page4DDataParser(DataParser):
             camera_type=CameraType.PERSPECTIVE,
             times=torch.from_numpy(frames.times[indices]).float()[:, None],
         )
+        background = self._background()
         side = self.config.scene_scale
         return DataparserOutputs(
             image_filenames=[frames.image_paths[i] for i in indices],
@@ -145,10 +146,10 @@ class Page4DDataParser(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-side] * 3, [side] * 3], dtype=torch.float32)),
             dataparser_transform=transform.float(),
             dataparser_scale=scale,
-            alpha_color=self._background().get("background_color"),  # for datasets of others
+            alpha_color=background.get("background_color"),  # for datasets of others
             metadata={
                 **self._points(),
-                **self._background(),
+                **background,
                 IMAGES_KEY: frames.images,
                 INDICES_KEY: indices,
                 DEPTH_KEY: frames.depth,
