@@ -81,7 +81,6 @@ def _method(name: str) -> MethodSpecification:
         pipeline=Page4DPipelineConfig(
             datamanager=Page4DDatamanagerConfig(dataparser=Page4DDataParserConfig(), cache_images_type="uint8"),
             model=model,
-            views_per_step=preset.views_per_step,
         ),
         # Positions: times the scene's extent. The learning rates are those of 4DGS for HyperNeRF captures.
         optimizers={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,18 +34,34 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
     """Which times a step may see: the pipeline tells it, as the model knows. None is all times at every step."""
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """The next training image, of a time that the schedule lets this step see, and its camera."""
-        span = 0.5 if self.schedule is None else self.schedule.span_at(step)
-        if span < 0.5:
-            # The dataset's: those of this class exist once images are read, and a resumed training starts right here.
-            times = self.train_dataset.cameras.times
-            assert times is not None
-            distance = (times.reshape(-1) - CANONICAL_TIME).abs()
-            # The nearest image at least, in a capture with a gap there.
-            seen = set(torch.where(distance <= max(span, float(distance.min())))[0].tolist())
-            unseen = [index for index in self.train_unseen_cameras if index in seen]
-            self.train_unseen_cameras = unseen or random.sample(sorted(seen), len(seen))
+        """The next training image, of a time that the schedule lets this step see, and its camera.
+
+        Once times have begun to grow, every other image is one of those drawn least often since: the ends of a capture,
+        which come last, catch up with its middle, and meanwhile the middle is not forgotten.
+        """
+        if self.schedule is not None and self.schedule.times_grow and step >= self.schedule.coarse_steps:
+            seen = self._within(self.schedule.span_at(step))
+            unseen = [index for index in self.train_unseen_cameras if seen[index]]
+            self.train_unseen_cameras = unseen or random.sample(np.flatnonzero(seen).tolist(), int(seen.sum()))
+            if self.draws.sum() % 2 == 1:
+                fewest = self.draws[seen].min()
+                rarest = random.choice(np.flatnonzero(seen & (self.draws == fewest)).tolist())
+                self.train_unseen_cameras.insert(0, rarest)
+            self.draws[self.train_unseen_cameras[0]] += 1
         return super().next_train(step)
+
+    def _within(self, span: float) -> np.ndarray:
+        """Which training images [N] bool were taken within `span` of the canonical time; at least the nearest."""
+        # The dataset's: those of this class exist once images are read, and a resumed training starts right here.
+        times = self.train_dataset.cameras.times
+        assert times is not None
+        distance = np.abs(times.reshape(-1).cpu().numpy() - CANONICAL_TIME)
+        return distance <= max(span, float(distance.min()))
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """How often each training image was drawn since times began to grow."""
+        return np.zeros(len(self.train_dataset), np.int64)
 
     def order(self) -> dict[str, Any]:
         """How far the training has come through its images, and its evaluation through the held-out ones."""
@@ -52,6 +69,7 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
             "sizes": [len(self.train_dataset), len(self.eval_dataset)],
             "train_unseen_cameras": list(self.train_unseen_cameras),
             "eval_unseen_cameras": list(self.eval_unseen_cameras),
+            "draws": self.draws.tolist(),
         }
         if hasattr(self, "random_generator"):
             state["random_generator"] = self.random_generator.getstate()
@@ -65,6 +83,8 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
             return
         self.train_unseen_cameras = list(state["train_unseen_cameras"])
         self.eval_unseen_cameras = list(state["eval_unseen_cameras"])
+        if "draws" in state:  # which checkpoints of older versions lack
+            self.draws = np.array(state["draws"], np.int64)
         if "random_generator" in state and hasattr(self, "random_generator"):
             self.random_generator.setstate(state["random_generator"])
         if "train_unsampled_epoch_count" in state:

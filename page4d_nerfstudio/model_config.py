@@ -112,12 +112,11 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     num_downscales: int = 0
     """Training starts at 1/2^d of the resolution, where d is this number."""
     densify_grad_thresh: float = 2e-4
-    """Gradient of the image-plane position above which a Gaussian is split or cloned, in images of
-    densify_reference_size or larger. With use_absgrad, 8e-4 suits."""
-    densify_reference_size: float = 720.0
-    """Smaller images (root of their area in pixels) raise densify_grad_thresh in inverse proportion: else all their
-    Gaussians would split, to less than a pixel each. 720 is the size that 4DGS trains HyperNeRF captures at; 0 leaves
-    the threshold alone."""
+    """Gradient of the image-plane position above which a Gaussian is split or cloned. With use_absgrad, 8e-4 suits."""
+    densify_reference_size: float = 0.0
+    """Images smaller than this (root of their area in pixels) raise densify_grad_thresh in inverse proportion: fewer
+    Gaussians and a faster training, with less detail. 720 is the size that 4DGS trains HyperNeRF captures at; 0 leaves
+    the threshold alone, as in 4DGS."""
     densify_gradient: Literal["view", "step"] = "view"
     """What that gradient is the mean of, where a step has several views: of each view that sees the Gaussian, or of
     each step, whose gradient is the mean over its views, as in 4DGS: the same threshold then splits fewer."""

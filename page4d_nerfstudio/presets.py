@@ -20,7 +20,6 @@ class Preset:
     description: str
     model: Page4DGaussiansModelConfig = field(default_factory=Page4DGaussiansModelConfig)
     steps: int = REFERENCE_STEPS
-    views_per_step: int = 1
     decay_until: int = REFERENCE_STEPS  # step at which learning rates are at their final value, of a run of 17,000
     decay_starts_anew: bool = False  # whether they decay in the static stage too, and start anew after it
 
@@ -41,7 +40,6 @@ def presets() -> dict[str, Preset]:
         "page4d-4dgs-original": Preset(
             "4DGS with its published settings for HyperNeRF captures and nothing of ours, to compare with.",
             original(),
-            views_per_step=2,
             # Its rates take 20,000 steps of each stage, which are never reached: they end at 70 % of the decay.
             decay_until=3_000 + 20_000,
             decay_starts_anew=True,
@@ -61,7 +59,6 @@ def original() -> Page4DGaussiansModelConfig:
         dynamics_threshold=float("-inf"),
         regularize_every=1,
         size_weight=0.0,
-        densify_reference_size=0.0,
         densify_gradient="step",
         plane_acceleration=True,
         extent_from="cameras",

@@ -55,6 +55,11 @@ class Schedule:
             resolution_interval=max(1, scale_steps(config.resolution_schedule, config.run_length)),
         )
 
+    @property
+    def times_grow(self) -> bool:
+        """Whether the fine stage starts with a part of all times."""
+        return self.coarse_steps < self.all_times_from
+
     def span_at(self, step: int) -> float:
         """Half the width of the span of times, around `CANONICAL_TIME`, that a training step takes its images from.
 

@@ -1,5 +1,6 @@
 """Which images a training step may see."""
 
+import dataclasses
 import random
 from itertools import pairwise
 from types import SimpleNamespace
@@ -24,13 +25,18 @@ GROWING = Schedule(
 )
 
 
+class Images(SimpleNamespace):
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+
 def datamanager(times: torch.Tensor, schedule: Schedule | None) -> Page4DDatamanager:
     """One that has its images, without what nerfstudio does to load them."""
     bare = Page4DDatamanager.__new__(Page4DDatamanager)
     torch.nn.Module.__init__(bare)
     poses = torch.eye(4)[None, :3].repeat(len(times), 1, 1)
     bare.train_cameras = Cameras(poses, 5.0, 5.0, 3.0, 2.0, width=6, height=4, times=times[:, None])
-    bare.train_dataset = SimpleNamespace(cameras=bare.train_cameras)
+    bare.train_dataset = Images(cameras=bare.train_cameras)
     bare.cached_train = [{"image": torch.zeros(4, 6, 3), "image_idx": i} for i in range(len(times))]
     bare.device = "cpu"
     bare.schedule = schedule
@@ -72,13 +78,61 @@ def test_without_a_schedule_all_times_are_seen():
     assert times_seen(datamanager(EVEN, None), step=100) == ALL
 
 
-def test_each_image_of_the_span_comes_before_any_comes_again():
+def draws_of_a_training(manager: Page4DDatamanager, steps: range, seed: int = 0) -> list[int]:
+    """How often each image was drawn, two of them a step."""
+    random.seed(seed)
+    count = [0] * len(manager.train_dataset)
+    for step in steps:
+        for _ in range(2):
+            count[manager.next_train(step)[0].metadata["cam_idx"]] += 1
+    return count
+
+
+def test_every_other_image_of_the_span_comes_before_any_comes_again():
     manager = datamanager(EVEN, GROWING)
     manager.train_unseen_cameras = [0]  # outside of the span: the next draw begins a new round
 
-    drawn = [round(float(manager.next_train(100)[0].times), 3) for _ in range(6)]
+    drawn = [round(float(manager.next_train(100)[0].times), 3) for _ in range(12)]
 
-    assert set(drawn[:3]) == set(drawn[3:]) == {0.45, 0.5, 0.55}
+    assert set(drawn[0:6:2]) == set(drawn[6:12:2]) == {0.45, 0.5, 0.55}
+
+
+def test_images_that_come_late_are_seen_more_than_half_as_often_as_the_mean_of_all():
+    count = draws_of_a_training(datamanager(EVEN, GROWING), range(100, 1000))
+
+    assert min(count) > sum(count) / FRAMES / 2
+
+
+def test_the_middle_is_not_forgotten_while_the_ends_catch_up():
+    manager = datamanager(EVEN, GROWING)
+    draws_of_a_training(manager, range(100, 800))
+
+    late = draws_of_a_training(manager, range(800, 900))
+
+    middle = sum(late[FRAMES // 3 : -FRAMES // 3])
+    assert middle > 0.3 * sum(late) / 2
+
+
+def test_the_static_stage_and_trainings_without_growth_draw_round_by_round():
+    at_once = dataclasses.replace(GROWING, all_times_from=GROWING.coarse_steps)
+    for schedule, steps in ((GROWING, range(21)), (at_once, range(100, 121)), (None, range(21))):
+        assert draws_of_a_training(datamanager(EVEN, schedule), steps) == [2] * FRAMES
+
+
+def test_a_resumed_training_draws_what_it_would_have(tmp_path):
+    parser = Page4DDataParserConfig(data=write_capture(tmp_path / "capture", frames=13))
+
+    def manager() -> Page4DDatamanager:
+        made = Page4DDatamanagerConfig(dataparser=parser).setup(device="cpu")
+        made.schedule = GROWING
+        return made
+
+    whole = manager()
+    draws_of_a_training(whole, range(100, 500))
+    state, resumed = whole.order(), manager()
+    resumed.set_order(state)
+
+    assert draws_of_a_training(resumed, range(500, 600)) == draws_of_a_training(whole, range(500, 600))
 
 
 def test_a_capture_with_a_gap_in_its_middle_begins_beside_the_gap():

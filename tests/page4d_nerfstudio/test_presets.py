@@ -91,11 +91,16 @@ def test_several_cameras_change_opacity_and_colour():
     assert deformation.color
 
 
-def test_the_original_has_two_views_a_step_and_all_times_from_the_start():
-    config = config_of("page4d-4dgs-original")
-    schedule = Schedule.of(config.pipeline.model)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_has_two_views_and_splits_from_the_same_gradient_whatever_the_size_of_images(name):
+    config = config_of(name)
 
-    assert config.pipeline.views_per_step == 2
+    assert (config.pipeline.views_per_step, config.pipeline.model.densify_reference_size) == (2, 0.0)
+
+
+def test_the_original_has_all_times_from_the_start():
+    schedule = Schedule.of(config_of("page4d-4dgs-original").pipeline.model)
+
     assert (schedule.coarse_steps, schedule.span_at(schedule.coarse_steps)) == (3000, 0.5)
 
 

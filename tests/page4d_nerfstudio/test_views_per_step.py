@@ -7,7 +7,6 @@ import torch
 from test_model import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
 
 from page4d_hf.errors import Page4DError
-from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.pipeline import Page4DPipeline, Page4DPipelineConfig
 
 TIMES = (0.2, 0.9)
@@ -115,7 +114,3 @@ def test_a_step_of_no_views_is_refused(monkeypatch):
 
     with pytest.raises(Page4DError, match="at least one view"):
         Page4DPipeline(SimpleNamespace(views_per_step=0))
-
-
-def test_one_view_is_the_default():
-    assert page4d_4dgs.config.pipeline.views_per_step == 1
