@@ -50,7 +50,7 @@ class Demo:
 
     output: Path = Path("demo-out")
     """Folder for everything that is made. A former demo in it is replaced."""
-    steps: int = 2000
+    steps: int = 1000
     """Training steps of each of the three runs; schedules scale with it (the method's own default is 17,000)."""
     seed: int = 0
     """Seed of the synthetic scene."""
