@@ -130,7 +130,8 @@ def measure(frames: int, options: Options) -> Row:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # of loading and of the change of dtype
 
-    strength = 1.0 if options.mask == "on" and model.config.mask_form is not None else 0.0
+    masked = model.config.mask_form is not None
+    strength = 1.0 if masked and options.mask == "on" else 0.0
     with torch.inference_mode():
         seconds = [
             timed(lambda: model(pixel_values, mask_strength=strength), device) for _ in range(1 + options.repeats)
@@ -139,7 +140,7 @@ def measure(frames: int, options: Options) -> Row:
         "image_size": list(pixel_values.shape[-2:]),
         "dtype": str(dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,
-        "mask": options.mask if model.config.mask_form is not None else "none in this model",
+        "mask": options.mask if masked else "none in this model",
         "points": model.point_head is not None,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "weights_bytes": sum(weight.nbytes for weight in model.state_dict().values()),

@@ -22,7 +22,7 @@ from .sources import place_of
 
 @dataclass
 class Page4DDatamanagerConfig(FullImageDatamanagerConfig):
-    """Whole images, one a step."""
+    """Whole images, one at a time."""
 
     _target: type = field(default_factory=lambda: Page4DDatamanager)
 
