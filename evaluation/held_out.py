@@ -76,7 +76,7 @@ def run(options: Options) -> dict[str, Any]:
             "The report needs at least 1 clip of at least 3 frames, without which no trajectory can be aligned, and a "
             f"seed that is not negative; got {made.clips}, {made.frames} and {made.seed}."
         )
-    check_output_folder(options.output, overwrite=options.overwrite, replaces=RESULT)
+    check_output_folder(options.output, overwrite=options.overwrite)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -100,7 +100,7 @@ def run(options: Options) -> dict[str, Any]:
             scores.append(each)
             report("clips", len(scores), made.clips)
     record = record_of(scores, made, size, facts)
-    with whole_folder(options.output, overwrite=options.overwrite, replaces=RESULT) as folder:
+    with whole_folder(options.output, overwrite=options.overwrite) as folder:
         (folder / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf8")
         (folder / REPORT).write_text(markdown(record), "utf8")
     return record

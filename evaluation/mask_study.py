@@ -79,7 +79,7 @@ def run(options: Options) -> dict[str, Any]:
     from page4d_hf.cli import progress_bar
     from page4d_hf.folders import check_output_folder, whole_folder
 
-    check_output_folder(options.output, overwrite=options.overwrite, replaces=RESULT)
+    check_output_folder(options.output, overwrite=options.overwrite)
     evaluated = load_evaluated_model(options.model, mask="on", device=options.device, dtype=options.dtype)
     model, processor = evaluated.model, evaluated.processor
     count, words, clips = _clips(options, model, processor)
@@ -100,7 +100,7 @@ def run(options: Options) -> dict[str, Any]:
         **summary,
         "clips": [vars(result) for result in results],
     }
-    with whole_folder(options.output, overwrite=options.overwrite, replaces=RESULT) as folder:
+    with whole_folder(options.output, overwrite=options.overwrite) as folder:
         (folder / RESULT).write_text(json.dumps(record, indent=1, allow_nan=False), "utf8")
         (folder / "study.md").write_text(markdown(summary, results, protocol), "utf8")
         draw_attention(summary, folder / "attention.png")

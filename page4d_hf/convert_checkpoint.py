@@ -345,7 +345,7 @@ def convert_checkpoint(
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
     checkpoint = Path(checkpoint)
-    with whole_folder(output, overwrite=overwrite, replaces=RESULT_MARK) as folder:
+    with whole_folder(output, overwrite=overwrite) as folder:
         logger.info(f"Reading {checkpoint}")
         weights = read_checkpoint(checkpoint)
         config = infer_config(weights, **(overrides or {}))

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 )
 
 from .configuration_page4d import Page4DConfig
-from .convert_checkpoint import RESULT_MARK, convert_checkpoint
+from .convert_checkpoint import convert_checkpoint
 from .errors import CheckpointError
 from .folders import check_output_folder
 
@@ -84,7 +84,7 @@ def pull(
         CheckpointError: the checkpoint cannot be had, or cannot be converted.
         Page4DError: the output folder is in use (found out before anything is downloaded) or the disk is full.
     """
-    check_output_folder(output, overwrite=overwrite, replaces=RESULT_MARK)
+    check_output_folder(output, overwrite=overwrite)
     downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir)
     checkpoint = PUBLISHED[name]
     return convert_checkpoint(

@@ -119,7 +119,7 @@ def check_target(target: str | Path, *, overwrite: bool = False) -> None:
     Raises:
         Page4DError: see `check_output_folder`. With `overwrite`, nothing but a scene of page4d is ever replaced.
     """
-    check_output_folder(target, overwrite=overwrite, replaces=MARK)
+    check_output_folder(target, overwrite=overwrite)
 
 
 def write_scene(
@@ -154,7 +154,7 @@ def write_scene(
         if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
             raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
 
-    with whole_folder(target, overwrite=overwrite, replaces=MARK) as folder:
+    with whole_folder(target, overwrite=overwrite) as folder:
         (folder / "images").mkdir()
         stems = [f"frame_{i + 1:05d}" for i in range(len(frames))]
         images = [_write_image(frames, i, folder / "images" / stem) for i, stem in enumerate(stems)]

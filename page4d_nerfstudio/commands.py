@@ -58,7 +58,7 @@ def export_splats(
     if to_file:
         check_output_file(output, overwrite=overwrite)
     else:
-        check_output_folder(output, overwrite=overwrite, replaces=LISTING)
+        check_output_folder(output, overwrite=overwrite)
 
     from page4d_hf.cli import progress_bar
 

@@ -226,7 +226,7 @@ def write_splats(
     """
     if not times:
         raise ExportError("The frames of this training have no times; name one by --time.")
-    with whole_folder(folder, overwrite=overwrite, replaces=LISTING) as partial:
+    with whole_folder(folder, overwrite=overwrite) as partial:
         entries = []
         for index, time in enumerate(times):
             name = f"splats_{index:05d}.ply"

@@ -76,7 +76,7 @@ def make(options: Options) -> None:
     """
     check_reports()
     stages = stages_in(options.recipes)
-    check_output_folder(options.output, overwrite=True, replaces=RESULT_MARK)
+    check_output_folder(options.output, overwrite=True)
     for number, (path, stage) in enumerate(stages, 1):
         print(f"Stage {number} of {len(stages)}: {path.stem}, in {stage.output}", flush=True)
         train(path, stage.output, options.accelerate)
@@ -84,7 +84,7 @@ def make(options: Options) -> None:
     # Sizes that its options leave open are those that it was trained with.
     last = replace(last, sampling=sampling_for(last.sampling, load_config(last.output), last.output))
     held_out = HeldOut.of(last, options.clips, options.frames)
-    with whole_folder(options.output, overwrite=True, replaces=RESULT_MARK) as folder:
+    with whole_folder(options.output, overwrite=True) as folder:
         copy_model(last.output, folder)
         check_size(folder)
         card = folder / "README.md"

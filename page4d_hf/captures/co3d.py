@@ -29,10 +29,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
+from ..json_files import json_group_values, read_json, read_json_members
 from .base import Capture
 from .depth_files import read_float16_png
 from .image_files import read_image
-from .json_files import json_group_values, read_json, read_json_members
 from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
 from .sequences import FrameList, read_first_image_size
 

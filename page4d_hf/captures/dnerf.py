@@ -22,10 +22,10 @@ import torch
 
 from ..errors import CaptureError, SceneError
 from ..geometry import extrinsics_from_camera_to_world_opengl
+from ..json_files import read_json
 from ..transforms_json import TransformsCamera, read_transforms_camera
 from .base import Capture
 from .image_files import WHITE, read_image_over
-from .json_files import read_json
 
 SPLITS = ("train", "val", "test")
 # Published figures are of the test views, save for this scene, whose test views show another scene than its training.

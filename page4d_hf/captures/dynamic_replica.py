@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaptureError
+from ..json_files import json_group_values
 from .base import Capture
 from .depth_files import read_float16_png
-from .json_files import json_group_values
 from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
 from .sequences import FrameList, list_sequences
 

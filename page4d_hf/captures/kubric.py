@@ -22,9 +22,9 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from ..errors import CaptureError
+from ..json_files import read_json
 from .base import Capture
 from .image_files import read_image
-from .json_files import read_json
 from .sequences import FrameList, import_decoder, list_sequences, read_first_image_size
 
 NOTHING_HIT = 1e9  # in the scene's unit; no scene is as large

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
-from .json_files import read_json_group
+from ..json_files import read_json_group
 
 FORMATS = ("ndc_isotropic", "ndc_norm_image_bounds")
 _FLIP = np.array([-1.0, -1.0, 1.0])  # left, up, forward <-> right, down, forward

@@ -91,7 +91,7 @@ def write_synthetic_capture(
     if scene not in SCENES:
         raise Page4DError(f"--scene must be one of {', '.join(SCENES)}, got {scene!r}.")
     out = Path(out)
-    check_output_folder(out, overwrite=overwrite, replaces=RECORD)
+    check_output_folder(out, overwrite=overwrite)
 
     room = SCENES[scene](seed)
     instants = np.arange(num_frames)
@@ -102,7 +102,7 @@ def write_synthetic_capture(
     intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
     points = _SeedPoints(room, num_points, num_frames, seed)
 
-    with _one_thread(), whole_folder(out, overwrite=overwrite, replaces=RECORD) as folder:
+    with _one_thread(), whole_folder(out, overwrite=overwrite) as folder:
         for part in ("rgb/1x", "depth/1x", "motion_mask/1x", "camera"):
             (folder / part).mkdir(parents=True)
         nearest, farthest = np.inf, 0.0

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,14 @@ import pytest
 
 from page4d_hf import folders
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import check_output_folder, whole_file, whole_folder
+from page4d_hf.folders import (
+    check_output_folder,
+    claimed_folder,
+    is_unused,
+    whole_file,
+    whole_folder,
+    working_folder,
+)
 
 
 def entries(folder: Path) -> list[str]:
@@ -69,7 +77,7 @@ def test_a_failed_block_keeps_the_parents_that_were_there_before(tmp_path):
 def test_an_empty_folder_may_be_the_target(tmp_path):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out", "new")
-    assert entries(tmp_path / "out") == ["result.txt"]
+    assert entries(tmp_path / "out") == [folders.MANIFEST, "result.txt"]
 
 
 def test_a_filled_folder_is_refused_before_the_block_runs(tmp_path):
@@ -87,10 +95,10 @@ def test_a_file_is_refused_even_to_be_overwritten(tmp_path):
 
 
 def test_overwriting_replaces_all_of_the_old_folder(tmp_path):
-    write(tmp_path / "out", "old")
-    (tmp_path / "out" / "left over").touch()
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "only the old one has this").touch()
     write(tmp_path / "out", "new", overwrite=True)
-    assert entries(tmp_path / "out") == ["result.txt"]
+    assert entries(tmp_path / "out") == [folders.MANIFEST, "result.txt"]
     assert (tmp_path / "out" / "result.txt").read_text() == "new"
     assert entries(tmp_path) == ["out"]
 
@@ -120,15 +128,42 @@ def test_the_old_folder_gets_its_name_back_when_the_renaming_is_interrupted(tmp_
     assert entries(tmp_path) == ["out"]
 
 
-def test_overwriting_spares_a_folder_that_is_no_earlier_result(tmp_path):
+@pytest.mark.parametrize("name", ["notes.md", "outputs/step-000000999.ckpt", ".hidden"])
+def test_overwriting_spares_a_folder_in_which_something_else_was_put(tmp_path, name):
+    write(tmp_path / "out", "old")
+    (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "out" / name).write_text("precious")
+    with pytest.raises(Page4DError, match=rf"page4d did not write {name}, or not as it is now"):
+        write(tmp_path / "out", "new", overwrite=True)
+    assert (tmp_path / "out" / name).read_text() == "precious"
+    assert (tmp_path / "out" / "result.txt").read_text() == "old"
+
+
+def test_overwriting_spares_a_file_that_was_changed(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / "out" / "result.txt").write_text("mine")
+    with pytest.raises(Page4DError, match=r"did not write result\.txt"):
+        write(tmp_path / "out", "new", overwrite=True)
+    assert (tmp_path / "out" / "result.txt").read_text() == "mine"
+
+
+def test_overwriting_spares_a_link_and_what_it_leads_to(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out" / "data").symlink_to(tmp_path / "data")
+    with pytest.raises(Page4DError, match="did not write data"):
+        write(tmp_path / "out", "new", overwrite=True)
+
+
+@pytest.mark.parametrize("manifest", [None, "", "[]", "null", '{"files": 3}', "[" * 100_000])
+def test_overwriting_spares_a_folder_that_is_no_earlier_result(tmp_path, manifest):
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "thesis.tex").write_text("precious")
-    with pytest.raises(Page4DError, match=r"holds something else \(it has no config.json\)"):
-        write(tmp_path / "home", "new", overwrite=True, replaces="config.json")
-    assert entries(tmp_path / "home") == ["thesis.tex"]
-    (tmp_path / "home" / "config.json").touch()
-    write(tmp_path / "home", "new", overwrite=True, replaces="config.json")
-    assert entries(tmp_path / "home") == ["result.txt"]
+    (tmp_path / "home" / "config.json").write_text("precious")
+    if manifest is not None:
+        (tmp_path / "home" / folders.MANIFEST).write_text(manifest)
+    with pytest.raises(Page4DError, match=r"did not write config\.json"):
+        write(tmp_path / "home", "new", overwrite=True)
+    assert (tmp_path / "home" / "config.json").read_text() == "precious"
 
 
 def test_a_folder_that_was_filled_meanwhile_is_not_replaced(tmp_path):
@@ -183,7 +218,7 @@ def test_a_parent_that_is_a_file_is_one_clear_error(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, code):
-    with pytest.raises(Page4DError, match=r"disk filled up while writing .*out; nothing was kept") as raised:
+    with pytest.raises(Page4DError, match=r"The disk .* while writing .*out; nothing was kept") as raised:
         write(tmp_path / "out", "half", fail=OSError(code, os.strerror(code)))
     assert isinstance(raised.value.__cause__, OSError)
     assert entries(tmp_path) == []
@@ -224,23 +259,133 @@ def test_the_folder_is_as_readable_as_any_new_one(tmp_path):
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_a_killed_run_leaves_no_folder_and_the_next_one_succeeds(tmp_path):
-    program = (
-        "import sys, time\n"
-        "from page4d_hf.folders import whole_folder\n"
-        "with whole_folder(sys.argv[1]) as folder:\n"
-        "    (folder / 'result.txt').write_text('half')\n"
-        "    print('written', flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
-    assert run.stdout is not None
-    assert run.stdout.readline() == b"written\n"
+HOLDER = """
+import sys, time
+from page4d_hf import folders
+with getattr(folders, sys.argv[1])(sys.argv[2]) as folder:
+    if isinstance(folder, int):  # a working folder's lock
+        file = folders.whole_file(sys.argv[2] + "/scores.json")
+        file.__enter__()
+    else:
+        (folder / "result.txt").write_text("half")
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+def start_holder(kind: str, target: Path) -> subprocess.Popen:
+    """A process that is in the middle of writing a folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, kind, str(target)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"written\n"
+    return process
+
+
+def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up_after_it(tmp_path):
+    run = start_holder("whole_folder", tmp_path / "out")
     run.kill()
     run.wait()
     assert not (tmp_path / "out").exists()
+    assert len(entries(tmp_path)) == 2  # its lock's file and half a folder
     write(tmp_path / "out", "new")
     assert (tmp_path / "out" / "result.txt").read_text() == "new"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_a_folder_moved_away_by_a_run_that_was_killed_comes_back(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / ".out.old-x").mkdir()
+    os.replace(tmp_path / "out", tmp_path / ".out.old-x" / "out")
+    with claimed_folder(tmp_path / "out"):
+        assert (tmp_path / "out" / "result.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "second"),
+    [("whole_folder", claimed_folder), ("whole_folder", whole_folder), ("working_folder", working_folder)],
+)
+def test_a_second_process_in_one_folder_is_refused_and_told_who_the_first_is(tmp_path, kind, second):
+    run = start_holder(kind, tmp_path / "out")
+    try:
+        with pytest.raises(Page4DError, match=rf"out is being written by process {run.pid} "), second(tmp_path / "out"):
+            pass
+    finally:
+        run.kill()
+        run.wait()
+    with second(tmp_path / "out"):
+        pass
+
+
+def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
+    program = (
+        "import subprocess, sys\n"
+        "from page4d_hf.folders import working_folder\n"
+        "with working_folder(sys.argv[1]) as lock:\n"
+        "    child = subprocess.Popen(['sleep', '600'], pass_fds=(lock,), stdout=subprocess.DEVNULL)\n"
+        "    print(child.pid, flush=True)\n"
+        "    child.wait()\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    child = int(run.stdout.readline())
+    run.kill()
+    run.wait()
+    try:
+        with (
+            pytest.raises(Page4DError, match=rf"process {run.pid} .*started and left running"),
+            working_folder(tmp_path / "out"),
+        ):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_working_folder_is_cleared_of_what_a_killed_run_left(tmp_path):
+    run = start_holder("working_folder", tmp_path / "out")
+    run.kill()
+    run.wait()
+    assert len(entries(tmp_path / "out")) == 2
+    assert is_unused(tmp_path / "out")
+    with working_folder(tmp_path / "out"):
+        assert entries(tmp_path / "out") == [folders.LOCK]
+    assert not entries(tmp_path / "out")
+
+
+def test_a_folder_with_anything_in_it_is_used(tmp_path):
+    assert is_unused(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    assert not is_unused(tmp_path)
+    assert not is_unused(tmp_path / "file")
+
+
+BAD_NAMES = ["/proc/x/out", "{}/file/out", "{}/" + "x" * 250, "{}/a\0b", "{}/loop/out", "{}/\udcff"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("check", [claimed_folder, whole_folder, working_folder, whole_file])
+def test_an_output_that_cannot_be_written_is_refused_before_the_block_runs(tmp_path, name, check):
+    if check is working_folder and "xxx" in name:
+        pytest.skip("a name of 250 characters is no obstacle where nothing is written beside it")
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(Page4DError, match=r"Cannot write|cannot be a name|is a file"), check(name.format(tmp_path)):
+        raise AssertionError("the block ran")
+    assert entries(tmp_path) == ["file", "loop"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EFBIG, "File too large"),
+        RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
+        OSError("100 requested and 0 written"),
+    ],
+)
+def test_a_file_that_may_not_grow_is_told_of_whoever_wrote_it(tmp_path, error):
+    with pytest.raises(Page4DError, match="nothing was kept"):
+        write(tmp_path / "out", "half", fail=error)
+    assert entries(tmp_path) == []
 
 
 # --------------------------------------------------------------------------------------------------------------------

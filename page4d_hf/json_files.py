@@ -1,0 +1,199 @@
+"""JSON files, read once and against a schema; plain or gzip, some of them lists too large to hold as objects at once.
+
+A schema is a `Record` (an object with named, typed fields) or any type that pydantic knows, such as `list[Frame]`. What
+does not fit it ends in one sentence that names the file, the place in it and what was expected there; code behind it
+takes types and finite numbers for granted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from .errors import CaptureError, Page4DError
+
+GZIP_SUFFIXES = (".gz", ".jgz")
+MOST_BYTES = 2**31  # of one file, unpacked; the largest known, Dynamic Replica's frame annotations, have .5 GB
+
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+class Record(BaseModel):
+    """A JSON object with known fields; others are ignored. Numbers are finite, and an integer is no 2.5 and no "2"."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, protected_namespaces=())
+
+
+def parse_json(
+    text: str | bytes,
+    schema: Any,
+    source: str | Path,
+    *,
+    error: type[Page4DError] = CaptureError,
+    remedy: str = "fetch it again",
+) -> Any:
+    """The value of a JSON text that fits a schema.
+
+    Args:
+        text: UTF-8, with or without a byte order mark.
+        schema: a `Record`, or any type that pydantic knows.
+        source: what the text is of, for the message.
+        error: what to raise.
+        remedy: what the user can do about it.
+
+    Raises:
+        Page4DError: of the kind `error`: it is no JSON, or does not fit.
+    """
+    text = text.removeprefix(b"\xef\xbb\xbf") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+    adapter = _adapter(schema)
+    try:
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as broken:
+        raise error(f"{source} {explain(broken)}; {remedy}.") from broken
+
+
+def read_json(
+    path: Path, schema: Any = Any, *, error: type[Page4DError] = CaptureError, remedy: str = "fetch it again"
+) -> Any:
+    """The value of a JSON file that fits a schema; `.jgz` and `.gz` are unpacked.
+
+    Args:
+        path: the file.
+        schema, error, remedy: as of `parse_json`.
+
+    Raises:
+        Page4DError: of the kind `error`: the file is missing, broken or too large, or does not fit.
+    """
+    return parse_json(_read(path, error, remedy), schema, path, error=error, remedy=remedy)
+
+
+def explain(broken: ValidationError) -> str:
+    """The first fault that pydantic found, as what goes behind the name of a file."""
+    fault = broken.errors(include_url=False)[0]
+    if fault["type"] == "json_invalid":
+        return f"cannot be read as JSON ({fault['ctx']['error']})"
+    place = ".".join(str(part) for part in fault["loc"])
+    where = f" at {place}" if place else ""
+    if fault["type"] == "missing":
+        return f"lacks {place}"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"does not hold what it should{where}: it {message}, got {fault['input']!r:.60}"
+
+
+def read_json_group(path: Path, **values: str) -> list[dict[str, Any]]:
+    """Those objects of a JSON list that have given values, for example all frames of one sequence.
+
+    The list is read once for all calls that follow each other with the same keys; of its objects only the text is
+    kept, a tenth of what they would take as Python objects.
+
+    Args:
+        path: the file.
+        values: the value that each of these keys must have.
+
+    Returns:
+        The objects in the file's order; none where no object has the values.
+
+    Raises:
+        CaptureError: the file is missing or broken, or holds no list of objects.
+    """
+    texts = _group_json_list(path, tuple(values), _modified(path)).get(tuple(values.values()), [])
+    return [json.loads(text) for text in texts]
+
+
+def json_group_values(path: Path, *keys: str) -> list[tuple[Any, ...]]:
+    """The values of `keys` that the objects of a JSON list have, without repetition, in the file's order.
+
+    Raises:
+        CaptureError: as `read_json_group`.
+    """
+    return list(_group_json_list(path, keys, _modified(path)))
+
+
+def read_json_members(path: Path) -> dict[str, str]:
+    """The members of a JSON object, each as JSON text, read once for all calls that follow each other.
+
+    Raises:
+        CaptureError: the file is missing or broken, or holds no object.
+    """
+    return _split_json_object(path, _modified(path))
+
+
+@lru_cache(maxsize=2)
+def _split_json_object(path: Path, modified: int) -> dict[str, str]:
+    value = read_json(path, dict[str, Any])
+    return {key: json.dumps(member) for key, member in value.items()}
+
+
+@lru_cache(maxsize=2)
+def _group_json_list(path: Path, keys: tuple[str, ...], modified: int) -> dict[tuple[Any, ...], list[str]]:
+    try:
+        text = _read(path, CaptureError, "fetch it again").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _broken(path, error) from error
+    decode = json.JSONDecoder().raw_decode
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    position = _skip_separators(text, 0)
+    if text[position : position + 1] != "[":
+        raise CaptureError(f"{path} must hold a JSON list, but starts with {text[:20]!r}; fetch the file again.")
+    position += 1
+    while True:
+        position = _skip_separators(text, position)
+        if text[position : position + 1] == "]":
+            return groups
+        start = position
+        try:
+            value, position = decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise _broken(path, error) from error
+        if not isinstance(value, dict) or any(key not in value for key in keys):
+            raise CaptureError(f"{path} must hold a list of objects with {' and '.join(keys)}, got {value!r:.80}.")
+        groups.setdefault(tuple(str(value[key]) for key in keys), []).append(text[start:position])
+
+
+def _skip_separators(text: str, position: int) -> int:
+    match = _BETWEEN.match(text, position)
+    return match.end() if match else position
+
+
+def _broken(path: Path, error: Exception) -> CaptureError:
+    return CaptureError(f"{path} cannot be read as JSON ({error}); fetch it again.")
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # reading it will tell
+
+
+@lru_cache(maxsize=64)
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return TypeAdapter(schema)
+    return TypeAdapter(schema, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _read(path: Path, error: type[Page4DError], remedy: str) -> bytes:
+    try:
+        if path.suffix not in GZIP_SUFFIXES:
+            if path.stat().st_size > MOST_BYTES:
+                raise error(f"{path} is larger than the {MOST_BYTES >> 20} MiB that are read; {remedy}.")
+            return path.read_bytes()
+        with gzip.open(path) as stream:
+            data = stream.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise error(f"{path} unpacks to more than the {MOST_BYTES >> 20} MiB that are read; {remedy}.")
+        return data
+    except FileNotFoundError as missing:
+        raise error(f"{path} is missing; {remedy}.") from missing
+    except (OSError, EOFError, zlib.error, ValueError) as broken:
+        if isinstance(broken, Page4DError):
+            raise
+        raise error(f"{path} cannot be read as JSON ({broken}); {remedy}.") from broken
