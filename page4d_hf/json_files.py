@@ -23,6 +23,7 @@ GZIP_SUFFIXES = (".gz", ".jgz")
 MOST_BYTES = 2**31  # of one file, unpacked; the largest known, Dynamic Replica's frame annotations, have .5 GB
 
 _BETWEEN = re.compile(r"[\s,]*")
+_SUBJECT = re.compile("(Input|List|Tuple|Set|Dictionary|String|Value error,) ")  # what pydantic's sentences begin with
 
 
 class Record(BaseModel):
@@ -83,7 +84,7 @@ def explain(broken: ValidationError) -> str:
     where = f" at {place}" if place else ""
     if fault["type"] == "missing":
         return f"lacks {place}"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _SUBJECT.sub("", fault["msg"].replace(" after validation", ""))
     return f"does not hold what it should{where}: it {message}, got {fault['input']!r:.60}"
 
 
