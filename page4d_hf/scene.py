@@ -267,7 +267,9 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    # A file's name need not be UTF-8, and JSON must be: what is not becomes a question mark.
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    path.write_bytes(text.encode("utf-8", "replace"))
 
 
 def _map_path(root: Path, name: str, stem: str) -> Path:
