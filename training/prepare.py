@@ -381,8 +381,8 @@ def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
         kinds = Counter(skip.kind for skip in writer.skipped)
         words = ", ".join(_number(count, kind) for kind, count in kinds.items())
         print(f"Left out: {words}; all are named in {output / 'skipped.txt'}. The first: {writer.skipped[0]}")
-    words = ("accelerate", "launch", "training/finetune.py", "--dataset", output)
-    print(f"Next: {command(*words, '--model', 'page4d', '--output', 'finetuned')}")
+    finetune = command("training/finetune.py", "--dataset", output, "--model", "page4d", "--output", "finetuned")
+    print(f"Next: accelerate launch {finetune}")
 
 
 def main(args: list[str] | None = None) -> None:
