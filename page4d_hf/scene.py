@@ -113,7 +113,7 @@ class Scene:
         try:
             with path.open("rb") as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError, MemoryError) as error:
+        except Exception as error:  # MemoryError and tokenize.TokenError among it: the header is a piece of Python
             raise SceneError(
                 f"Cannot read {path}: {_told(error)}; make the scene anew with `page4d reconstruct`."
             ) from error

@@ -499,6 +499,7 @@ def npz(array):
         (b"", r"Cannot read .*frame_00003\.npy"),
         (b"garbage", r"Cannot read .*frame_00003\.npy"),
         (npz(np.zeros((2, 2))), "Cannot read"),
+        (npy(np.zeros((4, 6), np.float32)).replace(b"(4, 6), }", b"(4, 6, ( "), "Cannot read"),
         (npy(np.zeros((4, 6), np.float32)).replace(b"(4, 6)", b"(4" + b"0" * 17 + b", 6)"), "Cannot read"),
         (npy(np.zeros((4, 6), np.float32)).replace(b"'<f4'", b"'<i4'"), "Expected a map .*frame_00003.npy, got int32"),
         (npy(np.zeros(24, np.float32)), r"Expected a map .*frame_00003.npy, .* shape \(24,\)"),
