@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from .errors import Page4DError, SceneError
 from .json_files import Record, read_json
@@ -24,15 +24,8 @@ CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
 LARGEST = 1e19  # of any number: in float32, too, its square is finite
 
-
-def _without_null(name: str) -> str:
-    if "\0" in name:
-        raise ValueError("should be the name of a file, without a null byte")
-    return name
-
-
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-FileName = Annotated[str, Field(max_length=4096), AfterValidator(_without_null)]  # what systems take
+FileName = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]  # what systems take
 Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
 
 
