@@ -139,10 +139,7 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
     place = _place(folder)
     with ExitStack() as stack:
         try:
-            if place.exists() and not place.is_dir():
-                raise Page4DError(f"The output {folder} is a file; name a folder.")
-            if mark is not None and not is_unused(place) and not (place / mark).is_file():
-                raise Page4DError(f"The output folder {folder} holds something else (it has no {mark}); name another.")
+            check_working_folder(folder, mark)
             again, was_killed = is_held(place / LOCK), (place / LOCK).exists()
             stack.callback(_remove_empty, _make_parents(place / LOCK))
             descriptor = stack.enter_context(hold(place / LOCK, folder))
@@ -151,6 +148,22 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
         except OSError as error:
             raise _as_page4d_error(error, Path(folder), place, creating=True) from error
         yield descriptor
+
+
+def check_working_folder(folder: str | Path, mark: str | None = None) -> None:
+    """Refuse an output folder that `working_folder` would refuse for what is there.
+
+    Args:
+        folder, mark: as of `working_folder`.
+
+    Raises:
+        Page4DError: `folder` is a file, or holds something else.
+    """
+    place = _place(folder)
+    if place.exists() and not place.is_dir():
+        raise Page4DError(f"The output {folder} is a file; name a folder.")
+    if mark is not None and not is_unused(place) and not (place / mark).is_file():
+        raise Page4DError(f"The output folder {folder} holds something else (it has no {mark}); name another one.")
 
 
 def is_unused(folder: Path) -> bool:

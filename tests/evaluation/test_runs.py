@@ -15,9 +15,14 @@ from page4d_hf.errors import Page4DError
 IDENTITY: dict[str, Any] = {
     "task": "pose",
     "dataset": "tum",
-    "protocol": {"name": "page4d", "alignment": "sim3"},
-    "model": {"revision": "weights 12", "mask": "on"},
+    "method": "page4d",
+    "trivial": False,
+    "protocol": {"name": "page4d", "text": "Sim(3).", "alignment": "sim3"},
+    "selection": {"text": "all frames.", "published": False},
+    "inference": {"text": "at once.", "resolution": 518},
+    "model": {"name": "page4d", "revision": "weights 12", "mask": "on", "device": "cpu", "dtype": "float32"},
 }
+SOURCE = {"data": "abc"}
 
 
 def scores(name: str = "final/alley_2", **changes: Any) -> SequenceScores:
@@ -33,51 +38,55 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_what_is_saved_is_loaded(folder: RunFolder) -> None:
-    folder.save(scores())
-    assert folder.load("final/alley_2") == scores()
-    assert folder.is_finished("final/alley_2")
-    assert not folder.is_finished("final/alley_1")
+    folder.save(scores(), SOURCE)
+    kept = folder.load("final/alley_2")
+    assert kept is not None
+    assert (kept.scores, kept.source) == (scores(), SOURCE)
+    assert folder.is_finished("final/alley_2", SOURCE)
+    assert not folder.is_finished("final/alley_1", SOURCE)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, -3])
 def test_a_half_written_file_is_found_out(folder: RunFolder, kept: int) -> None:
-    folder.save(scores())
+    folder.save(scores(), SOURCE)
     path = folder.root / "sequences/final/alley_2.json"
     path.write_bytes(path.read_bytes()[:kept])
-    assert not folder.is_finished("final/alley_2")
+    assert not folder.is_finished("final/alley_2", SOURCE)
     assert folder.load("final/alley_2") is None
 
 
 def test_a_figure_that_was_changed_by_hand_is_found_out(folder: RunFolder) -> None:
-    folder.save(scores())
+    folder.save(scores(), SOURCE)
     path = folder.root / "sequences/final/alley_2.json"
     path.write_text(path.read_text().replace("0.1", "0.2"))
-    assert not folder.is_finished("final/alley_2")
+    assert not folder.is_finished("final/alley_2", SOURCE)
 
 
 def test_a_file_of_another_run_or_sequence_is_not_taken(folder: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "other", {**IDENTITY, "task": "points"})
     other.enter()
-    other.save(scores())
-    folder.save(scores("final/alley_1"))
+    other.save(scores(), SOURCE)
+    folder.save(scores("final/alley_1"), SOURCE)
     place = folder.root / "sequences/final"
     (place / "alley_2.json").write_bytes((tmp_path / "other/sequences/final/alley_2.json").read_bytes())
     (place / "alley_3.json").write_bytes((place / "alley_1.json").read_bytes())
-    assert not folder.is_finished("final/alley_2")
-    assert not folder.is_finished("final/alley_3")
+    assert not folder.is_finished("final/alley_2", SOURCE)
+    assert not folder.is_finished("final/alley_3", SOURCE)
 
 
-def test_scores_of_other_predictions_are_made_again(folder: RunFolder) -> None:
-    folder.save(scores(), source="abc")
-    assert folder.is_finished("final/alley_2", source="abc")
-    assert not folder.is_finished("final/alley_2", source="def")
+@pytest.mark.parametrize("other", [{"data": "def"}, {"data": "abc", "predictions": "123"}, {}])
+def test_scores_of_other_data_or_predictions_are_made_again(folder: RunFolder, other: dict[str, str]) -> None:
+    folder.save(scores(), SOURCE)
+    assert not folder.is_finished("final/alley_2", other)
 
 
 def test_what_could_not_be_read_is_tried_again(folder: RunFolder) -> None:
     excluded = scores(figures={}, excluded="a file is missing")
-    folder.save(excluded, again=True)
-    assert not folder.is_finished("final/alley_2")
-    assert folder.load("final/alley_2") == excluded
+    folder.save(excluded, SOURCE, again=True)
+    assert not folder.is_finished("final/alley_2", SOURCE)
+    kept = folder.load("final/alley_2")
+    assert kept is not None
+    assert kept.scores == excluded
 
 
 def test_the_same_run_may_be_entered_again(folder: RunFolder) -> None:
@@ -87,7 +96,7 @@ def test_the_same_run_may_be_entered_again(folder: RunFolder) -> None:
 
 
 def test_a_run_that_differs_is_refused_by_name(folder: RunFolder) -> None:
-    other = {**IDENTITY, "model": {"revision": "weights 13", "mask": "off"}}
+    other = {**IDENTITY, "model": {**IDENTITY["model"], "revision": "weights 13", "mask": "off"}}
     with pytest.raises(EvaluationError) as caught:
         RunFolder(folder.root, other).enter()
     assert 'model.revision (was "weights 12", now "weights 13"); model.mask (was "on", now "off")' in str(caught.value)
@@ -106,7 +115,7 @@ def test_an_option_that_came_or_went_is_a_difference(folder: RunFolder, now: Any
 )
 def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, name: str, content: str, reason: str) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(EvaluationError, match=reason):
+    with pytest.raises(Page4DError, match=reason):
         RunFolder(tmp_path, IDENTITY).enter()
 
 
@@ -141,7 +150,12 @@ def test_a_figure_that_is_not_finite_never_gets_into_a_result(folder: RunFolder,
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "holds no finished run"), ("{", "cannot be read"), ("[]", "is no result"), ('{"task": "pose"}', "lacks")],
+    [
+        (None, "holds no finished run"),
+        ("{", "cannot be read"),
+        ("[]", "does not hold what it should"),
+        ('{"task": "pose"}', "lacks"),
+    ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, reason: str) -> None:
     if content is not None:
