@@ -201,7 +201,10 @@ def measure_apart(frames: int, options: Options) -> Row:
     if done.returncode < 0:
         return Row(frames, failed=f"killed by signal {-done.returncode}, perhaps for want of memory")
     if done.returncode != 0:
-        raise Page4DError(done.stderr.strip().splitlines()[-1].removeprefix("benchmark: "))
+        said = done.stderr.strip().splitlines() or [
+            f"benchmark: it ended with exit code {done.returncode}, in silence."
+        ]
+        raise Page4DError(said[-1].removeprefix("benchmark: "))
     return Row(**json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -104,7 +104,7 @@ class Options:
 
 
 class Evaluation:
-    """One task on one data set. From its making to the end of `run`, other programs are kept out of the run's folder."""
+    """One task on one data set. From its making to the end of `run`, other programs are kept out of its folder."""
 
     def __init__(self, task: str, options: Options) -> None:
         """Find the sequences, enter the run's folder, load the model.
@@ -357,4 +357,7 @@ def _default_method(options: Options) -> str:
 
 def _sentence(error: Page4DError, options: Options) -> str:
     """The error without places on this machine, which would make two equal runs differ."""
-    return " ".join(str(error).replace(f"{options.data_root}/", "").split())
+    sentence = str(error)
+    for place in (options.data_root, options.predictions):
+        sentence = sentence if place is None else sentence.replace(f"{place}/", "")
+    return " ".join(sentence.split())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_json import broken_json
 from evaluator.runs import RESULT, RUN, RunFolder, read_result
 from evaluator.scores import EvaluationError, SequenceScores
+from evaluator.tables import latex, make_table, markdown
+from limits import files_of_at_most
 
 from page4d_hf.errors import Page4DError
 
@@ -119,6 +123,51 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, name: str, conten
         RunFolder(tmp_path, IDENTITY).enter()
 
 
+@pytest.mark.parametrize("left", [".run.json.partial-x", ".lock"])
+def test_a_run_that_was_killed_before_its_record_had_its_name_is_begun_again(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).touch()
+    RunFolder(tmp_path, IDENTITY).enter()
+    assert (tmp_path / RUN).is_file()
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "[]", "null", '{"task": ' + "9" * 5000 + "}", '{"task": "\\ud800"}']
+)
+def test_a_record_of_another_shape_is_refused_in_a_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / RUN).write_text(content)
+    with pytest.raises(
+        EvaluationError, match=r"run\.json .*so it is not known what this run is; name another --output"
+    ):
+        RunFolder(tmp_path, IDENTITY).enter()
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_keeps_what_was_there(folder: RunFolder) -> None:
+    folder.save(scores(), SOURCE)
+    with files_of_at_most(100), pytest.raises(Page4DError, match="A file grew past the limit of its size"):
+        folder.save(scores(notes=["Others."]), SOURCE)
+    kept = folder.load("final/alley_2")
+    assert kept is not None
+    assert kept.scores == scores()
+    assert len(list((folder.root / "sequences/final").iterdir())) == 1
+
+
+def test_what_is_forgotten_takes_predictions_and_plots_with_it_but_nobody_else_s_files(folder: RunFolder) -> None:
+    folder.save(scores(), SOURCE)
+    kept = folder.predictions() / "final/alley_2.npz"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    mine = folder.plots("final/alley_2") / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(Page4DError, match=r"did not write mine\.txt"):
+        folder.forget("final/alley_2")
+    assert folder.is_finished("final/alley_2", SOURCE)
+    mine.unlink()
+    folder.forget("final/alley_2")
+    assert folder.load("final/alley_2") is None
+    assert not kept.exists()
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(Page4DError, match="is a file"):
@@ -166,3 +215,39 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, reaso
 
 def test_the_record_is_json_that_anyone_reads(folder: RunFolder) -> None:
     assert json.loads((folder.root / RUN).read_text()) == IDENTITY
+
+
+@pytest.mark.parametrize(
+    "changes", [{"averages": {"ate": "0.1"}}, {"sequences": {}}, {"protocol": None}, {"excluded": []}]
+)
+def test_a_result_of_another_shape_is_refused_by_name(folder: RunFolder, changes: dict[str, Any]) -> None:
+    written = folder.write_result([scores()], {"ate": 0.1}, {"final/alley_2": SOURCE})
+    (folder.root / RESULT).write_text(json.dumps({**written, **changes}))
+    with pytest.raises(EvaluationError, match=rf"result\.json does not hold what it should at {next(iter(changes))}"):
+        read_result(folder.root)
+
+
+def test_whatever_is_in_a_run_s_files_is_taken_or_refused_in_a_sentence(folder: RunFolder) -> None:
+    each = [scores(), scores("final/cave_2", figures={}, excluded="the camera stands still")]
+    folder.write_result(each, {"ate": 0.1}, {"final/alley_2": SOURCE})
+    folder.save(scores(), SOURCE)
+    record = folder.root / "sequences/final/alley_2.json"
+    whole = {path: json.loads(path.read_bytes()) for path in (folder.root / RUN, folder.root / RESULT, record)}
+    rng, refused = random.Random(0), 0
+    for _ in range(120):
+        for path, value in whole.items():
+            path.write_bytes(broken_json(value, rng))
+        try:
+            RunFolder(folder.root, IDENTITY).enter()
+        except Page4DError:
+            refused += 1
+        kept = folder.load("final/alley_2")
+        assert kept is None or kept.scores == scores()
+        try:
+            table = make_table([read_result(folder.root)])
+        except Page4DError:
+            refused += 1
+        else:
+            assert markdown(table)
+            assert latex(table)
+    assert 100 < refused < 240
