@@ -20,7 +20,7 @@ from evaluator.study_clips import Synthetic
 from page4d_hf.errors import Page4DError
 from page4d_hf.programs import input_errors_end_the_program
 
-RESULT = "held-out.json"  # what makes a folder one of a report
+RESULT = "held-out.json"
 REPORT = "held-out.md"
 
 
@@ -59,7 +59,7 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises:
         Page4DError: options out of their range, no such model, no clip that can be scored, or a folder that is in the
-            way.
+            way, cannot be written or is being written by another process.
     """
     from page4d_hf.folders import claimed_folder
 

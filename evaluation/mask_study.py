@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from page4d_hf import Page4DImageProcessor, Page4DModel
 
-RESULT = "study.json"  # what makes a folder one of a study
+RESULT = "study.json"
 
 
 @dataclass
@@ -70,7 +70,8 @@ def run(options: Options) -> dict[str, Any]:
         What study.json holds. The same options give the same file.
 
     Raises:
-        Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way.
+        Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way, cannot be
+            written or is being written by another process.
     """
     from page4d_hf.folders import claimed_folder
 

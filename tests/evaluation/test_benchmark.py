@@ -152,7 +152,17 @@ def test_the_table_says_what_its_figures_depend_on(model):
         assert words in table
 
 
-@pytest.mark.parametrize("values", [{"frames": ()}, {"frames": (0, 2)}, {"repeats": 0}, {"max_seconds": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"frames": ()},
+        {"frames": (0, 2)},
+        {"frames": (10**20,)},
+        {"repeats": 0},
+        {"max_seconds": 0.0},
+        {"max_seconds": float("inf")},
+    ],
+)
 def test_numbers_out_of_range_are_refused(model, values):
     with pytest.raises(Page4DError, match="must"):
         run(options(model, **values))
