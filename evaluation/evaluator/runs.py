@@ -225,7 +225,7 @@ class _Result(_Open):
     task: str
     dataset: str
     method: str
-    trivial: bool
+    trivial: bool = False
     protocol: _Protocol
     selection: _Selection
     inference: _Inference | None
@@ -248,7 +248,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     if not (folder / RESULT).exists():
         raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.")
     result: _Result = read_json(folder / RESULT, _Result, error=EvaluationError, remedy="run it again")
-    return result.model_dump()
+    return result.model_dump(exclude_unset=True)
 
 
 def versions() -> dict[str, str]:
