@@ -35,6 +35,7 @@ from scipy.spatial.transform import Rotation
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import MANIFEST
+from page4d_hf.locks import is_held
 from page4d_hf.ranking import auroc
 from page4d_hf.synthetic import SyntheticOptions
 
@@ -271,6 +272,17 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_runs(capsys):
         program.main(["--model", "nowhere", "--output", "/proc/report"])
     assert ended.value.code == 1
     assert "Cannot write /proc/report" in capsys.readouterr().err
+
+
+def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeypatch):
+    def looked_at(*_, **__):
+        assert is_held(tmp_path / ".out.lock")
+        raise Page4DError("That will do.")
+
+    monkeypatch.setattr("page4d_hf.reconstruct.load_model", looked_at)
+    with pytest.raises(Page4DError, match="That will do"):
+        program.run(program.Options(model="nowhere", output=tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):
