@@ -31,6 +31,8 @@ from page4d_hf.programs import input_errors_end_the_program
 
 GIB = 2**30
 PUBLISHED_ASPECT = 336 / 518  # of the images in published tables
+MOST_FRAMES = 1_000_000
+MOST_SECONDS = 1_000_000
 OWN_MEMORY_SHARE = 0.9  # of what the CPU's memory has to give
 
 
@@ -201,7 +203,10 @@ def measure_apart(frames: int, options: Options) -> Row:
     if done.returncode < 0:
         return Row(frames, failed=f"killed by signal {-done.returncode}, perhaps for want of memory")
     if done.returncode != 0:
-        raise Page4DError(done.stderr.strip().splitlines()[-1].removeprefix("benchmark: "))
+        said = done.stderr.strip().splitlines() or [
+            f"benchmark: it ended with exit code {done.returncode}, in silence."
+        ]
+        raise Page4DError(said[-1].removeprefix("benchmark: "))
     return Row(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -278,10 +283,10 @@ def run(options: Options) -> list[Row]:
     Raises:
         Page4DError: an option is wrong, or an output is in the way.
     """
-    if not options.frames or min(options.frames) < 1:
-        raise Page4DError(f"--frames must name numbers from 1 up, got {list(options.frames)}.")
-    if options.repeats < 1 or not options.max_seconds > 0:
-        raise Page4DError("--repeats and --max-seconds must be positive.")
+    if not options.frames or min(options.frames) < 1 or max(options.frames) > MOST_FRAMES:
+        raise Page4DError(f"--frames must name numbers from 1 to {MOST_FRAMES:,}, got {list(options.frames)}.")
+    if options.repeats < 1 or not 0 < options.max_seconds <= MOST_SECONDS:
+        raise Page4DError(f"--repeats must be positive, and --max-seconds positive and at most {MOST_SECONDS:,}.")
     outputs = {}
     if options.output is not None:
         outputs = {name: options.output.with_name(f"{options.output.name}.{name}") for name in ("json", "md")}

@@ -20,7 +20,7 @@ from evaluator.study_clips import Synthetic
 from page4d_hf.errors import Page4DError
 from page4d_hf.programs import input_errors_end_the_program
 
-RESULT = "held-out.json"  # what makes a folder one of a report
+RESULT = "held-out.json"
 REPORT = "held-out.md"
 
 
@@ -59,14 +59,9 @@ def run(options: Options) -> dict[str, Any]:
 
     Raises:
         Page4DError: options out of their range, no such model, no clip that can be scored, or a folder that is in the
-            way.
+            way, cannot be written or is being written by another process.
     """
-    from evaluator.held_out_clips import markdown, record_of, score_clips
-    from evaluator.study_clips import synthetic_clips
-
-    from page4d_hf.cli import progress_bar
-    from page4d_hf.folders import check_output_folder, whole_folder
-    from page4d_hf.reconstruct import fingerprint, load_model
+    from page4d_hf.folders import claimed_folder
 
     made = options.clips
     if options.mask_strength is not None and not 0 <= options.mask_strength <= 1:
@@ -76,9 +71,20 @@ def run(options: Options) -> dict[str, Any]:
             "The report needs at least 1 clip of at least 3 frames, without which no trajectory can be aligned, and a "
             f"seed that is not negative; got {made.clips}, {made.frames} and {made.seed}."
         )
-    check_output_folder(options.output, overwrite=options.overwrite)
+    with claimed_folder(options.output, overwrite=options.overwrite):
+        return _report(options)
+
+
+def _report(options: Options) -> dict[str, Any]:
+    from evaluator.held_out_clips import markdown, record_of, score_clips
+    from evaluator.study_clips import synthetic_clips
     from transformers.utils import logging as transformers_logging
 
+    from page4d_hf.cli import progress_bar
+    from page4d_hf.folders import whole_folder
+    from page4d_hf.reconstruct import fingerprint, load_model
+
+    made = options.clips
     transformers_logging.disable_progress_bar()
     model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
     config = model.config

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from page4d_hf import Page4DImageProcessor, Page4DModel
 
-RESULT = "study.json"  # what makes a folder one of a study
+RESULT = "study.json"
 
 
 @dataclass
@@ -70,16 +70,23 @@ def run(options: Options) -> dict[str, Any]:
         What study.json holds. The same options give the same file.
 
     Raises:
-        Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way.
+        Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way, cannot be
+            written or is being written by another process.
     """
+    from page4d_hf.folders import claimed_folder
+
+    with claimed_folder(options.output, overwrite=options.overwrite):
+        return _study(options)
+
+
+def _study(options: Options) -> dict[str, Any]:
     from evaluator.mask_figures import draw_attention, draw_errors, draw_picture, markdown
     from evaluator.mask_study import study_clips, summarise
     from evaluator.predict import load_evaluated_model
 
     from page4d_hf.cli import progress_bar
-    from page4d_hf.folders import check_output_folder, whole_folder
+    from page4d_hf.folders import whole_folder
 
-    check_output_folder(options.output, overwrite=options.overwrite)
     evaluated = load_evaluated_model(options.model, mask="on", device=options.device, dtype=options.dtype)
     model, processor = evaluated.model, evaluated.processor
     count, words, clips = _clips(options, model, processor)

@@ -51,12 +51,15 @@ def novel_views(options: tyro.conf.OmitArgPrefixes[NovelViews]) -> None:
     compare_novel_views(options)
 
 
-def table(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path | None = None) -> None:
+def table(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path | None = None, overwrite: bool = False
+) -> None:
     """Put finished runs of one task, data set and protocol into one table.
 
     Args:
         runs: the runs' folders.
         output: a file to write, .md or .tex; by default Markdown is printed.
+        overwrite: replace a file that is there.
     """
     from evaluator.runs import read_result
 
@@ -70,7 +73,7 @@ def table(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path 
     if output is None:
         print(markdown(made), end="")
         return
-    with whole_file(output, overwrite=True) as partial:
+    with whole_file(output, overwrite=overwrite) as partial:
         partial.write_text(latex(made) if output.suffix == ".tex" else markdown(made), encoding="utf-8")
     print(f"Wrote {output}.")
 

@@ -17,7 +17,7 @@ from .errors import Page4DError
 from .locks import hold, is_held
 
 MANIFEST = ".page4d-files.json"  # in each folder that `whole_folder` wrote: its files, with sizes and digests
-LOCK = ".lock"  # in each folder that a `working_folder` is held of
+LOCK = ".page4d.lock"  # in each folder that a `working_folder` is held of
 DIGESTED_BYTES = 2**20  # files up to this size, which somebody may have edited, are compared by their bytes
 
 
@@ -118,29 +118,52 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 
 
 @contextmanager
-def working_folder(folder: str | Path) -> Iterator[int]:
+def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]:
     """Make or enter the output folder of a command that goes on where it stopped, and keep other processes out.
 
     Temporary files that a killed run left in it are removed. What the folder holds is for the command to judge;
     `is_unused` tells whether it holds anything.
 
+    Args:
+        folder: the folder.
+        mark: name of a file that tells the command's folders from others. A folder that holds something, but not this
+            file, is refused before anything in it is touched. Without a mark, temporary files are removed only where a
+            killed run left its lock.
+
     Yields:
         The lock's descriptor, for programs that the command starts (`pass_fds`): the folder is theirs too.
 
     Raises:
-        Page4DError: `folder` is a file or cannot be written, or another process works in it.
+        Page4DError: `folder` is a file, holds something else or cannot be written, or another process works in it.
     """
     place = _place(folder)
     with ExitStack() as stack:
         try:
-            if place.exists() and not place.is_dir():
-                raise Page4DError(f"The output {folder} is a file; name a folder.")
+            check_working_folder(folder, mark)
+            again, was_killed = is_held(place / LOCK), (place / LOCK).exists()
             stack.callback(_remove_empty, _make_parents(place / LOCK))
             descriptor = stack.enter_context(hold(place / LOCK, folder))
-            _remove_partials(place)
+            if not again and (was_killed or mark is not None):
+                _remove_partials(place)
         except OSError as error:
             raise _as_page4d_error(error, Path(folder), place, creating=True) from error
         yield descriptor
+
+
+def check_working_folder(folder: str | Path, mark: str | None = None) -> None:
+    """Refuse an output folder that `working_folder` would refuse for what is there.
+
+    Args:
+        folder, mark: as of `working_folder`.
+
+    Raises:
+        Page4DError: `folder` is a file, or holds something else.
+    """
+    place = _place(folder)
+    if place.exists() and not place.is_dir():
+        raise Page4DError(f"The output {folder} is a file; name a folder.")
+    if mark is not None and not is_unused(place) and not (place / mark).is_file():
+        raise Page4DError(f"The output folder {folder} holds something else (it has no {mark}); name another one.")
 
 
 def is_unused(folder: Path) -> bool:

@@ -84,6 +84,8 @@ def explain(broken: ValidationError) -> str:
     where = f" at {place}" if place else ""
     if fault["type"] == "missing":
         return f"lacks {place}"
+    if fault["type"] == "value_error":
+        return f"does not hold what it should{where}: {str(fault['ctx']['error']).rstrip('.')}"
     message = _SUBJECT.sub("", fault["msg"].replace(" after validation", ""))
     return f"does not hold what it should{where}: it {message}, got {fault['input']!r:.60}"
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.folders import whole_folder
+from page4d_hf.folders import check_output_folder, whole_folder, working_folder
 from page4d_hf.reconstruct import resolve_resolution
 
 from .depth import DepthLimits
+from .digests import data_digest, file_digest
 from .inference import Inference, PointSource
-from .predict import EvaluatedModel, file_digest, load_evaluated_model, predict
+from .predict import EvaluatedModel, load_evaluated_model, predict
 from .predictions import (
     Predictions,
     PredictionsError,
@@ -27,12 +28,15 @@ from .predictions import (
     save_predictions,
 )
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
-from .runs import RunFolder, plain, versions
+from .runs import RUN, RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Dataset, Sequence, choose_sequences, load_sequence, select
 from .tables import write_tables
 from .tasks import average, score
 from .trivial import trivial_predictions
+
+if TYPE_CHECKING:
+    from accelerate.state import PartialState
 
 Report = Callable[[str, int, int], None]
 PATIENCE = timedelta(days=7)  # for which processes that are done wait for the others
@@ -100,17 +104,18 @@ class Options:
 
 
 class Evaluation:
-    """One task on one data set."""
+    """One task on one data set. From its making to the end of `run`, other programs are kept out of its folder."""
 
     def __init__(self, task: str, options: Options) -> None:
-        """Find the sequences, load the model, enter the run's folder.
+        """Find the sequences, enter the run's folder, load the model.
 
         Args:
             task: one of the protocol's.
             options: what is evaluated.
 
         Raises:
-            Page4DError: data set, sequences, model or device cannot be had, or the folder holds another run.
+            Page4DError: data set, sequences, model or device cannot be had, or the folder cannot be written, holds
+                another run, or has another process at work in it.
         """
         from accelerate.state import PartialState
 
@@ -135,17 +140,24 @@ class Evaluation:
         # Processes on CPUs that are not told so take themselves for single ones, and would all do the same.
         on_cpu = options.device == "cpu" or not torch.accelerator.is_available()
         self.state = PartialState(cpu=on_cpu, timeout=PATIENCE)
-        self.evaluated: EvaluatedModel | None = None
-        self.inference = self.protocol.inference
-        if options.model is not None:
-            device = options.device
-            if device == "auto" and self.state.num_processes > 1 and not on_cpu:
-                device = str(self.state.device)  # a GPU for each process
-            self.evaluated = load_evaluated_model(options.model, mask=options.mask, device=device, dtype=options.dtype)
-            self.inference = inference_of(self.protocol, options, self.evaluated)
-        self.folder = RunFolder(options.output, self._identity())
-        with self.state.main_process_first():  # one process begins the folder, the others find it begun
-            self.folder.enter()
+        with ExitStack() as stack:
+            stack.enter_context(_folder_of_all(self.state, options.output))
+            self.evaluated: EvaluatedModel | None = None
+            self.inference = self.protocol.inference
+            if options.model is not None:
+                device = options.device
+                if device == "auto" and self.state.num_processes > 1 and not on_cpu:
+                    device = str(self.state.device)  # a GPU for each process
+                self.evaluated = load_evaluated_model(
+                    options.model, mask=options.mask, device=device, dtype=options.dtype
+                )
+                self.inference = inference_of(self.protocol, options, self.evaluated)
+            self.folder = RunFolder(options.output, self._identity())
+            with self.state.main_process_first():  # one process begins the folder, the others find it begun
+                self.folder.enter()
+            for name in self.names:
+                check_output_folder(self.folder.plots(name), overwrite=True)
+            self._held = stack.pop_all()
 
     def _identity(self) -> dict[str, Any]:
         """All that decides a figure, as JSON values."""
@@ -175,47 +187,60 @@ class Evaluation:
             Page4DError: the run cannot go on, as when the memory does not hold the frames or the disk is full; or not a
                 single sequence could be scored (the tables are written and say why).
         """
-        todo = [name for name in self.names if not self._is_finished(name)]
-        mine = todo[self.state.process_index :: self.state.num_processes]
-        with progress_of_sequences(len(mine), shown=self.state.is_main_process) as (begin, report):
-            for name in mine:
-                begin(name)
-                self._evaluate(name, report)
-        self.state.wait_for_everyone()
-        return self._gather() if self.state.is_main_process else {}
-
-    def _is_finished(self, name: str) -> bool:
-        source = self._source(name)
-        if not self.folder.is_finished(name, source=source):
-            return False
-        scores = self.folder.load(name, source=source)
-        if scores is None or scores.excluded is not None:
-            return scores is not None
-        kept = not self.options.keep_predictions or predictions_path(self.folder.predictions(), name).is_file()
-        return kept and (not self.options.plots or self.folder.plots(name).is_dir())
-
-    def _source(self, name: str) -> str | None:
-        """A digest of the predictions that are scored: those of another file are scored anew."""
-        if self.options.predictions is None:
-            return None
-        path = predictions_path(self.options.predictions, name)
-        return file_digest(path) if path.is_file() else "missing"
+        # Shared out by their places, whatever is finished: another process may be done with its first one by now.
+        mine = self.names[self.state.process_index :: self.state.num_processes]
+        with self._held:
+            with progress_of_sequences(len(mine), shown=self.state.is_main_process) as (begin, report):
+                for name in mine:
+                    begin(name)
+                    self._evaluate(name, report)
+            self.state.wait_for_everyone()
+            return self._gather() if self.state.is_main_process else {}
 
     def _evaluate(self, name: str, report: Report) -> None:
-        options, source = self.options, self._source(name)
+        """Score a sequence, if it is not scored yet as its files are now."""
+        source: dict[str, str] = {}
         try:
-            sequence, notes = load_sequence(options.dataset, options.data_root, name, self.selection)
-            predictions = self._predictions(sequence, report)
-            if options.keep_predictions:
-                save_predictions(predictions_path(self.folder.predictions(), name), predictions)
-            report("scoring", 0, 1)
-            scores = score(self.protocol, predictions, sequence, still_camera=options.trivial)
-            report("scoring", 1, 1)
+            sequence, notes = load_sequence(self.options.dataset, self.options.data_root, name, self.selection)
+            source = self._source(sequence)
+            if self._is_finished(name, source):
+                return None
+            self.folder.forget(name)
+            scores = self._score(sequence, report)
+            scores.notes[:0] = notes
         except (CaptureError, ExclusionError) as error:
             # What could not be read may be there the next time; the same weights or file say the same again.
-            scores = SequenceScores(name, {}, 0.0, {}, excluded=_sentence(error, options))
-            return self.folder.save(scores, source=source, again=not isinstance(error, PredictionsError))
-        scores.notes[:0] = notes
+            scores = SequenceScores(name, {}, 0.0, {}, excluded=_sentence(error, self.options))
+            self.folder.forget(name)
+            return self.folder.save(scores, source, again=not isinstance(error, PredictionsError))
+        return self.folder.save(scores, source)
+
+    def _source(self, sequence: Sequence) -> dict[str, str]:
+        """Digests of what is scored, and of the truth: where one of them is another, the sequence is scored anew."""
+        source = {"data": data_digest(sequence)}
+        if self.options.predictions is not None:
+            source["predictions"] = file_digest(predictions_path(self.options.predictions, sequence.name))
+        return source
+
+    def _is_finished(self, name: str, source: dict[str, str]) -> bool:
+        kept = self.folder.load(name)
+        if kept is None or not self.folder.is_finished(name, source):
+            return False
+        if kept.scores.excluded is not None:
+            return True
+        if self.options.keep_predictions and not predictions_path(self.folder.predictions(), name).is_file():
+            return False
+        return not self.options.plots or self.folder.plots(name).is_dir()
+
+    def _score(self, sequence: Sequence, report: Report) -> SequenceScores:
+        """Run, or read, what is said of a sequence, and score it; with what is to be kept beside the scores."""
+        options, name = self.options, sequence.name
+        predictions = self._predictions(sequence, report)
+        if options.keep_predictions:
+            save_predictions(predictions_path(self.folder.predictions(), name), predictions)
+        report("scoring", 0, 1)
+        scores = score(self.protocol, predictions, sequence, still_camera=options.trivial)
+        report("scoring", 1, 1)
         if options.plots and scores.excluded is None:
             from .plots import draw_sequence
 
@@ -223,7 +248,7 @@ class Evaluation:
             with whole_folder(self.folder.plots(name), overwrite=True) as partial:
                 draw_sequence(partial, sequence, predictions)
             report("plots", 1, 1)
-        return self.folder.save(scores, source=source)
+        return scores
 
     def _predictions(self, sequence: Sequence, report: Report) -> Predictions:
         if self.evaluated is not None:
@@ -239,13 +264,11 @@ class Evaluation:
     def _gather(self) -> dict[str, Any]:
         scores, sources = [], {}
         for name in self.names:
-            source = self._source(name)
-            found = self.folder.load(name, source=source)
-            if found is None:
+            kept = self.folder.load(name)
+            if kept is None:
                 raise EvaluationError(f"The scores of {name} are gone or changed meanwhile; start the run again.")
-            scores.append(found)
-            if source is not None:
-                sources[name] = source
+            scores.append(kept.scores)
+            sources[name] = kept.source
         for name in self.missing:
             where = f"the data set's folder has no {self.selection.split or ''} sequence of this name"
             scores.append(SequenceScores(name, {}, 0.0, {}, excluded=" ".join(where.split())))
@@ -271,6 +294,24 @@ def inference_of(
     width = resolve_resolution(options.resolution, evaluated.processor, evaluated.model.config.patch_size)
     inference = replace(protocol.inference, resolution=width)
     return inference if inference.points is None else replace(inference, points=options.points)
+
+
+@contextmanager
+def _folder_of_all(state: PartialState, folder: Path) -> Iterator[None]:
+    """Keep others out of the folder that all processes of a run share; where they cannot have it, all of them end."""
+    from accelerate.utils import broadcast_object_list
+
+    refused: list[str | None] = [None]
+    with ExitStack() as stack:
+        if state.is_main_process:
+            try:
+                stack.enter_context(working_folder(folder, RUN))
+            except Page4DError as error:
+                refused = [str(error)]
+        broadcast_object_list(refused)
+        if refused[0] is not None:
+            raise Page4DError(refused[0])
+        yield
 
 
 @contextmanager
@@ -316,4 +357,7 @@ def _default_method(options: Options) -> str:
 
 def _sentence(error: Page4DError, options: Options) -> str:
     """The error without places on this machine, which would make two equal runs differ."""
-    return " ".join(str(error).replace(f"{options.data_root}/", "").split())
+    sentence = str(error)
+    for place in (options.data_root, options.predictions):
+        sentence = sentence if place is None else sentence.replace(f"{place}/", "")
+    return " ".join(sentence.split())

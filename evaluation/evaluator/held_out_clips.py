@@ -6,6 +6,7 @@ still and sees 60 degrees across the longer side of its images; and nothing of w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import ConfigDict
 
 from page4d_hf import Page4DModel
 from page4d_hf.geometry import unproject_depth
+from page4d_hf.json_files import Record, parse_json
 from page4d_hf.ranking import auroc
-from page4d_hf.synthetic import SyntheticOptions
 
 from .mask_study import depth_figures, pose_figures, rotation_error
 from .point_maps import score_points
@@ -305,6 +307,14 @@ def record_of(
 CARD_KEY = "held_out_clips"
 
 
+class _Card(Record):
+    """What is read of a model's card."""
+
+    model_config = ConfigDict(extra="forbid")  # a setting that is not known would be left out in silence
+
+    held_out_clips: Synthetic
+
+
 def settings_of_card(model: str) -> Synthetic | None:
     """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none.
 
@@ -316,6 +326,7 @@ def settings_of_card(model: str) -> Synthetic | None:
     """
     from huggingface_hub import ModelCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
+    from yaml import YAMLError
 
     path = Path(model).expanduser() / "README.md"
     if not path.parent.is_dir() and model.count("/") == 1:  # a Hub repository is named owner/name
@@ -327,15 +338,10 @@ def settings_of_card(model: str) -> Synthetic | None:
         return None
     try:
         values = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict().get(CARD_KEY)
-        if values is None:
-            return None
-        scenes: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in values.get("scenes", {}).items()
-        }
-        size = values.get("image_size")
-        rest = {name: value for name, value in values.items() if name not in ("scenes", "image_size")}
-        return Synthetic(
-            **rest, image_size=None if size is None else (int(size[0]), int(size[1])), scenes=SyntheticOptions(**scenes)
-        )
-    except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise EvaluationError(f"{path} names no clips under {CARD_KEY} that can be made: {error}") from error
+        text = json.dumps({CARD_KEY: values})
+    except (OSError, ValueError, TypeError, RecursionError, YAMLError) as error:
+        raise EvaluationError(f"The metadata of {path} cannot be read: {error!s:.200}; correct them.") from error
+    if values is None:
+        return None
+    card: _Card = parse_json(text, _Card, path, error=EvaluationError, remedy="correct the model's card")
+    return card.held_out_clips

@@ -2,6 +2,7 @@
 
 Every scene is a comparison of its own (`page4d compare-initialisations`), in a folder of its own under the output:
 
+    <output>/run.json           says that the folder is one of novel views
     <output>/<scene>/           the comparison: runs, ns-eval's JSON of each, table.md, runs.csv, means.csv
     <output>/result.json        all figures, with what they were made with
     <output>/table.md, .tex     the table
@@ -21,11 +22,12 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import whole_file
+from page4d_hf.folders import whole_file, working_folder
 
 from .markup import latex_text, markdown_line
 from .paper_figures import REMARKS, paper_rows
 from .protocols import LPIPSNetwork, NovelViewsProtocol
+from .runs import RUN, RunFolder
 from .scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
@@ -87,17 +89,25 @@ def run(options: NovelViews) -> dict[str, Any]:
         What result.json holds.
 
     Raises:
-        Page4DError: scenes of one name, options that are wrong, a folder in the way, or nerfstudio is missing. Runs
-            that fail raise nothing: their cells are empty, and a note says why.
+        Page4DError: scenes of one name, options that are wrong, a folder that holds something else, cannot be written
+            or has another process at work in it, or nerfstudio is missing. Runs that fail raise nothing: their cells
+            are empty, and a note says why.
     """
     if find_spec("nerfstudio") is None:
         raise EvaluationError(
             'Novel views are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".'
         )
+    scenes = _named(options.scenes)
+    with working_folder(options.output, RUN):
+        # Scenes, initialisations and seeds may be added: the task is all that must be the same.
+        RunFolder(options.output, {"task": PROTOCOL.task}).enter()
+        return _run(scenes, options)
+
+
+def _run(scenes: dict[str, Path], options: NovelViews) -> dict[str, Any]:
     from page4d_nerfstudio.comparison.compare import compare
     from page4d_nerfstudio.comparison.variants import Reconstructions, initialisations, with_options
 
-    scenes = _named(options.scenes)
     gathered: dict[str, Sequence[Any]] = {}
     result: dict[str, Any] = {}
     for name, data in scenes.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -161,12 +160,3 @@ def predict(
         points=np.stack(results[0].point_maps).astype(np.float32) if together and results[0].point_maps else None,
         dynamics=np.stack([m for result in results for m in result.dynamics or ()]) if masked else None,
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, its first 16 digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()[:16]

@@ -16,8 +16,9 @@ protocol takes. docs/evaluation.md says the same to users.
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
+from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -37,6 +38,8 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
     "dynamics": (None, None),
 }
 CAMERAS = ("extrinsics", "intrinsics")
+MOST_BYTES = 2**33  # of all arrays of a file, unpacked; 1,000 frames of 640x480 with all maps have 6 GiB
+MOST_FRAMES = 100_000
 ROTATION_TOLERANCE = 1e-2  # of R R^T from the identity; half precision leaves 2e-3
 
 
@@ -81,46 +84,77 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
         Page4DError: the file cannot be written.
     """
     check_predictions(predictions, str(path))
-    arrays = {name: getattr(predictions, name) for name in SHAPES}
-    with whole_file(path, overwrite=True) as partial, open(partial, "wb") as stream:
-        np.savez_compressed(
-            stream,
-            frame_ids=np.array(predictions.frame_ids, np.str_),
-            **{name: array for name, array in arrays.items() if array is not None},
-        )
+    arrays = {"frame_ids": np.array(predictions.frame_ids, np.str_)}
+    arrays |= {name: array for name in SHAPES if (array := getattr(predictions, name)) is not None}
+    # Not `np.savez_compressed`, which leaves its archive open where the disk is full.
+    with whole_file(path, overwrite=True) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def load_predictions(path: Path) -> Predictions:
     """Read predictions in the format of this module. No code in the file is run.
 
     Raises:
-        PredictionsError: the file is missing, broken or cut off, holds arrays of other names, shapes or kinds, frames
-            named twice, or cameras that are none.
+        PredictionsError: the file is missing, broken or cut off, holds arrays of other names, shapes or kinds or more
+            than `MOST_BYTES`, frames named twice, or cameras that are none.
     """
-    known = [field.name for field in fields(Predictions)]
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            unknown = sorted(set(archive.files) - set(known))
-            if unknown or "frame_ids" not in archive.files:
-                what = f"holds {', '.join(unknown)}" if unknown else "lacks frame_ids"
-                raise PredictionsError(f"{path} {what}; predictions have frame_ids and any of {', '.join(SHAPES)}.")
-            arrays = {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            arrays = _read_arrays(archive, path)
     except FileNotFoundError as error:
         raise PredictionsError(f"There are no predictions {path}.") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, PredictionsError):
-            raise
-        raise PredictionsError(f"{path} cannot be read as a NumPy archive ({error}); write it again.") from error
+    except PredictionsError:
+        raise
+    except Exception as error:  # of a broken file, zipfile, its decoders and NumPy raise some dozen kinds
+        raise PredictionsError(f"{path} cannot be read as a NumPy archive ({error!s:.200}); write it again.") from error
     ids = arrays.pop("frame_ids")
     if ids.ndim != 1 or ids.dtype.kind not in "US":
         raise PredictionsError(f"{path}: frame_ids must be [S] strings, got {ids.dtype} {list(ids.shape)}.")
+    if len(ids) > MOST_FRAMES:
+        raise PredictionsError(f"{path} has {len(ids):,} frames; at most {MOST_FRAMES:,} are read.")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
             raise PredictionsError(f"{path}: {name} must hold numbers, got {array.dtype}.")
-        arrays[name] = array.astype(np.float64 if name in CAMERAS else np.float32, copy=False)
-    predictions = Predictions([str(name) for name in ids.astype(np.str_)], **arrays)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and counts as not given
+            arrays[name] = array.astype(np.float64 if name in CAMERAS else np.float32, copy=False)
+    try:
+        names = ids.astype(np.str_).tolist()
+    except UnicodeDecodeError as error:
+        raise PredictionsError(f"{path}: frame_ids must be [S] strings; bytes that are not ASCII are none.") from error
+    predictions = Predictions(names, **arrays)
     check_predictions(predictions, str(path))
     return predictions
+
+
+def _read_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy archive, once what their heads say is known to be of this format and to be there."""
+    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    unknown = sorted(set(members) - {field.name for field in fields(Predictions)})
+    if unknown or "frame_ids" not in members:
+        what = f"holds {', '.join(unknown):.80}" if unknown else "lacks frame_ids"
+        raise PredictionsError(f"{path} {what}; predictions have frame_ids and any of {', '.join(SHAPES)}.")
+    unpacked = sum(member.file_size for member in members.values())
+    if unpacked > MOST_BYTES:
+        raise PredictionsError(
+            f"{path} unpacks to {unpacked / 2**30:.3g} GiB; at most {MOST_BYTES >> 30} GiB are read: give fewer "
+            "frames, or smaller maps."
+        )
+    arrays = {}
+    for name, member in members.items():
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read_head = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+            shape, _, dtype = read_head(stream)
+            declared, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
+        if not dtype.hasobject and (declared != held or not dtype.itemsize):
+            raise PredictionsError(
+                f"{path}: {name} says that it is {dtype} {list(shape)!s:.60}, but has {held:,} bytes; write it again."
+            )
+        with archive.open(member) as stream:
+            arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
 
 
 def check_predictions(predictions: Predictions, where: str) -> None:
@@ -137,9 +171,9 @@ def check_predictions(predictions: Predictions, where: str) -> None:
     count = len(predictions)
     if not count:
         raise PredictionsError(f"{where} has no frames.")
-    twice = sorted({name for name in predictions.frame_ids if predictions.frame_ids.count(name) > 1})
+    twice = sorted(name for name, times in Counter(predictions.frame_ids).items() if times > 1)
     if twice:
-        raise PredictionsError(f"{where} names frames twice, {twice[0]!r} the first; each frame has one row.")
+        raise PredictionsError(f"{where} names frames twice, {twice[0]!r:.60} the first; each frame has one row.")
     sizes: dict[str, tuple[int, ...]] = {}
     for name, shape in SHAPES.items():
         array = getattr(predictions, name)
@@ -163,14 +197,16 @@ def check_predictions(predictions: Predictions, where: str) -> None:
         broken = ~np.isfinite(array).all(axis=(1, 2))
         if name == "extrinsics":
             rotations = np.where(broken[:, None, None], np.eye(3), array[:, :, :3])
-            off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-            broken |= (off > ROTATION_TOLERANCE) | (np.linalg.det(rotations) < 0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+                is_rotation = (off <= ROTATION_TOLERANCE) & (np.linalg.det(rotations) > 0)
+            broken |= ~is_rotation  # of numbers too large to multiply, none of this is true
         if broken.any():
             what = "is not finite" if name == "intrinsics" else "is no camera: not finite, or its 3x3 is no rotation"
             first = predictions.frame_ids[int(broken.argmax())]
             raise PredictionsError(
-                f"{where}: {name} of {int(broken.sum())} frames, {first!r} the first, {what}; leave those frames out "
-                "or correct them."
+                f"{where}: {name} of {int(broken.sum())} frames, {first!r:.60} the first, {what}; leave those frames "
+                "out or correct them."
             )
 
 
@@ -192,7 +228,7 @@ def match_predictions(predictions: Predictions, sequence: Sequence, where: str) 
     if missing:
         raise PredictionsError(
             f"{where} has no frame {missing[0]!r}, nor {len(missing) - 1} others of the {len(wanted)} frames of "
-            f"{sequence.name}; its own are {predictions.frame_ids[0]!r} to {predictions.frame_ids[-1]!r}. frame_ids "
-            "must be the data set's names."
+            f"{sequence.name}; its own are {predictions.frame_ids[0]!r:.60} to {predictions.frame_ids[-1]!r:.60}. "
+            "frame_ids must be the data set's names."
         )
     return predictions.select([rows[name] for name in wanted])

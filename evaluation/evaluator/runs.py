@@ -7,16 +7,16 @@
     result.json                 run.json's values, the averages, the sequences, the exclusions
     table.md, table.tex
 
-Every file is whole or absent, and a sequence's scores carry digests of `run.json` and of themselves: what a killed run
-or a full disk left half-written is found out and made again. None of the files holds a time or the folder's own place,
-so that the same run gives the same bytes.
+Every file is whole or absent, and a sequence's scores carry digests of `run.json`, of the data that they were made on
+and of themselves: what is of other data, or was left half-written, is found out and made again. None of the files holds
+a time or the folder's own place, so that the same run gives the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,12 +24,31 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from page4d_hf.folders import whole_file
+from pydantic import ConfigDict, Field
 
+from page4d_hf.folders import check_output_folder, check_working_folder, whole_file
+from page4d_hf.json_files import Record, parse_json, read_json
+
+from .digests import json_digest
+from .predictions import predictions_path
 from .scores import EvaluationError, SequenceScores
 
 RUN, RESULT = "run.json", "result.json"
 VERSIONS = ("page4d", "torch", "transformers", "numpy", "scipy", "opencv-python-headless", "evo")
+
+
+class Kept(Record):
+    """What is kept of a sequence."""
+
+    run: str  # digest of what the run was begun with
+    digest: str  # of the rest
+    scores: SequenceScores
+    source: dict[str, str]  # digests of what was scored: "data", and "predictions" if they were read from a file
+    again: bool  # to be tried again when the run goes on, as what excluded the sequence may be repaired
+
+    def digest_of_rest(self) -> str:
+        """What `digest` is if nobody changed the file."""
+        return json_digest(self.model_dump(include={"scores", "source", "again"}))
 
 
 class RunFolder:
@@ -43,7 +62,7 @@ class RunFolder:
         """
         self.root = root
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
-        self.key = _digest(self.identity)
+        self.key = json_digest(self.identity)
 
     def enter(self) -> None:
         """Begin the run's folder, or check that it holds this run.
@@ -53,22 +72,13 @@ class RunFolder:
             Page4DError: it cannot be written.
         """
         path = self.root / RUN
-        if self.root.exists() and not self.root.is_dir():
-            raise EvaluationError(f"The output {self.root} is a file; name a folder.")
+        check_working_folder(self.root, RUN)
         if not path.is_file():
-            if self.root.is_dir() and any(self.root.iterdir()):
-                raise EvaluationError(
-                    f"The output folder {self.root} holds something else (it has no {RUN}); name another one."
-                )
             with whole_file(path) as partial:
                 partial.write_text(_dumps(self.identity), encoding="utf-8")
             return
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise EvaluationError(
-                f"{path} cannot be read ({error}), so it is not known what this run is; name another --output."
-            ) from error
+        remedy = "so it is not known what this run is; name another --output"
+        old = read_json(path, dict[str, Any], error=EvaluationError, remedy=remedy)
         differing = _differences(old, self.identity)
         if "task" in differing:  # then all the rest differs too
             differing = {"task": differing["task"]}
@@ -88,60 +98,66 @@ class RunFolder:
         """The folder of a sequence's plots."""
         return self.root / "plots" / name
 
-    def save(self, scores: SequenceScores, *, source: str | None = None, again: bool = False) -> None:
+    def forget(self, name: str) -> None:
+        """Remove what is kept of a sequence: its scores, predictions and plots, which would be of other data.
+
+        Raises:
+            Page4DError: somebody else's files lie among the plots.
+        """
+        check_output_folder(self.plots(name), overwrite=True)
+        self._path(name).unlink(missing_ok=True)  # first, so that whatever is left is of no scores
+        predictions_path(self.predictions(), name).unlink(missing_ok=True)
+        shutil.rmtree(self.plots(name), ignore_errors=True)
+
+    def save(self, scores: SequenceScores, source: Mapping[str, str], *, again: bool = False) -> None:
         """Keep the scores of a sequence.
 
         Args:
             scores: of one sequence.
-            source: a digest of what was scored, if it was read from a file.
+            source: digests of what was scored.
             again: the sequence is to be tried again when the run goes on, as what excluded it may be repaired.
 
         Raises:
             Page4DError: the file cannot be written.
         """
-        body = {"scores": asdict(scores), "source": source, "again": again}
-        record = {"run": self.key, "digest": _digest(body), **body}
-        with whole_file(self._path(scores.name), overwrite=True) as partial:
-            partial.write_text(_dumps(record), encoding="utf-8")
+        path = self._path(scores.name)
+        record = {"run": self.key, "digest": "", "scores": asdict(scores), "source": dict(source), "again": again}
+        kept = parse_json(_dumps(record), Kept, path, error=EvaluationError)
+        with whole_file(path, overwrite=True) as partial:
+            whole = {**kept.model_dump(), "digest": kept.digest_of_rest()}
+            partial.write_text(_dumps(whole), encoding="utf-8")
 
-    def load(self, name: str, *, source: str | None = None) -> SequenceScores | None:
-        """The scores of a sequence, or None where there are none that are whole and of this run.
+    def load(self, name: str) -> Kept | None:
+        """What is kept of a sequence, or None where that is not whole or not of this run."""
+        try:
+            kept: Kept = read_json(self._path(name), Kept, error=EvaluationError)
+        except EvaluationError:
+            return None
+        whole = kept.run == self.key and kept.digest == kept.digest_of_rest() and kept.scores.name == name
+        return kept if whole else None
+
+    def is_finished(self, name: str, source: Mapping[str, str]) -> bool:
+        """Whether a sequence need not be run again.
 
         Args:
             name: the sequence.
-            source: the digest of what would be scored now.
+            source: digests of what would be scored now.
         """
-        record = self._read(name)
-        if record is None or record["source"] != source:
-            return None
-        return _scores(record)
-
-    def is_finished(self, name: str, *, source: str | None = None) -> bool:
-        """Whether a sequence need not be run again."""
-        record = self._read(name)
-        return record is not None and record["source"] == source and not record["again"]
+        kept = self.load(name)
+        return kept is not None and kept.source == source and not kept.again
 
     def _path(self, name: str) -> Path:
         return self.root / "sequences" / f"{name}.json"
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            record = json.loads(self._path(name).read_text(encoding="utf-8"))
-            body = {key: record[key] for key in ("scores", "source", "again")}
-            whole = record["run"] == self.key and record["digest"] == _digest(body)
-            return record if whole and record["scores"]["name"] == name else None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
     def write_result(
-        self, scores: list[SequenceScores], averages: Mapping[str, float], sources: Mapping[str, str]
+        self, scores: list[SequenceScores], averages: Mapping[str, float], sources: Mapping[str, Mapping[str, str]]
     ) -> dict[str, Any]:
         """Write `result.json`.
 
         Args:
             scores: of all sequences, those excluded too.
             averages: over those that are not.
-            sources: digests of the predictions, by sequence, where they were read from files.
+            sources: digests of what was scored, by sequence.
 
         Returns:
             What was written.
@@ -156,7 +172,10 @@ class RunFolder:
                 raise EvaluationError(f"{owner} has no finite {', '.join(broken)}; exclude a sequence that has none.")
         result = {
             **self.identity,
-            "predictions": dict(sources),
+            **{
+                kind: {name: source[kind] for name, source in sources.items() if kind in source}
+                for kind in ("data", "predictions")
+            },
             "averages": dict(averages),
             "sequences": [_without_reason(each) for each in scores if each.excluded is None],
             "excluded": {each.name: each.excluded for each in scores if each.excluded is not None},
@@ -164,6 +183,57 @@ class RunFolder:
         with whole_file(self.root / RESULT, overwrite=True) as partial:
             partial.write_text(_dumps(result), encoding="utf-8")
         return json.loads(_dumps(result))
+
+
+class _Open(Record):
+    """A record of which more is kept than is looked at here."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Protocol(_Open):
+    name: str
+    text: str
+
+
+class _Selection(_Open):
+    text: str
+    published: bool
+
+
+class _Inference(_Open):
+    text: str
+    resolution: int
+
+
+class _Model(_Open):
+    name: str
+    revision: str
+    mask: str
+    device: str
+    dtype: str
+
+
+class _Scored(_Open):
+    name: str
+    figures: dict[str, float]
+    counts: dict[str, int]
+    notes: list[str]
+
+
+class _Result(_Open):
+    task: str
+    dataset: str
+    method: str
+    trivial: bool = False
+    protocol: _Protocol
+    selection: _Selection
+    inference: _Inference | None
+    model: _Model | None
+    averages: dict[str, float]
+    sequences: list[_Scored]
+    excluded: dict[str, str]
+    data: dict[str, str] = Field(default_factory=dict)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -175,18 +245,10 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         EvaluationError: there is none, or it is no result.
     """
-    path = folder / RESULT
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.") from error
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path} cannot be read ({error}); run it again.") from error
-    needed = ("task", "dataset", "protocol", "averages", "sequences", "excluded")
-    lacking = [name for name in needed if not isinstance(result, dict) or name not in result]
-    if lacking:
-        raise EvaluationError(f"{path} is no result of an evaluation: it lacks {', '.join(lacking)}.")
-    return result
+    if not (folder / RESULT).exists():
+        raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.")
+    result: _Result = read_json(folder / RESULT, _Result, error=EvaluationError, remedy="run it again")
+    return result.model_dump(exclude_unset=True)
 
 
 def versions() -> dict[str, str]:
@@ -211,10 +273,6 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _scores(record: dict[str, Any]) -> SequenceScores:
-    return SequenceScores(**record["scores"])
-
-
 def _without_reason(scores: SequenceScores) -> dict[str, Any]:
     values = asdict(scores)
     del values["excluded"]
@@ -223,10 +281,6 @@ def _without_reason(scores: SequenceScores) -> dict[str, Any]:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _differences(old: Any, new: Any, where: str = "") -> dict[str, str]:

@@ -15,7 +15,7 @@ from page4d_hf.folders import whole_file
 
 from . import trivial
 from .inference import Inference
-from .markup import latex_text, markdown_line
+from .markup import counted, latex_text, markdown_line
 from .paper_figures import REMARKS, paper_rows
 from .runs import RESULT, read_result
 from .scores import EvaluationError
@@ -205,6 +205,12 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
     notes += REMARKS.get((first["task"], first["dataset"]), ())
     for result in results:
         name, model = _name(result), result.get("model")
+        others = _of_other_data(first, result)
+        if others:
+            notes.append(
+                f"{name}: not to be compared with {_name(first)}, as it was made on other files of "
+                f"{counted(len(others), 'sequence')} ({others[0]} the first); run it again."
+            )
         if model is not None:
             notes.append(
                 f"{name}: {model['name']}, {model['revision']}, {model['dtype']} on {model['device']}. "
@@ -220,6 +226,12 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
         told = [f"{each['name']}: {note}" for each in result["sequences"] for note in each["notes"]]
         notes += [f"{name}: {sentence}" for sentence in told]
     return list(dict.fromkeys(notes))
+
+
+def _of_other_data(result: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Sequences that two results have in common, but with other frames, cameras, images, depth or masks."""
+    digests = result.get("data", {})
+    return [name for name, digest in other.get("data", {}).items() if digests.get(name, digest) != digest]
 
 
 def _reasons(excluded: dict[str, str]) -> str:

@@ -152,7 +152,17 @@ def test_the_table_says_what_its_figures_depend_on(model):
         assert words in table
 
 
-@pytest.mark.parametrize("values", [{"frames": ()}, {"frames": (0, 2)}, {"repeats": 0}, {"max_seconds": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"frames": ()},
+        {"frames": (0, 2)},
+        {"frames": (10**20,)},
+        {"repeats": 0},
+        {"max_seconds": 0.0},
+        {"max_seconds": float("inf")},
+    ],
+)
 def test_numbers_out_of_range_are_refused(model, values):
     with pytest.raises(Page4DError, match="must"):
         run(options(model, **values))
@@ -174,3 +184,24 @@ def test_what_is_wrong_ends_the_program_in_one_sentence(model, monkeypatch, tmp_
 
     assert ended.value.code == 1
     assert capsys.readouterr().err.strip() == "benchmark: there is no such model"
+
+
+def test_a_process_that_fails_in_silence_is_told_by_its_exit_code(model, monkeypatch, tmp_path: Path):
+    program = tmp_path / "fails.py"
+    program.write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.setattr(benchmark, "__file__", str(program))
+    with pytest.raises(Page4DError, match="exit code 3"):
+        measure_apart(1, options(model))
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"), [("{}/notes", r"notes\.md exists"), ("/proc/x", r"Cannot write /proc/x")]
+)
+def test_an_output_that_is_in_the_way_or_cannot_be_written_is_refused_before_anything_runs(
+    model, monkeypatch, tmp_path: Path, output, reason
+):
+    (tmp_path / "notes.md").write_text("mine")
+    monkeypatch.setattr(benchmark, "measure_apart", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(Page4DError, match=reason):
+        run(options(model, output=Path(output.format(tmp_path))))
+    assert (tmp_path / "notes.md").read_text() == "mine"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +17,13 @@ import pytest
 import run as program
 import small_sintel
 import small_tum
-from evaluator.evaluate import Evaluation, Options
+from evaluator.evaluate import Evaluation, Options, _folder_of_all
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Selection, load_sequence
 from launching import REPOSITORY, launched
+from limits import files_of_at_most
+from PIL import Image
 
 from page4d_hf.errors import Page4DError
 
@@ -299,8 +306,6 @@ def test_predictions_that_cannot_be_scored_exclude_their_sequence(
 
 
 def test_ground_truth_with_nothing_valid_excludes_its_sequence(tum: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     save_truth(tum, tmp_path / "truth")
     for path in (tum / SECOND / "depth").iterdir():
         Image.fromarray(np.zeros((60, 80), np.uint16)).save(path)
@@ -367,7 +372,183 @@ def test_depth_that_is_the_same_everywhere_is_the_median_of_each_frame(tum: Path
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# Data that are others than before
+
+
+def further_away(root: Path, name: str) -> None:
+    """The true depth of a sequence one and a half times as far, in files of the same time."""
+    for path in sorted((root / name / "depth").iterdir()):
+        status = path.stat()
+        depth = np.asarray(Image.open(path)).astype(np.uint32)
+        depth[:, :40] = depth[:, :40] * 3 // 2
+        Image.fromarray(depth.astype(np.uint16)).save(path)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_sequence_whose_files_were_repaired_is_scored_again_and_no_other(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    given = options(tum, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
+    before = Evaluation("video-depth", given).run()
+    written = (tmp_path / f"run/sequences/{small_tum.NAME}.json").stat().st_mtime_ns
+    further_away(tum, SECOND)
+    after = Evaluation("video-depth", given).run()
+
+    assert before["averages"]["abs_rel"] == pytest.approx(0, abs=2e-5)
+    assert after["averages"]["abs_rel"] > 0.01
+    assert {name for name in NAMES if before["data"][name] != after["data"][name]} == {SECOND}
+    assert (tmp_path / f"run/sequences/{small_tum.NAME}.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("part", ["rgb/*.png", "groundtruth.txt"])
+def test_images_and_cameras_that_changed_count_as_other_data_too(tum: Path, tmp_path: Path, part: str) -> None:
+    given = options(tum, tmp_path / "run", trivial=True)
+    before = Evaluation("pose", given).run()
+    path = min((tum / SECOND).glob(part))
+    if path.suffix == ".png":
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    else:
+        rows = path.read_text().replace("0.3", "0.4")
+        assert rows != path.read_text()
+        path.write_text(rows)
+    after = Evaluation("pose", given).run()
+    assert {name for name in NAMES if before["data"][name] != after["data"][name]} == {SECOND}
+
+
+def test_scores_of_one_folder_of_data_are_not_taken_for_those_of_another(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    same, other = (Path(shutil.copytree(tum, tmp_path / name)) for name in ("same", "other"))
+    further_away(other, SECOND)
+    results = []
+    for root in (tum, same, other):
+        given = options(root, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
+        results.append(Evaluation("video-depth", given).run())
+    assert results[0] == results[1]
+    assert results[2]["averages"]["abs_rel"] > 0.01
+
+
+def test_predictions_that_were_kept_of_other_data_do_not_stay(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
+    given = {"model": str(tiny_model), "sequences": (SECOND,)}
+    Evaluation("pose", options(tum, tmp_path / "run", keep_predictions=True, **given)).run()
+    further_away(tum, SECOND)
+    Evaluation("pose", options(tum, tmp_path / "run", **given)).run()
+    assert not (tmp_path / f"run/predictions/{SECOND}.npz").exists()
+
+
+def test_rows_that_were_made_on_other_data_are_named_in_the_table(tum: Path, tmp_path: Path) -> None:
+    save_truth(tum, tmp_path / "truth")
+    Evaluation("video-depth", options(tum, tmp_path / "runs/old", trivial=True)).run()
+    further_away(tum, SECOND)
+    given = options(tum, tmp_path / "runs/new", predictions=tmp_path / "truth")
+    Evaluation("video-depth", given).run()
+    note = f"trivial: not to be compared with truth, as it was made on other files of 1 sequence ({SECOND} the first)"
+    assert note in (tmp_path / "runs/new/table.md").read_text()
+    Evaluation("video-depth", options(tum, tmp_path / "runs/old", trivial=True)).run()
+    assert "not to be compared with truth" not in (tmp_path / "runs/old/table.md").read_text()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The output
+
+
+HOLDER = """
+import sys, time
+from page4d_hf.folders import whole_file, working_folder
+with working_folder(sys.argv[1]), whole_file(sys.argv[1] + "/sequences/a.json") as partial:
+    print(partial, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tum: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process in the middle of a run in `tmp_path / "run"`."""
+    Evaluation("pose", options(tum, tmp_path / "run", trivial=True))  # begins it
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_run_in_a_folder_where_another_works_is_refused_before_its_model_is_loaded(
+    tum: Path, tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(Page4DError, match=f"run is being written by process {holder.pid} "):
+        Evaluation("pose", options(tum, tmp_path / "run", model="nowhere"))
+
+
+def test_every_process_of_a_run_ends_where_the_main_one_cannot_have_the_folder(
+    tum: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_the_main_one(values: list[str | None]) -> None:
+        values[0] = "run is being written by process 1."
+
+    monkeypatch.setattr("accelerate.utils.broadcast_object_list", from_the_main_one)
+    with pytest.raises(Page4DError, match="being written by process 1"), _folder_of_all(_State(1, 2), tmp_path / "run"):
+        pytest.fail("it went on")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_killed_run_left_half_written_is_removed_by_the_next(
+    tum: Path, tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    holder.kill()
+    holder.wait()
+    (tmp_path / "run/plots").mkdir()
+    (tmp_path / f"run/plots/.{SECOND}.partial-x").mkdir()
+    (tmp_path / "run/sequences/.a.json.partial-of-another-process").touch()
+    Evaluation("pose", options(tum, tmp_path / "run", trivial=True)).run()
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+@pytest.mark.parametrize("output", ["/proc/run", "{}/file/run", "{}/" + "x" * 300])
+def test_an_output_that_cannot_be_written_is_refused_before_its_model_is_loaded(
+    tum: Path, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Page4DError, match=r"Cannot write|cannot be a name"):
+        Evaluation("pose", options(tum, Path(output.format(tmp_path)), model="nowhere"))
+
+
+def test_a_file_of_somebody_else_among_the_plots_is_named_before_the_network_runs(tum: Path, tmp_path: Path) -> None:
+    Evaluation("pose", options(tum, tmp_path / "run", trivial=True))
+    place = tmp_path / f"run/plots/{SECOND}/notes.txt"
+    place.parent.mkdir(parents=True)
+    place.write_text("mine")
+    with pytest.raises(Page4DError, match=r"did not write notes\.txt"):
+        Evaluation("pose", options(tum, tmp_path / "run", trivial=True, plots=True))
+    assert place.read_text() == "mine"
+
+
+@pytest.mark.parametrize("size", [100, 3000])
+def test_a_disk_that_is_full_is_told_in_a_sentence_and_the_run_goes_on_later(
+    tum: Path, tmp_path: Path, size: int
+) -> None:
+    given = options(tum, tmp_path / "run", trivial=True, plots=True)
+    with files_of_at_most(size), pytest.raises(Page4DError, match="A file grew past the limit of its size"):
+        Evaluation("video-depth", given).run()
+    assert not list(tmp_path.rglob(".*"))
+    assert Evaluation("video-depth", given).run()["excluded"] == {}
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # Options and the command
+
+
+def test_a_table_replaces_no_file_unless_it_is_asked_to(
+    tum: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Evaluation("pose", options(tum, tmp_path / "run", trivial=True)).run()
+    (tmp_path / "notes.md").write_text("mine")
+    words = ["table", str(tmp_path / "run"), "--output", str(tmp_path / "notes.md")]
+    with pytest.raises(SystemExit) as ended:
+        program.main(words)
+    assert ended.value.code == 1
+    assert "notes.md exists; name another one, or pass --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "notes.md").read_text() == "mine"
+    program.main([*words, "--overwrite"])
+    assert "trivial" in (tmp_path / "notes.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import MANIFEST
+from page4d_hf.locks import is_held
 from page4d_hf.ranking import auroc
 from page4d_hf.synthetic import SyntheticOptions
 
@@ -187,7 +189,7 @@ def test_the_same_options_give_the_same_bytes_and_the_card_s_clips(folder, tmp_p
         program.main(["--model", str(folder), "--output", str(tmp_path / name)])
     printed = capsys.readouterr().out
 
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {program.RESULT, program.REPORT}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {program.RESULT, program.REPORT, MANIFEST}
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     record = json.loads((tmp_path / "a" / program.RESULT).read_text())
@@ -212,10 +214,25 @@ def test_a_model_without_a_card_is_tried_on_squares_as_wide_as_its_image_process
     assert options.clips.size_for(Page4DImageProcessor(size=28), 14) == (28, 28)
 
 
-def test_a_card_that_names_no_clips_that_can_be_made_is_refused(tmp_path):
-    (tmp_path / "README.md").write_text(f"---\n{CARD_KEY}:\n  lamps: 3\n---\n")
-    with pytest.raises(EvaluationError, match=f"names no clips under {CARD_KEY} that can be made"):
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("{lamps: 3}", "held_out_clips.lamps"),
+        ('{clips: "2"}', "clips: it should be a valid integer, got '2'"),
+        ("{clips: 2.5}", "clips: it should be a valid integer"),
+        ("{scenes: [1]}", "scenes"),
+        ("{scenes: {light: 3}}", "The option light must be from 0 to 1, got 3"),
+        ("{image_size: [28]}", "image_size"),
+        ("2020-01-01", "metadata"),
+        ("[" * 2000, "metadata"),
+        ("{[}", "metadata"),
+    ],
+)
+def test_a_card_that_names_no_clips_that_can_be_made_is_refused(tmp_path, settings, reason):
+    (tmp_path / "README.md").write_text(f"---\n{CARD_KEY}: {settings}\n---\n")
+    with pytest.raises(EvaluationError, match=reason) as caught:
         settings_of_card(str(tmp_path))
+    assert str(tmp_path / "README.md") in str(caught.value)
 
 
 def test_the_card_of_a_model_on_the_hub_names_its_clips_too(tmp_path, monkeypatch):
@@ -248,6 +265,24 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder, tmp_path, capsys, arg
     assert error.startswith("held_out: ")
     assert message in error.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_named_before_anything_runs(capsys):
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--model", "nowhere", "--output", "/proc/report"])
+    assert ended.value.code == 1
+    assert "Cannot write /proc/report" in capsys.readouterr().err
+
+
+def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeypatch):
+    def looked_at(*_, **__):
+        assert is_held(tmp_path / ".out.lock")
+        raise Page4DError("That will do.")
+
+    monkeypatch.setattr("page4d_hf.reconstruct.load_model", looked_at)
+    with pytest.raises(Page4DError, match="That will do"):
+        program.run(program.Options(model="nowhere", output=tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):

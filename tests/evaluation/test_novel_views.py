@@ -14,6 +14,8 @@ from evaluator.scores import EvaluationError
 pytest.importorskip("nerfstudio")
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import LOCK
+from page4d_hf.locks import is_held
 from page4d_nerfstudio.comparison import compare as comparing
 from page4d_nerfstudio.comparison.runs import Result
 from page4d_nerfstudio.comparison.table import rows_of
@@ -186,6 +188,41 @@ def test_a_table_without_any_figure_is_an_error_after_the_table(trainings, scene
     with pytest.raises(Page4DError, match="None of the rows can be had"):
         main(options(scenes, tmp_path, initialisations=("capture",)))
     assert "not to be had: no points" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("table.md", "my notes", r"holds something else \(it has no run\.json\)"),
+        ("run.json", '{"task": "pose"}', 'other options: task .was "pose", now "novel-views"'),
+        ("run.json", "[]", "run.json does not hold what it should"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(trainings, scenes, tmp_path, name, content, reason):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(content)
+    with pytest.raises(Page4DError, match=reason):
+        run(options(scenes, tmp_path))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert (tmp_path / "out" / name).read_text() == content
+    assert trainings.calls == []
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_training(trainings, scenes):
+    with pytest.raises(Page4DError, match="Cannot write /proc/views"):
+        run(NovelViews(scenes, Path("/proc/views")))
+    assert trainings.calls == []
+
+
+def test_the_folder_is_locked_while_scenes_are_trained(trainings, scenes, tmp_path, monkeypatch):
+    def looked_at(*arguments):
+        assert is_held(tmp_path / "out" / LOCK)
+        return trainings.compare(*arguments)
+
+    monkeypatch.setattr(comparing, "compare", looked_at)
+    run(options(scenes, tmp_path))
+    assert len(trainings.calls) == 2
+    assert not (tmp_path / "out" / LOCK).exists()
 
 
 def test_no_scene_is_refused(trainings, tmp_path):

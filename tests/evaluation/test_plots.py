@@ -7,9 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from evaluator.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory
+from evaluator.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
 from evaluator.predictions import Predictions
 from evaluator.sequences import Sequence
+from limits import files_of_at_most
 from PIL import Image
 from small_sintel import SmallSintel
 from small_tum import NAME, SmallSequence
@@ -17,6 +18,8 @@ from small_tum import NAME, SmallSequence
 from page4d_hf.captures import Capture, PinholeFrames, as_pinhole
 from page4d_hf.captures.sintel import read_sintel
 from page4d_hf.captures.tum import read_tum
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import whole_folder
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +89,17 @@ def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
     assert set(draw_sequence(tmp_path, sequence, predictions)) == {"trajectory.png", "errors.png", VIDEO_NAME}
     predictions.depth[:] = np.nan  # type: ignore[index]
     assert draw_sequence(tmp_path, sequence, predictions) == ["trajectory.png"]
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_a_video_that_does_not_fit_on_the_disk_is_told_in_a_sentence(
+    sintel: Sequence, tmp_path: Path, size: int
+) -> None:
+    predictions = true_predictions(sintel)
+    with (
+        files_of_at_most(size),
+        pytest.raises(Page4DError, match="A file grew past the limit of its size"),
+        whole_folder(tmp_path / "plots") as folder,
+    ):
+        write_depth_video(folder / VIDEO_NAME, sequence=sintel, predictions=predictions)
+    assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import random
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluator import predictions as module
 from evaluator.predictions import (
     Predictions,
     PredictionsError,
@@ -15,11 +19,13 @@ from evaluator.predictions import (
     save_predictions,
 )
 from evaluator.sequences import Sequence
+from limits import files_of_at_most
 from scipy.spatial.transform import Rotation
 from small_tum import NAME, START, SmallSequence
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.tum import read_tum
+from page4d_hf.errors import Page4DError
 
 COUNT, SIZE = 4, (6, 8)
 
@@ -85,6 +91,8 @@ def test_numbers_of_other_kinds_are_converted(tmp_path: Path) -> None:
         ({"extrinsics": np.full((COUNT, 3, 4), np.nan)}, "extrinsics of 4 frames, '0000' the first, is no camera"),
         ({"extrinsics": np.tile(2 * np.eye(3, 4), (COUNT, 1, 1))}, "its 3x3 is no rotation"),
         ({"extrinsics": np.tile(-np.eye(3, 4), (COUNT, 1, 1))}, "its 3x3 is no rotation"),
+        ({"extrinsics": np.full((COUNT, 3, 4), 1e300)}, "its 3x3 is no rotation"),
+        ({"frame_ids": np.array([b"\xff", b"1", b"2", b"3"])}, "bytes that are not ASCII"),
         ({"intrinsics": np.full((COUNT, 3, 3), np.inf)}, "intrinsics of 4 frames, '0000' the first, is not finite"),
     ],
 )
@@ -104,6 +112,82 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(PredictionsError, match=r"a\.npz"):
         load_predictions(path)
+
+
+def head(shape: tuple[int, ...], dtype: type = np.float32) -> bytes:
+    """What a .npy file of an array begins with."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(COUNT, 10**6, 10**6), (10**30,), (COUNT, 2, 2), (-1, 8)])
+def test_an_array_that_says_it_is_larger_than_it_is_is_refused_before_memory_is_taken(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    path = save_raw(tmp_path / "a.npz", depth=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("depth.npy", head(shape) + bytes(8))
+    with pytest.raises(PredictionsError, match=r"depth says that it is float32 \[.* but has 8 bytes; write it again"):
+        load_predictions(path)
+
+
+def test_a_file_that_unpacks_to_more_than_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_raw(tmp_path / "a.npz")
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(PredictionsError, match=r"unpacks to .* GiB; at most"):
+        load_predictions(path)
+
+
+def test_more_frames_than_are_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FRAMES", COUNT - 1)
+    with pytest.raises(PredictionsError, match=r"has 4 frames; at most 3 are read"):
+        load_predictions(save_raw(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"x" * 100, head((4, 2, 2)) + bytes(64)])
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(PredictionsError, match="cannot be read as a NumPy archive"):
+        load_predictions(tmp_path / "a.npz")
+
+
+def test_whatever_is_in_a_file_is_taken_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = save_raw(tmp_path / "a.npz")
+    whole, rng, refused = path.read_bytes(), random.Random(0), 0
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for _ in range(400):
+        if rng.random() < 0.5:
+            path.write_bytes(damaged(whole, rng))
+        else:  # what NumPy reads, within an archive that is whole
+            with zipfile.ZipFile(path, "w") as archive:
+                chosen = rng.choice(list(members))
+                for name, data in members.items():
+                    archive.writestr(name, damaged(data, rng) if name == chosen else data)
+        try:
+            load_predictions(path)
+        except PredictionsError:
+            refused += 1
+    assert refused > 200
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Some bytes changed, most of them among the first, or the end cut off."""
+    changed = bytearray(data)
+    for _ in range(rng.randrange(1, 5)):
+        place = rng.randrange(min(len(changed), 120) if rng.random() < 0.7 else len(changed))
+        changed[place] = rng.choice((rng.randrange(256), *b"0([,'{9"))
+    if rng.random() < 0.2:
+        del changed[rng.randrange(1, len(changed)) :]
+    return bytes(changed)
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    with files_of_at_most(1000), pytest.raises(Page4DError, match=r"grew past the limit of its size .*a\.npz"):
+        save_predictions(tmp_path / "a.npz", some_predictions())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

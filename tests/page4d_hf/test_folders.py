@@ -352,6 +352,27 @@ def test_a_working_folder_is_cleared_of_what_a_killed_run_left(tmp_path):
     assert not entries(tmp_path / "out")
 
 
+def test_temporary_files_of_others_stay_in_a_folder_that_is_not_the_command_s(tmp_path):
+    place = tmp_path / "runs" / "other" / ".result.json.partial-1"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    with pytest.raises(Page4DError, match=r"holds something else \(it has no run\.json\)"):
+        working_folder(tmp_path, "run.json").__enter__()
+    with working_folder(tmp_path):
+        pass
+    assert place.exists()
+    assert entries(tmp_path) == ["runs"]
+
+
+def test_a_folder_that_is_entered_again_by_its_own_process_is_not_cleared(tmp_path):
+    (tmp_path / "run.json").touch()
+    with working_folder(tmp_path, "run.json"):
+        (tmp_path / ".x.partial-1").touch()
+        with working_folder(tmp_path, "run.json"):
+            pass
+        assert (tmp_path / ".x.partial-1").exists()
+
+
 def test_a_folder_with_anything_in_it_is_used(tmp_path):
     assert is_unused(tmp_path / "absent")
     (tmp_path / "file").touch()
