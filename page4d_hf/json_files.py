@@ -105,7 +105,9 @@ def explain(broken: ValidationError) -> str:
     place = place if place.isprintable() else repr(place)
     if fault["type"] == "missing":
         return f"lacks {place}"
-    message = re.sub(r"^(Value error, |Input |List |Tuple |Dictionary |String |Value )", "", fault["msg"])
+    message = re.sub(r"^(Value error, |Input |List |Tuple |Dictionary |String |Value )", "", fault["msg"]).replace(
+        " after validation", ""
+    )
     message = re.sub(r"a valid dictionary or instance of \w+", "an object", message)
     message = message if message.startswith(("should ", "must ")) else f"is wrong: {message}"
     found = reprlib.repr(fault["input"])
