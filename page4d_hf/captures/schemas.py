@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from annotated_types import Len
@@ -33,6 +33,14 @@ def check_relative_path(path: str) -> str:
     return path
 
 
+def is_folder_in(folder: Path, name: str) -> bool:
+    """Whether a folder holds another of a name that metadata give."""
+    try:
+        return (folder / check_relative_path(name)).is_dir()
+    except ValueError:
+        return False
+
+
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -48,7 +56,9 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST), AfterValidator(_not_tiny)]
 Whole = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**31), lt=2**31)]  # some programs write 3 as 3.0
 Side = Annotated[Whole, Field(ge=1, le=MOST_SIDE)]
 RelativePath = Annotated[str, AfterValidator(check_relative_path)]
+OptionalPath = Annotated[RelativePath | None, BeforeValidator(lambda value: value or None)]  # "" where there is none
 
 Vector2 = Annotated[list[Number], Len(2, 2)]
 Vector3 = Annotated[list[Number], Len(3, 3)]
+Vector4 = Annotated[list[Number], Len(4, 4)]
 Matrix3 = Annotated[list[Vector3], Len(3, 3)]
