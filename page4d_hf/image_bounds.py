@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .errors import Page4DError
 
+MOST_SIDE = 2**16  # of an image, in pixels; JPEG knows no longer ones
 MOST_PIXELS = 2**27  # 134 million, 0.4 GB of colour; the largest known, photographs of telephones, have 108 million
 
 
@@ -18,12 +19,12 @@ def check_pixels(width: int, height: int, path: str | Path, error: type[Page4DEr
         error: what to raise.
 
     Raises:
-        Page4DError: of the kind `error`: the image is empty or has more than `MOST_PIXELS`.
+        Page4DError: of the kind `error`: the image is empty or has more than `MOST_PIXELS` or `MOST_SIDE`.
     """
     if width < 1 or height < 1:
         raise error(f"{path} claims to be an image of {width}x{height} pixels, which has none; replace the file.")
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
         raise error(
-            f"{path} claims to be an image of {width}x{height} pixels, and at most {MOST_PIXELS / 1e6:.0f} million are "
-            "read; replace the file, or scale it down."
+            f"{path} claims to be an image of {width}x{height} pixels, and at most {MOST_PIXELS / 1e6:.0f} million "
+            f"with sides of at most {MOST_SIDE} are read; replace the file, or scale it down."
         )

@@ -20,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..errors import CaptureError
 from ..json_files import Record, read_json
 from .base import Capture
 from .depth_files import read_npy_depth
-from .image_files import BROKEN_IMAGE, read_opaque_image
+from .image_files import open_image, read_opaque_image
 from .nerfies import IMAGE_SUFFIXES, Dataset, files_by_id, looks_like_nerfies, read_nerfies, size_folders
 from .schemas import Positive, RelativePath, Whole
 
@@ -161,13 +160,10 @@ def read_lidar_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
     image_path = path.parents[2] / "rgb" / path.parent.name / f"{path.stem}.png"
     if not image_path.is_file():
         return depth
-    try:
-        with Image.open(image_path) as image:
-            if image.mode != "RGBA":
-                return depth
-            alpha = np.array(image.getchannel("A"))
-    except BROKEN_IMAGE as error:
-        raise CaptureError(f"{image_path} cannot be read as an image ({error}); replace the file.") from error
+    with open_image(image_path) as image:
+        if image.mode != "RGBA":
+            return depth
+        alpha = np.array(image.getchannel("A"))
     if alpha.shape != depth.shape:
         raise CaptureError(
             f"{path} is {depth.shape[1]}x{depth.shape[0]} but {image_path} is {alpha.shape[1]}x{alpha.shape[0]}; "

@@ -13,6 +13,7 @@ in the video, whether or not in that frame. The scenes in TFDS form (MOVi's reco
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +24,10 @@ from annotated_types import Len
 from scipy.spatial.transform import Rotation
 
 from ..errors import CaptureError
+from ..image_bounds import MOST_PIXELS, check_pixels
 from ..json_files import Fault, OrFault, Record, read_json
 from .base import Capture
+from .files import one_line
 from .image_files import read_image
 from .schemas import Positive, Vector3, Vector4
 from .sequences import FrameList, import_decoder, list_sequences, read_first_image_size
@@ -154,11 +157,22 @@ def read_radial_tiff(
     """
     tifffile = import_decoder("tifffile")
     try:
-        distance = np.asarray(tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            check_pixels(page.imagewidth, page.imagelength, path, CaptureError)
+            # Memory is taken by the head: for all pages and samples, for a tile, and for what a tile unpacks to.
+            declared = page.imagewidth * page.imagelength
+            if file.series[0].size != declared or math.prod(page.chunks) > MOST_PIXELS:
+                raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {file.series[0].shape}.")
+            if sum(page.databytecounts) > 2 * declared * page.dtype.itemsize + 4096:
+                raise CaptureError(f"{path} has more bytes packed than unpacked; fetch it again.")
+            distance = np.asarray(file.asarray())
+    except CaptureError:
+        raise
     except FileNotFoundError as error:
         raise CaptureError(f"The depth {path} is missing; put it back.") from error
     except Exception as error:  # tifffile lets errors of many kinds through: IndexError, struct.error, zlib.error
-        raise CaptureError(f"{path} cannot be read as a TIFF ({error}); fetch it again.") from error
+        raise CaptureError(f"{path} cannot be read as a TIFF ({one_line(error)}); fetch it again.") from error
     if distance.ndim == 3 and 1 in (distance.shape[0], distance.shape[-1]):
         distance = distance[..., 0] if distance.shape[-1] == 1 else distance[0]
     if distance.ndim != 2 or distance.dtype.kind != "f" or distance.size == 0:

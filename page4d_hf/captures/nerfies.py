@@ -32,11 +32,12 @@ from pydantic import AliasChoices, Field
 from ..errors import CaptureError
 from ..json_files import Record, read_json
 from .base import Capture
+from .files import read_array
 from .image_files import read_image_size
 from .schemas import Matrix3, Number, Positive, RelativePath, Side, Vector2, Vector3, Whole
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
-SIZE_FOLDER = re.compile(r"([1-9]\d*)x")
+SIZE_FOLDER = re.compile(r"([1-9]\d{0,8})x")
 
 
 def looks_like_nerfies(root: Path) -> bool:
@@ -379,7 +380,7 @@ def _read_points(
     path = root / "points.npy"
     if not path.exists():
         return None, None, None
-    points = _load_array(path)
+    points = read_array(path)
     if points.ndim != 2 or points.shape[1] != 3:
         raise CaptureError(f"{path} must hold points of the shape (M, 3), got {points.shape}; replace or remove it.")
     finite = np.isfinite(points).all(axis=1)
@@ -392,7 +393,7 @@ def _read_points(
         other = root / name
         if not other.exists():
             return None
-        values = _load_array(other)
+        values = read_array(other)
         if values.shape != shape:
             raise CaptureError(f"{other} must have the shape {shape} to fit points.npy, got {values.shape}.")
         return values[finite]
@@ -402,13 +403,3 @@ def _read_points(
         raise CaptureError(f"{root / 'points_rgb.npy'} must hold uint8 colours, got {colors.dtype}; convert it.")
     dynamics = beside("points_dynamics.npy", points.shape[:1])
     return points[finite].astype(np.float64), colors, None if dynamics is None else dynamics.astype(np.float32)
-
-
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CaptureError(f"{path} cannot be read as a NumPy array ({error}); replace or remove it.") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise CaptureError(f"{path} must hold one array of numbers; replace or remove it.")
-    return array

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from annotated_types import Len
 
 from ..json_files import Fault, OrFault, Record, read_json_group
-from .schemas import Matrix3, Number, OptionalPath, Positive, RelativePath, Side, Vector2, Vector3, Whole
+from .schemas import Matrix3, OptionalPath, Positive, RelativePath, Seconds, Side, Vector2, Vector3, Whole
 
 _FLIP = np.array([-1.0, -1.0, 1.0])  # left, up, forward <-> right, down, forward
 _MISSING = Fault("is missing")
@@ -48,7 +48,7 @@ class FrameAnnotation(Record):
     """What is said of a frame; a part that is broken costs this frame alone."""
 
     frame_number: Whole
-    frame_timestamp: Annotated[Number | None, OrFault] = None
+    frame_timestamp: Annotated[Seconds | None, OrFault] = None
     image: Annotated[_Image, OrFault] = _MISSING  # type: ignore[assignment]
     depth: Annotated[_Map | None, OrFault] = None
     mask: Annotated[_Map | None, OrFault] = None

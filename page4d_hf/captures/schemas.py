@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from annotated_types import Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
-# Of a coordinate, focal length or time, whatever its unit, and of what must be above 0 its inverse the least: what is
+from ..image_bounds import MOST_SIDE
+
+# Of a coordinate or focal length, whatever its unit, and of what must be above 0 its inverse the least: what is
 # computed of them stays within float32.
 LARGEST = 1e9
-MOST_SIDE = 10**6  # of an image, in pixels
+LATEST = 1e12  # seconds; those since 1970 are above 1e9
 LONGEST_NAME, LONGEST_PATH = 255, 2048  # bytes; what file systems take, the capture's own folder left room for
 
 _NO_PATH = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of characters
@@ -51,6 +53,7 @@ def _not_tiny(value: float) -> float:
     return value
 
 
+Seconds = Annotated[float, Field(ge=-LATEST, le=LATEST)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST), AfterValidator(_not_tiny)]
 Whole = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**31), lt=2**31)]  # some programs write 3 as 3.0

@@ -271,7 +271,7 @@ def test_depth_of_another_size_than_its_image_is_refused(small: SmallCapture) ->
 def test_depth_that_is_broken_is_named_when_it_is_loaded(small: SmallCapture) -> None:
     capture = read_dycheck(small.root, "paper-windmill/0")
     capture.depth_paths[0].write_bytes(b"no array")
-    with pytest.raises(CaptureError, match=r"0_00000\.npy cannot be read as depth"):
+    with pytest.raises(CaptureError, match=r"0_00000\.npy cannot be read as a NumPy array"):
         as_pinhole(capture).load_depth(0)
 
 

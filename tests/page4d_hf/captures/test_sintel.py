@@ -213,7 +213,7 @@ def test_a_sequence_without_any_camera_is_refused(sintel: SmallSintel) -> None:
     [
         (b"", r"is no \.dpt file"),
         (struct.pack("<fii", 1.0, 2, 2) + bytes(16), r"is no \.dpt file"),
-        (struct.pack("<fii", 202021.25, -2, 2) + bytes(16), "claims a size of -2x2"),
+        (struct.pack("<fii", 202021.25, -2, 2) + bytes(16), "claims to be an image of -2x2 pixels"),
         (struct.pack("<fii", 202021.25, 2, 2) + bytes(15), "must have 28 bytes for 2x2 pixels, got 27"),
         (struct.pack(">fii", 202021.25, 2, 2) + bytes(16), r"is no \.dpt file"),
     ],

@@ -269,7 +269,7 @@ def test_a_depth_file_that_is_broken_is_named_when_it_is_loaded(sequence: SmallS
     frames = as_pinhole(read_tum(sequence.root, NAME))
     path = frames.capture.depth_paths[1]
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(CaptureError, match=rf"{path.name} cannot be read as a depth image"):
+    with pytest.raises(CaptureError, match=rf"{path.name} cannot be read as an image"):
         frames.load_depth(1)
 
 
