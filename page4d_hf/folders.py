@@ -103,7 +103,7 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
     target = Path(target)
     with _beside(target, overwrite) as place, ExitStack() as stack:
         try:
-            partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent))
+            partial = _make_partial(place)
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
             make_readable(partial)  # mkdtemp makes a folder for its owner only
         except OSError as error:
@@ -240,9 +240,14 @@ def _beside(target: str | Path, overwrite: bool) -> Iterator[Path]:
             stack.enter_context(hold(lock, target))
             if not again:
                 _recover(place)
+                os.rmdir(_make_partial(place))  # its name is the longest of those that writing needs
         except OSError as error:
             raise _as_page4d_error(error, Path(target), place, creating=True) from error
         yield place
+
+
+def _make_partial(place: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent))
 
 
 @contextmanager

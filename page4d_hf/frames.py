@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,8 @@ VIDEO_SUFFIXES = frozenset(
     | {".ogv", ".gif"}
 )
 SHARE_OF_MEMORY = 0.8  # of what is available, that frames may take; the rest is for what is done with them
+MOST_PIXELS = 178_956_970  # of one frame: what Pillow takes for an attack
+GREATEST_FPS = 1e6
 
 
 @dataclass
@@ -71,11 +73,12 @@ def read_frames(
 
     Raises:
         FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, is
-            several files of which any is a video, or `fps` is given for images, which have no timestamps; or memory
-            does not hold the frames.
+            several files of which any is a video, or `fps` is given for images, which have no timestamps; a frame has
+            more than `MOST_PIXELS`; or all of them would take more than `SHARE_OF_MEMORY` of the memory that is
+            available, which headers tell before an image is decoded.
     """
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise FrameError(f"Expected a frame rate above 0, got {fps}.")
+    if fps is not None and not 0 < fps <= GREATEST_FPS:
+        raise FrameError(f"Expected a frame rate above 0 and up to {GREATEST_FPS:,.0f}, got {fps:g}.")
     if max_frames is not None and max_frames < 1:
         raise FrameError(f"Expected a limit of at least 1 frame, got {max_frames}.")
 
@@ -101,12 +104,13 @@ def frame_files(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         if videos and len(files) > 1:
             raise FrameError(f"A list of {len(files)} files holds videos; name one of them alone, such as {videos[0]}.")
         return files
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))
+    # os.path's tests, unlike pathlib's, are false of what cannot be a file's name.
+    if os.path.isdir(path):
         return _images_of_folder(path)
-    if path.exists():
+    if os.path.exists(path):
         return [path]
-    if glob.has_magic(str(path)):
+    if glob.has_magic(str(path)) and "\0" not in str(path):
         return _images_or_video_of_glob(str(path))
     raise FrameError(f"No such file or folder: {path}.")
 
@@ -127,7 +131,7 @@ def _images_of_folder(folder: Path) -> list[Path]:
         entries = list(folder.iterdir())
     except OSError as error:
         raise FrameError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    files = [path for path in entries if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in entries if os.path.isfile(path) and not path.name.startswith(".")]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         videos = sorted(path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
@@ -138,7 +142,7 @@ def _images_of_folder(folder: Path) -> list[Path]:
             raise FrameError(
                 f"The folder {folder} holds no images that can be read, only {', '.join(others[:5])} files."
             )
-        if any(path.is_dir() for path in entries):
+        if any(os.path.isdir(path) for path in entries):
             raise FrameError(f"The folder {folder} itself holds no images; name the subfolder that does.")
         raise FrameError(f"The folder {folder} is empty; expected images in it.")
     return sorted(images, key=lambda path: natural_key(path.name))
@@ -146,7 +150,7 @@ def _images_of_folder(folder: Path) -> list[Path]:
 
 def _images_or_video_of_glob(pattern: str) -> list[Path]:
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    files = sorted((path for path in matches if path.is_file()), key=natural_key)
+    files = sorted((path for path in matches if os.path.isfile(path)), key=natural_key)
     if not files:
         raise FrameError(
             f"Nothing matches {pattern}; check the pattern, and quote it so that the shell leaves it alone."
@@ -169,14 +173,15 @@ def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: 
         )
     indices = np.arange(len(paths))[_evenly(len(paths), max_frames)]
     paths = [paths[i] for i in indices]
-    images: list[np.ndarray] = []
+    # A small file may declare a huge image: the headers are read first.
     taken, room = 0, _room()
-    for path in paths:
-        images.append(read_image(path))
-        taken += images[-1].nbytes
+    for number, path in enumerate(paths, start=1):
+        with _opened(path) as image:
+            taken += image.width * image.height * (4 if _is_transparent(image) else 3)
         if taken > room:
-            what = f"The first {len(images):,} of {len(paths):,} images of {source}"
+            what = f"The first {number:,} of {len(paths):,} images of {source}"
             raise _too_large(what, taken, room, "--max-frames")
+    images = [read_image(path) for path in paths]
     return Frames(images, [path.name for path in paths], indices.astype(np.float64), paths, source)
 
 
@@ -194,7 +199,20 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             pixels.
     """
     path = Path(path)
-    if not path.is_file():
+    with _opened(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    try:
+        upright = to_8_bits(upright)
+    except ValueError as error:
+        raise FrameError(f"{path}: {error}") from error
+    return np.array(upright.convert("RGBA" if _is_transparent(upright) else "RGB"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A single image whose header has been read; what goes wrong with it in the block is a FrameError that names it."""
+    if not os.path.isfile(path):  # false, too, of what cannot be a file's name
         raise FrameError(f"No such image: {path}.")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise FrameError(
@@ -205,10 +223,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
             with Image.open(path) as image:
-                image.load()
                 # Beside the photograph, MPO has previews of it, or what a second lens saw.
                 count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                upright = ImageOps.exif_transpose(image)
+                if count == 1:
+                    yield image
     # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
     except Exception as error:
         raise FrameError(f"Cannot read the image {path}; it is broken or no image ({error}).") from error
@@ -216,12 +234,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         raise FrameError(
             f"{path} holds {count} images, and one was expected; make a video of them, or a folder of single images."
         )
-    try:
-        upright = to_8_bits(upright)
-    except ValueError as error:
-        raise FrameError(f"{path}: {error}") from error
-    transparent = "A" in upright.getbands() or upright.info.get("transparency") is not None
-    return np.array(upright.convert("RGBA" if transparent else "RGB"))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
 def _room() -> float:
@@ -257,10 +273,14 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
     taken = 0
     for number, (time, frame, stream) in enumerate(_decode(path)):
         if chosen is None or number in chosen:
-            images.append(_upright(frame, stream.sample_aspect_ratio))
-            height, width = images[-1].shape[:2]
-            taken += images[-1].nbytes
-            if len(images) == 1:
+            width, height = _square_size(frame, stream.sample_aspect_ratio)
+            if width * height > MOST_PIXELS:
+                raise FrameError(
+                    f"A frame of {source} has {width} x {height} pixels, and up to {MOST_PIXELS:,} are read; scale the "
+                    "video down."
+                )
+            taken += 3 * width * height
+            if not images:
                 # What would not fit is known by its first frame, mostly, and need not fill the memory first.
                 count = len(chosen) if chosen is not None else _number_told(stream)
                 if chosen is None and count * taken > room:
@@ -269,8 +289,9 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
                     what = f"The {count:,} frames of {source}, {width} x {height} pixels each,"
                     raise _too_large(what, count * taken, room, "--fps, --max-frames")
             if taken > room:
-                what = f"The first {len(images):,} frames of {source}, {width} x {height} pixels each,"
+                what = f"The first {len(images) + 1:,} frames of {source}, {width} x {height} pixels each,"
                 raise _too_large(what, taken, room, "--fps, --max-frames")
+            images.append(_upright(frame, (width, height), path))
             names.append(f"frame_{number:05d}")
             kept_times.append(time)
             if chosen is not None and len(images) == len(chosen):
@@ -303,10 +324,10 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]
                 shown_for = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
                 end = max(end, time - first + shown_for)
             duration = _duration_told(stream)
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        where = f"broken after {count} frames" if count else "broken or no video"
-        reason = getattr(error, "strerror", None) or error
-        raise FrameError(f"Cannot read the video {path}; it is {where} ({reason}).") from error
+    except FrameError:
+        raise
+    except Exception as error:  # FFmpegError, UnicodeDecodeError, and what else a broken file leads PyAV to
+        raise _broken_video(path, f"broken after {count} frames" if count else "broken or no video", error) from error
     if count == 0:
         raise FrameError(f"The video {path} holds no frames.")
     # A file that was cut off (a download that stopped) decodes without an error as far as it goes.
@@ -342,32 +363,44 @@ def _number_of_packets(path: Path) -> int:
         with av.open(str(path)) as container:
             for packet in container.demux(container.streams.best("video")):
                 count += packet.size > 0
-    except av.FFmpegError:
+    except Exception:
         pass  # broken, as decoding will say of it
     return count
 
 
-def _upright(frame: av.VideoFrame, aspect: Fraction | None) -> np.ndarray:
-    """`[H, W, 3]` uint8, turned as the video's display matrix says; `aspect` is the width of a pixel by its height."""
-    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts them
-    if aspect and aspect != 1:
-        # The side that the pixels are too short along is stretched, so that nothing is lost.
-        width, height = round(frame.width * max(float(aspect), 1)), round(frame.height / min(float(aspect), 1))
-        frame = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC")
-    image = frame.to_ndarray(format="rgb24")
+def _square_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """(width, height) of a frame with square pixels; `aspect` is the width of a pixel by its height."""
+    ratio = float(aspect) if aspect is not None and aspect > 0 else 1.0
+    # The side that the pixels are too short along is stretched, so that nothing is lost.
+    return round(frame.width * max(ratio, 1)), round(frame.height / min(ratio, 1))
+
+
+def _upright(frame: av.VideoFrame, size: tuple[int, int], path: Path) -> np.ndarray:
+    """`[H, W, 3]` uint8, scaled to `size`, then turned as the video's display matrix says."""
+    try:
+        quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts them
+        if size != (frame.width, frame.height):
+            frame = frame.reformat(*size, format="rgb24", interpolation="BICUBIC")
+        image = frame.to_ndarray(format="rgb24")
+    except Exception as error:
+        raise _broken_video(path, "broken", error) from error
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+
+def _broken_video(path: Path, how: str, error: Exception) -> FrameError:
+    reason = getattr(error, "strerror", None) or error
+    return FrameError(f"Cannot read the video {path}; it is {how} ({reason}).")
 
 
 def _at_rate(times: np.ndarray, fps: float) -> np.ndarray:
     """Indices of the frames nearest in time to 0, 1/fps, 2/fps, ..., each once."""
-    # Times are multiples of a container's clock tick, so that a last target may lie a rounding error beyond the end.
-    targets = np.arange(math.floor(times.max() * fps + 1e-3) + 1) / fps
     order = np.argsort(times, kind="stable")
-    after = np.searchsorted(times[order], targets).clip(1, max(len(times) - 1, 1))
-    before = after - 1
-    after = after.clip(max=len(times) - 1)
-    nearer_after = times[order][after] - targets < targets - times[order][before]
-    return np.unique(order[np.where(nearer_after, after, before)])
+    # To a target between two frames the first one is nearer up to halfway, the last one to all that follow; a frame is
+    # taken if there is a target in its stretch. Times are multiples of a container's clock tick: with 1e-3, a target
+    # a rounding error beyond a stretch counts as in it.
+    ends = np.append((times[order][1:] + times[order][:-1]) / 2, times.max())
+    passed = np.floor(ends * fps + 1e-3)  # the last target up to each end
+    return np.sort(order[np.diff(passed, prepend=-1) > 0])
 
 
 def _evenly(count: int, limit: int | None) -> np.ndarray:

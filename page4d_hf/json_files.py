@@ -27,6 +27,7 @@ MOST_BYTES_IN_GROUPS = 2**31  # of a list read group by group; Dynamic Replica's
 _BYTES_AT_ONCE = 2**20
 
 _BETWEEN = re.compile(r"[\s,]*")
+_SUBJECT = re.compile("(Input|List|Tuple|Set|Dictionary|String|Value error,) ")  # what pydantic's sentences begin with
 
 
 class Record(BaseModel):
@@ -36,7 +37,7 @@ class Record(BaseModel):
 
 
 class Fault(str):
-    """Why a value that may be broken is, as the middle of a sentence: "has nan at R.0, which should be ..."."""
+    """Why a value that may be broken is, as the middle of a sentence, such as "lacks R"."""
 
     __slots__ = ()
 
@@ -105,15 +106,10 @@ def explain(broken: ValidationError) -> str:
     place = place if place.isprintable() else repr(place)
     if fault["type"] == "missing":
         return f"lacks {place}"
-    message = re.sub(r"^(Value error, |Input |List |Tuple |Dictionary |String |Value )", "", fault["msg"]).replace(
-        " after validation", ""
-    )
+    message = _SUBJECT.sub("", fault["msg"].replace(" after validation", ""))
     message = re.sub(r"a valid dictionary or instance of \w+", "an object", message)
-    message = message if message.startswith(("should ", "must ")) else f"is wrong: {message}"
-    found = reprlib.repr(fault["input"])
-    if not place:
-        return f"{re.sub('^should be', 'must hold', message)}, got {found:.120}"
-    return f"has {found:.120} at {place}, which {message}"
+    where = f" at {place}" if place else ""
+    return f"does not hold what it should{where}: it {message}, got {reprlib.repr(fault['input']):.120}"
 
 
 def read_json_group(path: Path, schema: Any, **values: str) -> list[Any]:

@@ -30,13 +30,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from plyfile import PlyData, PlyElement, PlyParseError
+from plyfile import PlyData, PlyElement
+from pydantic import Field
 
 from .errors import SceneError
-from .folders import check_output_folder, whole_folder
+from .folders import whole_folder
 from .geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
+from .json_files import Record, read_json
 from .package_version import page4d_version
-from .transforms_json import CAMERA_MODELS, numbers_of, read_transforms_camera
+from .transforms_json import (
+    CAMERA_MODELS,
+    Transforms,
+    find_file,
+    frame_times,
+    read_transforms,
+    read_transforms_camera,
+    with_slashes,
+)
 
 if TYPE_CHECKING:
     from .frames import Frames
@@ -101,25 +111,22 @@ class Scene:
     def _load_map(self, name: str, index: int) -> np.ndarray:
         path = _map_path(self.root, name, self.image_paths[index].stem)
         try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise SceneError(f"Cannot read {path}: {error}; make the scene anew with `page4d reconstruct`.") from error
-        if array.ndim != 2:
-            raise SceneError(f"Expected a map of two dimensions in {path}, got the shape {array.shape}.")
+            with path.open("rb") as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError) as error:
+            raise SceneError(
+                f"Cannot read {path}: {_told(error)}; make the scene anew with `page4d reconstruct`."
+            ) from error
+        if array.ndim != 2 or array.dtype != np.float32:
+            raise SceneError(
+                f"Expected a map of two dimensions of float32 in {path}, got {array.dtype} of the shape {array.shape}; "
+                "make the scene anew with `page4d reconstruct`."
+            )
         return array
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # Writing
-
-
-def check_target(target: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a place that a scene cannot be written to; to be asked before the work whose result goes there.
-
-    Raises:
-        Page4DError: see `check_output_folder`. With `overwrite`, nothing but a scene of page4d is ever replaced.
-    """
-    check_output_folder(target, overwrite=overwrite)
 
 
 def write_scene(
@@ -137,14 +144,14 @@ def write_scene(
         frames: N frames. Files that nerfstudio would read the same way are copied; other frames are written as PNG.
         reconstruction: of these frames.
         info: what `page4d/info.json` shall hold beside what is known here: the model, its revision, the options.
-        overwrite: replace a scene of page4d that is there already.
+        overwrite: replace a folder that page4d wrote, see `whole_folder`.
 
     Returns:
         `target` as a path.
 
     Raises:
         SceneError: a camera is not finite.
-        Page4DError: see `check_target`; or the folder cannot be written, be it that the disk is full.
+        Page4DError: the folder is in the way or cannot be written, see `whole_folder`.
     """
     if len(frames) != len(reconstruction.extrinsics):
         raise SceneError(f"Expected as many cameras as the {len(frames)} frames, got {len(reconstruction.extrinsics)}.")
@@ -290,105 +297,130 @@ def read_scene(root: str | Path) -> Scene:
         root = root.parent
     if not root.is_dir():
         raise SceneError(f"No such folder: {root}.")
-    meta = _read_json(root / "transforms.json")
-    info = _read_json(root / MARK) if (root / MARK).is_file() else {}
-    if info.get("format", FORMAT) != FORMAT:
-        raise SceneError(
-            f"{root} is a scene of format {info['format']}, and this page4d reads {FORMAT}; update page4d."
-        )
     where = root / "transforms.json"
-    if meta.get("camera_model", "OPENCV") not in CAMERA_MODELS:
-        raise SceneError(f"{where} has cameras of the model {meta['camera_model']}; undistort its images to a pinhole.")
-    frames = meta.get("frames")
-    if not isinstance(frames, list) or not frames:
-        raise SceneError(f"{where} lists no frames.")
+    if not where.is_file():
+        raise SceneError(f"{root} is no scene: it has no transforms.json.")
+    meta = read_transforms(where)
+    if (meta.camera_model or "OPENCV") not in CAMERA_MODELS:
+        raise SceneError(f"{where} has cameras of the model {meta.camera_model}; undistort its images to a pinhole.")
 
-    cameras = [read_transforms_camera(meta, frame, root, where) for frame in frames]
+    cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
+    image_paths = [camera.image_path for camera in cameras]
     poses = np.stack([camera.camera_to_world for camera in cameras])
     masks = [camera.mask_path for camera in cameras]
     scene = Scene(
         root=root,
-        image_paths=[camera.image_path for camera in cameras],
+        image_paths=image_paths,
         extrinsics=extrinsics_from_camera_to_world_opengl(torch.from_numpy(poses)).numpy(),
         intrinsics=np.stack([camera.intrinsics for camera in cameras]),
         distortion=np.stack([camera.distortion for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras]),
-        times=_read_times(frames, where),
-        splits=_read_splits(meta, root, [camera.image_path for camera in cameras], where),
+        times=_read_times(meta, where),
+        splits=_read_splits(meta, root, image_paths, where),
         use_paths=masks if any(masks) else None,
-        info=info,
+        info=_read_info(root / MARK, image_paths),
     )
-    if "ply_file_path" in meta:
-        _read_points(scene, root / str(meta["ply_file_path"]))
-    if info:
+    if meta.ply_file_path is not None:
+        _read_points(scene, meta.ply_file_path)
+    if scene.info:
         for name in MAPS if scene.has_dynamics else MAPS[:2]:
-            for path in scene.image_paths:
+            for path in image_paths:
                 if not _map_path(root, name, path.stem).is_file():
                     raise SceneError(f"The scene lacks {_map_path(root, name, path.stem)}; make it anew.")
     return scene
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SceneError(f"{path.parent} is no scene: it has no {path.name}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SceneError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise SceneError(f"Expected an object in {path}, got {type(content).__name__}.")
-    return content
+class _Version(Record):
+    format: int = FORMAT
 
 
-def _read_times(frames: list[dict[str, Any]], where: Path) -> np.ndarray:
-    given = ["time" in frame for frame in frames]
-    if not any(given):
-        return normalized_times(np.arange(len(frames)))
-    if not all(given):
-        raise SceneError(f"{where} gives the time of {sum(given)} of its {len(frames)} frames; give all or none.")
-    times = numbers_of([frame["time"] for frame in frames], f"the times in {where}")
-    if times.ndim != 1:
-        raise SceneError(f"Expected one number as the time of each frame in {where}.")
+class _InfoFrame(Record, extra="allow"):
+    image: str  # its file, from the scene's root
+    source: str  # file name of the image that it was made from, or frame of a video
+
+
+class _Info(Record, extra="allow"):
+    """What readers of `page4d/info.json` rely on."""
+
+    scale: str = "arbitrary"
+    model: str | None = None
+    source: str | None = None
+    frames: list[_InfoFrame] = Field(default_factory=list)
+
+
+def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:
+    """`page4d/info.json`, with a source for each of the images; empty where there is none."""
+    if not path.is_file():
+        return {}
+    remedy = "make the scene anew"
+    version = read_json(path, _Version, error=SceneError, remedy=remedy).format
+    if version != FORMAT:
+        raise SceneError(f"{path} is of format {version}, and this page4d reads {FORMAT}; update page4d.")
+    info: dict[str, Any] = read_json(path, _Info, error=SceneError, remedy=remedy).model_dump(exclude_unset=True)
+    if "frames" in info:  # transforms.json may have lost some since, or have them in another order
+        sources = {path.parents[1] / frame["image"]: frame for frame in info["frames"]}
+        unknown = next((image for image in image_paths if image not in sources), None)
+        if unknown is not None:
+            raise SceneError(f"{path} does not say where {unknown} came from; {remedy}.")
+        info["frames"] = [sources[image] for image in image_paths]
+    return info
+
+
+def _read_times(meta: Transforms, where: Path) -> np.ndarray:
+    times = frame_times(meta, where)
+    if times is None:
+        return normalized_times(np.arange(len(meta.frames)))
     return times if times.min() >= 0 and times.max() <= 1 else normalized_times(times)
 
 
-def _read_splits(meta: dict[str, Any], root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
+def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
     """nerfstudio's `<split>_filenames`, by their places among the frames; empty where there are none."""
     splits = {}
-    places = {path: i for i, path in enumerate(image_paths)}
+    places = {root / with_slashes(frame.file_path): i for i, frame in enumerate(meta.frames)}
+    places |= {path: i for i, path in enumerate(image_paths)}
     for split in SPLITS:
-        key = f"{split}_filenames"
-        if key not in meta:
+        names = getattr(meta, f"{split}_filenames")
+        if names is None:
             continue
-        if not isinstance(meta[key], list) or not all(isinstance(name, str) for name in meta[key]):
-            raise SceneError(f"Expected {key} in {where} to be a list of file paths.")
-        unknown = [name for name in meta[key] if root / name not in places]
-        if unknown:
-            raise SceneError(f"{where} lists {unknown[0]} in {key}, which none of its frames has as file_path.")
-        splits[split] = np.array(sorted({places[root / name] for name in meta[key]}), np.int64)
+        unknown = next((name for name in names if root / with_slashes(name) not in places), None)
+        if unknown is not None:
+            raise SceneError(
+                f"{where} lists {unknown} in {split}_filenames, which none of its frames has as file_path."
+            )
+        splits[split] = np.array(sorted({places[root / with_slashes(name)] for name in names}), np.int64)
     if splits and not len(splits.get("train", ())):
         raise SceneError(f"{where} lists frames to hold out but none in train_filenames; list those to train on.")
     return splits
 
 
-def _read_points(scene: Scene, path: Path) -> None:
+def _read_points(scene: Scene, name: str) -> None:
     """Fill in the points of a PLY file; times, dynamics and confidence are there only if page4d wrote it."""
-    if not path.is_file():
-        raise SceneError(f"The point cloud {path} is missing, which {scene.root / 'transforms.json'} names.")
+    path = find_file(scene.root, name)
+    if path is None:
+        raise SceneError(
+            f"The point cloud {scene.root / name} is missing, which {scene.root / 'transforms.json'} names."
+        )
+    columns: dict[str, np.ndarray] = {}
     try:
         vertices = PlyData.read(str(path), mmap=False)["vertex"].data
-        points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
-    except (PlyParseError, KeyError, ValueError, EOFError) as error:
-        raise SceneError(f"Cannot read the point cloud {path}: {error}.") from error
-    if not np.isfinite(points).all():
-        raise SceneError(f"The point cloud {path} holds points that are not finite.")
-    names = vertices.dtype.names
-    scene.points = points
-    if set(COLORS) <= set(names):
-        scene.point_colors = np.stack([vertices[name] for name in COLORS], axis=-1).astype(np.uint8)
-    else:
-        scene.point_colors = np.full((len(points), 3), 128, np.uint8)
-    for name in ("time", "dynamics", "confidence"):
-        if name in names:
-            attribute = "point_times" if name == "time" else f"point_{name}"
-            setattr(scene, attribute, np.ascontiguousarray(vertices[name], dtype=np.float32))
+        with np.errstate(over="ignore"):  # an infinity is refused below
+            points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
+            for name in ("time", "dynamics", "confidence"):
+                if name in vertices.dtype.names:
+                    columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
+        if set(COLORS) <= set(vertices.dtype.names):
+            colors = np.stack([vertices[name] for name in COLORS], axis=-1).astype(np.uint8)
+        else:
+            colors = np.full((len(points), 3), 128, np.uint8)
+    except Exception as error:  # plyfile raises what it happens to meet, MemoryError and TypeError among it
+        raise SceneError(f"Cannot read the point cloud {path}: {_told(error)}.") from error
+    for name, values in {"position": points, **columns}.items():
+        if not np.isfinite(values).all():
+            raise SceneError(f"The point cloud {path} holds points whose {name} is not finite; make it anew.")
+    scene.points, scene.point_colors = points, colors
+    scene.point_times = columns.get("time")
+    scene.point_dynamics, scene.point_confidence = columns.get("dynamics"), columns.get("confidence")
+
+
+def _told(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__

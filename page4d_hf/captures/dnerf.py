@@ -14,7 +14,6 @@ from __future__ import annotations
 from functools import partial
 from os.path import relpath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,7 @@ import torch
 
 from ..errors import CaptureError, SceneError
 from ..geometry import extrinsics_from_camera_to_world_opengl
-from ..json_files import read_json
-from ..transforms_json import TransformsCamera, read_transforms_camera
+from ..transforms_json import TransformsCamera, frame_times, read_transforms, read_transforms_camera
 from .base import Capture
 from .image_files import WHITE, read_image_over
 
@@ -103,30 +101,20 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
 
 def _read_views(root: Path, path: Path) -> tuple[list[TransformsCamera], npt.NDArray[np.float64]]:
     """The cameras of one file, and their times `(n,)` in [0, 1]."""
-    meta = read_json(path)
-    frames = meta.get("frames") if isinstance(meta, dict) else None
-    if not isinstance(frames, list) or not frames:
-        raise CaptureError(f"{path} must hold an object with a list of frames that is not empty; fetch it again.")
+    meta = read_transforms(path, error=CaptureError)
     try:
-        return [read_transforms_camera(meta, frame, root, path) for frame in frames], _read_times(frames, path)
+        cameras = [read_transforms_camera(meta, frame, root, path) for frame in meta.frames]
+        times = frame_times(meta, path)
     except SceneError as error:
         raise CaptureError(str(error)) from error
-
-
-def _read_times(frames: list[dict[str, Any]], path: Path) -> npt.NDArray[np.float64]:
-    given = sum("time" in frame for frame in frames)
-    if given == 0:
-        return np.arange(len(frames)) / max(len(frames) - 1, 1)
-    if given < len(frames):
-        raise CaptureError(f"{path} gives the time of {given} of its {len(frames)} frames; give all or none.")
-    for frame in frames:
-        time = frame["time"]
-        if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0 <= time <= 1:
+    if times is None:
+        return cameras, np.arange(len(cameras)) / max(len(cameras) - 1, 1)
+    for frame, time in zip(meta.frames, times, strict=True):
+        if not 0 <= time <= 1:
             raise CaptureError(
-                f"{path}: the time of {frame['file_path']} must be a number from 0 to 1, got {time!r:.40}; "
-                "correct the file."
+                f"{path}: the time of {frame.file_path} must be from 0 to 1, got {time:g}; correct the file."
             )
-    return np.array([frame["time"] for frame in frames], np.float64)
+    return cameras, times
 
 
 def _distance_of_subject(camera_to_worlds: np.ndarray) -> float | None:

@@ -224,7 +224,7 @@ def _read_hdf5(path: Path, key: str, dimensions: int) -> npt.NDArray[Any]:
             data = file[key]
             if not isinstance(data, h5py.Dataset) or data.ndim != dimensions or data.dtype.kind != "f":
                 raise CaptureError(
-                    f"{path} must hold a {key!r} of floats of {dimensions} dimensions, got {data!r:.200}; fetch it again."
+                    f"{path} must hold a {key!r} of floats of {dimensions} dimensions, got {data!r:.99}; fetch it."
                 )
             check_pixels(data.shape[1], data.shape[0], path, CaptureError)
             if data.shape[2:] not in ((), (2,)) or math.prod(data.chunks or ()) > MOST_PIXELS:

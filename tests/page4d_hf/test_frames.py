@@ -1,7 +1,10 @@
 """Frames from videos, folders, globs and lists."""
 
 import errno
+import io
+import random
 import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,6 +73,12 @@ def test_a_frame_rate_picks_frames_by_their_timestamps_not_by_their_number(tmp_p
 
 def test_a_frame_rate_above_the_video_s_repeats_no_frame(tmp_path):
     assert numbers(read_frames(write_video(tmp_path / "clip.mp4"), fps=240)) == list(range(12))
+
+
+@pytest.mark.parametrize(("fps", "count"), [(1e6, 12), (1e-300, 1)])
+def test_a_frame_rate_far_from_the_video_s_takes_no_more_memory_than_its_frames(tmp_path, fps, count):
+    path = write_video(tmp_path / "clip.mkv", [*range(0, 1100, 100), 10**7])  # its last frame is 3 hours on
+    assert len(read_frames(path, fps=fps)) == count
 
 
 def test_a_limit_spreads_frames_evenly_over_the_whole_clip(tmp_path):
@@ -177,6 +186,43 @@ def test_images_that_memory_does_not_hold_are_refused(tmp_path, monkeypatch):
     with pytest.raises(FrameError, match=r"The first 3 of 4 images of .* take .* \(--max-frames\)"):
         read_frames(tmp_path)
     assert len(read_frames(tmp_path, max_frames=2)) == 2
+
+
+def png_of(width, height):
+    """A PNG file whose header declares a size, and whose data are of one pixel."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "png")
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return file.getvalue()[:12] + header + struct.pack(">I", zlib.crc32(header)) + file.getvalue()[33:]
+
+
+def test_images_that_memory_does_not_hold_are_refused_by_their_headers(tmp_path, monkeypatch):
+    """Hundreds of small files that declare half a gigabyte each: none of them is decoded."""
+    for i in range(300):
+        (tmp_path / f"{i}.png").write_bytes(png_of(13_000, 13_000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10e9))
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("an image was decoded"))
+    with pytest.raises(
+        FrameError, match=r"The first 16 of 300 images of .* take 8\.1 GB, and memory has room for 8\.0"
+    ):
+        read_frames(tmp_path)
+
+
+def test_an_image_of_more_pixels_than_are_read_is_refused_by_its_header(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_of(100_000, 100_000))
+    with pytest.raises(
+        FrameError, match=r"Cannot read the image .*a\.png; .*\(Image size \(10000000000 pixels\) exceeds"
+    ):
+        read_frames(tmp_path)
+
+
+def test_a_video_whose_pixels_are_so_wide_that_a_frame_is_huge_is_refused(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", aspect=Fraction(3, 2))
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">II", data, data.find(b"pasp") + 4, 10**6, 1)  # width and height of a pixel
+    path.write_bytes(data)
+    with pytest.raises(FrameError, match=r"A frame of .*clip\.mp4 has 64000000 x 48 pixels, and up to 178,956,970 are"):
+        read_frames(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all " * 99])
@@ -330,6 +376,14 @@ def test_each_thing_that_holds_no_frames_is_refused_with_a_sentence_of_its_own(t
         read_frames([tmp_path / "gone.png"])
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0.png", "a\0/*", "~no-such-user/a.png", "{}/loop", "{}/\udcff.png"])
+def test_what_cannot_be_a_file_s_name_is_no_file(tmp_path, name):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for source in (name.format(tmp_path), [name.format(tmp_path)]):
+        with pytest.raises(FrameError, match=r"No such (file or folder|image)"):
+            read_frames(source)
+
+
 @pytest.mark.parametrize("names", [["a.mp4", "b.mp4"], ["a.png", "b.mp4"], ["b.mp4", "a.png"]])
 def test_a_list_in_which_a_video_is_not_alone_is_refused(names):
     with pytest.raises(FrameError, match=f"A list of 2 files holds videos.*such as {min(set(names) - {'a.png'})}"):
@@ -386,8 +440,37 @@ def test_a_frame_rate_for_images_is_refused(tmp_path):
         read_frames(tmp_path, fps=2)
 
 
-@pytest.mark.parametrize("options", [{"fps": 0}, {"fps": float("nan")}, {"fps": -1}, {"max_frames": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"fps": 0}, {"fps": 1e300}, {"fps": float("inf")}, {"fps": float("nan")}, {"fps": -1}, {"max_frames": 0}],
+)
 def test_rates_and_limits_that_leave_nothing_are_refused(tmp_path, options):
     write_image(tmp_path / "a.png")
     with pytest.raises(FrameError, match="Expected a"):
         read_frames(tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp", "a.bmp", "a.mp4", "a.gif"])
+def test_a_fuzzed_file_is_read_or_refused_in_a_sentence(tmp_path, name):
+    """No other exception, and no more memory than its pixels take."""
+    path = tmp_path / name
+    if name == "a.mp4":
+        write_video(path, range(0, 500, 100))
+    else:
+        noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        image, exif = Image.fromarray(noise), Image.Exif()
+        exif[0x0112] = 6
+        image.save(path, **({"exif": exif} if name in ("a.png", "a.jpg", "a.webp") else {}))
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(draw.randrange(1, 4)):
+            damaged[draw.randrange(min(len(whole), 700))] = draw.randrange(256)  # among the headers, most of the time
+        path.write_bytes(damaged[: draw.randrange(len(whole))] if draw.random() < 0.2 else damaged)
+        try:
+            frames = read_frames(path, fps=5 if name == "a.mp4" and draw.random() < 0.5 else None)
+        except FrameError as error:
+            assert "Cannot read" in str(error) or "hold" in str(error) or "breaks off" in str(error)  # noqa: PT017
+            continue
+        assert all(image.dtype == np.uint8 and image.shape[2] in (3, 4) for image in frames.images)

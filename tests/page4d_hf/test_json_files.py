@@ -52,16 +52,28 @@ def test_a_byte_order_mark_and_gzip_are_seen_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("null", "must hold an object, got None"),
-        ("[1, 2]", "must hold an object, got [1, 2]"),
+        ("null", "does not hold what it should: it should be an object, got None"),
+        ("[1, 2]", "does not hold what it should: it should be an object, got [1, 2]"),
         ('{"size": [1]}', "lacks focal"),
-        ('{"focal": 0, "size": []}', "has 0 at focal, which should be greater than 0"),
-        ('{"focal": "2", "size": []}', "has '2' at focal, which should be a valid number"),
-        ('{"focal": NaN, "size": []}', "has nan at focal, which should be a finite number"),
-        ('{"focal": 1e400, "size": []}', "has inf at focal, which should be a finite number"),
-        ('{"focal": 1, "size": [1, 2.5]}', "has 2.5 at size.1, which should be a valid integer"),
-        ('{"focal": 1, "size": {"a": 1}}', "has {'a': 1} at size, which should be a valid array"),
-        ('{"focal": 1, "size": [], "kind": "x"}', "has 'x' at kind, which should be 'pinhole' or 'fisheye'"),
+        ('{"focal": 0, "size": []}', "does not hold what it should at focal: it should be greater than 0, got 0"),
+        ('{"focal": "2", "size": []}', "does not hold what it should at focal: it should be a valid number, got '2'"),
+        ('{"focal": NaN, "size": []}', "does not hold what it should at focal: it should be a finite number, got nan"),
+        (
+            '{"focal": 1e400, "size": []}',
+            "does not hold what it should at focal: it should be a finite number, got inf",
+        ),
+        (
+            '{"focal": 1, "size": [1, 2.5]}',
+            "does not hold what it should at size.1: it should be a valid integer, got 2.5",
+        ),
+        (
+            '{"focal": 1, "size": {"a": 1}}',
+            "does not hold what it should at size: it should be a valid array, got {'a': 1}",
+        ),
+        (
+            '{"focal": 1, "size": [], "kind": "x"}',
+            "does not hold what it should at kind: it should be 'pinhole' or 'fisheye', got 'x'",
+        ),
         ("", "cannot be read as JSON (EOF while parsing a value at line 1 column 0)"),
         ('{"focal": 1', "cannot be read as JSON (EOF while parsing an object at line 1 column 11)"),
         ('["\\ud800"]', "cannot be read as JSON (unexpected end of hex escape at line 1 column 9)"),
@@ -81,14 +93,17 @@ def test_what_does_not_fit_is_told_in_one_sentence_with_its_place(tmp_path: Path
 
 def test_a_number_of_400_digits_is_told_by_its_ends() -> None:
     with pytest.raises(
-        CaptureError, match=r"^it has 9+\.\.\.9+ at focal, which should be a finite number; fetch"
+        CaptureError,
+        match=r"^it does not hold what it should at focal: it should be a finite number, got 9+\.\.\.9+; fetch",
     ) as error:
         parse_json(f'{{"focal": {"9" * 400}, "size": []}}', Lens, "it")
     assert len(str(error.value)) < 200
 
 
 def test_a_key_with_a_line_break_stays_in_one_line() -> None:
-    with pytest.raises(CaptureError, match=r"it has 'x' at 'a\\nb', which should be a valid integer"):
+    with pytest.raises(
+        CaptureError, match=r"it does not hold what it should at 'a\\nb': it should be a valid integer, got 'x'"
+    ):
         parse_json('{"a\\nb": "x"}', dict[str, int], "it")
 
 
@@ -102,7 +117,7 @@ def test_what_may_be_broken_is_kept_as_a_fault() -> None:
     good, bad = parse_json('[{"focal": 1, "size": [4, 3]}, {"focal": 1, "size": "x"}]', schema, "it")
     assert good.size == [4, 3]
     assert isinstance(bad, Fault)
-    assert bad == "has 'x' at size, which should be a valid list"
+    assert bad == "does not hold what it should at size: it should be a valid list, got 'x'"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jgz"])
@@ -162,7 +177,8 @@ def test_a_broken_entry_costs_the_groups_that_have_it_alone(frames: Path) -> Non
     frames.write_text(json.dumps([*FRAMES, {"name": "b", "number": "4"}]))
     assert len(read_json_group(frames, Frame, name="a")) == 2
     with pytest.raises(
-        CaptureError, match=r"frames\.json, in an entry of b, has '4' at number, which should be a valid integer"
+        CaptureError,
+        match=r"frames\.json, in an entry of b, does not .* at number: it should be a valid integer, got '4'",
     ):
         read_json_group(frames, Frame, name="b")
 
@@ -203,7 +219,9 @@ def test_members_are_given_as_text(tmp_path: Path) -> None:
     assert members == {"a": "[1, NaN, Infinity]", "b": "null"}
     assert len(parse_json(members["a"], list[Any], "it")) == 3
     path.write_text("[1]")
-    with pytest.raises(CaptureError, match=r"members\.json must hold an object, got \[1\]"):
+    with pytest.raises(
+        CaptureError, match=r"members\.json does not hold what it should: it should be an object, got \[1\]"
+    ):
         read_json_members(path)
 
 

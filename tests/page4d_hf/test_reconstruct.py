@@ -666,7 +666,11 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.
         (tmp_path / "absent", {"--output": tmp_path / "photos", "--model": "x"}, "not empty"),
-        (tmp_path / "absent", {"--output": tmp_path / "photos", "--model": "x", "--overwrite": None}, "something else"),
+        (
+            tmp_path / "absent",
+            {"--output": tmp_path / "photos", "--model": "x", "--overwrite": None},
+            "did not write keep.txt",
+        ),
         (tmp_path / "absent", {"--output": tmp_path / "photos" / "keep.txt", "--model": "x"}, "is a file"),
     ]
     if not torch.cuda.is_available():

@@ -1,8 +1,12 @@
 """The scene folder: written whole, read back, read by nerfstudio, and refused where it is damaged."""
 
 import errno
+import io
 import json
+import random
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.frames import Frames, read_frames
 from page4d_hf.geometry import quaternion_to_matrix
 from page4d_hf.reconstruct import Reconstruction
-from page4d_hf.scene import check_target, normalized_times, read_scene, write_scene
+from page4d_hf.scene import normalized_times, read_scene, write_scene
 
 SIZE = (24, 16)  # width, height
 NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
@@ -171,18 +175,9 @@ def test_a_scene_is_replaced_only_when_asked_to(scene_folder):
 def test_a_folder_of_other_things_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
-    with pytest.raises(Page4DError, match="holds something else"):
+    with pytest.raises(Page4DError, match=r"did not write a\.jpg"):
         write_scene(tmp_path / "photos", make_frames(), make_reconstruction(), {}, overwrite=True)
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
-
-
-def test_an_empty_folder_is_a_place_for_a_scene_and_a_file_is_not(tmp_path):
-    (tmp_path / "empty").mkdir()
-    check_target(tmp_path / "empty")
-    check_target(tmp_path / "absent" / "deep")
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(Page4DError, match="is a file"):
-        check_target(tmp_path / "file", overwrite=True)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".ply", "transforms.json"])
@@ -304,6 +299,35 @@ def test_a_point_cloud_without_colours_is_gray(tmp_path):
     assert scene.point_times is None
 
 
+def test_a_byte_order_mark_before_transforms_json_is_passed_over(tmp_path):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
+    path = folder / "transforms.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_scene(folder)) == 3
+
+
+def test_backslashes_in_paths_separate_folders_where_no_file_has_them_in_its_name(tmp_path):
+    meta = {"fl_x": 20, "ply_file_path": r"points\sparse.ply", "train_filenames": ["images/0.png", r"images\1.png"]}
+    folder = make_foreign_folder(tmp_path, meta, {"mask_path": r"images\0.png"})
+    edit_transforms(folder, lambda meta: meta["frames"][1].update(file_path=r"images\1.png"))
+    edit_transforms(folder, lambda meta: meta["frames"][2].update(file_path=r"odd\2.png"))
+    (folder / "images" / "2.png").rename(folder / r"odd\2.png")
+    (folder / "points").mkdir()
+    vertices = np.zeros(2, dtype=[("x", "f4"), ("y", "f4"), ("z", "f4")])
+    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(folder / "points" / "sparse.ply"))
+    scene = read_scene(folder)
+    assert scene.image_paths == [folder / "images" / "0.png", folder / "images" / "1.png", folder / r"odd\2.png"]
+    assert scene.splits["train"].tolist() == [0, 1]
+    assert scene.use_paths == [folder / "images" / "0.png"] * 3
+    assert scene.points is not None
+
+
+def test_sources_belong_to_the_frames_that_transforms_json_still_has(scene_folder):
+    edit_transforms(scene_folder, lambda meta: meta["frames"].pop(0))
+    scene = read_scene(scene_folder)
+    assert [frame["source"] for frame in scene.info["frames"][:2]] == ["shot 1", "shot 2"]
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Damage
 
@@ -322,25 +346,41 @@ def pose(row, column, value):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda meta: meta.update(frames=[]), "lists no frames"),
-        (lambda meta: meta.pop("frames"), "lists no frames"),
-        (lambda meta: meta["frames"][1].pop("file_path"), "an object with a file_path"),
-        (lambda meta: meta["frames"].append(3), "an object with a file_path"),
-        (lambda meta: meta["frames"][1].pop("transform_matrix"), "missing or not finite in transform_matrix of images"),
-        (frame(transform_matrix=[[1, 2], [3, 4]]), "4 x 4 transform_matrix of images/frame_00002"),
-        (frame(transform_matrix="x"), "Expected numbers as transform_matrix of images/frame_00002"),
-        (pose(0, 3, float("nan")), "missing or not finite in transform_matrix of images/frame_00002"),
-        (pose(0, 0, None), "missing or not finite in transform_matrix of images/frame_00002"),
+        (lambda meta: meta.update(frames=[]), "at frames: it should have at least 1 item, not 0"),
+        (lambda meta: meta.pop("frames"), "transforms.json lacks frames"),
+        (lambda meta: meta["frames"][1].pop("file_path"), "lacks frames.1.file_path"),
+        (lambda meta: meta["frames"].append(3), "at frames.11: it should be an object, got 3"),
+        (lambda meta: meta["frames"][1].pop("transform_matrix"), "lacks frames.1.transform_matrix"),
+        (
+            frame(transform_matrix=[[1, 2], [3, 4]]),
+            r"frames.1.transform_matrix.0: it should have at least 4 items, not 2, got \[1, 2\]",
+        ),
+        (frame(transform_matrix="x"), "frames.1.transform_matrix: it should be a valid array, got 'x'"),
+        (pose(0, 3, float("nan")), "frames.1.transform_matrix.0.3: it should be a finite number, got nan"),
+        (pose(0, 0, None), "frames.1.transform_matrix.0.0: it should be a valid number, got None"),
         (pose(0, 0, 7.0), "does not hold a rotation"),
-        (frame(fl_x=float("inf")), "missing or not finite in fl_x of images/frame_00002"),
-        (frame(fl_x=0), "focal lengths above 0"),
+        (frame(fl_x=float("inf")), "frames.1.fl_x: it should be a finite number, got inf"),
+        (frame(fl_x=0), "frames.1.fl_x: it should be greater than 0"),
         (lambda meta: meta["frames"][1].pop("fl_x"), "no focal length"),
         (frame(w=99), "frame_00002.png is 24 x 16, but .* says 99 x 16"),
         (frame(k4=0.1), "fourth radial term"),
         (lambda meta: meta["frames"][1].pop("time"), "the time of 10 of its 11 frames"),
-        (frame(time=float("nan")), "missing or not finite in the times"),
+        (frame(time=float("nan")), "frames.1.time: it should be a finite number, got nan"),
         (lambda meta: meta.update(camera_model="OPENCV_FISHEYE"), "OPENCV_FISHEYE; undistort"),
         (frame(file_path="images/gone.png"), "gone.png is missing"),
+        (frame(file_path="images/" + "x" * 5000), "frames.1.file_path: it should have at most 4096"),
+        (frame(file_path="images/" + "x" * 300), "xxx.png is missing"),
+        (frame(file_path="images/a\0.png"), "frames.1.file_path: it should be the name of a file, without a null byte"),
+        (frame(mask_path="x" * 300), "there is no such file"),
+        (frame(fl_x=10**400), "frames.1.fl_x: it should be a finite number"),
+        (frame(fl_x=True), "frames.1.fl_x: it should be a valid number"),
+        (frame(w=10**30), "frames.1.w: it should be less than"),
+        (pose(0, 3, 1e300), "frames.1.transform_matrix.0.3: it should be less than"),
+        (frame(time=10**400), "frames.1.time: it should be a finite number"),
+        (frame(time=-1e308), "frames.1.time: it should be greater than"),
+        (frame(time=[0.5]), "frames.1.time: it should be a valid number"),
+        (lambda meta: meta.update(ply_file_path=7), "ply_file_path: it should be a valid string"),
+        (lambda meta: meta.update(camera_model=["PINHOLE"]), "camera_model: it should be a valid string"),
         (lambda meta: meta.update(ply_file_path="gone.ply"), "point cloud .*gone.ply is missing"),
     ],
 )
@@ -350,19 +390,47 @@ def test_a_damaged_transforms_file_is_refused_by_what_is_wrong_in_it(scene_folde
         read_scene(scene_folder)
 
 
+def huge_png():
+    """The header of an image of 100,000 x 100,000 pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "png")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    data = file.getvalue()
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+PLY = b"""ply
+format ascii 1.0
+element vertex 1
+property float x
+property float y
+property float z
+end_header
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("transforms.json", None, "is no scene: it has no transforms.json"),
-        ("transforms.json", b"{", "not valid JSON"),
-        ("transforms.json", b"\xff\xfe", "not valid JSON"),
-        ("transforms.json", b"[]", "Expected an object"),
-        ("page4d/info.json", b"{,", "info.json is not valid JSON"),
+        ("transforms.json", b"{", "cannot be read as JSON"),
+        ("transforms.json", b"\xff\xfe", "cannot be read as JSON"),
+        ("transforms.json", b"[]", r"it should be an object, got \[\]"),
+        ("page4d/info.json", b"{,", "info.json cannot be read as JSON"),
+        ("transforms.json", b"[" * 100_000, "cannot be read as JSON"),
         ("page4d/info.json", b'{"format": 9}', "format 9.*update page4d"),
+        ("page4d/info.json", b"null", "should be an object, got None"),
+        ("page4d/info.json", b'{"format": "1"}', "at format: it should be a valid integer"),
+        ("page4d/info.json", b'{"frames": {}}', "at frames: it should be a valid array"),
+        ("page4d/info.json", b'{"frames": [{"image": "x"}]}', "lacks frames.0.source"),
+        ("page4d/info.json", b'{"frames": [{"image": "x", "source": "y"}]}', "does not say where .*frame_00001.png"),
         ("images/frame_00003.png", None, "frame_00003.png is missing"),
         ("images/frame_00003.png", b"", "Cannot read the image .*frame_00003.png"),
         ("points.ply", b"ply\nformat", "Cannot read the point cloud"),
+        ("images/frame_00003.png", huge_png(), "Cannot read the image .*frame_00003.png.* decompression bomb"),
         ("points.ply", b"", "Cannot read the point cloud"),
+        ("points.ply", PLY.replace(b"element vertex 1", b"element vertex 9" + b"9" * 30), "Cannot read the point"),
+        ("points.ply", PLY.replace(b"float x", b"list uchar float x") + b"2 1 1 1 1", "Cannot read the point cloud"),
         ("page4d/depth/frame_00003.npy", None, "lacks .*depth/frame_00003.npy"),
         ("page4d/dynamics/frame_00003.npy", None, "lacks .*dynamics/frame_00003.npy"),
     ],
@@ -381,19 +449,45 @@ def test_a_cut_off_point_cloud_is_named(scene_folder):
         read_scene(scene_folder)
 
 
-def test_points_that_are_not_finite_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("points", "position"), ("point_times", "time"), ("point_dynamics", "dynamics"), ("point_confidence", "conf")],
+)
+def test_points_that_are_not_finite_are_refused(tmp_path, name, told):
     reconstruction = make_reconstruction()
-    reconstruction.points[3, 1] = np.nan
+    getattr(reconstruction, name)[3] = np.nan
     folder = write_scene(tmp_path / "scene", make_frames(), reconstruction, {})
-    with pytest.raises(SceneError, match="points that are not finite"):
+    with pytest.raises(SceneError, match=f"points whose {told}.* is not finite"):
         read_scene(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage"])
-def test_a_broken_map_is_named_when_it_is_loaded(scene_folder, content):
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npz(array):
+    file = io.BytesIO()
+    np.savez(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"Cannot read .*frame_00003\.npy"),
+        (b"garbage", r"Cannot read .*frame_00003\.npy"),
+        (npz(np.zeros((2, 2))), "Cannot read"),
+        (npy(np.zeros((4, 6), np.float32)).replace(b"(4, 6)", b"(4" + b"0" * 17 + b", 6)"), "Cannot read"),
+        (npy(np.zeros((4, 6), np.float32)).replace(b"'<f4'", b"'<i4'"), "Expected a map .*frame_00003.npy, got int32"),
+        (npy(np.zeros(24, np.float32)), r"Expected a map .*frame_00003.npy, .* shape \(24,\)"),
+    ],
+)
+def test_a_broken_map_is_named_when_it_is_loaded(scene_folder, content, message):
     scene = read_scene(scene_folder)
     (scene_folder / "page4d" / "depth" / "frame_00003.npy").write_bytes(content)
-    with pytest.raises(SceneError, match=r"Cannot read .*frame_00003.npy"):
+    with pytest.raises(SceneError, match=message):
         scene.load_depth(2)
 
 
@@ -405,3 +499,53 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 def test_a_scene_that_was_moved_is_still_whole(scene_folder, tmp_path):
     shutil.move(scene_folder, tmp_path / "elsewhere")
     assert len(read_scene(tmp_path / "elsewhere")) == NUM_FRAMES
+
+
+VALUES = [None, True, -1, 0, 2.5, 1e308, 10**400, "", "x", "a\0b", "x" * 5000, "../..", [], [[]], {}, float("nan")]
+
+
+def damaged_value(value, draw):
+    """A JSON value with one value somewhere in it replaced, removed or doubled."""
+    if not isinstance(value, (dict, list)) or not value or draw.random() < 0.1:
+        return draw.choice(VALUES)
+    key = draw.choice(sorted(value)) if isinstance(value, dict) else draw.randrange(len(value))
+    damaged = value.copy()
+    what = draw.random()
+    if what < 0.1:
+        del damaged[key]
+    elif what < 0.2 and isinstance(value, list):
+        damaged.append(value[key])
+    else:
+        damaged[key] = damaged_value(value[key], draw)
+    return damaged
+
+
+def damaged_bytes(content, draw):
+    """Some bytes of a file changed, or its end cut off."""
+    damaged = bytearray(content)
+    for _ in range(draw.randrange(1, 6)):
+        damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+    return bytes(damaged[: draw.randrange(len(damaged))] if draw.random() < 0.3 else damaged)
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy's and Pillow's words about what is damaged
+@pytest.mark.parametrize("name", ["transforms.json", "page4d/info.json", "points.ply", "page4d/depth/frame_00001.npy"])
+def test_a_fuzzed_scene_is_read_or_refused_in_a_sentence(scene_folder, name):
+    """Whatever is in the files: no other exception, and no number that is not finite."""
+    edit_transforms(scene_folder, lambda meta: meta.update(frames=meta["frames"][:2], train_filenames=[]))
+    path = scene_folder / name
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for round_ in range(150):
+        if name.endswith("json") and round_ % 3:
+            path.write_text(json.dumps(damaged_value(json.loads(whole), draw)))
+        else:
+            path.write_bytes(damaged_bytes(whole, draw))
+        try:
+            scene = read_scene(scene_folder)
+            scene.load_depth(0)
+        except SceneError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            continue
+        for values in (scene.extrinsics, scene.intrinsics, scene.distortion, scene.times, scene.points):
+            assert np.isfinite(values).all()

@@ -235,7 +235,7 @@ def test_a_broken_camera_of_the_second_form_is_named_and_left_out(category: Cate
     write_jgz(category.root / "apple_train.jgz", mapping)
     capture = category.read()
     assert capture.frame_ids == ["frame000009"]
-    assert "its extri has nan at 0.0, which should be a finite number" in capture.skipped[0]
+    assert "its extri does not hold what it should at 0.0: it should be a finite number, got nan" in capture.skipped[0]
     assert "frame000001.jpg was left out: " in capture.skipped[0]
     assert "frame000004.jpg was left out: " in capture.skipped[1]
 
@@ -251,10 +251,10 @@ def test_the_second_form_without_file_paths_is_refused(category: Category) -> No
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "must hold an object"),
-        ({NAME: "frames"}, f", at {NAME}, must hold a valid array"),
-        ({NAME: []}, f", at {NAME}, should have at least 1 item"),
-        ({NAME: [{"filepath": "../../secret.jpg"}]}, "which should stay inside the folder"),
+        ([], "it should be an object"),
+        ({NAME: "frames"}, f", at {NAME}, does not hold what it should: it should be a valid array"),
+        ({NAME: []}, f", at {NAME}, does not hold what it should: it should have at least 1 item"),
+        ({NAME: [{"filepath": "../../secret.jpg"}]}, "it should stay inside the folder"),
     ],
 )
 def test_the_second_form_of_another_shape_is_refused(category: Category, value: Any, message: str) -> None:
@@ -275,20 +275,26 @@ def test_the_second_form_of_another_shape_is_refused(category: Category, value: 
         (lambda root, frame: (root / frame["depth"]["path"]).unlink(), "its depth"),
         (
             lambda root, frame: frame["viewpoint"].update(T=[np.nan, 0, 0]),
-            "its viewpoint has nan at T.0, which should be a finite number",
+            "its viewpoint does not hold what it should at T.0: it should be a finite number, got nan",
         ),
         (lambda root, frame: frame["viewpoint"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "is no rotation"),
         (
             lambda root, frame: frame["depth"].update(scale_adjustment=0),
-            "its depth has 0 at scale_adjustment, which should be greater than 0",
+            "its depth does not hold what it should at scale_adjustment: it should be greater than 0, got 0",
         ),
-        (lambda root, frame: frame["image"].update(size=[2e9, 36]), "the size of its image has 2000000000.0 at 0"),
+        (
+            lambda root, frame: frame["image"].update(size=[2e9, 36]),
+            "the size of its image does not hold what it should at 0: it should be less",
+        ),
         (
             lambda root, frame: frame["depth"].update(path="../x"),
-            "its depth has '../x' at path, which should stay inside",
+            "at path: it should stay inside the folder that it starts from, got '../x'",
         ),
-        (lambda root, frame: frame["viewpoint"].update(focal_length=[1e300, 1]), "its viewpoint has 1e+300 at focal"),
-        (lambda root, frame: frame["image"].update(size=[36]), "the size of its image should have at least 2 items"),
+        (
+            lambda root, frame: frame["viewpoint"].update(focal_length=[1e300, 1]),
+            "its viewpoint does not hold what it should at focal_length.0: it should be less",
+        ),
+        (lambda root, frame: frame["image"].update(size=[36]), "it should have at least 2 items, not 1, got [36]"),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_named_and_left_out(

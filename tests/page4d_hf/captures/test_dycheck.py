@@ -182,10 +182,13 @@ def damage_camera(small: SmallCapture, frame_id: str, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"position": [0, float("nan"), 0]}, "has nan at position.1, which should be a finite number"),
+        (
+            {"position": [0, float("nan"), 0]},
+            "does not hold what it should at position.1: it should be a finite number, got nan",
+        ),
         ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}, "'orientation' is not a rotation"),
         ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "'orientation' is not a rotation"),
-        ({"focal_length": 0}, "has 0 at focal_length, which should be greater than 0"),
+        ({"focal_length": 0}, "does not hold what it should at focal_length: it should be greater than 0, got 0"),
     ],
 )
 def test_a_frame_whose_camera_is_none_is_left_out_and_named(
@@ -234,7 +237,7 @@ def test_a_capture_without_any_frame_left_is_refused(small: SmallCapture) -> Non
         ({"frame_names": TRAIN, "camera_ids": [0, 0, 0]}, "lacks time_ids"),
         (
             {"frame_names": [1], "time_ids": [0], "camera_ids": [0]},
-            r"has 1 at frame_names\.0, which should be a valid string",
+            r"does not hold what it should at frame_names\.0: it should be a valid string, got 1",
         ),
         ({"frame_names": [], "time_ids": [], "camera_ids": []}, "'frame_names' is empty"),
     ],
@@ -278,7 +281,7 @@ def test_depth_that_is_broken_is_named_when_it_is_loaded(small: SmallCapture) ->
 @pytest.mark.parametrize("fps", [0, -1, "30", float("nan")])
 def test_a_frame_rate_that_is_none_is_refused(small: SmallCapture, fps: Any) -> None:
     small.write("extra.json", {"fps": fps})
-    with pytest.raises(CaptureError, match=r"extra\.json has .* at fps, which should be"):
+    with pytest.raises(CaptureError, match=r"extra\.json does not hold what it should at fps: it should be .*, got"):
         read_dycheck_folder(small.folder)
 
 

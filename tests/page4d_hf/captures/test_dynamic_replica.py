@@ -186,16 +186,19 @@ def test_a_split_that_is_absent_is_refused(folder: Folder) -> None:
         (lambda folder, entry: (folder / entry["depth"]["path"]).unlink(), "its depth"),
         (
             lambda folder, entry: entry["viewpoint"].update(T=[np.nan, 0, 0]),
-            "its viewpoint has nan at T.0, which should be a finite number",
+            "its viewpoint does not hold what it should at T.0: it should be a finite number, got nan",
         ),
         (lambda folder, entry: entry["viewpoint"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "is no rotation"),
         (lambda folder, entry: entry["viewpoint"].update(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "is no rotation"),
         (lambda folder, entry: entry["viewpoint"].update(focal_length=[0, 1]), "the focal lengths of its camera"),
         (
             lambda folder, entry: entry["viewpoint"].update(intrinsics_format="px"),
-            "its viewpoint has 'px' at intrinsics_format",
+            "its viewpoint does not hold what it should at intrinsics_format",
         ),
-        (lambda folder, entry: entry.update(viewpoint=None), "its viewpoint must hold an object, got None"),
+        (
+            lambda folder, entry: entry.update(viewpoint=None),
+            "its viewpoint does not hold what it should: it should be an object, got None",
+        ),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_named_and_left_out(
@@ -257,7 +260,7 @@ def test_a_frame_without_a_number_is_refused(folder: Folder, number: Any) -> Non
     folder.save()
     with pytest.raises(
         CaptureError,
-        match=r"frame_annotations_train\.jgz, in an entry of .* at frame_number, which should be a valid integer",
+        match=r"frame_annotations_train\.jgz, in an entry of .* at frame_number: it should be a valid integer",
     ):
         read_dynamic_replica(folder.root, f"train/{LEFT}")
 
@@ -268,7 +271,7 @@ def test_a_frame_without_a_path_is_named(folder: Folder) -> None:
     capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
     assert len(capture) == 2
     assert "frame 1 was left out: " in capture.skipped[0]
-    assert "its image must hold an object, got 'none'" in capture.skipped[0]
+    assert "its image does not hold what it should: it should be an object, got 'none'" in capture.skipped[0]
 
 
 def test_a_sequence_that_the_annotations_lack_is_refused(folder: Folder) -> None:

@@ -309,15 +309,15 @@ RIG_DAMAGE: dict[str, tuple[Callable[[Rig], Any], str]] = {
     ),
     "NaN in an eye's place": (
         lambda rig: rig.capture.edit("camera/right1_000001.json", position=[float("nan"), 0, 0]),
-        r"right1_000001\.json has nan at position\.0, which should be a finite number",
+        r"right1_000001\.json does not hold what it should at position\.0: it should be a finite number, got nan",
     ),
     "a camera that has no number": (
         lambda rig: rig.capture.edit("metadata.json", right1_000001={"warp_id": 0, "camera_id": "right"}),
-        r"metadata\.json has 'right' at right1_000001\.camera_id, which should be a valid integer",
+        r"metadata\.json .* at right1_000001\.camera_id: it should be a valid integer, got 'right'",
     ),
     "a time of NaN": (
         lambda rig: rig.write_metadata(lambda _, i: {"warp_id": i, "camera_id": i % 2, "time_id": float("nan")}),
-        r"metadata\.json has nan at left1_000000\.time_id, which should be ",
+        r"metadata\.json does not hold what it should at left1_000000\.time_id: it should be .*, got nan",
     ),
 }
 
@@ -366,7 +366,7 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a camera cut short": (overwrite("camera/left_001.json", b"{"), r"left_001\.json cannot be read as JSON"),
     "a camera that is a list": (
         overwrite("camera/left_001.json", b"[]"),
-        r"left_001\.json must hold an object, got \[\]",
+        r"left_001\.json does not hold what it should: it should be an object, got \[\]",
     ),
     "binary in place of JSON": (overwrite("scene.json", b"\x93\xff\x00"), r"scene\.json cannot be read as JSON"),
     "an image cut short": (
@@ -377,54 +377,57 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "points that are no array": (overwrite("points.npy", b"hello"), r"points\.npy cannot be read"),
     "NaN in a rotation": (
         set_camera(orientation=[[float("nan")] * 3] * 3),
-        r"left_001\.json has nan at orientation\.0\.0, which should be a finite",
+        r"left_001\.json does not hold what it should at orientation\.0\.0: it should be a finite number, got nan",
     ),
     "NaN in a position": (
         set_camera(position=[0, float("nan"), 0]),
-        r"left_001\.json has nan at position\.1, which should be a finite",
+        r"left_001\.json does not hold what it should at position\.1: it should be a finite number, got nan",
     ),
     "infinite focal length": (
         set_camera(focal_length=float("inf")),
-        r"left_001\.json has inf at focal_length, which should be a finite number",
+        r"left_001\.json does not hold what it should at focal_length: it should be a finite number, got inf",
     ),
     "a mirrored rotation": (set_camera(orientation=np.diag([1, 1, -1]).tolist()), r"left_001\.json.*not a rotation"),
     "a scaled rotation": (set_camera(orientation=(2 * np.eye(3)).tolist()), r"left_001\.json.*not a rotation"),
     "a rotation of 2 rows": (
         set_camera(orientation=np.eye(3)[:2].tolist()),
-        r"left_001\.json has .* at orientation, which should have at least 3 items",
+        r"left_001\.json does not hold what it should at orientation: it should have at least 3 items, not 2, got",
     ),
     "words in a camera": (
         set_camera(position=["a", "b", "c"]),
-        r"left_001\.json has 'a' at position\.0, which should be a valid number",
+        r"left_001\.json does not hold what it should at position\.0: it should be a valid number, got 'a'",
     ),
     "a focal length beyond reason": (
         set_camera(focal_length=1e300),
-        r"has 1e\+300 at focal_length, which should be less",
+        r"does not hold what it should at focal_length: it should be less .*, got 1e\+300",
     ),
     "a focal length of nothing": (
         set_camera(focal_length=1e-300),
-        r"has 1e-300 at focal_length, which should be at least",
+        r"does not hold what it should at focal_length: it should be at least 1e-09, got 1e-300",
     ),
-    "an image of no width": (set_camera(image_size=[0, 32]), r"has 0 at image_size\.0, which should be greater"),
+    "an image of no width": (
+        set_camera(image_size=[0, 32]),
+        r"does not hold what it should at image_size\.0: it should be greater .*, got 0",
+    ),
     "an image of 2e9 rows": (
         set_camera(image_size=[48, 2e9]),
-        r"has 2000000000\.0 at image_size\.1, which should be less",
+        r"does not hold what it should at image_size\.1: it should be less .*, got 2000000000\.0",
     ),
     "an id that leads out": (
         set_dataset(ids=["../left_000"]),
-        r"dataset\.json has '\.\./left_000' at ids\.0, which should stay",
+        r"dataset\.json does not hold what it should at ids\.0: it should stay inside .*, got '\.\./left_000'",
     ),
     "an id with a null byte": (
         set_dataset(ids=["left\0"]),
-        r"dataset\.json has 'left\\x00' at ids\.0, which should be the path",
+        r"dataset\.json does not hold what it should at ids\.0: it should be the path of a file, got 'left\\x00'",
     ),
     "an id that is too long": (
         set_dataset(ids=["x" * 300]),
-        r"dataset\.json has .* at ids\.0, which should be the path",
+        r"dataset\.json does not hold what it should at ids\.0: it should be the path of a file, got .*",
     ),
     "an instant of 20 digits": (
         lambda c: c.edit("metadata.json", left_001={"warp_id": 10**19}),
-        r"at left_001\.warp_id, which should be less",
+        r"at left_001\.warp_id: it should be less",
     ),
     "a world that nests deep": (overwrite("scene.json", b"[" * 100_000), r"scene\.json cannot be read as JSON"),
     "no focal length": (
@@ -433,19 +436,25 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "a negative focal length": (
         set_camera(focal_length=-1.0),
-        r"left_001\.json has -1\.0 at focal_length, which should be greater than 0",
+        r"left_001\.json does not hold what it should at focal_length: it should be greater than 0, got -1\.0",
     ),
     "a wrong image size": (
         set_camera(image_size=[480, 320]),
         r"left_001\.png is 48x32 but .*left_001\.json says 480x320",
     ),
-    "no frames": (set_dataset(ids=[]), r"dataset\.json has \[\] at ids, which should have at least 1 item"),
+    "no frames": (
+        set_dataset(ids=[]),
+        r"dataset\.json does not hold what it should at ids: it should have at least 1 item, not 0, got \[\]",
+    ),
     "zero train ids": (
         set_dataset(train_ids=[]),
-        r"dataset\.json has \[\] at train_ids, which should have at least 1 item",
+        r"dataset\.json does not hold what it should at train_ids: it should have at least 1 item, not 0, got \[\]",
     ),
     "no train_ids": (lambda c: c.drop("dataset.json", "train_ids"), r"dataset\.json lacks train_ids"),
-    "ids that are numbers": (set_dataset(ids=[1, 2]), r"dataset\.json has 1 at ids\.0, which should be a valid string"),
+    "ids that are numbers": (
+        set_dataset(ids=[1, 2]),
+        r"dataset\.json does not hold what it should at ids\.0: it should be a valid string, got 1",
+    ),
     "an id twice": (
         set_dataset(val_ids=["left_000", "left_000"]),
         r"dataset\.json: 'val_ids' lists .*'left_000' twice",
@@ -464,11 +473,11 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "half an instant": (
         lambda c: c.edit("metadata.json", left_001={"warp_id": 0.5}),
-        r"metadata\.json has 0\.5 at left_001\.warp_id, which should be a valid integer",
+        r"metadata\.json does not hold what it should at left_001\.warp_id: it should be a valid integer, got 0\.5",
     ),
     "a scale of zero": (
         lambda c: c.edit("scene.json", scale=0.0),
-        r"scene\.json has 0\.0 at scale, which should be greater than 0",
+        r"scene\.json does not hold what it should at scale: it should be greater than 0, got 0\.0",
     ),
     "no center": (lambda c: c.drop("scene.json", "center"), r"scene\.json lacks center"),
     "near beyond far": (lambda c: c.edit("scene.json", near=3.0), r"scene\.json: 'near'"),

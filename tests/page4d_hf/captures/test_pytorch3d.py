@@ -69,11 +69,17 @@ def test_without_a_format_the_annotations_default_holds() -> None:
     [
         (
             {"intrinsics_format": "pixels"},
-            "has 'pixels' at intrinsics_format, which should be 'ndc_isotropic' or 'ndc_norm_image_bounds'",
+            "at intrinsics_format: it should be 'ndc_isotropic' or 'ndc_norm_image_bounds', got 'pixels'",
         ),
-        ({"R": None}, "has None at R, which should be a valid array"),
-        ({"T": [1.0, 2.0]}, r"has \[1.0, 2.0\] at T, which should have at least 3 items"),
-        ({"focal_length": ["wide", "wide"]}, r"has 'wide' at focal_length\.0, which should be a valid number"),
+        ({"R": None}, "does not hold what it should at R: it should be a valid array, got None"),
+        (
+            {"T": [1.0, 2.0]},
+            r"does not hold what it should at T: it should have at least 3 items, not 2, got \[1.0, 2.0\]",
+        ),
+        (
+            {"focal_length": ["wide", "wide"]},
+            r"does not hold what it should at focal_length\.0: it should be a valid number, got 'wide'",
+        ),
     ],
 )
 def test_what_is_no_viewpoint_is_refused(changes: dict[str, Any], message: str) -> None:
