@@ -7,7 +7,7 @@ from pathlib import Path
 from .errors import Page4DError
 
 MOST_SIDE = 2**16  # of an image, in pixels; JPEG knows no longer ones
-MOST_PIXELS = 2**27  # 134 million, 0.4 GB of colour; the largest known, photographs of telephones, have 108 million
+MOST_PIXELS = 178_956_970  # what Pillow takes for an attack; photographs of telephones have 108 million
 
 
 def check_pixels(width: int, height: int, path: str | Path, error: type[Page4DError]) -> None:

@@ -8,6 +8,7 @@ What a data set holds beside images, which axes and units it has and what has to
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -177,7 +178,7 @@ def read_sequence(name: str, root: str | Path, sequence: str) -> Capture:
     try:
         check_relative_path(sequence)
     except ValueError as error:
-        raise CaptureError(f"{sequence!r:.200} is no sequence of {name}: it {error}.") from error
+        raise CaptureError(f"{reprlib.repr(sequence)} is no sequence of {name}: it {error}.") from error
     with readable(root):
         return layout.read(root, sequence)
 

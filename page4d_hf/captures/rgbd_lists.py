@@ -11,6 +11,7 @@ of another method, in `reference_poses.txt`.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -255,7 +256,9 @@ def _read_stamped_files(path: Path, column: int) -> StampedFiles:
         try:
             found.append((time, path.parent / check_relative_path(words[column + 1])))
         except ValueError as error:
-            raise CaptureError(f"{path}, line {line}: {words[column + 1]!r:.60} {error}; correct the file.") from error
+            raise CaptureError(
+                f"{path}, line {line}: {reprlib.repr(words[column + 1])} {error}; correct the file."
+            ) from error
     found.sort(key=lambda row: row[0])
     return StampedFiles(np.array([time for time, _ in found], np.float64), [file for _, file in found])
 

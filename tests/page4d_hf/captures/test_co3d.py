@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import View, cast, check_geometry, colors, pixel_rays, views, world_to_camera
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
@@ -349,3 +351,27 @@ def test_a_depth_mask_of_another_size_is_refused(category: Category) -> None:
     Image.new("L", (3, 3)).save(category.root / category.frames[1]["depth"]["mask_path"])
     with pytest.raises(CaptureError, match=r"depth_masks/frame000004\.png must be grey and have the shape"):
         as_pinhole(category.read()).load_depth(1)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(category: Category) -> None:
+    category.write_set_list("fewview", train=[NAME])
+    names = ("frame_annotations.jgz", "frame_annotations.jgz", "sequence_annotations.jgz")
+    frame = category.frames[0]
+    files = [category.folder / name for name in (*names, "set_lists/set_lists_fewview.json")]
+    files += [category.root / path for path in (frame["image"]["path"], frame["depth"]["path"])]
+
+    def read() -> None:
+        load_frame(category.read())
+        co3d_sequences(category.root, "train")
+
+    check_reader(read, files, rounds=120)
+
+
+def test_damaged_files_of_the_second_form_end_in_a_capture_or_a_sentence(category: Category) -> None:
+    category.to_second_form(category.root)
+
+    def read() -> None:
+        co3d_sequences(category.root)
+        load_frame(category.read())
+
+    check_reader(read, [category.root / "apple_train.jgz"], rounds=90)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 from small_dycheck import FULL_SIZE, IDS, SCALE, SCENE_CENTER, TRAIN, VAL, SmallCapture
 
@@ -290,3 +292,9 @@ def test_a_capture_or_phone_that_is_not_there_is_refused(small: SmallCapture) ->
         read_dycheck(small.root, "apple/0")
     with pytest.raises(CaptureError, match=r"has no frames of a camera 5; its cameras are 0, 1, 2"):
         read_dycheck(small.root, "paper-windmill/5")
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(small: SmallCapture) -> None:
+    names = ("extra.json", "splits/train.json", "splits/val.json", "camera/0_00000.json", "depth/1x/0_00000.npy")
+    files = [small.folder / name for name in (*names, "rgb/1x/0_00000.png")]
+    check_reader(lambda: load_frame(read_dycheck(small.root, "paper-windmill/0")), files, rounds=90)

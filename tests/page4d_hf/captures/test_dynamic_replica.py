@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import View, cast, check_geometry, colors, shifted, views
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
@@ -297,3 +299,14 @@ def test_annotations_that_were_written_anew_are_read_anew(folder: Folder) -> Non
     del folder.entries[1]
     folder.save()
     assert len(read_dynamic_replica(folder.root, f"train/{LEFT}")) == 2
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(folder: Folder) -> None:
+    files = [folder.annotation_file] * 3
+    files += [folder.folder / folder.entries[0][part]["path"] for part in ("image", "depth", "mask")]
+
+    def read() -> None:
+        dynamic_replica_sequences(folder.root, "train")
+        load_frame(read_dynamic_replica(folder.root, f"train/{LEFT}"))
+
+    check_reader(read, files, rounds=120)

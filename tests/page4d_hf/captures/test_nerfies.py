@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures.nerfies import read_nerfies
@@ -590,3 +592,15 @@ def test_all_cameras_of_a_real_dycheck_capture_look_at_its_subject(paper_windmil
         assert capture.near < depth[0] < capture.far
         assert (pixels > 0).all()
         assert (pixels < capture.image_sizes[i]).all()
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(small_capture: Any) -> None:
+    root = small_capture.root
+    for name in ("motion_mask/1x", "depth/1x"):
+        small_capture.write_images(name, (48, 32))
+    np.save(root / "depth" / "1x" / "left_000.npy", np.ones((32, 48, 1), np.float32))
+    np.save(root / "points_rgb.npy", np.zeros((20, 3), np.uint8))
+    np.save(root / "points_dynamics.npy", np.zeros(20, np.float32))
+    names = ("dataset.json", "metadata.json", "scene.json", "camera/left_000.json", "points.npy", "points_rgb.npy")
+    more = ("points_dynamics.npy", "depth/1x/left_000.npy", "rgb/1x/left_000.png", "motion_mask/1x/left_000.png")
+    check_reader(lambda: load_frame(read_nerfies(root)), [root / name for name in (*names, *names, *more)], rounds=160)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_cameras, render, views
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
@@ -281,3 +283,8 @@ def test_a_mask_that_is_broken_is_named_when_it_is_loaded(dynamicnerf: Path) -> 
     (dynamicnerf / "motion_masks" / "003.png").write_bytes(b"no image")
     with pytest.raises(CaptureError, match=r"003\.png cannot be read as an image"):
         as_pinhole(read_nvidia(dynamicnerf)).load_mask(3)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(dynamicnerf: Path) -> None:
+    names = ("poses_bounds.npy", "poses_bounds.npy", "images/000.png", "motion_masks/000.png")
+    check_reader(lambda: load_frame(read_nvidia(dynamicnerf)), [dynamicnerf / name for name in names], rounds=80)
