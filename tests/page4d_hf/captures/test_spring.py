@@ -278,3 +278,19 @@ def test_damaged_files_end_in_a_capture_or_a_sentence(scene: Scene) -> None:
     more = ("flow_FW_left/flow_FW_left_0001.flo5", "maps/skymap_left/skymap_left_0001.png")
     files = [scene.folder / name for name in (*names, *more, "frame_left/frame_left_0001.png")]
     check_reader(lambda: load_frame(read_spring(scene.root, "train/0007/left")), files, rounds=120)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "message"),
+    [
+        ((60_000, 60_000), (100, 100), "claims to be an image of 60000x60000 pixels"),
+        ((2, 2), (20_000, 20_000), "has a 'disparity' of the shape"),
+    ],
+)
+def test_disparity_that_claims_to_be_huge_is_refused_before_memory_is_taken(
+    scene: Scene, shape: tuple[int, int], chunks: tuple[int, int], message: str
+) -> None:
+    with h5py.File(scene.folder / "disp1_left/disp1_left_0001.dsp5", "w") as file:
+        file.create_dataset("disparity", shape, "<f4", maxshape=(None, None), chunks=chunks, compression="gzip")
+    with pytest.raises(CaptureError, match=rf"disp1_left_0001\.dsp5 {message}"):
+        as_pinhole(read_spring(scene.root, "train/0007/left")).load_depth(0)
