@@ -9,7 +9,6 @@ is the same for all three; into the world of page4d-tiny it is carried by the Si
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 import time
@@ -21,6 +20,8 @@ import numpy as np
 import tyro
 from commands import Command, CommandFailed, console, run, run_side_by_side
 from rich.table import Table
+
+from page4d_hf.programs import command
 
 METRICS = {
     "psnr": "PSNR",
@@ -153,7 +154,7 @@ class Demo:
             table.add_row(label, *(f"{results[name][key]:.3f}" for key in METRICS))
         console.print(table)
         console.print(f"Novel view through time (truth | {' | '.join(VARIANTS)}): {gif}")
-        console.print(f"Look around in it: {shlex.join(['ns-viewer', '--load-config', str(self._config('video'))])}")
+        console.print(f"Look around in it: {command('ns-viewer', '--load-config', self._config('video'))}")
         console.print(f"Done in {seconds / 60:.1f} minutes.")
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .errors import CheckpointError, Page4DError
-from .programs import input_errors_end_the_program
+from .programs import command, input_errors_end_the_program
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
@@ -175,40 +175,41 @@ def reconstruct(
         max_points: at most so many points, spread evenly over the frames.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
-        overwrite: replace a scene that is in the output folder. Nothing else is ever replaced.
+        overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
+            changed since, nothing is replaced.
     """
-    from .scene import check_target, write_scene
+    from .folders import claimed_folder
 
     started = time.perf_counter()
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
-    check_target(output, overwrite=overwrite)
+    # What can be wrong with the output is found out first, before the seconds of imports.
+    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+        from transformers.utils import logging as transformers_logging
 
-    from transformers.utils import logging as transformers_logging
+        from .frames import read_frames
+        from .reconstruct import (
+            check_options,
+            check_resolution,
+            fingerprint,
+            load_config,
+            load_model,
+            resolve_device,
+            resolve_dtype,
+            resolve_resolution,
+        )
+        from .reconstruct import reconstruct as run
+        from .scene import write_scene
 
-    from .frames import read_frames
-    from .reconstruct import (
-        check_options,
-        check_resolution,
-        fingerprint,
-        load_config,
-        load_model,
-        resolve_device,
-        resolve_dtype,
-        resolve_resolution,
-    )
-    from .reconstruct import reconstruct as run
+        transformers_logging.disable_progress_bar()
+        # All that can be wrong with the options is found out before the first frame is read.
+        torch_device = resolve_device(device)
+        torch_dtype = resolve_dtype(dtype, torch_device)
+        config = load_config(model)
+        check_options(config, points=points, confidence_percentile=confidence_percentile, max_points=max_points)
+        if resolution is not None:
+            check_resolution(resolution, config.patch_size)
 
-    transformers_logging.disable_progress_bar()
-    # All that can be wrong with the command is found out before the first frame is read.
-    torch_device = resolve_device(device)
-    torch_dtype = resolve_dtype(dtype, torch_device)
-    config = load_config(model)
-    check_options(config, points=points, confidence_percentile=confidence_percentile, max_points=max_points)
-    if resolution is not None:
-        check_resolution(resolution, config.patch_size)
-
-    with progress_bar() as report:
         report("reading frames", 0, 1)
         frames = read_frames(input[0] if len(input) == 1 else input, fps=fps, max_frames=max_frames)
         report("reading frames", 1, 1)
@@ -251,7 +252,7 @@ def reconstruct(
     seconds = time.perf_counter() - started
     print(f"Wrote {output}: {len(frames)} frames and {len(reconstruction.points):,} points.")
     print(f"It took {seconds:.1f} s and at most {_peak_memory(torch_device)}.")
-    print(f"Next: ns-train page4d-4dgs --data {output}")
+    print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
 COMMANDS["reconstruct"] = reconstruct
@@ -285,7 +286,8 @@ def synth(
         height: of the images, in pixels.
         supersampling: a pixel's colour is the mean of this many by this many rays.
         num_points: how many seed points.
-        overwrite: replace a synthetic capture that is in the output folder. Nothing else is ever replaced.
+        overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
+            changed since, nothing is replaced.
     """
     from .synthetic import write_synthetic_capture
 
@@ -307,7 +309,7 @@ def synth(
     held_out = len(range(0, num_frames, held_out_every))
     seconds = time.perf_counter() - started
     print(f"Wrote {output} in {seconds:.1f} s: {num_frames} training and {held_out} held-out frames, {width}x{height}.")
-    print(f"Next: ns-train page4d-4dgs --data {output}")
+    print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
 COMMANDS["synth"] = synth

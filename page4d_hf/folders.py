@@ -220,6 +220,8 @@ def _place(target: str | Path) -> Path:
         str(target).encode()
         place = Path(os.path.realpath(target))
         place.exists()
+        if place.is_symlink():  # where links lead in a circle, realpath gives one of them
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return place
     except (ValueError, OSError) as error:  # not UTF-8, a null byte, a loop of links, too long
         reason = error.strerror if isinstance(error, OSError) else error

@@ -1,12 +1,18 @@
-"""How all programs end where something is wrong with what they were given, or when they are interrupted."""
+"""How all programs end where something is wrong with what they were given, and how they print commands."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import Page4DError
+
+
+def command(*words: object) -> str:
+    """A command to print, for a shell to take as it is: words with spaces and the like in quotes."""
+    return shlex.join(map(str, words))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from .errors import CheckpointError, Page4DError
 from .frames import Frames
 from .geometry import pose_encoding_to_cameras, unproject_depth
 from .image_processing_page4d import Mode, Page4DImageProcessor, intrinsics_to_original, resample_to_original
+from .programs import command
 from .scene import normalized_times
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ Progress = Callable[[str, int, int], None]
 LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
 USUAL_FOV = math.radians(60)
 MANY_FRAMES = 200  # the full network at 518 x 518 then takes about 40 GB of a GPU
+GREATEST_RESOLUTION = 4096  # eight times what the network was trained at
 FRAMES_PER_CHUNK = 16  # full-size frames that are resized at once
 
 
@@ -78,7 +81,7 @@ def resolve_device(device: str | torch.device | None = "auto") -> torch.device:
     """
     if device is None or device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d?))?", str(device)):  # torch.device fails on others, or takes 300 as 44
         raise Page4DError(f"Expected the device auto, cpu, cuda or cuda:<number>, got {device}.")
     resolved = torch.device(device)
     if resolved.type == "cuda":
@@ -121,16 +124,15 @@ def load_config(path: str | Path) -> Page4DConfig:
     Raises:
         CheckpointError: there is no model there, or one of another kind.
     """
-    folder = Path(path).expanduser()
-    how = f"fetch the published weights by `page4d pull mask --output {path}`, or convert some by `page4d convert`"
-    if folder.is_file():
-        raise CheckpointError(
-            f"{path} is a file, not a model folder; `page4d convert {path} OUT` makes one of a checkpoint."
-        )
+    folder = Path(os.path.expanduser(path))
+    pull, convert = command("page4d", "pull", "nomask", "--output", path), command("page4d", "convert", path, "OUT")
+    how = f"fetch the published weights by `{pull}`, or convert some by `page4d convert`"
+    if os.path.isfile(folder):
+        raise CheckpointError(f"{path} is a file, not a model folder; `{convert}` makes one of a checkpoint.")
     # A Hub repository is named owner/name; everything else is meant as a folder.
-    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+    if not os.path.isdir(folder) and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         raise CheckpointError(f"No model folder {path}; {how}.")
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if os.path.isdir(folder) and not (folder / "config.json").is_file():
         raise CheckpointError(f"{path} is no model folder: it has no config.json; {how}.")
     source = model_source(path)
     try:
@@ -181,7 +183,7 @@ def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageP
     Raises:
         CheckpointError: it cannot be read.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir() and not (folder / "preprocessor_config.json").is_file():
         return image_processor_for(config)
     try:
@@ -230,8 +232,8 @@ def load_network(
 
 def model_source(path: str | Path) -> str:
     """What from_pretrained takes for a model: its folder, if there is one, or else the name of a Hub repository."""
-    folder = Path(path).expanduser()
-    return str(folder if folder.is_dir() else path)
+    folder = Path(os.path.expanduser(path))
+    return str(folder if os.path.isdir(folder) else path)
 
 
 def image_processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
@@ -248,8 +250,8 @@ def fingerprint(path: str | Path) -> str | None:
     Raises:
         CheckpointError: the folder holds no model, or one of another kind.
     """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
+    folder = Path(os.path.expanduser(path))
+    if not os.path.isdir(folder):
         return None
     load_config(folder)
     # As the file has it: with the defaults of the installed version, the same weights would change their name with it.
@@ -264,11 +266,16 @@ def fingerprint(path: str | Path) -> str | None:
 
 
 def check_resolution(resolution: int, patch_size: int) -> None:
-    """Refuse a width that is not made of whole patches.
+    """Refuse a width that is not made of whole patches, or beyond `GREATEST_RESOLUTION`.
 
     Raises:
         Page4DError: with the nearest valid widths.
     """
+    if resolution > GREATEST_RESOLUTION:
+        raise Page4DError(
+            f"Expected a resolution of up to {GREATEST_RESOLUTION}, got {resolution}; the published weights were "
+            "trained at 518."
+        )
     if resolution < patch_size or resolution % patch_size:
         lower = max(resolution // patch_size, 1) * patch_size
         raise Page4DError(

@@ -113,7 +113,7 @@ class Scene:
         try:
             with path.open("rb") as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError, MemoryError) as error:
+        except Exception as error:  # MemoryError and tokenize.TokenError among it: the header is a piece of Python
             raise SceneError(
                 f"Cannot read {path}: {_told(error)}; make the scene anew with `page4d reconstruct`."
             ) from error
@@ -267,7 +267,9 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    # A file's name need not be UTF-8, and JSON must be: what is not becomes a question mark.
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    path.write_bytes(text.encode("utf-8", "replace"))
 
 
 def _map_path(root: Path, name: str, stem: str) -> Path:

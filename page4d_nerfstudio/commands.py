@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.programs import command
 
 if TYPE_CHECKING:
     from .comparison.variants import Variant
@@ -130,7 +131,8 @@ def camera_path(
     content = make_path(views, path, times, seconds, fps, count // 2 if view is None else view, radius)
     write_path(output, content, overwrite=overwrite)
     print(f"Wrote {output}: {len(content['camera_path'])} frames.")
-    print(f"Next: ns-render camera-path --load-config {config} --camera-path-filename {output}")
+    render = command("ns-render", "camera-path", "--load-config", config, "--camera-path-filename", output)
+    print(f"Next: {render}")
 
 
 def compare_initialisations(

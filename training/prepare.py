@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.programs import input_errors_end_the_program
+from page4d_hf.programs import command, input_errors_end_the_program
 from page4d_hf.synthetic import SyntheticOptions
 
 if TYPE_CHECKING:
@@ -381,7 +381,8 @@ def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
         kinds = Counter(skip.kind for skip in writer.skipped)
         words = ", ".join(_number(count, kind) for kind, count in kinds.items())
         print(f"Left out: {words}; all are named in {output / 'skipped.txt'}. The first: {writer.skipped[0]}")
-    print(f"Next: accelerate launch training/finetune.py --dataset {output} --model page4d --output finetuned")
+    finetune = command("training/finetune.py", "--dataset", output, "--model", "page4d", "--output", "finetuned")
+    print(f"Next: accelerate launch {finetune}")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import Page4DError
-from ..folders import check_output_folder, whole_folder
+from ..folders import whole_folder
 from ..geometry import invert_extrinsics
 from .raycast import render_clip
 from .scene import SCENES, Scene
@@ -26,6 +26,8 @@ WORLD_SCALE = 0.25  # from metres to the capture's world: the room is about as l
 FRAME_RATE = 24  # of the video, and what the speeds of the scene are made for
 SHARE_OF_MOVING_POINTS = 0.2  # twice their share of the pixels: what moves is what one looks at
 RECORD = "synthetic.json"  # how the capture was made
+MOST_PIXELS = 2**22  # of an image: one takes half a kilobyte of memory while it is rendered
+MOST_RAYS = 10**10  # of a capture: hours on a CPU
 
 
 def write_synthetic_capture(
@@ -67,37 +69,44 @@ def write_synthetic_capture(
         height: of the images, in pixels.
         supersampling: a pixel's colour is the mean of this many by this many rays.
         num_points: how many seed points.
-        overwrite: replace a synthetic capture that is in the folder. Nothing else is ever replaced.
+        overwrite: replace a folder that page4d wrote, see `whole_folder`.
         progress: told (stage, frames done, frames in all).
 
     Returns:
         The folder.
 
     Raises:
-        Page4DError: an option is out of range, the folder is in the way, or the disk is full.
+        Page4DError: an option is out of range, an image has more than `MOST_PIXELS` or the capture more than
+            `MOST_RAYS`, the folder is in the way, or the disk is full.
     """
     limits = {
         "seed": (seed, 0, 2**63 - 1),
-        "num_frames": (num_frames, 1, 99_999),
-        "held_out_every": (held_out_every, 1, 99_999),
+        "num_frames": (num_frames, 1, 10_000),
+        "held_out_every": (held_out_every, 1, 10_000),
         "width": (width, 16, 4096),
         "height": (height, 16, 4096),
         "supersampling": (supersampling, 1, 16),
         "num_points": (num_points, 1, 10_000_000),
     }
     for name, (value, low, high) in limits.items():
-        if not low <= value <= high:
+        if not (isinstance(value, int) and low <= value <= high):
             raise Page4DError(f"--{name.replace('_', '-')} must be from {low} to {high}, got {value}.")
+    if width * height > MOST_PIXELS:
+        raise Page4DError(f"An image may have {MOST_PIXELS:,} pixels, and --width by --height is {width * height:,}.")
     if scene not in SCENES:
         raise Page4DError(f"--scene must be one of {', '.join(SCENES)}, got {scene!r}.")
     out = Path(out)
-    check_output_folder(out, overwrite=overwrite)
-
     room = SCENES[scene](seed)
     instants = np.arange(num_frames)
     held_out = instants[::held_out_every]
     frames = [(0, room.camera, instant) for instant in instants]
     frames += [(1, room.held_out_camera, instant) for instant in held_out]
+    rays = len(frames) * width * height * supersampling**2
+    if rays > MOST_RAYS:
+        raise Page4DError(
+            f"{len(frames):,} frames (held-out ones among them) of {width} x {height} pixels with {supersampling**2} "
+            f"rays each take {rays:.1e} rays, and {MOST_RAYS:.0e} is the limit; make fewer or smaller ones."
+        )
     focal = FOCAL_LENGTH * max(width, height)
     intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
     points = _SeedPoints(room, num_points, num_frames, seed)

@@ -359,7 +359,16 @@ def test_a_folder_with_anything_in_it_is_used(tmp_path):
     assert not is_unused(tmp_path / "file")
 
 
-BAD_NAMES = ["/proc/x/out", "{}/file/out", "{}/" + "x" * 250, "{}/" + "x" * 240, "{}/a\0b", "{}/loop/out", "{}/\udcff"]
+BAD_NAMES = [
+    "/proc/x/out",
+    "{}/file/out",
+    "{}/" + "x" * 250,
+    "{}/" + "x" * 240,
+    "{}/a\0b",
+    "{}/loop/out",
+    "{}/loop",
+    "{}/\udcff",
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)

@@ -1,8 +1,10 @@
 """Frames in, cameras and points out; model folders and devices that are refused; the command line."""
 
+import fcntl
 import json
 import logging
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -469,7 +471,7 @@ def test_a_fingerprint_is_the_same_with_every_version_of_the_libraries(model_fol
 
 def test_a_folder_without_a_model_is_refused_and_says_how_to_get_one(tmp_path):
     for path, message in (
-        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull mask --output .*absent.*page4d convert"),
+        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull nomask --output .*absent.*page4d convert"),
         (tmp_path, "is no model folder: it has no config.json; fetch .*page4d pull"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -612,6 +614,21 @@ def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder,
     assert re.search(rf"Wrote {scene_folder}: 4 frames and [\d,]+ points", said.out)
     assert re.search(r"It took [\d.]+ s and at most [\d.]+ GiB", said.out)
     assert f"Next: ns-train page4d-4dgs --data {scene_folder}" in said.out
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, tmp_path, capsys):
+    scene_folder = tmp_path / "it's my scene"
+    command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 1)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(line.removeprefix("Next: ")) == ["ns-train", "page4d-4dgs", "--data", str(scene_folder)]
+    with pytest.raises(CheckpointError) as refused:
+        load_config(tmp_path / "no model")
+    pull = re.search("`(page4d pull .*?)`", str(refused.value))
+    assert shlex.split(pull[1])[-1] == str(tmp_path / "no model")
+    (tmp_path / "a file.pt").touch()
+    with pytest.raises(CheckpointError, match=r"`page4d convert '.*/a file\.pt' OUT`"):
+        load_config(tmp_path / "a file.pt")
 
 
 def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model_folder, tmp_path):
@@ -649,6 +666,7 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
     (tmp_path / "photos" / "keep.txt").write_text("x")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "0.png").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     fine = {"--model": model_folder, "--output": tmp_path / "scene", "--resolution": 56}
     cases = [
         (tmp_path / "absent", {}, "No such file or folder: .*absent"),
@@ -672,6 +690,20 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
             "did not write keep.txt",
         ),
         (tmp_path / "absent", {"--output": tmp_path / "photos" / "keep.txt", "--model": "x"}, "is a file"),
+        (tmp_path / "absent", {"--output": tmp_path / "photos" / "keep.txt" / "x", "--model": "x"}, "Cannot write"),
+        (tmp_path / "absent", {"--output": "/proc/x", "--model": "x"}, "Cannot write /proc/x"),
+        (tmp_path / "absent", {"--output": tmp_path / ("x" * 240), "--model": "x"}, "Cannot write .*name too long"),
+        (tmp_path / "absent", {"--output": tmp_path / "a\0b", "--model": "x"}, "cannot be a name"),
+        (tmp_path / "absent", {"--output": tmp_path / "\udcff", "--model": "x"}, "cannot be a name"),
+        (tmp_path / "absent", {"--output": tmp_path / "loop", "--model": "x"}, "cannot be a name"),
+        # Values far out of range.
+        (clip, {"--fps": 1e300}, "frame rate above 0 and up to 1,000,000, got 1e"),
+        (clip, {"--resolution": 2_000_000_012}, "resolution of up to 4096, got 2000000012"),
+        (clip, {"--device": "cuda:300"}, "Expected the device"),
+        (clip, {"--device": "cuda:99999999999999999999"}, "Expected the device"),
+        (clip, {"--model": "x" * 5000}, "No model folder"),
+        (clip, {"--model": "~no-such-user/model"}, "No model folder"),
+        ("x" * 5000, {}, "No such file or folder"),
     ]
     if not torch.cuda.is_available():
         cases.append((clip, {"--device": "cuda"}, "no CUDA GPU here; use --device cpu"))
@@ -699,3 +731,23 @@ def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, c
     assert len(read_scene(tmp_path / "scene")) == 2
     command(*arguments, "--max-frames", 3, "--overwrite")
     assert len(read_scene(tmp_path / "scene")) == 3
+
+
+def test_overwrite_spares_what_a_user_keeps_in_a_scene(clip, model_folder, tmp_path, capsys):
+    arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1]
+    command(*arguments)
+    kept = tmp_path / "scene" / "outputs" / "run" / "step-000029999.ckpt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"a night's training")
+    with pytest.raises(SystemExit):
+        command(*arguments, "--overwrite")
+    assert "page4d did not write outputs/run/step-000029999.ckpt" in capsys.readouterr().err
+    assert kept.read_bytes() == b"a night's training"
+
+
+def test_a_second_reconstruction_into_one_folder_is_refused_before_anything_runs(tmp_path, capsys):
+    with open(tmp_path / ".scene.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit):
+            command(tmp_path / "absent", "--model", "x", "--output", tmp_path / "scene")
+    assert "scene is being written by another process" in capsys.readouterr().err

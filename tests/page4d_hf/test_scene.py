@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import random
+import resource
 import shutil
 import struct
 import zlib
@@ -142,6 +143,25 @@ def test_images_that_every_program_reads_alike_are_copied_and_others_written_ane
         # As a program sees it that knows nothing of orientation and palettes.
         np.testing.assert_array_equal(np.asarray(Image.open(scene.image_paths[i])), frames.images[i])
     assert scene.image_sizes[2].tolist() == [SIZE[1], SIZE[0]]
+
+
+def test_names_that_are_not_utf_8_make_an_info_that_can_be_read(tmp_path):
+    frames = make_frames()
+    frames.source, frames.names[0] = "b\udcffse", "\udce4.png"
+    scene = read_scene(write_scene(tmp_path / "scene", frames, make_reconstruction(), {}))
+    assert (scene.info["source"], scene.info["frames"][0]["source"]) == ("b?se", "?.png")
+
+
+@pytest.mark.parametrize("size", [100, 1000, 4000])  # images are the first to be cut off, points.ply or JSON the last
+def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path, size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(Page4DError, match=r"A file grew past the limit of its size"):
+            write_scene(tmp_path / "scene", make_frames(), make_reconstruction(), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_camera_that_is_not_finite_is_not_written(tmp_path):
@@ -479,6 +499,7 @@ def npz(array):
         (b"", r"Cannot read .*frame_00003\.npy"),
         (b"garbage", r"Cannot read .*frame_00003\.npy"),
         (npz(np.zeros((2, 2))), "Cannot read"),
+        (npy(np.zeros((4, 6), np.float32)).replace(b"(4, 6), }", b"(4, 6, ( "), "Cannot read"),
         (npy(np.zeros((4, 6), np.float32)).replace(b"(4, 6)", b"(4" + b"0" * 17 + b", 6)"), "Cannot read"),
         (npy(np.zeros((4, 6), np.float32)).replace(b"'<f4'", b"'<i4'"), "Expected a map .*frame_00003.npy, got int32"),
         (npy(np.zeros(24, np.float32)), r"Expected a map .*frame_00003.npy, .* shape \(24,\)"),

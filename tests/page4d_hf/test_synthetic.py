@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -575,12 +577,71 @@ def test_the_options_are_on_record(written: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("seed", -1), ("num_frames", 0), ("held_out_every", 0), ("width", 8), ("height", 10_000), ("num_points", 0)],
+    [
+        ("seed", -1),
+        ("num_frames", 0),
+        ("num_frames", 100_000),
+        ("held_out_every", 0),
+        ("width", 8),
+        ("width", 2_000_000_000),
+        ("height", 10_000),
+        ("height", 36.5),
+        ("num_points", 0),
+    ],
 )
 def test_an_option_out_of_range_is_refused(tmp_path: Path, option: str, value: int) -> None:
     with pytest.raises(Page4DError, match=f"--{option.replace('_', '-')} must be from .* got {value}"):
         write_synthetic_capture(tmp_path / "out", **{**OPTIONS, option: value})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_can_be_rendered_in_hours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Page4DError, match=r"An image may have 4,194,304 pixels, .* is 16,777,216"):
+        write_synthetic_capture(tmp_path / "out", width=4096, height=4096)
+    with pytest.raises(
+        Page4DError, match=r"^13,334 frames .* of 640 x 480 pixels with 9 rays each take 3\.7e\+10 rays"
+    ):
+        write_synthetic_capture(tmp_path / "out", num_frames=10_000, width=640, height=480)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [100, 2000, 6000])
+def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path: Path, size: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(Page4DError, match="A file grew past the limit of its size"):
+            write_synthetic_capture(tmp_path / "out", **OPTIONS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["/proc/x", "{}/file/x", "{}/" + "x" * 240, "{}/a\0b", "{}/\udcff", "{}/loop"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_rendered(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setattr("page4d_hf.synthetic.capture.render_clip", lambda *_, **__: pytest.fail("a frame was rendered"))
+    with pytest.raises(Page4DError, match=r"Cannot write|cannot be a name"):
+        write_synthetic_capture(name.format(tmp_path), **OPTIONS)
+
+
+def test_a_second_run_into_one_folder_is_refused(tmp_path: Path) -> None:
+    with open(tmp_path / ".out.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Page4DError, match="out is being written by another process"):
+            write_synthetic_capture(tmp_path / "out", **OPTIONS)
+
+
+def test_overwriting_spares_what_a_user_keeps_in_a_capture(tmp_path: Path) -> None:
+    write_synthetic_capture(tmp_path / "out", **{**OPTIONS, "num_frames": 1})
+    (tmp_path / "out" / "outputs").mkdir()
+    (tmp_path / "out" / "outputs" / "a.ckpt").write_bytes(b"a night's training")
+    with pytest.raises(Page4DError, match=r"page4d did not write outputs/a\.ckpt"):
+        write_synthetic_capture(tmp_path / "out", overwrite=True, **OPTIONS)
+    assert (tmp_path / "out" / "outputs" / "a.ckpt").read_bytes() == b"a night's training"
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
 from page4d_hf.clips.reading import split_names
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
+from page4d_hf.programs import command
 
 from .checkpoints import (
     HISTORY_FILE,
@@ -362,7 +363,7 @@ class Finetuning:
         raise TrainingError(
             f"Step {self.step + 1} was not made, because its {what}. Clips: {'; '.join(everyone)}. "
             f"{what_is_left(folder)}. Look at those clips, or lower the learning rate, and start another run; with "
-            f"--model {folder}/checkpoint-N it begins where this one was."
+            f"{command('--model', folder / 'checkpoint-N')} it begins where this one was."
         )
 
     @torch.no_grad()
