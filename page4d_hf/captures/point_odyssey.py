@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
+from ..image_bounds import MOST_SIDE
 from .base import Capture
 from .depth_files import read_png16
 from .files import MOST_BYTES, one_line
@@ -183,7 +184,7 @@ def _moving_colors(archive: zipfile.ZipFile, path: Path, masks: list[Path]) -> t
     for row, seen, positions in zip(rows, visible, tracks_2d, strict=True):
         colors = _read_colors(masks[row])
         seen = seen & known & np.isfinite(positions).all(-1)
-        at = np.floor(np.where(seen[:, None], positions, -1)).astype(int)
+        at = np.floor(np.where(seen[:, None], positions, -1).clip(-1, MOST_SIDE)).astype(int)
         inside = seen & (at >= 0).all(-1) & (at < colors.shape[::-1]).all(-1)
         found = colors[at[inside, 1], at[inside, 0]]
         for color in np.unique(found):
