@@ -106,9 +106,13 @@ def explain(broken: ValidationError) -> str:
     place = place if place.isprintable() else repr(place)
     if fault["type"] == "missing":
         return f"lacks {place}"
-    message = _SUBJECT.sub("", fault["msg"].replace(" after validation", ""))
-    message = re.sub(r"a valid dictionary or instance of \w+", "an object", message)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"has {place}, which does not exist"
     where = f" at {place}" if place else ""
+    message = _SUBJECT.sub("", fault["msg"].replace(" after validation", "")).rstrip(".")
+    if fault["type"] == "value_error" and not message.startswith(("should ", "must ")):
+        return f"does not hold what it should{where}: {message}"  # a validator's own sentence
+    message = re.sub(r"a valid dictionary or instance of \w+", "an object", message)
     return f"does not hold what it should{where}: it {message}, got {reprlib.repr(fault['input']):.120}"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from fuzzing import check_reader
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from page4d_hf import json_files
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
@@ -29,6 +29,14 @@ class Lens(Record):
     focal: Annotated[float, Field(gt=0)]
     size: list[int]
     kind: Literal["pinhole", "fisheye"] = "pinhole"
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError(f"{value} is odd, and sides are even.")
+    if value == 0:
+        raise ValueError("should be above 0")
+    return value
 
 
 NESTED = "[" * 100_000 + "]" * 100_000
@@ -105,6 +113,26 @@ def test_a_key_with_a_line_break_stays_in_one_line() -> None:
         CaptureError, match=r"it does not hold what it should at 'a\\nb': it should be a valid integer, got 'x'"
     ):
         parse_json('{"a\\nb": "x"}', dict[str, int], "it")
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    side: Annotated[int, AfterValidator(even)] = 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"sides": 2}', "it has sides, which does not exist; fetch it again."),
+        ('{"side": 3}', "it does not hold what it should at side: 3 is odd, and sides are even; fetch it again."),
+        ('{"side": 0}', "it does not hold what it should at side: it should be above 0, got 0; fetch it again."),
+    ],
+)
+def test_a_validators_own_sentence_and_a_field_too_many_are_told(text: str, sentence: str) -> None:
+    with pytest.raises(CaptureError) as error:
+        parse_json(text, Closed, "it")
+    assert str(error.value) == sentence
 
 
 def test_the_callers_own_error_and_remedy_are_used(tmp_path: Path) -> None:
