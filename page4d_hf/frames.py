@@ -18,6 +18,7 @@ import psutil
 from PIL import Image, ImageOps
 
 from .errors import FrameError
+from .image_bounds import MOST_PIXELS
 from .pillow_page4d import to_8_bits
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ VIDEO_SUFFIXES = frozenset(
     | {".ogv", ".gif"}
 )
 SHARE_OF_MEMORY = 0.8  # of what is available, that frames may take; the rest is for what is done with them
-MOST_PIXELS = 178_956_970  # of one frame: what Pillow takes for an attack
 GREATEST_FPS = 1e6
 
 

@@ -304,7 +304,9 @@ def read_scene(root: str | Path) -> Scene:
         raise SceneError(f"{root} is no scene: it has no transforms.json.")
     meta = read_transforms(where)
     if (meta.camera_model or "OPENCV") not in CAMERA_MODELS:
-        raise SceneError(f"{where} has cameras of the model {meta.camera_model}; undistort its images to a pinhole.")
+        raise SceneError(
+            f"{where} has cameras of the model {meta.camera_model:.40}; undistort its images to a pinhole."
+        )
 
     cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
     image_paths = [camera.image_path for camera in cameras]

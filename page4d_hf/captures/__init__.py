@@ -11,6 +11,7 @@ from .base import Capture
 from .bonn import looks_like_bonn, read_bonn_folder
 from .dnerf import looks_like_dnerf, read_dnerf
 from .dycheck import looks_like_dycheck, read_dycheck_folder
+from .files import readable
 from .nerfies import looks_like_nerfies, read_nerfies
 from .nerfstudio import looks_like_nerfstudio, read_nerfstudio
 from .nvidia import looks_like_nvidia, read_nvidia
@@ -80,17 +81,18 @@ def read_capture(path: str | Path, layout: str | None = None, downscale: int | N
         CaptureError: there is no such folder, its layout is not known, or it does not hold what its layout promises.
     """
     root = Path(path)
-    if not root.exists():
-        raise CaptureError(f"There is no folder {root}; name the folder of a capture.")
-    if not root.is_dir():
-        raise CaptureError(f"{root} is a file; name the folder of a capture.")
-    known = "; ".join(f"{name} ({described.looks})" for name, described in LAYOUTS.items())
-    if layout is None:
-        if not any(root.iterdir()):
-            raise CaptureError(f"The folder {root} is empty; name the folder of a capture. Known layouts: {known}.")
-        layout = detect_layout(root)
+    with readable(root):
+        if not root.exists():
+            raise CaptureError(f"There is no folder {root}; name the folder of a capture.")
+        if not root.is_dir():
+            raise CaptureError(f"{root} is a file; name the folder of a capture.")
+        known = "; ".join(f"{name} ({described.looks})" for name, described in LAYOUTS.items())
         if layout is None:
-            raise CaptureError(f"The folder {root} holds no capture of a known layout. Known layouts: {known}.")
-    elif layout not in LAYOUTS:
-        raise CaptureError(f"The layout {layout!r} is not known. Known layouts: {known}.")
-    return LAYOUTS[layout].read(root, downscale)
+            if not any(root.iterdir()):
+                raise CaptureError(f"The folder {root} is empty; name the folder of a capture. Known layouts: {known}.")
+            layout = detect_layout(root)
+            if layout is None:
+                raise CaptureError(f"The folder {root} holds no capture of a known layout. Known layouts: {known}.")
+        elif layout not in LAYOUTS:
+            raise CaptureError(f"The layout {layout!r} is not known. Known layouts: {known}.")
+        return LAYOUTS[layout].read(root, downscale)

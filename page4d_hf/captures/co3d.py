@@ -19,26 +19,52 @@ in the first (see `pytorch3d`). Nothing moves, and `masks/`, which tell the obje
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Len
+from pydantic import Field
 
 from ..errors import CaptureError
-from ..json_files import json_group_values, read_json, read_json_members
+from ..json_files import Fault, OrFault, Record, json_group_values, parse_json, read_json, read_json_members
 from .base import Capture
 from .depth_files import read_float16_png
 from .image_files import read_image
-from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
+from .pytorch3d import read_frame_annotations
+from .schemas import Matrix3, RelativePath, Vector4, is_folder_in
 from .sequences import FrameList, read_first_image_size
 
 SPLITS = ("train", "val", "test")
 GOOD_VIEWPOINTS = 0.5  # DUSt3R trains on sequences whose viewpoint_quality_score is above this
 DEPTH_MASK_THRESHOLD = 128
+_Row = Annotated[list[str | int], Len(1)]  # sequence, frame number, path
+
+
+class _Rating(Record):
+    """An entry of sequence_annotations.jgz"""
+
+    sequence_name: str
+    viewpoint_quality_score: Annotated[float, Field(allow_inf_nan=True)] | None = None
+
+
+class _SetLists(Record):
+    """set_lists_<subset>.json"""
+
+    train: list[_Row] = Field(default=[])
+    val: list[_Row] = Field(default=[])
+    test: list[_Row] = Field(default=[])
+
+
+class _SecondFormFrame(Record):
+    """A frame of <category>_{train,test}.jgz"""
+
+    filepath: RelativePath
+    extri: Annotated[list[Vector4], Len(3, 4), OrFault] = Fault("is missing")  # type: ignore[assignment]
+    intri: Annotated[Matrix3, OrFault] = Fault("is missing")  # type: ignore[assignment]
 
 
 def co3d_sequences(
@@ -64,17 +90,19 @@ def co3d_sequences(
     names: set[str] = set()
     categories = sorted(path.parent for path in root.glob("*/frame_annotations.jgz"))
     for category in categories:
-        found = {str(name) for (name,) in json_group_values(category / "frame_annotations.jgz", "sequence_name")}
+        found = {name for (name,) in json_group_values(category / "frame_annotations.jgz", "sequence_name")}
         found = _in_split(found, category, split)
         if min_viewpoint_quality is not None:
             found &= _rated_above(category / "sequence_annotations.jgz", min_viewpoint_quality)
-        names |= {f"{category.name}/{name}" for name in found if (category / name).is_dir()}
+        names |= {f"{category.name}/{name}" for name in found if is_folder_in(category, name)}
     known = {category.name for category in categories}
     for path in _second_form_files(root):
         category_name, part = path.stem.rsplit("_", 1)
         if category_name not in known and part == (split or "train"):
             names |= {
-                f"{category_name}/{name}" for name in read_json_members(path) if (root / category_name / name).is_dir()
+                f"{category_name}/{name}"
+                for name in read_json_members(path)
+                if is_folder_in(root / category_name, name)
             }
     return sorted(names)
 
@@ -100,7 +128,8 @@ def read_co3d(root: str | Path, sequence: str) -> Capture:
         return _read_first_form(root, sequence, category, name)
     for path in _second_form_files(root):
         if path.stem.rsplit("_", 1)[0] == category and name in (members := read_json_members(path)):
-            return _read_second_form(root, sequence, path, json.loads(members[name]))
+            entries = parse_json(members[name], Annotated[list[_SecondFormFrame], Len(1)], f"{path}, at {name},")
+            return _read_second_form(root, sequence, path, entries)
     raise CaptureError(
         f"{root / category / 'frame_annotations.jgz'} is missing, and no {category}_train.jgz or {category}_test.jgz "
         f"in {root} or {root / 'annotations'} has the sequence {name}; fetch the annotations."
@@ -116,19 +145,17 @@ def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Cap
     frames = FrameList("co3d", root, sequence)
     files: dict[str, tuple[Path | None, float]] = {}
     for entry in entries:
-        relative = part_of(entry, "image").get("path")
-        if not isinstance(relative, str) or not relative:
-            frames.skip(root / sequence / f"frame {entry['frame_number']}", f"{path} has no path of its image")
-            continue
         try:
-            size = annotated_image_size(entry)
-            extrinsics, intrinsics = camera_from_viewpoint(part_of(entry, "viewpoint"), size)
-            depth_path = _describe_depth(root, entry, files) if has_depth else None
+            extrinsics, intrinsics, size = entry.camera()
         except ValueError as error:
-            frames.skip(root / relative, f"in {path} {error}")
+            frames.skip(root / entry.name, f"in {path} {error}")
             continue
-        number = entry["frame_number"]
-        frames.add(root / relative, extrinsics, intrinsics, size, number, depth_path=depth_path)
+        depth_path = None
+        if has_depth and entry.depth is not None and entry.depth.path is not None:
+            depth_path = root / entry.depth.path
+            mask_path = None if entry.depth.mask_path is None else root / entry.depth.mask_path
+            files[str(depth_path)] = (mask_path, entry.depth.scale_adjustment)
+        frames.add(root / entry.name, extrinsics, intrinsics, size, entry.frame_number, depth_path=depth_path)
     return frames.capture(
         ordered=False,
         read_depth_file=partial(read_co3d_depth, files=files),
@@ -136,40 +163,22 @@ def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Cap
     )
 
 
-def _describe_depth(root: Path, entry: dict[str, Any], files: dict[str, tuple[Path | None, float]]) -> Path | None:
-    """The depth file of a frame; its mask and scale go into `files`."""
-    depth = part_of(entry, "depth")
-    if not depth.get("path"):
-        return None
-    scale = depth.get("scale_adjustment", 1.0)
-    if not (isinstance(scale, (int, float)) and np.isfinite(scale) and scale > 0):
-        raise ValueError(f"the scale_adjustment of its depth is {scale}, not a number above 0")
-    path = root / depth["path"]
-    files[str(path)] = (root / depth["mask_path"] if depth.get("mask_path") else None, float(scale))
-    return path
-
-
-def _read_second_form(root: Path, sequence: str, path: Path, entries: Any) -> Capture:
+def _read_second_form(root: Path, sequence: str, path: Path, entries: list[_SecondFormFrame]) -> Capture:
     frames = FrameList("co3d", root, sequence)
     folder = root / sequence
     has_depth = (folder / "depths").is_dir()
     files: dict[str, tuple[Path | None, float]] = {}
-    listed = entries if isinstance(entries, list) else []
-    images = [root / str(entry["filepath"]) for entry in listed if isinstance(entry, dict) and "filepath" in entry]
-    if len(images) < len(listed) or not images:
-        raise CaptureError(f"{path} must list frames with a filepath for {folder.name}; fetch it again.")
+    images = [root / entry.filepath for entry in entries]
     size = read_first_image_size([image for image in images if image.is_file()] or images)
-    for number, (image, entry) in enumerate(zip(images, listed, strict=True)):
-        try:
-            extrinsics, intrinsics = np.array(entry["extri"], np.float64), np.array(entry["intri"], np.float64)
-        except (KeyError, TypeError, ValueError):
-            extrinsics, intrinsics = np.zeros(0), np.zeros(0)
-        if extrinsics.shape not in ((3, 4), (4, 4)) or intrinsics.shape != (3, 3):
-            frames.skip(image, f"{path} has no extri of 3 x 4 and intri of 3 x 3 numbers for it")
+    for number, (image, entry) in enumerate(zip(images, entries, strict=True)):
+        cameras = {"extri": entry.extri, "intri": entry.intri}
+        faults = [f"its {key} {fault}" for key, fault in cameras.items() if isinstance(fault, Fault)]
+        if faults:
+            frames.skip(image, f"in {path} {faults[0]}")
             continue
         depth_path = folder / "depths" / f"{image.name}.geometric.png" if has_depth else None
         files[str(depth_path)] = (folder / "depth_masks" / f"{image.stem}.png", 1.0)
-        frames.add(image, extrinsics, intrinsics, size, number, depth_path=depth_path)
+        frames.add(image, np.array(entry.extri), np.array(entry.intri), size, number, depth_path=depth_path)
     return frames.capture(
         ordered=False,
         read_depth_file=partial(read_co3d_depth, files=files),
@@ -207,14 +216,11 @@ def read_co3d_depth(
 
 
 def _rated_above(path: Path, minimum: float) -> set[str]:
-    annotations = read_json(path)
-    if not isinstance(annotations, list):
-        raise CaptureError(f"{path} must hold a list of sequences, got a {type(annotations).__name__}.")
     # A sequence without a rating, as some have, is not known to be good.
     return {
-        str(entry.get("sequence_name"))
-        for entry in annotations
-        if isinstance(entry, dict) and (entry.get("viewpoint_quality_score") or 0.0) > minimum
+        rating.sequence_name
+        for rating in read_json(path, list[_Rating])
+        if (rating.viewpoint_quality_score or 0.0) > minimum
     }
 
 
@@ -225,14 +231,9 @@ def _in_split(names: set[str], category: Path, split: str | None) -> set[str]:
         raise CaptureError(f"{category / 'set_lists'} has no set_lists_<subset>.json to tell its splits; fetch them.")
     parts: dict[str, set[str]] = {part: set() for part in SPLITS}
     for path in paths:
-        lists = read_json(path)
-        try:
-            for part in SPLITS:
-                parts[part] |= {str(row[0]) for row in lists.get(part, [])}
-        except (AttributeError, TypeError, IndexError) as error:
-            raise CaptureError(
-                f"{path} must hold train, val and test as lists of [sequence, frame number, path]; fetch it again."
-            ) from error
+        lists = read_json(path, _SetLists)
+        for part in SPLITS:
+            parts[part] |= {str(row[0]) for row in getattr(lists, part)}
     if split in ("val", "test"):
         return names & parts[split]
     free = names - parts["val"] - parts["test"]

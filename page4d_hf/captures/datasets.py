@@ -8,6 +8,7 @@ What a data set holds beside images, which axes and units it has and what has to
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +22,13 @@ from .dycheck import SPLITS as DYCHECK_SPLITS
 from .dycheck import dycheck_sequences, read_dycheck
 from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
 from .dynamic_replica import dynamic_replica_scene, dynamic_replica_sequences, read_dynamic_replica
+from .files import readable
 from .kubric import kubric_sequences, read_kubric
 from .nerfies_videos import SPLITS as NERFIES_SPLITS
 from .nerfies_videos import nerfies_videos, read_nerfies_video
 from .point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
 from .point_odyssey import point_odyssey_sequences, read_point_odyssey
+from .schemas import check_relative_path
 from .sintel import PASSES as SINTEL_PASSES
 from .sintel import read_sintel, sintel_sequences
 from .spring import read_spring, spring_sequences
@@ -148,7 +151,8 @@ def find_sequences(name: str, root: str | Path, split: str | None = None) -> lis
     if split is not None and split not in layout.splits:
         known = f"it has {', '.join(layout.splits)}" if layout.splits else "it has none"
         raise CaptureError(f"The data set {name} has no split {split!r}; {known}.")
-    sequences = layout.sequences(root, split)
+    with readable(root):
+        sequences = layout.sequences(root, split)
     if not sequences:
         where = f"{root} holds no sequence of {name}" + (f" of the split {split}" if split else "")
         raise CaptureError(f"{where}; it must hold {layout.looks}. {layout.published}")
@@ -170,7 +174,13 @@ def read_sequence(name: str, root: str | Path, sequence: str) -> Capture:
         CaptureError: the data set is not known, the folder is missing, or the sequence is not as its layout promises.
     """
     layout = _layout(name)
-    return layout.read(_folder(name, layout, root), sequence)
+    root = _folder(name, layout, root)
+    try:
+        check_relative_path(sequence)
+    except ValueError as error:
+        raise CaptureError(f"{reprlib.repr(sequence)} is no sequence of {name}: it {error}.") from error
+    with readable(root):
+        return layout.read(root, sequence)
 
 
 def _layout(name: str) -> DatasetLayout:
@@ -181,9 +191,10 @@ def _layout(name: str) -> DatasetLayout:
 
 def _folder(name: str, layout: DatasetLayout, root: str | Path) -> Path:
     root = Path(root)
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise CaptureError(
-            f"The folder {root} of the data set {name} {what}; it must hold {layout.looks}. {layout.published}"
-        )
+    with readable(root):
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise CaptureError(
+                f"The folder {root} of the data set {name} {what}; it must hold {layout.looks}. {layout.published}"
+            )
     return root

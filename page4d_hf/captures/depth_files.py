@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..errors import CaptureError
-from .image_files import BROKEN_IMAGE
+from ..image_bounds import check_pixels
+from .files import read_array, read_bytes
+from .image_files import open_image
 
 SINTEL_TAG = 202021.25  # as a little-endian float32 it reads "PIEH"
-SINTEL_LARGEST_SIDE = 100_000  # beyond it, a width or height is no size
 
 
 def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
@@ -27,10 +27,7 @@ def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
     Raises:
         CaptureError: the file is missing, broken, or holds something else.
     """
-    try:
-        depth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CaptureError(f"{path} cannot be read as depth ({error}); replace or remove it.") from error
+    depth = read_array(path)
     if depth.ndim == 3 and depth.shape[-1] == 1:
         depth = depth[..., 0]
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or depth.size == 0:
@@ -77,8 +74,7 @@ def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
         raise CaptureError(f"{path} is no {kind} file: it must start with the float {SINTEL_TAG}; fetch it again.")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
-    if not (0 < width < SINTEL_LARGEST_SIDE and 0 < height < SINTEL_LARGEST_SIDE):
-        raise CaptureError(f"{path} claims a size of {width}x{height}; fetch it again.")
+    check_pixels(width, height, path, CaptureError)
     expected = 12 + 4 * width * height * channels
     if len(data) != expected:
         raise CaptureError(
@@ -87,36 +83,18 @@ def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
     return np.frombuffer(data, "<f4", offset=12).reshape(height, width, channels).astype(np.float32)
 
 
-def read_bytes(path: Path) -> bytes:
-    """A whole file of a capture.
-
-    Raises:
-        CaptureError: the file is missing or cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; put it back.") from error
-    except OSError as error:
-        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
-
-
 def read_png16(path: Path) -> npt.NDArray[np.uint16]:
     """The grey levels of a 16-bit PNG, `(H, W)`.
 
     Raises:
         CaptureError: the file is missing, broken, or not of 16 bits.
     """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            levels = np.array(image) if mode.startswith("I") else None
-    except FileNotFoundError as error:
-        raise CaptureError(f"The depth {path} is missing; put it back.") from error
-    except BROKEN_IMAGE as error:
-        raise CaptureError(f"{path} cannot be read as a depth image ({error}); replace or remove it.") from error
-    if levels is None:
-        raise CaptureError(f"{path} must be a grey image of 16 bits to hold depth, got {mode} pixels; replace it.")
+    with open_image(path) as image:
+        if not image.mode.startswith("I"):
+            raise CaptureError(
+                f"{path} must be a grey image of 16 bits to hold depth, got {image.mode} pixels; replace it."
+            )
+        levels = np.array(image)
     # Pillow opens 16-bit PNGs as "I;16", older ones as 32-bit "I".
     if levels.min() < 0 or levels.max() > 65535:
         raise CaptureError(f"{path} holds values beyond 16 bits ({levels.min()} to {levels.max()}); replace it.")

@@ -17,19 +17,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..errors import CaptureError
+from ..json_files import Record, read_json
 from .base import Capture
 from .depth_files import read_npy_depth
-from .image_files import BROKEN_IMAGE, read_opaque_image
-from .nerfies import IMAGE_SUFFIXES, files_by_id, looks_like_nerfies, read_nerfies, read_object, size_folders
+from .image_files import open_image, read_opaque_image
+from .nerfies import IMAGE_SUFFIXES, Dataset, files_by_id, looks_like_nerfies, read_nerfies, size_folders
+from .schemas import Positive, RelativePath, Whole
 
 SPLITS = ("train", "val")
+
+
+class Split(Record):
+    """splits/{train,val}.json, one entry a frame"""
+
+    frame_names: list[RelativePath]
+    time_ids: list[Whole]
+    camera_ids: list[Whole]
+
+
+class _Extra(Record):
+    """extra.json"""
+
+    fps: Positive | None = None
 
 
 def looks_like_dycheck(folder: Path) -> bool:
@@ -49,7 +63,7 @@ def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
         path = folder / "splits" / f"{split or SPLITS[0]}.json"
         if path.is_file():
             try:
-                devices = sorted(set(_read_split(path)[2]))
+                devices = sorted(set(_read_split(path).camera_ids))
             except CaptureError:
                 devices = [0]  # reading the video will tell what is wrong
             names += [f"{folder.name}/{device}" for device in devices]
@@ -105,7 +119,8 @@ def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_brok
     folder = Path(folder)
     capture = read_nerfies(folder, downscale, skip_broken=skip_broken)
     splits = _apply_splits(folder, capture)
-    fps = _read_fps(folder / "extra.json")
+    extra = folder / "extra.json"
+    fps = read_json(extra, _Extra).fps if extra.is_file() else None
     return replace(
         capture,
         layout="dycheck",
@@ -145,13 +160,10 @@ def read_lidar_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
     image_path = path.parents[2] / "rgb" / path.parent.name / f"{path.stem}.png"
     if not image_path.is_file():
         return depth
-    try:
-        with Image.open(image_path) as image:
-            if image.mode != "RGBA":
-                return depth
-            alpha = np.array(image.getchannel("A"))
-    except BROKEN_IMAGE as error:
-        raise CaptureError(f"{image_path} cannot be read as an image ({error}); replace the file.") from error
+    with open_image(image_path) as image:
+        if image.mode != "RGBA":
+            return depth
+        alpha = np.array(image.getchannel("A"))
     if alpha.shape != depth.shape:
         raise CaptureError(
             f"{path} is {depth.shape[1]}x{depth.shape[0]} but {image_path} is {alpha.shape[1]}x{alpha.shape[0]}; "
@@ -163,7 +175,7 @@ def read_lidar_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
 def _apply_splits(folder: Path, capture: Capture) -> dict[str, npt.NDArray[np.int64]]:
     """The splits of `splits/*.json`, whose instants and devices are written into the capture."""
     places = {frame_id: i for i, frame_id in enumerate(capture.frame_ids)}
-    listed = set(_ids_of(folder))
+    listed = set(read_json(folder / "dataset.json", Dataset).ids)
     splits = {}
     for name in SPLITS:
         path = folder / "splits" / f"{name}.json"
@@ -171,7 +183,8 @@ def _apply_splits(folder: Path, capture: Capture) -> dict[str, npt.NDArray[np.in
             if name == "train":
                 raise CaptureError(f"{path} is missing; DyCheck's captures have splits/train.json.")
             continue
-        ids, time_ids, camera_ids = _read_split(path)
+        split = _read_split(path)
+        ids = split.frame_names
         if name == "train" and not ids:
             raise CaptureError(f"{path}: 'frame_names' is empty; there is nothing to train on.")
         unknown = next((frame_id for frame_id in ids if frame_id not in listed), None)
@@ -179,42 +192,20 @@ def _apply_splits(folder: Path, capture: Capture) -> dict[str, npt.NDArray[np.in
             raise CaptureError(f"{path} lists {unknown!r}, which dataset.json does not; make the two agree.")
         rows = [i for i, frame_id in enumerate(ids) if frame_id in places]  # the others were left out
         splits[name] = np.array([places[ids[i]] for i in rows], np.int64)
-        capture.time_ids[splits[name]] = [time_ids[i] for i in rows]
-        capture.camera_ids[splits[name]] = [camera_ids[i] for i in rows]
+        capture.time_ids[splits[name]] = [split.time_ids[i] for i in rows]
+        capture.camera_ids[splits[name]] = [split.camera_ids[i] for i in rows]
     return splits
 
 
-def _ids_of(folder: Path) -> list[str]:
-    return list(read_object(folder / "dataset.json").get("ids", ()))
-
-
-def _read_split(path: Path) -> tuple[list[str], list[int], list[int]]:
-    """frame_names, time_ids and camera_ids."""
-    split: dict[str, Any] = read_object(path)
-    columns: list[list[Any]] = []
-    for key, kind in (("frame_names", str), ("time_ids", int), ("camera_ids", int)):
-        values = split.get(key)
-        if not isinstance(values, list) or not all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
-            what = "strings" if kind is str else "whole numbers"
-            raise CaptureError(f"{path}: {key!r} must be a list of {what}, got {values!r:.80}.")
-        columns.append(values)
-    if len({len(values) for values in columns}) != 1:
-        lengths = ", ".join(str(len(values)) for values in columns)
+def _read_split(path: Path) -> Split:
+    split = read_json(path, Split)
+    lengths = [len(split.frame_names), len(split.time_ids), len(split.camera_ids)]
+    if len(set(lengths)) != 1:
         raise CaptureError(
-            f"{path}: frame_names, time_ids and camera_ids must be as long as each other, got {lengths}."
+            f"{path}: frame_names, time_ids and camera_ids must be as long as each other, got "
+            f"{', '.join(map(str, lengths))}; fetch it again."
         )
-    return columns[0], columns[1], columns[2]
-
-
-def _read_fps(path: Path) -> float | None:
-    if not path.is_file():
-        return None
-    fps = read_object(path).get("fps")
-    if fps is None:
-        return None
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < np.inf:
-        raise CaptureError(f"{path}: 'fps' must be a number above 0, got {fps!r:.40}.")
-    return float(fps)
+    return split
 
 
 def _find_covisible(folder: Path, capture: Capture) -> list[Path | None] | None:

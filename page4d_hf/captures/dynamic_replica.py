@@ -13,16 +13,15 @@ the annotations have no increasing timestamps. Flow, trajectories and instances 
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from ..errors import CaptureError
 from ..json_files import json_group_values
 from .base import Capture
 from .depth_files import read_float16_png
-from .pytorch3d import annotated_image_size, camera_from_viewpoint, part_of, read_frame_annotations
+from .pytorch3d import FrameAnnotation, read_frame_annotations
+from .schemas import is_folder_in
 from .sequences import FrameList, list_sequences
 
 SPLITS = ("train", "valid", "test")
@@ -48,7 +47,7 @@ def dynamic_replica_sequences(root: Path, split: str | None = None) -> list[str]
         if path is None:
             raise CaptureError(f"{root} has no frame_annotations_{_official(split)}.jgz; name another split.")
         pairs = json_group_values(path, "sequence_name", "camera_name")
-        return sorted(f"{name}_source_{eye}" for name, eye in pairs if (root / f"{name}_source_{eye}").is_dir())
+        return sorted(name for pair in pairs if is_folder_in(root, name := "_source_".join(pair)))
     if split is not None and not (root / split).is_dir() and (root / _ALIASES.get(split, split)).is_dir():
         split = _ALIASES[split]
     return list_sequences(root, split, (*SPLITS, "val"), lambda path: _split_name(path.name) is not None)
@@ -93,25 +92,27 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
     notes = [f"{folder / name} is missing." for name in ("depths", "masks") if not (folder / name).is_dir()]
     times = _times(entries)
     for entry, time in zip(entries, times, strict=True):
-        image_path = _path_in(folder, entry, "image")
-        if image_path is None:
-            frames.skip(folder / f"frame {entry['frame_number']}", f"{annotation_file} has no path of its image")
-            continue
+        image_path = folder.parent / entry.name
         try:
-            size = annotated_image_size(entry)
-            extrinsics, intrinsics = camera_from_viewpoint(part_of(entry, "viewpoint"), size)
+            extrinsics, intrinsics, size = entry.camera()
         except ValueError as error:
             frames.skip(image_path, f"in {annotation_file} {error}")
             continue
+        # A kind of file that was not fetched for the sequence has no folder there.
+        maps = [
+            folder.parent / part.path if part is not None and part.path is not None else None
+            for part in (entry.depth, entry.mask)
+        ]
+        depth_path, mask_path = (path if path is not None and path.parent.is_dir() else None for path in maps)
         frames.add(
             image_path,
             extrinsics,
             intrinsics,
             size,
-            entry["frame_number"],
+            entry.frame_number,
             timestamp=time,
-            depth_path=_path_in(folder, entry, "depth"),
-            mask_path=_path_in(folder, entry, "mask"),
+            depth_path=depth_path,
+            mask_path=mask_path,
         )
     return frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_float16_png, notes=notes)
 
@@ -132,19 +133,9 @@ def _split_name(name: str) -> tuple[str, str] | None:
     return None
 
 
-def _path_in(folder: Path, entry: dict[str, Any], key: str) -> Path | None:
-    """The file of an entry; None where it has none, or where the kind of file was not fetched for the sequence."""
-    relative = part_of(entry, key).get("path")
-    if not isinstance(relative, str) or not relative:
-        return None
-    path = folder.parent / relative
-    return path if key == "image" or path.parent.is_dir() else None
-
-
-def _times(entries: list[dict[str, Any]]) -> list[float]:
+def _times(entries: list[FrameAnnotation]) -> list[float]:
     """Seconds: the annotations' where they increase, else by the frame rate."""
-    stamps = [entry.get("frame_timestamp") for entry in entries]
-    known = [float(stamp) for stamp in stamps if isinstance(stamp, (int, float)) and math.isfinite(stamp)]
+    known = [entry.frame_timestamp for entry in entries if isinstance(entry.frame_timestamp, float)]
     if len(known) == len(entries) and all(before < after for before, after in pairwise(known)):
         return known
-    return [entry["frame_number"] / FRAMES_PER_SECOND for entry in entries]
+    return [entry.frame_number / FRAMES_PER_SECOND for entry in entries]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,30 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import CaptureError
+from ..image_bounds import check_pixels
+from .files import one_line
 
 WHITE = (255, 255, 255)
 
-# What Pillow raises for a file that is broken or no image.
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image of a size within bounds, to be decoded in the `with` statement.
+
+    Raises:
+        CaptureError: the file is missing, broken or no image, or claims more pixels than are read.
+    """
+    try:
+        with Image.open(path) as image:
+            check_pixels(*image.size, path, CaptureError)
+            yield image
+    except CaptureError:
+        raise
+    except FileNotFoundError as error:
+        raise CaptureError(f"The image {path} is missing; put it back.") from error
+    # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
+    except Exception as error:
+        raise CaptureError(f"{path} cannot be read as an image ({one_line(error)}); replace the file.") from error
 
 
 def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
@@ -29,21 +50,15 @@ def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
     Raises:
         CaptureError: the file is missing, broken, or not of 8 bits.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
-                return np.array(image)
-            if image.mode == "1":
-                return np.array(image.convert("L" if keep_grey else "RGB"))
-            if image.mode in ("L", "P", "LA", "PA", "CMYK", "YCbCr"):
-                transparent = image.mode in ("LA", "PA") or "transparency" in image.info
-                return np.array(image.convert("RGBA" if transparent else "RGB"))
-            mode = image.mode
-    except FileNotFoundError as error:
-        raise CaptureError(f"The image {path} is missing; put it back.") from error
-    except BROKEN_IMAGE as error:
-        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
-    raise CaptureError(f"{path} has {mode} pixels; convert it to 8-bit colour.")
+    with open_image(path) as image:
+        if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
+            return np.array(image)
+        if image.mode == "1":
+            return np.array(image.convert("L" if keep_grey else "RGB"))
+        if image.mode in ("L", "P", "LA", "PA", "CMYK", "YCbCr"):
+            transparent = image.mode in ("LA", "PA") or "transparency" in image.info
+            return np.array(image.convert("RGBA" if transparent else "RGB"))
+        raise CaptureError(f"{path} has {image.mode} pixels; convert it to 8-bit colour.")
 
 
 def read_opaque_image(path: Path) -> npt.NDArray[np.uint8]:
@@ -92,8 +107,5 @@ def read_image_size(path: Path) -> tuple[int, int]:
     Raises:
         CaptureError: the file is missing, broken or no image.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except BROKEN_IMAGE as error:
-        raise CaptureError(f"{path} cannot be read as an image ({error}); replace the file.") from error
+    with open_image(path) as image:
+        return image.size

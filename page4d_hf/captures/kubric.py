@@ -13,24 +13,54 @@ in the video, whether or not in that frame. The scenes in TFDS form (MOVi's reco
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Len
 from scipy.spatial.transform import Rotation
 
 from ..errors import CaptureError
-from ..json_files import read_json
+from ..image_bounds import MOST_PIXELS, check_pixels
+from ..json_files import Fault, OrFault, Record, read_json
 from .base import Capture
+from .files import one_line
 from .image_files import read_image
+from .schemas import Positive, Vector3, Vector4
 from .sequences import FrameList, import_decoder, list_sequences, read_first_image_size
 
 NOTHING_HIT = 1e9  # in the scene's unit; no scene is as large
 # Of a resting object the simulated pose is constant but for numerical noise.
 MOVED_DISTANCE = 1e-2  # in the scene's unit; objects are about 1 large
 MOVED_ANGLE = 1e-2  # radians
+
+
+class _Video(Record):
+    frame_rate: Positive
+
+
+class _Camera(Record):
+    focal_length: Positive
+    sensor_width: Positive
+    positions: Annotated[list[Annotated[Vector3, OrFault]], Len(1)]
+    quaternions: list[Annotated[Vector4, OrFault]]
+
+
+class _Instance(Record):
+    positions: Annotated[list[Vector3], Len(1)]
+    quaternions: Annotated[list[Vector4], Len(1)]
+    is_dynamic: bool = False
+
+
+class _Metadata(Record):
+    """metadata.json"""
+
+    metadata: _Video
+    camera: _Camera
+    instances: list[_Instance]
 
 
 def kubric_sequences(root: Path, split: str | None = None) -> list[str]:
@@ -65,24 +95,15 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
     folder = root / sequence
     path = folder / "metadata.json"
     import_decoder("tifffile")  # now, not at the first frame
-    metadata = read_json(path)
-    try:
-        rate = float(metadata["metadata"]["frame_rate"])
-        camera = metadata["camera"]
-        focal = float(camera["focal_length"]) / float(camera["sensor_width"])
-        positions = np.array(camera["positions"], np.float64).reshape(-1, 3)
-        quaternions = np.array(camera["quaternions"], np.float64).reshape(-1, 4)
-        moving = _moving_instances(metadata["instances"])
-    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+    metadata = read_json(path, _Metadata)
+    camera, rate = metadata.camera, metadata.metadata.frame_rate
+    focal, positions, quaternions = camera.focal_length / camera.sensor_width, camera.positions, camera.quaternions
+    if len(positions) != len(quaternions):
         raise CaptureError(
-            f"{path} must hold frame_rate, instances and a camera with focal_length, sensor_width, positions and "
-            f"quaternions, but reading them failed ({type(error).__name__}: {error}); fetch the scene again."
-        ) from error
-    if len(positions) != len(quaternions) or rate <= 0:
-        raise CaptureError(
-            f"{path} must hold as many positions as quaternions of the camera and a frame rate above 0, got "
-            f"{len(positions)}, {len(quaternions)} and {rate:g}; fetch the scene again."
+            f"{path} must hold as many positions as quaternions of the camera, got {len(positions)} and "
+            f"{len(quaternions)}; fetch the scene again."
         )
+    moving = _moving_instances(metadata.instances)
 
     images = [folder / f"rgba_{i:05d}.png" for i in range(len(positions))]
     surplus = folder / f"rgba_{len(positions):05d}.png"
@@ -136,11 +157,22 @@ def read_radial_tiff(
     """
     tifffile = import_decoder("tifffile")
     try:
-        distance = np.asarray(tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            check_pixels(page.imagewidth, page.imagelength, path, CaptureError)
+            # Memory is taken by the head: for all pages and samples, for a tile, and for what a tile unpacks to.
+            declared = page.imagewidth * page.imagelength
+            if file.series[0].size != declared or math.prod(page.chunks) > MOST_PIXELS:
+                raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {file.series[0].shape}.")
+            if sum(page.databytecounts) > 2 * declared * page.dtype.itemsize + 4096:
+                raise CaptureError(f"{path} has more bytes packed than unpacked; fetch it again.")
+            distance = np.asarray(file.asarray())
+    except CaptureError:
+        raise
     except FileNotFoundError as error:
         raise CaptureError(f"The depth {path} is missing; put it back.") from error
     except Exception as error:  # tifffile lets errors of many kinds through: IndexError, struct.error, zlib.error
-        raise CaptureError(f"{path} cannot be read as a TIFF ({error}); fetch it again.") from error
+        raise CaptureError(f"{path} cannot be read as a TIFF ({one_line(error)}); fetch it again.") from error
     if distance.ndim == 3 and 1 in (distance.shape[0], distance.shape[-1]):
         distance = distance[..., 0] if distance.shape[-1] == 1 else distance[0]
     if distance.ndim != 2 or distance.dtype.kind != "f" or distance.size == 0:
@@ -168,34 +200,35 @@ def read_palette_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.boo
     return np.isin(indices, moving)
 
 
-def _moving_instances(instances: list[dict[str, Any]]) -> tuple[int, ...]:
+def _moving_instances(instances: list[_Instance]) -> tuple[int, ...]:
     """Palette indices of the instances that are dynamic or whose pose changes."""
     moving = []
     for i, instance in enumerate(instances):
-        moves = bool(instance.get("is_dynamic", False))
+        moves = instance.is_dynamic
         if not moves:
-            positions = np.array(instance["positions"], np.float64).reshape(-1, 3)
-            quaternions = np.array(instance["quaternions"], np.float64).reshape(-1, 4)
-            distance = np.linalg.norm(positions - positions[:1], axis=1).max(initial=0)
+            positions, quaternions = np.array(instance.positions), np.array(instance.quaternions)
+            distance = np.linalg.norm(positions - positions[:1], axis=1).max()
             # q and -q are the same rotation; the angle between two is 2 arccos |q . p|.
             norms = np.linalg.norm(quaternions, axis=1)
             cosine = np.abs(quaternions @ quaternions[0]) / np.maximum(norms * norms[0], 1e-12)
-            moves = distance > MOVED_DISTANCE or bool(2 * np.arccos(cosine.clip(max=1).min(initial=1)) > MOVED_ANGLE)
+            moves = bool(distance > MOVED_DISTANCE or 2 * np.arccos(cosine.clip(max=1).min()) > MOVED_ANGLE)
         if moves:
             moving.append(i + 1)
     return tuple(moving)
 
 
-def _extrinsics(position: np.ndarray, quaternion: np.ndarray) -> npt.NDArray[np.float64]:
+def _extrinsics(position: list[float] | Fault, quaternion: list[float] | Fault) -> npt.NDArray[np.float64]:
     """World-to-camera with OpenCV axes, `(3, 4)`.
 
     Raises:
-        ValueError: the quaternion is none of a rotation.
+        ValueError: the position or the quaternion is none; the message is the middle of a sentence.
     """
-    if not np.isfinite(quaternion).all():
-        raise ValueError("its camera holds NaN or infinity")
+    if isinstance(position, Fault):
+        raise ValueError(f"the position of its camera {position}")
+    if isinstance(quaternion, Fault):
+        raise ValueError(f"the quaternion of its camera {quaternion}")
     if abs(np.linalg.norm(quaternion) - 1) > 1e-2:
-        raise ValueError(f"the quaternion of its camera, {quaternion.tolist()}, has not the norm 1 of a rotation")
+        raise ValueError(f"the quaternion of its camera, {quaternion}, has not the norm 1 of a rotation")
     rotation = Rotation.from_quat(np.roll(quaternion, -1)).as_matrix()  # SciPy wants the scalar last
     rotation = (rotation * [1, -1, -1]).T
     return np.column_stack((rotation, -rotation @ position))

@@ -20,20 +20,24 @@ belong to the latter.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Len
+from pydantic import AliasChoices, Field
 
 from ..errors import CaptureError
+from ..json_files import Record, read_json
 from .base import Capture
+from .files import read_array
 from .image_files import read_image_size
+from .schemas import Matrix3, Number, Positive, RelativePath, Side, Vector2, Vector3, Whole
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
-SIZE_FOLDER = re.compile(r"([1-9]\d*)x")
+SIZE_FOLDER = re.compile(r"([1-9]\d{0,8})x")
 
 
 def looks_like_nerfies(root: Path) -> bool:
@@ -67,12 +71,10 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
     if downscale is not None and downscale < 1:
         raise CaptureError(f"The downscale must be a whole number from 1 up, got {downscale}.")
     notes: list[str] = []
-    dataset = read_object(root / "dataset.json")
-    metadata = read_object(root / "metadata.json")
-    scene = read_object(root / "scene.json")
-    ids, splits = _read_ids(root / "dataset.json", dataset, notes)
-    time_ids, camera_ids = _read_metadata(root / "metadata.json", metadata, ids, notes)
-    world_scale, center, near, far = _read_scene(root / "scene.json", scene)
+    ids, splits = _read_ids(root / "dataset.json", notes)
+    time_ids, camera_ids = _read_metadata(root / "metadata.json", ids, notes)
+    world = _read_world(root / "scene.json")
+    center = np.array(world.center)
     image_downscale, files = _find_images(root, downscale)
 
     kept: list[int] = []
@@ -89,7 +91,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
             continue
         kept.append(i)
         image_paths.append(image_path)
-        extrinsics.append(np.column_stack((rotation, -rotation @ ((position - center) * world_scale))))
+        extrinsics.append(np.column_stack((rotation, -rotation @ ((position - center) * world.scale))))
         intrinsics.append(intrinsic)
         distortion.append(lens)
         image_sizes.append(image_size)
@@ -103,7 +105,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
 
     points, colors, dynamics = _read_points(root, notes)
     if points is not None:
-        points = ((points - center) * world_scale).astype(np.float32)
+        points = ((points - center) * world.scale).astype(np.float32)
     return Capture(
         layout="nerfies",
         root=root,
@@ -116,14 +118,14 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
         time_ids=time_ids,
         camera_ids=camera_ids,
         splits=splits,
-        near=near,
-        far=far,
+        near=world.near,
+        far=world.far,
         points=points,
         point_colors=colors,
         point_dynamics=dynamics,
         mask_paths=_find_beside(root / "motion_mask", ids, image_downscale, IMAGE_SUFFIXES),
         depth_paths=_find_beside(root / "depth", ids, image_downscale, (".npy",)),
-        depth_scale=world_scale,
+        depth_scale=world.scale,
         image_downscale=image_downscale,
         notes=notes,
         skipped=skipped,
@@ -134,116 +136,104 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
 # JSON
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+class Dataset(Record):
+    """dataset.json"""
 
-    Raises:
-        CaptureError: the file is missing, broken, or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CaptureError(
-            f"{path} is missing; a Nerfies or HyperNeRF capture has dataset.json, metadata.json and scene.json."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CaptureError(f"{path} cannot be read as JSON ({error}); write it anew or fetch it again.") from error
-    if not isinstance(value, dict):
-        raise CaptureError(f"{path} must hold a JSON object, got a {type(value).__name__}; write it anew.")
-    return value
+    ids: Annotated[list[RelativePath], Len(1)]
+    train_ids: Annotated[list[RelativePath], Len(1)]
+    val_ids: list[RelativePath] = Field(default=[])
 
 
-def _numbers(path: Path, values: dict[str, Any], key: str, shape: tuple[int, ...], default: Any = None) -> np.ndarray:
-    """A float64 array of the given shape from a JSON object; finite."""
-    value = values.get(key, default)
-    if value is None:
-        raise CaptureError(f"{path} has no {key!r}; write it anew or fetch it again.")
-    try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise CaptureError(f"{path}: {key!r} must be numbers of shape {shape}, got {value!r}.") from error
-    if array.shape != shape:
-        raise CaptureError(f"{path}: {key!r} must have the shape {shape}, got {array.shape}; correct the file.")
-    if not np.isfinite(array).all():
-        raise CaptureError(
-            f"{path}: {key!r} holds NaN or infinity; correct the file, or take the frame out of dataset.json."
-        )
-    return array
+class _Moment(Record):
+    """An entry of metadata.json"""
+
+    warp_id: Whole | None = None
+    time_id: Whole | None = None
+    camera_id: Whole | None = None
 
 
-def _read_ids(path: Path, dataset: dict[str, Any], notes: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    lists: dict[str, list[str]] = {}
-    for key in ("ids", "train_ids", "val_ids"):
-        values = dataset.get(key, [] if key == "val_ids" else None)
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise CaptureError(f"{path}: {key!r} must be a list of frame ids (strings), got {values!r:.80}.")
+class _World(Record):
+    """scene.json"""
+
+    scale: Positive
+    center: Vector3
+    near: Annotated[Number, Field(ge=0)] | None = None
+    far: Number | None = None
+
+
+class _Camera(Record):
+    """camera/<id>.json"""
+
+    orientation: Matrix3
+    position: Vector3
+    focal_length: Positive
+    principal_point: Vector2
+    image_size: Annotated[list[Side], Len(2, 2)]
+    pixel_aspect_ratio: Positive = 1.0
+    skew: Number = 0.0
+    radial_distortion: Vector3 = Field([0.0, 0.0, 0.0])
+    # Nerfies wrote `tangential` at first.
+    tangential_distortion: Vector2 = Field(
+        [0.0, 0.0], validation_alias=AliasChoices("tangential_distortion", "tangential")
+    )
+
+
+def _read_ids(path: Path, notes: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    dataset = read_json(path, Dataset)
+    lists = {"ids": dataset.ids, "train_ids": dataset.train_ids, "val_ids": dataset.val_ids}
+    index = {frame_id: i for i, frame_id in enumerate(dataset.ids)}
+    for key, values in lists.items():
         if len(set(values)) != len(values):
             twice = next(value for value in values if values.count(value) > 1)
             raise CaptureError(f"{path}: {key!r} lists the frame {twice!r} twice; leave one of them out.")
-        lists[key] = values
-    ids = lists["ids"]
-    if not ids:
-        raise CaptureError(f"{path}: 'ids' is empty, so the capture has no frames; list them.")
-    index = {frame_id: i for i, frame_id in enumerate(ids)}
-    for key in ("train_ids", "val_ids"):
-        unknown = [frame_id for frame_id in lists[key] if frame_id not in index]
+        unknown = [frame_id for frame_id in values if frame_id not in index]
         if unknown:
             raise CaptureError(f"{path}: {key!r} lists {unknown[0]!r}, which is not in 'ids'; make the lists agree.")
-    if not lists["train_ids"]:
-        raise CaptureError(f"{path}: 'train_ids' is empty, so there is nothing to train on; list the training frames.")
-    if lists["val_ids"]:
-        train = np.array([index[frame_id] for frame_id in lists["train_ids"]], np.int64)
-        val = np.array([index[frame_id] for frame_id in lists["val_ids"]], np.int64)
+    if dataset.val_ids:
+        train, val = (
+            np.array([index[frame_id] for frame_id in lists[key]], np.int64) for key in ("train_ids", "val_ids")
+        )
         shared = np.intersect1d(train, val)
         if len(shared):
             notes.append(f"{len(shared)} frames are both in train_ids and val_ids: figures on val flatter.")
     else:
-        train = np.arange(0, len(ids), 4)
-        val = train[train + 2 < len(ids)] + 2
+        train = np.arange(0, len(dataset.ids), 4)
+        val = train[train + 2 < len(dataset.ids)] + 2
         notes.append("val_ids is empty: every 4th frame trains and the one two after it is held out, as in 4DGS.")
-    return ids, {"train": train, "val": val}
+    return dataset.ids, {"train": train, "val": val}
 
 
-def _read_metadata(
-    path: Path, metadata: dict[str, Any], ids: list[str], notes: list[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _read_metadata(path: Path, ids: list[str], notes: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The instant and the device of each frame."""
-    for frame_id in ids:
-        if not isinstance(metadata.get(frame_id), dict):
-            raise CaptureError(
-                f"dataset.json lists the frame {frame_id!r} but {path} has no entry for it; make the two files agree."
-            )
-
-    def whole_numbers(key: str) -> npt.NDArray[np.int64]:
-        return np.array([_whole_number(path, frame_id, metadata[frame_id].get(key), key) for frame_id in ids], np.int64)
-
-    def have(key: str) -> bool:
-        return all(key in metadata[frame_id] for frame_id in ids)
-
-    if any("camera_id" in metadata[frame_id] for frame_id in ids):
-        for frame_id in ids:
-            metadata[frame_id].setdefault("camera_id", 0)
-        camera_ids = whole_numbers("camera_id")
-    else:
-        camera_ids = np.array([frame_id.startswith("right") for frame_id in ids], np.int64)
+    metadata = read_json(path, dict[str, _Moment])
+    missing = next((frame_id for frame_id in ids if frame_id not in metadata), None)
+    if missing is not None:
+        raise CaptureError(
+            f"dataset.json lists the frame {missing!r} but {path} has no entry for it; make the two files agree."
+        )
+    moments = [metadata[frame_id] for frame_id in ids]
+    warps, times, cameras = (
+        [getattr(moment, key) for moment in moments] for key in ("warp_id", "time_id", "camera_id")
+    )
+    if all(camera is None for camera in cameras):
+        cameras = [frame_id.startswith("right") for frame_id in ids]
+    camera_ids = np.array([camera or 0 for camera in cameras], np.int64)
     # One rule for the whole capture: instants of two kinds could not be compared.
-    if not have("warp_id"):
+    if None in warps:
+        if None in times:
+            raise CaptureError(
+                f"{path} has no 'time_id' for the frame {ids[times.index(None)]!r}, and no 'warp_id' for "
+                f"{ids[warps.index(None)]!r}; give all frames one of the two."
+            )
         notes.append("metadata.json lacks warp_id: the instants are its time_id.")
-        return whole_numbers("time_id"), camera_ids
-    time_ids = whole_numbers("warp_id")
-    if have("time_id") and not _is_shared(time_ids, camera_ids):
-        others = whole_numbers("time_id")
+        return np.array(times, np.int64), camera_ids
+    time_ids = np.array(warps, np.int64)
+    if None not in times and not _is_shared(time_ids, camera_ids):
+        others = np.array(times, np.int64)
         if _is_shared(others, camera_ids):
             notes.append("warp_id differs between the cameras of the rig: the instants are time_id.")
             return others, camera_ids
     return time_ids, camera_ids
-
-
-def _whole_number(path: Path, frame_id: str, value: Any, key: str) -> int:
-    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if not is_whole or isinstance(value, bool):
-        raise CaptureError(f"{path}: the frame {frame_id!r} must have a whole number as {key!r}, got {value!r}.")
-    return int(value)
 
 
 def _is_shared(instants: np.ndarray, camera_ids: np.ndarray) -> bool:
@@ -252,15 +242,11 @@ def _is_shared(instants: np.ndarray, camera_ids: np.ndarray) -> bool:
     return len(pairs) > len(np.unique(instants))
 
 
-def _read_scene(path: Path, scene: dict[str, Any]) -> tuple[float, np.ndarray, float | None, float | None]:
-    scale = float(_numbers(path, scene, "scale", ()))
-    center = _numbers(path, scene, "center", (3,))
-    if scale <= 0:
-        raise CaptureError(f"{path}: 'scale' must be above 0, got {scale}; correct the file.")
-    near, far = (float(_numbers(path, scene, key, ())) if key in scene else None for key in ("near", "far"))
-    if near is not None and far is not None and not 0 <= near < far:
-        raise CaptureError(f"{path}: 'near' must be at least 0 and below 'far', got {near} and {far}.")
-    return scale, center, near, far
+def _read_world(path: Path) -> _World:
+    world = read_json(path, _World)
+    if world.near is not None and world.far is not None and not world.near < world.far:
+        raise CaptureError(f"{path}: 'near' must be below 'far', got {world.near} and {world.far}; correct the file.")
+    return world
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -292,30 +278,18 @@ def _read_frame(
 def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """World-to-camera rotation `(3, 3)`, centre `(3,)`, full-size intrinsics `(3, 3)`, distortion `(5,)` in OpenCV's
     order and image size `(2,)`."""
-    camera = read_object(path)
-    rotation = _numbers(path, camera, "orientation", (3, 3))
-    position = _numbers(path, camera, "position", (3,))
-    focal = float(_numbers(path, camera, "focal_length", ()))
-    aspect = float(_numbers(path, camera, "pixel_aspect_ratio", (), default=1.0))
-    cx, cy = _numbers(path, camera, "principal_point", (2,))
-    skew = float(_numbers(path, camera, "skew", (), default=0.0))
-    k1, k2, k3 = _numbers(path, camera, "radial_distortion", (3,), default=(0.0, 0.0, 0.0))
-    # Nerfies wrote `tangential` at first.
-    tangential = "tangential_distortion" if "tangential_distortion" in camera else "tangential"
-    p1, p2 = _numbers(path, camera, tangential, (2,), default=(0.0, 0.0))
-    size = _numbers(path, camera, "image_size", (2,))
+    camera = read_json(path, _Camera, remedy="correct the file, or take the frame out of dataset.json")
+    rotation = np.array(camera.orientation)
     # Cameras are stored in float32, and rounded to fewer digits by some tools.
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
         raise CaptureError(
             f"{path}: 'orientation' is not a rotation; it must be the orthonormal world-to-camera rotation."
         )
-    if focal <= 0 or aspect <= 0:
-        raise CaptureError(f"{path}: focal length and pixel aspect ratio must be above 0, got {focal} and {aspect}.")
-    if (size < 1).any():
-        raise CaptureError(f"{path}: 'image_size' must be width and height in pixels, got {size.tolist()}.")
+    focal, (cx, cy) = camera.focal_length, camera.principal_point
     # Nerfies undoes skew in pixels, x = (u - cx - y * skew) / f, with y already normalised: as in this matrix.
-    intrinsics = np.array([[focal, skew, cx], [0, focal * aspect, cy], [0, 0, 1]])
-    return rotation, position, intrinsics, np.array([k1, k2, p1, p2, k3]), size
+    intrinsics = np.array([[focal, camera.skew, cx], [0, focal * camera.pixel_aspect_ratio, cy], [0, 0, 1]])
+    (k1, k2, k3), (p1, p2) = camera.radial_distortion, camera.tangential_distortion
+    return rotation, np.array(camera.position), intrinsics, np.array([k1, k2, p1, p2, k3]), np.array(camera.image_size)
 
 
 def _fit_to_image(
@@ -406,7 +380,7 @@ def _read_points(
     path = root / "points.npy"
     if not path.exists():
         return None, None, None
-    points = _load_array(path)
+    points = read_array(path)
     if points.ndim != 2 or points.shape[1] != 3:
         raise CaptureError(f"{path} must hold points of the shape (M, 3), got {points.shape}; replace or remove it.")
     finite = np.isfinite(points).all(axis=1)
@@ -419,7 +393,7 @@ def _read_points(
         other = root / name
         if not other.exists():
             return None
-        values = _load_array(other)
+        values = read_array(other)
         if values.shape != shape:
             raise CaptureError(f"{other} must have the shape {shape} to fit points.npy, got {values.shape}.")
         return values[finite]
@@ -429,13 +403,3 @@ def _read_points(
         raise CaptureError(f"{root / 'points_rgb.npy'} must hold uint8 colours, got {colors.dtype}; convert it.")
     dynamics = beside("points_dynamics.npy", points.shape[:1])
     return points[finite].astype(np.float64), colors, None if dynamics is None else dynamics.astype(np.float32)
-
-
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CaptureError(f"{path} cannot be read as a NumPy array ({error}); replace or remove it.") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise CaptureError(f"{path} must hold one array of numbers; replace or remove it.")
-    return array

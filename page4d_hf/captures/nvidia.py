@@ -31,15 +31,17 @@ import numpy.typing as npt
 
 from ..errors import CaptureError
 from .base import Capture
+from .files import read_array
 from .image_files import read_image_size
 from .nerfies import IMAGE_SUFFIXES, files_by_id
+from .schemas import LARGEST
 
 NUM_CAMERAS = 12
 POSES = "poses_bounds.npy"
 # What tells a folder of this set, by any two; images alone are in many others.
 ENTRIES = (POSES, "motion_masks", "images_colmap", "disp", "mv_images", "mv_masks")
-SIZED_IMAGES = re.compile(r"images_(\d+)x(\d+)")
-INSTANT, CAMERA = re.compile(r"\d+"), re.compile(r"cam(\d+)")
+SIZED_IMAGES = re.compile(r"images_(\d{1,9})x(\d{1,9})")
+INSTANT, CAMERA = re.compile(r"\d{1,9}"), re.compile(r"cam(\d{1,9})")
 MOST_STRETCH = 0.02  # of an image against the size that its focal length is for: sides are rounded
 
 
@@ -140,21 +142,15 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
 def _read_poses(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """World-to-camera rotations `(N, 3, 3)` with OpenCV axes, centres `(N, 3)`, (height, width, focal length) `(N, 3)`
     and (near, far) `(N, 2)`."""
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; it holds the cameras of the scene.") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise CaptureError(f"{path} cannot be read as a NumPy array ({error}); fetch it again.") from error
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu" or rows.ndim != 2 or rows.shape[1] != 17:
-        shape = getattr(rows, "shape", None)
-        raise CaptureError(f"{path} must hold numbers of the shape (frames, 17), got {shape}; fetch it again.")
+    rows = read_array(path)
+    if rows.ndim != 2 or rows.shape[1] != 17:
+        raise CaptureError(f"{path} must hold numbers of the shape (frames, 17), got {rows.shape}; fetch it again.")
     if len(rows) == 0:
         raise CaptureError(f"{path} has no rows, so the scene has no cameras; fetch it again.")
     rows = rows.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
     if len(bad):
-        raise CaptureError(f"{path} holds NaN or infinity in row {bad[0]}; fetch it again.")
+        raise CaptureError(f"{path} holds NaN, infinity or numbers above {LARGEST:g} in row {bad[0]}; fetch it again.")
     matrices = rows[:, :15].reshape(-1, 3, 5)
     down, right, back = (matrices[:, :, i] for i in range(3))
     rotations = np.stack((right, down, -back), axis=1)  # world-to-camera: its rows are the camera's axes
@@ -166,8 +162,10 @@ def _read_poses(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
             "downward, right and backward axes."
         )
     hwf, bounds = matrices[:, :, 4], rows[:, 15:]
-    if (hwf <= 0).any():
-        raise CaptureError(f"{path}: height, width and focal length must be above 0, got {hwf.min():g}.")
+    if hwf.min() < 1 / LARGEST:
+        raise CaptureError(
+            f"{path}: height, width and focal length must be above 0, got {hwf.min():g}; fetch it again."
+        )
     if (bounds[:, 0] < 0).any() or (bounds[:, 0] >= bounds[:, 1]).any():
         raise CaptureError(f"{path}: the nearest depth of each row must be at least 0 and below the farthest.")
     return rotations, matrices[:, :, 3], hwf, bounds

@@ -17,8 +17,8 @@ whether or not in that frame. Some older sequences have no tracks in the world (
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
+from ..image_bounds import MOST_SIDE
 from .base import Capture
 from .depth_files import read_png16
+from .files import MOST_BYTES, one_line
 from .image_files import read_image
 from .sequences import FrameList, list_sequences, read_first_image_size
 
@@ -40,6 +42,7 @@ ANNOTATIONS = ("anno.npz", "annotations.npz")
 MOVED_DISTANCE = 1e-2  # metres; of a resting point, numerical noise and float16 leave less
 ROWS_FOR_MOTION = 64  # a point that moves is elsewhere in one of so many instants
 ROWS_FOR_COLORS = 16  # masks that are opened to learn the colours of instances
+MOST_MEMBER_BYTES = 2**34  # of an array in the archive, unpacked; tracks of the longest videos have some gigabytes
 
 
 def point_odyssey_sequences(root: Path, split: str | None = None) -> list[str]:
@@ -158,7 +161,7 @@ def _moving_colors(archive: zipfile.ZipFile, path: Path, masks: list[Path]) -> t
     places = _member_shape(archive, path, "trajs_3d")
     pixels = _member_shape(archive, path, "trajs_2d")
     rows_with_masks = [i for i, mask in enumerate(masks) if mask.is_file()]
-    if places is None or pixels is None or len(places) != 3 or pixels[:2] != places[:2] or not rows_with_masks:
+    if places is None or places[2:] != (3,) or pixels != (*places[:2], 2) or not rows_with_masks:
         return None
     total, tracks = places[:2]
     rows = np.unique(np.linspace(0, total - 1, min(total, ROWS_FOR_MOTION)).astype(int))
@@ -181,7 +184,7 @@ def _moving_colors(archive: zipfile.ZipFile, path: Path, masks: list[Path]) -> t
     for row, seen, positions in zip(rows, visible, tracks_2d, strict=True):
         colors = _read_colors(masks[row])
         seen = seen & known & np.isfinite(positions).all(-1)
-        at = np.floor(np.where(seen[:, None], positions, -1)).astype(int)
+        at = np.floor(np.where(seen[:, None], positions, -1).clip(-1, MOST_SIDE)).astype(int)
         inside = seen & (at >= 0).all(-1) & (at < colors.shape[::-1]).all(-1)
         found = colors[at[inside, 1], at[inside, 0]]
         for color in np.unique(found):
@@ -213,12 +216,12 @@ def _numbered(folder: Path, name: str, number: int, suffixes: tuple[str, ...]) -
 def _open_npz(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a broken directory raises what it happens to, NotImplementedError among it
         raise _broken(path, error) from error
 
 
 def _broken(path: Path, error: Exception) -> CaptureError:
-    return CaptureError(f"{path} cannot be read as a NumPy archive ({error}); fetch it again.")
+    return CaptureError(f"{path} cannot be read as a NumPy archive ({one_line(error)}); fetch it again.")
 
 
 def _read_camera_array(
@@ -245,12 +248,12 @@ def _read_flags(
 
 def _member_shape(archive: zipfile.ZipFile, path: Path, key: str) -> tuple[int, ...] | None:
     """The shape of an array of numbers; None where there is none, or one of objects such as [None]."""
+    if f"{key}.npy" not in archive.namelist():
+        return None
     try:
         with archive.open(f"{key}.npy") as member:
-            shape, _, dtype = _read_header(member)
-    except KeyError:
-        return None
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            shape, _, dtype = _read_header(archive, member)
+    except Exception as error:
         raise _broken(path, error) from error
     return shape if dtype.kind in "fiub" and shape else None
 
@@ -259,22 +262,35 @@ def _read_rows(archive: zipfile.ZipFile, path: Path, key: str, rows: np.ndarray)
     """Some rows, in rising order, of an array that may be too large to hold: tracks take a gigabyte in long videos."""
     try:
         with archive.open(f"{key}.npy") as member:
-            shape, fortran_order, dtype = _read_header(member)
+            shape, fortran_order, dtype = _read_header(archive, member)
+            size = math.prod(shape[1:]) * dtype.itemsize
+            if size * (shape[0] if fortran_order else len(rows)) > MOST_BYTES:
+                raise ValueError(f"{key} takes more than {MOST_BYTES >> 20} MiB")
             if fortran_order:
                 data = np.frombuffer(member.read(), dtype).reshape(shape, order="F")
                 return data[rows]
-            size = int(np.prod(shape[1:])) * dtype.itemsize
             start = member.tell()
             parts = []
             for row in rows:
                 member.seek(start + int(row) * size)
                 parts.append(member.read(size))
             return np.frombuffer(b"".join(parts), dtype).reshape(len(rows), *shape[1:]).copy()
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # an archive that is broken, packed in another way or secret raises what it happens to
         raise _broken(path, error) from error
 
 
-def _read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type; no more is declared than the archive says that it holds.
+
+    Raises:
+        Exception: of many kinds, where it is broken.
+    """
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(member)
+    shape, fortran_order, dtype = read(member)
+    held = archive.getinfo(member.name).file_size
+    if min(shape, default=0) < 0 or (not dtype.hasobject and math.prod(shape) * dtype.itemsize > held):
+        raise ValueError(f"{member.name} is cut short: it claims the shape {shape} of {dtype} and has {held} bytes")
+    if held > MOST_MEMBER_BYTES:
+        raise ValueError(f"{member.name} unpacks to more than the {MOST_MEMBER_BYTES >> 30} GiB that are read")
+    return shape, fortran_order, dtype

@@ -9,21 +9,72 @@ x and half of the height in y. The first pixel's centre is at (0.5, 0.5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Len
 
-from ..errors import CaptureError
-from ..json_files import read_json_group
+from ..json_files import Fault, OrFault, Record, read_json_group
+from .schemas import Matrix3, OptionalPath, Positive, RelativePath, Seconds, Side, Vector2, Vector3, Whole
 
-FORMATS = ("ndc_isotropic", "ndc_norm_image_bounds")
 _FLIP = np.array([-1.0, -1.0, 1.0])  # left, up, forward <-> right, down, forward
+_MISSING = Fault("is missing")
 
 
-def read_frame_annotations(path: Path, **values: str) -> list[dict[str, Any]]:
+class Viewpoint(Record):
+    """A camera."""
+
+    R: Matrix3
+    T: Vector3
+    focal_length: Vector2
+    principal_point: Vector2
+    intrinsics_format: Literal["ndc_isotropic", "ndc_norm_image_bounds"] = "ndc_norm_image_bounds"  # as PyTorch3D's own
+
+
+class _Image(Record):
+    path: RelativePath
+    size: Annotated[list[Side], Len(2, 2), OrFault] = _MISSING  # type: ignore[assignment]  # height, width
+
+
+class _Map(Record):
+    path: OptionalPath = None
+    scale_adjustment: Positive = 1.0
+    mask_path: OptionalPath = None
+
+
+class FrameAnnotation(Record):
+    """What is said of a frame; a part that is broken costs this frame alone."""
+
+    frame_number: Whole
+    frame_timestamp: Annotated[Seconds | None, OrFault] = None
+    image: Annotated[_Image, OrFault] = _MISSING  # type: ignore[assignment]
+    depth: Annotated[_Map | None, OrFault] = None
+    mask: Annotated[_Map | None, OrFault] = None
+    viewpoint: Annotated[Viewpoint, OrFault] = _MISSING  # type: ignore[assignment]
+
+    @property
+    def name(self) -> str:
+        """The path of its image; "frame 3" where there is none."""
+        return f"frame {self.frame_number}" if isinstance(self.image, Fault) else self.image.path
+
+    def camera(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], tuple[int, int]]:
+        """As `camera_from_viewpoint`, and (width, height) of the image.
+
+        Raises:
+            ValueError: a part of the annotation is broken; the message is the middle of a sentence.
+        """
+        for part in ("image", "depth", "mask", "viewpoint"):
+            if isinstance(fault := getattr(self, part), Fault):
+                raise ValueError(f"its {part} {fault}")
+        if isinstance(self.image.size, Fault):
+            raise ValueError(f"the size of its image {self.image.size}")
+        height, width = self.image.size
+        return *camera_from_viewpoint(self.viewpoint, (width, height)), (width, height)
+
+
+def read_frame_annotations(path: Path, **values: str) -> list[FrameAnnotation]:
     """The annotations of a sequence's frames, by rising `frame_number`.
 
     Args:
@@ -36,76 +87,25 @@ def read_frame_annotations(path: Path, **values: str) -> list[dict[str, Any]]:
     Raises:
         CaptureError: the file is missing or broken, or a frame has no number.
     """
-    entries = read_json_group(path, **values)
-    for entry in entries:
-        if not isinstance(entry.get("frame_number"), int):
-            raise CaptureError(
-                f"{path}: the frame_number of every frame must be a whole number, got {entry.get('frame_number')!r} "
-                f"in {', '.join(values.values())}; fetch it again."
-            )
-    return sorted(entries, key=lambda entry: entry["frame_number"])
-
-
-def part_of(entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object within an annotation, such as its "image"; empty where there is none."""
-    part = entry.get(key)
-    return part if isinstance(part, Mapping) else {}
+    return sorted(read_json_group(path, FrameAnnotation, **values), key=lambda frame: frame.frame_number)
 
 
 def camera_from_viewpoint(
-    viewpoint: Mapping[str, Any], image_size: tuple[int, int]
+    viewpoint: Viewpoint, image_size: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Convert a viewpoint annotation.
 
     Args:
-        viewpoint: R `(3, 3)`, T `(3,)`, focal_length `(2,)`, principal_point `(2,)` and intrinsics_format; without
-            the last, the annotations' own default "ndc_norm_image_bounds".
+        viewpoint: the annotation.
         image_size: (width, height) of the image.
 
     Returns:
         extrinsics `(3, 4)`, world-to-camera with OpenCV axes, and intrinsics `(3, 3)` in pixels.
-
-    Raises:
-        ValueError: a part is missing, of another shape or no number, or the format is not known; the message is the
-            middle of a sentence.
     """
-    rotation, translation = _numbers(viewpoint, "R", (3, 3)), _numbers(viewpoint, "T", (3,))
-    focal, principal = _numbers(viewpoint, "focal_length", (2,)), _numbers(viewpoint, "principal_point", (2,))
-    kind = viewpoint.get("intrinsics_format", "ndc_norm_image_bounds")
     half = np.array(image_size, np.float64) / 2
-    if kind == "ndc_isotropic":
-        unit = np.full(2, half.min())
-    elif kind == "ndc_norm_image_bounds":
-        unit = half
-    else:
-        raise ValueError(f"its intrinsics_format is {kind!r}, not one of {', '.join(FORMATS)}")
-    fx, fy = focal * unit
-    cx, cy = half - principal * unit
+    unit = np.full(2, half.min()) if viewpoint.intrinsics_format == "ndc_isotropic" else half
+    fx, fy = viewpoint.focal_length * unit
+    cx, cy = half - viewpoint.principal_point * unit
     # Rows times R is R^T times columns; the flip then turns the camera's axes.
-    extrinsics = np.column_stack((_FLIP[:, None] * rotation.T, _FLIP * translation))
+    extrinsics = np.column_stack((_FLIP[:, None] * np.array(viewpoint.R).T, _FLIP * viewpoint.T))
     return extrinsics, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-
-
-def annotated_image_size(entry: Mapping[str, Any]) -> tuple[int, int]:
-    """(width, height) of the image of a frame's annotation, which stores height first.
-
-    Raises:
-        ValueError: it has none; the message is the middle of a sentence.
-    """
-    size = part_of(entry, "image").get("size")
-    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(isinstance(side, int) for side in size):
-        raise ValueError(f"its size must be height and width in pixels, got {size!r}")
-    height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"its size must be height and width in pixels, got {size!r}")
-    return width, height
-
-
-def _numbers(viewpoint: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    try:
-        values = np.array(viewpoint[key], np.float64)
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"its viewpoint has no {key} of {' x '.join(map(str, shape))} numbers") from None
-    if values.shape != shape:
-        raise ValueError(f"the {key} of its viewpoint has the shape {values.shape}, not {shape}")
-    return values

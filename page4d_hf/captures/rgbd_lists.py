@@ -11,6 +11,7 @@ of another method, in `reference_poses.txt`.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from scipy.spatial.transform import Rotation
 from ..errors import CaptureError
 from .base import Capture
 from .depth_files import read_uint16_png
+from .files import read_text
+from .schemas import LARGEST, LATEST, check_relative_path
 from .sequences import FrameList, read_first_image_size
 
 DEPTH_LEVELS_PER_METRE = 5000
@@ -225,7 +228,7 @@ def read_lens(path: Path) -> Lens:
         CaptureError: the file is missing, or holds something else.
     """
     numbers = [_number(path, line, word) for line, words in _read_rows(path) for word in words]
-    if len(numbers) not in (4, 9) or not np.isfinite(numbers).all() or min(numbers[:2]) <= 0:
+    if len(numbers) not in (4, 9) or not np.abs(numbers).max() <= LARGEST or min(numbers[:2]) < 1 / LARGEST:
         raise CaptureError(
             f"{path} must hold fx fy cx cy, and k1 k2 p1 p2 k3 where the lens distorts, with focal lengths above 0; "
             f"got {' '.join(f'{number:g}' for number in numbers)!r:.80}."
@@ -248,23 +251,21 @@ def _read_stamped_files(path: Path, column: int) -> StampedFiles:
         if len(words) < column + 2:
             raise CaptureError(f"{path}, line {line}: expected a timestamp and a path, got {' '.join(words)!r:.80}.")
         time = _number(path, line, words[column])
-        if not np.isfinite(time):
-            raise CaptureError(f"{path}, line {line}: the timestamp {words[column]} is no time; correct the file.")
-        found.append((time, path.parent / words[column + 1]))
+        if not abs(time) <= LATEST:
+            raise CaptureError(f"{path}, line {line}: the timestamp {words[column]:.40} is no time; correct the file.")
+        try:
+            found.append((time, path.parent / check_relative_path(words[column + 1])))
+        except ValueError as error:
+            raise CaptureError(
+                f"{path}, line {line}: {reprlib.repr(words[column + 1])} {error}; correct the file."
+            ) from error
     found.sort(key=lambda row: row[0])
     return StampedFiles(np.array([time for time, _ in found], np.float64), [file for _, file in found])
 
 
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """The words of each row, with the number of its line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise CaptureError(
-            f"{path} is missing; an RGB-D sequence has rgb.txt, depth.txt and groundtruth.txt."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CaptureError(f"{path} cannot be read as text ({error}); fetch it again.") from error
+    lines = read_text(path).splitlines()
     rows = [(i, line.split()) for i, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
     if not rows:
         raise CaptureError(f"{path} has no rows; fetch it again.")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..errors import CaptureError, Page4DError
 from .base import Capture
 from .image_files import read_image_size
+from .schemas import LARGEST
 
 # Cameras may be stored in float16: then R R^T is off by about 2e-3. A scale of 1 % is refused.
 ROTATION_TOLERANCE = 5e-3
@@ -99,10 +100,15 @@ def check_camera(
     """
     extrinsics = np.asarray(extrinsics, np.float64)[:3]
     intrinsics = np.asarray(intrinsics, np.float64)
-    if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
+    values = np.concatenate((extrinsics.ravel(), intrinsics.ravel()))
+    if not np.isfinite(values).all():
         raise ValueError("its camera holds NaN or infinity")
-    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
+    if np.abs(values).max() > LARGEST:
+        raise ValueError(f"its camera holds {values[np.abs(values).argmax()]:g}, where numbers go to {LARGEST:g}")
+    if min(intrinsics[0, 0], intrinsics[1, 1]) < 1 / LARGEST:
         raise ValueError(f"the focal lengths of its camera, {intrinsics[0, 0]:g} and {intrinsics[1, 1]:g}, are not > 0")
+    if intrinsics[1, 0] or not np.array_equal(intrinsics[2], [0, 0, 1]):
+        raise ValueError(f"the intrinsics of its camera, {intrinsics.tolist()}, are not [fx s cx; 0 fy cy; 0 0 1]")
     return np.column_stack((nearest_rotation(extrinsics[:, :3]), extrinsics[:, 3])), intrinsics
 
 

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from ..errors import CaptureError
 from .base import Capture
-from .depth_files import SINTEL_TAG, read_bytes, read_dpt, read_sintel_floats
+from .depth_files import SINTEL_TAG, read_dpt, read_sintel_floats
+from .files import read_bytes
 from .image_files import read_image_mask
 from .sequences import FrameList, check_camera, read_first_image_size
 
@@ -38,7 +39,7 @@ POSE_SEQUENCES = (
     "alley_2", "ambush_4", "ambush_5", "ambush_6", "cave_2", "cave_4", "market_2",
     "market_5", "market_6", "shaman_3", "sleeping_1", "sleeping_2", "temple_2", "temple_3",
 )  # fmt: skip
-_FRAME = re.compile(r"frame_(\d+)")
+_FRAME = re.compile(r"frame_(\d{1,9})")
 _CAMERA_BYTES = 4 + 8 * (9 + 12)
 
 

@@ -17,6 +17,7 @@ shows that the marked pixels are those that follow the camera's motion.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
+from ..image_bounds import MOST_PIXELS, check_pixels
 from .base import Capture
+from .files import one_line, read_text
 from .image_files import read_image_mask
 from .sequences import FrameList, check_camera, import_decoder, list_sequences, read_first_image_size
 
@@ -81,7 +84,7 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
         extrinsics[:, 0, 3] -= BASELINE
 
     files = {path.stem.rsplit("_", 1)[1]: path for path in (scene / f"frame_{eye}").glob(f"frame_{eye}_*.png")}
-    images = {int(number): path for number, path in files.items() if number.isdecimal()}
+    images = {int(number): path for number, path in files.items() if number.isdecimal() and len(number) < 10}
     rows = min(len(intrinsics), len(extrinsics))
     # A row without an image is as much a missing frame as an image without a row.
     numbers = sorted({*images, *range(1, rows + 1)})
@@ -172,10 +175,10 @@ def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsic
         for fx, fy, cx, cy in intrinsics[number - 1 : number + 1]:
             matrices.append(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
         try:
+            first, second = (check_camera(extrinsics[number - 1 + i], matrices[i])[0] for i in (0, 1))
             depth = read_spring_depth(depth_path, matrices[0])
             flow = _read_hdf5(flow_path, "flow", 3)[::2, ::2]
             marked = _nearest(read_image_mask(map_path), depth.shape)
-            first, second = (check_camera(extrinsics[number - 1 + i], matrices[i])[0] for i in (0, 1))
         except (CaptureError, ValueError):
             continue  # another frame may tell; this one is refused where it is loaded
         pixels = np.stack(np.meshgrid(np.arange(depth.shape[1]) + 0.5, np.arange(depth.shape[0]) + 0.5), axis=-1)
@@ -202,11 +205,11 @@ def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsic
 
 def _read_rows(path: Path, columns: int) -> npt.NDArray[np.float64]:
     try:
-        rows = np.loadtxt(path, ndmin=2)
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; fetch the scene again.") from error
-    except (OSError, ValueError) as error:
-        raise CaptureError(f"{path} cannot be read as rows of numbers ({error}); fetch it again.") from error
+        rows = np.loadtxt(read_text(path).splitlines(), ndmin=2)
+    except ValueError as error:
+        if isinstance(error, CaptureError):
+            raise
+        raise CaptureError(f"{path} cannot be read as rows of numbers ({one_line(error)}); fetch it again.") from error
     if rows.shape[1] != columns or not len(rows):
         raise CaptureError(
             f"{path} must hold rows of {columns} numbers, got {len(rows)} of {rows.shape[1]}; fetch it again."
@@ -218,15 +221,23 @@ def _read_hdf5(path: Path, key: str, dimensions: int) -> npt.NDArray[Any]:
     h5py = import_decoder("h5py")
     try:
         with h5py.File(path, "r") as file:
-            values = np.asarray(file[key])
+            data = file[key]
+            if not isinstance(data, h5py.Dataset) or data.ndim != dimensions or data.dtype.kind != "f":
+                raise CaptureError(
+                    f"{path} must hold a {key!r} of floats of {dimensions} dimensions, got {data!r:.99}; fetch it."
+                )
+            check_pixels(data.shape[1], data.shape[0], path, CaptureError)
+            if data.shape[2:] not in ((), (2,)) or math.prod(data.chunks or ()) > MOST_PIXELS:
+                raise CaptureError(f"{path} has a {key!r} of the shape {data.shape}; fetch it again.")
+            values = np.asarray(data)
+    except CaptureError:
+        raise
     except FileNotFoundError as error:
         raise CaptureError(f"{path} is missing; put it back.") from error
-    except (OSError, KeyError) as error:
-        raise CaptureError(f"{path} cannot be read as HDF5 with a {key!r} ({error}); fetch it again.") from error
-    if values.ndim != dimensions or values.dtype.kind != "f" or values.size == 0:
+    except Exception as error:  # h5py passes on what its library finds wrong as errors of many kinds
         raise CaptureError(
-            f"{path} must hold a {key!r} of {dimensions} dimensions, got {values.dtype} {values.shape}; fetch it again."
-        )
+            f"{path} cannot be read as HDF5 with a {key!r} ({one_line(error)}); fetch it again."
+        ) from error
     return values
 
 

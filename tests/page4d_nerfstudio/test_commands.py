@@ -343,7 +343,7 @@ WRONG = {
     ),
     "NaN in a camera": (
         lambda capture: edit_json(capture / "camera/000004.json", position=[0, float("nan"), 0]),
-        "'position' holds NaN",
+        "at position.1: it should be a finite number, got nan",
     ),
     "ids that do not match": (
         lambda capture: edit_json(capture / "dataset.json", train_ids=["000001", "000009"]),
@@ -351,7 +351,7 @@ WRONG = {
     ),
     "no frames to train on": (
         lambda capture: edit_json(capture / "dataset.json", train_ids=[]),
-        "'train_ids' is empty",
+        "at train_ids: it should have at least 1 item",
     ),
     "one frame to train on": (
         lambda capture: edit_json(capture / "dataset.json", train_ids=["000000"]),

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import View, cast, check_geometry, colors, pixel_rays, views, world_to_camera
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
@@ -235,7 +237,8 @@ def test_a_broken_camera_of_the_second_form_is_named_and_left_out(category: Cate
     write_jgz(category.root / "apple_train.jgz", mapping)
     capture = category.read()
     assert capture.frame_ids == ["frame000009"]
-    assert "frame000001.jpg was left out: its camera holds NaN" in capture.skipped[0]
+    assert "its extri does not hold what it should at 0.0: it should be a finite number, got nan" in capture.skipped[0]
+    assert "frame000001.jpg was left out: " in capture.skipped[0]
     assert "frame000004.jpg was left out: " in capture.skipped[1]
 
 
@@ -243,15 +246,23 @@ def test_the_second_form_without_file_paths_is_refused(category: Category) -> No
     mapping = category.to_second_form(category.root)
     del mapping[NAME][0]["filepath"]
     write_jgz(category.root / "apple_train.jgz", mapping)
-    with pytest.raises(CaptureError, match=r"apple_train\.jgz must list frames with a filepath"):
+    with pytest.raises(CaptureError, match=rf"apple_train\.jgz, at {NAME}, lacks 0\.filepath"):
         category.read()
 
 
-@pytest.mark.parametrize("value", [[], {NAME: "frames"}, {NAME: []}])
-def test_the_second_form_of_another_shape_is_refused(category: Category, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "it should be an object"),
+        ({NAME: "frames"}, f", at {NAME}, does not hold what it should: it should be a valid array"),
+        ({NAME: []}, f", at {NAME}, does not hold what it should: it should have at least 1 item"),
+        ({NAME: [{"filepath": "../../secret.jpg"}]}, "it should stay inside the folder"),
+    ],
+)
+def test_the_second_form_of_another_shape_is_refused(category: Category, value: Any, message: str) -> None:
     category.to_second_form(category.root)
     write_jgz(category.root / "apple_train.jgz", value)
-    with pytest.raises(CaptureError, match=r"apple_train\.jgz must (list frames with a filepath|hold a JSON object)"):
+    with pytest.raises(CaptureError, match=rf"apple_train\.jgz.*{message}"):
         category.read()
 
 
@@ -264,10 +275,28 @@ def test_the_second_form_of_another_shape_is_refused(category: Category, value: 
     [
         (lambda root, frame: (root / frame["image"]["path"]).unlink(), "the image is missing"),
         (lambda root, frame: (root / frame["depth"]["path"]).unlink(), "its depth"),
-        (lambda root, frame: frame["viewpoint"].update(T=[np.nan, 0, 0]), "its camera holds NaN or infinity"),
+        (
+            lambda root, frame: frame["viewpoint"].update(T=[np.nan, 0, 0]),
+            "its viewpoint does not hold what it should at T.0: it should be a finite number, got nan",
+        ),
         (lambda root, frame: frame["viewpoint"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "is no rotation"),
-        (lambda root, frame: frame["depth"].update(scale_adjustment=0), "the scale_adjustment of its depth is 0"),
-        (lambda root, frame: frame["image"].update(size=[36]), "its size must be height and width"),
+        (
+            lambda root, frame: frame["depth"].update(scale_adjustment=0),
+            "its depth does not hold what it should at scale_adjustment: it should be greater than 0, got 0",
+        ),
+        (
+            lambda root, frame: frame["image"].update(size=[2e9, 36]),
+            "the size of its image does not hold what it should at 0: it should be less",
+        ),
+        (
+            lambda root, frame: frame["depth"].update(path="../x"),
+            "at path: it should stay inside the folder that it starts from, got '../x'",
+        ),
+        (
+            lambda root, frame: frame["viewpoint"].update(focal_length=[1e300, 1]),
+            "its viewpoint does not hold what it should at focal_length.0: it should be less",
+        ),
+        (lambda root, frame: frame["image"].update(size=[36]), "it should have at least 2 items, not 1, got [36]"),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_named_and_left_out(
@@ -322,3 +351,27 @@ def test_a_depth_mask_of_another_size_is_refused(category: Category) -> None:
     Image.new("L", (3, 3)).save(category.root / category.frames[1]["depth"]["mask_path"])
     with pytest.raises(CaptureError, match=r"depth_masks/frame000004\.png must be grey and have the shape"):
         as_pinhole(category.read()).load_depth(1)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(category: Category) -> None:
+    category.write_set_list("fewview", train=[NAME])
+    names = ("frame_annotations.jgz", "frame_annotations.jgz", "sequence_annotations.jgz")
+    frame = category.frames[0]
+    files = [category.folder / name for name in (*names, "set_lists/set_lists_fewview.json")]
+    files += [category.root / path for path in (frame["image"]["path"], frame["depth"]["path"])]
+
+    def read() -> None:
+        load_frame(category.read())
+        co3d_sequences(category.root, "train")
+
+    check_reader(read, files, rounds=120)
+
+
+def test_damaged_files_of_the_second_form_end_in_a_capture_or_a_sentence(category: Category) -> None:
+    category.to_second_form(category.root)
+
+    def read() -> None:
+        co3d_sequences(category.root)
+        load_frame(category.read())
+
+    check_reader(read, [category.root / "apple_train.jgz"], rounds=90)

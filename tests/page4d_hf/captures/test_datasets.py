@@ -54,6 +54,20 @@ def test_a_split_that_a_data_set_has_not_is_refused(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("sequence", ["../secret", "/etc", "a\0b", "x" * 300, "x/" * 3000, ""])
+def test_a_sequence_outside_of_the_root_is_refused(tmp_path: Path, name: str, sequence: str) -> None:
+    with pytest.raises(CaptureError, match=rf"is no sequence of {name}: it should"):
+        read_sequence(name, tmp_path, sequence)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_root_whose_name_no_system_takes_is_refused(tmp_path: Path, name: str) -> None:
+    for root in (tmp_path / ("x" * 300), tmp_path / "a\0b"):
+        with pytest.raises(CaptureError, match=r"cannot be read|does not exist"):
+            find_sequences(name, root)
+
+
+@pytest.mark.parametrize("name", DATASETS)
 def test_a_sequence_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(CaptureError, match="nowhere"):
         read_sequence(name, tmp_path, "nowhere/at_all")

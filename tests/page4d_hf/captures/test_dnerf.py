@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import camera_to_world_opengl, check_cameras, render, views
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
@@ -261,3 +263,8 @@ def test_an_image_that_is_broken_further_in_is_named_when_it_is_loaded(small: Sm
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CaptureError, match=r"r_001\.png cannot be read"):
         as_pinhole(read_dnerf(small.folder)).load_image(1)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(small: SmallScene) -> None:
+    names = ("transforms_train.json", "transforms_train.json", "transforms_val.json", "train/r_000.png")
+    check_reader(lambda: load_frame(read_dnerf(small.folder)), [small.folder / name for name in names], rounds=100)

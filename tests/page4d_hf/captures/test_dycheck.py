@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 from small_dycheck import FULL_SIZE, IDS, SCALE, SCENE_CENTER, TRAIN, VAL, SmallCapture
 
@@ -182,10 +184,13 @@ def damage_camera(small: SmallCapture, frame_id: str, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"position": [0, float("nan"), 0]}, "'position' holds NaN"),
+        (
+            {"position": [0, float("nan"), 0]},
+            "does not hold what it should at position.1: it should be a finite number, got nan",
+        ),
         ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}, "'orientation' is not a rotation"),
         ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "'orientation' is not a rotation"),
-        ({"focal_length": 0}, "must be above 0"),
+        ({"focal_length": 0}, "does not hold what it should at focal_length: it should be greater than 0, got 0"),
     ],
 )
 def test_a_frame_whose_camera_is_none_is_left_out_and_named(
@@ -231,8 +236,11 @@ def test_a_capture_without_any_frame_left_is_refused(small: SmallCapture) -> Non
     [
         ({"frame_names": ["0_00009"], "time_ids": [9], "camera_ids": [0]}, "lists '0_00009', which dataset.json does"),
         ({"frame_names": TRAIN, "time_ids": [0], "camera_ids": [0, 0, 0]}, "as long as each other, got 3, 1, 3"),
-        ({"frame_names": TRAIN, "camera_ids": [0, 0, 0]}, "'time_ids' must be a list of whole numbers, got None"),
-        ({"frame_names": [1], "time_ids": [0], "camera_ids": [0]}, "'frame_names' must be a list of strings"),
+        ({"frame_names": TRAIN, "camera_ids": [0, 0, 0]}, "lacks time_ids"),
+        (
+            {"frame_names": [1], "time_ids": [0], "camera_ids": [0]},
+            r"does not hold what it should at frame_names\.0: it should be a valid string, got 1",
+        ),
         ({"frame_names": [], "time_ids": [], "camera_ids": []}, "'frame_names' is empty"),
     ],
 )
@@ -268,14 +276,14 @@ def test_depth_of_another_size_than_its_image_is_refused(small: SmallCapture) ->
 def test_depth_that_is_broken_is_named_when_it_is_loaded(small: SmallCapture) -> None:
     capture = read_dycheck(small.root, "paper-windmill/0")
     capture.depth_paths[0].write_bytes(b"no array")
-    with pytest.raises(CaptureError, match=r"0_00000\.npy cannot be read as depth"):
+    with pytest.raises(CaptureError, match=r"0_00000\.npy cannot be read as a NumPy array"):
         as_pinhole(capture).load_depth(0)
 
 
 @pytest.mark.parametrize("fps", [0, -1, "30", float("nan")])
 def test_a_frame_rate_that_is_none_is_refused(small: SmallCapture, fps: Any) -> None:
     small.write("extra.json", {"fps": fps})
-    with pytest.raises(CaptureError, match=r"extra\.json: 'fps' must be a number above 0"):
+    with pytest.raises(CaptureError, match=r"extra\.json does not hold what it should at fps: it should be .*, got"):
         read_dycheck_folder(small.folder)
 
 
@@ -284,3 +292,9 @@ def test_a_capture_or_phone_that_is_not_there_is_refused(small: SmallCapture) ->
         read_dycheck(small.root, "apple/0")
     with pytest.raises(CaptureError, match=r"has no frames of a camera 5; its cameras are 0, 1, 2"):
         read_dycheck(small.root, "paper-windmill/5")
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(small: SmallCapture) -> None:
+    names = ("extra.json", "splits/train.json", "splits/val.json", "camera/0_00000.json", "depth/1x/0_00000.npy")
+    files = [small.folder / name for name in (*names, "rgb/1x/0_00000.png")]
+    check_reader(lambda: load_frame(read_dycheck(small.root, "paper-windmill/0")), files, rounds=90)

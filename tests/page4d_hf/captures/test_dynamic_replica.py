@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import View, cast, check_geometry, colors, shifted, views
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
@@ -184,12 +186,21 @@ def test_a_split_that_is_absent_is_refused(folder: Folder) -> None:
     [
         (lambda folder, entry: (folder / entry["image"]["path"]).unlink(), "the image is missing"),
         (lambda folder, entry: (folder / entry["depth"]["path"]).unlink(), "its depth"),
-        (lambda folder, entry: entry["viewpoint"].update(T=[np.nan, 0, 0]), "its camera holds NaN or infinity"),
+        (
+            lambda folder, entry: entry["viewpoint"].update(T=[np.nan, 0, 0]),
+            "its viewpoint does not hold what it should at T.0: it should be a finite number, got nan",
+        ),
         (lambda folder, entry: entry["viewpoint"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "is no rotation"),
         (lambda folder, entry: entry["viewpoint"].update(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "is no rotation"),
         (lambda folder, entry: entry["viewpoint"].update(focal_length=[0, 1]), "the focal lengths of its camera"),
-        (lambda folder, entry: entry["viewpoint"].update(intrinsics_format="px"), "intrinsics_format is 'px'"),
-        (lambda folder, entry: entry.update(viewpoint=None), "its viewpoint has no R"),
+        (
+            lambda folder, entry: entry["viewpoint"].update(intrinsics_format="px"),
+            "its viewpoint does not hold what it should at intrinsics_format",
+        ),
+        (
+            lambda folder, entry: entry.update(viewpoint=None),
+            "its viewpoint does not hold what it should: it should be an object, got None",
+        ),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_named_and_left_out(
@@ -249,7 +260,10 @@ def test_annotations_of_another_form_are_refused(folder: Folder, text: str) -> N
 def test_a_frame_without_a_number_is_refused(folder: Folder, number: Any) -> None:
     folder.entries[0]["frame_number"] = number
     folder.save()
-    with pytest.raises(CaptureError, match=r"frame_annotations_train\.jgz: the frame_number of every frame must be"):
+    with pytest.raises(
+        CaptureError,
+        match=r"frame_annotations_train\.jgz, in an entry of .* at frame_number: it should be a valid integer",
+    ):
         read_dynamic_replica(folder.root, f"train/{LEFT}")
 
 
@@ -259,7 +273,7 @@ def test_a_frame_without_a_path_is_named(folder: Folder) -> None:
     capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
     assert len(capture) == 2
     assert "frame 1 was left out: " in capture.skipped[0]
-    assert "has no path of its image" in capture.skipped[0]
+    assert "its image does not hold what it should: it should be an object, got 'none'" in capture.skipped[0]
 
 
 def test_a_sequence_that_the_annotations_lack_is_refused(folder: Folder) -> None:
@@ -285,3 +299,14 @@ def test_annotations_that_were_written_anew_are_read_anew(folder: Folder) -> Non
     del folder.entries[1]
     folder.save()
     assert len(read_dynamic_replica(folder.root, f"train/{LEFT}")) == 2
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(folder: Folder) -> None:
+    files = [folder.annotation_file] * 3
+    files += [folder.folder / folder.entries[0][part]["path"] for part in ("image", "depth", "mask")]
+
+    def read() -> None:
+        dynamic_replica_sequences(folder.root, "train")
+        load_frame(read_dynamic_replica(folder.root, f"train/{LEFT}"))
+
+    check_reader(read, files, rounds=120)

@@ -20,6 +20,8 @@ from ball_on_plane import (
     surface_distance,
     views,
 )
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
@@ -226,3 +228,10 @@ def test_an_image_that_is_broken_is_named_when_it_is_loaded(small: SmallFolder) 
     capture.image_paths[2].write_bytes(b"no image")
     with pytest.raises(CaptureError, match=r"frame_00002\.png cannot be read as an image"):
         as_pinhole(capture).load_image(2)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(small: SmallFolder) -> None:
+    files = (
+        [small.root / "transforms.json"] * 3 + sorted(small.root.glob("*.ply")) + sorted(small.root.rglob("*.png"))[:1]
+    )
+    check_reader(lambda: load_frame(read_nerfstudio(small.root)), files, rounds=120)

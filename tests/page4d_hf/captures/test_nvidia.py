@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_cameras, render, views
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
@@ -226,8 +228,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "rows of 14 numbers": (edit_poses(lambda rows: rows[:, :14]), r"poses_bounds\.npy must hold .*got \(12, 14\)"),
     "no rows": (edit_poses(lambda rows: rows[:0]), r"poses_bounds\.npy has no rows"),
     "a row too few": (edit_poses(lambda rows: rows[:11]), r"has 12 images but .*poses_bounds\.npy has 11 rows"),
-    "NaN in a camera": (put((5, 3), float("nan")), r"poses_bounds\.npy holds NaN or infinity in row 5"),
-    "an infinite depth": (put((2, 16), float("inf")), r"poses_bounds\.npy holds NaN or infinity in row 2"),
+    "NaN in a camera": (
+        put((5, 3), float("nan")),
+        r"poses_bounds\.npy holds NaN, infinity or numbers above .* in row 5",
+    ),
+    "an infinite depth": (
+        put((2, 16), float("inf")),
+        r"poses_bounds\.npy holds NaN, infinity or numbers above .* in row 2",
+    ),
     "a mirrored camera": (edit_poses(lambda r: r.__setitem__((7, [1, 6, 11]), -r[7, [1, 6, 11]])), r"row 7 are no rot"),
     "a focal length of 0": (put((1, 14), 0.0), r"poses_bounds\.npy: height, width and focal length"),
     "near beyond far": (put((1, 15), 30.0), r"poses_bounds\.npy: the nearest depth"),
@@ -275,3 +283,8 @@ def test_a_mask_that_is_broken_is_named_when_it_is_loaded(dynamicnerf: Path) -> 
     (dynamicnerf / "motion_masks" / "003.png").write_bytes(b"no image")
     with pytest.raises(CaptureError, match=r"003\.png cannot be read as an image"):
         as_pinhole(read_nvidia(dynamicnerf)).load_mask(3)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(dynamicnerf: Path) -> None:
+    names = ("poses_bounds.npy", "poses_bounds.npy", "images/000.png", "motion_masks/000.png")
+    check_reader(lambda: load_frame(read_nvidia(dynamicnerf)), [dynamicnerf / name for name in names], rounds=80)

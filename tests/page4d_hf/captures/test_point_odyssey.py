@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 from small_point_odyssey import COUNT, SIZE, Sequence
 
@@ -233,3 +237,26 @@ def test_depth_of_8_bits_is_refused_when_it_is_loaded(sequence: Sequence) -> Non
     frames = as_pinhole(sequence.read())
     with pytest.raises(CaptureError, match=r"depth_00001\.png must be a grey image of 16 bits"):
         frames.load_depth(1)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(sequence: Sequence) -> None:
+    names = ("anno.npz", "anno.npz", "anno.npz", "rgbs/rgb_00000.jpg", "depths/depth_00000.png", "masks/mask_00000.png")
+    check_reader(lambda: load_frame(sequence.read()), [sequence.folder / name for name in names], rounds=150)
+
+
+def test_arrays_that_claim_more_than_they_hold_are_refused_before_memory_is_taken(sequence: Sequence) -> None:
+    path = sequence.folder / "anno.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for key in ("intrinsics", "extrinsics"):
+            head = io.BytesIO()
+            description = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 3, 3)}
+            np.lib.format.write_array_header_1_0(head, description)
+            archive.writestr(f"{key}.npy", head.getvalue() + bytes(72))
+    with pytest.raises(CaptureError, match=r"anno\.npz cannot .*intrinsics\.npy is cut short: it claims the shape"):
+        sequence.read()
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(sequence: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("page4d_hf.captures.point_odyssey.MOST_MEMBER_BYTES", 64)
+    with pytest.raises(CaptureError, match=r"anno\.npz cannot .*intrinsics\.npy unpacks to more than"):
+        sequence.read()

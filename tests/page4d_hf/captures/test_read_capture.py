@@ -46,6 +46,13 @@ def test_a_path_that_is_not_there_is_refused(tmp_path: Path, layout: str | None)
         read_capture(tmp_path / "nothing", layout)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop/clip"])
+def test_a_path_that_no_system_takes_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(CaptureError, match=r"cannot be read|There is no folder"):
+        read_capture(tmp_path / name)
+
+
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
     with pytest.raises(CaptureError, match=r"clip\.mp4 is a file"):

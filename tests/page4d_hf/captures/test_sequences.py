@@ -10,7 +10,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
-from page4d_hf.captures.sequences import FrameList, list_sequences, nearest_rotation, read_first_image_size
+from page4d_hf.captures.sequences import (
+    FrameList,
+    check_camera,
+    list_sequences,
+    nearest_rotation,
+    read_first_image_size,
+)
 from page4d_hf.errors import CaptureError
 
 INTRINSICS = np.array([[50.0, 0, 8], [0, 50, 6], [0, 0, 1]])
@@ -123,3 +129,27 @@ def test_a_sequence_without_frames_is_refused_with_the_first_reason(tmp_path: Pa
     frames.add(tmp_path / "1.png", np.eye(4), INTRINSICS, (16, 12), 1)
     with pytest.raises(CaptureError, match=r"the first of 2: .*0\.png was left out: the image is missing"):
         frames.capture()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "why"),
+    [
+        ((0, 0), 1e300, r"holds 1e\+300, where numbers go to 1e\+09"),
+        ((0, 0), 1e-300, "the focal lengths of its camera, 1e-300 and 50, are not > 0"),
+        ((0, 2), np.nan, "holds NaN or infinity"),
+        ((1, 0), 3.0, r"are not \[fx s cx; 0 fy cy; 0 0 1\]"),
+        ((2, 2), 2.0, r"are not \[fx s cx; 0 fy cy; 0 0 1\]"),
+    ],
+)
+def test_intrinsics_beyond_reason_are_no_camera(place: tuple[int, int], value: float, why: str) -> None:
+    intrinsics = INTRINSICS.copy()
+    intrinsics[place] = value
+    with pytest.raises(ValueError, match=why):
+        check_camera(np.eye(4)[:3], intrinsics)
+
+
+def test_a_camera_beyond_reason_is_no_camera() -> None:
+    extrinsics = np.eye(4)[:3]
+    extrinsics[1, 3] = -1e300
+    with pytest.raises(ValueError, match=r"holds -1e\+300, where numbers go to 1e\+09"):
+        check_camera(extrinsics, INTRINSICS)

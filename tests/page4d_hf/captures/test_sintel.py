@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry, world_to_camera
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_flow
 
@@ -213,7 +215,7 @@ def test_a_sequence_without_any_camera_is_refused(sintel: SmallSintel) -> None:
     [
         (b"", r"is no \.dpt file"),
         (struct.pack("<fii", 1.0, 2, 2) + bytes(16), r"is no \.dpt file"),
-        (struct.pack("<fii", 202021.25, -2, 2) + bytes(16), "claims a size of -2x2"),
+        (struct.pack("<fii", 202021.25, -2, 2) + bytes(16), "claims to be an image of -2x2 pixels"),
         (struct.pack("<fii", 202021.25, 2, 2) + bytes(15), "must have 28 bytes for 2x2 pixels, got 27"),
         (struct.pack(">fii", 202021.25, 2, 2) + bytes(16), r"is no \.dpt file"),
     ],
@@ -243,3 +245,15 @@ def test_a_sequence_without_images_is_refused(sintel: SmallSintel) -> None:
         image.unlink()
     with pytest.raises(CaptureError, match=r"alley_2 has no images frame_%04d\.png"):
         read_sintel(sintel.root, NAME)
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(sintel: SmallSintel) -> None:
+    kinds = {"camdata_left": ".cam", "depth": ".dpt", "flow": ".flo", "invalid": ".png", "final": ".png"}
+    files = [sintel.path(kind, 0, suffix) for kind, suffix in kinds.items()]
+    check_reader(lambda: load_frame(read_sintel(sintel.root, f"final/{NAME}")), files, rounds=100)
+
+
+def test_depth_that_claims_to_be_huge_is_refused(sintel: SmallSintel) -> None:
+    sintel.path("depth", 0, ".dpt").write_bytes(struct.pack("<fii", 202021.25, 60_000, 60_000))
+    with pytest.raises(CaptureError, match=r"frame_0001\.dpt claims to be an image of 60000x60000 pixels, and at most"):
+        as_pinhole(read_sintel(sintel.root, NAME)).load_depth(0)

@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 from ball_on_plane import cast, check_geometry, colors, pixel_rays, shifted, views, world_to_camera
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
@@ -269,3 +271,26 @@ def test_without_h5py_one_is_told_what_to_install(scene: Scene, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(Page4DError, match=r"needs the package h5py, .* pip install 'page4d\[training\]'"):
         read_spring(scene.root, "train/0007/left")
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(scene: Scene) -> None:
+    names = ("cam_data/intrinsics.txt", "cam_data/extrinsics.txt", "disp1_left/disp1_left_0001.dsp5")
+    more = ("flow_FW_left/flow_FW_left_0001.flo5", "maps/skymap_left/skymap_left_0001.png")
+    files = [scene.folder / name for name in (*names, *more, "frame_left/frame_left_0001.png")]
+    check_reader(lambda: load_frame(read_spring(scene.root, "train/0007/left")), files, rounds=120)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "message"),
+    [
+        ((60_000, 60_000), (100, 100), "claims to be an image of 60000x60000 pixels"),
+        ((2, 2), (20_000, 20_000), "has a 'disparity' of the shape"),
+    ],
+)
+def test_disparity_that_claims_to_be_huge_is_refused_before_memory_is_taken(
+    scene: Scene, shape: tuple[int, int], chunks: tuple[int, int], message: str
+) -> None:
+    with h5py.File(scene.folder / "disp1_left/disp1_left_0001.dsp5", "w") as file:
+        file.create_dataset("disparity", shape, "<f4", maxshape=(None, None), chunks=chunks, compression="gzip")
+    with pytest.raises(CaptureError, match=rf"disp1_left_0001\.dsp5 {message}"):
+        as_pinhole(read_spring(scene.root, "train/0007/left")).load_depth(0)

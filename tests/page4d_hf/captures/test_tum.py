@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry, world_to_camera
+from fuzzing import check_reader
+from loading import load_frame
 from PIL import Image
 from small_tum import NAME, SIZE, SMALL, SmallSequence
 
@@ -269,7 +271,7 @@ def test_a_depth_file_that_is_broken_is_named_when_it_is_loaded(sequence: SmallS
     frames = as_pinhole(read_tum(sequence.root, NAME))
     path = frames.capture.depth_paths[1]
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(CaptureError, match=rf"{path.name} cannot be read as a depth image"):
+    with pytest.raises(CaptureError, match=rf"{path.name} cannot be read as an image"):
         frames.load_depth(1)
 
 
@@ -303,3 +305,32 @@ def test_intrinsics_that_are_none_are_refused(sequence: SmallSequence, text: str
 def test_a_sequence_that_is_not_there_is_refused(sequence: SmallSequence) -> None:
     with pytest.raises(CaptureError, match=r"There is no folder .*sitting"):
         read_tum(sequence.root, "sitting")
+
+
+def test_damaged_files_end_in_a_capture_or_a_sentence(sequence: SmallSequence) -> None:
+    files = [sequence.folder / name for name in ("rgb.txt", "depth.txt", "groundtruth.txt", "intrinsics.txt")]
+    files += [sorted((sequence.folder / name).iterdir())[0] for name in ("rgb", "depth")]
+    check_reader(lambda: load_frame(read_tum(sequence.root, NAME)), files, rounds=150)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("../../secret.png", "should stay inside the folder that it starts from"),
+        ("/etc/passwd", "should stay inside the folder that it starts from"),
+        ("rgb/a\0.png", "should be the path of a file"),
+        ("rgb/" + "x" * 300, "should be the path of a file"),
+        ("x/" * 3000, "should be the path of a file"),
+    ],
+)
+def test_a_path_that_is_none_or_leads_out_is_refused(sequence: SmallSequence, path: str, why: str) -> None:
+    sequence.write("rgb.txt", f"1341846434.0 {path}")
+    with pytest.raises(CaptureError, match=rf"rgb\.txt, line 1: '.*' {why}; correct the file"):
+        read_tum(sequence.root, NAME)
+
+
+@pytest.mark.parametrize("time", ["nan", "1e300", "-inf", "9" * 400])
+def test_a_time_that_is_none_is_refused(sequence: SmallSequence, time: str) -> None:
+    sequence.write("rgb.txt", f"{time} rgb/1.png")
+    with pytest.raises(CaptureError, match=r"rgb\.txt, line 1: the timestamp .* is no time"):
+        read_tum(sequence.root, NAME)

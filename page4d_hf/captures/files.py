@@ -1,0 +1,80 @@
+"""Bytes, text and arrays of numbers from a capture's files, within bounds and with one sentence for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CaptureError
+
+MOST_BYTES = 2**31  # of a file that is read at once; flow of the most pixels that an image may have takes half of it
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """What the file system refuses in the `with` statement, such as access or a name that is too long, as one sentence.
+
+    Raises:
+        CaptureError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CaptureError(f"{folder!s:.200} cannot be read ({one_line(error)}); name another folder.") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file of a capture.
+
+    Raises:
+        CaptureError: the file is missing, too large, or cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe need not end
+            raise CaptureError(f"{path} is a folder or a device, not a file; replace it.")
+        if path.stat().st_size > MOST_BYTES:
+            raise CaptureError(f"{path} is larger than the {MOST_BYTES >> 20} MiB that are read; replace the file.")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CaptureError(f"{path} is missing; put it back.") from error
+    except OSError as error:
+        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
+
+
+def read_text(path: Path) -> str:
+    """A whole text file of a capture, UTF-8, with or without a byte order mark.
+
+    Raises:
+        CaptureError: the file is missing, too large, or no text.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CaptureError(f"{path} cannot be read as text ({error}); fetch it again.") from error
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The numbers in a `.npy` file. No more memory is taken than the file has bytes, whatever shape its head claims.
+
+    Raises:
+        CaptureError: the file is missing, broken or too large, or holds something else.
+    """
+    try:
+        mapped = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise CaptureError(f"{path} is missing; put it back.") from error
+    except Exception as error:  # the head is Python, and parsing it raises what it happens to meet
+        raise CaptureError(f"{path} cannot be read as a NumPy array ({one_line(error)}); replace the file.") from error
+    if mapped.dtype.kind not in "fiub":
+        raise CaptureError(f"{path} must hold an array of numbers, got {mapped.dtype}; replace the file.")
+    if mapped.nbytes > MOST_BYTES:
+        raise CaptureError(f"{path} is larger than the {MOST_BYTES >> 20} MiB that are read; replace the file.")
+    return np.array(mapped)
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a decoder says, in one line that is not too long."""
+    return f"{' '.join(str(error).split()) or type(error).__name__:.300}"
