@@ -15,6 +15,7 @@ from evaluator.tables import latex, make_table, markdown
 from limits import files_of_at_most
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import LOCK
 
 IDENTITY: dict[str, Any] = {
     "task": "pose",
@@ -123,7 +124,7 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, name: str, conten
         RunFolder(tmp_path, IDENTITY).enter()
 
 
-@pytest.mark.parametrize("left", [".run.json.partial-x", ".lock"])
+@pytest.mark.parametrize("left", [".run.json.partial-x", LOCK])
 def test_a_run_that_was_killed_before_its_record_had_its_name_is_begun_again(tmp_path: Path, left: str) -> None:
     (tmp_path / left).touch()
     RunFolder(tmp_path, IDENTITY).enter()
