@@ -191,7 +191,7 @@ def test_overwriting_never_deletes_what_is_no_model(capsys, checkpoint, tmp_path
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
     error = refusal(capsys, "convert", checkpoint, tmp_path / "photos", "--overwrite", *SHALLOW)
-    assert "holds something else" in error
+    assert "page4d did not write 1.jpg" in error
     assert entries(tmp_path / "photos") == ["1.jpg"]
 
 
