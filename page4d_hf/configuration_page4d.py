@@ -32,7 +32,7 @@ BOUNDS = {
     "track_num_attention_heads": FEW, "track_num_virtual_tracks": WIDTH, "track_num_iterations": FEW,
     "track_corr_levels": FEW, "track_corr_radius": (0, 1000),
 }  # fmt: skip
-MOST_PARAMETERS = 20_000_000_000  # the published network has 1.2 billion
+MOST_PARAMETERS = 10_000_000_000  # the published network has 1.2 billion
 MOST = 1e12  # what no value here comes near, and any float can hold
 
 
@@ -166,7 +166,7 @@ class Page4DConfig(PreTrainedConfig):
         trained_on (`list[str]`, defaults to none):
             The data that the weights were trained on since, for the card.
 
-    Sizes and counts have bounds (`BOUNDS` in this module), and all together at most 20 billion parameters.
+    Sizes and counts have bounds (`BOUNDS` in this module), and all together at most 10 billion parameters.
 
     ```python
     >>> from page4d_hf import Page4DConfig, Page4DModel

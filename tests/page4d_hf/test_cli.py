@@ -112,6 +112,15 @@ def test_a_subcommand_of_ours_is_not_replaced_by_another_packages(add, capsys):
 
 
 @pytest.mark.parametrize("name", ["convert", "pull"])
+def test_the_help_says_what_overwriting_replaces(capsys, name):
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "replace a model in the output folder that page4d pull or convert wrote" in text
+    assert "Where the folder holds anything else, or a file that was changed since, nothing is replaced" in text
+
+
+@pytest.mark.parametrize("name", ["convert", "pull"])
 def test_the_help_of_a_subcommand_explains_every_parameter(capsys, name):
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
@@ -128,13 +137,24 @@ def test_a_checkpoint_is_converted(capsys, checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW])
     said = capsys.readouterr().out
     assert f"Wrote {tmp_path / 'page4d'}" in said
+    assert "The mask head is used at strength 1, as the file's name says." in said
+    assert "Assumed, as tensors do not show it: encoder_num_attention_heads=3, camera_num_attention_heads=3" in said
     assert "camera, depth, point heads, mask of the release form at strength 1, float32" in said
+    assert "Licence: PAGE-4D's release states no licence for its weights." in said
     assert Page4DModel.from_pretrained(tmp_path / "page4d").config.head_layers == [0, 1, 1, 2]
 
 
 def test_values_that_tensors_do_not_show_are_set(checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW, "mask_strength=0.5"])
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 0.5
+
+
+def test_the_mask_is_used_as_the_option_says(capsys, checkpoint, tmp_path):
+    cli.main(["convert", str(checkpoint), str(tmp_path / "my page4d"), "--mask", "off", *SHALLOW])
+    assert Page4DConfig.from_pretrained(tmp_path / "my page4d").mask_strength == 0
+    said = capsys.readouterr().out
+    assert "The mask head is used at strength 0, as --mask says." in said
+    assert f"page4d reconstruct VIDEO --model '{tmp_path / 'my page4d'}'" in said  # quoted for a shell
 
 
 @pytest.mark.parametrize("assignment", ["mask_strength", "=1", "mask_strength="])

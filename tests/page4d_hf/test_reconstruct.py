@@ -469,7 +469,7 @@ def test_a_fingerprint_is_the_same_with_every_version_of_the_libraries(model_fol
 
 def test_a_folder_without_a_model_is_refused_and_says_how_to_get_one(tmp_path):
     for path, message in (
-        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull mask --output .*absent.*page4d convert"),
+        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull nomask --output .*absent.*page4d convert"),
         (tmp_path, "is no model folder: it has no config.json; fetch .*page4d pull"),
     ):
         with pytest.raises(CheckpointError, match=message):

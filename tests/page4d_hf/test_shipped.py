@@ -1,0 +1,15 @@
+"""The small model in the package."""
+
+from page4d_hf.folders import check_output_folder
+from page4d_hf.shipped import TINY, pull_tiny
+
+
+def test_the_shipped_folder_may_be_made_anew_as_it_is_committed():
+    # Its manifest, .page4d-files.json, must list its files as they are: `make tiny` replaces no others.
+    assert check_output_folder(TINY, overwrite=True) == TINY
+
+
+def test_what_is_pulled_says_where_it_comes_from(tmp_path):
+    config = pull_tiny(tmp_path / "page4d")
+    assert config.base_weights == "page4d-tiny"
+    assert "license: apache-2.0" in (tmp_path / "page4d" / "README.md").read_text(encoding="utf-8")
