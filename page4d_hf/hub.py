@@ -199,8 +199,8 @@ def _reason(
         prefix = constants.REPO_TYPES_URL_PREFIXES.get(checkpoint.repo_type, "")
         page = f"{endpoint}/{prefix}{checkpoint.repo_id}"
         return (
-            f"its owners ask you to accept their conditions; do so at {page} and log in by `hf auth login`, and run the "
-            "command again once they have granted access"
+            f"its owners ask you to accept their conditions; do so at {page} and log in by `hf auth login`, and run "
+            "the command again once they have granted access"
         )
     if isinstance(error, RepositoryNotFoundError):
         return f"{endpoint} has no such repository, or not for you; where it is private, log in by `hf auth login`"

@@ -241,14 +241,13 @@ class Page4DPreTrainedModel(PreTrainedModel):
         elif isinstance(module, Page4DTrackTransformer):
             init.normal_(module.virtual_tracks, std=std)
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any
-    ) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in every model of transformers; a model card goes with it, with base weights, licence and data."""
         count = self.num_parameters()
-        if state_dict is not None:  # of a sharded model, whose own parameters are parts
-            count = sum(value.numel() for name, value in state_dict.items() if not name.endswith("mask_schedule.step"))
-        super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
+        if (state := kwargs.get("state_dict")) is not None:  # of a sharded model, whose own parameters are parts
+            count = sum(value.numel() for name, value in state.items() if not name.endswith("mask_schedule.step"))
+        super().save_pretrained(save_directory, *args, **kwargs)
+        is_main_process = args[0] if args else kwargs.get("is_main_process", True)
         if is_main_process and os.path.isdir(save_directory):
             write_model_card(save_directory, self.config, num_parameters=count)
 

@@ -141,7 +141,7 @@ def load_config(path: str | Path) -> Page4DConfig:
             raise CheckpointError(f"Cannot read {folder / 'config.json'}: {_first_line(error)}") from error
         raise CheckpointError(f"There is no folder {path}, nor can it be had from the Hub; {how}.") from error
     if kind != Page4DConfig.model_type:
-        raise CheckpointError(f"{path} holds a model of type {str(kind):.50}, not {Page4DConfig.model_type}.")
+        raise CheckpointError(f"{path} holds a model of type {kind!s:.50}, not {Page4DConfig.model_type}.")
     if folder.is_dir():
         check_model_files(folder)
     try:
