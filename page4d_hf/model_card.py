@@ -186,14 +186,21 @@ def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None 
         license_name=terms.license_name,
         license_link=terms.license_link,
         base_model=terms.base_model,
-        tags=["page4d", "vggt", "depth-estimation", "camera-pose-estimation", "dynamic-scenes", "custom_code"],
+        tags=[
+            "page4d",
+            *(["vggt"] if terms.base_model else []),
+            "depth-estimation",
+            "camera-pose-estimation",
+            "dynamic-scenes",
+            "custom_code",
+        ],
     )
     rounded = "" if config.dtype == "float32" else f", but for encoder and aggregator being rounded to {config.dtype}"
     if source is not None:
         origin = f"Converted from {source} to the format of Transformers by page4d {page4d_version()}; the weights are "
         origin += f"unchanged{rounded}."
     elif trained_on:
-        origin = f"Trained from {_base(config)} by page4d {page4d_version()}."
+        origin = f"Trained with page4d {page4d_version()}. Base weights: {_base(config)}."
     else:
         origin = f"Saved by page4d {page4d_version()}. This card does not tell how the weights were trained since."
     heads = [name for name in ("camera", "depth", "point", "track") if getattr(config, f"enable_{name}")]
@@ -222,7 +229,7 @@ def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None 
         precision="float32" if config.dtype == "float32" else f"{config.dtype}, heads float32",
         image_size=config.image_size,
         patch_size=config.patch_size,
-        and_metrics=" and metrics" if config.base_weights == "page4d" else "",
+        and_metrics=" and metrics" if config.base_weights == "page4d" and not trained_on else "",
         data=_data(config, trained_on),
         limits=limits,
         license_words=terms.words,

@@ -207,6 +207,29 @@ def test_an_output_folder_in_use_is_refused_before_the_checkpoint_is_looked_at(c
     assert "is not empty" in refusal(capsys, "pull", "mask", "--output", tmp_path / "page4d")
 
 
+HOLDER = """
+import sys, time
+from page4d_hf.folders import claimed_folder
+with claimed_folder(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_conversion_to_a_folder_is_told_who_the_first_is_until_that_is_killed(capsys, checkpoint, tmp_path):
+    arguments = [str(checkpoint), str(tmp_path / "page4d"), *SHALLOW]
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, arguments[1]], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert f"is being written by process {holder.pid} " in refusal(capsys, "convert", *arguments)
+    finally:
+        holder.kill()
+        holder.communicate()
+    cli.main(["convert", *arguments])
+    assert entries(tmp_path) == ["page4d"]
+
+
 def test_overwriting_never_deletes_what_is_no_model(capsys, checkpoint, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()

@@ -7,17 +7,15 @@ import os
 import pickle
 import random
 import re
-import resource
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from file_limits import largest_file
 from huggingface_hub import ModelCard
 from published_weights import FULL_SIZE, Sizes, published_shapes, published_weights
 from safetensors import SafetensorError
@@ -751,17 +749,6 @@ def test_overwriting_refuses_by_name_what_was_not_written_here(shallow, tmp_path
     with pytest.raises(Page4DError, match=f"will not be overwritten: page4d did not write {re.escape(name)}"):
         convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW, overwrite=True)
     assert {path: path.read_bytes() for path in (tmp_path / "page4d").rglob("*") if path.is_file()} == before
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow past that size, as under `ulimit -f`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [100, 5_000, 100_000])
