@@ -24,6 +24,7 @@ from .errors import CheckpointError, Page4DError
 from .frames import Frames
 from .geometry import pose_encoding_to_cameras, unproject_depth
 from .image_processing_page4d import Mode, Page4DImageProcessor, intrinsics_to_original, resample_to_original
+from .model_card import OF_CARD
 from .model_files import check_model_files
 from .scene import normalized_times
 
@@ -259,7 +260,8 @@ def fingerprint(path: str | Path) -> str | None:
     load_config(folder)
     # As the file has it: with the defaults of the installed version, the same weights would change their name with it.
     values = json.loads((folder / "config.json").read_text("utf8"))
-    values.pop("transformers_version", None)
+    for name in ("transformers_version", *OF_CARD):
+        values.pop(name, None)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for file in sorted(folder.glob("*.safetensors")):
         with open(file, "rb") as stream:

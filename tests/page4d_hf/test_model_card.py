@@ -5,6 +5,7 @@ from huggingface_hub import ModelCard
 
 from page4d_hf import Page4DModel
 from page4d_hf.model_card import data_name, licence, model_card
+from page4d_hf.reconstruct import fingerprint
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,12 @@ def test_save_pretrained_writes_a_card_that_names_base_licence_and_data(tiny_mod
     again.config.trained_on = ["other"]
     again.save_pretrained(tmp_path)  # a card of its own kind is replaced
     assert "Trained since on: other." in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_a_card_says_does_not_change_the_name_of_the_weights(tiny_model, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "a")
+    tiny_model(base_weights="vggt", trained_on=["tum"]).save_pretrained(tmp_path / "b")
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
 
 
 def test_save_pretrained_leaves_the_card_of_somebody_else_alone(tiny_model, tmp_path):
