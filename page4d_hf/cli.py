@@ -10,6 +10,8 @@ Packages that build on this one, as page4d_nerfstudio does, add subcommands by e
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,42 +35,49 @@ def convert(
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
     dtype: Literal["float32", "bfloat16"] = "float32",
+    mask: Literal["on", "off"] | None = None,
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = (),
     overwrite: bool = False,
 ) -> None:
     """Convert a published checkpoint of PAGE-4D or VGGT to a folder for from_pretrained.
 
-    All sizes of the network are read off the tensors, every tensor must fit, and the result is read back and compared
-    before it gets its name. No code in the checkpoint is run.
+    All sizes of the network are read off the tensors, every tensor but those of a track head must fit, and the result
+    is read back and compared before it gets its name. What tensors do not show is assumed, and printed. No code in the
+    checkpoint is run.
 
     Args:
         checkpoint: the file, .pt or .safetensors.
         output: the folder to write; it must not exist yet, or be empty.
         dtype: precision in which encoder and aggregator are written; bfloat16 halves their size. The heads are float32.
+        mask: whether the model uses the mask head that the checkpoint holds. By default the file's name tells: off if
+            it says nomask, on if it says mask; otherwise --mask is asked for.
         set: values of Page4DConfig that the tensors do not show, as camera_num_attention_heads and
             encoder_num_attention_heads (by default as many as the aggregator's), mask_strength, head_layers.
-        overwrite: replace a model that is in the output folder. Nothing else is ever replaced.
+        overwrite: replace a model in the output folder that page4d pull or convert wrote. Where the folder holds
+            anything else, or a file that was changed since, nothing is replaced.
     """
-    from .folders import check_output_folder
+    from .folders import claimed_folder
 
     started = time.perf_counter()
     overrides = _parse_values(set)
-    check_output_folder(output, overwrite=overwrite)
-    if not checkpoint.exists():
-        raise CheckpointError(f"There is no checkpoint {checkpoint}.")
-    print(f"Converting {checkpoint}", flush=True)
+    with claimed_folder(output, overwrite=overwrite):
+        if not os.path.exists(checkpoint):
+            raise CheckpointError(f"There is no checkpoint {str(checkpoint)!r:.200}.")
+        print(f"Converting {checkpoint}", flush=True)
 
-    from transformers.utils import logging as transformers_logging
+        from transformers.utils import logging as transformers_logging
 
-    from .convert_checkpoint import convert_checkpoint
+        from .convert_checkpoint import convert_checkpoint
 
-    transformers_logging.disable_progress_bar()
-    config = convert_checkpoint(checkpoint, output, dtype=dtype, overwrite=overwrite, overrides=overrides)
+        transformers_logging.disable_progress_bar()
+        config = convert_checkpoint(
+            checkpoint, output, dtype=dtype, mask=mask, overwrite=overwrite, overrides=overrides, note=print
+        )
     _print_converted(config, output, time.perf_counter() - started)
 
 
 def pull(
-    name: tyro.conf.Positional[Literal["nomask", "mask", "vggt", "tiny"]],
+    name: tyro.conf.Positional[Literal["nomask", "mask", "vggt", "vggt-commercial", "tiny"]],
     output: Path = Path("page4d"),
     revision: str | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -76,39 +85,46 @@ def pull(
 ) -> None:
     """Fetch published weights from the Hugging Face Hub and convert them to a folder for from_pretrained.
 
-    The download of about 5 GB stays in the Hub's cache (HF_HOME), so that a second time nothing is fetched. The weights
-    are under VGGT's licence. The small model tiny comes with this package instead, and is copied out of it.
+    The download of about 5 GB stays in the Hub's cache (HF_HOME), so that a second time nothing is fetched. The small
+    model tiny comes with this package instead, and is copied out of it.
+
+    Licences: VGGT-1B is under CC-BY-NC-4.0, for non-commercial use. PAGE-4D's release states none for its weights,
+    which derive from VGGT-1B: take them to be non-commercial too. Only VGGT-1B-Commercial is under the VGGT licence
+    (commercial use, but not military). tiny is under Apache-2.0.
 
     Args:
-        name: nomask and mask are PAGE-4D without and with its dynamics-aware mask, vggt is VGGT. tiny is a small
-            PAGE-4D, trained on rendered scenes, for a first look; it needs no network.
+        name: nomask is PAGE-4D without its dynamics-aware mask, which its authors suggest; mask is PAGE-4D with it, and
+            tells what moves. vggt is VGGT-1B. vggt-commercial is VGGT-1B-Commercial, which is gated: accept its
+            conditions on huggingface.co/facebook/VGGT-1B-Commercial, wait for access, and log in by hf auth login. tiny
+            is a small PAGE-4D, trained on rendered scenes, for a first look; it needs no network.
         output: the folder to write; it must not exist yet, or be empty.
         revision: branch, tag or commit of the repository on the Hub. The newest by default.
         dtype: precision in which encoder and aggregator are written; bfloat16 halves their size. The heads are float32.
-        overwrite: replace a model that is in the output folder. Nothing else is ever replaced.
+        overwrite: replace a model in the output folder that page4d pull or convert wrote. Where the folder holds
+            anything else, or a file that was changed since, nothing is replaced.
     """
-    from .folders import check_output_folder
+    from .folders import claimed_folder
 
     started = time.perf_counter()
-    check_output_folder(output, overwrite=overwrite)
-    if name == "tiny" and revision is not None:
-        raise Page4DError("--revision is of repositories on the Hub; tiny is the one that came with this page4d.")
-    if name != "tiny":
-        print(f"Fetching {name}", flush=True)
+    with claimed_folder(output, overwrite=overwrite):
+        if name == "tiny" and revision is not None:
+            raise Page4DError("--revision is of repositories on the Hub; tiny is the one that came with this page4d.")
+        if name != "tiny":
+            print(f"Fetching {name}", flush=True)
 
-    from transformers.utils import logging as transformers_logging
+        from transformers.utils import logging as transformers_logging
 
-    from . import hub
+        from . import hub
 
-    transformers_logging.disable_progress_bar()  # those of reading and writing; the download keeps its own
-    if name == "tiny":
-        from .shipped import pull_tiny
+        transformers_logging.disable_progress_bar()  # those of reading and writing; the download keeps its own
+        if name == "tiny":
+            from .shipped import pull_tiny
 
-        pull_tiny(output, dtype=dtype, overwrite=overwrite)
-        print(f"Wrote {output} in {time.perf_counter() - started:.1f} s: page4d-tiny, see {output / 'README.md'}.")
-        print(f"Next: page4d reconstruct VIDEO --model {output}")
-        return
-    config = hub.pull(name, output, revision=revision, dtype=dtype, overwrite=overwrite)
+            pull_tiny(output, dtype=dtype, overwrite=overwrite)
+            print(f"Wrote {output} in {time.perf_counter() - started:.1f} s: page4d-tiny, see {output / 'README.md'}.")
+            print(f"Next: page4d reconstruct VIDEO --model {shlex.quote(str(output))}")
+            return
+        config = hub.pull(name, output, revision=revision, dtype=dtype, overwrite=overwrite, note=print)
     _print_converted(config, output, time.perf_counter() - started)
 
 
@@ -127,12 +143,18 @@ def _parse_values(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _print_converted(config: Any, output: Path, seconds: float) -> None:
-    """Say what has been made."""
+    """Say what has been made, and under which licence it is."""
+    from .model_card import licence
+
     heads = ", ".join(head for head in ("camera", "depth", "point", "track") if getattr(config, f"enable_{head}"))
     masked = config.mask_form is not None
     mask = f"mask of the {config.mask_form} form at strength {config.mask_strength:g}" if masked else "no mask"
     print(f"Wrote {output} in {seconds:.1f} s: {heads} heads, {mask}, {config.dtype}; read back and equal.")
-    print(f'Next: page4d reconstruct VIDEO --model {output}, or page4d_hf.Page4DModel.from_pretrained("{output}")')
+    print(f"Licence: {licence(config)}")
+    print(
+        f"Next: page4d reconstruct VIDEO --model {shlex.quote(str(output))}, or "
+        f"page4d_hf.Page4DModel.from_pretrained({str(output)!r})"
+    )
 
 
 COMMANDS["convert"] = convert

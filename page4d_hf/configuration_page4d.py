@@ -1,6 +1,8 @@
 """The sizes and switches of PAGE-4D."""
 
 import math
+import os
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -14,16 +16,24 @@ MASK_FORMS = ("release", "paper")
 CAMERA_LOSSES = ("l1", "huber")
 INITIAL_EMBEDDINGS = ("random", "smooth")
 INITIAL_ATTENTIONS = ("random", "same_place")
-# Counts and widths, none of which may be 0.
-SIZES = (
-    "image_size", "patch_size", "num_channels", "hidden_size",
-    "encoder_num_hidden_layers", "encoder_num_attention_heads", "num_hidden_layers", "num_attention_heads",
-    "mask_hidden_size", "camera_num_hidden_layers", "camera_num_attention_heads", "camera_num_iterations",
-    "dense_hidden_size", "dense_output_channels", "track_hidden_size", "track_transformer_size",
-    "track_num_hidden_layers", "track_num_attention_heads", "track_num_virtual_tracks", "track_num_iterations",
-    "track_corr_levels",
-)  # fmt: skip
-COUNTS = ("encoder_num_register_tokens", "num_register_tokens", "track_corr_radius")  # 0 is none of them
+# Where weights come from; `model_card` has the licence of each.
+BASE_WEIGHTS = ("page4d", "vggt", "vggt-commercial", "page4d-tiny")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+# Counts and widths with the least and the greatest value of each. The greatest are far beyond any network that was
+# trained, and keep a configuration of somebody else from taking all memory, or all time.
+WIDTH, FEW = (1, 2**16), (1, 1000)
+BOUNDS = {
+    "image_size": WIDTH, "patch_size": WIDTH, "num_channels": FEW, "hidden_size": WIDTH,
+    "encoder_num_hidden_layers": FEW, "encoder_num_attention_heads": FEW, "encoder_num_register_tokens": (0, 1000),
+    "num_hidden_layers": FEW, "num_attention_heads": FEW, "num_register_tokens": (0, 1000),
+    "mask_hidden_size": WIDTH, "camera_num_hidden_layers": FEW, "camera_num_attention_heads": FEW,
+    "camera_num_iterations": FEW, "dense_hidden_size": WIDTH, "dense_output_channels": WIDTH,
+    "track_hidden_size": WIDTH, "track_transformer_size": WIDTH, "track_num_hidden_layers": FEW,
+    "track_num_attention_heads": FEW, "track_num_virtual_tracks": WIDTH, "track_num_iterations": FEW,
+    "track_corr_levels": FEW, "track_corr_radius": (0, 1000),
+}  # fmt: skip
+MOST_PARAMETERS = 10_000_000_000  # the published network has 1.2 billion
+MOST = 1e12  # what no value here comes near, and any float can hold
 
 
 @strict
@@ -150,6 +160,13 @@ class Page4DConfig(PreTrainedConfig):
         loss_quantile (`float`, defaults to 0.98):
             Pixels whose terms of depth or points lie at or above this quantile of the batch are left out, as long as
             over 1000 remain. 1 keeps them all.
+        base_weights (`str`, *optional*):
+            Where the weights come from, which decides their licence: `"page4d"`, `"vggt"`, `"vggt-commercial"` or
+            `"page4d-tiny"`. `None`: not known, or from nothing. [`Page4DModel.save_pretrained`] puts it into the card.
+        trained_on (`list[str]`, defaults to none):
+            The data that the weights were trained on since, for the card.
+
+    Sizes and counts have bounds (`BOUNDS` in this module), and all together at most 10 billion parameters.
 
     ```python
     >>> from page4d_hf import Page4DConfig, Page4DModel
@@ -230,18 +247,56 @@ class Page4DConfig(PreTrainedConfig):
     mask_loss_weight: float | int = 0.0
     loss_quantile: float | int = 0.98
 
+    base_weights: str | None = None
+    trained_on: list[str] | tuple[str, ...] = ()
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """As in every configuration of transformers; what is missing is said to be so, with how to get it.
+
+        Raises:
+            OSError: there is no such folder, and no such repository that can be reached.
+            Page4DError: `config.json` holds no object.
+        """
+        try:
+            return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        except OSError as error:
+            if os.path.exists(pretrained_model_name_or_path):
+                raise
+            raise OSError(
+                f"There is no folder {pretrained_model_name_or_path}; `page4d pull nomask --output "
+                f"{pretrained_model_name_or_path}` fetches published weights, with tiny in place of nomask a small "
+                f"model without a network. Nor is it a model of the Hub that can be reached: {error}"
+            ) from error
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+        try:
+            values = super()._dict_from_json_file(json_file)
+        except RecursionError:
+            raise Page4DError(f"{json_file} is nested too deep; expected the configuration of a network.") from None
+        if not isinstance(values, dict):
+            raise Page4DError(f"{json_file} holds a {type(values).__name__}; expected the configuration of a network.")
+        return values
+
     def __post_init__(self, **kwargs):
         # As JSON gives them back.
-        for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels"):
+        for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels", "trained_on"):
             setattr(self, name, list(getattr(self, name)))
-        super().__post_init__(**kwargs)
+        kwargs.pop("num_labels", None)  # of classifiers: the library would make as many labels
+        for name in kwargs:
+            if callable(getattr(type(self), name, None)):
+                raise Page4DError(f"{name} is no value of a configuration; remove it.")
+        if isinstance(self.dtype, str) and self.dtype not in DTYPES:
+            raise Page4DError(f"dtype is {self.dtype!r:.50}; it must be one of {', '.join(DTYPES)}.")
+        try:
+            super().__post_init__(**kwargs)
+        except (AttributeError, TypeError) as error:  # of values that are the library's own
+            raise Page4DError(f"The configuration has a value of another type than it must have: {error}.") from error
 
     def validate_architecture(self):
         """Refuse values that no network can be built from."""
-        for names, least in ((SIZES, 1), (COUNTS, 0)):
-            for name in names:
-                if not getattr(self, name) >= least:
-                    raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        self._validate_numbers()
         if not self.hidden_size * self.mlp_ratio >= 1:
             raise Page4DError(f"mlp_ratio is {self.mlp_ratio}, which leaves nothing of hidden_size {self.hidden_size}.")
         if self.hidden_act not in ACT2FN:
@@ -298,6 +353,47 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(
                 f"dense_frames_per_chunk is {self.dense_frames_per_chunk}; it must be at least 1, or None."
             )
+
+    def _validate_numbers(self):
+        for name, annotation in type(self).__annotations__.items():
+            value = getattr(self, name)
+            values = value if isinstance(value, list) else [value]
+            if any(isinstance(one, bool) for one in values) and annotation is not bool:
+                raise Page4DError(f"{name} is {value!r}; it must be a number.")
+            if any(isinstance(one, (int, float)) and not abs(one) <= MOST for one in values):
+                raise Page4DError(f"{name} is {value!r:.50}; it must be a finite number.")
+        for name, (least, most) in BOUNDS.items():
+            if not getattr(self, name) >= least:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+            if getattr(self, name) > most:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be at most {most:,}.")
+        if max(map(len, (self.masked_layers, self.head_layers, self.dense_channels)), default=0) > FEW[1]:
+            raise Page4DError(f"masked_layers, head_layers and dense_channels may have {FEW[1]:,} values at most.")
+        if self.base_weights is not None and self.base_weights not in BASE_WEIGHTS:
+            raise Page4DError(f"base_weights is {self.base_weights!r:.50}; it must be one of {BASE_WEIGHTS}, or None.")
+        if (count := self._least_parameters()) > MOST_PARAMETERS:
+            raise Page4DError(
+                f"These sizes make a network of over {count:.1e} parameters; it may have {MOST_PARAMETERS:,} at most."
+            )
+
+    def _least_parameters(self) -> float:
+        """About how many parameters the network has: the large matrices alone."""
+        width, block = self.hidden_size, 4 + 2 * max(self.mlp_ratio, 0)  # matrices of width x width in a block
+        tokens = (self.image_size / self.patch_size) ** 2 + self.encoder_num_register_tokens + self.num_register_tokens
+        count = block * width**2 * (self.encoder_num_hidden_layers + 2 * self.num_hidden_layers)
+        count += width * (tokens + self.num_channels * self.patch_size**2 + self.mask_hidden_size)
+        if self.enable_camera:
+            count += block * (2 * width) ** 2 * self.camera_num_hidden_layers
+        dense, last = self.dense_hidden_size, self.dense_output_channels
+        levels = sum(2 * width * channels + 9 * channels * dense for channels in self.dense_channels)
+        levels += 25 * max(self.dense_channels, default=0) ** 2
+        count += (self.enable_depth + self.enable_point) * (levels + 9 * dense * (14 * dense + last))
+        if self.enable_track:
+            track, inner = self.track_hidden_size, self.track_transformer_size
+            window = self.track_corr_levels * (2 * self.track_corr_radius + 1) ** 2
+            count += levels + 126 * track**2 + inner * (5 * track + window + self.track_num_virtual_tracks)
+            count += 4 * block * inner**2 * self.track_num_hidden_layers
+        return count
 
     def _validate_loss(self):
         if self.camera_loss not in CAMERA_LOSSES:

@@ -6,7 +6,6 @@ The published files say nothing about the network but its weights: every size is
 
 from __future__ import annotations
 
-import errno
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,11 +13,10 @@ from dataclasses import fields
 from difflib import get_close_matches
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers.utils import logging
 
@@ -35,8 +33,23 @@ logger = logging.get_logger(__name__)
 # The dtypes that the aggregator and the encoder can be written in. The heads stay in float32 in any case.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-# The file by which a folder of `save_pretrained` is known; nothing else is ever overwritten.
-RESULT_MARK = "config.json"
+# Published files by their names, as values of `Page4DConfig.base_weights`.
+_FILE_NAMES = {
+    "checkpoint_mask.pt": "page4d",
+    "checkpoint_nomask.pt": "page4d",
+    "vggt_1B_commercial.pt": "vggt-commercial",
+}
+_MASK_HEAD = "aggregator.spatial_mask_head."
+_TRACK_HEAD = "track_head."
+# What no tensor shows, and which part of the network it is of.
+_NOT_SHOWN = {
+    "encoder_num_attention_heads": None, "camera_num_attention_heads": "enable_camera",
+    "camera_num_iterations": "enable_camera", "head_layers": None, "mask_layer": "mask_form",
+    "masked_layers": "mask_form", "mask_scale": "mask_form", "track_num_attention_heads": "enable_track",
+    "track_num_iterations": "enable_track", "track_corr_radius": "enable_track",
+}  # fmt: skip
+# The dtypes that weights are published in.
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # ---------------------------------------------------------------------------------------------------------------
 # Names
@@ -169,7 +182,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     def count(pattern: str) -> int | None:
         """How many layers there are: one beyond the highest index, unless that is a stray one."""
         found = re.compile(pattern)
-        indices = {int(m[1]) for m in map(found.match, weights) if m}
+        indices = {int(m[1]) for m in map(found.match, weights) if m and len(m[1]) < 7}
         return min(max(indices) + 1, 2 * len(indices)) if indices else None
 
     def has(prefix: str) -> bool:
@@ -193,7 +206,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     grid_size = isqrt(positions - 1) if positions is not None and positions > 1 else None
     correlations = size(r"track_head\.tracker\.corr_mlp\.fc1\.weight", 1)
     radius = known("track_corr_radius")
-    has_mask = has("aggregator.spatial_mask_head.")
+    has_mask = has(_MASK_HEAD)
     # Layers that are read or masked must be there: if they are not, keys are missing.
     used = [*known("head_layers"), *(known("masked_layers") if has_mask else ())]
 
@@ -268,12 +281,7 @@ def convert_state_dict(
         CheckpointError: keys are missing, unexpected or of another shape, named as in the checkpoint; or values are
             not numbers.
     """
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if name not in _UNPUBLISHED}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in wanted.items():
-        shape = tuple(tensor.shape)
-        shapes[published_name(name)] = shape if _third(name) is None else (3 * shape[0], *shape[1:])
-
+    shapes = published_shapes_of(model)
     missing = [name for name in shapes if name not in weights]
     unexpected = [name for name in weights if name not in shapes]
     misshapen = [name for name in shapes if name in weights and tuple(weights[name].shape) != shapes[name]]
@@ -295,20 +303,91 @@ def convert_state_dict(
         faults.append(f"{_count(misshapen, 'key')} of another shape ({_key_list(misshapen, remarks)})")
     if faults:
         raise CheckpointError(f"{source} does not fit the network that its sizes tell of: {'; '.join(faults)}.")
-    broken = [name for name, tensor in weights.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+    broken = [name for name, tensor in weights.items() if tensor.dtype not in _FLOATS or not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(
             f"{source} has values that are no finite numbers in {_count(broken, 'key')} ({_key_list(broken)})."
         )
 
     converted = {}
-    for name in wanted:
-        tensor, third = weights[published_name(name)], _third(name)
-        converted[name] = tensor if third is None else tensor.chunk(3)[third]
-    for name, tensor in model.state_dict().items():
+    for name, like in model.state_dict().items():
         if name in _UNPUBLISHED:
-            converted[name] = _UNPUBLISHED[name](tensor)
+            converted[name] = _UNPUBLISHED[name](like)
+        else:
+            tensor, third = weights[published_name(name)], _third(name)
+            converted[name] = tensor if third is None else tensor.chunk(3)[third]
     return converted
+
+
+def published_shapes_of(model: Page4DModel) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights of a model, by their published names."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in model.state_dict().items():
+        if name not in _UNPUBLISHED:
+            shape = tuple(tensor.shape)
+            shapes[published_name(name)] = shape if _third(name) is None else (3 * shape[0], *shape[1:])
+    return shapes
+
+
+def _fitting_network(
+    weights: dict[str, Tensor], overrides: Mapping[str, Any], note: Callable[[str], object]
+) -> tuple[dict[str, Tensor], Page4DModel]:
+    """The network that weights are of, on the meta device, and the weights without what is left over of a track head.
+
+    PAGE-4D was trained without a track head, and its release loads checkpoints whatever they hold of one: one that is
+    not whole is left out, and so are keys that no track head has.
+
+    Args:
+        weights: state dict with published names.
+        overrides: as of `infer_config`.
+        note: is called with a sentence on what is left out.
+    """
+    with torch.device("meta"):
+        model = Page4DModel(infer_config(weights, **overrides))
+    shapes = published_shapes_of(model)
+    lacking = [n for n in shapes if n.startswith(_TRACK_HEAD) and (n not in weights or weights[n].shape != shapes[n])]
+    if lacking and "enable_track" not in overrides:
+        note(
+            f"The track head is left out: {_count(lacking, 'key')} missing or of another shape ({_key_list(lacking)}); "
+            "--set enable_track=true insists on it."
+        )
+        with torch.device("meta"):
+            model = Page4DModel(infer_config(weights, **{**overrides, "enable_track": False}))
+        extra = [name for name in weights if name.startswith(_TRACK_HEAD)]
+    else:
+        extra = [name for name in weights if name.startswith(_TRACK_HEAD) and name not in shapes]
+        if extra:
+            note(
+                f"Left out: {_count(extra, 'key')} of a track head that the network does not have ({_key_list(extra)})."
+            )
+    return {name: tensor for name, tensor in weights.items() if name not in set(extra)}, model
+
+
+def _mask_strength(
+    checkpoint: Path, config: Page4DConfig, mask: str | None, overrides: Mapping[str, Any]
+) -> tuple[float, str]:
+    """At what strength a mask head that a checkpoint holds is used, and who says so.
+
+    The release builds a mask head in every network, so that the weights alone do not tell whether it is to be used.
+
+    Raises:
+        CheckpointError: nobody says so, or two do.
+    """
+    if "mask_strength" in overrides:
+        if mask is not None:
+            raise CheckpointError(f"--mask {mask} and --set mask_strength exclude each other; give one of them.")
+        return config.mask_strength, "as set"
+    who = "as --mask says"
+    if mask is None:
+        who = "as the file's name says"
+        name = checkpoint.name.lower()
+        if "mask" not in name:
+            raise CheckpointError(
+                f"The checkpoint {checkpoint} holds a mask head, and neither its name nor its weights tell whether it "
+                "is to be used: pass --mask on (PAGE-4D's masked checkpoint) or --mask off (its unmasked one)."
+            )
+        mask = "off" if re.search(r"(no|non|un|without)[-_]?mask", name) else "on"
+    return (1.0 if mask == "on" else 0.0), who
 
 
 def convert_checkpoint(
@@ -316,9 +395,11 @@ def convert_checkpoint(
     output: str | Path,
     *,
     dtype: str = "float32",
+    mask: Literal["on", "off"] | None = None,
     source: str | None = None,
     overwrite: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    note: Callable[[str], object] = logger.warning,
 ) -> Page4DConfig:
     """Convert a published checkpoint to a folder for `from_pretrained`.
 
@@ -331,36 +412,51 @@ def convert_checkpoint(
         checkpoint: `.pt` or `.safetensors` file with the weights of PAGE-4D, with or without its mask, or of VGGT.
         output: the folder to make.
         dtype: `"float32"`, or `"bfloat16"` for the encoder and the aggregator; the heads are float32 in either case.
+        mask: whether a mask head that the checkpoint holds is to be used. By default the file's name tells.
         source: where the checkpoint comes from, for the model card. Its file name by default.
-        overwrite: replace an earlier model in `output`.
+        overwrite: replace an earlier model in `output`, if nothing else is there (see `whole_folder`).
         overrides: values of `Page4DConfig` that the tensors do not show, see `infer_config`.
+        note: is called with a sentence on what was assumed, and on what was left out.
 
     Returns:
         The configuration of the converted model.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, is of another network, or does not fit.
-        Page4DError: the output folder is in use or the disk is full.
+        CheckpointError: the checkpoint cannot be read, is of another network, or does not fit; or it holds a mask head,
+            and nothing tells whether it is to be used.
+        Page4DError: the output folder is in use, cannot be written, or the disk is full.
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
+    if mask not in ("on", "off", None):
+        raise CheckpointError(f"mask is {mask!r}; it must be on, off, or None.")
     checkpoint = Path(checkpoint)
     with whole_folder(output, overwrite=overwrite) as folder:
         logger.info(f"Reading {checkpoint}")
         weights = read_checkpoint(checkpoint)
-        config = infer_config(weights, **(overrides or {}))
-        with torch.device("meta"):
-            model = Page4DModel(config)
+        values = {"base_weights": _FILE_NAMES.get(checkpoint.name), **(overrides or {})}
+        weights, model = _fitting_network(weights, values, note)
+        config = model.config
         converted = convert_state_dict(weights, model, source=f"The checkpoint {checkpoint}")
+        if config.mask_form is not None:
+            config.mask_strength, who = _mask_strength(checkpoint, config, mask, values)
+            note(f"The mask head is used at strength {config.mask_strength:g}, {who}.")
+        elif mask == "on":
+            raise CheckpointError(f"The checkpoint {checkpoint} holds no mask head; --mask on needs one.")
+        assumed = {
+            name: getattr(config, name)
+            for name, part in _NOT_SHOWN.items()
+            if name not in values and (part is None or getattr(config, part))
+        }
+        if assumed:
+            told = ", ".join(f"{name}={value}" for name, value in assumed.items())
+            note(f"Assumed, as tensors do not show it: {told}. For a network with other values, --set them.")
         # `assign` puts the mapped tensors themselves in the place of the meta device's.
         model.load_state_dict(converted, assign=True)
         model.float().to(DTYPES[dtype])  # float() first: what stays in float32 is not made so from a half precision
 
         logger.info(f"Writing {output}")
-        try:
-            model.save_pretrained(folder)
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
+        model.save_pretrained(folder)
         for file in folder.glob("*.safetensors"):
             make_readable(file)  # safetensors writes for the owner only
         Page4DImageProcessor(
@@ -408,15 +504,6 @@ def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model:
         )
 
 
-def _as_os_error(error: SafetensorError) -> Exception:
-    """safetensors reports a failed write by its text alone."""
-    code = re.search(r"os error (\d+)", str(error))
-    if code is None:
-        return error
-    number = int(code[1])
-    return OSError(number, errno.errorcode.get(number, "unknown error"))
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # Words
 
@@ -433,6 +520,7 @@ def _count(names: list[str], noun: str) -> str:
 
 def _key_list(names: list[str], remarks: Mapping[str, str] | None = None, limit: int = 20) -> str:
     """Names with what is remarked of them; of many, those that differ in one layer number are written as one."""
+    names = [name if name.isprintable() else ascii(name) for name in names]
     remarks = remarks or {}
     if len(names) <= limit:
         return ", ".join(name + remarks.get(name, "") for name in names)

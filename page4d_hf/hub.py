@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers.utils import logging
 
 from .configuration_page4d import Page4DConfig
 from .convert_checkpoint import convert_checkpoint
 from .errors import CheckpointError
-from .folders import check_output_folder
+from .folders import claimed_folder
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,24 @@ class PublishedCheckpoint:
         return f"the {self.repo_type} repository {self.repo_id}"
 
 
+_PAGE4D = ("zhouk777/PAGE4D", "dataset")
+
 PUBLISHED = {
     # Should the file hold the mask head nevertheless, it is not used.
-    "nomask": PublishedCheckpoint("zhouk777/PAGE4D", "dataset", ("checkpoint_nomask.pt",), {"mask_strength": 0.0}),
-    "mask": PublishedCheckpoint("zhouk777/PAGE4D", "dataset", ("checkpoint_mask.pt",), {"mask_form": "release"}),
-    "vggt": PublishedCheckpoint("facebook/VGGT-1B", "model", ("model.safetensors", "model.pt")),
+    "nomask": PublishedCheckpoint(
+        *_PAGE4D, ("checkpoint_nomask.pt",), {"mask_strength": 0.0, "base_weights": "page4d"}
+    ),
+    "mask": PublishedCheckpoint(*_PAGE4D, ("checkpoint_mask.pt",), {"mask_form": "release", "base_weights": "page4d"}),
+    "vggt": PublishedCheckpoint(
+        "facebook/VGGT-1B", "model", ("model.safetensors", "model.pt"), {"base_weights": "vggt"}
+    ),
+    # Gated: its owners want their conditions accepted.
+    "vggt-commercial": PublishedCheckpoint(
+        "facebook/VGGT-1B-Commercial",
+        "model",
+        ("vggt_1B_commercial.pt", "model.safetensors", "model.pt"),
+        {"base_weights": "vggt-commercial"},
+    ),
 }
 
 
@@ -67,14 +83,15 @@ def pull(
     overwrite: bool = False,
     endpoint: str | None = None,
     cache_dir: str | Path | None = None,
+    note: Callable[[str], object] = logger.warning,
 ) -> Page4DConfig:
     """Fetch a published checkpoint from the Hub and convert it to a folder for `from_pretrained`.
 
     Args:
-        name: `"nomask"` or `"mask"` of PAGE-4D, or `"vggt"`.
+        name: `"nomask"` or `"mask"` of PAGE-4D, `"vggt"`, or `"vggt-commercial"`, which needs its owners' consent.
         output: the folder to make.
         revision: branch, tag or commit of the repository; the newest by default.
-        dtype, overwrite: as for `convert_checkpoint`.
+        dtype, overwrite, note: as for `convert_checkpoint`.
         endpoint, cache_dir: as for `download`.
 
     Returns:
@@ -82,19 +99,21 @@ def pull(
 
     Raises:
         CheckpointError: the checkpoint cannot be had, or cannot be converted.
-        Page4DError: the output folder is in use (found out before anything is downloaded) or the disk is full.
+        Page4DError: the output folder is in use or cannot be written (found out before anything is downloaded), or the
+            disk is full.
     """
-    check_output_folder(output, overwrite=overwrite)
-    downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir)
-    checkpoint = PUBLISHED[name]
-    return convert_checkpoint(
-        downloaded.path,
-        output,
-        dtype=dtype,
-        source=f"`{downloaded.path.name}` of {checkpoint} on the Hugging Face Hub (commit {downloaded.commit})",
-        overwrite=overwrite,
-        overrides=checkpoint.overrides,
-    )
+    with claimed_folder(output, overwrite=overwrite):
+        downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir)
+        checkpoint = PUBLISHED[name]
+        return convert_checkpoint(
+            downloaded.path,
+            output,
+            dtype=dtype,
+            source=f"`{downloaded.path.name}` of {checkpoint} on the Hugging Face Hub (commit {downloaded.commit})",
+            overwrite=overwrite,
+            overrides=checkpoint.overrides,
+            note=note,
+        )
 
 
 def download(
@@ -179,7 +198,10 @@ def _reason(
     if isinstance(error, GatedRepoError):
         prefix = constants.REPO_TYPES_URL_PREFIXES.get(checkpoint.repo_type, "")
         page = f"{endpoint}/{prefix}{checkpoint.repo_id}"
-        return f"its owners ask you to accept their conditions; do so at {page} and log in by `hf auth login`"
+        return (
+            f"its owners ask you to accept their conditions; do so at {page} and log in by `hf auth login`, and run "
+            "the command again once they have granted access"
+        )
     if isinstance(error, RepositoryNotFoundError):
         return f"{endpoint} has no such repository, or not for you; where it is private, log in by `hf auth login`"
     if isinstance(error, RevisionNotFoundError):
@@ -192,8 +214,9 @@ def _reason(
         return f"{endpoint} answered {status} {error.response.reason_phrase}{advice}"
     if isinstance(error, FileMetadataError):
         return f"what answers at {endpoint} is no Hugging Face Hub; look at HF_ENDPOINT and at the proxy's settings"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk with the cache {cache_dir} is full; free some space, or name another place in HF_HOME"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        full = "allows no file of that size" if error.errno == errno.EFBIG else "is full"
+        return f"the disk with the cache {cache_dir} {full}; free some space, or name another place in HF_HOME"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"the cache {cache_dir} cannot be written to ({error.strerror}); name another place in HF_HOME"
     if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):

@@ -1,18 +1,90 @@
-"""The model card that goes with converted weights."""
+"""The model card of a folder of weights: where they come from, under which licence, on what data they were trained."""
 
 from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
 from .configuration_page4d import Page4DConfig
 from .package_version import page4d_version
 
+CC_BY_NC = "https://creativecommons.org/licenses/by-nc/4.0/"
 VGGT_LICENSE = "https://github.com/facebookresearch/vggt/blob/main/LICENSE.txt"
+
+# In each card that is written here, so that a later one may take its place; a card of somebody else stays.
+MARK = "<!-- written by page4d -->"
+OF_CARD = ("base_weights", "trained_on")  # values of a configuration that no network is computed with
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is known of weights by where they come from."""
+
+    what: str  # the title of a card
+    license: str  # as the Hub calls it
+    license_name: str | None  # where the Hub has no name for it
+    license_link: str | None
+    base_model: str | None  # a model on the Hub
+    words: str  # the licence in one or two sentences
+
+
+# By `Page4DConfig.base_weights`.
+TERMS: dict[str | None, Terms] = {
+    "page4d": Terms(
+        "PAGE-4D",
+        "other",
+        "not-stated",
+        "https://huggingface.co/datasets/zhouk777/PAGE4D",
+        "facebook/VGGT-1B",
+        f"PAGE-4D's release states no licence for its weights. They derive from VGGT-1B, which is under [CC-BY-NC-4.0]"
+        f"({CC_BY_NC}): take them to be for non-commercial use only.",
+    ),
+    "vggt": Terms(
+        "VGGT-1B",
+        "cc-by-nc-4.0",
+        None,
+        None,
+        "facebook/VGGT-1B",
+        f"VGGT-1B's weights are under [CC-BY-NC-4.0]({CC_BY_NC}): for non-commercial use only.",
+    ),
+    "vggt-commercial": Terms(
+        "VGGT-1B-Commercial",
+        "other",
+        "vggt",
+        VGGT_LICENSE,
+        "facebook/VGGT-1B-Commercial",
+        f"VGGT-1B-Commercial's weights are under the [VGGT licence]({VGGT_LICENSE}), which allows commercial use and "
+        "forbids military use.",
+    ),
+    "page4d-tiny": Terms(
+        "page4d-tiny",
+        "apache-2.0",
+        None,
+        None,
+        None,
+        "page4d-tiny's weights are under Apache-2.0, as its code; no weights or data of others went into them.",
+    ),
+    None: Terms(
+        "A network of the PAGE-4D family",
+        "other",
+        "unknown",
+        None,
+        None,
+        "Where these weights started from is not known here. What derives from VGGT-1B is under [CC-BY-NC-4.0]"
+        f"({CC_BY_NC}), non-commercial; PAGE-4D's release states no licence and derives from it; only "
+        f"VGGT-1B-Commercial is under the [VGGT licence]({VGGT_LICENSE}).",
+    ),
+}
 
 _CARD = """\
 ---
 {metadata}
 ---
+
+{mark}
 
 # {title}
 
@@ -21,7 +93,7 @@ _CARD = """\
 Input are the frames of a video, or other images of one scene. Output are, for every frame, its camera, a depth map, a
 map of the points that are seen, and confidences of both{mask_output}.
 
-Converted from {source} to the format of Transformers by page4d {version}; the weights are unchanged{cast}.
+{origin}
 
 ## Use
 
@@ -55,84 +127,160 @@ Depth is along the camera's z axis. The scale is arbitrary, and one for all of a
 
 | | |
 | --- | --- |
+| Base weights | {base} |
 | Parameters | {parameters:,} |
 | Heads | {heads} |
 | Mask | {mask} |
 | Precision of the weights | {precision} |
 | Image size | {image_size} x {image_size} is native; any multiples of {patch_size} pixels work |
 
-## Training data and metrics
+## Training data{and_metrics}
 
-PAGE-4D starts from VGGT and fine-tunes its middle layers on videos of moving scenes. Data and protocols are described
-in the papers: [PAGE-4D](https://arxiv.org/abs/2510.17568), [VGGT](https://arxiv.org/abs/2503.11651). What the authors
-of PAGE-4D report for video depth (their Table 1; one scale for a sequence, lower Abs Rel is better):
-
-| Abs Rel | Sintel | Bonn | DyCheck |
-| --- | --- | --- | --- |
-| VGGT | 0.484 | 0.107 | 0.182 |
-| PAGE-4D | 0.357 | 0.092 | 0.170 |
-
-These are the authors' figures, not measurements of this conversion.
+{data}
 
 ## Limits
 
 - The scale is not metric, and cameras are pinholes with the principal point at the centre of the image.
 - Global attention over all frames makes memory and time grow with the length of the sequence.
 - Sequences are expected to show one scene; cuts in a video are not noticed.
-- The dynamics mask tells where the network looks away from for its cameras. It is no segmentation of what moves.
-{track_limit}
+{limits}
 ## Licence
 
-The weights are VGGT's or derived from them, and keep their licence, the [VGGT License]({license_link}).
-The release of PAGE-4D states none of its own. The code in this folder is under Apache-2.0.
+{license_words}{license_of_data} The code in this folder is under Apache-2.0.
 """
 
+_PAPERS = """\
+Data and protocols are described in the papers: [PAGE-4D](https://arxiv.org/abs/2510.17568),
+[VGGT](https://arxiv.org/abs/2503.11651)."""
 
-def model_card(config: Page4DConfig, *, num_parameters: int, source: str) -> str:
-    """Write the card of a converted model.
+_PAGE4D_METRICS = """
+
+What the authors of PAGE-4D report for video depth (their Table 1; one scale for a sequence, lower Abs Rel is better):
+
+| Abs Rel | Sintel | Bonn | DyCheck |
+| --- | --- | --- | --- |
+| VGGT | 0.484 | 0.107 | 0.182 |
+| PAGE-4D | 0.357 | 0.092 | 0.170 |
+
+These are the authors' figures, not measurements of these weights."""
+
+
+def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None = None) -> str:
+    """Write the card of a model.
 
     Args:
-        config: of the converted model.
+        config: of the model; its `base_weights` decide the licence, its `trained_on` are named as data.
         num_parameters: how many it has.
-        source: where its weights come from.
+        source: the checkpoint that it was converted from, unchanged. `None` of a model that was made otherwise.
 
     Returns:
         Markdown with the Hub's metadata at its beginning.
     """
+    terms = TERMS[config.base_weights]
     masked = config.mask_form is not None
+    trained_on = list(dict.fromkeys(config.trained_on))
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-to-3d",
-        license="other",
-        license_name="vggt",
-        license_link=VGGT_LICENSE,
-        base_model="facebook/VGGT-1B",
-        tags=["page4d", "vggt", "depth-estimation", "camera-pose-estimation", "dynamic-scenes", "custom_code"],
+        license=terms.license,
+        license_name=terms.license_name,
+        license_link=terms.license_link,
+        base_model=terms.base_model,
+        tags=[
+            "page4d",
+            *(["vggt"] if terms.base_model else []),
+            "depth-estimation",
+            "camera-pose-estimation",
+            "dynamic-scenes",
+            "custom_code",
+        ],
     )
+    rounded = "" if config.dtype == "float32" else f", but for encoder and aggregator being rounded to {config.dtype}"
+    if source is not None:
+        origin = f"Converted from {source} to the format of Transformers by page4d {page4d_version()}; the weights are "
+        origin += f"unchanged{rounded}."
+    elif trained_on:
+        origin = f"Trained with page4d {page4d_version()}. Base weights: {_base(config)}."
+    else:
+        origin = f"Saved by page4d {page4d_version()}. This card does not tell how the weights were trained since."
     heads = [name for name in ("camera", "depth", "point", "track") if getattr(config, f"enable_{name}")]
+    limits = (
+        "- The dynamics mask tells where the network looks away from for its cameras. It is no segmentation of what "
+    )
+    limits = f"{limits}moves.\n" if masked else ""
+    if config.enable_track:
+        limits += "- The track head is VGGT's; PAGE-4D does not train it.\n"
     return _CARD.format(
         metadata=metadata.to_yaml(),
-        title="PAGE-4D" if masked else "The network of VGGT and PAGE-4D, without a mask",
+        mark=MARK,
+        title=f"{terms.what}, trained further" if trained_on and config.base_weights else terms.what,
         what=(
             "PAGE-4D estimates cameras, depth and points of moving scenes in one pass. It is VGGT with a\n"
             "dynamics-aware mask, which keeps the cameras from looking at what moves."
             if masked
-            else "It estimates cameras, depth and points of a scene in one pass. VGGT and the unmasked variant of\n"
-            "PAGE-4D have this network; where the weights come from tells which of the two this is."
+            else "It estimates cameras, depth and points of a scene in one pass, without a dynamics-aware mask."
         ),
         mask_output=", and a map of how much it is taken for moving" if masked else "",
-        source=source,
-        version=page4d_version(),
-        cast="" if config.dtype == "float32" else f", but for encoder and aggregator being rounded to {config.dtype}",
+        origin=origin,
+        base=_base(config),
         parameters=num_parameters,
         heads=", ".join(heads),
         mask=f"{config.mask_form} form, strength {config.mask_strength:g}" if masked else "none",
         precision="float32" if config.dtype == "float32" else f"{config.dtype}, heads float32",
         image_size=config.image_size,
         patch_size=config.patch_size,
-        track_limit=("- The track head is VGGT's; PAGE-4D does not train it.\n" if config.enable_track else ""),
-        license_link=VGGT_LICENSE,
+        and_metrics=" and metrics" if config.base_weights == "page4d" and not trained_on else "",
+        data=_data(config, trained_on),
+        limits=limits,
+        license_words=terms.words,
+        license_of_data=" The licences of the data that it was trained on apply too." if trained_on else "",
     )
 
 
-__all__ = ["model_card"]
+def write_model_card(folder: str | os.PathLike, config: Page4DConfig, *, num_parameters: int) -> None:
+    """Write the card of a saved model to `README.md` in its folder, unless somebody else's is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(folder) / "README.md"
+    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        return
+    path.write_text(model_card(config, num_parameters=num_parameters), encoding="utf-8")
+
+
+def data_name(dataset: str) -> str:
+    """What a card calls a data set: its id on the Hub, or the name of its folder without those above it."""
+    return Path(dataset).resolve().name if Path(dataset).exists() else dataset
+
+
+def licence(config: Page4DConfig) -> str:
+    """The licence of a model's weights, in a sentence or two of plain text."""
+    return TERMS[config.base_weights].words.replace("[", "").replace("](", " (")
+
+
+def _base(config: Page4DConfig) -> str:
+    terms = TERMS[config.base_weights]
+    if config.base_weights is None:
+        return "not known, or random weights"
+    return f"{terms.what}, which derives from VGGT-1B" if config.base_weights == "page4d" else terms.what
+
+
+def _data(config: Page4DConfig, trained_on: list[str]) -> str:
+    told = []
+    if config.base_weights == "page4d":
+        told.append(
+            "PAGE-4D starts from VGGT-1B and fine-tunes its middle layers on videos of moving scenes. " + _PAPERS
+        )
+    elif config.base_weights in ("vggt", "vggt-commercial"):
+        told.append("VGGT was trained on captures and rendered scenes, most of them static. " + _PAPERS)
+    elif config.base_weights == "page4d-tiny":
+        told.append("page4d-tiny was trained on rendered scenes of this project alone.")
+    if trained_on:
+        told.append(f"Trained since on: {', '.join(trained_on)}.")
+    if not told:
+        told.append("Not known.")
+    return "\n\n".join(told) + (_PAGE4D_METRICS if config.base_weights == "page4d" and not trained_on else "")
+
+
+__all__ = ["OF_CARD", "TERMS", "Terms", "data_name", "licence", "model_card", "write_model_card"]

@@ -67,6 +67,7 @@ and inside every transformer block of encoder, aggregator and camera head:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -85,6 +86,7 @@ from .geometry import pose_encoding_to_cameras
 from .initialization_page4d import start_at_same_place, start_smooth, start_still, start_with_changes
 from .labels_page4d import check_labels
 from .loss_page4d import page4d_loss
+from .model_card import write_model_card
 from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
@@ -238,6 +240,16 @@ class Page4DPreTrainedModel(PreTrainedModel):
             init.normal_(module.frame_tokens, std=std)
         elif isinstance(module, Page4DTrackTransformer):
             init.normal_(module.virtual_tracks, std=std)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in every model of transformers; a model card goes with it, with base weights, licence and data."""
+        count = self.num_parameters()
+        if (state := kwargs.get("state_dict")) is not None:  # of a sharded model, whose own parameters are parts
+            count = sum(value.numel() for name, value in state.items() if not name.endswith("mask_schedule.step"))
+        super().save_pretrained(save_directory, *args, **kwargs)
+        is_main_process = args[0] if args else kwargs.get("is_main_process", True)
+        if is_main_process and os.path.isdir(save_directory):
+            write_model_card(save_directory, self.config, num_parameters=count)
 
 
 class Page4DModel(Page4DPreTrainedModel):

@@ -25,6 +25,8 @@ from .errors import CheckpointError, Page4DError
 from .frames import Frames
 from .geometry import pose_encoding_to_cameras, unproject_depth
 from .image_processing_page4d import Mode, Page4DImageProcessor, intrinsics_to_original, resample_to_original
+from .model_card import OF_CARD
+from .model_files import check_model_files
 from .programs import command
 from .scene import normalized_times
 
@@ -122,7 +124,7 @@ def load_config(path: str | Path) -> Page4DConfig:
     """Read the configuration in a model folder (or of a Hub repository), and check that it is one of PAGE-4D.
 
     Raises:
-        CheckpointError: there is no model there, or one of another kind.
+        CheckpointError: there is no model there, or one of another kind, or a JSON file beside it is broken.
     """
     folder = Path(os.path.expanduser(path))
     pull, convert = command("page4d", "pull", "nomask", "--output", path), command("page4d", "convert", path, "OUT")
@@ -142,7 +144,9 @@ def load_config(path: str | Path) -> Page4DConfig:
             raise CheckpointError(f"Cannot read {folder / 'config.json'}: {_first_line(error)}") from error
         raise CheckpointError(f"There is no folder {path}, nor can it be had from the Hub; {how}.") from error
     if kind != Page4DConfig.model_type:
-        raise CheckpointError(f"{path} holds a model of type {kind}, not {Page4DConfig.model_type}.")
+        raise CheckpointError(f"{path} holds a model of type {kind!s:.50}, not {Page4DConfig.model_type}.")
+    if folder.is_dir():
+        check_model_files(folder)
     try:
         return Page4DConfig.from_pretrained(source)
     except (TypeError, ValueError, StrictDataclassError) as error:
@@ -188,7 +192,8 @@ def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageP
         return image_processor_for(config)
     try:
         return Page4DImageProcessor.from_pretrained(model_source(path))
-    except (OSError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # What a file from the Hub, which was not checked, makes fail in the library.
         raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
 
 
@@ -219,7 +224,8 @@ def load_network(
         raise CheckpointError(
             f"The weights in {path} are broken or cut off ({error}); fetch or convert them anew."
         ) from error
-    except (OSError, RuntimeError) as error:
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # Also what values of the configuration that are the library's own make fail in it.
         raise CheckpointError(f"Cannot load the weights in {path}: {_first_line(error)}") from error
     network, loading = loaded
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(may_lack))
@@ -256,7 +262,8 @@ def fingerprint(path: str | Path) -> str | None:
     load_config(folder)
     # As the file has it: with the defaults of the installed version, the same weights would change their name with it.
     values = json.loads((folder / "config.json").read_text("utf8"))
-    values.pop("transformers_version", None)
+    for name in ("transformers_version", *OF_CARD):
+        values.pop(name, None)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for file in sorted(folder.glob("*.safetensors")):
         with open(file, "rb") as stream:

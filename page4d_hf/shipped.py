@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 
 from .configuration_page4d import Page4DConfig
-from .convert_checkpoint import RESULT_MARK
 from .errors import CheckpointError
-from .folders import check_output_folder, make_readable, whole_folder
+from .folders import make_readable, whole_folder
 from .reconstruct import load_model
 
 TINY = Path(__file__).resolve().parent / "weights" / "tiny"
@@ -28,14 +27,14 @@ def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrit
         CheckpointError: the package has no weights, or they are broken.
         Page4DError: the output folder is in use or the disk is full.
     """
-    check_output_folder(output, overwrite=overwrite)
-    if not (TINY / RESULT_MARK).is_file():
-        raise CheckpointError(
-            f"This page4d has no weights of tiny in {TINY}: a checkout of its source has them once `make tiny` has "
-            "trained them."
-        )
-    model, processor = load_model(TINY, device="cpu", dtype=dtype)
     with whole_folder(output, overwrite=overwrite) as folder:
+        if not (TINY / "config.json").is_file():
+            raise CheckpointError(
+                f"This page4d has no weights of tiny in {TINY}: a checkout of its source has them once `make tiny` has "
+                "trained them."
+            )
+        model, processor = load_model(TINY, device="cpu", dtype=dtype)
+        model.config.base_weights, model.config.trained_on = "page4d-tiny", []
         # Not a plain copy: the folder gets the code with it that works without this package.
         model.save_pretrained(folder)
         for path in folder.glob("*.safetensors"):

@@ -30,7 +30,6 @@ from page4d_hf.reconstruct import load_config
 from page4d_hf.shipped import TINY
 
 LARGEST = 25_000_000  # bytes, of all files together
-RESULT_MARK = "config.json"
 CONFIGURATIONS = ("config.json", "preprocessor_config.json")
 
 

@@ -95,7 +95,9 @@ def _splits(name: str, where: dict[str, Any]) -> datasets.IterableDatasetDict:
     try:
         return datasets.load_dataset(**where, streaming=True)
     except Exception as error:
-        raise ClipError(f"{name} cannot be read as a data set of clips: {_sentence(error)}") from error
+        absent = f"There is no folder {name} (training/prepare.py makes such folders), and on the Hub "
+        absent = "" if Path(name).exists() else absent
+        raise ClipError(f"{absent}{name} cannot be read as a data set of clips: {_sentence(error)}") from error
 
 
 def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
@@ -112,7 +114,8 @@ def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
     name = str(path_or_hub_id)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ClipError(
-            f"There is no data set of clips {name}; name a folder, a Parquet file, or user/name on the Hub."
+            f"There is no data set of clips {name}; name a folder, as training/prepare.py makes it, a Parquet file, or "
+            "user/name on the Hub."
         )
     return {"path": name}
 

@@ -112,6 +112,15 @@ def test_a_subcommand_of_ours_is_not_replaced_by_another_packages(add, capsys):
 
 
 @pytest.mark.parametrize("name", ["convert", "pull"])
+def test_the_help_says_what_overwriting_replaces(capsys, name):
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "replace a model in the output folder that page4d pull or convert wrote" in text
+    assert "Where the folder holds anything else, or a file that was changed since, nothing is replaced" in text
+
+
+@pytest.mark.parametrize("name", ["convert", "pull"])
 def test_the_help_of_a_subcommand_explains_every_parameter(capsys, name):
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
@@ -128,13 +137,24 @@ def test_a_checkpoint_is_converted(capsys, checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW])
     said = capsys.readouterr().out
     assert f"Wrote {tmp_path / 'page4d'}" in said
+    assert "The mask head is used at strength 1, as the file's name says." in said
+    assert "Assumed, as tensors do not show it: encoder_num_attention_heads=3, camera_num_attention_heads=3" in said
     assert "camera, depth, point heads, mask of the release form at strength 1, float32" in said
+    assert "Licence: PAGE-4D's release states no licence for its weights." in said
     assert Page4DModel.from_pretrained(tmp_path / "page4d").config.head_layers == [0, 1, 1, 2]
 
 
 def test_values_that_tensors_do_not_show_are_set(checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW, "mask_strength=0.5"])
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 0.5
+
+
+def test_the_mask_is_used_as_the_option_says(capsys, checkpoint, tmp_path):
+    cli.main(["convert", str(checkpoint), str(tmp_path / "my page4d"), "--mask", "off", *SHALLOW])
+    assert Page4DConfig.from_pretrained(tmp_path / "my page4d").mask_strength == 0
+    said = capsys.readouterr().out
+    assert "The mask head is used at strength 0, as --mask says." in said
+    assert f"page4d reconstruct VIDEO --model '{tmp_path / 'my page4d'}'" in said  # quoted for a shell
 
 
 @pytest.mark.parametrize("assignment", ["mask_strength", "=1", "mask_strength="])
@@ -187,11 +207,34 @@ def test_an_output_folder_in_use_is_refused_before_the_checkpoint_is_looked_at(c
     assert "is not empty" in refusal(capsys, "pull", "mask", "--output", tmp_path / "page4d")
 
 
+HOLDER = """
+import sys, time
+from page4d_hf.folders import claimed_folder
+with claimed_folder(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_conversion_to_a_folder_is_told_who_the_first_is_until_that_is_killed(capsys, checkpoint, tmp_path):
+    arguments = [str(checkpoint), str(tmp_path / "page4d"), *SHALLOW]
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, arguments[1]], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert f"is being written by process {holder.pid} " in refusal(capsys, "convert", *arguments)
+    finally:
+        holder.kill()
+        holder.communicate()
+    cli.main(["convert", *arguments])
+    assert entries(tmp_path) == ["page4d"]
+
+
 def test_overwriting_never_deletes_what_is_no_model(capsys, checkpoint, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
     error = refusal(capsys, "convert", checkpoint, tmp_path / "photos", "--overwrite", *SHALLOW)
-    assert "holds something else" in error
+    assert "page4d did not write 1.jpg" in error
     assert entries(tmp_path / "photos") == ["1.jpg"]
 
 

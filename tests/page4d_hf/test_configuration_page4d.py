@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
-from page4d_hf import Page4DConfig
+from page4d_hf import Page4DConfig, Page4DModel
 
 
 def test_the_defaults_are_the_published_stages_and_layers():
@@ -67,6 +67,17 @@ def test_the_papers_stages_can_be_expressed():
         ({"dense_channels": [8, 8, 0, 8]}, "multiples of 4"),
         ({"mlp_ratio": 0}, "mlp_ratio is 0, which leaves nothing of hidden_size 16"),
         ({"hidden_act": "foo"}, "hidden_act is 'foo'; it must be one of .*gelu"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; it must be at most 1,000"),
+        ({"camera_num_iterations": 10**9}, "camera_num_iterations is 1000000000; it must be at most 1,000"),
+        ({"track_num_iterations": 10**9}, "track_num_iterations is 1000000000; it must be at most 1,000"),
+        ({"hidden_size": 2**17}, "hidden_size is 131072; it must be at most 65,536"),
+        ({"hidden_size": 2**16}, "a network of over 1.* parameters; it may have 10,000,000,000 at most"),
+        ({"enable_track": True, "track_corr_radius": 1000, "track_corr_levels": 1000}, "parameters; it may have"),
+        ({"masked_layers": [2] * 2000}, "may have 1,000 values at most"),
+        ({"mask_scale": float("nan")}, "mask_scale is nan; it must be a finite number"),
+        ({"mlp_ratio": float("inf")}, "mlp_ratio is inf; it must be a finite number"),
+        ({"layer_norm_eps": 10**400}, "layer_norm_eps"),
+        ({"base_weights": "mine"}, "base_weights is 'mine'; it must be one of"),
     ],
 )
 def test_values_that_no_network_can_be_built_from_are_refused(tiny_config, overrides, message):
@@ -104,3 +115,20 @@ def test_the_sizes_of_the_reduced_release_can_be_expressed(shared: Path):
     }
     for published, ours in defaults.items():
         assert getattr(config, ours) == sizes[published], ours
+
+
+def test_the_bound_on_parameters_counts_the_published_network_right(tiny_config):
+    for config, parameters in ((Page4DConfig(), 1_190_869_017), (Page4DConfig(enable_track=True), 1_256_810_413)):
+        assert config._least_parameters() == pytest.approx(parameters, rel=0.03)
+
+
+def test_a_number_of_labels_makes_no_labels():
+    assert len(Page4DConfig(num_labels=10**9).id2label) == 2
+
+
+@pytest.mark.parametrize("load", [Page4DConfig, Page4DModel])
+def test_a_folder_that_is_not_there_is_told_with_how_to_get_it(tmp_path, monkeypatch, load):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="There is no folder page4d; `page4d pull nomask --output page4d` fetches"):
+        load.from_pretrained("page4d")

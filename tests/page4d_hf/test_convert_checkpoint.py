@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import random
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from file_limits import largest_file
 from huggingface_hub import ModelCard
 from published_weights import FULL_SIZE, Sizes, published_shapes, published_weights
 from safetensors import SafetensorError
@@ -45,7 +49,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 # A network of few layers is written and read sooner, but must be told what its tensors do not show.
-SHALLOW = {"head_layers": [0, 1, 1, 2], "mask_layer": 0, "masked_layers": [1]}
+SHALLOW = {"head_layers": [0, 1, 1, 2], "mask_layer": 0, "masked_layers": [1], "mask_strength": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +179,8 @@ def test_values_that_make_no_network_are_refused_with_their_reason(weights, over
 def test_a_stray_layer_index_does_not_make_a_network_of_a_million_layers(weights):
     stray = {**weights, "aggregator.frame_blocks.999999.norm1.weight": torch.zeros(24)}
     assert infer_config(stray).num_hidden_layers <= 50
+    stray = {**weights, f"aggregator.frame_blocks.{'9' * 5000}.norm1.weight": torch.zeros(24)}  # no int() reads that
+    assert infer_config(stray).num_hidden_layers == 24
 
 
 @pytest.mark.parametrize("mask", [True, False])
@@ -334,11 +340,116 @@ def test_a_converted_file_is_said_to_be_so(converted):
 
 
 @pytest.mark.parametrize(
-    "value", [torch.tensor(float("nan")), torch.tensor(float("inf")), torch.tensor(1)], ids=["NaN", "inf", "integer"]
+    "value",
+    [
+        torch.tensor(float("nan")),
+        torch.tensor(float("inf")),
+        torch.tensor(1),
+        torch.tensor(1.0).to(torch.float8_e4m3fn),
+    ],
+    ids=["NaN", "inf", "integer", "eight bits"],
 )
 def test_weights_that_are_no_finite_numbers_are_named(weights, value):
     key = "camera_head.embed_pose.bias"
     assert f"no finite numbers in 1 key ({key})" in fault({**weights, key: value.expand(48)})
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What the tensors do not tell
+
+
+def notes(folder: Path, weights: dict[str, torch.Tensor], name: str = "checkpoint.pt", **options: Any) -> list[str]:
+    """What is told about a conversion to the folder `page4d`."""
+    told: list[str] = []
+    options["overrides"] = {**SHALLOW, **options.get("overrides", {})}
+    if options.pop("mask_open", False):
+        del options["overrides"]["mask_strength"]
+    convert_checkpoint(saved(folder, weights, name), folder / "page4d", overwrite=True, note=told.append, **options)
+    return told
+
+
+def test_the_numbers_of_heads_that_tensors_do_not_show_are_told_unless_they_were_set(shallow, tmp_path):
+    assumed = notes(tmp_path, shallow)[-1]
+    assert "camera_num_attention_heads=3" in assumed
+    assert "encoder_num_attention_heads=3" in assumed
+    assert "camera_num_iterations=4" in assumed
+    assert "head_layers" not in assumed  # was set
+    assert "track" not in assumed  # has none
+    assumed = notes(tmp_path, shallow, overrides={"camera_num_attention_heads": 6})[-1]
+    assert "camera_num_attention_heads" not in assumed
+    assert Page4DConfig.from_pretrained(tmp_path / "page4d").camera_num_attention_heads == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "strength", "who"),
+    [
+        ("checkpoint_nomask.pt", None, 0, "as the file's name says"),
+        ("PAGE4D-no-mask-2.pt", None, 0, "as the file's name says"),
+        ("checkpoint_mask.pt", None, 1, "as the file's name says"),
+        ("checkpoint.pt", "off", 0, "as --mask says"),
+        ("checkpoint.pt", "on", 1, "as --mask says"),
+        ("checkpoint_nomask.pt", "on", 1, "as --mask says"),
+    ],
+)
+def test_whether_a_mask_head_is_used_is_as_the_option_or_the_files_name_says(
+    shallow, tmp_path, name, mask, strength, who
+):
+    told = notes(tmp_path, shallow, name, mask=mask, mask_open=True)
+    assert f"The mask head is used at strength {strength}, {who}." in told
+    assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == strength
+
+
+def test_a_mask_head_of_which_nothing_tells_whether_it_is_used_is_asked_about(shallow, tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds a mask head, .*--mask on .* or --mask off"):
+        notes(tmp_path, shallow, mask_open=True)
+    with pytest.raises(CheckpointError, match="--mask off and --set mask_strength exclude each other"):
+        notes(tmp_path, shallow, mask="off")
+    with pytest.raises(CheckpointError, match="holds no mask head; --mask on needs one"):
+        notes(tmp_path, published_weights(Sizes(depth=3), mask=False), mask="on", mask_open=True)
+    assert entries(tmp_path) == ["checkpoint.pt"]
+
+
+@pytest.fixture(scope="module")
+def tracking() -> dict[str, torch.Tensor]:
+    return published_weights(Sizes(depth=3), track=True)
+
+
+TRACK_KEYS = ["track_head.tracker.corr_mlp.fc1.bias", "track_head.feature_extractor.norm.weight"]
+
+
+def misshape(weights: dict[str, torch.Tensor]) -> None:
+    weights[TRACK_KEYS[0]] = torch.zeros(5)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda weights: [weights.pop(key) for key in TRACK_KEYS],
+        misshape,
+        lambda weights: [
+            weights.pop(key) for key in list(weights) if "track_head.tracker.u" not in key and "track" in key
+        ],
+    ],
+    ids=["missing", "misshapen", "most missing"],
+)
+def test_a_track_head_that_is_not_whole_is_named_and_left_out(tracking, tmp_path, damage):
+    weights = dict(tracking)
+    damage(weights)
+    told = notes(tmp_path, weights)[0]
+    assert told.startswith("The track head is left out: ")
+    assert TRACK_KEYS[0] in told
+    assert not Page4DConfig.from_pretrained(tmp_path / "page4d").enable_track
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        notes(tmp_path, weights, overrides={"enable_track": True})
+
+
+@pytest.mark.parametrize("track", [True, False])
+def test_keys_that_no_track_head_has_are_named_and_left_out(tracking, shallow, tmp_path, track):
+    weights = {**(tracking if track else shallow), "track_head.old.weight": torch.zeros(1)}
+    told = notes(tmp_path, weights)[0]
+    assert "track_head.old.weight" in told or "The track head is left out" in told
+    assert Page4DConfig.from_pretrained(tmp_path / "page4d").enable_track == track
+    assert "track_head.old.weight" not in load_file(tmp_path / "page4d" / "model.safetensors")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -460,6 +571,79 @@ def test_a_folder_is_no_checkpoint(tmp_path):
         read_checkpoint(tmp_path)
 
 
+def packed(folder: Path, **entries: bytes) -> Path:
+    """A zip archive of torch.save's kind, compressed."""
+    with zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(f"archive/{name.replace('_', '.')}", content)
+    return folder / "bomb.pt"
+
+
+@pytest.mark.parametrize("name", ["data_pkl", "data_0"])
+def test_an_archive_that_unpacks_to_far_more_than_it_holds_is_refused_unread(tmp_path, name):
+    path = packed(tmp_path, **{"data_pkl": b"", name: bytes(2**26 + 2**20)})
+    with pytest.raises(CheckpointError, match=r"is refused: its [\d,]+ bytes unpack to 68,157,440"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_a_pickle_that_asks_for_memory_by_its_size_is_refused(tmp_path, form):
+    content = b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x04\x85R."  # bytearray(2**42)
+    path = packed(tmp_path, data_pkl=content, version=b"3\n")
+    if form == "legacy":
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="asks for memory of a size that it names"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(1).expand(10**6, 10**6), torch.eye(3).to_sparse()],
+    ids=["one value for 10^12", "sparse"],
+)
+def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path, tensor):
+    path = saved(tmp_path, {"model": {"camera_head.empty_pose_tokens": tensor}})
+    with pytest.raises(CheckpointError, match="sparse, quantized or larger than what is stored"):
+        read_checkpoint(path)
+
+
+def test_what_is_no_regular_file_is_refused():
+    with pytest.raises(CheckpointError, match="is no regular file"):
+        read_checkpoint("/dev/zero")
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        read_checkpoint("a\0b")
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        read_checkpoint("x" * 300)
+
+
+def refusal_of(path: Path) -> str | None:
+    """Why a checkpoint is refused; `None` for one that is read. Any other exception fails the test."""
+    try:
+        read_checkpoint(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_sentence_whatever_is_damaged(tmp_path):
+    weights = {f"aggregator.layer.{i}": torch.randn(3, i + 1) for i in range(4)}
+    draw = random.Random(0)
+    refused = 0
+    for form, path in forms(tmp_path, weights).items():
+        content = path.read_bytes()
+        for _ in range(60):
+            changed = bytearray(content)
+            for _ in range(draw.choice([1, 3, 30])):
+                # What lies at the ends of a file tells what the rest is.
+                place = draw.choice([draw.randrange(len(changed)), draw.randrange(200), -1 - draw.randrange(400)])
+                changed[place] = draw.randrange(256)
+            path.write_bytes(changed)
+            if fault := refusal_of(path):
+                assert "\n" not in fault, form
+                refused += 1
+    assert refused > 100
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # The folder
 
@@ -525,9 +709,55 @@ def test_an_earlier_model_is_replaced_only_when_told_to(shallow, tmp_path):
 def test_a_folder_that_holds_no_model_is_not_replaced(shallow, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
-    with pytest.raises(Page4DError, match="holds something else"):
+    with pytest.raises(Page4DError, match=r"will not be overwritten: page4d did not write 1\.jpg"):
         convert_checkpoint(saved(tmp_path, shallow), tmp_path / "photos", overwrite=True)
     assert entries(tmp_path / "photos") == ["1.jpg"]
+
+
+def by_another(folder: Path) -> str:
+    """A model that was not written here."""
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    return "config.json"
+
+
+def with_notes(folder: Path) -> str:
+    (folder / "notes.txt").write_text("mine")
+    return "notes.txt"
+
+
+def with_checkpoints(folder: Path) -> str:
+    """As a run of finetune.py leaves it, begun from the model that lies there."""
+    (folder / "checkpoint-500" / "state").mkdir(parents=True)
+    (folder / "checkpoint-500" / "state" / "optimizer.bin").write_bytes(bytes(10))
+    return "checkpoint-500/state/optimizer.bin"
+
+
+def with_changes(folder: Path) -> str:
+    (folder / "README.md").write_text("my card")
+    return "README.md"
+
+
+@pytest.mark.parametrize("change", [by_another, with_notes, with_checkpoints, with_changes])
+def test_overwriting_refuses_by_name_what_was_not_written_here(shallow, tmp_path, change):
+    checkpoint = saved(tmp_path, shallow)
+    if change is by_another:
+        (tmp_path / "page4d").mkdir()
+    else:
+        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW)
+    name = change(tmp_path / "page4d")
+    before = {path: path.read_bytes() for path in (tmp_path / "page4d").rglob("*") if path.is_file()}
+    with pytest.raises(Page4DError, match=f"will not be overwritten: page4d did not write {re.escape(name)}"):
+        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW, overwrite=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "page4d").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 100_000])
+def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(shallow, tmp_path, size):
+    # Reached in the lock's own file or a configuration, in the code that goes along, and in the weights.
+    checkpoint = saved(tmp_path, shallow)
+    with pytest.raises(Page4DError, match="limit of its size"), largest_file(size):
+        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW)
+    assert entries(tmp_path) == ["checkpoint.pt"]
 
 
 def test_a_disk_that_fills_up_leaves_nothing(shallow, tmp_path, monkeypatch):
@@ -574,8 +804,21 @@ def test_the_model_card_has_what_the_hub_reads(converted):
     card = ModelCard.load(converted / "README.md").data
     assert card.library_name == "transformers"
     assert card.pipeline_tag == "image-to-3d"
-    assert (card.license, card.license_name) == ("other", "vggt")
-    assert "vggt" in card.license_link
+    assert (card.license, card.license_name) == ("other", "unknown")  # the file's name does not tell whose it is
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "license_name"),
+    [
+        ("checkpoint_mask.pt", "page4d", "not-stated"),
+        ("checkpoint_nomask.pt", "page4d", "not-stated"),
+        ("vggt_1B_commercial.pt", "vggt-commercial", "vggt"),
+    ],
+)
+def test_a_file_of_a_published_name_is_under_the_licence_that_is_published(shallow, tmp_path, name, base, license_name):
+    convert_checkpoint(saved(tmp_path, shallow, name), tmp_path / "page4d", overrides=SHALLOW)
+    assert Page4DConfig.from_pretrained(tmp_path / "page4d").base_weights == base
+    assert ModelCard.load(tmp_path / "page4d" / "README.md").data.license_name == license_name
 
 
 def test_the_model_card_says_what_the_weights_are(converted):

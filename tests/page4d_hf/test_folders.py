@@ -404,6 +404,12 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_block_runs(tmp_p
     assert entries(tmp_path) == ["file", "loop"]
 
 
+def test_a_name_that_leaves_no_room_for_a_temporary_one_is_refused_before_the_block_runs(tmp_path):
+    with pytest.raises(Page4DError, match="name too long"), claimed_folder(tmp_path / ("x" * 245)):
+        pytest.fail("the work began")
+    assert entries(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     "error",
     [

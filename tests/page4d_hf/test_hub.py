@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.folders import claimed_folder
 from page4d_hf.hub import PUBLISHED, download, pull
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -116,6 +118,7 @@ def content(folder: Path, *, mask: bool = True, track: bool = False, safetensors
 
 DATASET = "datasets/zhouk777/PAGE4D"
 MODEL = "facebook/VGGT-1B"
+GATED = "facebook/VGGT-1B-Commercial"
 
 
 def test_the_masked_checkpoint_is_fetched_and_converted_with_its_mask_on(local_hub, tmp_path):
@@ -141,6 +144,35 @@ def test_vggt_is_fetched_in_the_format_that_its_repository_has(local_hub, tmp_pa
     assert config.enable_track
     assert config.mask_form is None
     assert f"`{name}` of the model repository {MODEL}" in (tmp_path / "page4d" / "README.md").read_text()
+
+
+def test_weights_that_are_gated_are_fetched_by_whom_they_were_granted_to(local_hub, tmp_path):
+    local_hub.put(GATED, "vggt_1B_commercial.pt", content(tmp_path, mask=False))
+    pull("vggt-commercial", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
+    assert config.base_weights == "vggt-commercial"
+    assert "under the [VGGT licence]" in (tmp_path / "page4d" / "README.md").read_text()
+
+
+def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub, tmp_path):
+    local_hub.refusal = (401, "GatedRepo")
+    message = hindrance(local_hub.endpoint, tmp_path, name="vggt-commercial")
+    assert f"accept their conditions; do so at {local_hub.endpoint}/{GATED} " in message
+    assert "log in by `hf auth login`, and run the command again once they have granted access" in message
+
+
+@pytest.mark.parametrize(("name", "base"), [("nomask", "page4d"), ("mask", "page4d"), ("vggt", "vggt")])
+def test_what_is_pulled_says_where_it_comes_from(local_hub, tmp_path, name, base):
+    checkpoint = PUBLISHED[name]
+    repository = f"{'datasets/' if checkpoint.repo_type == 'dataset' else ''}{checkpoint.repo_id}"
+    weights = content(tmp_path, mask=name == "mask", safetensors=name == "vggt")
+    local_hub.put(repository, checkpoint.filenames[0], weights)
+    told: list[str] = []
+    config = pull(
+        name, tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache", note=told.append
+    )
+    assert config.base_weights == base
+    assert "camera_num_attention_heads=3" in told[-1]
 
 
 def test_a_masked_checkpoint_that_turns_out_to_have_no_mask_is_refused(local_hub, tmp_path):
@@ -271,16 +303,22 @@ def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, tmp_pa
     assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path).path.read_bytes() == b"newer" * 1000
 
 
-def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EFBIG, "allows no file of that size")],
+)
+def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, tmp_path, monkeypatch, code, reason):
     def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    assert f"the disk with the cache {tmp_path} is full; free some space" in hindrance(published.endpoint, tmp_path)
+    assert f"the disk with the cache {tmp_path} {reason}; free some space" in hindrance(published.endpoint, tmp_path)
 
 
 def test_a_name_that_is_not_published_is_refused_with_those_that_are(tmp_path):
-    with pytest.raises(CheckpointError, match="no published checkpoint 'large'; there are nomask, mask, vggt"):
+    with pytest.raises(
+        CheckpointError, match="no published checkpoint 'large'; there are nomask, mask, vggt, vggt-commercial"
+    ):
         download("large", cache_dir=tmp_path)
 
 
@@ -289,6 +327,25 @@ def test_an_output_folder_in_use_is_refused_before_anything_is_fetched(published
     (tmp_path / "page4d" / "notes.txt").touch()
     with pytest.raises(Page4DError, match="not empty"):
         pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache")
+    with pytest.raises(Page4DError, match=r"page4d did not write notes\.txt"):
+        pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache", overwrite=True)
+    assert published.requests == []
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "file/page4d", "/proc/page4d"])
+def test_an_output_folder_that_cannot_be_written_is_refused_before_anything_is_fetched(published, tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(Page4DError, match=r"Cannot write|is a file"):
+        pull("mask", tmp_path / name, endpoint=published.endpoint, cache_dir=tmp_path / "cache")
+    assert published.requests == []
+
+
+@pytest.mark.parametrize("name", ["mask", "tiny"])
+def test_an_output_folder_that_another_process_writes_is_refused_before_anything_is_fetched(published, tmp_path, name):
+    with claimed_folder(tmp_path / "page4d"):
+        done = command(tmp_path, name, HF_ENDPOINT=published.endpoint)
+    assert done.returncode == 1
+    assert f"page4d is being written by process {os.getpid()}" in done.stderr
     assert published.requests == []
 
 
@@ -314,6 +371,8 @@ def test_the_command_honours_the_endpoint_in_the_environment(local_hub, tmp_path
     assert done.returncode == 0, done.stderr
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_form == "release"
     assert "Wrote page4d" in done.stdout
+    assert "The mask head is used at strength 1, as the file's name says." in done.stdout
+    assert "Licence: PAGE-4D's release states no licence for its weights." in done.stdout
 
 
 def test_the_command_stays_offline_when_it_is_told_to(local_hub, tmp_path):
@@ -329,4 +388,5 @@ def test_the_repositories_are_those_of_the_authors():
     assert PUBLISHED["nomask"].repo_id == PUBLISHED["mask"].repo_id == "zhouk777/PAGE4D"
     assert PUBLISHED["nomask"].repo_type == PUBLISHED["mask"].repo_type == "dataset"
     assert PUBLISHED["vggt"].repo_id == "facebook/VGGT-1B"
+    assert PUBLISHED["vggt-commercial"].repo_id == GATED
     assert PUBLISHED["nomask"].filenames == ("checkpoint_nomask.pt",)

@@ -94,6 +94,8 @@ def test_a_saved_model_names_its_code_and_carries_all_of_it(folder):
         "labels_page4d.py",
         "loss_page4d.py",
         "errors.py",
+        "model_card.py",
+        "package_version.py",
     }
     assert {path.name for path in folder.glob("*.py")} == expected
 

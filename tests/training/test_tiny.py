@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -81,8 +82,17 @@ def test_each_stage_goes_on_from_the_one_before_and_the_last_is_shipped(made):
     trained = load_file(moving / "model.safetensors")
     assert all(torch.equal(shipped_weights[name], value) for name, value in trained.items())
     assert {path.name for path in (made / "tiny").iterdir()} == {
-        "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
+        ".page4d-files.json", "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
     }  # fmt: skip
+
+
+def test_what_somebody_put_beside_the_shipped_model_is_refused_by_name_before_a_stage_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "train", lambda *arguments: pytest.fail("a stage ran"))
+    shutil.copytree(shipped.TINY, tmp_path / "tiny")
+    (tmp_path / "tiny" / "notes.txt").write_text("mine")
+    options = tiny.Options(recipes=write_stages(tmp_path), output=tmp_path / "tiny")
+    with pytest.raises(Page4DError, match=r"page4d did not write notes\.txt"):
+        tiny.make(options)
 
 
 def test_the_card_says_how_it_was_made_and_how_good_it_is(made):

@@ -24,6 +24,7 @@ from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
 from page4d_hf.clips.reading import split_names
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
+from page4d_hf.model_card import OF_CARD, data_name
 from page4d_hf.programs import command
 
 from .checkpoints import (
@@ -102,6 +103,7 @@ class Finetuning:
         # One process begins the folder, so that the others find it begun.
         with accelerator.main_process_first():
             self.step = enter_run_folder(options, configuration_of(network))
+        network.config.trained_on = [*network.config.trained_on, *map(data_name, options.dataset)]  # for its card
         found: list[int] = gather_object([self.step])
         if len(set(found)) > 1:
             raise OptionsError(
@@ -458,8 +460,8 @@ def norm_of(tensors: Sequence[Tensor]) -> float:
 
 
 def configuration_of(network: Page4DModel) -> dict[str, Any]:
-    """The values of a network's configuration, those of the library for any network left out."""
-    return {name: getattr(network.config, name) for name in Page4DConfig.__annotations__}
+    """The values of a network's configuration, those of the library for any network and those of its card left out."""
+    return {name: getattr(network.config, name) for name in Page4DConfig.__annotations__ if name not in OF_CARD}
 
 
 def enable_checkpointing(network: Page4DModel) -> None:

@@ -241,3 +241,10 @@ def test_matrices_of_another_shape_are_refused(rows):
 def test_depth_that_is_not_finite_is_unknown(rows):
     scales = [float("nan"), *rows[0]["depth_scale"][1:]]
     assert not decode_frames({**rows[0], "depth_scale": scales}, [0]).depth.any()
+
+
+def test_a_folder_that_is_not_there_and_no_data_set_of_the_hub_is_told_with_how_to_make_it(monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ClipError, match=r"There is no folder clips/tum \(training/prepare\.py makes such folders\)"):
+        load_clips("clips/tum")
