@@ -207,7 +207,7 @@ def make_readable(path: Path) -> None:
     path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
-_PARTIAL = re.compile(r"\..+\.partial-.+")
+_PARTIAL = re.compile(r"\.(.+)\.partial-.+")
 
 
 def _place(target: str | Path) -> Path:
@@ -278,11 +278,31 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _remove_partials(folder: Path) -> None:
-    for path in sorted(folder.rglob(".*.partial-*")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    """Remove what killed runs left in a folder, but nothing under a lock of its own that is held."""
+    for root, folders, names in os.walk(folder):
+        if Path(root) != folder and not _is_free(Path(root, LOCK)):
+            folders.clear()
+            continue
+        for name in (*folders, *names):
+            partial = _PARTIAL.fullmatch(name)
+            if partial is None or not _is_free(Path(root, f".{partial[1]}.lock")):
+                continue
+            path = Path(root, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody holds a lock; the file of one that is free is removed."""
+    if not lock.exists() or is_held(lock):
+        return not lock.exists()
+    try:
+        with hold(lock, lock):
+            return True
+    except Page4DError:
+        return False
 
 
 def _recover(place: Path) -> None:
