@@ -83,7 +83,11 @@ def explain(broken: ValidationError) -> str:
     where = f" at {place}" if place else ""
     if fault["type"] == "missing":
         return f"lacks {place}"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"has {place}, which does not exist"
+    if fault["type"] == "value_error":
+        return f"does not hold what it should{where}: {str(fault['ctx']['error']).removesuffix('.')}"
+    message = fault["msg"].removeprefix("Input ")
     return f"does not hold what it should{where}: it {message}, got {fault['input']!r:.60}"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from finetuning.options import from_json
-from finetuning.reports import read_report
+from finetuning.reports import Report, read_report
 from small_training import small_network, train, write_options
 from torch import Tensor
 
@@ -49,13 +49,13 @@ class Here:
         self.reported: list[str] = []
         self.killed_at = killed_at
 
-    def train(self, path: Path, output: Path, accelerate: Path | None) -> None:
+    def train(self, path: Path, accelerate: Path | None) -> None:
         if len(self.trained) == self.killed_at:
             raise KeyboardInterrupt
-        self.trained.append(output.name)
-        assert train(from_json(path)).options.output == output
+        self.trained.append(path.stem)
+        assert train(from_json(path)).options.output.name == path.stem
 
-    def report(self, model: Path, output: Path, arguments: list[str]) -> dict[str, Any]:
+    def report(self, model: Path, output: Path, arguments: list[str]) -> Report:
         self.reported.append(output.name)
         held_out.main(["--model", str(model), "--output", str(output), "--overwrite", *arguments])
         return read_report(output)
@@ -134,7 +134,7 @@ def test_all_arms_see_the_same_clips_with_one_seed_and_others_with_another(done)
 
 def test_the_table_has_mean_and_standard_deviation_over_seeds(done, result):
     found = {
-        arm: [read_report(done.output / "held-out" / f"{arm}-{seed}")["means"]["abs_rel"]["model"] for seed in (0, 1)]
+        arm: [read_report(done.output / "held-out" / f"{arm}-{seed}").means["abs_rel"]["model"] for seed in (0, 1)]
         for arm in ablation.ARMS
     }
     table = (done.output / "table.md").read_text()
@@ -148,7 +148,7 @@ def test_the_table_has_mean_and_standard_deviation_over_seeds(done, result):
     assert difference["spread"] == pytest.approx(np.std(np.subtract(found["all"], found["middle"]), ddof=1))
     assert set(result["differences"]) == set(ablation.ARMS) - {"middle"}
     assert result["rows"]["base"]["abs_rel"]["mean"] == pytest.approx(
-        read_report(done.output / "held-out" / "base")["means"]["abs_rel"]["model"]
+        read_report(done.output / "held-out" / "base").means["abs_rel"]["model"]
     )
 
 
@@ -210,6 +210,15 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path,
         ablation.run(options)
 
     assert not options.output.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"base": 3}', "{"])
+def test_a_damaged_record_of_an_ablation_is_named(tmp_path, base, content):
+    options = options_in(tmp_path, base)
+    options.output.mkdir()
+    (options.output / "ablation.json").write_text(content)
+    with pytest.raises(Page4DError, match=r"ablation\.json .*; name another --output\."):
+        ablation.run(options)
 
 
 def test_what_the_reports_take_is_missed_before_anything_is_trained(tmp_path, base, monkeypatch):

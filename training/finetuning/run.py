@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
 
 from .checkpoints import (
-    HISTORY_FILE,
     STATE,
     History,
     RunFolderError,
@@ -34,6 +32,7 @@ from .checkpoints import (
     is_disk_error,
     load_weights_apart,
     make_durable,
+    read_history,
     reason,
     save_checkpoint,
     save_model,
@@ -497,12 +496,11 @@ def print_table(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    entries = [json.loads(line) for line in (folder / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
-    evaluations = [entry for entry in entries if "held_out" in entry]
+    evaluations = [(line.step, line.held_out) for line in read_history(folder) if line.held_out is not None]
     if not evaluations:
         return
-    figures = evaluations[-1]["held_out"]
-    table = Table(title=f"Held-out clips after {evaluations[-1]['step']} steps")
+    step, figures = evaluations[-1]
+    table = Table(title=f"Held-out clips after {step} steps")
     for column in ("", "model", "trivial"):
         table.add_column(column, justify="left" if not column else "right")
     for name, label in LABELS.items():
