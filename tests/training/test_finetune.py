@@ -20,6 +20,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import LoggerType
 from finetuning.hub import HubError, push
+from finetuning.machine import run_folder
 from finetuning.options import Options, OptionsError, from_json, to_json
 from finetuning.run import TrainingError
 from launching import CONFIGURATIONS, environment, launched
@@ -101,6 +102,59 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     expected = AutoModel.from_pretrained(whole).state_dict()
     found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_training_whose_launcher_was_killed_keeps_its_folder_and_is_named(tmp_path, capsys):
+    path = write_options(tmp_path, steps=10**6, checkpoint_every=10**6)
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", str(PROGRAM), "--options", str(path)],
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not (tmp_path / "run" / "history.jsonl").exists():
+            assert launcher.poll() is None
+            time.sleep(0.01)
+        launcher.kill()
+        launcher.wait()
+        sentence = told(capsys, "--options", path)
+        found = re.search(rf"run is being written by process (\d+) \({PROGRAM} --options {path}\); wait", sentence)
+        assert found
+        assert int(found[1]) != launcher.pid
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while True:  # the system takes a moment to end it
+        try:
+            with run_folder(tmp_path / "run"):
+                break
+        except OptionsError:
+            assert time.monotonic() < deadline
+
+
+def test_a_folder_that_the_first_process_cannot_have_is_refused_in_all(tmp_path, monkeypatch):
+    def told_by_the_first(values: list[str | None]) -> None:
+        values[0] = "run is being written by process 7 (finetune.py)"
+
+    monkeypatch.setattr("finetuning.machine.PartialState", lambda **_: SimpleNamespace(is_main_process=False))
+    monkeypatch.setattr("finetuning.machine.broadcast_object_list", told_by_the_first)
+    with pytest.raises(OptionsError, match=r"process 7") as raised, run_folder(tmp_path / "run"):
+        pass
+    assert raised.value.in_all_processes
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["{}/file/run", "/proc/page4d/run", "{}/" + "x" * 300, "{}/kept"])
+def test_an_output_that_cannot_be_used_is_refused_before_the_network_is_built(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes.txt").touch()
+    path = write_options(tmp_path, output=name.format(tmp_path))
+    monkeypatch.setattr("finetuning.run.starting_network", lambda *_: pytest.fail("builds a network"))
+    sentence = told(capsys, "--options", path)
+    assert re.search("Cannot write|cannot be a name|holds no run", sentence)
 
 
 def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
