@@ -601,6 +601,18 @@ def test_clips_that_cannot_be_used_are_told_in_one_sentence(tmp_path, capsys, ch
         assert message in sentence
 
 
+def test_clips_without_depth_and_cameras_are_refused_and_what_they_have_is_named(tmp_path, capsys):
+    bare = dict.fromkeys(("depth", "depth_scale", "intrinsics", "extrinsics"), lambda row: None)
+    clips = write_clips(tmp_path / "clips", **bare)
+    sentence = told(capsys, "--options", write_options(tmp_path, dataset=[str(clips)]))
+    assert "has images and motion masks, but none of what the loss learns from: depth, cameras." in sentence
+
+
+def test_a_loss_that_weighs_nothing_is_refused(tmp_path, capsys):
+    path = write_options(tmp_path, {"camera_loss_weight": 0.0, "depth_loss_weight": 0.0})
+    assert "The loss has no part that weighs anything" in told(capsys, "--options", path)
+
+
 def unusable_of_the_seventh(row: dict[str, Any]) -> list[float]:
     return without_depth(row) if row["clip_id"].endswith("7") else row["depth_scale"]
 

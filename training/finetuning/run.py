@@ -93,8 +93,12 @@ class Finetuning:
         if not accelerator.is_main_process:
             transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        self._scenes: dict[str, Any] = {"scenes": options.scenes, "scene_device": self._scene_device()}
-        self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._scenes)
+        self._making: dict[str, Any] = {
+            "scenes": options.scenes,
+            "scene_device": self._scene_device(),
+            "labels": learned_from(network.config),
+        }
+        self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._making)
         self.held_out = self._held_out_clips()
 
         # One process begins the folder, so that the others find it begun.
@@ -154,7 +158,7 @@ class Finetuning:
         if not sources:
             return None
         try:
-            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed, **self._scenes)
+            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed, **self._making)
         except ClipError as error:
             raise ClipError(
                 f"The held-out clips cannot be used, of which --evaluation.frames {evaluation.frames} are taken each: "
@@ -458,6 +462,25 @@ def norm_of(tensors: Sequence[Tensor]) -> float:
 def configuration_of(network: Page4DModel) -> dict[str, Any]:
     """The values of a network's configuration, those of the library for any network left out."""
     return {name: getattr(network.config, name) for name in Page4DConfig.__annotations__}
+
+
+def learned_from(config: Page4DConfig) -> list[str]:
+    """The columns of clips that a network's loss learns from.
+
+    Raises:
+        OptionsError: none.
+    """
+    weights = {
+        "depth": config.enable_depth * config.depth_loss_weight + config.enable_point * config.point_loss_weight,
+        "extrinsics": config.enable_camera * config.camera_loss_weight,
+        "motion_mask": 0.0 if config.mask_form is None else config.mask_loss_weight,
+    }
+    if not any(weights.values()):
+        raise OptionsError(
+            "The loss has no part that weighs anything: a head of the network must be enabled and its loss have a "
+            "weight above 0 (--camera-loss-weight, --depth-loss-weight, --mask-loss-weight)."
+        )
+    return [name for name, weight in weights.items() if weight]
 
 
 def enable_checkpointing(network: Page4DModel) -> None:

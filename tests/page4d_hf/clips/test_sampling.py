@@ -178,7 +178,7 @@ def test_settings_survive_json_and_the_command_line() -> None:
         ({"frames_min": 5, "frames_max": 4}, "frames_min"),
         ({"frame_budget": 0}, "frame_budget"),
         ({"width": 500, "patch_size": 14}, "multiple of the patch size 14, got 500"),
-        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"width": 0}, "width must be from 1 to 32768, got 0"),
         ({"aspect_min": 0.0}, "aspect_min"),
     ],
 )
