@@ -319,6 +319,11 @@ def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, cap
         (("capture", "--root", "{root}/rgb"), "holds no capture of a known layout"),
         (("synthetic", "--root", "{root}"), "synthetic takes no --root"),
         (("synthetic", "--num-clips", 0), "--num-clips must be from 1"),
+        (
+            ("synthetic", "--width", 8192, "--height", 8192),
+            "200,000,000 pixels, all that are made together; got 1 of 16",
+        ),
+        (("synthetic", "--frames-per-clip", 100_000), "got 1 of 100,000 frames of 224 x 168: lower one of them"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_sentence(prepare, tmp_path, capsys, arguments, words):
