@@ -373,8 +373,8 @@ def _rename_into(partial: Path, place: Path) -> None:
 def _as_page4d_error(error: Exception, target: Path, place: Path, *, creating: bool = False) -> Exception:
     """The error to raise for a failed write: a clear sentence where writing is at fault, else the error itself."""
     number = _errno(error)
-    if number in _FULL:
-        return Page4DError(f"{_FULL[number].format(target)}; nothing was kept. Make room and run the command again.")
+    if number in FULL:
+        return Page4DError(f"{FULL[number].format(target)}; nothing was kept. Make room and run the command again.")
     if not isinstance(error, OSError):
         return error
     # The block also reads: what fails elsewhere than in the folder itself is not about writing it.
@@ -390,7 +390,8 @@ def _as_page4d_error(error: Exception, target: Path, place: Path, *, creating: b
     return error
 
 
-_FULL = {
+# Of a disk that is full, a quota or a limit on the size of files that is reached.
+FULL = {
     errno.ENOSPC: "The disk filled up while writing {}",
     errno.EDQUOT: "The disk quota was used up while writing {}",
     errno.EFBIG: "A file grew past the limit of its size (see ulimit -f) while writing {}",

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from ..captures.image_files import WHITE, over
 from ..errors import ClipError
+from ..folders import FULL
 from ..json_files import Record, explain
 from .schema import NULLABLE, ClipFrames, clip_features
 
@@ -91,6 +92,11 @@ def load_clips(
             # schema's own.
             clips = datasets.load_dataset(**where, streaming=streaming, features=expected, columns=list(expected))
     except Exception as error:
+        if isinstance(deepest := _deepest(error), OSError) and deepest.errno in FULL:
+            raise ClipError(
+                f"The split {split!r} of {name} cannot be copied to the cache of datasets: {deepest.strerror}; make "
+                "room, set HF_HOME to another disk, or read it without a copy (streaming)."
+            ) from error
         raise ClipError(f"The split {split!r} of {name} cannot be read: {_sentence(error)}") from error
     if empty:
         raise ClipError(f"The split {split!r} of {name} is empty; expected at least one clip.")
@@ -191,11 +197,15 @@ def _without_large(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def _deepest(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _sentence(error: Exception) -> str:
     """The reason of an error of another library, on one line."""
-    deepest: BaseException = error
-    while deepest.__cause__ is not None:
-        deepest = deepest.__cause__
+    deepest = _deepest(error)
     return " ".join(str(deepest).split()) or type(deepest).__name__
 
 

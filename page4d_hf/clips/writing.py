@@ -20,7 +20,6 @@ in it. Nothing else says what is done, so nothing can contradict it.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import zlib
@@ -34,7 +33,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import ClipError, Page4DError
-from ..folders import is_unused, whole_file, working_folder
+from ..folders import FULL, is_unused, whole_file, working_folder
 from ..json_files import Record, parse_json, read_json
 from .encoding import EncodedClip, Skip
 from .schema import COLUMNS, NULLABLE, SCHEMA_VERSION, clip_features
@@ -354,7 +353,7 @@ class ClipWriter:
         shards = sum(counts.shards for counts in self.splits.values())
         left = f"its {shards} whole shards are kept"
         cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if isinstance(cause, OSError) and cause.errno in FULL:
             return ClipError(
                 f"Cannot write {self.output} ({cause.strerror}): {left}. Make room and run the command again to go on."
             )

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,6 +238,16 @@ def test_a_full_disk_under_the_history_is_told_too(tmp_path):
     ):
         train(small_options(tmp_path, checkpoint_every=1))
     raised.match("checkpoint-2 is intact; make room")
+
+
+def test_a_full_disk_under_the_curves_is_told_in_one_sentence(tmp_path, monkeypatch):
+    """TensorBoard writes in a thread of its own, whose exception Python would print with a traceback."""
+    printed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    run = begin(small_options(tmp_path, trackers=["tensorboard"]))
+    with largest_file(50), pytest.raises(RunFolderError, match=r"cannot write its files \(File too large\)"):
+        run.run()
+    assert not printed
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

@@ -16,6 +16,9 @@ import math
 import os
 import re
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from pydantic import ConfigDict, Field
 from torch import nn
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import is_unused, whole_file
+from page4d_hf.folders import FULL, is_unused, whole_file
 from page4d_hf.json_files import Record, parse_json, read_json
 
 from .options import Options, check_same_run, to_json
@@ -32,8 +35,6 @@ from .options import Options, check_same_run, to_json
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.jsonl"
 STATE = "state"
-# A disk that is full, a quota or a limit on the size of files that is reached.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What the zip writer of torch.save says of any of them.
 TORCH_SAVE = ("unexpected pos", "file write failed", "iostream error")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -220,6 +221,17 @@ def load_weights_apart(accelerator: Accelerator) -> None:
 def is_disk_error(error: BaseException | None) -> bool:
     """Whether an exception, or one that it came from, says that a file could not be written."""
     return error is not None and _disk_error(error) is not None
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Have no traceback of a full disk from another thread: TensorBoard's raises it again in the one that writes."""
+    usual = threading.excepthook
+    threading.excepthook = lambda told: None if is_disk_error(told.exc_value) else usual(told)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 def reason(error: BaseException) -> str:

@@ -32,6 +32,7 @@ from .checkpoints import (
     is_disk_error,
     load_weights_apart,
     make_durable,
+    quiet_threads,
     read_history,
     reason,
     save_checkpoint,
@@ -202,9 +203,10 @@ class Finetuning:
         if options.push_to_hub and self.accelerator.is_main_process:
             create_repository(options.push_to_hub, options.private)  # what fails, fails before the training
         try:
-            self._train()
-            self._finish()
-            self.accelerator.end_training()
+            with quiet_threads():
+                self._train()
+                self._finish()
+                self.accelerator.end_training()
         except Page4DError:
             raise
         except Exception as error:

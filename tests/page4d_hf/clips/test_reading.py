@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_clips_that_have_not_changed_are_copied_once(tmp_path, rows, datasets_ca
     before = load_clips(folder).cache_files
     assert load_clips(folder).cache_files == before
     assert str(datasets_cache) in before[0]["filename"]
+
+
+def test_a_full_disk_under_the_copy_is_told_with_what_to_do(tmp_path, rows):
+    folder = write_shards(tmp_path / "clips", [rows[:2]])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ClipError, match="cannot be copied to the cache of datasets: File too large; make room"):
+            load_clips(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(load_clips(folder)) == 2
 
 
 def test_a_file_of_another_program_is_read_if_its_columns_are_right(tmp_path, rows):
