@@ -25,6 +25,7 @@ from finetuning.tiny_card import Stage, tiny_card
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import claimed_folder, make_readable, whole_folder
+from page4d_hf.json_files import read_json
 from page4d_hf.programs import input_errors_end_the_program
 from page4d_hf.reconstruct import load_config
 from page4d_hf.shipped import TINY
@@ -116,7 +117,7 @@ def copy_model(model: Path, folder: Path) -> None:
     for path in weights:
         make_readable(Path(shutil.copy(path, folder)))
     for name in CONFIGURATIONS:
-        values: dict[str, Any] = json.loads((model / name).read_text(encoding="utf-8"))
+        values = read_json(model / name, dict[str, Any], error=Page4DError, remedy="train again")
         values.pop("auto_map", None)
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

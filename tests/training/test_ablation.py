@@ -19,6 +19,8 @@ from torch import Tensor
 
 from page4d_hf import Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import LOCK
+from page4d_hf.locks import is_held
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTANT: dict[str, Any] = {"mask_hold_start": None, "mask_hold_end": None, "mask_strength": 0.0}
@@ -161,11 +163,13 @@ def test_only_arms_with_a_mask_are_said_to_tell_what_moves(result):
 
 def test_an_ablation_that_is_through_gives_the_same_table_without_a_training(done, monkeypatch):
     before = {name: (done.output / name).read_bytes() for name in ("result.json", "table.md")}
-    monkeypatch.setattr(ablation, "train", lambda *_: None)
+    held: list[bool] = []
+    monkeypatch.setattr(ablation, "train", lambda *_: held.append(is_held(done.output / LOCK)))
     monkeypatch.setattr(ablation, "report_on_held_out", lambda *_: pytest.fail("a report was made again"))
     ablation.run(done)
 
     assert {name: (done.output / name).read_bytes() for name in before} == before
+    assert held == [True] * 8  # no other process has been let in
 
 
 def test_a_base_without_a_mask_is_tuned_with_and_without_one(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from transformers import AutoImageProcessor, AutoModel
 from page4d_hf import Page4DConfig, cli, shipped
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import MANIFEST, check_output_folder, working_folder
+from page4d_hf.locks import is_held
 from page4d_hf.reconstruct import fingerprint
 from page4d_hf.synthetic import SyntheticOptions
 
@@ -124,6 +125,7 @@ def test_made_again_nothing_is_trained_again(made, monkeypatch):
     def note(path: Path, accelerate: Path | None) -> None:
         started.append(path.stem)
         assert (from_json(path).output / "checkpoint-2").is_dir()
+        assert is_held(made / ".tiny.lock")
 
     monkeypatch.setattr(tiny, "train", note)
     monkeypatch.setattr(tiny, "report_on_held_out", lambda *_: {})
