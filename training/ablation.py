@@ -69,7 +69,7 @@ IDENTITY, RESULT, TABLE = "ablation.json", "result.json", "table.md"
 class Identity(Record):
     """What `ablation.json` holds."""
 
-    base: str  # fingerprint of the weights
+    base: str | None  # fingerprint of the weights
 
 
 @dataclass

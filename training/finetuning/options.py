@@ -313,7 +313,8 @@ class _File(Record):
 
 
 # A file of options: any of them, in the types that they have in Python.
-OptionsFile = create_model("OptionsFile", __base__=_File, **{name: (kind, None) for name, kind in _kinds.items()})
+_fields: dict[str, Any] = {name: (kind, None) for name, kind in _kinds.items()}
+OptionsFile = create_model("OptionsFile", __base__=_File, **_fields)
 
 
 def from_json(path: Path) -> Options:
