@@ -230,7 +230,7 @@ def make_readable(path: Path) -> None:
     path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
-_PARTIAL = re.compile(r"\..+\.partial-.+")
+_PARTIAL = re.compile(r"\.(.+)\.partial-.+")
 
 
 def _place(target: str | Path) -> Path:
@@ -310,11 +310,31 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _remove_partials(folder: Path) -> None:
-    for path in sorted(folder.rglob(".*.partial-*")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    """Remove what killed runs left in a folder, but nothing under a lock of its own that is held."""
+    for root, folders, names in os.walk(folder):
+        if Path(root) != folder and not _is_free(Path(root, LOCK)):
+            folders.clear()
+            continue
+        for name in (*folders, *names):
+            partial = _PARTIAL.fullmatch(name)
+            if partial is None or not _is_free(Path(root, f".{partial[1]}.lock")):
+                continue
+            path = Path(root, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody holds a lock; the file of one that is free is removed."""
+    if not lock.exists() or is_held(lock):
+        return not lock.exists()
+    try:
+        with hold(lock, lock):
+            return True
+    except Page4DError:
+        return False
 
 
 def _recover(place: Path) -> None:
@@ -385,8 +405,8 @@ def _rename_into(partial: Path, place: Path) -> None:
 def _as_page4d_error(error: Exception, target: Path, place: Path, *, creating: bool = False) -> Exception:
     """The error to raise for a failed write: a clear sentence where writing is at fault, else the error itself."""
     number = _errno(error)
-    if number in _FULL:
-        return Page4DError(f"{_FULL[number].format(target)}; nothing was kept. Make room and run the command again.")
+    if number in FULL:
+        return Page4DError(f"{FULL[number].format(target)}; nothing was kept. Make room and run the command again.")
     if not isinstance(error, OSError):
         return error
     # The block also reads: what fails elsewhere than in the folder itself is not about writing it.
@@ -402,7 +422,8 @@ def _as_page4d_error(error: Exception, target: Path, place: Path, *, creating: b
     return error
 
 
-_FULL = {
+# Of a disk that is full, a quota or a limit on the size of files that is reached.
+FULL = {
     errno.ENOSPC: "The disk filled up while writing {}",
     errno.EDQUOT: "The disk quota was used up while writing {}",
     errno.EFBIG: "A file grew past the limit of its size (see ulimit -f) while writing {}",

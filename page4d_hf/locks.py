@@ -2,7 +2,7 @@
 
 A lock is `flock` on an open file, not the file's existence: a killed process leaves none behind. A program hands
 the file's descriptor to the programs that it starts (`subprocess.run(..., pass_fds=(descriptor,))`), so that the lock
-outlives it while they still write.
+outlives it while they still write. Forked processes (the workers of a `DataLoader`) do not keep it.
 """
 
 from __future__ import annotations
@@ -44,16 +44,25 @@ def hold(lock: Path, guarded: str | Path, *, wait: bool = False) -> Iterator[int
     try:
         yield descriptor
     finally:
-        del _held[key]
-        try:
-            lock.unlink(missing_ok=True)  # before it is released: afterwards the name may be another process's
-        finally:
-            os.close(descriptor)
+        if _held.pop(key, None) is not None:  # else this is a fork of the holder
+            try:
+                lock.unlink(missing_ok=True)  # before it is released: afterwards the name may be another process's
+            finally:
+                os.close(descriptor)
 
 
 def is_held(lock: Path) -> bool:
     """Whether this process holds a lock."""
     return os.path.realpath(lock) in _held
+
+
+def _let_go() -> None:
+    """A forked process shares the lock's open file, and would hold it beyond the end of its holder."""
+    while _held:
+        os.close(_held.popitem()[1])
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _take(lock: Path, guarded: str | Path, wait: bool) -> int:

@@ -29,11 +29,12 @@ from finetuning.options import from_json, to_json
 from finetuning.parameters import ALL, MASK_HEAD, masked_layers
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
 from finetuning.reports import RESULT as REPORT
-from finetuning.reports import HeldOut, check_reports, read_report, report_on_held_out
+from finetuning.reports import HeldOut, Report, check_reports, read_report, report_on_held_out
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import whole_file
+from page4d_hf.folders import is_unused, whole_file, working_folder
+from page4d_hf.json_files import Record, read_json
 from page4d_hf.programs import input_errors_end_the_program
 from page4d_hf.reconstruct import fingerprint, load_config
 
@@ -63,6 +64,12 @@ COLUMNS = {
 }
 OF_THE_MASK = "motion_auroc"
 IDENTITY, RESULT, TABLE = "ablation.json", "result.json", "table.md"
+
+
+class Identity(Record):
+    """What `ablation.json` holds."""
+
+    base: str | None  # fingerprint of the weights
 
 
 @dataclass
@@ -122,10 +129,15 @@ def run(options: Options) -> dict[str, Any]:
     base = load_config(options.base)
     check(options, base)
     recipe = from_json(options.recipe)
-    enter(options)
+    with working_folder(options.output):
+        enter(options)
+        return _run(options, recipe, base)
+
+
+def _run(options: Options, recipe: RunOptions, base: Page4DConfig) -> dict[str, Any]:
     recipe = replace(recipe, sampling=sampling_for(recipe.sampling, base, options.base))
     clips = HeldOut.of(recipe, options.clips, options.frames)
-    reports: dict[str, dict[int, dict[str, Any]]] = {"base": {0: report(options, "base", options.base, clips)}}
+    reports: dict[str, dict[int, Report]] = {"base": {0: report(options, "base", options.base, clips)}}
     result: dict[str, Any] = {}
     # Seeds outside: what there is of a table half-way is of all arms.
     runs = [(seed, arm) for seed in options.seeds for arm in options.arms]
@@ -135,7 +147,7 @@ def run(options: Options) -> dict[str, Any]:
         path = options.output / f"{arm}-{seed}.json"
         with whole_file(path, overwrite=True) as partial:
             partial.write_text(json.dumps(to_json(chosen), indent=2) + "\n", encoding="utf-8")
-        train(path, chosen.output, options.accelerate)
+        train(path, options.accelerate)
         reports.setdefault(arm, {})[seed] = report(options, f"{arm}-{seed}", chosen.output, clips)
         result = gather(options, recipe, clips, reports)
         for name, text in ((RESULT, json.dumps(result, indent=1) + "\n"), (TABLE, markdown(result))):
@@ -179,27 +191,27 @@ def enter(options: Options) -> None:
     Raises:
         Page4DError: it is of another base, or holds something else.
     """
-    path, identity = options.output / IDENTITY, {"base": fingerprint(options.base)}
+    path, identity = options.output / IDENTITY, Identity(base=fingerprint(options.base))
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, Identity, error=Page4DError, remedy="name another --output")
         if found != identity:
             raise Page4DError(
-                f"{options.output} holds an ablation of another base (weights {found.get('base')}, those of "
-                f"{options.base} are {identity['base']}); name another --output."
+                f"{options.output} holds an ablation of another base (weights {found.base}, those of "
+                f"{options.base} are {identity.base}); name another --output."
             )
         return
-    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
+    if not is_unused(options.output):
         raise Page4DError(f"The output {options.output} holds something else (it has no {IDENTITY}); name another one.")
     with whole_file(path) as partial:
-        partial.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+        partial.write_text(identity.model_dump_json() + "\n", encoding="utf-8")
 
 
-def report(options: Options, name: str, model: Path, clips: HeldOut) -> dict[str, Any]:
+def report(options: Options, name: str, model: Path, clips: HeldOut) -> Report:
     """A model's report, made unless it is there already, of these weights and clips."""
     folder = options.output / "held-out" / name
     if (folder / REPORT).is_file():
         found = read_report(folder)
-        if found["settings"] == clips.settings() and found["model"]["weights"] == fingerprint(model):
+        if found.settings == clips.settings() and found.model.weights == fingerprint(model):
             return found
     # Without its mask, the base is what all begin with.
     arguments = ["--mask-strength", "0"] if name == "base" else []
@@ -211,7 +223,7 @@ def report(options: Options, name: str, model: Path, clips: HeldOut) -> dict[str
 
 
 def gather(
-    options: Options, recipe: RunOptions, clips: HeldOut, reports: Mapping[str, Mapping[int, dict[str, Any]]]
+    options: Options, recipe: RunOptions, clips: HeldOut, reports: Mapping[str, Mapping[int, Report]]
 ) -> dict[str, Any]:
     """Means and spreads over the seeds that are through.
 
@@ -223,18 +235,18 @@ def gather(
     rows: dict[str, dict[str, Any]] = {"trivial": {}}
     first = reports["base"][0]
     for name in COLUMNS:
-        if name in first["means"]:
-            rows["trivial"][name] = {"mean": first["means"][name]["trivial"], "values": {}}
+        if name in first.means:
+            rows["trivial"][name] = {"mean": first.means[name]["trivial"], "values": {}}
     differences: dict[str, dict[str, Any]] = {}
     for arm, by_seed in reports.items():
         rows[arm], differences[arm] = {}, {}
         for name in COLUMNS:
             if name == OF_THE_MASK and arm not in MASK_FORMS:
                 continue  # a head that nothing has taught
-            values = {seed: each["means"][name]["model"] for seed, each in by_seed.items() if name in each["means"]}
+            values = {seed: each.means[name]["model"] for seed, each in by_seed.items() if name in each.means}
             if values:
                 rows[arm][name] = statistics(values)
-            plain = {seed: each["means"] for seed, each in reports.get(PLAIN, {}).items()}
+            plain = {seed: each.means for seed, each in reports.get(PLAIN, {}).items()}
             paired = {s: value - plain[s][name]["model"] for s, value in values.items() if name in plain.get(s, {})}
             if paired and arm not in ("base", PLAIN) and name != OF_THE_MASK:
                 differences[arm][name] = statistics(paired)
@@ -245,7 +257,7 @@ def gather(
             n: v for n, v in to_json(recipe).items() if n not in ("output", "model", "network", "train", "seed")
         },
         "settings": clips.settings(),
-        "protocol": first["protocol"],
+        "protocol": first.protocol,
         "rows": rows,
         "differences": {arm: figures for arm, figures in differences.items() if figures},
     }

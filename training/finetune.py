@@ -32,9 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
             starts = {"--model": "network", "--network": "model"}
             defaults = defaults_from_json(path, [other for start, other in starts.items() if start in given])
             options = tyro.cli(Options, args=arguments, description=__doc__, default=defaults)
-        from finetuning.run import Finetuning
+        from finetuning.machine import run_folder
 
-        Finetuning(options).run()
+        with run_folder(options.output):
+            from finetuning.run import Finetuning
+
+            Finetuning(options).run()
     except Page4DError as error:
         # Where all processes fail alike, the first speaks for them.
         if os.environ.get("RANK", "0") == "0" or not getattr(error, "in_all_processes", False):

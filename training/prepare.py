@@ -45,7 +45,7 @@ Source = Literal[
     "capture",
     "synthetic",
 ]
-SYNTHETIC_BATCH = 8  # clips that are rendered together
+SYNTHETIC_BATCH = 8  # clips that are rendered together, if they are not too large for it
 
 
 def prepare(
@@ -251,7 +251,11 @@ class SyntheticWork:
         depth_tolerance: float,
     ) -> None:
         from page4d_hf.clips.encoding import encode_synthetic_clips
+        from page4d_hf.synthetic.training_clips import MOST_FRAMES, MOST_PIXELS, check_size
 
+        check_size(1, num_frames, image_size)
+        most = min(MOST_FRAMES // num_frames, MOST_PIXELS // (num_frames * image_size[0] * image_size[1]))
+        self.batch = min(SYNTHETIC_BATCH, most)
         self.encode = partial(
             encode_synthetic_clips,
             num_frames=num_frames,
@@ -269,8 +273,8 @@ class SyntheticWork:
         """Seeds of scenes that are not done, with the sequences that end with them."""
         for part, names in parts.items():
             missing = [name for name in names if not writer.sequence_is_done(name)]
-            for start in range(0, len(missing), SYNTHETIC_BATCH):
-                batch = missing[start : start + SYNTHETIC_BATCH]
+            for start in range(0, len(missing), self.batch):
+                batch = missing[start : start + self.batch]
                 yield (part, [(name, []) for name in batch]), [int(name) for name in batch]
 
 

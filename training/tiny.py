@@ -24,7 +24,8 @@ from finetuning.reports import TABLE, HeldOut, check_reports, report_on_held_out
 from finetuning.tiny_card import Stage, tiny_card
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import check_output_folder, make_readable, whole_folder
+from page4d_hf.folders import claimed_folder, make_readable, whole_folder
+from page4d_hf.json_files import read_json
 from page4d_hf.programs import input_errors_end_the_program
 from page4d_hf.reconstruct import load_config
 from page4d_hf.shipped import TINY
@@ -75,10 +76,14 @@ def make(options: Options) -> None:
     """
     check_reports()
     stages = stages_in(options.recipes)
-    check_output_folder(options.output, overwrite=True)
+    with claimed_folder(options.output, overwrite=True):
+        _make(options, stages)
+
+
+def _make(options: Options, stages: list[tuple[Path, StageOptions]]) -> None:
     for number, (path, stage) in enumerate(stages, 1):
         print(f"Stage {number} of {len(stages)}: {path.stem}, in {stage.output}", flush=True)
-        train(path, stage.output, options.accelerate)
+        train(path, options.accelerate)
     last = stages[-1][1]
     # Sizes that its options leave open are those that it was trained with.
     last = replace(last, sampling=sampling_for(last.sampling, load_config(last.output), last.output))
@@ -112,7 +117,7 @@ def copy_model(model: Path, folder: Path) -> None:
     for path in weights:
         make_readable(Path(shutil.copy(path, folder)))
     for name in CONFIGURATIONS:
-        values: dict[str, Any] = json.loads((model / name).read_text(encoding="utf-8"))
+        values = read_json(model / name, dict[str, Any], error=Page4DError, remedy="train again")
         values.pop("auto_map", None)
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -9,6 +9,7 @@ same size, so that focal lengths which are equal stay equal.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +23,7 @@ from torchvision.transforms.v2 import functional as tvF
 from ..errors import ClipError, SamplingError
 from .schema import ClipFrames
 
+MOST_CHANGE = 100  # of brightness, contrast and saturation
 # A crop around a principal point nearer to a side than this share of the image would show next to nothing of it.
 NEAREST_PRINCIPAL_POINT = 1 / 8
 
@@ -53,11 +55,11 @@ class AugmentationConfig:
     """How often colours are taken away."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_min <= self.crop_max:
+        if not 0 < self.crop_min <= self.crop_max < math.inf:
             raise SamplingError(f"Expected 0 < crop_min <= crop_max, got {self.crop_min} and {self.crop_max}.")
         for name in ("brightness", "contrast", "saturation"):
-            if not getattr(self, name) >= 0:
-                raise SamplingError(f"{name} must not be negative, got {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) <= MOST_CHANGE:
+                raise SamplingError(f"{name} must be from 0 to {MOST_CHANGE}, got {getattr(self, name)}.")
         if not 0 <= self.hue <= 0.5:
             raise SamplingError(f"hue must be in [0, 0.5], got {self.hue}.")
         for name in ("reverse_probability", "jitter_probability", "shared_probability", "grey_probability"):

@@ -18,7 +18,7 @@ from ..errors import ClipError, Page4DError, SamplingError
 from ..synthetic import SyntheticOptions, random_clips
 from .augmentation import AugmentationConfig, AugmentedClip, augment_clip, jitter_colors
 from .lanes import Lanes
-from .reading import decode_frames, load_clips
+from .reading import clip_header, decode_frames, load_clips
 from .sampling import (
     SYNTHETIC,
     ClipTable,
@@ -68,6 +68,8 @@ class MicroBatches(Dataset[dict[str, Any]]):
         augmentation: random changes of the samples.
         seed: of the run, not negative.
         scenes: what synthetic scenes are made of.
+        labels: the columns of which a clip needs one at least, as the loss learns from these: `depth`, `extrinsics`,
+            `motion_mask`. Others count as clips that cannot be used.
         scene_device: where they are rendered. Batches are on the CPU all the same; a GPU can render only where the
             batches are made in the process itself, without workers.
 
@@ -84,6 +86,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
         seed: int = 0,
         scenes: SyntheticOptions | None = None,
         scene_device: torch.device | str = "cpu",
+        labels: Sequence[str] = ("depth", "extrinsics"),
     ) -> None:
         if seed < 0:
             raise SamplingError(f"The seed must not be negative, got {seed}.")
@@ -92,6 +95,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
         self.seed = seed
         self.scenes = scenes or SyntheticOptions()
         self.scene_device = torch.device(scene_device)
+        self.labels = tuple(labels)
         self._weights = source_weights(sources)
         self._clips: list[datasets.Dataset | Lanes | None] = []  # None: synthetic
         self._sources: list[Source] = []
@@ -104,7 +108,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
                 self._clips.append(Lanes(cast("datasets.IterableDataset", streamed), config.lanes, config.title))
             else:
                 clips = cast("datasets.Dataset", load_clips(config.path, config.split))
-                table = _table_of(clips)
+                table = _table_of(clips, config.title)
                 check_long_enough(config, table, self.sampling.frames_max)
                 self._clips.append(clips.with_format("arrow"))
             self._sources.append(Source(config, table))
@@ -166,12 +170,14 @@ class MicroBatches(Dataset[dict[str, Any]]):
             else:
                 row = lane_rows.next(again=attempt > 0)
             try:
+                header = clip_header(row)
+                if not any(row[name][0].is_valid for name in self.labels):
+                    raise ClipError(_without_labels(header.clip_id, row, self.labels))
                 if lane_rows is not None:
-                    length = row["num_frames"][0].as_py()
+                    length = header.num_frames
                     if length < shape.num_frames:
-                        raise ClipError(too_short(row["clip_id"][0].as_py(), length, shape.num_frames))
-                    ordered = row["ordered"][0].as_py()
-                    frames = draw_window(generator, length, shape.num_frames, config, ordered=ordered)
+                        raise ClipError(too_short(header.clip_id, length, shape.num_frames))
+                    frames = draw_window(generator, length, shape.num_frames, config, ordered=header.ordered)
                 clip = decode_frames(row, frames)
                 augmented = augment_clip(
                     clip, shape.image_size, self.augmentation, generator, depth_percentile=config.depth_percentile
@@ -234,9 +240,28 @@ class _LaneRows:
         return self._lanes.row(self._lane, position, self._start)
 
 
-def _table_of(clips: datasets.Dataset) -> ClipTable:
-    columns = clips.select_columns(["num_frames", "ordered"]).with_format("numpy")[:]
-    return ClipTable(columns["num_frames"].astype(np.int64), columns["ordered"].astype(np.bool_), clips["clip_id"])
+def _table_of(clips: datasets.Dataset, title: str) -> ClipTable:
+    names = ("num_frames", "ordered", "clip_id")
+    for name in names:
+        if clips.data.column(name).null_count:
+            raise ClipError(f"The column {name!r} of {title} lacks values; write the clips again.")
+    try:
+        columns = [clips.data.column(name).to_pylist() for name in names]
+    except UnicodeDecodeError as error:
+        raise ClipError(f"The column 'clip_id' of {title} is not UTF-8 ({error}); write the clips again.") from error
+    return ClipTable(np.array(columns[0], np.int64), np.array(columns[1], np.bool_), columns[2])
+
+
+_LABELS = {"depth": "depth", "extrinsics": "cameras", "motion_mask": "motion masks"}
+
+
+def _without_labels(clip_id: str, row: pa.Table, labels: Sequence[str]) -> str:
+    """What is said of a clip that nothing can be learned from."""
+    found = ["images", *(words for name, words in _LABELS.items() if row[name][0].is_valid)]
+    return (
+        f"Clip {clip_id} has {' and '.join(found)}, but none of what the loss learns from: "
+        f"{', '.join(_LABELS[name] for name in labels)}."
+    )
 
 
 def _name(clip_id: str, frame_ids: Sequence[str]) -> str:

@@ -53,7 +53,7 @@ class Lanes:
             keep_from: rows from this position on will be asked for again, those before it will not.
 
         Raises:
-            ClipError: the lane's shards are empty.
+            ClipError: the lane's shards are empty, or cannot be read.
         """
         if self._process != os.getpid():
             # A forked worker must not read on in the files of the process that it came from.
@@ -61,7 +61,13 @@ class Lanes:
         if lane not in self._readers:
             shards = self._clips.shard(self._count, lane, contiguous=False)
             self._readers[lane] = _LaneReader(shards, f"Lane {lane} of {self._count} of {self._title}")
-        return self._readers[lane].row(position, keep_from)
+        try:
+            return self._readers[lane].row(position, keep_from)
+        except ClipError:
+            raise
+        except Exception as error:  # of Arrow, of the file system, of the Hub
+            del self._readers[lane]
+            raise ClipError(f"{self._title} cannot be read on: {' '.join(str(error).split())}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}  # open files stay in the process that opened them

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
 
 from ..captures.image_files import WHITE, over
 from ..errors import ClipError
+from ..folders import FULL
+from ..json_files import Record, explain
 from .schema import NULLABLE, ClipFrames, clip_features
 
 if TYPE_CHECKING:
@@ -29,6 +34,19 @@ LISTS = (
     "timestamps",
     "frame_ids",
 )  # columns with an entry for each frame
+MOST_PIXELS = 1_000_000_000  # that are decoded at once; with depth, they take 8 GB
+
+
+class ClipHeader(Record):
+    """Columns of a row with one value each."""
+
+    clip_id: str
+    source: str
+    metric: bool
+    ordered: bool
+    width: int
+    height: int
+    num_frames: int
 
 
 def load_clips(
@@ -41,7 +59,8 @@ def load_clips(
             single Parquet file, or a repository on the Hub.
         split: `train` or `validation`, as a rule. A single file has the split `train` alone.
         streaming: read the rows one after the other as they are asked for. Otherwise the rows are copied once to the
-            cache of `datasets` (`HF_HOME`), which takes as much space again, and can be read in any order.
+            cache of `datasets` (`HF_HOME`), which takes as much space again, and can be read in any order. Files that
+            have changed since, in size or time, are copied anew.
 
     Returns:
         The rows, with the columns of `clip_features` and no others. Rows for `decode_frames` are cheapest to take from
@@ -73,6 +92,11 @@ def load_clips(
             # schema's own.
             clips = datasets.load_dataset(**where, streaming=streaming, features=expected, columns=list(expected))
     except Exception as error:
+        if isinstance(deepest := _deepest(error), OSError) and deepest.errno in FULL:
+            raise ClipError(
+                f"The split {split!r} of {name} cannot be copied to the cache of datasets: {deepest.strerror}; make "
+                "room, set HF_HOME to another disk, or read it without a copy (streaming)."
+            ) from error
         raise ClipError(f"The split {split!r} of {name} cannot be read: {_sentence(error)}") from error
     if empty:
         raise ClipError(f"The split {split!r} of {name} is empty; expected at least one clip.")
@@ -101,16 +125,21 @@ def _splits(name: str, where: dict[str, Any]) -> datasets.IterableDatasetDict:
 
 
 def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
-    """The arguments by which `load_dataset` finds a data set."""
+    """The arguments by which `load_dataset` finds a data set, and where it keeps its copy."""
     path = Path(path_or_hub_id)
-    if path.is_dir():
-        if not any(path.rglob("*.parquet")):
-            raise ClipError(f"The folder {path} holds no Parquet files; write clips with training/prepare.py.")
-        return {"path": str(path)}
-    if path.is_file():
-        if path.suffix != ".parquet":
-            raise ClipError(f"{path} is no Parquet file; name a .parquet file, or a folder of them.")
-        return {"path": "parquet", "data_files": {"train": str(path)}}
+    try:
+        if path.is_dir():
+            files = sorted(path.rglob("*.parquet"))
+            if not files:
+                raise ClipError(f"The folder {path} holds no Parquet files; write clips with training/prepare.py.")
+            # A data card says which files make which split.
+            return {"path": str(path), "cache_dir": _cache_of([*files, *path.glob("README.md")])}
+        if path.is_file():
+            if path.suffix != ".parquet":
+                raise ClipError(f"{path} is no Parquet file; name a .parquet file, or a folder of them.")
+            return {"path": "parquet", "data_files": {"train": str(path)}, "cache_dir": _cache_of([path])}
+    except OSError as error:
+        raise ClipError(f"{os.fspath(path)!r:.200} cannot be read: {error.strerror}; name another.") from error
     name = str(path_or_hub_id)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ClipError(
@@ -118,6 +147,19 @@ def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
             "user/name on the Hub."
         )
     return {"path": name}
+
+
+def _cache_of(files: Iterable[Path]) -> str:
+    """A place for the copy of these files as they are now.
+
+    `datasets` tells folders apart by their last name alone, and would give the clips that one of that name had before.
+    What lies on the Hub it tells apart by its revision.
+    """
+    import datasets
+
+    states = [(os.path.realpath(file), (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
+    key = hashlib.sha256(repr(states).encode(errors="surrogateescape")).hexdigest()[:16]
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "page4d" / key)
 
 
 def _check_columns(name: str, split: str, columns: datasets.Features, expected: datasets.Features) -> None:
@@ -158,11 +200,15 @@ def _without_large(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def _deepest(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _sentence(error: Exception) -> str:
     """The reason of an error of another library, on one line."""
-    deepest: BaseException = error
-    while deepest.__cause__ is not None:
-        deepest = deepest.__cause__
+    deepest = _deepest(error)
     return " ".join(str(deepest).split()) or type(deepest).__name__
 
 
@@ -182,19 +228,49 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
         indices: of frames in the row, in any order; a frame may come more than once.
 
     Raises:
-        ClipError: the row has no such frame, lists of unequal lengths, a file that is broken or of another size, or a
-            camera that is none (see `camera_defect`).
+        ClipError: the row has no such frame, lists of unequal lengths, a file that is broken or of another size, a
+            camera that is none (see `camera_defect`), or other values than the columns are for; or the frames have
+            more than `MOST_PIXELS`.
+    """
+    try:
+        return _decode_frames(row, [int(i) for i in indices])
+    except ClipError:
+        raise
+    # What a damaged row raises depends on where it is damaged: Arrow, NumPy and Pillow have their own.
+    except Exception as error:
+        raise ClipError(f"A row of clips cannot be decoded ({_sentence(error)}); write the clips again.") from error
+
+
+def clip_header(row: Mapping[str, Any] | pa.Table) -> ClipHeader:
+    """What a row says of its clip, without its frames.
+
+    Raises:
+        ClipError: a value is missing or of another type.
     """
     clip = _Row(row)
-    clip_id, count = clip.value("clip_id"), clip.value("num_frames")
-    chosen = [int(i) for i in indices]
+    try:
+        return ClipHeader.model_validate({name: clip.value(name) for name in ClipHeader.model_fields})
+    except ValidationError as error:
+        raise ClipError(f"A row of clips {explain(error)}; write the clips again.") from error
+    except UnicodeDecodeError as error:
+        raise ClipError(f"A row of clips has text that is not UTF-8 ({error}); write the clips again.") from error
+
+
+def _decode_frames(row: Mapping[str, Any] | pa.Table, chosen: list[int]) -> ClipFrames:
+    clip, header = _Row(row), clip_header(row)
+    clip_id, count = header.clip_id, header.num_frames
     if not chosen or not all(0 <= i < count for i in chosen):
         raise ClipError(f"Clip {clip_id} has the frames 0 to {count - 1}, got {chosen}.")
     for column in LISTS:
         if (length := clip.length(column)) not in (None, count):
             raise ClipError(f"Clip {clip_id} has {count} frames but {length} entries in {column!r}.")
     frame_ids = [str(name) for name in clip.entries("frame_ids", chosen) or []]
-    size = (clip.value("width"), clip.value("height"))
+    size = (header.width, header.height)
+    if len(chosen) * size[0] * size[1] > MOST_PIXELS:
+        raise ClipError(
+            f"{len(chosen)} frames of {size[0]}x{size[1]} of clip {clip_id} have more than the {MOST_PIXELS:,} pixels "
+            "that are decoded at once; take fewer, or write smaller ones (prepare.py --max-side)."
+        )
 
     def decode(column: str, kind: str) -> list[np.ndarray | None] | None:
         entries = clip.entries(column, chosen)
@@ -240,10 +316,10 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
         intrinsics=_matrices(matrices["intrinsics"], 3, clip_id, "intrinsics"),
         extrinsics=_matrices(matrices["extrinsics"], 4, clip_id, "extrinsics"),
         timestamps=np.array(clip.entries("timestamps", chosen), np.float64),
-        source=clip.value("source"),
+        source=header.source,
         clip_id=clip_id,
         frame_ids=frame_ids,
-        metric=clip.value("metric"),
+        metric=header.metric,
     )
 
 

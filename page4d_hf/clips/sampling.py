@@ -18,6 +18,9 @@ import numpy.typing as npt
 from ..errors import ClipError, SamplingError
 
 SYNTHETIC = "synthetic"  # the path of the source whose clips are made as they are needed
+MOST_FRAMES = 10_000  # of a sample, and in a micro-batch
+MOST_ASPECT = 100.0
+MOST_PIXELS = 500_000_000  # of a micro-batch; with labels, they take 16 GB
 PUBLISHED_SIZES = (518, 14)  # width of the images and patch size of the published network
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -122,17 +125,28 @@ class SamplingConfig:
     """Patch size, which must be the model's, and is so by default: 14 of the published network."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.frames_min <= self.frames_max:
-            raise SamplingError(f"Expected 1 <= frames_min <= frames_max, got {self.frames_min} and {self.frames_max}.")
-        if self.frame_budget < 1:
-            raise SamplingError(f"frame_budget must be at least 1, got {self.frame_budget}.")
-        for name, value in (("width", self.width), ("patch_size", self.patch_size)):
-            if value is not None and value < 1:
-                raise SamplingError(f"{name} must be at least 1, got {value}.")
+        if not 1 <= self.frames_min <= self.frames_max <= MOST_FRAMES:
+            raise SamplingError(
+                f"Expected 1 <= frames_min <= frames_max <= {MOST_FRAMES}, got {self.frames_min!r:.40} and "
+                f"{self.frames_max!r:.40}."
+            )
+        for name, high in (("frame_budget", MOST_FRAMES), ("width", 2**15), ("patch_size", 2**15)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= high:
+                raise SamplingError(f"{name} must be from 1 to {high}, got {value!r:.40}.")
         if self.width is not None and self.patch_size is not None and self.width % self.patch_size:
             raise SamplingError(f"The width must be a multiple of the patch size {self.patch_size}, got {self.width}.")
-        if not 0 < self.aspect_min <= self.aspect_max:
-            raise SamplingError(f"Expected 0 < aspect_min <= aspect_max, got {self.aspect_min} and {self.aspect_max}.")
+        if not 0 < self.aspect_min <= self.aspect_max <= MOST_ASPECT:
+            raise SamplingError(
+                f"Expected 0 < aspect_min <= aspect_max <= {MOST_ASPECT:g}, got {self.aspect_min} and "
+                f"{self.aspect_max}."
+            )
+        frames, (height, width) = max(self.frames_max, self.frame_budget), self.image_size(self.aspect_max)
+        if frames * height * width > MOST_PIXELS:
+            raise SamplingError(
+                f"A micro-batch of {frames} frames of {width}x{height} has more than the {MOST_PIXELS:,} pixels "
+                "that are allowed; lower frames_max, frame_budget, width or aspect_max."
+            )
 
     @property
     def sizes(self) -> tuple[int, int]:

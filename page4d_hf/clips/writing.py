@@ -20,20 +20,21 @@ in it. Nothing else says what is done, so nothing can contradict it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from ..errors import ClipError
+from ..errors import ClipError, Page4DError
+from ..folders import FULL, is_unused, whole_file, working_folder
+from ..json_files import Record, parse_json, read_json
 from .encoding import EncodedClip, Skip
 from .schema import COLUMNS, NULLABLE, SCHEMA_VERSION, clip_features
 
@@ -41,6 +42,25 @@ RECORD = "clips.json"
 SKIPPED = "skipped.txt"
 FOOTER = b"page4d_clips"
 SPLITS = ("train", "validation")
+
+
+class _Earlier(Record):
+    """`clips.json`."""
+
+    schema_: int = Field(alias="schema")
+    options: dict[str, Any]
+    sequences: dict[str, list[str]]
+    complete: bool = False
+    skipped: int | None = None  # once it is complete
+
+
+class _Footer(Record):
+    """What a shard says of itself."""
+
+    frames: int
+    covered: list[str]
+    ended: list[str]
+    skipped: list[Skip]
 
 
 @dataclass
@@ -77,8 +97,9 @@ class ClipWriter:
         max_shard_bytes: a shard is closed when its files are as large.
 
     Raises:
-        ClipError: the folder holds something else, or a run with other options or sequences; another run is writing
-            to it; a shard is broken; it cannot be written; or the package `datasets` is not installed.
+        ClipError: the folder holds something else, or a run with other options or sequences; a shard is broken; or the
+            package `datasets` is not installed.
+        Page4DError: another process is writing to it, or it cannot be written.
     """
 
     def __init__(
@@ -178,7 +199,7 @@ class ClipWriter:
 
     def close(self) -> None:
         """Let another run write to the folder. What is not in a whole shard is given up."""
-        os.close(self._lock)
+        self._held.close()
 
     def __enter__(self) -> ClipWriter:
         return self
@@ -191,46 +212,28 @@ class ClipWriter:
     def _open(self) -> bool:
         """Make the folder or see what it holds; gives whether all is written."""
         record = self.output / RECORD
+        self._held = ExitStack()
         try:
-            if self.output.is_dir() and not record.exists() and any(self.output.iterdir()):
-                raise ClipError(
-                    f"The output folder {self.output} holds something else (it has no {RECORD}); name another one."
-                )
-            (self.output / "data").mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.output / "data" / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise ClipError(f"Cannot write {self.output}: {error.strerror}; choose another output folder.") from error
-        try:
-            self._take_lock()
+            self._held.enter_context(working_folder(self.output))
             if not record.exists():
+                if not is_unused(self.output):
+                    raise ClipError(
+                        f"The output folder {self.output} holds something else (it has no {RECORD}); name another one."
+                    )
                 self._write_text(RECORD, json.dumps({**self._record, "complete": False}, indent=2) + "\n")
-                return False
             earlier = self._read_record(record)
             for split in self.splits:
                 self._read_shards(split)
-            self.num_skipped = earlier.get("skipped", len(self.skipped))
-            return bool(earlier.get("complete"))
+            self.num_skipped = len(self.skipped) if earlier.skipped is None else earlier.skipped
+            return earlier.complete
         except BaseException:
             self.close()
             raise
 
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ClipError(f"Another run is writing to {self.output}; wait until it has ended.") from error
-        except OSError:
-            pass  # a file system without locks
-        for partial in (self.output / "data").glob(".*.partial"):
-            partial.unlink(missing_ok=True)
-
-    def _read_record(self, path: Path) -> dict[str, Any]:
+    def _read_record(self, path: Path) -> _Earlier:
         """The record of an earlier run, if it is one of the same options."""
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            options, sequences, schema = earlier["options"], earlier["sequences"], earlier["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ClipError(f"{path} cannot be read ({error}); remove the folder and start again.") from error
+        earlier = read_json(path, _Earlier, error=ClipError, remedy="remove the folder and start again")
+        options, sequences, schema = earlier.options, earlier.sequences, earlier.schema_
         advice = f"Pass the same options to go on with {self.output}, or name another output folder."
         if schema != SCHEMA_VERSION:
             raise ClipError(f"{self.output} was begun with the schema {schema}, this is {SCHEMA_VERSION}. {advice}")
@@ -262,19 +265,20 @@ class ClipWriter:
                 raise ClipError(
                     f"{expected} is missing, and {path.name} is there; remove {self.output} and start again."
                 )
+            remedy = f"remove {self.output} and start again"
             try:
                 metadata = pq.read_metadata(path)
-                footer = json.loads(metadata.metadata[FOOTER])
-                frames = footer["frames"]
-                self._done.update(footer["covered"])
-                self._ended.update(footer["ended"])
-                self.skipped += [Skip(**skip) for skip in footer["skipped"]]
-            except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-                raise ClipError(f"{path} is broken ({error}); remove {self.output} and start again.") from error
+                text = metadata.metadata[FOOTER]
+            except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+                raise ClipError(f"{path} is broken ({error}); {remedy}.") from error
+            footer = parse_json(text, _Footer, f"The footer of {path}", error=ClipError, remedy=remedy)
+            self._done.update(footer.covered)
+            self._ended.update(footer.ended)
+            self.skipped += footer.skipped
             counts = self.splits[split]
             counts.clips, counts.frames, counts.shards = (
                 counts.clips + metadata.num_rows,
-                counts.frames + frames,
+                counts.frames + footer.frames,
                 counts.shards + 1,
             )
 
@@ -311,19 +315,14 @@ class ClipWriter:
         schema = self._schema.with_metadata({**self._schema.metadata, FOOTER: json.dumps(footer).encode()})
         # A split's name as a number: the built-in hash differs from run to run.
         generator = np.random.default_rng((self._seed, zlib.crc32(self._split.encode()), counts.shards))
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                # A row group for each row: it can be read without the others. The files in it are compressed already.
-                with pq.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer:
-                    for i in generator.permutation(len(shard.rows)):
-                        writer.write_table(pa.Table.from_pylist([shard.rows[i]], schema=schema))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise self._write_error(error, partial) from error
+        path.parent.mkdir(exist_ok=True)
+        with self._whole(path) as partial, partial.open("wb") as file:
+            # A row group for each row: it can be read without the others. The files in it are compressed already.
+            with pq.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer:
+                for i in generator.permutation(len(shard.rows)):
+                    writer.write_table(pa.Table.from_pylist([shard.rows[i]], schema=schema))
+            file.flush()
+            os.fsync(file.fileno())
         counts.clips, counts.frames, counts.shards = (
             counts.clips + len(shard.rows),
             counts.frames + frames,
@@ -335,30 +334,30 @@ class ClipWriter:
 
     def _write_text(self, name: str, text: str) -> None:
         """Write a small file in whole."""
-        partial = self.output / f".{name}.partial"
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.output / name)
-            _sync_folder(self.output)
-        except OSError as error:
-            raise self._write_error(error, partial) from error
+        with self._whole(self.output / name) as partial, partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
-    def _write_error(self, error: OSError, partial: Path) -> ClipError:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    @contextmanager
+    def _whole(self, path: Path) -> Iterator[Path]:
+        """Write a file in whole, and have its name last through a power cut."""
+        try:
+            with whole_file(path, overwrite=True) as partial:
+                yield partial
+            _sync_folder(path.parent)
+        except (OSError, Page4DError) as error:
+            raise self._write_error(error) from error
+
+    def _write_error(self, error: OSError | Page4DError) -> ClipError:
         shards = sum(counts.shards for counts in self.splits.values())
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        left = f"its {shards} whole shards are kept"
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in FULL:
             return ClipError(
-                f"The disk filled up while writing {self.output}; its {shards} whole shards are kept. Free some space "
-                "and run the command again to go on."
+                f"Cannot write {self.output} ({cause.strerror}): {left}. Make room and run the command again to go on."
             )
-        return ClipError(
-            f"Cannot write {self.output}: {error.strerror or error}; its {shards} whole shards are kept. "
-            "Run the command again to go on."
-        )
+        return ClipError(f"Cannot write {self.output} ({cause or error}): {left}. Run the command again to go on.")
 
 
 def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[str, Any]) -> str:

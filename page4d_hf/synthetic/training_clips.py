@@ -16,6 +16,8 @@ from .random_scenes import SyntheticOptions, draw_scenes
 
 # Pixels that are rendered at once. On a CPU, what fits its caches is fastest; a GPU wants millions.
 PIXELS_AT_ONCE = {"cpu": 40_000, "other": 4_000_000}
+# Of all clips that are made together. With all that is known of them, pixels take 50 bytes, and twice that on the way.
+MOST_PIXELS, MOST_FRAMES = 200_000_000, 100_000
 DEFAULT_OPTIONS = SyntheticOptions()
 
 
@@ -92,6 +94,26 @@ class SyntheticClips:
         )
 
 
+def check_size(num_clips: int, num_frames: int, image_size: tuple[int, int]) -> None:
+    """Refuse clips that are too large to be made together, before any memory is taken.
+
+    Args:
+        num_clips: that are made together.
+        num_frames: of each.
+        image_size: (height, width).
+
+    Raises:
+        Page4DError: they have more than `MOST_FRAMES` or `MOST_PIXELS`.
+    """
+    height, width = image_size
+    frames = num_clips * num_frames
+    if frames > MOST_FRAMES or frames * height * width > MOST_PIXELS:
+        raise Page4DError(
+            f"Synthetic clips may have {MOST_FRAMES:,} frames and {MOST_PIXELS:,} pixels, all that are made together; "
+            f"got {num_clips} of {num_frames:,} frames of {width} x {height}: lower one of them."
+        )
+
+
 def random_clips(
     seeds: Sequence[int],
     num_frames: int,
@@ -121,7 +143,8 @@ def random_clips(
         options: what scenes are like.
 
     Raises:
-        Page4DError: no or negative seeds, no frames, an empty image, or another dtype.
+        Page4DError: no or negative seeds, no frames, an empty image, or another dtype; or more than `MOST_FRAMES` or
+            `MOST_PIXELS` of all clips together.
     """
     height, width = image_size
     if not len(seeds) or min(seeds) < 0:
@@ -130,6 +153,7 @@ def random_clips(
         raise Page4DError(
             f"random_clips needs at least one frame and one pixel, got {num_frames} frames of {height} x {width}."
         )
+    check_size(len(seeds), num_frames, image_size)
     if dtype not in (torch.float32, torch.float64):
         raise Page4DError(f"random_clips computes in float32 or float64, got {dtype}.")
     device = torch.device(device)

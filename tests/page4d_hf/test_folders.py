@@ -341,6 +341,43 @@ def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
         os.kill(child, signal.SIGKILL)
 
 
+def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
+    """As the workers of a `DataLoader`, which live on for seconds when a training is killed."""
+    program = (
+        "import os, sys, time\n"
+        "from page4d_hf.folders import working_folder\n"
+        "with working_folder(sys.argv[1]):\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        print(child, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    child = int(run.stdout.readline())
+    run.kill()
+    run.wait()
+    try:
+        with working_folder(tmp_path / "out"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["whole_folder", "working_folder"])
+def test_what_another_process_is_writing_in_a_working_folder_is_left_to_it(tmp_path, kind):
+    run = start_holder(kind, tmp_path / "out" / "inner")
+    before = sorted(tmp_path.rglob("*"))
+    with working_folder(tmp_path / "out"):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+    run.kill()
+    run.wait()
+    with working_folder(tmp_path / "out"):
+        pass
+    assert not list(tmp_path.rglob(".*"))
+
+
 def test_a_working_folder_is_cleared_of_what_a_killed_run_left(tmp_path):
     run = start_holder("working_folder", tmp_path / "out")
     run.kill()

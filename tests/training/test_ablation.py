@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from finetuning.options import from_json
-from finetuning.reports import read_report
+from finetuning.reports import Report, read_report
 from small_training import small_network, train, write_options
 from torch import Tensor
 
 from page4d_hf import Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import LOCK
+from page4d_hf.locks import is_held
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTANT: dict[str, Any] = {"mask_hold_start": None, "mask_hold_end": None, "mask_strength": 0.0}
@@ -49,13 +51,13 @@ class Here:
         self.reported: list[str] = []
         self.killed_at = killed_at
 
-    def train(self, path: Path, output: Path, accelerate: Path | None) -> None:
+    def train(self, path: Path, accelerate: Path | None) -> None:
         if len(self.trained) == self.killed_at:
             raise KeyboardInterrupt
-        self.trained.append(output.name)
-        assert train(from_json(path)).options.output == output
+        self.trained.append(path.stem)
+        assert train(from_json(path)).options.output.name == path.stem
 
-    def report(self, model: Path, output: Path, arguments: list[str]) -> dict[str, Any]:
+    def report(self, model: Path, output: Path, arguments: list[str]) -> Report:
         self.reported.append(output.name)
         held_out.main(["--model", str(model), "--output", str(output), "--overwrite", *arguments])
         return read_report(output)
@@ -134,7 +136,7 @@ def test_all_arms_see_the_same_clips_with_one_seed_and_others_with_another(done)
 
 def test_the_table_has_mean_and_standard_deviation_over_seeds(done, result):
     found = {
-        arm: [read_report(done.output / "held-out" / f"{arm}-{seed}")["means"]["abs_rel"]["model"] for seed in (0, 1)]
+        arm: [read_report(done.output / "held-out" / f"{arm}-{seed}").means["abs_rel"]["model"] for seed in (0, 1)]
         for arm in ablation.ARMS
     }
     table = (done.output / "table.md").read_text()
@@ -148,7 +150,7 @@ def test_the_table_has_mean_and_standard_deviation_over_seeds(done, result):
     assert difference["spread"] == pytest.approx(np.std(np.subtract(found["all"], found["middle"]), ddof=1))
     assert set(result["differences"]) == set(ablation.ARMS) - {"middle"}
     assert result["rows"]["base"]["abs_rel"]["mean"] == pytest.approx(
-        read_report(done.output / "held-out" / "base")["means"]["abs_rel"]["model"]
+        read_report(done.output / "held-out" / "base").means["abs_rel"]["model"]
     )
 
 
@@ -161,11 +163,13 @@ def test_only_arms_with_a_mask_are_said_to_tell_what_moves(result):
 
 def test_an_ablation_that_is_through_gives_the_same_table_without_a_training(done, monkeypatch):
     before = {name: (done.output / name).read_bytes() for name in ("result.json", "table.md")}
-    monkeypatch.setattr(ablation, "train", lambda *_: None)
+    held: list[bool] = []
+    monkeypatch.setattr(ablation, "train", lambda *_: held.append(is_held(done.output / LOCK)))
     monkeypatch.setattr(ablation, "report_on_held_out", lambda *_: pytest.fail("a report was made again"))
     ablation.run(done)
 
     assert {name: (done.output / name).read_bytes() for name in before} == before
+    assert held == [True] * 8  # no other process has been let in
 
 
 def test_a_base_without_a_mask_is_tuned_with_and_without_one(tmp_path, monkeypatch):
@@ -210,6 +214,15 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path,
         ablation.run(options)
 
     assert not options.output.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"base": 3}', "{"])
+def test_a_damaged_record_of_an_ablation_is_named(tmp_path, base, content):
+    options = options_in(tmp_path, base)
+    options.output.mkdir()
+    (options.output / "ablation.json").write_text(content)
+    with pytest.raises(Page4DError, match=r"ablation\.json .*; name another --output\."):
+        ablation.run(options)
 
 
 def test_what_the_reports_take_is_missed_before_anything_is_trained(tmp_path, base, monkeypatch):

@@ -7,18 +7,21 @@ import json
 import os
 import resource
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from finetuning.checkpoints import History, RunFolderError, is_disk_error, reason
+from finetuning.checkpoints import RUN_FILE, History, RunFolderError, is_disk_error, read_history, reason
+from finetuning.machine import run_folder
 from finetuning.options import OptionsError
 from small_training import GROUP, MIDDLE, Changed, begin, history, small_options, steps, stop, train
 from transformers import AutoModel
 
 import page4d_hf  # noqa: F401  registers the network with AutoModel
+from page4d_hf.folders import LOCK
 
 
 def names(folder: Path) -> set[str]:
@@ -103,11 +106,21 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 
 def test_what_an_interrupted_checkpoint_left_is_removed(tmp_path):
     folder = stopped_at(tmp_path, 3, checkpoint_every=1)
-    partial = folder / "checkpoint-3.partial"
+    partial = folder / ".checkpoint-3.partial-checkpoint"
     shutil.copytree(folder / "checkpoint-2", partial)
-    run = begin(small_options(tmp_path, checkpoint_every=1))
-    assert run.step == 2
-    assert not partial.exists()
+    assert begin(small_options(tmp_path, checkpoint_every=1)).step == 2
+    with run_folder(folder):
+        assert not partial.exists()
+
+
+def test_a_run_that_was_killed_before_its_record_had_its_name_begins_again(tmp_path):
+    options = small_options(tmp_path)
+    options.output.mkdir()
+    for name in (LOCK, f".{RUN_FILE}.partial-x"):
+        (options.output / name).touch()
+    with run_folder(options.output):
+        assert begin(options).step == 0
+    assert names(options.output) == {RUN_FILE}
 
 
 @pytest.mark.parametrize(
@@ -165,18 +178,17 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
-    options = small_options(tmp_path)
-    options.output.touch()
-    with pytest.raises(RunFolderError, match="is a file"):
-        begin(options)
+    (tmp_path / "run").touch()
+    with pytest.raises(OptionsError, match="is a file"), run_folder(tmp_path / "run"):
+        pass
 
 
-@pytest.mark.parametrize("content", ["{", "3"])
+@pytest.mark.parametrize("content", ["{", "3", "null", '{"configuration": [1]}', "[" * 100_000, "1" * 5000, b"\xff"])
 def test_damaged_options_of_a_run_are_named(tmp_path, content):
     options = small_options(tmp_path)
     options.output.mkdir()
-    (options.output / "run.json").write_text(content)
-    with pytest.raises(RunFolderError, match=r"run\.json is damaged"):
+    (options.output / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RunFolderError, match=r"run\.json .*; name another --output\."):
         begin(options)
 
 
@@ -228,10 +240,21 @@ def test_a_full_disk_under_the_history_is_told_too(tmp_path):
     raised.match("checkpoint-2 is intact; make room")
 
 
+def test_a_full_disk_under_the_curves_is_told_in_one_sentence(tmp_path, monkeypatch):
+    """TensorBoard writes in a thread of its own, whose exception Python would print with a traceback."""
+    printed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    run = begin(small_options(tmp_path, trackers=["tensorboard"]))
+    with largest_file(50), pytest.raises(RunFolderError, match=r"cannot write its files \(File too large\)"):
+        run.run()
+    assert not printed
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunFolderError, match=r"cannot be written \(Not a directory\)"):
-        begin(small_options(tmp_path, output=str(tmp_path / "file" / "run")))
+    folder = tmp_path / "file" / "run"
+    with pytest.raises(OptionsError, match=r"Cannot write .*: Not a directory"), run_folder(folder):
+        pass
 
 
 def raised_by(action: Callable[[], object]) -> BaseException:
@@ -274,3 +297,10 @@ def test_the_history_loses_the_steps_that_are_made_again_and_what_was_not_writte
     written.add({"step": 3, "loss": 3.5})
     written.close()
     assert history(tmp_path) == [*entries[:3], {"step": 3, "loss": 3.5}]
+
+
+@pytest.mark.parametrize("line", ["[1]", '{"step": "2"}', '{"step": 2, "held_out": {"loss": []}}', "{", ""])
+def test_a_damaged_line_of_the_history_is_named_by_its_number(tmp_path, line):
+    (tmp_path / "history.jsonl").write_text(f'{{"step": 1, "loss": 1.0}}\n{line}\n')
+    with pytest.raises(RunFolderError, match=r"Line 2 of .*history\.jsonl .*; train again\."):
+        read_history(tmp_path)

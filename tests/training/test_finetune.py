@@ -20,6 +20,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import LoggerType
 from finetuning.hub import HubError, push
+from finetuning.machine import run_folder
 from finetuning.options import Options, OptionsError, from_json, to_json
 from finetuning.run import TrainingError
 from launching import CONFIGURATIONS, environment, launched
@@ -101,6 +102,59 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     expected = AutoModel.from_pretrained(whole).state_dict()
     found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_training_whose_launcher_was_killed_keeps_its_folder_and_is_named(tmp_path, capsys):
+    path = write_options(tmp_path, steps=10**6, checkpoint_every=10**6)
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", str(PROGRAM), "--options", str(path)],
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not (tmp_path / "run" / "history.jsonl").exists():
+            assert launcher.poll() is None
+            time.sleep(0.01)
+        launcher.kill()
+        launcher.wait()
+        sentence = told(capsys, "--options", path)
+        found = re.search(rf"run is being written by process (\d+) \({PROGRAM} --options {path}\); wait", sentence)
+        assert found
+        assert int(found[1]) != launcher.pid
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while True:  # the system takes a moment to end it
+        try:
+            with run_folder(tmp_path / "run"):
+                break
+        except OptionsError:
+            assert time.monotonic() < deadline
+
+
+def test_a_folder_that_the_first_process_cannot_have_is_refused_in_all(tmp_path, monkeypatch):
+    def told_by_the_first(values: list[str | None]) -> None:
+        values[0] = "run is being written by process 7 (finetune.py)"
+
+    monkeypatch.setattr("finetuning.machine.PartialState", lambda **_: SimpleNamespace(is_main_process=False))
+    monkeypatch.setattr("finetuning.machine.broadcast_object_list", told_by_the_first)
+    with pytest.raises(OptionsError, match=r"process 7") as raised, run_folder(tmp_path / "run"):
+        pass
+    assert raised.value.in_all_processes
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["{}/file/run", "/proc/page4d/run", "{}/" + "x" * 300, "{}/kept"])
+def test_an_output_that_cannot_be_used_is_refused_before_the_network_is_built(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes.txt").touch()
+    path = write_options(tmp_path, output=name.format(tmp_path))
+    monkeypatch.setattr("finetuning.run.starting_network", lambda *_: pytest.fail("builds a network"))
+    sentence = told(capsys, "--options", path)
+    assert re.search("Cannot write|cannot be a name|holds no run", sentence)
 
 
 def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
@@ -489,14 +543,21 @@ def test_options_on_the_command_line_come_over_those_of_the_file(tmp_path, capsy
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be from 1 to 1000000000, got 0"),
         ({"model": "page4d"}, "either --model .* or --network"),
         ({"trackers": ["paper"]}, "--trackers paper is not installed or unknown"),
-        ({"sampling": 3}, "sampling must be a JSON object"),
+        ({"sampling": 3}, "at sampling: it should be an object, got 3"),
         ({"sampling": {**SAMPLING, "patch_size": 7}}, "--sampling.patch-size is 7, the model's is 14"),
-        ({"no_such": 1}, "options that do not exist: no_such"),
+        ({"no_such": 1}, r"options\.json has no_such, which does not exist"),
+        ({"sampling": {"no_such": 1}}, r"options\.json has sampling\.no_such, which does not exist"),
+        ({"optimizer": "Muon"}, "at optimizer: it should be 'adamw' or 'muon', got 'Muon'"),
+        ({"steps": 2.5}, r"at steps: it should be a valid integer, got 2\.5"),
+        ({"steps": "2"}, "at steps: it should be a valid integer, got '2'"),
+        ({"steps": 10**400}, "steps must be from 1 to 1000000000, got 1000"),
+        ({"scenes": {"bodies": [3]}}, r"lacks scenes\.bodies\.1"),
+        ({"sampling": {"width": 2**14, "patch_size": 16}}, "more than the 500,000,000 pixels that are allowed"),
         ({"layers": {**GROUP, "warmup": 1.5}}, r"share of the steps in \[0, 1\)"),
-        ({"evaluation": {"frames": 0}}, "evaluation.frames must be at least 1"),
+        ({"evaluation": {"frames": 0}}, "evaluation.frames must be from 1 to"),
         ({"weights": [1.0, 2.0]}, "2 values for 1 datasets"),
         ({"train": ["aggregator.frame_layers.9"]}, "no parameters under aggregator.frame_layers.9"),
         ({"network": None, "model": "no/such/folder"}, "--model no/such/folder cannot be loaded"),
@@ -538,6 +599,18 @@ def test_clips_that_cannot_be_used_are_told_in_one_sentence(tmp_path, capsys, ch
     sentence = told(capsys, "--options", write_options(tmp_path, dataset=[str(clips)]))
     for message in messages:
         assert message in sentence
+
+
+def test_clips_without_depth_and_cameras_are_refused_and_what_they_have_is_named(tmp_path, capsys):
+    bare = dict.fromkeys(("depth", "depth_scale", "intrinsics", "extrinsics"), lambda row: None)
+    clips = write_clips(tmp_path / "clips", **bare)
+    sentence = told(capsys, "--options", write_options(tmp_path, dataset=[str(clips)]))
+    assert "has images and motion masks, but none of what the loss learns from: depth, cameras." in sentence
+
+
+def test_a_loss_that_weighs_nothing_is_refused(tmp_path, capsys):
+    path = write_options(tmp_path, {"camera_loss_weight": 0.0, "depth_loss_weight": 0.0})
+    assert "The loss has no part that weighs anything" in told(capsys, "--options", path)
 
 
 def unusable_of_the_seventh(row: dict[str, Any]) -> list[float]:

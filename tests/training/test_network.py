@@ -65,12 +65,44 @@ def test_a_schedule_goes_before_the_strength_in_training(tmp_path):
 @pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
 def test_a_strength_outside_of_0_to_1_is_refused(tmp_path, strength):
     with pytest.raises(OptionsError, match=r"mask_strength must lie in \[0, 1\], got"):
-        small_options(tmp_path, mask_strength=strength)
+        replace(small_options(tmp_path), mask_strength=strength)
 
 
 def test_a_weight_of_the_mask_head_s_loss_below_0_is_refused(tmp_path):
     with pytest.raises(OptionsError, match="mask_loss_weight must be a number that is not negative, got -1"):
         small_options(tmp_path, mask_loss_weight=-1)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"no_such": 1, "hiden_size": 16}, r"has values that no configuration of Page4D has: hiden_size, no_such\."),
+        ({"hidden_size": 0}, "hidden_size is 0; it must be at least 1"),
+        ({"hidden_size": "16"}, "'hidden_size' expected int, got str"),
+        ({"hidden_size": 10**400}, "is no configuration of Page4D"),
+        ([1], r"network\.json does not hold what it should: it should be an object, got \[1\]"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_network_that_cannot_be_is_refused_in_one_sentence(tmp_path, network, message):
+    options = small_options(tmp_path)
+    options.network.write_text(json.dumps(network if isinstance(network, list) else {**NETWORK, **network}))
+    with pytest.raises(OptionsError, match=message):
+        starting_network(options)
+
+
+def test_a_network_nested_beyond_reason_is_refused_in_one_sentence(tmp_path):
+    options = small_options(tmp_path)
+    options.network.write_text("[" * 100_000)
+    with pytest.raises(OptionsError, match=r"network\.json cannot be read as JSON \(recursion limit exceeded"):
+        starting_network(options)
+
+
+def test_a_saved_configuration_is_a_network_too(tmp_path):
+    options = small_options(tmp_path)
+    small_network().save_pretrained(tmp_path / "saved")
+    options.network.write_bytes((tmp_path / "saved" / "config.json").read_bytes())
+    assert starting_network(options).config.hidden_size == NETWORK["hidden_size"]
 
 
 def test_a_strength_for_a_network_without_a_mask_is_refused(tmp_path):

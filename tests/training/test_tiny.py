@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from transformers import AutoImageProcessor, AutoModel
 
 from page4d_hf import Page4DConfig, cli, shipped
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import MANIFEST, check_output_folder, working_folder
+from page4d_hf.locks import is_held
 from page4d_hf.reconstruct import fingerprint
 from page4d_hf.synthetic import SyntheticOptions
 
@@ -48,9 +50,9 @@ def write_stages(folder: Path) -> Path:
     return recipes
 
 
-def train_here(path: Path, output: Path, accelerate: Path | None) -> None:
+def train_here(path: Path, accelerate: Path | None) -> None:
     """What `processes.train` does, in this process: to import everything takes longer than these trainings."""
-    assert train(from_json(path)).options.output == output
+    train(from_json(path))
 
 
 def report_here(model: Path, output: Path) -> None:
@@ -82,7 +84,7 @@ def test_each_stage_goes_on_from_the_one_before_and_the_last_is_shipped(made):
     trained = load_file(moving / "model.safetensors")
     assert all(torch.equal(shipped_weights[name], value) for name, value in trained.items())
     assert {path.name for path in (made / "tiny").iterdir()} == {
-        ".page4d-files.json", "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
+        MANIFEST, "README.md", "config.json", "model.safetensors", "preprocessor_config.json",
     }  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
 def test_a_training_is_a_process_of_its_own_that_goes_on_where_it_was(tmp_path):
     path = write_options(tmp_path, steps=2, checkpoint_every=1)
     begin(from_json(path))  # the folder of a run that has not come to its first step
-    processes.train(path, tmp_path / "run")
+    processes.train(path)
 
     assert [line["step"] for line in steps(tmp_path / "run")] == [1, 2]
     assert (tmp_path / "run" / "model.safetensors").is_file()
@@ -130,9 +132,10 @@ def test_made_again_nothing_is_trained_again(made, monkeypatch):
     """Of the two stages each is started, and finds itself at its end."""
     started: list[str] = []
 
-    def note(path: Path, output: Path, accelerate: Path | None) -> None:
+    def note(path: Path, accelerate: Path | None) -> None:
         started.append(path.stem)
-        assert (output / "checkpoint-2").is_dir()
+        assert (from_json(path).output / "checkpoint-2").is_dir()
+        assert is_held(made / ".tiny.lock")
 
     monkeypatch.setattr(tiny, "train", note)
     monkeypatch.setattr(tiny, "report_on_held_out", lambda *_: {})
@@ -175,22 +178,16 @@ def test_a_stage_that_stops_ends_the_making_in_one_sentence(tmp_path, monkeypatc
     assert not (tmp_path / "tiny").exists()
 
 
-def test_a_run_that_somebody_else_is_training_is_left_alone(tmp_path):
-    with processes._alone(tmp_path / "run"), pytest.raises(ProcessError, match="is being trained already"):
-        processes.train(tmp_path / "options.json", tmp_path / "run")
+def test_a_run_that_somebody_else_is_training_is_left_alone(tmp_path, capfd):
+    path = write_options(tmp_path)
+    with working_folder(tmp_path / "run"), pytest.raises(ProcessError, match=r"stopped \(status 1\)"):
+        processes.train(path)
+    assert f"run is being written by process {os.getpid()} " in capfd.readouterr().err
 
 
-def test_a_run_is_locked_as_long_as_the_process_that_trains_it_lives(tmp_path):
-    with processes._alone(tmp_path / "run") as lock:
-        child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
-    try:
-        with pytest.raises(ProcessError, match="end that process, or wait for it"), processes._alone(tmp_path / "run"):
-            pass
-    finally:
-        child.kill()
-        child.wait()
-    with processes._alone(tmp_path / "run"):
-        pass
+def test_what_is_shipped_can_be_made_again():
+    """Its manifest is that of its files as they are; else `make tiny` would train for hours and then refuse."""
+    check_output_folder(shipped.TINY, overwrite=True)
 
 
 def test_a_stage_that_starts_from_elsewhere_is_refused(tmp_path):

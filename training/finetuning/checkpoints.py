@@ -16,21 +16,25 @@ import math
 import os
 import re
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate.accelerator import Accelerator
+from pydantic import ConfigDict, Field
 from torch import nn
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import FULL, is_unused, whole_file
+from page4d_hf.json_files import Record, parse_json, read_json
 
 from .options import Options, check_same_run, to_json
 
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.jsonl"
 STATE = "state"
-# A disk that is full, a quota or a limit on the size of files that is reached.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What the zip writer of torch.save says of any of them.
 TORCH_SAVE = ("unexpected pos", "file write failed", "iostream error")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -38,6 +42,26 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 class RunFolderError(Page4DError):
     """A folder of a run that is in the way, damaged, or cannot be written."""
+
+
+class RunRecord(Record):
+    """`run.json`: the options, under their names, and what was beside them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    configuration: dict[str, Any] = Field(default_factory=dict)
+
+
+class HistoryLine(Record):
+    """A line of `history.jsonl`: of a step or, with `held_out`, of an evaluation."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: int
+    loss: float | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    held_out: dict[str, float] | None = None
 
 
 def versions() -> dict[str, str]:
@@ -62,29 +86,26 @@ def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
         RunFolderError: the folder holds something else, or cannot be written.
     """
     folder, path = options.output, options.output / RUN_FILE
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file; --output names the folder of a run.")
+    check_run_folder(folder)
     if path.is_file():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunFolderError(f"{path} is damaged ({error}); name another --output.") from error
-        if not isinstance(old, dict):
-            raise RunFolderError(f"{path} is damaged (it holds no options); name another --output.")
-        check_same_run(old, options, configuration, path)
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise RunFolderError(f"{folder} is not empty and holds no run (no {RUN_FILE}); name another --output.")
+        old = read_json(path, RunRecord, error=RunFolderError, remedy="name another --output")
+        check_same_run(old.model_dump(), options, configuration, path)
     else:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            values = to_json(options) | {"configuration": configuration, "versions": versions()}
-            write_whole(path, json.dumps(values, indent=2) + "\n")
-        except OSError as error:
-            raise RunFolderError(f"{folder} cannot be written ({error.strerror}).") from error
-    for partial in folder.glob("*.partial"):
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        values = to_json(options) | {"configuration": configuration, "versions": versions()}
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     steps = checkpoints(folder)
     return max(steps) if steps else 0
+
+
+def check_run_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a run.
+
+    Raises:
+        RunFolderError: it does.
+    """
+    if not (folder / RUN_FILE).is_file() and not is_unused(folder):
+        raise RunFolderError(f"{folder} is not empty and holds no run (no {RUN_FILE}); name another --output.")
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -129,7 +150,7 @@ def save_checkpoint(
         RunFolderError: it cannot be written, as on a full disk; those before it are untouched.
     """
     final = folder / f"checkpoint-{step}"
-    partial = final.with_name(final.name + ".partial")
+    partial = _under_another_name(final)
     try:
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
@@ -148,7 +169,7 @@ def save_checkpoint(
                 found = checkpoints(folder)
                 for old in sorted(found)[:-keep]:
                     # Under another name first: what is left of one that is half removed is no checkpoint.
-                    shutil.rmtree(found[old].rename(found[old].with_name(found[old].name + ".partial")))
+                    shutil.rmtree(found[old].rename(_under_another_name(found[old])))
     except Exception as error:
         # A full disk reaches us as many kinds of exception: safetensors and torch.save wrap it in their own.
         if not is_disk_error(error):
@@ -159,6 +180,11 @@ def save_checkpoint(
             "command again."
         ) from error
     accelerator.wait_for_everyone()
+
+
+def _under_another_name(path: Path) -> Path:
+    """The same in all processes, and of those that `working_folder` removes."""
+    return path.with_name(f".{path.name}.partial-checkpoint")
 
 
 def what_is_left(folder: Path) -> str:
@@ -197,6 +223,17 @@ def is_disk_error(error: BaseException | None) -> bool:
     return error is not None and _disk_error(error) is not None
 
 
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Have no traceback of a full disk from another thread: TensorBoard's raises it again in the one that writes."""
+    usual = threading.excepthook
+    threading.excepthook = lambda told: None if is_disk_error(told.exc_value) else usual(told)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+
+
 def reason(error: BaseException) -> str:
     """Why a file could not be written, in a few words."""
     deepest = _disk_error(error) or error
@@ -225,13 +262,6 @@ def _disk_error(error: BaseException) -> BaseException | None:
     return found
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def make_durable(path: Path, *, deep: bool = True) -> None:
     """Have a folder, and with `deep` all within it, on the disk and not only in the system's memory."""
     for one in [*path.rglob("*"), path] if deep else [path]:
@@ -242,11 +272,28 @@ def make_durable(path: Path, *, deep: bool = True) -> None:
             os.close(handle)
 
 
-def _step_of(line: str) -> float:
+def read_history(folder: Path) -> list[HistoryLine]:
+    """The lines of a run's history.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    path = folder / HISTORY_FILE
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}; train again.") from error
+    return [
+        parse_json(line, HistoryLine, f"Line {number} of {path}", error=RunFolderError, remedy="train again")
+        for number, line in enumerate(lines, 1)
+    ]
+
+
+def _step_of(line: bytes) -> float:
     """The step of a line of the history; infinity for one that was not written to its end."""
     try:
-        return json.loads(line)["step"] if line.endswith("\n") else math.inf
-    except ValueError:
+        return parse_json(line, HistoryLine, HISTORY_FILE).step if line.endswith(b"\n") else math.inf
+    except Page4DError:
         return math.inf
 
 
@@ -262,8 +309,9 @@ class History:
         """
         path = folder / HISTORY_FILE
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_whole(path, "".join(line for line in lines if _step_of(line) <= step))
+            lines = path.read_bytes().splitlines(keepends=True)
+            with whole_file(path, overwrite=True) as partial:
+                partial.write_bytes(b"".join(line for line in lines if _step_of(line) <= step))
         self._file = path.open("a", encoding="utf-8")
 
     def add(self, entry: dict[str, Any]) -> None:

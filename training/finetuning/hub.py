@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import LOCK
 
 
 class HubError(Page4DError):
@@ -39,7 +40,7 @@ def push(folder: Path, repository: str) -> None:
         HfApi().upload_folder(
             repo_id=repository,
             folder_path=folder,
-            ignore_patterns=["checkpoint-*", "logs/*", "*.partial"],
+            ignore_patterns=["checkpoint-*", "logs/*", LOCK, ".*.partial-*"],
             commit_message="Upload a trained PAGE-4D",
         )
     except Exception as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +12,46 @@ import torch
 from accelerate.accelerator import Accelerator
 from accelerate.state import PartialState
 from accelerate.tracking import TensorBoardTracker, get_available_trackers
-from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
+from accelerate.utils import FullyShardedDataParallelPlugin, broadcast_object_list, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from .checkpoints import is_disk_error
+from page4d_hf.errors import Page4DError
+from page4d_hf.folders import working_folder
+
+from .checkpoints import check_run_folder, is_disk_error
 from .options import AUTO, Options, OptionsError
 
 PROJECT = "page4d"  # that trackers know runs under
+
+
+def on_cpu() -> bool:
+    """Whether to compute on the CPU. Unless told, processes there take themselves for single ones."""
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+
+
+@contextmanager
+def run_folder(output: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder: the first of all processes holds its lock, and all learn if it fails.
+
+    Ranks outlive an `accelerate launch` that is killed; a second training is refused as long as the first of them
+    lives. The others end with it.
+
+    Raises:
+        OptionsError: in all processes: the folder cannot be written, holds something else, or another training runs in
+            it; the message names the process.
+    """
+    with ExitStack() as stack:
+        refusal: list[str | None] = [None]
+        if PartialState(cpu=on_cpu()).is_main_process:
+            try:
+                stack.enter_context(working_folder(output))
+                check_run_folder(output)
+            except Page4DError as error:
+                refusal = [str(error)]
+        broadcast_object_list(refusal)
+        if refusal[0] is not None:
+            raise OptionsError(refusal[0])
+        yield
 
 
 def make_accelerator(options: Options) -> Accelerator:
@@ -32,8 +67,7 @@ def make_accelerator(options: Options) -> Accelerator:
             raise OptionsError(
                 f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
             )
-    # Without this, processes on CPUs take themselves for single ones unless MPI started them.
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    cpu = on_cpu()
     precision: str | None = options.mixed_precision
     try:
         if precision == AUTO:
@@ -104,4 +138,4 @@ def fastest_attention(device: torch.device, precision: str) -> str:
     return "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
 
 
-__all__ = ["fastest_attention", "fastest_precision", "make_accelerator", "sharding", "start_trackers"]
+__all__ = ["fastest_attention", "fastest_precision", "make_accelerator", "run_folder", "sharding", "start_trackers"]

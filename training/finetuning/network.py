@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips.sampling import SamplingConfig
 from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.json_files import read_json
 from page4d_hf.reconstruct import image_processor_for, load_config, load_image_processor, load_network, model_source
 
 from .options import Options, OptionsError
@@ -72,11 +72,19 @@ def sampling_for(sampling: SamplingConfig, config: Page4DConfig, model: str | Pa
 
 def _from_file(options: Options, changes: dict[str, Any]) -> Page4DModel:
     assert options.network is not None
+    values = read_json(options.network, dict[str, Any], error=OptionsError, remedy="correct it")
+    # The library takes any value, in silence.
+    known = {*Page4DConfig().to_dict(), "auto_map"}
+    if unknown := sorted(values.keys() - known):
+        raise OptionsError(
+            f"--network {options.network} has values that no configuration of Page4D has: {', '.join(unknown)}."
+        )
     try:
-        values = json.loads(options.network.read_text(encoding="utf-8"))
         return Page4DModel(Page4DConfig(**(values | changes)))
-    except (OSError, ValueError, TypeError) as error:
-        raise OptionsError(f"--network {options.network} is no configuration of Page4D: {error}") from error
+    except Exception as error:  # the library's validation has exceptions of its own, with the reason behind them
+        raise OptionsError(
+            f"--network {options.network} is no configuration of Page4D: {error.__cause__ or error}"
+        ) from error
 
 
 def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:

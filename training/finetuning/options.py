@@ -7,14 +7,23 @@ import math
 from collections.abc import Collection
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import tyro
+from pydantic import ConfigDict, create_model
 
 from page4d_hf import Page4DConfig
 from page4d_hf.clips.augmentation import AugmentationConfig
-from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig, source_named
+from page4d_hf.clips.sampling import (
+    MOST_ASPECT,
+    MOST_FRAMES,
+    SYNTHETIC,
+    SamplingConfig,
+    SourceConfig,
+    source_named,
+)
 from page4d_hf.errors import Page4DError
+from page4d_hf.json_files import Record, read_json
 from page4d_hf.synthetic import SyntheticOptions
 
 # Options that a run may go on with changed: they decide where and how fast it runs, not what it computes.
@@ -35,14 +44,25 @@ MAY_CHANGE = frozenset(
 
 AUTO = "auto"  # of options whose best value depends on the machine; run.json has what it came to
 
-# What run.json holds beside the options.
-BESIDE_OPTIONS = ("versions", "configuration")
+
+MOST_STEPS = 10**9
+LAST_SEED = 2**32 - 1  # the greatest that NumPy's global generator takes
 
 
 class OptionsError(Page4DError):
     """Options that do not fit each other, the model or the run that they shall continue."""
 
     in_all_processes = True
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise OptionsError(f"{name} must be from {low} to {high}, got {value!r:.40}.")
+
+
+def _check_weight(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise OptionsError(f"{name} must be a number that is not negative, got {value}.")
 
 
 @dataclass(frozen=True)
@@ -64,8 +84,8 @@ class GroupOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise OptionsError(f"A warm-up is a share of the steps in [0, 1), got {self.warmup}.")
-        if min(self.learning_rate, self.start, self.final, self.weight_decay) < 0:
-            raise OptionsError(f"Learning rates and weight decay must not be negative, got {self}.")
+        for name in ("learning_rate", "weight_decay", "start", "final"):
+            _check_weight(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -84,11 +104,15 @@ class EvaluationOptions:
     """Which windows of the held-out clips are taken, and which synthetic scenes are held out."""
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 0), ("micro_batches", 1), ("frames", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise OptionsError(f"evaluation.{name} must be at least {least}, got {getattr(self, name)}.")
-        if not self.aspect > 0:
-            raise OptionsError(f"evaluation.aspect must be positive, got {self.aspect}.")
+        for name, low, high in (
+            ("every", 0, MOST_STEPS),
+            ("micro_batches", 1, 10**6),
+            ("frames", 1, MOST_FRAMES),
+            ("seed", 0, LAST_SEED),
+        ):
+            _check_range(f"evaluation.{name}", getattr(self, name), low, high)
+        if not 0 < self.aspect <= MOST_ASPECT:
+            raise OptionsError(f"evaluation.aspect must be above 0 and at most {MOST_ASPECT}, got {self.aspect}.")
 
 
 @dataclass
@@ -203,24 +227,32 @@ class Options:
             raise OptionsError("--dataset needs at least one folder or Hub id of clips, or `synthetic`.")
         if self.weights and len(self.weights) != len(self.dataset):
             raise OptionsError(f"--weights has {len(self.weights)} values for {len(self.dataset)} datasets.")
-        for name in ("steps", "micro_batches", "checkpoint_every", "prefetch", "workers", "keep_checkpoints", "seed"):
-            least = 0 if name in ("workers", "keep_checkpoints", "seed") else 1
-            if getattr(self, name) < least:
-                raise OptionsError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        for name, low, high in (
+            ("steps", 1, MOST_STEPS),
+            ("micro_batches", 1, 10**6),
+            ("checkpoint_every", 1, MOST_STEPS),
+            ("keep_checkpoints", 0, MOST_STEPS),
+            ("prefetch", 1, 1000),
+            ("workers", 0, 1000),
+            ("seed", 0, LAST_SEED),
+            ("mask_hold_start", 0, MOST_STEPS),
+            ("mask_hold_end", 0, MOST_STEPS),
+        ):
+            if (value := getattr(self, name)) is not None:
+                _check_range(name, value, low, high)
         if self.scene_device != "cpu" and self.workers:
             raise OptionsError(
                 f"--scene-device {self.scene_device} needs --workers 0: a GPU renders in one process only."
             )
-        if self.max_grad_norm <= 0:
+        if not self.max_grad_norm > 0:
             raise OptionsError(f"max_grad_norm must be positive, got {self.max_grad_norm}.")
         if (self.mask_hold_start is None) != (self.mask_hold_end is None):
             raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
         if self.mask_strength is not None and not 0 <= self.mask_strength <= 1:
             raise OptionsError(f"mask_strength must lie in [0, 1], got {self.mask_strength}.")
         for name in ("camera_loss_weight", "depth_loss_weight", "fov_loss_weight", "mask_loss_weight"):
-            weight = getattr(self, name)
-            if weight is not None and not 0 <= weight < math.inf:
-                raise OptionsError(f"{name} must be a number that is not negative, got {weight}.")
+            if (weight := getattr(self, name)) is not None:
+                _check_weight(name, weight)
 
     def sources(self) -> list[SourceConfig]:
         """The datasets to train on, with their settings."""
@@ -253,6 +285,9 @@ def _replaced(source: SourceConfig, changes: dict[str, Any]) -> SourceConfig:
 # ---------------------------------------------------------------------------------------------------------------
 # As JSON
 
+_kinds = get_type_hints(Options)
+REQUIRED = {f.name for f in fields(Options) if f.default is MISSING and f.default_factory is MISSING}
+
 
 def to_json(options: Options) -> dict[str, Any]:
     """Options as JSON values, the same that `from_json` reads."""
@@ -269,13 +304,29 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+class _File(Record):
+    model_config = ConfigDict(extra="forbid")
+
+    # What run.json holds beside the options.
+    versions: Any = None
+    configuration: Any = None
+
+
+# A file of options: any of them, in the types that they have in Python.
+_fields: dict[str, Any] = {name: (kind, None) for name, kind in _kinds.items()}
+OptionsFile = create_model("OptionsFile", __base__=_File, **_fields)
+
+
 def from_json(path: Path) -> Options:
     """Options that `to_json` wrote; those that are missing have their defaults.
 
     Raises:
         OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
     """
-    return _made(Options, _values(path), str(path))
+    values = _values(path)
+    if missing := sorted(REQUIRED - values.keys()):
+        raise OptionsError(f"{path} lacks {', '.join(missing)}; add them.")
+    return Options(**values)
 
 
 def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
@@ -292,9 +343,8 @@ def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
         OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
     """
     values = {name: value for name, value in _values(path).items() if name not in replaced}
-    required = {f.name for f in fields(Options) if f.default is MISSING and f.default_factory is MISSING}
-    if required <= values.keys() and not replaced:
-        return _made(Options, values, str(path))
+    if values.keys() >= REQUIRED and not replaced:
+        return Options(**values)
     options = object.__new__(Options)
     for f in fields(Options):
         default = tyro.MISSING if f.default is MISSING else f.default
@@ -305,49 +355,8 @@ def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
 
 def _values(path: Path) -> dict[str, Any]:
     """The options in a file, in the types that they have in Python."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionsError(f"{path} cannot be read as a JSON file of options ({error}).") from error
-    if not isinstance(values, dict):
-        raise OptionsError(f"{path} must hold a JSON object of options, it holds {type(values).__name__}.")
-    for name in BESIDE_OPTIONS:
-        values.pop(name, None)
-    return _typed(Options, values, str(path))
-
-
-def _typed(kind: type, values: dict[str, Any], where: str) -> dict[str, Any]:
-    nested = {
-        "sampling": SamplingConfig,
-        "augmentation": AugmentationConfig,
-        "scenes": SyntheticOptions,
-        "layers": GroupOptions,
-        "mask_head": GroupOptions,
-        "evaluation": EvaluationOptions,
-    }
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise OptionsError(f"{where} has options that do not exist: {', '.join(unknown)}.")
-    ready = {}
-    for name, value in values.items():
-        if kind is Options and name in nested:
-            if not isinstance(value, dict):
-                raise OptionsError(f"{where}: {name} must be a JSON object of options, got {json.dumps(value)}.")
-            inner = f"{where}, {name}"
-            value = _made(nested[name], _typed(nested[name], value, inner), inner)
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif name in ("output", "network") and value is not None:
-            value = Path(value)
-        ready[name] = value
-    return ready
-
-
-def _made(kind: type, values: dict[str, Any], where: str) -> Any:
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise OptionsError(f"{where}: {error}.") from error
+    found = read_json(path, OptionsFile, error=OptionsError, remedy="correct it")
+    return {name: getattr(found, name) for name in found.model_fields_set & _kinds.keys()}
 
 
 def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, Any], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from page4d_hf.json_files import Record, read_json
 from page4d_hf.synthetic import SyntheticOptions
 
 from .options import Options, plain
@@ -19,6 +19,21 @@ from .processes import REPOSITORY, ProcessError
 PROGRAM = REPOSITORY / "evaluation" / "held_out.py"
 RESULT, TABLE = "held-out.json", "held-out.md"
 FIRST_SEED = 1_000_000
+
+
+class Tried(Record):
+    """The model that a report is on."""
+
+    weights: str  # their fingerprint
+
+
+class Report(Record):
+    """What this program takes from a report's `held-out.json`."""
+
+    model: Tried
+    settings: dict[str, Any]  # of the clips
+    means: dict[str, dict[str, float]]  # of a figure, those of the model and the trivial
+    protocol: str
 
 
 @dataclass(frozen=True)
@@ -70,16 +85,13 @@ def check_reports() -> None:
         )
 
 
-def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ()) -> dict[str, Any]:
+def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ()) -> Report:
     """Run `evaluation/held_out.py`.
 
     Args:
         model: folder of the model.
         output: the folder to make; an earlier report in it is replaced.
         arguments: more of the program's options.
-
-    Returns:
-        What its `held-out.json` holds.
 
     Raises:
         ProcessError: the report could not be made.
@@ -92,9 +104,13 @@ def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ())
     return read_report(output)
 
 
-def read_report(folder: Path) -> dict[str, Any]:
-    """What a report's `held-out.json` holds."""
-    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+def read_report(folder: Path) -> Report:
+    """The report in a folder.
+
+    Raises:
+        ProcessError: its `held-out.json` is damaged.
+    """
+    return read_json(folder / RESULT, Report, error=ProcessError, remedy="remove it, to have it made again")
 
 
-__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "check_reports", "read_report", "report_on_held_out"]
+__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "Report", "check_reports", "read_report", "report_on_held_out"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ from page4d_hf.model_card import OF_CARD, data_name
 from page4d_hf.programs import command
 
 from .checkpoints import (
-    HISTORY_FILE,
     STATE,
     History,
     RunFolderError,
@@ -36,6 +34,8 @@ from .checkpoints import (
     is_disk_error,
     load_weights_apart,
     make_durable,
+    quiet_threads,
+    read_history,
     reason,
     save_checkpoint,
     save_model,
@@ -96,8 +96,12 @@ class Finetuning:
         if not accelerator.is_main_process:
             transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        self._scenes: dict[str, Any] = {"scenes": options.scenes, "scene_device": self._scene_device()}
-        self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._scenes)
+        self._making: dict[str, Any] = {
+            "scenes": options.scenes,
+            "scene_device": self._scene_device(),
+            "labels": learned_from(network.config),
+        }
+        self.data = MicroBatches(options.sources(), sampling, options.augmentation, options.seed, **self._making)
         self.held_out = self._held_out_clips()
 
         # One process begins the folder, so that the others find it begun.
@@ -158,7 +162,7 @@ class Finetuning:
         if not sources:
             return None
         try:
-            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed, **self._scenes)
+            return MicroBatches(sources, sampling, NO_AUGMENTATION, evaluation.seed, **self._making)
         except ClipError as error:
             raise ClipError(
                 f"The held-out clips cannot be used, of which --evaluation.frames {evaluation.frames} are taken each: "
@@ -202,9 +206,10 @@ class Finetuning:
         if options.push_to_hub and self.accelerator.is_main_process:
             create_repository(options.push_to_hub, options.private)  # what fails, fails before the training
         try:
-            self._train()
-            self._finish()
-            self.accelerator.end_training()
+            with quiet_threads():
+                self._train()
+                self._finish()
+                self.accelerator.end_training()
         except Page4DError:
             raise
         except Exception as error:
@@ -464,6 +469,25 @@ def configuration_of(network: Page4DModel) -> dict[str, Any]:
     return {name: getattr(network.config, name) for name in Page4DConfig.__annotations__ if name not in OF_CARD}
 
 
+def learned_from(config: Page4DConfig) -> list[str]:
+    """The columns of clips that a network's loss learns from.
+
+    Raises:
+        OptionsError: none.
+    """
+    weights = {
+        "depth": config.enable_depth * config.depth_loss_weight + config.enable_point * config.point_loss_weight,
+        "extrinsics": config.enable_camera * config.camera_loss_weight,
+        "motion_mask": 0.0 if config.mask_form is None else config.mask_loss_weight,
+    }
+    if not any(weights.values()):
+        raise OptionsError(
+            "The loss has no part that weighs anything: a head of the network must be enabled and its loss have a "
+            "weight above 0 (--camera-loss-weight, --depth-loss-weight, --mask-loss-weight)."
+        )
+    return [name for name, weight in weights.items() if weight]
+
+
 def enable_checkpointing(network: Page4DModel) -> None:
     """Compute activations twice instead of keeping them, in the network's layers and dense heads.
 
@@ -500,12 +524,11 @@ def print_table(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    entries = [json.loads(line) for line in (folder / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
-    evaluations = [entry for entry in entries if "held_out" in entry]
+    evaluations = [(line.step, line.held_out) for line in read_history(folder) if line.held_out is not None]
     if not evaluations:
         return
-    figures = evaluations[-1]["held_out"]
-    table = Table(title=f"Held-out clips after {evaluations[-1]['step']} steps")
+    step, figures = evaluations[-1]
+    table = Table(title=f"Held-out clips after {step} steps")
     for column in ("", "model", "trivial"):
         table.add_column(column, justify="left" if not column else "right")
     for name, label in LABELS.items():

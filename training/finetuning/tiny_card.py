@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from page4d_hf import Page4DConfig
+from page4d_hf.json_files import read_json
 from page4d_hf.synthetic import SyntheticOptions
 
-from .checkpoints import HISTORY_FILE, RUN_FILE
+from .checkpoints import RUN_FILE, RunFolderError, RunRecord, read_history
 from .options import plain
 from .reports import HeldOut
 
@@ -84,13 +84,12 @@ class Stage:
     @classmethod
     def of(cls, name: str, folder: Path) -> Stage:
         """Read a run that is through."""
-        lines = [json.loads(line) for line in (folder / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
-        steps = [line for line in lines if "loss" in line]
+        steps = [line for line in read_history(folder) if line.loss is not None]
         return cls(
             name,
-            json.loads((folder / RUN_FILE).read_text(encoding="utf-8")),
-            sum(line["frames"] for line in steps),
-            sum(line["seconds"] for line in steps),
+            read_json(folder / RUN_FILE, RunRecord, error=RunFolderError, remedy="train again").model_dump(),
+            sum(line.frames for line in steps),
+            sum(line.seconds for line in steps),
         )
 
     def row(self) -> str:

@@ -200,6 +200,59 @@ def test_a_clip_whose_frames_show_to_be_unusable_is_named(tmp_path: Path, change
     assert all("bad" in skip for skip in skips)
 
 
+SMALL = SamplingConfig(frames_min=2, frames_max=2, frame_budget=2, width=28)
+UNLABELLED: dict[str, Any] = {"depth": None, "depth_scale": None, "intrinsics": None, "extrinsics": None}
+
+
+@pytest.mark.parametrize("kind", ["mapped", "streamed"])
+def test_clips_that_nothing_can_be_learned_from_end_in_an_error_that_names_what_they_have(tmp_path, kind) -> None:
+    folder = write_shards(tmp_path / "clips", [[row(noise_clip("bare", 8), **UNLABELLED)]])
+    source = SourceConfig(path=folder, streaming=kind == "streamed")
+    message = "bare has images and motion masks, but none of what the loss learns from: depth, cameras"
+    with pytest.raises(ClipError, match=message):
+        MicroBatches([source], SMALL)[0]
+    assert MicroBatches([source], SMALL, labels=["motion_mask"])[0]["labels"]["has_motion"].all()
+
+
+@pytest.mark.parametrize("kind", ["mapped", "streamed"])
+def test_a_shard_that_breaks_off_is_told_in_one_sentence(tmp_path, kind) -> None:
+    folder = write_shards(tmp_path, [[row(noise_clip(name, 8)) for name in "ab"]])
+    shard = tmp_path / "data" / "train-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[1000:-20_000] = bytes(len(data) - 21_000)
+    shard.write_bytes(data)
+    with pytest.raises(ClipError):
+        MicroBatches([SourceConfig(path=folder, streaming=kind == "streamed")], SMALL)[0]
+
+
+def test_no_damage_to_a_file_raises_anything_but_a_clip_error(tmp_path) -> None:
+    folder = write_shards(tmp_path / "clips", [[row(noise_clip(name, 3)) for name in "ab"]])
+    shard = tmp_path / "clips" / "data" / "train-00000.parquet"
+    whole, generator = shard.read_bytes(), np.random.default_rng(0)
+    ended = []
+    for number in range(24):
+        damaged = bytearray(whole)
+        # The last of a file says where all else is.
+        for place in generator.integers(0 if number % 3 else len(whole) - 6000, len(whole), 1 + number % 4):
+            damaged[place] = generator.integers(256)
+        shard.write_bytes(damaged[: -generator.integers(1, 100)] if number % 8 == 7 else damaged)
+        try:
+            MicroBatches([SourceConfig(path=folder, streaming=bool(number % 4))], SMALL)[0]
+            ended.append("well")
+        except ClipError:
+            ended.append("refused")
+    assert set(ended) == {"well", "refused"}
+
+
+@pytest.mark.parametrize("column", ["num_frames", "ordered", "clip_id"])
+def test_a_column_that_lacks_values_is_named(tmp_path, column) -> None:
+    folder = write_shards(tmp_path / "clips", [[row(noise_clip("a", 8), **{column: None})]])
+    with pytest.raises(ClipError, match=f"The column '{column}' of .* lacks values"):
+        MicroBatches([SourceConfig(path=folder)], SMALL)
+    with pytest.raises(ClipError, match=f"at {column}: it should be a valid"):
+        MicroBatches([SourceConfig(path=folder, streaming=True)], SMALL)[0]
+
+
 @pytest.mark.parametrize("turned", [np.zeros((3, 3)), 1.1 * np.eye(3), np.diag([1.0, 1, -1])])
 def test_a_clip_whose_rotation_is_none_is_named(tmp_path: Path, turned: np.ndarray) -> None:
     bad = row(noise_clip("bad", 5))

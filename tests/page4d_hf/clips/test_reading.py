@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
+import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clip_folders import write_shards
 from PIL import Image
 from stored_frames import stored_capture
 
@@ -73,6 +77,50 @@ def test_streamed_clips_equal_mapped_ones(folder):
 def test_a_single_file_is_a_data_set_too(tmp_path, rows):
     loaded = load_clips(parquet(tmp_path / "clips.parquet", rows))
     assert loaded["clip_id"][:] == [row["clip_id"] for row in rows]
+
+
+@pytest.mark.parametrize("way", ["anew", "elsewhere", "one file", "validation", "card"])
+def test_clips_are_those_that_lie_there_now_whatever_was_read_before(tmp_path, rows, way):
+    """`datasets` alone would give the first ones again: it knows a folder by its last name."""
+    folder, split = tmp_path / "clips", "validation" if way == "validation" else "train"
+    write_shards(folder, [rows[:3]])
+    shard = folder / "data" / "train-00000.parquet"
+    path: Path = shard if way == "one file" else folder
+    if way == "validation":
+        write_shards(folder, [rows[:3]], split)
+    if way == "card":
+        (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: data/train-*\n---\n")
+    assert len(load_clips(path, split)) == 3
+    if way == "elsewhere":
+        path = tmp_path / "other" / "clips"
+        write_shards(path, [rows[:2]])
+    elif way == "card":
+        write_shards(folder, [rows[:2]], "few")
+        card = folder / "README.md"
+        card.write_text(card.read_text().replace("train-*", "few-*"))
+    else:
+        write_shards(folder, [rows[:2]], split)
+
+    assert [row["clip_id"] for row in load_clips(path, split)] == [row["clip_id"] for row in rows[:2]]
+
+
+def test_clips_that_have_not_changed_are_copied_once(tmp_path, rows, datasets_cache):
+    folder = write_shards(tmp_path / "clips", [rows[:2]])
+    before = load_clips(folder).cache_files
+    assert load_clips(folder).cache_files == before
+    assert str(datasets_cache) in before[0]["filename"]
+
+
+def test_a_full_disk_under_the_copy_is_told_with_what_to_do(tmp_path, rows):
+    folder = write_shards(tmp_path / "clips", [rows[:2]])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ClipError, match="cannot be copied to the cache of datasets: File too large; make room"):
+            load_clips(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(load_clips(folder)) == 2
 
 
 def test_a_file_of_another_program_is_read_if_its_columns_are_right(tmp_path, rows):
@@ -236,6 +284,50 @@ def test_a_singular_matrix_is_refused(rows):
 def test_matrices_of_another_shape_are_refused(rows):
     with pytest.raises(ClipError, match=r"extrinsics of clip test/noise/0000 must be 3x4"):
         decode_frames({**rows[0], "extrinsics": [[[1.0, 0, 0]] * 3] * 3}, [0])
+
+
+def test_frames_of_more_pixels_than_are_decoded_at_once_are_refused_before_memory_is_taken(rows):
+    with pytest.raises(ClipError, match=r"2 frames of 30000x30000 of clip .* have more than the 1,000,000,000 pixels"):
+        decode_frames({**rows[0], "width": 30_000, "height": 30_000}, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_frames": None}, "at num_frames: it should be a valid integer, got None"),
+        ({"clip_id": 3}, "at clip_id: it should be a valid string, got 3"),
+        ({"images": 7}, "cannot be decoded"),
+        ({"images": [7, 7, 7]}, "cannot be decoded"),
+        ({"timestamps": ["a", "b", "c"]}, "cannot be decoded"),
+        ({"depth_scale": [[], {}, "x"]}, "cannot be decoded"),
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_told_in_one_sentence(rows, changes, words):
+    with pytest.raises(ClipError, match=words):
+        decode_frames({**rows[0], **changes}, [0, 1])
+
+
+def test_text_that_is_not_utf_8_is_told_in_one_sentence(rows):
+    table = pa.Table.from_pylist([rows[0]], schema=clip_features().arrow_schema)
+    broken = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe")]
+    )
+    with pytest.raises(ClipError, match="has text that is not UTF-8"):
+        decode_frames(table.set_column(0, "clip_id", broken), [0])
+
+
+def test_no_value_in_a_row_raises_anything_but_a_clip_error(rows):
+    generator = np.random.default_rng(0)
+    junk = [None, "", "\0", -1, 0, 2**31, 1e300, math.nan, b"\xff", [], [None] * 3, [[]] * 3, {}, {"bytes": b"x"}]
+    for _ in range(300):
+        row = dict(rows[0])
+        for column in generator.choice(list(row), 2):
+            value = junk[generator.integers(len(junk))]
+            whole = not isinstance(row[column], list) or generator.random() < 0.3
+            row[column] = value if whole else [value, *row[column][1:]]
+        with suppress(ClipError):
+            decode_frames(row, [0, 2])
 
 
 def test_depth_that_is_not_finite_is_unknown(rows):

@@ -178,8 +178,12 @@ def test_settings_survive_json_and_the_command_line() -> None:
         ({"frames_min": 5, "frames_max": 4}, "frames_min"),
         ({"frame_budget": 0}, "frame_budget"),
         ({"width": 500, "patch_size": 14}, "multiple of the patch size 14, got 500"),
-        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"width": 0}, "width must be from 1 to 32768, got 0"),
         ({"aspect_min": 0.0}, "aspect_min"),
+        ({"frames_max": 10**400}, "frames_max <= 10000, got 2 and 1000"),
+        ({"frame_budget": 10**9}, "frame_budget must be from 1 to 10000"),
+        ({"aspect_max": 1e300}, "aspect_max <= 100, got"),
+        ({"frames_max": 5000, "width": 518}, "5000 frames of 518x518 has more than the 500,000,000 pixels"),
     ],
 )
 def test_settings_of_sampling_that_cannot_be_met_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 from stored_frames import stored_capture
 
 from page4d_hf.clips import clip_features
 from page4d_hf.clips.encoding import EncodedClip, Skip, encode_clip, plan_clips
-from page4d_hf.clips.writing import ClipWriter
-from page4d_hf.errors import ClipError
+from page4d_hf.clips.writing import FOOTER, RECORD, ClipWriter
+from page4d_hf.errors import ClipError, Page4DError
+from page4d_hf.folders import LOCK
 
 Clips = dict[tuple[str, str], list[EncodedClip]]  # by split and sequence
 
@@ -147,11 +152,13 @@ def test_a_full_disk_leaves_whole_shards_from_which_the_next_run_goes_on(tmp_pat
     write(tmp_path / "whole", clips)
     with monkeypatch.context() as patch:
         disk_full_at(count, patch)
-        with pytest.raises(ClipError, match=r"disk filled up .* run the command again to go on"):
+        with pytest.raises(
+            ClipError, match=r"No space left .* whole shards are kept\. Make room and run the command again to go on"
+        ):
             write(tmp_path / "out", clips)
     whole = contents(tmp_path / "whole")
     left = contents(tmp_path / "out")
-    assert not [name for name in left if name.endswith(".partial")]
+    assert not [name for name in left if ".partial" in name]
     assert all(whole[name] == data for name, data in left.items() if name.endswith(".parquet"))
     write(tmp_path / "out", clips)
     assert contents(tmp_path / "out") == whole
@@ -180,16 +187,49 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, clips):
 
 def test_an_output_that_is_a_file_is_refused(tmp_path, clips):
     (tmp_path / "out").write_text("dear")
-    with pytest.raises(ClipError, match="Cannot write"):
+    with pytest.raises(Page4DError, match="is a file"):
         write(tmp_path / "out", clips)
 
 
 def test_two_runs_at_a_time_are_refused(tmp_path, clips):
-    writer = ClipWriter(tmp_path / "out", options={}, sequences={"train": ["a"]}, seed=0, max_shard_bytes=1)
-    with pytest.raises(ClipError, match="Another run is writing"):
-        ClipWriter(tmp_path / "out", options={}, sequences={"train": ["a"]}, seed=0, max_shard_bytes=1)
-    writer.close()
-    ClipWriter(tmp_path / "out", options={}, sequences={"train": ["a"]}, seed=0, max_shard_bytes=1).close()
+    program = "import sys; from page4d_hf.folders import working_folder\nwith working_folder(sys.argv[1]): input(1)"
+    first = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "out"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert first.stdout is not None
+    assert first.stdout.read(1) == b"1"
+    with pytest.raises(Page4DError, match=f"out is being written by process {first.pid} "):
+        write(tmp_path / "out", clips)
+    first.communicate(b"\n")
+    write(tmp_path / "out", clips)
+
+
+def test_a_run_that_was_killed_before_its_record_had_its_name_is_begun_again(tmp_path, clips):
+    (tmp_path / "out").mkdir()
+    for name in (LOCK, f".{RECORD}.partial-x"):
+        (tmp_path / "out" / name).touch()
+    write(tmp_path / "out", clips)
+    write(tmp_path / "whole", clips)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '{"schema": 1, "options": {}, "sequences": [1]}', "[" * 100_000])
+def test_a_damaged_record_is_named(tmp_path, clips, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / RECORD).write_text(content)
+    with pytest.raises(ClipError, match=r"clips\.json .*; remove the folder and start again\."):
+        write(tmp_path / "out", clips)
+
+
+def test_a_shard_beyond_the_limit_of_a_file_s_size_is_told(tmp_path, clips):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(ClipError, match=r"File too large\): its 0 whole shards are kept\. Make room"):
+            write(tmp_path / "out", clips)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert set(contents(tmp_path / "out")) == {RECORD}
 
 
 def test_a_broken_shard_is_named(tmp_path, clips):
@@ -197,6 +237,16 @@ def test_a_broken_shard_is_named(tmp_path, clips):
     shard = tmp_path / "out" / "data" / "train-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(ClipError, match=r"train-00000.parquet is broken"):
+        write(tmp_path / "out", clips)
+
+
+@pytest.mark.parametrize("footer", [b"[]", b"\xff", b'{"frames": 2, "covered": [], "ended": [3], "skipped": []}'])
+def test_a_shard_that_says_something_else_of_itself_is_named(tmp_path, clips, footer):
+    write(tmp_path / "out", clips, stop_after=8)
+    shard = tmp_path / "out" / "data" / "train-00000.parquet"
+    table = pq.read_table(shard)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, FOOTER: footer}), shard)
+    with pytest.raises(ClipError, match=r"The footer of .*train-00000\.parquet .*; remove .*out and start again\."):
         write(tmp_path / "out", clips)
 
 

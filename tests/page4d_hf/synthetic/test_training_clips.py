@@ -375,6 +375,8 @@ def test_an_option_out_of_range_is_named(wrong: dict[str, object]) -> None:
         ([0], 0, (8, 8), torch.float32, "0 frames"),
         ([0], 1, (0, 8), torch.float32, "0 x 8"),
         ([0], 1, (8, 8), torch.float16, "float16"),
+        ([0], 2, (100, 10**9), torch.float32, r"got 1 of 2 frames of 1000000000 x 100: lower one of them"),
+        ([0, 1], 100_000, (1, 1), torch.float32, r"may have 100,000 frames and 200,000,000 pixels"),
     ],
 )
 def test_a_clip_that_cannot_be_is_refused(
