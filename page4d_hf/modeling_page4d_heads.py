@@ -56,19 +56,19 @@ class Page4DCameraHead(Page4DFloat32Module):
         with no_autocast(camera_tokens):
             tokens = self.token_norm(camera_tokens.to(self.token_norm.weight.dtype))
             normalised = self.modulated_norm(tokens)
-            previous = self.empty_pose.expand(*tokens.shape[:2], -1)
             pose: Tensor | None = None
             stages = []
             for _ in range(self.num_iterations):
-                condition = nn.functional.silu(self.pose_embedding(previous))
+                # An iteration learns from its own error alone: what it embeds and adds to has no gradient.
+                previous = None if pose is None else pose.detach()
+                embedded = self.empty_pose.expand(*tokens.shape[:2], -1) if previous is None else previous
+                condition = nn.functional.silu(self.pose_embedding(embedded))
                 shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
                 hidden_states = tokens + gate * (normalised * (1 + scale) + shift)
                 for layer in self.layers:
                     hidden_states, _ = layer(hidden_states)
                 delta = self.pose_mlp(self.norm(hidden_states))
-                pose = delta if pose is None else pose + delta
-                # An iteration learns from its own error alone: no gradient through what it starts from.
-                previous = pose.detach()
+                pose = delta if previous is None else previous + delta
                 stages.append(torch.cat((pose[..., :7], nn.functional.relu(pose[..., 7:])), dim=-1))
             return tuple(stages)
 
