@@ -216,14 +216,16 @@ def sample_at(maps: Tensor, points: Tensor, padding_mode: str) -> Tensor:
 
     Args:
         maps: `[N, C, h, w]`.
-        points: `[N, K, 2]`, (x, y) in pixels of the map, the first pixel's centre being 0.
+        points: `[N, K, 2]`, (x, y) in pixels of the map, the first pixel's centre being 0. Along a side of one pixel
+            they all lie at its centre: the published weights expect it of the coarsest level of small images.
         padding_mode: what lies outside, `"zeros"` or `"border"`.
 
     Returns:
         `[N, K, C]`.
     """
     height, width = maps.shape[-2:]
-    grid = torch.stack(((2 * points[..., 0] + 1) / width - 1, (2 * points[..., 1] + 1) / height - 1), dim=-1)
+    x, y = points[..., 0] * min(width - 1, 1), points[..., 1] * min(height - 1, 1)
+    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     sampled = F.grid_sample(maps, grid[:, :, None], padding_mode=padding_mode, align_corners=False)  # [N, C, K, 1]
     return sampled.squeeze(-1).transpose(1, 2)
 
