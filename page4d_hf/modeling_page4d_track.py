@@ -151,6 +151,7 @@ class Page4DTrackHead(Page4DFloat32Module):
         # Where a track starts, and which frame is the first: [B, N, S, D].
         context = sampled_position_waves(queries, self.input_size, height, width)[:, :, None] + frame_tokens[:, None]
 
+        is_first = torch.arange(num_frames, device=points.device) == 0
         stages = []
         for _ in range(self.num_iterations):
             points = points.detach()
@@ -165,7 +166,7 @@ class Page4DTrackHead(Page4DFloat32Module):
             delta = self.transformer(torch.cat(inputs, dim=-1) + context)
             track_features = track_features + F.gelu(self.update_projection(self.update_norm(delta[..., 2:])))
             # In the first frame the points are where they were asked for.
-            points = torch.cat((queries[:, :, None], points[:, :, 1:] + delta[:, :, 1:, :2]), dim=2)
+            points = torch.where(is_first[:, None], queries[:, :, None], points + delta[..., :2])
             stages.append(FEATURE_STRIDE * points.transpose(1, 2))
         visibility, confidence = self.visibility(track_features), self.confidence(track_features)
         return Page4DTracks(
