@@ -279,7 +279,8 @@ def test_what_is_cropped_away_before_the_resizing_changes_nothing_in_the_middle(
 
 
 @pytest.mark.parametrize(
-    ("size", "options"), [((8, 8), {"size": 14 * 1000}), ((8, 8), {"size": 14 * 10**8}), ((2, 5000), {"do_resize": False})]
+    ("size", "options"),
+    [((8, 8), {"size": 14 * 1000}), ((8, 8), {"size": 14 * 10**8}), ((2, 5000), {"do_resize": False})],
 )
 def test_a_network_input_of_too_many_pixels_is_refused(processor, size, options):
     images = [random_image(*size), random_image(*size[::-1])]
