@@ -145,8 +145,8 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Raises:
             ValueError: videos of different length in a batch, no frames at all, a size that is no multiple of
-                `patch_size`, a network input of more than 2^24 pixels a frame, pixel values that are neither 8-bit (16-bit in PIL images) nor floats in [0, 1], or an
-                option that there is not (`do_normalize`, `do_pad`).
+                `patch_size`, a network input of more than 2^24 pixels a frame, pixel values that are neither 8-bit
+                (16-bit in PIL images) nor floats in [0, 1], or an option that there is not (`do_normalize`, `do_pad`).
         """
         return super().preprocess(images, **kwargs)
 

@@ -463,8 +463,8 @@ class Page4DModel(Page4DPreTrainedModel):
         self._looks_at_values = in_range and pixel_values.device.type == "cpu"
         if not in_range:
             logger.warning(
-                "Expected pixel_values in [0, 1], got values from %g to %g, and the output will be wrong: divide images "
-                "of 0 to 255 by 255, leave out the normalisation, which is the model's own first step, or let "
+                "Expected pixel_values in [0, 1], got values from %g to %g, which give wrong outputs: divide images of "
+                "0 to 255 by 255, leave out a normalisation, which is the model's own first step, or let "
                 "Page4DImageProcessor prepare them.",
                 low,
                 high,

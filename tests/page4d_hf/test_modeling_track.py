@@ -159,8 +159,10 @@ def test_correlations_are_those_with_the_whole_map_sampled_in_windows(model, siz
     found = head._correlate(head._pyramid(maps), features, points)  # [B, N, S, levels * window]
 
     expected = []
+    levels = [maps[0]]
     for index in range(3):
-        level = maps[0] if index == 0 else F.avg_pool2d(level, 2)
+        level = levels[-1] if index == 0 else F.avg_pool2d(levels[-1], 2)
+        levels.append(level)
         products = torch.einsum("nsc,schw->snhw", features[0], level) / 8**0.5
         for dx in range(-2, 3):
             for dy in range(-2, 3):
