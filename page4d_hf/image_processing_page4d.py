@@ -1,5 +1,6 @@
 """Image processor of PAGE-4D: images or video frames to `pixel_values`, and outputs back to the images' own pixels."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -29,6 +30,8 @@ logger = logging.get_logger(__name__)
 Mode = Literal["crop", "pad", "square"]
 
 RANGE_TOLERANCE = 1e-3  # how far beyond [0, 1] a resize may round
+MAX_PIXELS = 2**24  # of a frame of the network's input: 4096 x 4096, 60 times what the published models were trained on
+MAX_GROWTH = 16  # times the pixels of an image, or of the network's input, that an image between the two may have
 
 
 class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
@@ -73,7 +76,10 @@ class Page4DImageProcessor(TorchvisionBackend):
     - `"pad"`: the image is fitted into H x W, its shorter side rounded to a multiple of `patch_size`, and padded to
       H x W with white. Nothing is lost.
     - `"square"`: the image is first padded to a square with black, then resized; H must equal W. The aspect ratio is
-      kept exactly, and nothing is lost.
+      kept exactly (of an image much longer than wide to a pixel of the network's input), and nothing is lost.
+
+    A frame of the network's input has at most 2^24 pixels, and no step on the way to it takes more than 16 times the
+    pixels of the image or of the network's input, whatever the image's aspect ratio.
     With `do_center_crop`, what `crop_size` leaves of that in the middle is kept.
 
     Frames that still differ in size (images of different aspect ratio in mode `"crop"`) are padded with white, centred,
@@ -139,8 +145,8 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Raises:
             ValueError: videos of different length in a batch, no frames at all, a size that is no multiple of
-                `patch_size`, pixel values that are neither 8-bit (16-bit in PIL images) nor floats in [0, 1], or an
-                option that there is not (`do_normalize`, `do_pad`).
+                `patch_size`, a network input of more than 2^24 pixels a frame, pixel values that are neither 8-bit
+                (16-bit in PIL images) nor floats in [0, 1], or an option that there is not (`do_normalize`, `do_pad`).
         """
         return super().preprocess(images, **kwargs)
 
@@ -211,6 +217,7 @@ class Page4DImageProcessor(TorchvisionBackend):
                     f"Expected a {name} that is a multiple of the patch size {patch_size}, got {length}; "
                     f"the nearest are {lower} and {lower + patch_size}."
                 )
+        _check_pixels(height, width, "as size")
         if mode == "square" and height != width:
             raise ValueError(f"Mode 'square' needs equal height and width, got {height} and {width}.")
         if kwargs["do_normalize"]:
@@ -259,6 +266,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             boxes.append(box)
 
         height, width = (max(frame.shape[axis] for frame in frames) for axis in (-2, -1))
+        _check_pixels(height, width, "of frames that are not resized")
         shapes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in frames})
         if len(shapes) > 1:
             logger.warning(
@@ -295,19 +303,27 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         if mode == "square":
             side = max(height, width)
+            if side**2 > MAX_GROWTH * max(height * width, max_height * max_width):
+                # Nearly all of the square would be padding: that is added after the resizing.
+                size = max(round(height * max_width / side), 1), max(round(width * max_width / side), 1)
+                return _pad_centred(self._resize(image, size, resample), _whole(size), *bounds, 0)
             image, box = _pad_centred(image, _whole((height, width)), side, side, 0)
             return self._resize(image, bounds, resample), [max_width / side * edge for edge in box]
-        # A padded image may be bounded by its height; a cropped one is always as wide as asked for.
-        if mode == "pad" and width * max_height < height * max_width:
-            new_height, new_width = max_height, min(to_patches(width * (max_height / height)), max_width)
-        else:
-            new_height, new_width = to_patches(height * (max_width / width)), max_width
         if mode == "pad":
-            size = (min(new_height, max_height), new_width)
+            if width * max_height < height * max_width:
+                size = max_height, min(to_patches(width * (max_height / height)), max_width)
+            else:
+                size = min(to_patches(height * (max_width / width)), max_height), max_width
             fill = 1 if image.is_floating_point() else 255
             return _pad_centred(self._resize(image, size, resample), _whole(size), max_height, max_width, fill)
-        image = self._resize(image, (new_height, new_width), resample)
-        return _crop_centred(image, _whole((new_height, new_width)), max_height, max_width)
+        # Of an image so high that nearly all of it is cropped away, only the middle is resized.
+        rows = math.ceil(MAX_GROWTH * max_height * width / max_width)
+        cut = max(height - rows, 0) // 2  # above, and as much below
+        size = to_patches((height - 2 * cut) * (max_width / width)), max_width
+        image = self._resize(image[:, cut : height - cut], size, resample)
+        image, box = _crop_centred(image, _whole(size), max_height, max_width)
+        beyond = cut * size[0] / (height - 2 * cut)
+        return image, [box[0], box[1] - beyond, box[2], box[3] + beyond]
 
     def _resize(
         self, image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling | int | None
@@ -505,6 +521,14 @@ def _height_width(size: SizeDict | None, name: str) -> tuple[int, int]:
     if size is None or not size.height or not size.width:
         raise ValueError(f"Expected {name} as a number or with 'height' and 'width', got {size}.")
     return size.height, size.width
+
+
+def _check_pixels(height: int, width: int, what: str) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"Expected at most {MAX_PIXELS:,} pixels in a frame of the network's input, got {height} x {width} {what}; "
+            "choose a smaller size."
+        )
 
 
 def _whole(size: Sequence[int]) -> list[float]:

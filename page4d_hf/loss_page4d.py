@@ -272,11 +272,12 @@ def _normal_error(
     total, number = [], []
     for first, second in ((0, 1), (1, 2), (2, 3), (3, 0)):
         counted = beside[first] & beside[second]
-        # Computed again for the gradient: what the cross products would keep is several times the point maps.
-        error = checkpoint(
-            _normal_error_of, points, expected, counted, first, second, use_reentrant=False, preserve_rng_state=False
-        )
-        total.append(error)
+        arguments = (points, expected, counted, first, second)
+        if torch.compiler.is_compiling():  # which decides by itself what to compute again
+            total.append(_normal_error_of(*arguments))
+        else:
+            # Computed again for the gradient: what the cross products would keep is several times the point maps.
+            total.append(checkpoint(_normal_error_of, *arguments, use_reentrant=False, preserve_rng_state=False))
         number.append(counted.sum())
     count = torch.stack(number).sum()
     return torch.stack(total).sum() / count.clamp(min=1) * (count >= MIN_NORMALS)

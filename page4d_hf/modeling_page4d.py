@@ -77,7 +77,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_page4d import Page4DConfig
@@ -92,6 +92,10 @@ from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
 from .modeling_page4d_layers import Page4DLayer
 from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
+
+logger = logging.get_logger(__name__)
+
+RANGE_TOLERANCE = 0.5  # how far beyond [0, 1] images may go, by a filter or an augmentation, without a warning
 
 
 @dataclass
@@ -260,6 +264,7 @@ class Page4DModel(Page4DPreTrainedModel):
 
     def __init__(self, config: Page4DConfig):
         super().__init__(config)
+        self._looks_at_values = True
         self.encoder = Page4DEncoder(config)
         self.aggregator = Page4DAggregator(config)
         # float() as the library may build models under another default dtype.
@@ -307,7 +312,9 @@ class Page4DModel(Page4DPreTrainedModel):
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, num_frames, 3, height, width)`):
                 Images with values in [0, 1], not normalised further; height and width multiples of the patch size.
-                One sequence may come without the batch dimension.
+                One sequence may come without the batch dimension. Of values far out of that range a model warns once:
+                on the CPU at any call, on another device, which looking stalls, only at the first, and never from a
+                compiled graph.
             query_points (`torch.FloatTensor` of shape `(batch_size, num_points, 2)`, *optional*):
                 Points to track, (x, y) in pixels of the first frame, the first pixel's centre being 0. One sequence's
                 may come without the batch dimension. Needs the track head.
@@ -456,7 +463,24 @@ class Page4DModel(Page4DPreTrainedModel):
                 f"Image height and width must be multiples of the patch size {patch}, they are {height} and {width}. "
                 f"The nearest valid size is {nearest[0]} x {nearest[1]}; Page4DImageProcessor resizes to a valid one."
             )
+        self._look_at_values(pixel_values)
         return pixel_values if len(shape) == 5 else pixel_values[None]
+
+    def _look_at_values(self, pixel_values: Tensor) -> None:
+        """Warn once of images that are of 0 to 255, or normalised already."""
+        if not self._looks_at_values or pixel_values.is_meta or torch.compiler.is_compiling():
+            return
+        low, high = (bound.item() for bound in pixel_values.detach().aminmax())
+        in_range = low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE  # NaN is not
+        self._looks_at_values = in_range and pixel_values.device.type == "cpu"
+        if not in_range:
+            logger.warning(
+                "Expected pixel_values in [0, 1], got values from %g to %g, which give wrong outputs: divide images of "
+                "0 to 255 by 255, leave out a normalisation, which is the model's own first step, or let "
+                "Page4DImageProcessor prepare them.",
+                low,
+                high,
+            )
 
     def _checked_query_points(self, query_points: Tensor | None, pixel_values: Tensor) -> Tensor | None:
         """`[B, N, 2]` from that, or from `[N, 2]`."""

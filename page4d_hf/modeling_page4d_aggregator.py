@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_page4d import Page4DConfig
-from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, no_autocast, rotary_tables
+from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, for_every_frame, no_autocast, rotary_tables
 
 
 class Page4DMask(NamedTuple):
@@ -131,10 +131,8 @@ class Page4DSpecialTokens(nn.Module):
         """Put the special tokens before the patch tokens: `[B, S, h * w, C]` to `[B, S, P, C]`."""
         batch_size, num_frames = patch_tokens.shape[:2]
         tokens = torch.cat((self.camera, self.register), dim=2)  # [1, 2, 1 + registers, C]
-        first = tokens[:, :1].expand(batch_size, -1, -1, -1)
-        others = tokens[:, 1:].expand(batch_size, num_frames - 1, -1, -1)
-        special = torch.cat((first, others), dim=1).to(patch_tokens.dtype)
-        return torch.cat((special, patch_tokens), dim=2)
+        special = for_every_frame(tokens, num_frames).expand(batch_size, -1, -1, -1)
+        return torch.cat((special.to(patch_tokens.dtype), patch_tokens), dim=2)
 
 
 class Page4DAggregatorOutput(NamedTuple):

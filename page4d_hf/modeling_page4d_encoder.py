@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_page4d import Page4DConfig
-from .modeling_page4d_layers import Page4DLayer
+from .modeling_page4d_layers import Page4DLayer, is_static
 
 
 class Page4DEncoderEmbeddings(nn.Module):
@@ -31,12 +31,13 @@ class Page4DEncoderEmbeddings(nn.Module):
         patches = patches.flatten(2).transpose(1, 2) + self.resampled_position_embeddings(height, width)
         cls_token = self.cls_token + self.position_embeddings[:, :1]
         prefix = torch.cat((cls_token, self.register_tokens), dim=1)
-        return torch.cat((prefix.expand(len(patches), -1, -1), patches), dim=1)
+        return torch.cat((prefix.expand(patches.shape[0], -1, -1), patches), dim=1)
 
     def resampled_position_embeddings(self, height: int, width: int) -> Tensor:
         """Position embeddings `[1, h * w, C]` of a grid of patches: as they are at the size they were made for."""
         embeddings = self.position_embeddings[:, 1:]
-        if (height, width) == (self.grid_size, self.grid_size):
+        # In a graph for many sizes none is left out: resampled to the same size they would be the same.
+        if is_static(height) and is_static(width) and (height, width) == (self.grid_size, self.grid_size):
             return embeddings
         grid = embeddings.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
         grid = nn.functional.interpolate(

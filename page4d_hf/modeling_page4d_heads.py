@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_page4d import Page4DConfig
-from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, Page4DMLP, no_autocast
+from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, Page4DMLP, is_static, no_autocast
 
 POSE_ENCODING_SIZE = 9  # translation 3, quaternion 4, fields of view 2: see geometry.py
 
@@ -56,19 +56,19 @@ class Page4DCameraHead(Page4DFloat32Module):
         with no_autocast(camera_tokens):
             tokens = self.token_norm(camera_tokens.to(self.token_norm.weight.dtype))
             normalised = self.modulated_norm(tokens)
-            previous = self.empty_pose.expand(*tokens.shape[:2], -1)
             pose: Tensor | None = None
             stages = []
             for _ in range(self.num_iterations):
-                condition = nn.functional.silu(self.pose_embedding(previous))
+                # An iteration learns from its own error alone: what it embeds and adds to has no gradient.
+                previous = None if pose is None else pose.detach()
+                embedded = self.empty_pose.expand(*tokens.shape[:2], -1) if previous is None else previous
+                condition = nn.functional.silu(self.pose_embedding(embedded))
                 shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
                 hidden_states = tokens + gate * (normalised * (1 + scale) + shift)
                 for layer in self.layers:
                     hidden_states, _ = layer(hidden_states)
                 delta = self.pose_mlp(self.norm(hidden_states))
-                pose = delta if pose is None else pose + delta
-                # An iteration learns from its own error alone: no gradient through what it starts from.
-                previous = pose.detach()
+                pose = delta if previous is None else previous + delta
                 stages.append(torch.cat((pose[..., :7], nn.functional.relu(pose[..., 7:])), dim=-1))
             return tuple(stages)
 
@@ -163,12 +163,9 @@ class Page4DDenseHead(Page4DFloat32Module):
         batch = features[0][0].shape[:2]
         # One list, as reentrant checkpointing finds only those tensors that are arguments themselves.
         levels = [tokens.flatten(0, 1) for pair in features for tokens in pair]  # [B * S, P, C] each
-        num_frames = levels[0].shape[0]
-        step = self.frames_per_chunk or num_frames
         chunks = []
         with no_autocast(levels[0]):
-            for i in range(0, num_frames, step):
-                chunk = [tokens[i : i + step] for tokens in levels]
+            for chunk in in_chunks(levels, self.frames_per_chunk):
                 if self.gradient_checkpointing and self.training:
                     chunks.append(self._gradient_checkpointing_func(self._predict, image_size, *chunk))
                 else:
@@ -203,6 +200,17 @@ class Page4DDenseHead(Page4DFloat32Module):
         return self.output_conv3(nn.functional.relu(self.output_conv2(fused), inplace=True))
 
 
+def in_chunks(tensors: Sequence[Tensor], size: int | None) -> list[tuple[Tensor, ...]]:
+    """Cut tensors alike along their first axis, into chunks of at most `size`, or none where it is `None`.
+
+    A graph that stands for every length has no loop over chunks: under `torch.compile` and `torch.export`, tensors of a
+    dynamic length stay whole.
+    """
+    if size is None or not is_static(tensors[0].shape[0]):
+        return [tuple(tensors)]
+    return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+
+
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resampling of `[N, C, h, w]` that keeps the corners' centres."""
     return nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
@@ -227,8 +235,13 @@ def add_positions(maps: Tensor, aspect_ratio: float) -> Tensor:
     frequencies = 100.0 ** (-torch.arange(count, device=maps.device, dtype=torch.float32) / count)
 
     def waves(extent: float, size: int) -> Tensor:  # [C / 2, size]
-        last = extent * (size - 1) / size  # the extent is that of the pixels, and what counts is their centre
-        angles = frequencies[:, None] * torch.linspace(-last, last, size, device=maps.device)
+        # The extent is that of the pixels, and what counts is their centre.
+        if is_static(size):
+            last = extent * (size - 1) / size
+            centres = torch.linspace(-last, last, size, device=maps.device)
+        else:  # the same, of a size that linspace does not take
+            centres = (2 * torch.arange(size, device=maps.device) - (size - 1)) * (extent / size)
+        angles = frequencies[:, None] * centres
         return 0.1 * torch.cat((angles.sin(), angles.cos()))
 
     maps[:, : 2 * count] += waves(aspect_ratio / diagonal, width)[:, None, :]

@@ -43,6 +43,22 @@ def no_autocast(tensor: Tensor) -> AbstractContextManager:
     return nullcontext()  # the meta device has none
 
 
+def is_static(size: int) -> bool:
+    """Whether a size is a number: in a graph of `torch.compile` or `torch.export` it may stand for many."""
+    if not torch.compiler.is_compiling():
+        return True
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return has_static_value(size)
+
+
+def for_every_frame(tokens: Tensor, num_frames: int) -> Tensor:
+    """Parameters `[1, 2, ...]` for S frames, `[1, S, ...]`: entry 0 for the first frame, entry 1 for every other."""
+    # Chosen rather than expanded: in a graph with any number of frames, the others may be one or many.
+    is_first = torch.arange(num_frames, device=tokens.device) == 0
+    return torch.where(is_first.view(-1, *[1] * (tokens.ndim - 2)), tokens[:, :1], tokens[:, 1:])
+
+
 class Page4DRotaryTables(NamedTuple):
     """Cosines and signed sines of the 2-D rotary embedding, for the tokens of one frame."""
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configuration_page4d import Page4DConfig
-from .modeling_page4d_heads import Page4DDenseHead
-from .modeling_page4d_layers import Page4DAttention, Page4DFloat32Module, Page4DMLP, no_autocast
+from .modeling_page4d_heads import Page4DDenseHead, in_chunks
+from .modeling_page4d_layers import Page4DAttention, Page4DFloat32Module, Page4DMLP, for_every_frame, no_autocast
 
 FEATURE_STRIDE = 2  # the tracked features have half the resolution of the image
 DISPLACEMENT_SCALE = 518.0  # displacements are told to the transformer in units of so many feature pixels
@@ -147,10 +147,11 @@ class Page4DTrackHead(Page4DFloat32Module):
         pyramid = self._pyramid(maps)
         track_features = sample_at(maps[:, 0], queries, "border")[:, :, None].expand(-1, -1, num_frames, -1)
         points = queries[:, :, None].expand(-1, -1, num_frames, -1)  # [B, N, S, 2]
-        frame_tokens = torch.cat((self.frame_tokens[:, :1], self.frame_tokens[:, 1:].expand(-1, num_frames - 1, -1)), 1)
+        frame_tokens = for_every_frame(self.frame_tokens, num_frames)
         # Where a track starts, and which frame is the first: [B, N, S, D].
         context = sampled_position_waves(queries, self.input_size, height, width)[:, :, None] + frame_tokens[:, None]
 
+        is_first = torch.arange(num_frames, device=points.device) == 0
         stages = []
         for _ in range(self.num_iterations):
             points = points.detach()
@@ -165,7 +166,7 @@ class Page4DTrackHead(Page4DFloat32Module):
             delta = self.transformer(torch.cat(inputs, dim=-1) + context)
             track_features = track_features + F.gelu(self.update_projection(self.update_norm(delta[..., 2:])))
             # In the first frame the points are where they were asked for.
-            points = torch.cat((queries[:, :, None], points[:, :, 1:] + delta[:, :, 1:, :2]), dim=2)
+            points = torch.where(is_first[:, None], queries[:, :, None], points + delta[..., :2])
             stages.append(FEATURE_STRIDE * points.transpose(1, 2))
         visibility, confidence = self.visibility(track_features), self.confidence(track_features)
         return Page4DTracks(
@@ -191,21 +192,19 @@ class Page4DTrackHead(Page4DFloat32Module):
         Returns:
             `[B, N, S, levels * window]`.
         """
-        batch_size = len(track_features)
+        batch_size = track_features.shape[0]
         targets = track_features.transpose(1, 2).flatten(0, 1)  # [B * S, N, C]
         centres = points.transpose(1, 2).flatten(0, 1)  # [B * S, N, 2]
         steps = torch.arange(-self.radius, self.radius + 1, device=points.device, dtype=points.dtype)
         # The published weights expect windows in which x varies slowest.
         window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).flatten(0, 1)  # [window, 2]
-        step = self.frames_per_chunk or len(targets)
         correlations = []
         for level, maps in enumerate(pyramid):
             places = centres[:, :, None] / 2**level + window  # [B * S, N, window, 2]
             chunks = []
-            for i in range(0, len(targets), step):
-                sampled = sample_at(maps[i : i + step], places[i : i + step].flatten(1, 2), "zeros")
-                sampled = sampled.unflatten(1, places.shape[1:3])  # [chunk, N, window, C]
-                chunks.append((sampled @ targets[i : i + step, :, :, None]).squeeze(-1))
+            for of_maps, at, to in in_chunks((maps, places, targets), self.frames_per_chunk):
+                sampled = sample_at(of_maps, at.flatten(1, 2), "zeros").unflatten(1, at.shape[1:3])
+                chunks.append((sampled @ to[..., None]).squeeze(-1))  # [chunk, N, window, C] by [chunk, N, C, 1]
             correlations.append(torch.cat(chunks))
         scaled = torch.cat(correlations, dim=-1) / math.sqrt(targets.shape[-1])
         return scaled.unflatten(0, (batch_size, -1)).transpose(1, 2)
@@ -216,14 +215,16 @@ def sample_at(maps: Tensor, points: Tensor, padding_mode: str) -> Tensor:
 
     Args:
         maps: `[N, C, h, w]`.
-        points: `[N, K, 2]`, (x, y) in pixels of the map, the first pixel's centre being 0.
+        points: `[N, K, 2]`, (x, y) in pixels of the map, the first pixel's centre being 0. Along a side of one pixel
+            they all lie at its centre: the published weights expect it of the coarsest level of small images.
         padding_mode: what lies outside, `"zeros"` or `"border"`.
 
     Returns:
         `[N, K, C]`.
     """
     height, width = maps.shape[-2:]
-    grid = torch.stack(((2 * points[..., 0] + 1) / width - 1, (2 * points[..., 1] + 1) / height - 1), dim=-1)
+    x, y = points[..., 0] * min(width - 1, 1), points[..., 1] * min(height - 1, 1)
+    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     sampled = F.grid_sample(maps, grid[:, :, None], padding_mode=padding_mode, align_corners=False)  # [N, C, K, 1]
     return sampled.squeeze(-1).transpose(1, 2)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from page4d_hf.geometry import pose_encoding_to_cameras
 from page4d_hf.image_processing_page4d import Page4DImageProcessor, intrinsics_to_original
 from page4d_hf.modeling_page4d import Page4DOutput
+from page4d_hf.pillow_page4d import to_8_bits
 
 LEVEL = 1 / 255 + 1e-6  # one level of 8 bits, with room for the float that holds it
 
@@ -202,6 +203,11 @@ def test_pillow_images_of_16_bits_are_scaled_to_8_from_memory_as_from_a_path(pro
         assert torch.equal(processor(image, size=56).pixel_values, expected)
 
 
+def test_every_value_of_16_bits_is_rounded_to_the_nearest_of_8():
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.testing.assert_array_equal(to_8_bits(Image.fromarray(deep)), np.round(deep / 257))
+
+
 def test_frames_of_different_sizes_are_padded_white_with_a_warning(processor, caplog):
     wide, narrow = np.zeros((20, 80, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)
     logger = logging.getLogger("transformers")
@@ -228,6 +234,58 @@ def test_the_white_of_a_frame_is_that_of_its_own_kind(processor, do_rescale, whi
 
 def test_a_very_wide_image_still_has_a_row_of_patches(processor):
     assert processor(random_image(2, 400), size=56).pixel_values.shape[-2:] == (14, 56)
+
+
+@pytest.fixture
+def pixels_of_resizes(processor, monkeypatch):
+    """How many pixels every resizing reads and writes."""
+    pixels = []
+    resize = Page4DImageProcessor._resize
+
+    def counted(self, image, size, resample):
+        pixels.append(max(image.shape[-2] * image.shape[-1], size[0] * size[1]))
+        return resize(self, image, size, resample)
+
+    monkeypatch.setattr(Page4DImageProcessor, "_resize", counted)
+    return pixels
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "square"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("size", [(5000, 1), (2, 5000), (60000, 2)])
+def test_an_image_of_any_aspect_takes_few_pixels_on_its_way(processor, pixels_of_resizes, size, dtype, mode):
+    image = np.zeros((*size, 3), dtype)
+    image[size[0] // 2 - 3 : size[0] // 2 + 3] = 1  # the middle is bright
+    inputs = processor(image, size=224, mode=mode)
+
+    assert inputs.pixel_values[0, 0].shape[-2:] in ((224, 224), (14, 224))
+    assert max(pixels_of_resizes) <= 17 * 224 * 224
+    x0, y0, x1, y1 = inputs.image_boxes[0, 0].tolist()
+    height, width = inputs.pixel_values.shape[-2:]
+    assert (x0 + x1, y0 + y1) == (pytest.approx(width, abs=1), pytest.approx(height, abs=1))
+    if mode == "crop" and size[0] > size[1]:
+        assert (x1 - x0, y1 - y0) == (224, pytest.approx(224 * size[0] / size[1], rel=2e-3))
+        assert np.ptp(inputs.pixel_values) < 1e-5
+
+
+def test_what_is_cropped_away_before_the_resizing_changes_nothing_in_the_middle(processor, monkeypatch):
+    image = random_image(2000, 20)
+    cut = processor(image, size=112)
+    monkeypatch.setattr("page4d_hf.image_processing_page4d.MAX_GROWTH", 2000)
+    whole = processor(image, size=112)
+
+    torch.testing.assert_close(cut.pixel_values, whole.pixel_values, rtol=0, atol=2 * LEVEL)
+    torch.testing.assert_close(cut.image_boxes, whole.image_boxes, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [((8, 8), {"size": 14 * 1000}), ((8, 8), {"size": 14 * 10**8}), ((2, 5000), {"do_resize": False})],
+)
+def test_a_network_input_of_too_many_pixels_is_refused(processor, size, options):
+    images = [random_image(*size), random_image(*size[::-1])]
+    with pytest.raises(ValueError, match="Expected at most 16,777,216 pixels in a frame of the network's input, got"):
+        processor(images, **options)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 import torch
 from loss_labels import HEIGHT, WIDTH, Labels, gradients, make_labels, perfect, terms_of, wrong
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from page4d_hf import Page4DConfig, Page4DOutput
 from page4d_hf.geometry import project_points, quaternion_to_matrix
 from page4d_hf.labels_page4d import normalize_labels
-from page4d_hf.loss_page4d import page4d_loss
+from page4d_hf.loss_page4d import _normal_error, page4d_loss
 
 # The reference's names of terms, and ours.
 REFERENCE_TERMS = {
@@ -347,6 +348,19 @@ def test_the_loss_waits_for_no_value(config):
 
     assert loss.device.type == "cuda"
     assert loss.requires_grad
+
+
+def test_the_normals_compile_into_one_graph_for_every_number_of_frames():
+    """What is computed again for the gradient is what torch.compile could not trace."""
+    counter = CompileCounter()
+    compiled = torch.compile(_normal_error, dynamic=True, fullgraph=True, backend=counter)
+    for num_frames in (2, 5):
+        generator = torch.Generator().manual_seed(0)
+        points, expected = (torch.randn(1, num_frames, 6, 7, 3, generator=generator) for _ in range(2))
+        arguments = (points.requires_grad_(), expected, torch.ones(1, num_frames, 6, 7, dtype=torch.bool))
+        torch.testing.assert_close(compiled(*arguments), _normal_error(*arguments))
+
+    assert counter.frame_count == 1
 
 
 def test_predictions_of_heads_on_different_devices_meet_where_the_labels_are(tiny_config):

@@ -384,6 +384,47 @@ def test_the_whole_model_compiles_without_a_graph_break(tiny_model):
     assert_same_predictions(predict(compiled), predict(model), rtol=1e-5, atol=1e-5)
 
 
+def any_images(num_frames: int, height: int, width: int) -> torch.Tensor:
+    return images(1, num_frames, 3, height, width)
+
+
+def test_one_graph_serves_every_number_of_frames_and_every_size(tiny_model):
+    """No size is the number of channels, nor are two sizes the same in the first call: torch takes equals for one."""
+    torch._dynamo.reset()
+    model, counter = tiny_model(**SHALLOW, enable_point=False), CompileCounter()
+    compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=counter)
+    for shape in ((2, 56, 70), (9, 56, 70), (5, 42, 84), (3, 42, 42)):
+        with torch.no_grad():
+            found, expected = compiled(any_images(*shape)), model(any_images(*shape))
+        for name in ("pose_enc", "depth", "dynamics_mask"):
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5, msg=f"{name} of {shape}")
+
+    assert counter.frame_count == 1
+
+
+def test_an_exported_model_takes_every_number_of_frames_and_points_and_every_size(tiny_model):
+    model = tiny_model(
+        **SHALLOW,
+        enable_point=False,
+        enable_track=True,
+        initializer_range=0.02,
+        track_num_hidden_layers=1,
+        track_num_iterations=1,
+    )
+    dims = [torch.export.Dim(name, min=low) for name, low in (("S", 2), ("N", 2), ("h", 3), ("w", 3))]
+    sizes = {"pixel_values": {1: dims[0], 3: 14 * dims[2], 4: 14 * dims[3]}, "query_points": {1: dims[1]}}
+    with torch.no_grad():
+        program = torch.export.export(
+            model, (any_images(4, 56, 70), 28 * images(1, 5, 2)), dynamic_shapes=sizes
+        ).module()
+        for num_points, *shape in ((7, 2, 42, 84), (3, 17, 56, 42)):
+            inputs = (any_images(*shape), 28 * images(1, num_points, 2))
+            found, expected = program(*inputs), model(*inputs)
+            for name in ("pose_enc", "depth", "dynamics_mask", "track_visibility"):
+                torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5, msg=f"{name} of {shape}")
+            torch.testing.assert_close(found.tracks, expected.tracks, rtol=1e-3, atol=1e-3)
+
+
 def test_a_model_runs_where_most_of_it_lies_on_disk(folder, tmp_path):
     expected = Page4DModel.from_pretrained(folder)
     size = sum(weight.nbytes for weight in expected.state_dict().values())

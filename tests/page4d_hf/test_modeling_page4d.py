@@ -1,5 +1,8 @@
 """What goes in and comes out of the network, and what must hold of it at any weights."""
 
+import logging
+import re
+
 import pytest
 import torch
 
@@ -140,6 +143,32 @@ def test_images_of_a_wrong_kind_are_refused_by_name(model, pixel_values, message
         model(pixel_values)
 
 
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        (lambda values: 255 * values, r"from \S+ to 25\d"),
+        (lambda values: (values - 0.45) / 0.225, r"from -1\.\d+ to 2\.\d+"),
+        (lambda values: values * torch.nan, "from nan to nan"),
+    ],
+)
+def test_of_images_far_out_of_their_range_a_model_warns_once(tiny_model, caplog, change, values):
+    model, pixel_values = tiny_model(), images(1, 2, 3, 28, 28)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        with torch.no_grad():
+            model(pixel_values)
+            model(pixel_values - 0.25)
+            assert not caplog.records
+            for _ in range(2):
+                model(change(pixel_values))
+    finally:
+        logger.removeHandler(caplog.handler)
+
+    (record,) = caplog.records
+    assert re.search(rf"Expected pixel_values in \[0, 1\], got values {values}.* divide .* by 255", record.getMessage())
+
+
 # Cameras
 
 
@@ -188,17 +217,18 @@ def test_the_stages_of_the_cameras_come_on_request_and_end_with_the_best(tiny_mo
     assert not torch.allclose(output.pose_enc_stages[0], output.pose_enc)
 
 
-def test_an_iteration_of_the_camera_head_learns_from_its_own_error_alone(model):
-    """The encoding it starts from is detached: the first iteration's own part gets the same gradient from either."""
-    head = model.camera_head
-    tokens = torch.randn(1, 2, 32, generator=torch.Generator().manual_seed(0))
-    stages = head(tokens)
+def test_an_iteration_of_the_camera_head_learns_from_its_own_error_alone(tiny_model):
+    """What a stage starts from is detached, in the sum too: its loss reaches no earlier stage's change."""
+    head = tiny_model(camera_num_iterations=3).camera_head
+    deltas = []
+    hook = head.pose_mlp.register_forward_hook(lambda module, inputs, output: deltas.append(output))
+    stages = head(torch.randn(1, 2, 32, generator=torch.Generator().manual_seed(0)))
+    hook.remove()
 
-    of_first = torch.autograd.grad(stages[0][..., :7].sum(), head.empty_pose, retain_graph=True)[0]
-    of_last = torch.autograd.grad(stages[-1][..., :7].sum(), head.empty_pose)[0]
-
-    assert of_first.abs().max() > 0
-    torch.testing.assert_close(of_first, of_last)
+    for index, stage in enumerate(stages):
+        gradients = torch.autograd.grad(stage[..., :7].sum(), [*deltas, head.empty_pose], None, True, allow_unused=True)
+        reached = [gradient is not None for gradient in gradients]
+        assert reached == [*(index == other for other in range(3)), index == 0]
 
 
 # Heads
@@ -355,9 +385,10 @@ def test_every_weight_learns(tiny_model):
     """All but the token that only DINOv2's pre-training uses."""
     model = tiny_model(enable_track=True).train()
     points = 28 * torch.rand(1, 3, 2, generator=torch.Generator().manual_seed(0))
-    output = model(images(1, 3, 3, 28, 28), query_points=points)
-    names = [*PREDICTIONS, "tracks", "track_visibility", "track_confidence"]
-    sum(output[name].square().mean() for name in names).backward()
+    output = model(images(1, 3, 3, 28, 28), query_points=points, output_pose_enc_stages=True)
+    names = [*DENSE, "tracks", "track_visibility", "track_confidence"]
+    # What only the first iteration of the camera head sees learns from the first stage alone.
+    sum(value.square().mean() for value in (*output.pose_enc_stages, *(output[name] for name in names))).backward()
 
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     assert set(dict(model.named_parameters())) - set(trained) == {"encoder.embeddings.mask_token"}

@@ -144,30 +144,35 @@ def test_the_transformer_is_told_displacement_correlation_feature_and_context(ca
     torch.testing.assert_close(told[..., 12:20], seen["correlation_mlp"][1][1], rtol=1e-3, atol=1e-5)
 
 
-def test_correlations_are_those_with_the_whole_map_sampled_in_windows(model):
-    """As CoTracker states them: all products with a level's map first, then samples of the products."""
+@pytest.mark.parametrize("size", [(14, 21), (4, 21), (14, 4), (7, 6)])
+def test_correlations_are_those_with_the_whole_map_sampled_in_windows(model, size):
+    """As CoTracker states them: all products with a level's map first, then samples of the products.
+
+    The coarsest level may be one pixel high or wide. As corners are aligned, that pixel is seen wherever a point is.
+    """
     head = model.track_head
     generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(1, 2, 8, 14, 21, generator=generator)
+    maps = torch.randn(1, 2, 8, *size, generator=generator)
     features = torch.randn(1, 3, 2, 8, generator=generator)  # [B, N, S, C]
-    points = points_in(14, 21, 1, 3, 2)  # [B, N, S, 2]
+    points = points_in(*size, 1, 3, 2)  # [B, N, S, 2]
 
     found = head._correlate(head._pyramid(maps), features, points)  # [B, N, S, levels * window]
 
     expected = []
-    level = maps[0]
+    levels = [maps[0]]
     for index in range(3):
+        level = levels[-1] if index == 0 else F.avg_pool2d(levels[-1], 2)
+        levels.append(level)
         products = torch.einsum("nsc,schw->snhw", features[0], level) / 8**0.5
         for dx in range(-2, 3):
             for dy in range(-2, 3):
                 places = points[0].transpose(0, 1) / 2**index + torch.tensor([dx, dy])  # [S, N, 2]
                 height, width = level.shape[-2:]
-                grid = 2 * places / torch.tensor([width - 1.0, height - 1.0]) - 1
+                grid = 2 * places / torch.tensor([max(width - 1.0, 1), max(height - 1.0, 1)]) - 1
                 sampled = F.grid_sample(
                     products.flatten(0, 1)[:, None], grid.flatten(0, 1)[:, None, None], align_corners=True
                 )
                 expected.append(sampled.view(2, 3).T)
-        level = F.avg_pool2d(level, 2)
     torch.testing.assert_close(found[0], torch.stack(expected, dim=-1), rtol=1e-4, atol=1e-4)
 
 
@@ -178,6 +183,16 @@ def test_a_map_is_sampled_at_its_pixels_and_linearly_between_them():
     torch.testing.assert_close(
         sample_at(maps, points, "zeros")[0, :, 0], torch.tensor([0.0, 11.0, 9.0, 0.5, 3.0]), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+def test_a_side_of_one_pixel_is_seen_wherever_the_point_is(padding_mode):
+    row = torch.arange(4.0).view(1, 1, 1, 4)
+    points = torch.tensor([[[1.0, -7.0], [1.5, 0.25], [3.0, 90.0]]])
+    expected = torch.tensor([1.0, 1.5, 3.0])
+
+    for maps, places in ((row, points), (row.mT, points.flip(-1))):
+        torch.testing.assert_close(sample_at(maps, places, padding_mode)[0, :, 0], expected)
 
 
 def test_waves_of_no_displacement_are_zero_and_one_in_turn():
