@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from page4d_hf.errors import CheckpointError, Page4DError
 
-from .checkpoints import publish, saved_steps, step_to_load
+from .checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from .console import input_errors_end_the_command
 from .health import TrainingError, check_parameters
 from .model import Page4DGaussiansModel
@@ -37,9 +36,6 @@ MOST_GAIN = 30.0  # tried up to here
 
 # Folder, in that of the run, in which a checkpoint is until it is whole.
 UNFINISHED = "unfinished_checkpoint"
-
-# What comes of loading a file that is no checkpoint, half of one, or one of another training.
-UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -144,6 +140,8 @@ class Page4DTrainer(Trainer):
                 source = config.load_dir / f"step-{config.load_step:09d}.ckpt"
             elif source is not None and not source.is_file():
                 raise CheckpointError(f"There is no checkpoint --load-checkpoint {source}.")
+            if source is not None:
+                check_checkpoint(source)
             try:
                 super()._load_checkpoint()
             except Page4DError:
