@@ -14,8 +14,10 @@ from page4d_hf.errors import CheckpointError
 CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 
 # What comes of loading a file that is no checkpoint, half of one, or one of another training.
-UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError)
-UNREADABLE += (NotImplementedError, OverflowError, pickle.UnpicklingError, zipfile.BadZipFile)
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError),
+    *(NotImplementedError, OverflowError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
 
 
 def saved_steps(folder: Path) -> list[int]:

@@ -51,6 +51,7 @@ RANGES = {
     "max_points": (1, ENDLESS),
     "num_random_points": (1, 10**7),
     "eval_interval": (0, ENDLESS),
+    "max_frames": (1, ENDLESS),
     "scale_factor": (1e-9, 1e9),
     "scene_scale": (1e-9, 1e9),
 }

@@ -71,7 +71,15 @@ class Page4DTrainerConfig(TrainerConfig):
         """Save it as the commands that load the run's own checkpoints need it: without a step of another run's."""
         load_step, self.load_step = self.load_step, None
         try:
-            super().save_config()
+            with input_errors_end_the_command():
+                try:
+                    super().save_config()
+                except (OSError, ValueError) as error:  # before anything is read; a null byte is a ValueError
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    raise Page4DError(
+                        f"Cannot write the training's folder {str(self.get_base_dir())!r:.300}: {reason}; choose "
+                        "another --output-dir, --experiment-name or --timestamp."
+                    ) from error
         finally:
             self.load_step = load_step
 

@@ -385,6 +385,15 @@ def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, commands):
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("place", ["/proc/x", "capture/dataset.json", "a" * 300, "a\0b"])
+def test_a_folder_that_cannot_be_written_ends_the_training_before_data_are_read(workplace, monkeypatch, capsys, place):
+    monkeypatch.chdir(workplace)
+    with pytest.raises(SystemExit) as exit_info:
+        train("page4d-4dgs", "--data", "capture", "--output-dir", place, "--vis", "tensorboard")
+    assert exit_info.value.code == 1
+    assert "Cannot write the training's folder" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
