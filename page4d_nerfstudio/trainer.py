@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.folders import working_folder
 
 from .checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from .console import input_errors_end_the_command
@@ -129,8 +130,11 @@ class Page4DTrainer(Trainer):
         return Optimizers(groups, self.pipeline.get_param_groups())
 
     def train(self) -> None:
-        """Train; where the training cannot go on, end the command with what is wrong and what is kept."""
-        with input_errors_end_the_command():
+        """Train; where the training cannot go on, end the command with what is wrong and what is kept.
+
+        One at a time in a folder: another of the same name and timestamp is refused.
+        """
+        with input_errors_end_the_command(), working_folder(self.base_dir):
             try:
                 super().train()
             except TrainingError as error:

@@ -1,6 +1,7 @@
 """nerfstudio's own commands on page4d-4dgs, from the training to the viewer, as a user types them."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -28,7 +29,7 @@ from plyfile import PlyData
 from small_captures import SIZE, write_capture
 
 from page4d_hf import cli
-from page4d_hf.folders import MANIFEST
+from page4d_hf.folders import LOCK, MANIFEST
 from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.export import read_run
 from page4d_nerfstudio.model import Page4DGaussiansModel
@@ -383,6 +384,19 @@ def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, commands):
     output = (tmp_path / "log").read_text()
     assert "There is no nowhere" in output.splitlines()[-1]
     assert "Traceback" not in output
+
+
+def test_two_trainings_do_not_write_one_folder(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    run = tmp_path / "capture/page4d-4dgs/run"
+    run.mkdir(parents=True)
+    options = ("--output-dir", tmp_path, "--timestamp", "run", "--vis", "tensorboard", "--max-num-iterations", 2)
+    with open(run / LOCK, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as exit_info:
+            train("page4d-4dgs", "--data", "capture", *options)
+    assert exit_info.value.code == 1
+    assert "run is being written by another process" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("place", ["/proc/x", "capture/dataset.json", "a" * 300, "a\0b"])
