@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import whole_file
 
-from .export import read_config
+from .run_config import building, read_config
 
 PathKind = Literal["training", "held-out", "circle", "still"]
 
@@ -59,16 +59,17 @@ def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
     """The views that a training was, or is being, run on; no checkpoint is needed.
 
     Args:
-        config_path: config.yml of the run. Like every ns-* command, this trusts the file: it names Python objects.
+        config_path: config.yml of the run.
         split: training or held-out views.
 
     Raises:
         Page4DError: the file is missing, or is no configuration of a page4d-4dgs training; or its data cannot be read.
     """
     manager: Any = read_config(config_path).pipeline.datamanager
-    if manager.data is not None:
-        manager.dataparser.data = Path(manager.data)
-    return Views.of(manager.dataparser.setup().get_dataparser_outputs(split=split))
+    with building(config_path):
+        if manager.data is not None:
+            manager.dataparser.data = Path(manager.data)
+        return Views.of(manager.dataparser.setup().get_dataparser_outputs(split=split))
 
 
 def along(views: Views, frames: int) -> np.ndarray:

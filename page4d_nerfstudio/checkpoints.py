@@ -1,14 +1,23 @@
-"""Which checkpoint a training goes on from, and how one is put in its place."""
+"""Which checkpoint a training goes on from, how one is read, and how one is put in its place."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import re
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from page4d_hf.errors import CheckpointError
 
 CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
+
+# What comes of loading a file that is no checkpoint, half of one, or one of another training.
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError),
+    *(NotImplementedError, OverflowError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -34,6 +43,50 @@ def step_to_load(folder: Path, step: int | None) -> int:
             f"There is no checkpoint of step {step} in --load-dir {folder}; it has: {', '.join(map(str, steps))}."
         )
     return steps[-1] if step is None else step
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse a file that is no archive as `torch.save` writes it: whole, and not compressed.
+
+    Raises:
+        CheckpointError: it is none. A compressed one could fill the memory from a few bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise zipfile.BadZipFile(f"it unpacks to {unpacked:,} bytes, more than the file has")
+    except UNREADABLE as error:
+        raise _broken(path, error) from error
+
+
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint of nerfstudio's, on the CPU: `pipeline`, its state, and `step`. No code in the file is run.
+
+    Args:
+        path: the file.
+        mmap: leave tensors on the disk until they are used.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, compressed, or something else.
+    """
+    import torch
+
+    check_checkpoint(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        if not isinstance(state["pipeline"], dict) or not isinstance(state["step"], int):
+            raise TypeError("its pipeline is no state, or its step no number")
+    except UNREADABLE as error:
+        raise _broken(path, error) from error
+    return state
+
+
+def _broken(path: Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return CheckpointError(
+        f"The checkpoint {path} is broken ({reason:.200}); remove it, and an older one is read if there is one."
+    )
 
 
 def publish(finished: Path, place: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .comparison.variants import Variant
 
 LISTING = "splats.json"  # in a folder of an export: its files and their times
+MOST_FRAMES, MOST_FPS, MOST_RADIUS = 100_000, 1000, 1000  # of a camera path: an hour of video, at most
 
 
 def export_splats(
@@ -31,7 +32,8 @@ def export_splats(
     """Write a trained page4d-4dgs scene as PLY files for viewers of 3D Gaussians, one for each time.
 
     As in ns-eval and ns-render, config.yml names data and checkpoints as the training was told them: start the command
-    in the same folder. Files of one export hold the same Gaussians in the same order.
+    in the same folder. Unlike these, the command runs no code that config.yml or a checkpoint may hold. Files of one
+    export hold the same Gaussians in the same order.
 
     Args:
         config: config.yml in the training's output folder.
@@ -43,7 +45,7 @@ def export_splats(
             and points that were trained on (of a capture, after the scaling that it asks for itself).
         overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
     """
-    from page4d_hf.folders import check_output_file, check_output_folder
+    from page4d_hf.folders import check_output_file, claimed_folder
 
     if all_frames == (time is not None):
         raise Page4DError("Say which instants to write: either --time, from 0 to 1, or --all-frames.")
@@ -56,23 +58,22 @@ def export_splats(
         raise Page4DError(
             'export-splats reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".'
         )
-    if to_file:
-        check_output_file(output, overwrite=overwrite)
-    else:
-        check_output_folder(output, overwrite=overwrite)
-
     from page4d_hf.cli import progress_bar
 
-    from .export import read_run, write_splat, write_splats
-
-    run = read_run(config)
     if time is not None and to_file:
-        count = write_splat(output, run, time, world, overwrite=overwrite)
+        check_output_file(output, overwrite=overwrite)
+        from .export import read_run, write_splat
+
+        count = write_splat(output, read_run(config), time, world, overwrite=overwrite)
         print(f"Wrote {output}: {count:,} Gaussians at time {time:g}.")
         return
-    with progress_bar() as report:
-        times = list(run.times) if time is None else [time]
-        write_splats(output, run, times, world, overwrite=overwrite, progress=report)
+    with claimed_folder(output, overwrite=overwrite):
+        from .export import read_run, write_splats
+
+        run = read_run(config)
+        with progress_bar() as report:
+            times = list(run.times) if time is None else [time]
+            write_splats(output, run, times, world, overwrite=overwrite, progress=report)
     print(f"Wrote {output}: {len(times)} file{'s' * (len(times) > 1)}; their times are in {LISTING}.")
 
 
@@ -117,6 +118,14 @@ def camera_path(
     for name, value in (("seconds", seconds), ("fps", fps), ("radius", radius)):
         if not 0.0 < value < float("inf"):
             raise Page4DError(f"--{name} must be a positive number, got {value:g}.")
+    if not fps <= MOST_FPS:
+        raise Page4DError(f"--fps must be at most {MOST_FPS}, got {fps:g}.")
+    if not radius <= MOST_RADIUS:
+        raise Page4DError(f"--radius must be at most {MOST_RADIUS} times the distance to what is seen, got {radius:g}.")
+    if not seconds * fps <= MOST_FRAMES:
+        raise Page4DError(
+            f"A path has at most {MOST_FRAMES:,} frames, and --seconds {seconds:g} at --fps {fps:g} asks for more."
+        )
     if find_spec("nerfstudio") is None:
         raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
     check_output_file(output, overwrite=overwrite)

@@ -30,11 +30,24 @@ from torch import Tensor, nn
 
 from page4d_hf.errors import Page4DError
 
+from .ranges import FINITE, check_ranges
+
 # The two axes of each plane, of (x, y, z).
 SPACE_PLANES = ((0, 1), (0, 2), (1, 2))
 
 # The part of the grid, from its centre, that the robust box takes; the rest holds everything outside of the box.
 INNER = 0.9
+
+
+MOST_PARAMETERS = 10**9  # of the planes: 4 GB, and three times that with Adam's moments; the default has 7 million
+SIZES = {
+    "features": (1, 4096),
+    "resolution": (1, 2**16),
+    "time_resolution": (1, 2**20),
+    "multires": (1, 2**16),
+    "width": (1, 2**14),
+    "frames_per_sample": (0, FINITE),
+}
 
 
 class DeformationError(Page4DError):
@@ -85,6 +98,17 @@ class DeformationConfig(PrintableConfig):
     in_units_of_box: bool = True
     """Whether offsets of positions are in units of the box. False: in the world's, with learning rates of planes and
     heads in units of the scene's extent, as in 4DGS."""
+
+    def check(self) -> None:
+        """Raises DeformationError where a size is out of range, or the planes would hold more than MOST_PARAMETERS."""
+        check_ranges(self, SIZES, "--pipeline.model.deformation.", DeformationError)
+        sides = [self.resolution * multiple for multiple in self.multires]
+        parameters = sum(3 * self.features * side * (side + self.time_resolution) for side in sides)
+        if parameters > MOST_PARAMETERS:
+            raise DeformationError(
+                f"The deformation's planes would hold {parameters:.3g} numbers, and at most {MOST_PARAMETERS:.0e} are "
+                "allowed; take fewer features, or a lower resolution, time_resolution or multires."
+            )
 
     @classmethod
     def as_published(cls) -> DeformationConfig:

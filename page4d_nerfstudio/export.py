@@ -16,7 +16,6 @@ A colour is 0.5 + the sum of its harmonics towards the Gaussian, cut at 0.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,28 +23,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.splatfacto import RGB2SH
-from nerfstudio.utils.eval_utils import eval_setup
 from plyfile import PlyData, PlyElement
 from scipy.spatial.transform import Rotation
 
-from page4d_hf.errors import Page4DError
 from page4d_hf.folders import whole_file, whole_folder
 
+from .checkpoints import UNREADABLE, read_checkpoint, saved_steps
 from .commands import LISTING
 from .console import note
 from .model import Page4DGaussiansModel
-from .model_config import Page4DGaussiansModelConfig
 from .rasterization.spherical_harmonics import spherical_harmonics
+from .run_config import ExportError, building, read_config
 
 World = Literal["training", "data"]
-
-
-class ExportError(Page4DError):
-    """A training that cannot be exported."""
 
 
 class Splats(NamedTuple):
@@ -69,29 +61,39 @@ class Run(NamedTuple):
 
 
 def read_run(config_path: Path) -> Run:
-    """Read a training's newest checkpoint.
+    """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files.
 
     Args:
-        config_path: config.yml of the run. Like every ns-* command, this trusts the file: it names Python objects.
+        config_path: config.yml of the run.
 
     Raises:
-        ExportError: the file is missing, or is no configuration of a page4d-4dgs training; or there is no checkpoint
-            where it says, or a broken one.
+        ExportError: as `read_config`; what it configures cannot be built; or there is no checkpoint where it says.
+        CheckpointError: the checkpoint is broken.
     """
     config = read_config(config_path)
-    checkpoints = config.get_checkpoint_dir()
-    files = sorted(checkpoints.glob("step-*.ckpt"))
-    if not files:
+    with building(config_path):
+        checkpoints = config.get_checkpoint_dir()
+        steps = saved_steps(checkpoints)
+    if not steps:
         raise ExportError(
             f"There is no checkpoint in {checkpoints}, where {config_path} says; start the command in the folder where "
             "the training was started."
         )
-    if not zipfile.is_zipfile(files[-1]):  # as torch.save writes; one that was cut short is none
-        raise ExportError(f"The checkpoint {files[-1]} is broken; remove it, and an older one is read if there is one.")
-    _, pipeline, _, _ = eval_setup(config_path, test_mode="inference")
-    manager: Any = pipeline.datamanager
-    outputs: DataparserOutputs = manager.train_dataparser_outputs
-    clocks = [dataset.cameras.times for dataset in (manager.train_dataset, manager.eval_dataset)]
+    checkpoint = checkpoints / f"step-{steps[-1]:09d}.ckpt"
+    state = read_checkpoint(checkpoint)
+    with building(config_path):
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        pipeline = config.pipeline.setup(device=device, test_mode="inference")
+        manager: Any = pipeline.datamanager
+        outputs: DataparserOutputs = manager.train_dataparser_outputs
+        clocks = [dataset.cameras.times for dataset in (manager.train_dataset, manager.eval_dataset)]
+    try:
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+    except UNREADABLE as error:
+        raise ExportError(
+            f"The checkpoint {checkpoint} does not fit {config_path}: {' '.join(str(error).split()):.300}"
+        ) from error
+    pipeline.eval()
     times = [clock.reshape(-1).double().cpu().numpy() for clock in clocks if clock is not None]
     return Run(
         pipeline.model,
@@ -99,30 +101,6 @@ def read_run(config_path: Path) -> Run:
         outputs.dataparser_transform.double().cpu().numpy(),
         float(outputs.dataparser_scale),
     )
-
-
-def read_config(path: Path) -> TrainerConfig:
-    """The configuration of a page4d-4dgs training, from its config.yml, which is trusted: it names Python objects.
-
-    Raises:
-        ExportError: the file is missing, or is none.
-    """
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder; name the config.yml of a training in it.")
-    try:
-        config = yaml.load(path.read_text("utf8"), Loader=yaml.Loader)
-    except FileNotFoundError as error:
-        raise ExportError(f"There is no {path}; --config names the config.yml of a training.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, ImportError, TypeError) as error:
-        raise ExportError(f"{path} cannot be read as the config.yml of a nerfstudio training: {error}") from error
-    if not isinstance(config, TrainerConfig):
-        raise ExportError(f"{path} is not the config.yml of a nerfstudio training; it lies in the training's folder.")
-    if not isinstance(getattr(config.pipeline, "model", None), Page4DGaussiansModelConfig):
-        raise ExportError(
-            f"{path} is of a training of {config.method_name}, and this command takes those of page4d-4dgs; "
-            "nerfstudio's own take all."
-        )
-    return config
 
 
 def splats_at(model: Page4DGaussiansModel, time: float) -> Splats:

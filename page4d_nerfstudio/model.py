@@ -42,7 +42,7 @@ from .rasterization import rasterize
 from .reconsider import Reconsideration, footprint_errors, gather, judge
 from .schedule import Schedule
 from .strategy import DynamicsAwareStrategy
-from .viewing import ClipMotion, LazyOutputs, ShownGaussians, rendering_for_the_viewer
+from .viewing import ClipMotion, LazyOutputs, ShownGaussians, TrainingCameras, rendering_for_the_viewer
 from .views import TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
@@ -118,6 +118,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.loaded_run_length: int | None = None  # of the training that a checkpoint is of
         # nerfstudio's viewer finds them among the attributes.
         self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
+        self.training_cameras = TrainingCameras()
         self.clip_motion = ClipMotion()
         # Of a capture whose images were all laid over one colour; random ones would teach Gaussians to be that colour.
         self.own_background = metadata.get("background_color")

@@ -11,9 +11,30 @@ from page4d_hf.errors import Page4DError
 
 from .deformation import DeformationConfig
 from .metrics import LPIPSNetwork
+from .ranges import ENDLESS, FINITE, check_ranges
 from .rasterization import Backend
 from .reconsider import ReconsiderConfig
 from .schedule import REFERENCE_STEPS
+
+# Least and most of each option: what is a number of steps, a share, a weight or a size.
+RANGES = {
+    **dict.fromkeys(("refine_every", "regularize_every"), (1, ENDLESS)),
+    **dict.fromkeys(("coarse_steps", "warmup_length", "stop_split_at", "stop_screen_size_at"), (0, ENDLESS)),
+    **dict.fromkeys(("sh_degree_interval", "resolution_schedule", "reset_alpha_every"), (0, ENDLESS)),
+    **dict.fromkeys(("time_growth", "default_time"), (0, 1)),
+    "dynamics_threshold": (-ENDLESS, ENDLESS),
+    **dict.fromkeys(("ssim_lambda", "cull_alpha_thresh"), (0, 1)),
+    **dict.fromkeys(("size_weight", "depth_weight", "plane_tv_weight", "time_smoothness_weight"), (0, FINITE)),
+    **dict.fromkeys(("time_sparsity_weight", "mcmc_opacity_reg", "mcmc_scale_reg", "noise_lr"), (0, FINITE)),
+    **dict.fromkeys(("densify_grad_thresh", "densify_size_thresh", "cull_scale_thresh"), (0, ENDLESS)),
+    **dict.fromkeys(("densify_reference_size", "max_gauss_ratio", "random_scale"), (0, FINITE)),
+    "max_gaussians": (1, 10**8),
+    "opacity_prune_above": (0, ENDLESS),
+    "num_random": (1, 10**7),
+    "num_downscales": (0, 8),
+    "sh_degree": (0, 4),
+    "grid_shape": (1, 256),
+}
 
 
 class ModelError(Page4DError):
@@ -136,16 +157,11 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     """Steps of the whole run: set by the trainer from --max-num-iterations."""
 
     def check(self) -> None:
-        """Raises ModelError where an option is out of range."""
-        if self.regularize_every < 1:
-            raise ModelError(f"regularize_every is a number of steps, 1 or more, got {self.regularize_every}.")
+        """Raises ModelError or DeformationError where an option is out of range."""
+        check_ranges(self, RANGES, "--pipeline.model.", ModelError)
+        self.deformation.check()
         if self.scene_extent is not None and not 0.0 < self.scene_extent < float("inf"):
             raise ModelError(f"scene_extent is a length above 0, got {self.scene_extent:g}.")
-        if not 0.0 <= self.time_growth <= 1.0:
-            raise ModelError(f"time_growth is a share of the fine stage, in [0, 1], got {self.time_growth}.")
-        for name in ("size_weight", "depth_weight"):
-            if not getattr(self, name) >= 0.0:
-                raise ModelError(f"{name} is a weight of the loss, 0 or more, got {getattr(self, name):g}.")
         if self.rasterize_mode != "classic":
             raise ModelError(
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={self.rasterize_mode!r}."

@@ -22,7 +22,12 @@ from .datamanager import Page4DDatamanager
 from .dataset import Page4DDataset
 from .health import check_count, check_losses, check_parameters
 from .model import Page4DGaussiansModel
+from .model_config import Page4DGaussiansModelConfig
 from .randomness import random_state, set_random_state
+from .ranges import ENDLESS, check_ranges
+
+# Each view's image, Gaussians and gradients stay in memory until the step ends. 4DGS takes 2 to 4.
+MOST_VIEWS_PER_STEP = 64
 
 # Averages that say how fast a view was rendered, not how well.
 SPEEDS = ("num_rays_per_sec", "fps")
@@ -35,14 +40,23 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: Page4DPipeline)
 
     views_per_step: int = 2
-    """Training views to each step, whose losses are averaged, as in 4DGS. 1 takes about half as long."""
+    """Training views to each step, at most 64, whose losses are averaged, as in 4DGS. 1 takes about half as long. All
+    of them are in memory at once."""
     num_train_views_in_eval: int = 8
     """So many training views, spread evenly over time, are evaluated beside the held-out ones, for the gap between the
     two. 0 leaves both out."""
 
+    def check(self) -> None:
+        """Raises Page4DError where an option is out of range, of the model too."""
+        ranges = {"views_per_step": (1, MOST_VIEWS_PER_STEP), "num_train_views_in_eval": (0, ENDLESS)}
+        check_ranges(self, ranges, "--pipeline.")
+        if isinstance(self.model, Page4DGaussiansModelConfig):
+            self.model.check()
+
     def setup(self, **kwargs: Any) -> Any:
         # Every ns-* command builds its pipeline here.
         with input_errors_end_the_command():
+            self.check()  # before data are read
             return super().setup(**kwargs)
 
 
@@ -53,8 +67,6 @@ class Page4DPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.config.views_per_step < 1:
-            raise Page4DError(f"A step needs at least one view, got views_per_step={self.config.views_per_step}.")
         if isinstance(self.model, Page4DGaussiansModel):
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
             if isinstance(self.datamanager, Page4DDatamanager):

@@ -1,5 +1,7 @@
 """Reconstructions by PAGE-4D, kept on disk, because every `ns-*` command rebuilds its data from `config.yml`.
 
+Of several commands that want the same reconstruction at once, the first makes it and the others wait for it.
+
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
 the resolution and the version of page4d, `<model>` for the weights and for whether the mask was used. It is written
 whole or not at all. Where the weights are gone, an entry that was made with a model of the same name is taken: what was
@@ -12,12 +14,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
+from page4d_hf.locks import hold
 from page4d_hf.package_version import page4d_version
 from page4d_hf.scene import Scene, read_scene, write_scene
 
@@ -80,19 +84,60 @@ def reconstruct_once(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
             "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
         )
-    cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
     frames_key = digest_files((), page4d_version(), frames_digest, resolution)
-    model_key = _model_key(model, use_mask)
-    if model_key is None:
-        scene = _newest_entry_of(model, use_mask, cache, frames_key)
-    else:
-        entry = cache / f"{frames_key}-{model_key}"
-        scene = _read_entry(entry)
-        if scene is None:
-            shutil.rmtree(entry, ignore_errors=True)
+    try:
+        cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
+        scene = _find(model, use_mask, cache, frames_key)
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a null byte, of nobody's home
+        if isinstance(error, Page4DError):
+            raise
+        raise Page4DError(f"--model {model!r:.200} or the cache of reconstructions cannot be read: {error}.") from error
     if scene is not None:
         return scene
-    return _reconstruct(read, model, use_mask, cache, frames_key, resolution)
+    with _alone(cache, frames_key):
+        # Whoever held the lock before may have made it; weights of the Hub may have been fetched since.
+        return _find(model, use_mask, cache, frames_key) or _reconstruct(
+            read, model, use_mask, cache, frames_key, resolution
+        )
+
+
+@contextmanager
+def _alone(cache: Path, frames_key: str) -> Iterator[None]:
+    """Wait until no other command reconstructs these frames, and keep others waiting meanwhile.
+
+    Raises:
+        Page4DError: nothing can be written there.
+    """
+    lock = cache / f".{frames_key}.lock"
+    with ExitStack() as stack:
+        try:
+            stack.callback(_remove_empty, cache)  # where nothing came of it
+            cache.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(hold(lock, f"The reconstruction of these frames in {cache}"))
+            except Page4DError as error:
+                note(f"waiting: {error}")
+                stack.enter_context(hold(lock, cache, wait=True))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise Page4DError(
+                f"Cannot keep reconstructions in {str(cache)!r:.200}: {reason}; name another folder by --cache-dir or "
+                f"${CACHE_VARIABLE}."
+            ) from error
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError, ValueError):
+        folder.rmdir()
+
+
+def _find(model: str, use_mask: bool, cache: Path, frames_key: str) -> Scene | None:
+    """The entry of the cache, where it is there and whole; without the weights the newest that they have made."""
+    model_key = _model_key(model, use_mask)
+    if model_key is None:
+        return _newest_entry_of(model, use_mask, cache, frames_key)
+    return _read_entry(cache / f"{frames_key}-{model_key}")
 
 
 def _reconstruct(
@@ -117,11 +162,8 @@ def _reconstruct(
         # Its mask head still speaks, but what VGGT has no head for must not help here.
         reconstruction = replace(reconstruction, dynamics=None, point_dynamics=None)
     info = {"model": model, "resolution": resolution, "use_mask": use_mask}
-    try:
-        write_scene(entry, frames, reconstruction, info)
-    except Page4DError:
-        if not entry.is_dir():  # else another command has made the same entry in the meantime
-            raise
+    shutil.rmtree(entry, ignore_errors=True)  # a damaged one
+    write_scene(entry, frames, reconstruction, info)
     return read_scene(entry)
 
 

@@ -146,7 +146,8 @@ def points_from_depth(
         pixel_center=0.5,
     ).numpy()
     colors = cv2.resize(image[..., :3], (width, height), interpolation=cv2.INTER_AREA)
-    return positions[keep].astype(np.float32), colors[keep]
+    with np.errstate(over="ignore"):  # what is too far away is infinite, and whoever reads the data leaves it out
+        return positions[keep].astype(np.float32), colors[keep]
 
 
 def random_points(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from page4d_hf.scene import Scene, read_scene
 from .console import note
 from .path_alignment import align_paths
 from .posed_frames import FrameDepth, PosedFrames
+from .ranges import ENDLESS, FINITE, check_ranges
 from .ready_reconstruction import ready_reconstruction
 from .reconstruction_cache import digest_files, reconstruct_once
 from .seed_points import SeedPoints
@@ -42,6 +43,20 @@ if TYPE_CHECKING:
 MAX_AUTO_SIDE = 1600  # pixels; what nerfstudio's own dataparsers use
 
 
+FARTHEST = 1e9  # units from the origin, of cameras and points: single precision takes their squares
+
+# Least and most of options that are numbers.
+RANGES = {
+    "downscale_factor": (1, FINITE),
+    "max_points": (1, ENDLESS),
+    "num_random_points": (1, 10**7),
+    "eval_interval": (0, ENDLESS),
+    "max_frames": (1, ENDLESS),
+    "scale_factor": (1e-9, 1e9),
+    "scene_scale": (1e-9, 1e9),
+}
+
+
 class Source(NamedTuple):
     """What lies at a path."""
 
@@ -57,6 +72,15 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     """
     _check_options(config)
     source = find_source(config.data, config.layout)
+    frames = _read(source, config)
+    _refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
+    reached = _in_reach(frames.points.positions, config.data)
+    if not reached.all():
+        frames.points = frames.points.take(reached)
+    return frames
+
+
+def _read(source: Source, config: Page4DDataParserConfig) -> PosedFrames:
     if source.kind == "frames":
         return _read_frames(config)
     if source.kind == "capture":
@@ -70,10 +94,48 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     scene = read_scene(config.data)
     if not scene.info:
         return _read_capture(capture_of_scene(scene), scene.times, config)
+    scene = _without_far_points(scene)
     if config.points == "random" or scene.points is None or scene.point_colors is None:
         return _read_scene(scene, None, config)
     stored = SeedPoints(scene.points, scene.point_colors, scene.point_times, scene.point_dynamics)
     return _read_scene(scene, stored, config)
+
+
+def _without_far_points(data: Any) -> Any:
+    """A `Capture` or `Scene` without those of its points that are too far away to compute with.
+
+    Raises:
+        CaptureError: all of them are, or a camera is.
+    """
+    _refuse_far_cameras(data.extrinsics, data.intrinsics, data.root)
+    if data.points is None:
+        return data
+    reached = _in_reach(data.points, data.root)
+    if reached.all():
+        return data
+    names = ("points", "point_colors", "point_dynamics", "point_times", "point_confidence")
+    known = {name: getattr(data, name, None) for name in names}
+    return replace(data, **{name: values[reached] for name, values in known.items() if values is not None})
+
+
+def _refuse_far_cameras(extrinsics: np.ndarray, intrinsics: np.ndarray, where: Path) -> None:
+    far = ~(np.abs(extrinsics[:, :3, 3]) <= FARTHEST).all(axis=1)
+    if far.any():
+        raise CaptureError(
+            f"Camera {int(far.argmax())} of {where} is more than {FARTHEST:g} units from the origin; scale the data."
+        )
+    if not (np.abs(intrinsics) <= FARTHEST).all():
+        raise CaptureError(f"A camera of {where} has a focal length or centre of more than {FARTHEST:g} pixels.")
+
+
+def _in_reach(points: np.ndarray, where: Path) -> np.ndarray:
+    """Which points [M] are near enough to compute with; says how many are not, and raises where none is."""
+    reached: np.ndarray = (np.abs(points) <= FARTHEST).all(axis=1)
+    if len(points) > 0 and not reached.any():
+        raise CaptureError(f"All points of {where} are more than {FARTHEST:g} units from the origin; scale the data.")
+    if not reached.all():
+        note(f"{int((~reached).sum())} points of {where} are left out: more than {FARTHEST:g} units from the origin")
+    return reached
 
 
 def find_source(data: Path, layout: str = "auto") -> Source:
@@ -131,7 +193,11 @@ def absolute(data: Path) -> Path:
 
 
 def _require(data: Path) -> None:
-    if not data.exists() and not glob.has_magic(str(data)):
+    try:
+        there = os.path.lexists(data) and data.exists()
+    except (OSError, ValueError) as error:  # too long, a null byte, a loop of links
+        raise Page4DError(f"{str(data)!r:.200} is no name that data can have: {error}.") from error
+    if not there and not glob.has_magic(str(data)):
         raise Page4DError(f"There is no {data}; name a scene folder, a capture, a video or images.")
 
 
@@ -203,6 +269,7 @@ def _read_scene(scene: Scene, points: SeedPoints | None, config: Page4DDataParse
 
 
 def _read_capture(capture: Capture, times: np.ndarray, config: Page4DDataParserConfig) -> PosedFrames:
+    capture = _without_far_points(capture)
     train, evaluation = _splits(capture, config)
     has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] is not None for i in train)
     if config.points == "capture" and capture.points is None and not has_depth:
@@ -370,14 +437,10 @@ def _whole(factor: float | None) -> int | None:
 
 
 def _check_options(config: Page4DDataParserConfig) -> None:
+    check_ranges(config, RANGES)
     # `ns-render dataset --downscale-factor` hands over a float.
     if config.downscale_factor is not None and config.downscale_factor != int(config.downscale_factor):
         raise Page4DError(f"--downscale-factor must be a whole number, got {config.downscale_factor}.")
-    least = {"downscale_factor": 1, "max_points": 1, "num_random_points": 1, "eval_interval": 0}
-    for name, value in least.items():
-        given = getattr(config, name)
-        if given is not None and given < value:
-            raise Page4DError(f"--{name.replace('_', '-')} must be at least {value}, got {given}.")
     if not 0 <= config.confidence_percentile < 100:
         raise Page4DError(f"--confidence-percentile must be from 0 to below 100, got {config.confidence_percentile:g}.")
     if config.reconstruction is not None and not config.use_mask:

@@ -108,6 +108,36 @@ class DynamicsAwareStrategy(DefaultStrategy):
         radii = torch.stack([view["radii"] for view in views]).amax(dim=0)
         return first | {key: total, "radii": radii}
 
+    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
+        """Add what a view says to the running state.
+
+        gsplat's own reads radii of one shape, and which one depends on its version: `[C, N]`, a radius for each
+        Gaussian, up to 1.4, and `[C, N, 2]`, one along each axis of the image, since 1.5. This one reads both.
+
+        Args:
+            params: of N Gaussians.
+            state: see `initialize_state`.
+            info: what the rasteriser says of C cameras, not packed, with the gradients of `means2d` [C, N, 2].
+            packed: not supported; gsplat's signature has it.
+        """
+        means2d, radii = info[self.key_for_gradient], info["radii"]
+        gradients = means2d.absgrad if self.absgrad else means2d.grad
+        # Per half an image's side, whatever the number of cameras.
+        factors = [info[side] / 2.0 * info["n_cameras"] for side in ("width", "height")]
+        norms = (gradients * gradients.new_tensor(factors)).norm(dim=-1)  # [C, N]
+        if radii.dim() == 3:
+            radii = torch.where((radii > 0).all(dim=-1), radii.amax(dim=-1), 0)
+        seen = radii > 0  # [C, N]
+
+        names = ("grad2d", "count", "radii") if self.refine_scale2d_stop_iter > 0 else ("grad2d", "count")
+        for name in names:
+            if state[name] is None:
+                state[name] = norms.new_zeros(len(params["means"]))
+        state["grad2d"] += torch.where(seen, norms, 0.0).sum(dim=0)
+        state["count"] += seen.sum(dim=0)
+        if "radii" in names:
+            state["radii"] = torch.maximum(state["radii"], radii.amax(dim=0) / max(info["width"], info["height"]))
+
     @torch.no_grad()
     def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:
         """Clone small Gaussians of high gradient and split large ones, within the cap; returns how many of each."""

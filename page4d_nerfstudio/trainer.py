@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.folders import working_folder
 
-from .checkpoints import publish, saved_steps, step_to_load
+from .checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from .console import input_errors_end_the_command
 from .health import TrainingError, check_parameters
 from .model import Page4DGaussiansModel
@@ -37,9 +37,6 @@ MOST_GAIN = 30.0  # tried up to here
 
 # Folder, in that of the run, in which a checkpoint is until it is whole.
 UNFINISHED = "unfinished_checkpoint"
-
-# What comes of loading a file that is no checkpoint, half of one, or one of another training.
-UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -75,7 +72,15 @@ class Page4DTrainerConfig(TrainerConfig):
         """Save it as the commands that load the run's own checkpoints need it: without a step of another run's."""
         load_step, self.load_step = self.load_step, None
         try:
-            super().save_config()
+            with input_errors_end_the_command():
+                try:
+                    super().save_config()
+                except (OSError, ValueError) as error:  # before anything is read; a null byte is a ValueError
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    raise Page4DError(
+                        f"Cannot write the training's folder {str(self.get_base_dir())!r:.300}: {reason}; choose "
+                        "another --output-dir, --experiment-name or --timestamp."
+                    ) from error
         finally:
             self.load_step = load_step
 
@@ -125,8 +130,11 @@ class Page4DTrainer(Trainer):
         return Optimizers(groups, self.pipeline.get_param_groups())
 
     def train(self) -> None:
-        """Train; where the training cannot go on, end the command with what is wrong and what is kept."""
-        with input_errors_end_the_command():
+        """Train; where the training cannot go on, end the command with what is wrong and what is kept.
+
+        One at a time in a folder: another of the same name and timestamp is refused.
+        """
+        with input_errors_end_the_command(), working_folder(self.base_dir):
             try:
                 super().train()
             except TrainingError as error:
@@ -144,6 +152,8 @@ class Page4DTrainer(Trainer):
                 source = config.load_dir / f"step-{config.load_step:09d}.ckpt"
             elif source is not None and not source.is_file():
                 raise CheckpointError(f"There is no checkpoint --load-checkpoint {source}.")
+            if source is not None:
+                check_checkpoint(source)
             try:
                 super()._load_checkpoint()
             except Page4DError:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
-from nerfstudio.viewer.viewer_elements import ViewerDropdown, ViewerSlider
+from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerDropdown, ViewerSlider
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -93,6 +93,19 @@ def rendering_for_the_viewer() -> bool:
     """Whether this thread is one in which the viewer renders. Other renderings, as the training's evaluations between
     its steps, are of the whole scene, whatever a user has chosen to look at."""
     return isinstance(threading.current_thread(), RenderStateMachine)
+
+
+class TrainingCameras(ViewerControl):
+    """Has the button that hides the training cameras do nothing until they are drawn.
+
+    nerfstudio draws them last, when all images have been read, and its viewer has the attribute that the button reads
+    from then on only. It finds this among the attributes of the model.
+    """
+
+    def _setup(self, viewer: Any) -> None:
+        super()._setup(viewer)
+        if not hasattr(viewer, "camera_handles"):
+            viewer.camera_handles = {}
 
 
 class ClipMotion:

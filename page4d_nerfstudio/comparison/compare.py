@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import whole_file
+from page4d_hf.folders import is_unused, whole_file, working_folder
+from page4d_hf.json_files import Record, read_json
 
 from .checks import Facts, check
 from .runs import Result, Run, RunFailed, program
@@ -51,13 +51,15 @@ def compare(
     """
     if steps < 1:
         raise Page4DError(f"--steps must be at least 1, got {steps}.")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise Page4DError(f"--seeds must name at least one seed, and none of them twice, got {list(seeds)}.")
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise Page4DError(
+            f"--seeds must name at least one seed from 0 to 2^32 - 1, and none of them twice, got {list(seeds)}."
+        )
     for name in ("ns-train", "ns-eval"):
         program(name)
-    output = Path(os.path.realpath(output))
     console = Console(stderr=True)
     with _folder_of_one(output, kind) as lock:
+        output = Path(os.path.realpath(output))
         # Seed by seed: one that is interrupted has compared something.
         runs = [Run(output, variant, seed, steps) for seed in seeds for variant in variants]
         results = {run.folder: result for run in runs if (result := run.finished()) is not None}
@@ -91,7 +93,7 @@ def _run(run: Run, steps: int, facts: Facts, progress: Progress, lock: int) -> R
     try:
         kept = {name: value for name, value in facts._asdict().items() if name != "refused"}
         return run.execute(kept, lambda step: progress.update(task, completed=step), (lock,))
-    except RunFailed as error:
+    except (RunFailed, Page4DError) as error:
         return Result(run.variant, run.seed, "failed", str(error))
     finally:
         progress.remove_task(task)
@@ -125,33 +127,36 @@ def _write(output: Path, rows: Sequence[Row]) -> None:
             partial.write_text(text, "utf8")
 
 
+class _Mark(Record):
+    """What a folder of a comparison holds."""
+
+    compares: Literal["initialisations", "methods"]
+
+
 @contextmanager
 def _folder_of_one(output: Path, kind: str) -> Iterator[int]:
     """Make the folder, or go on with an earlier one, and keep other comparisons out of it.
 
-    The lock is a file's, held open by this program and by the commands that it starts: as long as one of them runs on,
-    its program killed, nothing else may write where it writes.
+    Yields:
+        The descriptor of its lock, for the commands that are started: as long as one of them runs on, its program
+        killed, nothing else may write where it writes.
     """
-    mark = output / MARK
-    if output.exists() and not output.is_dir():
-        raise Page4DError(f"The output {output} is a file; name a folder.")
-    if output.is_dir() and any(output.iterdir()):
-        try:
-            found = json.loads(mark.read_text("utf8")).get("compares")
-        except (OSError, ValueError, AttributeError) as error:
-            raise Page4DError(f"The output folder {output} holds something else; name another one.") from error
-        if found != kind:
-            raise Page4DError(
-                f"The output folder {output} holds a comparison of {found}, not {kind}; name another one."
-            )
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps({"compares": kind}), "utf8")
-    with open(mark, "r+", encoding="utf8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Page4DError(
-                f"Another comparison, or a training that it left running, works in {output}; wait for it or end it."
-            ) from error
-        yield file.fileno()
+    _check_mark(output, kind)  # a folder of somebody else is not even locked
+    with working_folder(output) as lock:
+        _check_mark(output, kind)
+        with whole_file(output / MARK, overwrite=True) as partial:
+            partial.write_text(json.dumps({"compares": kind}), "utf8")
+        yield lock
+
+
+def _check_mark(output: Path, kind: str) -> None:
+    try:
+        if output.is_file() or is_unused(output):
+            return
+    except (OSError, ValueError):
+        return  # `working_folder` says what is wrong with the name
+    if not (output / MARK).is_file():
+        raise Page4DError(f"The output folder {output} holds something else; name another one.")
+    found = read_json(output / MARK, _Mark, error=Page4DError, remedy="name another --output").compares
+    if found != kind:
+        raise Page4DError(f"The output folder {output} holds a comparison of {found}, not {kind}; name another one.")

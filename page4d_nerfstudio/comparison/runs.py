@@ -25,11 +25,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AllowInfNan
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.folders import whole_file
+from page4d_hf.json_files import Record, read_json
 
+from ..checkpoints import read_checkpoint
 from .variants import Variant
 
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
@@ -40,6 +44,10 @@ WITHOUT_LPIPS = re.compile(r"LPIPS is left out.*(?:\n[ \t]+\S.*)*")
 PLACE_IN_CODE = re.compile(r"\s+\w+\.py:\d+\s*$", re.MULTILINE)
 STEP_LINE = re.compile(rb"^\s*(\d+) \(\d+\.\d+%\)", re.MULTILINE)  # of nerfstudio's local writer
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+# A figure of quality may be infinite, of a render that is exact, or NaN.
+Figure = Annotated[float, AllowInfNan(True)]
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,29 @@ class Result:
     folder: Path | None = None
 
 
+class _Trained(Record):
+    """`trained.json`."""
+
+    seconds: float
+
+
+class _Evaluated(Record):
+    """What is read of ns-eval's `eval.json`."""
+
+    results: dict[str, Figure]
+
+
+class _Done(Record):
+    """`run.json`, which becomes a `Result`."""
+
+    figures: dict[str, Figure]
+    seconds: float
+    gaussians: int | None
+    static_share: float | None
+    facts: dict[str, Any]
+    without_lpips: str
+
+
 class RunFailed(Exception):
     """A command that ended badly; the message says how, and where its log is."""
 
@@ -99,17 +130,19 @@ class Run:
         """
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return None
-        told = _read_json(self.folder / "settings.json")
-        if told is None:
+        if not (self.folder / "settings.json").is_file():
             raise Page4DError(f"{self.folder} holds something else than a run of a comparison; name another --output.")
+        told = _read(self.folder / "settings.json", dict[str, Any])
         for name, value in self.settings.as_json().items():
             if told.get(name) != value:
                 raise Page4DError(
                     f"{self.folder} holds a run with other settings ({name.replace('_', ' ')}: {_words(told.get(name))}"
                     f", now {_words(value)}); name another --output."
                 )
-        record = _read_json(self.folder / "run.json")
-        return None if record is None else Result(self.variant, self.seed, "done", folder=self.folder, **record)
+        if not (self.folder / "run.json").is_file():
+            return None
+        record = _read(self.folder / "run.json", _Done)
+        return Result(self.variant, self.seed, "done", folder=self.folder, **record.model_dump())
 
     def execute(self, facts: Mapping[str, Any], at_step: Callable[[int], None], inherit: tuple[int, ...]) -> Result:
         """Train and evaluate.
@@ -122,28 +155,37 @@ class Run:
         Raises:
             RunFailed: one of the commands ended badly.
         """
-        trained = _read_json(self.folder / "trained.json")
-        if trained is None:
-            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed; see `finished`
+        if (self.folder / "trained.json").is_file():
+            seconds = _read(self.folder / "trained.json", _Trained).seconds
+        else:
+            self._remove()  # of a run that was killed; see `finished`
             self.folder.mkdir(parents=True)
             _write_json(self.folder / "settings.json", self.settings.as_json())
             started = time.monotonic()
             self._command(self.train_words(), "train.log", inherit, at_step)
-            trained = {"seconds": time.monotonic() - started}
+            seconds = time.monotonic() - started
             self._checkpoint()
-            _write_json(self.folder / "trained.json", trained)
+            _write_json(self.folder / "trained.json", {"seconds": seconds})
         evaluation = self.folder / "eval.json"
         config = self.folder / "config.yml"
         self._command(["ns-eval", "--load-config", str(config), "--output-path", str(evaluation)], "eval.log", inherit)
         record = {
-            "figures": json.loads(evaluation.read_text("utf8"))["results"],
-            "seconds": trained["seconds"],
+            "figures": _read(evaluation, _Evaluated).results,
+            "seconds": seconds,
             **gaussians_in(self._checkpoint()),
             "facts": dict(facts),
             "without_lpips": self._without_lpips(),
         }
         _write_json(self.folder / "run.json", record)
         return Result(self.variant, self.seed, "done", folder=self.folder, **record)
+
+    def _remove(self) -> None:
+        """Remove the folder, by a name that the next start sweeps away: half of one would be nobody's."""
+        stale = self.folder.with_name(f".{self.folder.name}.partial-removed")
+        shutil.rmtree(stale, ignore_errors=True)
+        if self.folder.exists():
+            self.folder.rename(stale)
+            shutil.rmtree(stale, ignore_errors=True)
 
     def train_words(self) -> list[str]:
         """The training, as it would be typed."""
@@ -209,9 +251,7 @@ def gaussians_in(checkpoint: Path) -> dict[str, Any]:
     Returns:
         `gaussians`, None for a model that has none; `static_share`, None where there is no deformation.
     """
-    import torch
-
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["pipeline"]
+    state = read_checkpoint(checkpoint, mmap=True)["pipeline"]
     means = state.get("_model.gauss_params.means")
     share = None
     if any(name.startswith("_model.deformation.") for name in state):
@@ -251,12 +291,8 @@ def _end_of(path: Path) -> bytes:
         return file.read()
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text("utf8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def _read(path: Path, schema: Any) -> Any:
+    return read_json(path, schema, error=Page4DError, remedy=f"remove the folder {path.parent} to run it again")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -122,6 +122,9 @@ def methods(data: Sequence[Path], names: Sequence[str]) -> list[Variant]:
     repeated = sorted({place for place in places if places.count(place) > 1})
     if repeated:
         raise Page4DError(f"Two captures are called {repeated[0]}; captures of one comparison need different names.")
+    for name in names:
+        if not name or name == ".." or Path(name).name != name or "\0" in name:
+            raise Page4DError(f"--methods names methods as ns-train knows them, got {name!r:.200}.")
     known = {point.name for point in entry_points(group="nerfstudio.method_configs")}
     variants = []
     for path, place in zip(data, places, strict=True):

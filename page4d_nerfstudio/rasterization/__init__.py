@@ -6,7 +6,8 @@
         torch_cpu           the reference: plain PyTorch with its autograd, any precision
         compiled_cpu        the same stages compiled by numba with derived gradients: many times faster
 
-All of them compute what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it:
+The CPU backends compute what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it
+(gsplat 1.5 bounds a Gaussian more tightly, along each axis and by its opacity, which leaves out what hardly shows):
 
 - projection by the local affine approximation of Zwicker et al. (EWA splatting, 2001; 3D Gaussian Splatting, Kerbl et
   al. 2023, eq. 5) with the Jacobian evaluated no further out than 1.3 times the field of view, the image plane
@@ -84,10 +85,11 @@ def rasterize(
 
     Returns:
         `(render, alpha, info)`: render [C, height, width, D], with depth as the mode says; alpha [C, height, width, 1];
-        info as gsplat's strategies read it: `means2d` [C, N, 2] in pixels, which can retain its gradient, `radii`
-        [C, N] int32 in pixels (0 = not rendered), `depths` [C, N], `conics` [C, N, 3] (inverse of the projected
-        covariance: xx, xy, yy), `opacities` [C, N], `camera_ids` and `gaussian_ids` (None: nothing is packed),
-        `width`, `height`, `n_cameras`, `tile_size`, `tile_width`, `tile_height`.
+        info as gsplat 1.4.0's strategies read it: `means2d` [C, N, 2] in pixels, which can retain its gradient, `radii`
+        [C, N] int32 in pixels (0 = not rendered; on CUDA with gsplat 1.5 or later [C, N, 2], along x and y), `depths`
+        [C, N], `conics` [C, N, 3] (inverse of the projected covariance: xx, xy, yy), `opacities` [C, N], `camera_ids`
+        and `gaussian_ids` (None: nothing is packed), `width`, `height`, `n_cameras`, `tile_size`, `tile_width`,
+        `tile_height`.
 
         On the CPU, a Gaussian whose projection or opacity is not finite (NaN or infinite parameters, a quaternion of
         length 0) has radius 0 and gradient 0; a colour that is not finite shows in the tiles that it reaches. Entries

@@ -1,6 +1,7 @@
 """nerfstudio's own commands on page4d-4dgs, from the training to the viewer, as a user types them."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -28,6 +29,7 @@ from plyfile import PlyData
 from small_captures import SIZE, write_capture
 
 from page4d_hf import cli
+from page4d_hf.folders import LOCK, MANIFEST
 from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.export import read_run
 from page4d_nerfstudio.model import Page4DGaussiansModel
@@ -189,7 +191,8 @@ def test_export_writes_a_ply_for_each_frame(in_workplace, tmp_path):
     assert {len(positions_in(tmp_path / "splats" / entry["file"])) for entry in listing["splats"]} == {
         entry["gaussians"] for entry in listing["splats"]
     }
-    assert len(list((tmp_path / "splats").iterdir())) == 8 + 1
+    files = {path.name for path in (tmp_path / "splats").iterdir()}
+    assert files == {entry["file"] for entry in listing["splats"]} | {"splats.json", MANIFEST}
 
 
 def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplace, tmp_path):
@@ -381,6 +384,28 @@ def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, commands):
     output = (tmp_path / "log").read_text()
     assert "There is no nowhere" in output.splitlines()[-1]
     assert "Traceback" not in output
+
+
+def test_two_trainings_do_not_write_one_folder(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    run = tmp_path / "capture/page4d-4dgs/run"
+    run.mkdir(parents=True)
+    options = ("--output-dir", tmp_path, "--timestamp", "run", "--vis", "tensorboard", "--max-num-iterations", 2)
+    with open(run / LOCK, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as exit_info:
+            train("page4d-4dgs", "--data", "capture", *options)
+    assert exit_info.value.code == 1
+    assert "run is being written by another process" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "capture/dataset.json", "a" * 300, "a\0b"])
+def test_a_folder_that_cannot_be_written_ends_the_training_before_data_are_read(workplace, monkeypatch, capsys, place):
+    monkeypatch.chdir(workplace)
+    with pytest.raises(SystemExit) as exit_info:
+        train("page4d-4dgs", "--data", "capture", "--output-dir", place, "--vis", "tensorboard")
+    assert exit_info.value.code == 1
+    assert "Cannot write the training's folder" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

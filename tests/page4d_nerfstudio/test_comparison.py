@@ -21,6 +21,7 @@ from small_captures import write_capture
 from page4d_hf import cli
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.errors import Page4DError
+from page4d_hf.folders import LOCK
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruct import Reconstruction
 from page4d_hf.scene import write_scene
@@ -187,10 +188,68 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(nerfstudio, tmp_
 
 def test_two_comparisons_do_not_work_in_one_folder(nerfstudio, tmp_path):
     compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-    with open(tmp_path / "out/comparison.json") as held:
+    with open(tmp_path / "out" / LOCK, "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(Page4DError, match="Another comparison"):
+        with pytest.raises(Page4DError, match="is being written by another process"):
             compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+
+
+def test_a_comparison_that_was_killed_in_its_first_moment_can_be_started_again(nerfstudio, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / LOCK).write_text("")
+    (tmp_path / "out/.comparison.json.partial-x").write_text("")
+    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_run_that_was_killed_while_it_was_removed_starts_anew(nerfstudio, tmp_path, monkeypatch):
+    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+    folder = tmp_path / "out/one/page4d-4dgs/seed-0"
+    (folder / "trained.json").unlink()
+    (folder / "run.json").unlink()
+
+    def killed(path, **options):
+        if Path(path).exists():
+            (Path(path) / "settings.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+    assert [path.name for path in folder.parent.iterdir()] == ["seed-0"]
+
+
+@pytest.mark.parametrize("name", ["settings.json", "run.json", "trained.json", "../../../comparison.json"])
+@pytest.mark.parametrize("text", ["", "[1]", "null", "[" * 5_000, '{"seconds": "2"}', '{"compares": 3}', "1" * 400])
+def test_records_that_are_not_what_they_should_be_end_in_a_sentence(nerfstudio, tmp_path, name, text):
+    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+    folder = tmp_path / "out/one/page4d-4dgs/seed-0"
+    (folder / name).write_text(text)
+    if name == "trained.json":  # of a run that was only trained
+        (folder / "run.json").unlink()
+        (row,) = compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+        assert (row.results[0].status, "trained.json" in row.results[0].reason) == ("failed", True)
+        return
+    with pytest.raises(
+        Page4DError, match=rf"{Path(name).name} (cannot be read as JSON|does not hold|lacks)|other sett"
+    ):
+        compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+
+
+@pytest.mark.parametrize("output", ["/proc/x", "file/below", "a" * 300, "a\0b"])
+def test_an_output_that_cannot_be_written_is_refused_before_data_are_read(nerfstudio, tmp_path, monkeypatch, output):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(comparing, "check", lambda *args: pytest.fail("read"))
+    with pytest.raises(Page4DError, match=r"output|Cannot write"):
+        compare(variants("one"), tmp_path / output, (0,), 20, "methods")
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", "a\0b", ""])
+def test_a_method_s_name_leads_out_of_no_folder(name):
+    with pytest.raises(Page4DError, match="--methods names methods as ns-train knows them"):
+        methods([Path("/a/capture")], [name])
 
 
 def test_a_training_that_outlives_its_comparison_keeps_others_out(nerfstudio, tmp_path, monkeypatch):
@@ -206,7 +265,7 @@ def test_a_training_that_outlives_its_comparison_keeps_others_out(nerfstudio, tm
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     try:
-        with pytest.raises(Page4DError, match="a training that it left running"):
+        with pytest.raises(Page4DError, match=r"programs that process \d+ .* started and left running"):
             compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
     finally:
         os.killpg(process, signal.SIGKILL)
@@ -259,7 +318,7 @@ def test_what_cannot_be_trained_is_a_row_with_the_reason_and_no_failure(nerfstud
     assert "row: two: not to be had: no points" in markdown(rows)
 
 
-@pytest.mark.parametrize(("seeds", "steps"), [((), 20), ((1, 1), 20), ((0,), 0)])
+@pytest.mark.parametrize(("seeds", "steps"), [((), 20), ((1, 1), 20), ((-1,), 20), ((2**32,), 20), ((0,), 0)])
 def test_seeds_and_steps_that_make_no_comparison_are_refused(nerfstudio, tmp_path, seeds, steps):
     with pytest.raises(Page4DError, match="must"):
         compare(variants("one"), tmp_path / "out", seeds, steps, "methods")

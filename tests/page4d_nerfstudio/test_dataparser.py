@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -472,6 +473,91 @@ def test_options_that_cannot_be_met_are_refused_in_a_sentence(capture, tmp_path,
     config.data = Path(config.data)
     with pytest.raises(Page4DError, match=message):
         read_source(config)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"downscale_factor": float("nan")},
+        {"downscale_factor": float("inf")},
+        {"scale_factor": float("nan")},
+        {"scale_factor": 0.0},
+        {"scene_scale": -1.0},
+        {"num_random_points": 10**12, "points": "random"},
+        {"max_points": -5},
+        {"max_frames": 0},
+    ],
+)
+def test_numbers_beyond_all_bounds_are_refused_before_data_are_read(tmp_path, options):
+    (name, *_) = options
+    with pytest.raises(Page4DError, match=rf"--{name.replace('_', '-')} must be "):
+        read_source(Page4DDataParserConfig(data=tmp_path / "nowhere", **options))
+
+
+@pytest.mark.parametrize("data", ["a" * 300, "a\0b", "file/below"])
+def test_data_of_a_name_that_none_can_have_end_in_a_sentence(tmp_path, data):
+    (tmp_path / "file").touch()
+    with pytest.raises(Page4DError, match=r"There is no|no name"):
+        read_source(Page4DDataParserConfig(data=tmp_path / data))
+
+
+@pytest.mark.parametrize("points", ["capture", "random"])
+@pytest.mark.parametrize("far", [1e12, 1e30, 1e38, 1e300, -1e300])
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+def test_points_too_far_away_to_compute_with_are_left_out(tmp_path, capsys, points, far):
+    capture = write_capture(tmp_path / "capture")
+    positions = np.load(capture / "points.npy").astype(np.float64)
+    positions[[3, 5], [0, 2]] = far
+    np.save(capture / "points.npy", positions)
+
+    frames = read_source(Page4DDataParserConfig(data=capture, points=points, num_random_points=50))
+
+    assert len(frames.points) == (len(positions) - 2 if points == "capture" else 50)
+    assert np.abs(frames.points.positions).max() < 1e3
+    assert "2 points of " in capsys.readouterr().out
+
+
+def test_data_all_of_which_are_too_far_away_are_refused(tmp_path):
+    capture = write_capture(tmp_path / "capture")
+    positions = np.load(capture / "points.npy").astype(np.float64)
+    np.save(capture / "points.npy", positions + 1e20)
+    with pytest.raises(CaptureError, match=r"All points of .* are more than 1e\+09 units from the origin; scale"):
+        read_source(Page4DDataParserConfig(data=capture))
+    np.save(capture / "points.npy", positions)
+    camera = json.loads((capture / "camera/000002.json").read_text())
+    (capture / "camera/000002.json").write_text(json.dumps(camera | {"position": [1e30, 0, 0]}))
+    with pytest.raises(CaptureError, match=r"Camera 2 of .* is more than 1e\+09 units from the origin; scale"):
+        read_source(Page4DDataParserConfig(data=capture))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_whatever_numbers_a_capture_holds_it_is_read_or_refused(tmp_path):
+    """Numbers of cameras and points, in any place: seeded, and the same at each run."""
+    capture = write_capture(tmp_path / "capture", frames=4, val=(3,))
+    texts = {path: path.read_text() for path in sorted((capture / "camera").iterdir())}
+    positions = np.load(capture / "points.npy").astype(np.float64)
+    rng = np.random.default_rng(0)
+    extreme = [0, -1, 1e-300, 1e9, 1e19, 1e39, 1e300, -1e300, 10**18, float("nan")]
+    for _ in range(60):
+        path = rng.choice(list(texts))
+        numbers = list(re.finditer(r"-?\d+\.?\d*(e-?\d+)?", texts[path]))
+        if numbers:
+            number = numbers[rng.integers(len(numbers))]
+            value = json.dumps(extreme[rng.integers(len(extreme))])
+            path.write_text(texts[path][: number.start()] + value + texts[path][number.end() :])
+        spoilt = positions.copy()
+        spoilt.flat[rng.integers(spoilt.size)] = float(extreme[rng.integers(8)])
+        np.save(capture / "points.npy", spoilt)
+        parser = Page4DDataParserConfig(data=capture, points=rng.choice(["capture", "random"]), num_random_points=9)
+        try:
+            read_source(parser)
+        except Page4DError:
+            pass
+        else:
+            outputs = parser.setup().get_dataparser_outputs("train")
+            assert outputs.cameras.camera_to_worlds.isfinite().all()
+            assert outputs.metadata["points3D_xyz"].isfinite().all()
+        path.write_text(texts[path])
 
 
 def test_the_capture_s_cameras_are_refused_where_there_is_no_capture(tmp_path, capture):

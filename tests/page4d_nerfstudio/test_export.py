@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
 
 from page4d_hf import cli
-from page4d_hf.errors import Page4DError
+from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_nerfstudio import commands
 from page4d_nerfstudio.commands import export_splats
 from page4d_nerfstudio.configs import page4d_4dgs
@@ -237,7 +237,7 @@ def test_an_output_in_the_way_is_refused_before_anything_is_read(tmp_path):
         export_splats(Path("nowhere.yml"), tmp_path / "splats.ply", time=0.5)
     with pytest.raises(Page4DError, match="is not empty"):
         export_splats(Path("nowhere.yml"), tmp_path / "home", time=0.5)
-    with pytest.raises(Page4DError, match=r"holds something else \(it has no splats.json\)"):
+    with pytest.raises(Page4DError, match=r"page4d did not write letter.txt"):
         export_splats(Path("nowhere.yml"), tmp_path / "home", time=0.5, overwrite=True)
 
 
@@ -251,7 +251,7 @@ def test_a_config_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["a: [", "!!python/object:no_such_module.Config {}", "a: 1", "\x00"])
 def test_a_file_of_another_kind_is_no_config(tmp_path, text):
     (tmp_path / "config.yml").write_text(text)
-    with pytest.raises(ExportError, match="of a nerfstudio training"):
+    with pytest.raises(ExportError, match=r"of a nerfstudio training|names no_such_module.Config"):
         read_run(tmp_path / "config.yml")
 
 
@@ -270,7 +270,7 @@ def test_a_training_without_a_checkpoint_is_refused(config, tmp_path, monkeypatc
     checkpoints = tmp_path / "outputs/a/page4d-4dgs/b/nerfstudio_models"
     checkpoints.mkdir(parents=True)
     (checkpoints / "step-000000010.ckpt").write_bytes(b"PK\x03\x04 and no end")
-    with pytest.raises(ExportError, match=r"step-000000010.ckpt is broken"):
+    with pytest.raises(CheckpointError, match=r"step-000000010.ckpt is broken"):
         read_run(config)
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import page4d_hf.reconstruct
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
-from page4d_hf.scene import write_scene
+from page4d_nerfstudio import reconstruction_cache
 from page4d_nerfstudio.reconstruction_cache import (
     CACHE_VARIABLE,
     default_cache_dir,
@@ -129,18 +130,50 @@ def test_a_run_that_breaks_off_leaves_nothing_behind(model, cache, monkeypatch, 
     run(Calls(), model)
 
 
-def test_of_two_commands_at_once_the_second_uses_what_the_first_has_made(model, monkeypatch):
+def test_of_two_commands_at_once_the_second_waits_and_uses_what_the_first_has_made(model, cache, tmp_path, capsys):
     entry = run(Calls(), model).root
-    shutil.rmtree(entry)
-    reconstruct = page4d_hf.reconstruct.reconstruct
+    entry.rename(tmp_path / "made")
 
-    def reconstruct_meanwhile(frames, *args, **kwargs):
-        result = reconstruct(frames, *args, **kwargs)
-        write_scene(entry, frames, result, {"model": "the other command's"})
-        return result
+    def reconstruct(*args):  # without a network: a child by fork must not compute with PyTorch
+        (tmp_path / "reading").touch()
+        time.sleep(0.5)
+        (tmp_path / "made").rename(entry)
 
-    monkeypatch.setattr(page4d_hf.reconstruct, "reconstruct", reconstruct_meanwhile)
-    assert run(Calls(), model).info["model"] == "the other command's"
+    process = os.fork()
+    if process == 0:  # the first command
+        try:
+            reconstruction_cache._reconstruct = reconstruct
+            run(Calls(), model)
+        finally:
+            os._exit(0)
+    while not (tmp_path / "reading").exists():
+        time.sleep(0.01)
+    read = Calls()
+    scene = run(read, model)
+    os.waitpid(process, 0)
+
+    assert read.count == 0
+    assert len(scene) == 2
+    assert [path.name for path in (cache / "reconstructions").iterdir()] == [scene.root.name]  # and no lock
+    assert f"waiting: The reconstruction of these frames in {cache}/reconstructions is being written by process " in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "file/below", "a" * 300, "a\0b", "~nobody-of-this-name/cache"])
+def test_a_cache_that_cannot_be_written_is_refused_before_frames_are_read(model, tmp_path, monkeypatch, place):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    read = Calls()
+    with pytest.raises(Page4DError, match=r"Cannot keep reconstructions in|cannot be read"):
+        reconstruct_once(read, "frames", model=str(model), resolution=28, cache_dir=Path(place))
+    assert read.count == 0
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "~nobody-of-this-name/model", "a/b/c/d"])
+def test_a_model_s_name_that_none_can_have_ends_in_a_sentence(name):
+    with pytest.raises(Page4DError, match="model"):
+        reconstruct_once(Calls(), "frames", model=name, resolution=28)
 
 
 def test_a_model_of_the_hub_is_known_by_its_commit(model, tmp_path, monkeypatch):

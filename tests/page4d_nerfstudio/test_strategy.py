@@ -33,7 +33,7 @@ class Splats:
             self.params["scales"].fill_(-6.0)
         self.state = strategy.initialize_state(1.0, torch.tensor(dynamic))
 
-    def step(self, step: int, gradients: list[float]) -> None:
+    def step(self, step: int, gradients: list[float], radii: torch.Tensor | None = None) -> None:
         """A training step in which each Gaussian had that gradient of its image-plane position."""
         means2d = torch.zeros(1, N, 2, requires_grad=True)
         means2d.grad = torch.zeros(1, N, 2)
@@ -42,7 +42,7 @@ class Splats:
             "width": 2,
             "height": 2,
             "n_cameras": 1,
-            "radii": torch.ones(1, N, dtype=torch.int32),
+            "radii": torch.ones(1, N, dtype=torch.int32) if radii is None else radii,
             "gaussian_ids": None,
             "means2d": means2d,
         }
@@ -213,3 +213,20 @@ def test_statistics_begin_anew_after_a_refinement():
 
     assert torch.all(scene.state["grad2d"] == 0)
     assert torch.all(scene.state["count"] == 0)
+
+
+@pytest.mark.parametrize("along_each_axis", [False, True])
+def test_radii_are_read_as_any_gsplat_gives_them(along_each_axis):
+    """`[C, N]` up to gsplat 1.4 and from the CPU's rasterisers, `[C, N, 2]` since gsplat 1.5."""
+    scene = splats(refine_scale2d_stop_iter=1000)
+    radii = torch.tensor([[2, 0, 4, 6, 0, 1]], dtype=torch.int32)
+    if along_each_axis:
+        # Seen is what has an extent along both.
+        radii = torch.stack([radii, torch.tensor([[1, 3, 4, 5, 0, 1]], dtype=torch.int32)], dim=-1)
+
+    scene.step(5, [0.5] * N, radii)
+    scene.step(6, [0.5] * N, radii)
+
+    assert scene.state["count"].tolist() == [2, 0, 2, 2, 0, 2]
+    assert scene.state["grad2d"].tolist() == [1, 0, 1, 1, 0, 1]
+    assert scene.state["radii"].tolist() == [1, 0, 2, 3, 0, 0.5]  # in units of an image of 2x2 pixels

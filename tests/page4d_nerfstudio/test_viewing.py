@@ -1,13 +1,17 @@
 """What the viewer shows of motion: the colouring, the choice of Gaussians, and that nothing else pays for them."""
 
+import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
+from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.utils.colormaps import ColormapOptions, apply_colormap
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.utils import parse_object
+from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
 
@@ -172,6 +176,44 @@ def test_lazy_outputs_are_a_mapping_that_can_be_written_to():
     assert sorted(outputs) == ["c", "d"]
     with pytest.raises(KeyError):
         outputs["b"]
+
+
+# --- the training cameras
+
+
+class Captured:
+    """A data set of two images."""
+
+    cameras = cameras([0.0, 1.0])
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return {"image": torch.rand(HEIGHT, WIDTH, 3)}
+
+
+@pytest.fixture
+def viewer(tmp_path):
+    """nerfstudio's viewer, which has not drawn anything yet."""
+    pipeline = torch.nn.Module()
+    pipeline.datamanager, pipeline.model = SimpleNamespace(includes_time=True), make_model()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port=port)
+    viewer = Viewer(config, tmp_path / "log" / "viewer.txt", tmp_path, pipeline)
+    yield viewer
+    viewer.viser_server.stop()
+
+
+def test_the_button_that_hides_cameras_does_nothing_until_they_are_drawn(viewer):
+    viewer.set_camera_visibility(False)
+
+    viewer.init_scene(Captured(), "completed")
+    assert [camera.visible for camera in viewer.camera_handles.values()] == [True, True]
+    viewer.set_camera_visibility(False)
+    assert [camera.visible for camera in viewer.camera_handles.values()] == [False, False]
 
 
 # --- the choice of Gaussians

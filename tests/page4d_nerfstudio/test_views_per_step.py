@@ -1,12 +1,12 @@
 """Steps of several views: the loss is their mean, and density control sees each of them at its full size."""
 
-from types import SimpleNamespace
+import re
 
 import pytest
 import torch
 from test_model import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
 
-from page4d_hf.errors import Page4DError
+from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.pipeline import Page4DPipeline, Page4DPipelineConfig
 
 TIMES = (0.2, 0.9)
@@ -107,10 +107,21 @@ def test_gradients_of_a_step_are_those_of_its_views_added_up():
     assert torch.equal(model.strategy_state["count"], seen.float())
 
 
-def test_a_step_of_no_views_is_refused(monkeypatch):
-    monkeypatch.setattr(
-        "page4d_nerfstudio.pipeline.VanillaPipeline.__init__", lambda self, config: vars(self).update(config=config)
-    )
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"views_per_step": 0}, "--pipeline.views-per-step must be from 1 to 64, got 0"),
+        ({"views_per_step": -1}, "--pipeline.views-per-step must be from 1 to 64, got -1"),
+        ({"views_per_step": 1_000_000}, "--pipeline.views-per-step must be from 1 to 64, got 1e\\+06"),
+        ({"num_train_views_in_eval": -1}, "--pipeline.num-train-views-in-eval must be at least 0, got -1"),
+        ({"model": Page4DGaussiansModelConfig(refine_every=0)}, "--pipeline.model.refine-every must be at least 1"),
+    ],
+)
+def test_views_beyond_all_memory_are_refused_before_data_are_read(monkeypatch, capsys, options, message):
+    monkeypatch.setattr(Page4DPipeline, "__init__", lambda *args, **kwargs: pytest.fail("built"))
 
-    with pytest.raises(Page4DError, match="at least one view"):
-        Page4DPipeline(SimpleNamespace(views_per_step=0))
+    with pytest.raises(SystemExit) as exit_info:
+        Page4DPipelineConfig(**options).setup(device="cpu", test_mode="val")
+
+    assert exit_info.value.code == 1
+    assert re.search(message, capsys.readouterr().out)
