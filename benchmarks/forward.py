@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 import tyro
 
-from page4d_hf.measuring import peak_memory, timed
+from page4d_hf.utils.measuring import peak_memory, timed
 
 # Seconds, and peak memory in GiB (5.4 of them weights), by frames x height x width.
 RELEASE_ON_TWO_CORES = {"2x224x224": (6.9, 5.9), "4x224x224": (13.9, 6.1), "2x392x518": (34.0, 6.8)}

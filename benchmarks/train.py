@@ -134,9 +134,9 @@ def answer(options: Options) -> None:
     from transformers import AutoModel
 
     from page4d_hf import Page4DConfig
-    from page4d_hf.measuring import peak_memory
-    from page4d_hf.shipped import TINY
     from page4d_hf.synthetic import random_clips
+    from page4d_hf.utils.measuring import peak_memory
+    from page4d_hf.weights.shipped import TINY
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -21,7 +21,7 @@ import tyro
 from commands import Command, CommandFailed, console, run, run_side_by_side
 from rich.table import Table
 
-from page4d_hf.programs import command
+from page4d_hf.utils.programs import command
 
 METRICS = {
     "psnr": "PSNR",

@@ -21,13 +21,13 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from evaluator.markup import counted
+from evaluator.reporting.markup import counted
 from evaluator.runs import plain
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import check_output_file, whole_file
-from page4d_hf.measuring import device_name, peak_memory, timed
-from page4d_hf.programs import input_errors_end_the_program
+from page4d_hf.utils.folders import check_output_file, whole_file
+from page4d_hf.utils.measuring import device_name, peak_memory, timed
+from page4d_hf.utils.programs import input_errors_end_the_program
 
 GIB = 2**30
 PUBLISHED_ASPECT = 336 / 518  # of the images in published tables
@@ -109,7 +109,7 @@ def measure(frames: int, options: Options) -> Row:
         torch.OutOfMemoryError, MemoryError, RuntimeError: the memory does not hold it.
     """
     from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
-    from page4d_hf.reconstruct import load_model, resolve_device, resolve_dtype
+    from page4d_hf.reconstruction.reconstruct import load_model, resolve_device, resolve_dtype
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -156,7 +156,7 @@ def measure(frames: int, options: Options) -> Row:
 
 def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int) -> torch.Tensor:
     """`[1, S, 3, H, W]`."""
-    from page4d_hf.reconstruct import resolve_resolution
+    from page4d_hf.reconstruction.reconstruct import resolve_resolution
 
     if options.images is None and options.kitti is None:
         size = options.image_size
@@ -227,7 +227,7 @@ def _limit_memory(device: str) -> None:
     """On a CPU, fail when the memory is used up, before the system ends this process or others."""
     import resource
 
-    from page4d_hf.reconstruct import resolve_device
+    from page4d_hf.reconstruction.reconstruct import resolve_device
 
     try:
         lines = Path("/proc/meminfo").read_text("utf8").splitlines()

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from evaluator.study_clips import Synthetic
+from evaluator.studies.study_clips import Synthetic
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.programs import input_errors_end_the_program
+from page4d_hf.utils.programs import input_errors_end_the_program
 
 RESULT = "held-out.json"
 REPORT = "held-out.md"
@@ -61,7 +61,7 @@ def run(options: Options) -> dict[str, Any]:
         Page4DError: options out of their range, no such model, no clip that can be scored, or a folder that is in the
             way, cannot be written or is being written by another process.
     """
-    from page4d_hf.folders import claimed_folder
+    from page4d_hf.utils.folders import claimed_folder
 
     made = options.clips
     if options.mask_strength is not None and not 0 <= options.mask_strength <= 1:
@@ -76,13 +76,13 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def _report(options: Options) -> dict[str, Any]:
-    from evaluator.held_out_clips import markdown, record_of, score_clips
-    from evaluator.study_clips import synthetic_clips
+    from evaluator.studies.held_out_clips import markdown, record_of, score_clips
+    from evaluator.studies.study_clips import synthetic_clips
     from transformers.utils import logging as transformers_logging
 
     from page4d_hf.cli import progress_bar
-    from page4d_hf.folders import whole_folder
-    from page4d_hf.reconstruct import fingerprint, load_model
+    from page4d_hf.reconstruction.reconstruct import fingerprint, load_model
+    from page4d_hf.utils.folders import whole_folder
 
     made = options.clips
     transformers_logging.disable_progress_bar()
@@ -118,7 +118,7 @@ def options_from(arguments: list[str]) -> Options:
     Raises:
         EvaluationError: the card names clips that cannot be made.
     """
-    from evaluator.held_out_clips import settings_of_card
+    from evaluator.studies.held_out_clips import settings_of_card
 
     named, _ = tyro.cli(Named, args=[a for a in arguments if a not in ("-h", "--help")], return_unknown_args=True)
     of_card = None if named.model is None else settings_of_card(named.model)

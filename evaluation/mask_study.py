@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from evaluator.mask_study import MaskStudy
 from evaluator.sequences import Dataset
-from evaluator.study_clips import Synthetic
+from evaluator.studies.mask_study import MaskStudy
+from evaluator.studies.study_clips import Synthetic
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.programs import input_errors_end_the_program
+from page4d_hf.utils.programs import input_errors_end_the_program
 
 if TYPE_CHECKING:
-    from evaluator.mask_study import ClipResult, Picture
-    from evaluator.study_clips import StudyClip
+    from evaluator.studies.mask_study import ClipResult, Picture
+    from evaluator.studies.study_clips import StudyClip
 
     from page4d_hf import Page4DImageProcessor, Page4DModel
 
@@ -73,19 +73,19 @@ def run(options: Options) -> dict[str, Any]:
         Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way, cannot be
             written or is being written by another process.
     """
-    from page4d_hf.folders import claimed_folder
+    from page4d_hf.utils.folders import claimed_folder
 
     with claimed_folder(options.output, overwrite=options.overwrite):
         return _study(options)
 
 
 def _study(options: Options) -> dict[str, Any]:
-    from evaluator.mask_figures import draw_attention, draw_errors, draw_picture, markdown
-    from evaluator.mask_study import study_clips, summarise
     from evaluator.predict import load_evaluated_model
+    from evaluator.studies.mask_figures import draw_attention, draw_errors, draw_picture, markdown
+    from evaluator.studies.mask_study import study_clips, summarise
 
     from page4d_hf.cli import progress_bar
-    from page4d_hf.folders import whole_folder
+    from page4d_hf.utils.folders import whole_folder
 
     evaluated = load_evaluated_model(options.model, mask="on", device=options.device, dtype=options.dtype)
     model, processor = evaluated.model, evaluated.processor
@@ -121,7 +121,7 @@ def _clips(
     options: Options, model: Page4DModel, processor: Page4DImageProcessor
 ) -> tuple[int, str, Iterator[StudyClip | ClipResult]]:
     """How many clips there will be, what they are in words, and the clips."""
-    from evaluator.study_clips import synthetic_clips
+    from evaluator.studies.study_clips import synthetic_clips
 
     config = model.config
     if options.dataset is None:
@@ -132,7 +132,7 @@ def _clips(
         raise Page4DError(f"--dataset {options.dataset} needs its folder: --data-root.")
     from evaluator.sequences import choose_sequences, select
 
-    from page4d_hf.reconstruct import resolve_resolution
+    from page4d_hf.reconstruction.reconstruct import resolve_resolution
 
     resolution = resolve_resolution(options.resolution, processor, config.patch_size)
     selection = select("page4d", "video-depth", options.dataset, frames=options.frames)
@@ -153,10 +153,10 @@ def _clips_of_sequences(
     resolution: int,
     patch_size: int,
 ) -> Iterator[StudyClip | ClipResult]:
-    from evaluator.mask_study import ClipResult
     from evaluator.scores import ExclusionError
     from evaluator.sequences import load_sequence
-    from evaluator.study_clips import clip_of_sequence
+    from evaluator.studies.mask_study import ClipResult
+    from evaluator.studies.study_clips import clip_of_sequence
 
     assert options.dataset is not None
     assert options.data_root is not None

@@ -19,7 +19,7 @@ import tyro
 from evaluator.evaluate import Evaluation, Options
 from evaluator.novel_views import NovelViews
 from evaluator.novel_views import main as compare_novel_views
-from evaluator.tables import latex, make_table, markdown
+from evaluator.reporting.tables import latex, make_table, markdown
 
 from page4d_hf.errors import Page4DError
 
@@ -63,7 +63,7 @@ def table(
     """
     from evaluator.runs import read_result
 
-    from page4d_hf.folders import whole_file
+    from page4d_hf.utils.folders import whole_file
 
     if not runs:
         raise Page4DError("table needs the folder of at least one run.")

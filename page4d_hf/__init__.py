@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .configuration_page4d import Page4DConfig
     from .image_processing_page4d import Page4DImageProcessor
     from .modeling_page4d import Page4DModel, Page4DOutput
-    from .trainer_callback import Page4DMaskScheduleCallback
+    from .trainer_page4d import Page4DMaskScheduleCallback
 
 _MODULES = {
     "Page4DConfig": "configuration_page4d",

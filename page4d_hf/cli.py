@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .errors import CheckpointError, Page4DError
-from .programs import command, input_errors_end_the_program
+from .utils.programs import command, input_errors_end_the_program
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
@@ -56,7 +56,7 @@ def convert(
         overwrite: replace a model in the output folder that page4d pull or convert wrote. Where the folder holds
             anything else, or a file that was changed since, nothing is replaced.
     """
-    from .folders import claimed_folder
+    from .utils.folders import claimed_folder
 
     started = time.perf_counter()
     overrides = _parse_values(set)
@@ -67,7 +67,7 @@ def convert(
 
         from transformers.utils import logging as transformers_logging
 
-        from .convert_checkpoint import convert_checkpoint
+        from .weights.convert_checkpoint import convert_checkpoint
 
         transformers_logging.disable_progress_bar()
         config = convert_checkpoint(
@@ -103,7 +103,7 @@ def pull(
         overwrite: replace a model in the output folder that page4d pull or convert wrote. Where the folder holds
             anything else, or a file that was changed since, nothing is replaced.
     """
-    from .folders import claimed_folder
+    from .utils.folders import claimed_folder
 
     started = time.perf_counter()
     with claimed_folder(output, overwrite=overwrite):
@@ -114,11 +114,11 @@ def pull(
 
         from transformers.utils import logging as transformers_logging
 
-        from . import hub
+        from .weights import hub
 
         transformers_logging.disable_progress_bar()  # those of reading and writing; the download keeps its own
         if name == "tiny":
-            from .shipped import pull_tiny
+            from .weights.shipped import pull_tiny
 
             pull_tiny(output, dtype=dtype, overwrite=overwrite)
             print(f"Wrote {output} in {time.perf_counter() - started:.1f} s: page4d-tiny, see {output / 'README.md'}.")
@@ -200,7 +200,7 @@ def reconstruct(
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
             changed since, nothing is replaced.
     """
-    from .folders import claimed_folder
+    from .utils.folders import claimed_folder
 
     started = time.perf_counter()
     if not input:
@@ -210,7 +210,7 @@ def reconstruct(
         from transformers.utils import logging as transformers_logging
 
         from .frames import read_frames
-        from .reconstruct import (
+        from .reconstruction.reconstruct import (
             check_options,
             check_resolution,
             fingerprint,
@@ -220,8 +220,8 @@ def reconstruct(
             resolve_dtype,
             resolve_resolution,
         )
-        from .reconstruct import reconstruct as run
-        from .scene import write_scene
+        from .reconstruction.reconstruct import reconstruct as run
+        from .scene.folder import write_scene
 
         transformers_logging.disable_progress_bar()
         # All that can be wrong with the options is found out before the first frame is read.
@@ -357,7 +357,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def _peak_memory(device: Any) -> str:
     """The most memory that the process and the GPU have had in use, in words."""
-    from .measuring import peak_memory, peak_process_memory
+    from .utils.measuring import peak_memory, peak_process_memory
 
     words = f"{peak_process_memory() / 2**30:.1f} GiB of memory"
     if device.type == "cuda":

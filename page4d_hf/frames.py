@@ -18,8 +18,8 @@ import psutil
 from PIL import Image, ImageOps
 
 from .errors import FrameError
-from .image_bounds import MOST_PIXELS
 from .pillow_page4d import to_8_bits
+from .utils.image_bounds import MOST_PIXELS
 
 if TYPE_CHECKING:
     import av

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.programs import command
+from page4d_hf.utils.programs import command
 
 if TYPE_CHECKING:
     from .comparison.variants import Variant
@@ -45,7 +45,7 @@ def export_splats(
             and points that were trained on (of a capture, after the scaling that it asks for itself).
         overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
     """
-    from page4d_hf.folders import check_output_file, claimed_folder
+    from page4d_hf.utils.folders import check_output_file, claimed_folder
 
     if all_frames == (time is not None):
         raise Page4DError("Say which instants to write: either --time, from 0 to 1, or --all-frames.")
@@ -62,13 +62,13 @@ def export_splats(
 
     if time is not None and to_file:
         check_output_file(output, overwrite=overwrite)
-        from .export import read_run, write_splat
+        from .viewing.export import read_run, write_splat
 
         count = write_splat(output, read_run(config), time, world, overwrite=overwrite)
         print(f"Wrote {output}: {count:,} Gaussians at time {time:g}.")
         return
     with claimed_folder(output, overwrite=overwrite):
-        from .export import read_run, write_splats
+        from .viewing.export import read_run, write_splats
 
         run = read_run(config)
         with progress_bar() as report:
@@ -108,7 +108,7 @@ def camera_path(
         radius: of the circle, as a share of the distance to what is seen.
         overwrite: replace the file.
     """
-    from page4d_hf.folders import check_output_file
+    from page4d_hf.utils.folders import check_output_file
 
     if len(time) > 2 or not all(0.0 <= t <= 1.0 for t in time):
         raise Page4DError(
@@ -130,7 +130,7 @@ def camera_path(
         raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
     check_output_file(output, overwrite=overwrite)
 
-    from .camera_paths import make_path, read_views, write_path
+    from .viewing.camera_paths import make_path, read_views, write_path
 
     views = read_views(config, "val" if path == "held-out" else "train")
     count = len(views.times)
@@ -189,7 +189,7 @@ def compare_initialisations(
     _needs_nerfstudio("compare-initialisations")
     from .comparison.variants import Reconstructions
     from .comparison.variants import initialisations as variants_of
-    from .sources import absolute
+    from .data.sources import absolute
 
     reconstructions = Reconstructions(model, reconstruction, unmasked_reconstruction)
     variants = variants_of(absolute(data), reconstructions, initialisations, cameras, method)
@@ -221,7 +221,7 @@ def compare_methods(
     """
     _needs_nerfstudio("compare-methods")
     from .comparison.variants import methods as variants_of
-    from .sources import absolute
+    from .data.sources import absolute
 
     variants = variants_of([absolute(path) for path in data], methods)
     _compare(variants, output, seeds, steps, "methods", data_options, train_options)

@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
 def _dataparser() -> DataParserSpecification:
     from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-    from .dataparser import Page4DDataParserConfig
+    from .data.dataparser import Page4DDataParserConfig
 
     return DataParserSpecification(
         config=Page4DDataParserConfig(),
@@ -49,11 +49,11 @@ def _method(name: str) -> MethodSpecification:
     from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
     from nerfstudio.plugins.types import MethodSpecification
 
-    from .datamanager import Page4DDatamanagerConfig
-    from .dataparser import Page4DDataParserConfig
-    from .pipeline import Page4DPipelineConfig
-    from .presets import presets
-    from .trainer import FusedAdamConfig, HoldThenDecaySchedulerConfig, Page4DTrainerConfig
+    from .data.datamanager import Page4DDatamanagerConfig
+    from .data.dataparser import Page4DDataParserConfig
+    from .engine.pipeline import Page4DPipelineConfig
+    from .engine.trainer import FusedAdamConfig, HoldThenDecaySchedulerConfig, Page4DTrainerConfig
+    from .gaussians.presets import presets
 
     preset = presets()[name]
     model = preset.model

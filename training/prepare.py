@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.programs import command, input_errors_end_the_program
 from page4d_hf.synthetic import SyntheticOptions
+from page4d_hf.utils.programs import command, input_errors_end_the_program
 
 if TYPE_CHECKING:
     from page4d_hf.captures import Capture
@@ -226,8 +226,8 @@ class CaptureWork:
 def _read_single_capture(root: Path) -> Capture:
     """A capture of any known layout, without the frames that are broken."""
     from page4d_hf.captures import detect_layout, read_capture
-    from page4d_hf.captures.dycheck import read_dycheck_folder
-    from page4d_hf.captures.nerfies import read_nerfies
+    from page4d_hf.captures.layouts.dycheck import read_dycheck_folder
+    from page4d_hf.captures.layouts.nerfies import read_nerfies
 
     # These two refuse a broken frame unless told otherwise; the other readers always leave it out.
     layout = detect_layout(root)
@@ -251,7 +251,7 @@ class SyntheticWork:
         depth_tolerance: float,
     ) -> None:
         from page4d_hf.clips.encoding import encode_synthetic_clips
-        from page4d_hf.synthetic.training_clips import MOST_FRAMES, MOST_PIXELS, check_size
+        from page4d_hf.clips.rendered import MOST_FRAMES, MOST_PIXELS, check_size
 
         check_size(1, num_frames, image_size)
         most = min(MOST_FRAMES // num_frames, MOST_PIXELS // (num_frames * image_size[0] * image_size[1]))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.folders import check_output_folder, whole_folder, working_folder
-from page4d_hf.reconstruct import resolve_resolution
+from page4d_hf.reconstruction.reconstruct import resolve_resolution
+from page4d_hf.utils.folders import check_output_folder, whole_folder, working_folder
 
 from .depth import DepthLimits
 from .digests import data_digest, file_digest
@@ -28,10 +28,10 @@ from .predictions import (
     save_predictions,
 )
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
+from .reporting.tables import write_tables
 from .runs import RUN, RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Dataset, Sequence, choose_sequences, load_sequence, select
-from .tables import write_tables
 from .tasks import average, score
 from .trivial import trivial_predictions
 
@@ -242,7 +242,7 @@ class Evaluation:
         scores = score(self.protocol, predictions, sequence, still_camera=options.trivial)
         report("scoring", 1, 1)
         if options.plots and scores.excluded is None:
-            from .plots import draw_sequence
+            from .reporting.plots import draw_sequence
 
             report("plots", 0, 1)
             with whole_folder(self.folder.plots(name), overwrite=True) as partial:

@@ -22,11 +22,11 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import whole_file, working_folder
+from page4d_hf.utils.folders import whole_file, working_folder
 
-from .markup import latex_text, markdown_line
-from .paper_figures import REMARKS, paper_rows
 from .protocols import LPIPSNetwork, NovelViewsProtocol
+from .reporting.markup import latex_text, markdown_line
+from .reporting.paper_figures import REMARKS, paper_rows
 from .runs import RUN, RunFolder
 from .scores import EvaluationError
 
@@ -135,7 +135,7 @@ def _named(places: Sequence[Path]) -> dict[str, Path]:
     Raises:
         Page4DError: no scenes, two of one name, or one where nothing is.
     """
-    from page4d_nerfstudio.sources import absolute, place_of
+    from page4d_nerfstudio.data.sources import absolute, place_of
 
     if not places:
         raise EvaluationError("Name at least one scene.")

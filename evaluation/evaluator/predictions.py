@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from page4d_hf.folders import whole_file
+from page4d_hf.utils.folders import whole_file
 
 from .scores import ExclusionError
 from .sequences import Sequence

@@ -19,7 +19,7 @@ from .inference import Inference
 from .sequences import SELECTIONS, Selection
 
 LPIPSNetwork = Literal["vgg", "alex"]
-# As page4d_nerfstudio.metrics has them, which needs nerfstudio.
+# As page4d_nerfstudio.gaussians.metrics has them, which needs nerfstudio.
 LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"vgg": "VGG16", "alex": "AlexNet"}
 
 TASKS = ("video-depth", "mono-depth", "pose", "points", "novel-views")

@@ -26,8 +26,8 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from page4d_hf.folders import check_output_folder, check_working_folder, whole_file
-from page4d_hf.json_files import Record, parse_json, read_json
+from page4d_hf.utils.folders import check_output_folder, check_working_folder, whole_file
+from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .digests import json_digest
 from .predictions import predictions_path

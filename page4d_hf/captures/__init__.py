@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from ..errors import CaptureError
 from .base import Capture
-from .bonn import looks_like_bonn, read_bonn_folder
-from .dnerf import looks_like_dnerf, read_dnerf
-from .dycheck import looks_like_dycheck, read_dycheck_folder
 from .files import readable
-from .nerfies import looks_like_nerfies, read_nerfies
-from .nerfstudio import looks_like_nerfstudio, read_nerfstudio
-from .nvidia import looks_like_nvidia, read_nvidia
+from .layouts.bonn import looks_like_bonn, read_bonn_folder
+from .layouts.dnerf import looks_like_dnerf, read_dnerf
+from .layouts.dycheck import looks_like_dycheck, read_dycheck_folder
+from .layouts.nerfies import looks_like_nerfies, read_nerfies
+from .layouts.nerfstudio import looks_like_nerfstudio, read_nerfstudio
+from .layouts.nvidia import looks_like_nvidia, read_nvidia
+from .layouts.tum import looks_like_tum, read_tum_folder
 from .pinhole import PinholeFrames, as_pinhole
-from .tum import looks_like_tum, read_tum_folder
 
 __all__ = ["LAYOUTS", "Capture", "Layout", "PinholeFrames", "as_pinhole", "detect_layout", "read_capture"]
 

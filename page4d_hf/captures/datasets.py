@@ -15,24 +15,24 @@ from typing import NamedTuple
 
 from ..errors import CaptureError
 from .base import Capture
-from .bonn import bonn_sequences, read_bonn
-from .co3d import SPLITS as CO3D_SPLITS
-from .co3d import co3d_sequences, read_co3d
-from .dycheck import SPLITS as DYCHECK_SPLITS
-from .dycheck import dycheck_sequences, read_dycheck
-from .dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
-from .dynamic_replica import dynamic_replica_scene, dynamic_replica_sequences, read_dynamic_replica
 from .files import readable
-from .kubric import kubric_sequences, read_kubric
-from .nerfies_videos import SPLITS as NERFIES_SPLITS
-from .nerfies_videos import nerfies_videos, read_nerfies_video
-from .point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
-from .point_odyssey import point_odyssey_sequences, read_point_odyssey
+from .layouts.bonn import bonn_sequences, read_bonn
+from .layouts.co3d import SPLITS as CO3D_SPLITS
+from .layouts.co3d import co3d_sequences, read_co3d
+from .layouts.dycheck import SPLITS as DYCHECK_SPLITS
+from .layouts.dycheck import dycheck_sequences, read_dycheck
+from .layouts.dynamic_replica import SPLITS as DYNAMIC_REPLICA_SPLITS
+from .layouts.dynamic_replica import dynamic_replica_scene, dynamic_replica_sequences, read_dynamic_replica
+from .layouts.kubric import kubric_sequences, read_kubric
+from .layouts.nerfies_videos import SPLITS as NERFIES_SPLITS
+from .layouts.nerfies_videos import nerfies_videos, read_nerfies_video
+from .layouts.point_odyssey import SPLITS as POINT_ODYSSEY_SPLITS
+from .layouts.point_odyssey import point_odyssey_sequences, read_point_odyssey
+from .layouts.sintel import PASSES as SINTEL_PASSES
+from .layouts.sintel import read_sintel, sintel_sequences
+from .layouts.spring import read_spring, spring_sequences
+from .layouts.tum import read_tum, tum_sequences
 from .schemas import check_relative_path
-from .sintel import PASSES as SINTEL_PASSES
-from .sintel import read_sintel, sintel_sequences
-from .spring import read_spring, spring_sequences
-from .tum import read_tum, tum_sequences
 
 
 class DatasetLayout(NamedTuple):

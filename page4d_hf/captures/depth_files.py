@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
-from ..image_bounds import check_pixels
+from ..utils.image_bounds import check_pixels
 from .files import read_array, read_bytes
 from .image_files import open_image
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import CaptureError
-from ..image_bounds import check_pixels
+from ..utils.image_bounds import check_pixels
 from .files import one_line
 
 WHITE = (255, 255, 255)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..image_bounds import MOST_SIDE
+from ..utils.image_bounds import MOST_SIDE
 
 # Of a coordinate or focal length, whatever its unit, and of what must be above 0 its inverse the least: what is
 # computed of them stays within float32.

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from ..captures.image_files import WHITE, over
 from ..errors import ClipError
-from ..folders import FULL
-from ..json_files import Record, explain
+from ..utils.folders import FULL
+from ..utils.json_files import Record, explain
 from .schema import NULLABLE, ClipFrames, clip_features
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import ClipError, Page4DError
-from ..folders import FULL, is_unused, whole_file, working_folder
-from ..json_files import Record, parse_json, read_json
+from ..utils.folders import FULL, is_unused, whole_file, working_folder
+from ..utils.json_files import Record, parse_json, read_json
 from .encoding import EncodedClip, Skip
 from .schema import COLUMNS, NULLABLE, SCHEMA_VERSION, clip_features
 

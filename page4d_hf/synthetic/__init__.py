@@ -5,12 +5,12 @@
 scenes, for training, much faster.
 """
 
+from ..clips.rendered import SyntheticClips, random_clips
 from .capture import write_synthetic_capture
 from .random_scenes import SyntheticOptions
 from .raycast import render_clip
 from .scene import SCENES, Body, CameraPath, Motion, Scene, living_room
 from .textures import Texture, random_texture
-from .training_clips import SyntheticClips, random_clips
 
 __all__ = [
     "SCENES",

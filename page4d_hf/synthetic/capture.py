@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import Page4DError
-from ..folders import whole_folder
 from ..geometry import invert_extrinsics
+from ..utils.folders import whole_folder
 from .raycast import render_clip
 from .scene import SCENES, Scene
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import is_unused, whole_file, working_folder
-from page4d_hf.json_files import Record, read_json
+from page4d_hf.utils.folders import is_unused, whole_file, working_folder
+from page4d_hf.utils.json_files import Record, read_json
 
 from .checks import Facts, check
 from .runs import Result, Run, RunFailed, program

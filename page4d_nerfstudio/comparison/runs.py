@@ -30,10 +30,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AllowInfNan
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import whole_file
-from page4d_hf.json_files import Record, read_json
+from page4d_hf.utils.folders import whole_file
+from page4d_hf.utils.json_files import Record, read_json
 
-from ..checkpoints import read_checkpoint
+from ..engine.checkpoints import read_checkpoint
 from .variants import Variant
 
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's

@@ -15,7 +15,7 @@ from typing import Literal
 
 from page4d_hf.errors import Page4DError
 
-from ..sources import place_of
+from ..data.sources import place_of
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
 CameraSource = Literal["capture", "page4d"]

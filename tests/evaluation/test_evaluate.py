@@ -452,7 +452,7 @@ def test_rows_that_were_made_on_other_data_are_named_in_the_table(tum: Path, tmp
 
 HOLDER = """
 import sys, time
-from page4d_hf.folders import whole_file, working_folder
+from page4d_hf.utils.folders import whole_file, working_folder
 with working_folder(sys.argv[1]), whole_file(sys.argv[1] + "/sequences/a.json") as partial:
     print(partial, flush=True)
     time.sleep(600)

@@ -25,7 +25,7 @@ from evaluator.sequences import (
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
-from page4d_hf.captures.sintel import sintel_sequences
+from page4d_hf.captures.layouts.sintel import sintel_sequences
 from page4d_hf.errors import CaptureError
 
 

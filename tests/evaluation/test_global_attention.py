@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from evaluator import global_attention
-from evaluator.global_attention import QUERIES, hidden_patches, measured_attention
 from evaluator.scores import EvaluationError
+from evaluator.studies import global_attention
+from evaluator.studies.global_attention import QUERIES, hidden_patches, measured_attention
 from masked_networks import NUM_LAYERS, masked_network
 from masked_networks import NUM_SPECIAL as SPECIAL
 

@@ -11,7 +11,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from evaluator.held_out_clips import (
+from evaluator.predictions import Predictions
+from evaluator.scores import EvaluationError
+from evaluator.studies.held_out_clips import (
     CARD_KEY,
     FIGURES,
     ClipScores,
@@ -23,10 +25,8 @@ from evaluator.held_out_clips import (
     summarise,
     trivial_predictions_of,
 )
-from evaluator.mask_study import pose_figures
-from evaluator.predictions import Predictions
-from evaluator.scores import EvaluationError
-from evaluator.study_clips import StudyClip, Synthetic, synthetic_clips
+from evaluator.studies.mask_study import pose_figures
+from evaluator.studies.study_clips import StudyClip, Synthetic, synthetic_clips
 from huggingface_hub import ModelCardData
 from huggingface_hub.errors import EntryNotFoundError
 from masked_networks import masked_network
@@ -34,10 +34,10 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import MANIFEST
-from page4d_hf.locks import is_held
-from page4d_hf.ranking import auroc
 from page4d_hf.synthetic import SyntheticOptions
+from page4d_hf.utils.folders import MANIFEST
+from page4d_hf.utils.locks import is_held
+from page4d_hf.utils.ranking import auroc
 
 SIZE = (28, 42)
 
@@ -279,7 +279,7 @@ def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeyp
         assert is_held(tmp_path / ".out.lock")
         raise Page4DError("That will do.")
 
-    monkeypatch.setattr("page4d_hf.reconstruct.load_model", looked_at)
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_model", looked_at)
     with pytest.raises(Page4DError, match="That will do"):
         program.run(program.Options(model="nowhere", output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []

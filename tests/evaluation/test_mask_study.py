@@ -9,8 +9,10 @@ import mask_study as program
 import numpy as np
 import pytest
 import torch
-from evaluator.global_attention import measured_attention
-from evaluator.mask_study import (
+from evaluator.scores import EvaluationError, ExclusionError
+from evaluator.sequences import Sequence
+from evaluator.studies.global_attention import measured_attention
+from evaluator.studies.mask_study import (
     LOOKING,
     PLAIN,
     ClipResult,
@@ -22,18 +24,16 @@ from evaluator.mask_study import (
     study_clips,
     summarise,
 )
-from evaluator.scores import EvaluationError, ExclusionError
-from evaluator.sequences import Sequence
-from evaluator.study_clips import StudyClip, at_network_pixels, clip_of_sequence, synthetic_clips
+from evaluator.studies.study_clips import StudyClip, at_network_pixels, clip_of_sequence, synthetic_clips
 from masked_networks import NUM_LAYERS, masked_network
 from scipy.spatial.transform import Rotation
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import MANIFEST
-from page4d_hf.locks import is_held
 from page4d_hf.synthetic import SyntheticOptions, write_synthetic_capture
+from page4d_hf.utils.folders import MANIFEST
+from page4d_hf.utils.locks import is_held
 
 # Bodies so near and fast that half of a patch of 14 pixels moves.
 SCENES = SyntheticOptions(moving_share=1.0)

@@ -14,8 +14,8 @@ from evaluator.scores import EvaluationError
 pytest.importorskip("nerfstudio")
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import LOCK
-from page4d_hf.locks import is_held
+from page4d_hf.utils.folders import LOCK
+from page4d_hf.utils.locks import is_held
 from page4d_nerfstudio.comparison import compare as comparing
 from page4d_nerfstudio.comparison.runs import Result
 from page4d_nerfstudio.comparison.table import rows_of

@@ -7,8 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from evaluator.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
 from evaluator.predictions import Predictions
+from evaluator.reporting.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
 from evaluator.sequences import Sequence
 from limits import files_of_at_most
 from PIL import Image
@@ -16,10 +16,10 @@ from small_sintel import SmallSintel
 from small_tum import NAME, SmallSequence
 
 from page4d_hf.captures import Capture, PinholeFrames, as_pinhole
-from page4d_hf.captures.sintel import read_sintel
-from page4d_hf.captures.tum import read_tum
+from page4d_hf.captures.layouts.sintel import read_sintel
+from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import whole_folder
+from page4d_hf.utils.folders import whole_folder
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 from small_tum import NAME, START, SmallSequence
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.tum import read_tum
+from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import Page4DError
 
 COUNT, SIZE = 4, (6, 8)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from broken_json import broken_json
+from evaluator.reporting.tables import latex, make_table, markdown
 from evaluator.runs import RESULT, RUN, RunFolder, read_result
 from evaluator.scores import EvaluationError, SequenceScores
-from evaluator.tables import latex, make_table, markdown
 from limits import files_of_at_most
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import LOCK
+from page4d_hf.utils.folders import LOCK
 
 IDENTITY: dict[str, Any] = {
     "task": "pose",

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from evaluator.novel_views import FIGURES as NOVEL_VIEWS
-from evaluator.paper_figures import PAPER, paper_rows
+from evaluator.reporting.paper_figures import PAPER, paper_rows
+from evaluator.reporting.tables import COLUMNS, latex, make_table, markdown, write_tables
 from evaluator.scores import EvaluationError
-from evaluator.tables import COLUMNS, latex, make_table, markdown, write_tables
 
 
 def result(mask: str = "on", **changes: Any) -> dict[str, Any]:

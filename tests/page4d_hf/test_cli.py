@@ -209,7 +209,7 @@ def test_an_output_folder_in_use_is_refused_before_the_checkpoint_is_looked_at(c
 
 HOLDER = """
 import sys, time
-from page4d_hf.folders import claimed_folder
+from page4d_hf.utils.folders import claimed_folder
 with claimed_folder(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
-from page4d_hf.checkpoint_files import read_checkpoint
-from page4d_hf.convert_checkpoint import convert_checkpoint, convert_state_dict, infer_config, published_name
 from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.weights.checkpoint_files import read_checkpoint
+from page4d_hf.weights.convert_checkpoint import convert_checkpoint, convert_state_dict, infer_config, published_name
 
 
 def meta_model(config: Page4DConfig) -> Page4DModel:

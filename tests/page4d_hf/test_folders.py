@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from page4d_hf import folders
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import (
+from page4d_hf.utils import folders
+from page4d_hf.utils.folders import (
     check_output_folder,
     claimed_folder,
     is_unused,
@@ -320,7 +320,7 @@ def test_a_second_process_in_one_folder_is_refused_and_told_who_the_first_is(tmp
 def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
     program = (
         "import subprocess, sys\n"
-        "from page4d_hf.folders import working_folder\n"
+        "from page4d_hf.utils.folders import working_folder\n"
         "with working_folder(sys.argv[1]) as lock:\n"
         "    child = subprocess.Popen(['sleep', '600'], pass_fds=(lock,), stdout=subprocess.DEVNULL)\n"
         "    print(child.pid, flush=True)\n"
@@ -345,7 +345,7 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
     """As the workers of a `DataLoader`, which live on for seconds when a training is killed."""
     program = (
         "import os, sys, time\n"
-        "from page4d_hf.folders import working_folder\n"
+        "from page4d_hf.utils.folders import working_folder\n"
         "with working_folder(sys.argv[1]):\n"
         "    child = os.fork()\n"
         "    if child:\n"

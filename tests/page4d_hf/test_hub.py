@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_hf.folders import claimed_folder
-from page4d_hf.hub import PUBLISHED, download, pull
+from page4d_hf.utils.folders import claimed_folder
+from page4d_hf.weights.hub import PUBLISHED, download, pull
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "89abcdef0123456789abcdef0123456789abcdef"

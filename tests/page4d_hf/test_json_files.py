@@ -11,9 +11,9 @@ import pytest
 from fuzzing import check_reader
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from page4d_hf import json_files
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
-from page4d_hf.json_files import (
+from page4d_hf.utils import json_files
+from page4d_hf.utils.json_files import (
     Fault,
     OrFault,
     Record,

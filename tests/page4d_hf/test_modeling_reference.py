@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from page4d_hf import Page4DConfig, Page4DModel
-from page4d_hf.checkpoint_files import read_checkpoint
-from page4d_hf.convert_checkpoint import convert_state_dict
+from page4d_hf.weights.checkpoint_files import read_checkpoint
+from page4d_hf.weights.convert_checkpoint import convert_state_dict
 
 CASES = ["maskoff", "maskon", "maskpart"]
 QUANTITIES = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from page4d_hf.programs import command
+from page4d_hf.utils.programs import command
 
 
 @pytest.mark.parametrize("name", ["scene", "my scene", "it's", "$HOME", "a;b", 'a"b', "*", "", "-n"])

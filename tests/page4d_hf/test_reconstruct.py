@@ -19,7 +19,7 @@ from page4d_hf.frames import Frames
 from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quaternion_to_matrix
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
-from page4d_hf.reconstruct import (
+from page4d_hf.reconstruction.reconstruct import (
     _even_quotas,
     _spread,
     check_resolution,
@@ -30,7 +30,7 @@ from page4d_hf.reconstruct import (
     resolve_device,
     resolve_dtype,
 )
-from page4d_hf.scene import read_scene
+from page4d_hf.scene.folder import read_scene
 
 PLANE = torch.tensor([0.2, -0.1, 1.0, -5.0], dtype=torch.float64)  # a x + b y + c z + d = 0
 WORLD_POINT = torch.tensor([7.0, 8.0, 9.0])

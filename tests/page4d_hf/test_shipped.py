@@ -4,8 +4,8 @@ import pytest
 from file_limits import largest_file
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import check_output_folder
-from page4d_hf.shipped import TINY, pull_tiny
+from page4d_hf.utils.folders import check_output_folder
+from page4d_hf.weights.shipped import TINY, pull_tiny
 
 
 def test_the_shipped_folder_may_be_made_anew_as_it_is_committed():

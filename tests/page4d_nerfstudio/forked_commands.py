@@ -78,7 +78,7 @@ def import_and_compile() -> None:
 
     for name in ("scripts.train", "scripts.viewer.run_viewer", "configs.method_configs"):
         importlib.import_module(f"nerfstudio.{name}")
-    importlib.import_module("page4d_nerfstudio.trainer")
+    importlib.import_module("page4d_nerfstudio.engine.trainer")
     from page4d_nerfstudio.rasterization import rasterize
 
     points = torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True)

@@ -10,13 +10,13 @@ import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from page4d_nerfstudio.viewing.panel.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
 from scipy.spatial.transform import Rotation
 from small_captures import SIZE, write_capture
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio import commands
-from page4d_nerfstudio.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
 from page4d_nerfstudio.commands import camera_path
 from page4d_nerfstudio.configs import page4d_4dgs
 

@@ -21,11 +21,11 @@ from small_captures import write_capture
 from page4d_hf import cli
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import LOCK
 from page4d_hf.frames import Frames
-from page4d_hf.reconstruct import Reconstruction
-from page4d_hf.scene import write_scene
+from page4d_hf.reconstruction.reconstruct import Reconstruction
+from page4d_hf.scene.folder import write_scene
 from page4d_hf.synthetic import write_synthetic_capture
+from page4d_hf.utils.folders import LOCK
 from page4d_nerfstudio import commands
 from page4d_nerfstudio.comparison import compare as comparing
 from page4d_nerfstudio.comparison import runs

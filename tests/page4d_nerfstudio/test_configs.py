@@ -15,9 +15,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio.configs import page4d_4dgs
-from page4d_nerfstudio.density_control import density_control
-from page4d_nerfstudio.schedule import Schedule
-from page4d_nerfstudio.trainer import (
+from page4d_nerfstudio.engine.trainer import (
     FusedAdamConfig,
     HoldThenDecaySchedulerConfig,
     Page4DTrainer,
@@ -25,6 +23,8 @@ from page4d_nerfstudio.trainer import (
     learning_rate_factor,
     scale_group,
 )
+from page4d_nerfstudio.gaussians.density_control import density_control
+from page4d_nerfstudio.gaussians.schedule import Schedule
 
 CONFIG = page4d_4dgs.config
 
@@ -69,11 +69,11 @@ def test_a_saved_configuration_is_the_same_when_it_is_read():
 
 def test_a_configuration_saved_when_the_model_s_options_were_in_its_module_is_the_same_when_it_is_read():
     text = yaml.dump(CONFIG)
-    old = text.replace("page4d_nerfstudio.model_config.", "page4d_nerfstudio.model.")
+    old = text.replace("page4d_nerfstudio.gaussians.config.", "page4d_nerfstudio.gaussians.model.")
 
     again = yaml.load(old, Loader=yaml.Loader)
 
-    assert "!!python/object:page4d_nerfstudio.model.Page4DGaussiansModelConfig" in old
+    assert "!!python/object:page4d_nerfstudio.gaussians.model.Page4DGaussiansModelConfig" in old
     assert old != text
     assert type(again.pipeline.model) is type(CONFIG.pipeline.model)
     assert yaml.dump(again) == text

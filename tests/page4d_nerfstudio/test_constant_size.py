@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_model import cameras, fine, make_model, optimizers_of, train_step
 
-from page4d_nerfstudio.constant_size import MOST, SMALL_CHANGE, Neighbourhoods, change_of_size
+from page4d_nerfstudio.gaussians.constant_size import MOST, SMALL_CHANGE, Neighbourhoods, change_of_size
 
 EXTENT = 0.2  # no two of the cloud are so near that the least distance counts
 

@@ -9,9 +9,9 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from small_captures import write_capture
 
-from page4d_nerfstudio.datamanager import Page4DDatamanager, Page4DDatamanagerConfig
-from page4d_nerfstudio.dataparser import Page4DDataParserConfig
-from page4d_nerfstudio.schedule import Schedule
+from page4d_nerfstudio.data.datamanager import Page4DDatamanager, Page4DDatamanagerConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.gaussians.schedule import Schedule
 
 FRAMES = 21
 GROWING = Schedule(

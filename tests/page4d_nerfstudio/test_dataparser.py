@@ -23,12 +23,12 @@ from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.geometry import Similarity, camera_to_world_opengl, project_points, quaternion_to_matrix
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
-from page4d_hf.reconstruct import Reconstruction
-from page4d_hf.scene import normalized_times, write_scene
-from page4d_nerfstudio import reconstruction_cache
-from page4d_nerfstudio.dataparser import Page4DDataParserConfig
-from page4d_nerfstudio.seed_points import evenly
-from page4d_nerfstudio.sources import find_source, hold_out, read_source
+from page4d_hf.reconstruction.reconstruct import Reconstruction
+from page4d_hf.scene.folder import normalized_times, write_scene
+from page4d_nerfstudio.data import reconstruction_cache
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.seed_points import evenly
+from page4d_nerfstudio.data.sources import find_source, hold_out, read_source
 
 DEPTH = 2.5  # of the plane in front of each camera that PAGE-4D is made to see below
 
@@ -296,9 +296,11 @@ class PerfectPage4D:
         self.model = str(tmp_path / "weights")
         monkeypatch.setenv(reconstruction_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
         network = SimpleNamespace(config=SimpleNamespace(patch_size=14))
-        monkeypatch.setattr("page4d_hf.reconstruct.load_config", lambda path: None)
-        monkeypatch.setattr("page4d_hf.reconstruct.load_model", lambda path: (network, Page4DImageProcessor()))
-        monkeypatch.setattr("page4d_hf.reconstruct.reconstruct", self.reconstruct)
+        monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_config", lambda path: None)
+        monkeypatch.setattr(
+            "page4d_hf.reconstruction.reconstruct.load_model", lambda path: (network, Page4DImageProcessor())
+        )
+        monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", self.reconstruct)
 
     def reconstruct(self, frames, model, image_processor, *, resolution, progress):
         self.seen.append(frames.names)

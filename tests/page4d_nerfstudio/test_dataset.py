@@ -13,9 +13,9 @@ from PIL import Image
 from small_captures import SIZE, write_capture
 
 from page4d_hf.captures import as_pinhole, read_capture
-from page4d_nerfstudio.datamanager import Page4DDatamanagerConfig
-from page4d_nerfstudio.dataparser import Page4DDataParserConfig
-from page4d_nerfstudio.dataset import Page4DDataset
+from page4d_nerfstudio.data.datamanager import Page4DDatamanagerConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.dataset import Page4DDataset
 
 
 def dataset_of(data, split="train", scale_factor=1.0, **options):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from page4d_nerfstudio.deformation import (
+from page4d_nerfstudio.gaussians.deformation import (
     DeformationConfig,
     DeformationError,
     DeformationField,

@@ -12,8 +12,8 @@ from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of
 from page4d_hf.captures import read_capture
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_nerfstudio.configs import page4d_4dgs
-from page4d_nerfstudio.dataset import Page4DDataset
-from page4d_nerfstudio.model import ModelError, Page4DGaussiansModelConfig
+from page4d_nerfstudio.data.dataset import Page4DDataset
+from page4d_nerfstudio.gaussians.model import ModelError, Page4DGaussiansModelConfig
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from nerfstudio.scripts import train as ns_train
 from small_captures import write_capture
 from test_model import make_model
 
-from page4d_nerfstudio.health import TrainingError, check_count, check_losses, check_parameters
-from page4d_nerfstudio.model import Page4DGaussiansModel
+from page4d_nerfstudio.engine.health import TrainingError, check_count, check_losses, check_parameters
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
 
 pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from page4d_nerfstudio.losses import acceleration, relative_depth_error, time_sparsity, total_variation
+from page4d_nerfstudio.gaussians.losses import acceleration, relative_depth_error, time_sparsity, total_variation
 
 CASES = {
     total_variation: lambda p: sum(

@@ -9,7 +9,7 @@ from scipy.integrate import trapezoid
 from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
 from test_strategy import N, Splats
 
-from page4d_nerfstudio.mcmc import DynamicsAwareMCMC, relocated
+from page4d_nerfstudio.gaussians.mcmc import DynamicsAwareMCMC, relocated
 
 
 def after(opacity: float, copies: int) -> tuple[float, float]:

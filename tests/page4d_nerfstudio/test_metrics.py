@@ -9,7 +9,7 @@ import torch
 from pytorch_msssim import ssim as reference_ssim
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-from page4d_nerfstudio.metrics import LPIPS_LEAST_SIDES, LazyLPIPS, image_metrics, masked_ssim
+from page4d_nerfstudio.gaussians.metrics import LPIPS_LEAST_SIDES, LazyLPIPS, image_metrics, masked_ssim
 
 
 @pytest.fixture

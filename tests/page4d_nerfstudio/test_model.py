@@ -11,9 +11,14 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
 
 from page4d_nerfstudio.configs import page4d_4dgs
-from page4d_nerfstudio.deformation import DeformationConfig
-from page4d_nerfstudio.model import ModelError, Page4DGaussiansModel, Page4DGaussiansModelConfig, world_to_camera
-from page4d_nerfstudio.trainer import learning_rate_factor, scale_group
+from page4d_nerfstudio.engine.trainer import learning_rate_factor, scale_group
+from page4d_nerfstudio.gaussians.deformation import DeformationConfig
+from page4d_nerfstudio.gaussians.model import (
+    ModelError,
+    Page4DGaussiansModel,
+    Page4DGaussiansModelConfig,
+    world_to_camera,
+)
 
 WIDTH, HEIGHT = 32, 24
 RUN = 170  # 30 coarse steps

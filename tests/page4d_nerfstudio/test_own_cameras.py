@@ -11,10 +11,10 @@ from test_dataparser import PerfectPage4D, outputs_of, project
 
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError, SceneError
-from page4d_hf.reconstruct import reconstruct
-from page4d_nerfstudio.dataparser import Page4DDataParserConfig
-from page4d_nerfstudio.ready_reconstruction import ready_reconstruction
-from page4d_nerfstudio.sources import read_source
+from page4d_hf.reconstruction.reconstruct import reconstruct
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.ready_reconstruction import ready_reconstruction
+from page4d_nerfstudio.data.sources import read_source
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_without_the_mask_nothing_is_known_to_move_and_the_geometry_is_the_unmas
         strengths.append(network.config.mask_strength)
         return reconstruct(frames, network, *args, **kwargs)
 
-    monkeypatch.setattr("page4d_hf.reconstruct.reconstruct", watched)
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", watched)
     masked = read_source(Page4DDataParserConfig(**options))
     unmasked = read_source(Page4DDataParserConfig(**options, use_mask=False))
     again = read_source(Page4DDataParserConfig(**options, use_mask=False))

@@ -10,8 +10,8 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 
 from page4d_hf.errors import Page4DError
-from page4d_nerfstudio.datamanager import Page4DDatamanager
-from page4d_nerfstudio.pipeline import Page4DPipeline, Page4DPipelineConfig
+from page4d_nerfstudio.data.datamanager import Page4DDatamanager
+from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 
 
 class StubModel(torch.nn.Module):

@@ -15,14 +15,14 @@ from test_deformation import UNIT_BOX, interpolate
 from test_model import fine, make_model
 
 from page4d_nerfstudio import configs
-from page4d_nerfstudio.dataset import CAMERAS_EXTENT_KEY
-from page4d_nerfstudio.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
-from page4d_nerfstudio.initial_gaussians import scene_extent
-from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
-from page4d_nerfstudio.presets import presets
-from page4d_nerfstudio.schedule import Schedule
-from page4d_nerfstudio.trainer import learning_rate_factor
-from page4d_nerfstudio.views import cameras_extent
+from page4d_nerfstudio.data.dataset import CAMERAS_EXTENT_KEY
+from page4d_nerfstudio.engine.trainer import learning_rate_factor
+from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
+from page4d_nerfstudio.gaussians.initial_gaussians import scene_extent
+from page4d_nerfstudio.gaussians.presets import presets
+from page4d_nerfstudio.gaussians.schedule import Schedule
+from page4d_nerfstudio.gaussians.views import cameras_extent
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = tuple(presets())

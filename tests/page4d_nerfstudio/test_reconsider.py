@@ -6,8 +6,8 @@ from test_model import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of, 
 
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.gaussians.reconsider import ReconsiderConfig, footprint_errors, gather, judge
 from page4d_nerfstudio.rasterization import rasterize
-from page4d_nerfstudio.reconsider import ReconsiderConfig, footprint_errors, gather, judge
 
 
 def view(n: int = 5) -> dict:

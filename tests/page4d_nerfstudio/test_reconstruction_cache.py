@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import page4d_hf.reconstruct
+import page4d_hf.reconstruction.reconstruct
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
-from page4d_nerfstudio import reconstruction_cache
-from page4d_nerfstudio.reconstruction_cache import (
+from page4d_nerfstudio.data import reconstruction_cache
+from page4d_nerfstudio.data.reconstruction_cache import (
     CACHE_VARIABLE,
     default_cache_dir,
     digest_files,
@@ -52,7 +52,7 @@ def run(read, model, digest="frames", resolution=28):
 def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):
     read = Calls()
     first = run(read, model)
-    monkeypatch.setattr(page4d_hf.reconstruct, "load_model", None)
+    monkeypatch.setattr(page4d_hf.reconstruction.reconstruct, "load_model", None)
     second = run(read, model)
     assert read.count == 1
     assert second.root == first.root
@@ -73,7 +73,7 @@ def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
 def test_an_update_of_page4d_makes_everything_anew(model, monkeypatch):
     read = Calls()
     run(read, model)
-    monkeypatch.setattr("page4d_nerfstudio.reconstruction_cache.page4d_version", lambda: "999")
+    monkeypatch.setattr("page4d_nerfstudio.data.reconstruction_cache.page4d_version", lambda: "999")
     run(read, model)
     assert read.count == 2
 
@@ -185,8 +185,8 @@ def test_a_model_of_the_hub_is_known_by_its_commit(model, tmp_path, monkeypatch)
     (repository / "refs" / "main").write_text(snapshot.name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("load_config", "load_model"):  # transformers has read where its cache is by now
-        load = getattr(page4d_hf.reconstruct, name)
-        monkeypatch.setattr(page4d_hf.reconstruct, name, lambda path, load=load: load(snapshot))
+        load = getattr(page4d_hf.reconstruction.reconstruct, name)
+        monkeypatch.setattr(page4d_hf.reconstruction.reconstruct, name, lambda path, load=load: load(snapshot))
     read = Calls()
     assert run(read, "somebody/page4d").root.name.endswith("-0123456789ab")
     run(read, "somebody/page4d")

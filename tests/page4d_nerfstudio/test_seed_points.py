@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from page4d_nerfstudio.schedule import CANONICAL_TIME, FIRST_SPAN
-from page4d_nerfstudio.seed_points import LEAST_MOVING_SHARE, spread_over_frames
+from page4d_nerfstudio.data.seed_points import LEAST_MOVING_SHARE, spread_over_frames
+from page4d_nerfstudio.gaussians.schedule import CANONICAL_TIME, FIRST_SPAN
 
 TIMES = np.linspace(0, 1, 21)
 NEAR = np.abs(TIMES - CANONICAL_TIME) <= FIRST_SPAN

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from page4d_nerfstudio.density_control import density_control
-from page4d_nerfstudio.model_config import Page4DGaussiansModelConfig
-from page4d_nerfstudio.schedule import Schedule
-from page4d_nerfstudio.strategy import DynamicsAwareStrategy
+from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.density_control import density_control
+from page4d_nerfstudio.gaussians.schedule import Schedule
+from page4d_nerfstudio.gaussians.strategy import DynamicsAwareStrategy
 
 N = 6
 

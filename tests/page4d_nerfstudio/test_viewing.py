@@ -15,9 +15,9 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
 
-from page4d_nerfstudio import viewing
-from page4d_nerfstudio.deformation import Offsets
-from page4d_nerfstudio.viewing import LazyOutputs, path_diameter
+from page4d_nerfstudio.gaussians.deformation import Offsets
+from page4d_nerfstudio.viewing.panel import LazyOutputs, path_diameter
+from page4d_nerfstudio.viewing.panel import panel as viewing
 
 
 def outputs_of(model, time=0.7, **options):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from page4d_nerfstudio.views import TrainingViews
+from page4d_nerfstudio.gaussians.views import TrainingViews
 
 
 def camera_at(*position: float) -> torch.Tensor:

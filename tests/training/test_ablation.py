@@ -19,8 +19,8 @@ from torch import Tensor
 
 from page4d_hf import Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import LOCK
-from page4d_hf.locks import is_held
+from page4d_hf.utils.folders import LOCK
+from page4d_hf.utils.locks import is_held
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTANT: dict[str, Any] = {"mask_hold_start": None, "mask_hold_end": None, "mask_strength": 0.0}

@@ -21,7 +21,7 @@ from small_training import GROUP, MIDDLE, Changed, begin, history, small_options
 from transformers import AutoModel
 
 import page4d_hf  # noqa: F401  registers the network with AutoModel
-from page4d_hf.folders import LOCK
+from page4d_hf.utils.folders import LOCK
 
 
 def names(folder: Path) -> set[str]:

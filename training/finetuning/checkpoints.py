@@ -27,8 +27,8 @@ from pydantic import ConfigDict, Field
 from torch import nn
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import FULL, is_unused, whole_file
-from page4d_hf.json_files import Record, parse_json, read_json
+from page4d_hf.utils.folders import FULL, is_unused, whole_file
+from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .options import Options, check_same_run, to_json
 

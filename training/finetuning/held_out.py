@@ -18,7 +18,7 @@ from torch import Tensor
 from page4d_hf.geometry import align_sim3, invert_extrinsics
 from page4d_hf.labels_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
-from page4d_hf.ranking import auroc
+from page4d_hf.utils.ranking import auroc
 
 TRIVIAL = "trivial"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import LOCK
+from page4d_hf.utils.folders import LOCK
 
 
 class HubError(Page4DError):

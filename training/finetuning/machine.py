@@ -16,7 +16,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin, broadcast_object_li
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.folders import working_folder
+from page4d_hf.utils.folders import working_folder
 
 from .checkpoints import check_run_folder, is_disk_error
 from .options import AUTO, Options, OptionsError

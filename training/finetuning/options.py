@@ -14,17 +14,10 @@ from pydantic import ConfigDict, create_model
 
 from page4d_hf import Page4DConfig
 from page4d_hf.clips.augmentation import AugmentationConfig
-from page4d_hf.clips.sampling import (
-    MOST_ASPECT,
-    MOST_FRAMES,
-    SYNTHETIC,
-    SamplingConfig,
-    SourceConfig,
-    source_named,
-)
+from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
-from page4d_hf.json_files import Record, read_json
 from page4d_hf.synthetic import SyntheticOptions
+from page4d_hf.utils.json_files import Record, read_json
 
 # Options that a run may go on with changed: they decide where and how fast it runs, not what it computes.
 MAY_CHANGE = frozenset(

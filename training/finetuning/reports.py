@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from page4d_hf.json_files import Record, read_json
 from page4d_hf.synthetic import SyntheticOptions
+from page4d_hf.utils.json_files import Record, read_json
 
 from .options import Options, plain
 from .processes import REPOSITORY, ProcessError

@@ -24,7 +24,7 @@ from page4d_hf.clips.reading import split_names
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
 from page4d_hf.model_card import OF_CARD, data_name
-from page4d_hf.programs import command
+from page4d_hf.utils.programs import command
 
 from .checkpoints import (
     STATE,

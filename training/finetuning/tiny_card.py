@@ -9,8 +9,8 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from page4d_hf import Page4DConfig
-from page4d_hf.json_files import read_json
 from page4d_hf.synthetic import SyntheticOptions
+from page4d_hf.utils.json_files import read_json
 
 from .checkpoints import RUN_FILE, RunFolderError, RunRecord, read_history
 from .options import plain

@@ -10,7 +10,7 @@ from ball_on_plane import cast, colors, pixel_rays, views, world_to_camera
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.point_odyssey import read_point_odyssey
+from page4d_hf.captures.layouts.point_odyssey import read_point_odyssey
 
 SIZE = (64, 36)
 FOCAL, PRINCIPAL = (60.0, 60.0), (32.0, 18.0)

@@ -9,7 +9,7 @@ import numpy as np
 from ball_on_plane import View, cast, colors, pixel_rays, views, world_to_camera
 from PIL import Image
 
-from page4d_hf.captures.sintel import PASSES
+from page4d_hf.captures.layouts.sintel import PASSES
 
 NAME = "alley_2"
 SIZE = (64, 28)

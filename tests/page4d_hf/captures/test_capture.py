@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.nerfies import read_nerfies
+from page4d_hf.captures.layouts.nerfies import read_nerfies
 
 
 def test_selected_frames_keep_all_that_is_theirs(small_capture: Any) -> None:

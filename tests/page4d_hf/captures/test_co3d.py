@@ -18,7 +18,7 @@ from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.co3d import co3d_sequences, read_co3d
+from page4d_hf.captures.layouts.co3d import co3d_sequences, read_co3d
 from page4d_hf.errors import CaptureError
 
 SIZE = (36, 64)

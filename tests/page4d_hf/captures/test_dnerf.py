@@ -17,7 +17,7 @@ from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
-from page4d_hf.captures.dnerf import read_dnerf
+from page4d_hf.captures.layouts.dnerf import read_dnerf
 from page4d_hf.errors import CaptureError
 
 SIZE = (48, 40)

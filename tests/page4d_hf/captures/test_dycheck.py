@@ -19,8 +19,8 @@ from small_dycheck import FULL_SIZE, IDS, SCALE, SCENE_CENTER, TRAIN, VAL, Small
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
 from page4d_hf.captures.datasets import find_sequences, read_sequence
-from page4d_hf.captures.dycheck import dycheck_sequences, read_dycheck, read_dycheck_folder
-from page4d_hf.captures.nerfies import read_nerfies
+from page4d_hf.captures.layouts.dycheck import dycheck_sequences, read_dycheck, read_dycheck_folder
+from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
 
 

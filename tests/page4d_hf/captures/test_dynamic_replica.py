@@ -16,7 +16,7 @@ from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
+from page4d_hf.captures.layouts.dynamic_replica import dynamic_replica_sequences, read_dynamic_replica
 from page4d_hf.errors import CaptureError
 
 SIZE = (64, 36)

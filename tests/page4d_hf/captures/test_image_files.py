@@ -13,7 +13,7 @@ from PIL import Image
 
 from page4d_hf.captures.image_files import read_image, read_image_size
 from page4d_hf.errors import CaptureError, FrameError
-from page4d_hf.image_bounds import MOST_PIXELS, MOST_SIDE, check_pixels
+from page4d_hf.utils.image_bounds import MOST_PIXELS, MOST_SIDE, check_pixels
 
 
 def claim(width: int, height: int) -> bytes:

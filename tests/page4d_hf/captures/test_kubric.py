@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.kubric import kubric_sequences, read_kubric
+from page4d_hf.captures.layouts.kubric import kubric_sequences, read_kubric
 from page4d_hf.errors import CaptureError, Page4DError
 
 SIZE = (64, 48)

@@ -14,7 +14,7 @@ from fuzzing import check_reader
 from loading import load_frame
 from PIL import Image
 
-from page4d_hf.captures.nerfies import read_nerfies
+from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
 
 

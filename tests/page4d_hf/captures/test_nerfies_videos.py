@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from page4d_hf.captures.datasets import find_sequences, read_sequence
-from page4d_hf.captures.nerfies import read_nerfies
+from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
 
 

@@ -25,7 +25,7 @@ from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
-from page4d_hf.captures.nerfstudio import read_nerfstudio
+from page4d_hf.captures.layouts.nerfstudio import read_nerfstudio
 from page4d_hf.errors import CaptureError
 
 SIZE, FOCAL, CENTER = (56, 42), (50.0, 52.0), (27.0, 22.0)

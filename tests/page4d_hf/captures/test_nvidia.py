@@ -15,7 +15,7 @@ from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
-from page4d_hf.captures.nvidia import read_nvidia
+from page4d_hf.captures.layouts.nvidia import read_nvidia
 from page4d_hf.errors import CaptureError
 
 SIZE = (64, 36)  # of the images

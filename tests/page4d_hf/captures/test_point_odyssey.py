@@ -17,7 +17,7 @@ from PIL import Image
 from small_point_odyssey import COUNT, SIZE, Sequence
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.point_odyssey import point_odyssey_sequences
+from page4d_hf.captures.layouts.point_odyssey import point_odyssey_sequences
 from page4d_hf.errors import CaptureError
 
 
@@ -257,6 +257,6 @@ def test_arrays_that_claim_more_than_they_hold_are_refused_before_memory_is_take
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(sequence: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("page4d_hf.captures.point_odyssey.MOST_MEMBER_BYTES", 64)
+    monkeypatch.setattr("page4d_hf.captures.layouts.point_odyssey.MOST_MEMBER_BYTES", 64)
     with pytest.raises(CaptureError, match=r"anno\.npz cannot .*intrinsics\.npy unpacks to more than"):
         sequence.read()

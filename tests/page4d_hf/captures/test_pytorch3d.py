@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from page4d_hf.captures.pytorch3d import Viewpoint, camera_from_viewpoint
+from page4d_hf.captures.layouts.pytorch3d import Viewpoint, camera_from_viewpoint
 from page4d_hf.errors import CaptureError
-from page4d_hf.json_files import parse_json
+from page4d_hf.utils.json_files import parse_json
 
 ROTATION = Rotation.from_euler("xyz", (0.3, -0.5, 0.2)).as_matrix()
 

@@ -16,7 +16,7 @@ from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_flow
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.datasets import find_sequences, read_sequence
-from page4d_hf.captures.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
+from page4d_hf.captures.layouts.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
 from page4d_hf.errors import CaptureError
 
 

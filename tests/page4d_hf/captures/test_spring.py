@@ -17,7 +17,7 @@ from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.spring import read_spring, spring_sequences
+from page4d_hf.captures.layouts.spring import read_spring, spring_sequences
 from page4d_hf.errors import CaptureError, Page4DError
 
 SIZE = (64, 36)

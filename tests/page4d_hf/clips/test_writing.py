@@ -21,7 +21,7 @@ from page4d_hf.clips import clip_features
 from page4d_hf.clips.encoding import EncodedClip, Skip, encode_clip, plan_clips
 from page4d_hf.clips.writing import FOOTER, RECORD, ClipWriter
 from page4d_hf.errors import ClipError, Page4DError
-from page4d_hf.folders import LOCK
+from page4d_hf.utils.folders import LOCK
 
 Clips = dict[tuple[str, str], list[EncodedClip]]  # by split and sequence
 
@@ -192,7 +192,9 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, clips):
 
 
 def test_two_runs_at_a_time_are_refused(tmp_path, clips):
-    program = "import sys; from page4d_hf.folders import working_folder\nwith working_folder(sys.argv[1]): input(1)"
+    program = (
+        "import sys; from page4d_hf.utils.folders import working_folder\nwith working_folder(sys.argv[1]): input(1)"
+    )
     first = subprocess.Popen(
         [sys.executable, "-c", program, tmp_path / "out"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

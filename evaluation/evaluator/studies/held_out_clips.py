@@ -1,0 +1,347 @@
+"""How well a network does on synthetic clips that it was not trained on, beside a predictor that looks at nothing.
+
+The trivial predictor says the same depth everywhere, which its alignment makes the median; that the camera stands
+still and sees 60 degrees across the longer side of its images; and nothing of what moves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import ConfigDict
+
+from page4d_hf import Page4DModel
+from page4d_hf.geometry import unproject_depth
+from page4d_hf.utils.json_files import Record, parse_json
+from page4d_hf.utils.ranking import auroc
+
+from ..point_maps import score_points
+from ..predictions import Predictions
+from ..scores import EvaluationError, ExclusionError, not_excluded
+from ..trajectories import score_still_camera
+from ..trivial import trivial_predictions
+from .mask_study import depth_figures, pose_figures, rotation_error
+from .study_clips import StudyClip, Synthetic
+
+REGIONS = ("static", "dynamic")
+FIGURES = {
+    "abs_rel": "depth Abs Rel ↓",
+    "delta_1.25": "depth δ < 1.25 ↑",
+    "ate": "ATE (m) ↓",
+    "rpe_translation": "RPE translation (m) ↓",
+    "rpe_rotation": "RPE rotation (°) ↓",
+    "rotation_error": "rotation to the first frame (°) ↓",
+    "point_error": "point error (m) ↓",
+    "accuracy_mean": "points, accuracy (m) ↓",
+    "completion_mean": "points, completion (m) ↓",
+    "motion_auroc": "AUROC of dynamics_mask ↑",
+}
+PROTOCOL = (
+    "All frames of a clip go through the network at once. Depth: after one scale for the clip, the ratio of the "
+    "medians (of an even number of pixels the lower of the middle two). Cameras: ATE and RPE from each frame to the "
+    "next, root mean squares, after the Sim(3) of least squared distance between the camera centres (Umeyama); the "
+    "rotation to the first frame is a mean angle without alignment. Points: of every pixel, the point head's or, of a "
+    "network without, depth lifted by the predicted cameras; after the Sim(3) between the points of the same pixels, "
+    "the mean distance to the true point of the pixel (point error), of a predicted point to the nearest true one "
+    "(accuracy) and of a true one to the nearest predicted one (completion), in metres. AUROC: how often a moving "
+    "pixel has a higher dynamics_mask than one that stands still, within a clip. Figures of what moves and of what "
+    "stands still are those of the same alignment over the pixels of the region. Means are over clips, each of weight "
+    "1, ± their standard error; the trivial predictor's over the same clips."
+)
+TRIVIAL = (
+    "Trivial: the median depth everywhere; a camera that stands still and sees 60 degrees across the longer side of "
+    "its images, at the mean of the true centres for ATE."
+)
+
+
+@dataclass
+class ClipScores:
+    """Figures of one clip, by name (`FIGURES`, those of regions with `_static` and `_dynamic` after them)."""
+
+    name: str
+    model: dict[str, float]
+    trivial: dict[str, float]
+    excluded: str | None = None  # why the clip does not count; both are empty then
+    notes: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
+    """What a network says of a clip, its mask as its configuration says.
+
+    Raises:
+        EvaluationError: it has no camera head or no depth head.
+        ExclusionError: depth, cameras or points that are not finite.
+    """
+    if model.camera_head is None or model.depth_head is None:
+        raise EvaluationError("The clips are scored by cameras and depth, and this model was built without.")
+    output = model(clip.pixel_values[None].to(model.device))
+    size = (clip.pixel_values.shape[-2], clip.pixel_values.shape[-1])
+    extrinsics, intrinsics = (cameras[0].double().cpu().numpy() for cameras in output.cameras(size))
+    depth = output.depth[0, ..., 0].float().cpu().numpy()
+    points = None if output.world_points is None else output.world_points[0].float().cpu().numpy()
+    said = (depth, extrinsics, intrinsics, *(() if points is None else (points,)))
+    if not all(np.isfinite(values).all() for values in said):
+        raise ExclusionError(f"{clip.name}: the network's depth, cameras or points are not finite.")
+    return Predictions(
+        _frame_ids(clip),
+        depth=depth,
+        extrinsics=extrinsics,
+        intrinsics=intrinsics,
+        points=points,
+        dynamics=None if output.dynamics_mask is None else output.dynamics_mask[0].float().cpu().numpy(),
+    )
+
+
+def trivial_predictions_of(clip: StudyClip) -> Predictions:
+    """What can be said of a clip without looking at it."""
+    count, height, width = clip.depth.shape
+    unknown = np.full(clip.depth.shape, 0.5, np.float32)
+    return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), dynamics=unknown)
+
+
+def _frame_ids(clip: StudyClip) -> list[str]:
+    return [f"{frame:05d}" for frame in range(len(clip.depth))]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Figures
+
+
+def score_clip(model: Page4DModel, clip: StudyClip) -> ClipScores:
+    """Run a network on a clip and score what it says, and what the trivial predictor says.
+
+    Args:
+        model: in evaluation mode, with a camera head and a depth head.
+        clip: with true depth, cameras and motion.
+
+    Raises:
+        EvaluationError: the network lacks a head.
+    """
+    scores = ClipScores(clip.name, {}, {})
+    try:
+        said = predict_clip(model, clip)
+        figures = depth_and_motion_figures(said, clip)
+        point_scores = point_figures(said, clip)
+    except ExclusionError as error:
+        return ClipScores(clip.name, {}, {}, excluded=str(error))
+    trivial = trivial_predictions_of(clip)
+    scores.model = figures | point_scores
+    scores.trivial = depth_and_motion_figures(trivial, clip) | point_figures(trivial, clip)
+    assert said.extrinsics is not None
+    try:
+        scores.model |= pose_figures(said.extrinsics, clip.extrinsics)
+        scores.trivial |= still_camera_figures(clip.extrinsics)
+    except ExclusionError as error:
+        scores.notes.append(f"{clip.name} has no figures of its cameras: {error}")
+    return scores
+
+
+def depth_and_motion_figures(said: Predictions, clip: StudyClip) -> dict[str, float]:
+    """`abs_rel`, `delta_1.25` and those of the regions; `motion_auroc` where something moves and something does not.
+
+    Raises:
+        ExclusionError: the depth cannot be aligned.
+    """
+    assert said.depth is not None
+    moving = clip.moving.numpy()
+    scored = depth_figures(said.depth, clip.depth.numpy(), moving)
+    figures = {name: value for name, value in scored.items() if not name.startswith("abs_error")}
+    area = None if said.dynamics is None else auroc(said.dynamics, moving)
+    return figures if area is None else figures | {"motion_auroc": area}
+
+
+def point_figures(said: Predictions, clip: StudyClip) -> dict[str, float]:
+    """`point_error`, `accuracy_mean`, `completion_mean` and those of the regions, in the unit of the clip.
+
+    Raises:
+        ExclusionError: the points cannot be aligned.
+    """
+    assert said.depth is not None
+    assert said.extrinsics is not None
+    assert said.intrinsics is not None
+    if clip.intrinsics is None:
+        raise EvaluationError(f"{clip.name} has no true intrinsics, without which pixels have no true points.")
+    known = clip.depth.numpy() > 0
+    expected = _unprojected(clip.depth.numpy(), clip.extrinsics, clip.intrinsics)[known]
+    points = said.points
+    found = (_unprojected(said.depth, said.extrinsics, said.intrinsics) if points is None else points)[known]
+    regions = _regions(clip.moving.numpy()[known])
+    scores = score_points(found, expected, regions=regions)
+    assert scores.alignment is not None
+    distance = np.linalg.norm(scores.alignment.apply_to_points(found.astype(np.float64)) - expected, axis=1)
+    figures = {"point_error": float(distance.mean())}
+    figures |= {
+        f"point_error_{name}": float(distance[inside].mean()) for name, inside in regions.items() if inside.any()
+    }
+    return figures | {
+        name: value for name, value in scores.figures.items() if name.startswith(("accuracy_mean", "completion_mean"))
+    }
+
+
+def _regions(moving: np.ndarray) -> dict[str, np.ndarray]:
+    return {"static": ~moving, "dynamic": moving}
+
+
+def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float64]:
+    arrays = (torch.as_tensor(values, dtype=torch.float64) for values in (depth, extrinsics, intrinsics))
+    return np.asarray(unproject_depth(*arrays, pixel_center=0.5).numpy(), np.float64)
+
+
+def still_camera_figures(truth: np.ndarray) -> dict[str, float]:
+    """What `mask_study.pose_figures` gives of a network's cameras, of a camera that stands still.
+
+    Args:
+        truth: `[S, 3, 4]` world-to-camera.
+
+    Raises:
+        ExclusionError: the true path is on a line or in a place.
+    """
+    still = np.tile(np.eye(3, 4), (len(truth), 1, 1))
+    return {"rotation_error": rotation_error(still, truth), **score_still_camera(truth)}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# All clips together
+
+
+def score_clips(model: Page4DModel, clips: Iterable[StudyClip]) -> Iterable[ClipScores]:
+    """`score_clip` of every clip, as they come."""
+    return (score_clip(model, clip) for clip in clips)
+
+
+def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
+    """Means over the clips that have a figure, by name.
+
+    Returns:
+        Of each figure: `model`, `trivial` (over the same clips), `clips`, and `standard_error` of the model's where
+        there is more than one.
+
+    Raises:
+        EvaluationError: no clip is left.
+    """
+    counted = not_excluded(scores, "scored")
+    names = [f"{name}{region}" for name in FIGURES for region in ("", *(f"_{each}" for each in REGIONS))]
+    means = {}
+    for name in names:
+        having = [each for each in counted if name in each.model]
+        if not having:
+            continue
+        values = [each.model[name] for each in having]
+        means[name] = {
+            "model": fmean(values),
+            "trivial": fmean(each.trivial[name] for each in having),
+            "clips": len(values),
+        }
+        if len(values) > 1:
+            means[name]["standard_error"] = stdev(values) / len(values) ** 0.5
+    return means
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The report as a table, with what decides its figures and what was left out underneath."""
+    means = record["means"]
+    lines = ["# Held-out clips", "", record["clips_are"], "", "| | network | trivial | ratio | clips |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    for name, title in FIGURES.items():
+        for region in ("", *REGIONS):
+            figure = means.get(f"{name}_{region}" if region else name)
+            if figure is None:
+                continue
+            spread = f" ± {figure['standard_error']:.2g}" if "standard_error" in figure else ""
+            # Of errors; shares that shall be high are near 1, or far from each other near 0.
+            has_ratio = title.endswith("↓") and figure["trivial"] > 0
+            ratio = f"{figure['model'] / figure['trivial']:.2f}" if has_ratio else ""
+            cells = (
+                f"{title[:-2]}, {region}{title[-2:]}" if region else title,  # the arrow last
+                f"{figure['model']:.4g}{spread}",
+                f"{figure['trivial']:.4g}",
+                ratio,
+                str(figure["clips"]),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", record["protocol"], ""]
+    excluded = [clip for clip in record["clips"] if clip["excluded"] is not None]
+    if excluded:
+        lines += [f"Excluded, {len(excluded)} of {len(record['clips'])} clips:", ""]
+        lines += [f"- {clip['excluded']}" for clip in excluded] + [""]
+    notes = [note for clip in record["clips"] for note in clip["notes"]]
+    return "\n".join([*lines, *(f"- {note}" for note in notes), *[""] * bool(notes)])
+
+
+def record_of(
+    scores: Sequence[ClipScores], clips: Synthetic, size: tuple[int, int], model: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The report as JSON values.
+
+    Args:
+        scores: of all clips.
+        clips: which they are.
+        size: height and width of their images.
+        model: what is to be said of the network.
+
+    Raises:
+        EvaluationError: no clip can be scored.
+    """
+    return {
+        "clips_are": clips.words(size),
+        "settings": {**asdict(clips), "image_size": list(size)},
+        "protocol": f"{PROTOCOL} {TRIVIAL}",
+        "model": dict(model),
+        "means": summarise(scores),
+        "clips": [asdict(each) for each in scores],
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What a model's card says that it is to be tried on
+
+CARD_KEY = "held_out_clips"
+
+
+class _Card(Record):
+    """What is read of a model's card."""
+
+    model_config = ConfigDict(extra="forbid")  # a setting that is not known would be left out in silence
+
+    held_out_clips: Synthetic
+
+
+def settings_of_card(model: str) -> Synthetic | None:
+    """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none.
+
+    Args:
+        model: its folder, or the name of a Hub repository.
+
+    Raises:
+        EvaluationError: what it names are no settings of clips.
+    """
+    from huggingface_hub import ModelCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+    from yaml import YAMLError
+
+    path = Path(model).expanduser() / "README.md"
+    if not path.parent.is_dir() and model.count("/") == 1:  # a Hub repository is named owner/name
+        try:
+            path = Path(hf_hub_download(model, path.name))
+        except (EntryNotFoundError, OSError, ValueError):
+            return None  # a model that is not there either is told when it is loaded
+    if not path.is_file():
+        return None
+    try:
+        values = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict().get(CARD_KEY)
+        text = json.dumps({CARD_KEY: values})
+    except (OSError, ValueError, TypeError, RecursionError, YAMLError) as error:
+        raise EvaluationError(f"The metadata of {path} cannot be read: {error!s:.200}; correct them.") from error
+    if values is None:
+        return None
+    card: _Card = parse_json(text, _Card, path, error=EvaluationError, remedy="correct the model's card")
+    return card.held_out_clips

@@ -1,0 +1,89 @@
+"""The RGB-D dynamic data set of Bonn (Palazzolo et al., ReFusion, IROS 2019): people, balloons and boxes, moving.
+
+    rgbd_bonn_dataset/rgbd_bonn_<sequence>/     lists as TUM's (see `rgbd_lists`)
+        rgb/<timestamp>.png                     640x480, distorted
+        depth/<timestamp>.png                   16 bits, 5000 levels a metre, 0 = not known, registered to rgb
+
+`groundtruth.txt` has the poses of the markers on the camera, in the axes of the motion capture; the camera's own pose
+is T_ROS^-1 T T_ROS T_m. The published T_m is scaled by 1.059: the rotation nearest to it is taken, and its
+translation as it is. Images are as taken: the lens is in `Capture.distortion`. There are no motion masks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import CaptureError
+from ..base import Capture
+from .rgbd_lists import Lens, list_rgbd_folders, looks_like_rgbd_lists, read_rgbd_lists
+
+LENS = Lens(
+    (542.822841, 542.576870, 315.593520, 237.756098), (0.039903, -0.099343, -0.000730, -0.000144, 0.0), (640, 480)
+)
+T_ROS = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+T_M = np.array(
+    [
+        [1.0157, 0.1828, -0.2389, 0.0113],
+        [0.0009, -0.8431, -0.6413, -0.0098],
+        [-0.3009, 0.6147, -0.8085, 0.0111],
+        [0, 0, 0, 1],
+    ]
+)
+# By which depth is evaluated: the images of these ranks, counted by `Capture.time_ids`, of these sequences.
+DEPTH_SEQUENCES = (
+    "rgbd_bonn_balloon2", "rgbd_bonn_crowd2", "rgbd_bonn_crowd3", "rgbd_bonn_person_tracking2", "rgbd_bonn_synchronous",
+)  # fmt: skip
+DEPTH_RANKS = range(30, 140)
+_WHOLE = "rgbd_bonn_dataset"
+
+
+def looks_like_bonn(folder: Path) -> bool:
+    """Whether a folder holds one sequence; TUM's look the same but for their names."""
+    return looks_like_rgbd_lists(folder) and "bonn" in folder.resolve().name
+
+
+def bonn_sequences(root: Path, split: str | None = None) -> list[str]:
+    """Names of the sequences in a folder, or in its `rgbd_bonn_dataset`. There are no splits."""
+    return list_rgbd_folders(_base(Path(root)))
+
+
+def read_bonn(root: str | Path, sequence: str) -> Capture:
+    """Read a sequence.
+
+    Args:
+        root: the folder of the sequences, or the one that holds `rgbd_bonn_dataset`.
+        sequence: a name that `bonn_sequences` gives.
+
+    Returns:
+        The capture, in metres; what it holds is said at `rgbd_lists.read_rgbd_lists`. `time_ids` are the images' ranks,
+        by which the published evaluation chooses (`DEPTH_RANKS`).
+
+    Raises:
+        CaptureError: a list is missing or broken, the images are not 640x480, or no image has a pose.
+    """
+    root = Path(root)
+    folder = _base(root) / sequence
+    if not folder.is_dir():
+        raise CaptureError(f"There is no folder {folder}; name one of the sequences in {root}.")
+    return read_rgbd_lists(folder, LENS, layout="bonn", root=root, sequence=sequence, to_camera=camera_of_markers)
+
+
+def read_bonn_folder(folder: Path, downscale: int | None = None) -> Capture:
+    """Read a sequence by its folder alone, as `read_bonn`. Images are stored in one size, whatever `downscale`."""
+    folder = Path(folder).resolve()
+    return read_bonn(folder.parent, folder.name)
+
+
+def camera_of_markers(pose: np.ndarray) -> npt.NDArray[np.float64]:
+    """The camera's camera-to-world pose `(4, 4)` where the markers have the stored pose `(4, 4)`."""
+    u, _, vt = np.linalg.svd(T_M[:3, :3])
+    markers_from_camera = T_M.copy()
+    markers_from_camera[:3, :3] = u @ vt  # Orthogonal Procrustes; its determinant is +1
+    return np.linalg.inv(T_ROS) @ pose @ T_ROS @ markers_from_camera
+
+
+def _base(root: Path) -> Path:
+    return root / _WHOLE if (root / _WHOLE).is_dir() else root

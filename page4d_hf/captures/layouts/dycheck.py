@@ -1,0 +1,219 @@
+"""The iPhone captures of DyCheck (Gao et al., NeurIPS 2022): one moving phone, and mostly two that stand still.
+
+Laid out as Nerfies' (see `nerfies`), with ids `<camera>_%05d`, of which camera 0 moves and trains, and:
+
+    splits/{train,val}.json         frame_names, time_ids, camera_ids
+    depth/<n>x/<id>.npy             float32 (H, W, 1) z-depth in metres, 0 = not known; of the moving phone alone
+    rgb/<n>x/<id>.png               RGBA; alpha is 0 where the lidar had no return
+    covisible/<n>x/val/<id>.png     non-zero where the moving phone sees the pixel too: where to evaluate
+    extra.json                      fps, and the size `factor` that is evaluated (2: half the full size)
+
+The cameras are stored in metres. `read_dycheck` keeps them so; `read_dycheck_folder` scales the world as scene.json
+says, as with any Nerfies capture. Some frames of the phones that stand still are missing. The sequences published as
+single-camera ones have no validation frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import CaptureError
+from ...utils.json_files import Record, read_json
+from ..base import Capture
+from ..depth_files import read_npy_depth
+from ..image_files import open_image, read_opaque_image
+from ..schemas import Positive, RelativePath, Whole
+from .nerfies import IMAGE_SUFFIXES, Dataset, files_by_id, looks_like_nerfies, read_nerfies, size_folders
+
+SPLITS = ("train", "val")
+
+
+class Split(Record):
+    """splits/{train,val}.json, one entry a frame"""
+
+    frame_names: list[RelativePath]
+    time_ids: list[Whole]
+    camera_ids: list[Whole]
+
+
+class _Extra(Record):
+    """extra.json"""
+
+    fps: Positive | None = None
+
+
+def looks_like_dycheck(folder: Path) -> bool:
+    """Whether a folder holds one capture: a Nerfies one with DyCheck's additions."""
+    return looks_like_nerfies(folder) and (folder / "splits").is_dir()
+
+
+def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
+    """Names of the videos, one for each phone, such as "apple/0".
+
+    Args:
+        root: the folder of the captures.
+        split: "train" for the moving phones, "val" for those that stand still; None as "train".
+    """
+    names = []
+    for folder in sorted(path for path in Path(root).iterdir() if path.is_dir() and looks_like_dycheck(path)):
+        path = folder / "splits" / f"{split or SPLITS[0]}.json"
+        if path.is_file():
+            try:
+                devices = sorted(set(_read_split(path).camera_ids))
+            except CaptureError:
+                devices = [0]  # reading the video will tell what is wrong
+            names += [f"{folder.name}/{device}" for device in devices]
+    return names
+
+
+def read_dycheck(root: str | Path, sequence: str) -> Capture:
+    """Read a capture, or the video of one of its phones.
+
+    Args:
+        root: the folder of the captures.
+        sequence: a name that `dycheck_sequences` gives; a capture's name alone, such as "apple", has all its frames.
+
+    Returns:
+        The capture, in metres. Frames whose image or camera is missing or broken are in `skipped`.
+
+    Raises:
+        CaptureError: there is no such capture or phone, or a file is missing, broken or contradicts another.
+    """
+    root = Path(root)
+    name, _, device = sequence.partition("/")
+    folder = root / name
+    if not folder.is_dir():
+        raise CaptureError(f"There is no folder {folder}; name one of the captures in {root}.")
+    capture = in_metres(read_dycheck_folder(folder, skip_broken=True))
+    if device:
+        frames = np.flatnonzero(capture.camera_ids.astype(str) == device)
+        if len(frames) == 0:
+            raise CaptureError(
+                f"{folder} has no frames of a camera {device}; its cameras are "
+                f"{', '.join(map(str, np.unique(capture.camera_ids)))}."
+            )
+        capture = capture.select(frames[np.argsort(capture.time_ids[frames], kind="stable")])
+        left_out = [sentence for sentence in capture.skipped if sentence.startswith(f"The frame '{device}_")]
+        capture = replace(capture, skipped=left_out)
+    return replace(capture, root=root, sequence=sequence)
+
+
+def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
+    """Read a capture by its folder alone, in the world that scene.json gives.
+
+    Args:
+        folder: the capture's folder.
+        downscale: as in `read_nerfies`.
+        skip_broken: as in `read_nerfies`.
+
+    Returns:
+        The capture; its splits, instants and devices are those of `splits`.
+
+    Raises:
+        CaptureError: a file is missing, broken or contradicts another.
+    """
+    folder = Path(folder)
+    capture = read_nerfies(folder, downscale, skip_broken=skip_broken)
+    splits = _apply_splits(folder, capture)
+    extra = folder / "extra.json"
+    fps = read_json(extra, _Extra).fps if extra.is_file() else None
+    return replace(
+        capture,
+        layout="dycheck",
+        sequence=folder.resolve().name,
+        splits=splits,
+        fps=fps,
+        timestamps=None if fps is None else capture.time_ids / fps,
+        covisible_paths=_find_covisible(folder, capture),
+        read_depth_file=read_lidar_depth,
+        read_image_file=read_opaque_image,  # its alpha is the lidar's
+    )
+
+
+def in_metres(capture: Capture) -> Capture:
+    """The capture with the scale of scene.json undone; the world's centre stays where it is."""
+    scale = capture.depth_scale  # of the stored depth, which is in metres
+    extrinsics = capture.extrinsics.copy()
+    extrinsics[:, :, 3] /= scale
+    return replace(
+        capture,
+        extrinsics=extrinsics,
+        points=None if capture.points is None else (capture.points / scale).astype(np.float32),
+        near=None if capture.near is None else capture.near / scale,
+        far=None if capture.far is None else capture.far / scale,
+        depth_scale=1.0,
+        scale="metres",
+    )
+
+
+def read_lidar_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
+    """Depth from `depth/<n>x/<id>.npy`, `(H, W)`, 0 where the image beside it has no lidar return (alpha 0).
+
+    Raises:
+        CaptureError: the file or the image is broken, or they are of different sizes.
+    """
+    depth = read_npy_depth(path, intrinsics)
+    image_path = path.parents[2] / "rgb" / path.parent.name / f"{path.stem}.png"
+    if not image_path.is_file():
+        return depth
+    with open_image(image_path) as image:
+        if image.mode != "RGBA":
+            return depth
+        alpha = np.array(image.getchannel("A"))
+    if alpha.shape != depth.shape:
+        raise CaptureError(
+            f"{path} is {depth.shape[1]}x{depth.shape[0]} but {image_path} is {alpha.shape[1]}x{alpha.shape[0]}; "
+            "fetch them again."
+        )
+    return np.where(alpha > 0, depth, 0)
+
+
+def _apply_splits(folder: Path, capture: Capture) -> dict[str, npt.NDArray[np.int64]]:
+    """The splits of `splits/*.json`, whose instants and devices are written into the capture."""
+    places = {frame_id: i for i, frame_id in enumerate(capture.frame_ids)}
+    listed = set(read_json(folder / "dataset.json", Dataset).ids)
+    splits = {}
+    for name in SPLITS:
+        path = folder / "splits" / f"{name}.json"
+        if not path.is_file():
+            if name == "train":
+                raise CaptureError(f"{path} is missing; DyCheck's captures have splits/train.json.")
+            continue
+        split = _read_split(path)
+        ids = split.frame_names
+        if name == "train" and not ids:
+            raise CaptureError(f"{path}: 'frame_names' is empty; there is nothing to train on.")
+        unknown = next((frame_id for frame_id in ids if frame_id not in listed), None)
+        if unknown is not None:
+            raise CaptureError(f"{path} lists {unknown!r}, which dataset.json does not; make the two agree.")
+        rows = [i for i, frame_id in enumerate(ids) if frame_id in places]  # the others were left out
+        splits[name] = np.array([places[ids[i]] for i in rows], np.int64)
+        capture.time_ids[splits[name]] = [split.time_ids[i] for i in rows]
+        capture.camera_ids[splits[name]] = [split.camera_ids[i] for i in rows]
+    return splits
+
+
+def _read_split(path: Path) -> Split:
+    split = read_json(path, Split)
+    lengths = [len(split.frame_names), len(split.time_ids), len(split.camera_ids)]
+    if len(set(lengths)) != 1:
+        raise CaptureError(
+            f"{path}: frame_names, time_ids and camera_ids must be as long as each other, got "
+            f"{', '.join(map(str, lengths))}; fetch it again."
+        )
+    return split
+
+
+def _find_covisible(folder: Path, capture: Capture) -> list[Path | None] | None:
+    """Maps of the images' size, else of the largest there is; None for a frame that has none."""
+    sizes = size_folders(folder / "covisible")
+    if not sizes:
+        return None
+    chosen = sizes.get(capture.image_downscale, sizes[min(sizes)]) / "val"
+    files = files_by_id(chosen, IMAGE_SUFFIXES) if chosen.is_dir() else {}
+    found = [files.get(frame_id) for frame_id in capture.frame_ids]
+    return found if any(found) else None

@@ -1,0 +1,405 @@
+"""Captures in the layout of Nerfies (Park et al., ICCV 2021), which HyperNeRF and DyCheck share.
+
+    dataset.json            ids, train_ids, val_ids
+    metadata.json           per id: warp_id, camera_id, appearance_id and perhaps time_id
+    scene.json              scale, center, near, far
+    camera/<id>.json        one camera a frame, at full size
+    rgb/<n>x/<id>.png       images at 1/n of the full size
+    points.npy              (M, 3) points, perhaps
+
+and, beside the format, read where they are present:
+
+    points_rgb.npy          (M, 3) uint8 colours of the points
+    points_dynamics.npy     (M,) 0 for points that stand still to 1 for those that move
+    motion_mask/<n>x/<id>.png   non-zero where something moves
+    depth/<n>x/<id>.npy     z-depth in the unit of the cameras as stored, 0 where it is not known (as in DyCheck)
+
+Cameras and points are stored in a raw world; the capture's own world is `(x - center) * scale`, and `near` and `far`
+belong to the latter.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Len
+from pydantic import AliasChoices, Field
+
+from ...errors import CaptureError
+from ...utils.json_files import Record, read_json
+from ..base import Capture
+from ..files import read_array
+from ..image_files import read_image_size
+from ..schemas import Matrix3, Number, Positive, RelativePath, Side, Vector2, Vector3, Whole
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
+SIZE_FOLDER = re.compile(r"([1-9]\d{0,8})x")
+
+
+def looks_like_nerfies(root: Path) -> bool:
+    """Whether a folder has at least two of the entries that make the layout."""
+    entries = (root / "dataset.json", root / "metadata.json", root / "scene.json", root / "camera")
+    return sum(entry.exists() for entry in entries) >= 2
+
+
+def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
+    """Read a capture in the layout of Nerfies, HyperNeRF or DyCheck.
+
+    The instant of a frame is its `warp_id`. It is its `time_id` in a capture whose metadata have no warp_id, and in a
+    rig of several cameras that gives each frame a warp_id of its own: only `time_id` then tells what was filmed at the
+    same time. Rigs of two cameras name their frames `left1_*` and `right1_*`; where there is no `camera_id`, that tells
+    the cameras apart. Where `val_ids` is empty, the frames are split as 4DGS does it: every 4th of `ids` trains, and
+    the one two after it is held out.
+
+    Args:
+        root: the capture's folder.
+        downscale: take `rgb/<downscale>x`; where that is absent, the smallest images that are larger. None takes the
+            largest there are.
+        skip_broken: leave out a frame whose image or camera is missing or broken, and name it in `skipped`.
+
+    Returns:
+        The capture: one frame for each of `ids`, in their order. `notes` says what was chosen.
+
+    Raises:
+        CaptureError: a file is missing, broken or contradicts another.
+    """
+    root = Path(root)
+    if downscale is not None and downscale < 1:
+        raise CaptureError(f"The downscale must be a whole number from 1 up, got {downscale}.")
+    notes: list[str] = []
+    ids, splits = _read_ids(root / "dataset.json", notes)
+    time_ids, camera_ids = _read_metadata(root / "metadata.json", ids, notes)
+    world = _read_world(root / "scene.json")
+    center = np.array(world.center)
+    image_downscale, files = _find_images(root, downscale)
+
+    kept: list[int] = []
+    skipped: list[str] = []
+    image_paths, extrinsics, intrinsics, distortion, image_sizes = [], [], [], [], []
+    for i, frame_id in enumerate(ids):
+        try:
+            image_path = _image_of(root, frame_id, files, image_downscale)
+            rotation, position, intrinsic, lens, image_size = _read_frame(root, frame_id, image_path, image_downscale)
+        except CaptureError as error:
+            if not skip_broken:
+                raise
+            skipped.append(f"The frame {frame_id!r} was left out: {error}")
+            continue
+        kept.append(i)
+        image_paths.append(image_path)
+        extrinsics.append(np.column_stack((rotation, -rotation @ ((position - center) * world.scale))))
+        intrinsics.append(intrinsic)
+        distortion.append(lens)
+        image_sizes.append(image_size)
+    if not kept:
+        raise CaptureError(f"{root} has no frame that can be used (the first of {len(skipped)}: {skipped[0]})")
+    if skipped:
+        places = np.full(len(ids), -1)
+        places[kept] = np.arange(len(kept))
+        splits = {name: places[frames][places[frames] >= 0] for name, frames in splits.items()}
+        ids, time_ids, camera_ids = [ids[i] for i in kept], time_ids[kept], camera_ids[kept]
+
+    points, colors, dynamics = _read_points(root, notes)
+    if points is not None:
+        points = ((points - center) * world.scale).astype(np.float32)
+    return Capture(
+        layout="nerfies",
+        root=root,
+        frame_ids=ids,
+        image_paths=image_paths,
+        extrinsics=np.stack(extrinsics),
+        intrinsics=np.stack(intrinsics),
+        distortion=np.stack(distortion),
+        image_sizes=np.array(image_sizes, np.int64),
+        time_ids=time_ids,
+        camera_ids=camera_ids,
+        splits=splits,
+        near=world.near,
+        far=world.far,
+        points=points,
+        point_colors=colors,
+        point_dynamics=dynamics,
+        mask_paths=_find_beside(root / "motion_mask", ids, image_downscale, IMAGE_SUFFIXES),
+        depth_paths=_find_beside(root / "depth", ids, image_downscale, (".npy",)),
+        depth_scale=world.scale,
+        image_downscale=image_downscale,
+        notes=notes,
+        skipped=skipped,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# JSON
+
+
+class Dataset(Record):
+    """dataset.json"""
+
+    ids: Annotated[list[RelativePath], Len(1)]
+    train_ids: Annotated[list[RelativePath], Len(1)]
+    val_ids: list[RelativePath] = Field(default=[])
+
+
+class _Moment(Record):
+    """An entry of metadata.json"""
+
+    warp_id: Whole | None = None
+    time_id: Whole | None = None
+    camera_id: Whole | None = None
+
+
+class _World(Record):
+    """scene.json"""
+
+    scale: Positive
+    center: Vector3
+    near: Annotated[Number, Field(ge=0)] | None = None
+    far: Number | None = None
+
+
+class _Camera(Record):
+    """camera/<id>.json"""
+
+    orientation: Matrix3
+    position: Vector3
+    focal_length: Positive
+    principal_point: Vector2
+    image_size: Annotated[list[Side], Len(2, 2)]
+    pixel_aspect_ratio: Positive = 1.0
+    skew: Number = 0.0
+    radial_distortion: Vector3 = Field([0.0, 0.0, 0.0])
+    # Nerfies wrote `tangential` at first.
+    tangential_distortion: Vector2 = Field(
+        [0.0, 0.0], validation_alias=AliasChoices("tangential_distortion", "tangential")
+    )
+
+
+def _read_ids(path: Path, notes: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    dataset = read_json(path, Dataset)
+    lists = {"ids": dataset.ids, "train_ids": dataset.train_ids, "val_ids": dataset.val_ids}
+    index = {frame_id: i for i, frame_id in enumerate(dataset.ids)}
+    for key, values in lists.items():
+        if len(set(values)) != len(values):
+            twice = next(value for value in values if values.count(value) > 1)
+            raise CaptureError(f"{path}: {key!r} lists the frame {twice!r} twice; leave one of them out.")
+        unknown = [frame_id for frame_id in values if frame_id not in index]
+        if unknown:
+            raise CaptureError(f"{path}: {key!r} lists {unknown[0]!r}, which is not in 'ids'; make the lists agree.")
+    if dataset.val_ids:
+        train, val = (
+            np.array([index[frame_id] for frame_id in lists[key]], np.int64) for key in ("train_ids", "val_ids")
+        )
+        shared = np.intersect1d(train, val)
+        if len(shared):
+            notes.append(f"{len(shared)} frames are both in train_ids and val_ids: figures on val flatter.")
+    else:
+        train = np.arange(0, len(dataset.ids), 4)
+        val = train[train + 2 < len(dataset.ids)] + 2
+        notes.append("val_ids is empty: every 4th frame trains and the one two after it is held out, as in 4DGS.")
+    return dataset.ids, {"train": train, "val": val}
+
+
+def _read_metadata(path: Path, ids: list[str], notes: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The instant and the device of each frame."""
+    metadata = read_json(path, dict[str, _Moment])
+    missing = next((frame_id for frame_id in ids if frame_id not in metadata), None)
+    if missing is not None:
+        raise CaptureError(
+            f"dataset.json lists the frame {missing!r} but {path} has no entry for it; make the two files agree."
+        )
+    moments = [metadata[frame_id] for frame_id in ids]
+    warps, times, cameras = (
+        [getattr(moment, key) for moment in moments] for key in ("warp_id", "time_id", "camera_id")
+    )
+    if all(camera is None for camera in cameras):
+        cameras = [frame_id.startswith("right") for frame_id in ids]
+    camera_ids = np.array([camera or 0 for camera in cameras], np.int64)
+    # One rule for the whole capture: instants of two kinds could not be compared.
+    if None in warps:
+        if None in times:
+            raise CaptureError(
+                f"{path} has no 'time_id' for the frame {ids[times.index(None)]!r}, and no 'warp_id' for "
+                f"{ids[warps.index(None)]!r}; give all frames one of the two."
+            )
+        notes.append("metadata.json lacks warp_id: the instants are its time_id.")
+        return np.array(times, np.int64), camera_ids
+    time_ids = np.array(warps, np.int64)
+    if None not in times and not _is_shared(time_ids, camera_ids):
+        others = np.array(times, np.int64)
+        if _is_shared(others, camera_ids):
+            notes.append("warp_id differs between the cameras of the rig: the instants are time_id.")
+            return others, camera_ids
+    return time_ids, camera_ids
+
+
+def _is_shared(instants: np.ndarray, camera_ids: np.ndarray) -> bool:
+    """Whether two cameras filmed at any one instant."""
+    pairs = np.unique(np.column_stack((instants, camera_ids)), axis=0)
+    return len(pairs) > len(np.unique(instants))
+
+
+def _read_world(path: Path) -> _World:
+    world = read_json(path, _World)
+    if world.near is not None and world.far is not None and not world.near < world.far:
+        raise CaptureError(f"{path}: 'near' must be below 'far', got {world.near} and {world.far}; correct the file.")
+    return world
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Cameras
+
+
+def _read_frame(
+    root: Path, frame_id: str, image_path: Path, downscale: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """World-to-camera rotation `(3, 3)`, centre `(3,)`, intrinsics `(3, 3)` in pixels of the image, distortion `(5,)`
+    and the image's size."""
+    camera_path = root / "camera" / f"{frame_id}.json"
+    if not camera_path.is_file():
+        raise CaptureError(
+            f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {camera_path} is missing; "
+            "add the file, or take the frame out of dataset.json."
+        )
+    rotation, position, intrinsic, lens, full_size = _read_camera(camera_path)
+    image_size = read_image_size(image_path)
+    return (
+        rotation,
+        position,
+        _fit_to_image(intrinsic, full_size, image_size, downscale, camera_path, image_path),
+        lens,
+        image_size,
+    )
+
+
+def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """World-to-camera rotation `(3, 3)`, centre `(3,)`, full-size intrinsics `(3, 3)`, distortion `(5,)` in OpenCV's
+    order and image size `(2,)`."""
+    camera = read_json(path, _Camera, remedy="correct the file, or take the frame out of dataset.json")
+    rotation = np.array(camera.orientation)
+    # Cameras are stored in float32, and rounded to fewer digits by some tools.
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+        raise CaptureError(
+            f"{path}: 'orientation' is not a rotation; it must be the orthonormal world-to-camera rotation."
+        )
+    focal, (cx, cy) = camera.focal_length, camera.principal_point
+    # Nerfies undoes skew in pixels, x = (u - cx - y * skew) / f, with y already normalised: as in this matrix.
+    intrinsics = np.array([[focal, camera.skew, cx], [0, focal * camera.pixel_aspect_ratio, cy], [0, 0, 1]])
+    (k1, k2, k3), (p1, p2) = camera.radial_distortion, camera.tangential_distortion
+    return rotation, np.array(camera.position), intrinsics, np.array([k1, k2, p1, p2, k3]), np.array(camera.image_size)
+
+
+def _fit_to_image(
+    intrinsics: np.ndarray,
+    full_size: np.ndarray,
+    image_size: tuple[int, int],
+    downscale: int,
+    camera_path: Path,
+    image_path: Path,
+) -> np.ndarray:
+    """Carry full-size intrinsics over to the stored image, whose size may have been rounded either way."""
+    expected = full_size / downscale
+    if (np.abs(expected - image_size) > np.maximum(1.0, 0.01 * expected)).any():
+        raise CaptureError(
+            f"{image_path} is {image_size[0]}x{image_size[1]} but {camera_path} says {full_size[0]:g}x{full_size[1]:g} "
+            f"at full size, so {expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
+        )
+    width, height = image_size / full_size
+    return intrinsics * np.array([[width], [height], [1.0]])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def size_folders(folder: Path) -> dict[int, Path]:
+    """The `<n>x` folders that hold anything, by n."""
+    if not folder.is_dir():
+        return {}
+    found = ((SIZE_FOLDER.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
+    sizes = {int(match[1]): path for match, path in found if match and any(path.iterdir())}
+    return dict(sorted(sizes.items()))
+
+
+def files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a folder that have one of the suffixes, by their names without it."""
+    files: dict[str, Path] = {}
+    for path in folder.iterdir():
+        if path.suffix.lower() not in suffixes:
+            continue
+        other = files.get(path.stem)
+        if other is None or suffixes.index(path.suffix.lower()) < suffixes.index(other.suffix.lower()):
+            files[path.stem] = path
+    return files
+
+
+def _find_images(root: Path, downscale: int | None) -> tuple[int, dict[str, Path]]:
+    """The size that is taken, and its files by the frames' ids."""
+    sizes = size_folders(root / "rgb")
+    if not sizes:
+        raise CaptureError(f"{root / 'rgb'} has no image folder such as 1x, 2x or 4x; put the images into one.")
+    if downscale is None:
+        chosen = min(sizes)
+    else:
+        chosen = max((size for size in sizes if size <= downscale), default=0)
+        if chosen == 0:
+            raise CaptureError(
+                f"{root / 'rgb'} has {', '.join(f'{size}x' for size in sizes)} only, too small for a downscale of "
+                f"{downscale}; ask for {min(sizes)} or more."
+            )
+    return chosen, files_by_id(sizes[chosen], IMAGE_SUFFIXES)
+
+
+def _image_of(root: Path, frame_id: str, files: dict[str, Path], downscale: int) -> Path:
+    if frame_id not in files:
+        raise CaptureError(
+            f"{root / 'dataset.json'} lists the frame {frame_id!r} but its image "
+            f"{root / 'rgb' / f'{downscale}x' / frame_id}.png is missing; add the file, or take the frame out of "
+            "dataset.json."
+        )
+    return files[frame_id]
+
+
+def _find_beside(folder: Path, ids: list[str], downscale: int, suffixes: tuple[str, ...]) -> list[Path | None] | None:
+    """Masks or depth of the images' size, else of the largest size there is; None for a frame that has none."""
+    sizes = size_folders(folder)
+    if not sizes:
+        return None
+    files = files_by_id(sizes.get(downscale, sizes[min(sizes)]), suffixes)
+    found = [files.get(frame_id) for frame_id in ids]
+    return found if any(found) else None
+
+
+def _read_points(
+    root: Path, notes: list[str]
+) -> tuple[np.ndarray | None, npt.NDArray[np.uint8] | None, npt.NDArray[np.float32] | None]:
+    """Points `(M, 3)` in the raw world, their colours `(M, 3)` and dynamics `(M,)`."""
+    path = root / "points.npy"
+    if not path.exists():
+        return None, None, None
+    points = read_array(path)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise CaptureError(f"{path} must hold points of the shape (M, 3), got {points.shape}; replace or remove it.")
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.any():
+        raise CaptureError(f"{path} holds no finite point; replace or remove it.")
+    if not finite.all():
+        notes.append(f"{(~finite).sum()} points of points.npy are not finite and were left out.")
+
+    def beside(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        other = root / name
+        if not other.exists():
+            return None
+        values = read_array(other)
+        if values.shape != shape:
+            raise CaptureError(f"{other} must have the shape {shape} to fit points.npy, got {values.shape}.")
+        return values[finite]
+
+    colors = beside("points_rgb.npy", points.shape)
+    if colors is not None and colors.dtype != np.uint8:
+        raise CaptureError(f"{root / 'points_rgb.npy'} must hold uint8 colours, got {colors.dtype}; convert it.")
+    dynamics = beside("points_dynamics.npy", points.shape[:1])
+    return points[finite].astype(np.float64), colors, None if dynamics is None else dynamics.astype(np.float32)

@@ -1,0 +1,70 @@
+"""Folders with nerfstudio's `transforms.json`, of any program, whose frames may have a `time`.
+
+    transforms.json     per frame or for all: fl_x fl_y cx cy w h, k1 k2 k3 p1 p2; per frame: file_path,
+                        transform_matrix and perhaps time, mask_path; ply_file_path; {train,val,test}_filenames
+    images/             the frames
+    *.ply               points in the world of the cameras, perhaps
+
+`page4d_hf.scene.folder` reads the file; here it becomes a `Capture`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import CaptureError, SceneError
+from ...scene.folder import Scene, read_scene
+from ..base import Capture
+
+FILE_NAME = "transforms.json"
+
+
+def looks_like_nerfstudio(root: Path) -> bool:
+    """Whether a folder has nerfstudio's file of cameras."""
+    return (root / FILE_NAME).is_file()
+
+
+def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
+    """Read a folder with nerfstudio's `transforms.json`, a scene folder of `page4d reconstruct` among them.
+
+    Args:
+        root: the folder.
+        downscale: not used: images are taken in the one size that the file names.
+
+    Returns:
+        The capture. Where no frame has a time, their order is their time. Held out are `test_filenames` or, where the
+        file has none, `val_filenames`.
+
+    Raises:
+        CaptureError: the file is missing or malformed, or a file that it names is.
+    """
+    try:
+        return capture_of_scene(read_scene(root))
+    except SceneError as error:
+        raise CaptureError(str(error)) from error
+
+
+def capture_of_scene(scene: Scene) -> Capture:
+    """A scene folder as a capture: its cameras, times, splits and points."""
+    return Capture(
+        layout="nerfstudio",
+        root=scene.root,
+        frame_ids=[path.stem for path in scene.image_paths],
+        image_paths=scene.image_paths,
+        extrinsics=scene.extrinsics,
+        intrinsics=scene.intrinsics,
+        distortion=scene.distortion,
+        image_sizes=scene.image_sizes,
+        time_ids=np.unique(scene.times, return_inverse=True)[1].astype(np.int64),
+        camera_ids=np.zeros(len(scene), np.int64),
+        splits=scene.splits,
+        scale=scene.scale,
+        points=scene.points,
+        point_colors=scene.point_colors,
+        point_dynamics=scene.point_dynamics,
+        instants=scene.times,
+        evaluation_split="test" if "test" in scene.splits else "val",
+        use_paths=scene.use_paths,
+    )

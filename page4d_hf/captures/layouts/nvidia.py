@@ -1,0 +1,223 @@
+"""NVIDIA's Dynamic Scenes (Yoon et al., CVPR 2020): 12 cameras that stand still around a moving scene.
+
+A video is made of them by taking each frame from the next camera: frame i comes from camera i % 12. Two forms are
+published. That of DynamicNeRF (Gao et al., ICCV 2021), 12 frames:
+
+    poses_bounds.npy                (N, 17) float64, see below
+    images/%03d.png                 the frames
+    motion_masks/%03d.png           non-zero where something moves
+
+and that of Neural Scene Flow Fields (Li et al., CVPR 2021), 24 frames, all in a folder `dense`:
+
+    dense/poses_bounds.npy
+    dense/images/%05d.png           the frames; or images_<W>x<H>/
+    dense/motion_masks/%05d.png
+    dense/mv_images/%05d/cam%02d.jpg    by frame: what each of the cameras 01 to 12 saw at that time
+    dense/mv_masks/%05d/cam%02d.png     non-zero where something moves in them
+
+What the other cameras saw is held out. A row of poses_bounds.npy (Mildenhall et al., Local Light Field Fusion, 2019) is
+a 3 x 5 matrix by rows and the nearest and farthest depth. The matrix' columns are the camera's downward, right and
+backward axis and its centre, all in the world, and (height, width, focal length) in pixels. The scale is COLMAP's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import CaptureError
+from ..base import Capture
+from ..files import read_array
+from ..image_files import read_image_size
+from ..schemas import LARGEST
+from .nerfies import IMAGE_SUFFIXES, files_by_id
+
+NUM_CAMERAS = 12
+POSES = "poses_bounds.npy"
+# What tells a folder of this set, by any two; images alone are in many others.
+ENTRIES = (POSES, "motion_masks", "images_colmap", "disp", "mv_images", "mv_masks")
+SIZED_IMAGES = re.compile(r"images_(\d{1,9})x(\d{1,9})")
+INSTANT, CAMERA = re.compile(r"\d{1,9}"), re.compile(r"cam(\d{1,9})")
+MOST_STRETCH = 0.02  # of an image against the size that its focal length is for: sides are rounded
+
+
+def looks_like_nvidia(root: Path) -> bool:
+    """Whether a folder holds a scene in one of the two forms."""
+    for folder in (root, root / "dense"):
+        entries = [(folder / name).exists() for name in ENTRIES]
+        if sum(entries) >= 2 or (entries[0] and _image_folder(folder) is not None):
+            return True
+    return False
+
+
+@dataclass
+class _Frames:
+    """What is gathered, frame by frame."""
+
+    ids: list[str] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    masks: list[Path | None] = field(default_factory=list)
+    instants: list[int] = field(default_factory=list)
+    cameras: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)  # of poses_bounds.npy
+
+    def add(self, name: str, image: Path, mask: Path | None, instant: int, camera: int, row: int) -> None:
+        self.ids.append(name)
+        self.images.append(image)
+        self.masks.append(mask)
+        self.instants.append(instant)
+        self.cameras.append(camera)
+        self.rows.append(row)
+
+
+def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
+    """Read a scene in the form of DynamicNeRF or of Neural Scene Flow Fields.
+
+    Args:
+        root: the scene's folder, or its `dense`.
+        downscale: not used: the largest images that are stored are taken.
+
+    Returns:
+        The capture. "train" is the video; "val", where the folder has `mv_images`, is what the other cameras saw at
+        each of its times.
+
+    Raises:
+        CaptureError: a file is missing or broken, or contradicts another.
+    """
+    root = Path(root)
+    folder = root / "dense" if (root / "dense").is_dir() else root
+    # The scene's own name, also where `dense` was named.
+    scene = root.resolve().parent if root.resolve().name == "dense" else root.resolve()
+    rotations, centres, hwf, bounds = _read_poses(folder / POSES)
+
+    frames = _Frames()
+    images = _image_folder(folder)
+    if images is None:
+        raise CaptureError(f"{folder / 'images'} is missing or empty; put the frames of the video there.")
+    files = files_by_id(images, IMAGE_SUFFIXES)
+    if len(files) != len(rotations):
+        raise CaptureError(
+            f"{images} has {len(files)} images but {folder / POSES} has {len(rotations)} rows; they must be as many."
+        )
+    masks = files_by_id(folder / "motion_masks", IMAGE_SUFFIXES) if (folder / "motion_masks").is_dir() else None
+    for i, name in enumerate(sorted(files)):
+        mask = None if masks is None else masks.get(name)
+        if masks is not None and mask is None:
+            raise CaptureError(f"{folder / 'motion_masks' / name}.png is missing; add it, or remove the whole folder.")
+        frames.add(name, files[name], mask, i, i % NUM_CAMERAS, i)
+    splits = {"train": np.arange(len(frames.ids))}
+    multiview = next((f / "mv_images" for f in (folder, root) if (f / "mv_images").is_dir()), None)
+    if multiview is not None:
+        _add_views(multiview, len(frames.ids), frames)
+        splits["val"] = np.arange(len(splits["train"]), len(frames.ids))
+
+    sizes = [read_image_size(path) for path in frames.images]
+    intrinsics = [
+        _intrinsics(hwf[row], size, path) for row, size, path in zip(frames.rows, sizes, frames.images, strict=True)
+    ]
+    translations = -np.einsum("nij,nj->ni", rotations, centres)
+    return Capture(
+        layout="nvidia",
+        root=root,
+        frame_ids=frames.ids,
+        image_paths=frames.images,
+        extrinsics=np.concatenate((rotations, translations[:, :, None]), axis=-1)[frames.rows],
+        intrinsics=np.stack(intrinsics),
+        distortion=np.zeros((len(frames.ids), 5)),
+        image_sizes=np.array(sizes, np.int64),
+        time_ids=np.array(frames.instants, np.int64),
+        camera_ids=np.array(frames.cameras, np.int64),
+        splits=splits,
+        near=float(bounds[:, 0].min()),
+        far=float(bounds[:, 1].max()),
+        mask_paths=frames.masks if any(frames.masks) else None,
+        sequence=scene.name,
+    )
+
+
+def _read_poses(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """World-to-camera rotations `(N, 3, 3)` with OpenCV axes, centres `(N, 3)`, (height, width, focal length) `(N, 3)`
+    and (near, far) `(N, 2)`."""
+    rows = read_array(path)
+    if rows.ndim != 2 or rows.shape[1] != 17:
+        raise CaptureError(f"{path} must hold numbers of the shape (frames, 17), got {rows.shape}; fetch it again.")
+    if len(rows) == 0:
+        raise CaptureError(f"{path} has no rows, so the scene has no cameras; fetch it again.")
+    rows = rows.astype(np.float64)
+    bad = np.flatnonzero(~(np.abs(rows) <= LARGEST).all(axis=1))
+    if len(bad):
+        raise CaptureError(f"{path} holds NaN, infinity or numbers above {LARGEST:g} in row {bad[0]}; fetch it again.")
+    matrices = rows[:, :15].reshape(-1, 3, 5)
+    down, right, back = (matrices[:, :, i] for i in range(3))
+    rotations = np.stack((right, down, -back), axis=1)  # world-to-camera: its rows are the camera's axes
+    wrong = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > 1e-3
+    wrong |= np.linalg.det(rotations) < 0
+    if wrong.any():
+        raise CaptureError(
+            f"{path}: the axes in row {np.flatnonzero(wrong)[0]} are no rotation; its columns must be the camera's "
+            "downward, right and backward axes."
+        )
+    hwf, bounds = matrices[:, :, 4], rows[:, 15:]
+    if hwf.min() < 1 / LARGEST:
+        raise CaptureError(
+            f"{path}: height, width and focal length must be above 0, got {hwf.min():g}; fetch it again."
+        )
+    if (bounds[:, 0] < 0).any() or (bounds[:, 0] >= bounds[:, 1]).any():
+        raise CaptureError(f"{path}: the nearest depth of each row must be at least 0 and below the farthest.")
+    return rotations, matrices[:, :, 3], hwf, bounds
+
+
+def _image_folder(folder: Path) -> Path | None:
+    """`images`, else the one with the largest images of the folders `images_<W>x<H>`."""
+    if not folder.is_dir():
+        return None
+    if (folder / "images").is_dir():
+        sized = [(0, folder / "images")]
+    else:
+        matches = ((SIZED_IMAGES.fullmatch(path.name), path) for path in sorted(folder.iterdir()) if path.is_dir())
+        sized = [(int(match[1]) * int(match[2]), path) for match, path in matches if match]
+    found = [(size, path) for size, path in sized if files_by_id(path, IMAGE_SUFFIXES)]
+    return max(found)[1] if found else None
+
+
+def _add_views(multiview: Path, count: int, frames: _Frames) -> None:
+    """Add what the cameras saw at each of `count` times, but for the frames that are in the video."""
+    mask_folder = multiview.parent / "mv_masks"
+    folders = {int(path.name): path for path in multiview.iterdir() if path.is_dir() and INSTANT.fullmatch(path.name)}
+    beyond = sorted(set(folders) - set(range(count)))
+    if beyond:
+        raise CaptureError(f"{folders[beyond[0]]} is of a time that the video of {count} frames does not have.")
+    for instant in range(count):
+        folder = folders.get(instant, multiview / f"{instant:05d}")
+        files = files_by_id(folder, IMAGE_SUFFIXES) if folder.is_dir() else {}
+        views = {int(match[1]) - 1: stem for stem in files if (match := CAMERA.fullmatch(stem))}
+        masks = files_by_id(mask_folder / folder.name, IMAGE_SUFFIXES) if (mask_folder / folder.name).is_dir() else {}
+        for camera in range(min(NUM_CAMERAS, count)):  # cameras beyond the video's have no row of their own
+            if camera == instant % NUM_CAMERAS:
+                continue
+            stem = f"cam{camera + 1:02d}"
+            if camera not in views:
+                raise CaptureError(f"The view {folder / stem}.jpg is missing; fetch it again, or remove {multiview}.")
+            if mask_folder.is_dir() and views[camera] not in masks:
+                raise CaptureError(
+                    f"The mask {mask_folder / folder.name / stem}.png is missing; fetch it again, or remove "
+                    f"{mask_folder}."
+                )
+            image, mask = files[views[camera]], masks.get(views[camera])
+            frames.add(f"{folder.name}/{stem}", image, mask, instant, camera, camera)
+
+
+def _intrinsics(hwf: np.ndarray, size: tuple[int, int], path: Path) -> npt.NDArray[np.float64]:
+    """`(3, 3)`, in pixels of an image that was scaled from the size that the focal length is for."""
+    height, width, focal = hwf
+    scale_x, scale_y = size[0] / width, size[1] / height
+    if abs(scale_x / scale_y - 1) > MOST_STRETCH:
+        raise CaptureError(
+            f"{path} is {size[0]}x{size[1]} but {POSES} is for images of {width:g}x{height:g}, of other proportions; "
+            "fetch it again."
+        )
+    return np.array([[focal * scale_x, 0, size[0] / 2], [0, focal * scale_y, size[1] / 2], [0, 0, 1]])

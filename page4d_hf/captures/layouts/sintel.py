@@ -1,0 +1,237 @@
+"""MPI Sintel (Butler et al., ECCV 2012), an animated film with depth, cameras and optical flow.
+
+    training/{final,clean,albedo}/<sequence>/frame_%04d.png     1024x436, counted from 1
+    training/depth/<sequence>/frame_%04d.dpt                    z-depth, taken as metres
+    training/camdata_left/<sequence>/frame_%04d.cam             K and world-to-camera, OpenCV axes
+    training/flow/<sequence>/frame_%04d.flo                     to the next frame; none for the last
+    training/invalid/<sequence>/frame_%04d.png                  non-zero where there is no flow
+
+Depth and cameras are an archive of their own, as are the extras; the root may be the one folder into which all were
+unpacked, the `training` in it, or hold the archives' folders `MPI-Sintel-*/training` side by side. Cameras count pixels
+from the first centre. The passes show the same motion: a sequence's name is, for example, "clean/alley_2".
+
+Where there is flow, what moves is told from it: a pixel moves if its flow differs from that of a still point of its
+depth seen by the two cameras. Flow reaches behind what occludes it, so occlusion maps are not needed for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import CaptureError
+from ..base import Capture
+from ..depth_files import SINTEL_TAG, read_dpt, read_sintel_floats
+from ..files import read_bytes
+from ..image_files import read_image_mask
+from ..sequences import FrameList, check_camera, read_first_image_size
+
+PASSES = ("final", "clean", "albedo")
+FRAMES_PER_SECOND = 24.0
+MOTION_THRESHOLD = 0.1  # pixels
+# The sequences by which cameras are evaluated: in the others they mostly stand still or move along a line.
+POSE_SEQUENCES = (
+    "alley_2", "ambush_4", "ambush_5", "ambush_6", "cave_2", "cave_4", "market_2",
+    "market_5", "market_6", "shaman_3", "sleeping_1", "sleeping_2", "temple_2", "temple_3",
+)  # fmt: skip
+_FRAME = re.compile(r"frame_(\d{1,9})")
+_CAMERA_BYTES = 4 + 8 * (9 + 12)
+
+
+def sintel_sequences(root: Path, split: str | None = None) -> list[str]:
+    """Names of the sequences of one pass, such as "final/alley_2".
+
+    Args:
+        root: see the module.
+        split: the pass, one of `PASSES`; None takes "final".
+    """
+    render_pass = split or PASSES[0]
+    names = {path.name for folder in _kind_folders(Path(root), render_pass) for path in folder.iterdir()}
+    return sorted(f"{render_pass}/{name}" for name in names if _sequence_folder(Path(root), render_pass, name))
+
+
+def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTION_THRESHOLD) -> Capture:
+    """Read a sequence.
+
+    Args:
+        root: see the module.
+        sequence: a name that `sintel_sequences` gives; without a pass, "final".
+        motion_threshold: how far, in pixels, flow must be from that of a still point for a pixel to move.
+
+    Returns:
+        The capture, in metres. Frames without depth or with a camera that is none are in `skipped`; without flow, and
+        in the last frame, there are no masks. `time_ids` are the numbers of the files.
+
+    Raises:
+        CaptureError: there is no such sequence, it has no cameras, or no frame can be used.
+    """
+    root = Path(root)
+    render_pass, _, name = sequence.rpartition("/")
+    render_pass = render_pass or PASSES[0]
+    images_folder = _sequence_folder(root, render_pass, name)
+    if images_folder is None:
+        raise CaptureError(f"{root} has no training/{render_pass}/{name}; name one of the sequences there.")
+    images = sorted(
+        (int(match[1]), path) for path in images_folder.glob("frame_*.png") if (match := _FRAME.fullmatch(path.stem))
+    )
+    if not images:
+        raise CaptureError(f"{images_folder} has no images frame_%04d.png; fetch the sequence again.")
+    cameras = _sequence_folder(root, "camdata_left", name)
+    if cameras is None:
+        raise CaptureError(
+            f"{root} has no training/camdata_left/{name}; cameras and depth are in the archive MPI-Sintel-depth-"
+            "training, which is to be unpacked beside the images."
+        )
+    depths, flows = _sequence_folder(root, "depth", name), _sequence_folder(root, "flow", name)
+    size = read_first_image_size([path for _, path in images])
+    frames = FrameList("sintel", root, f"{render_pass}/{name}")
+    for number, image in images:
+        stem = image.stem
+        try:
+            extrinsics, intrinsics = read_cam(cameras / f"{stem}.cam")
+        except CaptureError as error:
+            frames.skip(image, str(error).rstrip("."))
+            continue
+        intrinsics[:2, 2] += 0.5  # from the first centre to the first corner
+        has_motion = flows is not None and depths is not None and (cameras / f"frame_{number + 1:04d}.cam").is_file()
+        frames.add(
+            image,
+            extrinsics,
+            intrinsics,
+            size,
+            number,
+            timestamp=(number - 1) / FRAMES_PER_SECOND,
+            depth_path=None if depths is None else depths / f"{stem}.dpt",
+            mask_path=flows / f"{stem}.flo" if flows is not None and has_motion else None,
+        )
+    notes = []
+    if depths is None:
+        notes.append(f"{root} has no training/depth/{name}: the sequence has no depth.")
+    if flows is None:
+        notes.append(f"{root} has no training/flow/{name}: what moves is not known.")
+    mask_reader: Callable[[Path], np.ndarray] = read_image_mask
+    if depths is not None and flows is not None:
+        mask_reader = partial(
+            read_motion_mask,
+            depths=depths,
+            cameras=cameras,
+            invalid=_sequence_folder(root, "invalid", name),
+            threshold=motion_threshold,
+        )
+    return frames.capture(
+        scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_dpt, read_mask_file=mask_reader, notes=notes
+    )
+
+
+def read_cam(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A `.cam` file: float32 tag 202021.25, float64 K by rows, float64 3x4 world-to-camera by rows, little-endian.
+
+    Returns:
+        extrinsics `(3, 4)`, OpenCV axes, and intrinsics `(3, 3)` as stored, in pixels whose first centre is at (0, 0).
+
+    Raises:
+        CaptureError: the file is missing, broken, or holds no camera.
+    """
+    data = read_bytes(path)
+    if len(data) != _CAMERA_BYTES or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
+        raise CaptureError(
+            f"{path} is no .cam file: it must have {_CAMERA_BYTES} bytes, of which the first are the float "
+            f"{SINTEL_TAG}; fetch it again."
+        )
+    values = np.frombuffer(data, "<f8", offset=4).astype(np.float64)
+    try:
+        return check_camera(values[9:].reshape(3, 4), values[:9].reshape(3, 3))
+    except ValueError as error:
+        raise CaptureError(f"{path} holds no camera: {error}; fetch it again.") from error
+
+
+def read_flo(path: Path) -> npt.NDArray[np.float32]:
+    """Optical flow (u, v) in pixels, `(H, W, 2)`, from a `.flo` file: float32 tag 202021.25, int32 width and height,
+    float32 u and v interleaved by rows, little-endian.
+
+    Raises:
+        CaptureError: the file is missing, broken, or of another format.
+    """
+    return read_sintel_floats(path, channels=2)
+
+
+def still_flow(
+    depth: np.ndarray, camera: tuple[np.ndarray, np.ndarray], next_camera: tuple[np.ndarray, np.ndarray]
+) -> npt.NDArray[np.float64]:
+    """The optical flow of points that stand still while the camera moves.
+
+    Args:
+        depth: `(H, W)` z-depth.
+        camera: extrinsics `(3, 4)` and intrinsics `(3, 3)` with the first pixel's centre at (0, 0).
+        next_camera: those of the next frame.
+
+    Returns:
+        `(H, W, 2)` in pixels; NaN where depth is not known or the point is behind the next camera.
+    """
+    (extrinsics, intrinsics), (next_extrinsics, next_intrinsics) = camera, next_camera
+    height, width = depth.shape
+    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+    known = np.isfinite(depth) & (depth > 0)
+    rays = np.concatenate((pixels, np.ones((height, width, 1))), axis=-1) @ np.linalg.inv(intrinsics).T
+    in_camera = rays * np.where(known, depth, 1)[..., None]
+    in_world = (in_camera - extrinsics[:, 3]) @ extrinsics[:, :3]
+    in_next = in_world @ next_extrinsics[:, :3].T + next_extrinsics[:, 3]
+    seen = known & (in_next[..., 2] > 0)
+    projected = in_next @ next_intrinsics.T
+    moved = projected[..., :2] / np.where(seen, projected[..., 2], 1)[..., None] - pixels
+    return np.where(seen[..., None], moved, np.nan)
+
+
+def read_motion_mask(
+    path: Path, depths: Path, cameras: Path, invalid: Path | None = None, threshold: float = MOTION_THRESHOLD
+) -> npt.NDArray[np.bool_]:
+    """Where a frame's flow differs from that of points that stand still, `(H, W)`.
+
+    Args:
+        path: the frame's `.flo` file, `frame_%04d.flo`.
+        depths: the folder of the sequence's `.dpt` files.
+        cameras: the folder of its `.cam` files.
+        invalid: the folder of the maps of pixels without flow, if there is one; such pixels don't move.
+        threshold: pixels.
+
+    Raises:
+        CaptureError: a file is missing, broken, or of another size than the flow.
+    """
+    flow = read_flo(path)
+    number = int(path.stem.rpartition("_")[2])
+    depth_path = depths / f"{path.stem}.dpt"
+    depth = read_dpt(depth_path, np.eye(3))
+    _check_size(depth_path, depth, path, flow)
+    camera = read_cam(cameras / f"{path.stem}.cam")
+    next_camera = read_cam(cameras / f"frame_{number + 1:04d}.cam")
+    difference = np.linalg.norm(flow - still_flow(depth, camera, next_camera), axis=-1)
+    moving = difference > threshold  # false where either is not known
+    invalid_path = None if invalid is None else invalid / f"{path.stem}.png"
+    if invalid_path is not None and invalid_path.is_file():
+        without_flow = read_image_mask(invalid_path)
+        _check_size(invalid_path, without_flow, path, flow)
+        moving &= ~without_flow
+    return moving
+
+
+def _check_size(path: Path, values: np.ndarray, flow_path: Path, flow: np.ndarray) -> None:
+    if values.shape != flow.shape[:2]:
+        raise CaptureError(
+            f"{path} is {values.shape[1]}x{values.shape[0]} but {flow_path} is {flow.shape[1]}x{flow.shape[0]}; fetch "
+            "them again."
+        )
+
+
+def _kind_folders(root: Path, kind: str) -> list[Path]:
+    """The folders of one kind of file, wherever the archives were unpacked."""
+    places = [root / "training", root, *sorted(path / "training" for path in root.glob("MPI-Sintel-*"))]
+    return [place / kind for place in places if (place / kind).is_dir()]
+
+
+def _sequence_folder(root: Path, kind: str, name: str) -> Path | None:
+    return next((folder / name for folder in _kind_folders(root, kind) if (folder / name).is_dir()), None)

@@ -1,0 +1,430 @@
+"""The scene folder: what a reconstruction leaves on disk, and what nerfstudio and the splatting start from.
+
+    scene/
+        transforms.json     cameras and times, as `nerfstudio-data` reads them (so do most radiance-field tools)
+        images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
+        points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
+        page4d/
+            info.json       the model, its options, the version of page4d, where the frames came from, the scale
+            depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
+            confidence/     the same for the depth's confidence, 0 where the network did not see the image
+            dynamics/       the same for the dynamics mask, NaN where the network did not see the image
+
+In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
+those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
+count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. A model without a mask leaves
+out all that is named dynamics.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from plyfile import PlyData, PlyElement
+from pydantic import Field
+
+from ..errors import SceneError
+from ..geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
+from ..package_version import page4d_version
+from ..utils.folders import whole_folder
+from ..utils.json_files import Record, read_json
+from .transforms_json import (
+    CAMERA_MODELS,
+    Transforms,
+    find_file,
+    frame_times,
+    read_transforms,
+    read_transforms_camera,
+    with_slashes,
+)
+
+if TYPE_CHECKING:
+    from ..frames import Frames
+    from ..reconstruction.reconstruct import Reconstruction
+
+FORMAT = 1  # of page4d/info.json; counts up when a reader must know
+MARK = "page4d/info.json"  # what makes a folder a scene of page4d
+MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
+COLORS = ("red", "green", "blue")
+SPLITS = ("train", "val", "test")
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass
+class Scene:
+    """A scene folder, read and checked, with no image opened yet.
+
+    One world, OpenCV axes, world-to-camera; pixels with the first one's centre at (0.5, 0.5).
+    """
+
+    root: Path
+    image_paths: list[Path]
+    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images
+    distortion: np.ndarray  # [N, 5] float64, OpenCV's k1, k2, p1, p2, k3; zeros in scenes by page4d
+    image_sizes: np.ndarray  # [N, 2] int, (width, height)
+    times: np.ndarray  # [N] float64 in [0, 1]
+    points: np.ndarray | None = None  # [M, 3] float32
+    point_colors: np.ndarray | None = None  # [M, 3] uint8
+    point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
+    point_dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+    point_confidence: np.ndarray | None = None  # [M] float32
+    splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
+    use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
+    info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    @property
+    def scale(self) -> str:
+        """The unit of the world: "arbitrary" or "metres"."""
+        return str(self.info.get("scale", "arbitrary"))
+
+    def load_depth(self, index: int) -> np.ndarray:
+        """z-depth of frame `index`, `(h, w)` float32 over exactly the image; NaN where the network did not see it."""
+        return self._load_map("depth", index)
+
+    def load_confidence(self, index: int) -> np.ndarray:
+        """Confidence of the depth of frame `index`, `(h, w)` float32; 0 where the network did not see the image."""
+        return self._load_map("confidence", index)
+
+    @property
+    def has_dynamics(self) -> bool:
+        """Whether the model that made the scene gave a dynamics mask."""
+        return (self.root / "page4d" / "dynamics").is_dir()
+
+    def load_dynamics(self, index: int) -> np.ndarray:
+        """Dynamics of frame `index`, `(h, w)` float32, 0 static to 1 moving; NaN where the network did not see it."""
+        return self._load_map("dynamics", index)
+
+    def _load_map(self, name: str, index: int) -> np.ndarray:
+        path = _map_path(self.root, name, self.image_paths[index].stem)
+        try:
+            with path.open("rb") as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        except Exception as error:  # MemoryError and tokenize.TokenError among it: the header is a piece of Python
+            raise SceneError(
+                f"Cannot read {path}: {_told(error)}; make the scene anew with `page4d reconstruct`."
+            ) from error
+        if array.ndim != 2 or array.dtype != np.float32:
+            raise SceneError(
+                f"Expected a map of two dimensions of float32 in {path}, got {array.dtype} of the shape {array.shape}; "
+                "make the scene anew with `page4d reconstruct`."
+            )
+        return array
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def write_scene(
+    target: str | Path,
+    frames: Frames,
+    reconstruction: Reconstruction,
+    info: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a scene folder, whole or not at all.
+
+    Args:
+        target: the folder to make; it may exist if it is empty.
+        frames: N frames. Files that nerfstudio would read the same way are copied; other frames are written as PNG.
+        reconstruction: of these frames.
+        info: what `page4d/info.json` shall hold beside what is known here: the model, its revision, the options.
+        overwrite: replace a folder that page4d wrote, see `whole_folder`.
+
+    Returns:
+        `target` as a path.
+
+    Raises:
+        SceneError: a camera is not finite.
+        Page4DError: the folder is in the way or cannot be written, see `whole_folder`.
+    """
+    if len(frames) != len(reconstruction.extrinsics):
+        raise SceneError(f"Expected as many cameras as the {len(frames)} frames, got {len(reconstruction.extrinsics)}.")
+    for name, extrinsics, intrinsics in zip(
+        frames.names, reconstruction.extrinsics, reconstruction.intrinsics, strict=True
+    ):
+        if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
+            raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
+
+    with whole_folder(target, overwrite=overwrite) as folder:
+        (folder / "images").mkdir()
+        stems = [f"frame_{i + 1:05d}" for i in range(len(frames))]
+        images = [_write_image(frames, i, folder / "images" / stem) for i, stem in enumerate(stems)]
+        maps = (reconstruction.depth, reconstruction.depth_conf, reconstruction.dynamics)
+        for name, arrays in zip(MAPS, maps, strict=True):
+            if arrays is None:
+                continue
+            (folder / "page4d" / name).mkdir(parents=True)
+            for stem, array in zip(stems, arrays, strict=True):
+                _write_array(_map_path(folder, name, stem), array)
+        _write_points(folder / "points.ply", reconstruction)
+        sources = [
+            {"image": f"images/{image}", "source": name, "source_time": float(time)}
+            for image, name, time in zip(images, frames.names, frames.times, strict=True)
+        ]
+        record = {
+            "format": FORMAT,
+            "page4d_version": page4d_version(),
+            **info,
+            "scale": "arbitrary",
+            "source": frames.source,
+            "frames": sources,
+        }
+        _write_json(folder / MARK, record)
+        _write_json(folder / "transforms.json", _transforms(images, frames, reconstruction))
+    return Path(target)
+
+
+def normalized_times(times: np.ndarray) -> np.ndarray:
+    """Times or indices `(N,)` to [0, 1]: the first instant is 0, the last 1; a single instant is 0."""
+    times = np.asarray(times, np.float64)
+    span = times.max() - times.min()
+    return (times - times.min()) / (span if span > 0 else 1.0)
+
+
+def _transforms(images: list[str], frames: Frames, reconstruction: Reconstruction) -> dict[str, Any]:
+    poses = camera_to_world_opengl(torch.as_tensor(np.asarray(reconstruction.extrinsics, np.float64))).tolist()
+    entries = []
+    for i, time in enumerate(normalized_times(frames.times)):
+        height, width = frames.images[i].shape[:2]
+        intrinsics = np.asarray(reconstruction.intrinsics[i], np.float64)
+        entries.append(
+            {
+                "file_path": f"images/{images[i]}",
+                "time": float(time),
+                "fl_x": float(intrinsics[0, 0]),
+                "fl_y": float(intrinsics[1, 1]),
+                "cx": float(intrinsics[0, 2]),
+                "cy": float(intrinsics[1, 2]),
+                "w": width,
+                "h": height,
+                "transform_matrix": [*poses[i], [0.0, 0.0, 0.0, 1.0]],
+            }
+        )
+    return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
+
+
+def _write_image(frames: Frames, index: int, target: Path) -> str:
+    """Put one frame beside the cameras; returns its file name."""
+    path = frames.paths[index] if frames.paths is not None else None
+    if path is not None and _reads_the_same_everywhere(path):
+        # A copy, not a link: who edits the scene's images must not change the originals.
+        target = target.with_suffix(path.suffix.lower())
+        shutil.copyfile(path, target)
+    else:
+        target = target.with_suffix(".png")
+        Image.fromarray(frames.images[index]).save(target, compress_level=1)
+    return target.name
+
+
+def _reads_the_same_everywhere(path: Path) -> bool:
+    """Whether a program that knows nothing of EXIF, palettes or 16 bits reads the image as we did."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        return False
+    with Image.open(path) as image:
+        upright = image.getexif().get(EXIF_ORIENTATION, 1) == 1
+        return upright and image.mode in ("RGB", "RGBA") and image.info.get("transparency") is None
+
+
+def _write_points(path: Path, reconstruction: Reconstruction) -> None:
+    columns = {
+        **{name: reconstruction.points[:, i].astype("<f4") for i, name in enumerate("xyz")},
+        **{name: reconstruction.point_colors[:, i] for i, name in enumerate(COLORS)},
+        "time": reconstruction.point_times.astype("<f4"),
+        "confidence": reconstruction.point_confidence.astype("<f4"),
+    }
+    if reconstruction.point_dynamics is not None:
+        columns["dynamics"] = reconstruction.point_dynamics.astype("<f4")
+    vertices = np.empty(len(reconstruction.points), dtype=[(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        vertices[name] = column
+    ply = PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=["scale: arbitrary"])
+    buffer = io.BytesIO()
+    ply.write(buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    # np.save straight to a file does not say why it could not write, which a full disk must.
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(array, np.float32))
+    path.write_bytes(buffer.getvalue())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    # A file's name need not be UTF-8, and JSON must be: what is not becomes a question mark.
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    path.write_bytes(text.encode("utf-8", "replace"))
+
+
+def _map_path(root: Path, name: str, stem: str) -> Path:
+    return root / "page4d" / name / f"{stem}.npy"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_scene(root: str | Path) -> Scene:
+    """Read a scene folder, or any folder with nerfstudio's `transforms.json`, and check all of it but the pixels.
+
+    A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
+    distortion, no image sizes, no times (the frames' places then stand for them) and no points. Its points are in the
+    world of its cameras: `applied_transform` and `applied_scale`, which say what was done to both before they were
+    written, change nothing here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
+
+    Args:
+        root: the folder, or its `transforms.json`.
+
+    Raises:
+        SceneError: the folder or a file is missing, is malformed, or holds a camera that is none.
+    """
+    root = Path(root)
+    if root.is_file():
+        root = root.parent
+    if not root.is_dir():
+        raise SceneError(f"No such folder: {root}.")
+    where = root / "transforms.json"
+    if not where.is_file():
+        raise SceneError(f"{root} is no scene: it has no transforms.json.")
+    meta = read_transforms(where)
+    if (meta.camera_model or "OPENCV") not in CAMERA_MODELS:
+        raise SceneError(
+            f"{where} has cameras of the model {meta.camera_model:.40}; undistort its images to a pinhole."
+        )
+
+    cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
+    image_paths = [camera.image_path for camera in cameras]
+    poses = np.stack([camera.camera_to_world for camera in cameras])
+    masks = [camera.mask_path for camera in cameras]
+    scene = Scene(
+        root=root,
+        image_paths=image_paths,
+        extrinsics=extrinsics_from_camera_to_world_opengl(torch.from_numpy(poses)).numpy(),
+        intrinsics=np.stack([camera.intrinsics for camera in cameras]),
+        distortion=np.stack([camera.distortion for camera in cameras]),
+        image_sizes=np.array([camera.image_size for camera in cameras]),
+        times=_read_times(meta, where),
+        splits=_read_splits(meta, root, image_paths, where),
+        use_paths=masks if any(masks) else None,
+        info=_read_info(root / MARK, image_paths),
+    )
+    if meta.ply_file_path is not None:
+        _read_points(scene, meta.ply_file_path)
+    if scene.info:
+        for name in MAPS if scene.has_dynamics else MAPS[:2]:
+            for path in image_paths:
+                if not _map_path(root, name, path.stem).is_file():
+                    raise SceneError(f"The scene lacks {_map_path(root, name, path.stem)}; make it anew.")
+    return scene
+
+
+class _Version(Record):
+    format: int = FORMAT
+
+
+class _InfoFrame(Record, extra="allow"):
+    image: str  # its file, from the scene's root
+    source: str  # file name of the image that it was made from, or frame of a video
+
+
+class _Info(Record, extra="allow"):
+    """What readers of `page4d/info.json` rely on."""
+
+    scale: str = "arbitrary"
+    model: str | None = None
+    source: str | None = None
+    frames: list[_InfoFrame] = Field(default_factory=list)
+
+
+def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:
+    """`page4d/info.json`, with a source for each of the images; empty where there is none."""
+    if not path.is_file():
+        return {}
+    remedy = "make the scene anew"
+    version = read_json(path, _Version, error=SceneError, remedy=remedy).format
+    if version != FORMAT:
+        raise SceneError(f"{path} is of format {version}, and this page4d reads {FORMAT}; update page4d.")
+    info: dict[str, Any] = read_json(path, _Info, error=SceneError, remedy=remedy).model_dump(exclude_unset=True)
+    if "frames" in info:  # transforms.json may have lost some since, or have them in another order
+        sources = {path.parents[1] / frame["image"]: frame for frame in info["frames"]}
+        unknown = next((image for image in image_paths if image not in sources), None)
+        if unknown is not None:
+            raise SceneError(f"{path} does not say where {unknown} came from; {remedy}.")
+        info["frames"] = [sources[image] for image in image_paths]
+    return info
+
+
+def _read_times(meta: Transforms, where: Path) -> np.ndarray:
+    times = frame_times(meta, where)
+    if times is None:
+        return normalized_times(np.arange(len(meta.frames)))
+    return times if times.min() >= 0 and times.max() <= 1 else normalized_times(times)
+
+
+def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
+    """nerfstudio's `<split>_filenames`, by their places among the frames; empty where there are none."""
+    splits = {}
+    places = {root / with_slashes(frame.file_path): i for i, frame in enumerate(meta.frames)}
+    places |= {path: i for i, path in enumerate(image_paths)}
+    for split in SPLITS:
+        names = getattr(meta, f"{split}_filenames")
+        if names is None:
+            continue
+        unknown = next((name for name in names if root / with_slashes(name) not in places), None)
+        if unknown is not None:
+            raise SceneError(
+                f"{where} lists {unknown} in {split}_filenames, which none of its frames has as file_path."
+            )
+        splits[split] = np.array(sorted({places[root / with_slashes(name)] for name in names}), np.int64)
+    if splits and not len(splits.get("train", ())):
+        raise SceneError(f"{where} lists frames to hold out but none in train_filenames; list those to train on.")
+    return splits
+
+
+def _read_points(scene: Scene, name: str) -> None:
+    """Fill in the points of a PLY file; times, dynamics and confidence are there only if page4d wrote it."""
+    path = find_file(scene.root, name)
+    if path is None:
+        raise SceneError(
+            f"The point cloud {scene.root / name} is missing, which {scene.root / 'transforms.json'} names."
+        )
+    columns: dict[str, np.ndarray] = {}
+    try:
+        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+        with np.errstate(over="ignore"):  # an infinity is refused below
+            points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
+            for name in ("time", "dynamics", "confidence"):
+                if name in vertices.dtype.names:
+                    columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
+        if set(COLORS) <= set(vertices.dtype.names):
+            colors = np.stack([vertices[name] for name in COLORS], axis=-1).astype(np.uint8)
+        else:
+            colors = np.full((len(points), 3), 128, np.uint8)
+    except Exception as error:  # plyfile raises what it happens to meet, MemoryError and TypeError among it
+        raise SceneError(f"Cannot read the point cloud {path}: {_told(error)}.") from error
+    for name, values in {"position": points, **columns}.items():
+        if not np.isfinite(values).all():
+            raise SceneError(f"The point cloud {path} holds points whose {name} is not finite; make it anew.")
+    scene.points, scene.point_colors = points, colors
+    scene.point_times = columns.get("time")
+    scene.point_dynamics, scene.point_confidence = columns.get("dynamics"), columns.get("confidence")
+
+
+def _told(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,185 @@
+"""Cameras as nerfstudio's `transforms.json` and Blender's data sets before it write them, one frame at a time.
+
+Matrices are camera-to-world with OpenGL axes (x right, y up, z backward). Pixels count from 0 at the image's left upper
+corner, so that the first pixel's centre is at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from ..errors import Page4DError, SceneError
+from ..utils.json_files import Record, read_json
+
+# nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
+CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"})
+DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
+LARGEST = 1e19  # of any number: in float32, too, its square is finite
+
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+FileName = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]  # what systems take
+Row = Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+
+class Lens(Record):
+    """Intrinsics, for all frames or for one; what is absent or null is not said."""
+
+    fl_x: Annotated[Number, Field(gt=0)] | None = None  # focal lengths and principal point, in pixels
+    fl_y: Annotated[Number, Field(gt=0)] | None = None
+    cx: Number | None = None
+    cy: Number | None = None
+    w: Number | None = None  # the image's size; whole numbers, some programs write them as 640.0
+    h: Number | None = None
+    camera_angle_x: Annotated[float, Field(gt=0, lt=math.pi)] | None = None  # angles of view, in radians
+    camera_angle_y: Annotated[float, Field(gt=0, lt=math.pi)] | None = None
+    k1: Number | None = None
+    k2: Number | None = None
+    k3: Number | None = None
+    k4: Number | None = None
+    p1: Number | None = None
+    p2: Number | None = None
+
+
+class TransformsFrame(Lens):
+    """One of the file's `frames`."""
+
+    file_path: FileName  # from the file's folder; ".png" may be left out
+    transform_matrix: Annotated[list[Row], Field(min_length=3, max_length=4)]  # [4, 4], or without the last row
+    mask_path: FileName | None = None
+    time: Number | None = None
+
+
+class Transforms(Lens):
+    """The file: what it says for all frames goes before a frame's own, as in nerfstudio."""
+
+    frames: Annotated[list[TransformsFrame], Field(min_length=1)]
+    camera_model: str | None = None
+    ply_file_path: FileName | None = None
+    train_filenames: list[FileName] | None = None
+    val_filenames: list[FileName] | None = None
+    test_filenames: list[FileName] | None = None
+
+
+@dataclass
+class TransformsCamera:
+    """The camera of one frame."""
+
+    image_path: Path
+    image_size: tuple[int, int]  # (width, height)
+    camera_to_world: np.ndarray  # [3, 4], OpenGL axes
+    intrinsics: np.ndarray  # [3, 3]
+    distortion: np.ndarray  # [5]
+    mask_path: Path | None  # an image, 0 where nothing is to be learned from
+
+
+def read_transforms(path: Path, *, error: type[Page4DError] = SceneError) -> Transforms:
+    """Read a file against its schema.
+
+    Raises:
+        Page4DError: of the kind `error`: it is missing, no JSON, or of another shape.
+    """
+    meta: Transforms = read_json(path, Transforms, error=error, remedy="correct the file, or write it anew")
+    return meta
+
+
+def frame_times(meta: Transforms, where: Path) -> np.ndarray | None:
+    """The frames' times `(N,)` float64 as they are written; None where there are none.
+
+    Raises:
+        SceneError: some frames have a time and others none.
+    """
+    times = [frame.time for frame in meta.frames if frame.time is not None]
+    if times and len(times) < len(meta.frames):
+        raise SceneError(f"{where} gives the time of {len(times)} of its {len(meta.frames)} frames; give all or none.")
+    return np.array(times, np.float64) if times else None
+
+
+def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path, where: Path) -> TransformsCamera:
+    """The camera of a frame, checked, and its image's size.
+
+    Args:
+        meta: the file.
+        frame: one of its frames. Its intrinsics are `fl_x fl_y cx cy w h`, with distortion as `k1 k2 k3 p1 p2`, or
+            `camera_angle_x`, the horizontal angle of view.
+        root: the folder that file paths start from.
+        where: the file, for messages.
+
+    Raises:
+        SceneError: the image or its mask is missing or broken, or the camera is incomplete or not one.
+    """
+    png = f"{frame.file_path}.png"  # Blender's scenes leave the suffix out
+    image_path = find_file(root, frame.file_path, png)
+    if image_path is None:
+        expected = root / (frame.file_path if Path(frame.file_path).suffix else png)
+        raise SceneError(f"The image {expected} is missing, which {where} names.")
+    of = f"of {frame.file_path} in {where}"
+
+    matrix = np.array(frame.transform_matrix)
+    rotation = matrix[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+        raise SceneError(f"The transform_matrix {of} does not hold a rotation.")
+
+    def number(key: str) -> Any:
+        value = getattr(meta, key)
+        return getattr(frame, key) if value is None else value
+
+    try:
+        with Image.open(image_path) as image:
+            actual_size = image.size
+    except Exception as error:  # whatever Pillow meets in a broken file
+        raise SceneError(f"Cannot read the image {image_path}; it is broken or no image ({error}).") from error
+    width, height = (number("w") or actual_size[0], number("h") or actual_size[1])
+    if (width, height) != actual_size:
+        raise SceneError(
+            f"The image {image_path} is {actual_size[0]} x {actual_size[1]}, but {where} says {width:g} x {height:g}."
+        )
+    focal_x, focal_y = number("fl_x"), number("fl_y")
+    angle_x, angle_y = number("camera_angle_x"), number("camera_angle_y")
+    if focal_x is None and angle_x is not None:
+        focal_x = width / 2 / math.tan(angle_x / 2)
+    if focal_y is None:
+        focal_y = focal_x if angle_y is None else height / 2 / math.tan(angle_y / 2)
+    if focal_x is None or focal_y is None:
+        raise SceneError(f"There is no focal length (fl_x, or camera_angle_x) {of}.")
+    center_x, center_y = number("cx"), number("cy")
+    intrinsics = np.array(
+        [
+            [focal_x, 0, width / 2 if center_x is None else center_x],
+            [0, focal_y, height / 2 if center_y is None else center_y],
+            [0, 0, 1],
+        ]
+    )
+    if number("k4"):
+        raise SceneError(f"The distortion {of} has a fourth radial term, which is a fisheye's; undistort the images.")
+    distortion = np.array([number(key) or 0.0 for key in DISTORTION])
+    mask_path = None
+    if frame.mask_path is not None:
+        mask_path = find_file(root, frame.mask_path)
+        if mask_path is None:
+            raise SceneError(f"The mask_path {of} is {frame.mask_path!r}, and there is no such file.")
+    return TransformsCamera(image_path, actual_size, matrix[:3], intrinsics, distortion, mask_path)
+
+
+def find_file(root: Path, *names: str) -> Path | None:
+    """The first of some files in a folder that is there; None where none is.
+
+    Windows' backslashes separate folders too, where no file has them in its name.
+    """
+    for name in names:
+        for path in (root / name, root / with_slashes(name)):
+            if os.path.isfile(path):  # false, too, of a name that is too long for a file
+                return path
+    return None
+
+
+def with_slashes(name: str) -> str:
+    """A file's name with its folders separated by slashes."""
+    return name.replace("\\", "/")

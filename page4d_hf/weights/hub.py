@@ -1,0 +1,227 @@
+"""Fetches the published checkpoints from the Hugging Face Hub and converts them.
+
+`HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HOME`, `HF_TOKEN` and what else huggingface_hub knows are honoured.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers.utils import logging
+
+from ..configuration_page4d import Page4DConfig
+from ..errors import CheckpointError
+from ..utils.folders import claimed_folder
+from .convert_checkpoint import convert_checkpoint
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """Where a checkpoint lies on the Hub, and what is known of it beside its tensors."""
+
+    repo_id: str
+    repo_type: str
+    filenames: tuple[str, ...]  # the same weights in several formats, the preferred one first
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # values of Page4DConfig
+
+    def __str__(self) -> str:
+        return f"the {self.repo_type} repository {self.repo_id}"
+
+
+_PAGE4D = ("zhouk777/PAGE4D", "dataset")
+
+PUBLISHED = {
+    # Should the file hold the mask head nevertheless, it is not used.
+    "nomask": PublishedCheckpoint(
+        *_PAGE4D, ("checkpoint_nomask.pt",), {"mask_strength": 0.0, "base_weights": "page4d"}
+    ),
+    "mask": PublishedCheckpoint(*_PAGE4D, ("checkpoint_mask.pt",), {"mask_form": "release", "base_weights": "page4d"}),
+    "vggt": PublishedCheckpoint(
+        "facebook/VGGT-1B", "model", ("model.safetensors", "model.pt"), {"base_weights": "vggt"}
+    ),
+    # Gated: its owners want their conditions accepted.
+    "vggt-commercial": PublishedCheckpoint(
+        "facebook/VGGT-1B-Commercial",
+        "model",
+        ("vggt_1B_commercial.pt", "model.safetensors", "model.pt"),
+        {"base_weights": "vggt-commercial"},
+    ),
+}
+
+
+class DownloadedCheckpoint(NamedTuple):
+    """A checkpoint file in the cache of the Hub."""
+
+    path: Path
+    commit: str
+
+
+def pull(
+    name: str,
+    output: str | Path = "page4d",
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    overwrite: bool = False,
+    endpoint: str | None = None,
+    cache_dir: str | Path | None = None,
+    note: Callable[[str], object] = logger.warning,
+) -> Page4DConfig:
+    """Fetch a published checkpoint from the Hub and convert it to a folder for `from_pretrained`.
+
+    Args:
+        name: `"nomask"` or `"mask"` of PAGE-4D, `"vggt"`, or `"vggt-commercial"`, which needs its owners' consent.
+        output: the folder to make.
+        revision: branch, tag or commit of the repository; the newest by default.
+        dtype, overwrite, note: as for `convert_checkpoint`.
+        endpoint, cache_dir: as for `download`.
+
+    Returns:
+        The configuration of the converted model.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be had, or cannot be converted.
+        Page4DError: the output folder is in use or cannot be written (found out before anything is downloaded), or the
+            disk is full.
+    """
+    with claimed_folder(output, overwrite=overwrite):
+        downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir)
+        checkpoint = PUBLISHED[name]
+        return convert_checkpoint(
+            downloaded.path,
+            output,
+            dtype=dtype,
+            source=f"`{downloaded.path.name}` of {checkpoint} on the Hugging Face Hub (commit {downloaded.commit})",
+            overwrite=overwrite,
+            overrides=checkpoint.overrides,
+            note=note,
+        )
+
+
+def download(
+    name: str, *, revision: str | None = None, endpoint: str | None = None, cache_dir: str | Path | None = None
+) -> DownloadedCheckpoint:
+    """Fetch a published checkpoint into the cache of the Hub, where it is not there yet.
+
+    Without a connection, what the cache has of the revision serves.
+
+    Args:
+        name: a key of `PUBLISHED`.
+        revision: branch, tag or commit of the repository; the newest by default.
+        endpoint: address of the Hub; by default that in `HF_ENDPOINT`, or huggingface.co.
+        cache_dir: the cache; by default that in `HF_HUB_CACHE`, or huggingface_hub's own.
+
+    Raises:
+        CheckpointError: it cannot be had; the message says why, and how to get it by hand.
+    """
+    if name not in PUBLISHED:
+        raise CheckpointError(f"There is no published checkpoint {name!r}; there are {', '.join(PUBLISHED)}.")
+    checkpoint = PUBLISHED[name]
+    failures: list[Exception] = []
+    for filename in checkpoint.filenames:
+        try:
+            path = _fetch(checkpoint, filename, revision, endpoint, cache_dir)
+        except (HTTPError, OSError) as error:
+            failures.append(error)
+        else:
+            return DownloadedCheckpoint(path, commit=path.parent.name)  # in the cache: snapshots/<commit>/<file>
+    # What hinders the preferred file tells most, unless it is only that the repository has it in another format.
+    failure = next((error for error in failures if not isinstance(error, EntryNotFoundError)), failures[0])
+    filename = checkpoint.filenames[0]
+    reason = _reason(failure, checkpoint, revision, endpoint or constants.ENDPOINT, cache_dir or constants.HF_HUB_CACHE)
+    url = hf_hub_url(checkpoint.repo_id, filename, repo_type=checkpoint.repo_type, revision=revision, endpoint=endpoint)
+    raise CheckpointError(
+        f"{filename} cannot be fetched from {checkpoint}: {reason}. "
+        f"By hand: download {url} and run `page4d convert {filename} page4d`."
+    ) from failure
+
+
+def _fetch(
+    checkpoint: PublishedCheckpoint,
+    filename: str,
+    revision: str | None,
+    endpoint: str | None,
+    cache_dir: str | Path | None,
+) -> Path:
+    """The path of a file in the cache."""
+    place: dict[str, Any] = {
+        "repo_id": checkpoint.repo_id,
+        "repo_type": checkpoint.repo_type,
+        "filename": filename,
+        "revision": revision,
+        "endpoint": endpoint,
+    }
+    try:
+        # A download tries again and again. One question beforehand tells at once who cannot succeed.
+        get_hf_file_metadata(hf_hub_url(**place), endpoint=endpoint)
+    except (EntryNotFoundError, RevisionNotFoundError):
+        raise
+    except (HTTPError, OSError) as error:
+        try:
+            return Path(hf_hub_download(**place, cache_dir=cache_dir, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise error from None
+    try:
+        return Path(hf_hub_download(**place, cache_dir=cache_dir))
+    except LocalEntryNotFoundError as error:  # is raised from what went wrong on the way
+        raise error.__cause__ or error from None
+    except HfHubHTTPError:
+        raise
+    except HTTPError as error:  # the Hub was there a moment ago
+        raise ConnectionAbortedError(f"{type(error).__name__}: {error}") from error
+
+
+def _reason(
+    error: Exception, checkpoint: PublishedCheckpoint, revision: str | None, endpoint: str, cache_dir: str | Path
+) -> str:
+    """Why a download failed, as the part of a sentence."""
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"HF_HUB_OFFLINE is set, and the file is not in the cache {cache_dir}"
+    if isinstance(error, GatedRepoError):
+        prefix = constants.REPO_TYPES_URL_PREFIXES.get(checkpoint.repo_type, "")
+        page = f"{endpoint}/{prefix}{checkpoint.repo_id}"
+        return (
+            f"its owners ask you to accept their conditions; do so at {page} and log in by `hf auth login`, and run "
+            "the command again once they have granted access"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{endpoint} has no such repository, or not for you; where it is private, log in by `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the repository has no revision {revision!r}"
+    if isinstance(error, EntryNotFoundError):
+        return f"the repository has no such file{f' at revision {revision!r}' if revision else ''}"
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        advice = "; log in by `hf auth login`" if status in (401, 403) else "; try again later"
+        return f"{endpoint} answered {status} {error.response.reason_phrase}{advice}"
+    if isinstance(error, FileMetadataError):
+        return f"what answers at {endpoint} is no Hugging Face Hub; look at HF_ENDPOINT and at the proxy's settings"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        full = "allows no file of that size" if error.errno == errno.EFBIG else "is full"
+        return f"the disk with the cache {cache_dir} {full}; free some space, or name another place in HF_HOME"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"the cache {cache_dir} cannot be written to ({error.strerror}); name another place in HF_HOME"
+    if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):
+        return f"the download broke off ({' '.join(str(error).split())}); run the command again"
+    return f"there is no connection to {endpoint} ({type(error).__name__}: {' '.join(str(error).split())})"
+
+
+__all__ = ["PUBLISHED", "DownloadedCheckpoint", "PublishedCheckpoint", "download", "pull"]

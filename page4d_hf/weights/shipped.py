@@ -1,0 +1,48 @@
+"""The small trained model that comes with the package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..configuration_page4d import Page4DConfig
+from ..errors import CheckpointError
+from ..reconstruction.reconstruct import load_model
+from ..utils.folders import make_readable, whole_folder
+
+TINY = Path(__file__).resolve().parent / "weights" / "tiny"
+
+
+def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrite: bool = False) -> Page4DConfig:
+    """Copy page4d-tiny out of the package to a folder for `from_pretrained`. Nothing is downloaded.
+
+    Args:
+        output: the folder to make.
+        dtype, overwrite: as for `convert_checkpoint`.
+
+    Returns:
+        The configuration of the model.
+
+    Raises:
+        CheckpointError: the package has no weights, or they are broken.
+        Page4DError: the output folder is in use or the disk is full.
+    """
+    with whole_folder(output, overwrite=overwrite) as folder:
+        if not (TINY / "config.json").is_file():
+            raise CheckpointError(
+                f"This page4d has no weights of tiny in {TINY}: a checkout of its source has them once `make tiny` has "
+                "trained them."
+            )
+        model, processor = load_model(TINY, device="cpu", dtype=dtype)
+        model.config.base_weights, model.config.trained_on = "page4d-tiny", []
+        # Not a plain copy: the folder gets the code with it that works without this package.
+        model.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):
+            make_readable(path)  # safetensors writes for the owner only
+        processor.save_pretrained(folder)
+        if (TINY / "README.md").is_file():
+            shutil.copyfile(TINY / "README.md", folder / "README.md")
+    return model.config
+
+
+__all__ = ["TINY", "pull_tiny"]

@@ -1,0 +1,203 @@
+"""The dataparser `page4d-data`: scene folders, captures, videos and images in nerfstudio's terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+from torch import Tensor
+
+from page4d_hf.geometry import camera_to_world_opengl
+
+from ..console import input_errors_end_the_command
+from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
+from .posed_frames import PosedFrames
+from .sources import read_source
+
+# The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has
+# none, and the scene would be blown up without limit.
+LEAST_EXTENT_TO_DISTANCE = 0.1
+
+
+@dataclass
+class Page4DDataParserConfig(DataParserConfig):
+    """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, D-NeRF, NVIDIA
+    Dynamic Scenes, nerfstudio's transforms.json, TUM or Bonn), a video, or images."""
+
+    _target: type = field(default_factory=lambda: Page4DDataParser)
+    """target class to instantiate"""
+    data: Path = Path()
+    """Scene folder, capture, video, folder of images or quoted glob."""
+    layout: Literal["auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "tum", "bonn", "frames"] = (
+        "auto"
+    )
+    """What data is: found out by itself, or said here. frames: a video or images."""
+    cameras: Literal["auto", "capture", "page4d"] = "auto"
+    """Where cameras come from: the capture's own, or PAGE-4D's (needs --model). auto: the capture's where it is one.
+    Times and held-out frames are the capture's in either case."""
+    held_out_cameras: Literal["page4d", "capture"] = "page4d"
+    """With --cameras page4d of a capture, where the held-out frames' cameras come from. page4d: it sees these frames
+    too; capture: it does not, and the capture's cameras are carried into PAGE-4D's world by the Sim(3) between the
+    centres of the cameras to train on."""
+    points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
+    """Where the points come from that Gaussians start from: PAGE-4D's depth, the capture's points (or, where it has
+    none, its depth), the capture's depth, or chance. auto: a capture's own with its own cameras, PAGE-4D's
+    otherwise."""
+    model: str | None = None
+    """PAGE-4D's weights, a folder or a name on the Hub: needed where cameras or points come from PAGE-4D, unless data
+    is a scene folder. `page4d pull mask --output page4d` fetches them."""
+    use_mask: bool = True
+    """Whether PAGE-4D's dynamics-aware mask is used. Without it the network is what VGGT is: it attends to what moves
+    as to all else, and does not say what moves."""
+    reconstruction: Path | None = None
+    """A scene folder that `page4d reconstruct` made of a capture's images, to be taken in place of a --model."""
+    downscale_factor: Annotated[int | None, tyro.conf.arg(aliases=("--downscale",))] = None
+    """Whole number to scale images down by, from their full size. By default the power of 2 that brings the longest
+    side to 1600 pixels or less."""
+    max_points: int = 100_000
+    """Most points to start from; more are thinned evenly."""
+    num_random_points: int = 50_000
+    """How many points to start from with --points random."""
+    eval_interval: int = 8
+    """Every so many frames one is held out for evaluation, where the data do not say which. 0 holds none out."""
+    held_out: Literal["auto", "val", "test"] = "auto"
+    """Which of a capture's splits to evaluate on. auto: the one that published figures are of. That is val, but test
+    for D-NeRF (val again for its scene lego, whose test views show another scene) and where transforms.json has
+    test_filenames."""
+    orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
+    """How to turn the world. up: the cameras' mean upward direction becomes z, which is up in the viewer. none: the
+    data's axes are kept."""
+    center_method: Literal["poses", "focus", "none"] = "poses"
+    """Where to put the origin: at the cameras' mean position, where they look, or where it is."""
+    auto_scale_poses: bool = True
+    """Whether to scale the world so that the cameras lie within +/- 1."""
+    scale_factor: float = 1.0
+    """Factor to scale the world by, beyond that."""
+    scene_scale: float = 1.0
+    """Half the side of the scene box, which the viewer shows and exports are cropped to."""
+    fps: float | None = None
+    """Frames per second to take from a video; all by default."""
+    max_frames: int | None = None
+    """Most frames to take from a video or images, spread evenly; all by default."""
+    resolution: int | None = None
+    """Width in pixels at which PAGE-4D sees the frames. By default what the model's image processor says: 518 of the
+    published weights."""
+    confidence_percentile: float = 20.0
+    """Percentage of PAGE-4D's depth, from the least confident, that gives no points."""
+    cache_dir: Path | None = None
+    """Where reconstructions are kept, so that each is made once. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
+
+
+@dataclass
+class Page4DDataParser(DataParser):
+    """Reads moving scenes; see `Page4DDataParserConfig`.
+
+    Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
+    float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
+    "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
+    images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
+    scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
+    """
+
+    config: Page4DDataParserConfig
+    includes_time: bool = True
+
+    @cached_property
+    def _frames(self) -> PosedFrames:
+        # nerfstudio asks for every split; the data are read once.
+        return read_source(self.config)
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
+        """Ends the command where the data are not as they should be: this is nerfstudio's side of the border."""
+        with input_errors_end_the_command():
+            frames = self._frames
+        indices = frames.train if split == "train" else frames.evaluation
+        transform, scale = self._normalisation
+        poses = apply_transform(transform, camera_to_world_opengl(torch.from_numpy(frames.extrinsics)))
+        poses[:, :, 3] *= scale
+
+        intrinsics = torch.from_numpy(frames.intrinsics[indices]).float()
+        sizes = torch.from_numpy(frames.images.image_sizes[indices].astype(np.int64))
+        cameras = Cameras(
+            camera_to_worlds=poses[indices].float(),
+            fx=intrinsics[:, 0, 0],
+            fy=intrinsics[:, 1, 1],
+            cx=intrinsics[:, 0, 2],
+            cy=intrinsics[:, 1, 2],
+            width=sizes[:, 0],
+            height=sizes[:, 1],
+            camera_type=CameraType.PERSPECTIVE,
+            times=torch.from_numpy(frames.times[indices]).float()[:, None],
+        )
+        background = self._background()
+        side = self.config.scene_scale
+        return DataparserOutputs(
+            image_filenames=[frames.image_paths[i] for i in indices],
+            cameras=cameras,
+            scene_box=SceneBox(aabb=torch.tensor([[-side] * 3, [side] * 3], dtype=torch.float32)),
+            dataparser_transform=transform.float(),
+            dataparser_scale=scale,
+            alpha_color=background.get("background_color"),  # for datasets of others
+            metadata={
+                **self._points(),
+                **background,
+                IMAGES_KEY: frames.images,
+                INDICES_KEY: indices,
+                DEPTH_KEY: frames.depth,
+                DEPTH_SCALE_KEY: scale,
+                **({REFUSAL_KEY: RefusesOtherDatasets()} if frames.images.differs_from_files else {}),
+            },
+        )
+
+    def _background(self) -> dict[str, Tensor]:
+        color = self._frames.images.capture.background
+        return {} if color is None else {"background_color": torch.tensor(color) / 255}
+
+    def _points(self) -> dict[str, Tensor]:
+        points = self._frames.points
+        transform, scale = self._normalisation
+        positions = torch.from_numpy(points.positions).double() @ transform[:, :3].T + transform[:, 3]
+        metadata = {
+            "points3D_xyz": (positions * scale).float(),
+            "points3D_rgb": torch.from_numpy(points.colors),
+        }
+        if points.times is not None:
+            metadata["points3D_times"] = torch.from_numpy(points.times)
+        if points.dynamics is not None:
+            metadata["points3D_dynamics"] = torch.from_numpy(points.dynamics)
+        return metadata
+
+    @cached_property
+    def _normalisation(self) -> tuple[Tensor, float]:
+        """The rigid transform `(3, 4)` float64 of the world, and the scale that follows it."""
+        poses = camera_to_world_opengl(torch.from_numpy(self._frames.extrinsics))
+        # Only the transform: with "pca", the poses that nerfstudio returns beside it may be mirrored.
+        bottom = poses.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(poses), 1, 4)
+        _, transform = auto_orient_and_center_poses(
+            torch.cat((poses, bottom), dim=1).float(),
+            method=self.config.orientation_method,
+            center_method=self.config.center_method,
+        )
+        transform = transform.double()
+        scale = self.config.scale_factor
+        if self.config.auto_scale_poses:
+            centres = apply_transform(transform, poses)[:, :, 3]
+            points = torch.from_numpy(self._frames.points.positions).double() @ transform[:, :3].T + transform[:, 3]
+            distance = float((points - centres.mean(dim=0)).norm(dim=-1).median()) if len(points) else 0.0
+            scale /= max(float(centres.abs().max()), LEAST_EXTENT_TO_DISTANCE * distance) or 1.0
+        return transform, scale
+
+
+def apply_transform(transform: Tensor, poses: Tensor) -> Tensor:
+    """A rigid transform `(3, 4)` of the world, applied to camera-to-world matrices `(N, 3, 4)`."""
+    rotation = transform[:, :3]
+    return torch.cat((rotation @ poses[:, :, :3], rotation @ poses[:, :, 3:] + transform[:, 3:]), dim=-1)

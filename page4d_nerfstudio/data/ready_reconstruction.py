@@ -1,0 +1,90 @@
+"""A reconstruction that lies there ready, in place of one that PAGE-4D makes while data are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from page4d_hf.errors import SceneError
+from page4d_hf.frames import VIDEO_SUFFIXES
+from page4d_hf.scene.folder import Scene, normalized_times, read_scene
+
+
+def ready_reconstruction(folder: Path, frame_ids: Sequence[str], times: np.ndarray, image_sizes: np.ndarray) -> Scene:
+    """The part of a scene folder that shows some frames of a capture.
+
+    The scene may have been made of all of the capture's images, of any size, or of some of them: frames are known by
+    the names of the files that it was made of, as its info.json has them. Or it was made of a video of just the frames
+    that are wanted, which has no names: then they are known by their times.
+
+    Args:
+        folder: a scene folder of `page4d reconstruct`.
+        frame_ids: of the capture's frames that are wanted.
+        times: `(N,)` of these frames, in any unit.
+        image_sizes: `(N, 2)` int, (width, height) at which they are wanted.
+
+    Returns:
+        The scene with these N frames in this order, intrinsics in pixels of the wanted sizes, without a point cloud.
+
+    Raises:
+        SceneError: there is no scene; it was not made by page4d; it lacks one of the frames; the name of one is that of
+            several; or a frame's image has another aspect.
+    """
+    scene = read_scene(folder)
+    if not scene.info:
+        raise SceneError(f"{folder} was not made by `page4d reconstruct`: it has no page4d/info.json.")
+    stems = [Path(str(frame["source"])).stem for frame in scene.info.get("frames", [])]
+    places = {stem: i for i, stem in enumerate(stems)}
+    wanted = [Path(name).stem for name in frame_ids]
+    missing = [name for name, stem in zip(frame_ids, wanted, strict=True) if stem not in places]
+    if not missing:
+        for names, whose in ((stems, f"the reconstruction {folder}"), (wanted, "the capture")):
+            counts = Counter(names)
+            shared = next((stem for stem in wanted if counts[stem] > 1), None)
+            if shared is not None:
+                raise SceneError(
+                    f"{counts[shared]} frames of {whose} are called {shared}, and a reconstruction knows its frames by "
+                    "the names of their files; give --model, which reconstructs the capture itself."
+                )
+        chosen = np.array([places[stem] for stem in wanted], np.int64)
+    elif _is_video_at(scene, times):
+        chosen = np.argsort(np.argsort(times))
+    else:
+        raise SceneError(
+            f"The reconstruction {folder} lacks {len(missing)} of the {len(frame_ids)} frames that are asked of it, "
+            f"such as {missing[0]}; make it of the capture's own images, whose names it keeps, or of a video of just "
+            "these frames."
+        )
+    factors = image_sizes / scene.image_sizes[chosen]  # [N, 2]
+    # Sizes are whole numbers: halving an odd side changes the aspect by up to a pixel.
+    if (np.abs(factors[:, 0] / factors[:, 1] - 1) > 2 / image_sizes.min(axis=1)).any():
+        raise SceneError(f"The images of the reconstruction {folder} have another aspect than the capture's.")
+    intrinsics = scene.intrinsics[chosen].copy()
+    intrinsics[:, :2] *= factors[:, :, None]
+    return replace(
+        scene,
+        image_paths=[scene.image_paths[i] for i in chosen],
+        extrinsics=scene.extrinsics[chosen],
+        intrinsics=intrinsics,
+        distortion=scene.distortion[chosen],
+        image_sizes=np.asarray(image_sizes),
+        times=scene.times[chosen],
+        points=None,
+        point_colors=None,
+        point_times=None,
+        point_dynamics=None,
+        point_confidence=None,
+        splits={},
+    )
+
+
+def _is_video_at(scene: Scene, times: np.ndarray) -> bool:
+    """Whether a scene was made of a video whose frames are, in their order, at these instants."""
+    if Path(str(scene.info.get("source"))).suffix.lower() not in VIDEO_SUFFIXES or len(scene.times) != len(times):
+        return False
+    apart = np.abs(np.sort(normalized_times(times)) - scene.times)
+    return bool((apart < 0.5 / max(len(times) - 1, 1)).all())

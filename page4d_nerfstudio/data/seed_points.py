@@ -1,0 +1,180 @@
+"""The points that Gaussians start from: chosen, thinned, made from depth or drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from page4d_hf.geometry import invert_extrinsics, unproject_depth
+
+from ..gaussians.schedule import CANONICAL_TIME, FIRST_SPAN
+
+# What moves covers a small part of the images and is most of what has to be learned: it gets at least this share of
+# the points, if it has so many pixels. Half of them come from around the canonical time, where training starts.
+LEAST_MOVING_SHARE = 0.2
+
+
+@dataclass
+class SeedPoints:
+    """Points in the world of the cameras."""
+
+    positions: np.ndarray  # [M, 3] float32
+    colors: np.ndarray  # [M, 3] uint8
+    times: np.ndarray | None = None  # [M] float32 in [0, 1], when each point was seen
+    dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, indices: np.ndarray) -> SeedPoints:
+        """The points at `indices` (integers or a boolean mask)."""
+        return SeedPoints(
+            self.positions[indices],
+            self.colors[indices],
+            None if self.times is None else self.times[indices],
+            None if self.dynamics is None else self.dynamics[indices],
+        )
+
+    @classmethod
+    def none(cls) -> SeedPoints:
+        """No points."""
+        return cls(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+
+    @classmethod
+    def joined(cls, parts: list[SeedPoints]) -> SeedPoints:
+        """All points of some parts, in order; what not every part knows of its points, the whole does not know."""
+
+        def join(name: str) -> np.ndarray | None:
+            values = [getattr(part, name) for part in parts]
+            return None if any(value is None for value in values) else np.concatenate(values)
+
+        positions = np.concatenate([part.positions for part in parts])
+        colors = np.concatenate([part.colors for part in parts])
+        return cls(positions, colors, join("times"), join("dynamics"))
+
+    def thinned(self, limit: int) -> SeedPoints:
+        """At most `limit` points, spread evenly over the order in which they come."""
+        return self.take(evenly(len(self), limit))
+
+
+def evenly(count: int, limit: int) -> np.ndarray:
+    """At most `limit` of `count` indices, in order and spread evenly, the same at every call.
+
+    Pixels of depth maps come frame by frame and row by row, so that an even choice takes as much from every frame and
+    from every part of an image. One index is drawn from each of `limit` equal stretches: a plain stride would take
+    whole columns of an image where it divides the width.
+    """
+    if count <= limit or limit == 0:
+        return np.arange(min(count, limit))
+    edges = np.arange(limit + 1) * count // limit
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:])
+
+
+def spread_over_frames(
+    pixels_of: Callable[[int], tuple[np.ndarray, np.ndarray]], times: np.ndarray, limit: int
+) -> Iterator[np.ndarray]:
+    """Choose pixels to make points of: as many of each frame and each part of an image, and more of what moves.
+
+    Args:
+        pixels_of: of a frame by its index, two `(h, w)` bool maps: which pixels may be chosen, and which show something
+            that moves. Called twice for each frame, as no more than one frame's maps are kept.
+        times: `(S,)` in [0, 1], of the frames.
+        limit: most pixels in all.
+
+    Yields:
+        For each frame an `(h, w)` bool map of the pixels chosen.
+    """
+    counts = np.zeros((2, len(times)), np.int64)  # of what stands still, and of what moves
+    for index in range(len(times)):
+        usable, moves = pixels_of(index)
+        counts[:, index] = (usable & ~moves).sum(), (usable & moves).sum()
+    still, moving = counts
+    from_middle = np.abs(times - CANONICAL_TIME)
+    near = from_middle <= max(FIRST_SPAN, from_middle.min())
+
+    share = max(LEAST_MOVING_SHARE, moving.sum() / max(counts.sum(), 1))
+    of_moving = min(round(share * limit), int(moving.sum()))
+    chosen_near = _allot(moving * near, max(of_moving // 2, of_moving - int((moving * ~near).sum())))
+    chosen_moving = chosen_near + _allot(moving * ~near, of_moving - int(chosen_near.sum()))
+    chosen_still = _allot(still, limit - int(chosen_moving.sum()))
+    for index in range(len(times)):
+        usable, moves = pixels_of(index)
+        chosen = np.zeros(usable.shape, bool)
+        for kind, quota in ((usable & ~moves, chosen_still[index]), (usable & moves, chosen_moving[index])):
+            pixels = np.flatnonzero(kind)
+            chosen.flat[pixels[evenly(len(pixels), int(quota))]] = True
+        yield chosen
+
+
+def _allot(counts: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` of things of which there are `counts`, in proportion to them."""
+    ends = counts.cumsum()
+    if len(counts) == 0 or ends[-1] <= limit:
+        return counts
+    return np.diff(ends * limit // ends[-1], prepend=0)
+
+
+def points_from_depth(
+    depth: np.ndarray,
+    keep: np.ndarray,
+    image: np.ndarray,
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lift one depth map into the world.
+
+    Args:
+        depth: `(h, w)` z-depth in the scale of the extrinsics; any size, of the same field of view as the image.
+        keep: `(h, w)` bool, which pixels to lift.
+        image: `(H, W, 3 or 4)` uint8.
+        extrinsics: `(3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(3, 3)` in pixels of the image, first pixel's centre at 0.5.
+
+    Returns:
+        positions `(n, 3)` float32 and colours `(n, 3)` uint8, the image's mean over each pixel kept, row by row.
+    """
+    (height, width), (image_height, image_width) = depth.shape, image.shape[:2]
+    to_depth_pixels = np.diag([width / image_width, height / image_height, 1.0])
+    positions = unproject_depth(
+        torch.from_numpy(depth.astype(np.float64)),
+        torch.from_numpy(np.asarray(extrinsics, np.float64)),
+        torch.from_numpy(to_depth_pixels @ intrinsics),
+        pixel_center=0.5,
+    ).numpy()
+    colors = cv2.resize(image[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    with np.errstate(over="ignore"):  # what is too far away is infinite, and whoever reads the data leaves it out
+        return positions[keep].astype(np.float32), colors[keep]
+
+
+def random_points(
+    count: int,
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+    image_sizes: np.ndarray,
+    near: float,
+    far: float,
+) -> SeedPoints:
+    """Points spread evenly through what the cameras see, in random colours; the same at every call.
+
+    Args:
+        count: how many points.
+        extrinsics: `(N, 3, 4)` world-to-camera, OpenCV axes.
+        intrinsics: `(N, 3, 3)` in pixels.
+        image_sizes: `(N, 2)` (width, height).
+        near: least depth, in the scale of the extrinsics.
+        far: greatest depth.
+    """
+    rng = np.random.default_rng(0)
+    cameras = rng.integers(len(extrinsics), size=count)
+    pixels = rng.random((count, 2)) * image_sizes[cameras]
+    # Evenly in the volume of a frustum, whose cross-section grows with the square of the depth.
+    depth = np.cbrt(rng.uniform(near**3, far**3, size=count))[:, None]
+    rays = np.concatenate((pixels, np.ones((count, 1))), axis=1)
+    in_camera = np.einsum("nij,nj->ni", np.linalg.inv(intrinsics)[cameras], rays) * depth
+    camera_to_world = invert_extrinsics(torch.from_numpy(extrinsics)).numpy()[cameras]
+    positions = np.einsum("nij,nj->ni", camera_to_world[:, :, :3], in_camera) + camera_to_world[:, :, 3]
+    return SeedPoints(positions.astype(np.float32), rng.integers(256, size=(count, 3), dtype=np.uint8))

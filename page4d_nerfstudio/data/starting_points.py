@@ -1,0 +1,137 @@
+"""Where Gaussians start, of each kind of source: a capture's points, its depth, PAGE-4D's depth, chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from page4d_hf.captures import Capture, PinholeFrames
+from page4d_hf.errors import CaptureError
+from page4d_hf.geometry import invert_extrinsics
+from page4d_hf.scene.folder import Scene
+
+from .posed_frames import PosedFrames
+from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
+
+if TYPE_CHECKING:
+    from .dataparser import Page4DDataParserConfig
+
+# PAGE-4D's dynamics above which a pixel counts as moving when points are shared out; what Gaussians do of themselves is
+# the model's `dynamics_threshold`.
+LIKELY_MOVES = 0.5
+
+
+def points_seen_in(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
+    """The points that the chosen ones of frames saw; `times` of the frames all differ.
+
+    What only a held-out frame shows must not reach the training.
+    """
+    if points.times is None:
+        return points
+    order = np.argsort(times)
+    middles = (times[order][1:] + times[order][:-1]) / 2
+    frame = order[np.searchsorted(middles, points.times)]
+    return points.take(np.isin(frame, chosen))
+
+
+def points_of_capture(capture: Capture) -> SeedPoints:
+    assert capture.points is not None
+    colors = capture.point_colors
+    if colors is None:
+        colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
+    return SeedPoints(capture.points.astype(np.float32), colors, dynamics=capture.point_dynamics)
+
+
+def points_of_capture_depth(
+    capture: Capture, images: PinholeFrames, times: np.ndarray, train: np.ndarray, config: Page4DDataParserConfig
+) -> SeedPoints:
+    """A capture's own depth of the frames to train on, as much from each of them, placed by its own cameras.
+
+    With motion masks the points know whether they move.
+    """
+    assert capture.depth_paths is not None
+    seen = [int(j) for j in train if capture.depth_paths[j] is not None]
+    seen = [seen[i] for i in evenly(len(seen), config.max_points)]
+
+    def depth_of(i: int) -> np.ndarray:
+        depth = images.load_depth(seen[i])
+        assert depth is not None
+        return depth
+
+    def pixels_of(i: int) -> tuple[np.ndarray, np.ndarray]:
+        usable, moves = depth_of(i) > 0, images.load_mask(seen[i])
+        return usable, np.zeros_like(usable) if moves is None else moves
+
+    parts = []
+    for i, keep in enumerate(spread_over_frames(pixels_of, times[seen], config.max_points)):
+        j = seen[i]
+        positions, colors = points_from_depth(
+            depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
+        )
+        mask = images.load_mask(j)
+        dynamics = None if mask is None else mask[keep].astype(np.float32)
+        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), dynamics))
+    points = SeedPoints.joined(parts)
+    if len(points) == 0:
+        raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
+    return points
+
+
+def points_of_reconstruction(
+    scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, config: Page4DDataParserConfig
+) -> SeedPoints:
+    """PAGE-4D's depth of the frames to train on, placed by these frames' cameras.
+
+    Args:
+        scene: the reconstruction; its frames `seen` are the frames to train on.
+        depth_scale: from the reconstruction's scale to that of the cameras.
+        frames: their cameras and images.
+    """
+    confidence = [scene.load_confidence(i) for i in seen]
+    known = np.concatenate([each[each > 0] for each in confidence])  # it is 0 where the network did not see the image
+    threshold = np.percentile(known, config.confidence_percentile) if len(known) else np.inf
+
+    def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
+        usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
+        if not scene.has_dynamics:
+            return usable, np.zeros_like(usable)
+        return usable, scene.load_dynamics(seen[k]) > LIKELY_MOVES
+
+    parts = []
+    chosen = spread_over_frames(pixels_of, frames.times[frames.train], config.max_points)
+    for i, j, keep in zip(seen, frames.train, chosen, strict=True):
+        depth = scene.load_depth(i) * depth_scale
+        image = frames.images.load_image(j)
+        positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
+        times = np.full(len(positions), frames.times[j], np.float32)
+        dynamics = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
+        parts.append(SeedPoints(positions, colors, times, dynamics))
+    return SeedPoints.joined(parts)
+
+
+def points_before_cameras(
+    frames: PosedFrames,
+    config: Page4DDataParserConfig,
+    *,
+    depth_range: tuple[float, float] | None = None,
+    known: np.ndarray | None = None,
+) -> SeedPoints:
+    """Random points before the cameras that are trained on, between the depths where the scene is likely to lie.
+
+    Those are the given ones, else those of the points that are known, else 0.5 and 10 times the extent of the path.
+    """
+    extrinsics, intrinsics = frames.extrinsics[frames.train], frames.intrinsics[frames.train]
+    if depth_range is None and known is not None and len(known) > 0:
+        sample = known[:: max(1, len(known) // 1000)]
+        depth = np.einsum("nj,mj->nm", extrinsics[:, 2, :3], sample) + extrinsics[:, 2, 3:]
+        if (depth > 0).any():
+            near, far = np.percentile(depth[depth > 0], (2, 98))
+            depth_range = float(near), float(far)
+    if depth_range is None:
+        centres = invert_extrinsics(torch.from_numpy(extrinsics))[:, :, 3].numpy()
+        extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=-1).max()) or 1.0
+        depth_range = 0.5 * extent, 10 * extent
+    sizes = frames.images.image_sizes[frames.train]
+    return random_points(config.num_random_points, extrinsics, intrinsics, sizes, *depth_range)

@@ -1,0 +1,229 @@
+"""Nerfstudio's pipeline, with what a moving scene asks of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision.utils
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils import profiler
+from rich.progress import track
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.utils.measuring import instant
+
+from ..console import input_errors_end_the_command
+from ..data.datamanager import Page4DDatamanager
+from ..data.dataset import Page4DDataset
+from ..gaussians.config import Page4DGaussiansModelConfig
+from ..gaussians.model import Page4DGaussiansModel
+from .health import check_count, check_losses, check_parameters
+from .randomness import random_state, set_random_state
+from .ranges import ENDLESS, check_ranges
+
+# Each view's image, Gaussians and gradients stay in memory until the step ends. 4DGS takes 2 to 4.
+MOST_VIEWS_PER_STEP = 64
+
+# Averages that say how fast a view was rendered, not how well.
+SPEEDS = ("num_rays_per_sec", "fps")
+
+
+@dataclass
+class Page4DPipelineConfig(VanillaPipelineConfig):
+    """Data and model of page4d-4dgs."""
+
+    _target: type = field(default_factory=lambda: Page4DPipeline)
+
+    views_per_step: int = 2
+    """Training views to each step, at most 64, whose losses are averaged, as in 4DGS. 1 takes about half as long. All
+    of them are in memory at once."""
+    num_train_views_in_eval: int = 8
+    """So many training views, spread evenly over time, are evaluated beside the held-out ones, for the gap between the
+    two. 0 leaves both out."""
+
+    def check(self) -> None:
+        """Raises Page4DError where an option is out of range, of the model too."""
+        ranges = {"views_per_step": (1, MOST_VIEWS_PER_STEP), "num_train_views_in_eval": (0, ENDLESS)}
+        check_ranges(self, ranges, "--pipeline.")
+        if isinstance(self.model, Page4DGaussiansModelConfig):
+            self.model.check()
+
+    def setup(self, **kwargs: Any) -> Any:
+        # Every ns-* command builds its pipeline here.
+        with input_errors_end_the_command():
+            self.check()  # before data are read
+            return super().setup(**kwargs)
+
+
+class Page4DPipeline(VanillaPipeline):
+    """Joins model and data: training cameras one way, the schedule the other; averages metrics not all images have."""
+
+    config: Page4DPipelineConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.model, Page4DGaussiansModel):
+            self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
+            if isinstance(self.datamanager, Page4DDatamanager):
+                self.datamanager.schedule = self.model.schedule
+                self._supervise_depth(self.model.config.depth_weight, self.datamanager.train_dataset)
+
+    @staticmethod
+    def _supervise_depth(weight: float, dataset: Page4DDataset) -> None:
+        """Have depth read along with the images, where the training asks for it: nobody else needs the memory."""
+        if weight > 0 and not dataset.knows_depth:
+            raise Page4DError(
+                f"--pipeline.model.depth-weight {weight:g} needs depth, and the data have none: give a scene folder of "
+                "`page4d reconstruct`, a capture with depth, or --points page4d with a --model; or leave it at 0."
+            )
+        dataset.with_depth = weight > 0
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds so that a resumed training sees the views, and draws what it would have."""
+        manager = self.datamanager
+        order = manager.order() if isinstance(manager, Page4DDatamanager) else None
+        return {"random": random_state(), "order": order}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        # For `resume` only: evaluating a checkpoint draws nothing that the training would have.
+        self._state_to_resume: dict[str, Any] | None = state
+
+    def resume(self) -> None:
+        """Go on with the views and the random draws where the loaded checkpoint was made, if it knows where."""
+        state = getattr(self, "_state_to_resume", None)
+        if state is None:  # a checkpoint of an older version
+            return
+        set_random_state(state["random"])
+        if state["order"] is not None and isinstance(self.datamanager, Page4DDatamanager):
+            self.datamanager.set_order(state["order"])
+        if isinstance(self.model, Page4DGaussiansModel):
+            check_count(self.model, self.model.step)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The datamanager's and the model's, and a look at what density control has left."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        if isinstance(self.model, Page4DGaussiansModel):
+            where = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
+            callbacks.append(TrainingCallback(where, self._check_model))
+        return callbacks
+
+    def _check_model(self, step: int) -> None:
+        model = self.model
+        assert isinstance(model, Page4DGaussiansModel)
+        # Density control may have mended or removed what was not finite; nothing is known between its refinements.
+        if step % model.config.refine_every == 0:
+            check_parameters(model, step)
+        else:
+            check_count(model, step)
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Outputs of the step's last view, and means over its views of losses and of what is logged.
+
+        What does not depend on the view, like the planes' regularisers, is evaluated once. Raises TrainingError where a
+        loss is not finite.
+        """
+        outputs, losses, metrics = self._train_losses(step)
+        check_losses(losses, self.model, step)
+        return outputs, losses, metrics
+
+    @profiler.time_function
+    def _train_losses(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        count, model = self.config.views_per_step, self.model
+        if count == 1 or not isinstance(model, Page4DGaussiansModel):
+            return super().get_train_loss_dict(step)
+        terms: dict[str, list[Any]] = defaultdict(list)
+        metrics: dict[str, list[Any]] = defaultdict(list)
+        for _ in range(count):
+            camera, batch = self.datamanager.next_train(step)
+            outputs = self._model(camera)
+            for name, value in model.get_metrics_dict(outputs, batch).items():
+                metrics[name].append(value)
+            for name, value in model.image_losses(outputs, batch).items():
+                terms[name].append(value)
+        losses = {name: sum(values) / count for name, values in terms.items()} | model.regularizers()
+        return outputs, losses, {name: sum(values) / count for name, values in metrics.items()}
+
+    @profiler.time_function
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, float]:
+        """Means over the held-out views, and how they compare with training views.
+
+        Returns:
+            What `get_average_image_metrics` gives for the held-out views; and, for each of its figures of quality that
+            training views have too, `train_<figure>`, its mean over `num_train_views_in_eval` of these, and
+            `gap_<figure>`, that mean minus the one of the held-out views. Without the latter two where no view is held
+            out.
+        """
+        averages = super().get_average_eval_image_metrics(step, output_path, get_std)
+        for name, value in self._training_metrics(step).items():
+            if name in averages and name not in SPEEDS:
+                averages[f"train_{name}"] = value
+                averages[f"gap_{name}"] = value - averages[name]
+        return averages
+
+    def _training_metrics(self, step: int | None) -> dict[str, float]:
+        """Means over some training views, as they were trained: with their camera's refined pose, if it has one."""
+        count, manager = self.config.num_train_views_in_eval, self.datamanager
+        if count < 1 or not isinstance(manager, Page4DDatamanager):
+            return {}
+        if set(manager.eval_dataset.image_filenames) <= set(manager.train_dataset.image_filenames):
+            return {}
+        views = []
+        for camera, batch in manager.training_views(count):
+            with torch.no_grad():
+                camera.camera_to_worlds = self.model.camera_optimizer.apply_to_camera(camera)
+            views.append((camera, batch))
+        return self.get_average_image_metrics(views, "train", step)
+
+    @profiler.time_function
+    def get_average_image_metrics(
+        self,
+        data_loader: Any,
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, float]:
+        """Each metric's mean over the images that have it (an image where nothing moves has no `psnr_moving`).
+
+        Args:
+            data_loader: Pairs of a camera and its batch.
+            image_prefix: Of the names of the images written.
+            step: Not used; nerfstudio's signature has it.
+            output_path: Folder for each image's truth and render side by side, made if it is missing.
+            get_std: Whether to add `<metric>_std`, 0 for a single image.
+
+        Returns:
+            Means by name, `num_rays_per_sec` and `fps` of rendering among them.
+        """
+        self.eval()
+        if output_path is not None:
+            output_path.mkdir(parents=True, exist_ok=True)
+        values: dict[str, list[float]] = defaultdict(list)
+        for index, (camera, batch) in enumerate(track(data_loader, "Evaluating all images", transient=True)):
+            started = instant(self.device)
+            outputs = self.model.get_outputs_for_camera(camera=camera)
+            seconds = instant(self.device) - started
+            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+            for name, image in images.items() if output_path is not None else ():
+                file = output_path / f"{image_prefix}_{name}_{index:04d}.png"  # type: ignore[operator]
+                torchvision.utils.save_image(image.permute(2, 0, 1).cpu(), file)
+            metrics["num_rays_per_sec"] = int(camera.height * camera.width) / seconds
+            metrics["fps"] = 1.0 / seconds
+            for name, value in metrics.items():
+                values[name].append(float(value))
+        self.train()
+        averages = {}
+        for name, each in values.items():
+            averages[name] = float(torch.tensor(each, dtype=torch.float64).mean())
+            if get_std:
+                averages[f"{name}_std"] = float(torch.tensor(each, dtype=torch.float64).std()) if len(each) > 1 else 0.0
+        return averages

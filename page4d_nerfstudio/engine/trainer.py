@@ -1,0 +1,294 @@
+"""The trainer's configuration: one length for everything, and learning rates in units of the scene."""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
+from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.utils.folders import working_folder
+
+from ..console import input_errors_end_the_command
+from ..data.sources import place_of
+from ..gaussians.model import Page4DGaussiansModel
+from ..gaussians.schedule import REFERENCE_STEPS, scale_steps
+from .checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
+from .health import TrainingError, check_parameters
+from .pipeline import Page4DPipeline
+
+# Groups whose learning rates are in units of the scene's extent.
+IN_UNITS_OF_EXTENT = ("means",)
+
+# Groups that learn the motion, from nothing. How far Adam carries a parameter is about learning rate times steps, so in
+# a run of fewer steps these get a higher rate, by as much as the run is shorter: otherwise it ends before things moved.
+LEARN_MOTION = ("planes", "heads")
+MOST_GAIN = 30.0  # tried up to here
+
+# Folder, in that of the run, in which a checkpoint is until it is whole.
+UNFINISHED = "unfinished_checkpoint"
+
+
+@dataclass
+class Page4DTrainerConfig(TrainerConfig):
+    """Training of page4d-4dgs.
+
+    All other numbers of steps, of the model's schedules and of the learning rates' decay, are for a run of 17,000 steps
+    and stretch with --max-num-iterations: a short run is a scaled run. Learning rates of the deformation (planes,
+    heads) are higher by as much as the run is shorter, up to 30 times. On a CPU, 1500 to 3000 steps at a width of
+    160 to 250 pixels take some minutes.
+    """
+
+    _target: type = field(default_factory=lambda: Page4DTrainer)
+
+    max_num_iterations: int = REFERENCE_STEPS
+    """Steps to train. Schedules (coarse stage, densification, spherical harmonics, learning rates) scale with it."""
+    schedule_length: int | None = None
+    """Length of the run that schedules scale to, if it is not max_num_iterations: give a resumed training the length of
+    the whole run here."""
+
+    def setup(self, **kwargs: Any) -> Any:
+        with input_errors_end_the_command():
+            return super().setup(**kwargs)
+
+    def __post_init__(self) -> None:
+        length = self.max_num_iterations if self.schedule_length is None else self.schedule_length
+        if length < 1:
+            raise Page4DError(f"A training needs at least one step, got a length of {length}.")
+        if hasattr(self.pipeline.model, "run_length"):
+            self.pipeline.model.run_length = length
+
+    def save_config(self) -> None:
+        """Save it as the commands that load the run's own checkpoints need it: without a step of another run's."""
+        load_step, self.load_step = self.load_step, None
+        try:
+            with input_errors_end_the_command():
+                try:
+                    super().save_config()
+                except (OSError, ValueError) as error:  # before anything is read; a null byte is a ValueError
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    raise Page4DError(
+                        f"Cannot write the training's folder {str(self.get_base_dir())!r:.300}: {reason}; choose "
+                        "another --output-dir, --experiment-name or --timestamp."
+                    ) from error
+        finally:
+            self.load_step = load_step
+
+    def set_experiment_name(self) -> None:
+        """Name it after the data. nerfstudio names a video after its folder, and images by a glob after the stars."""
+        if self.experiment_name is None:
+            datamanager: Any = self.pipeline.datamanager
+            data = self.data or datamanager.data or datamanager.dataparser.data
+            self.experiment_name = place_of(Path(data).resolve()).stem or "unnamed"
+
+
+class Page4DTrainer(Trainer):
+    """Nerfstudio's trainer, with optimizers that know the scene's extent and the run's length.
+
+    Killed at any moment, a training goes on from its last checkpoint as it would have gone on without.
+    """
+
+    config: Page4DTrainerConfig
+
+    def __init__(self, config: Page4DTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        if config.machine.device_type == "cuda" and not torch.cuda.is_available():
+            raise Page4DError(
+                "--machine.device-type cuda was asked for, but PyTorch finds no CUDA device: leave it out to train "
+                "on the CPU."
+            )
+        if world_size > 1:
+            raise Page4DError(f"page4d-4dgs trains on one device, got --machine.num-devices {world_size}.")
+        if config.mixed_precision or config.use_grad_scaler:
+            raise Page4DError(
+                "page4d-4dgs trains in float32: density control reads gradients, and a GradScaler would multiply them. "
+                "Leave out --mixed-precision and --use-grad-scaler."
+            )
+        super().__init__(config, local_rank, world_size)
+
+    def setup_optimizers(self) -> Optimizers:
+        model = self.pipeline.model
+        extent = model.scene_extent if isinstance(model, Page4DGaussiansModel) else 1.0
+        length = getattr(self.config.pipeline.model, "run_length", REFERENCE_STEPS)
+        coarse_steps = getattr(self.config.pipeline.model, "coarse_steps", 0)
+        # What moves Gaussians in the world's unit learns in units of the scene's extent, as positions do.
+        deformation = model.deformation if isinstance(model, Page4DGaussiansModel) else None
+        motion_extent = 1.0 if deformation is None or deformation.in_units_of_box else extent
+        groups = {
+            name: scale_group(group, learning_rate_factor(name, extent, length, motion_extent), length, coarse_steps)
+            for name, group in self.config.optimizers.items()
+        }
+        return Optimizers(groups, self.pipeline.get_param_groups())
+
+    def train(self) -> None:
+        """Train; where the training cannot go on, end the command with what is wrong and what is kept.
+
+        One at a time in a folder: another of the same name and timestamp is refused.
+        """
+        with input_errors_end_the_command(), working_folder(self.base_dir):
+            try:
+                super().train()
+            except TrainingError as error:
+                steps = saved_steps(self.checkpoint_dir)
+                kept = f"The checkpoint of step {steps[-1]} is kept" if steps else "There is no checkpoint yet"
+                raise TrainingError(f"{error} {kept}, in {self.checkpoint_dir}.") from error
+
+    def _load_checkpoint(self) -> None:
+        config = self.config
+        source = config.load_checkpoint
+        with input_errors_end_the_command():
+            if config.load_dir is not None:
+                # nerfstudio takes whatever lies in the folder for a checkpoint.
+                config.load_step = step_to_load(config.load_dir, config.load_step)
+                source = config.load_dir / f"step-{config.load_step:09d}.ckpt"
+            elif source is not None and not source.is_file():
+                raise CheckpointError(f"There is no checkpoint --load-checkpoint {source}.")
+            if source is not None:
+                check_checkpoint(source)
+            try:
+                super()._load_checkpoint()
+            except Page4DError:
+                raise
+            except UNREADABLE as error:
+                raise CheckpointError(
+                    f"{source} is not a whole checkpoint of such a training ({type(error).__name__}: {error})."
+                ) from error
+            if source is not None and isinstance(self.pipeline, Page4DPipeline):
+                self._check_length()
+                self.pipeline.resume()
+
+    def _check_length(self) -> None:
+        """Raise CheckpointError where schedules would silently become those of a run of another length."""
+        model, config = self.pipeline.model, self.config
+        loaded = getattr(model, "loaded_run_length", None)
+        if config.schedule_length is None and loaded not in (None, model.config.run_length):
+            raise CheckpointError(
+                f"This checkpoint is of a run of {loaded:,} steps, whose schedules --max-num-iterations "
+                f"{config.max_num_iterations} would change. Give the length of the whole run: --schedule-length "
+                f"{loaded} to go on with that one's, or another."
+            )
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save model and optimizers: whole or not at all, and nothing that a training could not go on from.
+
+        Killed at any moment, the run still has its last checkpoint. It is written to a folder of its own first, as
+        nerfstudio and its other commands take any file beside checkpoints for one.
+        """
+        if isinstance(self.pipeline.model, Page4DGaussiansModel):
+            check_parameters(self.pipeline.model, step)
+        place = self.checkpoint_dir
+        unfinished = self.base_dir / UNFINISHED
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+        self.checkpoint_dir = unfinished
+        try:
+            super().save_checkpoint(step)
+            place.mkdir(parents=True, exist_ok=True)
+            for file in unfinished.iterdir():
+                publish(file, place / file.name)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter where a disk is full
+            raise TrainingError(f"The checkpoint of step {step} can't be written: {error}.") from error
+        finally:
+            self.checkpoint_dir = place
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if self.config.save_only_latest_checkpoint:
+            for other in saved_steps(place):
+                if other != step:
+                    (place / f"step-{other:09d}.ckpt").unlink()
+
+
+def learning_rate_factor(name: str, extent: float, run_length: int, motion_extent: float = 1.0) -> float:
+    """By how much a group's learning rate differs from the configured one, in a scene of this extent and such a run.
+
+    `motion_extent`: the extent for what learns the motion, 1 where it works in units of its box.
+    """
+    if name in IN_UNITS_OF_EXTENT:
+        return extent
+    if name in LEARN_MOTION:
+        return motion_extent * min(max(REFERENCE_STEPS / run_length, 1.0), MOST_GAIN)
+    return 1.0
+
+
+def scale_group(group: dict[str, Any], factor: float, run_length: int, coarse_steps: int = 0) -> dict[str, Any]:
+    """A copy of an optimizer's and its scheduler's configuration for a run of this length.
+
+    Args:
+        group: `optimizer` and `scheduler`, steps for a run of 17,000.
+        factor: Factor to the learning rates.
+        run_length: Steps of the run.
+        coarse_steps: Of the static stage, of a run of 17,000: how long a scheduler holds that does not say it itself.
+    """
+    group = copy.deepcopy(group)
+    group["optimizer"].lr *= factor
+    scheduler = group["scheduler"]
+    if isinstance(scheduler, HoldThenDecaySchedulerConfig):
+        scheduler.lr_final *= factor
+        hold_steps = coarse_steps if scheduler.hold_steps is None else scheduler.hold_steps
+        scheduler.hold_steps = scale_steps(hold_steps, run_length)
+        scheduler.max_steps = max(scale_steps(scheduler.max_steps, run_length), scheduler.hold_steps + 1)
+    return group
+
+
+@dataclass
+class FusedAdamConfig(AdamOptimizerConfig):
+    """Adam in PyTorch's fused form: one pass over memory for each parameter, five times as fast on a CPU."""
+
+    eps: float = 1e-15
+    """The epsilon value to use."""
+    fused: bool = True
+    """Whether to use the fused form."""
+
+
+@dataclass
+class HoldThenDecaySchedulerConfig(SchedulerConfig):
+    """A learning rate that stays as it is for the static stage, and then decays exponentially."""
+
+    _target: type = field(default_factory=lambda: HoldThenDecayScheduler)
+
+    lr_final: float = 1.6e-6
+    """Learning rate at the end."""
+    hold_steps: int | None = None
+    """Steps before it decays, of a run of 17,000: by default the model's coarse_steps."""
+    max_steps: int = REFERENCE_STEPS
+    """Step at which it ends, of a run of 17,000."""
+    starts_anew: bool = False
+    """Whether it decays from the first step on and starts anew after hold_steps, as in 4DGS, where each stage has a
+    schedule of its own."""
+
+
+class HoldThenDecayScheduler(Scheduler):
+    """lr(step) = lr^(1 - s) lr_final^s, where s goes from 0 at `hold_steps` to 1 at `max_steps`.
+
+    Before `hold_steps` s is 0 or, where the schedule starts anew, what it is as many steps after them.
+    """
+
+    config: HoldThenDecaySchedulerConfig
+
+    def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
+        """The scheduler of an optimizer whose learning rate is `lr_init`.
+
+        Raises:
+            Page4DError: `lr_final` is not above 0, where the logarithm has no end.
+        """
+        if not self.config.lr_final > 0 or not lr_init > 0:
+            raise Page4DError(
+                f"A learning rate that decays goes from one above 0 to another, got lr={lr_init:g} and "
+                f"lr_final={self.config.lr_final:g}."
+            )
+        hold, end, anew = self.config.hold_steps or 0, self.config.max_steps, self.config.starts_anew
+        log_ratio = math.log(self.config.lr_final / lr_init)
+
+        def factor(step: int) -> float:
+            # A Python float: a checkpoint with numpy's scalars in it is refused by torch.load since PyTorch 2.6.
+            since = step if anew and step < hold else step - hold
+            return math.exp(log_ratio * min(max(since / (end - hold), 0.0), 1.0))
+
+        return LambdaLR(optimizer, lr_lambda=factor)

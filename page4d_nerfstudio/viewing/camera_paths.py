@@ -1,0 +1,199 @@
+"""Camera paths through a trained scene with a time for each frame, as `ns-render camera-path` reads them.
+
+Of nerfstudio's renderings, `interpolate` drops the cameras' times and `spiral` takes no data manager of whole images;
+a path that is written out says both, where the camera is and when.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from scipy.spatial.transform import Rotation, Slerp
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.utils.folders import whole_file
+
+from ..engine.run_config import building, read_config
+
+PathKind = Literal["training", "held-out", "circle", "still"]
+
+
+class CameraPathError(Page4DError):
+    """A path that the views of a training do not give."""
+
+
+class Views(NamedTuple):
+    """The views of one split in the order of time, in the training's world."""
+
+    poses: np.ndarray  # [V, 3, 4] float64, camera to world, OpenGL axes
+    times: np.ndarray  # [V] float64, ascending
+    fov: np.ndarray  # [V] float64, vertical, degrees
+    size: tuple[int, int]  # width, height
+    points: np.ndarray | None  # [P, 3] float64: the seed points, where the data have any
+
+    @classmethod
+    def of(cls, outputs: DataparserOutputs) -> Views:
+        """The views that a dataparser gives; times are evenly spaced where it gives none."""
+        cameras = outputs.cameras
+        count = len(cameras)
+        times = np.linspace(0, 1, count) if cameras.times is None else cameras.times.reshape(-1).double().numpy()
+        order = np.argsort(times, kind="stable")
+        points = outputs.metadata.get("points3D_xyz")
+        heights = cameras.height.reshape(-1).double().numpy()
+        return cls(
+            cameras.camera_to_worlds.double().numpy()[order],
+            times[order],
+            np.degrees(2 * np.arctan(heights / (2 * cameras.fy.reshape(-1).double().numpy())))[order],
+            # Video has no odd sides.
+            tuple(int(side.reshape(-1)[0]) // 2 * 2 for side in (cameras.width, cameras.height)),  # type: ignore[arg-type]
+            None if points is None else points.double().numpy(),
+        )
+
+
+def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
+    """The views that a training was, or is being, run on; no checkpoint is needed.
+
+    Args:
+        config_path: config.yml of the run.
+        split: training or held-out views.
+
+    Raises:
+        Page4DError: the file is missing, or is no configuration of a page4d-4dgs training; or its data cannot be read.
+    """
+    manager: Any = read_config(config_path).pipeline.datamanager
+    with building(config_path):
+        if manager.data is not None:
+            manager.dataparser.data = Path(manager.data)
+        return Views.of(manager.dataparser.setup().get_dataparser_outputs(split=split))
+
+
+def along(views: Views, frames: int) -> np.ndarray:
+    """Poses [F, 3, 4] from the first view to the last, as fast as their times pass: positions linear, rotations slerp.
+
+    With times that run from the first view's to the last one's, the camera is where it was when they were filmed.
+
+    Raises:
+        CameraPathError: all views are of one instant.
+    """
+    times, first = np.unique(views.times, return_index=True)  # of a rig's views at one instant, one
+    if len(times) < 2:
+        raise CameraPathError("All views are of one instant, which makes no path; take --path circle or still.")
+    at = np.linspace(times[0], times[-1], frames)
+    poses = np.empty((frames, 3, 4))
+    poses[:, :, :3] = Slerp(times, Rotation.from_matrix(views.poses[first, :, :3]))(at).as_matrix()
+    for axis in range(3):
+        poses[:, axis, 3] = np.interp(at, times, views.poses[first, axis, 3])
+    return poses
+
+
+def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
+    """Poses [F, 3, 4] on a circle around a view's centre, in its image plane, looking at what the view looks at.
+
+    That is the point ahead at the median depth of the seed points in the view. The last frame leads to the first.
+
+    Args:
+        views: of a split.
+        view: the one in the circle's middle.
+        radius: in units of that depth.
+        frames: how many.
+
+    Raises:
+        CameraPathError: no seed point is in the view, or the data have none at all.
+    """
+    pose = views.poses[view]
+    right, up, back, centre = pose.T
+    depth = _median_depth(views, view)
+    focus = centre - depth * back
+    angles = 2 * math.pi * np.arange(frames) / frames
+    centres = centre + radius * depth * (np.cos(angles)[:, None] * right + np.sin(angles)[:, None] * up)
+    backs = _unit(centres - focus)
+    rights = _unit(np.cross(up, backs))
+    return np.stack([rights, np.cross(backs, rights), backs, centres], axis=-1)
+
+
+def _median_depth(views: Views, view: int) -> float:
+    """Of the seed points in a view."""
+    if views.points is None:
+        raise CameraPathError(
+            "The data have no seed points, which say how far away is what a circle looks at; take --path training, "
+            "held-out or still."
+        )
+    right, up, back, centre = views.poses[view].T
+    points = views.points - centre
+    depth = -points @ back
+    ahead = depth > 0
+    height = math.tan(math.radians(views.fov[view]) / 2) * depth
+    inside = ahead & (np.abs(points @ up) < height) & (np.abs(points @ right) < height * views.size[0] / views.size[1])
+    if not inside.any():
+        raise CameraPathError(f"View {view} sees none of the seed points; take another --view.")
+    return float(np.median(depth[inside]))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def make_path(
+    views: Views,
+    kind: PathKind,
+    times: tuple[float, float] | None,
+    seconds: float,
+    fps: float,
+    view: int,
+    radius: float,
+) -> dict[str, Any]:
+    """The content of a camera path's file: for each frame a pose, a field of view and a time.
+
+    Args:
+        views: of the split that the path is made of.
+        kind: training and held-out: along the views; circle and still: at one of them.
+        times: of the first and of the last frame; between them it runs evenly. The same twice: time stands still. By
+            default as the path was filmed, from the first of the views to the last; of circle and still, from 0 to 1.
+        seconds: how long the video is.
+        fps: its frames a second.
+        view: the place of circle and still, in the order of time.
+        radius: of the circle, in units of the depth of what is seen.
+    """
+    frames = max(1, round(seconds * fps))
+    if times is None:
+        times = (0.0, 1.0) if kind in ("circle", "still") else (float(views.times[0]), float(views.times[-1]))
+    if kind == "circle":
+        poses = circle(views, view, radius, frames)
+    elif kind == "still":
+        poses = views.poses[view][None].repeat(frames, axis=0)
+    else:
+        poses = along(views, frames)
+    fov = float(views.fov[view])
+    width, height = views.size
+    bottom = [0.0, 0.0, 0.0, 1.0]
+    return {
+        "camera_type": "perspective",
+        "render_width": width,
+        "render_height": height,
+        "fps": fps,
+        "seconds": frames / fps,
+        "camera_path": [
+            {
+                "camera_to_world": [*pose.reshape(-1).tolist(), *bottom],
+                "fov": fov,
+                "aspect": width / height,
+                "render_time": time,
+            }
+            for pose, time in zip(poses, np.linspace(*times, frames).tolist(), strict=True)
+        ],
+    }
+
+
+def write_path(path: Path, content: dict[str, Any], *, overwrite: bool = False) -> None:
+    """Write a camera path's file, which is whole or absent.
+
+    Raises:
+        Page4DError: the file is in the way, or cannot be written.
+    """
+    with whole_file(path, overwrite=overwrite) as partial:
+        partial.write_text(json.dumps(content, indent=1), "utf8")

@@ -1,0 +1,241 @@
+"""Gaussians of a trained scene, at one time each, as PLY files that viewers of 3D Gaussians read.
+
+The layout is the one of the reference implementation of 3D Gaussian splatting (Kerbl et al., SIGGRAPH 2023):
+
+    x y z               position
+    nx ny nz            0
+    f_dc_0..2           spherical harmonics of degree 0, of red, green and blue
+    f_rest_*            those of higher degrees: all of red, then all of green, then all of blue
+    opacity             logit
+    scale_0..2          logarithms of the standard deviations along the axes
+    rot_0..3            quaternion, w first
+
+A colour is 0.5 + the sum of its harmonics towards the Gaussian, cut at 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.models.splatfacto import RGB2SH
+from plyfile import PlyData, PlyElement
+from scipy.spatial.transform import Rotation
+
+from page4d_hf.utils.folders import whole_file, whole_folder
+
+from ..commands import LISTING
+from ..console import note
+from ..engine.checkpoints import UNREADABLE, read_checkpoint, saved_steps
+from ..engine.run_config import ExportError, building, read_config
+from ..gaussians.model import Page4DGaussiansModel
+from ..rasterization.spherical_harmonics import spherical_harmonics
+
+World = Literal["training", "data"]
+
+
+class Splats(NamedTuple):
+    """Gaussians at one time, as the PLY layout holds them; arrays of float32."""
+
+    means: np.ndarray  # [N, 3]
+    dc: np.ndarray  # [N, 3]
+    rest: np.ndarray  # [N, K - 1, 3]
+    opacities: np.ndarray  # [N]
+    scales: np.ndarray  # [N, 3]
+    quats: np.ndarray  # [N, 4], wxyz, unit
+
+
+class Run(NamedTuple):
+    """A training that was read back."""
+
+    model: Page4DGaussiansModel
+    times: np.ndarray  # [T] float64, ascending: the instants of which there are frames, held-out ones included
+    transform: np.ndarray  # [3, 4] float64: with `scale`, from the data's world to the training's
+    scale: float  # training = scale * (rotation data + translation)
+
+
+def read_run(config_path: Path) -> Run:
+    """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files.
+
+    Args:
+        config_path: config.yml of the run.
+
+    Raises:
+        ExportError: as `read_config`; what it configures cannot be built; or there is no checkpoint where it says.
+        CheckpointError: the checkpoint is broken.
+    """
+    config = read_config(config_path)
+    with building(config_path):
+        checkpoints = config.get_checkpoint_dir()
+        steps = saved_steps(checkpoints)
+    if not steps:
+        raise ExportError(
+            f"There is no checkpoint in {checkpoints}, where {config_path} says; start the command in the folder where "
+            "the training was started."
+        )
+    checkpoint = checkpoints / f"step-{steps[-1]:09d}.ckpt"
+    state = read_checkpoint(checkpoint)
+    with building(config_path):
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        pipeline = config.pipeline.setup(device=device, test_mode="inference")
+        manager: Any = pipeline.datamanager
+        outputs: DataparserOutputs = manager.train_dataparser_outputs
+        clocks = [dataset.cameras.times for dataset in (manager.train_dataset, manager.eval_dataset)]
+    try:
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+    except UNREADABLE as error:
+        raise ExportError(
+            f"The checkpoint {checkpoint} does not fit {config_path}: {' '.join(str(error).split()):.300}"
+        ) from error
+    pipeline.eval()
+    times = [clock.reshape(-1).double().cpu().numpy() for clock in clocks if clock is not None]
+    return Run(
+        pipeline.model,
+        np.unique(np.concatenate(times)) if times else np.zeros(0),
+        outputs.dataparser_transform.double().cpu().numpy(),
+        float(outputs.dataparser_scale),
+    )
+
+
+def splats_at(model: Page4DGaussiansModel, time: float) -> Splats:
+    """A model's Gaussians at a time in [0, 1], in the training's world.
+
+    Harmonics of degrees that the training has not come to are 0.
+    """
+    with torch.no_grad():
+        gaussians = model.gaussians_at(time)
+        colors = gaussians.colors.clone()
+        if model.config.sh_degree > 0:
+            colors[:, (model.active_sh_degree + 1) ** 2 :] = 0.0
+        else:
+            colors = RGB2SH(colors.sigmoid())
+        parts = (
+            gaussians.means,
+            colors[:, 0],
+            colors[:, 1:],
+            gaussians.opacities[:, 0],
+            gaussians.scales,
+            F.normalize(gaussians.quats, dim=-1),
+        )
+    return Splats(*(part.detach().float().cpu().numpy() for part in parts))
+
+
+def in_data_world(splats: Splats, transform: np.ndarray, scale: float) -> Splats:
+    """Gaussians of the training's world in the data's: positions, sizes, rotations and view-dependent colours.
+
+    Args:
+        splats: in the training's world.
+        transform: [3, 4], a rigid transform.
+        scale: training = scale * (rotation data + translation).
+    """
+    rotation, translation = transform[:, :3], transform[:, 3]
+    quats = Rotation.from_matrix(rotation.T) * Rotation.from_quat(splats.quats[:, [1, 2, 3, 0]])
+    return Splats(
+        means=((splats.means.astype(np.float64) / scale - translation) @ rotation).astype(np.float32),
+        dc=splats.dc,
+        rest=_rotate_harmonics(splats.rest, rotation),
+        opacities=splats.opacities,
+        scales=splats.scales - np.float32(np.log(scale)),
+        quats=quats.as_quat()[:, [3, 0, 1, 2]].astype(np.float32),
+    )
+
+
+def _rotate_harmonics(rest: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Coefficients [N, K - 1, 3] that give a direction d the colour that `rest` gives `rotation` d.
+
+    The harmonics of one degree turn among themselves: Y(R d) = Y(d) M for all d, and enough directions tell M.
+    """
+    degree = round((rest.shape[1] + 1) ** 0.5) - 1
+    directions = np.random.default_rng(0).normal(size=(64, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    own, turned = (
+        spherical_harmonics(torch.from_numpy(d), degree).numpy() for d in (directions, directions @ rotation.T)
+    )
+    rotated = np.empty_like(rest)
+    for level in range(1, degree + 1):
+        basis = slice(level**2, (level + 1) ** 2)
+        matrix = np.linalg.lstsq(own[:, basis], turned[:, basis], rcond=None)[0]
+        coefficients = slice(level**2 - 1, (level + 1) ** 2 - 1)
+        rotated[:, coefficients] = np.einsum("jk,nkc->njc", matrix, rest[:, coefficients])
+    return rotated
+
+
+def write_splat(path: Path, run: Run, time: float, world: World = "training", *, overwrite: bool = False) -> int:
+    """Write the Gaussians at one time to a PLY file, which is whole or absent.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        Page4DError: the file is in the way, or cannot be written.
+    """
+    with whole_file(path, overwrite=overwrite) as partial:
+        return _write_ply(partial, run, time, world)
+
+
+def write_splats(
+    folder: Path,
+    run: Run,
+    times: Sequence[float],
+    world: World = "training",
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Write a PLY file for each time, and `splats.json` that lists them, into a folder that is whole or absent.
+
+    Args:
+        folder: see `page4d_hf.utils.folders.whole_folder`.
+        run: the training.
+        times: in [0, 1].
+        world: whose axes and unit.
+        overwrite: replace the folder of an earlier export.
+        progress: called with a stage, and how many files of how many are done.
+
+    Raises:
+        ExportError: there are no times: the frames of this training have none.
+        Page4DError: the folder is in the way, or cannot be written.
+    """
+    if not times:
+        raise ExportError("The frames of this training have no times; name one by --time.")
+    with whole_folder(folder, overwrite=overwrite) as partial:
+        entries = []
+        for index, time in enumerate(times):
+            name = f"splats_{index:05d}.ply"
+            count = _write_ply(partial / name, run, float(time), world)
+            entries.append({"file": name, "time": float(time), "gaussians": count})
+            if progress is not None:
+                progress("writing splats", index + 1, len(times))
+        (partial / LISTING).write_text(json.dumps({"world": world, "splats": entries}, indent=2), "utf8")
+
+
+def _write_ply(path: Path, run: Run, time: float, world: World) -> int:
+    splats = splats_at(run.model, time)
+    finite = np.all([np.isfinite(part).reshape(len(part), -1).all(axis=1) for part in splats], axis=0)
+    finite &= splats.quats.any(axis=1)  # a quaternion of no length has no direction
+    if not finite.all():
+        note(f"at time {time:g}, {int((~finite).sum())} Gaussians with NaN or infinity are left out")
+        splats = Splats(*(part[finite] for part in splats))
+    if world == "data":
+        splats = in_data_world(splats, run.transform, run.scale)
+    comments = [f"time {time:.9g}", f"world {world}"]
+    PlyData([PlyElement.describe(_vertices(splats), "vertex")], byte_order="<", comments=comments).write(str(path))
+    return len(splats.means)
+
+
+def _vertices(splats: Splats) -> np.ndarray:
+    """[N] records of the layout."""
+    count = len(splats.means)
+    rest = splats.rest.transpose(0, 2, 1).reshape(count, 3 * splats.rest.shape[1])
+    normals = np.zeros((count, 3), np.float32)
+    columns = [splats.means, normals, splats.dc, rest, splats.opacities[:, None], splats.scales, splats.quats]
+    names = [*"xyz", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3)), *(f"f_rest_{i}" for i in range(rest.shape[1]))]
+    names += ["opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    table = np.concatenate(columns, axis=1).astype("<f4")
+    return np.ascontiguousarray(table).view([(name, "<f4") for name in names])[:, 0]
