@@ -199,11 +199,9 @@ class Process:
             options.toy,
             None if options.data is None else str(options.data.resolve()),
         )
-        # What compiles must not take the processor from what is timed.
-        low = ["nice", "-n", "10"] if phase is KERNELS else []
         with open(run.log(phase), "ab") as log:
             popen = subprocess.Popen(
-                [*low, sys.executable, str(Path(__file__).resolve()), "--phase", session.as_json()],
+                command_of(session),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -237,6 +235,13 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
+
+
+def command_of(session: Session) -> list[str]:
+    """What runs a phase."""
+    # What compiles must not take the processor from what is timed.
+    low = ["nice", "-n", "10"] if session.phase == KERNELS.name else []
+    return [*low, sys.executable, str(Path(__file__).resolve()), "--phase", session.as_json()]
 
 
 OUT_OF_TIME = 75  # exit code of a phase that did not begin what it had no time for
@@ -314,7 +319,7 @@ def run_all(run: Run) -> None:
         if phase.name not in options.skip
         and (phase.name == "machine" or run.states.get(phase.name, State(LEFT_OUT)).status != DONE)
     ]
-    if pending == [PHASES[0]]:
+    if all(phase.name == "machine" and phase.name in run.states for phase in pending):
         return
     kernels: Process | None = None
     running: Process | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import time
@@ -28,6 +29,7 @@ def run(session: Session) -> None:
         os.environ.setdefault("MAX_JOBS", str(max(1, (os.cpu_count() or 1) - 2)))
         if Path(session.output).resolve() in package.resolve().parents:
             build(package, session.folder, package / "csrc.so")
+            importlib.invalidate_caches()
     from gsplat.cuda._backend import _C  # where there is no csrc.so, gsplat compiles for itself
 
     if _C is None:

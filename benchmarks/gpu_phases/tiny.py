@@ -66,7 +66,7 @@ def train(session: Session, name: str, steps: int, rate: float | None = None) ->
     """Train page4d-tiny by training/finetune.py; its figures on held-out clips, and how long a step took.
 
     Raises:
-        CalledProcessError: the training did not come to its end; the log says why.
+        SystemExit: the training did not come to its end, and has said why.
     """
     output = session.folder / name
     shutil.rmtree(output, ignore_errors=True)  # of a run that was cut short, whose length was another
@@ -74,7 +74,8 @@ def train(session: Session, name: str, steps: int, rate: float | None = None) ->
     file = session.folder / f"{name}.json"
     file.write_text(json.dumps(options, indent=2), encoding="utf-8")
     command = [sys.executable, str(REPOSITORY / "training" / "finetune.py"), "--options", str(file)]
-    subprocess.run(command, check=True, cwd=REPOSITORY)
+    if subprocess.run(command, check=False, cwd=REPOSITORY).returncode:
+        sys.exit(1)  # what it said last is what the results say
     history = [json.loads(line) for line in (output / "history.jsonl").read_text("utf-8").splitlines()]
     seconds = sorted(entry["seconds"] for entry in history if "seconds" in entry)
     return {
