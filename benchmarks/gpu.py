@@ -27,6 +27,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from page4d_hf.folders import is_unused, whole_file, working_folder  # noqa: E40
 
 POLL_SECONDS = 0.2
 RESERVE_SECONDS = 5.0  # to write the results and end
+PATIENCE_OF_TOYS = 4  # times as long as a phase may take on a GPU
 LARGEST_KEPT = 16 << 20  # bytes of a file that is copied to --keep
 LOG_KEPT = 4 << 20  # bytes of the end of each phase's log
 DONE, CUT, LEFT_OUT, FAILED = "done", "cut short", "left out", "failed"
@@ -256,6 +258,7 @@ def last_words(log: Path) -> str:
 
 def run_phase(session: Session) -> None:
     """In a phase's own process."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     try:
         import_module(f"gpu_phases.{session.phase}").run(session)
     except OutOfTime as error:
@@ -264,6 +267,13 @@ def run_phase(session: Session) -> None:
     except Page4DError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(1)
+
+
+def end_with(parent: int) -> None:
+    """End this process and those that it has started once the one that started it has ended, however that was."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -308,10 +318,9 @@ def commit_of(bundle: Path | None) -> str:
         return "unknown"
 
 
-def run_all(run: Run) -> None:
-    """Run the phases that are missing."""
+def run_all(run: Run, end: float) -> None:
+    """Run the phases that are missing, until `end` (as time.time() has it) at the latest."""
     options = run.options
-    end = time.time() + 60 * options.minutes - RESERVE_SECONDS
     # The machine is looked at each time: another one's figures must not get among these.
     pending = [
         phase
@@ -361,7 +370,8 @@ def start_next(run: Run, pending: list[Phase], kernels: Process | None, end: flo
             continue
         else:
             pending.remove(phase)
-            return Process.start(run, phase, min(end, time.time() + 60 * phase.most))
+            most = phase.most * (PATIENCE_OF_TOYS if run.options.toy else 1)
+            return Process.start(run, phase, min(end, time.time() + 60 * most))
         pending.remove(phase)
         run.states[phase.name] = State(LEFT_OUT, reason)
         print(f"{phase.name}: {LEFT_OUT}, {reason}", flush=True)
@@ -389,6 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
         return run_phase(Session(**json.loads(options.phase)))
     if options.output is None:
         parser.error("the following arguments are required: --output")
+    end = time.time() + 60 * options.minutes - RESERVE_SECONDS
     try:
         with working_folder(options.output):
             run = Run(options, commit_of(options.bundle))
@@ -398,7 +409,7 @@ def main(arguments: list[str] | None = None) -> None:
                 if options.data is None and (options.bundle / "capture").is_dir():
                     options.data = options.bundle / "capture"
             run.write()
-            run_all(run)
+            run_all(run, end)
             print((options.output / "results.md").read_text("utf-8"))
     except Page4DError as error:
         sys.exit(f"gpu: {' '.join(str(error).split())}")

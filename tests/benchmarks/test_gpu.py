@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import gpu
@@ -89,6 +90,7 @@ def one_phase(monkeypatch: pytest.MonkeyPatch):
     def set_up(code: str, most: float = 1.0, least: float = 0.0) -> None:
         monkeypatch.setattr(gpu, "PHASES", (gpu.Phase("network", "The network", "About it.", least, most),))
         monkeypatch.setattr(gpu, "EVERYTHING", gpu.PHASES)
+        monkeypatch.setattr(gpu, "PATIENCE_OF_TOYS", 1)
         start = f"import sys, time; sys.path.insert(0, {str(PROGRAM.parent)!r}); "
         start += "from gpu_phases.session import Session; import json; s = Session(**json.loads(sys.argv[1]));"
         monkeypatch.setattr(gpu, "command_of", lambda session: [sys.executable, "-c", start + code, session.as_json()])
@@ -118,6 +120,32 @@ def test_the_processes_that_a_phase_has_started_end_with_it(one_phase, tmp_path)
 
     status = Path(f"/proc/{pid.read_text()}/stat")
     assert not status.exists() or status.read_text().split()[2] == "Z"
+
+
+def test_a_phase_ends_with_the_run_that_started_it_even_where_that_is_killed(tmp_path):
+    output = tmp_path / "run"
+    run = subprocess.Popen([sys.executable, str(PROGRAM), "--toy", "--output", str(output)], stdout=subprocess.DEVNULL)
+    while not phases_of(output):
+        assert run.poll() is None
+        time.sleep(0.05)
+
+    run.kill()
+    run.wait()
+
+    until = time.monotonic() + 30
+    while phases_of(output) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not phases_of(output)
+
+
+def phases_of(output: Path) -> list[str]:
+    """Processes that run a phase for that folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"--phase" in (command := path.read_bytes()) and str(output).encode() in command:
+                found.append(path.parent.name)
+    return found
 
 
 def test_a_phase_that_fails_is_told_by_its_last_words_and_ends_no_other(one_phase, tmp_path):
