@@ -13,6 +13,7 @@ from pathlib import Path
 import gpu
 import numpy as np
 import pytest
+import torch
 from gpu_capture import halve
 from gpu_phases.report import table
 from gpu_phases.session import rows_of
@@ -179,6 +180,12 @@ def test_a_phase_that_was_cut_short_goes_on_with_what_is_missing(one_phase, tmp_
     assert second["rows"][0] == first["rows"][0]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_and_without_toy_a_run_ends_with_what_is_missing(tmp_path):
+    with pytest.raises(SystemExit, match=r"gpu: PyTorch finds no CUDA device; --toy runs everything in small"):
+        gpu.main(["--output", str(tmp_path / "run"), "--skip", "rasterizer", "splatting"])
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Files
 
@@ -325,3 +332,8 @@ def test_a_folder_with_something_else_is_no_place_for_a_bundle(make_bundle, tmp_
     assert done.returncode == 1
     assert "holds something else than a bundle" in done.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.md"]
+
+
+def test_synthetic_clips_need_no_pyav_which_is_too_large_for_a_bundle():
+    code = "import sys; sys.modules['av'] = None; import page4d_hf.synthetic, page4d_hf.reconstruct"
+    subprocess.run([sys.executable, "-c", code], check=True)
