@@ -186,8 +186,9 @@ def make_batch(
     """Synthetic clips as a micro-batch: `pixel_values` [B, S, 3, H, W] and labels."""
     from page4d_hf.synthetic import random_clips
 
-    made = random_clips(range(clips), frames, image_size, device=device)
-    return made.images, {name: getattr(made, name) for name in ("extrinsics", "intrinsics", "depth")}
+    made = random_clips(range(clips), frames, image_size)
+    labels = {name: getattr(made, name).to(device) for name in ("extrinsics", "intrinsics", "depth")}
+    return made.images.to(device), labels
 
 
 def answer(options: Options) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,12 +119,12 @@ def render_seconds(trainer: Trainer, width: int, height: int) -> float:
     """Median seconds of rendering a held-out view at another size, seen as wide as before."""
     model: Any = trainer.pipeline.model.eval()
     device = torch.device(trainer.device)
+    views: Any = trainer.pipeline.datamanager
     seconds = []
-    for camera, _ in trainer.pipeline.datamanager.fixed_indices_eval_dataloader:  # type: ignore[attr-defined]
+    for camera, _ in views.fixed_indices_eval_dataloader:
         scale = width / camera.width.item()
         camera.fx, camera.fy = camera.fx * scale, camera.fy * scale
         camera.cx, camera.cy = torch.full_like(camera.cx, width / 2), torch.full_like(camera.cy, height / 2)
         camera.width, camera.height = torch.full_like(camera.width, width), torch.full_like(camera.height, height)
-        camera = camera.to(device)
-        seconds.append(timed(lambda camera=camera: model.get_outputs_for_camera(camera), device))
+        seconds.append(timed(partial(model.get_outputs_for_camera, camera.to(device)), device))
     return statistics.median(seconds)

@@ -7,6 +7,7 @@ the time: a short run comes first, which tells how long a step takes and how goo
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ TOY_CHANGES: dict[str, Any] = CHANGES | {
     "sampling": {"frames_max": 2, "frame_budget": 2, "width": 56},
     "evaluation": {"micro_batches": 1, "frames": 2},
 }
+MOST_WORKERS = 12
 PROBE_STEPS, LEAST_STEPS = 20, 100
 START_SECONDS = 40.0  # of a training: imports, held-out clips before and after, writing the model
 HELD_OUT = {
@@ -97,7 +99,9 @@ def options_for(output: Path, steps: int, session: Session, rate: float | None) 
     options = json.loads(RECIPE.read_text("utf-8"))
     for key, value in (TOY_CHANGES if session.toy else CHANGES).items():
         options[key] = options[key] | value if isinstance(value, dict) else value
-    options |= {"output": str(output), "model": str(TINY), "steps": steps, "scene_device": session.device}
+    # A core makes some 130 frames of this size a second; two cores stay for the training itself.
+    workers = 0 if session.toy else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) - 2))
+    options |= {"output": str(output), "model": str(TINY), "steps": steps, "workers": workers}
     options["evaluation"] |= {"every": steps}
     for group in ("layers", "mask_head") if rate is not None else ():
         options[group] |= {"learning_rate": rate, "start": rate, "final": rate}
