@@ -17,12 +17,16 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import tyro
+from torch import Tensor
 
 from page4d_hf.utils.measuring import peak_memory, timed
+
+if TYPE_CHECKING:
+    from page4d_hf import Page4DModel
 
 # Seconds, and peak memory in GiB (5.4 of them weights), by frames x height x width.
 RELEASE_ON_TWO_CORES = {"2x224x224": (6.9, 5.9), "4x224x224": (13.9, 6.1), "2x392x518": (34.0, 6.8)}
@@ -73,13 +77,25 @@ def measure(shape: str, options: Options) -> Figures:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
+    off, on = time_in_turns(model, pixel_values, 1 + options.repeats)
+    return Figures(shape, off[1:], on[1:], weights_of(model) / 2**30, peak_memory(device) / 2**30)
+
+
+def time_in_turns(model: Page4DModel, pixel_values: Tensor, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of forward passes of `pixel_values` [1, S, 3, H, W] with the mask off and with it on, in turn."""
     times: dict[float, list[float]] = {0.0: [], 1.0: []}
     with torch.inference_mode():
-        for _ in range(1 + options.repeats):
+        for _ in range(rounds):
             for strength, seconds in times.items():
-                seconds.append(timed(lambda strength=strength: model(pixel_values, mask_strength=strength), device))
-    weights = sum(weight.nbytes for weight in model.state_dict().values())
-    return Figures(shape, times[0.0][1:], times[1.0][1:], weights / 2**30, peak_memory(device) / 2**30)
+                seconds.append(
+                    timed(lambda strength=strength: model(pixel_values, mask_strength=strength), pixel_values.device)
+                )
+    return times[0.0], times[1.0]
+
+
+def weights_of(model: Page4DModel) -> int:
+    """Bytes of all weights."""
+    return sum(weight.nbytes for weight in model.state_dict().values())
 
 
 def measure_apart(shape: str, options: Options) -> Figures:

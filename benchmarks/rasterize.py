@@ -17,6 +17,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from page4d_hf.utils.measuring import timed
 from page4d_nerfstudio.rasterization import Backend, rasterize
 
 if TYPE_CHECKING:
@@ -117,49 +119,79 @@ def describe_machine(options: Options) -> str:
     )
 
 
-def time_rasterizer(options: Options, backends: list[Backend]) -> None:
+@dataclass
+class Figures:
+    """Of one backend; seconds are medians of the rounds."""
+
+    backend: Backend
+    forward: float
+    backward: float
+    both: float
+    best: float
+    first: float  # of the round that goes ahead, with whatever had to be imported and compiled
+    image: float  # largest difference of a value from the first backend's
+    gradients: float  # the same of the gradients, relative to each tensor's largest value
+
+
+def compare_backends(options: Options, backends: Sequence[Backend]) -> tuple[list[Figures], Tensor]:
+    """Time and compare backends on the same Gaussians; the first is what the others are compared to.
+
+    Returns:
+        Figures of each, and the radii in pixels of the Gaussians that are seen.
+    """
     scene = make_scene(options)
     weights = torch.randn(
         1, options.height, options.width, 3, generator=torch.Generator().manual_seed(options.seed + 1)
     )
-
     first = {backend: one_round(backend, scene, weights) for backend in backends}
     times: dict[Backend, list[tuple[float, float]]] = {backend: [] for backend in backends}
     for _ in range(options.rounds):
         for backend in backends:
             forward, backward, *_ = one_round(backend, scene, weights)
             times[backend].append((forward, backward))
+    figures = []
+    of_reference = first[backends[0]]
+    for backend, pairs in times.items():
+        of_first = first[backend]
+        figures.append(
+            Figures(
+                backend,
+                *(statistics.median(column) for column in zip(*pairs, strict=True)),
+                both=statistics.median(map(sum, pairs)),
+                best=min(map(sum, pairs)),
+                first=of_first[0] + of_first[1],
+                image=(of_first[2] - of_reference[2]).abs().max().item(),
+                gradients=max(
+                    ((mine - theirs).abs().max() / theirs.abs().max()).item()
+                    for mine, theirs in zip(of_first[3], of_reference[3], strict=True)
+                ),
+            )
+        )
+    radii = of_reference[4]["radii"]
+    return figures, radii[radii > 0].float()
 
-    radii = first[backends[0]][4]["radii"]
-    seen = radii[radii > 0].float()
+
+def time_rasterizer(options: Options, backends: list[Backend]) -> None:
+    figures, seen = compare_backends(options, backends)
     print(
         f"{options.width}x{options.height}, {options.gaussians} Gaussians ({len(seen)} visible, mean radius "
         f"{seen.mean().item():.1f} px), harmonics of degree {options.sh_degree}\n"
         f"{describe_machine(options)}\n"
     )
-    reference = backends[0]
-    header = f"| backend | forward | backward | both | best | per second | x {reference} | image | gradients | first |"
+    reference = figures[0]
+    columns = ("backend", "forward", "backward", "both", "best", "per second", f"x {reference.backend}", "image")
+    header = f"| {' | '.join(columns)} | gradients | first |"
     print(header)
     print("|" + " --- |" * (header.count("|") - 1))
-    reference_seconds = statistics.median(sum(pair) for pair in times[reference])
-    for backend in backends:
-        forward, backward = (statistics.median(column) for column in zip(*times[backend], strict=True))
-        both = statistics.median(sum(pair) for pair in times[backend])
-        best = min(sum(pair) for pair in times[backend])
-        of_first, of_reference = first[backend], first[reference]
-        image = (of_first[2] - of_reference[2]).abs().max().item()
-        gradients = max(
-            ((mine - theirs).abs().max() / theirs.abs().max()).item()
-            for mine, theirs in zip(of_first[3], of_reference[3], strict=True)
-        )
+    for one in figures:
         print(
-            f"| {backend} | {1e3 * forward:.1f} | {1e3 * backward:.1f} | {1e3 * both:.1f} | {1e3 * best:.1f} "
-            f"| {1 / both:.1f} | {reference_seconds / both:.1f} | {image:.1e} | {gradients:.1e} "
-            f"| {1e3 * (of_first[0] + of_first[1]):.0f} |"
+            f"| {one.backend} | {1e3 * one.forward:.1f} | {1e3 * one.backward:.1f} | {1e3 * one.both:.1f} "
+            f"| {1e3 * one.best:.1f} | {1 / one.both:.1f} | {reference.both / one.both:.1f} | {one.image:.1e} "
+            f"| {one.gradients:.1e} | {1e3 * one.first:.0f} |"
         )
     print(
-        f"\nimage: largest difference from {reference}; gradients: the same, relative to each tensor's largest value;"
-        "\nfirst: the first round, with whatever had to be imported and compiled"
+        f"\nimage: largest difference from {reference.backend}; gradients: the same, relative to each tensor's largest "
+        "value;\nfirst: the first round, with whatever had to be imported and compiled"
     )
 
 
@@ -184,20 +216,21 @@ def make_trainer(options: Options, folder: Path) -> Trainer:
     return trainer
 
 
-def one_step(trainer: Trainer, step: int) -> float:
-    """Seconds of a step of training, with all that nerfstudio's loop does in one."""
+def train_step(trainer: Trainer, step: int) -> None:
+    """A step of training, with all that nerfstudio's loop does in one."""
     from nerfstudio.engine.callbacks import TrainingCallbackLocation
 
-    start = time.perf_counter()
     trainer.pipeline.train()
     for callback in trainer.callbacks:
         callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
     trainer.train_iteration(step)
     for callback in trainer.callbacks:
         callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-    if trainer.device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+
+
+def one_step(trainer: Trainer, step: int) -> float:
+    """Seconds of a step of training."""
+    return timed(lambda: train_step(trainer, step), torch.device(trainer.device))
 
 
 def time_steps(options: Options, backends: list[Backend]) -> None:

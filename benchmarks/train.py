@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -37,6 +37,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
+from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 
@@ -126,46 +127,90 @@ class Figures:
     peak: float  # GiB, weights, gradients and moments included
 
 
-def answer(options: Options) -> None:
-    """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
+def make_step(
+    network: str,
+    train: str,
+    *,
+    checkpointing: bool,
+    attention: str,
+    bf16: bool,
+    batch: tuple[Tensor, dict[str, Tensor]],
+    device: torch.device,
+) -> tuple[Callable[..., None], int]:
+    """What training/finetune.py does with one micro-batch, as a function, and how many parameters it trains.
+
+    Args:
+        network: one of `NETWORKS`, or page4d-tiny with its trained weights' configuration.
+        train: "default" (the masked layers and the mask head) or "all".
+        checkpointing: whether activations are computed twice instead of kept.
+        attention: implementation of attention.
+        bf16: whether matrix products are in bfloat16.
+        batch: `pixel_values` [B, S, 3, H, W] and labels, on `device`. The function takes the first so many frames of
+            it, or all.
+        device: where to run.
+    """
     from finetuning.options import GroupOptions
     from finetuning.parameters import freeze_all_but, masked_stage, parameter_groups
     from finetuning.run import enable_checkpointing
     from transformers import AutoModel
 
     from page4d_hf import Page4DConfig
-    from page4d_hf.synthetic import random_clips
-    from page4d_hf.utils.measuring import peak_memory
     from page4d_hf.weights.shipped import TINY
+
+    config = Page4DConfig.from_pretrained(TINY) if network == "page4d-tiny" else Page4DConfig(**NETWORKS[network])
+    with device:  # random weights of the full network take half a minute on a CPU
+        model = AutoModel.from_config(config, attn_implementation=attention).train()
+    trained = freeze_all_but(model, ["all"] if train == "all" else masked_stage(config))
+    if checkpointing:
+        enable_checkpointing(model)
+    group = GroupOptions(1e-5, weight_decay=0.01, warmup=0.0)
+    optimizer = torch.optim.AdamW(parameter_groups(trained, group, group)[0], fused=device.type == "cuda")
+    pixel_values, labels = batch
+
+    def step(frames: int | None = None) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = model(
+                pixel_values[:, :frames], labels={name: label[:, :frames] for name, label in labels.items()}
+            ).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step, sum(parameter.numel() for parameter in trained.values())
+
+
+def make_batch(
+    clips: int, frames: int, image_size: tuple[int, int], device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Synthetic clips as a micro-batch: `pixel_values` [B, S, 3, H, W] and labels."""
+    from page4d_hf.synthetic import random_clips
+
+    made = random_clips(range(clips), frames, image_size)
+    labels = {name: getattr(made, name).to(device) for name in ("extrinsics", "intrinsics", "depth")}
+    return made.images.to(device), labels
+
+
+def answer(options: Options) -> None:
+    """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
+    from page4d_hf.utils.measuring import peak_memory, timed
 
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
-    network = options.networks[0]
-    config = Page4DConfig.from_pretrained(TINY) if network == "page4d-tiny" else Page4DConfig(**NETWORKS[network])
-    model = AutoModel.from_config(config, attn_implementation=options.attention[0]).train().to(device)
-    trained = freeze_all_but(model, ["all"] if options.train[0] == "all" else masked_stage(config))
-    if options.checkpointing[0] == "on":
-        enable_checkpointing(model)
-    group = GroupOptions(1e-5, weight_decay=0.01, warmup=0.0)
-    optimizer = torch.optim.AdamW(parameter_groups(trained, group, group)[0], fused=device.type == "cuda")
-    clips = random_clips(range(options.clips), options.frames, (options.height, options.width))
-    pixel_values = clips.images.to(device)
-    labels = {name: getattr(clips, name).to(device) for name in ("extrinsics", "intrinsics", "depth")}
-    print(json.dumps(sum(parameter.numel() for parameter in trained.values())), flush=True)
-
+    step, trained = make_step(
+        options.networks[0],
+        options.train[0],
+        checkpointing=options.checkpointing[0] == "on",
+        attention=options.attention[0],
+        bf16=options.precision[0] == "bf16",
+        batch=make_batch(options.clips, options.frames, (options.height, options.width), device),
+        device=device,
+    )
+    print(json.dumps(trained), flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision[0] == "bf16"):
-            loss = model(pixel_values, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        print(json.dumps(time.perf_counter() - start), flush=True)
+        print(json.dumps(timed(step, device)), flush=True)
     print(json.dumps(peak_memory(device) / 2**30), flush=True)
 
 

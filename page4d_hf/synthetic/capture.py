@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from PIL import Image
@@ -259,6 +258,8 @@ class H264Video:
     """H.264 in MP4, the same bytes for the same frames."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
+        import av  # only here: everything else works where no video can be written
+
         # Bit-exact: no encoder's version in the container. One thread: no rate control that depends on timing. No
         # macroblock tree: x264 165 makes other files of the same frames with it, from run to run.
         self.container = av.open(str(path), "w", container_options={"fflags": "+bitexact"})
@@ -280,4 +281,6 @@ class H264Video:
 
     def add(self, image: np.ndarray) -> None:
         """Append a frame, `(H, W, 3)` uint8."""
+        import av
+
         self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))

@@ -1,0 +1,29 @@
+"""Write a Nerfies capture at half its size, with nothing that a training does not read: `gpu_capture.py FROM TO`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+PARTS = ("dataset.json", "metadata.json", "scene.json", "points.npy", "points_rgb.npy", "points_dynamics.npy")
+
+
+def halve(source: Path, target: Path) -> None:
+    """Write `target`, whose `rgb/2x` has the images of `rgb/1x` at half their width and height."""
+    images = sorted((source / "rgb" / "1x").iterdir())
+    (target / "rgb" / "2x").mkdir(parents=True)
+    shutil.copytree(source / "camera", target / "camera")
+    for name in PARTS:
+        if (source / name).is_file():
+            shutil.copy(source / name, target)
+    for path in images:
+        with Image.open(path) as image:
+            half = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+        half.save(target / "rgb" / "2x" / f"{path.stem}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    halve(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,56 @@
+"""The machine: what it is, what is installed, and how fast it multiplies matrices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.utils.measuring import device_name, timed
+
+from .session import Session, rows_of
+
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "numba", "nerfstudio", "gsplat", "page4d")
+
+
+def run(session: Session) -> None:
+    if session.device == "cuda" and not torch.cuda.is_available():
+        raise Page4DError("PyTorch finds no CUDA device; --toy runs everything in small on the CPU.")
+    device = torch.device(session.device)
+    earlier = [row["value"] for row in rows_of(session.output, session.phase) if row["name"] == "device"]
+    if earlier and earlier[0] != device_name(device):
+        raise Page4DError(
+            f"The figures in {session.output} are of {earlier[0]}, and this is {device_name(device)}; name another "
+            "--output."
+        )
+    if not session.has("device"):
+        memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else None
+        session.add("device", value=device_name(device))
+        session.add("GPU memory, GiB", value=memory)
+        session.add("CUDA", value=torch.version.cuda if device.type == "cuda" else None)
+        session.add("Python", value=platform.python_version())
+        session.add("cores", value=os.cpu_count())
+        for package in PACKAGES:
+            session.add(package, value=_version(package))
+    if not session.has("bf16 matrix product, TFLOP/s"):
+        session.add(
+            "bf16 matrix product, TFLOP/s", value=matrix_product_rate(device, 256 if session.toy else 8192) / 1e12
+        )
+
+
+def matrix_product_rate(device: torch.device, size: int) -> float:
+    """FLOP/s of a product of square matrices of random numbers in bfloat16: median of ten, after three to warm up."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = [timed(lambda: a @ b, device) for _ in range(13)][3:]
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
