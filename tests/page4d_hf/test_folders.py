@@ -261,7 +261,7 @@ def test_the_folder_is_as_readable_as_any_new_one(tmp_path):
 
 HOLDER = """
 import sys, time
-from page4d_hf import folders
+from page4d_hf.utils import folders
 with getattr(folders, sys.argv[1])(sys.argv[2]) as folder:
     if isinstance(folder, int):  # a working folder's lock
         file = folders.whole_file(sys.argv[2] + "/scores.json")
@@ -347,9 +347,8 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
         "import os, sys, time\n"
         "from page4d_hf.utils.folders import working_folder\n"
         "with working_folder(sys.argv[1]):\n"
-        "    child = os.fork()\n"
-        "    if child:\n"
-        "        print(child, flush=True)\n"
+        "    if not os.fork():\n"
+        "        print(os.getpid(), flush=True)\n"
         "    time.sleep(600)\n"
     )
     run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
@@ -373,7 +372,8 @@ def test_what_another_process_is_writing_in_a_working_folder_is_left_to_it(tmp_p
     assert sorted(tmp_path.rglob("*")) == before
     run.kill()
     run.wait()
-    with working_folder(tmp_path / "out"):
+    (tmp_path / "out" / "run.json").touch()
+    with working_folder(tmp_path / "out", mark="run.json"):
         pass
     assert not list(tmp_path.rglob(".*"))
 

@@ -28,7 +28,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 # The program, killed at the moment when the second shard gets its name.
 KILLED = f"""
 import os, runpy, signal, sys
-from page4d_hf import folders
+from page4d_hf.utils import folders
 
 class Deadly:
     def __getattr__(self, name):
