@@ -6,6 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -43,6 +44,13 @@ def is_folder_in(folder: Path, name: str) -> bool:
         return False
 
 
+def is_rotation(matrix: np.ndarray, tolerance: float = 1e-3) -> bool:
+    """Whether a `(3, 3)` matrix is a rotation; stored ones are of float32, and some tools round to fewer digits."""
+    with np.errstate(all="ignore"):
+        error = np.abs(matrix @ matrix.T - np.eye(3)).max()
+        return bool(error <= tolerance and np.linalg.det(matrix) > 0)  # false of NaN
+
+
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -50,6 +58,12 @@ def _whole(value: Any) -> Any:
 def _not_tiny(value: float) -> float:
     if value < 1 / LARGEST:
         raise ValueError(f"should be at least {1 / LARGEST:g}")
+    return value
+
+
+def _rotation(value: list[list[float]]) -> list[list[float]]:
+    if not is_rotation(np.array(value)):
+        raise ValueError("should be a rotation, whose rows are orthonormal and which mirrors nothing")
     return value
 
 
@@ -65,3 +79,4 @@ Vector2 = Annotated[list[Number], Len(2, 2)]
 Vector3 = Annotated[list[Number], Len(3, 3)]
 Vector4 = Annotated[list[Number], Len(4, 4)]
 Matrix3 = Annotated[list[Vector3], Len(3, 3)]
+Rotation = Annotated[Matrix3, AfterValidator(_rotation)]

@@ -11,8 +11,7 @@ from fuzzing import check_reader
 from PIL import Image
 from small_bonn import CENTER, DISTORTION, NAME, write_bonn
 
-from page4d_hf.captures import detect_layout, read_capture
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import detect_layout, find_sequences, read_capture, read_sequence
 from page4d_hf.captures.layouts.bonn import read_bonn
 from page4d_hf.errors import CaptureError
 

@@ -17,8 +17,7 @@ from loading import load_frame
 from PIL import Image
 from small_dycheck import FULL_SIZE, IDS, SCALE, SCENE_CENTER, TRAIN, VAL, SmallCapture
 
-from page4d_hf.captures import as_pinhole, detect_layout, read_capture
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import as_pinhole, detect_layout, find_sequences, read_capture, read_sequence
 from page4d_hf.captures.layouts.dycheck import dycheck_sequences, read_dycheck, read_dycheck_folder
 from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
@@ -188,8 +187,8 @@ def damage_camera(small: SmallCapture, frame_id: str, **changes: Any) -> None:
             {"position": [0, float("nan"), 0]},
             "does not hold what it should at position.1: it should be a finite number, got nan",
         ),
-        ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}, "'orientation' is not a rotation"),
-        ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "'orientation' is not a rotation"),
+        ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}, "at orientation: it should be a rotation"),
+        ({"orientation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "at orientation: it should be a rotation"),
         ({"focal_length": 0}, "does not hold what it should at focal_length: it should be greater than 0, got 0"),
     ],
 )

@@ -389,8 +389,14 @@ DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
         set_camera(focal_length=float("inf")),
         r"left_001\.json does not hold what it should at focal_length: it should be a finite number, got inf",
     ),
-    "a mirrored rotation": (set_camera(orientation=np.diag([1, 1, -1]).tolist()), r"left_001\.json.*not a rotation"),
-    "a scaled rotation": (set_camera(orientation=(2 * np.eye(3)).tolist()), r"left_001\.json.*not a rotation"),
+    "a mirrored rotation": (
+        set_camera(orientation=np.diag([1, 1, -1]).tolist()),
+        r"at orientation: it should be a rotation",
+    ),
+    "a scaled rotation": (
+        set_camera(orientation=(2 * np.eye(3)).tolist()),
+        r"at orientation: it should be a rotation",
+    ),
     "a rotation of 2 rows": (
         set_camera(orientation=np.eye(3)[:2].tolist()),
         r"left_001\.json does not hold what it should at orientation: it should have at least 3 items, not 2, got",

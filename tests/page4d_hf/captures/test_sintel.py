@@ -14,8 +14,7 @@ from loading import load_frame
 from PIL import Image
 from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_flow
 
-from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import as_pinhole, find_sequences, read_sequence
 from page4d_hf.captures.layouts.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
 from page4d_hf.errors import CaptureError
 

@@ -13,8 +13,7 @@ from loading import load_frame
 from PIL import Image
 from small_tum import NAME, SIZE, SMALL, SmallSequence
 
-from page4d_hf.captures import as_pinhole, read_capture
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import as_pinhole, find_sequences, read_capture, read_sequence
 from page4d_hf.captures.layouts.rgbd_lists import match_nearest
 from page4d_hf.captures.layouts.tum import LENSES, read_tum, tum_sequences
 from page4d_hf.errors import CaptureError
