@@ -88,12 +88,12 @@ class PinholeFrames:
         # Each new pixel is the mean of a grid of samples as dense as the pixels of the file: the area that the pixel
         # covers in the file, followed through the distortion.
         grid = max(math.ceil(size[0] / target[0] - 0.01), math.ceil(size[1] / target[1] - 0.01), 1)
-        maps = self._source_positions(index, grid)
+        x, y = self._source_positions(index, grid)
         # Linear interpolation would blur where nothing is averaged.
         interpolation = cv2.INTER_CUBIC if grid == 1 else cv2.INTER_LINEAR
 
         def undistorted(pixels: np.ndarray) -> np.ndarray:
-            sampled = cv2.remap(pixels, *maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
+            sampled = cv2.remap(pixels, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
             return sampled if grid == 1 else _mean_over_areas(sampled, target)
 
         return resampled(image, undistorted)
@@ -168,7 +168,7 @@ class PinholeFrames:
                 return self._maps[key]
         from_zero = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
         matrix, size = source - from_zero, (width, height)
-        maps = np.stack(cv2.initUndistortRectifyMap(matrix, lens, None, target - from_zero, size, cv2.CV_32FC1))
+        maps = np.stack(cv2.initUndistortRectifyMap(matrix, lens, np.eye(3), target - from_zero, size, cv2.CV_32FC1))
         maps[0] += source[0, 1] / source[1, 1] * (maps[1] - matrix[1, 2])  # OpenCV leaves skew out
         with self._lock:
             self._maps[key] = maps

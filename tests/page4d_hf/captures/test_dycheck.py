@@ -167,11 +167,6 @@ def test_a_published_capture_is_read(shared: Path, tmp_path: Path) -> None:
 # What is left out, and what is refused
 
 
-def damage_camera(small: SmallCapture, frame_id: str, **changes: Any) -> None:
-    path = small.folder / "camera" / f"{frame_id}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
 def test_a_frame_whose_image_is_missing_or_broken_is_left_out_and_named(small: SmallCapture) -> None:
     missing, broken = (small.folder / "rgb" / "1x" / f"{i}.png" for i in ("0_00000", "1_00002"))
     missing.unlink()
