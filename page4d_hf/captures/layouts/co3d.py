@@ -172,11 +172,6 @@ def _capture(frames: FrameList, files: _DepthFiles, has_depth: bool) -> Capture:
 def read_co3d_depth(path: Path, intrinsics: np.ndarray, files: _DepthFiles) -> npt.NDArray[np.float32]:
     """Z-depth in the unit of the cameras, `(H, W)`, 0 where the depth mask does not count it.
 
-    Args:
-        path: the depth file.
-        intrinsics: not used.
-        files: for each depth file its mask and its scale.
-
     Raises:
         CaptureError: the depth or its mask is missing or broken.
     """

@@ -69,9 +69,6 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
 
     Returns:
         The capture: one frame for each of `ids`, in their order. `notes` says what was chosen.
-
-    Raises:
-        CaptureError: a file is missing, broken or contradicts another.
     """
     root = Path(root)
     if downscale is not None and downscale < 1:

@@ -115,12 +115,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
 
 
 def read_point_odyssey_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
-    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far to be
-    stored.
-
-    Args:
-        path: the file.
-        intrinsics: not used.
+    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far.
 
     Raises:
         CaptureError: the file is missing, broken or not of 16 bits.

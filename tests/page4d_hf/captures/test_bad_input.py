@@ -7,7 +7,6 @@ import io
 import json
 import pickle
 import re
-import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 from ball_on_plane import world_to_camera
+from damaging import Damage, cut, edited, gone, holds
 from fuzzing import check_reader
 from loading import load_frame
 from PIL import Image
@@ -44,33 +44,6 @@ SMALL: dict[str, Callable[[Path], Any]] = {
     "point-odyssey": SmallOdyssey, "sintel": SmallSintel, "tum": SmallTum, "bonn": SmallBonn, "dycheck": SmallDycheck,
 }  # fmt: skip
 NAN = float("nan")
-Damage = Callable[[Any], Any]
-
-
-def gone(name: str) -> Damage:
-    """A file or folder is missing."""
-
-    def damage(small: Any) -> None:
-        path = small.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return damage
-
-
-def holds(name: str, content: bytes | str) -> Damage:
-    """A file holds something else."""
-    data = content.encode() if isinstance(content, str) else content
-    return lambda small: (small.folder / name).write_bytes(data)
-
-
-def cut(name: str, end: int) -> Damage:
-    """A file is cut short."""
-    return lambda small: (small.folder / name).write_bytes((small.folder / name).read_bytes()[:end])
-
-
-def edited(change: Damage) -> Damage:
-    """What is held in memory is changed and written."""
-    return lambda small: (change(small), small.save())
 
 
 def image(name: str, *new: Any) -> Damage:
