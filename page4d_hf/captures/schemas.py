@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ..geometry import is_rotation
 from ..utils.image_bounds import MOST_SIDE
 
 # Of a coordinate or focal length, whatever its unit, and of what must be above 0 its inverse the least: what is
@@ -42,13 +43,6 @@ def is_folder_in(folder: Path, name: str) -> bool:
         return (folder / check_relative_path(name)).is_dir()
     except ValueError:
         return False
-
-
-def is_rotation(matrix: np.ndarray, tolerance: float = 1e-3) -> bool:
-    """Whether a `(3, 3)` matrix is a rotation; stored ones are of float32, and some tools round to fewer digits."""
-    with np.errstate(all="ignore"):
-        error = np.abs(matrix @ matrix.T - np.eye(3)).max()
-        return bool(error <= tolerance and np.linalg.det(matrix) > 0)  # false of NaN
 
 
 def _whole(value: Any) -> Any:

@@ -17,12 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError, Page4DError
+from ..geometry import is_rotation
 from .base import Capture
 from .image_files import read_image_size
-from .schemas import LARGEST, is_rotation
-
-# Cameras may be stored in float16: then R R^T is off by about 2e-3. A scale of 1 % is refused.
-ROTATION_TOLERANCE = 5e-3
+from .schemas import LARGEST
 
 
 def import_decoder(name: str) -> ModuleType:
@@ -99,7 +97,7 @@ def nearest_rotation(matrix: np.ndarray) -> npt.NDArray[np.float64]:
     if not np.isfinite(matrix).all():
         raise ValueError("its camera holds NaN or infinity")
     matrix = np.asarray(matrix, np.float64)
-    if not is_rotation(matrix, ROTATION_TOLERANCE):
+    if not is_rotation(matrix):
         raise ValueError("the rotation of its camera is no rotation")
     u, _, vt = np.linalg.svd(matrix)
     return u @ vt

@@ -31,10 +31,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
+from ...geometry import is_rotation
 from ..base import Capture, FolderLayout, Layout
 from ..files import read_array
 from ..image_files import read_image_size
-from ..schemas import LARGEST, is_rotation
+from ..schemas import LARGEST
 from .nerfies import IMAGE_SUFFIXES, files_by_id
 
 NUM_CAMERAS = 12
@@ -134,10 +135,10 @@ def _read_poses(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     matrices = rows[:, :15].reshape(-1, 3, 5)
     down, right, back = (matrices[:, :, i] for i in range(3))
     rotations = np.stack((right, down, -back), axis=1)  # world-to-camera: its rows are the camera's axes
-    wrong = next((row for row, rotation in enumerate(rotations) if not is_rotation(rotation)), None)
-    if wrong is not None:
+    wrong = np.flatnonzero(~is_rotation(rotations))
+    if len(wrong):
         raise CaptureError(
-            f"{path}: the axes in row {wrong} are no rotation; its columns must be the camera's downward, right and "
+            f"{path}: the axes in row {wrong[0]} are no rotation; its columns must be the camera's downward, right and "
             "backward axes."
         )
     hwf, bounds = matrices[:, :, 4], rows[:, 15:]

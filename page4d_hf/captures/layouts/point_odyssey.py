@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
+from ...utils.evenly import evenly
 from ...utils.image_bounds import MOST_SIDE
 from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import read_png16
@@ -145,7 +146,7 @@ def _moving_colors(archive: zipfile.ZipFile, masks: list[Path]) -> tuple[int, ..
     if places is None or places[2:] != (3,) or pixels != (*places[:2], 2) or not rows_with_masks:
         return None
     total, tracks = places[:2]
-    rows = np.unique(np.linspace(0, total - 1, min(total, ROWS_FOR_MOTION)).astype(int))
+    rows = evenly(total, ROWS_FOR_MOTION)
     valid = _read_flags(archive, "valids", rows, (total, tracks), below=2)
     points = _read_rows(archive, "trajs_3d", rows).astype(np.float64)
     points[~(valid & np.isfinite(points).all(-1))] = np.nan  # published tracks hold NaN and infinity
@@ -158,7 +159,7 @@ def _moving_colors(archive: zipfile.ZipFile, masks: list[Path]) -> tuple[int, ..
     candidates = np.array([row for row in rows_with_masks if row < total], int)
     if not len(candidates):
         return None
-    rows = np.unique(candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), ROWS_FOR_COLORS)).astype(int)])
+    rows = candidates[evenly(len(candidates), ROWS_FOR_COLORS)]
     visible = _read_flags(archive, "visibs", rows, (total, tracks), below=None)
     tracks_2d = _read_rows(archive, "trajs_2d", rows).astype(np.float64)
     votes: dict[int, np.ndarray] = {}  # colour: tracks that move, tracks

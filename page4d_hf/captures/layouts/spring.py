@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
+from ...utils.evenly import evenly
 from ...utils.image_bounds import MOST_PIXELS, check_pixels
 from ..base import Capture, DatasetLayout, Layout, folder_of
 from ..files import decoding, read_text
@@ -160,11 +161,11 @@ def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsic
     """Whether the pixels that rigidity maps mark disagree more than the others with the flow that the camera alone
     causes; None where that cannot be told."""
     last = min(len(intrinsics), len(extrinsics)) - 1
-    for number in np.unique(np.linspace(1, max(last, 1), 5).astype(int)):
+    for number in 1 + evenly(max(last, 0), 5):
         flow_path = scene / f"flow_FW_{eye}" / f"flow_FW_{eye}_{number:04d}.flo5"
         depth_path = scene / f"disp1_{eye}" / f"disp1_{eye}_{number:04d}.dsp5"
         map_path = _map_path(scene, f"rigidmap_FW_{eye}", f"{number:04d}")
-        if map_path is None or number > last or not (flow_path.is_file() and depth_path.is_file()):
+        if map_path is None or not (flow_path.is_file() and depth_path.is_file()):
             continue
         try:
             first, second = (check_camera(extrinsics[i], intrinsics[i]) for i in (number - 1, number))
