@@ -188,7 +188,7 @@ class CaptureWork:
             self.capture = _read_single_capture(root)
             found = [self.capture.sequence or root.resolve().name]
         else:
-            from page4d_hf.captures.datasets import DATASETS, find_sequences
+            from page4d_hf.captures import DATASETS, find_sequences
 
             self.scene_of = DATASETS[source].scene
             found = find_sequences(source, root, split)
@@ -214,7 +214,7 @@ class CaptureWork:
         if self.source == "capture":
             # The only one: what is wrong with it is wrong with the command.
             return self.plan(self.capture, self.capture.layout, name, split=self.split)
-        from page4d_hf.captures.datasets import read_sequence
+        from page4d_hf.captures import read_sequence
 
         try:
             capture = read_sequence(self.source, self.root, name)

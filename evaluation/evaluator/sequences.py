@@ -13,8 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from page4d_hf.captures import PinholeFrames, as_pinhole
-from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
+from page4d_hf.captures import DATASETS, PinholeFrames, as_pinhole, find_sequences, read_sequence
 from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
 from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError

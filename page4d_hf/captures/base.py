@@ -1,16 +1,23 @@
-"""What every capture reader gives: frames with cameras and times, in one form."""
+"""What every capture reader gives, frames with cameras and times in one form, and how it is entered in the registry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .depth_files import read_npy_depth
 from .image_files import read_image, read_image_mask
+
+# The fields of `Capture` that have an entry for each frame.
+PER_FRAME = (
+    "frame_ids", "image_paths", "extrinsics", "intrinsics", "distortion", "image_sizes", "time_ids", "camera_ids",
+    "timestamps", "instants", "mask_paths", "use_paths", "depth_paths", "covisible_paths",
+)  # fmt: skip
 
 
 @dataclass
@@ -83,26 +90,56 @@ class Capture:
         places[chosen] = np.arange(len(chosen))
         splits = {name: places[indices] for name, indices in self.splits.items()}
 
-        def of_list(values: list[Path | None] | None) -> list[Path | None] | None:
-            return None if values is None else [values[i] for i in chosen]
+        def pick(values: Any) -> Any:
+            return values[chosen] if isinstance(values, np.ndarray) else values and [values[i] for i in chosen]
 
         return replace(
             self,
-            frame_ids=[self.frame_ids[i] for i in chosen],
-            image_paths=[self.image_paths[i] for i in chosen],
-            extrinsics=self.extrinsics[chosen],
-            intrinsics=self.intrinsics[chosen],
-            distortion=self.distortion[chosen],
-            image_sizes=self.image_sizes[chosen],
-            time_ids=self.time_ids[chosen],
-            camera_ids=self.camera_ids[chosen],
-            timestamps=None if self.timestamps is None else self.timestamps[chosen],
-            instants=None if self.instants is None else self.instants[chosen],
+            **{name: pick(getattr(self, name)) for name in PER_FRAME},
             splits={name: indices[indices >= 0] for name, indices in splits.items()},
-            mask_paths=of_list(self.mask_paths),
-            use_paths=of_list(self.use_paths),
-            depth_paths=of_list(self.depth_paths),
-            covisible_paths=of_list(self.covisible_paths),
             notes=list(self.notes),
             skipped=list(self.skipped),
         )
+
+
+class FolderLayout(NamedTuple):
+    """How one capture lies in a folder of its own, as `read_capture` takes it.
+
+    `read` takes the folder and a downscale, see `read_capture`; layouts that store one size don't use the latter.
+    """
+
+    read: Callable[[Path, int | None], Capture]
+    detect: Callable[[Path], bool]  # whether a folder is of this layout, judged by its entries' names alone
+    looks: str  # what such a folder holds, for messages
+
+
+class DatasetLayout(NamedTuple):
+    """How many sequences lie in one folder, as `find_sequences` and `read_sequence` take it.
+
+    The root is an existing folder, the split None or one of `splits`, and the sequence's name a path inside the root.
+    """
+
+    sequences: Callable[[Path, str | None], list[str]]  # (root, split) to sorted names; None: all there is to train on
+    read: Callable[[Path, str], Capture]  # (root, name of a sequence)
+    looks: str  # what lies in the root, in one line
+    published: str  # where it is published and under which licence
+    splits: tuple[str, ...] = ()
+    # (name of a sequence) to that of the scene that it shows: eyes of a stereo pair and cameras of a rig share one.
+    scene: Callable[[str], str] = str
+
+
+class Layout(NamedTuple):
+    """One layout in which captures are published: what its module in `layouts` gives to the registry as `LAYOUT`.
+
+    Its readers raise a CaptureError where a file is missing or broken or contradicts another. The reader of a data set
+    leaves a frame that cannot be used out instead and names it in `Capture.skipped`, unless no frame is left.
+    """
+
+    name: str
+    folder: FolderLayout | None = None  # None: it is read as a data set alone
+    dataset: DatasetLayout | None = None  # None: it is read a folder at a time
+
+
+def folder_of(sequence: str) -> str:
+    """The scene of a sequence that is named by its scene and a camera, as `DatasetLayout.scene`."""
+    return sequence.rpartition("/")[0]

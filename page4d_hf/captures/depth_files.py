@@ -3,7 +3,8 @@
 Each takes a file and the intrinsics of its frame's image, `(3, 3)` in pixels, which formats that store the distance
 along the ray need to give z-depth, and gives `(H, W)` z-depth in the stored unit, which `Capture.depth_scale` brings to
 the world's. What is not known may be 0, negative or not finite. A decoder of further parameters becomes a capture's
-`read_depth_file` by `functools.partial`.
+`read_depth_file` by `functools.partial`. All raise a CaptureError where the file is missing, broken or of another
+format.
 """
 
 from __future__ import annotations
@@ -22,11 +23,7 @@ SINTEL_TAG = 202021.25  # as a little-endian float32 it reads "PIEH"
 
 
 def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
-    """Depth of the shape (H, W) or (H, W, 1) from a NumPy file.
-
-    Raises:
-        CaptureError: the file is missing, broken, or holds something else.
-    """
+    """Depth of the shape (H, W) or (H, W, 1) from a NumPy file."""
     depth = read_array(path)
     if depth.ndim == 3 and depth.shape[-1] == 1:
         depth = depth[..., 0]
@@ -36,39 +33,24 @@ def read_npy_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
 
 
 def read_uint16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
-    """Depth from a grey 16-bit PNG, in units of one grey level.
-
-    Raises:
-        CaptureError: the file is missing, broken, or not of 16 bits.
-    """
+    """Depth from a grey 16-bit PNG, in units of one grey level."""
     return read_png16(path).astype(np.float32)
 
 
 def read_float16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
-    """Depth from a grey 16-bit PNG whose levels are the bits of float16 numbers (Dynamic Replica, CO3D).
-
-    Raises:
-        CaptureError: the file is missing, broken, or not of 16 bits.
-    """
+    """Depth from a grey 16-bit PNG whose levels are the bits of float16 numbers (Dynamic Replica, CO3D)."""
     return read_png16(path).view(np.float16).astype(np.float32)
 
 
 def read_dpt(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
     """Depth from a `.dpt` file of MPI Sintel: float32 tag 202021.25, int32 width and height, float32 depth by rows,
     all little-endian.
-
-    Raises:
-        CaptureError: the file is missing, broken, or of another format.
     """
     return read_sintel_floats(path, channels=1)[..., 0]
 
 
 def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
-    """The common form of Sintel's `.dpt` (1 channel) and `.flo` (2 channels, u and v): `(H, W, channels)`.
-
-    Raises:
-        CaptureError: the file is missing, broken, or of another format.
-    """
+    """The common form of Sintel's `.dpt` (1 channel) and `.flo` (2 channels, u and v): `(H, W, channels)`."""
     data = read_bytes(path)
     kind = path.suffix or "Sintel"
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
@@ -84,11 +66,7 @@ def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
 
 
 def read_png16(path: Path) -> npt.NDArray[np.uint16]:
-    """The grey levels of a 16-bit PNG, `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing, broken, or not of 16 bits.
-    """
+    """The grey levels of a 16-bit PNG, `(H, W)`."""
     with open_image(path) as image:
         if not image.mode.startswith("I"):
             raise CaptureError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CaptureError
+from ..errors import CaptureError, Page4DError
 
 MOST_BYTES = 2**31  # of a file that is read at once; flow of the most pixels that an image may have takes half of it
 
@@ -26,22 +26,40 @@ def readable(folder: Path) -> Iterator[None]:
         raise CaptureError(f"{folder!s:.200} cannot be read ({one_line(error)}); name another folder.") from error
 
 
+@contextmanager
+def decoding(path: Path, kind: str) -> Iterator[None]:
+    """What a decoder of a file raises in the `with` statement, as one sentence.
+
+    Decoders raise what they happen to meet in a broken file: SyntaxError, IndexError, struct.error, zlib.error.
+
+    Args:
+        path: the file.
+        kind: what it should be, such as "an image".
+
+    Raises:
+        CaptureError: instead of any other error but a Page4DError.
+    """
+    try:
+        yield
+    except Page4DError:
+        raise
+    except FileNotFoundError as error:
+        raise CaptureError(f"{path} is missing; put it back.") from error
+    except Exception as error:
+        raise CaptureError(f"{path} cannot be read as {kind} ({one_line(error)}); replace the file.") from error
+
+
 def read_bytes(path: Path) -> bytes:
     """A whole file of a capture.
 
     Raises:
         CaptureError: the file is missing, too large, or cannot be read.
     """
-    try:
+    with decoding(path, "a file"):
         if path.exists() and not path.is_file():  # a device or a pipe need not end
             raise CaptureError(f"{path} is a folder or a device, not a file; replace it.")
-        if path.stat().st_size > MOST_BYTES:
-            raise CaptureError(f"{path} is larger than the {MOST_BYTES >> 20} MiB that are read; replace the file.")
+        _check_bytes(path, path.stat().st_size)
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; put it back.") from error
-    except OSError as error:
-        raise CaptureError(f"{path} cannot be read ({error}); replace the file.") from error
 
 
 def read_text(path: Path) -> str:
@@ -50,10 +68,8 @@ def read_text(path: Path) -> str:
     Raises:
         CaptureError: the file is missing, too large, or no text.
     """
-    try:
+    with decoding(path, "text"):
         return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CaptureError(f"{path} cannot be read as text ({error}); fetch it again.") from error
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -62,19 +78,19 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         CaptureError: the file is missing, broken or too large, or holds something else.
     """
-    try:
+    with decoding(path, "a NumPy array"):
         mapped = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; put it back.") from error
-    except Exception as error:  # the head is Python, and parsing it raises what it happens to meet
-        raise CaptureError(f"{path} cannot be read as a NumPy array ({one_line(error)}); replace the file.") from error
     if mapped.dtype.kind not in "fiub":
         raise CaptureError(f"{path} must hold an array of numbers, got {mapped.dtype}; replace the file.")
-    if mapped.nbytes > MOST_BYTES:
-        raise CaptureError(f"{path} is larger than the {MOST_BYTES >> 20} MiB that are read; replace the file.")
+    _check_bytes(path, mapped.nbytes)
     return np.array(mapped)
 
 
 def one_line(error: Exception) -> str:
     """What an error of a decoder says, in one line that is not too long."""
     return f"{' '.join(str(error).split()) or type(error).__name__:.300}"
+
+
+def _check_bytes(path: Path, count: int) -> None:
+    if count > MOST_BYTES:
+        raise CaptureError(f"{path} is larger than the {MOST_BYTES >> 20} MiB that are read; replace the file.")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import CaptureError
 from ..utils.image_bounds import check_pixels
-from .files import one_line
+from .files import decoding
 
 WHITE = (255, 255, 255)
 
@@ -24,17 +24,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     Raises:
         CaptureError: the file is missing, broken or no image, or claims more pixels than are read.
     """
-    try:
-        with Image.open(path) as image:
-            check_pixels(*image.size, path, CaptureError)
-            yield image
-    except CaptureError:
-        raise
-    except FileNotFoundError as error:
-        raise CaptureError(f"The image {path} is missing; put it back.") from error
-    # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
-    except Exception as error:
-        raise CaptureError(f"{path} cannot be read as an image ({one_line(error)}); replace the file.") from error
+    with decoding(path, "an image"), Image.open(path) as image:
+        check_pixels(*image.size, path, CaptureError)
+        yield image
 
 
 def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,10 +88,9 @@ class PinholeFrames:
         # Each new pixel is the mean of a grid of samples as dense as the pixels of the file: the area that the pixel
         # covers in the file, followed through the distortion.
         grid = max(math.ceil(size[0] / target[0] - 0.01), math.ceil(size[1] / target[1] - 0.01), 1)
-        x, y = self._source_positions(index, grid) - np.float32(0.5)  # OpenCV's first centre is at 0
-        interpolation = (
-            cv2.INTER_CUBIC if grid == 1 else cv2.INTER_LINEAR
-        )  # linear would blur where nothing is averaged
+        x, y = self._source_positions(index, grid)
+        # Linear interpolation would blur where nothing is averaged.
+        interpolation = cv2.INTER_CUBIC if grid == 1 else cv2.INTER_LINEAR
 
         def undistorted(pixels: np.ndarray) -> np.ndarray:
             sampled = cv2.remap(pixels, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE)
@@ -103,10 +104,7 @@ class PinholeFrames:
         Raises:
             CaptureError: the file is missing or broken.
         """
-        path = None if self.capture.mask_paths is None else self.capture.mask_paths[index]
-        if path is None:
-            return None
-        return self._nearest(self.capture.read_mask_file(path), index)
+        return self._load(self.capture.mask_paths, index, self.capture.read_mask_file)
 
     def load_use(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Which pixels of a frame are to be learned from, `(H, W)`; None where the capture does not say.
@@ -114,8 +112,7 @@ class PinholeFrames:
         Raises:
             CaptureError: the file is missing or broken.
         """
-        path = None if self.capture.use_paths is None else self.capture.use_paths[index]
-        return None if path is None else self._nearest(read_image_mask(path), index)
+        return self._load(self.capture.use_paths, index, read_image_mask)
 
     def load_covisible(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Which pixels of a frame the training frames see too, `(H, W)`; None where the capture does not say.
@@ -123,8 +120,7 @@ class PinholeFrames:
         Raises:
             CaptureError: the file is missing or broken.
         """
-        path = None if self.capture.covisible_paths is None else self.capture.covisible_paths[index]
-        return None if path is None else self._nearest(read_image_mask(path), index)
+        return self._load(self.capture.covisible_paths, index, read_image_mask)
 
     def load_depth(self, index: int) -> npt.NDArray[np.float32] | None:
         """The z-depth of a frame, `(H, W)`, in the unit of the capture's world, 0 where it is not known; None where
@@ -133,12 +129,16 @@ class PinholeFrames:
         Raises:
             CaptureError: the file is missing or broken.
         """
-        path = None if self.capture.depth_paths is None else self.capture.depth_paths[index]
-        if path is None:
+        intrinsics = self.capture.intrinsics[index]
+        depth = self._load(self.capture.depth_paths, index, lambda path: self.capture.read_depth_file(path, intrinsics))
+        if depth is None:
             return None
-        depth = self.capture.read_depth_file(path, self.capture.intrinsics[index])
-        depth = self._nearest(depth, index).astype(np.float64) * self.capture.depth_scale
+        depth = depth.astype(np.float64) * self.capture.depth_scale
         return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
+
+    def _load(self, paths: list[Path | None] | None, index: int, read: Callable[[Path], np.ndarray]) -> Any:
+        path = None if paths is None else paths[index]
+        return None if path is None else self._nearest(read(path), index)
 
     def _is_plain(self, index: int) -> bool:
         return not needs_undistortion(self.capture.intrinsics[index], self.capture.distortion[index])
@@ -148,7 +148,7 @@ class PinholeFrames:
         height, width = values.shape
         if self._is_plain(index) and (width, height) == tuple(self.image_sizes[index]):
             return values
-        x, y = self._source_positions(index, 1)
+        x, y = self._source_positions(index, 1) + np.float32(0.5)  # OpenCV's first centre is at 0
         image_width, image_height = self.capture.image_sizes[index]
         # A centre on the line between two pixels takes the lower one, whichever way its last bit was rounded.
         columns = np.ceil(x * (width / image_width) - 1e-3).astype(np.int64) - 1
@@ -156,25 +156,25 @@ class PinholeFrames:
         return values[rows.clip(0, height - 1), columns.clip(0, width - 1)]
 
     def _source_positions(self, index: int, grid: int) -> npt.NDArray[np.float32]:
-        """Where in the file's image the new image's samples lie: x and y in its pixels, `(2, grid * H, grid * W)`."""
-        capture = self.capture
-        source, lens, target = capture.intrinsics[index], capture.distortion[index], self.intrinsics[index]
-        width, height = (int(side) for side in self.image_sizes[index])
-        key = b"".join(np.asarray(part, np.float64).tobytes() for part in (source, lens, target, (width, height, grid)))
+        """Where in the file's image the new image's samples lie: x and y in its pixels as OpenCV counts them, from 0 at
+        the first centre, `(2, grid * H, grid * W)`."""
+        source, lens = self.capture.intrinsics[index], self.capture.distortion[index]
+        width, height = (int(side) * grid for side in self.image_sizes[index])
+        target = self.intrinsics[index] * [[grid], [grid], [1]]
+        key = b"".join(np.asarray(part, np.float64).tobytes() for part in (source, lens, target, (width, height)))
         with self._lock:
             if key in self._maps:
                 self._maps.move_to_end(key)
                 return self._maps[key]
-        x = ((np.arange(width * grid) + 0.5) / grid - target[0, 2]) / target[0, 0]
-        y = ((np.arange(height * grid) + 0.5) / grid - target[1, 2]) / target[1, 1]
-        rays = np.stack(np.meshgrid(x, y), axis=-1)
-        pixels = distort(rays, lens) @ source[:2, :2].T + source[:2, 2]
-        positions = np.ascontiguousarray(np.moveaxis(pixels, -1, 0), np.float32)
+        from_zero = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+        matrix, size = source - from_zero, (width, height)
+        maps = np.stack(cv2.initUndistortRectifyMap(matrix, lens, np.eye(3), target - from_zero, size, cv2.CV_32FC1))
+        maps[0] += source[0, 1] / source[1, 1] * (maps[1] - matrix[1, 2])  # OpenCV leaves skew out
         with self._lock:
-            self._maps[key] = positions
+            self._maps[key] = maps
             while len(self._maps) > MAPS_KEPT:
                 self._maps.popitem(last=False)
-        return positions
+        return maps
 
 
 def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
@@ -234,17 +234,9 @@ def distort(rays: np.ndarray, distortion: np.ndarray) -> np.ndarray:
     Returns:
         `(..., 2)`: x / z and y / z of the pinhole rays that would fall where these do.
     """
-    k1, k2, p1, p2, k3 = distortion
-    x, y = rays[..., 0], rays[..., 1]
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    return np.stack(
-        (
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        ),
-        axis=-1,
-    )
+    directions = np.insert(np.asarray(rays, np.float64).reshape(-1, 2), 2, 1, axis=-1)
+    pixels, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), np.eye(3), np.asarray(distortion, np.float64))
+    return pixels.reshape(np.shape(rays))
 
 
 def undistort(distorted: np.ndarray, distortion: np.ndarray) -> np.ndarray:
@@ -288,18 +280,17 @@ def pinhole_intrinsics(
     if not needs_undistortion(intrinsics, distortion):
         return np.array(intrinsics, np.float64)
     width, height = image_size
-    along_x, along_y = np.linspace(0, width, 2 * width + 1), np.linspace(0, height, 2 * height + 1)
-    sides = {
-        "left": np.column_stack((np.zeros_like(along_y), along_y)),
-        "right": np.column_stack((np.full_like(along_y, width), along_y)),
-        "top": np.column_stack((along_x, np.zeros_like(along_x))),
-        "bottom": np.column_stack((along_x, np.full_like(along_x, height))),
-    }
-    # Rows: the sides' pixels as distorted rays, then as rays.
     inverse = np.linalg.inv(intrinsics[:2, :2])
-    rays = {name: undistort((pixels - intrinsics[:2, 2]) @ inverse.T, distortion) for name, pixels in sides.items()}
-    left, right = rays["left"][:, 0].max(), rays["right"][:, 0].min()
-    top, bottom = rays["top"][:, 1].max(), rays["bottom"][:, 1].min()
+
+    def edge(x: npt.ArrayLike, y: npt.ArrayLike) -> np.ndarray:
+        """Rays through places on the edge of the image."""
+        pixels = np.column_stack(np.broadcast_arrays(x, y))
+        return undistort((pixels - intrinsics[:2, 2]) @ inverse.T, distortion)
+
+    along_x, along_y = np.linspace(0, width, 2 * width + 1), np.linspace(0, height, 2 * height + 1)
+    # As `cv2.getOptimalNewCameraMatrix`, which however looks at nine places of each edge and at no skew.
+    left, right = edge(0, along_y)[:, 0].max(), edge(width, along_y)[:, 0].min()
+    top, bottom = edge(along_x, 0)[:, 1].max(), edge(along_x, height)[:, 1].min()
     if not (left < right and top < bottom):
         raise ValueError("its undistorted image holds no upright rectangle; check skew and distortion.")
     fx, fy = width / (right - left), height / (bottom - top)

@@ -6,9 +6,11 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Len
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ..geometry import is_rotation
 from ..utils.image_bounds import MOST_SIDE
 
 # Of a coordinate or focal length, whatever its unit, and of what must be above 0 its inverse the least: what is
@@ -53,6 +55,12 @@ def _not_tiny(value: float) -> float:
     return value
 
 
+def _rotation(value: list[list[float]]) -> list[list[float]]:
+    if not is_rotation(np.array(value)):
+        raise ValueError("should be a rotation, whose rows are orthonormal and which mirrors nothing")
+    return value
+
+
 Seconds = Annotated[float, Field(ge=-LATEST, le=LATEST)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST), AfterValidator(_not_tiny)]
@@ -65,3 +73,4 @@ Vector2 = Annotated[list[Number], Len(2, 2)]
 Vector3 = Annotated[list[Number], Len(3, 3)]
 Vector4 = Annotated[list[Number], Len(4, 4)]
 Matrix3 = Annotated[list[Vector3], Len(3, 3)]
+Rotation = Annotated[Matrix3, AfterValidator(_rotation)]

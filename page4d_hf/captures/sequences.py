@@ -7,7 +7,8 @@ A frame that cannot be used, be it that a file is missing or that its camera is 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError, Page4DError
+from ..geometry import is_rotation
 from .base import Capture
 from .image_files import read_image_size
 from .schemas import LARGEST
-
-# Cameras may be stored in float16: then R R^T is off by about 2e-3. A scale of 1 % is refused.
-ROTATION_TOLERANCE = 5e-3
 
 
 def import_decoder(name: str) -> ModuleType:
@@ -53,19 +52,40 @@ def list_sequences(
         Sorted names relative to `root`, such as "train/0001".
 
     Raises:
-        CaptureError: the split is not one of `splits`, or `root` has no folder of it.
+        CaptureError: `root` has no folder of the split.
     """
-    if not root.is_dir():
-        raise CaptureError(f"There is no folder {root}; name the folder of the data set.")
-    if split is not None:
-        if split not in splits:
-            raise CaptureError(f"The split {split!r} is not known; expected one of {', '.join(splits) or 'none'}.")
-        if not (root / split).is_dir():
-            raise CaptureError(f"{root} has no folder {split}; name another split or the folder that holds it.")
+    if split is not None and not (root / split).is_dir():
+        raise CaptureError(f"{root} has no folder {split}; name another split or the folder that holds it.")
     if split is None and "train" in splits and (root / "train").is_dir():
         split = "train"
-    folder = root / split if split is not None else root
+    folder = root / (split or "")
     return sorted(path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_dir() and is_sequence(path))
+
+
+def sequence_folder(root: Path, name: str) -> Path:
+    """The folder of a sequence.
+
+    Raises:
+        CaptureError: there is none.
+    """
+    if not (root / name).is_dir():
+        raise CaptureError(f"There is no folder {root / name}; name one of the sequences in {root}.")
+    return root / name
+
+
+def video_of_camera(capture: Capture, camera: str) -> Capture:
+    """The frames of one camera in order of time; all frames where `camera` is "".
+
+    Raises:
+        CaptureError: the capture has no such camera.
+    """
+    if not camera:
+        return capture
+    frames = np.flatnonzero(capture.camera_ids.astype(str) == camera)
+    if not len(frames):
+        known = ", ".join(map(str, np.unique(capture.camera_ids)))
+        raise CaptureError(f"{capture.root} has no frames of a camera {camera}; its cameras are {known}.")
+    return capture.select(frames[np.argsort(capture.time_ids[frames], kind="stable")])
 
 
 def nearest_rotation(matrix: np.ndarray) -> npt.NDArray[np.float64]:
@@ -77,7 +97,7 @@ def nearest_rotation(matrix: np.ndarray) -> npt.NDArray[np.float64]:
     if not np.isfinite(matrix).all():
         raise ValueError("its camera holds NaN or infinity")
     matrix = np.asarray(matrix, np.float64)
-    if np.abs(matrix @ matrix.T - np.eye(3)).max() > ROTATION_TOLERANCE or np.linalg.det(matrix) < 0:
+    if not is_rotation(matrix):
         raise ValueError("the rotation of its camera is no rotation")
     u, _, vt = np.linalg.svd(matrix)
     return u @ vt
@@ -98,8 +118,7 @@ def check_camera(
     Raises:
         ValueError: what is wrong with the camera, as the middle of a sentence.
     """
-    extrinsics = np.asarray(extrinsics, np.float64)[:3]
-    intrinsics = np.asarray(intrinsics, np.float64)
+    extrinsics, intrinsics = np.asarray(extrinsics, np.float64)[:3], np.array(intrinsics, np.float64)
     values = np.concatenate((extrinsics.ravel(), intrinsics.ravel()))
     if not np.isfinite(values).all():
         raise ValueError("its camera holds NaN or infinity")
@@ -118,15 +137,13 @@ def read_first_image_size(paths: Sequence[Path]) -> tuple[int, int]:
     Raises:
         CaptureError: none can be read.
     """
-    fault: CaptureError | None = None
-    for path in paths:
+    faults: list[CaptureError] = []
+    for path in [path for path in paths if path.is_file()] or paths:
         try:
             return read_image_size(path)
         except CaptureError as error:
-            fault = fault or error
-    if fault is None:
-        raise CaptureError("There is no image to take the size from.")
-    raise fault
+            faults.append(error)
+    raise faults[0] if faults else CaptureError("There is no image to take the size from.")
 
 
 class FrameList:
@@ -140,6 +157,14 @@ class FrameList:
     def skip(self, image_path: Path, why: str) -> None:
         """Leave a frame out."""
         self.skipped.append(f"{image_path} was left out: {why}.")
+
+    @contextmanager
+    def skipping(self, image_path: Path, where: str = "") -> Iterator[None]:
+        """Leave a frame out where a ValueError in the `with` statement says why, as the middle of a sentence."""
+        try:
+            yield
+        except ValueError as error:
+            self.skip(image_path, where + str(error).rstrip("."))
 
     def add(
         self,
@@ -158,28 +183,25 @@ class FrameList:
 
         A frame whose mask is missing stays, without a mask.
         """
-        if not image_path.is_file():
-            return self.skip(image_path, "the image is missing")
-        if depth_path is not None and not depth_path.is_file():
-            return self.skip(image_path, f"its depth {depth_path} is missing")
-        try:
+        with self.skipping(image_path):
+            if not image_path.is_file():
+                raise ValueError("the image is missing")
+            if depth_path is not None and not depth_path.is_file():
+                raise ValueError(f"its depth {depth_path} is missing")
             extrinsics, intrinsics = check_camera(extrinsics, intrinsics)
-        except ValueError as error:
-            return self.skip(image_path, str(error))
-        self._frames.append(
-            {
-                "frame_ids": image_path.stem if frame_id is None else frame_id,
-                "image_paths": image_path,
-                "extrinsics": extrinsics,
-                "intrinsics": intrinsics,
-                "image_sizes": image_size,
-                "time_ids": time_id,
-                "timestamps": timestamp,
-                "depth_paths": depth_path,
-                "mask_paths": mask_path if mask_path is not None and mask_path.is_file() else None,
-            }
-        )
-        return None
+            self._frames.append(
+                {
+                    "frame_ids": image_path.stem if frame_id is None else frame_id,
+                    "image_paths": image_path,
+                    "extrinsics": extrinsics,
+                    "intrinsics": intrinsics,
+                    "image_sizes": image_size,
+                    "time_ids": time_id,
+                    "timestamps": timestamp,
+                    "depth_paths": depth_path,
+                    "mask_paths": mask_path if mask_path is not None and mask_path.is_file() else None,
+                }
+            )
 
     def has_masks(self) -> bool:
         """Whether any frame has a mask."""
@@ -204,7 +226,8 @@ class FrameList:
         def column(name: str) -> list[Any]:
             return [frame[name] for frame in self._frames]
 
-        def or_none(values: list[Any]) -> list[Any] | None:
+        def known(name: str) -> list[Any] | None:
+            values = column(name)
             return None if all(value is None for value in values) else values
 
         stamps = column("timestamps")
@@ -220,9 +243,9 @@ class FrameList:
             image_sizes=np.array(column("image_sizes"), np.int64),
             time_ids=np.array(column("time_ids"), np.int64),
             camera_ids=np.zeros(len(self._frames), np.int64),
-            timestamps=None if any(stamp is None for stamp in stamps) else np.array(stamps, np.float64),
-            depth_paths=or_none(column("depth_paths")),
-            mask_paths=or_none(column("mask_paths")),
+            timestamps=None if None in stamps else np.array(stamps, np.float64),
+            depth_paths=known("depth_paths"),
+            mask_paths=known("mask_paths"),
             skipped=self.skipped,
             **fields,
         )

@@ -23,8 +23,7 @@ from evaluator.sequences import (
     select,
 )
 
-from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
+from page4d_hf.captures import DATASETS, as_pinhole, find_sequences, read_sequence
 from page4d_hf.captures.layouts.sintel import sintel_sequences
 from page4d_hf.errors import CaptureError
 

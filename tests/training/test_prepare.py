@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from page4d_hf.captures import as_pinhole, read_capture
-from page4d_hf.captures.datasets import DATASETS
+from page4d_hf.captures import DATASETS, as_pinhole, read_capture
 from page4d_hf.clips import decode_frames
 
 PROGRAM = Path(__file__).resolve().parents[2] / "training" / "prepare.py"

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import CaptureError
-from ..base import Capture
-from .rgbd_lists import Lens, list_rgbd_folders, looks_like_rgbd_lists, read_rgbd_lists
+from ..base import Capture, DatasetLayout, FolderLayout, Layout
+from ..sequences import list_sequences, sequence_folder
+from .rgbd_lists import Lens, looks_like_rgbd_lists, named_by_folder, read_rgbd_lists
 
 LENS = Lens(
     (542.822841, 542.576870, 315.593520, 237.756098), (0.039903, -0.099343, -0.000730, -0.000144, 0.0), (640, 480)
@@ -47,34 +47,17 @@ def looks_like_bonn(folder: Path) -> bool:
 
 def bonn_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the sequences in a folder, or in its `rgbd_bonn_dataset`. There are no splits."""
-    return list_rgbd_folders(_base(Path(root)))
+    return list_sequences(_base(Path(root)), split, (), looks_like_rgbd_lists)
 
 
 def read_bonn(root: str | Path, sequence: str) -> Capture:
-    """Read a sequence.
+    """Read a sequence as `rgbd_lists.read_rgbd_lists`, by its name and the folder of the sequences or the one above.
 
-    Args:
-        root: the folder of the sequences, or the one that holds `rgbd_bonn_dataset`.
-        sequence: a name that `bonn_sequences` gives.
-
-    Returns:
-        The capture, in metres; what it holds is said at `rgbd_lists.read_rgbd_lists`. `time_ids` are the images' ranks,
-        by which the published evaluation chooses (`DEPTH_RANKS`).
-
-    Raises:
-        CaptureError: a list is missing or broken, the images are not 640x480, or no image has a pose.
+    `time_ids` are the images' ranks, by which the published evaluation chooses (`DEPTH_RANKS`).
     """
     root = Path(root)
-    folder = _base(root) / sequence
-    if not folder.is_dir():
-        raise CaptureError(f"There is no folder {folder}; name one of the sequences in {root}.")
+    folder = sequence_folder(_base(root), sequence)
     return read_rgbd_lists(folder, LENS, layout="bonn", root=root, sequence=sequence, to_camera=camera_of_markers)
-
-
-def read_bonn_folder(folder: Path, downscale: int | None = None) -> Capture:
-    """Read a sequence by its folder alone, as `read_bonn`. Images are stored in one size, whatever `downscale`."""
-    folder = Path(folder).resolve()
-    return read_bonn(folder.parent, folder.name)
 
 
 def camera_of_markers(pose: np.ndarray) -> npt.NDArray[np.float64]:
@@ -87,3 +70,18 @@ def camera_of_markers(pose: np.ndarray) -> npt.NDArray[np.float64]:
 
 def _base(root: Path) -> Path:
     return root / _WHOLE if (root / _WHOLE).is_dir() else root
+
+
+LAYOUT = Layout(
+    "bonn",
+    FolderLayout(
+        named_by_folder(read_bonn), looks_like_bonn, "Bonn RGB-D: as TUM, in a folder whose name begins with rgbd_bonn"
+    ),
+    DatasetLayout(
+        bonn_sequences,
+        read_bonn,
+        "rgbd_bonn_<sequence>/ with rgb/, depth/, rgb.txt, depth.txt and groundtruth.txt",
+        "The Bonn RGB-D dynamic data set is published at https://www.ipb.uni-bonn.de/data/rgbd-dynamic-dataset, which "
+        "names no licence.",
+    ),
+)

@@ -19,7 +19,6 @@ in the first (see `pytorch3d`). Nothing moves, and `masks/`, which tell the obje
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +30,7 @@ from pydantic import Field
 
 from ...errors import CaptureError
 from ...utils.json_files import Fault, OrFault, Record, json_group_values, parse_json, read_json, read_json_members
-from ..base import Capture
+from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import read_float16_png
 from ..image_files import read_image
 from ..schemas import Matrix3, RelativePath, Vector4, is_folder_in
@@ -41,6 +40,7 @@ from .pytorch3d import read_frame_annotations
 SPLITS = ("train", "val", "test")
 GOOD_VIEWPOINTS = 0.5  # DUSt3R trains on sequences whose viewpoint_quality_score is above this
 DEPTH_MASK_THRESHOLD = 128
+_DepthFiles = dict[str, tuple[Path | None, float]]  # by the path of a depth file its mask and its scale
 _Row = Annotated[list[str | int], Len(1)]  # sequence, frame number, path
 
 
@@ -82,11 +82,9 @@ def co3d_sequences(
             None takes all. The second form has no rating.
 
     Raises:
-        CaptureError: there is no such split, or annotations or set lists are missing or broken.
+        CaptureError: annotations or set lists are missing or broken.
     """
     root = Path(root)
-    if split is not None and split not in SPLITS:
-        raise CaptureError(f"The split {split!r} is not known; expected one of {', '.join(SPLITS)}.")
     names: set[str] = set()
     categories = sorted(path.parent for path in root.glob("*/frame_annotations.jgz"))
     for category in categories:
@@ -108,18 +106,7 @@ def co3d_sequences(
 
 
 def read_co3d(root: str | Path, sequence: str) -> Capture:
-    """Read a sequence.
-
-    Args:
-        root: the folder of the categories.
-        sequence: a name that `co3d_sequences` gives, or that of any other sequence on disk.
-
-    Returns:
-        The capture, not ordered and in an arbitrary unit. Frames without image, depth or camera are in `skipped`.
-
-    Raises:
-        CaptureError: the annotations are missing or broken, or hold no frame of the sequence that can be used.
-    """
+    """Read a sequence, not ordered and in an arbitrary unit: any that is on disk, listed by `co3d_sequences` or not."""
     root = Path(root)
     category, _, name = sequence.partition("/")
     if not name:
@@ -143,58 +130,47 @@ def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Cap
         raise CaptureError(f"{path} has no frame of the sequence {name}; fetch it again.")
     has_depth = (root / sequence / "depths").is_dir()
     frames = FrameList("co3d", root, sequence)
-    files: dict[str, tuple[Path | None, float]] = {}
+    files: _DepthFiles = {}
     for entry in entries:
-        try:
+        with frames.skipping(root / entry.name, f"in {path} "):
             extrinsics, intrinsics, size = entry.camera()
-        except ValueError as error:
-            frames.skip(root / entry.name, f"in {path} {error}")
-            continue
-        depth_path = None
-        if has_depth and entry.depth is not None and entry.depth.path is not None:
-            depth_path = root / entry.depth.path
-            mask_path = None if entry.depth.mask_path is None else root / entry.depth.mask_path
-            files[str(depth_path)] = (mask_path, entry.depth.scale_adjustment)
-        frames.add(root / entry.name, extrinsics, intrinsics, size, entry.frame_number, depth_path=depth_path)
-    return frames.capture(
-        ordered=False,
-        read_depth_file=partial(read_co3d_depth, files=files),
-        notes=[] if has_depth else [f"{root / sequence / 'depths'} is missing."],
-    )
+            depth_path = None
+            if has_depth and entry.depth is not None and entry.depth.path is not None:
+                depth_path = root / entry.depth.path
+                mask_path = None if entry.depth.mask_path is None else root / entry.depth.mask_path
+                files[str(depth_path)] = (mask_path, entry.depth.scale_adjustment)
+            frames.add(root / entry.name, extrinsics, intrinsics, size, entry.frame_number, depth_path=depth_path)
+    return _capture(frames, files, has_depth)
 
 
 def _read_second_form(root: Path, sequence: str, path: Path, entries: list[_SecondFormFrame]) -> Capture:
     frames = FrameList("co3d", root, sequence)
     folder = root / sequence
     has_depth = (folder / "depths").is_dir()
-    files: dict[str, tuple[Path | None, float]] = {}
+    files: _DepthFiles = {}
     images = [root / entry.filepath for entry in entries]
-    size = read_first_image_size([image for image in images if image.is_file()] or images)
+    size = read_first_image_size(images)
     for number, (image, entry) in enumerate(zip(images, entries, strict=True)):
-        cameras = {"extri": entry.extri, "intri": entry.intri}
-        faults = [f"its {key} {fault}" for key, fault in cameras.items() if isinstance(fault, Fault)]
-        if faults:
-            frames.skip(image, f"in {path} {faults[0]}")
-            continue
-        depth_path = folder / "depths" / f"{image.name}.geometric.png" if has_depth else None
-        files[str(depth_path)] = (folder / "depth_masks" / f"{image.stem}.png", 1.0)
-        frames.add(image, np.array(entry.extri), np.array(entry.intri), size, number, depth_path=depth_path)
+        with frames.skipping(image, f"in {path} "):
+            for name, part in (("extri", entry.extri), ("intri", entry.intri)):
+                if isinstance(part, Fault):
+                    raise ValueError(f"its {name} {part}")
+            depth_path = folder / "depths" / f"{image.name}.geometric.png" if has_depth else None
+            files[str(depth_path)] = (folder / "depth_masks" / f"{image.stem}.png", 1.0)
+            frames.add(image, np.array(entry.extri), np.array(entry.intri), size, number, depth_path=depth_path)
+    return _capture(frames, files, has_depth)
+
+
+def _capture(frames: FrameList, files: _DepthFiles, has_depth: bool) -> Capture:
     return frames.capture(
         ordered=False,
         read_depth_file=partial(read_co3d_depth, files=files),
-        notes=[] if has_depth else [f"{folder / 'depths'} is missing."],
+        notes=[] if has_depth else [f"{frames.root / frames.sequence / 'depths'} is missing."],
     )
 
 
-def read_co3d_depth(
-    path: Path, intrinsics: np.ndarray, files: Mapping[str, tuple[Path | None, float]]
-) -> npt.NDArray[np.float32]:
+def read_co3d_depth(path: Path, intrinsics: np.ndarray, files: _DepthFiles) -> npt.NDArray[np.float32]:
     """Z-depth in the unit of the cameras, `(H, W)`, 0 where the depth mask does not count it.
-
-    Args:
-        path: the depth file.
-        intrinsics: not used.
-        files: for each depth file its mask and its scale.
 
     Raises:
         CaptureError: the depth or its mask is missing or broken.
@@ -247,3 +223,15 @@ def _second_form_files(root: Path) -> list[Path]:
         for path in folder.glob("*_*.jgz")
         if path.stem.rsplit("_", 1)[1] in ("train", "test")
     )
+
+
+LAYOUT = Layout(
+    "co3d",
+    dataset=DatasetLayout(
+        co3d_sequences,
+        read_co3d,
+        "<category>/ with frame_annotations.jgz, sequence_annotations.jgz and <sequence>/{images,depths,depth_masks}/",
+        "CO3D version 2 is published at https://github.com/facebookresearch/co3d under CC BY-NC 4.0.",
+        SPLITS,
+    ),
+)

@@ -22,7 +22,7 @@ import torch
 from ...errors import CaptureError, SceneError
 from ...geometry import extrinsics_from_camera_to_world_opengl
 from ...scene.transforms_json import TransformsCamera, frame_times, read_transforms, read_transforms_camera
-from ..base import Capture
+from ..base import Capture, FolderLayout, Layout
 from ..image_files import WHITE, read_image_over
 
 SPLITS = ("train", "val", "test")
@@ -39,18 +39,9 @@ def looks_like_dnerf(root: Path) -> bool:
 
 
 def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
-    """Read a scene.
+    """Read a scene, whose images are laid over white and stored in one size, whatever `downscale`.
 
-    Args:
-        root: the scene's folder.
-        downscale: not used: images are stored in one size.
-
-    Returns:
-        The capture, whose images are laid over white. `splits` has those of "train", "val" and "test" that are there;
-        `evaluation_split` is "test", but "val" for the scene lego.
-
-    Raises:
-        CaptureError: the training views or an image are missing, or a file is malformed.
+    `splits` has those of "train", "val" and "test" that are there; `evaluation_split` is "test", but "val" for lego.
     """
     root = Path(root)
     cameras: list[TransformsCamera] = []
@@ -129,3 +120,9 @@ def _distance_of_subject(camera_to_worlds: np.ndarray) -> float | None:
     point = np.linalg.solve(total, np.einsum("nij,nj->i", across, centres))
     distance = float(np.median(np.einsum("nj,nj->n", point - centres, forward)))
     return distance if distance > 0 else None
+
+
+LAYOUT = Layout(
+    "dnerf",
+    FolderLayout(read_dnerf, looks_like_dnerf, "D-NeRF: transforms_{train,val,test}.json, {train,val,test}/*.png"),
+)

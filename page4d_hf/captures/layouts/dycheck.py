@@ -23,13 +23,12 @@ import numpy.typing as npt
 
 from ...errors import CaptureError
 from ...utils.json_files import Record, read_json
-from ..base import Capture
+from ..base import Capture, DatasetLayout, FolderLayout, Layout, folder_of
 from ..depth_files import read_npy_depth
 from ..image_files import open_image, read_opaque_image
 from ..schemas import Positive, RelativePath, Whole
-from .nerfies import IMAGE_SUFFIXES, Dataset, files_by_id, looks_like_nerfies, read_nerfies, size_folders
-
-SPLITS = ("train", "val")
+from ..sequences import sequence_folder, video_of_camera
+from .nerfies import IMAGE_SUFFIXES, SPLITS, Dataset, find_beside, looks_like_nerfies, read_nerfies
 
 
 class Split(Record):
@@ -59,7 +58,7 @@ def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
         split: "train" for the moving phones, "val" for those that stand still; None as "train".
     """
     names = []
-    for folder in sorted(path for path in Path(root).iterdir() if path.is_dir() and looks_like_dycheck(path)):
+    for folder in sorted(filter(looks_like_dycheck, Path(root).iterdir())):
         path = folder / "splits" / f"{split or SPLITS[0]}.json"
         if path.is_file():
             try:
@@ -71,50 +70,25 @@ def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_dycheck(root: str | Path, sequence: str) -> Capture:
-    """Read a capture, or the video of one of its phones.
+    """Read a capture, or the video of one of its phones, in metres.
 
     Args:
         root: the folder of the captures.
         sequence: a name that `dycheck_sequences` gives; a capture's name alone, such as "apple", has all its frames.
-
-    Returns:
-        The capture, in metres. Frames whose image or camera is missing or broken are in `skipped`.
-
-    Raises:
-        CaptureError: there is no such capture or phone, or a file is missing, broken or contradicts another.
     """
-    root = Path(root)
     name, _, device = sequence.partition("/")
-    folder = root / name
-    if not folder.is_dir():
-        raise CaptureError(f"There is no folder {folder}; name one of the captures in {root}.")
-    capture = in_metres(read_dycheck_folder(folder, skip_broken=True))
+    capture = read_dycheck_folder(sequence_folder(Path(root), name), skip_broken=True)
+    capture = video_of_camera(in_metres(capture), device)
     if device:
-        frames = np.flatnonzero(capture.camera_ids.astype(str) == device)
-        if len(frames) == 0:
-            raise CaptureError(
-                f"{folder} has no frames of a camera {device}; its cameras are "
-                f"{', '.join(map(str, np.unique(capture.camera_ids)))}."
-            )
-        capture = capture.select(frames[np.argsort(capture.time_ids[frames], kind="stable")])
         left_out = [sentence for sentence in capture.skipped if sentence.startswith(f"The frame '{device}_")]
         capture = replace(capture, skipped=left_out)
-    return replace(capture, root=root, sequence=sequence)
+    return replace(capture, root=Path(root), sequence=sequence)
 
 
 def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
-    """Read a capture by its folder alone, in the world that scene.json gives.
+    """Read a capture by its folder alone, in the world that scene.json gives, as `read_nerfies` does.
 
-    Args:
-        folder: the capture's folder.
-        downscale: as in `read_nerfies`.
-        skip_broken: as in `read_nerfies`.
-
-    Returns:
-        The capture; its splits, instants and devices are those of `splits`.
-
-    Raises:
-        CaptureError: a file is missing, broken or contradicts another.
+    Its splits, instants and devices are those of `splits`.
     """
     folder = Path(folder)
     capture = read_nerfies(folder, downscale, skip_broken=skip_broken)
@@ -128,7 +102,9 @@ def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_brok
         splits=splits,
         fps=fps,
         timestamps=None if fps is None else capture.time_ids / fps,
-        covisible_paths=_find_covisible(folder, capture),
+        covisible_paths=find_beside(
+            folder / "covisible", capture.frame_ids, capture.image_downscale, IMAGE_SUFFIXES, below="val"
+        ),
         read_depth_file=read_lidar_depth,
         read_image_file=read_opaque_image,  # its alpha is the lidar's
     )
@@ -208,12 +184,15 @@ def _read_split(path: Path) -> Split:
     return split
 
 
-def _find_covisible(folder: Path, capture: Capture) -> list[Path | None] | None:
-    """Maps of the images' size, else of the largest there is; None for a frame that has none."""
-    sizes = size_folders(folder / "covisible")
-    if not sizes:
-        return None
-    chosen = sizes.get(capture.image_downscale, sizes[min(sizes)]) / "val"
-    files = files_by_id(chosen, IMAGE_SUFFIXES) if chosen.is_dir() else {}
-    found = [files.get(frame_id) for frame_id in capture.frame_ids]
-    return found if any(found) else None
+LAYOUT = Layout(
+    "dycheck",
+    FolderLayout(read_dycheck_folder, looks_like_dycheck, "DyCheck: as Nerfies, with splits/{train,val}.json"),
+    DatasetLayout(
+        dycheck_sequences,
+        read_dycheck,
+        "<sequence>/ with camera/, rgb/, depth/, splits/, dataset.json, metadata.json and scene.json",
+        "DyCheck's iPhone captures are published at https://github.com/KAIR-BAIR/dycheck.",
+        SPLITS,
+        folder_of,
+    ),
+)

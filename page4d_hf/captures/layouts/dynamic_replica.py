@@ -18,11 +18,11 @@ from pathlib import Path
 
 from ...errors import CaptureError
 from ...utils.json_files import json_group_values
-from ..base import Capture
+from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import read_float16_png
 from ..schemas import is_folder_in
 from ..sequences import FrameList, list_sequences
-from .pytorch3d import FrameAnnotation, read_frame_annotations
+from .pytorch3d import FrameAnnotation, Map, read_frame_annotations
 
 SPLITS = ("train", "valid", "test")
 EYES = ("left", "right")
@@ -50,7 +50,7 @@ def dynamic_replica_sequences(root: Path, split: str | None = None) -> list[str]
         return sorted(name for pair in pairs if is_folder_in(root, name := "_source_".join(pair)))
     if split is not None and not (root / split).is_dir() and (root / _ALIASES.get(split, split)).is_dir():
         split = _ALIASES[split]
-    return list_sequences(root, split, (*SPLITS, "val"), lambda path: _split_name(path.name) is not None)
+    return list_sequences(root, split, SPLITS, lambda path: _split_name(path.name) is not None)
 
 
 def dynamic_replica_scene(sequence: str) -> str:
@@ -60,19 +60,7 @@ def dynamic_replica_scene(sequence: str) -> str:
 
 
 def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
-    """Read one eye of a sequence.
-
-    Args:
-        root: the data set's folder.
-        sequence: a name that `dynamic_replica_sequences` gives.
-
-    Returns:
-        The capture, in metres; masks tell people and animals from the room. Frames without image, depth or camera are
-        in `skipped`.
-
-    Raises:
-        CaptureError: the annotations are missing or broken, or hold no frame of the sequence that can be used.
-    """
+    """Read one eye of a sequence, in metres; masks tell people and animals from the room."""
     root = Path(root)
     folder = root / sequence
     names = _split_name(folder.name)
@@ -93,28 +81,25 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
     times = _times(entries)
     for entry, time in zip(entries, times, strict=True):
         image_path = folder.parent / entry.name
-        try:
+        with frames.skipping(image_path, f"in {annotation_file} "):
             extrinsics, intrinsics, size = entry.camera()
-        except ValueError as error:
-            frames.skip(image_path, f"in {annotation_file} {error}")
-            continue
-        # A kind of file that was not fetched for the sequence has no folder there.
-        maps = [
-            folder.parent / part.path if part is not None and part.path is not None else None
-            for part in (entry.depth, entry.mask)
-        ]
-        depth_path, mask_path = (path if path is not None and path.parent.is_dir() else None for path in maps)
-        frames.add(
-            image_path,
-            extrinsics,
-            intrinsics,
-            size,
-            entry.frame_number,
-            timestamp=time,
-            depth_path=depth_path,
-            mask_path=mask_path,
-        )
+            frames.add(
+                image_path,
+                extrinsics,
+                intrinsics,
+                size,
+                entry.frame_number,
+                timestamp=time,
+                depth_path=_fetched(folder.parent, entry.depth),
+                mask_path=_fetched(folder.parent, entry.mask),
+            )
     return frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_float16_png, notes=notes)
+
+
+def _fetched(folder: Path, part: Map | None) -> Path | None:
+    """A frame's file; None where files of its kind were not fetched for the sequence, which then has no folder."""
+    path = None if part is None or part.path is None else folder / part.path
+    return path if path is not None and path.parent.is_dir() else None
 
 
 def _official(split: str) -> str:
@@ -139,3 +124,16 @@ def _times(entries: list[FrameAnnotation]) -> list[float]:
     if len(known) == len(entries) and all(before < after for before, after in pairwise(known)):
         return known
     return [entry.frame_number / FRAMES_PER_SECOND for entry in entries]
+
+
+LAYOUT = Layout(
+    "dynamic-replica",
+    dataset=DatasetLayout(
+        dynamic_replica_sequences,
+        read_dynamic_replica,
+        "{train,valid,test}/ with frame_annotations_<split>.jgz and <sequence>_source_{left,right}/",
+        "Dynamic Replica is published at https://dynamic-stereo.github.io under CC BY-NC 4.0.",
+        (*SPLITS, "val"),
+        dynamic_replica_scene,
+    ),
+)

@@ -26,8 +26,8 @@ from scipy.spatial.transform import Rotation
 from ...errors import CaptureError
 from ...utils.image_bounds import MOST_PIXELS, check_pixels
 from ...utils.json_files import Fault, OrFault, Record, read_json
-from ..base import Capture
-from ..files import one_line
+from ..base import Capture, DatasetLayout, Layout
+from ..files import decoding
 from ..image_files import read_image
 from ..schemas import Positive, Vector3, Vector4
 from ..sequences import FrameList, import_decoder, list_sequences, read_first_image_size
@@ -64,28 +64,13 @@ class _Metadata(Record):
 
 
 def kubric_sequences(root: Path, split: str | None = None) -> list[str]:
-    """Names of the scenes: the folders in `root` that have rgba images or metadata.json.
-
-    Raises:
-        CaptureError: a split is asked for, of which there are none.
-    """
-    return list_sequences(
-        Path(root),
-        split,
-        (),
-        lambda path: (path / "metadata.json").is_file() or (path / "rgba_00000.png").is_file(),
-    )
+    """Names of the scenes: the folders in `root` that have rgba images or metadata.json. There are no splits."""
+    names = ("metadata.json", "rgba_00000.png")
+    return list_sequences(Path(root), split, (), lambda path: any((path / name).is_file() for name in names))
 
 
 def read_kubric(root: str | Path, sequence: str) -> Capture:
-    """Read a scene.
-
-    Args:
-        root: the data set's folder.
-        sequence: a name that `kubric_sequences` gives.
-
-    Returns:
-        The capture, in the scene's unit. Frames without image, depth or camera are in `skipped`.
+    """Read a scene, in its own unit.
 
     Raises:
         CaptureError: `metadata.json` is missing, broken or incomplete, or no frame can be used.
@@ -107,27 +92,23 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
 
     images = [folder / f"rgba_{i:05d}.png" for i in range(len(positions))]
     surplus = folder / f"rgba_{len(positions):05d}.png"
-    width, height = read_first_image_size([image for image in images if image.is_file()] or images)
+    width, height = read_first_image_size(images)
     intrinsics = np.array([[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]])
     has_depth = next(folder.glob("depth_*.tiff"), None) is not None
     frames = FrameList("kubric", root, sequence)
     for i, image in enumerate(images):
-        try:
-            extrinsics = _extrinsics(positions[i], quaternions[i])
-        except ValueError as error:
-            frames.skip(image, str(error))
-            continue
-        frames.add(
-            image,
-            extrinsics,
-            intrinsics,
-            (width, height),
-            i,
-            timestamp=i / rate,
-            frame_id=f"{i:05d}",
-            depth_path=folder / f"depth_{i:05d}.tiff" if has_depth else None,
-            mask_path=folder / f"segmentation_{i:05d}.png",
-        )
+        with frames.skipping(image):
+            frames.add(
+                image,
+                _extrinsics(positions[i], quaternions[i]),
+                intrinsics,
+                (width, height),
+                i,
+                timestamp=i / rate,
+                frame_id=f"{i:05d}",
+                depth_path=folder / f"depth_{i:05d}.tiff" if has_depth else None,
+                mask_path=folder / f"segmentation_{i:05d}.png",
+            )
     if surplus.is_file():
         frames.skip(surplus, f"{path} has {len(positions)} cameras only")
     return frames.capture(
@@ -156,23 +137,16 @@ def read_radial_tiff(
         Page4DError: tifffile is not installed.
     """
     tifffile = import_decoder("tifffile")
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            check_pixels(page.imagewidth, page.imagelength, path, CaptureError)
-            # Memory is taken by the head: for all pages and samples, for a tile, and for what a tile unpacks to.
-            declared = page.imagewidth * page.imagelength
-            if file.series[0].size != declared or math.prod(page.chunks) > MOST_PIXELS:
-                raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {file.series[0].shape}.")
-            if sum(page.databytecounts) > 2 * declared * page.dtype.itemsize + 4096:
-                raise CaptureError(f"{path} has more bytes packed than unpacked; fetch it again.")
-            distance = np.asarray(file.asarray())
-    except CaptureError:
-        raise
-    except FileNotFoundError as error:
-        raise CaptureError(f"The depth {path} is missing; put it back.") from error
-    except Exception as error:  # tifffile lets errors of many kinds through: IndexError, struct.error, zlib.error
-        raise CaptureError(f"{path} cannot be read as a TIFF ({one_line(error)}); fetch it again.") from error
+    with decoding(path, "a TIFF"), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        check_pixels(page.imagewidth, page.imagelength, path, CaptureError)
+        # Memory is taken by the head: for all pages and samples, for a tile, and for what a tile unpacks to.
+        declared = page.imagewidth * page.imagelength
+        if file.series[0].size != declared or math.prod(page.chunks) > MOST_PIXELS:
+            raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {file.series[0].shape}.")
+        if sum(page.databytecounts) > 2 * declared * page.dtype.itemsize + 4096:
+            raise CaptureError(f"{path} has more bytes packed than unpacked; fetch it again.")
+        distance = np.asarray(file.asarray())
     if distance.ndim == 3 and 1 in (distance.shape[0], distance.shape[-1]):
         distance = distance[..., 0] if distance.shape[-1] == 1 else distance[0]
     if distance.ndim != 2 or distance.dtype.kind != "f" or distance.size == 0:
@@ -223,12 +197,22 @@ def _extrinsics(position: list[float] | Fault, quaternion: list[float] | Fault) 
     Raises:
         ValueError: the position or the quaternion is none; the message is the middle of a sentence.
     """
-    if isinstance(position, Fault):
-        raise ValueError(f"the position of its camera {position}")
-    if isinstance(quaternion, Fault):
-        raise ValueError(f"the quaternion of its camera {quaternion}")
+    for name, part in (("position", position), ("quaternion", quaternion)):
+        if isinstance(part, Fault):
+            raise ValueError(f"the {name} of its camera {part}")
     if abs(np.linalg.norm(quaternion) - 1) > 1e-2:
         raise ValueError(f"the quaternion of its camera, {quaternion}, has not the norm 1 of a rotation")
     rotation = Rotation.from_quat(np.roll(quaternion, -1)).as_matrix()  # SciPy wants the scalar last
     rotation = (rotation * [1, -1, -1]).T
     return np.column_stack((rotation, -rotation @ position))
+
+
+LAYOUT = Layout(
+    "kubric",
+    dataset=DatasetLayout(
+        kubric_sequences,
+        read_kubric,
+        "<scene>/ with rgba_%05d.png, depth_%05d.tiff, segmentation_%05d.png and metadata.json",
+        "Kubric renders such scenes: https://github.com/google-research/kubric, under Apache-2.0.",
+    ),
+)

@@ -14,6 +14,9 @@ and, beside the format, read where they are present:
     motion_mask/<n>x/<id>.png   non-zero where something moves
     depth/<n>x/<id>.npy     z-depth in the unit of the cameras as stored, 0 where it is not known (as in DyCheck)
 
+As a data set, a folder of captures, or one alone, is a video for each camera. The published captures have cameras and
+no depth; `page4d synth` writes exact depth and motion masks too.
+
 Cameras and points are stored in a raw world; the capture's own world is `(x - center) * scale`, and `near` and `far`
 belong to the latter.
 """
@@ -21,6 +24,7 @@ belong to the latter.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,12 +35,14 @@ from pydantic import AliasChoices, Field
 
 from ...errors import CaptureError
 from ...utils.json_files import Record, read_json
-from ..base import Capture
+from ..base import Capture, DatasetLayout, FolderLayout, Layout, folder_of
 from ..files import read_array
 from ..image_files import read_image_size
-from ..schemas import Matrix3, Number, Positive, RelativePath, Side, Vector2, Vector3, Whole
+from ..schemas import Number, Positive, RelativePath, Rotation, Side, Vector2, Vector3, Whole
+from ..sequences import sequence_folder, video_of_camera
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
+SPLITS = ("train", "val")
 SIZE_FOLDER = re.compile(r"([1-9]\d{0,8})x")
 
 
@@ -63,9 +69,6 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
 
     Returns:
         The capture: one frame for each of `ids`, in their order. `notes` says what was chosen.
-
-    Raises:
-        CaptureError: a file is missing, broken or contradicts another.
     """
     root = Path(root)
     if downscale is not None and downscale < 1:
@@ -83,7 +86,9 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
     for i, frame_id in enumerate(ids):
         try:
             image_path = _image_of(root, frame_id, files, image_downscale)
-            rotation, position, intrinsic, lens, image_size = _read_frame(root, frame_id, image_path, image_downscale)
+            camera = _read_camera(root, frame_id)
+            image_size = read_image_size(image_path)
+            matrix = camera.fit_to_image(image_path, image_size, image_downscale, root / "camera" / f"{frame_id}.json")
         except CaptureError as error:
             if not skip_broken:
                 raise
@@ -91,21 +96,18 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
             continue
         kept.append(i)
         image_paths.append(image_path)
-        extrinsics.append(np.column_stack((rotation, -rotation @ ((position - center) * world.scale))))
-        intrinsics.append(intrinsic)
-        distortion.append(lens)
+        extrinsics.append(camera.extrinsics(center, world.scale))
+        intrinsics.append(matrix)
+        (k1, k2, k3), (p1, p2) = camera.radial_distortion, camera.tangential_distortion
+        distortion.append([k1, k2, p1, p2, k3])
         image_sizes.append(image_size)
     if not kept:
         raise CaptureError(f"{root} has no frame that can be used (the first of {len(skipped)}: {skipped[0]})")
-    if skipped:
-        places = np.full(len(ids), -1)
-        places[kept] = np.arange(len(kept))
-        splits = {name: places[frames][places[frames] >= 0] for name, frames in splits.items()}
-        ids, time_ids, camera_ids = [ids[i] for i in kept], time_ids[kept], camera_ids[kept]
+    places = np.full(len(ids), -1)
+    places[kept] = np.arange(len(kept))
+    ids = [ids[i] for i in kept]
 
     points, colors, dynamics = _read_points(root, notes)
-    if points is not None:
-        points = ((points - center) * world.scale).astype(np.float32)
     return Capture(
         layout="nerfies",
         root=root,
@@ -113,18 +115,18 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
         image_paths=image_paths,
         extrinsics=np.stack(extrinsics),
         intrinsics=np.stack(intrinsics),
-        distortion=np.stack(distortion),
+        distortion=np.array(distortion),
         image_sizes=np.array(image_sizes, np.int64),
-        time_ids=time_ids,
-        camera_ids=camera_ids,
-        splits=splits,
+        time_ids=time_ids[kept],
+        camera_ids=camera_ids[kept],
+        splits={name: places[frames][places[frames] >= 0] for name, frames in splits.items()},
         near=world.near,
         far=world.far,
-        points=points,
+        points=None if points is None else ((points - center) * world.scale).astype(np.float32),
         point_colors=colors,
         point_dynamics=dynamics,
-        mask_paths=_find_beside(root / "motion_mask", ids, image_downscale, IMAGE_SUFFIXES),
-        depth_paths=_find_beside(root / "depth", ids, image_downscale, (".npy",)),
+        mask_paths=find_beside(root / "motion_mask", ids, image_downscale, IMAGE_SUFFIXES),
+        depth_paths=find_beside(root / "depth", ids, image_downscale, (".npy",)),
         depth_scale=world.scale,
         image_downscale=image_downscale,
         notes=notes,
@@ -162,9 +164,9 @@ class _World(Record):
 
 
 class _Camera(Record):
-    """camera/<id>.json"""
+    """camera/<id>.json, one at full size"""
 
-    orientation: Matrix3
+    orientation: Rotation  # world-to-camera
     position: Vector3
     focal_length: Positive
     principal_point: Vector2
@@ -176,6 +178,27 @@ class _Camera(Record):
     tangential_distortion: Vector2 = Field(
         [0.0, 0.0], validation_alias=AliasChoices("tangential_distortion", "tangential")
     )
+
+    def extrinsics(self, center: np.ndarray, scale: float) -> npt.NDArray[np.float64]:
+        """World-to-camera `(3, 4)` in the world that is centred and scaled."""
+        rotation = np.array(self.orientation)
+        return np.column_stack((rotation, -rotation @ ((np.array(self.position) - center) * scale)))
+
+    def fit_to_image(
+        self, image_path: Path, image_size: tuple[int, int], downscale: int, path: Path
+    ) -> npt.NDArray[np.float64]:
+        """Intrinsics `(3, 3)` in pixels of the stored image, whose size may have been rounded either way."""
+        full_size = np.array(self.image_size)
+        expected = full_size / downscale
+        if (np.abs(expected - image_size) > np.maximum(1.0, 0.01 * expected)).any():
+            raise CaptureError(
+                f"{image_path} is {image_size[0]}x{image_size[1]} but {path} says {full_size[0]}x{full_size[1]} "
+                f"at full size, so {expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
+            )
+        (width, height), focal, (cx, cy) = image_size / full_size, self.focal_length, self.principal_point
+        # Nerfies undoes skew in pixels, x = (u - cx - y * skew) / f, with y already normalised: as in this matrix.
+        matrix = np.array([[focal, self.skew, cx], [0, focal * self.pixel_aspect_ratio, cy], [0, 0, 1]])
+        return matrix * np.array([[width], [height], [1.0]])
 
 
 def _read_ids(path: Path, notes: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -249,73 +272,21 @@ def _read_world(path: Path) -> _World:
     return world
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Cameras
-
-
-def _read_frame(
-    root: Path, frame_id: str, image_path: Path, downscale: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-    """World-to-camera rotation `(3, 3)`, centre `(3,)`, intrinsics `(3, 3)` in pixels of the image, distortion `(5,)`
-    and the image's size."""
-    camera_path = root / "camera" / f"{frame_id}.json"
-    if not camera_path.is_file():
+def _read_camera(root: Path, frame_id: str) -> _Camera:
+    path = root / "camera" / f"{frame_id}.json"
+    if not path.is_file():
         raise CaptureError(
-            f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {camera_path} is missing; "
+            f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {path} is missing; "
             "add the file, or take the frame out of dataset.json."
         )
-    rotation, position, intrinsic, lens, full_size = _read_camera(camera_path)
-    image_size = read_image_size(image_path)
-    return (
-        rotation,
-        position,
-        _fit_to_image(intrinsic, full_size, image_size, downscale, camera_path, image_path),
-        lens,
-        image_size,
-    )
-
-
-def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """World-to-camera rotation `(3, 3)`, centre `(3,)`, full-size intrinsics `(3, 3)`, distortion `(5,)` in OpenCV's
-    order and image size `(2,)`."""
-    camera = read_json(path, _Camera, remedy="correct the file, or take the frame out of dataset.json")
-    rotation = np.array(camera.orientation)
-    # Cameras are stored in float32, and rounded to fewer digits by some tools.
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
-        raise CaptureError(
-            f"{path}: 'orientation' is not a rotation; it must be the orthonormal world-to-camera rotation."
-        )
-    focal, (cx, cy) = camera.focal_length, camera.principal_point
-    # Nerfies undoes skew in pixels, x = (u - cx - y * skew) / f, with y already normalised: as in this matrix.
-    intrinsics = np.array([[focal, camera.skew, cx], [0, focal * camera.pixel_aspect_ratio, cy], [0, 0, 1]])
-    (k1, k2, k3), (p1, p2) = camera.radial_distortion, camera.tangential_distortion
-    return rotation, np.array(camera.position), intrinsics, np.array([k1, k2, p1, p2, k3]), np.array(camera.image_size)
-
-
-def _fit_to_image(
-    intrinsics: np.ndarray,
-    full_size: np.ndarray,
-    image_size: tuple[int, int],
-    downscale: int,
-    camera_path: Path,
-    image_path: Path,
-) -> np.ndarray:
-    """Carry full-size intrinsics over to the stored image, whose size may have been rounded either way."""
-    expected = full_size / downscale
-    if (np.abs(expected - image_size) > np.maximum(1.0, 0.01 * expected)).any():
-        raise CaptureError(
-            f"{image_path} is {image_size[0]}x{image_size[1]} but {camera_path} says {full_size[0]:g}x{full_size[1]:g} "
-            f"at full size, so {expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
-        )
-    width, height = image_size / full_size
-    return intrinsics * np.array([[width], [height], [1.0]])
+    return read_json(path, _Camera, remedy="correct the file, or take the frame out of dataset.json")
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Files
 
 
-def size_folders(folder: Path) -> dict[int, Path]:
+def _size_folders(folder: Path) -> dict[int, Path]:
     """The `<n>x` folders that hold anything, by n."""
     if not folder.is_dir():
         return {}
@@ -325,20 +296,15 @@ def size_folders(folder: Path) -> dict[int, Path]:
 
 
 def files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The files of a folder that have one of the suffixes, by their names without it."""
-    files: dict[str, Path] = {}
-    for path in folder.iterdir():
-        if path.suffix.lower() not in suffixes:
-            continue
-        other = files.get(path.stem)
-        if other is None or suffixes.index(path.suffix.lower()) < suffixes.index(other.suffix.lower()):
-            files[path.stem] = path
-    return files
+    """The files of a folder that have one of the suffixes, by their names without it; none where there is no folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    found = [path for path in paths if path.suffix.lower() in suffixes]
+    return {path.stem: path for path in sorted(found, key=lambda path: -suffixes.index(path.suffix.lower()))}
 
 
 def _find_images(root: Path, downscale: int | None) -> tuple[int, dict[str, Path]]:
     """The size that is taken, and its files by the frames' ids."""
-    sizes = size_folders(root / "rgb")
+    sizes = _size_folders(root / "rgb")
     if not sizes:
         raise CaptureError(f"{root / 'rgb'} has no image folder such as 1x, 2x or 4x; put the images into one.")
     if downscale is None:
@@ -363,12 +329,14 @@ def _image_of(root: Path, frame_id: str, files: dict[str, Path], downscale: int)
     return files[frame_id]
 
 
-def _find_beside(folder: Path, ids: list[str], downscale: int, suffixes: tuple[str, ...]) -> list[Path | None] | None:
-    """Masks or depth of the images' size, else of the largest size there is; None for a frame that has none."""
-    sizes = size_folders(folder)
+def find_beside(
+    folder: Path, ids: list[str], downscale: int, suffixes: tuple[str, ...], below: str = "."
+) -> list[Path | None] | None:
+    """Files in `<n>x/<below>` of the images' size, else of the largest there is; None for a frame that has none."""
+    sizes = _size_folders(folder)
     if not sizes:
         return None
-    files = files_by_id(sizes.get(downscale, sizes[min(sizes)]), suffixes)
+    files = files_by_id(sizes.get(downscale, sizes[min(sizes)]) / below, suffixes)
     found = [files.get(frame_id) for frame_id in ids]
     return found if any(found) else None
 
@@ -403,3 +371,64 @@ def _read_points(
         raise CaptureError(f"{root / 'points_rgb.npy'} must hold uint8 colours, got {colors.dtype}; convert it.")
     dynamics = beside("points_dynamics.npy", points.shape[:1])
     return points[finite].astype(np.float64), colors, None if dynamics is None else dynamics.astype(np.float32)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Captures as videos, one for each camera
+
+
+def nerfies_videos(root: Path, split: str | None = None) -> list[str]:
+    """Names of the videos, such as "broom/0": a capture's folder and a camera.
+
+    Args:
+        root: the folder of the captures, or a capture itself.
+        split: "train" for cameras that have frames to train on (in Nerfies' and HyperNeRF's rigs all of them), "val"
+            for those that have frames held out; None as "train".
+    """
+    names = []
+    for folder in [root] if _is_nerfies(root) else sorted(filter(_is_nerfies, root.iterdir())):
+        try:
+            capture = read_nerfies(folder, skip_broken=True)
+            cameras = np.unique(capture.camera_ids[capture.splits[split or SPLITS[0]]]).tolist()
+        except CaptureError:
+            cameras = [0]  # reading the video will tell what is wrong
+        names += [f"{folder.resolve().name}/{camera}" for camera in cameras]
+    return names
+
+
+def read_nerfies_video(root: Path, name: str) -> Capture:
+    """Read the video of one camera of a capture, in the world that scene.json gives: all its frames, held out or not.
+
+    Args:
+        root: the folder of the captures, or the capture itself.
+        name: a name that `nerfies_videos` gives; a capture's name alone, such as "broom", has all its cameras.
+    """
+    folder_name, _, camera = name.partition("/")
+    folder = root if _is_nerfies(root) and root.resolve().name == folder_name else sequence_folder(root, folder_name)
+    capture = read_nerfies(folder, skip_broken=True)
+    if not camera:
+        capture = capture.select(np.argsort(capture.time_ids, kind="stable"))
+    return replace(video_of_camera(capture, camera), root=root, sequence=name)
+
+
+def _is_nerfies(folder: Path) -> bool:
+    return looks_like_nerfies(folder) and not (folder / "splits").is_dir()  # those are DyCheck's
+
+
+LAYOUT = Layout(
+    "nerfies",
+    FolderLayout(
+        read_nerfies,
+        _is_nerfies,
+        "Nerfies or HyperNeRF: dataset.json, metadata.json, scene.json, camera/<id>.json, rgb/<n>x/<id>.png",
+    ),
+    DatasetLayout(
+        nerfies_videos,
+        read_nerfies_video,
+        "<capture>/ with dataset.json, metadata.json, scene.json, camera/ and rgb/<n>x/",
+        "Nerfies is published at https://github.com/google/nerfies, HyperNeRF at https://github.com/google/hypernerf, "
+        "both under Apache-2.0; `page4d synth` makes such captures, with exact depth and motion masks.",
+        SPLITS,
+        folder_of,
+    ),
+)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import CaptureError, SceneError
 from ...scene.folder import Scene, read_scene
-from ..base import Capture
+from ..base import Capture, FolderLayout, Layout
 
 FILE_NAME = "transforms.json"
 
@@ -29,16 +29,8 @@ def looks_like_nerfstudio(root: Path) -> bool:
 def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
     """Read a folder with nerfstudio's `transforms.json`, a scene folder of `page4d reconstruct` among them.
 
-    Args:
-        root: the folder.
-        downscale: not used: images are taken in the one size that the file names.
-
-    Returns:
-        The capture. Where no frame has a time, their order is their time. Held out are `test_filenames` or, where the
-        file has none, `val_filenames`.
-
-    Raises:
-        CaptureError: the file is missing or malformed, or a file that it names is.
+    Where no frame has a time, their order is their time. Held out are `test_filenames` or, where the file has none,
+    `val_filenames`. Images are taken in the one size that the file names, whatever `downscale`.
     """
     try:
         return capture_of_scene(read_scene(root))
@@ -68,3 +60,9 @@ def capture_of_scene(scene: Scene) -> Capture:
         evaluation_split="test" if "test" in scene.splits else "val",
         use_paths=scene.use_paths,
     )
+
+
+LAYOUT = Layout(
+    "nerfstudio",
+    FolderLayout(read_nerfstudio, looks_like_nerfstudio, "nerfstudio: transforms.json, whose frames may have a time"),
+)

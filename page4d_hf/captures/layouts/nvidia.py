@@ -23,14 +23,16 @@ backward axis and its centre, all in the world, and (height, width, focal length
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
-from ..base import Capture
+from ...geometry import is_rotation
+from ..base import Capture, FolderLayout, Layout
 from ..files import read_array
 from ..image_files import read_image_size
 from ..schemas import LARGEST
@@ -54,39 +56,20 @@ def looks_like_nvidia(root: Path) -> bool:
     return False
 
 
-@dataclass
-class _Frames:
-    """What is gathered, frame by frame."""
-
-    ids: list[str] = field(default_factory=list)
-    images: list[Path] = field(default_factory=list)
-    masks: list[Path | None] = field(default_factory=list)
-    instants: list[int] = field(default_factory=list)
-    cameras: list[int] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)  # of poses_bounds.npy
-
-    def add(self, name: str, image: Path, mask: Path | None, instant: int, camera: int, row: int) -> None:
-        self.ids.append(name)
-        self.images.append(image)
-        self.masks.append(mask)
-        self.instants.append(instant)
-        self.cameras.append(camera)
-        self.rows.append(row)
+class _Frame(NamedTuple):
+    name: str
+    image: Path
+    mask: Path | None
+    instant: int
+    camera: int
+    row: int  # of poses_bounds.npy
 
 
 def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
-    """Read a scene in the form of DynamicNeRF or of Neural Scene Flow Fields.
+    """Read a scene in the form of DynamicNeRF or of Neural Scene Flow Fields, by its folder or its `dense`.
 
-    Args:
-        root: the scene's folder, or its `dense`.
-        downscale: not used: the largest images that are stored are taken.
-
-    Returns:
-        The capture. "train" is the video; "val", where the folder has `mv_images`, is what the other cameras saw at
-        each of its times.
-
-    Raises:
-        CaptureError: a file is missing or broken, or contradicts another.
+    "train" is the video; "val", where the folder has `mv_images`, is what the other cameras saw at each of its times.
+    The largest images that are stored are taken, whatever `downscale`.
     """
     root = Path(root)
     folder = root / "dense" if (root / "dense").is_dir() else root
@@ -94,7 +77,6 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
     scene = root.resolve().parent if root.resolve().name == "dense" else root.resolve()
     rotations, centres, hwf, bounds = _read_poses(folder / POSES)
 
-    frames = _Frames()
     images = _image_folder(folder)
     if images is None:
         raise CaptureError(f"{folder / 'images'} is missing or empty; put the frames of the video there.")
@@ -103,38 +85,37 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
         raise CaptureError(
             f"{images} has {len(files)} images but {folder / POSES} has {len(rotations)} rows; they must be as many."
         )
-    masks = files_by_id(folder / "motion_masks", IMAGE_SUFFIXES) if (folder / "motion_masks").is_dir() else None
+    masks = files_by_id(folder / "motion_masks", IMAGE_SUFFIXES)
+    frames = []
     for i, name in enumerate(sorted(files)):
-        mask = None if masks is None else masks.get(name)
-        if masks is not None and mask is None:
+        if name not in masks and (folder / "motion_masks").is_dir():
             raise CaptureError(f"{folder / 'motion_masks' / name}.png is missing; add it, or remove the whole folder.")
-        frames.add(name, files[name], mask, i, i % NUM_CAMERAS, i)
-    splits = {"train": np.arange(len(frames.ids))}
+        frames.append(_Frame(name, files[name], masks.get(name), i, i % NUM_CAMERAS, i))
+    splits = {"train": np.arange(len(frames))}
     multiview = next((f / "mv_images" for f in (folder, root) if (f / "mv_images").is_dir()), None)
     if multiview is not None:
-        _add_views(multiview, len(frames.ids), frames)
-        splits["val"] = np.arange(len(splits["train"]), len(frames.ids))
+        frames += _held_out_views(multiview, len(frames))
+        splits["val"] = np.arange(len(splits["train"]), len(frames))
 
-    sizes = [read_image_size(path) for path in frames.images]
-    intrinsics = [
-        _intrinsics(hwf[row], size, path) for row, size, path in zip(frames.rows, sizes, frames.images, strict=True)
-    ]
+    sizes = [read_image_size(frame.image) for frame in frames]
+    intrinsics = [_intrinsics(hwf[frame.row], size, frame.image) for frame, size in zip(frames, sizes, strict=True)]
     translations = -np.einsum("nij,nj->ni", rotations, centres)
+    mask_paths = [frame.mask for frame in frames]
     return Capture(
         layout="nvidia",
         root=root,
-        frame_ids=frames.ids,
-        image_paths=frames.images,
-        extrinsics=np.concatenate((rotations, translations[:, :, None]), axis=-1)[frames.rows],
+        frame_ids=[frame.name for frame in frames],
+        image_paths=[frame.image for frame in frames],
+        extrinsics=np.concatenate((rotations, translations[:, :, None]), axis=-1)[[frame.row for frame in frames]],
         intrinsics=np.stack(intrinsics),
-        distortion=np.zeros((len(frames.ids), 5)),
+        distortion=np.zeros((len(frames), 5)),
         image_sizes=np.array(sizes, np.int64),
-        time_ids=np.array(frames.instants, np.int64),
-        camera_ids=np.array(frames.cameras, np.int64),
+        time_ids=np.array([frame.instant for frame in frames], np.int64),
+        camera_ids=np.array([frame.camera for frame in frames], np.int64),
         splits=splits,
         near=float(bounds[:, 0].min()),
         far=float(bounds[:, 1].max()),
-        mask_paths=frames.masks if any(frames.masks) else None,
+        mask_paths=mask_paths if any(mask_paths) else None,
         sequence=scene.name,
     )
 
@@ -154,12 +135,11 @@ def _read_poses(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     matrices = rows[:, :15].reshape(-1, 3, 5)
     down, right, back = (matrices[:, :, i] for i in range(3))
     rotations = np.stack((right, down, -back), axis=1)  # world-to-camera: its rows are the camera's axes
-    wrong = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > 1e-3
-    wrong |= np.linalg.det(rotations) < 0
-    if wrong.any():
+    wrong = np.flatnonzero(~is_rotation(rotations))
+    if len(wrong):
         raise CaptureError(
-            f"{path}: the axes in row {np.flatnonzero(wrong)[0]} are no rotation; its columns must be the camera's "
-            "downward, right and backward axes."
+            f"{path}: the axes in row {wrong[0]} are no rotation; its columns must be the camera's downward, right and "
+            "backward axes."
         )
     hwf, bounds = matrices[:, :, 4], rows[:, 15:]
     if hwf.min() < 1 / LARGEST:
@@ -184,8 +164,8 @@ def _image_folder(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def _add_views(multiview: Path, count: int, frames: _Frames) -> None:
-    """Add what the cameras saw at each of `count` times, but for the frames that are in the video."""
+def _held_out_views(multiview: Path, count: int) -> Iterator[_Frame]:
+    """What the cameras saw at each of `count` times, but for the frames that are in the video."""
     mask_folder = multiview.parent / "mv_masks"
     folders = {int(path.name): path for path in multiview.iterdir() if path.is_dir() and INSTANT.fullmatch(path.name)}
     beyond = sorted(set(folders) - set(range(count)))
@@ -193,9 +173,8 @@ def _add_views(multiview: Path, count: int, frames: _Frames) -> None:
         raise CaptureError(f"{folders[beyond[0]]} is of a time that the video of {count} frames does not have.")
     for instant in range(count):
         folder = folders.get(instant, multiview / f"{instant:05d}")
-        files = files_by_id(folder, IMAGE_SUFFIXES) if folder.is_dir() else {}
+        files, masks = (files_by_id(path, IMAGE_SUFFIXES) for path in (folder, mask_folder / folder.name))
         views = {int(match[1]) - 1: stem for stem in files if (match := CAMERA.fullmatch(stem))}
-        masks = files_by_id(mask_folder / folder.name, IMAGE_SUFFIXES) if (mask_folder / folder.name).is_dir() else {}
         for camera in range(min(NUM_CAMERAS, count)):  # cameras beyond the video's have no row of their own
             if camera == instant % NUM_CAMERAS:
                 continue
@@ -208,7 +187,7 @@ def _add_views(multiview: Path, count: int, frames: _Frames) -> None:
                     f"{mask_folder}."
                 )
             image, mask = files[views[camera]], masks.get(views[camera])
-            frames.add(f"{folder.name}/{stem}", image, mask, instant, camera, camera)
+            yield _Frame(f"{folder.name}/{stem}", image, mask, instant, camera, camera)
 
 
 def _intrinsics(hwf: np.ndarray, size: tuple[int, int], path: Path) -> npt.NDArray[np.float64]:
@@ -221,3 +200,13 @@ def _intrinsics(hwf: np.ndarray, size: tuple[int, int], path: Path) -> npt.NDArr
             "fetch it again."
         )
     return np.array([[focal * scale_x, 0, size[0] / 2], [0, focal * scale_y, size[1] / 2], [0, 0, 1]])
+
+
+LAYOUT = Layout(
+    "nvidia",
+    FolderLayout(
+        read_nvidia,
+        looks_like_nvidia,
+        "NVIDIA Dynamic Scenes: poses_bounds.npy, images/, motion_masks/, as they are or in dense/ with mv_images/",
+    ),
+)

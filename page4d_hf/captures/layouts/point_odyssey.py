@@ -27,10 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
+from ...utils.evenly import evenly
 from ...utils.image_bounds import MOST_SIDE
-from ..base import Capture
+from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import read_png16
-from ..files import MOST_BYTES, one_line
+from ..files import MOST_BYTES, decoding
 from ..image_files import read_image
 from ..sequences import FrameList, list_sequences, read_first_image_size
 
@@ -38,6 +39,7 @@ SPLITS = ("train", "val", "test")
 FRAMES_PER_SECOND = 30.0
 TOO_FAR = 65535  # the stored depth of the sky and of what is beyond a kilometre
 DEPTH_SCALE = 1000 / 65535  # metres
+NPZ = "a NumPy archive"
 ANNOTATIONS = ("anno.npz", "annotations.npz")
 MOVED_DISTANCE = 1e-2  # metres; of a resting point, numerical noise and float16 leave less
 ROWS_FOR_MOTION = 64  # a point that moves is elsewhere in one of so many instants
@@ -46,15 +48,9 @@ MOST_MEMBER_BYTES = 2**34  # of an array in the archive, unpacked; tracks of the
 
 
 def point_odyssey_sequences(root: Path, split: str | None = None) -> list[str]:
-    """Names of the sequences, such as "train/ani". Those that were published without annotations, as ani_new_2 in
-    version 1.2, are among them: reading them says so.
+    """Names of the sequences, such as "train/ani", in a folder with or without folders of splits.
 
-    Args:
-        root: the data set's folder, with or without folders of splits.
-        split: one of `SPLITS`; None takes what there is to train on.
-
-    Raises:
-        CaptureError: there is no such split.
+    Those that were published without annotations, as ani_new_2 in version 1.2, are among them: reading them says so.
     """
     return list_sequences(
         Path(root), split, SPLITS, lambda path: (path / "rgbs").is_dir() or _annotations(path) is not None
@@ -62,18 +58,7 @@ def point_odyssey_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
-    """Read a sequence.
-
-    Args:
-        root: the data set's folder.
-        sequence: a name that `point_odyssey_sequences` gives.
-
-    Returns:
-        The capture, in metres. Frames without image, depth or camera are in `skipped`.
-
-    Raises:
-        CaptureError: the annotations are missing or broken, or no frame can be used.
-    """
+    """Read a sequence, in metres."""
     root = Path(root)
     folder = root / sequence
     path = _annotations(folder)
@@ -83,9 +68,11 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
             "sequence out, or fetch it again."
         )
     notes: list[str] = []
-    with _open_npz(path) as archive:
-        intrinsics = _read_camera_array(archive, path, "intrinsics", (3, 3))
-        extrinsics = _read_camera_array(archive, path, "extrinsics", (4, 4))
+    with decoding(path, NPZ):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        intrinsics = _read_camera_array(archive, "intrinsics", (3, 3))
+        extrinsics = _read_camera_array(archive, "extrinsics", (4, 4))
         if len(intrinsics) != len(extrinsics):
             raise CaptureError(
                 f"{path} must hold as many intrinsics as extrinsics, got {len(intrinsics)} and {len(extrinsics)}; "
@@ -94,14 +81,14 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
         count = len(intrinsics)
         images = [_numbered(folder / "rgbs", "rgb", i, (".jpg", ".png")) for i in range(count)]
         masks = [folder / "masks" / f"mask_{i:05d}.png" for i in range(count)]
-        moving = _moving_colors(archive, path, masks)
+        moving = _moving_colors(archive, masks)
     if moving is None:
         notes.append(f"{folder} has no masks of what moves: it lacks masks, or tracks in the world to tell.")
     has_depth = (folder / "depths").is_dir()
     if not has_depth:
         notes.append(f"{folder / 'depths'} is missing.")
 
-    size = read_first_image_size([image for image in images if image.is_file()] or images)
+    size = read_first_image_size(images)
     frames = FrameList("point-odyssey", root, sequence)
     for i, image in enumerate(images):
         frames.add(
@@ -129,12 +116,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
 
 
 def read_point_odyssey_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
-    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far to be
-    stored.
-
-    Args:
-        path: the file.
-        intrinsics: not used.
+    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far.
 
     Raises:
         CaptureError: the file is missing, broken or not of 16 bits.
@@ -156,17 +138,17 @@ def read_color_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_
 # Which instances move
 
 
-def _moving_colors(archive: zipfile.ZipFile, path: Path, masks: list[Path]) -> tuple[int, ...] | None:
+def _moving_colors(archive: zipfile.ZipFile, masks: list[Path]) -> tuple[int, ...] | None:
     """Colours of the instances that move; None where masks or tracks in the world are missing."""
-    places = _member_shape(archive, path, "trajs_3d")
-    pixels = _member_shape(archive, path, "trajs_2d")
+    places = _member_shape(archive, "trajs_3d")
+    pixels = _member_shape(archive, "trajs_2d")
     rows_with_masks = [i for i, mask in enumerate(masks) if mask.is_file()]
     if places is None or places[2:] != (3,) or pixels != (*places[:2], 2) or not rows_with_masks:
         return None
     total, tracks = places[:2]
-    rows = np.unique(np.linspace(0, total - 1, min(total, ROWS_FOR_MOTION)).astype(int))
-    valid = _read_flags(archive, path, "valids", rows, (total, tracks), below=2)
-    points = _read_rows(archive, path, "trajs_3d", rows).astype(np.float64)
+    rows = evenly(total, ROWS_FOR_MOTION)
+    valid = _read_flags(archive, "valids", rows, (total, tracks), below=2)
+    points = _read_rows(archive, "trajs_3d", rows).astype(np.float64)
     points[~(valid & np.isfinite(points).all(-1))] = np.nan  # published tracks hold NaN and infinity
     known = (~np.isnan(points[..., 0])).sum(0) >= 2
     points = points[:, known]
@@ -177,9 +159,9 @@ def _moving_colors(archive: zipfile.ZipFile, path: Path, masks: list[Path]) -> t
     candidates = np.array([row for row in rows_with_masks if row < total], int)
     if not len(candidates):
         return None
-    rows = np.unique(candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), ROWS_FOR_COLORS)).astype(int)])
-    visible = _read_flags(archive, path, "visibs", rows, (total, tracks), below=None)
-    tracks_2d = _read_rows(archive, path, "trajs_2d", rows).astype(np.float64)
+    rows = candidates[evenly(len(candidates), ROWS_FOR_COLORS)]
+    visible = _read_flags(archive, "visibs", rows, (total, tracks), below=None)
+    tracks_2d = _read_rows(archive, "trajs_2d", rows).astype(np.float64)
     votes: dict[int, np.ndarray] = {}  # colour: tracks that move, tracks
     for row, seen, positions in zip(rows, visible, tracks_2d, strict=True):
         colors = _read_colors(masks[row])
@@ -213,70 +195,50 @@ def _numbered(folder: Path, name: str, number: int, suffixes: tuple[str, ...]) -
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _open_npz(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except Exception as error:  # a broken directory raises what it happens to, NotImplementedError among it
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> CaptureError:
-    return CaptureError(f"{path} cannot be read as a NumPy archive ({one_line(error)}); fetch it again.")
-
-
-def _read_camera_array(
-    archive: zipfile.ZipFile, path: Path, key: str, shape: tuple[int, int]
-) -> npt.NDArray[np.float64]:
-    found = _member_shape(archive, path, key)
+def _read_camera_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    found = _member_shape(archive, key)
     if found is None or found[1:] != shape or not found[0]:
-        raise CaptureError(f"{path} must hold {key} of the shape (T, {shape[0]}, {shape[1]}), got {found}.")
-    return _read_rows(archive, path, key, np.arange(found[0])).astype(np.float64)
+        raise CaptureError(f"{archive.filename} must hold {key} of the shape (T, {shape[0]}, {shape[1]}), got {found}.")
+    return _read_rows(archive, key, np.arange(found[0])).astype(np.float64)
 
 
 def _read_flags(
-    archive: zipfile.ZipFile, path: Path, key: str, rows: np.ndarray, shape: tuple[int, int], below: int | None
+    archive: zipfile.ZipFile, key: str, rows: np.ndarray, shape: tuple[int, int], below: int | None
 ) -> npt.NDArray[np.bool_]:
     """`valids` or `visibs`, else what `visibilities` says of them: below `below`, or equal to 1; else all."""
     for name in (key, "visibilities"):
-        if _member_shape(archive, path, name) == shape:
-            values = _read_rows(archive, path, name, rows)
+        if _member_shape(archive, name) == shape:
+            values = _read_rows(archive, name, rows)
             if name == key:
                 return values.astype(bool)
             return values < below if below is not None else values == 1
     return np.ones((len(rows), shape[1]), bool)
 
 
-def _member_shape(archive: zipfile.ZipFile, path: Path, key: str) -> tuple[int, ...] | None:
+def _member_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...] | None:
     """The shape of an array of numbers; None where there is none, or one of objects such as [None]."""
     if f"{key}.npy" not in archive.namelist():
         return None
-    try:
-        with archive.open(f"{key}.npy") as member:
-            shape, _, dtype = _read_header(archive, member)
-    except Exception as error:
-        raise _broken(path, error) from error
+    with decoding(Path(archive.filename or ""), NPZ), archive.open(f"{key}.npy") as member:
+        shape, _, dtype = _read_header(archive, member)
     return shape if dtype.kind in "fiub" and shape else None
 
 
-def _read_rows(archive: zipfile.ZipFile, path: Path, key: str, rows: np.ndarray) -> npt.NDArray[Any]:
+def _read_rows(archive: zipfile.ZipFile, key: str, rows: np.ndarray) -> npt.NDArray[Any]:
     """Some rows, in rising order, of an array that may be too large to hold: tracks take a gigabyte in long videos."""
-    try:
-        with archive.open(f"{key}.npy") as member:
-            shape, fortran_order, dtype = _read_header(archive, member)
-            size = math.prod(shape[1:]) * dtype.itemsize
-            if size * (shape[0] if fortran_order else len(rows)) > MOST_BYTES:
-                raise ValueError(f"{key} takes more than {MOST_BYTES >> 20} MiB")
-            if fortran_order:
-                data = np.frombuffer(member.read(), dtype).reshape(shape, order="F")
-                return data[rows]
-            start = member.tell()
-            parts = []
-            for row in rows:
-                member.seek(start + int(row) * size)
-                parts.append(member.read(size))
-            return np.frombuffer(b"".join(parts), dtype).reshape(len(rows), *shape[1:]).copy()
-    except Exception as error:  # an archive that is broken, packed in another way or secret raises what it happens to
-        raise _broken(path, error) from error
+    with decoding(Path(archive.filename or ""), NPZ), archive.open(f"{key}.npy") as member:
+        shape, fortran_order, dtype = _read_header(archive, member)
+        size = math.prod(shape[1:]) * dtype.itemsize
+        if size * (shape[0] if fortran_order else len(rows)) > MOST_BYTES:
+            raise ValueError(f"{key} takes more than {MOST_BYTES >> 20} MiB")
+        if fortran_order:
+            return np.frombuffer(member.read(), dtype).reshape(shape, order="F")[rows]
+        start = member.tell()
+        parts = []
+        for row in rows:
+            member.seek(start + int(row) * size)
+            parts.append(member.read(size))
+        return np.frombuffer(b"".join(parts), dtype).reshape(len(rows), *shape[1:]).copy()
 
 
 def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -294,3 +256,15 @@ def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...]
     if held > MOST_MEMBER_BYTES:
         raise ValueError(f"{member.name} unpacks to more than the {MOST_MEMBER_BYTES >> 30} GiB that are read")
     return shape, fortran_order, dtype
+
+
+LAYOUT = Layout(
+    "point-odyssey",
+    dataset=DatasetLayout(
+        point_odyssey_sequences,
+        read_point_odyssey,
+        "{train,val,test}/<sequence>/ with rgbs/, depths/, masks/ and anno.npz",
+        "PointOdyssey 1.2 is published at https://pointodyssey.com under CC BY-NC-SA 4.0.",
+        SPLITS,
+    ),
+)

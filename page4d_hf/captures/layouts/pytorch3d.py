@@ -38,7 +38,9 @@ class _Image(Record):
     size: Annotated[list[Side], Len(2, 2), OrFault] = _MISSING  # type: ignore[assignment]  # height, width
 
 
-class _Map(Record):
+class Map(Record):
+    """A file of depth or of a mask."""
+
     path: OptionalPath = None
     scale_adjustment: Positive = 1.0
     mask_path: OptionalPath = None
@@ -50,8 +52,8 @@ class FrameAnnotation(Record):
     frame_number: Whole
     frame_timestamp: Annotated[Seconds | None, OrFault] = None
     image: Annotated[_Image, OrFault] = _MISSING  # type: ignore[assignment]
-    depth: Annotated[_Map | None, OrFault] = None
-    mask: Annotated[_Map | None, OrFault] = None
+    depth: Annotated[Map | None, OrFault] = None
+    mask: Annotated[Map | None, OrFault] = None
     viewpoint: Annotated[Viewpoint, OrFault] = _MISSING  # type: ignore[assignment]
 
     @property
@@ -59,7 +61,7 @@ class FrameAnnotation(Record):
         """The path of its image; "frame 3" where there is none."""
         return f"frame {self.frame_number}" if isinstance(self.image, Fault) else self.image.path
 
-    def camera(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], tuple[int, int]]:
+    def camera(self) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """As `camera_from_viewpoint`, and (width, height) of the image.
 
         Raises:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,9 +90,14 @@ def looks_like_rgbd_lists(folder: Path) -> bool:
     return (folder / "rgb").is_dir() and any((folder / name).is_file() for name in lists)
 
 
-def list_rgbd_folders(root: Path) -> list[str]:
-    """Names of the folders in `root` that hold a sequence, sorted."""
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and looks_like_rgbd_lists(path))
+def named_by_folder(read: Callable[[Path, str], Capture]) -> Callable[[Path, int | None], Capture]:
+    """A reader of one sequence by its folder, whatever the downscale, from one by the root and the sequence's name."""
+
+    def read_folder(folder: Path, downscale: int | None = None) -> Capture:
+        folder = Path(folder).resolve()
+        return read(folder.parent, folder.name)
+
+    return read_folder
 
 
 def read_rgbd_lists(
@@ -103,7 +108,6 @@ def read_rgbd_lists(
     root: Path,
     sequence: str,
     to_camera: Callable[[np.ndarray], np.ndarray] | None = None,
-    notes: tuple[str, ...] = (),
 ) -> Capture:
     """Read a sequence.
 
@@ -114,7 +118,6 @@ def read_rgbd_lists(
         root: the data set's folder.
         sequence: the sequence's name.
         to_camera: makes the `(4, 4)` camera-to-world pose of the camera from the stored one; None takes it as stored.
-        notes: what the caller had to choose.
 
     Returns:
         The capture in metres. `time_ids` count the images that are listed, those left out included; `timestamps` are
@@ -124,7 +127,11 @@ def read_rgbd_lists(
         CaptureError: a list is missing or broken, no image can be read or they are of another size than the camera's,
             or no image has a pose.
     """
-    images, depths = _read_images_and_depths(folder)
+    pairs = folder / "associations.txt"
+    if not (folder / "rgb.txt").is_file() and pairs.is_file():
+        images, depths = _read_stamped_files(pairs, 0), _read_stamped_files(pairs, 2)
+    else:
+        images, depths = _read_stamped_files(folder / "rgb.txt", 0), _read_stamped_files(folder / "depth.txt", 0)
     trajectory = read_trajectory(folder)
     size = read_first_image_size(images.paths)
     if lens.image_size is not None and size != lens.image_size:
@@ -137,45 +144,37 @@ def read_rgbd_lists(
     frames = FrameList(layout, root, sequence)
     without_depth: list[Path] = []
     for i, (time, path) in enumerate(zip(images.times, images.paths, strict=True)):
-        if pose_rows[i] < 0:
-            nearest = np.abs(trajectory.times - time).min()
-            frames.skip(
-                path, f"{trajectory.path} has no pose within {POSE_DIFFERENCE} s (the nearest is {nearest:.3g} s away)"
-            )
-            continue
-        try:
+        with frames.skipping(path):
+            if pose_rows[i] < 0:
+                nearest = np.abs(trajectory.times - time).min()
+                raise ValueError(
+                    f"{trajectory.path} has no pose within {POSE_DIFFERENCE} s (the nearest is {nearest:.3g} s away)"
+                )
             pose = trajectory.camera_to_world(int(pose_rows[i]))
-        except ValueError as error:
-            frames.skip(path, str(error))
-            continue
-        if to_camera is not None:
-            pose = to_camera(pose)
-        rotation = pose[:3, :3].T
-        has_depth = depth_rows[i] >= 0
-        if not has_depth:
-            without_depth.append(path)
-        frames.add(
-            path,
-            np.column_stack((rotation, -rotation @ pose[:3, 3])),
-            lens.intrinsics,
-            size,
-            i,
-            timestamp=float(time),
-            depth_path=depths.paths[depth_rows[i]] if has_depth else None,
-        )
-    fields: dict[str, Any] = {"notes": list(notes)}
+            if depth_rows[i] < 0:
+                without_depth.append(path)
+            frames.add(
+                path,
+                np.linalg.inv(pose if to_camera is None else to_camera(pose)),
+                lens.intrinsics,
+                size,
+                i,
+                timestamp=float(time),
+                depth_path=depths.paths[depth_rows[i]] if depth_rows[i] >= 0 else None,
+            )
+    notes = []
     if without_depth:
-        fields["notes"].append(
+        notes.append(
             f"{len(without_depth)} images have no depth within {DEPTH_DIFFERENCE} s, {without_depth[0]} the first."
         )
     if trajectory.path.name != POSE_FILES[0]:
-        fields["notes"].append(f"There is no {POSE_FILES[0]}: the poses are those of {trajectory.path.name}.")
+        notes.append(f"There is no {POSE_FILES[0]}: the poses are those of {trajectory.path.name}.")
     capture = frames.capture(
         scale="metres",
         fps=FRAMES_PER_SECOND,
         depth_scale=1 / DEPTH_LEVELS_PER_METRE,
         read_depth_file=read_uint16_png,
-        **fields,
+        notes=notes,
     )
     capture.distortion[:] = lens.distortion
     return capture
@@ -235,13 +234,6 @@ def read_lens(path: Path) -> Lens:
         )
     fx, fy, cx, cy = numbers[:4]
     return Lens((fx, fy, cx, cy), tuple(numbers[4:]) or Lens._field_defaults["distortion"])
-
-
-def _read_images_and_depths(folder: Path) -> tuple[StampedFiles, StampedFiles]:
-    pairs = folder / "associations.txt"
-    if not (folder / "rgb.txt").is_file() and pairs.is_file():
-        return _read_stamped_files(pairs, 0), _read_stamped_files(pairs, 2)
-    return _read_stamped_files(folder / "rgb.txt", 0), _read_stamped_files(folder / "depth.txt", 0)
 
 
 def _read_stamped_files(path: Path, column: int) -> StampedFiles:

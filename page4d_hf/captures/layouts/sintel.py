@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
-from ..base import Capture
+from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import SINTEL_TAG, read_dpt, read_sintel_floats
 from ..files import read_bytes
+from ..flow import still_flow
 from ..image_files import read_image_mask
 from ..sequences import FrameList, check_camera, read_first_image_size
 
@@ -56,7 +57,7 @@ def sintel_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTION_THRESHOLD) -> Capture:
-    """Read a sequence.
+    """Read a sequence, in metres; without flow, and in the last frame, there are no masks.
 
     Args:
         root: see the module.
@@ -64,11 +65,7 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
         motion_threshold: how far, in pixels, flow must be from that of a still point for a pixel to move.
 
     Returns:
-        The capture, in metres. Frames without depth or with a camera that is none are in `skipped`; without flow, and
-        in the last frame, there are no masks. `time_ids` are the numbers of the files.
-
-    Raises:
-        CaptureError: there is no such sequence, it has no cameras, or no frame can be used.
+        The capture, whose `time_ids` are the numbers of the files.
     """
     root = Path(root)
     render_pass, _, name = sequence.rpartition("/")
@@ -91,24 +88,20 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
     size = read_first_image_size([path for _, path in images])
     frames = FrameList("sintel", root, f"{render_pass}/{name}")
     for number, image in images:
-        stem = image.stem
-        try:
-            extrinsics, intrinsics = read_cam(cameras / f"{stem}.cam")
-        except CaptureError as error:
-            frames.skip(image, str(error).rstrip("."))
-            continue
-        intrinsics[:2, 2] += 0.5  # from the first centre to the first corner
-        has_motion = flows is not None and depths is not None and (cameras / f"frame_{number + 1:04d}.cam").is_file()
-        frames.add(
-            image,
-            extrinsics,
-            intrinsics,
-            size,
-            number,
-            timestamp=(number - 1) / FRAMES_PER_SECOND,
-            depth_path=None if depths is None else depths / f"{stem}.dpt",
-            mask_path=flows / f"{stem}.flo" if flows is not None and has_motion else None,
-        )
+        with frames.skipping(image):
+            extrinsics, intrinsics = read_cam(cameras / f"{image.stem}.cam")
+            intrinsics[:2, 2] += 0.5  # from the first centre to the first corner
+            has_motion = depths is not None and (cameras / f"frame_{number + 1:04d}.cam").is_file()
+            frames.add(
+                image,
+                extrinsics,
+                intrinsics,
+                size,
+                number,
+                timestamp=(number - 1) / FRAMES_PER_SECOND,
+                depth_path=None if depths is None else depths / f"{image.stem}.dpt",
+                mask_path=flows / f"{image.stem}.flo" if flows is not None and has_motion else None,
+            )
     notes = []
     if depths is None:
         notes.append(f"{root} has no training/depth/{name}: the sequence has no depth.")
@@ -160,33 +153,6 @@ def read_flo(path: Path) -> npt.NDArray[np.float32]:
     return read_sintel_floats(path, channels=2)
 
 
-def still_flow(
-    depth: np.ndarray, camera: tuple[np.ndarray, np.ndarray], next_camera: tuple[np.ndarray, np.ndarray]
-) -> npt.NDArray[np.float64]:
-    """The optical flow of points that stand still while the camera moves.
-
-    Args:
-        depth: `(H, W)` z-depth.
-        camera: extrinsics `(3, 4)` and intrinsics `(3, 3)` with the first pixel's centre at (0, 0).
-        next_camera: those of the next frame.
-
-    Returns:
-        `(H, W, 2)` in pixels; NaN where depth is not known or the point is behind the next camera.
-    """
-    (extrinsics, intrinsics), (next_extrinsics, next_intrinsics) = camera, next_camera
-    height, width = depth.shape
-    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
-    known = np.isfinite(depth) & (depth > 0)
-    rays = np.concatenate((pixels, np.ones((height, width, 1))), axis=-1) @ np.linalg.inv(intrinsics).T
-    in_camera = rays * np.where(known, depth, 1)[..., None]
-    in_world = (in_camera - extrinsics[:, 3]) @ extrinsics[:, :3]
-    in_next = in_world @ next_extrinsics[:, :3].T + next_extrinsics[:, 3]
-    seen = known & (in_next[..., 2] > 0)
-    projected = in_next @ next_intrinsics.T
-    moved = projected[..., :2] / np.where(seen, projected[..., 2], 1)[..., None] - pixels
-    return np.where(seen[..., None], moved, np.nan)
-
-
 def read_motion_mask(
     path: Path, depths: Path, cameras: Path, invalid: Path | None = None, threshold: float = MOTION_THRESHOLD
 ) -> npt.NDArray[np.bool_]:
@@ -235,3 +201,15 @@ def _kind_folders(root: Path, kind: str) -> list[Path]:
 
 def _sequence_folder(root: Path, kind: str, name: str) -> Path | None:
     return next((folder / name for folder in _kind_folders(root, kind) if (folder / name).is_dir()), None)
+
+
+LAYOUT = Layout(
+    "sintel",
+    dataset=DatasetLayout(
+        sintel_sequences,
+        read_sintel,
+        "training/ with {final,clean,depth,camdata_left,flow,invalid}/<sequence>/, or such in MPI-Sintel-*/training/",
+        "MPI Sintel is published at http://sintel.is.tue.mpg.de; the film Sintel is under CC BY 3.0.",
+        PASSES,
+    ),
+)

@@ -22,13 +22,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
+from ...utils.evenly import evenly
 from ...utils.image_bounds import MOST_PIXELS, check_pixels
-from ..base import Capture
-from ..files import one_line, read_text
+from ..base import Capture, DatasetLayout, Layout, folder_of
+from ..files import decoding, read_text
+from ..flow import still_flow
 from ..image_files import read_image_mask
 from ..sequences import FrameList, check_camera, import_decoder, list_sequences, read_first_image_size
 
@@ -53,14 +56,7 @@ def spring_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_spring(root: str | Path, sequence: str) -> Capture:
-    """Read one eye of a scene.
-
-    Args:
-        root: the data set's folder.
-        sequence: a name that `spring_sequences` gives.
-
-    Returns:
-        The capture, in metres. Frames without image, depth or camera are in `skipped`.
+    """Read one eye of a scene, in metres.
 
     Raises:
         CaptureError: the cameras are missing or broken, or no frame can be used.
@@ -80,27 +76,27 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
     intrinsics = _read_rows(cameras / "intrinsics.txt", 4)
     extrinsics = _read_rows(cameras / "extrinsics.txt", 16).reshape(-1, 4, 4)
     if eye == "right":
-        extrinsics = extrinsics.copy()
         extrinsics[:, 0, 3] -= BASELINE
+    matrices = np.zeros((len(intrinsics), 3, 3))
+    matrices[:, (0, 1, 0, 1, 2), (0, 1, 2, 2, 2)] = np.insert(intrinsics, 4, 1, axis=1)
 
     files = {path.stem.rsplit("_", 1)[1]: path for path in (scene / f"frame_{eye}").glob(f"frame_{eye}_*.png")}
     images = {int(number): path for number, path in files.items() if number.isdecimal() and len(number) < 10}
-    rows = min(len(intrinsics), len(extrinsics))
+    rows = min(len(matrices), len(extrinsics))
     # A row without an image is as much a missing frame as an image without a row.
     numbers = sorted({*images, *range(1, rows + 1)})
     paths = {number: scene / f"frame_{eye}" / f"frame_{eye}_{number:04d}.png" for number in numbers} | images
-    size = read_first_image_size([images[number] for number in sorted(images)] or list(paths.values()))
+    size = read_first_image_size([paths[number] for number in numbers])
     has_depth = (scene / f"disp1_{eye}").is_dir()
     frames = FrameList("spring", root, sequence)
     for number in numbers:
         if not 1 <= number <= rows:
             frames.skip(paths[number], f"{cameras} has no row {number} in its files, only {rows}")
             continue
-        fx, fy, cx, cy = intrinsics[number - 1]
         frames.add(
             paths[number],
             extrinsics[number - 1],
-            np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
+            matrices[number - 1],
             size,
             number,
             timestamp=(number - 1) / FRAMES_PER_SECOND,
@@ -111,7 +107,7 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
     notes = [] if has_depth else [f"{scene / f'disp1_{eye}'} is missing."]
     marked_moves = True
     if frames.has_masks():
-        found = _marked_pixels_move(scene, eye, intrinsics, extrinsics)
+        found = _marked_pixels_move(scene, eye, matrices, extrinsics)
         if found is None:
             notes.append("The rigidity maps are taken to mark what moves: no flow was found to check it by.")
         marked_moves = found is not False
@@ -165,30 +161,24 @@ def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsic
     """Whether the pixels that rigidity maps mark disagree more than the others with the flow that the camera alone
     causes; None where that cannot be told."""
     last = min(len(intrinsics), len(extrinsics)) - 1
-    for number in np.unique(np.linspace(1, max(last, 1), 5).astype(int)):
+    for number in 1 + evenly(max(last, 0), 5):
         flow_path = scene / f"flow_FW_{eye}" / f"flow_FW_{eye}_{number:04d}.flo5"
         depth_path = scene / f"disp1_{eye}" / f"disp1_{eye}_{number:04d}.dsp5"
         map_path = _map_path(scene, f"rigidmap_FW_{eye}", f"{number:04d}")
-        if map_path is None or number > last or not (flow_path.is_file() and depth_path.is_file()):
+        if map_path is None or not (flow_path.is_file() and depth_path.is_file()):
             continue
-        matrices = []
-        for fx, fy, cx, cy in intrinsics[number - 1 : number + 1]:
-            matrices.append(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
         try:
-            first, second = (check_camera(extrinsics[number - 1 + i], matrices[i])[0] for i in (0, 1))
-            depth = read_spring_depth(depth_path, matrices[0])
+            first, second = (check_camera(extrinsics[i], intrinsics[i]) for i in (number - 1, number))
+            depth = read_spring_depth(depth_path, first[1])
             flow = _read_hdf5(flow_path, "flow", 3)[::2, ::2]
             marked = _nearest(read_image_mask(map_path), depth.shape)
-        except (CaptureError, ValueError):
+        except ValueError:
             continue  # another frame may tell; this one is refused where it is loaded
-        pixels = np.stack(np.meshgrid(np.arange(depth.shape[1]) + 0.5, np.arange(depth.shape[0]) + 0.5), axis=-1)
-        rays = (pixels - matrices[0][:2, 2]) / matrices[0][(0, 1), (0, 1)]
-        points = np.concatenate((rays, np.ones_like(rays[..., :1])), axis=-1) * depth[..., None]
-        points = (points - first[:, 3]) @ first[:, :3] @ second[:, :3].T + second[:, 3]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            moved = points[..., :2] / points[..., 2:] * matrices[1][(0, 1), (0, 1)] + matrices[1][:2, 2] - pixels
-            error = np.linalg.norm(flow - moved, axis=-1)
-            valid = (depth > 0) & (points[..., 2] > 0) & np.isfinite(error)
+        for _, matrix in (first, second):
+            matrix[:2, 2] -= 0.5  # from the first corner to the first centre
+        with np.errstate(invalid="ignore"):
+            error = np.linalg.norm(flow - still_flow(depth, first, second), axis=-1)
+        valid = np.isfinite(error)
         kinds = {kind: valid & (marked == kind) for kind in (True, False)}
         medians = {kind: np.median(error[chosen]) for kind, chosen in kinds.items() if chosen.mean() > MIN_SHARE}
         if len(medians) == 2:
@@ -204,12 +194,8 @@ def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsic
 
 
 def _read_rows(path: Path, columns: int) -> npt.NDArray[np.float64]:
-    try:
+    with decoding(path, "rows of numbers"):
         rows = np.loadtxt(read_text(path).splitlines(), ndmin=2)
-    except ValueError as error:
-        if isinstance(error, CaptureError):
-            raise
-        raise CaptureError(f"{path} cannot be read as rows of numbers ({one_line(error)}); fetch it again.") from error
     if rows.shape[1] != columns or not len(rows):
         raise CaptureError(
             f"{path} must hold rows of {columns} numbers, got {len(rows)} of {rows.shape[1]}; fetch it again."
@@ -219,26 +205,16 @@ def _read_rows(path: Path, columns: int) -> npt.NDArray[np.float64]:
 
 def _read_hdf5(path: Path, key: str, dimensions: int) -> npt.NDArray[Any]:
     h5py = import_decoder("h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            data = file[key]
-            if not isinstance(data, h5py.Dataset) or data.ndim != dimensions or data.dtype.kind != "f":
-                raise CaptureError(
-                    f"{path} must hold a {key!r} of floats of {dimensions} dimensions, got {data!r:.99}; fetch it."
-                )
-            check_pixels(data.shape[1], data.shape[0], path, CaptureError)
-            if data.shape[2:] not in ((), (2,)) or math.prod(data.chunks or ()) > MOST_PIXELS:
-                raise CaptureError(f"{path} has a {key!r} of the shape {data.shape}; fetch it again.")
-            values = np.asarray(data)
-    except CaptureError:
-        raise
-    except FileNotFoundError as error:
-        raise CaptureError(f"{path} is missing; put it back.") from error
-    except Exception as error:  # h5py passes on what its library finds wrong as errors of many kinds
-        raise CaptureError(
-            f"{path} cannot be read as HDF5 with a {key!r} ({one_line(error)}); fetch it again."
-        ) from error
-    return values
+    with decoding(path, f"HDF5 with a {key!r}"), h5py.File(path, "r") as file:
+        data = file[key]
+        if not isinstance(data, h5py.Dataset) or data.ndim != dimensions or data.dtype.kind != "f":
+            raise CaptureError(
+                f"{path} must hold a {key!r} of floats of {dimensions} dimensions, got {data!r:.99}; fetch it."
+            )
+        check_pixels(data.shape[1], data.shape[0], path, CaptureError)
+        if data.shape[2:] not in ((), (2,)) or math.prod(data.chunks or ()) > MOST_PIXELS:
+            raise CaptureError(f"{path} has a {key!r} of the shape {data.shape}; fetch it again.")
+        return np.asarray(data)
 
 
 def _map_path(scene: Path, kind: str, number: str) -> Path | None:
@@ -255,6 +231,18 @@ def _rigidity_map(scene: Path, eye: str, number: int) -> Path | None:
 
 def _nearest(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A map at another size, nearest neighbours."""
-    rows = ((np.arange(shape[0]) + 0.5) * values.shape[0] / shape[0]).astype(int)
-    columns = ((np.arange(shape[1]) + 0.5) * values.shape[1] / shape[1]).astype(int)
-    return values[rows[:, None], columns]
+    size = (shape[1], shape[0])
+    return cv2.resize(values.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+
+
+LAYOUT = Layout(
+    "spring",
+    dataset=DatasetLayout(
+        spring_sequences,
+        read_spring,
+        "train/<scene>/ with frame_left/, disp1_left/, maps/ and cam_data/, or the same of the right eye",
+        "Spring is published at https://spring-benchmark.org under CC BY 4.0.",
+        ("train",),
+        folder_of,
+    ),
+)

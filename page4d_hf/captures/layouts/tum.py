@@ -16,8 +16,9 @@ import re
 from pathlib import Path
 
 from ...errors import CaptureError
-from ..base import Capture
-from .rgbd_lists import Lens, list_rgbd_folders, looks_like_rgbd_lists, read_lens, read_rgbd_lists
+from ..base import Capture, DatasetLayout, FolderLayout, Layout
+from ..sequences import list_sequences, sequence_folder
+from .rgbd_lists import Lens, looks_like_rgbd_lists, named_by_folder, read_lens, read_rgbd_lists
 
 LENSES = {
     "freiburg1": Lens((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633), (640, 480)),
@@ -34,32 +35,13 @@ def looks_like_tum(folder: Path) -> bool:
 
 def tum_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the sequences in a folder. There are no splits."""
-    return list_rgbd_folders(Path(root))
+    return list_sequences(Path(root), split, (), looks_like_rgbd_lists)
 
 
 def read_tum(root: str | Path, sequence: str) -> Capture:
-    """Read a sequence.
-
-    Args:
-        root: the folder of the sequences.
-        sequence: a name that `tum_sequences` gives.
-
-    Returns:
-        The capture, in metres; what it holds is said at `rgbd_lists.read_rgbd_lists`.
-
-    Raises:
-        CaptureError: a list or the calibration is missing or broken, or no image has a pose.
-    """
-    folder = Path(root) / sequence
-    if not folder.is_dir():
-        raise CaptureError(f"There is no folder {folder}; name one of the sequences in {root}.")
+    """Read a sequence as `rgbd_lists.read_rgbd_lists`, by the folder of the sequences and its name."""
+    folder = sequence_folder(Path(root), sequence)
     return read_rgbd_lists(folder, _find_lens(folder), layout="tum", root=Path(root), sequence=sequence)
-
-
-def read_tum_folder(folder: Path, downscale: int | None = None) -> Capture:
-    """Read a sequence by its folder alone, as `read_tum`. Images are stored in one size, whatever `downscale`."""
-    folder = Path(folder).resolve()
-    return read_tum(folder.parent, folder.name)
 
 
 def _find_lens(folder: Path) -> Lens:
@@ -73,3 +55,17 @@ def _find_lens(folder: Path) -> Lens:
             f"name, or write fx fy cx cy into {path}."
         )
     return LENSES[camera[0]]
+
+
+LAYOUT = Layout(
+    "tum",
+    FolderLayout(
+        named_by_folder(read_tum), looks_like_tum, "TUM RGB-D: rgb/, depth/, rgb.txt, depth.txt, groundtruth.txt"
+    ),
+    DatasetLayout(
+        tum_sequences,
+        read_tum,
+        "rgbd_dataset_freiburg3_<sequence>/ with rgb/, depth/, rgb.txt, depth.txt and groundtruth.txt",
+        "The TUM RGB-D benchmark is published at https://cvg.cit.tum.de/data/datasets/rgbd-dataset under CC BY 4.0.",
+    ),
+)

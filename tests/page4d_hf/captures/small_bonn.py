@@ -10,6 +10,8 @@ from PIL import Image
 from scipy.linalg import polar
 from scipy.spatial.transform import Rotation
 
+from page4d_hf.captures import Capture
+from page4d_hf.captures.layouts.bonn import read_bonn
 from page4d_hf.captures.pinhole import undistort
 
 NAME = "rgbd_bonn_balloon2"
@@ -52,3 +54,14 @@ def write_bonn(root: Path) -> None:
         lists["groundtruth"].append(f"{time - 0.003:.5f} " + " ".join(f"{number:.6f}" for number in numbers))
     for name, rows in lists.items():
         (folder / f"{name}.txt").write_text("\n".join(["# comment", *rows]) + "\n")
+
+
+class SmallBonn:
+    """The sequence of `write_bonn`."""
+
+    def __init__(self, root: Path) -> None:
+        write_bonn(root)
+        self.root, self.folder = root, root / "rgbd_bonn_dataset" / NAME
+
+    def read(self) -> Capture:
+        return read_bonn(self.root, NAME)

@@ -10,6 +10,9 @@ import numpy as np
 from ball_on_plane import cast, colors, pixel_rays, views, world_to_camera
 from PIL import Image
 
+from page4d_hf.captures import Capture
+from page4d_hf.captures.layouts.dycheck import read_dycheck
+
 FULL_SIZE = (48, 64)
 FOCAL, CENTER = 47.9, (23.7, 32.6)
 SCALE, SCENE_CENTER = 0.27, [-0.2, 0.17, -1.17]
@@ -73,3 +76,6 @@ class SmallCapture:
             stored = np.where(depth < 12, depth, 0).astype(np.float32)[..., None]
             np.save(self.folder / "depth" / f"{factor}x" / f"{frame_id}.npy", stored)
         Image.fromarray(image).save(self.folder / "rgb" / f"{factor}x" / f"{frame_id}.png")
+
+    def read(self) -> Capture:
+        return read_dycheck(self.root, "paper-windmill/0")

@@ -9,7 +9,8 @@ import numpy as np
 from ball_on_plane import View, cast, colors, pixel_rays, views, world_to_camera
 from PIL import Image
 
-from page4d_hf.captures.layouts.sintel import PASSES
+from page4d_hf.captures import Capture
+from page4d_hf.captures.layouts.sintel import PASSES, read_sintel
 
 NAME = "alley_2"
 SIZE = (64, 28)
@@ -40,6 +41,7 @@ class SmallSintel:
 
     def __init__(self, root: Path) -> None:
         self.root, self.training = root, root / "training"
+        self.folder = self.training
         self.views = views(5)
         self.balls = []
         for kind in (*PASSES, "depth", "camdata_left", "flow", "occlusions", "invalid"):
@@ -69,3 +71,6 @@ class SmallSintel:
         x, y = FOCAL * seen[..., 0] / seen[..., 2] + 31.5, FOCAL * seen[..., 1] / seen[..., 2] + 13.5
         v, u = np.indices(points.shape[:2])
         return np.stack((x - u, y - v), axis=-1)
+
+    def read(self) -> Capture:
+        return read_sintel(self.root, NAME)

@@ -9,6 +9,9 @@ from ball_on_plane import cast, colors, pixel_rays, views, world_to_camera
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from page4d_hf.captures import Capture
+from page4d_hf.captures.layouts.tum import read_tum
+
 NAME = "rgbd_dataset_freiburg3_walking_xyz"
 START = 1341846434.0
 SIZE = (640, 480)
@@ -61,3 +64,9 @@ class SmallSequence:
 
     def image(self, i: int) -> Path:
         return self.folder / "rgb" / f"{self.times[i]:.6f}.png"
+
+    def depth(self, i: int) -> Path:
+        return self.folder / "depth" / f"{self.times[i] + 0.004:.6f}.png"
+
+    def read(self) -> Capture:
+        return read_tum(self.root, NAME)

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry, views, world_to_camera
-from fuzzing import check_reader
 from PIL import Image
 from small_bonn import CENTER, DISTORTION, NAME, write_bonn
 
-from page4d_hf.captures import detect_layout, read_capture
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import detect_layout, find_sequences, read_capture, read_sequence
 from page4d_hf.captures.layouts.bonn import read_bonn
 from page4d_hf.errors import CaptureError
 
@@ -90,10 +88,3 @@ def test_images_of_another_size_are_refused(published: Path, tmp_path: Path) -> 
             (folder / entry.name).symlink_to(entry)
     with pytest.raises(CaptureError, match="are 320x240 but the camera is calibrated for 640x480"):
         read_bonn(tmp_path, NAME)
-
-
-def test_damaged_files_end_in_a_capture_or_a_sentence(tmp_path: Path) -> None:
-    write_bonn(tmp_path)
-    folder = tmp_path / "rgbd_bonn_dataset" / NAME
-    files = [folder / name for name in ("rgb.txt", "depth.txt", "groundtruth.txt")]
-    check_reader(lambda: read_bonn(tmp_path, NAME), files)

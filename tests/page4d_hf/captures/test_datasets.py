@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
+from page4d_hf.captures import DATASETS, LAYOUTS, find_sequences, layouts, read_sequence
+from page4d_hf.captures.registry import MODULES
 from page4d_hf.errors import CaptureError
 
 
@@ -17,8 +18,15 @@ def test_the_published_data_sets_are_known() -> None:
     }  # fmt: skip
 
 
+def test_every_module_that_reads_a_layout_is_registered_and_none_knows_the_registry() -> None:
+    sources = {path.stem: path.read_text() for path in Path(layouts.__path__[0]).glob("*.py")}
+    assert sorted(MODULES) == sorted(name for name, source in sources.items() if "\nLAYOUT = " in source)
+    assert {*LAYOUTS, *DATASETS} == {name.replace("_", "-") for name in MODULES}
+    assert not any("registry import" in source for source in sources.values())
+
+
 def test_a_data_set_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"'kitti' is not known; known are .*sintel.*tum"):
+    with pytest.raises(CaptureError, match=r"'kitti' is not known; known are .*tum.*sintel"):
         find_sequences("kitti", tmp_path)
     with pytest.raises(CaptureError, match="'kitti' is not known"):
         read_sequence("kitti", tmp_path, "0001")

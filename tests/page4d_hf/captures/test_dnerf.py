@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import camera_to_world_opengl, check_cameras, render, views
+from damaging import gone, holds
 from fuzzing import check_reader
 from loading import load_frame
 from PIL import Image
@@ -199,22 +200,14 @@ def set_frame(**values: Any) -> Callable[[SmallScene], None]:
     return lambda small: small.edit("train", lambda value: value["frames"][1].update(values))
 
 
-def remove(name: str) -> Callable[[SmallScene], None]:
-    return lambda small: (small.folder / name).unlink()
-
-
-def overwrite(name: str, content: bytes) -> Callable[[SmallScene], Any]:
-    return lambda small: (small.folder / name).write_bytes(content)
-
-
 NAN = float("nan")
 DAMAGE: dict[str, tuple[Callable[[SmallScene], Any], str]] = {
-    "no training views": (remove("transforms_train.json"), r"transforms_train\.json is missing"),
-    "no image": (remove("train/r_001.png"), r"train/r_001\.png is missing"),
-    "no held-out image": (remove("test/r_001.png"), r"test/r_001\.png is missing"),
-    "an image cut short": (overwrite("train/r_001.png", b"\x89PNG\r\n"), r"train/r_001\.png"),
-    "JSON cut short": (overwrite("transforms_test.json", b'{"frames": ['), r"transforms_test\.json cannot be read"),
-    "a list for an object": (overwrite("transforms_test.json", b"[]"), r"transforms_test\.json .* an object"),
+    "no training views": (gone("transforms_train.json"), r"transforms_train\.json is missing"),
+    "no image": (gone("train/r_001.png"), r"train/r_001\.png is missing"),
+    "no held-out image": (gone("test/r_001.png"), r"test/r_001\.png is missing"),
+    "an image cut short": (holds("train/r_001.png", b"\x89PNG\r\n"), r"train/r_001\.png"),
+    "JSON cut short": (holds("transforms_test.json", b'{"frames": ['), r"transforms_test\.json cannot be read"),
+    "a list for an object": (holds("transforms_test.json", b"[]"), r"transforms_test\.json .* an object"),
     "no frames": (
         lambda s: s.edit("val", lambda v: v.update(frames=[])),
         r"transforms_val\.json .* at frames: it should",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import find_sequences, read_sequence
 from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
 

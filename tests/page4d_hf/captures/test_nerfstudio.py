@@ -20,6 +20,7 @@ from ball_on_plane import (
     surface_distance,
     views,
 )
+from damaging import gone
 from fuzzing import check_reader
 from loading import load_frame
 from PIL import Image
@@ -171,14 +172,10 @@ def set_frame(**values: Any) -> Callable[[SmallFolder], None]:
     return damage
 
 
-def remove(name: str) -> Callable[[SmallFolder], None]:
-    return lambda small: (small.root / name).unlink()
-
-
 NAN = float("nan")
 DAMAGE: dict[str, tuple[Callable[[SmallFolder], Any], str]] = {
-    "no image": (remove("images/frame_00001.png"), r"frame_00001\.png is missing"),
-    "no points": (remove("sparse_pc.ply"), r"sparse_pc\.ply is missing"),
+    "no image": (gone("images/frame_00001.png"), r"frame_00001\.png is missing"),
+    "no points": (gone("sparse_pc.ply"), r"sparse_pc\.ply is missing"),
     "NaN among the points": (lambda s: s.write_points(np.full((3, 3), NAN)), r"sparse_pc\.ply .*not finite"),
     "NaN in a matrix": (
         set_frame(transform_matrix=[[NAN] * 4] * 4),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_cameras, render, views
+from damaging import gone, holds
 from fuzzing import check_reader
 from loading import load_frame
 from PIL import Image
@@ -209,22 +210,14 @@ def put(where: Any, value: float) -> Callable[[Path], None]:
     return edit_poses(lambda rows: rows.__setitem__(where, value))
 
 
-def remove(name: str) -> Callable[[Path], None]:
-    return lambda scene: (scene / name).unlink()
-
-
-def overwrite(name: str, content: bytes) -> Callable[[Path], Any]:
-    return lambda scene: (scene / name).write_bytes(content)
-
-
 def empty_images(scene: Path) -> None:
     for path in (scene / "images").iterdir():
         path.unlink()
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no cameras": (remove("poses_bounds.npy"), r"poses_bounds\.npy is missing"),
-    "cameras that are no array": (overwrite("poses_bounds.npy", b"hello"), r"poses_bounds\.npy cannot be read"),
+    "no cameras": (gone("poses_bounds.npy"), r"poses_bounds\.npy is missing"),
+    "cameras that are no array": (holds("poses_bounds.npy", b"hello"), r"poses_bounds\.npy cannot be read"),
     "rows of 14 numbers": (edit_poses(lambda rows: rows[:, :14]), r"poses_bounds\.npy must hold .*got \(12, 14\)"),
     "no rows": (edit_poses(lambda rows: rows[:0]), r"poses_bounds\.npy has no rows"),
     "a row too few": (edit_poses(lambda rows: rows[:11]), r"has 12 images but .*poses_bounds\.npy has 11 rows"),
@@ -240,9 +233,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a focal length of 0": (put((1, 14), 0.0), r"poses_bounds\.npy: height, width and focal length"),
     "near beyond far": (put((1, 15), 30.0), r"poses_bounds\.npy: the nearest depth"),
     "no images": (empty_images, r"images is missing or empty"),
-    "an image too few": (remove("images/005.png"), r"images has 11 images"),
-    "an image cut short": (overwrite("images/005.png", b"\x89PNG\r\n"), r"005\.png cannot be read as an image"),
-    "a mask too few": (remove("motion_masks/005.png"), r"motion_masks/005\.png is missing"),
+    "an image too few": (gone("images/005.png"), r"images has 11 images"),
+    "an image cut short": (holds("images/005.png", b"\x89PNG\r\n"), r"005\.png cannot be read as an image"),
+    "a mask too few": (gone("motion_masks/005.png"), r"motion_masks/005\.png is missing"),
     "an image of other proportions": (
         lambda scene: draw(5, (64, 64)).save(scene / "images" / "005.png"),
         r"005\.png is 64x64 but poses_bounds\.npy is for images of 128x72",

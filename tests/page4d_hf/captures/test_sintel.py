@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry, world_to_camera
-from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_flow
 
-from page4d_hf.captures import as_pinhole
-from page4d_hf.captures.datasets import find_sequences, read_sequence
+from page4d_hf.captures import as_pinhole, find_sequences, read_sequence
 from page4d_hf.captures.layouts.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
 from page4d_hf.errors import CaptureError
 
@@ -101,11 +97,6 @@ def test_a_capture_tells_its_sequence_and_its_times(sintel: SmallSintel) -> None
     assert (capture.skipped, capture.notes) == ([], [])
 
 
-def test_a_capture_can_go_to_another_process(sintel: SmallSintel) -> None:
-    frames = pickle.loads(pickle.dumps(as_pinhole(read_sintel(sintel.root, NAME))))
-    np.testing.assert_array_equal(frames.load_mask(2), sintel.balls[2])
-
-
 def test_each_pass_has_its_own_sequences_and_the_final_one_is_meant_if_none_is_named(sintel: SmallSintel) -> None:
     assert find_sequences("sintel", sintel.root) == sintel_sequences(sintel.root) == [f"final/{NAME}"]
     assert find_sequences("sintel", sintel.root, "clean") == [f"clean/{NAME}"]
@@ -159,101 +150,8 @@ def test_cameras_are_evaluated_on_fourteen_sequences() -> None:
 # What is left out, and what is refused
 
 
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        ("missing", "is missing"),
-        ("short", r"is no \.cam file: it must have 172 bytes"),
-        ("tag", r"is no \.cam file"),
-        ("nan", "holds NaN or infinity"),
-        ("singular", "is no rotation"),
-        ("mirrored", "is no rotation"),
-        ("focal", "focal lengths .* are not > 0"),
-    ],
-)
-def test_a_frame_whose_camera_is_none_is_left_out_and_named(sintel: SmallSintel, damage: str, why: str) -> None:
-    path = sintel.path("camdata_left", 1, ".cam")
-    extrinsics, intrinsics = world_to_camera(sintel.views[1])[:3], sintel.intrinsics.copy()
-    if damage == "missing":
-        path.unlink()
-    elif damage == "short":
-        path.write_bytes(path.read_bytes()[:-8])
-    elif damage == "tag":
-        path.write_bytes(b"PIEG" + path.read_bytes()[4:])
-    else:
-        if damage == "nan":
-            extrinsics[1, 3] = np.nan
-        elif damage == "singular":
-            extrinsics[2, :3] = extrinsics[1, :3]
-        elif damage == "mirrored":
-            extrinsics[0, :3] *= -1
-        else:
-            intrinsics[0, 0] = 0
-        write_camera(path, intrinsics, extrinsics)
-    capture = read_sintel(sintel.root, NAME)
-    assert capture.time_ids.tolist() == [1, 3, 4]
-    with pytest.raises(CaptureError, match=rf"frame_0002\.png was left out: .*frame_0002\.cam .*{why}"):
-        raise CaptureError(capture.skipped[0])
-    assert len(capture.skipped) == 1
-
-
-def test_a_frame_without_depth_is_left_out_and_named(sintel: SmallSintel) -> None:
-    sintel.path("depth", 2, ".dpt").unlink()
-    capture = read_sintel(sintel.root, NAME)
-    assert capture.time_ids.tolist() == [1, 2, 4]
-    assert f"its depth {sintel.path('depth', 2, '.dpt')} is missing" in capture.skipped[0]
-
-
-def test_a_sequence_without_any_camera_is_refused(sintel: SmallSintel) -> None:
-    (sintel.training / "camdata_left").rename(sintel.root / "elsewhere")
-    with pytest.raises(CaptureError, match=r"has no training/camdata_left/alley_2; cameras and depth are in the arch"):
-        read_sintel(sintel.root, NAME)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", r"is no \.dpt file"),
-        (struct.pack("<fii", 1.0, 2, 2) + bytes(16), r"is no \.dpt file"),
-        (struct.pack("<fii", 202021.25, -2, 2) + bytes(16), "claims to be an image of -2x2 pixels"),
-        (struct.pack("<fii", 202021.25, 2, 2) + bytes(15), "must have 28 bytes for 2x2 pixels, got 27"),
-        (struct.pack(">fii", 202021.25, 2, 2) + bytes(16), r"is no \.dpt file"),
-    ],
-)
-def test_depth_that_is_broken_is_named_when_it_is_loaded(sintel: SmallSintel, data: bytes, message: str) -> None:
-    sintel.path("depth", 1, ".dpt").write_bytes(data)
-    frames = as_pinhole(read_sintel(sintel.root, NAME))
-    with pytest.raises(CaptureError, match=rf"frame_0002\.dpt {message}"):
-        frames.load_depth(1)
-
-
-def test_flow_of_another_size_than_depth_is_refused(sintel: SmallSintel) -> None:
-    write_flow(sintel.path("flow", 1, ".flo"), np.zeros((14, 32, 2)))
-    with pytest.raises(CaptureError, match=r"frame_0002\.dpt is 64x28 but .*frame_0002\.flo is 32x14"):
-        as_pinhole(read_sintel(sintel.root, NAME)).load_mask(1)
-
-
 def test_a_sequence_that_is_not_there_is_refused(sintel: SmallSintel) -> None:
     with pytest.raises(CaptureError, match=r"has no training/final/cave_2"):
         read_sintel(sintel.root, "cave_2")
     with pytest.raises(CaptureError, match=r"has no training/sharp/alley_2"):
         read_sintel(sintel.root, "sharp/alley_2")
-
-
-def test_a_sequence_without_images_is_refused(sintel: SmallSintel) -> None:
-    for image in (sintel.training / "final" / NAME).iterdir():
-        image.unlink()
-    with pytest.raises(CaptureError, match=r"alley_2 has no images frame_%04d\.png"):
-        read_sintel(sintel.root, NAME)
-
-
-def test_damaged_files_end_in_a_capture_or_a_sentence(sintel: SmallSintel) -> None:
-    kinds = {"camdata_left": ".cam", "depth": ".dpt", "flow": ".flo", "invalid": ".png", "final": ".png"}
-    files = [sintel.path(kind, 0, suffix) for kind, suffix in kinds.items()]
-    check_reader(lambda: load_frame(read_sintel(sintel.root, f"final/{NAME}")), files, rounds=100)
-
-
-def test_depth_that_claims_to_be_huge_is_refused(sintel: SmallSintel) -> None:
-    sintel.path("depth", 0, ".dpt").write_bytes(struct.pack("<fii", 202021.25, 60_000, 60_000))
-    with pytest.raises(CaptureError, match=r"frame_0001\.dpt claims to be an image of 60000x60000 pixels, and at most"):
-        as_pinhole(read_sintel(sintel.root, NAME)).load_depth(0)

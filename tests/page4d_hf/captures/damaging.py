@@ -1,0 +1,40 @@
+"""Damage to the files of a capture on disk: functions of it, or of its folder, for tables of bad input."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Damage = Callable[[Any], Any]
+
+
+def gone(name: str) -> Damage:
+    """A file or folder is missing."""
+
+    def damage(capture: Any) -> None:
+        path = _folder(capture) / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def holds(name: str, content: bytes | str) -> Damage:
+    """A file holds something else."""
+    data = content.encode() if isinstance(content, str) else content
+    return lambda capture: (_folder(capture) / name).write_bytes(data)
+
+
+def cut(name: str, end: int) -> Damage:
+    """A file is cut short."""
+    return lambda capture: (_folder(capture) / name).write_bytes((_folder(capture) / name).read_bytes()[:end])
+
+
+def edited(change: Damage) -> Damage:
+    """What is held in memory is changed and written."""
+    return lambda capture: (change(capture), capture.save())
+
+
+def _folder(capture: Any) -> Path:
+    return capture if isinstance(capture, Path) else getattr(capture, "folder", None) or capture.root
