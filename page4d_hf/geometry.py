@@ -24,6 +24,18 @@ from torch import Tensor
 # ---------------------------------------------------------------------------------------------------------------
 # Rotations
 
+# Files hold rotations with few digits, and half precisions round them: R R^T may differ so much from the identity.
+ROTATION_TOLERANCE = 1e-2
+
+
+def is_rotation(matrix: np.ndarray) -> np.ndarray:
+    """Which of some matrices `(..., 3, 3)` are rotations, `(...)` bool: orthogonal within `ROTATION_TOLERANCE`, and no
+    reflections. What is not finite is none."""
+    matrix = np.asarray(matrix, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(matrix @ matrix.swapaxes(-1, -2) - np.eye(3)).max(axis=(-2, -1))
+        return (error <= ROTATION_TOLERANCE) & (np.linalg.det(matrix) > 0)
+
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
     """Rotation matrices of quaternions that need not have unit norm.

@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +34,12 @@ from plyfile import PlyData, PlyElement
 from pydantic import Field
 
 from ..errors import SceneError
+from ..frames import Frames, normalized_times
 from ..geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
 from ..package_version import page4d_version
 from ..utils.folders import whole_folder
 from ..utils.json_files import Record, read_json
+from .reconstruction import Reconstruction
 from .transforms_json import (
     CAMERA_MODELS,
     Transforms,
@@ -47,10 +49,6 @@ from .transforms_json import (
     read_transforms_camera,
     with_slashes,
 )
-
-if TYPE_CHECKING:
-    from ..frames import Frames
-    from ..reconstruction.reconstruct import Reconstruction
 
 FORMAT = 1  # of page4d/info.json; counts up when a reader must know
 MARK = "page4d/info.json"  # what makes a folder a scene of page4d
@@ -188,13 +186,6 @@ def write_scene(
         _write_json(folder / MARK, record)
         _write_json(folder / "transforms.json", _transforms(images, frames, reconstruction))
     return Path(target)
-
-
-def normalized_times(times: np.ndarray) -> np.ndarray:
-    """Times or indices `(N,)` to [0, 1]: the first instant is 0, the last 1; a single instant is 0."""
-    times = np.asarray(times, np.float64)
-    span = times.max() - times.min()
-    return (times - times.min()) / (span if span > 0 else 1.0)
 
 
 def _transforms(images: list[str], frames: Frames, reconstruction: Reconstruction) -> dict[str, Any]:

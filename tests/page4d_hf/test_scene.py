@@ -17,10 +17,9 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from page4d_hf.errors import Page4DError, SceneError
-from page4d_hf.frames import Frames, read_frames
+from page4d_hf.frames import Frames, normalized_times, read_frames
 from page4d_hf.geometry import quaternion_to_matrix
-from page4d_hf.reconstruction.reconstruct import Reconstruction
-from page4d_hf.scene.folder import normalized_times, read_scene, write_scene
+from page4d_hf.scene import Reconstruction, read_scene, write_scene
 
 SIZE = (24, 16)  # width, height
 NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time

@@ -22,7 +22,7 @@ from page4d_hf import cli
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
-from page4d_hf.reconstruction.reconstruct import Reconstruction
+from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.utils.folders import LOCK
