@@ -227,9 +227,8 @@ def reconstruct(
             dtype=dtype,
             progress=report,
         )
-        assert made.frames is not None
         report("writing the scene", 0, 1)
-        write_scene(output, made.frames, made, made.info, overwrite=overwrite)
+        write_scene(output, made, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started

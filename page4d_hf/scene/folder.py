@@ -127,21 +127,13 @@ class Scene:
 # Writing
 
 
-def write_scene(
-    target: str | Path,
-    frames: Frames,
-    reconstruction: Reconstruction,
-    info: Mapping[str, Any],
-    *,
-    overwrite: bool = False,
-) -> Path:
+def write_scene(target: str | Path, reconstruction: Reconstruction, *, overwrite: bool = False) -> Path:
     """Write a scene folder, whole or not at all.
 
     Args:
         target: the folder to make; it may exist if it is empty.
-        frames: N frames. Files that nerfstudio would read the same way are copied; other frames are written as PNG.
-        reconstruction: of these frames.
-        info: what `page4d/info.json` shall hold beside what is known here: the model, its revision, the options.
+        reconstruction: of its frames, files that nerfstudio would read the same way are copied, and others are written
+            as PNG. Its `info` becomes part of `page4d/info.json`.
         overwrite: replace a folder that page4d wrote, see `whole_folder`.
 
     Returns:
@@ -151,6 +143,7 @@ def write_scene(
         SceneError: a camera is not finite.
         Page4DError: the folder is in the way or cannot be written, see `whole_folder`.
     """
+    frames = reconstruction.frames
     if len(frames) != len(reconstruction.extrinsics):
         raise SceneError(f"Expected as many cameras as the {len(frames)} frames, got {len(reconstruction.extrinsics)}.")
     for name, extrinsics, intrinsics in zip(
@@ -178,21 +171,21 @@ def write_scene(
         record = {
             "format": FORMAT,
             "page4d_version": page4d_version(),
-            **info,
+            **reconstruction.info,
             "scale": "arbitrary",
             "source": frames.source,
             "frames": sources,
         }
         _write_json(folder / MARK, record)
-        _write_json(folder / "transforms.json", _transforms(images, frames, reconstruction))
+        _write_json(folder / "transforms.json", _transforms(images, reconstruction))
     return Path(target)
 
 
-def _transforms(images: list[str], frames: Frames, reconstruction: Reconstruction) -> dict[str, Any]:
+def _transforms(images: list[str], reconstruction: Reconstruction) -> dict[str, Any]:
     poses = camera_to_world_opengl(torch.as_tensor(np.asarray(reconstruction.extrinsics, np.float64))).tolist()
     entries = []
-    for i, time in enumerate(normalized_times(frames.times)):
-        height, width = frames.images[i].shape[:2]
+    for i, time in enumerate(normalized_times(reconstruction.frames.times)):
+        height, width = reconstruction.frames.images[i].shape[:2]
         intrinsics = np.asarray(reconstruction.intrinsics[i], np.float64)
         entries.append(
             {

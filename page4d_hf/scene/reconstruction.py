@@ -28,9 +28,9 @@ class Reconstruction:
     point_times: np.ndarray  # [M] float32 in [0, 1]
     point_dynamics: np.ndarray | None  # [M] float32, 0 static to 1 moving
     point_confidence: np.ndarray  # [M] float32
-    point_maps: list[np.ndarray] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
-    frames: Frames | None = None  # that it was made of
+    frames: Frames  # that it was made of
     info: dict[str, Any] = field(default_factory=dict)  # how: the model and the options, for `page4d/info.json`
+    point_maps: list[np.ndarray] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
 
     def __len__(self) -> int:
         return len(self.extrinsics)

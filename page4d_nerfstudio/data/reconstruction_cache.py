@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from page4d_hf.errors import CheckpointError, Page4DError
@@ -163,12 +162,12 @@ def _reconstruct(
             mask_strength=None if use_mask else 0.0,
             progress=report,
         )
+    reconstruction.info |= {"model": model, "use_mask": use_mask}
     if not use_mask:
         # Its mask head still speaks, but what VGGT has no head for must not help here.
-        reconstruction = replace(reconstruction, dynamics=None, point_dynamics=None)
-    info = {**reconstruction.info, "model": model, "use_mask": use_mask}
+        reconstruction.dynamics = reconstruction.point_dynamics = None
     shutil.rmtree(entry, ignore_errors=True)  # a damaged one
-    write_scene(entry, frames, reconstruction, info)
+    write_scene(entry, reconstruction)
     return read_scene(entry)
 
 

@@ -411,8 +411,10 @@ def exact_reconstruction(data: Path, folder: Path, dynamics: bool = True) -> Pat
         point_times=np.zeros(1, np.float32),
         point_dynamics=np.zeros(1, np.float32) if dynamics else None,
         point_confidence=np.ones(1, np.float32),
+        frames=frames,
+        info={"model": "exact"},
     )
-    return write_scene(folder, frames, reconstruction, {"model": "exact"})
+    return write_scene(folder, reconstruction)
 
 
 @pytest.fixture(scope="module")

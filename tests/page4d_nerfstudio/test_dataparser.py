@@ -74,8 +74,10 @@ def write_page4d_scene(target, frames=9, images=None, static=False):
         point_times=times[np.arange(count) % frames].astype(np.float32),
         point_dynamics=rng.random(count).astype(np.float32),
         point_confidence=np.ones(count, np.float32),
+        frames=frames_read,
+        info={"model": "m"},
     )
-    return write_scene(target, frames_read, reconstruction, {"model": "m"})
+    return write_scene(target, reconstruction)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -325,6 +327,7 @@ class PerfectPage4D:
             point_times=np.zeros(3, np.float32),
             point_dynamics=np.zeros(3, np.float32),
             point_confidence=np.ones(3, np.float32),
+            frames=frames,
         )
 
 
