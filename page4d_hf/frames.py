@@ -6,12 +6,12 @@ import glob
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import psutil
@@ -98,29 +98,23 @@ def read_frames(
 
     Raises:
         FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, is
-            several files of which any is a video, or `fps` is given for images, which have no timestamps; an array is
-            of another type or shape; a frame has
-            more than `MOST_PIXELS`; or all of them would take more than `SHARE_OF_MEMORY` of the memory that is
-            available, which headers tell before an image is decoded.
+            several files of which any is a video, or arrays of another type or shape; `fps` is given for images, which
+            have no timestamps; a frame has more than `MOST_PIXELS`; or all of them would take more than
+            `SHARE_OF_MEMORY` of the memory that is available, which headers tell before an image is decoded.
     """
     if fps is not None and not 0 < fps <= GREATEST_FPS:
         raise FrameError(f"Expected a frame rate above 0 and up to {GREATEST_FPS:,.0f}, got {fps:g}.")
     if max_frames is not None and max_frames < 1:
         raise FrameError(f"Expected a limit of at least 1 frame, got {max_frames}.")
 
-    if isinstance(source, (Image.Image, np.ndarray)) and np.ndim(source) < 4:
-        source = [source]
-    if not isinstance(source, (str, os.PathLike, Frames)):
-        in_memory = [isinstance(image, (Image.Image, np.ndarray)) for image in source]
-        if any(in_memory) or isinstance(source, np.ndarray):
-            source = _frames_in_memory(source)
-    if isinstance(source, Frames):
-        if not len(source):
+    frames = _in_memory(source)
+    if frames is not None:
+        if not len(frames):
             raise FrameError("Expected at least one image, got none.")
         if fps is not None:
-            raise FrameError(_no_timestamps(source.source))
-        return source.take(evenly(len(source), max_frames))
-    files = frame_files(source)
+            raise FrameError(_no_timestamps(frames.source))
+        return frames.take(evenly(len(frames), max_frames))
+    files = frame_files(cast(FileSource, source))
     name = str(source) if isinstance(source, (str, os.PathLike)) else "a list of images"
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
         return _read_video(files[0], name, fps, max_frames)
@@ -250,10 +244,18 @@ def _pixels(image: Image.Image, name: object) -> np.ndarray:
     return np.array(image.convert("RGBA" if _is_transparent(image) else "RGB"))
 
 
-def _frames_in_memory(images: Iterable[Any]) -> Frames:
-    """Images that somebody else has read; their places stand for their times."""
+def _in_memory(source: Any) -> Frames | None:
+    """Frames of images that somebody else has read, with their places for times; None where `source` names files."""
+    if isinstance(source, Frames):
+        return source
+    if isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim < 4):
+        source = [source]
+    if isinstance(source, (str, os.PathLike)):
+        return None
+    if not (isinstance(source, np.ndarray) or any(isinstance(image, (Image.Image, np.ndarray)) for image in source)):
+        return None
     read = []
-    for number, image in enumerate(images):
+    for number, image in enumerate(source):
         name = f"Image {number}"
         if isinstance(image, Image.Image):
             try:

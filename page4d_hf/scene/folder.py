@@ -5,7 +5,7 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         page4d/
-            info.json       the model, its options, the version of page4d, where the frames came from, the scale
+            info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
             dynamics/       the same for the dynamics mask, NaN where the network did not see the image

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`; a stage begins with `done` at 0 and ends with `done == total`."""
 
 
 class Report(Protocol):
     """A `Progress` that also takes a note, which stands behind the numbers."""
 
-    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> object:
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
         """Say that `done` of `total` steps of a stage are done."""
 
 
