@@ -109,7 +109,7 @@ def measure(frames: int, options: Options) -> Row:
         torch.OutOfMemoryError, MemoryError, RuntimeError: the memory does not hold it.
     """
     from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
-    from page4d_hf.reconstruction.reconstruct import load_model, resolve_device, resolve_dtype
+    from page4d_hf.weights.loading import load_model, resolve_device, resolve_dtype
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -227,7 +227,7 @@ def _limit_memory(device: str) -> None:
     """On a CPU, fail when the memory is used up, before the system ends this process or others."""
     import resource
 
-    from page4d_hf.reconstruction.reconstruct import resolve_device
+    from page4d_hf.weights.loading import resolve_device
 
     try:
         lines = Path("/proc/meminfo").read_text("utf8").splitlines()

@@ -81,8 +81,9 @@ def _report(options: Options) -> dict[str, Any]:
     from transformers.utils import logging as transformers_logging
 
     from page4d_hf.cli import progress_bar
-    from page4d_hf.reconstruction.reconstruct import fingerprint, load_model
     from page4d_hf.utils.folders import whole_folder
+    from page4d_hf.weights.identity import fingerprint
+    from page4d_hf.weights.loading import load_model
 
     made = options.clips
     transformers_logging.disable_progress_bar()

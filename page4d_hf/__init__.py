@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from .configuration_page4d import Page4DConfig
     from .image_processing_page4d import Page4DImageProcessor
     from .modeling_page4d import Page4DModel, Page4DOutput
+    from .reconstruction.reconstruct import reconstruct
     from .trainer_page4d import Page4DMaskScheduleCallback
 
 _MODULES = {
     "Page4DConfig": "configuration_page4d",
     "Page4DImageProcessor": "image_processing_page4d",
-    "Page4DMaskScheduleCallback": "trainer_callback",
+    "Page4DMaskScheduleCallback": "trainer_page4d",
     "Page4DModel": "modeling_page4d",
     "Page4DOutput": "modeling_page4d",
+    "reconstruct": "reconstruction.reconstruct",
 }
 
 
@@ -33,4 +35,11 @@ def __getattr__(name: str) -> Any:
 
 register()
 
-__all__ = ["Page4DConfig", "Page4DImageProcessor", "Page4DMaskScheduleCallback", "Page4DModel", "Page4DOutput"]
+__all__ = [
+    "Page4DConfig",
+    "Page4DImageProcessor",
+    "Page4DMaskScheduleCallback",
+    "Page4DModel",
+    "Page4DOutput",
+    "reconstruct",
+]

@@ -14,8 +14,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +22,7 @@ import tyro
 
 from .errors import CheckpointError, Page4DError
 from .utils.programs import command, input_errors_end_the_program
+from .utils.progress import progress_bar
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
@@ -209,71 +209,31 @@ def reconstruct(
     with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
-        from .frames import read_frames
-        from .reconstruction.reconstruct import (
-            check_options,
-            check_resolution,
-            fingerprint,
-            load_config,
-            load_model,
-            resolve_device,
-            resolve_dtype,
-            resolve_resolution,
-        )
         from .reconstruction.reconstruct import reconstruct as run
         from .scene.folder import write_scene
 
         transformers_logging.disable_progress_bar()
-        # All that can be wrong with the options is found out before the first frame is read.
-        torch_device = resolve_device(device)
-        torch_dtype = resolve_dtype(dtype, torch_device)
-        config = load_config(model)
-        check_options(config, points=points, confidence_percentile=confidence_percentile, max_points=max_points)
-        if resolution is not None:
-            check_resolution(resolution, config.patch_size)
-
-        report("reading frames", 0, 1)
-        frames = read_frames(input[0] if len(input) == 1 else input, fps=fps, max_frames=max_frames)
-        report("reading frames", 1, 1)
-        report("loading the model", 0, 1)
-        network, image_processor = load_model(model, device=torch_device, dtype=torch_dtype)
-        resolution = resolve_resolution(resolution, image_processor, config.patch_size)
-        mode = mode or image_processor.mode
-        info = {
-            "model": model,
-            "model_revision": getattr(network.config, "_commit_hash", None),
-            "model_fingerprint": fingerprint(model),
-            "options": {
-                "fps": fps,
-                "max_frames": max_frames,
-                "resolution": resolution,
-                "mode": mode,
-                "points": points,
-                "confidence_percentile": confidence_percentile,
-                "max_points": max_points,
-                "device": str(torch_device),
-                "dtype": str(torch_dtype).removeprefix("torch."),
-            },
-        }
-        report("loading the model", 1, 1)
-        reconstruction = run(
-            frames,
-            network,
-            image_processor,
+        made = run(
+            input[0] if len(input) == 1 else input,
+            model,
+            fps=fps,
+            max_frames=max_frames,
             resolution=resolution,
             mode=mode,
             points=points,
             confidence_percentile=confidence_percentile,
             max_points=max_points,
+            device=device,
+            dtype=dtype,
             progress=report,
         )
         report("writing the scene", 0, 1)
-        write_scene(output, frames, reconstruction, info, overwrite=overwrite)
+        write_scene(output, made, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
-    print(f"Wrote {output}: {len(frames)} frames and {len(reconstruction.points):,} points.")
-    print(f"It took {seconds:.1f} s and at most {_peak_memory(torch_device)}.")
+    print(f"Wrote {output}: {len(made)} frames and {len(made.points):,} points.")
+    print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
     print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
@@ -337,31 +297,15 @@ def synth(
 COMMANDS["synth"] = synth
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr with a line for each stage, told by `report(stage, done, total)`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        yield report
-
-
-def _peak_memory(device: Any) -> str:
+def _peak_memory(device: str) -> str:
     """The most memory that the process and the GPU have had in use, in words."""
-    from .utils.measuring import peak_memory, peak_process_memory
+    import torch
 
-    words = f"{peak_process_memory() / 2**30:.1f} GiB of memory"
-    if device.type == "cuda":
-        words += f" and {peak_memory(device) / 2**30:.1f} GiB on the GPU"
+    from .utils.measuring import peak_memory
+
+    words = f"{peak_memory(torch.device('cpu')) / 2**30:.1f} GiB of memory"
+    if device != "cpu":
+        words += f" and {peak_memory(torch.device(device)) / 2**30:.1f} GiB on the GPU"
     return words
 
 

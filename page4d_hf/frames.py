@@ -1,4 +1,4 @@
-"""Frames in order: read from a video file, a folder of images, a glob, or a list of image files."""
+"""Frames in order: of a video file, a folder of images, a glob, image files, or images in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import psutil
@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from .errors import FrameError
 from .pillow_page4d import to_8_bits
+from .utils.evenly import evenly
 from .utils.image_bounds import MOST_PIXELS
 
 if TYPE_CHECKING:
@@ -46,9 +47,31 @@ class Frames:
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, indices: np.ndarray) -> Frames:
+        """The frames at `indices`, with their times."""
+        kept = indices.tolist()
+        return Frames(
+            [self.images[i] for i in kept],
+            [self.names[i] for i in kept],
+            self.times[indices],
+            None if self.paths is None else [self.paths[i] for i in kept],
+            self.source,
+        )
+
+
+FileSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Source = FileSource | Frames | Image.Image | np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
+
+
+def normalized_times(times: np.ndarray) -> np.ndarray:
+    """Times or indices `(N,)` to [0, 1]: the first instant is 0, the last 1; a single instant is 0."""
+    times = np.asarray(times, np.float64)
+    span = times.max() - times.min()
+    return (times - times.min()) / (span if span > 0 else 1.0)
+
 
 def read_frames(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Source,
     *,
     fps: float | None = None,
     max_frames: int | None = None,
@@ -64,6 +87,8 @@ def read_frames(
               `10.png`. Hidden files and files of other kinds are passed over.
             - a glob pattern such as `clip/*.jpg`: the image files that match, in natural order (or one video).
             - a list of image files, taken in that order (or of one video).
+            - PIL images or uint8 arrays `[H, W]`, `[H, W, 3]` or `[H, W, 4]`: one, a list, or an array `[S, H, W, 3]`.
+            - `Frames`, which pass through but for `max_frames`.
 
             EXIF orientation is applied to images.
         fps: frames per second to take from a video, by its timestamps: to every multiple of 1/fps the frame nearest in
@@ -73,23 +98,30 @@ def read_frames(
 
     Raises:
         FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, is
-            several files of which any is a video, or `fps` is given for images, which have no timestamps; a frame has
-            more than `MOST_PIXELS`; or all of them would take more than `SHARE_OF_MEMORY` of the memory that is
-            available, which headers tell before an image is decoded.
+            several files of which any is a video, or arrays of another type or shape; `fps` is given for images, which
+            have no timestamps; a frame has more than `MOST_PIXELS`; or all of them would take more than
+            `SHARE_OF_MEMORY` of the memory that is available, which headers tell before an image is decoded.
     """
     if fps is not None and not 0 < fps <= GREATEST_FPS:
         raise FrameError(f"Expected a frame rate above 0 and up to {GREATEST_FPS:,.0f}, got {fps:g}.")
     if max_frames is not None and max_frames < 1:
         raise FrameError(f"Expected a limit of at least 1 frame, got {max_frames}.")
 
-    files = frame_files(source)
+    frames = _in_memory(source)
+    if frames is not None:
+        if not len(frames):
+            raise FrameError("Expected at least one image, got none.")
+        if fps is not None:
+            raise FrameError(_no_timestamps(frames.source))
+        return frames.take(evenly(len(frames), max_frames))
+    files = frame_files(cast(FileSource, source))
     name = str(source) if isinstance(source, (str, os.PathLike)) else "a list of images"
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
         return _read_video(files[0], name, fps, max_frames)
     return _read_images(files, name, fps, max_frames)
 
 
-def frame_files(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+def frame_files(source: FileSource) -> list[Path]:
     """The files that `read_frames` reads from a source, in order, none of them opened yet: one video, or images.
 
     Raises:
@@ -168,10 +200,8 @@ def _images_or_video_of_glob(pattern: str) -> list[Path]:
 
 def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: int | None) -> Frames:
     if fps is not None:
-        raise FrameError(
-            f"A frame rate needs a video, and {source} holds images without timestamps; limit their number."
-        )
-    indices = np.arange(len(paths))[_evenly(len(paths), max_frames)]
+        raise FrameError(_no_timestamps(source))
+    indices = evenly(len(paths), max_frames)
     paths = [paths[i] for i in indices]
     # A small file may declare a huge image: the headers are read first.
     taken, room = 0, _room()
@@ -202,11 +232,52 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     with _opened(path) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
+    return _pixels(upright, path)
+
+
+def _pixels(image: Image.Image, name: object) -> np.ndarray:
+    """`[H, W, 3 or 4]` uint8."""
     try:
-        upright = to_8_bits(upright)
+        image = to_8_bits(image)
     except ValueError as error:
-        raise FrameError(f"{path}: {error}") from error
-    return np.array(upright.convert("RGBA" if _is_transparent(upright) else "RGB"))
+        raise FrameError(f"{name}: {error}") from error
+    return np.array(image.convert("RGBA" if _is_transparent(image) else "RGB"))
+
+
+def _in_memory(source: Any) -> Frames | None:
+    """Frames of images that somebody else has read, with their places for times; None where `source` names files."""
+    if isinstance(source, Frames):
+        return source
+    if isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim < 4):
+        source = [source]
+    if isinstance(source, (str, os.PathLike)):
+        return None
+    if not (isinstance(source, np.ndarray) or any(isinstance(image, (Image.Image, np.ndarray)) for image in source)):
+        return None
+    read = []
+    for number, image in enumerate(source):
+        name = f"Image {number}"
+        if isinstance(image, Image.Image):
+            try:
+                upright = ImageOps.exif_transpose(image)
+            except Exception as error:  # decoded only now, and broken
+                raise FrameError(f"{name} cannot be read; it is broken ({error}).") from error
+            image = _pixels(upright, name)
+        if not isinstance(image, np.ndarray):
+            raise FrameError(
+                f"Expected either image files or PIL images and arrays, got {type(image).__name__} as {name.lower()}."
+            )
+        if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] in ((3,), (4,))) or not image.size:
+            raise FrameError(
+                f"Expected an array [H, W, 3] of uint8 as {name.lower()}, got {image.dtype} of shape {image.shape}; "
+                "scale values to 0 to 255 and put the channels last."
+            )
+        read.append(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
+    return Frames(read, [f"image_{i:05d}" for i in range(len(read))], np.arange(float(len(read))), None, "memory")
+
+
+def _no_timestamps(source: str) -> str:
+    return f"A frame rate needs a video, and {source} holds images without timestamps; limit their number."
 
 
 @contextmanager
@@ -267,7 +338,7 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
         # Only decoding tells how many frames there are and when; containers are often wrong about both.
         times = np.array([time for time, _, _ in _decode(path)])
         kept = _at_rate(times, fps) if fps is not None else np.arange(len(times))
-        chosen = set(kept[_evenly(len(kept), max_frames)].tolist())
+        chosen = set(kept[evenly(len(kept), max_frames)].tolist())
     images: list[np.ndarray] = []
     names, kept_times = [], []
     taken = 0
@@ -401,10 +472,3 @@ def _at_rate(times: np.ndarray, fps: float) -> np.ndarray:
     ends = np.append((times[order][1:] + times[order][:-1]) / 2, times.max())
     passed = np.floor(ends * fps + 1e-3)  # the last target up to each end
     return np.sort(order[np.diff(passed, prepend=-1) > 0])
-
-
-def _evenly(count: int, limit: int | None) -> np.ndarray:
-    """At most `limit` of `count` indices, spread evenly from the first to the last."""
-    if limit is None or count <= limit:
-        return np.arange(count)
-    return np.linspace(0, count - 1, limit).round().astype(np.int64)

@@ -68,7 +68,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -95,6 +95,7 @@ from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
 
 logger = logging.get_logger(__name__)
 
+HEADS = ("camera", "depth", "point")  # a caller may leave some out; the track head runs where there are query points
 RANGE_TOLERANCE = 0.5  # how far beyond [0, 1] images may go, by a filter or an augmentation, without a warning
 
 
@@ -307,6 +308,7 @@ class Page4DModel(Page4DPreTrainedModel):
         original_sizes: Tensor | None = None,
         image_boxes: Tensor | None = None,
         labels: Mapping[str, Tensor] | None = None,
+        heads: Collection[str] | None = None,
     ) -> Page4DOutput:
         r"""
         Args:
@@ -349,10 +351,13 @@ class Page4DModel(Page4DPreTrainedModel):
                 `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators
                 know no nested labels, and where the mask has a schedule [`Page4DMaskScheduleCallback`];
                 `TrainingArguments` can stay as they are, `remove_unused_columns` included.
+            heads (`Collection[str]`, *optional*):
+                Which of `"camera"`, `"depth"` and `"point"` to run; the outputs of the others are `None`. By default
+                all that the model has.
 
         Raises:
-            Page4DError: the input is not of such a shape or type, the mask's strength is out of its range, or there are
-                labels of which the model predicts nothing.
+            Page4DError: the input is not of such a shape or type, the mask's strength is out of its range, a head is
+                not known, or there are labels of which the model predicts nothing.
 
         ```python
         >>> import torch
@@ -378,6 +383,9 @@ class Page4DModel(Page4DPreTrainedModel):
         unmasked = mask_strength is None or (isinstance(mask_strength, Real) and mask_strength == 0)
         if config.mask_form is None and not unmasked:
             raise Page4DError("mask_strength needs a mask, and this model was built with mask_form=None; leave it out.")
+        if unknown := sorted(set(heads or ()) - set(HEADS)):
+            raise Page4DError(f"heads must be some of {', '.join(HEADS)}; got {', '.join(unknown)}.")
+        heads = HEADS if heads is None else heads
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
         if labels is not None:
@@ -397,7 +405,7 @@ class Page4DModel(Page4DPreTrainedModel):
 
         # 3. What the heads read off.
         output = Page4DOutput()
-        if self.camera_head is not None:
+        if self.camera_head is not None and "camera" in heads:
             frame_tokens, global_tokens = aggregated.features[config.num_hidden_layers - 1]
             stages = self.camera_head(side_by_side(frame_tokens[:, :, 0], global_tokens[:, :, 0]))  # [B, S, 2 C]
             output.pose_enc = stages[-1]
@@ -405,10 +413,10 @@ class Page4DModel(Page4DPreTrainedModel):
                 output.pose_enc_stages = stages
         features = [aggregated.features[layer] for layer in config.head_layers]
         in_training = self.training and labels is not None
-        if self.depth_head is not None and not (in_training and config.depth_loss_weight == 0):
+        if self.depth_head is not None and "depth" in heads and not (in_training and config.depth_loss_weight == 0):
             maps = self.depth_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 2]
             output.depth, output.depth_conf = maps[..., :1].exp(), 1 + maps[..., 1].exp()
-        if self.point_head is not None and not (in_training and config.point_loss_weight == 0):
+        if self.point_head is not None and "point" in heads and not (in_training and config.point_loss_weight == 0):
             maps = self.point_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 4]
             points = maps[..., :3]
             output.world_points = points.sign() * torch.expm1(points.abs())

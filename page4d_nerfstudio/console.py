@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import input_errors_end_the_program
 
 
-@contextmanager
-def input_errors_end_the_command() -> Iterator[None]:
-    """End the program with exit code 1 and the error's sentence where the block raises a `Page4DError`.
+def input_errors_end_the_command() -> AbstractContextManager[None]:
+    """End nerfstudio's command where the block raises a `Page4DError`, as nerfstudio ends its own: see
+    `input_errors_end_the_program`.
 
-    For nerfstudio's border only: nerfstudio itself ends its commands in this way, and has no handler that a plugin
-    could leave an error to. What lies underneath raises, for those who use it as a library.
+    For nerfstudio's border only, which has no handler that a plugin could leave an error to. What lies underneath
+    raises, for those who use it as a library.
     """
-    try:
-        yield
-    except Page4DError as error:
-        CONSOLE.rule("Error", style="red")
-        _say(str(error))
-        sys.exit(1)
+    return input_errors_end_the_program("page4d", say=_error)
 
 
 class EndsTheCommand:
-    """Stands for a value that is not to be had: whoever uses it ends the program with a sentence and exit code 1.
+    """Stands for a value that is unavailable: whoever uses it ends the program with a sentence and exit code 1.
 
     Nerfstudio's viewer reads all attributes of a model, so a property of it cannot refuse by itself.
     """
@@ -46,6 +40,11 @@ class EndsTheCommand:
 def note(message: str) -> None:
     """Say something about the data that a user should know and that stops nothing."""
     _say(f"page4d: {message}")
+
+
+def _error(sentence: str) -> None:
+    CONSOLE.rule("Error", style="red")
+    _say(sentence)
 
 
 def _say(message: str) -> None:

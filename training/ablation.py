@@ -33,10 +33,11 @@ from finetuning.reports import HeldOut, Report, check_reports, read_report, repo
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
-from page4d_hf.reconstruction.reconstruct import fingerprint, load_config
 from page4d_hf.utils.folders import is_unused, whole_file, working_folder
 from page4d_hf.utils.json_files import Record, read_json
 from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.weights.identity import fingerprint
+from page4d_hf.weights.loading import load_config
 
 ArmName = Literal["all", "middle", "middle-release", "middle-paper"]
 MaskForm = Literal["release", "paper"]

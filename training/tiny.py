@@ -24,10 +24,10 @@ from finetuning.reports import TABLE, HeldOut, check_reports, report_on_held_out
 from finetuning.tiny_card import Stage, tiny_card
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.reconstruction.reconstruct import load_config
 from page4d_hf.utils.folders import claimed_folder, make_readable, whole_folder
 from page4d_hf.utils.json_files import read_json
 from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.weights.loading import load_config
 from page4d_hf.weights.shipped import TINY
 
 LARGEST = 25_000_000  # bytes, of all files together

@@ -14,7 +14,10 @@ from transformers import BatchFeature
 from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
-from page4d_hf.reconstruction.reconstruct import Progress, fingerprint, load_model, reconstruct
+from page4d_hf.reconstruction.reconstruct import reconstruct
+from page4d_hf.utils.progress import Progress
+from page4d_hf.weights.identity import fingerprint
+from page4d_hf.weights.loading import load_model
 
 from .inference import Inference
 from .predictions import Predictions, PredictionsError
@@ -62,7 +65,7 @@ def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> E
     Args:
         name: a folder for from_pretrained, or a Hub repository.
         mask: "off" runs the network at mask strength 0, which makes it VGGT with other weights.
-        device, dtype: see `page4d_hf.reconstruction.reconstruct.load_model`.
+        device, dtype: see `page4d_hf.weights.loading.load_model`.
 
     Raises:
         CheckpointError: there is no such model, or it is broken.
@@ -137,7 +140,7 @@ def predict(
                 reconstruct(
                     Frames([images[i] for i in batch], [ids[i] for i in batch], times[batch], None, sequence.name),
                     evaluated.model,
-                    processor,
+                    image_processor=processor,
                     resolution=inference.resolution,
                     mode="crop",
                     points=inference.points or "depth",

@@ -5,7 +5,7 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         page4d/
-            info.json       the model, its options, the version of page4d, where the frames came from, the scale
+            info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
             dynamics/       the same for the dynamics mask, NaN where the network did not see the image
@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +34,12 @@ from plyfile import PlyData, PlyElement
 from pydantic import Field
 
 from ..errors import SceneError
+from ..frames import Frames, normalized_times
 from ..geometry import camera_to_world_opengl, extrinsics_from_camera_to_world_opengl
 from ..package_version import page4d_version
 from ..utils.folders import whole_folder
 from ..utils.json_files import Record, read_json
+from .reconstruction import Reconstruction
 from .transforms_json import (
     CAMERA_MODELS,
     Transforms,
@@ -47,10 +49,6 @@ from .transforms_json import (
     read_transforms_camera,
     with_slashes,
 )
-
-if TYPE_CHECKING:
-    from ..frames import Frames
-    from ..reconstruction.reconstruct import Reconstruction
 
 FORMAT = 1  # of page4d/info.json; counts up when a reader must know
 MARK = "page4d/info.json"  # what makes a folder a scene of page4d
@@ -129,21 +127,13 @@ class Scene:
 # Writing
 
 
-def write_scene(
-    target: str | Path,
-    frames: Frames,
-    reconstruction: Reconstruction,
-    info: Mapping[str, Any],
-    *,
-    overwrite: bool = False,
-) -> Path:
+def write_scene(target: str | Path, reconstruction: Reconstruction, *, overwrite: bool = False) -> Path:
     """Write a scene folder, whole or not at all.
 
     Args:
         target: the folder to make; it may exist if it is empty.
-        frames: N frames. Files that nerfstudio would read the same way are copied; other frames are written as PNG.
-        reconstruction: of these frames.
-        info: what `page4d/info.json` shall hold beside what is known here: the model, its revision, the options.
+        reconstruction: of its frames, files that nerfstudio would read the same way are copied, and others are written
+            as PNG. Its `info` becomes part of `page4d/info.json`.
         overwrite: replace a folder that page4d wrote, see `whole_folder`.
 
     Returns:
@@ -153,6 +143,7 @@ def write_scene(
         SceneError: a camera is not finite.
         Page4DError: the folder is in the way or cannot be written, see `whole_folder`.
     """
+    frames = reconstruction.frames
     if len(frames) != len(reconstruction.extrinsics):
         raise SceneError(f"Expected as many cameras as the {len(frames)} frames, got {len(reconstruction.extrinsics)}.")
     for name, extrinsics, intrinsics in zip(
@@ -180,28 +171,21 @@ def write_scene(
         record = {
             "format": FORMAT,
             "page4d_version": page4d_version(),
-            **info,
+            **reconstruction.info,
             "scale": "arbitrary",
             "source": frames.source,
             "frames": sources,
         }
         _write_json(folder / MARK, record)
-        _write_json(folder / "transforms.json", _transforms(images, frames, reconstruction))
+        _write_json(folder / "transforms.json", _transforms(images, reconstruction))
     return Path(target)
 
 
-def normalized_times(times: np.ndarray) -> np.ndarray:
-    """Times or indices `(N,)` to [0, 1]: the first instant is 0, the last 1; a single instant is 0."""
-    times = np.asarray(times, np.float64)
-    span = times.max() - times.min()
-    return (times - times.min()) / (span if span > 0 else 1.0)
-
-
-def _transforms(images: list[str], frames: Frames, reconstruction: Reconstruction) -> dict[str, Any]:
+def _transforms(images: list[str], reconstruction: Reconstruction) -> dict[str, Any]:
     poses = camera_to_world_opengl(torch.as_tensor(np.asarray(reconstruction.extrinsics, np.float64))).tolist()
     entries = []
-    for i, time in enumerate(normalized_times(frames.times)):
-        height, width = frames.images[i].shape[:2]
+    for i, time in enumerate(normalized_times(reconstruction.frames.times)):
+        height, width = reconstruction.frames.images[i].shape[:2]
         intrinsics = np.asarray(reconstruction.intrinsics[i], np.float64)
         entries.append(
             {

@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field
 
 from ..errors import Page4DError, SceneError
+from ..geometry import is_rotation
 from ..utils.json_files import Record, read_json
 
 # nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
@@ -123,8 +124,7 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
     of = f"of {frame.file_path} in {where}"
 
     matrix = np.array(frame.transform_matrix)
-    rotation = matrix[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+    if not is_rotation(matrix[:3, :3]):
         raise SceneError(f"The transform_matrix {of} does not hold a rotation.")
 
     def number(key: str) -> Any:

@@ -26,18 +26,13 @@ def timed(function: Callable[[], object], device: torch.device) -> float:
     return instant(device) - started
 
 
-def peak_process_memory() -> int:
-    """The most memory that this process has had in use since it was started, in bytes."""
-    # Linux counts KiB, macOS bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def peak_memory(device: torch.device) -> int:
     """Peak memory in bytes: of a GPU, what PyTorch has had allocated there since its statistics were last reset; of the
     CPU, what the process has had since its start, its libraries included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return peak_process_memory()
+    # Linux counts KiB, macOS bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def device_name(device: torch.device) -> str:
@@ -52,4 +47,4 @@ def device_name(device: torch.device) -> str:
     return f"{model} ({platform.machine()} CPU)"
 
 
-__all__ = ["device_name", "peak_memory", "peak_process_memory", "timed"]
+__all__ = ["device_name", "instant", "peak_memory", "timed"]

@@ -1,4 +1,4 @@
-"""How well values rank what is true above what is not."""
+"""ROC AUC."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from scipy.stats import rankdata
 
 
 def auroc(values: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """The area under the ROC curve: how often a true one has a higher value than one that is not; ties count half.
-
-    That is the Mann-Whitney U over the number of pairs (Hanley and McNeil, Radiology 1982).
+    """Area under the ROC curve, as the Mann-Whitney U by the number of pairs (Hanley and McNeil, Radiology 1982).
 
     Args:
         values: of any shape.
         truth: bool, of the same shape.
 
     Returns:
-        From 0 to 1, 0.5 for values that say nothing. `None` where all or none are true.
+        From 0 to 1, 0.5 by chance. `None` where all or none are true.
     """
     true = np.asarray(truth, bool).ravel()
     positives, negatives = int(true.sum()), int((~true).sum())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..configuration_page4d import Page4DConfig
 from ..errors import CheckpointError
-from ..reconstruction.reconstruct import load_model
 from ..utils.folders import make_readable, whole_folder
+from .loading import load_model
 
-TINY = Path(__file__).resolve().parent / "weights" / "tiny"
+TINY = Path(__file__).resolve().parent / "tiny"
 
 
 def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrite: bool = False) -> Page4DConfig:

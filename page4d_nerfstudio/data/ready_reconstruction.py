@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from page4d_hf.errors import SceneError
-from page4d_hf.frames import VIDEO_SUFFIXES
-from page4d_hf.scene.folder import Scene, normalized_times, read_scene
+from page4d_hf.frames import VIDEO_SUFFIXES, normalized_times
+from page4d_hf.scene.folder import Scene, read_scene
 
 
 def ready_reconstruction(folder: Path, frame_ids: Sequence[str], times: np.ndarray, image_sizes: np.ndarray) -> Scene:

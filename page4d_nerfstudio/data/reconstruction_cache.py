@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from page4d_hf.errors import CheckpointError, Page4DError
@@ -24,6 +23,7 @@ from page4d_hf.frames import Frames
 from page4d_hf.package_version import page4d_version
 from page4d_hf.scene.folder import Scene, read_scene, write_scene
 from page4d_hf.utils.locks import hold
+from page4d_hf.weights.identity import fingerprint
 
 from ..console import note
 
@@ -144,26 +144,30 @@ def _reconstruct(
     read: Callable[[], Frames], model: str, use_mask: bool, cache: Path, frames_key: str, resolution: int | None
 ) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
-    from page4d_hf.cli import progress_bar
-    from page4d_hf.reconstruction.reconstruct import load_config, load_model, reconstruct, resolve_resolution
+    from page4d_hf.reconstruction.reconstruct import reconstruct
+    from page4d_hf.utils.progress import progress_bar
+    from page4d_hf.weights.loading import load_model
 
-    load_config(model)  # a wrong name is told before a video is read
+    network, image_processor = load_model(model)  # a wrong name is told before a video is read
     frames = read()
-    network, image_processor = load_model(model)
-    if not use_mask:
-        network.config.mask_strength = 0.0
     # A model of the Hub has a key only once it has been fetched.
     entry = cache / f"{frames_key}-{_model_key(model, use_mask)}"
     note(f"reconstructing {len(frames)} frames with {model}; the result is kept in {entry}")
-    resolution = resolve_resolution(resolution, image_processor, network.config.patch_size)
     with progress_bar() as report:
-        reconstruction = reconstruct(frames, network, image_processor, resolution=resolution, progress=report)
+        reconstruction = reconstruct(
+            frames,
+            network,
+            image_processor=image_processor,
+            resolution=resolution,
+            mask_strength=None if use_mask else 0.0,
+            progress=report,
+        )
+    reconstruction.info |= {"model": model, "use_mask": use_mask}
     if not use_mask:
         # Its mask head still speaks, but what VGGT has no head for must not help here.
-        reconstruction = replace(reconstruction, dynamics=None, point_dynamics=None)
-    info = {"model": model, "resolution": resolution, "use_mask": use_mask}
+        reconstruction.dynamics = reconstruction.point_dynamics = None
     shutil.rmtree(entry, ignore_errors=True)  # a damaged one
-    write_scene(entry, frames, reconstruction, info)
+    write_scene(entry, reconstruction)
     return read_scene(entry)
 
 
@@ -191,28 +195,5 @@ def _newest_entry_of(model: str, use_mask: bool, cache: Path, frames_key: str) -
 
 def _model_key(model: str, use_mask: bool) -> str | None:
     """A name for weights and the use of their mask; None where there are no such weights."""
-    weights = _weights_key(model)
-    return weights if weights is None or use_mask else f"{weights}-unmasked"
-
-
-def _weights_key(model: str) -> str | None:
-    """A name for weights: of a folder by its files, of a Hub name by the commit that was fetched; None where there is
-    neither.
-
-    Sizes and times of change stand for the bytes of the weights: reading 5 GB would take longer than most commands.
-    """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".pt"))
-        if not files:
-            return None
-        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return digest_files((), states)[:12]
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(model, "config.json")
-    except HFValidationError:  # neither a folder nor a name that the Hub could have
-        return None
-    return Path(found).parent.name[:12] if isinstance(found, str) else None
+    weights = fingerprint(model)
+    return None if weights is None else weights[:12] + ("" if use_mask else "-unmasked")

@@ -279,7 +279,7 @@ def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeyp
         assert is_held(tmp_path / ".out.lock")
         raise Page4DError("That will do.")
 
-    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_model", looked_at)
+    monkeypatch.setattr("page4d_hf.weights.loading.load_model", looked_at)
     with pytest.raises(Page4DError, match="That will do"):
         program.run(program.Options(model="nowhere", output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []

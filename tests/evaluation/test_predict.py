@@ -19,7 +19,7 @@ from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import CheckpointError
 from page4d_hf.geometry import unproject_depth
-from page4d_hf.reconstruction.reconstruct import fingerprint
+from page4d_hf.weights.identity import fingerprint
 
 COUNT = 4
 SMALL = Inference(resolution=28)

@@ -474,3 +474,50 @@ def test_a_fuzzed_file_is_read_or_refused_in_a_sentence(tmp_path, name):
             assert "Cannot read" in str(error) or "hold" in str(error) or "breaks off" in str(error)  # noqa: PT017
             continue
         assert all(image.dtype == np.uint8 and image.shape[2] in (3, 4) for image in frames.images)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Images in memory
+
+
+def test_images_in_memory_become_frames_in_their_order(tmp_path):
+    gray, transparent = np.full((6, 8), 7, np.uint8), np.full((4, 4, 4), 9, np.uint8)
+    photo = Image.open(write_image(tmp_path / "a.png", 5))
+    turned = Image.new("RGB", (8, 6))
+    turned.getexif()[0x0112] = 6  # a quarter turn
+    frames = read_frames([gray, transparent, photo, turned])
+    assert [image.shape for image in frames.images] == [(6, 8, 3), (4, 4, 4), (6, 8, 3), (8, 6, 3)]
+    assert [image[0, 0, 0] for image in frames.images] == [7, 9, 5, 0]
+    assert frames.paths is None
+    assert frames.times.tolist() == [0, 1, 2, 3]
+    assert len(read_frames(photo)) == len(read_frames(gray)) == 1
+    assert len(read_frames(np.zeros((3, 6, 8, 3), np.uint8))) == 3
+
+
+def test_frames_pass_through_but_for_a_limit_of_their_number(tmp_path):
+    frames = read_frames([write_image(tmp_path / f"{i}.png", i) for i in range(5)])
+    some = read_frames(frames, max_frames=3)
+    assert some.names == ["0.png", "2.png", "4.png"]
+    assert [path.name for path in some.paths] == some.names
+    assert some.times.tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([np.zeros((6, 8, 3), np.float32)], r"array \[H, W, 3\] of uint8 as image 0, got float32 of shape \(6, 8, 3\)"),
+        ([np.zeros((3, 6, 8), np.uint8)], r"got uint8 of shape \(3, 6, 8\); scale values .* channels last"),
+        ([np.zeros((0, 8, 3), np.uint8)], r"shape \(0, 8, 3\)"),
+        (np.zeros((0, 6, 8, 3), np.uint8), "at least one image"),
+        ([np.zeros((6, 8, 3), np.uint8), "a.png"], "either image files or PIL images and arrays, got str as image 1"),
+        ([Image.new("F", (4, 4))], "Image 0: "),
+    ],
+)
+def test_an_image_in_memory_that_is_none_is_refused_by_its_place(images, message):
+    with pytest.raises(FrameError, match=message):
+        read_frames(images)
+
+
+def test_images_in_memory_have_no_frame_rate():
+    with pytest.raises(FrameError, match="memory holds images without timestamps"):
+        read_frames(np.zeros((2, 6, 8, 3), np.uint8), fps=2)

@@ -13,6 +13,7 @@ from page4d_hf.geometry import (
     cameras_to_pose_encoding,
     extrinsics_from_camera_to_world_opengl,
     invert_extrinsics,
+    is_rotation,
     matrix_to_quaternion,
     pose_encoding_to_cameras,
     project_points,
@@ -327,3 +328,11 @@ def test_the_inverse_similarity_undoes_it():
     points = np.random.default_rng(0).normal(size=(10, 3))
 
     np.testing.assert_allclose(similarity.inverse().apply_to_points(similarity.apply_to_points(points)), points)
+
+
+def test_rotations_are_told_from_reflections_stretched_axes_and_what_is_not_finite():
+    rotation = quaternion_to_matrix(torch.tensor([0.1, 0.5, -0.3, 0.8], dtype=torch.float64)).numpy()
+    matrices = np.stack([rotation, rotation.round(3), -rotation, 1.02 * rotation, np.zeros((3, 3)), rotation * np.nan])
+    assert is_rotation(matrices).tolist() == [True, True, False, False, False, False]
+    assert is_rotation(rotation)
+    assert not is_rotation(1e300 * rotation)

@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 
 from page4d_hf import Page4DModel
 from page4d_hf.model_card import data_name, licence, model_card
-from page4d_hf.reconstruction.reconstruct import fingerprint
+from page4d_hf.weights.identity import fingerprint
 
 
 @pytest.mark.parametrize(

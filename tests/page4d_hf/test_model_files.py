@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from page4d_hf.errors import CheckpointError
-from page4d_hf.reconstruction.reconstruct import load_model
+from page4d_hf.weights.loading import load_model
 from page4d_hf.weights.shipped import TINY
 
 OTHER_SHAPES = {

@@ -394,3 +394,17 @@ def test_every_weight_learns(tiny_model):
     assert set(dict(model.named_parameters())) - set(trained) == {"encoder.embeddings.mask_token"}
     assert all(weight.grad is not None and weight.grad.any() for weight in trained.values())
     assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+
+# Heads
+
+
+@torch.no_grad()
+def test_only_the_heads_that_are_asked_for_run_and_say_the_same(model):
+    pixel_values = images(1, 2, 3, 28, 28)
+    everything, some = model(pixel_values), model(pixel_values, heads=("camera", "depth"))
+    assert some.world_points is None
+    for name in ("pose_enc", "depth", "depth_conf", "dynamics_mask"):
+        torch.testing.assert_close(some[name], everything[name], rtol=0, atol=0)
+    with pytest.raises(Page4DError, match="heads must be some of camera, depth, point; got points"):
+        model(pixel_values, heads=("points",))

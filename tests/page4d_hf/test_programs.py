@@ -1,11 +1,13 @@
-"""How programs print commands."""
+"""How programs print commands, show progress and end."""
 
 import shlex
 from pathlib import Path
 
 import pytest
 
-from page4d_hf.utils.programs import command
+from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import command, input_errors_end_the_program
+from page4d_hf.utils.progress import progress_bar
 
 
 @pytest.mark.parametrize("name", ["scene", "my scene", "it's", "$HOME", "a;b", 'a"b', "*", "", "-n"])
@@ -17,3 +19,53 @@ def test_a_shell_takes_a_printed_command_as_it_is_meant(name):
 
 def test_a_plain_command_is_printed_without_quotes():
     assert command("page4d", "pull", "tiny", "--output", Path("page4d")) == "page4d pull tiny --output page4d"
+
+
+def test_an_error_of_the_input_ends_a_program_with_one_line_on_stderr_and_exit_code_1(capsys):
+    with pytest.raises(SystemExit) as ended, input_errors_end_the_program("prog"):
+        raise Page4DError("No such\nfolder: x.")
+    assert ended.value.code == 1
+    assert capsys.readouterr() == ("", "prog: No such folder: x.\n")
+    said = []
+    with pytest.raises(SystemExit), input_errors_end_the_program("prog", say=said.append):
+        raise Page4DError("x")
+    assert said == ["x"]
+
+
+def test_an_interrupt_ends_a_program_with_what_was_kept_and_exit_code_130(capsys):
+    with pytest.raises(SystemExit) as ended, input_errors_end_the_program("prog", "nothing was kept."):
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "prog: interrupted; nothing was kept.\n"
+
+
+def test_what_all_processes_meet_the_first_says_for_them(capsys, monkeypatch):
+    class Everywhere(Page4DError):
+        in_all_processes = True
+
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        for error in (Everywhere(f"all, says {rank}"), Page4DError(f"alone, says {rank}"), KeyboardInterrupt()):
+            with pytest.raises(SystemExit), input_errors_end_the_program("prog", "go on."):
+                raise error
+    assert capsys.readouterr().err.splitlines() == [
+        "prog: all, says 0", "prog: alone, says 0", "prog: interrupted; go on.", "prog: alone, says 1"
+    ]  # fmt: skip
+
+
+def test_the_progress_bar_has_a_line_for_each_stage_with_its_numbers_and_note(capsys):
+    with progress_bar() as report:
+        report("reading [x]", 1, 4)
+        report("writing", 2, 2, "5 clips")
+        report("reading [x]", 4, 4)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.strip()][-2:]
+    assert out == ""
+    assert lines[0].startswith("reading [x]")
+    assert "4/4" in lines[0]
+    assert lines[1].startswith("writing")
+    assert "2/2" in lines[1]
+    assert "5 clips" in lines[1]
+    with progress_bar(shown=False) as report:
+        report("reading", 1, 1)
+    assert capsys.readouterr().err == ""

@@ -6,31 +6,26 @@ import logging
 import re
 import shlex
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+import page4d_hf
 from page4d_hf.cli import main
 from page4d_hf.configuration_page4d import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_hf.frames import Frames
+from page4d_hf.frames import Frames, read_frames
 from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quaternion_to_matrix
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
+from page4d_hf.model_card import OF_CARD
 from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
-from page4d_hf.reconstruction.reconstruct import (
-    _even_quotas,
-    _spread,
-    check_resolution,
-    fingerprint,
-    load_config,
-    load_model,
-    reconstruct,
-    resolve_device,
-    resolve_dtype,
-)
-from page4d_hf.scene.folder import read_scene
+from page4d_hf.reconstruction.reconstruct import _even_quotas, reconstruct, resolve_resolution
+from page4d_hf.scene import read_scene
+from page4d_hf.weights.identity import _NOT_COMPUTED_WITH, fingerprint
+from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
 
 PLANE = torch.tensor([0.2, -0.1, 1.0, -5.0], dtype=torch.float64)  # a x + b y + c z + d = 0
 WORLD_POINT = torch.tensor([7.0, 8.0, 9.0])
@@ -43,14 +38,15 @@ class PlaneModel(nn.Module):
         super().__init__()
         self.config = Page4DConfig()
         self.camera_head, self.depth_head, self.point_head = nn.Identity(), nn.Identity(), nn.Identity()
-        self.device = torch.device("cpu")
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         rng = np.random.default_rng(0)
         turns = torch.from_numpy(np.concatenate((0.1 * rng.normal(size=(num_frames, 3)), np.ones((num_frames, 1))), 1))
         positions = torch.from_numpy(0.3 * rng.normal(size=(num_frames, 3, 1)))
         self.extrinsics = torch.cat((quaternion_to_matrix(turns), positions), dim=-1)
         self.change = lambda output: None
 
-    def forward(self, pixel_values, return_dict):
+    def forward(self, pixel_values, mask_strength, heads, return_dict):
+        self.asked_for = {"mask_strength": mask_strength, "heads": heads}
         height, width = pixel_values.shape[-2:]
         focal = 0.9 * width
         intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
@@ -69,7 +65,7 @@ class PlaneModel(nn.Module):
             depth_conf=1 + ramp / (height * width),
             dynamics_mask=(pixel_values.mean(dim=2) > 0.5).float(),
         )
-        if self.point_head is not None:
+        if "point" in heads:
             output.world_points = WORLD_POINT.expand(*depth.shape, 3)
             output.world_points_conf = 2 - ramp / (height * width)
         self.change(output)
@@ -220,16 +216,6 @@ def test_quotas_are_as_equal_as_what_each_frame_has_to_give_allows():
             assert quota == count or quota >= max(quotas) - 1
 
 
-@pytest.mark.parametrize(("length", "count"), [(10, 10), (100, 7), (11, 10), (5, 0), (0, 0)])
-def test_spread_indices_are_distinct_one_from_each_stretch(length, count):
-    index = np.arange(length) * 3
-    chosen = _spread(index, count, np.random.default_rng(0))
-    edges = [length * i // max(count, 1) for i in range(count + 1)]
-    assert len(chosen) == count
-    for i, value in enumerate(chosen):
-        assert edges[i] * 3 <= value < edges[i + 1] * 3
-
-
 def test_the_point_head_s_points_are_taken_on_request():
     _, result = run(points="world", confidence_percentile=50)
     assert (result.points == WORLD_POINT.numpy()).all()
@@ -237,11 +223,10 @@ def test_the_point_head_s_points_are_taken_on_request():
     assert len(result.points) == pytest.approx(3 * 28 * 56 / 2, abs=2)
 
 
-def test_the_point_head_is_left_out_where_nobody_asks_for_it_and_is_there_again_afterwards():
-    seen = []
-    model, _ = run(change=lambda output: seen.append(output.world_points))
-    assert seen == [None]
-    assert model.point_head is not None
+def test_the_network_is_asked_only_for_what_the_points_need():
+    for points, heads in (("depth", ("camera", "depth")), ("world", ("camera", "depth", "point"))):
+        model, _ = run(points=points, mask_strength=0.5)
+        assert model.asked_for == {"mask_strength": 0.5, "heads": heads}
 
 
 def test_without_a_mask_there_are_no_dynamics():
@@ -316,11 +301,13 @@ def test_another_error_of_the_network_stays_what_it_is():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sizes": ()}, "at least one frame"),
+        ({"sizes": ()}, "at least one image, got none"),
         ({"resolution": 500}, "multiple of the patch size 14, got 500; the nearest are 490 and 504"),
         ({"confidence_percentile": 100}, "percentile from 0 to below 100, got 100"),
         ({"confidence_percentile": float("nan")}, "percentile from 0 to below 100"),
         ({"max_points": 0}, "at least 1 point, got 0"),
+        ({"points": "cloud"}, "points from depth or world, got 'cloud'"),
+        ({"device": "cpu"}, "device and dtype are of a model that is loaded"),
     ],
 )
 def test_options_out_of_their_range_are_refused(options, message):
@@ -338,10 +325,10 @@ def test_a_model_without_a_head_that_is_needed_is_refused():
 
 
 def test_the_nearest_resolutions_are_named():
-    check_resolution(518, 14)
+    assert resolve_resolution(518, Page4DImageProcessor(), 14) == 518
     for resolution, nearest in ((519, "518 and 532"), (5, "14 and 28"), (-3, "14 and 28")):
         with pytest.raises(Page4DError, match=f"got {resolution}; the nearest are {nearest}"):
-            check_resolution(resolution, 14)
+            resolve_resolution(resolution, Page4DImageProcessor(), 14)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -364,6 +351,15 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture
+def clip(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for i, image in enumerate(make_frames(((30, 50),) * 12).images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
 def own_model_folder(model_folder, tmp_path):
     """A copy to damage."""
     folder = tmp_path / "model"
@@ -376,7 +372,7 @@ def own_model_folder(model_folder, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype):
     model, processor = load_model(model_folder, device="cpu", dtype=dtype)
-    result = reconstruct(make_frames(((30, 50),) * 3), model, processor, resolution=56)
+    result = reconstruct(make_frames(((30, 50),) * 3), model, image_processor=processor, resolution=56)
     assert model.dtype == getattr(torch, dtype)
     assert result.depth[0].shape == (28, 56)
     assert np.isfinite(result.points).all()
@@ -384,16 +380,69 @@ def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype
     assert 0 <= result.point_dynamics.min() <= result.point_dynamics.max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["files", "folder", "glob", "PIL images", "arrays", "one array", "frames"])
+def test_images_of_every_kind_are_reconstructed_alike_by_a_model_or_its_folder(model_folder, clip, kind):
+    frames = read_frames(clip)
+    images = {
+        "files": list(frames.paths),
+        "folder": clip,
+        "glob": f"{clip}/*.png",
+        "PIL images": [Image.open(path) for path in frames.paths],
+        "arrays": frames.images,
+        "one array": np.stack(frames.images),
+        "frames": frames,
+    }[kind]
+    model, processor = load_model(model_folder, device="cpu")
+    expected = reconstruct(frames, model, image_processor=processor, resolution=28, max_frames=3)
+    made = page4d_hf.reconstruct(images, model_folder, resolution=28, max_frames=3, device="cpu")
+    np.testing.assert_array_equal(made.extrinsics, expected.extrinsics)
+    np.testing.assert_array_equal(made.points, expected.points)
+    assert [image.mean() for image in made.frames.images] == [frames.images[i].mean() for i in (0, 6, 11)]
+
+
+def test_a_video_is_reconstructed_at_a_frame_rate(model_folder, tmp_path):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * i, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    made = reconstruct(tmp_path / "clip.mp4", str(model_folder), fps=2, resolution=28, device="cpu")
+    assert made.frames.names == ["frame_00000", "frame_00005"]
+    assert made.info["model"] == str(model_folder)
+
+
+def test_the_mask_is_as_strong_as_is_asked_and_the_model_stays_as_it_was(model_folder):
+    model, processor = load_model(model_folder, device="cpu")
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    before = model.config.to_dict()
+    frames = make_frames(((30, 50),) * 3)
+    results = [
+        reconstruct(frames, model, image_processor=processor, resolution=56, mask_strength=strength)
+        for strength in (None, 1.0, 0.0)
+    ]
+    assert model.config.to_dict() == before
+    model.config.mask_strength = 0.0
+    unmasked = reconstruct(frames, model, image_processor=processor, resolution=56)
+    np.testing.assert_array_equal(results[0].extrinsics, results[1].extrinsics)
+    np.testing.assert_array_equal(results[2].extrinsics, unmasked.extrinsics)
+    assert not np.array_equal(results[0].extrinsics, results[2].extrinsics)
+    with pytest.raises(Page4DError, match="mask_strength is 2; it must lie in"):
+        reconstruct(frames, model, image_processor=processor, resolution=28, mask_strength=2)
+
+
 def test_a_model_in_training_reconstructs_as_in_evaluation_and_goes_on_training(model_folder):
     frames = make_frames(((30, 50),) * 2)
     model, processor = load_model(model_folder, device="cpu")
-    expected = reconstruct(frames, model, processor, resolution=28)
+    expected = reconstruct(frames, model, image_processor=processor, resolution=28)
     model.train().set_training_step(10**6)  # its schedule has taken the mask away
     model.encoder.eval()  # frozen
-    result = reconstruct(frames, model, processor, resolution=28)
+    result = reconstruct(frames, model, image_processor=processor, resolution=28)
     np.testing.assert_array_equal(result.extrinsics, expected.extrinsics)
     with pytest.raises(RuntimeError, match="out of the way"):
-        reconstruct(frames, model, processor, resolution=28, progress=interrupt)
+        reconstruct(frames, model, image_processor=processor, resolution=28, progress=interrupt)
     assert model.training
     assert model.aggregator.training
     assert not model.encoder.training
@@ -408,14 +457,16 @@ def interrupt(stage, done, total):
 def test_a_configuration_that_asks_for_tuples_changes_nothing(model_folder):
     model, processor = load_model(model_folder, device="cpu")
     model.config.return_dict = False
-    assert len(reconstruct(make_frames(((30, 50),)), model, processor, resolution=28)) == 1
+    assert len(reconstruct(make_frames(((30, 50),)), model, image_processor=processor, resolution=28)) == 1
 
 
 @pytest.mark.parametrize("resolution", [None, 56])
 def test_the_image_processor_s_own_height_is_kept(model_folder, resolution):
     model, _ = load_model(model_folder, device="cpu")
     processor = Page4DImageProcessor(size={"height": 28, "width": 56}, do_resize=False, do_rescale=False)
-    result = reconstruct(make_frames(((50, 50),)), model, processor, resolution=resolution, confidence_percentile=0)
+    result = reconstruct(
+        make_frames(((50, 50),)), model, image_processor=processor, resolution=resolution, confidence_percentile=0
+    )
     assert result.depth[0].shape == (56, 56)
     assert np.isfinite(result.depth[0]).all(axis=1).sum() == 28  # the rest was cropped
 
@@ -432,9 +483,8 @@ def test_network_input_with_its_sizes_goes_into_the_model_as_it_is(model_folder)
 def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
     model, processor = load_model(model_folder, device="cpu")
     told = []
-    reconstruct(
-        make_frames(((28, 28),) * 2), model, processor, resolution=28, progress=lambda *report: told.append(report)
-    )
+    frames = make_frames(((28, 28),) * 2)
+    reconstruct(frames, model, image_processor=processor, resolution=28, progress=lambda *report: told.append(report))
     stages = dict.fromkeys(stage for stage, _, _ in told)
     assert list(stages) == ["resizing", "network", "points"]
     for stage in stages:
@@ -453,6 +503,18 @@ def test_a_fingerprint_follows_the_weights(model_folder, own_model_folder):
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     assert fingerprint(model_folder) != fingerprint(own_model_folder)
     assert fingerprint("someone/page4d") is None
+
+
+def test_weights_that_are_cut_off_have_no_fingerprint(own_model_folder):
+    path = own_model_folder / "model.safetensors"
+    for content in (path.read_bytes()[:100], b"\xff" * 8, b"", (2).to_bytes(8, "little") + b"[]"):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="are broken or cut off; fetch or convert"):
+            fingerprint(own_model_folder)
+
+
+def test_what_a_card_says_is_no_part_of_a_fingerprint():
+    assert set(OF_CARD) < set(_NOT_COMPUTED_WITH)
 
 
 def test_a_fingerprint_is_the_same_with_every_version_of_the_libraries(model_folder, own_model_folder, monkeypatch):
@@ -547,7 +609,7 @@ def test_a_model_folder_without_an_image_processor_gets_one_that_fits(own_model_
 def test_the_model_s_patch_size_goes_before_the_image_processor_s():
     model = PlaneModel(1)
     model.config = Page4DConfig(patch_size=16, image_size=64)
-    result = reconstruct(make_frames(((30, 50),)), model, Page4DImageProcessor(), resolution=64)
+    result = reconstruct(make_frames(((30, 50),)), model, image_processor=Page4DImageProcessor(), resolution=64)
     assert result.depth[0].shape == (32, 64)
     assert reconstruct(make_frames(((30, 50),)), model, resolution=64).depth[0].shape == (32, 64)
 
@@ -588,15 +650,6 @@ def test_the_dtype_follows_the_device(monkeypatch):
 # The command line
 
 
-@pytest.fixture
-def clip(tmp_path):
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for i, image in enumerate(make_frames(((30, 50),) * 12).images):
-        Image.fromarray(image).save(folder / f"{i}.png")
-    return folder
-
-
 def command(*arguments):
     main(["reconstruct", *map(str, arguments)])
 
@@ -608,7 +661,7 @@ def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder,
     np.testing.assert_allclose(scene.times, [0, 4 / 11, 7 / 11, 1])
     assert scene.load_depth(3).shape == (28, 56)
     assert scene.info["model"] == str(model_folder)
-    assert scene.info["model_fingerprint"] == fingerprint(model_folder)
+    assert scene.info["weights"] == fingerprint(model_folder)
     assert scene.info["options"]["resolution"] == 56
     said = capsys.readouterr()
     assert re.search(rf"Wrote {scene_folder}: 4 frames and [\d,]+ points", said.out)

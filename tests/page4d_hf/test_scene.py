@@ -17,10 +17,9 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from page4d_hf.errors import Page4DError, SceneError
-from page4d_hf.frames import Frames, read_frames
+from page4d_hf.frames import Frames, normalized_times, read_frames
 from page4d_hf.geometry import quaternion_to_matrix
-from page4d_hf.reconstruction.reconstruct import Reconstruction
-from page4d_hf.scene.folder import normalized_times, read_scene, write_scene
+from page4d_hf.scene import Reconstruction, read_scene, write_scene
 
 SIZE = (24, 16)  # width, height
 NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
@@ -33,7 +32,7 @@ def make_frames(times=None, paths=None):
     return Frames(images, [f"shot {i}" for i in range(NUM_FRAMES)], times, paths, "a video")
 
 
-def make_reconstruction(dynamics=True):
+def make_reconstruction(frames=None, dynamics=True, model="m"):
     rng = np.random.default_rng(1)
     rotation = quaternion_to_matrix(torch.from_numpy(rng.normal(size=(NUM_FRAMES, 4)))).numpy()
     intrinsics = np.zeros((NUM_FRAMES, 3, 3))
@@ -52,12 +51,14 @@ def make_reconstruction(dynamics=True):
         point_times=rng.random(NUM_POINTS).astype(np.float32),
         point_dynamics=rng.random(NUM_POINTS).astype(np.float32) if dynamics else None,
         point_confidence=1 + rng.random(NUM_POINTS).astype(np.float32),
+        frames=frames or make_frames(),
+        info={"model": model},
     )
 
 
 @pytest.fixture
 def scene_folder(tmp_path):
-    return write_scene(tmp_path / "scene", make_frames(), make_reconstruction(), {"model": "m"})
+    return write_scene(tmp_path / "scene", make_reconstruction())
 
 
 def edit_transforms(folder, edit):
@@ -95,7 +96,7 @@ def test_the_info_says_what_made_the_scene_and_where_each_frame_came_from(scene_
 
 
 def test_a_model_without_a_mask_leaves_dynamics_out(tmp_path):
-    folder = write_scene(tmp_path / "scene", make_frames(), make_reconstruction(dynamics=False), {})
+    folder = write_scene(tmp_path / "scene", make_reconstruction(dynamics=False))
     scene = read_scene(folder)
     assert not scene.has_dynamics
     assert scene.point_dynamics is None
@@ -111,7 +112,7 @@ def test_a_cloud_without_points_can_be_written_and_read(tmp_path):
     reconstruction = make_reconstruction()
     for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
         setattr(reconstruction, name, getattr(reconstruction, name)[:0])
-    scene = read_scene(write_scene(tmp_path / "scene", make_frames(), reconstruction, {}))
+    scene = read_scene(write_scene(tmp_path / "scene", reconstruction))
     assert scene.points.shape == (0, 3)
 
 
@@ -129,10 +130,10 @@ def test_images_that_every_program_reads_alike_are_copied_and_others_written_ane
     plain.save(source / "6.webp", lossless=True)
     plain.convert("RGBA").save(source / "7.png")
     frames = read_frames(source)
-    reconstruction = make_reconstruction()
+    reconstruction = make_reconstruction(frames)
     for name in ("extrinsics", "intrinsics", "depth", "depth_conf", "dynamics"):
         setattr(reconstruction, name, getattr(reconstruction, name)[: len(frames)])
-    scene = read_scene(write_scene(tmp_path / "scene", frames, reconstruction, {}))
+    scene = read_scene(write_scene(tmp_path / "scene", reconstruction))
 
     names = ["1.png", "2.jpg", "3.png", "4.png", "5.png", "6.png", "7.png"]
     assert [path.name for path in scene.image_paths] == [f"frame_0000{name}" for name in names]
@@ -148,7 +149,7 @@ def test_images_that_every_program_reads_alike_are_copied_and_others_written_ane
 def test_names_that_are_not_utf_8_make_an_info_that_can_be_read(tmp_path):
     frames = make_frames()
     frames.source, frames.names[0] = "b\udcffse", "\udce4.png"
-    scene = read_scene(write_scene(tmp_path / "scene", frames, make_reconstruction(), {}))
+    scene = read_scene(write_scene(tmp_path / "scene", make_reconstruction(frames)))
     assert (scene.info["source"], scene.info["frames"][0]["source"]) == ("b?se", "?.png")
 
 
@@ -158,7 +159,7 @@ def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path, size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         with pytest.raises(Page4DError, match=r"A file grew past the limit of its size"):
-            write_scene(tmp_path / "scene", make_frames(), make_reconstruction(), {})
+            write_scene(tmp_path / "scene", make_reconstruction())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +169,7 @@ def test_a_camera_that_is_not_finite_is_not_written(tmp_path):
     reconstruction = make_reconstruction()
     reconstruction.intrinsics[3, 0, 0] = np.inf
     with pytest.raises(SceneError, match="camera of frame shot 3 is not finite"):
-        write_scene(tmp_path / "scene", make_frames(), reconstruction, {})
+        write_scene(tmp_path / "scene", reconstruction)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,7 +177,7 @@ def test_frames_and_cameras_of_different_number_are_not_written(tmp_path):
     frames = make_frames()
     frames.images.pop()
     with pytest.raises(SceneError, match="as many cameras as the 10 frames, got 11"):
-        write_scene(tmp_path / "scene", frames, make_reconstruction(), {})
+        write_scene(tmp_path / "scene", make_reconstruction(frames))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -185,9 +186,9 @@ def test_frames_and_cameras_of_different_number_are_not_written(tmp_path):
 
 def test_a_scene_is_replaced_only_when_asked_to(scene_folder):
     with pytest.raises(Page4DError, match=r"not empty.*--overwrite"):
-        write_scene(scene_folder, make_frames(), make_reconstruction(), {"model": "new"})
+        write_scene(scene_folder, make_reconstruction(model="new"))
     assert read_scene(scene_folder).info["model"] == "m"
-    write_scene(scene_folder, make_frames(), make_reconstruction(), {"model": "new"}, overwrite=True)
+    write_scene(scene_folder, make_reconstruction(model="new"), overwrite=True)
     assert read_scene(scene_folder).info["model"] == "new"
     assert [path.name for path in scene_folder.parent.iterdir()] == ["scene"]
 
@@ -196,7 +197,7 @@ def test_a_folder_of_other_things_is_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     with pytest.raises(Page4DError, match=r"did not write a\.jpg"):
-        write_scene(tmp_path / "photos", make_frames(), make_reconstruction(), {}, overwrite=True)
+        write_scene(tmp_path / "photos", make_reconstruction(), overwrite=True)
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
 
 
@@ -211,7 +212,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_says_so(tmp_path, monkeypatch, 
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(Page4DError, match="disk filled up"):
-        write_scene(tmp_path / "scene", make_frames(), make_reconstruction(), {})
+        write_scene(tmp_path / "scene", make_reconstruction())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -476,7 +477,7 @@ def test_a_cut_off_point_cloud_is_named(scene_folder):
 def test_points_that_are_not_finite_are_refused(tmp_path, name, told):
     reconstruction = make_reconstruction()
     getattr(reconstruction, name)[3] = np.nan
-    folder = write_scene(tmp_path / "scene", make_frames(), reconstruction, {})
+    folder = write_scene(tmp_path / "scene", reconstruction)
     with pytest.raises(SceneError, match=f"points whose {told}.* is not finite"):
         read_scene(folder)
 

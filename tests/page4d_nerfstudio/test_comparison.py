@@ -22,7 +22,7 @@ from page4d_hf import cli
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
-from page4d_hf.reconstruction.reconstruct import Reconstruction
+from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.utils.folders import LOCK
@@ -411,8 +411,10 @@ def exact_reconstruction(data: Path, folder: Path, dynamics: bool = True) -> Pat
         point_times=np.zeros(1, np.float32),
         point_dynamics=np.zeros(1, np.float32) if dynamics else None,
         point_confidence=np.ones(1, np.float32),
+        frames=frames,
+        info={"model": "exact"},
     )
-    return write_scene(folder, frames, reconstruction, {"model": "exact"})
+    return write_scene(folder, reconstruction)
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ import yaml
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
 from PIL import Image
+from safetensors.torch import save_file
 from small_captures import SIZE, write_capture
 
 from page4d_hf.captures import LAYOUTS, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
-from page4d_hf.frames import Frames
+from page4d_hf.frames import Frames, normalized_times
 from page4d_hf.geometry import Similarity, camera_to_world_opengl, project_points, quaternion_to_matrix
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
-from page4d_hf.reconstruction.reconstruct import Reconstruction
-from page4d_hf.scene.folder import normalized_times, write_scene
+from page4d_hf.scene import Reconstruction, write_scene
 from page4d_nerfstudio.data import reconstruction_cache
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.data.seed_points import evenly
@@ -74,8 +74,10 @@ def write_page4d_scene(target, frames=9, images=None, static=False):
         point_times=times[np.arange(count) % frames].astype(np.float32),
         point_dynamics=rng.random(count).astype(np.float32),
         point_confidence=np.ones(count, np.float32),
+        frames=frames_read,
+        info={"model": "m"},
     )
-    return write_scene(target, frames_read, reconstruction, {"model": "m"})
+    return write_scene(target, reconstruction)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -293,16 +295,14 @@ class PerfectPage4D:
         self.cropped = False
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "config.json").write_text("{}")
+        save_file({"weight": torch.ones(1)}, tmp_path / "weights" / "model.safetensors")
         self.model = str(tmp_path / "weights")
         monkeypatch.setenv(reconstruction_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
         network = SimpleNamespace(config=SimpleNamespace(patch_size=14))
-        monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_config", lambda path: None)
-        monkeypatch.setattr(
-            "page4d_hf.reconstruction.reconstruct.load_model", lambda path: (network, Page4DImageProcessor())
-        )
+        monkeypatch.setattr("page4d_hf.weights.loading.load_model", lambda path: (network, Page4DImageProcessor()))
         monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", self.reconstruct)
 
-    def reconstruct(self, frames, model, image_processor, *, resolution, progress):
+    def reconstruct(self, frames, model, *, image_processor, resolution, mask_strength, progress):
         self.seen.append(frames.names)
         count = len(frames)
         focal = np.array(
@@ -327,6 +327,7 @@ class PerfectPage4D:
             point_times=np.zeros(3, np.float32),
             point_dynamics=np.zeros(3, np.float32),
             point_confidence=np.ones(3, np.float32),
+            frames=frames,
         )
 
 

@@ -208,15 +208,15 @@ def test_without_the_mask_nothing_is_known_to_move_and_the_geometry_is_the_unmas
     options["cache_dir"] = tmp_path / "cache"
     strengths = []
 
-    def watched(frames, network, *args, **kwargs):
-        strengths.append(network.config.mask_strength)
-        return reconstruct(frames, network, *args, **kwargs)
+    def watched(*args, mask_strength, **kwargs):
+        strengths.append(mask_strength)
+        return reconstruct(*args, mask_strength=mask_strength, **kwargs)
 
     monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", watched)
     masked = read_source(Page4DDataParserConfig(**options))
     unmasked = read_source(Page4DDataParserConfig(**options, use_mask=False))
     again = read_source(Page4DDataParserConfig(**options, use_mask=False))
-    assert strengths == [1.0, 0.0]
+    assert strengths == [None, 0.0]
     assert masked.points.dynamics is not None
     assert unmasked.points.dynamics is None
     np.testing.assert_array_equal(again.points.positions, unmasked.points.positions)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-import page4d_hf.reconstruction.reconstruct
+import page4d_hf.weights.loading
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
 from page4d_nerfstudio.data import reconstruction_cache
@@ -52,7 +53,7 @@ def run(read, model, digest="frames", resolution=28):
 def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):
     read = Calls()
     first = run(read, model)
-    monkeypatch.setattr(page4d_hf.reconstruction.reconstruct, "load_model", None)
+    monkeypatch.setattr(page4d_hf.weights.loading, "load_model", None)
     second = run(read, model)
     assert read.count == 1
     assert second.root == first.root
@@ -65,7 +66,12 @@ def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
     run(read, model)
     run(read, model, digest="other frames")
     run(read, model, resolution=42)
-    os.utime(model / "model.safetensors", (0, 0))  # as after a training that goes on
+    os.utime(model / "model.safetensors", (0, 0))  # the same weights
+    run(read, model)
+    assert read.count == 3
+    weights = load_file(model / "model.safetensors")
+    weights["camera_head.empty_pose"] += 1  # as after a training that goes on
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
     run(read, model)
     assert read.count == 4
 
@@ -184,9 +190,8 @@ def test_a_model_of_the_hub_is_known_by_its_commit(model, tmp_path, monkeypatch)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(snapshot.name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    for name in ("load_config", "load_model"):  # transformers has read where its cache is by now
-        load = getattr(page4d_hf.reconstruction.reconstruct, name)
-        monkeypatch.setattr(page4d_hf.reconstruction.reconstruct, name, lambda path, load=load: load(snapshot))
+    load_model = page4d_hf.weights.loading.load_model  # transformers has read where its cache is by now
+    monkeypatch.setattr(page4d_hf.weights.loading, "load_model", lambda path: load_model(snapshot))
     read = Calls()
     assert run(read, "somebody/page4d").root.name.endswith("-0123456789ab")
     run(read, "somebody/page4d")

@@ -25,11 +25,11 @@ from transformers import AutoImageProcessor, AutoModel
 
 from page4d_hf import Page4DConfig, cli
 from page4d_hf.errors import Page4DError
-from page4d_hf.reconstruction.reconstruct import fingerprint
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.folders import MANIFEST, check_output_folder, working_folder
 from page4d_hf.utils.locks import is_held
 from page4d_hf.weights import shipped
+from page4d_hf.weights.identity import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}

@@ -11,14 +11,14 @@ import torch
 from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips.sampling import SamplingConfig
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_hf.reconstruction.reconstruct import (
+from page4d_hf.utils.json_files import read_json
+from page4d_hf.weights.loading import (
     image_processor_for,
     load_config,
     load_image_processor,
     load_network,
     model_source,
 )
-from page4d_hf.utils.json_files import read_json
 
 from .options import Options, OptionsError
 from .parameters import MASK_HEAD

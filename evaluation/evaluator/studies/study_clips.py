@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from page4d_hf import Page4DImageProcessor
-from page4d_hf.reconstruction.reconstruct import check_resolution
+from page4d_hf.reconstruction.reconstruct import resolve_resolution
 from page4d_hf.synthetic import SyntheticOptions, random_clips
 
 from ..scores import ExclusionError
@@ -62,7 +62,7 @@ class Synthetic:
         width: int = processor.size["width"]
         size = self.image_size or (width, width)
         for side in size:
-            check_resolution(side, patch_size)
+            resolve_resolution(side, processor, patch_size)
         return size
 
     def words(self, size: tuple[int, int]) -> str:

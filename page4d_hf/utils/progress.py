@@ -1,0 +1,49 @@
+"""The progress bar of all programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(stage, done, total)`; a stage begins with `done` at 0 and ends with `done == total`."""
+
+
+class Report(Protocol):
+    """A `Progress` that also takes a note, which stands behind the numbers."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        """Say that `done` of `total` steps of a stage are done."""
+
+
+@contextmanager
+def progress_bar(*, shown: bool = True) -> Iterator[Report]:
+    """A bar on stderr for each stage, in the order in which stages begin.
+
+    Args:
+        shown: False shows nothing, as in all processes of a distributed run but the first.
+
+    Yields:
+        To be called with what is done. A stage that begins again starts its bar again.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description:<20}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, note: str = "", /) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total, note=note)
+            progress.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield report
