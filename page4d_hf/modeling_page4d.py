@@ -227,7 +227,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
             init.zeros_(module.mask_token)
             init.normal_(module.register_tokens, std=std)
             init.normal_(module.position_embeddings, std=std)
-            if self.config.initial_patch_embedding == "smooth":
+            if self.config.initialization.patch_embedding == "smooth":
                 start_smooth(module.patch_embeddings)
         elif isinstance(module, Page4DSpecialTokens):
             init.normal_(module.camera, std=std)
@@ -342,13 +342,13 @@ class Page4DModel(Page4DPreTrainedModel):
                 - `has_pose`, `has_depth` `(batch_size,)` bool: which sequences have cameras, and which have depth or
                   points; by default all. What the others hold is not looked at,
                 - `motion_mask` `(batch_size, num_frames, height, width)` bool: true where something moves; of no
-                  effect unless `mask_loss_weight` is above 0,
+                  effect unless `training.mask_loss_weight` is above 0,
                 - `has_motion` `(batch_size,)` bool: of which sequences it says so; by default of all.
 
                 The output then has a `loss`, from those labels that there are and those heads that the model has. A
-                `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators
-                know no nested labels, and where the mask has a schedule [`Page4DMaskScheduleCallback`];
-                `TrainingArguments` can stay as they are, `remove_unused_columns` included.
+                `transformers.Trainer` needs [`Page4DDataCollator`], as its own collators know no nested labels, and
+                where the mask has a schedule [`Page4DMaskScheduleCallback`]; `TrainingArguments` can stay as they are,
+                `remove_unused_columns` included.
 
         Raises:
             Page4DError: the input is not of such a shape or type, the mask's strength is out of its range, or there are
@@ -405,10 +405,10 @@ class Page4DModel(Page4DPreTrainedModel):
                 output.pose_enc_stages = stages
         features = [aggregated.features[layer] for layer in config.head_layers]
         in_training = self.training and labels is not None
-        if self.depth_head is not None and not (in_training and config.depth_loss_weight == 0):
+        if self.depth_head is not None and not (in_training and config.training.depth_loss_weight == 0):
             maps = self.depth_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 2]
             output.depth, output.depth_conf = maps[..., :1].exp(), 1 + maps[..., 1].exp()
-        if self.point_head is not None and not (in_training and config.point_loss_weight == 0):
+        if self.point_head is not None and not (in_training and config.training.point_loss_weight == 0):
             maps = self.point_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 4]
             points = maps[..., :3]
             output.world_points = points.sign() * torch.expm1(points.abs())
@@ -422,8 +422,17 @@ class Page4DModel(Page4DPreTrainedModel):
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
             )
         if labels is not None:
-            dynamics_logits = None if aggregated.mask is None else aggregated.mask.dynamics_logits
-            losses = page4d_loss(output, labels, config, (height, width), dynamics_logits)
+            losses = page4d_loss(
+                labels,
+                config.training,
+                pose_enc_stages=output.pose_enc_stages,
+                depth=output.depth,
+                depth_conf=output.depth_conf,
+                world_points=output.world_points,
+                world_points_conf=output.world_points_conf,
+                dynamics_logits=None if aggregated.mask is None else aggregated.mask.dynamics_logits,
+                image_size=(height, width),
+            )
             terms = {name: term.detach() for name, term in losses.terms.items()}
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
             output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)
