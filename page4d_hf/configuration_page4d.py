@@ -272,6 +272,7 @@ class Page4DConfig(PreTrainedConfig):
     """
 
     model_type = "page4d"
+    _auto_class = "AutoConfig"  # has a saved folder carry this file
     # What Trainer does not gather from every evaluated batch.
     keys_to_ignore_at_inference = ["loss_terms", "pose_enc_stages", "hidden_states", "attentions"]  # noqa: RUF012
 

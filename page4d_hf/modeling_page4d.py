@@ -66,6 +66,7 @@ and inside every transformer block of encoder, aggregator and camera head:
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Mapping
@@ -95,6 +96,12 @@ from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
 
 logger = logging.get_logger(__name__)
 
+# What a saved folder gives the Auto classes, with `trust_remote_code=True`, where this package is not installed.
+AUTO_MAP = {
+    "AutoConfig": "configuration_page4d.Page4DConfig",
+    "AutoModel": "modeling_page4d.Page4DModel",
+    "AutoModelForDepthEstimation": "modeling_page4d.Page4DForDepthEstimation",
+}
 RANGE_TOLERANCE = 0.5  # how far beyond [0, 1] images may go, by a filter or an augmentation, without a warning
 
 
@@ -181,6 +188,29 @@ class Page4DOutput(ModelOutput):
         return pose_encoding_to_cameras(self.pose_enc, image_size)
 
 
+@dataclass
+class Page4DDepthEstimatorOutput(ModelOutput):
+    """What [`Page4DForDepthEstimation`] sees in N images of H x W pixels, each by itself.
+
+    Args:
+        predicted_depth (`torch.FloatTensor` of shape `(num_images, height, width)`):
+            z in the image's camera, greater than 0, in a scale that every image has of its own.
+        confidence (`torch.FloatTensor` of shape `(num_images, height, width)`):
+            Confidence in the depth, greater than 1.
+        image_boxes (`torch.FloatTensor` of shape `(num_images, 4)`, with `image_boxes`):
+            Where the images are in the network's input, for
+            [`~Page4DImageProcessor.post_process_depth_estimation`].
+        hidden_states, attentions (`tuple(torch.FloatTensor)`):
+            As in [`Page4DOutput`], with the images as the batch and one frame each.
+    """
+
+    predicted_depth: Tensor | None = None
+    confidence: Tensor | None = None
+    image_boxes: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
 class Page4DPreTrainedModel(PreTrainedModel):
     """Initialisation of the weights, and what the library needs to know about the network."""
 
@@ -250,6 +280,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
         count = self.num_parameters()
         if (state := kwargs.get("state_dict")) is not None:  # of a sharded model, whose own parameters are parts
             count = sum(value.numel() for name, value in state.items() if not name.endswith("mask_schedule.step"))
+        self.config.auto_map = dict(AUTO_MAP)  # the library enters the class that is saved, and no other
         super().save_pretrained(save_directory, *args, **kwargs)
         is_main_process = args[0] if args else kwargs.get("is_main_process", True)
         if is_main_process and os.path.isdir(save_directory):
@@ -261,6 +292,8 @@ class Page4DModel(Page4DPreTrainedModel):
 
     The aggregator may run in a half precision; the heads stay in float32 whatever the model is cast to.
     """
+
+    _auto_class = "AutoModel"
 
     def __init__(self, config: Page4DConfig):
         super().__init__(config)
@@ -528,9 +561,81 @@ class Page4DModel(Page4DPreTrainedModel):
         return checked
 
 
+class Page4DForDepthEstimation(Page4DModel):
+    """The depth of single images, as transformers' depth models and its pipeline `depth-estimation` give it.
+
+    Every image is a clip of one frame. For frames of one clip, which share a scale and help each other, there is
+    [`Page4DModel`], whose weights these are without its other heads.
+
+    Raises:
+        Page4DError: the configuration has no depth head.
+    """
+
+    _auto_class = "AutoModelForDepthEstimation"
+    _keys_to_ignore_on_load_unexpected = [r"^(camera|point|track)_head\."]  # noqa: RUF012
+
+    def __init__(self, config: Page4DConfig):
+        if not config.enable_depth:
+            raise Page4DError("Depth estimation needs a depth head, and this model was built with enable_depth=False.")
+        config = copy.deepcopy(config)
+        config.enable_camera = config.enable_point = config.enable_track = False
+        super().__init__(config)
+
+    @can_return_tuple
+    def forward(  # type: ignore[override]  # another task, other outputs
+        self,
+        pixel_values: Tensor,
+        mask_strength: float | Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        original_sizes: Tensor | None = None,
+        image_boxes: Tensor | None = None,
+    ) -> Page4DDepthEstimatorOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, height, width)`):
+                Images as [`Page4DModel`] takes them. Of shape `(batch_size, num_frames, 3, height, width)`, as
+                [`Page4DImageProcessor`] gives them, they are `batch_size * num_frames` images.
+            mask_strength, output_hidden_states, output_attentions, original_sizes:
+                As in [`Page4DModel`].
+            image_boxes (`torch.FloatTensor`, *optional*):
+                What [`Page4DImageProcessor`] gives; the output carries it on to its `post_process_depth_estimation`.
+
+        Raises:
+            Page4DError: as [`Page4DModel`].
+
+        ```python
+        >>> import page4d_hf
+        >>> from transformers import pipeline
+
+        >>> depth = pipeline("depth-estimation", model="page4d")("photo.jpg")["predicted_depth"]
+        ```"""
+        images = pixel_values.flatten(0, 1) if pixel_values.ndim == 5 else pixel_values
+        seen = super().forward(
+            images[:, None] if images.ndim == 4 else images,
+            mask_strength=mask_strength,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        return Page4DDepthEstimatorOutput(
+            predicted_depth=seen.depth[:, 0, ..., 0],
+            confidence=seen.depth_conf[:, 0],
+            image_boxes=None if image_boxes is None else image_boxes.reshape(-1, 4),
+            hidden_states=seen.hidden_states,
+            attentions=seen.attentions,
+        )
+
+
 def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:
     """A layer's two outputs as one; the blocks may lie on different devices."""
     return torch.cat((frame_tokens.to(global_tokens.device), global_tokens), dim=-1)
 
 
-__all__ = ["Page4DModel", "Page4DOutput", "Page4DPreTrainedModel"]
+__all__ = [
+    "Page4DDepthEstimatorOutput",
+    "Page4DForDepthEstimation",
+    "Page4DModel",
+    "Page4DOutput",
+    "Page4DPreTrainedModel",
+]
