@@ -375,10 +375,10 @@ class Page4DConfig(PreTrainedConfig):
             elif not isinstance(values, group):
                 raise Page4DError(f"{name} is a {type(values).__name__}; it must be a {group.__name__} or a dict.")
         kwargs.pop("num_labels", None)  # of classifiers: the library would make as many labels
-        for name, group in ((name, group) for name in kwargs for group in GROUPS):
-            if name in GROUPS[group].__annotations__:
-                raise Page4DError(f"{name} is a value of {group}: give it as {group}={{{name!r}: ...}}.")
         for name in kwargs:
+            for key, group in GROUPS.items():
+                if name in group.__annotations__:
+                    raise Page4DError(f"{name} is a value of {key}: give it as {key}={{{name!r}: ...}}.")
             if callable(getattr(type(self), name, None)):
                 raise Page4DError(f"{name} is no value of a configuration; remove it.")
         if isinstance(self.dtype, str) and self.dtype not in DTYPES:

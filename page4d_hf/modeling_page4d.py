@@ -582,7 +582,7 @@ class Page4DForDepthEstimation(Page4DModel):
         super().__init__(config)
 
     @can_return_tuple
-    def forward(  # type: ignore[override]  # another task, other outputs
+    def forward(
         self,
         pixel_values: Tensor,
         mask_strength: float | Tensor | None = None,
