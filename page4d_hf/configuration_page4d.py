@@ -36,6 +36,132 @@ MOST_PARAMETERS = 10_000_000_000  # the published network has 1.2 billion
 MOST = 1e12  # what no value here comes near, and any float can hold
 
 
+class _Group(PreTrainedConfig):
+    """Values of a [`Page4DConfig`] that no network is computed with."""
+
+    def __post_init__(self, **kwargs):
+        if kwargs:
+            raise Page4DError(
+                f"There is no value called {', '.join(map(str, kwargs))} in {self.base_config_key}; the known ones are "
+                f"{', '.join(type(self).__annotations__)}."
+            )
+        super().__post_init__()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its own values alone. What the library has in every configuration belongs to the network's."""
+        values = {name: getattr(self, name) for name in type(self).__annotations__}
+        return {**values, "transformers_version": None}  # which the library takes out of nested configurations
+
+
+@strict
+class Page4DInitializationConfig(_Group):
+    r"""
+    How the weights of a new [`Page4DModel`] start. `initializer_range` is in [`Page4DConfig`], as everywhere in
+    transformers.
+
+    Args:
+        encoder_layerscale_value (`float`, defaults to 1.0):
+            Layer scale of the patch encoder.
+        layerscale_value (`float`, defaults to 0.01):
+            Layer scale of the aggregator and the camera head.
+        patch_embedding (`str`, defaults to `"random"`):
+            How the patch embedding starts, in a network that is trained from nothing. `"smooth"`: with filters that see
+            coarse patterns more than fine ones, so that a patch that has moved by less than its size still looks like
+            itself.
+        global_attention (`str`, defaults to `"random"`):
+            How the weights of the global blocks start, in a network that is trained from nothing. `"same_place"`: every
+            patch attends to the patches at its own place in all frames, and the first global block takes their mean
+            from it, so that changes over time are there to learn from at once; otherwise a network has to come upon
+            them by chance, see `initialization_page4d`. With a mask only the layers before the first masked one start
+            so.
+    """
+
+    base_config_key = "initialization"
+
+    encoder_layerscale_value: float | int = 1.0
+    layerscale_value: float | int = 0.01
+    patch_embedding: str = "random"
+    global_attention: str = "random"
+
+    def validate_architecture(self):
+        """Refuse values that no network can start from."""
+        _check_numbers(self)
+        for name, known in (("patch_embedding", INITIAL_EMBEDDINGS), ("global_attention", INITIAL_ATTENTIONS)):
+            if getattr(self, name) not in known:
+                raise Page4DError(f"{name} is {getattr(self, name)!r}; it must be one of {known}.")
+
+
+@strict
+class Page4DTrainingConfig(_Group):
+    r"""
+    What a [`Page4DModel`] is trained by: the loss (see `loss_page4d`), and the schedule of the mask's strength.
+
+    Args:
+        mask_hold_start, mask_hold_end (`int`, *optional*, default to 6000 and 10000):
+            In training the strength is 1 up to optimizer step `mask_hold_start` and then follows a half cosine to 0 at
+            `mask_hold_end`, whatever `mask_strength` is; [`Page4DModel.set_training_step`] counts the steps. Without
+            them (`None`) training uses `mask_strength` too.
+        camera_loss (`str`, defaults to `"l1"`):
+            What the errors of the cameras are put into: `"l1"` as the published network was trained, or `"huber"` as
+            the paper says.
+        camera_huber_delta (`float`, defaults to 0.1):
+            Error at which Huber turns from the square to the absolute value. It is divided by this, so that its slope
+            beyond is 1 as that of `"l1"`. Neither paper nor release states one.
+        camera_loss_weight (`float`, defaults to 5.0), depth_loss_weight, point_loss_weight (`float`, default to 1.0):
+            Weights of the cameras, depth and points in the loss. See `loss_page4d`. A dense head whose loss weighs
+            nothing is not run in training.
+        fov_loss_weight (`float`, defaults to 0.5):
+            Weight of the fields of view beside rotation and translation in the loss on cameras.
+        mask_loss_weight (`float`, defaults to 0.0):
+            Weight of a loss on the mask head itself, from labels of what moves. The published network was trained
+            without: its mask head learns from the cameras alone.
+        loss_quantile (`float`, defaults to 0.98):
+            Pixels whose terms of depth or points lie at or above this quantile of the batch are left out, as long as
+            over 1000 remain. 1 keeps them all.
+    """
+
+    base_config_key = "training"
+
+    mask_hold_start: int | None = 6000
+    mask_hold_end: int | None = 10000
+    camera_loss: str = "l1"
+    camera_huber_delta: float | int = 0.1
+    camera_loss_weight: float | int = 5.0
+    fov_loss_weight: float | int = 0.5
+    depth_loss_weight: float | int = 1.0
+    point_loss_weight: float | int = 1.0
+    mask_loss_weight: float | int = 0.0
+    loss_quantile: float | int = 0.98
+
+    def validate_architecture(self):
+        """Refuse values that nothing can be trained by."""
+        _check_numbers(self)
+        if self.camera_loss not in CAMERA_LOSSES:
+            raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
+        if not self.camera_huber_delta > 0:
+            raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
+        weights = (
+            "camera_loss_weight",
+            "depth_loss_weight",
+            "point_loss_weight",
+            "fov_loss_weight",
+            "mask_loss_weight",
+        )
+        for name in weights:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
+        if not 0 < self.loss_quantile <= 1:
+            raise Page4DError(f"loss_quantile is {self.loss_quantile}; it must lie in (0, 1].")
+        start, end = self.mask_hold_start, self.mask_hold_end
+        if (start is None) != (end is None):
+            raise Page4DError(f"mask_hold_start and mask_hold_end must both be given or both None, not {start}, {end}.")
+        if start is not None and end is not None and not 0 <= start < end:
+            raise Page4DError(f"mask_hold_start must lie in 0 ... mask_hold_end - 1; the two are {start} and {end}.")
+
+
+GROUPS = {"initialization": Page4DInitializationConfig, "training": Page4DTrainingConfig}
+
+
 @strict
 class Page4DConfig(PreTrainedConfig):
     r"""
@@ -69,8 +195,6 @@ class Page4DConfig(PreTrainedConfig):
             Register tokens of the patch encoder (not those of the aggregator).
         encoder_layer_norm_eps (`float`, defaults to 1e-6):
             Epsilon of the patch encoder's LayerNorms.
-        encoder_layerscale_value (`float`, defaults to 1.0):
-            Initial layer scale of the patch encoder.
         num_hidden_layers (`int`, defaults to 24):
             Layers of the aggregator. A layer is a frame-attention block and then a global-attention block.
         num_attention_heads (`int`, defaults to 16):
@@ -79,20 +203,8 @@ class Page4DConfig(PreTrainedConfig):
             Register tokens per frame in the aggregator, beside the one camera token.
         layer_norm_eps (`float`, defaults to 1e-5):
             Epsilon of the LayerNorms outside the encoder.
-        layerscale_value (`float`, defaults to 0.01):
-            Initial layer scale of the aggregator and of the camera head.
         rope_theta (`float`, defaults to 100.0):
             Base of the aggregator's 2-D rotary position embedding.
-        initial_patch_embedding (`str`, defaults to `"random"`):
-            How the patch embedding starts, in a network that is trained from nothing. `"smooth"`: with filters that see
-            coarse patterns more than fine ones, so that a patch that has moved by less than its size still looks like
-            itself. Of no effect on weights that are loaded.
-        initial_global_attention (`str`, defaults to `"random"`):
-            How the weights of the global blocks start, in a network that is trained from nothing. `"same_place"`: every
-            patch attends to the patches at its own place in all frames, and the first global block takes their mean
-            from it, so that changes over time are there to learn from at once; otherwise a network has to come upon
-            them by chance, see `initialization_page4d`. With a mask only the layers before the first masked one start
-            so. Of no effect on weights that are loaded.
         mask_form (`str`, *optional*, defaults to `"release"`):
             `"release"` for the mask of the published checkpoint, `"paper"` for Equations 5 and 6 of the paper, `None`
             for a network without a mask head. See `modeling_page4d_aggregator`.
@@ -107,10 +219,6 @@ class Page4DConfig(PreTrainedConfig):
             Logit bias of the `"release"` form at full strength for a mask value of 1.
         mask_strength (`float`, defaults to 1.0):
             Strength in [0, 1] of the mask at inference: 1 for the masked checkpoint, 0 for the unmasked.
-        mask_hold_start, mask_hold_end (`int`, *optional*, default to 6000 and 10000):
-            In training the strength is 1 up to optimizer step `mask_hold_start` and then follows a half cosine to 0 at
-            `mask_hold_end`, whatever `mask_strength` is; [`Page4DModel.set_training_step`] counts the steps. Without
-            them (`None`) training uses `mask_strength` too.
         enable_camera, enable_depth, enable_point (`bool`, default to `True`):
             Which heads the model has.
         enable_track (`bool`, defaults to `False`):
@@ -143,28 +251,15 @@ class Page4DConfig(PreTrainedConfig):
             Refinement iterations of the track head.
         track_corr_levels (`int`, defaults to 7), track_corr_radius (`int`, defaults to 4):
             Pyramid levels, and radius in pixels of the windows, in which a track is correlated with the features.
-        camera_loss (`str`, defaults to `"l1"`):
-            What the errors of the cameras are put into: `"l1"` as the published network was trained, or `"huber"` as
-            the paper says.
-        camera_huber_delta (`float`, defaults to 0.1):
-            Error at which Huber turns from the square to the absolute value. It is divided by this, so that its slope
-            beyond is 1 as that of `"l1"`. Neither paper nor release states one.
-        camera_loss_weight (`float`, defaults to 5.0), depth_loss_weight, point_loss_weight (`float`, default to 1.0):
-            Weights of the cameras, depth and points in the loss. See `loss_page4d`. A dense head whose loss weighs
-            nothing is not run in training.
-        fov_loss_weight (`float`, defaults to 0.5):
-            Weight of the fields of view beside rotation and translation in the loss on cameras.
-        mask_loss_weight (`float`, defaults to 0.0):
-            Weight of a loss on the mask head itself, from labels of what moves. The published network was trained
-            without: its mask head learns from the cameras alone.
-        loss_quantile (`float`, defaults to 0.98):
-            Pixels whose terms of depth or points lie at or above this quantile of the batch are left out, as long as
-            over 1000 remain. 1 keeps them all.
         base_weights (`str`, *optional*):
             Where the weights come from, which decides their licence: `"page4d"`, `"vggt"`, `"vggt-commercial"` or
             `"page4d-tiny"`. `None`: not known, or from nothing. [`Page4DModel.save_pretrained`] puts it into the card.
         trained_on (`list[str]`, defaults to none):
             The data that the weights were trained on since, for the card.
+        initialization ([`Page4DInitializationConfig`] or `dict`, *optional*):
+            How new weights start. Of no effect on weights that are loaded.
+        training ([`Page4DTrainingConfig`] or `dict`, *optional*):
+            The loss, and the mask's schedule. Of no effect at inference.
 
     Sizes and counts have bounds (`BOUNDS` in this module), and all together at most 10 billion parameters.
 
@@ -177,6 +272,7 @@ class Page4DConfig(PreTrainedConfig):
     """
 
     model_type = "page4d"
+    _auto_class = "AutoConfig"  # has a saved folder carry this file
     # What Trainer does not gather from every evaluated batch.
     keys_to_ignore_at_inference = ["loss_terms", "pose_enc_stages", "hidden_states", "attentions"]  # noqa: RUF012
 
@@ -194,16 +290,12 @@ class Page4DConfig(PreTrainedConfig):
     encoder_num_attention_heads: int = 16
     encoder_num_register_tokens: int = 4
     encoder_layer_norm_eps: float = 1e-6
-    encoder_layerscale_value: float | int = 1.0
 
     num_hidden_layers: int = 24
     num_attention_heads: int = 16
     num_register_tokens: int = 4
     layer_norm_eps: float = 1e-5
-    layerscale_value: float | int = 0.01
     rope_theta: float | int = 100.0
-    initial_patch_embedding: str = "random"
-    initial_global_attention: str = "random"
 
     mask_form: str | None = "release"
     mask_layer: int = 9
@@ -211,8 +303,6 @@ class Page4DConfig(PreTrainedConfig):
     mask_hidden_size: int = 256
     mask_scale: float | int = 64.0
     mask_strength: float | int = 1.0
-    mask_hold_start: int | None = 6000
-    mask_hold_end: int | None = 10000
 
     enable_camera: bool = True
     enable_depth: bool = True
@@ -238,17 +328,12 @@ class Page4DConfig(PreTrainedConfig):
     track_corr_levels: int = 7
     track_corr_radius: int = 4
 
-    camera_loss: str = "l1"
-    camera_huber_delta: float | int = 0.1
-    camera_loss_weight: float | int = 5.0
-    fov_loss_weight: float | int = 0.5
-    depth_loss_weight: float | int = 1.0
-    point_loss_weight: float | int = 1.0
-    mask_loss_weight: float | int = 0.0
-    loss_quantile: float | int = 0.98
-
     base_weights: str | None = None
     trained_on: list[str] | tuple[str, ...] = ()
+
+    # Not in `sub_configs`, which the library hands a dtype and an attention implementation: these have no network.
+    initialization: Any = None
+    training: Any = None
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
@@ -283,8 +368,17 @@ class Page4DConfig(PreTrainedConfig):
         # As JSON gives them back.
         for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels", "trained_on"):
             setattr(self, name, list(getattr(self, name)))
+        for name, group in GROUPS.items():
+            values = getattr(self, name)
+            if values is None or isinstance(values, dict):
+                setattr(self, name, group(**(values or {})))
+            elif not isinstance(values, group):
+                raise Page4DError(f"{name} is a {type(values).__name__}; it must be a {group.__name__} or a dict.")
         kwargs.pop("num_labels", None)  # of classifiers: the library would make as many labels
         for name in kwargs:
+            for key, group in GROUPS.items():
+                if name in group.__annotations__:
+                    raise Page4DError(f"{name} is a value of {key}: give it as {key}={{{name!r}: ...}}.")
             if callable(getattr(type(self), name, None)):
                 raise Page4DError(f"{name} is no value of a configuration; remove it.")
         if isinstance(self.dtype, str) and self.dtype not in DTYPES:
@@ -319,17 +413,7 @@ class Page4DConfig(PreTrainedConfig):
                 f"image_mean and image_std need {self.num_channels} values, one per channel; "
                 f"they have {len(self.image_mean)} and {len(self.image_std)}."
             )
-        if self.initial_patch_embedding not in INITIAL_EMBEDDINGS:
-            raise Page4DError(
-                f"initial_patch_embedding is {self.initial_patch_embedding!r}; it must be one of {INITIAL_EMBEDDINGS}."
-            )
-        if self.initial_global_attention not in INITIAL_ATTENTIONS:
-            raise Page4DError(
-                f"initial_global_attention is {self.initial_global_attention!r}; it must be one of "
-                f"{INITIAL_ATTENTIONS}."
-            )
         self._validate_mask()
-        self._validate_loss()
         if any(channels % 4 or channels < 4 for channels in (*self.dense_channels, self.dense_hidden_size // 2)):
             raise Page4DError(
                 "dense_channels and half of dense_hidden_size must be multiples of 4, for the position embedding; "
@@ -355,13 +439,7 @@ class Page4DConfig(PreTrainedConfig):
             )
 
     def _validate_numbers(self):
-        for name, annotation in type(self).__annotations__.items():
-            value = getattr(self, name)
-            values = value if isinstance(value, list) else [value]
-            if any(isinstance(one, bool) for one in values) and annotation is not bool:
-                raise Page4DError(f"{name} is {value!r}; it must be a number.")
-            if any(isinstance(one, (int, float)) and not abs(one) <= MOST for one in values):
-                raise Page4DError(f"{name} is {value!r:.50}; it must be a finite number.")
+        _check_numbers(self)
         for name, (least, most) in BOUNDS.items():
             if not getattr(self, name) >= least:
                 raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
@@ -395,24 +473,6 @@ class Page4DConfig(PreTrainedConfig):
             count += 4 * block * inner**2 * self.track_num_hidden_layers
         return count
 
-    def _validate_loss(self):
-        if self.camera_loss not in CAMERA_LOSSES:
-            raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
-        if not self.camera_huber_delta > 0:
-            raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
-        weights = (
-            "camera_loss_weight",
-            "depth_loss_weight",
-            "point_loss_weight",
-            "fov_loss_weight",
-            "mask_loss_weight",
-        )
-        for name in weights:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise Page4DError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
-        if not 0 < self.loss_quantile <= 1:
-            raise Page4DError(f"loss_quantile is {self.loss_quantile}; it must lie in (0, 1].")
-
     def _validate_mask(self):
         if self.mask_form is None:
             return
@@ -430,11 +490,16 @@ class Page4DConfig(PreTrainedConfig):
             )
         if not 0 <= self.mask_strength <= 1:
             raise Page4DError(f"mask_strength is {self.mask_strength}; it must lie in [0, 1].")
-        start, end = self.mask_hold_start, self.mask_hold_end
-        if (start is None) != (end is None):
-            raise Page4DError(f"mask_hold_start and mask_hold_end must both be given or both None, not {start}, {end}.")
-        if start is not None and end is not None and not 0 <= start < end:
-            raise Page4DError(f"mask_hold_start must lie in 0 ... mask_hold_end - 1; the two are {start} and {end}.")
 
 
-__all__ = ["Page4DConfig"]
+def _check_numbers(config: PreTrainedConfig) -> None:
+    for name, annotation in type(config).__annotations__.items():
+        value = getattr(config, name)
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, bool) for one in values) and annotation is not bool:
+            raise Page4DError(f"{name} is {value!r}; it must be a number.")
+        if any(isinstance(one, (int, float)) and not abs(one) <= MOST for one in values):
+            raise Page4DError(f"{name} is {value!r:.50}; it must be a finite number.")
+
+
+__all__ = ["Page4DConfig", "Page4DInitializationConfig", "Page4DTrainingConfig"]

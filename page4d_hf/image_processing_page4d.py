@@ -342,6 +342,51 @@ class Page4DImageProcessor(TorchvisionBackend):
     # Network output to the images' own pixels
 
     def post_process_depth_estimation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """
+        Depth of single images, from what [`Page4DForDepthEstimation`] gives.
+
+        Args:
+            outputs ([`Page4DDepthEstimatorOutput`]):
+                Raw outputs of the model.
+            target_sizes (`list[tuple[int, int]]`, *optional*):
+                (height, width) for each image, usually its own. By default that of the network's input, with its
+                padding and without what was cropped away.
+
+        Returns:
+            For each image a dictionary of `predicted_depth` and `confidence`, both `(height, width)`. Where the image
+            was cropped away, the depth is that of the nearest pixel that was not, and the confidence is NaN.
+
+        Raises:
+            ValueError: as many sizes as images were expected, or the outputs do not tell where the images are.
+        """
+        depth, boxes = getattr(outputs, "predicted_depth", None), getattr(outputs, "image_boxes", None)
+        if depth is None:
+            raise ValueError(
+                "Expected outputs of Page4DForDepthEstimation; for those of Page4DModel there is post_process_depth."
+            )
+        if target_sizes is None:
+            return [{"predicted_depth": d, "confidence": c} for d, c in zip(depth, outputs.confidence, strict=True)]
+        if len(target_sizes) != len(depth):
+            raise ValueError(f"Expected a target size for each of {len(depth)} images, got {len(target_sizes)}.")
+        if boxes is None:
+            raise ValueError(
+                "The outputs do not tell where the images are in the network's input: call model(**inputs) with all "
+                "that the image processor gave, its image_boxes included."
+            )
+        results = []
+        for d, c, size, box in zip(depth, outputs.confidence, target_sizes, boxes.tolist(), strict=True):
+            height, width = (int(side) for side in size)
+            results.append(
+                {
+                    "predicted_depth": resample_to_original(d, (height, width), box, "bilinear", cropped_is_nan=False),
+                    "confidence": resample_to_original(c, (height, width), box, "bilinear"),
+                }
+            )
+        return results
+
+    def post_process_depth(
         self,
         outputs: Any,
         original_sizes: torch.Tensor,
@@ -384,7 +429,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Args:
             outputs, original_sizes, image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth_estimation`].
+                As in [`~Page4DImageProcessor.post_process_depth`].
             resample (`str`, *optional*, defaults to `"nearest"`):
                 Points between two surfaces belong to neither, so that interpolating is not the default.
 
@@ -410,7 +455,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Args:
             outputs, original_sizes, image_boxes, resample:
-                As in [`~Page4DImageProcessor.post_process_depth_estimation`].
+                As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
             For each video, for each frame, a dictionary of `dynamics_mask` `(height, width)`, low where the scene is
@@ -428,7 +473,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Args:
             outputs, original_sizes, image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth_estimation`].
+                As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
             For each video a dictionary of `extrinsics` `(num_frames, 3, 4)`, world-to-camera with OpenCV axes, and
@@ -536,7 +581,12 @@ def _whole(size: Sequence[int]) -> list[float]:
 
 
 def resample_to_original(
-    frame: torch.Tensor, original_size: tuple[int, int], box: list[float], resample: str
+    frame: torch.Tensor,
+    original_size: tuple[int, int],
+    box: list[float],
+    resample: str,
+    *,
+    cropped_is_nan: bool = True,
 ) -> torch.Tensor:
     """Resample one map of the network's input to the frame of the original image.
 
@@ -545,9 +595,10 @@ def resample_to_original(
         original_size: (h, w) of the grid to lay over the original image, for example its own size.
         box: (x0, y0, x1, y1) of the original image in the network's input.
         resample: `"bilinear"` or `"nearest"`.
+        cropped_is_nan: what stands where the image was cropped away: NaN, or the value of the nearest pixel.
 
     Returns:
-        `(h, w)` or `(h, w, C)` float32, NaN where the image was cropped away.
+        `(h, w)` or `(h, w, C)` float32.
     """
     height, width = original_size
     x0, y0, x1, y1 = box
@@ -562,8 +613,9 @@ def resample_to_original(
     )  # [h, w, 2]
     channels_first = region[None, None] if region.ndim == 2 else region.permute(2, 0, 1)[None]
     sampled = F.grid_sample(channels_first, grid[None], mode=resample, padding_mode="border", align_corners=False)[0]
-    outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
-    sampled = sampled.masked_fill(outside, torch.nan)
+    if cropped_is_nan:
+        outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
+        sampled = sampled.masked_fill(outside, torch.nan)
     return sampled[0] if region.ndim == 2 else sampled.permute(1, 2, 0)
 
 

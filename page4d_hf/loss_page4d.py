@@ -23,19 +23,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .configuration_page4d import Page4DTrainingConfig
 from .geometry import cameras_to_pose_encoding
 from .labels_page4d import FARTHEST, SCALE_RANGE, Page4DTargets, masked_mean, normalize_labels
-
-if TYPE_CHECKING:
-    from .configuration_page4d import Page4DConfig
-    from .modeling_page4d import Page4DOutput
 
 STAGE_DECAY = 0.6  # weight of a refinement stage of the cameras over that of the next
 MAX_TERM = 100.0  # no pixel, and no component of a translation, adds more than this
@@ -67,54 +64,55 @@ class Page4DLosses:
 
 
 def page4d_loss(
-    output: Page4DOutput,
     labels: Mapping[str, Any] | Page4DTargets,
-    config: Page4DConfig,
-    image_size: tuple[int, int] | None = None,
+    config: Page4DTrainingConfig,
+    *,
+    pose_enc_stages: Sequence[Tensor] | None = None,
+    depth: Tensor | None = None,
+    depth_conf: Tensor | None = None,
+    world_points: Tensor | None = None,
+    world_points_conf: Tensor | None = None,
     dynamics_logits: Tensor | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> Page4DLosses:
-    """The loss of a network's output.
+    """The loss of what a network predicts, which may leave out what it has no head for.
 
     Every term is a mean over what is labelled in the whole batch. A sequence without depth, poses or motion masks
     leaves the means that it has nothing for as they are without it.
 
     Args:
-        output: what the model gave, its `pose_enc_stages` included if all refinement stages shall count.
         labels: as [`Page4DModel.forward`] takes them, with the batch dimension, or normalised already. The loss is
             computed where they are.
-        config: the model's, whose `*_loss*` values and `camera_huber_delta` are used.
-        image_size: (height, width) of the images; needed only where neither output nor labels hold a map.
-        dynamics_logits: `[B, S, h, w]` of the mask head, for every patch, for the term on it; without them there is
-            none.
+        config: weights of the terms, and what goes into them.
+        pose_enc_stages: cameras after every refinement, or the last alone, each `[B, S, 9]`.
+        depth, depth_conf: `[B, S, H, W, 1]` and `[B, S, H, W]`.
+        world_points, world_points_conf: `[B, S, H, W, 3]` and `[B, S, H, W]`.
+        dynamics_logits: `[B, S, h, w]` of the mask head, for every patch.
+        image_size: (height, width) of the images; needed only where neither predictions nor labels hold a map.
 
     Raises:
-        Page4DError: what `normalize_labels` raises, or the model has no head for what the labels hold.
+        Page4DError: what `normalize_labels` raises.
     """
-    maps = next((maps for maps in (output.depth_conf, output.world_points_conf) if maps is not None), None)
+    maps = next((maps for maps in (depth_conf, world_points_conf) if maps is not None), None)
     if maps is not None:
         image_size = (maps.shape[2], maps.shape[3])
-    device_type = next(value for value in (output.pose_enc, maps) if value is not None).device.type
+    device_type = next(value for value in (*(pose_enc_stages or ()), maps) if value is not None).device.type
     # Autocast would take the matrix products of cameras and points down to bfloat16.
     with torch.autocast(device_type, enabled=False):
-        if isinstance(labels, Page4DTargets):
-            targets = labels
-        else:
-            targets = normalize_labels(labels, image_size)
+        targets = labels if isinstance(labels, Page4DTargets) else normalize_labels(labels, image_size)
         # A model may be spread over devices, and its heads give what they give where they lie.
         device = targets.scale.device
         terms: dict[str, Tensor] = {}
         total = []
-        if output.pose_enc is not None:
-            stages = tuple(stage.to(device) for stage in output.pose_enc_stages or (output.pose_enc,))
-            terms |= _camera_terms(stages, targets, config)
+        if pose_enc_stages:
+            terms |= _camera_terms(tuple(stage.to(device) for stage in pose_enc_stages), targets, config)
             total.append(config.camera_loss_weight * terms["camera"])
-        if output.depth is not None and output.depth_conf is not None:
-            depth, confidence = (maps.to(device, torch.float32) for maps in (output.depth, output.depth_conf))
-            terms |= _depth_terms(depth.squeeze(-1), confidence, targets, config)
+        if depth is not None and depth_conf is not None:
+            maps, confidence = (maps.to(device, torch.float32) for maps in (depth, depth_conf))
+            terms |= _depth_terms(maps.squeeze(-1), confidence, targets, config)
             total.append(config.depth_loss_weight * terms["depth"])
-        if output.world_points is not None and output.world_points_conf is not None:
-            found = (output.world_points, output.world_points_conf)
-            points, confidence = (maps.to(device, torch.float32) for maps in found)
+        if world_points is not None and world_points_conf is not None:
+            points, confidence = (maps.to(device, torch.float32) for maps in (world_points, world_points_conf))
             terms |= _points_terms(points, confidence, targets, config)
             total.append(config.point_loss_weight * terms["points"])
         if dynamics_logits is not None and config.mask_loss_weight > 0:
@@ -126,7 +124,7 @@ def page4d_loss(
 def _camera_terms(
     stages: tuple[Tensor, ...],  # each [B, S, 9]
     targets: Page4DTargets,
-    config: Page4DConfig,
+    config: Page4DTrainingConfig,
 ) -> dict[str, Tensor]:
     height, width = targets.depth.shape[2:]
     target = cameras_to_pose_encoding(targets.extrinsics, targets.intrinsics, (height, width))
@@ -155,7 +153,7 @@ def _camera_terms(
     }
 
 
-def _camera_error(found: Tensor, expected: Tensor, config: Page4DConfig) -> Tensor:
+def _camera_error(found: Tensor, expected: Tensor, config: Page4DTrainingConfig) -> Tensor:
     if config.camera_loss == "huber":
         # Over delta, so that large errors weigh what they weigh in L1.
         return F.huber_loss(found, expected, reduction="none", delta=config.camera_huber_delta) / (
@@ -164,7 +162,9 @@ def _camera_error(found: Tensor, expected: Tensor, config: Page4DConfig) -> Tens
     return (found - expected).abs()
 
 
-def _depth_terms(depth: Tensor, confidence: Tensor, targets: Page4DTargets, config: Page4DConfig) -> dict[str, Tensor]:
+def _depth_terms(
+    depth: Tensor, confidence: Tensor, targets: Page4DTargets, config: Page4DTrainingConfig
+) -> dict[str, Tensor]:
     valid = targets.depth_valid  # [B, S, H, W], as depth and confidence
     depth = torch.where(valid, depth, 0)
     found, expected = _same_scale(depth[..., None], targets.depth[..., None], targets.has_scale, valid)
@@ -184,7 +184,7 @@ def _points_terms(
     points: Tensor,  # [B, S, H, W, 3]
     confidence: Tensor,  # [B, S, H, W]
     targets: Page4DTargets,
-    config: Page4DConfig,
+    config: Page4DTrainingConfig,
 ) -> dict[str, Tensor]:
     valid = targets.points_valid
     # Squares of what is farther could overflow; such errors are beyond MAX_TERM anyway.
@@ -221,7 +221,7 @@ def _mask_term(
 
 
 def _confidence_terms(
-    error: Tensor, confidence: Tensor, valid: Tensor, weights: tuple[float, float], config: Page4DConfig
+    error: Tensor, confidence: Tensor, valid: Tensor, weights: tuple[float, float], config: Page4DTrainingConfig
 ) -> tuple[Tensor, Tensor]:
     """Means of the errors weighted by their confidence, and of the errors as they are; all arguments alike in shape."""
     confidence = torch.where(valid, confidence, 1)

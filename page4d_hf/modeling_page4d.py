@@ -66,6 +66,7 @@ and inside every transformer block of encoder, aggregator and camera head:
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Collection, Mapping
@@ -96,6 +97,12 @@ from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
 logger = logging.get_logger(__name__)
 
 HEADS = ("camera", "depth", "point")  # a caller may leave some out; the track head runs where there are query points
+# What a saved folder gives the Auto classes, with `trust_remote_code=True`, where this package is not installed.
+AUTO_MAP = {
+    "AutoConfig": "configuration_page4d.Page4DConfig",
+    "AutoModel": "modeling_page4d.Page4DModel",
+    "AutoModelForDepthEstimation": "modeling_page4d.Page4DForDepthEstimation",
+}
 RANGE_TOLERANCE = 0.5  # how far beyond [0, 1] images may go, by a filter or an augmentation, without a warning
 
 
@@ -182,6 +189,29 @@ class Page4DOutput(ModelOutput):
         return pose_encoding_to_cameras(self.pose_enc, image_size)
 
 
+@dataclass
+class Page4DDepthEstimatorOutput(ModelOutput):
+    """What [`Page4DForDepthEstimation`] sees in N images of H x W pixels, each by itself.
+
+    Args:
+        predicted_depth (`torch.FloatTensor` of shape `(num_images, height, width)`):
+            z in the image's camera, greater than 0, in a scale that every image has of its own.
+        confidence (`torch.FloatTensor` of shape `(num_images, height, width)`):
+            Confidence in the depth, greater than 1.
+        image_boxes (`torch.FloatTensor` of shape `(num_images, 4)`, with `image_boxes`):
+            Where the images are in the network's input, for
+            [`~Page4DImageProcessor.post_process_depth_estimation`].
+        hidden_states, attentions (`tuple(torch.FloatTensor)`):
+            As in [`Page4DOutput`], with the images as the batch and one frame each.
+    """
+
+    predicted_depth: Tensor | None = None
+    confidence: Tensor | None = None
+    image_boxes: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
 class Page4DPreTrainedModel(PreTrainedModel):
     """Initialisation of the weights, and what the library needs to know about the network."""
 
@@ -228,7 +258,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
             init.zeros_(module.mask_token)
             init.normal_(module.register_tokens, std=std)
             init.normal_(module.position_embeddings, std=std)
-            if self.config.initial_patch_embedding == "smooth":
+            if self.config.initialization.patch_embedding == "smooth":
                 start_smooth(module.patch_embeddings)
         elif isinstance(module, Page4DSpecialTokens):
             init.normal_(module.camera, std=std)
@@ -251,6 +281,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
         count = self.num_parameters()
         if (state := kwargs.get("state_dict")) is not None:  # of a sharded model, whose own parameters are parts
             count = sum(value.numel() for name, value in state.items() if not name.endswith("mask_schedule.step"))
+        self.config.auto_map = dict(AUTO_MAP)  # the library enters the class that is saved, and no other
         super().save_pretrained(save_directory, *args, **kwargs)
         is_main_process = args[0] if args else kwargs.get("is_main_process", True)
         if is_main_process and os.path.isdir(save_directory):
@@ -262,6 +293,8 @@ class Page4DModel(Page4DPreTrainedModel):
 
     The aggregator may run in a half precision; the heads stay in float32 whatever the model is cast to.
     """
+
+    _auto_class = "AutoModel"
 
     def __init__(self, config: Page4DConfig):
         super().__init__(config)
@@ -344,13 +377,13 @@ class Page4DModel(Page4DPreTrainedModel):
                 - `has_pose`, `has_depth` `(batch_size,)` bool: which sequences have cameras, and which have depth or
                   points; by default all. What the others hold is not looked at,
                 - `motion_mask` `(batch_size, num_frames, height, width)` bool: true where something moves; of no
-                  effect unless `mask_loss_weight` is above 0,
+                  effect unless `training.mask_loss_weight` is above 0,
                 - `has_motion` `(batch_size,)` bool: of which sequences it says so; by default of all.
 
                 The output then has a `loss`, from those labels that there are and those heads that the model has. A
-                `transformers.Trainer` needs `data_collator=torch.utils.data.default_collate`, as its own collators
-                know no nested labels, and where the mask has a schedule [`Page4DMaskScheduleCallback`];
-                `TrainingArguments` can stay as they are, `remove_unused_columns` included.
+                `transformers.Trainer` needs [`Page4DDataCollator`], as its own collators know no nested labels, and
+                where the mask has a schedule [`Page4DMaskScheduleCallback`]; `TrainingArguments` can stay as they are,
+                `remove_unused_columns` included.
             heads (`Collection[str]`, *optional*):
                 Which of `"camera"`, `"depth"` and `"point"` to run; the outputs of the others are `None`. By default
                 all that the model has.
@@ -413,10 +446,11 @@ class Page4DModel(Page4DPreTrainedModel):
                 output.pose_enc_stages = stages
         features = [aggregated.features[layer] for layer in config.head_layers]
         in_training = self.training and labels is not None
-        if self.depth_head is not None and "depth" in heads and not (in_training and config.depth_loss_weight == 0):
+        training = config.training
+        if self.depth_head is not None and "depth" in heads and not (in_training and training.depth_loss_weight == 0):
             maps = self.depth_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 2]
             output.depth, output.depth_conf = maps[..., :1].exp(), 1 + maps[..., 1].exp()
-        if self.point_head is not None and "point" in heads and not (in_training and config.point_loss_weight == 0):
+        if self.point_head is not None and "point" in heads and not (in_training and training.point_loss_weight == 0):
             maps = self.point_head(features, (height, width)).movedim(2, -1)  # [B, S, H, W, 4]
             points = maps[..., :3]
             output.world_points = points.sign() * torch.expm1(points.abs())
@@ -430,8 +464,17 @@ class Page4DModel(Page4DPreTrainedModel):
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
             )
         if labels is not None:
-            dynamics_logits = None if aggregated.mask is None else aggregated.mask.dynamics_logits
-            losses = page4d_loss(output, labels, config, (height, width), dynamics_logits)
+            losses = page4d_loss(
+                labels,
+                config.training,
+                pose_enc_stages=output.pose_enc_stages,
+                depth=output.depth,
+                depth_conf=output.depth_conf,
+                world_points=output.world_points,
+                world_points_conf=output.world_points_conf,
+                dynamics_logits=None if aggregated.mask is None else aggregated.mask.dynamics_logits,
+                image_size=(height, width),
+            )
             terms = {name: term.detach() for name, term in losses.terms.items()}
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
             output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)
@@ -527,9 +570,81 @@ class Page4DModel(Page4DPreTrainedModel):
         return checked
 
 
+class Page4DForDepthEstimation(Page4DModel):
+    """The depth of single images, as transformers' depth models and its pipeline `depth-estimation` give it.
+
+    Every image is a clip of one frame. For frames of one clip, which share a scale and help each other, there is
+    [`Page4DModel`], whose weights these are without its other heads.
+
+    Raises:
+        Page4DError: the configuration has no depth head.
+    """
+
+    _auto_class = "AutoModelForDepthEstimation"
+    _keys_to_ignore_on_load_unexpected = [r"^(camera|point|track)_head\."]  # noqa: RUF012
+
+    def __init__(self, config: Page4DConfig):
+        if not config.enable_depth:
+            raise Page4DError("Depth estimation needs a depth head, and this model was built with enable_depth=False.")
+        config = copy.deepcopy(config)
+        config.enable_camera = config.enable_point = config.enable_track = False
+        super().__init__(config)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        mask_strength: float | Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        original_sizes: Tensor | None = None,
+        image_boxes: Tensor | None = None,
+    ) -> Page4DDepthEstimatorOutput:
+        r"""
+        Args:
+            pixel_values (`torch.FloatTensor` of shape `(num_images, 3, height, width)`):
+                Images as [`Page4DModel`] takes them. Of shape `(batch_size, num_frames, 3, height, width)`, as
+                [`Page4DImageProcessor`] gives them, they are `batch_size * num_frames` images.
+            mask_strength, output_hidden_states, output_attentions, original_sizes:
+                As in [`Page4DModel`].
+            image_boxes (`torch.FloatTensor`, *optional*):
+                What [`Page4DImageProcessor`] gives; the output carries it on to its `post_process_depth_estimation`.
+
+        Raises:
+            Page4DError: as [`Page4DModel`].
+
+        ```python
+        >>> import page4d_hf
+        >>> from transformers import pipeline
+
+        >>> depth = pipeline("depth-estimation", model="page4d")("photo.jpg")["predicted_depth"]
+        ```"""
+        images = pixel_values.flatten(0, 1) if pixel_values.ndim == 5 else pixel_values
+        seen = super().forward(
+            images[:, None] if images.ndim == 4 else images,
+            mask_strength=mask_strength,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        return Page4DDepthEstimatorOutput(
+            predicted_depth=seen.depth[:, 0, ..., 0],
+            confidence=seen.depth_conf[:, 0],
+            image_boxes=None if image_boxes is None else image_boxes.reshape(-1, 4),
+            hidden_states=seen.hidden_states,
+            attentions=seen.attentions,
+        )
+
+
 def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:
     """A layer's two outputs as one; the blocks may lie on different devices."""
     return torch.cat((frame_tokens.to(global_tokens.device), global_tokens), dim=-1)
 
 
-__all__ = ["Page4DModel", "Page4DOutput", "Page4DPreTrainedModel"]
+__all__ = [
+    "Page4DDepthEstimatorOutput",
+    "Page4DForDepthEstimation",
+    "Page4DModel",
+    "Page4DOutput",
+    "Page4DPreTrainedModel",
+]

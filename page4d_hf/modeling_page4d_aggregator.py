@@ -166,7 +166,7 @@ class Page4DAggregator(nn.Module):
         self.frame_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
         self.global_layers = nn.ModuleList(self._layer(config) for _ in range(config.num_hidden_layers))
 
-        if config.initial_global_attention == "same_place":
+        if config.initialization.global_attention == "same_place":
             # Camera tokens have no place, and see no patches where all attend to their own. What a mask keeps from
             # cameras they must have seen.
             end = min(config.masked_layers, default=0) if config.mask_form is not None else len(self.global_layers)
@@ -182,8 +182,9 @@ class Page4DAggregator(nn.Module):
         if config.mask_form is not None:
             # float() as the library may build models under another default dtype.
             self.mask_head = MASK_HEADS[config.mask_form](config).float()
-            if config.mask_hold_start is not None and config.mask_hold_end is not None:
-                self.mask_schedule = Page4DMaskSchedule(config.mask_hold_start, config.mask_hold_end)
+            training = config.training
+            if training.mask_hold_start is not None:
+                self.mask_schedule = Page4DMaskSchedule(training.mask_hold_start, training.mask_hold_end)
 
     @staticmethod
     def _layer(config: Page4DConfig) -> Page4DLayer:
@@ -192,7 +193,7 @@ class Page4DAggregator(nn.Module):
             config.hidden_size,
             config.num_attention_heads,
             layer_norm_eps=config.layer_norm_eps,
-            layerscale_value=config.layerscale_value,
+            layerscale_value=config.initialization.layerscale_value,
             qk_norm=True,
         )
 

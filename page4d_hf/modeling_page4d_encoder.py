@@ -59,7 +59,7 @@ class Page4DEncoder(nn.Module):
                 config.hidden_size,
                 config.encoder_num_attention_heads,
                 layer_norm_eps=config.encoder_layer_norm_eps,
-                layerscale_value=config.encoder_layerscale_value,
+                layerscale_value=config.initialization.encoder_layerscale_value,
             )
             for _ in range(config.encoder_num_hidden_layers)
         )

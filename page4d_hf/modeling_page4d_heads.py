@@ -36,7 +36,7 @@ class Page4DCameraHead(Page4DFloat32Module):
                 hidden_size,
                 config.camera_num_attention_heads,
                 layer_norm_eps=config.layer_norm_eps,
-                layerscale_value=config.layerscale_value,
+                layerscale_value=config.initialization.layerscale_value,
             )
             for _ in range(config.camera_num_hidden_layers)
         )

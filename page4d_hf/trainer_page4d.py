@@ -1,12 +1,57 @@
-"""What `transformers.Trainer` needs to train a PAGE-4D with a schedule of its mask."""
+"""What `transformers.Trainer` needs to train a PAGE-4D: a collator of clips, and the steps of the mask's schedule."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils.data import default_collate
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_utils import unwrap_model
+
+from .errors import Page4DError
+
+
+class Page4DDataCollator:
+    """Stacks clips, whose `labels` are a dict of tensors, to a batch. Nothing is padded.
+
+    ```python
+    >>> Trainer(model, arguments, train_dataset=clips, data_collator=Page4DDataCollator())
+    ```
+
+    A clip is `{"pixel_values": [S, 3, H, W], "labels": {"extrinsics": [S, 3, 4], ...}}`, without the batch dimension of
+    what [`Page4DModel.forward`] takes.
+    """
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The clips with a batch dimension before all others.
+
+        Raises:
+            Page4DError: they differ in their size, in their number of frames, or in what is known of them.
+        """
+        shapes = [_shapes(clip) for clip in features]
+        for other in shapes[1:]:
+            if differing := sorted(name for name in {*shapes[0], *other} if shapes[0].get(name) != other.get(name)):
+                found = [given.get(differing[0], "missing") for given in (shapes[0], other)]
+                raise Page4DError(
+                    f"Expected clips that are alike in a batch; {differing[0]} is {found[0]} in one and {found[1]} in "
+                    "another: bring them to one size and number of frames, and give zeros with has_pose, has_depth or "
+                    "has_motion false for what is not known."
+                )
+        return default_collate([dict(clip) for clip in features])
+
+
+def _shapes(clip: Mapping[str, Any], within: str = "") -> dict[str, tuple[int, ...]]:
+    """The shape of every value of a clip, by its name; `()` of plain numbers."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in clip.items():
+        if isinstance(value, Mapping):
+            shapes |= _shapes(value, f"{within}{name}.")
+        else:
+            shapes[within + name] = tuple(torch.as_tensor(value).shape)
+    return shapes
 
 
 class Page4DMaskScheduleCallback(TrainerCallback):
@@ -32,4 +77,4 @@ def _set_training_step(model: nn.Module, step: int) -> None:
     network.set_training_step(step)
 
 
-__all__ = ["Page4DMaskScheduleCallback"]
+__all__ = ["Page4DDataCollator", "Page4DMaskScheduleCallback"]

@@ -167,17 +167,17 @@ def check(options: Options, base: Page4DConfig) -> None:
     for name, values in (("arms", options.arms), ("seeds", options.seeds)):
         if not values or len(set(values)) < len(values):
             raise Page4DError(f"--{name} must name at least one, and none twice; got {', '.join(map(str, values))}.")
-    if base.mask_hold_start is not None:
+    if base.training.mask_hold_start is not None:
         raise Page4DError(
-            f"The configuration of {options.base} has a schedule for the mask (mask_hold_start {base.mask_hold_start}),"
-            " and the ablation compares a mask that is on with one that is off throughout; set mask_hold_start and "
-            "mask_hold_end to null there."
+            f"The configuration of {options.base} has a schedule for the mask (mask_hold_start "
+            f"{base.training.mask_hold_start}), and the ablation compares a mask that is on with one that is off "
+            "throughout; set mask_hold_start and mask_hold_end to null there."
         )
-    if base.mask_form is not None and (base.mask_strength > 0 or base.mask_loss_weight > 0):
+    if base.mask_form is not None and (base.mask_strength > 0 or base.training.mask_loss_weight > 0):
         raise Page4DError(
             f"The mask of {options.base} was trained (mask_strength {base.mask_strength:g}, mask_loss_weight "
-            f"{base.mask_loss_weight:g} in its configuration), and the ablation asks what a mask brings to a network "
-            "that had none; start from one that was trained without, such as runs/tiny/3-still."
+            f"{base.training.mask_loss_weight:g} in its configuration), and the ablation asks what a mask brings to a "
+            "network that had none; start from one that was trained without, such as runs/tiny/3-still."
         )
     if not base.masked_layers or max(base.masked_layers) >= base.num_hidden_layers:
         raise Page4DError(

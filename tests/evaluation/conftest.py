@@ -16,7 +16,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 
     config = Page4DConfig(
-        hidden_size=16, initializer_range=0.2, layerscale_value=1.0, encoder_num_hidden_layers=1,
+        hidden_size=16, initializer_range=0.2, initialization={"layerscale_value": 1.0}, encoder_num_hidden_layers=1,
         encoder_num_attention_heads=1, num_hidden_layers=4, num_attention_heads=1, mask_layer=1, masked_layers=[2],
         mask_hidden_size=8, head_layers=[0, 1, 2, 3], camera_num_hidden_layers=1, camera_num_attention_heads=1,
         dense_hidden_size=8, dense_channels=[4, 4, 8, 8], dense_output_channels=4, image_size=28,

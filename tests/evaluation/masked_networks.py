@@ -27,7 +27,7 @@ def masked_network(seed: int = 0, **overrides: Any) -> Page4DModel:
         "encoder_num_attention_heads": 2,
         "num_hidden_layers": NUM_LAYERS,
         "num_attention_heads": 2,
-        "layerscale_value": 1.0,
+        "initialization": {"layerscale_value": 1.0},
         "mask_layer": 1,
         "masked_layers": [2, 3],
         "mask_hidden_size": 8,

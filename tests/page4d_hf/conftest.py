@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {
     "encoder_num_attention_heads": 2,
     "num_hidden_layers": 5,
     "num_attention_heads": 2,
-    "layerscale_value": 1.0,
+    "initialization": {"layerscale_value": 1.0},
     "mask_layer": 1,
     "masked_layers": [2, 3],
     "mask_hidden_size": 8,
@@ -42,10 +42,18 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Page4DConfig]:
-    """Makes a configuration of the tiny network; keywords override its values."""
+    """Makes a configuration of the tiny network; keywords override its values, those of its groups by their names."""
     from page4d_hf import Page4DConfig
+    from page4d_hf.configuration_page4d import GROUPS
 
-    return lambda **overrides: Page4DConfig(**{**TINY, **overrides})
+    def make(**overrides: Any) -> Page4DConfig:
+        values = {**TINY, **overrides}
+        for group, members in GROUPS.items():
+            own = {name: values.pop(name) for name in members.__annotations__ if name in values}
+            values[group] = {**TINY.get(group, {}), **own, **overrides.get(group, {})}
+        return Page4DConfig(**values)
+
+    return make
 
 
 @pytest.fixture(scope="session")

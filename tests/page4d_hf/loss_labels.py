@@ -10,7 +10,7 @@ from torch import Tensor
 from page4d_hf import Page4DConfig, Page4DOutput
 from page4d_hf.geometry import cameras_to_pose_encoding, quaternion_to_matrix
 from page4d_hf.labels_page4d import normalize_labels
-from page4d_hf.loss_page4d import page4d_loss
+from page4d_hf.loss_page4d import Page4DLosses, page4d_loss
 
 DENSE_TERMS = [
     f"{kind}_{term}"
@@ -70,8 +70,16 @@ def part_of(values: Any, index: slice) -> Any:
     return {name: value[index] for name, value in values.items()}
 
 
+def loss_of(output: Page4DOutput, labels: Any, config: Page4DConfig, **more: Any) -> Page4DLosses:
+    """The loss of what a network predicts, with the cameras of every refinement if the output has them."""
+    names = ("depth", "depth_conf", "world_points", "world_points_conf")
+    maps = {name: output[name] for name in names if name in output}
+    stages = output.pose_enc_stages or (None if output.pose_enc is None else (output.pose_enc,))
+    return page4d_loss(labels, config.training, pose_enc_stages=stages, **maps, **more)
+
+
 def terms_of(output: Page4DOutput, labels: Labels, config: Page4DConfig) -> dict[str, float]:
-    return {name: term.item() for name, term in page4d_loss(output, labels, config).terms.items()}
+    return {name: term.item() for name, term in loss_of(output, labels, config).terms.items()}
 
 
 def gradients(output: Page4DOutput, loss: Tensor) -> dict[str, Tensor]:

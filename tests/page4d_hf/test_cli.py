@@ -45,6 +45,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_the_help_lists_the_subcommands_and_imports_neither_torch_nor_transformers():
     program = """
 import sys
+sys.argv = ["/usr/bin/page4d"]
 from page4d_hf.cli import main
 try:
     main(["--help"])

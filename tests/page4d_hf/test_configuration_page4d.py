@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf.errors import Page4DError
 
 
 def test_the_defaults_are_the_published_stages_and_layers():
@@ -23,6 +24,35 @@ def test_a_configuration_survives_json(tiny_config, overrides, tmp_path):
     config.save_pretrained(tmp_path)
 
     assert Page4DConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
+def test_what_only_training_needs_is_apart_from_the_network(tmp_path):
+    Page4DConfig(training={"camera_loss": "huber"}, initialization={"patch_embedding": "smooth"}).save_pretrained(
+        tmp_path
+    )
+    stored = json.loads((tmp_path / "config.json").read_text())
+    loaded = Page4DConfig.from_pretrained(tmp_path, training={"mask_loss_weight": 0.5})
+
+    assert sorted(stored["initialization"]) == [
+        "encoder_layerscale_value", "global_attention", "layerscale_value", "patch_embedding",
+    ]  # fmt: skip
+    assert not any("loss" in name or "hold" in name or "layerscale" in name for name in stored)
+    assert (loaded.training.camera_loss, loaded.training.mask_loss_weight) == ("huber", 0.5)
+    assert loaded.initialization.patch_embedding == "smooth"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"camera_loss_weight": 2}, "camera_loss_weight is a value of training: give it as training="),
+        ({"layerscale_value": 1}, "layerscale_value is a value of initialization"),
+        ({"training": {"steps": 1}}, "no value called steps in training; the known ones are mask_hold_start,"),
+        ({"initialization": 3}, "initialization is a int; it must be a Page4DInitializationConfig or a dict"),
+    ],
+)
+def test_a_value_in_no_group_or_in_another_is_refused(values, message):
+    with pytest.raises(Page4DError, match=message):
+        Page4DConfig(**values)
 
 
 def test_every_own_value_that_differs_from_its_default_is_in_the_json(tiny_config):

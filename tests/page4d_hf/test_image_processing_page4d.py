@@ -356,7 +356,7 @@ def test_maps_come_back_to_the_pixels_that_they_were_seen_at(processor, size, op
     """A map of network coordinates, brought back, must hold where each original pixel's centre lies in the network."""
     inputs = processor(random_image(*size), **options)
     outputs = network_coordinates(inputs)
-    frame = processor.post_process_depth_estimation(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
+    frame = processor.post_process_depth(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
     x0, y0, x1, y1 = inputs.image_boxes[0, 0]
     height, width = inputs.pixel_values.shape[-2:]
     x = x0 + (torch.arange(size[1]) + 0.5) * (x1 - x0) / size[1]
@@ -446,7 +446,7 @@ def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("depth_estimation", "no depth in the outputs: the model was built with enable_depth=False"),
+        ("depth", "no depth in the outputs: the model was built with enable_depth=False"),
         ("world_points", "no world_points in the outputs: the model was built with enable_point=False"),
         ("dynamics", "no dynamics_mask in the outputs: the model was built with mask_form=None"),
         ("cameras", "no cameras: the model was built with enable_camera=False"),

@@ -22,6 +22,8 @@ SMALL = {
     "enable_point": False,
     "mask_form": None,
 }
+SAME_PLACE = {"global_attention": "same_place"}
+CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}
 
 
 def small_network(**changes) -> Page4DModel:
@@ -42,7 +44,7 @@ def test_a_new_network_says_that_the_camera_stands_still_and_sees_60_degrees(ite
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_patches_start_by_attending_to_their_own_place_in_all_frames_alike(heads):
-    model = small_network(initial_global_attention="same_place", attn_implementation="eager", num_attention_heads=heads)
+    model = small_network(initialization=SAME_PLACE, attn_implementation="eager", num_attention_heads=heads)
     frames, special, patches = 3, 5, 49
     attentions = model(torch.rand(1, frames, 3, 56, 56), output_attentions=True).attentions
     for weights in attentions[1::2]:  # of the global blocks
@@ -58,10 +60,8 @@ def test_patches_start_by_attending_to_their_own_place_in_all_frames_alike(heads
 @pytest.mark.parametrize("masked", [[1], [2, 3]])
 def test_cameras_start_by_seeing_all_patches_where_a_mask_will_keep_some_from_them(masked):
     mask = {"mask_form": "release", "mask_layer": masked[0] - 1, "masked_layers": masked, "mask_strength": 0.0}
-    depth = {"num_hidden_layers": masked[-1] + 1, "head_layers": [masked[-1]] * 4, "mask_hold_start": None}
-    model = small_network(
-        initial_global_attention="same_place", attn_implementation="eager", mask_hold_end=None, **mask, **depth
-    )
+    depth = {"num_hidden_layers": masked[-1] + 1, "head_layers": [masked[-1]] * 4}
+    model = small_network(initialization=SAME_PLACE, attn_implementation="eager", training=CONSTANT, **mask, **depth)
     frames, special, patches = 3, 5, 49
     attentions = model(torch.rand(1, frames, 3, 56, 56), output_attentions=True).attentions[1::2]
     for layer, weights in enumerate(attentions):
@@ -75,7 +75,7 @@ def test_cameras_start_by_seeing_all_patches_where_a_mask_will_keep_some_from_th
 
 @torch.no_grad()
 def test_the_first_global_block_starts_by_taking_off_what_does_not_change():
-    model = small_network(initial_global_attention="same_place", layerscale_value=0.1)
+    model = small_network(initialization={**SAME_PLACE, "layerscale_value": 0.1})
     layer = model.aggregator.global_layers[0]
     states = torch.randn(1, 20, 64)
     added = layer.attention.o_proj(layer.attention.v_proj(states)) * layer.layer_scale1
@@ -89,7 +89,7 @@ def test_a_smooth_patch_embedding_knows_a_patch_that_has_moved_by_two_pixels():
     texture = torch.nn.functional.avg_pool2d(noise, 3, 1)  # neighbours are alike, as in images
     alike = {}
     for start in ("random", "smooth"):
-        embedding = small_network(initial_patch_embedding=start).get_input_embeddings()
+        embedding = small_network(initialization={"patch_embedding": start}).get_input_embeddings()
         here, moved = (embedding(texture[..., 8:16, x : x + 8]).flatten(1) for x in (8, 10))
         alike[start] = torch.nn.functional.cosine_similarity(here, moved).mean()
     assert alike["random"] < 0.4
@@ -99,7 +99,11 @@ def test_a_smooth_patch_embedding_knows_a_patch_that_has_moved_by_two_pixels():
 @torch.no_grad()
 def test_a_smooth_patch_embedding_is_as_large_as_a_random_one():
     norms = [
-        small_network(initial_patch_embedding=start).get_input_embeddings().weight.flatten(1).norm(dim=1).mean()
+        small_network(initialization={"patch_embedding": start})
+        .get_input_embeddings()
+        .weight.flatten(1)
+        .norm(dim=1)
+        .mean()
         for start in ("random", "smooth")
     ]
     torch.testing.assert_close(norms[1], norms[0], rtol=0.05, atol=0)
@@ -107,7 +111,7 @@ def test_a_smooth_patch_embedding_is_as_large_as_a_random_one():
 
 @torch.no_grad()
 def test_weights_that_are_loaded_do_not_start_anew(tmp_path):
-    model = small_network(initial_global_attention="same_place")
+    model = small_network(initialization=SAME_PLACE)
     for parameter in model.parameters():
         parameter.normal_()
     model.save_pretrained(tmp_path)
@@ -118,5 +122,5 @@ def test_weights_that_are_loaded_do_not_start_anew(tmp_path):
 
 @pytest.mark.parametrize("part", ["global_attention", "patch_embedding"])
 def test_a_start_that_does_not_exist_is_refused(part):
-    with pytest.raises(StrictDataclassError, match=f"initial_{part} is 'here'; it must be one of"):
-        Page4DConfig(**{f"initial_{part}": "here"})
+    with pytest.raises(StrictDataclassError, match=f"{part} is 'here'; it must be one of"):
+        Page4DConfig(initialization={part: "here"})

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from loss_labels import HEIGHT, WIDTH, Labels, gradients, make_labels, perfect, without, wrong
+from loss_labels import HEIGHT, WIDTH, Labels, gradients, loss_of, make_labels, perfect, without, wrong
 from torch import Tensor
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
-from page4d_hf.loss_page4d import page4d_loss
 
 # In the model
 
@@ -29,7 +28,7 @@ def test_the_model_gives_the_loss_of_its_own_output(tiny_model):
 
     assert output[0] is output.loss
     assert len(output.pose_enc_stages) == model.config.camera_num_iterations
-    expected = page4d_loss(output, labels, model.config)
+    expected = loss_of(output, labels, model.config)
     torch.testing.assert_close(output.loss, expected.total)
     assert set(output.loss_terms) == set(expected.terms)
     assert not any(term.requires_grad for term in output.loss_terms.values())
@@ -142,22 +141,22 @@ def some_motion() -> Tensor:
 
 def mask_term(logits: Tensor, moving: Tensor, config: Page4DConfig) -> Tensor:
     labels = moving_labels(moving)
-    return page4d_loss(perfect(labels), labels, config, dynamics_logits=logits).terms["mask"]
+    return loss_of(perfect(labels), labels, config, dynamics_logits=logits).terms["mask"]
 
 
 def test_without_a_weight_motion_masks_change_neither_loss_nor_gradients(config):
     labels = make_labels()
     output = wrong(labels)
     logits = torch.randn(2, 3, 2, 3, requires_grad=True)
-    plain = page4d_loss(output, labels, config)
+    plain = loss_of(output, labels, config)
     before = gradients(output, plain.total)
-    losses = page4d_loss(output, moving_labels(some_motion()), config, dynamics_logits=logits)
+    losses = loss_of(output, moving_labels(some_motion()), config, dynamics_logits=logits)
 
     assert losses.total.item() == plain.total.item()
     assert losses.terms.keys() == plain.terms.keys()
     after = gradients(output, losses.total)
     assert all(torch.equal(after[name], before[name]) for name in before)
-    losses = page4d_loss(output, moving_labels(some_motion()), config, dynamics_logits=logits)
+    losses = loss_of(output, moving_labels(some_motion()), config, dynamics_logits=logits)
     assert torch.autograd.grad(losses.total, logits, allow_unused=True) == (None,)
 
 
@@ -183,8 +182,8 @@ def test_a_mask_head_that_says_the_same_everywhere_does_best_to_say_a_half(with_
 def test_the_mask_head_s_loss_counts_with_its_weight(with_mask_loss, config):
     labels, logits = moving_labels(some_motion()), torch.randn(2, 3, 2, 3)
     output = wrong(labels)
-    losses = page4d_loss(output, labels, with_mask_loss, dynamics_logits=logits)
-    plain = page4d_loss(output, labels, config)
+    losses = loss_of(output, labels, with_mask_loss, dynamics_logits=logits)
+    plain = loss_of(output, labels, config)
 
     assert losses.total.item() == pytest.approx(plain.total.item() + 0.5 * losses.terms["mask"].item(), rel=1e-6)
 
@@ -201,9 +200,9 @@ def test_a_batch_in_which_everything_or_nothing_moves_has_a_finite_loss_of_the_m
 def test_a_sequence_without_a_motion_mask_leaves_the_mask_head_s_loss_to_the_others(with_mask_loss):
     labels, logits = moving_labels(some_motion()), torch.randn(2, 3, 2, 3, requires_grad=True)
     alone = {name: value[:1] for name, value in labels.items()}
-    expected = page4d_loss(perfect(alone), alone, with_mask_loss, dynamics_logits=logits[:1]).terms["mask"]
+    expected = loss_of(perfect(alone), alone, with_mask_loss, dynamics_logits=logits[:1]).terms["mask"]
     labels["has_motion"] = torch.tensor([True, False])
-    found = page4d_loss(perfect(labels), labels, with_mask_loss, dynamics_logits=logits).terms["mask"]
+    found = loss_of(perfect(labels), labels, with_mask_loss, dynamics_logits=logits).terms["mask"]
 
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
     gradient = torch.autograd.grad(found, logits)[0]
@@ -214,12 +213,12 @@ def test_a_sequence_without_a_motion_mask_leaves_the_mask_head_s_loss_to_the_oth
 def test_what_says_whether_motion_is_known_needs_a_motion_mask(config):
     labels = {**make_labels(), "has_motion": torch.tensor([True, False])}
     with pytest.raises(Page4DError, match="has_motion and no motion_mask"):
-        page4d_loss(perfect(make_labels()), labels, config)
+        loss_of(perfect(make_labels()), labels, config)
 
 
 def test_labels_without_a_motion_mask_give_the_mask_head_a_gradient_of_zero(with_mask_loss):
     labels, logits = make_labels(), torch.randn(2, 3, 2, 3, requires_grad=True)
-    losses = page4d_loss(perfect(labels), labels, with_mask_loss, dynamics_logits=logits)
+    losses = loss_of(perfect(labels), labels, with_mask_loss, dynamics_logits=logits)
 
     assert losses.terms["mask"].item() == 0
     assert torch.autograd.grad(losses.total, logits)[0].count_nonzero() == 0

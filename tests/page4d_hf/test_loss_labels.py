@@ -10,6 +10,7 @@ from loss_labels import (
     HEIGHT,
     WIDTH,
     gradients,
+    loss_of,
     make_labels,
     part_of,
     perfect,
@@ -21,7 +22,6 @@ from loss_labels import (
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
 from page4d_hf.labels_page4d import check_labels, normalize_labels
-from page4d_hf.loss_page4d import page4d_loss
 
 # Partial labels
 
@@ -37,9 +37,9 @@ def test_a_sequence_without_a_label_leaves_the_terms_of_the_others_as_they_are(c
     labels = make_labels()
     output = wrong(labels)
 
-    terms = page4d_loss(output, labels | {missing: torch.tensor([True, False])}, config).terms
+    terms = loss_of(output, labels | {missing: torch.tensor([True, False])}, config).terms
 
-    alone = page4d_loss(part_of(output, slice(1)), part_of(labels, slice(1)), config).terms
+    alone = loss_of(part_of(output, slice(1)), part_of(labels, slice(1)), config).terms
     for name in dropped:
         torch.testing.assert_close(terms[name], alone[name], rtol=1e-6, atol=1e-7, msg=name)
 
@@ -51,7 +51,7 @@ def test_what_a_sequence_does_have_still_counts(config):
 
     for partial, kept in ((without_pose, "depth"), (without_depth, "pose_enc")):
         output = wrong(labels)
-        found = gradients(output, page4d_loss(output, partial, config).total)
+        found = gradients(output, loss_of(output, partial, config).total)
         assert (found[kept][1] != 0).any()
         assert not found["world_points"][1].any()
         assert not found["pose_enc" if kept == "depth" else "depth"][1].any()
@@ -61,13 +61,13 @@ def test_what_a_sequence_does_have_still_counts(config):
 def test_what_a_label_that_is_said_to_be_missing_holds_is_not_looked_at(config, flag):
     labels = make_labels() | {flag: torch.tensor([True, False])}
     output = wrong(make_labels())
-    expected = page4d_loss(output, labels, config)
+    expected = loss_of(output, labels, config)
     for name in ("extrinsics", "intrinsics") if flag == "has_pose" else ("depth",):
         for garbage in (0.0, float("nan")):
             labels[name] = labels[name].clone()
             labels[name][1] = garbage
 
-            torch.testing.assert_close(page4d_loss(output, labels, config).terms, expected.terms, rtol=0, atol=0)
+            torch.testing.assert_close(loss_of(output, labels, config).terms, expected.terms, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("absent", "flag"), [(("extrinsics", "intrinsics"), "has_pose"), (("depth",), "has_depth")])
@@ -75,9 +75,9 @@ def test_a_batch_without_a_label_is_one_of_which_no_sequence_has_it(config, abse
     labels = make_labels()
     output = wrong(labels)
 
-    found = page4d_loss(output, {name: value for name, value in labels.items() if name not in absent}, config)
+    found = loss_of(output, {name: value for name, value in labels.items() if name not in absent}, config)
 
-    expected = page4d_loss(output, labels | {flag: torch.tensor([False, False])}, config)
+    expected = loss_of(output, labels | {flag: torch.tensor([False, False])}, config)
     torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
 
 
@@ -86,9 +86,9 @@ def test_depth_of_zeros_is_no_depth(config):
     zeros = labels | {"depth": torch.zeros_like(labels["depth"])}
     output = wrong(labels)
 
-    found = page4d_loss(output, zeros, config)
+    found = loss_of(output, zeros, config)
 
-    expected = page4d_loss(output, labels | {"depth": None}, config)
+    expected = loss_of(output, labels | {"depth": None}, config)
     torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
     assert found.terms["camera"] > 0
 
@@ -106,9 +106,9 @@ def test_what_is_farther_than_anything_is_not_known(config, sentinel, kind):
     unknown, far = labels[name].clone(), labels[name].clone()
     unknown[0, 0, 3, 3], far[0, 0, 3, 3] = torch.nan, sentinel
 
-    found = page4d_loss(output, labels | {name: far}, config)
+    found = loss_of(output, labels | {name: far}, config)
 
-    expected = page4d_loss(output, labels | {name: unknown}, config)
+    expected = loss_of(output, labels | {name: unknown}, config)
     torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
     found_gradients = torch.autograd.grad(found.total, list(output.values()), allow_unused=True)
     assert all(gradient.isfinite().all() for gradient in found_gradients if gradient is not None)
@@ -140,7 +140,7 @@ def test_shrinking_is_no_way_to_improve_where_the_scale_is_not_known(config, pre
     output = wrong(labels, amount=0.5)
     labels = {name: labels[name] for name in present}
 
-    found = gradients(output, page4d_loss(output, labels, config).total)
+    found = gradients(output, loss_of(output, labels, config).total)
 
     for sample in range(2):
         if "depth" in present:
@@ -158,7 +158,7 @@ def test_sparse_depth_teaches_its_own_pixels_only(config):
     labels["depth"] = labels["depth"] * known
     output = wrong(labels)
 
-    found = gradients(output, page4d_loss(output, labels, config).total)
+    found = gradients(output, loss_of(output, labels, config).total)
 
     for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
         assert found[name].isfinite().all()
@@ -170,13 +170,13 @@ def test_a_prediction_that_is_not_finite_does_not_matter_where_nothing_is_labell
     labels = make_labels()
     labels["depth"][:, :, 5, 5] = 0
     output = wrong(labels)
-    expected = page4d_loss(output, labels, config)
+    expected = loss_of(output, labels, config)
     for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
         output[name] = output[name].detach().clone()
         output[name][:, :, 5, 5] = torch.inf
         output[name].requires_grad_()
 
-    losses = page4d_loss(output, labels, config)
+    losses = loss_of(output, labels, config)
 
     assert torch.equal(losses.total, expected.total)
     assert all(gradient.isfinite().all() for gradient in gradients(output, losses.total).values())
@@ -189,7 +189,7 @@ def test_where_nothing_is_labelled_the_loss_and_its_gradients_are_zero(config):
     }
     output = wrong(labels)
 
-    losses = page4d_loss(output, labels, config)
+    losses = loss_of(output, labels, config)
 
     assert losses.total == 0
     assert not any(losses.terms.values())
@@ -200,7 +200,7 @@ def test_where_nothing_is_labelled_the_loss_and_its_gradients_are_zero(config):
 def test_one_frame_is_enough(config):
     labels = make_labels(num_frames=1)
 
-    losses = page4d_loss(wrong(labels), labels, config)
+    losses = loss_of(wrong(labels), labels, config)
 
     assert losses.total.isfinite()
 
@@ -211,7 +211,7 @@ def test_cameras_that_stand_still_without_depth_are_still_cameras(config):
     output = perfect(labels)
     output.pose_enc = (output.pose_enc.detach() + 0.25).requires_grad_()
 
-    losses = page4d_loss(output, labels, config)
+    losses = loss_of(output, labels, config)
 
     assert losses.terms["camera_translation"].item() == pytest.approx(0.25, rel=1e-4)
     # At rest is at rest in any scale.
@@ -302,4 +302,5 @@ def test_the_loss_is_configured_on_disk_too(tiny_config, tmp_path):
 
     config = Page4DConfig.from_pretrained(tmp_path)
 
-    assert (config.camera_loss, config.point_loss_weight, config.loss_quantile) == ("huber", 0.25, 0.98)
+    training = config.training
+    assert (training.camera_loss, training.point_loss_weight, training.loss_quantile) == ("huber", 0.25, 0.98)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loss_labels import HEIGHT, WIDTH, Labels, gradients, make_labels, perfect, terms_of, wrong
+from loss_labels import HEIGHT, WIDTH, Labels, gradients, loss_of, make_labels, perfect, terms_of, wrong
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from page4d_hf import Page4DConfig, Page4DOutput
 from page4d_hf.geometry import project_points, quaternion_to_matrix
 from page4d_hf.labels_page4d import normalize_labels
-from page4d_hf.loss_page4d import _normal_error, page4d_loss
+from page4d_hf.loss_page4d import _normal_error
 
 # The reference's names of terms, and ours.
 REFERENCE_TERMS = {
@@ -68,7 +68,7 @@ def reference_output(reference: dict[str, Tensor]) -> Page4DOutput:
 
 
 def test_every_term_is_that_of_the_release(reference, reference_labels, reference_output):
-    losses = page4d_loss(reference_output, reference_labels, Page4DConfig())
+    losses = loss_of(reference_output, reference_labels, Page4DConfig())
 
     for theirs, ours in REFERENCE_TERMS.items():
         torch.testing.assert_close(losses.terms[ours], reference[f"out/{theirs}"], rtol=1e-5, atol=1e-6)
@@ -76,7 +76,7 @@ def test_every_term_is_that_of_the_release(reference, reference_labels, referenc
 
 
 def test_every_gradient_is_that_of_the_release(reference, reference_labels, reference_output):
-    page4d_loss(reference_output, reference_labels, Page4DConfig()).total.backward()
+    loss_of(reference_output, reference_labels, Page4DConfig()).total.backward()
 
     found = {f"pose_enc_list/{i}": stage.grad for i, stage in enumerate(reference_output.pose_enc_stages)}
     found |= {
@@ -161,13 +161,11 @@ def test_points_may_be_given_instead_of_depth(config):
     points = targets.world_points.clone()
     points[0, 1, 2, 3] = torch.nan
 
-    losses = page4d_loss(
-        output, labels | {"depth": None, "world_points": points, "extrinsics": targets.extrinsics}, config
-    )
+    losses = loss_of(output, labels | {"depth": None, "world_points": points, "extrinsics": targets.extrinsics}, config)
 
     expected = labels | {"depth": labels["depth"].clone()}
     expected["depth"][0, 1, 2, 3] = 0
-    reference = page4d_loss(output, expected, config)
+    reference = loss_of(output, expected, config)
     torch.testing.assert_close(losses.terms["points"], reference.terms["points"], rtol=1e-3, atol=0)
     assert losses.terms["depth"] == 0
 
@@ -182,7 +180,7 @@ def test_a_rigid_move_of_the_labels_world_changes_nothing(everything_kept):
     moved["extrinsics"] = torch.cat((turned, labels["extrinsics"][..., 3:] - (turned @ offset)[..., None]), -1)
     output = wrong(labels)
 
-    found, expected = (page4d_loss(output, world, everything_kept) for world in (moved, labels))
+    found, expected = (loss_of(output, world, everything_kept) for world in (moved, labels))
 
     torch.testing.assert_close(found.terms, expected.terms, rtol=1e-5, atol=1e-6)
 
@@ -194,7 +192,7 @@ def test_another_scale_of_the_labels_world_changes_nothing(everything_kept, fact
     scaled["extrinsics"][..., 3] *= factor
     output = wrong(labels)
 
-    found, expected = (page4d_loss(output, world, everything_kept) for world in (scaled, labels))
+    found, expected = (loss_of(output, world, everything_kept) for world in (scaled, labels))
 
     torch.testing.assert_close(found.terms, expected.terms, rtol=1e-5, atol=1e-6)
 
@@ -248,7 +246,7 @@ def test_few_errors_are_all_kept(config, everything_kept):
     labels["depth"].view(-1)[1000:] = 0
     output = wrong(labels)
 
-    found, expected = (page4d_loss(output, labels, with_config).terms for with_config in (config, everything_kept))
+    found, expected = (loss_of(output, labels, with_config).terms for with_config in (config, everything_kept))
 
     assert torch.equal(found["depth_error"], expected["depth_error"])
 
@@ -271,7 +269,7 @@ def test_predictions_that_ran_away_or_fell_together_have_a_finite_loss_and_gradi
     for name in ("depth", "world_points"):
         output[name] = (output[name].detach() * factor).requires_grad_()
 
-    losses = page4d_loss(output, labels, config)
+    losses = loss_of(output, labels, config)
 
     assert losses.total.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients(output, losses.total).values())
@@ -301,7 +299,7 @@ def test_terms_are_weighted_as_configured(tiny_config):
     output = wrong(labels)
     config = tiny_config(camera_loss_weight=2.0, depth_loss_weight=3.0, point_loss_weight=0.5)
 
-    losses = page4d_loss(output, labels, config)
+    losses = loss_of(output, labels, config)
 
     terms = losses.terms
     torch.testing.assert_close(losses.total, 2 * terms["camera"] + 3 * terms["depth"] + 0.5 * terms["points"])
@@ -309,7 +307,7 @@ def test_terms_are_weighted_as_configured(tiny_config):
 
 def test_fields_of_view_are_weighted_as_configured(tiny_config):
     labels = make_labels()
-    terms = page4d_loss(wrong(labels), labels, tiny_config(fov_loss_weight=0.125)).terms
+    terms = loss_of(wrong(labels), labels, tiny_config(fov_loss_weight=0.125)).terms
 
     parts = terms["camera_translation"] + terms["camera_rotation"] + 0.125 * terms["camera_fov"]
     assert terms["camera_fov"] > 0
@@ -322,10 +320,10 @@ def test_fields_of_view_are_weighted_as_configured(tiny_config):
 def test_bfloat16_autocast_does_not_reach_the_loss(config):
     labels = make_labels()
     output = wrong(labels)
-    expected = page4d_loss(output, labels, config)
+    expected = loss_of(output, labels, config)
 
     with torch.autocast("cpu", torch.bfloat16):
-        found = page4d_loss(output, labels, config)
+        found = loss_of(output, labels, config)
 
     assert found.total.dtype == torch.float32
     torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
@@ -344,7 +342,7 @@ def test_the_loss_waits_for_no_value(config):
             **{name: mode.from_tensor(value).to("cuda").requires_grad_() for name, value in detached.items()}
         )
 
-        loss = page4d_loss(fake_output, fake_labels, config).total
+        loss = loss_of(fake_output, fake_labels, config).total
 
     assert loss.device.type == "cuda"
     assert loss.requires_grad
@@ -377,6 +375,6 @@ def test_predictions_of_heads_on_different_devices_meet_where_the_labels_are(tin
             fake_output[name] = mode.from_tensor(value).to(device)
         logits = mode.from_tensor(torch.zeros(2, 3, 2, 3)).to("cuda:4")
 
-        loss = page4d_loss(fake_output, fake_labels, tiny_config(mask_loss_weight=1.0), dynamics_logits=logits).total
+        loss = loss_of(fake_output, fake_labels, tiny_config(mask_loss_weight=1.0), dynamics_logits=logits).total
 
     assert loss.device == torch.device("cuda:0")

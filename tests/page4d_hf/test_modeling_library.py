@@ -85,6 +85,7 @@ def test_a_saved_model_names_its_code_and_carries_all_of_it(folder):
     assert config["auto_map"] == {
         "AutoConfig": "configuration_page4d.Page4DConfig",
         "AutoModel": "modeling_page4d.Page4DModel",
+        "AutoModelForDepthEstimation": "modeling_page4d.Page4DForDepthEstimation",
     }
     imported = {name for name in sys.modules if name.startswith("page4d_hf.modeling_page4d")}
     expected = {f"{name.split('.')[1]}.py" for name in imported} | {

@@ -476,7 +476,7 @@ def test_network_input_with_its_sizes_goes_into_the_model_as_it_is(model_folder)
     inputs = processor([np.zeros((30, 50, 3), np.uint8)] * 2, size=56)
     with torch.no_grad():
         output = model(**inputs)
-    frame = processor.post_process_depth_estimation(output, inputs.original_sizes, inputs.image_boxes)[0][1]
+    frame = processor.post_process_depth(output, inputs.original_sizes, inputs.image_boxes)[0][1]
     assert frame["predicted_depth"].shape == (30, 50)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from page4d_hf import Page4DMaskScheduleCallback, Page4DModel
+from page4d_hf import Page4DDataCollator, Page4DMaskScheduleCallback, Page4DModel
+from page4d_hf.errors import Page4DError
 
 NUM_FRAMES, HEIGHT, WIDTH = 2, 14, 28
 
@@ -53,7 +54,7 @@ def trainer(model: Page4DModel, folder: Path, **arguments: Any) -> Trainer:
         args=TrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
         train_dataset=TinyClips(),
         eval_dataset=TinyClips(),
-        data_collator=default_collate,
+        data_collator=Page4DDataCollator(),
     )
 
 
@@ -76,6 +77,44 @@ def test_bfloat16_and_accumulation_train_too(model, tmp_path):
     run = trainer(model, tmp_path, max_steps=2, bf16=True, per_device_train_batch_size=2, gradient_accumulation_steps=2)
 
     assert run.train().training_loss > 0
+
+
+def test_the_collator_makes_the_trainer_work_as_it_is(model, tmp_path):
+    run = Trainer(
+        model,
+        TrainingArguments(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True),
+        train_dataset=TinyClips(),
+        data_collator=Page4DDataCollator(),
+    )
+
+    assert run.train().global_step == 2
+    assert run.state.log_history[-1]["train_loss"] > 0
+
+
+def test_the_collator_stacks_and_never_pads():
+    clips = TinyClips()
+    batch = Page4DDataCollator()([clips[4], clips[5]])
+
+    assert batch["pixel_values"].shape == (2, NUM_FRAMES, 3, HEIGHT, WIDTH)
+    assert batch["labels"]["extrinsics"].shape == (2, NUM_FRAMES, 3, 4)
+    assert batch["labels"]["has_depth"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda clip: clip.update(pixel_values=clip["pixel_values"][..., :14]), r"pixel_values is \(2, 3, 14, 28\) in"),
+        (lambda clip: clip.update(pixel_values=clip["pixel_values"][:1]), r"and \(1, 3, 14, 28\) in another"),
+        (lambda clip: clip["labels"].pop("depth"), r"labels.depth is \(2, 14, 28\) in one and missing in another"),
+        (lambda clip: clip.pop("labels"), "labels.* in one and missing in another"),
+    ],
+)
+def test_clips_that_are_not_alike_are_refused_by_the_collator(change, message):
+    other = TinyClips()[1]
+    change(other)
+
+    with pytest.raises(Page4DError, match=message):
+        Page4DDataCollator()([TinyClips()[0], other])
 
 
 def test_the_callback_moves_the_schedule_of_the_mask(tiny_model, tmp_path):

@@ -49,6 +49,7 @@ def test_both_entry_points_are_what_nerfstudio_looks_for():
 def test_loading_the_entry_points_imports_nothing_heavy_that_nerfstudio_does_not():
     program = """
 import sys
+sys.argv = ["/usr/bin/ns-train"]
 from importlib.metadata import entry_points
 from nerfstudio.configs.method_configs import all_methods
 assert "page4d-4dgs" in all_methods

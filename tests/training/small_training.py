@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
+from finetuning.network import grouped
 from finetuning.options import Options, from_json
 from finetuning.run import Finetuning
 from torch import Tensor
@@ -27,7 +28,7 @@ NETWORK: dict[str, Any] = {
     "encoder_num_attention_heads": 2,
     "num_hidden_layers": 5,
     "num_attention_heads": 2,
-    "layerscale_value": 0.5,
+    "initialization": {"layerscale_value": 0.5},
     "mask_layer": 1,
     "masked_layers": [2, 3],
     "mask_hidden_size": 8,
@@ -57,7 +58,7 @@ def small_network(**changes: Any) -> Page4DModel:
     """The network, the same at every call; keywords override values of its configuration."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Page4DModel(Page4DConfig(**{**NETWORK, **changes})).train()
+        return Page4DModel(Page4DConfig(**grouped({**NETWORK, **changes}))).train()
 
 
 def labels_of(pixel_values: Tensor) -> dict[str, Tensor]:
@@ -75,7 +76,7 @@ def labels_of(pixel_values: Tensor) -> dict[str, Tensor]:
 def write_options(folder: Path, network: dict[str, Any] | None = None, **changes: Any) -> Path:
     """A file for `--options` in a folder, of a run in `folder/run`; keywords override options."""
     folder.mkdir(exist_ok=True)
-    (folder / "network.json").write_text(json.dumps({**NETWORK, **(network or {})}))
+    (folder / "network.json").write_text(json.dumps(grouped({**NETWORK, **(network or {})})))
     values = {
         "output": str(folder / "run"),
         "network": str(folder / "network.json"),

@@ -249,4 +249,4 @@ def test_the_ready_recipe_fits_the_small_model():
 
     assert recipe.sampling.patch_size == network["patch_size"]
     assert recipe.scenes.still_share == 0
-    assert network["mask_hold_start"] is None
+    assert network["training"]["mask_hold_start"] is None

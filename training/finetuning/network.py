@@ -10,6 +10,7 @@ import torch
 
 from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips.sampling import SamplingConfig
+from page4d_hf.configuration_page4d import Page4DTrainingConfig
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.json_files import read_json
 from page4d_hf.weights.loading import (
@@ -38,9 +39,10 @@ def starting_network(options: Options) -> Page4DModel:
     Raises:
         OptionsError: no such model or configuration, or an option of the mask for a network without one.
     """
-    changes = {name: value for name in CONFIGURED if (value := getattr(options, name)) is not None}
+    chosen = {name: value for name in CONFIGURED if (value := getattr(options, name)) is not None}
+    changes = grouped(chosen)
     network = _from_file(options, changes) if options.network is not None else _pretrained(options, changes)
-    of_mask = changes.keys() & set(OF_MASK)
+    of_mask = chosen.keys() & set(OF_MASK)
     if network.aggregator.mask_head is None and of_mask:
         raise OptionsError(
             f"--{min(of_mask).replace('_', '-')} says how a mask acts, and the network has none; --mask-form release "
@@ -54,6 +56,13 @@ def starting_network(options: Options) -> Page4DModel:
                 f"--attn-implementation {options.attn_implementation} cannot be used: {' '.join(str(error).split())}"
             ) from error
     return network
+
+
+def grouped(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a configuration, of which those that only training needs are named without their group."""
+    training = {name: values[name] for name in values if name in Page4DTrainingConfig.__annotations__}
+    network = {name: value for name, value in values.items() if name not in training}
+    return {**network, "training": {**network.get("training", {}), **training}}
 
 
 def sampling_for(sampling: SamplingConfig, config: Page4DConfig, model: str | Path | None) -> SamplingConfig:
@@ -85,8 +94,9 @@ def _from_file(options: Options, changes: dict[str, Any]) -> Page4DModel:
         raise OptionsError(
             f"--network {options.network} has values that no configuration of Page4D has: {', '.join(unknown)}."
         )
+    changes = {**changes, **changes["training"], "training": values.get("training", {})}
     try:
-        return Page4DModel(Page4DConfig(**(values | changes)))
+        return Page4DModel(Page4DConfig(**grouped(values | changes)))
     except Exception as error:  # the library's validation has exceptions of its own, with the reason behind them
         raise OptionsError(
             f"--network {options.network} is no configuration of Page4D: {error.__cause__ or error}"
@@ -115,4 +125,4 @@ def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
     return network
 
 
-__all__ = ["CONFIGURED", "sampling_for", "starting_network"]
+__all__ = ["CONFIGURED", "grouped", "sampling_for", "starting_network"]

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_type_hints
 import tyro
 from pydantic import ConfigDict, create_model
 
-from page4d_hf import Page4DConfig
 from page4d_hf.clips.augmentation import AugmentationConfig
 from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
@@ -367,9 +366,7 @@ def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, A
     now = json.loads(json.dumps(to_json(new)))
     compared = [(name, old.get(name), now[name]) for name in now if name not in MAY_CHANGE]
     network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))
-    # A value that the configuration did not have yet when the run began: its default is what it was without.
-    network = {name: plain(getattr(Page4DConfig, name, None)) for name in network_now} | network
-    for name in sorted(network):
+    for name in sorted({*network, *network_now}):
         compared.append((f"the network's {name}", network.get(name), network_now.get(name)))
     differing = [
         f"{name} (was {json.dumps(before)}, now {json.dumps(after)})"

@@ -61,17 +61,17 @@ def without_gradient(model: Page4DModel) -> tuple[str, ...]:
     """Names of what the loss never reaches. Processes that average gradients would wait for them for ever."""
     # Of DINOv2's own training; and there is no loss on tracks.
     names = ["encoder.embeddings.mask_token", "track_head"]
-    config = model.config
+    training = model.config.training
     weights = {
-        "camera": config.camera_loss_weight,
-        "depth": config.depth_loss_weight,
-        "point": config.point_loss_weight,
+        "camera": training.camera_loss_weight,
+        "depth": training.depth_loss_weight,
+        "point": training.point_loss_weight,
     }
     names += [f"{head}_head" for head, weight in weights.items() if weight == 0]
     biased = model.aggregator.mask_schedule is not None or model.config.mask_strength != 0
     if not (biased and model.config.masked_layers):
         # No attention is ever biased by it. A loss of its own is on its dynamics, without their factor.
-        names.append(f"{MASK_HEAD}.alpha_logit" if model.config.mask_loss_weight else MASK_HEAD)
+        names.append(f"{MASK_HEAD}.alpha_logit" if training.mask_loss_weight else MASK_HEAD)
     return tuple(names)
 
 

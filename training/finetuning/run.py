@@ -466,7 +466,9 @@ def norm_of(tensors: Sequence[Tensor]) -> float:
 
 def configuration_of(network: Page4DModel) -> dict[str, Any]:
     """The values of a network's configuration, those of the library for any network and those of its card left out."""
-    return {name: getattr(network.config, name) for name in Page4DConfig.__annotations__ if name not in OF_CARD}
+    values = network.config.to_dict()
+    own = {name: values[name] for name in Page4DConfig.__annotations__ if name not in OF_CARD}
+    return {**own, **own.pop("initialization"), **own.pop("training")}
 
 
 def learned_from(config: Page4DConfig) -> list[str]:
@@ -475,10 +477,11 @@ def learned_from(config: Page4DConfig) -> list[str]:
     Raises:
         OptionsError: none.
     """
+    loss = config.training
     weights = {
-        "depth": config.enable_depth * config.depth_loss_weight + config.enable_point * config.point_loss_weight,
-        "extrinsics": config.enable_camera * config.camera_loss_weight,
-        "motion_mask": 0.0 if config.mask_form is None else config.mask_loss_weight,
+        "depth": config.enable_depth * loss.depth_loss_weight + config.enable_point * loss.point_loss_weight,
+        "extrinsics": config.enable_camera * loss.camera_loss_weight,
+        "motion_mask": 0.0 if config.mask_form is None else loss.mask_loss_weight,
     }
     if not any(weights.values()):
         raise OptionsError(
