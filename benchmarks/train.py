@@ -134,7 +134,7 @@ def answer(options: Options) -> None:
     from transformers import AutoModel
 
     from page4d_hf import Page4DConfig
-    from page4d_hf.synthetic import random_clips
+    from page4d_hf.clips import random_clips
     from page4d_hf.utils.measuring import peak_memory
     from page4d_hf.weights.shipped import TINY
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from page4d_hf import Page4DImageProcessor
+from page4d_hf.clips import random_clips
 from page4d_hf.reconstruction.reconstruct import check_resolution
-from page4d_hf.synthetic import SyntheticOptions, random_clips
+from page4d_hf.synthetic import SyntheticOptions
 
 from ..scores import ExclusionError
 
@@ -76,7 +77,7 @@ class Synthetic:
 def synthetic_clips(
     count: int, num_frames: int, image_size: tuple[int, int], seed: int, options: SyntheticOptions
 ) -> Iterator[StudyClip]:
-    """Random scenes with exact motion masks, see `page4d_hf.synthetic.random_clips`.
+    """Random scenes with exact motion masks, see `page4d_hf.clips.random_clips`.
 
     Args:
         count: of clips; the seeds are `seed`, `seed + 1`, ...
