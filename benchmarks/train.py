@@ -148,7 +148,7 @@ def answer(options: Options) -> None:
     trained = freeze_all_but(model, ["all"] if options.train[0] == "all" else masked_stage(config))
     if options.checkpointing[0] == "on":
         enable_checkpointing(model)
-    group = GroupOptions(1e-5, weight_decay=0.01, warmup=0.0)
+    group = GroupOptions(learning_rate=1e-5, weight_decay=0.01, warmup_steps=0.0)
     optimizer = torch.optim.AdamW(parameter_groups(trained, group, group)[0], fused=device.type == "cuda")
     clips = random_clips(range(options.clips), options.frames, (options.height, options.width))
     pixel_values = clips.images.to(device)
@@ -308,14 +308,14 @@ def time_data(options: Options) -> None:
                 dataset=(str(folder),),
                 network=network,
                 train=("all",),
-                steps=options.steps,
-                micro_batches=1,
+                max_train_steps=options.steps,
+                gradient_accumulation_steps=1,
                 sampling=sampling,
-                evaluation=EvaluationOptions(every=0),
+                evaluation=EvaluationOptions(steps=0),
                 mixed_precision=options.precision[0],
-                workers=options.workers,
-                checkpoint_every=options.steps,
-                trackers=(),
+                dataloader_num_workers=options.workers,
+                checkpointing_steps=options.steps,
+                report_to=(),
             )
         )
         start = time.process_time()

@@ -277,7 +277,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         "# What is tuned, and does the mask help?",
         "",
-        f"{recipe['steps']:,} steps from one network (weights {result['base']}), seeds "
+        f"{recipe['max_train_steps']:,} steps from one network (weights {result['base']}), seeds "
         f"{', '.join(map(str, result['seeds']))}. Means over seeds ± their standard deviation.",
         "",
         *_table("", rows, columns, "{:.4g}"),

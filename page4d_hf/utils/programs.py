@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ def command(*words: object) -> str:
 def input_errors_end_the_program(name: str, interrupted: str | None = None) -> Iterator[None]:
     """End the program where the block raises a `Page4DError`: one sentence on stderr, exit code 1.
 
+    An error that all processes of a training meet alike (`in_all_processes`) is told by the first of them.
+
     Args:
         name: of the program, which the sentence begins with.
         interrupted: what to say when the user interrupts, with exit code 130. Without it the interrupt passes.
@@ -26,7 +29,8 @@ def input_errors_end_the_program(name: str, interrupted: str | None = None) -> I
     try:
         yield
     except Page4DError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0" or not getattr(error, "in_all_processes", False):
+            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         if interrupted is None:

@@ -38,7 +38,7 @@ def options_from(folder: Path, model: str, **changes: Any) -> Any:
 
 
 def test_the_mask_s_strength_is_the_option_s_and_not_the_model_s(tmp_path, base):
-    run = train(options_from(tmp_path / "run", base, mask_strength=1.0, steps=1))
+    run = train(options_from(tmp_path / "run", base, mask_strength=1.0, max_train_steps=1))
     folder = run.options.output
 
     assert Page4DModel.from_pretrained(base).config.mask_strength == 0
@@ -56,7 +56,7 @@ def test_by_default_the_mask_s_strength_is_the_model_s(tmp_path, base):
 
 
 def test_a_schedule_goes_before_the_strength_in_training(tmp_path):
-    run = train(small_options(tmp_path, steps=1, mask_strength=0.25, mask_hold_start=5, mask_hold_end=9))
+    run = train(small_options(tmp_path, max_train_steps=1, mask_strength=0.25, mask_hold_start=5, mask_hold_end=9))
 
     assert history(run.options.output)[0]["mask_strength"] == 1
     assert run.network.config.mask_strength == 0.25
@@ -111,7 +111,7 @@ def test_a_strength_for_a_network_without_a_mask_is_refused(tmp_path):
 
 
 def test_attention_is_computed_as_the_option_says_and_the_model_does_not_remember_it(tmp_path, base):
-    run = train(options_from(tmp_path / "run", base, attn_implementation="eager", steps=1))
+    run = train(options_from(tmp_path / "run", base, attn_implementation="eager", max_train_steps=1))
 
     assert run.network.config._attn_implementation == "eager"
     assert AutoModel.from_pretrained(run.options.output).config._attn_implementation == "sdpa"
@@ -163,7 +163,7 @@ def test_a_mask_of_the_same_form_keeps_its_weights(tmp_path, base):
 @pytest.mark.parametrize(("weight", "trained"), [(0.0, False), (1.0, True)])
 def test_the_head_of_a_mask_that_is_off_is_trained_by_its_own_loss_alone(tmp_path, weight, trained):
     network = {**CONSTANT, "mask_strength": 0.0}
-    run = train(small_options(tmp_path, network=network, mask_loss_weight=weight, steps=1))
+    run = train(small_options(tmp_path, network=network, mask_loss_weight=weight, max_train_steps=1))
 
     assert any(name.startswith(MASK_HEAD) for name in run.trained) is trained
     assert ("mask" in history(run.options.output)[0]) is trained
@@ -185,12 +185,12 @@ def test_all_that_is_trained_of_a_mask_head_has_a_gradient(form, strength, weigh
 
 
 def test_a_run_that_began_before_a_value_of_the_configuration_existed_goes_on_with_its_default(tmp_path):
-    run = train(small_options(tmp_path, steps=1))
+    run = train(small_options(tmp_path, max_train_steps=1))
     path = run.options.output / "run.json"
     values = json.loads(path.read_text())
     del values["configuration"]["mask_loss_weight"]
     path.write_text(json.dumps(values))
 
-    assert begin(small_options(tmp_path, steps=1)).step == 1
+    assert begin(small_options(tmp_path, max_train_steps=1)).step == 1
     with pytest.raises(OptionsError, match=r"the network's mask_loss_weight \(was 0\.0, now 2\.0\)"):
-        begin(small_options(tmp_path, network={**NETWORK, "mask_loss_weight": 2.0}, steps=1))
+        begin(small_options(tmp_path, network={**NETWORK, "mask_loss_weight": 2.0}, max_train_steps=1))

@@ -40,7 +40,7 @@ def write_stages(folder: Path) -> Path:
     """Two stages: still scenes with the mask off, then moving ones with the mask on."""
     recipes = folder / "recipes"
     recipes.mkdir()
-    common: dict[str, Any] = {"steps": 2, "train": ["all"], "checkpoint_every": 1}
+    common: dict[str, Any] = {"max_train_steps": 2, "train": ["all"], "checkpointing_steps": 1}
     still = {**common, "output": str(folder / "runs" / "still"), "scenes": {**SCENES, "still_share": 1.0}}
     path = write_options(folder / "options", {**CONSTANT, "mask_strength": 0.0}, **still)
     values = json.loads(path.read_text())
@@ -121,7 +121,7 @@ def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
 
 
 def test_a_training_is_a_process_of_its_own_that_goes_on_where_it_was(tmp_path):
-    path = write_options(tmp_path, steps=2, checkpoint_every=1)
+    path = write_options(tmp_path, max_train_steps=2, checkpointing_steps=1)
     begin(from_json(path))  # the folder of a run that has not come to its first step
     processes.train(path)
 

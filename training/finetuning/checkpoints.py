@@ -132,7 +132,7 @@ def save_model(accelerator: Accelerator, model: nn.Module, folder: Path, width: 
 
 
 def save_checkpoint(
-    accelerator: Accelerator, model: nn.Module, folder: Path, step: int, *, width: int, keep: int
+    accelerator: Accelerator, model: nn.Module, folder: Path, step: int, *, width: int, keep: int | None
 ) -> None:
     """Write `checkpoint-<step>`, all or nothing, and remove the oldest that are too many.
 
@@ -144,7 +144,7 @@ def save_checkpoint(
         folder: the run's.
         step: optimizer steps that were made.
         width: see `save_model`.
-        keep: how many of the newest checkpoints stay; 0 keeps all.
+        keep: how many of the newest checkpoints are kept; None keeps all.
 
     Raises:
         RunFolderError: it cannot be written, as on a full disk; those before it are untouched.

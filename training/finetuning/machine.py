@@ -61,11 +61,11 @@ def make_accelerator(options: Options) -> Accelerator:
         OptionsError: a tracker that does not exist or is not installed; a precision that the device does not have.
     """
     available = [str(tracker) for tracker in get_available_trackers()]
-    trackers = available if "all" in options.trackers else options.trackers
+    trackers = available if "all" in options.report_to else [] if options.report_to == ("none",) else options.report_to
     for tracker in trackers:
         if tracker not in available:
             raise OptionsError(
-                f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
+                f"--report-to {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
             )
     cpu = on_cpu()
     precision: str | None = options.mixed_precision
@@ -108,7 +108,7 @@ def start_trackers(accelerator: Accelerator, output: Path, step: int, values: di
         if is_disk_error(error):
             raise
         raise OptionsError(
-            f"--trackers {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "
+            f"--report-to {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "
             "up or leave it out."
         ) from error
 

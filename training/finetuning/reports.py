@@ -10,10 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.json_files import Record, read_json
 
-from .options import Options, plain
+from .options import Options
 from .processes import REPOSITORY, ProcessError
 
 PROGRAM = REPOSITORY / "evaluation" / "held_out.py"
@@ -53,13 +55,14 @@ class HeldOut:
 
     def metadata(self) -> dict[str, Any]:
         """As `evaluation/held_out.py` reads them from a model's card; of the scenes, what differs from the defaults."""
-        usual = plain(SyntheticOptions())
-        scenes = {name: value for name, value in plain(self.scenes).items() if value != usual[name]}
+        usual = to_jsonable_python(SyntheticOptions())
+        scenes = {name: value for name, value in to_jsonable_python(self.scenes).items() if value != usual[name]}
         return {**self.settings(), "scenes": scenes}
 
     def settings(self) -> dict[str, Any]:
         """As a report has them."""
-        return {name: plain(value) for name, value in vars(self).items()}
+        values: dict[str, Any] = to_jsonable_python(self)
+        return values
 
     def arguments(self) -> list[str]:
         """As options of that program."""
