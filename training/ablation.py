@@ -34,7 +34,7 @@ from finetuning.reports import HeldOut, Report, check_reports, read_report, repo
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
 from page4d_hf.reconstruction.reconstruct import fingerprint, load_config
-from page4d_hf.utils.folders import is_unused, whole_file, working_folder
+from page4d_hf.utils.folders import whole_file, working_folder
 from page4d_hf.utils.json_files import Record, read_json
 from page4d_hf.utils.programs import input_errors_end_the_program
 
@@ -129,7 +129,7 @@ def run(options: Options) -> dict[str, Any]:
     base = load_config(options.base)
     check(options, base)
     recipe = from_json(options.recipe)
-    with working_folder(options.output):
+    with working_folder(options.output, IDENTITY):
         enter(options)
         return _run(options, recipe, base)
 
@@ -189,7 +189,7 @@ def enter(options: Options) -> None:
     """Begin the folder, or check that what lies in it is of this base: runs compare options, and no weights.
 
     Raises:
-        Page4DError: it is of another base, or holds something else.
+        Page4DError: it is of another base.
     """
     path, identity = options.output / IDENTITY, Identity(base=fingerprint(options.base))
     if path.is_file():
@@ -200,8 +200,6 @@ def enter(options: Options) -> None:
                 f"{options.base} are {identity.base}); name another --output."
             )
         return
-    if not is_unused(options.output):
-        raise Page4DError(f"The output {options.output} holds something else (it has no {IDENTITY}); name another one.")
     with whole_file(path) as partial:
         partial.write_text(identity.model_dump_json() + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from small_training import GROUP, MIDDLE, Changed, begin, history, small_options
 from transformers import AutoModel
 
 import page4d_hf  # noqa: F401  registers the network with AutoModel
+from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 
 
@@ -59,16 +61,10 @@ def test_a_checkpoint_is_a_model_for_from_pretrained(tmp_path):
     assert not list((run.options.output / "checkpoint-2" / "state").glob("*.safetensors"))
 
 
-def test_the_newest_checkpoints_are_kept(tmp_path):
-    run = train(small_options(tmp_path, checkpointing_steps=1, checkpoints_total_limit=2))
-    assert {name for name in names(run.options.output) if "checkpoint" in name} == {"checkpoint-2", "checkpoint-3"}
-
-
-def test_all_checkpoints_can_be_kept(tmp_path):
-    run = train(small_options(tmp_path, checkpointing_steps=1, checkpoints_total_limit=None))
-    assert {name for name in names(run.options.output) if "checkpoint" in name} == {
-        f"checkpoint-{i}" for i in (1, 2, 3)
-    }
+@pytest.mark.parametrize(("limit", "kept"), [(2, (2, 3)), (None, (1, 2, 3))])
+def test_the_newest_checkpoints_or_all_are_kept(tmp_path, limit, kept):
+    run = train(replace(small_options(tmp_path, checkpointing_steps=1), checkpoints_total_limit=limit))
+    assert {name for name in names(run.options.output) if "checkpoint" in name} == {f"checkpoint-{i}" for i in kept}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -184,7 +180,7 @@ def test_a_damaged_newest_checkpoint_is_named(tmp_path, file, damage):
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").touch()
-    with pytest.raises(RunFolderError, match=r"not empty and holds no run \(no run\.json\)"):
+    with pytest.raises(Page4DError, match=r"holds something else \(it has no run\.json\)"):
         begin(small_options(tmp_path))
 
 

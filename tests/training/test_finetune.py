@@ -20,7 +20,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import LoggerType
 from finetuning.hub import HubError, push
-from finetuning.machine import run_folder
+from finetuning.machine import make_accelerator, run_folder
 from finetuning.options import Options, OptionsError, from_json, to_json
 from finetuning.run import TrainingError
 from launching import CONFIGURATIONS, environment, launched
@@ -166,7 +166,7 @@ def test_an_output_that_cannot_be_used_is_refused_before_the_network_is_built(tm
     path = write_options(tmp_path, output=name.format(tmp_path))
     monkeypatch.setattr("finetuning.run.starting_network", lambda *_: pytest.fail("builds a network"))
     sentence = told(capsys, "--options", path)
-    assert re.search("Cannot write|cannot be a name|holds no run", sentence)
+    assert re.search("Cannot write|cannot be a name|holds something else", sentence)
 
 
 def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
@@ -523,6 +523,24 @@ def test_a_file_of_options_may_leave_to_the_command_line_what_a_run_needs(tmp_pa
     [options] = begun_with
     assert (options.output, options.dataset, options.model) == (tmp_path / "run", ("synthetic",), "page4d")
     assert (options.max_train_steps, options.sampling.frames_max) == (10, 4)
+
+
+def test_options_have_the_names_of_trainer_and_of_accelerate_s_examples(tmp_path, begun_with):
+    words = (
+        "--dataset synthetic --model page4d --max-train-steps 10 --gradient-accumulation-steps 4 --learning-rate 1e-4 "
+    )
+    words += (
+        "--warmup-steps 3 --weight-decay 0.1 --max-grad-norm 2 --checkpointing-steps 5 --checkpoints-total-limit None "
+    )
+    words += "--report-to none --dataloader-num-workers 0 --seed 3 --push-to-hub --hub-model-id me/mine"
+    finetune.main(["--output", str(tmp_path / "run"), *words.split()])
+
+    [options] = begun_with
+    assert (options.max_train_steps, options.gradient_accumulation_steps) == (10, 4)
+    assert (options.learning_rate, options.warmup_steps, options.weight_decay) == (1e-4, 3, 0.1)
+    assert options.mask_head == Options.__dataclass_fields__["mask_head"].default_factory()
+    assert (options.checkpoints_total_limit, options.push_to_hub, options.hub_model_id) == (None, True, "me/mine")
+    assert not make_accelerator(options).trackers
 
 
 def test_a_model_on_the_command_line_takes_the_place_of_the_network_of_a_file(tmp_path, begun_with):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from accelerate import DistributedType
 from finetuning import run
 from finetuning.optimizers import Muon, hidden_matrices, make_optimizers
-from finetuning.options import GroupOptions, OptionsError
+from finetuning.options import OptionsError
 from finetuning.parameters import freeze_all_but
 from small_training import begin, small_network, small_options, steps, train
 
@@ -63,8 +62,7 @@ def test_a_step_of_muon_is_as_large_as_its_learning_rate_says(tmp_path):
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(32, 64))
     before = weight.detach().clone()
-    layers = GroupOptions(learning_rate=1e-2, weight_decay=0.0, warmup_steps=0.0)
-    options = replace(small_options(tmp_path, optimizer="muon"), **layers)
+    options = small_options(tmp_path, optimizer="muon", learning_rate=1e-2, weight_decay=0.0)
     (optimizer,), _ = make_optimizers({"a.mlp.weight": weight}, options, CPU)
     weight.grad = torch.randn(32, 64)
     optimizer.step()

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import working_folder
 
-from .checkpoints import check_run_folder, is_disk_error
+from .checkpoints import RUN_FILE, is_disk_error
 from .options import AUTO, Options, OptionsError
 
 PROJECT = "page4d"  # that trackers know runs under
@@ -44,8 +44,7 @@ def run_folder(output: Path) -> Iterator[None]:
         refusal: list[str | None] = [None]
         if PartialState(cpu=on_cpu()).is_main_process:
             try:
-                stack.enter_context(working_folder(output))
-                check_run_folder(output)
+                stack.enter_context(working_folder(output, RUN_FILE))
             except Page4DError as error:
                 refusal = [str(error)]
         broadcast_object_list(refusal)
