@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Options:
+class StaticFlagOptions:
     """Trains page4d-4dgs with static Gaussians and with none, and compares them."""
 
     data: Path | None = None
@@ -52,7 +52,7 @@ class Options:
     seed: int = 0
 
 
-def make_trainer(options: Options, data: Path, output: Path, name: str) -> Trainer:
+def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str) -> Trainer:
     from page4d_nerfstudio.configs import page4d_4dgs
 
     config: Any = copy.deepcopy(page4d_4dgs.config)
@@ -93,7 +93,7 @@ def render_seconds(trainer: Trainer) -> float:
     return statistics.median(seconds)
 
 
-def compare(options: Options, folder: Path) -> None:
+def compare(options: StaticFlagOptions, folder: Path) -> None:
     data = options.data
     if data is None:
         from page4d_hf.synthetic import write_synthetic_capture
@@ -145,7 +145,7 @@ def compare(options: Options, folder: Path) -> None:
         print(f"\n{name} against all: deforming steps {every / ours:.2f} times as fast; " + ", ".join(gains))
 
 
-def main(options: Options) -> None:
+def main(options: StaticFlagOptions) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -153,4 +153,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(StaticFlagOptions))

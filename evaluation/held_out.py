@@ -25,7 +25,7 @@ REPORT = "held-out.md"
 
 
 @dataclass
-class Options:
+class HeldOutOptions:
     """What is tried, and on what."""
 
     model: str
@@ -51,7 +51,7 @@ class Named:
     model: str | None = None
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(options: HeldOutOptions) -> dict[str, Any]:
     """Score the network on the clips and write the folder.
 
     Returns:
@@ -75,7 +75,7 @@ def run(options: Options) -> dict[str, Any]:
         return _report(options)
 
 
-def _report(options: Options) -> dict[str, Any]:
+def _report(options: HeldOutOptions) -> dict[str, Any]:
     from evaluator.studies.held_out_clips import markdown, record_of, score_clips
     from evaluator.studies.study_clips import synthetic_clips
     from transformers.utils import logging as transformers_logging
@@ -112,8 +112,8 @@ def _report(options: Options) -> dict[str, Any]:
     return record
 
 
-def options_from(arguments: list[str]) -> Options:
-    """Options of a command line, with the clips that the card of its model names as the defaults.
+def options_from(arguments: list[str]) -> HeldOutOptions:
+    """HeldOutOptions of a command line, with the clips that the card of its model names as the defaults.
 
     Raises:
         EvaluationError: the card names clips that cannot be made.
@@ -123,10 +123,10 @@ def options_from(arguments: list[str]) -> Options:
     named, _ = tyro.cli(Named, args=[a for a in arguments if a not in ("-h", "--help")], return_unknown_args=True)
     of_card = None if named.model is None else settings_of_card(named.model)
     if of_card is None:
-        return tyro.cli(Options, args=arguments, description=__doc__)
+        return tyro.cli(HeldOutOptions, args=arguments, description=__doc__)
     missing: Any = tyro.MISSING
-    default = Options(model=missing, output=missing, clips=of_card)
-    return tyro.cli(Options, args=arguments, description=__doc__, default=default)
+    default = HeldOutOptions(model=missing, output=missing, clips=of_card)
+    return tyro.cli(HeldOutOptions, args=arguments, description=__doc__, default=default)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -33,7 +33,7 @@ RESULT = "study.json"
 
 
 @dataclass
-class Options:
+class MaskStudyOptions:
     """What to study, and on what."""
 
     model: str
@@ -63,7 +63,7 @@ class Options:
     """Replace the folder of an earlier study."""
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(options: MaskStudyOptions) -> dict[str, Any]:
     """Make the study and write its folder.
 
     Returns:
@@ -79,7 +79,7 @@ def run(options: Options) -> dict[str, Any]:
         return _study(options)
 
 
-def _study(options: Options) -> dict[str, Any]:
+def _study(options: MaskStudyOptions) -> dict[str, Any]:
     from evaluator.predict import load_evaluated_model
     from evaluator.studies.mask_figures import draw_attention, draw_errors, draw_picture, markdown
     from evaluator.studies.mask_study import study_clips, summarise
@@ -118,7 +118,7 @@ def _study(options: Options) -> dict[str, Any]:
 
 
 def _clips(
-    options: Options, model: Page4DModel, processor: Page4DImageProcessor
+    options: MaskStudyOptions, model: Page4DModel, processor: Page4DImageProcessor
 ) -> tuple[int, str, Iterator[StudyClip | ClipResult]]:
     """How many clips there will be, what they are in words, and the clips."""
     from evaluator.studies.study_clips import synthetic_clips
@@ -146,7 +146,7 @@ def _clips(
 
 
 def _clips_of_sequences(
-    options: Options,
+    options: MaskStudyOptions,
     selection: Any,
     names: list[str],
     processor: Page4DImageProcessor,
@@ -172,7 +172,7 @@ def _clips_of_sequences(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
     with input_errors_end_the_program("mask_study"):
-        options = tyro.cli(Options, args=arguments, description=__doc__)
+        options = tyro.cli(MaskStudyOptions, args=arguments, description=__doc__)
         run(options)
     print((options.output / "study.md").read_text("utf8"))
     print(f"Wrote {options.output}.")

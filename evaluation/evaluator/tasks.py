@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,20 @@ import torch
 
 from page4d_hf.geometry import unproject_depth
 
-from .alignment import AlignmentName
-from .depth import DepthLimits, DepthScores, depth_in_first_camera, resize_depth, score_depth
-from .point_maps import score_points, spread_evenly
+from .metrics.alignment import AlignmentName
+from .metrics.depth import DepthLimits, DepthScores, depth_in_first_camera, resize_depth, score_depth
+from .metrics.point_maps import score_points, spread_evenly
+from .metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from .predictions import Predictions
 from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
 from .scores import EvaluationError, ExclusionError, SequenceScores
-from .sequences import Sequence
-from .trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
+from .sequences import EvaluatedSequence
 
 REGIONS = ("static", "dynamic")
 
 
 def score(
-    protocol: Protocol, predictions: Predictions, sequence: Sequence, *, still_camera: bool = False
+    protocol: Protocol, predictions: Predictions, sequence: EvaluatedSequence, *, still_camera: bool = False
 ) -> SequenceScores:
     """Score what a method says of a sequence.
 
@@ -73,7 +73,7 @@ def score(
     return scores
 
 
-def average(protocol: Protocol, scores: Many[SequenceScores]) -> dict[str, float]:
+def average(protocol: Protocol, scores: Sequence[SequenceScores]) -> dict[str, float]:
     """Averages of each figure over the sequences that are not excluded.
 
     Depth is weighted as `SequenceScores.weight` says; figures of a region by the region's pixels. A figure that only
@@ -105,7 +105,7 @@ def _weight(protocol: Protocol, figure: str, scores: SequenceScores) -> float:
     return scores.weight
 
 
-def _check(predictions: Predictions, sequence: Sequence) -> None:
+def _check(predictions: Predictions, sequence: EvaluatedSequence) -> None:
     wanted = list(sequence.frames.capture.frame_ids)
     if list(predictions.frame_ids) != wanted:
         first = next((pair for pair in zip(predictions.frame_ids, wanted, strict=False) if pair[0] != pair[1]), None)
@@ -132,7 +132,9 @@ def _check(predictions: Predictions, sequence: Sequence) -> None:
 # Depth
 
 
-def _score_depth(protocol: DepthProtocol, predictions: Predictions, sequence: Sequence, scores: SequenceScores) -> None:
+def _score_depth(
+    protocol: DepthProtocol, predictions: Predictions, sequence: EvaluatedSequence, scores: SequenceScores
+) -> None:
     depth = _wanted(predictions.depth, "depth")
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
     if protocol.camera == "first":
@@ -171,7 +173,7 @@ def _score_depth(protocol: DepthProtocol, predictions: Predictions, sequence: Se
 class _DepthFrame:
     """What of one frame counts: the pixels that have true and predicted depth."""
 
-    def __init__(self, predicted: np.ndarray, sequence: Sequence, index: int, limits: DepthLimits) -> None:
+    def __init__(self, predicted: np.ndarray, sequence: EvaluatedSequence, index: int, limits: DepthLimits) -> None:
         self.predicted, self.truth = np.empty(0, np.float32), np.empty(0, np.float64)
         self.moving: npt.NDArray[np.bool_] | None = None
         self.missing, self.has_truth = 0, False
@@ -270,7 +272,9 @@ def _why_nothing_counts(frames: list[_DepthFrame], limits: DepthLimits, scores: 
 # Poses
 
 
-def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceScores, still_camera: bool) -> None:
+def _score_pose(
+    predictions: Predictions, sequence: EvaluatedSequence, scores: SequenceScores, still_camera: bool
+) -> None:
     truth = sequence.frames.capture.extrinsics
     if still_camera:
         scores.figures = score_still_camera(truth)
@@ -284,7 +288,7 @@ def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceSc
 
 
 def _score_points(
-    protocol: PointsProtocol, predictions: Predictions, sequence: Sequence, scores: SequenceScores
+    protocol: PointsProtocol, predictions: Predictions, sequence: EvaluatedSequence, scores: SequenceScores
 ) -> None:
     limits = protocol.limits_of(sequence.frames.capture.layout)
     truths = [sequence.frames.load_depth(i) for i in range(len(sequence.frames))]
@@ -318,14 +322,14 @@ def _score_points(
     scores.counts |= result.points
 
 
-def _true_points(sequence: Sequence, index: int, depth: np.ndarray) -> np.ndarray:
+def _true_points(sequence: EvaluatedSequence, index: int, depth: np.ndarray) -> np.ndarray:
     frames = sequence.frames
     return _unprojected(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
 
 
 def _predicted_points(
     predictions: Predictions,
-    sequence: Sequence,
+    sequence: EvaluatedSequence,
     index: int,
     rows: np.ndarray,
     columns: np.ndarray,
@@ -363,7 +367,7 @@ def _wanted(array: np.ndarray | None, name: str) -> np.ndarray:
     return array
 
 
-def _intrinsics_of_maps(predictions: Predictions, sequence: Sequence, maps: np.ndarray) -> np.ndarray:
+def _intrinsics_of_maps(predictions: Predictions, sequence: EvaluatedSequence, maps: np.ndarray) -> np.ndarray:
     """Predicted intrinsics `(S, 3, 3)` in pixels of maps `(S, h, w)` instead of the sequence's images."""
     assert predictions.intrinsics is not None
     scale = np.ones((len(maps), 3))

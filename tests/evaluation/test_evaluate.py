@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import evaluate as program
 import numpy as np
 import pytest
-import run as program
 import small_sintel
 import small_tum
-from evaluator.evaluate import Evaluation, Options, _folder_of_all
+from evaluator.evaluation import Evaluation, Options, _folder_of_all
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Selection, load_sequence
@@ -58,7 +58,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocols take every frame: the sequences have only four."""
-    monkeypatch.setattr("evaluator.evaluate.select", lambda *_, **__: Selection(tuple(NAMES), published=False))
+    monkeypatch.setattr("evaluator.evaluation.select", lambda *_, **__: Selection(tuple(NAMES), published=False))
 
 
 pytestmark = pytest.mark.usefixtures("all_frames")
@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_files(
     Evaluation("video-depth", options(tum, whole, model=str(tiny_model))).run()
 
     with monkeypatch.context() as patch:
-        patch.setattr("evaluator.evaluate.score", _killed_at(2))
+        patch.setattr("evaluator.evaluation.score", _killed_at(2))
         with pytest.raises(KeyboardInterrupt):
             Evaluation("video-depth", options(tum, cut, model=str(tiny_model))).run()
     (first,) = (cut / "sequences").glob("*.json")
@@ -127,7 +127,7 @@ def test_a_sequence_that_the_network_fails_on_is_not_run_again(
             raise PredictionsError("The network gave no finite camera for 4 of 4 frames.")
         return predict(sequence, *arguments, **more)
 
-    monkeypatch.setattr("evaluator.evaluate.predict", fails_on_the_first)
+    monkeypatch.setattr("evaluator.evaluation.predict", fails_on_the_first)
     first, second = (Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model))).run() for _ in range(2))
 
     assert failed == [NAMES[0]]

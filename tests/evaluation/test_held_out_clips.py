@@ -281,14 +281,14 @@ def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_model", looked_at)
     with pytest.raises(Page4DError, match="That will do"):
-        program.run(program.Options(model="nowhere", output=tmp_path / "out"))
+        program.run(program.HeldOutOptions(model="nowhere", output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):
     common = {"model": str(folder), "clips": settings_of_card(str(folder))}
     off, on = (
-        program.run(program.Options(output=tmp_path / str(strength), mask_strength=strength, **common))
+        program.run(program.HeldOutOptions(output=tmp_path / str(strength), mask_strength=strength, **common))
         for strength in (0.0, 1.0)
     )
     assert off["model"]["mask"] == "release, strength 0"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from evaluator.scores import EvaluationError, ExclusionError
-from evaluator.sequences import Sequence
+from evaluator.sequences import EvaluatedSequence
 from evaluator.studies.global_attention import measured_attention
 from evaluator.studies.mask_study import (
     LOOKING,
@@ -291,7 +291,7 @@ def capture(tmp_path_factory):
 
 def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
     frames = as_pinhole(capture.select([0, 1, 2]))
-    clip = clip_of_sequence(Sequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
+    clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
 
     assert clip.pixel_values.shape == (3, 3, 42, 56)
     assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_mask(i) for i in range(3)]))
@@ -302,8 +302,10 @@ def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
 def test_frames_without_a_mask_are_left_out_and_counted(capture):
     chosen = capture.select([0, 1, 2])
     chosen.mask_paths[1] = None
-    clip = clip_of_sequence(Sequence("room", as_pinhole(chosen)), Page4DImageProcessor(mode="crop"), 56, 14)
-    whole = clip_of_sequence(Sequence("room", as_pinhole(capture.select([0, 2]))), Page4DImageProcessor(), 56, 14)
+    clip = clip_of_sequence(EvaluatedSequence("room", as_pinhole(chosen)), Page4DImageProcessor(mode="crop"), 56, 14)
+    whole = clip_of_sequence(
+        EvaluatedSequence("room", as_pinhole(capture.select([0, 2]))), Page4DImageProcessor(), 56, 14
+    )
 
     assert clip.frames_left_out == 1
     for name in ("pixel_values", "depth", "moving"):
@@ -316,7 +318,7 @@ def test_a_sequence_without_masks_is_excluded(capture):
     chosen.mask_paths[:] = [None, None]
 
     with pytest.raises(ExclusionError, match="room has no motion mask of any of its 2 frames"):
-        clip_of_sequence(Sequence("room", as_pinhole(chosen)), Page4DImageProcessor(), 56, 14)
+        clip_of_sequence(EvaluatedSequence("room", as_pinhole(chosen)), Page4DImageProcessor(), 56, 14)
 
 
 # The program
@@ -401,7 +403,7 @@ def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("evaluator.predict.load_evaluated_model", looked_at)
     with pytest.raises(Page4DError, match="That will do"):
-        program.run(program.Options(model="nowhere", output=tmp_path / "out"))
+        program.run(program.MaskStudyOptions(model="nowhere", output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 
 

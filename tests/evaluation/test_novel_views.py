@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 from evaluator import novel_views
-from evaluator.novel_views import NovelViews, latex, main, markdown, run
+from evaluator.compare.novel_views import NovelViews, latex, main, markdown, run
 from evaluator.scores import EvaluationError
 
 pytest.importorskip("nerfstudio")
 
+from evaluator.compare import comparison as comparing
+from evaluator.compare.comparison_tables import rows_of
+from evaluator.compare.training_run import Result
+
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 from page4d_hf.utils.locks import is_held
-from page4d_nerfstudio.comparison import compare as comparing
-from page4d_nerfstudio.comparison.runs import Result
-from page4d_nerfstudio.comparison.table import rows_of
 
 
 class Trainings:

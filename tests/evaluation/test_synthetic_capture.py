@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import benchmark
+import evaluate as program
 import mask_study
 import numpy as np
 import pytest
-import run as program
 
 from page4d_hf.cli import main as page4d
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluator.novel_views import FIGURES as NOVEL_VIEWS
+from evaluator.compare.novel_views import FIGURES as NOVEL_VIEWS
 from evaluator.reporting.paper_figures import PAPER, paper_rows
 from evaluator.reporting.tables import COLUMNS, latex, make_table, markdown, write_tables
 from evaluator.scores import EvaluationError

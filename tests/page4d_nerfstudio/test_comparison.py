@@ -16,6 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluator.compare import comparison as comparing
+from evaluator.compare import training_run as runs
+from evaluator.compare.comparison import compare
+from evaluator.compare.comparison_tables import markdown
+from evaluator.compare.training_run import Run, gaussians_in
+from evaluator.compare.variant_data import Facts, read_facts
+from evaluator.compare.variants import Reconstructions, Variant, initialisations, methods
 from small_captures import write_capture
 
 from page4d_hf import cli
@@ -27,13 +34,6 @@ from page4d_hf.scene.folder import write_scene
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.utils.folders import LOCK
 from page4d_nerfstudio import commands
-from page4d_nerfstudio.comparison import compare as comparing
-from page4d_nerfstudio.comparison import runs
-from page4d_nerfstudio.comparison.checks import Facts, read_facts
-from page4d_nerfstudio.comparison.compare import compare
-from page4d_nerfstudio.comparison.runs import Run, gaussians_in
-from page4d_nerfstudio.comparison.table import markdown
-from page4d_nerfstudio.comparison.variants import Reconstructions, Variant, initialisations, methods
 
 # Stands in for ns-train and ns-eval: leaves the files that they leave, and notes how it was called. FAIL names a part
 # of the path of a run whose training ends as FAIL_HOW says.

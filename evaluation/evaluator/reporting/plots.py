@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from page4d_hf.geometry import align_sim3
 
 from ..predictions import Predictions
-from ..sequences import Sequence
+from ..sequences import EvaluatedSequence
 
 SHOWN = 4  # frames in a picture of some frames
 GREATEST_ERROR = 0.5  # |d - d*| / d* that error maps end at
@@ -27,7 +27,7 @@ STILL_NAMES = ("trajectory.png", "errors.png", "motion.png")
 VIDEO_NAME = "depth.mp4"
 
 
-def draw_sequence(folder: Path, sequence: Sequence, predictions: Predictions) -> list[str]:
+def draw_sequence(folder: Path, sequence: EvaluatedSequence, predictions: Predictions) -> list[str]:
     """Draw all that predictions and ground truth give.
 
     Args:
@@ -51,7 +51,7 @@ def draw_sequence(folder: Path, sequence: Sequence, predictions: Predictions) ->
     return [name for name, draw in drawn.items() if draw(folder / name)]
 
 
-def draw_trajectory(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def draw_trajectory(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """Camera centres from above and from the side, the predicted ones aligned by a Sim(3).
 
     Returns:
@@ -87,7 +87,7 @@ def draw_trajectory(path: Path, sequence: Sequence, predictions: Predictions) ->
     return True
 
 
-def draw_errors(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def draw_errors(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """Some frames with their true depth, the predicted depth and its relative error.
 
     The predicted depth is scaled by the median ratio over all of the sequence's pixels, which need not be the
@@ -132,7 +132,7 @@ def draw_errors(path: Path, sequence: Sequence, predictions: Predictions) -> boo
     return True
 
 
-def draw_motion(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """Some frames with the predicted motion laid over them, and the outline of what moves in truth.
 
     Returns:
@@ -161,7 +161,7 @@ def draw_motion(path: Path, sequence: Sequence, predictions: Predictions) -> boo
     return True
 
 
-def write_depth_video(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def write_depth_video(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """The frames and, beside them, the predicted depth, as a video. Near is bright; the colours' range is one for all.
 
     Returns:
@@ -210,7 +210,7 @@ def _resized(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(values.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
 
 
-def _rgb(sequence: Sequence, index: int) -> npt.NDArray[np.uint8]:
+def _rgb(sequence: EvaluatedSequence, index: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(sequence.frames.load_image(index)[..., :3])
 
 

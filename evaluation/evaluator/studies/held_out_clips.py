@@ -23,11 +23,11 @@ from page4d_hf.geometry import unproject_depth
 from page4d_hf.utils.json_files import Record, parse_json
 from page4d_hf.utils.ranking import auroc
 
-from ..point_maps import score_points
+from ..metrics.point_maps import score_points
+from ..metrics.trajectories import score_still_camera
+from ..metrics.trivial import trivial_predictions
 from ..predictions import Predictions
 from ..scores import EvaluationError, ExclusionError, not_excluded
-from ..trajectories import score_still_camera
-from ..trivial import trivial_predictions
 from .mask_study import depth_figures, pose_figures, rotation_error
 from .study_clips import StudyClip, Synthetic
 

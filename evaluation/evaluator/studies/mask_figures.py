@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..reporting.markup import counted
-from ..reporting.markup import markdown_line as line
+from ..reporting.formats import counted
+from ..reporting.formats import markdown_line as line
 from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
 
 VGGT_ON_POINT_ODYSSEY = 0.94  # the paper, Section 3.1: absolute depth error in dynamic over static regions, less 1

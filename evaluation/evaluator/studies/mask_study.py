@@ -24,9 +24,9 @@ from torch import Tensor
 from page4d_hf import Page4DModel
 from page4d_hf.modeling_page4d import Page4DOutput
 
-from ..depth import DepthLimits, score_depth
+from ..metrics.depth import DepthLimits, score_depth
+from ..metrics.trajectories import score_trajectory
 from ..scores import EvaluationError, ExclusionError, not_excluded
-from ..trajectories import score_trajectory
 from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_attention
 from .study_clips import StudyClip
 

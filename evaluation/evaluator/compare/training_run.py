@@ -33,7 +33,6 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.json_files import Record, read_json
 
-from ..engine.checkpoints import read_checkpoint
 from .variants import Variant
 
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
@@ -51,7 +50,7 @@ Figure = Annotated[float, AllowInfNan(True)]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What makes a run the run that it is."""
 
     data: str
@@ -110,13 +109,13 @@ class RunFailed(Exception):
     """A command that ended badly; the message says how, and where its log is."""
 
 
-class Run:
+class TrainingRun:
     """One variant with one seed."""
 
     def __init__(self, output: Path, variant: Variant, seed: int, steps: int) -> None:
         self.variant = variant
         self.seed = seed
-        self.settings = Settings(
+        self.settings = TrainingSettings(
             str(variant.data), variant.method, seed, steps, variant.training_options, variant.data_options
         )
         self._output = output
@@ -251,6 +250,8 @@ def gaussians_in(checkpoint: Path) -> dict[str, Any]:
     Returns:
         `gaussians`, None for a model that has none; `static_share`, None where there is no deformation.
     """
+    from page4d_nerfstudio.engine.checkpoints import read_checkpoint
+
     state = read_checkpoint(checkpoint, mmap=True)["pipeline"]
     means = state.get("_model.gauss_params.means")
     share = None

@@ -10,12 +10,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from page4d_hf.errors import Page4DError
-
-from ..data.sources import place_of
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
 CameraSource = Literal["capture", "page4d"]
@@ -116,18 +115,35 @@ def _missing_reconstruction(reconstructions: Reconstructions, masked: bool) -> s
     return f"it needs PAGE-4D: pass --model, or --{'' if masked else 'unmasked-'}reconstruction"
 
 
-def methods(data: Sequence[Path], names: Sequence[str]) -> list[Variant]:
-    """A variant for each capture and each method; `static` is page4d-4dgs without deformation."""
-    places = [place_of(path).resolve().name for path in data]
-    repeated = sorted({place for place in places if places.count(place) > 1})
-    if repeated:
-        raise Page4DError(f"Two captures are called {repeated[0]}; captures of one comparison need different names.")
+def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
+    """Captures by the names of their folders, as paths that hold from any folder.
+
+    Raises:
+        Page4DError: no captures, two of one name, or one where nothing is; or nerfstudio is not installed.
+    """
+    if find_spec("nerfstudio") is None:
+        raise Page4DError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+    from page4d_nerfstudio.data.sources import absolute, place_of
+
+    if not data:
+        raise Page4DError("Name at least one capture.")
+    captures: dict[str, Path] = {}
+    for path in data:
+        name = place_of(path).resolve().name
+        if name in captures:
+            raise Page4DError(f"Two captures are called {name}; captures of one comparison need different names.")
+        captures[name] = absolute(path)
+    return captures
+
+
+def methods(captures: Mapping[str, Path], names: Sequence[str]) -> list[Variant]:
+    """A variant for each capture, by its name, and each method; `static` is page4d-4dgs without deformation."""
     for name in names:
         if not name or name == ".." or Path(name).name != name or "\0" in name:
             raise Page4DError(f"--methods names methods as ns-train knows them, got {name!r:.200}.")
     known = {point.name for point in entry_points(group="nerfstudio.method_configs")}
     variants = []
-    for path, place in zip(data, places, strict=True):
+    for place, path in captures.items():
         for name in _each_once(names, "--methods"):
             method = METHOD if name == STATIC else name
             # Of nerfstudio's own methods only nerfstudio knows; ours are told apart without loading it.

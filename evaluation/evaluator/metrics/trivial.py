@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .predictions import Predictions
+from ..predictions import Predictions
 
 WORDS = (
     "no model. Depth is the same everywhere; the camera stands still and sees 60 degrees across the longer side of its "
