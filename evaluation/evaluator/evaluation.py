@@ -18,7 +18,6 @@ from page4d_hf.utils.folders import check_output_folder, whole_folder, working_f
 from .digests import data_digest, file_digest
 from .inference import Inference, PointSource
 from .metrics.depth import DepthLimits
-from .metrics.trivial import trivial_predictions
 from .predict import EvaluatedModel, load_evaluated_model, predict
 from .predictions import (
     Predictions,
@@ -34,6 +33,7 @@ from .run_folder import RUN, RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
 from .tasks import average, score
+from .trivial import trivial_predictions
 
 if TYPE_CHECKING:
     from accelerate.state import PartialState

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from page4d_hf.captures import PinholeFrames, as_pinhole
 from page4d_hf.captures.datasets import DATASETS, find_sequences, read_sequence
-from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SequenceUENCES
-from page4d_hf.captures.layouts.sintel import POSE_SequenceUENCES
+from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
+from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError
 
 from .scores import EvaluationError, ExclusionError
@@ -24,19 +24,19 @@ from .scores import EvaluationError, ExclusionError
 Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
 EVALUATED: tuple[Dataset, ...] = get_args(Dataset)
 PAPERS_POSE_FRAMES = 10
-SINTEL_SequenceUENCES = (
+SINTEL_SEQUENCES = (
     "alley_1", "alley_2", "ambush_2", "ambush_4", "ambush_5", "ambush_6", "ambush_7", "bamboo_1", "bamboo_2",
     "bandage_1", "bandage_2", "cave_2", "cave_4", "market_2", "market_5", "market_6", "mountain_1", "shaman_2",
     "shaman_3", "sleeping_1", "sleeping_2", "temple_2", "temple_3",
 )  # fmt: skip
 # TUM's "dynamic objects" of freiburg3, which MonST3R made the benchmark of cameras in moving scenes.
-TUM_SequenceUENCES = tuple(
+TUM_SEQUENCES = tuple(
     f"rgbd_dataset_freiburg3_{people}_{motion}"
     for people in ("sitting", "walking")
     for motion in ("halfsphere", "rpy", "static", "xyz")
 )
 # The video of the moving phone of each capture. The paper has 13 sequences and does not say which one it leaves out.
-DYCHECK_SequenceUENCES = tuple(
+DYCHECK_SEQUENCES = tuple(
     f"{name}/0"
     for name in (
         "apple", "backpack", "block", "creeper", "handwavy", "haru-sit", "mochi-high-five", "paper-windmill", "pillow",
@@ -96,16 +96,16 @@ class Selection:
 # --------------------------------------------------------------------------------------------------------------------
 # What the protocols take
 
-_SINTEL = Selection(SINTEL_SequenceUENCES, split="final")
-_BONN = Selection(DEPTH_SequenceUENCES, ranks=(DEPTH_RANKS[0], DEPTH_RANKS[-1]), undistort=False)
+_SINTEL = Selection(SINTEL_SEQUENCES, split="final")
+_BONN = Selection(DEPTH_SEQUENCES, ranks=(DEPTH_RANKS[0], DEPTH_RANKS[-1]), undistort=False)
 _DYCHECK = Selection(
-    DYCHECK_SequenceUENCES,
+    DYCHECK_SEQUENCES,
     remark="The paper has 13 of these 14 sequences and does not say which.",
 )
-_TUM = Selection(TUM_SequenceUENCES)
+_TUM = Selection(TUM_SEQUENCES)
 _ODYSSEY = Selection(split="test", published=False)
 _NERFIES = Selection(first=120, published=False, remark="All that is measured is in the captures' own units.")
-_WITHOUT_MARKET_5 = tuple(name for name in SINTEL_SequenceUENCES if name != "market_5")
+_WITHOUT_MARKET_5 = tuple(name for name in SINTEL_SEQUENCES if name != "market_5")
 
 # All frames of a video go through the network at once: 120 are what the release takes.
 _OWN_VIDEOS = {
@@ -119,7 +119,7 @@ _OWN_VIDEOS = {
 _POSE = {
     **_OWN_VIDEOS,
     "sintel": Selection(
-        POSE_SequenceUENCES,
+        POSE_SEQUENCES,
         split="final",
         remark=f"The paper says {PAPERS_POSE_FRAMES} frames, spread evenly; the release takes all (--frames "
         f"{PAPERS_POSE_FRAMES} takes the paper's).",

@@ -24,6 +24,7 @@ from evaluator.sequences import Selection, load_sequence
 from launching import REPOSITORY, launched
 from limits import files_of_at_most
 from PIL import Image
+from table_text import squeezed
 
 from page4d_hf.errors import Page4DError
 
@@ -592,7 +593,7 @@ def test_the_command_prints_its_table(tum: Path, tmp_path: Path, capsys: pytest.
     save_truth(tum, tmp_path / "truth")
     arguments = ["--predictions", str(tmp_path / "truth"), "--dataset", "tum", "--data-root", str(tum)]
     program.main(["pose", *arguments, "--output", str(tmp_path / "run"), "--method", "the truth"])
-    assert "| the truth | 0.000 |" in capsys.readouterr().out
+    assert "| the truth | 0.000 |" in squeezed(capsys.readouterr().out)
     program.main(["table", str(tmp_path / "run"), "--output", str(tmp_path / "both.tex")])
     assert "the truth" in (tmp_path / "both.tex").read_text()
 
@@ -605,7 +606,7 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
         program.main(["pose", "--model", str(tiny_model), "--dataset", "sintel", *where])
     assert caught.value.code == 1
     error = capsys.readouterr().err
-    assert error.startswith("run: The folder")
+    assert error.startswith("evaluate: The folder")
     assert "http://sintel.is.tue.mpg.de" in error
     assert error.count("\n") == 1
 

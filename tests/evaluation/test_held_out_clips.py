@@ -11,6 +11,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from evaluator.metrics.trajectories import camera_figures
 from evaluator.predictions import Predictions
 from evaluator.scores import EvaluationError
 from evaluator.studies.held_out_clips import (
@@ -21,12 +22,11 @@ from evaluator.studies.held_out_clips import (
     point_figures,
     score_clip,
     settings_of_card,
-    still_camera_figures,
     summarise,
     trivial_predictions_of,
 )
-from evaluator.studies.mask_study import pose_figures
 from evaluator.studies.study_clips import StudyClip, Synthetic, synthetic_clips
+from evaluator.trivial import still_camera_figures
 from huggingface_hub import ModelCardData
 from huggingface_hub.errors import EntryNotFoundError
 from masked_networks import masked_network
@@ -66,7 +66,7 @@ def test_the_truth_has_no_error(clip):
     for name, value in figures.items():
         assert value == pytest.approx(1 if name.startswith(("delta", "motion")) else 0, abs=1e-6), name
     assert {name.removesuffix("_static").removesuffix("_dynamic") for name in figures} | set(
-        pose_figures(clip.extrinsics, clip.extrinsics)
+        camera_figures(clip.extrinsics, clip.extrinsics)
     ) == set(FIGURES)
 
 
@@ -118,7 +118,7 @@ def test_a_still_camera_turns_as_little_as_one_at_the_true_places_that_never_tur
     figures = still_camera_figures(clip.extrinsics)
     centers = -np.einsum("sji,sj->si", clip.extrinsics[:, :, :3], clip.extrinsics[:, :, 3])
     unturned = np.concatenate((np.tile(np.eye(3), (len(centers), 1, 1)), -centers[..., None]), axis=-1)
-    expected = pose_figures(unturned, clip.extrinsics)
+    expected = camera_figures(unturned, clip.extrinsics)
 
     assert figures["rotation_error"] == pytest.approx(expected["rotation_error"], rel=1e-6)
     assert figures["rpe_rotation"] == pytest.approx(expected["rpe_rotation"], rel=1e-6)

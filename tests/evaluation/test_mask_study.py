@@ -9,6 +9,8 @@ import mask_study as program
 import numpy as np
 import pytest
 import torch
+from evaluator.metrics.depth import depth_figures
+from evaluator.metrics.trajectories import camera_figures
 from evaluator.scores import EvaluationError, ExclusionError
 from evaluator.sequences import EvaluatedSequence
 from evaluator.studies.global_attention import measured_attention
@@ -18,8 +20,6 @@ from evaluator.studies.mask_study import (
     ClipResult,
     MaskStudy,
     attention_figures,
-    depth_figures,
-    pose_figures,
     study_clip,
     study_clips,
     summarise,
@@ -102,7 +102,7 @@ def test_cameras_that_are_right_up_to_a_similarity_have_no_error():
     found = np.concatenate((expected[:, :, :3] @ turn.T, 2 * expected[:, :, 3:]), axis=-1)
     found[:, :, 3] -= found[:, :, :3] @ shift
 
-    assert pose_figures(found, expected) == pytest.approx(dict.fromkeys(pose_figures(found, expected), 0), abs=1e-5)
+    assert camera_figures(found, expected) == pytest.approx(dict.fromkeys(camera_figures(found, expected), 0), abs=1e-5)
 
 
 def test_the_rotation_error_is_relative_to_the_first_frame():
@@ -110,7 +110,7 @@ def test_the_rotation_error_is_relative_to_the_first_frame():
     found = expected.copy()
     found[2, :, :3] = Rotation.from_rotvec([0, np.radians(10), 0]).as_matrix() @ found[2, :, :3]
 
-    assert pose_figures(found, expected)["rotation_error"] == pytest.approx(5)  # the mean of 0 and 10 degrees
+    assert camera_figures(found, expected)["rotation_error"] == pytest.approx(5)  # the mean of 0 and 10 degrees
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -119,7 +119,7 @@ def test_a_path_that_determines_no_similarity_has_no_figures(count):
     still[:, :, 3] = 0
 
     with pytest.raises(ExclusionError, match=r"at least 3 are needed|does not move"):
-        pose_figures(still, still)
+        camera_figures(still, still)
 
 
 def test_even_attention_is_the_uniform_share():
@@ -227,7 +227,7 @@ def test_a_clip_without_a_path_counts_for_depth_alone():
     summary = summarise([result])
 
     assert "ate" not in result.figures[PLAIN]
-    assert summary["counts"]["without_pose_figures"] == 1
+    assert summary["counts"]["without_camera_figures"] == 1
     assert "2 poses" in result.notes[0]
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from evaluator.compare.novel_views import FIGURES as NOVEL_VIEWS
+from evaluator.reporting import tables
 from evaluator.reporting.paper_figures import PAPER, paper_rows
-from evaluator.reporting.tables import COLUMNS, latex, make_table, markdown, write_tables
+from evaluator.reporting.tables import COLUMNS, Table, latex, make_table, write_tables
 from evaluator.scores import EvaluationError
+from table_text import squeezed
 
 
 def result(mask: str = "on", **changes: Any) -> dict[str, Any]:
@@ -35,6 +37,10 @@ def result(mask: str = "on", **changes: Any) -> dict[str, Any]:
         "excluded": {},
         **changes,
     }
+
+
+def markdown(table: Table) -> str:
+    return squeezed(tables.markdown(table))
 
 
 def line_of(text: str, start: str) -> str:
@@ -134,7 +140,7 @@ def test_the_same_code_with_the_mask_off_has_a_row_where_its_result_lies_beside(
     (tmp_path / "broken/result.json").write_text("{")
     (tmp_path / "mine").mkdir()
     write_tables(tmp_path / "mine", result())
-    text = (tmp_path / "mine/table.md").read_text()
+    text = squeezed((tmp_path / "mine/table.md").read_text())
     assert line_of(text, "| tiny, mask off") == "| tiny, mask off | 0.600 | - | - | - | 2 of 2 |"
     assert "other" not in [line.split()[1] for line in text.splitlines() if line.startswith("| ")]
 
@@ -144,7 +150,7 @@ def test_the_same_run_in_another_folder_has_no_second_row(tmp_path: Path) -> Non
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(result()))
     write_tables(tmp_path / "mine", result())
-    assert line_of((tmp_path / "mine/table.md").read_text(), "| tiny")
+    assert line_of(squeezed((tmp_path / "mine/table.md").read_text()), "| tiny")
 
 
 def test_rows_of_other_files_of_a_sequence_are_named_and_those_of_other_sequences_are_not() -> None:

@@ -1,4 +1,4 @@
-"""Figures of depth, cameras, points and motion against the truth, and those of a predictor that looks at nothing.
+"""Figures of depth, cameras and points against the truth, and the alignments that go before them.
 
 Training and evaluation take them from here. Nothing here knows of data sets, protocols or files.
 """

@@ -13,8 +13,8 @@ from typing import Any
 
 from page4d_hf.utils.folders import whole_file
 
+from .. import trivial
 from ..inference import Inference
-from ..metrics import trivial
 from ..run_folder import RESULT, read_result
 from ..scores import EvaluationError
 from .formats import NOTHING, counted, latex_table, latex_text, markdown_table, spread

@@ -23,12 +23,12 @@ from page4d_hf.geometry import unproject_depth
 from page4d_hf.utils.json_files import Record, parse_json
 from page4d_hf.utils.ranking import auroc
 
+from ..metrics.depth import depth_figures
 from ..metrics.point_maps import score_points
-from ..metrics.trajectories import score_still_camera
-from ..metrics.trivial import trivial_predictions
+from ..metrics.trajectories import camera_figures
 from ..predictions import Predictions
 from ..scores import EvaluationError, ExclusionError, not_excluded
-from .mask_study import depth_figures, pose_figures, rotation_error
+from ..trivial import UNKNOWN_MOTION, still_camera_figures, trivial_predictions
 from .study_clips import StudyClip, Synthetic
 
 REGIONS = ("static", "dynamic")
@@ -104,7 +104,7 @@ def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
 def trivial_predictions_of(clip: StudyClip) -> Predictions:
     """What can be said of a clip without looking at it."""
     count, height, width = clip.depth.shape
-    unknown = np.full(clip.depth.shape, 0.5, np.float32)
+    unknown = np.full(clip.depth.shape, UNKNOWN_MOTION)
     return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), dynamics=unknown)
 
 
@@ -138,7 +138,7 @@ def score_clip(model: Page4DModel, clip: StudyClip) -> ClipScores:
     scores.trivial = depth_and_motion_figures(trivial, clip) | point_figures(trivial, clip)
     assert said.extrinsics is not None
     try:
-        scores.model |= pose_figures(said.extrinsics, clip.extrinsics)
+        scores.model |= camera_figures(said.extrinsics, clip.extrinsics)
         scores.trivial |= still_camera_figures(clip.extrinsics)
     except ExclusionError as error:
         scores.notes.append(f"{clip.name} has no figures of its cameras: {error}")
@@ -194,19 +194,6 @@ def _regions(moving: np.ndarray) -> dict[str, np.ndarray]:
 def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float64]:
     arrays = (torch.as_tensor(values, dtype=torch.float64) for values in (depth, extrinsics, intrinsics))
     return np.asarray(unproject_depth(*arrays, pixel_center=0.5).numpy(), np.float64)
-
-
-def still_camera_figures(truth: np.ndarray) -> dict[str, float]:
-    """What `mask_study.pose_figures` gives of a network's cameras, of a camera that stands still.
-
-    Args:
-        truth: `[S, 3, 4]` world-to-camera.
-
-    Raises:
-        ExclusionError: the true path is on a line or in a place.
-    """
-    still = np.tile(np.eye(3, 4), (len(truth), 1, 1))
-    return {"rotation_error": rotation_error(still, truth), **score_still_camera(truth)}
 
 
 # --------------------------------------------------------------------------------------------------------------------
