@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from evaluator.reporting.formats import counted
+from evaluator.reporting.formats import NOTHING, counted, markdown_table
 from evaluator.run_folder import plain
 
 from page4d_hf.errors import Page4DError
@@ -246,13 +246,14 @@ def _first_line(error: BaseException) -> str:
 
 def markdown(rows: Sequence[Row], options: BenchmarkOptions) -> str:
     """The table, and underneath what its figures depend on."""
-    lines = ["| frames | seconds | frames per second | peak memory |", "| ---: | ---: | ---: | ---: |"]
+    cells = []
     for row in rows:
         if row.failed is not None or row.peak is None:
-            lines.append(f"| {row.frames} | - | - | {row.failed} |")
+            cells.append([str(row.frames), NOTHING, NOTHING, str(row.failed)])
         else:
             speed = row.frames / row.median
-            lines.append(f"| {row.frames} | {row.median:.3g} | {speed:.3g} | {row.peak / GIB:.2f} GiB |")
+            cells.append([str(row.frames), f"{row.median:.3g}", f"{speed:.3g}", f"{row.peak / GIB:.2f} GiB"])
+    lines = [markdown_table(["frames", "seconds", "frames per second", "peak memory"], cells, labels=0)]
     facts = next((row.facts for row in rows if row.facts is not None), None)
     if facts is not None:
         height, width = facts["image_size"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from page4d_hf.cli import progress_bar
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.reconstruction.reconstruct import resolve_resolution
 from page4d_hf.utils.folders import check_output_folder, whole_folder, working_folder
@@ -190,10 +191,11 @@ class Evaluation:
         # Shared out by their places, whatever is finished: another process may be done with its first one by now.
         mine = self.names[self.state.process_index :: self.state.num_processes]
         with self._held:
-            with progress_of_sequences(len(mine), shown=self.state.is_main_process) as (begin, report):
-                for name in mine:
-                    begin(name)
+            with _progress(self.state.is_main_process) as report:
+                for done, name in enumerate(mine):
+                    report("sequences", done, len(mine))
                     self._evaluate(name, report)
+                report("sequences", len(mine), len(mine))
             self.state.wait_for_everyone()
             return self._gather() if self.state.is_main_process else {}
 
@@ -315,36 +317,13 @@ def _folder_of_all(state: PartialState, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_of_sequences(count: int, *, shown: bool) -> Iterator[tuple[Callable[[str], None], Report]]:
-    """Progress bars on stderr: sequences, and what is done of the present one.
-
-    Args:
-        count: how many sequences there are to do.
-        shown: False for all processes but one.
-
-    Yields:
-        To be called when a sequence begins, and with what is done of it.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:<32.32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown or not count) as progress:
-        sequences = progress.add_task("sequences", total=count)
-        part = progress.add_task("", total=None, visible=False)
-        begun = 0
-
-        def begin(name: str) -> None:
-            nonlocal begun
-            progress.update(sequences, description=name, completed=begun)
-            begun += 1
-
-        def report(stage: str, done: int, total: int) -> None:
-            progress.update(part, description=f"  {stage}", completed=done, total=total, visible=True)
-
-        yield begin, report
-        progress.update(sequences, description="sequences", completed=begun)
-        progress.update(part, visible=False)
+def _progress(shown: bool) -> Iterator[Report]:
+    """A progress bar, of one process for all."""
+    if not shown:
+        yield lambda stage, done, total: None
+        return
+    with progress_bar() as report:
+        yield report
 
 
 def _default_method(options: EvaluationOptions) -> str:

@@ -93,7 +93,7 @@ def test_a_capture_that_cannot_be_read_is_left_out_of_the_study_by_name(
 def test_the_network_is_timed_on_the_captures_frames(scenes: Path, tiny_model: Path) -> None:
     images = str(scenes / "room/rgb/1x/0_*.png")
     row = benchmark.measure(
-        2, benchmark.Options(str(tiny_model), images=images, resolution=28, repeats=1, device="cpu")
+        2, benchmark.BenchmarkOptions(str(tiny_model), images=images, resolution=28, repeats=1, device="cpu")
     )
     assert row.facts is not None
     assert row.facts["image_size"] == [28, 28]  # 21 rows become two patches

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from page4d_hf.errors import Page4DError
+from ..scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
 CameraSource = Literal["capture", "page4d"]
@@ -119,19 +119,19 @@ def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
     """Captures by the names of their folders, as paths that hold from any folder.
 
     Raises:
-        Page4DError: no captures, two of one name, or one where nothing is; or nerfstudio is not installed.
+        EvaluationError: no captures, two of one name, or one where nothing is; or nerfstudio is not installed.
     """
     if find_spec("nerfstudio") is None:
-        raise Page4DError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+        raise EvaluationError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
     from page4d_nerfstudio.data.sources import absolute, place_of
 
     if not data:
-        raise Page4DError("Name at least one capture.")
+        raise EvaluationError("Name at least one capture.")
     captures: dict[str, Path] = {}
     for path in data:
         name = place_of(path).resolve().name
         if name in captures:
-            raise Page4DError(f"Two captures are called {name}; captures of one comparison need different names.")
+            raise EvaluationError(f"Two captures are called {name}; captures of one comparison need different names.")
         captures[name] = absolute(path)
     return captures
 
@@ -140,7 +140,7 @@ def methods(captures: Mapping[str, Path], names: Sequence[str]) -> list[Variant]
     """A variant for each capture, by its name, and each method; `static` is page4d-4dgs without deformation."""
     for name in names:
         if not name or name == ".." or Path(name).name != name or "\0" in name:
-            raise Page4DError(f"--methods names methods as ns-train knows them, got {name!r:.200}.")
+            raise EvaluationError(f"--methods names methods as ns-train knows them, got {name!r:.200}.")
     known = {point.name for point in entry_points(group="nerfstudio.method_configs")}
     variants = []
     for place, path in captures.items():
@@ -165,7 +165,7 @@ def with_options(variants: Sequence[Variant], data_options: str, train_options: 
     """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell.
 
     Raises:
-        Page4DError: the options cannot be split into words.
+        EvaluationError: the options cannot be split into words.
     """
     more_data, more_training = _split("--data-options", data_options), _split("--train-options", train_options)
     return [
@@ -182,12 +182,12 @@ def _split(option: str, words: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(words))
     except ValueError as error:
-        raise Page4DError(f"{option} cannot be split into words: {error}.") from error
+        raise EvaluationError(f"{option} cannot be split into words: {error}.") from error
 
 
 def _each_once(names: Sequence[str], option: str) -> list:
     if not names:
-        raise Page4DError(f"{option} names nothing to compare; name at least one.")
+        raise EvaluationError(f"{option} names nothing to compare; name at least one.")
     return list(dict.fromkeys(names))
 
 

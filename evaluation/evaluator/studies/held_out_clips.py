@@ -27,9 +27,10 @@ from ..metrics.depth import depth_figures
 from ..metrics.point_maps import score_points
 from ..metrics.trajectories import camera_figures
 from ..predictions import Predictions
+from ..reporting.formats import markdown_table, spread
 from ..scores import EvaluationError, ExclusionError, not_excluded
 from ..trivial import UNKNOWN_MOTION, still_camera_figures, trivial_predictions
-from .study_clips import StudyClip, Synthetic
+from .study_clips import StudyClip, Synthetic, left_out
 
 REGIONS = ("static", "dynamic")
 FIGURES = {
@@ -235,33 +236,27 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
 
 def markdown(record: Mapping[str, Any]) -> str:
     """The report as a table, with what decides its figures and what was left out underneath."""
-    means = record["means"]
-    lines = ["# Held-out clips", "", record["clips_are"], "", "| | network | trivial | ratio | clips |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    means, rows = record["means"], []
     for name, title in FIGURES.items():
         for region in ("", *REGIONS):
             figure = means.get(f"{name}_{region}" if region else name)
             if figure is None:
                 continue
-            spread = f" ± {figure['standard_error']:.2g}" if "standard_error" in figure else ""
             # Of errors; shares that shall be high are near 1, or far from each other near 0.
             has_ratio = title.endswith("↓") and figure["trivial"] > 0
-            ratio = f"{figure['model'] / figure['trivial']:.2f}" if has_ratio else ""
-            cells = (
-                f"{title[:-2]}, {region}{title[-2:]}" if region else title,  # the arrow last
-                f"{figure['model']:.4g}{spread}",
-                f"{figure['trivial']:.4g}",
-                ratio,
-                str(figure["clips"]),
+            rows.append(
+                [
+                    f"{title[:-2]}, {region}{title[-2:]}" if region else title,  # the arrow last
+                    spread(figure["model"], deviation=figure.get("standard_error")),
+                    spread(figure["trivial"]),
+                    f"{figure['model'] / figure['trivial']:.2f}" if has_ratio else "",
+                    str(figure["clips"]),
+                ]
             )
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", record["protocol"], ""]
-    excluded = [clip for clip in record["clips"] if clip["excluded"] is not None]
-    if excluded:
-        lines += [f"Excluded, {len(excluded)} of {len(record['clips'])} clips:", ""]
-        lines += [f"- {clip['excluded']}" for clip in excluded] + [""]
-    notes = [note for clip in record["clips"] for note in clip["notes"]]
-    return "\n".join([*lines, *(f"- {note}" for note in notes), *[""] * bool(notes)])
+    table = markdown_table(["", "network", "trivial", "ratio", "clips"], rows)
+    lines = ["# Held-out clips", "", record["clips_are"], "", table]
+    lines += ["", record["protocol"], "", *left_out(record["clips"])]
+    return "\n".join(lines)
 
 
 def record_of(
