@@ -13,6 +13,7 @@ import pytest
 import torch
 from benchmark import BenchmarkOptions, Row, main, markdown, measure, measure_apart, measure_here, run
 from masked_networks import masked_network
+from table_text import squeezed
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError

@@ -230,7 +230,7 @@ def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny
 def test_processes_that_accelerate_launches_on_cpus_make_one_table(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     words = ["mono-depth", "--model", tiny_model, "--dataset", "tum", "--data-root", tum, "--frames", "4"]
     words += ["--sequences", *NAMES, "--output", tmp_path / "launched"]
-    done = launched(REPOSITORY / "evaluation" / "run.py", *words, config="cpu.yaml")
+    done = launched(REPOSITORY / "evaluation" / "evaluate.py", *words, config="cpu.yaml")
     Evaluation("mono-depth", options(tum, tmp_path / "alone", model=str(tiny_model), frames=4)).run()
 
     assert done.returncode == 0, done.stderr
