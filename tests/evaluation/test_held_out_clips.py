@@ -189,10 +189,14 @@ def test_the_same_options_give_the_same_bytes_and_the_card_s_clips(folder, tmp_p
         program.main(["--model", str(folder), "--output", str(tmp_path / name)])
     printed = capsys.readouterr().out
 
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {program.RESULT, program.REPORT, MANIFEST}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        f"{program.NAME}.json",
+        f"{program.NAME}.md",
+        MANIFEST,
+    }
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-    record = json.loads((tmp_path / "a" / program.RESULT).read_text())
+    record = json.loads((tmp_path / "a" / f"{program.NAME}.json").read_text())
     assert [each["name"] for each in record["clips"]] == ["synthetic-11", "synthetic-12"]
     assert record["settings"]["scenes"]["bodies"] == [3, 4]
     assert "2 of 3 frames of 42x28 pixels, seeds from 11" in printed

@@ -7,7 +7,7 @@ still and sees 60 degrees across the longer side of its images; and nothing of w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,7 +30,8 @@ from ..predictions import Predictions
 from ..reporting.formats import markdown_table, spread
 from ..scores import EvaluationError, ExclusionError, not_excluded
 from ..trivial import UNKNOWN_MOTION, still_camera_figures, trivial_predictions
-from .study_clips import StudyClip, Synthetic, left_out
+from .study_clips import StudyClip, Synthetic
+from .study_reports import left_out
 
 REGIONS = ("static", "dynamic")
 FIGURES = {
@@ -199,11 +200,6 @@ def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarr
 
 # --------------------------------------------------------------------------------------------------------------------
 # All clips together
-
-
-def score_clips(model: Page4DModel, clips: Iterable[StudyClip]) -> Iterable[ClipScores]:
-    """`score_clip` of every clip, as they come."""
-    return (score_clip(model, clip) for clip in clips)
 
 
 def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:

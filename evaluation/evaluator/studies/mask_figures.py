@@ -10,7 +10,7 @@ import numpy as np
 
 from ..reporting.formats import counted, markdown_table, spread
 from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
-from .study_clips import left_out
+from .study_reports import left_out
 
 VGGT_ON_POINT_ODYSSEY = 0.94  # the paper, Section 3.1: absolute depth error in dynamic over static regions, less 1
 TITLES = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -71,18 +71,6 @@ class Synthetic:
             f"Synthetic clips: {self.clips} of {self.frames} frames of {size[1]}x{size[0]} pixels, seeds from "
             f"{self.seed}, {self.scenes}."
         )
-
-
-def left_out(clips: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a report says, line by line, of clips that were excluded, and what is to be known of the others.
-
-    Args:
-        clips: `excluded` and `notes` of each.
-    """
-    excluded = [clip["excluded"] for clip in clips if clip["excluded"] is not None]
-    notes = [note for clip in clips for note in clip["notes"]]
-    lines = [f"Excluded, {len(excluded)} of {len(clips)} clips:", "", *(f"- {reason}" for reason in excluded), ""]
-    return lines * bool(excluded) + [*(f"- {note}" for note in notes), ""] * bool(notes)
 
 
 def synthetic_clips(
