@@ -19,6 +19,7 @@ from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
 from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError
 
+from .metrics.point_maps import spread_evenly
 from .scores import EvaluationError, ExclusionError
 
 Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
@@ -293,10 +294,7 @@ def choose_frames(time_ids: npt.ArrayLike, selection: Selection) -> npt.NDArray[
     if selection.ranks is not None:
         indices = indices[(ids >= selection.ranks[0]) & (ids <= selection.ranks[1])]
     indices = indices[:: selection.stride][: selection.first]
-    if selection.spread is not None and selection.spread < len(indices):
-        places = np.linspace(0, len(indices) - 1, selection.spread)
-        indices = indices[np.floor(places + 0.5).astype(np.int64)]
-    return indices
+    return indices if selection.spread is None else indices[spread_evenly(len(indices), selection.spread)]
 
 
 def _wanted(selection: Selection) -> int | None:

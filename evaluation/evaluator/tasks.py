@@ -12,20 +12,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
-
-from page4d_hf.geometry import unproject_depth
 
 from .metrics.alignment import AlignmentName
-from .metrics.depth import DepthLimits, DepthScores, depth_in_first_camera, resize_depth, score_depth
-from .metrics.point_maps import score_points, spread_evenly
+from .metrics.depth import (
+    REGIONS,
+    DepthLimits,
+    DepthScores,
+    depth_in_first_camera,
+    regions_of,
+    resize_depth,
+    score_depth,
+)
+from .metrics.point_maps import lifted_points, score_points, spread_evenly
 from .metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from .predictions import Predictions
 from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
 from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import EvaluatedSequence
-
-REGIONS = ("static", "dynamic")
 
 
 def score(
@@ -194,7 +197,7 @@ _Group = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # predicted, truth, m
 
 
 def _joined(frames: list[_DepthFrame]) -> _Group:
-    """All frames as one; regions are known where all or some of the frames have a mask: see `_regions`."""
+    """All frames as one; regions are known where all or some of the frames have a mask: see `regions_of`."""
     moving = None
     if any(frame.moving is not None for frame in frames):
         # 0 static, 1 moving, 2 not known: the last frame of a sequence of Sintel, for one, has no mask.
@@ -205,10 +208,6 @@ def _joined(frames: list[_DepthFrame]) -> _Group:
             ]
         )
     return np.concatenate([f.predicted for f in frames]), np.concatenate([f.truth for f in frames]), moving
-
-
-def _regions(moving: np.ndarray | None) -> dict[str, np.ndarray]:
-    return {} if moving is None else {"static": moving == 0, "dynamic": moving == 1}
 
 
 def _scored(
@@ -230,7 +229,7 @@ def _scored(
                         name,
                         limits,
                         floor=shift_floor if name == "scale&shift" else None,
-                        regions=_regions(moving),
+                        regions=regions_of(moving),
                     )
                     for name in names
                 ]
@@ -317,14 +316,16 @@ def _score_points(
     scores.counts["points_without_prediction"] = missing
     if missing:
         scores.notes.append(f"{missing / len(predicted):.2%} of the points have no prediction and lack accuracy.")
-    result = score_points(predicted, true, protocol.alignment, regions=_regions(labels if (labels < 2).any() else None))
+    result = score_points(
+        predicted, true, protocol.alignment, regions=regions_of(labels if (labels < 2).any() else None)
+    )
     scores.figures, scores.weight = result.figures, 1.0
     scores.counts |= result.points
 
 
 def _true_points(sequence: EvaluatedSequence, index: int, depth: np.ndarray) -> np.ndarray:
     frames = sequence.frames
-    return _unprojected(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
+    return lifted_points(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
 
 
 def _predicted_points(
@@ -342,19 +343,13 @@ def _predicted_points(
         if predictions.depth is None or predictions.extrinsics is None or predictions.intrinsics is None:
             raise ExclusionError("The predictions have no points, and no depth with cameras that would give them.")
         depth = predictions.depth[index]
-        points = _unprojected(
+        points = lifted_points(
             np.where(np.isfinite(depth) & (depth > 0), depth, np.nan),
             predictions.extrinsics[index],
             _intrinsics_of_maps(predictions, sequence, predictions.depth)[index],
         )
     height, width = points.shape[:2]
     return points[(2 * rows + 1) * height // (2 * size[0]), (2 * columns + 1) * width // (2 * size[1])]
-
-
-def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Points `(H, W, 3)` float64 of depth `(H, W)`."""
-    values = (torch.as_tensor(value, dtype=torch.float64) for value in (depth, extrinsics, intrinsics))
-    return unproject_depth(*values, pixel_center=0.5).numpy()
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from page4d_hf.geometry import align_sim3
 
+from ..metrics.point_maps import spread_evenly
+from ..metrics.trajectories import camera_to_world
 from ..predictions import Predictions
 from ..sequences import EvaluatedSequence
 
@@ -59,7 +61,9 @@ def draw_trajectory(path: Path, sequence: EvaluatedSequence, predictions: Predic
     """
     if predictions.extrinsics is None:
         return False
-    truth, predicted = _centres(sequence.frames.capture.extrinsics), _centres(predictions.extrinsics)
+    truth, predicted = (
+        camera_to_world(cameras)[:, :3, 3] for cameras in (sequence.frames.capture.extrinsics, predictions.extrinsics)
+    )
     try:
         predicted = align_sim3(predicted, truth).apply_to_points(predicted)
     except ValueError:
@@ -107,7 +111,7 @@ def draw_errors(path: Path, sequence: EvaluatedSequence, predictions: Prediction
     if not sum(map(len, ratios)):
         return False
     scale = float(np.median(np.concatenate(ratios)))
-    shown = [list(truths)[place] for place in _spread(len(truths))]
+    shown = [list(truths)[place] for place in spread_evenly(len(truths), SHOWN)]
     known = np.concatenate([truths[i][truths[i] > 0] for i in shown])
     low, high = np.percentile(known, (2, 98)) if len(known) else (0.0, 1.0)
     figure = Figure(figsize=(3 * len(shown) + 1, 8), layout="constrained")
@@ -139,7 +143,7 @@ def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Prediction
         Whether there was anything to draw: neither predicted motion nor true masks draw nothing.
     """
     frames = sequence.frames
-    shown = _spread(len(frames))
+    shown = spread_evenly(len(frames), SHOWN)
     masks = [frames.load_mask(i) for i in shown]
     if predictions.dynamics is None and all(mask is None for mask in masks):
         return False
@@ -197,11 +201,6 @@ def write_depth_video(path: Path, sequence: EvaluatedSequence, predictions: Pred
     return True
 
 
-def _centres(extrinsics: np.ndarray) -> npt.NDArray[np.float64]:
-    """Camera centres `(S, 3)` of world-to-camera extrinsics `(S, 3, 4)`."""
-    return -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-
-
 def _given(depth: np.ndarray) -> npt.NDArray[np.bool_]:
     return np.isfinite(depth) & (depth > 0)
 
@@ -212,11 +211,6 @@ def _resized(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _rgb(sequence: EvaluatedSequence, index: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(sequence.frames.load_image(index)[..., :3])
-
-
-def _spread(count: int) -> list[int]:
-    """Some of `count` places, spread evenly."""
-    return sorted({int(place + 0.5) for place in np.linspace(0, count - 1, min(SHOWN, count))})
 
 
 def _panels(figure: Figure, rows: int, columns: int) -> np.ndarray:

@@ -14,17 +14,15 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import ConfigDict
 
 from page4d_hf import Page4DModel
-from page4d_hf.geometry import unproject_depth
 from page4d_hf.utils.json_files import Record, parse_json
 from page4d_hf.utils.ranking import auroc
 
-from ..metrics.depth import depth_figures
-from ..metrics.point_maps import score_points
+from ..metrics.depth import REGIONS, depth_figures, regions_of
+from ..metrics.point_maps import lifted_points, score_points
 from ..metrics.trajectories import camera_figures
 from ..predictions import Predictions
 from ..reporting.formats import markdown_table, spread
@@ -33,7 +31,6 @@ from ..trivial import UNKNOWN_MOTION, still_camera_figures, trivial_predictions
 from .study_clips import StudyClip, Synthetic
 from .study_reports import left_out
 
-REGIONS = ("static", "dynamic")
 FIGURES = {
     "abs_rel": "depth Abs Rel ↓",
     "delta_1.25": "depth δ < 1.25 ↑",
@@ -173,10 +170,10 @@ def point_figures(said: Predictions, clip: StudyClip) -> dict[str, float]:
     if clip.intrinsics is None:
         raise EvaluationError(f"{clip.name} has no true intrinsics, without which pixels have no true points.")
     known = clip.depth.numpy() > 0
-    expected = _unprojected(clip.depth.numpy(), clip.extrinsics, clip.intrinsics)[known]
+    expected = lifted_points(clip.depth.numpy(), clip.extrinsics, clip.intrinsics)[known]
     points = said.points
-    found = (_unprojected(said.depth, said.extrinsics, said.intrinsics) if points is None else points)[known]
-    regions = _regions(clip.moving.numpy()[known])
+    found = (lifted_points(said.depth, said.extrinsics, said.intrinsics) if points is None else points)[known]
+    regions = regions_of(clip.moving.numpy()[known])
     scores = score_points(found, expected, regions=regions)
     assert scores.alignment is not None
     distance = np.linalg.norm(scores.alignment.apply_to_points(found.astype(np.float64)) - expected, axis=1)
@@ -187,15 +184,6 @@ def point_figures(said: Predictions, clip: StudyClip) -> dict[str, float]:
     return figures | {
         name: value for name, value in scores.figures.items() if name.startswith(("accuracy_mean", "completion_mean"))
     }
-
-
-def _regions(moving: np.ndarray) -> dict[str, np.ndarray]:
-    return {"static": ~moving, "dynamic": moving}
-
-
-def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float64]:
-    arrays = (torch.as_tensor(values, dtype=torch.float64) for values in (depth, extrinsics, intrinsics))
-    return np.asarray(unproject_depth(*arrays, pixel_center=0.5).numpy(), np.float64)
 
 
 # --------------------------------------------------------------------------------------------------------------------

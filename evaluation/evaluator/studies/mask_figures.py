@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics.point_maps import spread_evenly
 from ..reporting.formats import counted, markdown_table, spread
 from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
 from .study_reports import left_out
@@ -162,7 +163,7 @@ def draw_picture(picture: Picture, path: Path) -> None:
     """
     clip = picture.clip
     count = len(clip.moving)
-    columns = np.unique(np.linspace(0, count - 1, min(count, FRAMES_SHOWN)).round().astype(int))
+    columns = spread_evenly(count, FRAMES_SHOWN)
     rows: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("frame", clip.pixel_values.movedim(1, -1).cpu().numpy().clip(0, 1), {}),
         ("moves, in truth", clip.moving.cpu().numpy(), {"cmap": "gray", "vmin": 0, "vmax": 1}),
