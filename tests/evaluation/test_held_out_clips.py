@@ -36,7 +36,6 @@ from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.folders import MANIFEST
-from page4d_hf.utils.locks import is_held
 from page4d_hf.utils.ranking import auroc
 
 SIZE = (28, 42)
@@ -269,24 +268,6 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder, tmp_path, capsys, arg
     assert error.startswith("held_out: ")
     assert message in error.splitlines()[-1]
     assert not (tmp_path / "out").exists()
-
-
-def test_an_output_that_cannot_be_written_is_named_before_anything_runs(capsys):
-    with pytest.raises(SystemExit) as ended:
-        program.main(["--model", "nowhere", "--output", "/proc/report"])
-    assert ended.value.code == 1
-    assert "Cannot write /proc/report" in capsys.readouterr().err
-
-
-def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeypatch):
-    def looked_at(*_, **__):
-        assert is_held(tmp_path / ".out.lock")
-        raise Page4DError("That will do.")
-
-    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_model", looked_at)
-    with pytest.raises(Page4DError, match="That will do"):
-        program.run(program.HeldOutOptions(model="nowhere", output=tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):

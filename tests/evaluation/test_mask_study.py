@@ -30,10 +30,8 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.captures import as_pinhole, read_capture
-from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions, write_synthetic_capture
 from page4d_hf.utils.folders import MANIFEST
-from page4d_hf.utils.locks import is_held
 
 # Bodies so near and fast that half of a patch of 14 pixels moves.
 SCENES = SyntheticOptions(moving_share=1.0)
@@ -387,24 +385,6 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
     assert ended.value.code == 1
     assert "is not empty" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "mine"
-
-
-def test_an_output_that_cannot_be_written_is_named_before_anything_runs(capsys):
-    with pytest.raises(SystemExit) as ended:
-        program.main(["--model", "nowhere", "--output", "/proc/study"])
-    assert ended.value.code == 1
-    assert "Cannot write /proc/study" in capsys.readouterr().err
-
-
-def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeypatch):
-    def looked_at(*_, **__):
-        assert is_held(tmp_path / ".out.lock")
-        raise Page4DError("That will do.")
-
-    monkeypatch.setattr("evaluator.predict.load_evaluated_model", looked_at)
-    with pytest.raises(Page4DError, match="That will do"):
-        program.run(program.MaskStudyOptions(model="nowhere", output=tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):

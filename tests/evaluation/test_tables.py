@@ -55,25 +55,35 @@ def test_the_papers_figures_stand_above_ones_own() -> None:
     assert paper < lines.index("| tiny, mask on | 0.300 | 0.500 | - | - | 2 of 2 |")
 
 
-def test_paper_rows_say_that_they_were_not_measured() -> None:
-    assert "not measured by this program" in markdown(make_table([result()]))
+@pytest.mark.parametrize(
+    ("sentence", "plainly", "changes"),
+    [
+        ("not measured by this program", True, {"dataset": "tum"}),
+        ("The protocol is theirs", True, {"protocol": {"name": "cut3r", "text": "each frame's own depth."}}),
+        (
+            "They were not made under this protocol (page4d is theirs)",
+            False,
+            {"protocol": {"name": "cut3r", "text": "each frame's own depth."}},
+        ),
+        ("Averages over some of the sequences alone", False, {"excluded": {"final/ambush_2": "No depth."}}),
+        ("its rows cannot be compared", False, {"selection": {"text": "all.", "published": False}}),
+    ],
+)
+def test_a_table_says_how_the_papers_rows_compare_to_ones_own(
+    sentence: str, plainly: bool, changes: dict[str, Any]
+) -> None:
+    """`plainly`: the sentence is that of a run as the paper's was, and not of one that differs."""
+    assert (sentence in markdown(make_table([result()]))) == plainly
+    assert (sentence in markdown(make_table([result(**changes)]))) != plainly
+
+
+def test_a_data_set_that_the_paper_lacks_has_no_paper_rows() -> None:
+    assert "paper" not in markdown(make_table([result(dataset="tum")]))
 
 
 def test_a_width_other_than_the_protocols_stands_in_the_row_itself() -> None:
     narrow = result(inference={"text": "Images 112 pixels wide.", "resolution": 112})
     assert "| tiny, mask on, 112 pixels wide | 0.300 |" in markdown(make_table([result(), narrow]))
-
-
-def test_under_another_protocol_the_papers_rows_are_said_not_to_be_comparable() -> None:
-    other = result(protocol={"name": "cut3r", "text": "each frame's own depth."})
-    assert "They were not made under this protocol (page4d is theirs)" in markdown(make_table([other]))
-    assert "The protocol is theirs" in markdown(make_table([result()]))
-
-
-def test_averages_over_some_sequences_alone_are_said_not_to_be_the_papers() -> None:
-    sentence = "Averages over some of the sequences alone cannot be compared"
-    assert sentence in markdown(make_table([result(), result(excluded={"final/ambush_2": "No depth."})]))
-    assert sentence not in markdown(make_table([result()]))
 
 
 def test_figures_of_captures_in_their_own_units_are_not_in_metres() -> None:
@@ -86,16 +96,6 @@ def test_a_row_of_no_model_says_what_it_is() -> None:
     text = markdown(make_table([result(), result(model=None, inference=None, trivial=True, method="trivial")]))
     assert "| trivial | 0.300 |" in text
     assert "- trivial: no model. Depth is the same everywhere; the camera stands still" in text
-
-
-def test_a_data_set_that_the_paper_lacks_has_no_paper_rows() -> None:
-    assert "paper" not in markdown(make_table([result(dataset="tum")]))
-
-
-def test_a_choice_of_frames_other_than_the_papers_says_so() -> None:
-    changed = result(selection={"text": "all.", "published": False})
-    assert "its rows cannot be compared" in markdown(make_table([changed]))
-    assert "its rows cannot be compared" not in markdown(make_table([result()]))
 
 
 def test_a_table_names_its_protocol_frames_weights_and_versions_of_input() -> None:

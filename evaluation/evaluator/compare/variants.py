@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,18 +58,20 @@ class Reconstructions:
     model: str | None = None  # weights, a folder or a name on the Hub, which are run with the mask and without
     ready: Path | None = None  # a scene folder that takes the place of the masked run
     ready_unmasked: Path | None = None  # and of the other
-    options: Mapping[bool, tuple[str, ...]] = field(init=False)  # of page4d-data, by whether the mask is used
 
-    def __post_init__(self) -> None:
+    def options(self, masked: bool) -> tuple[str, ...]:
+        """Options of page4d-data."""
+        folder = self.ready if masked else self.ready_unmasked
+        if folder is not None:
+            return ("--reconstruction", _absolute(folder))
         model = () if self.model is None else ("--model", _absolute(self.model))
-        folders = {True: self.ready, False: self.ready_unmasked}
-        options = {
-            masked: model + (() if masked else ("--use-mask", "False"))
-            if folder is None
-            else ("--reconstruction", _absolute(folder))
-            for masked, folder in folders.items()
-        }
-        object.__setattr__(self, "options", options)
+        return model if masked else (*model, "--use-mask", "False")
+
+    def missing(self, masked: bool) -> str | None:
+        """Why there is none, where there is none."""
+        if (self.model, self.ready if masked else self.ready_unmasked) != (None, None):
+            return None
+        return f"it needs PAGE-4D: pass --model, or --{'' if masked else 'unmasked-'}reconstruction"
 
 
 def initialisations(
@@ -90,9 +92,10 @@ def initialisations(
             masked = name != "unmasked"
             points = "page4d" if name == "unmasked" else name
             options: tuple[str, ...] = ("--cameras", camera_source, "--held-out-cameras", "capture", "--points", points)
+            refused = None
             if "page4d" in (camera_source, points):
-                options += reconstructions.options[masked]
-            refused = _missing_reconstruction(reconstructions, masked) if "page4d" in (camera_source, points) else None
+                options += reconstructions.options(masked)
+                refused = reconstructions.missing(masked)
             variants.append(
                 Variant(
                     name=f"{camera_source}-cameras-{name}",
@@ -105,14 +108,6 @@ def initialisations(
                 )
             )
     return variants
-
-
-def _missing_reconstruction(reconstructions: Reconstructions, masked: bool) -> str | None:
-    if reconstructions.model is not None:
-        return None
-    if (reconstructions.ready if masked else reconstructions.ready_unmasked) is not None:
-        return None
-    return f"it needs PAGE-4D: pass --model, or --{'' if masked else 'unmasked-'}reconstruction"
 
 
 def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
