@@ -124,7 +124,7 @@ def measure(frames: int, options: BenchmarkOptions) -> Row:
         try:
             model.set_attn_implementation(options.attention)
         except (ValueError, ImportError) as error:
-            raise Page4DError(f"The attention implementation {options.attention!r} cannot be had: {error}") from error
+            raise Page4DError(f"The attention implementation {options.attention!r} is unavailable: {error}") from error
     if not options.points:
         model.point_head = None
     pixel_values = _pixel_values(frames, options, processor, model.config.patch_size).to(device)

@@ -115,7 +115,7 @@ class Evaluation:
             options: what is evaluated.
 
         Raises:
-            Page4DError: data set, sequences, model or device cannot be had, or the folder cannot be written, holds
+            Page4DError: data set, sequences, model or device is unavailable, or the folder cannot be written, holds
                 another run, or has another process at work in it.
         """
         from accelerate.state import PartialState

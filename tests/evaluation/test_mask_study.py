@@ -225,7 +225,7 @@ def test_a_clip_without_a_path_counts_for_depth_alone():
     summary = summarise([result])
 
     assert "ate" not in result.figures[PLAIN]
-    assert summary["counts"]["without_camera_figures"] == 1
+    assert summary["counts"]["without_pose_figures"] == 1
     assert "2 poses" in result.notes[0]
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics.depth import FIGURES_BY_REGION, REGIONS
 from ..metrics.point_maps import spread_evenly
 from ..reporting.formats import counted, markdown_table, spread
-from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
+from .mask_study import PLAIN, POSE_FIGURES, ClipResult, Picture
 from .study_reports import left_out
 
 VGGT_ON_POINT_ODYSSEY = 0.94  # the paper, Section 3.1: absolute depth error in dynamic over static regions, less 1
@@ -49,14 +50,14 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
     ]
     means, attention = summary["means"], summary["attention"]
     columns = [
-        *(f"{name}{region}" for name in DEPTH_FIGURES[:2] for region in REGIONS),
+        *(f"{name}{region}" for name in FIGURES_BY_REGION[:2] for region in ("", *(f"_{each}" for each in REGIONS))),
         *(name for name in POSE_FIGURES if any(name in figures for figures in means.values())),
     ]
     hidden = [[setting, *(_cell(figures.get(name)) for name in columns)] for setting, figures in means.items()]
     errors = [
         [
             setting,
-            *(spread(figures[f"abs_error_{region}"]["mean"]) for region in ("static", "dynamic")),
+            *(spread(figures[f"abs_error_{region}"]["mean"]) for region in REGIONS),
             f"{summary['dynamic_excess'][setting]:+.0%}",
         ]
         for setting, figures in means.items()
@@ -95,7 +96,7 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
 
 def _title(column: str) -> str:
     name, _, region = column.rpartition("_")
-    if region in ("static", "dynamic"):
+    if region in REGIONS:
         return f"{TITLES[name]}, {region}"
     return TITLES[column]
 

@@ -30,7 +30,6 @@ from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_att
 from .study_clips import StudyClip
 
 PLAIN = "mask off, hidden from none"  # what the others are compared with
-REGIONS = ("", "_static", "_dynamic")
 POSE_FIGURES = ("rotation_error", "ate", "rpe_translation", "rpe_rotation")
 # Kinds of queries that attention is reported of: all of a kind of token, and the patches by whether they move.
 LOOKING = ("camera", "register", "patch", "static", "moving")
