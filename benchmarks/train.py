@@ -76,7 +76,7 @@ AXES = ("networks", "train", "checkpointing", "attention", "precision")
 
 
 @dataclass
-class Options:
+class TrainingOptions:
     """Times steps of training, and what they wait for their data."""
 
     networks: tuple[Literal["tiny", "small", "full", "page4d-tiny"], ...] = ("tiny", "small")
@@ -126,7 +126,7 @@ class Figures:
     peak: float  # GiB, weights, gradients and moments included
 
 
-def answer(options: Options) -> None:
+def answer(options: TrainingOptions) -> None:
     """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
     from finetuning.options import GroupOptions
     from finetuning.parameters import freeze_all_but, masked_stage, parameter_groups
@@ -172,7 +172,7 @@ def answer(options: Options) -> None:
 class Process:
     """A configuration in a process of its own."""
 
-    def __init__(self, name: Configuration, options: Options) -> None:
+    def __init__(self, name: Configuration, options: TrainingOptions) -> None:
         command = [sys.executable, __file__, "--answer"]
         for axis, value in zip(AXES, name, strict=True):
             command += ["--" + axis, value]
@@ -205,7 +205,7 @@ class Process:
         return self.figures
 
 
-def time_steps(options: Options) -> None:
+def time_steps(options: TrainingOptions) -> None:
     """Print the table of configurations."""
     names: list[Configuration] = list(
         product(options.networks, options.train, options.checkpointing, options.attention, options.precision)
@@ -275,7 +275,7 @@ def as_jpeg(png: bytes, encode: Any) -> dict[str, Any]:
     return {"bytes": encode(np.asarray(Image.open(io.BytesIO(png))), jpeg=True), "path": None}
 
 
-def time_data(options: Options) -> None:
+def time_data(options: TrainingOptions) -> None:
     """Print how long micro-batches take to make, and what a training waits for them."""
     import datasets
     from finetuning.options import EvaluationOptions
@@ -338,7 +338,7 @@ def time_data(options: Options) -> None:
     )
 
 
-def main(options: Options) -> None:
+def main(options: TrainingOptions) -> None:
     """Print a table."""
     if options.answer:
         return answer(options)
@@ -348,4 +348,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(TrainingOptions))

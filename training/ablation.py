@@ -278,31 +278,30 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{recipe['max_train_steps']:,} steps from one network (weights {result['base']}), seeds "
         f"{', '.join(map(str, result['seeds']))}. Means over seeds ± their standard deviation.",
         "",
-        *_table("", rows, columns, "{:.4g}"),
+        _table(rows, columns, ".4g"),
         "",
     ]
     if differences:
         lines += [
             "Differences to the middle layers without a mask, seed by seed:",
             "",
-            *_table("", differences, columns, "{:+.2g}"),
+            _table(differences, columns, "+.2g"),
             "",
         ]
     return "\n".join([*lines, f"Held-out clips: {json.dumps(result['settings'])}.", "", result["protocol"], ""])
 
 
-def _table(corner: str, rows: Mapping[str, Any], columns: Sequence[str], form: str) -> list[str]:
-    lines = [f"| {' | '.join([corner, 'runs', *(COLUMNS[name] for name in columns)])} |"]
-    lines.append(f"| --- |{' ---: |' * (1 + len(columns))}")
+def _table(rows: Mapping[str, Any], columns: Sequence[str], form: str) -> str:
+    # Found once `finetuning` has been imported; in the order of the imports above it would come first.
+    from evaluator.reporting.formats import markdown_table, spread
+
+    body = []
     for arm, figures in rows.items():
         runs = max((len(figure["values"]) for figure in figures.values()), default=0)
-        cells = [TITLES[arm], str(runs) if arm in ARMS else ""]
-        for name in columns:
-            figure = figures.get(name)
-            spread = f" ± {figure['spread']:.2g}" if figure is not None and "spread" in figure else ""
-            cells.append("-" if figure is None else form.format(figure["mean"]) + spread)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        found = [figures.get(name, {}) for name in columns]
+        cells = [spread(figure.get("mean"), form, figure.get("spread")) for figure in found]
+        body.append([TITLES[arm], str(runs) if arm in ARMS else "", *cells])
+    return markdown_table(["", "runs", *(COLUMNS[name] for name in columns)], body)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from page4d_hf.reconstruction.reconstruct import Progress, fingerprint, load_mod
 from .inference import Inference
 from .predictions import Predictions, PredictionsError
 from .scores import EvaluationError
-from .sequences import Sequence
+from .sequences import EvaluatedSequence
 
 Mask = Literal["on", "off"]
 
@@ -94,7 +94,7 @@ def words_of_mask(config: Page4DConfig) -> str:
 
 
 def predict(
-    sequence: Sequence,
+    sequence: EvaluatedSequence,
     evaluated: EvaluatedModel,
     inference: Inference,
     *,

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate.utils import DistributedType, gather_object, set_seed
+from evaluator.metrics.trajectories import evo_core
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
@@ -146,6 +147,7 @@ class Finetuning:
         options, evaluation = self.options, self.options.evaluation
         if not evaluation.steps:
             return None
+        evo_core()  # refused now if it is missing, not at the first evaluation
         sampling = SamplingConfig(
             frames_min=evaluation.frames,
             frames_max=evaluation.frames,

@@ -18,7 +18,7 @@ from page4d_hf.synthetic import SyntheticOptions
 from ..scores import ExclusionError
 
 if TYPE_CHECKING:
-    from ..sequences import Sequence
+    from ..sequences import EvaluatedSequence
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def synthetic_clips(
 
 
 def clip_of_sequence(
-    sequence: Sequence, processor: Page4DImageProcessor, resolution: int, patch_size: int
+    sequence: EvaluatedSequence, processor: Page4DImageProcessor, resolution: int, patch_size: int
 ) -> StudyClip:
     """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
 
