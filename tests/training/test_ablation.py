@@ -36,7 +36,8 @@ def save_base(folder: Path, **changes: Any) -> Path:
 
 
 def options_in(folder: Path, base: Path, **changes: Any) -> ablation.Options:
-    recipe = write_options(folder / "recipe", max_train_steps=2, scenes={"moving_share": 1.0})
+    scenes = {"moving_share": 1.0}
+    recipe = write_options(folder / "recipe", max_train_steps=2, gradient_accumulation_steps=1, scenes=scenes)
     values: dict[str, Any] = {"seeds": (0, 1), "accelerate": None, "clips": 2, "frames": 3, "recipe": recipe}
     return ablation.Options(base, folder / "out", **{**values, **changes})
 

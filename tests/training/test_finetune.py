@@ -19,6 +19,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import LoggerType
+from finetuning import processes
 from finetuning.hub import HubError, push
 from finetuning.machine import make_accelerator, run_folder
 from finetuning.options import Options, OptionsError, from_json, to_json
@@ -62,7 +63,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 # Killed and started again, on two processes, sharded
 
 
-def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(tmp_path, one_thread):
+def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(tmp_path, one_thread, capsys):
+    """First the launcher is killed, which leaves the training alive and its folder held, then the training."""
     changes: dict[str, Any] = {
         "max_train_steps": 9,
         "checkpointing_steps": 3,
@@ -74,29 +76,41 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     folder = tmp_path / "killed" / "run"
     step = 4  # after a checkpoint and before the next
 
-    first = subprocess.Popen(
-        [sys.executable, PROGRAM, "--options", options],
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", PROGRAM, "--options", options],
         env=environment(),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while first.poll() is None:
+    while launcher.poll() is None:
         if (folder / "history.jsonl").exists() and len(history_lines(folder)) >= step:
-            os.killpg(first.pid, signal.SIGKILL)
+            os.killpg(launcher.pid, signal.SIGSTOP)
             break
         time.sleep(0.002)
-    assert first.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {step}"
+    launcher.kill()
+    assert launcher.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {step}"
+    try:
+        sentence = told(capsys, "--options", options)
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+    found = re.search(rf"run is being written by process (\d+) \({PROGRAM} --options {options}\); wait", sentence)
+    assert found
+    assert int(found[1]) != launcher.pid
+    deadline = time.monotonic() + 60
+    while True:  # the system takes a moment to end it
+        try:
+            with run_folder(folder):
+                break
+        except OptionsError:
+            assert time.monotonic() < deadline
     with small_hub() as hub:
-        second = launched(
-            PROGRAM,
-            "--options",
-            options,
-            "--push-to-hub",
-            "--hub-model-id",
-            "me/small",
-            HF_ENDPOINT=hub.endpoint,
-            HF_TOKEN="hf_small",
+        second = subprocess.run(
+            [sys.executable, PROGRAM, "--options", options, "--push-to-hub", "--hub-model-id", "me/small"],
+            env=environment(HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_small"),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     assert second.returncode == 0, second.stderr
@@ -114,36 +128,6 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     expected = AutoModel.from_pretrained(whole).state_dict()
     found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-
-
-def test_a_training_whose_launcher_was_killed_keeps_its_folder_and_is_named(tmp_path, capsys):
-    path = write_options(tmp_path, max_train_steps=10**6, checkpointing_steps=10**6)
-    launcher = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", str(PROGRAM), "--options", str(path)],
-        env=environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not (tmp_path / "run" / "history.jsonl").exists():
-            assert launcher.poll() is None
-            time.sleep(0.01)
-        launcher.kill()
-        launcher.wait()
-        sentence = told(capsys, "--options", path)
-        found = re.search(rf"run is being written by process (\d+) \({PROGRAM} --options {path}\); wait", sentence)
-        assert found
-        assert int(found[1]) != launcher.pid
-    finally:
-        os.killpg(launcher.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while True:  # the system takes a moment to end it
-        try:
-            with run_folder(tmp_path / "run"):
-                break
-        except OptionsError:
-            assert time.monotonic() < deadline
 
 
 def test_a_folder_that_the_first_process_cannot_have_is_refused_in_all(tmp_path, monkeypatch):
@@ -181,7 +165,7 @@ def history_lines(folder: Path) -> list[bytes]:
     return [line for line in (folder / "history.jsonl").read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def test_two_processes_give_the_result_of_one(tmp_path, one_thread):
+def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch, capfd):
     clips = write_clips(tmp_path / "clips", depth_scale=unusable_of_the_seventh)
     changes: dict[str, Any] = {
         "dataset": ["synthetic", str(clips)],
@@ -192,10 +176,12 @@ def test_two_processes_give_the_result_of_one(tmp_path, one_thread):
         "evaluation": {"steps": 2, "micro_batches": 3, "frames": 3, "aspect": 1.0},
     }
     alone = train(small_options(tmp_path / "one", **changes)).options.output
-    done = launched(PROGRAM, "--options", write_options(tmp_path / "two", **changes), config="cpu.yaml")
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    processes.train(write_options(tmp_path / "two", **changes), processes.TWO_PROCESSES)
 
-    assert done.returncode == 0, done.stderr
-    assert "on 2 process(es)" in done.stdout
+    assert "on 2 process(es)" in capfd.readouterr().out
     together = tmp_path / "two" / "run"
     assert any("skipped" in entry for entry in history(alone))
     for one, two in zip(history(alone), history(together), strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from dataclasses import asdict
@@ -16,19 +15,18 @@ import tiny
 import torch
 from finetuning import processes
 from finetuning.options import from_json
-from finetuning.processes import ProcessError
 from finetuning.reports import HeldOut, report_on_held_out
 from finetuning.tiny_card import Stage, tiny_card
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file
-from small_training import NETWORK, begin, history, small_network, steps, train, write_options
+from small_training import NETWORK, history, small_network, train, write_options
 from transformers import AutoImageProcessor, AutoModel
 
 from page4d_hf import Page4DConfig, cli
 from page4d_hf.errors import Page4DError
 from page4d_hf.reconstruction.reconstruct import fingerprint
 from page4d_hf.synthetic import SyntheticOptions
-from page4d_hf.utils.folders import MANIFEST, check_output_folder, working_folder
+from page4d_hf.utils.folders import MANIFEST, check_output_folder
 from page4d_hf.utils.locks import is_held
 from page4d_hf.weights import shipped
 
@@ -122,15 +120,6 @@ def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (made / "runs" / "held-out" / name).read_bytes()
 
 
-def test_a_training_is_a_process_of_its_own_that_goes_on_where_it_was(tmp_path):
-    path = write_options(tmp_path, max_train_steps=2, checkpointing_steps=1)
-    begin(from_json(path))  # the folder of a run that has not come to its first step
-    processes.train(path)
-
-    assert [line["step"] for line in steps(tmp_path / "run")] == [1, 2]
-    assert (tmp_path / "run" / "model.safetensors").is_file()
-
-
 def test_made_again_nothing_is_trained_again(made, monkeypatch):
     """Of the two stages each is started, and finds itself at its end."""
     started: list[str] = []
@@ -179,13 +168,6 @@ def test_a_stage_that_stops_ends_the_making_in_one_sentence(tmp_path, monkeypatc
     assert "1-still.json stopped (status 2)" in error
     assert "goes on from its newest checkpoint" in error
     assert not (tmp_path / "tiny").exists()
-
-
-def test_a_run_that_somebody_else_is_training_is_left_alone(tmp_path, capfd):
-    path = write_options(tmp_path)
-    with working_folder(tmp_path / "run"), pytest.raises(ProcessError, match=r"stopped \(status 1\)"):
-        processes.train(path)
-    assert f"run is being written by process {os.getpid()} " in capfd.readouterr().err
 
 
 def test_what_is_shipped_can_be_made_again():
