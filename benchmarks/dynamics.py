@@ -2,7 +2,6 @@
 
     python benchmarks/dynamics.py                                   # a synthetic scene, made for it
     python benchmarks/dynamics.py --data capture/ --steps 2000      # any data that say what moves
-    python benchmarks/dynamics.py --reconsider                      # and one more: flags that may turn
     python benchmarks/dynamics.py --mislabel 0.5                    # half of what moves is taken for static on purpose
 
 The trainings take turns, step by step, so that whatever else the machine does falls on all of them alike. All of them
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 import tyro
 from rasterize import one_step
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Options:
+class StaticFlagOptions:
     """Trains page4d-4dgs with static Gaussians and with none, and compares them."""
 
     data: Path | None = None
@@ -43,8 +43,6 @@ class Options:
     """Of the synthetic scene's images, in pixels."""
     points: int = 5000
     """Seed points, at most."""
-    reconsider: bool = False
-    """Also train with --pipeline.model.reconsider.every 500."""
     mislabel: float = 0.0
     """Share of the moving seed points that is taken for static on purpose, in the trainings that have static ones."""
     threads: int = 0
@@ -52,7 +50,7 @@ class Options:
     seed: int = 0
 
 
-def make_trainer(options: Options, data: Path, output: Path, name: str) -> Trainer:
+def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str) -> Trainer:
     from page4d_nerfstudio.configs import page4d_4dgs
 
     config: Any = copy.deepcopy(page4d_4dgs.config)
@@ -67,8 +65,6 @@ def make_trainer(options: Options, data: Path, output: Path, name: str) -> Train
         config.pipeline.model.dynamics_threshold = float("-inf")
     if name == "flagged":
         config.pipeline.model.hide_motion_at_first = False
-    if name == "reconsidered":
-        config.pipeline.model.reconsider.every = 500
     trainer = config.setup()
     trainer.setup()
     model = trainer.pipeline.model
@@ -93,7 +89,7 @@ def render_seconds(trainer: Trainer) -> float:
     return statistics.median(seconds)
 
 
-def compare(options: Options, folder: Path) -> None:
+def compare(options: StaticFlagOptions, folder: Path) -> None:
     data = options.data
     if data is None:
         from page4d_hf.synthetic import write_synthetic_capture
@@ -105,7 +101,7 @@ def compare(options: Options, folder: Path) -> None:
             num_points=options.points,
             seed=options.seed,
         )
-    names = ["all deform", "flagged", "hidden", *(["reconsidered"] if options.reconsider else [])]
+    names = ["all deform", "flagged", "hidden"]
     trainers = {name: make_trainer(options, data, folder / "output", name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for step in range(options.steps):
@@ -131,9 +127,7 @@ def compare(options: Options, folder: Path) -> None:
         }
     columns = list(rows[names[0]])
     print(f"\n{data.name}, {options.steps} steps, {torch.get_num_threads()} threads, {trainers[names[0]].device}")
-    print("| training | " + " | ".join(columns) + " |\n|" + " --- |" * (len(columns) + 1))
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(row[column] for column in columns) + " |")
+    print(pd.DataFrame.from_dict(rows, orient="index").to_markdown(disable_numparse=True))
     every = statistics.median(seconds["all deform"][fine:])
     for name in names[1:]:
         ours = statistics.median(seconds[name][fine:])
@@ -145,7 +139,7 @@ def compare(options: Options, folder: Path) -> None:
         print(f"\n{name} against all: deforming steps {every / ours:.2f} times as fast; " + ", ".join(gains))
 
 
-def main(options: Options) -> None:
+def main(options: StaticFlagOptions) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -153,4 +147,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(StaticFlagOptions))

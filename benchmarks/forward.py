@@ -33,7 +33,7 @@ RELEASE_ON_TWO_CORES = {"2x224x224": (6.9, 5.9), "4x224x224": (13.9, 6.1), "2x39
 
 
 @dataclass
-class Options:
+class ForwardOptions:
     """Times the full-size network with random weights, mask off and on."""
 
     shapes: tuple[str, ...] = tuple(RELEASE_ON_TWO_CORES)
@@ -63,7 +63,7 @@ class Figures:
     peak: float  # GiB, weights included
 
 
-def measure(shape: str, options: Options) -> Figures:
+def measure(shape: str, options: ForwardOptions) -> Figures:
     """Time one shape in this process."""
     from page4d_hf import Page4DConfig, Page4DModel
 
@@ -98,7 +98,7 @@ def weights_of(model: Page4DModel) -> int:
     return sum(weight.nbytes for weight in model.state_dict().values())
 
 
-def measure_apart(shape: str, options: Options) -> Figures:
+def measure_apart(shape: str, options: ForwardOptions) -> Figures:
     """Time one shape in a process of its own."""
     command = [sys.executable, __file__, "--shapes", shape, "--as-json"]
     for name in ("repeats", "device", "dtype", "threads", "mask_form"):
@@ -126,7 +126,7 @@ def row(figures: Figures, with_release: bool) -> str:
     return " | ".join(cells)
 
 
-def main(options: Options) -> None:
+def main(options: ForwardOptions) -> None:
     """Print a table, or JSON for one."""
     if options.as_json:
         for shape in options.shapes:
@@ -145,4 +145,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(ForwardOptions))

@@ -36,7 +36,7 @@ INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats")
 
 
 @dataclass
-class Options:
+class RasterizerOptions:
     """Times forward and backward of the rasteriser's backends on random Gaussians."""
 
     width: int = 160
@@ -61,7 +61,7 @@ class Options:
     seed: int = 0
 
 
-def make_scene(options: Options) -> dict[str, Any]:
+def make_scene(options: RasterizerOptions) -> dict[str, Any]:
     """Gaussians that fill the view between 2 and 6 units of depth, as large as they are far apart, seen with 60°."""
     generator = torch.Generator().manual_seed(options.seed)
     n, width, height = options.gaussians, options.width, options.height
@@ -112,7 +112,7 @@ def one_round(
     return middle - start, end - middle, render.detach().cpu(), [gradient.cpu() for gradient in gradients], info
 
 
-def describe_machine(options: Options) -> str:
+def describe_machine(options: RasterizerOptions) -> str:
     return (
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
         f"PyTorch {torch.__version__}, {options.rounds} rounds, milliseconds"
@@ -133,7 +133,7 @@ class Figures:
     gradients: float  # the same of the gradients, relative to each tensor's largest value
 
 
-def compare_backends(options: Options, backends: Sequence[Backend]) -> tuple[list[Figures], Tensor]:
+def compare_backends(options: RasterizerOptions, backends: Sequence[Backend]) -> tuple[list[Figures], Tensor]:
     """Time and compare backends on the same Gaussians; the first is what the others are compared to.
 
     Returns:
@@ -171,7 +171,7 @@ def compare_backends(options: Options, backends: Sequence[Backend]) -> tuple[lis
     return figures, radii[radii > 0].float()
 
 
-def time_rasterizer(options: Options, backends: list[Backend]) -> None:
+def time_rasterizer(options: RasterizerOptions, backends: list[Backend]) -> None:
     figures, seen = compare_backends(options, backends)
     print(
         f"{options.width}x{options.height}, {options.gaussians} Gaussians ({len(seen)} visible, mean radius "
@@ -195,7 +195,7 @@ def time_rasterizer(options: Options, backends: list[Backend]) -> None:
     )
 
 
-def make_trainer(options: Options, folder: Path) -> Trainer:
+def make_trainer(options: RasterizerOptions, folder: Path) -> Trainer:
     """A trainer of page4d-4dgs as `ns-train` makes it, on a synthetic capture; its Gaussians never get more or less."""
     from page4d_hf.synthetic import write_synthetic_capture
     from page4d_nerfstudio.configs import page4d_4dgs
@@ -233,7 +233,7 @@ def one_step(trainer: Trainer, step: int) -> float:
     return timed(lambda: train_step(trainer, step), torch.device(trainer.device))
 
 
-def time_steps(options: Options, backends: list[Backend]) -> None:
+def time_steps(options: RasterizerOptions, backends: list[Backend]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(options, Path(folder))
         model = trainer.pipeline.model
@@ -259,7 +259,7 @@ def time_steps(options: Options, backends: list[Backend]) -> None:
                 print(f"| {stage} | {backend} | {1e3 * median:.1f} | {1e3 * best:.1f} | {1 / median:.1f} |")
 
 
-def main(options: Options) -> None:
+def main(options: RasterizerOptions) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.cold:
@@ -276,4 +276,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(RasterizerOptions))

@@ -77,7 +77,7 @@ AXES = ("networks", "train", "checkpointing", "attention", "precision")
 
 
 @dataclass
-class Options:
+class TrainingOptions:
     """Times steps of training, and what they wait for their data."""
 
     networks: tuple[Literal["tiny", "small", "full", "page4d-tiny"], ...] = ("tiny", "small")
@@ -163,7 +163,7 @@ def make_step(
     trained = freeze_all_but(model, ["all"] if train == "all" else masked_stage(config))
     if checkpointing:
         enable_checkpointing(model)
-    group = GroupOptions(1e-5, weight_decay=0.01, warmup=0.0)
+    group = GroupOptions(learning_rate=1e-5, weight_decay=0.01, warmup_steps=0.0)
     optimizer = torch.optim.AdamW(parameter_groups(trained, group, group)[0], fused=device.type == "cuda")
     pixel_values, labels = batch
 
@@ -184,14 +184,14 @@ def make_batch(
     clips: int, frames: int, image_size: tuple[int, int], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Synthetic clips as a micro-batch: `pixel_values` [B, S, 3, H, W] and labels."""
-    from page4d_hf.synthetic import random_clips
+    from page4d_hf.clips import random_clips
 
     made = random_clips(range(clips), frames, image_size)
     labels = {name: getattr(made, name).to(device) for name in ("extrinsics", "intrinsics", "depth")}
     return made.images.to(device), labels
 
 
-def answer(options: Options) -> None:
+def answer(options: TrainingOptions) -> None:
     """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
     from page4d_hf.utils.measuring import peak_memory, timed
 
@@ -217,7 +217,7 @@ def answer(options: Options) -> None:
 class Process:
     """A configuration in a process of its own."""
 
-    def __init__(self, name: Configuration, options: Options) -> None:
+    def __init__(self, name: Configuration, options: TrainingOptions) -> None:
         command = [sys.executable, __file__, "--answer"]
         for axis, value in zip(AXES, name, strict=True):
             command += ["--" + axis, value]
@@ -250,7 +250,7 @@ class Process:
         return self.figures
 
 
-def time_steps(options: Options) -> None:
+def time_steps(options: TrainingOptions) -> None:
     """Print the table of configurations."""
     names: list[Configuration] = list(
         product(options.networks, options.train, options.checkpointing, options.attention, options.precision)
@@ -320,7 +320,7 @@ def as_jpeg(png: bytes, encode: Any) -> dict[str, Any]:
     return {"bytes": encode(np.asarray(Image.open(io.BytesIO(png))), jpeg=True), "path": None}
 
 
-def time_data(options: Options) -> None:
+def time_data(options: TrainingOptions) -> None:
     """Print how long micro-batches take to make, and what a training waits for them."""
     import datasets
     from finetuning.options import EvaluationOptions
@@ -353,14 +353,14 @@ def time_data(options: Options) -> None:
                 dataset=(str(folder),),
                 network=network,
                 train=("all",),
-                steps=options.steps,
-                micro_batches=1,
+                max_train_steps=options.steps,
+                gradient_accumulation_steps=1,
                 sampling=sampling,
-                evaluation=EvaluationOptions(every=0),
+                evaluation=EvaluationOptions(steps=0),
                 mixed_precision=options.precision[0],
-                workers=options.workers,
-                checkpoint_every=options.steps,
-                trackers=(),
+                dataloader_num_workers=options.workers,
+                checkpointing_steps=options.steps,
+                report_to=(),
             )
         )
         start = time.process_time()
@@ -383,7 +383,7 @@ def time_data(options: Options) -> None:
     )
 
 
-def main(options: Options) -> None:
+def main(options: TrainingOptions) -> None:
     """Print a table."""
     if options.answer:
         return answer(options)
@@ -393,4 +393,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(tyro.cli(TrainingOptions))

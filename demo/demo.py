@@ -30,13 +30,13 @@ METRICS = {
     "ssim_moving": "SSIM, moving",
     "psnr_static": "PSNR, static",
 }
-# Of the reconstruction, by task of evaluation/run.py. Lengths are in the capture's unit, after a Sim(3).
+# Of the reconstruction, by task of evaluation/evaluate.py. Lengths are in the capture's unit, after a Sim(3).
 FIGURES = {
     "pose": {"ate": "camera path, ATE", "rpe_rotation": "turn from frame to frame, degrees"},
     "points": {"accuracy_mean": "points, accuracy", "completion_mean": "points, completion"},
 }
 PREDICTORS = ("page4d-tiny", "trivial")  # flat depth, a camera that stands still
-EVALUATION = Path(__file__).resolve().parents[1] / "evaluation" / "run.py"
+EVALUATION = Path(__file__).resolve().parents[1] / "evaluation" / "evaluate.py"
 VARIANTS = {
     "video": "4D, from the video alone (page4d-tiny)",
     "true": "4D, true cameras and points",

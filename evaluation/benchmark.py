@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from evaluator.reporting.markup import counted
-from evaluator.runs import plain
+from evaluator.reporting.formats import NOTHING, counted, markdown_table
+from evaluator.run_folder import plain
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_file, whole_file
@@ -37,7 +37,7 @@ OWN_MEMORY_SHARE = 0.9  # of what the CPU's memory has to give
 
 
 @dataclass
-class Options:
+class BenchmarkOptions:
     """What to time."""
 
     model: str | None = None
@@ -101,7 +101,7 @@ class Row:
         return statistics.median(self.seconds or [float("nan")])
 
 
-def measure(frames: int, options: Options) -> Row:
+def measure(frames: int, options: BenchmarkOptions) -> Row:
     """Time one number of frames in this process.
 
     Raises:
@@ -124,7 +124,7 @@ def measure(frames: int, options: Options) -> Row:
         try:
             model.set_attn_implementation(options.attention)
         except (ValueError, ImportError) as error:
-            raise Page4DError(f"The attention implementation {options.attention!r} cannot be had: {error}") from error
+            raise Page4DError(f"The attention implementation {options.attention!r} is unavailable: {error}") from error
     if not options.points:
         model.point_head = None
     pixel_values = _pixel_values(frames, options, processor, model.config.patch_size).to(device)
@@ -154,7 +154,7 @@ def measure(frames: int, options: Options) -> Row:
     return Row(frames, seconds[1:], peak_memory(device), facts)
 
 
-def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int) -> torch.Tensor:
+def _pixel_values(frames: int, options: BenchmarkOptions, processor: Any, patch_size: int) -> torch.Tensor:
     """`[1, S, 3, H, W]`."""
     from page4d_hf.reconstruction.reconstruct import resolve_resolution
 
@@ -181,7 +181,7 @@ def _pixel_values(frames: int, options: Options, processor: Any, patch_size: int
     return features["pixel_values"]
 
 
-def measure_apart(frames: int, options: Options) -> Row:
+def measure_apart(frames: int, options: BenchmarkOptions) -> Row:
     """Time one number of frames in a process of its own.
 
     Raises:
@@ -210,7 +210,7 @@ def measure_apart(frames: int, options: Options) -> Row:
     return Row(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_here(frames: int, options: Options) -> Row:
+def measure_here(frames: int, options: BenchmarkOptions) -> Row:
     """Time one number of frames in this process; if the memory does not hold it, say so."""
     _limit_memory(options.device)
     try:
@@ -244,15 +244,16 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def markdown(rows: Sequence[Row], options: Options) -> str:
+def markdown(rows: Sequence[Row], options: BenchmarkOptions) -> str:
     """The table, and underneath what its figures depend on."""
-    lines = ["| frames | seconds | frames per second | peak memory |", "| ---: | ---: | ---: | ---: |"]
+    cells = []
     for row in rows:
         if row.failed is not None or row.peak is None:
-            lines.append(f"| {row.frames} | - | - | {row.failed} |")
+            cells.append([str(row.frames), NOTHING, NOTHING, str(row.failed)])
         else:
             speed = row.frames / row.median
-            lines.append(f"| {row.frames} | {row.median:.3g} | {speed:.3g} | {row.peak / GIB:.2f} GiB |")
+            cells.append([str(row.frames), f"{row.median:.3g}", f"{speed:.3g}", f"{row.peak / GIB:.2f} GiB"])
+    lines = [markdown_table(["frames", "seconds", "frames per second", "peak memory"], cells, labels=0)]
     facts = next((row.facts for row in rows if row.facts is not None), None)
     if facts is not None:
         height, width = facts["image_size"]
@@ -277,7 +278,7 @@ def markdown(rows: Sequence[Row], options: Options) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(options: Options) -> list[Row]:
+def run(options: BenchmarkOptions) -> list[Row]:
     """Time all numbers of frames, from few to many, print and write the table.
 
     Raises:
@@ -322,7 +323,7 @@ def run(options: Options) -> list[Row]:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
     with input_errors_end_the_program("benchmark"):
-        options = tyro.cli(Options, args=arguments, description=__doc__)
+        options = tyro.cli(BenchmarkOptions, args=arguments, description=__doc__)
         if options.as_json:
             print(json.dumps(asdict(measure_here(options.frames[0], options))), flush=True)
         else:

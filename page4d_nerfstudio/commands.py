@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import command
-
-if TYPE_CHECKING:
-    from .comparison.variants import Variant
 
 LISTING = "splats.json"  # in a folder of an export: its files and their times
 MOST_FRAMES, MOST_FPS, MOST_RADIUS = 100_000, 1000, 1000  # of a camera path: an hour of video, at most
@@ -142,118 +139,3 @@ def camera_path(
     print(f"Wrote {output}: {len(content['camera_path'])} frames.")
     render = command("ns-render", "camera-path", "--load-config", config, "--camera-path-filename", output)
     print(f"Next: {render}")
-
-
-def compare_initialisations(
-    data: Path,
-    output: Path,
-    model: str | None = None,
-    reconstruction: Path | None = None,
-    unmasked_reconstruction: Path | None = None,
-    initialisations: tuple[Literal["page4d", "unmasked", "depth", "capture", "random"], ...] = (
-        "page4d",
-        "unmasked",
-        "capture",
-        "random",
-    ),
-    cameras: tuple[Literal["capture", "page4d"], ...] = ("capture", "page4d"),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    steps: int = 17_000,
-    method: str = "page4d-4dgs",
-    data_options: str = "",
-    train_options: str = "",
-) -> None:
-    """Train the same method from several initialisations and compare the held-out views.
-
-    The experiment of PAGE-4D's Table 4 on any capture. Each run is an ns-train and an ns-eval of its own. Started again
-    with the same output, the command leaves out what is done and goes on with the rest; initialisations, cameras and
-    seeds may be added. Seeds decide the order of views and how Gaussians split; seed points are the same for all.
-
-    Args:
-        data: the capture.
-        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
-        model: PAGE-4D's weights, a folder or a name on the Hub. Each reconstruction is made once and kept.
-        reconstruction: a scene folder that `page4d reconstruct` made of the capture's images, in place of the model.
-        unmasked_reconstruction: the same by a network without the mask, for the row unmasked.
-        initialisations: where Gaussians start. page4d: PAGE-4D's depth and what it says of motion; unmasked: its depth
-            without its mask, which is how VGGT works; depth: the capture's own depth and motion masks, which of a
-            synthetic capture are as exact as a perfect reconstruction's; capture: its points; random: chance.
-        cameras: the capture's, with PAGE-4D's depth scaled by the Sim(3) between both sets of camera centres; or
-            PAGE-4D's, into whose world the held-out cameras are carried by that Sim(3).
-        seeds: of the runs of each row.
-        steps: of each training.
-        method: what is trained.
-        data_options: further options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
-        train_options: further options of ns-train, in quotes behind the sign = too.
-    """
-    _needs_nerfstudio("compare-initialisations")
-    from .comparison.variants import Reconstructions
-    from .comparison.variants import initialisations as variants_of
-    from .data.sources import absolute
-
-    reconstructions = Reconstructions(model, reconstruction, unmasked_reconstruction)
-    variants = variants_of(absolute(data), reconstructions, initialisations, cameras, method)
-    _compare(variants, output, seeds, steps, "initialisations", data_options, train_options)
-
-
-def compare_methods(
-    data: tuple[Path, ...],
-    output: Path,
-    methods: tuple[str, ...] = ("static", "page4d-4dgs-original", "page4d-4dgs"),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    steps: int = 17_000,
-    data_options: str = "",
-    train_options: str = "",
-) -> None:
-    """Train several methods on several captures and compare the held-out views.
-
-    Each run is an ns-train and an ns-eval of its own. Started again with the same output, the command leaves out what
-    is done and goes on with the rest; captures, methods and seeds may be added.
-
-    Args:
-        data: the captures.
-        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
-        methods: as ns-train knows them; static is page4d-4dgs without deformation.
-        seeds: of the runs of each row.
-        steps: of each training.
-        data_options: options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
-        train_options: further options of ns-train, in quotes behind the sign = too.
-    """
-    _needs_nerfstudio("compare-methods")
-    from .comparison.variants import methods as variants_of
-    from .data.sources import absolute
-
-    variants = variants_of([absolute(path) for path in data], methods)
-    _compare(variants, output, seeds, steps, "methods", data_options, train_options)
-
-
-def _compare(
-    variants: list[Variant],
-    output: Path,
-    seeds: tuple[int, ...],
-    steps: int,
-    kind: Literal["initialisations", "methods"],
-    data_options: str,
-    train_options: str,
-) -> None:
-    from .comparison.compare import TABLE, compare
-    from .comparison.table import markdown
-    from .comparison.variants import with_options
-
-    rows = compare(with_options(variants, data_options, train_options), output, seeds, steps, kind)
-    print(markdown(rows))
-    statuses = [result.status for row in rows for result in row.results]
-    if set(statuses) == {"refused"}:
-        raise Page4DError(f"None of the rows can be had; why is said under the table (also in {output / TABLE}).")
-    failed = statuses.count("failed")
-    if failed:
-        raise Page4DError(
-            f"{failed} of {len(statuses)} runs failed, see under the table (also in {output / TABLE}); the same "
-            "command again tries them once more."
-        )
-    print(f"Wrote {output / TABLE}, runs.csv and means.csv beside it.")
-
-
-def _needs_nerfstudio(command: str) -> None:
-    if find_spec("nerfstudio") is None:
-        raise Page4DError(f'{command} trains with nerfstudio: install it with pip install "page4d[nerfstudio]".')

@@ -33,7 +33,7 @@ from finetuning.reports import HeldOut, Report, check_reports, read_report, repo
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import is_unused, whole_file, working_folder
+from page4d_hf.utils.folders import whole_file, working_folder
 from page4d_hf.utils.json_files import Record, read_json
 from page4d_hf.utils.programs import input_errors_end_the_program
 from page4d_hf.weights.identity import fingerprint
@@ -130,7 +130,7 @@ def run(options: Options) -> dict[str, Any]:
     base = load_config(options.base)
     check(options, base)
     recipe = from_json(options.recipe)
-    with working_folder(options.output):
+    with working_folder(options.output, IDENTITY):
         enter(options)
         return _run(options, recipe, base)
 
@@ -190,7 +190,7 @@ def enter(options: Options) -> None:
     """Begin the folder, or check that what lies in it is of this base: runs compare options, and no weights.
 
     Raises:
-        Page4DError: it is of another base, or holds something else.
+        Page4DError: it is of another base.
     """
     path, identity = options.output / IDENTITY, Identity(base=fingerprint(options.base))
     if path.is_file():
@@ -201,8 +201,6 @@ def enter(options: Options) -> None:
                 f"{options.base} are {identity.base}); name another --output."
             )
         return
-    if not is_unused(options.output):
-        raise Page4DError(f"The output {options.output} holds something else (it has no {IDENTITY}); name another one.")
     with whole_file(path) as partial:
         partial.write_text(identity.model_dump_json() + "\n", encoding="utf-8")
 
@@ -278,34 +276,33 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         "# What is tuned, and does the mask help?",
         "",
-        f"{recipe['steps']:,} steps from one network (weights {result['base']}), seeds "
+        f"{recipe['max_train_steps']:,} steps from one network (weights {result['base']}), seeds "
         f"{', '.join(map(str, result['seeds']))}. Means over seeds ± their standard deviation.",
         "",
-        *_table("", rows, columns, "{:.4g}"),
+        _table(rows, columns, ".4g"),
         "",
     ]
     if differences:
         lines += [
             "Differences to the middle layers without a mask, seed by seed:",
             "",
-            *_table("", differences, columns, "{:+.2g}"),
+            _table(differences, columns, "+.2g"),
             "",
         ]
     return "\n".join([*lines, f"Held-out clips: {json.dumps(result['settings'])}.", "", result["protocol"], ""])
 
 
-def _table(corner: str, rows: Mapping[str, Any], columns: Sequence[str], form: str) -> list[str]:
-    lines = [f"| {' | '.join([corner, 'runs', *(COLUMNS[name] for name in columns)])} |"]
-    lines.append(f"| --- |{' ---: |' * (1 + len(columns))}")
+def _table(rows: Mapping[str, Any], columns: Sequence[str], form: str) -> str:
+    # Found once `finetuning` has been imported; in the order of the imports above it would come first.
+    from evaluator.reporting.formats import markdown_table, spread
+
+    body = []
     for arm, figures in rows.items():
         runs = max((len(figure["values"]) for figure in figures.values()), default=0)
-        cells = [TITLES[arm], str(runs) if arm in ARMS else ""]
-        for name in columns:
-            figure = figures.get(name)
-            spread = f" ± {figure['spread']:.2g}" if figure is not None and "spread" in figure else ""
-            cells.append("-" if figure is None else form.format(figure["mean"]) + spread)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        found = [figures.get(name, {}) for name in columns]
+        cells = [spread(figure.get("mean"), form, figure.get("spread")) for figure in found]
+        body.append([TITLES[arm], str(runs) if arm in ARMS else "", *cells])
+    return markdown_table(["", "runs", *(COLUMNS[name] for name in columns)], body)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,46 +8,35 @@ from the options in a JSON file, such as a run's `run.json` or one of training/r
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import tyro
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import input_errors_end_the_program
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
+    with input_errors_end_the_program("finetune", "the same command goes on from the newest checkpoint."):
         from finetuning.options import Options, defaults_from_json
 
         path, arguments = taken_out(arguments)
-        if path is None:
-            options = tyro.cli(Options, args=arguments, description=__doc__)
-        else:
+        defaults = None
+        if path is not None:
             given = {argument.partition("=")[0] for argument in arguments}
             # A training starts from one of the two: that of the command line replaces that of the file.
             starts = {"--model": "network", "--network": "model"}
             defaults = defaults_from_json(path, [other for start, other in starts.items() if start in given])
-            options = tyro.cli(Options, args=arguments, description=__doc__, default=defaults)
+        options = tyro.cli(Options, args=arguments, description=__doc__, default=defaults)
         from finetuning.machine import run_folder
 
         with run_folder(options.output):
             from finetuning.run import Finetuning
 
             Finetuning(options).run()
-    except Page4DError as error:
-        # Where all processes fail alike, the first speaks for them.
-        if os.environ.get("RANK", "0") == "0" or not getattr(error, "in_all_processes", False):
-            print(f"finetune: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print(
-            "finetune: interrupted; the same command goes on from the newest checkpoint.", file=sys.stderr, flush=True
-        )
-        sys.exit(130)
 
 
 def taken_out(arguments: list[str]) -> tuple[Path | None, list[str]]:

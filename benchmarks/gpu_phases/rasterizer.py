@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from rasterize import Options, compare_backends
+from rasterize import RasterizerOptions, compare_backends
 
 from page4d_nerfstudio.rasterization import Backend
 
@@ -17,11 +17,11 @@ from .session import Session
 REPOSITORY = Path(__file__).resolve().parents[2]
 TESTS = REPOSITORY / "tests" / "gpu"
 SCENES = {
-    "10,000 at 160x120": Options(rounds=5),
-    "100,000 at 512x384": Options(width=512, height=384, gaussians=100_000, rounds=2),
-    "300,000 at 960x540": Options(width=960, height=540, gaussians=300_000, rounds=1),
+    "10,000 at 160x120": RasterizerOptions(rounds=5),
+    "100,000 at 512x384": RasterizerOptions(width=512, height=384, gaussians=100_000, rounds=2),
+    "300,000 at 960x540": RasterizerOptions(width=960, height=540, gaussians=300_000, rounds=1),
 }
-TOY_SCENES = {"200 at 48x32": Options(width=48, height=32, gaussians=200, rounds=1)}
+TOY_SCENES = {"200 at 48x32": RasterizerOptions(width=48, height=32, gaussians=200, rounds=1)}
 
 
 def run(session: Session) -> None:

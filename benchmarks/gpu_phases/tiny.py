@@ -21,13 +21,13 @@ from .session import Session, rows_of
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "training" / "recipes" / "tiny" / "5-fine.json"
 CHANGES: dict[str, Any] = {
-    "micro_batches": 1,
+    "gradient_accumulation_steps": 1,
     "mixed_precision": "bf16",
-    "checkpoint_every": 100_000,
-    "trackers": [],
+    "checkpointing_steps": 100_000,
+    "report_to": [],
     "seed": 50,
     "sampling": {"frames_max": 12, "frame_budget": 192},
-    "layers": {"learning_rate": 2e-4},
+    "learning_rate": 2e-4,
     "mask_head": {"learning_rate": 2e-4},
 }
 TOY_CHANGES: dict[str, Any] = CHANGES | {
@@ -101,8 +101,8 @@ def options_for(output: Path, steps: int, session: Session, rate: float | None) 
         options[key] = options[key] | value if isinstance(value, dict) else value
     # A core makes some 130 frames of this size a second; two cores stay for the training itself.
     workers = 0 if session.toy else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) - 2))
-    options |= {"output": str(output), "model": str(TINY), "steps": steps, "workers": workers}
-    options["evaluation"] |= {"every": steps}
-    for group in ("layers", "mask_head") if rate is not None else ():
-        options[group] |= {"learning_rate": rate, "start": rate, "final": rate}
+    options |= {"output": str(output), "model": str(TINY), "max_train_steps": steps, "dataloader_num_workers": workers}
+    options["evaluation"] |= {"steps": steps}
+    for group in (options, options["mask_head"]) if rate is not None else ():
+        group |= {"learning_rate": rate, "warmup_lr": rate, "min_lr": rate}
     return options

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .sequences import Sequence
+from .sequences import EvaluatedSequence
 
 MISSING = "missing"
 
@@ -34,7 +34,7 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def data_digest(sequence: Sequence) -> str:
+def data_digest(sequence: EvaluatedSequence) -> str:
     """SHA-256 of all that figures of a sequence come from, its first 16 digits; the same wherever the data lie.
 
     These are the chosen frames' names and cameras as they were read, and the bytes of their images, depth and masks.

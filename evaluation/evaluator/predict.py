@@ -22,7 +22,7 @@ from page4d_hf.weights.loading import load_model
 from .inference import Inference
 from .predictions import Predictions, PredictionsError
 from .scores import EvaluationError
-from .sequences import Sequence
+from .sequences import EvaluatedSequence
 
 Mask = Literal["on", "off"]
 
@@ -97,7 +97,7 @@ def words_of_mask(config: Page4DConfig) -> str:
 
 
 def predict(
-    sequence: Sequence,
+    sequence: EvaluatedSequence,
     evaluated: EvaluatedModel,
     inference: Inference,
     *,

@@ -27,7 +27,7 @@ import numpy as np
 from page4d_hf.utils.folders import whole_file
 
 from .scores import ExclusionError
-from .sequences import Sequence
+from .sequences import EvaluatedSequence
 
 # Shapes after [S], and the dtype in memory; h and w are free but equal in all maps.
 SHAPES: dict[str, tuple[int | None, ...]] = {
@@ -210,7 +210,7 @@ def check_predictions(predictions: Predictions, where: str) -> None:
             )
 
 
-def match_predictions(predictions: Predictions, sequence: Sequence, where: str) -> Predictions:
+def match_predictions(predictions: Predictions, sequence: EvaluatedSequence, where: str) -> Predictions:
     """The predictions of a sequence's frames, in its order.
 
     Args:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from . import alignment as fits
-from .alignment import AlignmentName
-from .depth import DepthLimits
 from .inference import Inference
+from .metrics import alignment as fits
+from .metrics.alignment import AlignmentName
+from .metrics.depth import DepthLimits
 from .sequences import SELECTIONS, Selection
 
 LPIPSNetwork = Literal["vgg", "alex"]

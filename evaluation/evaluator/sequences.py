@@ -18,6 +18,7 @@ from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
 from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError
 
+from .metrics.point_maps import spread_evenly
 from .scores import EvaluationError, ExclusionError
 
 Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
@@ -45,7 +46,7 @@ DYCHECK_SEQUENCES = tuple(
 
 
 @dataclass(frozen=True)
-class Sequence:
+class EvaluatedSequence:
     """Frames of one sequence of a data set, with its ground truth."""
 
     name: str  # as the data set names it
@@ -244,7 +245,7 @@ def choose_sequences(
     return chosen, sorted(name for name in selection.sequences if name not in by_name)
 
 
-def load_sequence(dataset: str, root: Path, name: str, selection: Selection) -> tuple[Sequence, list[str]]:
+def load_sequence(dataset: str, root: Path, name: str, selection: Selection) -> tuple[EvaluatedSequence, list[str]]:
     """Read the chosen frames of a sequence; no image is opened yet.
 
     Args:
@@ -277,7 +278,7 @@ def load_sequence(dataset: str, root: Path, name: str, selection: Selection) -> 
     chosen = capture.select(indices)
     if not selection.undistort:
         chosen = replace(chosen, distortion=np.zeros_like(chosen.distortion))
-    return Sequence(name, as_pinhole(chosen)), notes
+    return EvaluatedSequence(name, as_pinhole(chosen)), notes
 
 
 def choose_frames(time_ids: npt.ArrayLike, selection: Selection) -> npt.NDArray[np.int64]:
@@ -292,10 +293,7 @@ def choose_frames(time_ids: npt.ArrayLike, selection: Selection) -> npt.NDArray[
     if selection.ranks is not None:
         indices = indices[(ids >= selection.ranks[0]) & (ids <= selection.ranks[1])]
     indices = indices[:: selection.stride][: selection.first]
-    if selection.spread is not None and selection.spread < len(indices):
-        places = np.linspace(0, len(indices) - 1, selection.spread)
-        indices = indices[np.floor(places + 0.5).astype(np.int64)]
-    return indices
+    return indices if selection.spread is None else indices[spread_evenly(len(indices), selection.spread)]
 
 
 def _wanted(selection: Selection) -> int | None:

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from page4d_hf.geometry import unproject_depth
-
-from .alignment import AlignmentName
-from .depth import DepthLimits, DepthScores, depth_in_first_camera, resize_depth, score_depth
-from .point_maps import score_points, spread_evenly
+from .metrics.alignment import AlignmentName
+from .metrics.depth import (
+    REGIONS,
+    DepthLimits,
+    DepthScores,
+    depth_in_first_camera,
+    regions_of,
+    resize_depth,
+    score_depth,
+)
+from .metrics.point_maps import lifted_points, score_points, spread_evenly
+from .metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from .predictions import Predictions
 from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
 from .scores import EvaluationError, ExclusionError, SequenceScores
-from .sequences import Sequence
-from .trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
-
-REGIONS = ("static", "dynamic")
+from .sequences import EvaluatedSequence
 
 
 def score(
-    protocol: Protocol, predictions: Predictions, sequence: Sequence, *, still_camera: bool = False
+    protocol: Protocol, predictions: Predictions, sequence: EvaluatedSequence, *, still_camera: bool = False
 ) -> SequenceScores:
     """Score what a method says of a sequence.
 
@@ -73,7 +76,7 @@ def score(
     return scores
 
 
-def average(protocol: Protocol, scores: Many[SequenceScores]) -> dict[str, float]:
+def average(protocol: Protocol, scores: Sequence[SequenceScores]) -> dict[str, float]:
     """Averages of each figure over the sequences that are not excluded.
 
     Depth is weighted as `SequenceScores.weight` says; figures of a region by the region's pixels. A figure that only
@@ -105,7 +108,7 @@ def _weight(protocol: Protocol, figure: str, scores: SequenceScores) -> float:
     return scores.weight
 
 
-def _check(predictions: Predictions, sequence: Sequence) -> None:
+def _check(predictions: Predictions, sequence: EvaluatedSequence) -> None:
     wanted = list(sequence.frames.capture.frame_ids)
     if list(predictions.frame_ids) != wanted:
         first = next((pair for pair in zip(predictions.frame_ids, wanted, strict=False) if pair[0] != pair[1]), None)
@@ -132,7 +135,9 @@ def _check(predictions: Predictions, sequence: Sequence) -> None:
 # Depth
 
 
-def _score_depth(protocol: DepthProtocol, predictions: Predictions, sequence: Sequence, scores: SequenceScores) -> None:
+def _score_depth(
+    protocol: DepthProtocol, predictions: Predictions, sequence: EvaluatedSequence, scores: SequenceScores
+) -> None:
     depth = _wanted(predictions.depth, "depth")
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
     if protocol.camera == "first":
@@ -171,7 +176,7 @@ def _score_depth(protocol: DepthProtocol, predictions: Predictions, sequence: Se
 class _DepthFrame:
     """What of one frame counts: the pixels that have true and predicted depth."""
 
-    def __init__(self, predicted: np.ndarray, sequence: Sequence, index: int, limits: DepthLimits) -> None:
+    def __init__(self, predicted: np.ndarray, sequence: EvaluatedSequence, index: int, limits: DepthLimits) -> None:
         self.predicted, self.truth = np.empty(0, np.float32), np.empty(0, np.float64)
         self.moving: npt.NDArray[np.bool_] | None = None
         self.missing, self.has_truth = 0, False
@@ -192,7 +197,7 @@ _Group = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # predicted, truth, m
 
 
 def _joined(frames: list[_DepthFrame]) -> _Group:
-    """All frames as one; regions are known where all or some of the frames have a mask: see `_regions`."""
+    """All frames as one; regions are known where all or some of the frames have a mask: see `regions_of`."""
     moving = None
     if any(frame.moving is not None for frame in frames):
         # 0 static, 1 moving, 2 not known: the last frame of a sequence of Sintel, for one, has no mask.
@@ -203,10 +208,6 @@ def _joined(frames: list[_DepthFrame]) -> _Group:
             ]
         )
     return np.concatenate([f.predicted for f in frames]), np.concatenate([f.truth for f in frames]), moving
-
-
-def _regions(moving: np.ndarray | None) -> dict[str, np.ndarray]:
-    return {} if moving is None else {"static": moving == 0, "dynamic": moving == 1}
 
 
 def _scored(
@@ -228,7 +229,7 @@ def _scored(
                         name,
                         limits,
                         floor=shift_floor if name == "scale&shift" else None,
-                        regions=_regions(moving),
+                        regions=regions_of(moving),
                     )
                     for name in names
                 ]
@@ -270,7 +271,9 @@ def _why_nothing_counts(frames: list[_DepthFrame], limits: DepthLimits, scores: 
 # Poses
 
 
-def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceScores, still_camera: bool) -> None:
+def _score_pose(
+    predictions: Predictions, sequence: EvaluatedSequence, scores: SequenceScores, still_camera: bool
+) -> None:
     truth = sequence.frames.capture.extrinsics
     if still_camera:
         scores.figures = score_still_camera(truth)
@@ -284,7 +287,7 @@ def _score_pose(predictions: Predictions, sequence: Sequence, scores: SequenceSc
 
 
 def _score_points(
-    protocol: PointsProtocol, predictions: Predictions, sequence: Sequence, scores: SequenceScores
+    protocol: PointsProtocol, predictions: Predictions, sequence: EvaluatedSequence, scores: SequenceScores
 ) -> None:
     limits = protocol.limits_of(sequence.frames.capture.layout)
     truths = [sequence.frames.load_depth(i) for i in range(len(sequence.frames))]
@@ -313,19 +316,21 @@ def _score_points(
     scores.counts["points_without_prediction"] = missing
     if missing:
         scores.notes.append(f"{missing / len(predicted):.2%} of the points have no prediction and lack accuracy.")
-    result = score_points(predicted, true, protocol.alignment, regions=_regions(labels if (labels < 2).any() else None))
+    result = score_points(
+        predicted, true, protocol.alignment, regions=regions_of(labels if (labels < 2).any() else None)
+    )
     scores.figures, scores.weight = result.figures, 1.0
     scores.counts |= result.points
 
 
-def _true_points(sequence: Sequence, index: int, depth: np.ndarray) -> np.ndarray:
+def _true_points(sequence: EvaluatedSequence, index: int, depth: np.ndarray) -> np.ndarray:
     frames = sequence.frames
-    return _unprojected(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
+    return lifted_points(depth, frames.capture.extrinsics[index], frames.intrinsics[index])
 
 
 def _predicted_points(
     predictions: Predictions,
-    sequence: Sequence,
+    sequence: EvaluatedSequence,
     index: int,
     rows: np.ndarray,
     columns: np.ndarray,
@@ -338,19 +343,13 @@ def _predicted_points(
         if predictions.depth is None or predictions.extrinsics is None or predictions.intrinsics is None:
             raise ExclusionError("The predictions have no points, and no depth with cameras that would give them.")
         depth = predictions.depth[index]
-        points = _unprojected(
+        points = lifted_points(
             np.where(np.isfinite(depth) & (depth > 0), depth, np.nan),
             predictions.extrinsics[index],
             _intrinsics_of_maps(predictions, sequence, predictions.depth)[index],
         )
     height, width = points.shape[:2]
     return points[(2 * rows + 1) * height // (2 * size[0]), (2 * columns + 1) * width // (2 * size[1])]
-
-
-def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Points `(H, W, 3)` float64 of depth `(H, W)`."""
-    values = (torch.as_tensor(value, dtype=torch.float64) for value in (depth, extrinsics, intrinsics))
-    return unproject_depth(*values, pixel_center=0.5).numpy()
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -363,7 +362,7 @@ def _wanted(array: np.ndarray | None, name: str) -> np.ndarray:
     return array
 
 
-def _intrinsics_of_maps(predictions: Predictions, sequence: Sequence, maps: np.ndarray) -> np.ndarray:
+def _intrinsics_of_maps(predictions: Predictions, sequence: EvaluatedSequence, maps: np.ndarray) -> np.ndarray:
     """Predicted intrinsics `(S, 3, 3)` in pixels of maps `(S, h, w)` instead of the sequence's images."""
     assert predictions.intrinsics is not None
     scale = np.ones((len(maps), 3))

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import ArrayLike
+import numpy.typing as npt
 
+from .metrics.trajectories import rotation_error, score_still_camera
 from .predictions import Predictions
 
 WORDS = (
@@ -25,7 +26,32 @@ FIELD_OF_VIEW = math.radians(60)
 LARGEST_SIDE = 518  # of its maps, in pixels; there is no detail to lose
 
 
-def trivial_predictions(frame_ids: Iterable[str], image_sizes: ArrayLike) -> Predictions:
+UNKNOWN_MOTION = np.float32(0.5)  # of every pixel
+
+
+def trivial_depth(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Depth that is the same everywhere."""
+    return np.ones(shape, np.float32)
+
+
+def still_camera(count: int) -> npt.NDArray[np.float64]:
+    """World-to-camera `(count, 3, 4)` of a camera that stands still."""
+    return np.tile(np.eye(3, 4), (count, 1, 1))
+
+
+def still_camera_figures(truth: np.ndarray) -> dict[str, float]:
+    """What `trajectories.camera_figures` gives of a network's cameras, of a camera that stands still.
+
+    Args:
+        truth: `(S, 3, 4)` world-to-camera.
+
+    Raises:
+        ExclusionError: the true path is on a line or in a place.
+    """
+    return {"rotation_error": rotation_error(still_camera(len(truth)), truth), **score_still_camera(truth)}
+
+
+def trivial_predictions(frame_ids: Iterable[str], image_sizes: npt.ArrayLike) -> Predictions:
     """Depth of 1 everywhere and a camera that stands still.
 
     Args:
@@ -42,7 +68,7 @@ def trivial_predictions(frame_ids: Iterable[str], image_sizes: ArrayLike) -> Pre
     intrinsics[:, :2, 2] = sizes / 2
     return Predictions(
         list(frame_ids),
-        depth=np.ones(shape, np.float32),
-        extrinsics=np.tile(np.eye(3, 4), (count, 1, 1)),
+        depth=trivial_depth(shape),
+        extrinsics=still_camera(count),
         intrinsics=intrinsics,
     )

@@ -15,10 +15,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ClipError, Page4DError, SamplingError
-from ..synthetic import SyntheticOptions, random_clips
+from ..synthetic import SyntheticOptions
 from .augmentation import AugmentationConfig, AugmentedClip, augment_clip, jitter_colors
 from .lanes import Lanes
 from .reading import clip_header, decode_frames, load_clips
+from .rendered import random_clips
 from .sampling import (
     SYNTHETIC,
     ClipTable,

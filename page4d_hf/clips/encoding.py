@@ -20,7 +20,8 @@ from ..captures import Capture, PinholeFrames, as_pinhole
 from ..captures.image_files import WHITE, over
 from ..captures.pinhole import needs_undistortion
 from ..errors import CaptureError
-from ..synthetic import SyntheticOptions, random_clips
+from ..synthetic import SyntheticOptions
+from .rendered import random_clips
 from .schema import ClipFrames, camera_defect
 
 DEPTH_TOLERANCE = 2.0**-11  # relative; the rounding of float16, in which some data sets store their depth

@@ -33,7 +33,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import ClipError, Page4DError
-from ..utils.folders import FULL, is_unused, whole_file, working_folder
+from ..utils.folders import FULL, whole_file, working_folder
 from ..utils.json_files import Record, parse_json, read_json
 from .encoding import EncodedClip, Skip
 from .schema import COLUMNS, NULLABLE, SCHEMA_VERSION, clip_features
@@ -97,9 +97,9 @@ class ClipWriter:
         max_shard_bytes: a shard is closed when its files are as large.
 
     Raises:
-        ClipError: the folder holds something else, or a run with other options or sequences; a shard is broken; or the
-            package `datasets` is not installed.
-        Page4DError: another process is writing to it, or it cannot be written.
+        ClipError: the folder holds a run with other options or sequences; a shard is broken; or the package `datasets`
+            is not installed.
+        Page4DError: the folder holds something else or cannot be written, or another process is writing to it.
     """
 
     def __init__(
@@ -214,12 +214,8 @@ class ClipWriter:
         record = self.output / RECORD
         self._held = ExitStack()
         try:
-            self._held.enter_context(working_folder(self.output))
+            self._held.enter_context(working_folder(self.output, RECORD))
             if not record.exists():
-                if not is_unused(self.output):
-                    raise ClipError(
-                        f"The output folder {self.output} holds something else (it has no {RECORD}); name another one."
-                    )
                 self._write_text(RECORD, json.dumps({**self._record, "complete": False}, indent=2) + "\n")
             earlier = self._read_record(record)
             for split in self.splits:

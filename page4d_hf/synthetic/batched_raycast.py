@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .batched_textures import albedo
 from .random_scenes import RandomScenes
+from .raycast import dot, pixel_grid
 
 NEVER = 1e9  # inverse depth in front of everything: planes that do not bound a body from the front
 PENUMBRA = 0.25  # how much wider than a body its shadow fades, as a share of the body's size
@@ -61,7 +62,6 @@ class FrameScenes:
     ) -> FrameScenes:
         """All frames of scenes. The coefficients are worked out in the scenes' own type and device, then moved."""
         count, frames = scenes.times.shape
-        height, width = image_size
         extrinsics, intrinsics = scenes.extrinsics.flatten(0, 1), scenes.intrinsics.flatten(0, 1)
         rotation = extrinsics[:, :, :3]
         eye = -(rotation.transpose(-1, -2) @ extrinsics[:, :, 3:]).squeeze(-1)
@@ -80,15 +80,13 @@ class FrameScenes:
         boxes = slice(1 + scenes.num_ellipsoids, None)
         fronts, backs = _box_coefficients(start[:, boxes], positive[:, boxes], negative[:, boxes])
 
-        focal = intrinsics[:, 0, 0]
-        u = torch.arange(width, dtype=focal.dtype, device=focal.device) + 0.5
-        v = torch.arange(height, dtype=focal.dtype, device=focal.device) + 0.5
+        x, y = pixel_grid(intrinsics, image_size)
         tensors = {
-            "x": (u - intrinsics[:, 0, 2, None]) / focal[:, None],
-            "y": (v - intrinsics[:, 1, 2, None]) / intrinsics[:, 1, 1, None],
+            "x": x,
+            "y": y,
             "rotation": rotation,
             "eye": eye,
-            "pixel": 1 / focal,
+            "pixel": 1 / intrinsics[:, 0, 0],
             "start": start,
             "along": along,
             "planes": torch.cat((positive[:, 0], negative[:, 0]), dim=1),
@@ -224,14 +222,14 @@ def render(frames: FrameScenes) -> Rendered:
     on_y = (y_size >= z_size) & ~on_x
     outward = _outward(unit, flat, on_x, on_y, in_room)
     # Normals go by the inverse transpose of what points go by, and `along` is the inverse.
-    normal = [_dot([along[0, i], along[1, i], along[2, i]], outward) for i in range(3)]
-    length = _dot(normal, normal).rsqrt_()
+    normal = [dot([along[0, i], along[1, i], along[2, i]], outward) for i in range(3)]
+    length = dot(normal, normal).rsqrt_()
     for component in normal:
         component.mul_(length)
 
     # A pixel covers more of a surface that is seen at a grazing angle, but only in one direction.
-    way = _dot(point, point).sqrt_()
-    cosine = _dot(point, normal).abs_().div_(way)
+    way = dot(point, point).sqrt_()
+    cosine = dot(point, normal).abs_().div_(way)
     footprint = (depth * frames.pixel[:, None, None]).mul_(cosine.clamp_min_(0.08).rsqrt())
     face = torch.where(on_x, 0, torch.where(on_y, 2, 4)) + (_pick(unit, on_x, on_y) > 0)
     material = torch.where(in_room, face, body + 5)
@@ -245,7 +243,7 @@ def render(frames: FrameScenes) -> Rendered:
     images = (1 - torch.exp(images.mul_(-1.5))).pow_(1 / 2.2)
 
     world = [
-        _dot([frames.rotation[:, i, j, None, None] for i in range(3)], point).add_(frames.eye[:, j, None, None])
+        dot([frames.rotation[:, i, j, None, None] for i in range(3)], point).add_(frames.eye[:, j, None, None])
         for j in range(3)
     ]
     return Rendered(images, depth, body, torch.stack(world, dim=-1), torch.stack(position, dim=-1))
@@ -287,7 +285,7 @@ def _light(
 ) -> list[Tensor]:
     """Light on matt surfaces, linear RGB: two lamps, of which the first throws shadows, and light from all sides."""
     up = frames.rotation[:, :, 1, None, None]  # in camera axes
-    openness = _dot([up[:, i] for i in range(3)], normal).mul_(0.12).add_(0.88)
+    openness = dot([up[:, i] for i in range(3)], normal).mul_(0.12).add_(0.88)
     lit = torch.ones_like(openness)
     depth = point[2]
     for number in frames.bodies():
@@ -305,7 +303,7 @@ def _light(
         else:
             lit.mul_(_past_cube(lamp, from_lamp))
         # Nearby bodies hold off some of the light from all sides.
-        squared = _dot(there, there).clamp_min_(1.0)
+        squared = dot(there, there).clamp_min_(1.0)
         openness.mul_((0.45 / squared.square_()).masked_fill_(body == number, 0.0).neg_().add_(1))
     # So do the other walls in the corners of a room.
     in_room = body == 0
@@ -318,10 +316,10 @@ def _light(
     light = [openness * frames.ambient[:, i, None, None] for i in range(3)]
     for number in range(2):
         to_lamp = [frames.lamps[:, number, i, None, None] - one for i, one in enumerate(point)]
-        squared = _dot(to_lamp, to_lamp)
+        squared = dot(to_lamp, to_lamp)
         # Light falls off with the square of the distance, but for what is close to the lamp.
         reach = frames.lamp_reach[:, None, None].square()
-        cosine = _dot(to_lamp, normal).clamp_min_(0).mul_(squared.rsqrt())
+        cosine = dot(to_lamp, normal).clamp_min_(0).mul_(squared.rsqrt())
         strength = cosine.mul_((reach * 1.5) / (squared + reach * 0.5))
         if number == 0:
             strength.mul_(lit)
@@ -332,10 +330,10 @@ def _light(
 
 def _past_sphere(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
     """How much light of a lamp passes the unit sphere on its way to points, in [0, 1]."""
-    squared = _dot(way, way)
-    inwards = -_dot(lamp, way)
+    squared = dot(way, way)
+    inwards = -dot(lamp, way)
     # The squared distance of the way from the centre, as far as a half shadow goes.
-    from_center = _dot(lamp, lamp) - inwards.square().div_(squared)
+    from_center = dot(lamp, lamp) - inwards.square().div_(squared)
     passed = ((from_center - (1 - PENUMBRA)) * (1 / (2 * PENUMBRA))).clamp_(0, 1)
     # Beyond it the sphere is in the way only of points behind its middle.
     return passed.masked_fill_((inwards <= 0).logical_or_(inwards >= squared * SHADOW_MARGIN), 1.0)
@@ -372,10 +370,6 @@ def _largest(values: list[Tensor]) -> Tensor:
     for value in values[1:]:
         largest = torch.maximum(largest, value)
     return largest
-
-
-def _dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
-    return torch.addcmul(torch.addcmul(first[0] * second[0], first[1], second[1]), first[2], second[2])
 
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:

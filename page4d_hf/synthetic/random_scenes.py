@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import Page4DError
 from .draws import Draws
 from .random_materials import draw_materials
+from .scene import rotation_about
 
 CAMERA_TO_SURFACE = 0.12  # metres: no camera comes closer to a body
 CAMERA_TO_WALL = 0.25  # metres
@@ -418,10 +419,6 @@ def _draw_lamps(
 
 
 def rotation_vector_to_matrix(vectors: Tensor) -> Tensor:
-    """Rotations `(..., 3, 3)` about vectors `(..., 3)` by their lengths in radians (Rodrigues' formula)."""
+    """Rotations `(..., 3, 3)` about vectors `(..., 3)` by their lengths in radians."""
     angle = vectors.norm(dim=-1, keepdim=True)
-    x, y, z = (vectors / angle.clamp_min(1e-12)).unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
-    sine, cosine = torch.sin(angle)[..., None], torch.cos(angle)[..., None]
-    return torch.eye(3, dtype=vectors.dtype) + sine * cross + (1 - cosine) * (cross @ cross)
+    return rotation_about(vectors / angle.clamp_min(1e-12), angle.squeeze(-1))

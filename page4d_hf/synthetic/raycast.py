@@ -8,6 +8,7 @@ memory are several times slower than sums of three tensors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -116,17 +117,27 @@ def camera_rays(
     Returns:
         `(3, F, H * W)`.
     """
-    height, width = image_size
-    u = torch.arange(width, dtype=extrinsics.dtype, device=extrinsics.device) + offset[0]
-    v = torch.arange(height, dtype=extrinsics.dtype, device=extrinsics.device) + offset[1]
-    x = (u - intrinsics[:, 0, 2:]) / intrinsics[:, 0, :1]  # [F, W]
-    y = (v - intrinsics[:, 1, 2:]) / intrinsics[:, 1, 1:2]  # [F, H]
+    x, y = pixel_grid(intrinsics, image_size, offset)
     x, y = x[:, None, :], y[:, :, None]
     to_world = extrinsics[:, :, :3].transpose(-1, -2)[..., None]  # [F, 3, 3, 1]
     components = [
         to_world[:, i, 0, :, None] * x + to_world[:, i, 1, :, None] * y + to_world[:, i, 2, :, None] for i in range(3)
     ]
     return torch.stack(components).flatten(2)
+
+
+def pixel_grid(
+    intrinsics: Tensor, image_size: tuple[int, int], offset: tuple[float, float] = (0.5, 0.5)
+) -> tuple[Tensor, Tensor]:
+    """Where the pixels' rays are at depth 1, in camera axes: x of columns `(F, W)` and y of rows `(F, H)`.
+
+    Args:
+        intrinsics, image_size, offset: as of `camera_rays`.
+    """
+    height, width = image_size
+    u = torch.arange(width, dtype=intrinsics.dtype, device=intrinsics.device) + offset[0]
+    v = torch.arange(height, dtype=intrinsics.dtype, device=intrinsics.device) + offset[1]
+    return (u - intrinsics[:, 0, 2:]) / intrinsics[:, 0, :1], (v - intrinsics[:, 1, 2:]) / intrinsics[:, 1, 1:2]
 
 
 @dataclass
@@ -221,9 +232,9 @@ class PosedScene:
             lamp: `(3,)`, a point of the lamp.
         """
         ways = hits.points - lamp[:, None, None]
-        squared = _dot(ways, ways)
+        squared = dot(ways, ways)
         # Cosines at the surface and at the lamp, which shines down, over the squared distance.
-        light = -_dot(ways, hits.normals).clamp_max(0) * (-ways[1]).clamp_min(0) / squared.square()
+        light = -dot(ways, hits.normals).clamp_max(0) * (-ways[1]).clamp_min(0) / squared.square()
         origin = lamp.expand(ways.shape[1], 3)
         for index, body in enumerate(self.scene.bodies):
             entry = self._enter(index, body, origin, ways)
@@ -248,9 +259,9 @@ class PosedScene:
             openness = openness * (1 - 0.4 * torch.exp(to_wall * (-1 / 0.4)) * (1 - normal.abs()))
         for index, body in enumerate(scene.bodies):
             offset = self.centers[index].T[..., None] - hits.points
-            squared = _dot(offset, offset)
+            squared = dot(offset, offset)
             # The share of a hemisphere that a sphere covers, weighted by the cosine: exact where it is all in view.
-            cosine = _dot(offset, hits.normals).clamp_min(0) * squared.rsqrt()
+            cosine = dot(offset, hits.normals).clamp_min(0) * squared.rsqrt()
             covered = cosine * (body.half_sizes.square().mean() / squared).clamp_max(1)
             openness = openness * (1 - 0.8 * covered.masked_fill(hits.body == index + 1, 0.0))
         return openness
@@ -260,8 +271,8 @@ class PosedScene:
 # Vectors with components first, and unit shapes
 
 
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    """`(3, ...)` and `(3, ...)` to `(...)`."""
+def dot(first: Tensor | Sequence[Tensor], second: Tensor | Sequence[Tensor]) -> Tensor:
+    """`(3, ...)`, or three components, and the same to `(...)`."""
     return torch.addcmul(torch.addcmul(first[0] * second[0], first[1], second[1]), first[2], second[2])
 
 

@@ -160,20 +160,20 @@ def _moved(item: Item, device: torch.device | str | None, dtype: torch.dtype | N
 
 
 def rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
-    """Rotations about one axis (Rodrigues' formula).
+    """Rotations (Rodrigues' formula).
 
     Args:
-        axis: `(3,)` unit vector.
-        angle: `(F,)` radians.
+        axis: `(3,)` or `(..., 3)` unit vectors.
+        angle: `(...)` radians.
 
     Returns:
-        `(F, 3, 3)`.
+        `(..., 3, 3)`.
     """
-    x, y, z = axis.unbind()
+    x, y, z = axis.unbind(-1)
     zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero)).unflatten(0, (3, 3))
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
     identity = torch.eye(3, dtype=axis.dtype, device=axis.device)
-    sine, cosine = torch.sin(angle)[:, None, None], torch.cos(angle)[:, None, None]
+    sine, cosine = torch.sin(angle)[..., None, None], torch.cos(angle)[..., None, None]
     return identity + sine * cross + (1 - cosine) * (cross @ cross)
 
 

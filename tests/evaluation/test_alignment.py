@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluator.alignment import (
+from evaluator.metrics.alignment import (
     PIXELS_AT_ONCE,
     AbsoluteDifferences,
     align,

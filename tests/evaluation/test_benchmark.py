@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from benchmark import Options, Row, main, markdown, measure, measure_apart, measure_here, run
+from benchmark import BenchmarkOptions, Row, main, markdown, measure, measure_apart, measure_here, run
 from masked_networks import masked_network
+from table_text import squeezed
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
@@ -25,9 +26,9 @@ def model(tmp_path_factory) -> str:
     return str(folder)
 
 
-def options(model: str, **values) -> Options:
+def options(model: str, **values) -> BenchmarkOptions:
     defaults = {"model": model, "image_size": (28, 42), "repeats": 2, "device": "cpu", "threads": 1}
-    return Options(**(defaults | values))
+    return BenchmarkOptions(**(defaults | values))
 
 
 def test_a_process_of_its_own_gives_times_memory_and_what_they_depend_on(model):
@@ -136,8 +137,8 @@ def test_after_one_that_fails_larger_numbers_are_not_tried(model, monkeypatch, t
     assert tried == [1, 2, 4]
     assert [row.failed for row in rows] == [None, None, "out of memory: 3 GiB", "not tried after 4"]
     table = (tmp_path / "benchmark.md").read_text()
-    assert "| 2 | 0.2 | 10 | 1.00 GiB |" in table
-    assert "| 8 | - | - | not tried after 4 |" in table
+    assert "| 2 | 0.2 | 10 | 1.00 GiB |" in squeezed(table)
+    assert "| 8 | - | - | not tried after 4 |" in squeezed(table)
     assert table in capsys.readouterr().out
     record = json.loads((tmp_path / "benchmark.json").read_text())
     assert [row["frames"] for row in record["rows"]] == [1, 2, 4, 8]

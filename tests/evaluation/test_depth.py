@@ -8,8 +8,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from evaluator.alignment import AlignmentName, l1_scale_and_shift
-from evaluator.depth import FIGURES, DepthLimits, compare_depth, depth_in_first_camera, resize_depth, score_depth
+from evaluator.metrics.alignment import AlignmentName, l1_scale_and_shift
+from evaluator.metrics.depth import (
+    FIGURES,
+    DepthLimits,
+    compare_depth,
+    depth_in_first_camera,
+    resize_depth,
+    score_depth,
+)
 from evaluator.scores import EvaluationError, ExclusionError
 
 from page4d_hf.geometry import project_points, unproject_depth

@@ -12,18 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import evaluate as program
 import numpy as np
 import pytest
-import run as program
 import small_sintel
 import small_tum
-from evaluator.evaluate import Evaluation, Options, _folder_of_all
+from evaluator.evaluation import Evaluation, EvaluationOptions, _folder_of_all
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.scores import EvaluationError
 from evaluator.sequences import Selection, load_sequence
 from launching import REPOSITORY, launched
 from limits import files_of_at_most
 from PIL import Image
+from table_text import squeezed
 
 from page4d_hf.errors import Page4DError
 
@@ -44,11 +45,11 @@ def tum(tmp_path: Path) -> Path:
     return tmp_path / "tum"
 
 
-def options(root: Path, output: Path, **changes: Any) -> Options:
+def options(root: Path, output: Path, **changes: Any) -> EvaluationOptions:
     values = {"dataset": "tum", "resolution": 28, "device": "cpu", "frames": 4, "split": None, **changes}
     if not {"model", "resolution"} & changes.keys():
         del values["resolution"]
-    return Options(data_root=root, output=output, **values)
+    return EvaluationOptions(data_root=root, output=output, **values)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -58,7 +59,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocols take every frame: the sequences have only four."""
-    monkeypatch.setattr("evaluator.evaluate.select", lambda *_, **__: Selection(tuple(NAMES), published=False))
+    monkeypatch.setattr("evaluator.evaluation.select", lambda *_, **__: Selection(tuple(NAMES), published=False))
 
 
 pytestmark = pytest.mark.usefixtures("all_frames")
@@ -103,7 +104,7 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_files(
     Evaluation("video-depth", options(tum, whole, model=str(tiny_model))).run()
 
     with monkeypatch.context() as patch:
-        patch.setattr("evaluator.evaluate.score", _killed_at(2))
+        patch.setattr("evaluator.evaluation.score", _killed_at(2))
         with pytest.raises(KeyboardInterrupt):
             Evaluation("video-depth", options(tum, cut, model=str(tiny_model))).run()
     (first,) = (cut / "sequences").glob("*.json")
@@ -127,7 +128,7 @@ def test_a_sequence_that_the_network_fails_on_is_not_run_again(
             raise PredictionsError("The network gave no finite camera for 4 of 4 frames.")
         return predict(sequence, *arguments, **more)
 
-    monkeypatch.setattr("evaluator.evaluate.predict", fails_on_the_first)
+    monkeypatch.setattr("evaluator.evaluation.predict", fails_on_the_first)
     first, second = (Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model))).run() for _ in range(2))
 
     assert failed == [NAMES[0]]
@@ -229,7 +230,7 @@ def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny
 def test_processes_that_accelerate_launches_on_cpus_make_one_table(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     words = ["mono-depth", "--model", tiny_model, "--dataset", "tum", "--data-root", tum, "--frames", "4"]
     words += ["--sequences", *NAMES, "--output", tmp_path / "launched"]
-    done = launched(REPOSITORY / "evaluation" / "run.py", *words, config="cpu.yaml")
+    done = launched(REPOSITORY / "evaluation" / "evaluate.py", *words, config="cpu.yaml")
     Evaluation("mono-depth", options(tum, tmp_path / "alone", model=str(tiny_model), frames=4)).run()
 
     assert done.returncode == 0, done.stderr
@@ -274,7 +275,7 @@ def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path:
     result = Evaluation("pose", options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
     assert [each["name"] for each in result["sequences"]] == [small_tum.NAME]
     assert list(result["excluded"]) == [SECOND]
-    assert "1 of 2" in (tmp_path / "run/table.md").read_text()
+    assert "1 of 2" in squeezed((tmp_path / "run/table.md").read_text())
     assert f"1 excluded: {SECOND} (There are no predictions" in (tmp_path / "run/table.md").read_text()
 
 
@@ -592,7 +593,7 @@ def test_the_command_prints_its_table(tum: Path, tmp_path: Path, capsys: pytest.
     save_truth(tum, tmp_path / "truth")
     arguments = ["--predictions", str(tmp_path / "truth"), "--dataset", "tum", "--data-root", str(tum)]
     program.main(["pose", *arguments, "--output", str(tmp_path / "run"), "--method", "the truth"])
-    assert "| the truth | 0.000 |" in capsys.readouterr().out
+    assert "| the truth | 0.000 |" in squeezed(capsys.readouterr().out)
     program.main(["table", str(tmp_path / "run"), "--output", str(tmp_path / "both.tex")])
     assert "the truth" in (tmp_path / "both.tex").read_text()
 
@@ -605,7 +606,7 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
         program.main(["pose", "--model", str(tiny_model), "--dataset", "sintel", *where])
     assert caught.value.code == 1
     error = capsys.readouterr().err
-    assert error.startswith("run: The folder")
+    assert error.startswith("evaluate: The folder")
     assert "http://sintel.is.tue.mpg.de" in error
     assert error.count("\n") == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from benchmark import Options, measure
+from benchmark import BenchmarkOptions, measure
 from evaluator.kitti import kitti_drives, kitti_images
 
 from page4d_hf.errors import CaptureError, Page4DError
@@ -60,7 +60,7 @@ def test_what_is_missing_is_said_with_the_layout_and_where_it_is_published(raw: 
 
 
 def test_a_network_is_timed_on_a_drives_first_frames(raw: Path, tiny_model: Path) -> None:
-    given = Options(str(tiny_model), kitti=raw, drive=DRIVES[1], resolution=84, repeats=1, device="cpu")
+    given = BenchmarkOptions(str(tiny_model), kitti=raw, drive=DRIVES[1], resolution=84, repeats=1, device="cpu")
     row = measure(2, given)
     assert row.facts is not None
     assert row.facts["image_size"] == [28, 84]
@@ -70,6 +70,6 @@ def test_a_network_is_timed_on_a_drives_first_frames(raw: Path, tiny_model: Path
 
 def test_frames_come_from_one_place(raw: Path, tiny_model: Path) -> None:
     with pytest.raises(Page4DError, match="--images or --kitti"):
-        Options(str(tiny_model), kitti=raw, images="frames/")
+        BenchmarkOptions(str(tiny_model), kitti=raw, images="frames/")
     with pytest.raises(Page4DError, match="--drive"):
-        Options(str(tiny_model), drive="00")
+        BenchmarkOptions(str(tiny_model), drive="00")

@@ -9,8 +9,10 @@ import mask_study as program
 import numpy as np
 import pytest
 import torch
+from evaluator.metrics.depth import depth_figures
+from evaluator.metrics.trajectories import camera_figures
 from evaluator.scores import EvaluationError, ExclusionError
-from evaluator.sequences import Sequence
+from evaluator.sequences import EvaluatedSequence
 from evaluator.studies.global_attention import measured_attention
 from evaluator.studies.mask_study import (
     LOOKING,
@@ -18,8 +20,6 @@ from evaluator.studies.mask_study import (
     ClipResult,
     MaskStudy,
     attention_figures,
-    depth_figures,
-    pose_figures,
     study_clip,
     study_clips,
     summarise,
@@ -30,10 +30,8 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.captures import as_pinhole, read_capture
-from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions, write_synthetic_capture
 from page4d_hf.utils.folders import MANIFEST
-from page4d_hf.utils.locks import is_held
 
 # Bodies so near and fast that half of a patch of 14 pixels moves.
 SCENES = SyntheticOptions(moving_share=1.0)
@@ -102,7 +100,7 @@ def test_cameras_that_are_right_up_to_a_similarity_have_no_error():
     found = np.concatenate((expected[:, :, :3] @ turn.T, 2 * expected[:, :, 3:]), axis=-1)
     found[:, :, 3] -= found[:, :, :3] @ shift
 
-    assert pose_figures(found, expected) == pytest.approx(dict.fromkeys(pose_figures(found, expected), 0), abs=1e-5)
+    assert camera_figures(found, expected) == pytest.approx(dict.fromkeys(camera_figures(found, expected), 0), abs=1e-5)
 
 
 def test_the_rotation_error_is_relative_to_the_first_frame():
@@ -110,7 +108,7 @@ def test_the_rotation_error_is_relative_to_the_first_frame():
     found = expected.copy()
     found[2, :, :3] = Rotation.from_rotvec([0, np.radians(10), 0]).as_matrix() @ found[2, :, :3]
 
-    assert pose_figures(found, expected)["rotation_error"] == pytest.approx(5)  # the mean of 0 and 10 degrees
+    assert camera_figures(found, expected)["rotation_error"] == pytest.approx(5)  # the mean of 0 and 10 degrees
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -119,7 +117,7 @@ def test_a_path_that_determines_no_similarity_has_no_figures(count):
     still[:, :, 3] = 0
 
     with pytest.raises(ExclusionError, match=r"at least 3 are needed|does not move"):
-        pose_figures(still, still)
+        camera_figures(still, still)
 
 
 def test_even_attention_is_the_uniform_share():
@@ -291,7 +289,7 @@ def capture(tmp_path_factory):
 
 def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
     frames = as_pinhole(capture.select([0, 1, 2]))
-    clip = clip_of_sequence(Sequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
+    clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
 
     assert clip.pixel_values.shape == (3, 3, 42, 56)
     assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_mask(i) for i in range(3)]))
@@ -302,8 +300,10 @@ def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
 def test_frames_without_a_mask_are_left_out_and_counted(capture):
     chosen = capture.select([0, 1, 2])
     chosen.mask_paths[1] = None
-    clip = clip_of_sequence(Sequence("room", as_pinhole(chosen)), Page4DImageProcessor(mode="crop"), 56, 14)
-    whole = clip_of_sequence(Sequence("room", as_pinhole(capture.select([0, 2]))), Page4DImageProcessor(), 56, 14)
+    clip = clip_of_sequence(EvaluatedSequence("room", as_pinhole(chosen)), Page4DImageProcessor(mode="crop"), 56, 14)
+    whole = clip_of_sequence(
+        EvaluatedSequence("room", as_pinhole(capture.select([0, 2]))), Page4DImageProcessor(), 56, 14
+    )
 
     assert clip.frames_left_out == 1
     for name in ("pixel_values", "depth", "moving"):
@@ -316,7 +316,7 @@ def test_a_sequence_without_masks_is_excluded(capture):
     chosen.mask_paths[:] = [None, None]
 
     with pytest.raises(ExclusionError, match="room has no motion mask of any of its 2 frames"):
-        clip_of_sequence(Sequence("room", as_pinhole(chosen)), Page4DImageProcessor(), 56, 14)
+        clip_of_sequence(EvaluatedSequence("room", as_pinhole(chosen)), Page4DImageProcessor(), 56, 14)
 
 
 # The program
@@ -385,24 +385,6 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
     assert ended.value.code == 1
     assert "is not empty" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "mine"
-
-
-def test_an_output_that_cannot_be_written_is_named_before_anything_runs(capsys):
-    with pytest.raises(SystemExit) as ended:
-        program.main(["--model", "nowhere", "--output", "/proc/study"])
-    assert ended.value.code == 1
-    assert "Cannot write /proc/study" in capsys.readouterr().err
-
-
-def test_the_folder_is_locked_before_the_model_is_loaded(tmp_path: Path, monkeypatch):
-    def looked_at(*_, **__):
-        assert is_held(tmp_path / ".out.lock")
-        raise Page4DError("That will do.")
-
-    monkeypatch.setattr("evaluator.predict.load_evaluated_model", looked_at)
-    with pytest.raises(Page4DError, match="That will do"):
-        program.run(program.Options(model="nowhere", output=tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):

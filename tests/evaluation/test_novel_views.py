@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluator import novel_views
-from evaluator.novel_views import NovelViews, latex, main, markdown, run
+from evaluator.compare import variants as compared
+from evaluator.compare.novel_views import NovelViews, latex, markdown, run
 from evaluator.scores import EvaluationError
+from table_text import squeezed
 
 pytest.importorskip("nerfstudio")
+
+from evaluator.compare import comparison as comparing
+from evaluator.compare.comparison_tables import rows_of
+from evaluator.compare.training_run import Result
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 from page4d_hf.utils.locks import is_held
-from page4d_nerfstudio.comparison import compare as comparing
-from page4d_nerfstudio.comparison.runs import Result
-from page4d_nerfstudio.comparison.table import rows_of
 
 
 class Trainings:
@@ -93,7 +95,7 @@ def test_figures_are_means_over_seeds_and_then_over_scenes(trainings, scenes, tm
 
 def test_the_table_has_the_papers_rows_and_says_that_its_scenes_differ(trainings, scenes, tmp_path):
     run(options(scenes, tmp_path))
-    table = (tmp_path / "out" / "table.md").read_text()
+    table = squeezed((tmp_path / "out" / "table.md").read_text())
 
     assert "| - | PAGE-4D (paper) | - | - | - | - | - | - | 17.593 | 0.485 | 0.449 |" in table
     assert "| the capture's | random points | 11.500 | 0.500 | 0.250 | 21.500 | 0.500 | 0.250 | 16.500 |" in table
@@ -116,14 +118,14 @@ def test_a_run_that_failed_leaves_a_named_gap_and_no_average(trainings, scenes, 
     for seed in (0, 1):
         trainings.status["curls", "capture-cameras-random", seed] = ("failed", "the light went out")
     trainings.status["broom", "capture-cameras-capture", 1] = ("failed", "the light went out")
-    with pytest.raises(Page4DError, match="3 runs failed"):
-        main(options(scenes, tmp_path))
+    with pytest.raises(Page4DError, match="3 of 8 runs failed"):
+        run(options(scenes, tmp_path))
 
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     points, chance = result["rows"]
     assert points["scenes"]["broom"]["psnr"] == {"mean": 10.0, "runs": 1}
     assert chance["average"] == {}
-    table = capsys.readouterr().out
+    table = squeezed(capsys.readouterr().out)
     assert "curls: cameras: the capture's, initialisation: random points, seed 1: failed: the light went out" in table
     assert "Avg: over all 2 scenes, or not at all" in table
 
@@ -132,8 +134,8 @@ def test_a_row_that_cannot_be_had_says_why(trainings, scenes, tmp_path):
     trainings.status["broom", "capture-cameras-capture", 0] = ("refused", "the capture has no points")
     result = run(options(scenes[:1], tmp_path, seeds=(0,)))
 
-    assert any("not to be had: the capture has no points" in note for note in result["notes"])
-    assert "not to be had" in markdown(result)
+    assert any("unavailable: the capture has no points" in note for note in result["notes"])
+    assert "unavailable" in markdown(result)
 
 
 def test_a_missing_lpips_is_explained(trainings, scenes, tmp_path):
@@ -156,7 +158,7 @@ def test_after_each_scene_there_is_a_table_of_what_there_is(trainings, scenes, t
     with pytest.raises(KeyboardInterrupt):
         run(options(scenes, tmp_path))
 
-    table = (tmp_path / "out" / "table.md").read_text()
+    table = squeezed((tmp_path / "out" / "table.md").read_text())
     assert "curls: not run yet" in table
     assert "| 10.500 |" in table
 
@@ -171,7 +173,7 @@ def test_without_weights_the_rows_that_need_them_are_refused(trainings, scenes, 
 def test_two_scenes_of_one_name_are_refused(trainings, scenes, tmp_path):
     other = tmp_path / "other" / "broom"
     other.mkdir(parents=True)
-    with pytest.raises(EvaluationError, match="Two scenes are called broom"):
+    with pytest.raises(EvaluationError, match="Two captures are called broom"):
         run(options((*scenes, other), tmp_path))
 
 
@@ -185,9 +187,9 @@ def test_a_table_without_any_figure_is_an_error_after_the_table(trainings, scene
     for name in ("broom", "curls"):
         for seed in (0, 1):
             trainings.status[name, "capture-cameras-capture", seed] = ("refused", "no points")
-    with pytest.raises(Page4DError, match="None of the rows can be had"):
-        main(options(scenes, tmp_path, initialisations=("capture",)))
-    assert "not to be had: no points" in capsys.readouterr().out
+    with pytest.raises(Page4DError, match="None of the rows is available"):
+        run(options(scenes, tmp_path, initialisations=("capture",)))
+    assert "unavailable: no points" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -226,11 +228,11 @@ def test_the_folder_is_locked_while_scenes_are_trained(trainings, scenes, tmp_pa
 
 
 def test_no_scene_is_refused(trainings, tmp_path):
-    with pytest.raises(EvaluationError, match="at least one scene"):
+    with pytest.raises(EvaluationError, match="at least one capture"):
         run(options((), tmp_path))
 
 
 def test_without_nerfstudio_it_says_what_to_install(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(novel_views, "find_spec", lambda name: None)
+    monkeypatch.setattr(compared, "find_spec", lambda name: None)
     with pytest.raises(EvaluationError, match=r"pip install \"page4d\[nerfstudio\]\""):
         run(options(scenes, tmp_path))

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import evaluate as program
 import held_out
 import mask_study
 import pytest
-import run as program
 
 from page4d_hf.cli import main as page4d
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from evaluator.predictions import Predictions
 from evaluator.reporting.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
-from evaluator.sequences import Sequence
+from evaluator.sequences import EvaluatedSequence
 from limits import files_of_at_most
 from PIL import Image
 from small_sintel import SmallSintel
@@ -23,9 +23,11 @@ from page4d_hf.utils.folders import whole_folder
 
 
 @pytest.fixture(scope="module")
-def sintel(tmp_path_factory: pytest.TempPathFactory) -> Sequence:
+def sintel(tmp_path_factory: pytest.TempPathFactory) -> EvaluatedSequence:
     """4 frames with depth, cameras and, but for the last, motion masks."""
-    return Sequence("final/alley_2", on_an_arc(read_sintel(SmallSintel(tmp_path_factory.mktemp("a")).root, "alley_2")))
+    return EvaluatedSequence(
+        "final/alley_2", on_an_arc(read_sintel(SmallSintel(tmp_path_factory.mktemp("a")).root, "alley_2"))
+    )
 
 
 def on_an_arc(capture: Capture) -> PinholeFrames:
@@ -34,7 +36,7 @@ def on_an_arc(capture: Capture) -> PinholeFrames:
     return as_pinhole(capture)
 
 
-def true_predictions(sequence: Sequence, scale: float = 1.0) -> Predictions:
+def true_predictions(sequence: EvaluatedSequence, scale: float = 1.0) -> Predictions:
     frames = sequence.frames
     depth = np.stack([frames.load_depth(i) for i in range(len(frames))])  # type: ignore[arg-type]
     extrinsics = frames.capture.extrinsics.copy()
@@ -44,7 +46,7 @@ def true_predictions(sequence: Sequence, scale: float = 1.0) -> Predictions:
 
 
 @pytest.fixture(scope="module")
-def drawn(sintel: Sequence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn(sintel: EvaluatedSequence, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the plots of the truth."""
     folder = tmp_path_factory.mktemp("plots")
     assert set(draw_sequence(folder, sintel, true_predictions(sintel))) == {*STILL_NAMES, VIDEO_NAME}
@@ -57,7 +59,7 @@ def test_all_that_is_known_is_drawn(drawn: Path) -> None:
             assert len(np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
-def test_the_video_has_a_picture_of_every_frame(sintel: Sequence, drawn: Path) -> None:
+def test_the_video_has_a_picture_of_every_frame(sintel: EvaluatedSequence, drawn: Path) -> None:
     with av.open(str(drawn / VIDEO_NAME)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(pictures) == 4
@@ -66,14 +68,14 @@ def test_the_video_has_a_picture_of_every_frame(sintel: Sequence, drawn: Path) -
     assert np.abs(pictures[0][:, :half].mean((0, 1)) - image.mean((0, 1))).max() < 6  # the frame is on the left
 
 
-def test_what_is_not_predicted_is_not_drawn(sintel: Sequence, tmp_path: Path) -> None:
+def test_what_is_not_predicted_is_not_drawn(sintel: EvaluatedSequence, tmp_path: Path) -> None:
     """Motion is drawn all the same: there are true masks."""
     nothing = Predictions(sintel.frames.capture.frame_ids)
     assert draw_sequence(tmp_path, sintel, nothing) == ["motion.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["motion.png"]
 
 
-def test_a_camera_that_stands_still_has_no_trajectory(sintel: Sequence, tmp_path: Path) -> None:
+def test_a_camera_that_stands_still_has_no_trajectory(sintel: EvaluatedSequence, tmp_path: Path) -> None:
     still = true_predictions(sintel)
     still.extrinsics = np.tile(np.eye(3, 4), (4, 1, 1))
     assert not draw_trajectory(tmp_path / "trajectory.png", sintel, still)
@@ -81,7 +83,7 @@ def test_a_camera_that_stands_still_has_no_trajectory(sintel: Sequence, tmp_path
 
 
 def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
-    sequence = Sequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
+    sequence = EvaluatedSequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
     predictions = true_predictions(sequence)
     predictions.depth[0] = 0  # type: ignore[index]
     predictions.depth[1, :30] = np.nan  # type: ignore[index]
@@ -93,7 +95,7 @@ def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [10, 1000])
 def test_a_video_that_does_not_fit_on_the_disk_is_told_in_a_sentence(
-    sintel: Sequence, tmp_path: Path, size: int
+    sintel: EvaluatedSequence, tmp_path: Path, size: int
 ) -> None:
     predictions = true_predictions(sintel)
     with (

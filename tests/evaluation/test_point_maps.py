@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evaluator.point_maps import score_points, spread_evenly
+from evaluator.metrics.point_maps import score_points, spread_evenly
 from evaluator.scores import EvaluationError, ExclusionError
 from scipy.spatial.transform import Rotation
 

@@ -11,7 +11,7 @@ from evaluator.inference import Inference
 from evaluator.predict import EvaluatedModel, Mask, SquashingProcessor, load_evaluated_model, predict
 from evaluator.predictions import PredictionsError, check_predictions
 from evaluator.scores import EvaluationError
-from evaluator.sequences import Sequence
+from evaluator.sequences import EvaluatedSequence
 from masked_networks import masked_network
 from small_tum import NAME, SmallSequence
 
@@ -26,9 +26,9 @@ SMALL = Inference(resolution=28)
 
 
 @pytest.fixture(scope="module")
-def sequence(tmp_path_factory: pytest.TempPathFactory) -> Sequence:
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> EvaluatedSequence:
     """4 images of 80x60 pixels."""
-    return Sequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path_factory.mktemp("tum")).root, NAME)))
+    return EvaluatedSequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path_factory.mktemp("tum")).root, NAME)))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def unmasked(tiny_model: Path) -> EvaluatedModel:
     return load_evaluated_model(str(tiny_model), mask="off", device="cpu", dtype="auto")
 
 
-def test_predictions_fit_their_sequence(sequence: Sequence, masked: EvaluatedModel) -> None:
+def test_predictions_fit_their_sequence(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     predictions = predict(sequence, masked, Inference(28, points="depth"))
     check_predictions(predictions, "here")
     assert predictions.frame_ids == sequence.frames.capture.frame_ids
@@ -50,14 +50,14 @@ def test_predictions_fit_their_sequence(sequence: Sequence, masked: EvaluatedMod
         assert getattr(predictions, name) is not None
 
 
-def test_intrinsics_are_in_pixels_of_the_images(sequence: Sequence, masked: EvaluatedModel) -> None:
+def test_intrinsics_are_in_pixels_of_the_images(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     """The network's principal point is the middle of its input, which is the middle of the image."""
     for fit in ("crop", "squash"):
         intrinsics = predict(sequence, masked, Inference(28, fit=fit)).intrinsics  # type: ignore[arg-type]
         np.testing.assert_allclose(intrinsics[:, :2, 2], [[40, 30]] * COUNT, atol=1e-4)  # type: ignore[index]
 
 
-def test_points_are_depth_lifted_by_the_predicted_cameras(sequence: Sequence, masked: EvaluatedModel) -> None:
+def test_points_are_depth_lifted_by_the_predicted_cameras(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     predictions = predict(sequence, masked, Inference(28, fit="squash", points="depth"))
     scaled = torch.tensor(predictions.intrinsics) * torch.tensor([[28 / 80], [28 / 60], [1.0]])
     lifted = unproject_depth(
@@ -69,19 +69,19 @@ def test_points_are_depth_lifted_by_the_predicted_cameras(sequence: Sequence, ma
     np.testing.assert_allclose(predictions.points, lifted, rtol=1e-4, atol=1e-4)
 
 
-def test_points_of_the_point_head_are_others(sequence: Sequence, masked: EvaluatedModel) -> None:
+def test_points_of_the_point_head_are_others(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     lifted, own = (predict(sequence, masked, Inference(28, points=source)).points for source in ("depth", "world"))  # type: ignore[arg-type]
     assert not np.allclose(lifted, own, atol=1e-2)  # type: ignore[arg-type]
 
 
-def test_the_same_frames_give_the_same_predictions(sequence: Sequence, masked: EvaluatedModel) -> None:
+def test_the_same_frames_give_the_same_predictions(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     first, second = (predict(sequence, masked, SMALL) for _ in range(2))
     np.testing.assert_array_equal(first.depth, second.depth)
     np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
 
 
 def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
-    sequence: Sequence, masked: EvaluatedModel, unmasked: EvaluatedModel
+    sequence: EvaluatedSequence, masked: EvaluatedModel, unmasked: EvaluatedModel
 ) -> None:
     on, off = predict(sequence, masked, SMALL), predict(sequence, unmasked, SMALL)
     assert np.abs(on.extrinsics - off.extrinsics).max() > 1e-6  # type: ignore[operator]
@@ -89,10 +89,10 @@ def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
     assert off.dynamics is None
 
 
-def test_frames_one_by_one_know_nothing_of_each_other(sequence: Sequence, masked: EvaluatedModel) -> None:
+def test_frames_one_by_one_know_nothing_of_each_other(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
     alone = predict(sequence, masked, Inference(28, one_by_one=True))
     again = predict(
-        Sequence(NAME, as_pinhole(sequence.frames.capture.select([2]))), masked, Inference(28, one_by_one=True)
+        EvaluatedSequence(NAME, as_pinhole(sequence.frames.capture.select([2]))), masked, Inference(28, one_by_one=True)
     )
     np.testing.assert_array_equal(alone.depth[2], again.depth[0])  # type: ignore[index]
     assert alone.extrinsics is None
@@ -132,7 +132,7 @@ def test_the_facts_say_how_strong_the_mask_is_and_not_what_was_asked_for(
 
 
 def test_a_network_that_runs_out_of_memory_stops_the_run(
-    sequence: Sequence, masked: EvaluatedModel, monkeypatch: pytest.MonkeyPatch
+    sequence: EvaluatedSequence, masked: EvaluatedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
@@ -143,7 +143,7 @@ def test_a_network_that_runs_out_of_memory_stops_the_run(
     assert not isinstance(caught.value, PredictionsError)
 
 
-def test_cameras_that_are_not_finite_exclude_the_sequence(sequence: Sequence, tiny_model: Path) -> None:
+def test_cameras_that_are_not_finite_exclude_the_sequence(sequence: EvaluatedSequence, tiny_model: Path) -> None:
     broken = load_evaluated_model(str(tiny_model), mask="on", device="cpu", dtype="auto")
     with torch.no_grad():
         for parameter in broken.model.camera_head.parameters():  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from evaluator.predictions import (
     predictions_path,
     save_predictions,
 )
-from evaluator.sequences import Sequence
+from evaluator.sequences import EvaluatedSequence
 from limits import files_of_at_most
 from scipy.spatial.transform import Rotation
 from small_tum import NAME, START, SmallSequence
@@ -200,11 +200,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def sequence(tmp_path: Path) -> Sequence:
-    return Sequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path).root, NAME)))
+def sequence(tmp_path: Path) -> EvaluatedSequence:
+    return EvaluatedSequence(NAME, as_pinhole(read_tum(SmallSequence(tmp_path).root, NAME)))
 
 
-def test_frames_are_matched_by_name_whatever_their_order(sequence: Sequence) -> None:
+def test_frames_are_matched_by_name_whatever_their_order(sequence: EvaluatedSequence) -> None:
     ids = sequence.frames.capture.frame_ids
     shuffled = [ids[2], "another", ids[0], ids[3], ids[1]]
     depth = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, *SIZE), np.float32)
@@ -213,7 +213,7 @@ def test_frames_are_matched_by_name_whatever_their_order(sequence: Sequence) -> 
     assert matched.depth[:, 0, 0].tolist() == [2, 4, 0, 3]  # type: ignore[index]
 
 
-def test_timestamps_that_do_not_match_are_never_matched_by_their_order(sequence: Sequence) -> None:
+def test_timestamps_that_do_not_match_are_never_matched_by_their_order(sequence: EvaluatedSequence) -> None:
     ids = [f"{float(name) + 0.001:.6f}" for name in sequence.frames.capture.frame_ids]
     depth = np.ones((4, *SIZE), np.float32)
     with pytest.raises(PredictionsError, match=f"no frame '{START:.6f}', nor 3 others of the 4 frames of {NAME}"):

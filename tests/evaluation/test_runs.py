@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from broken_json import broken_json
 from evaluator.reporting.tables import latex, make_table, markdown
-from evaluator.runs import RESULT, RUN, RunFolder, read_result
+from evaluator.run_folder import RESULT, RUN, RunFolder, read_result
 from evaluator.scores import EvaluationError, SequenceScores
 from limits import files_of_at_most
 

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import benchmark
+import evaluate as program
 import mask_study
 import numpy as np
 import pytest
-import run as program
+from table_text import squeezed
 
 from page4d_hf.cli import main as page4d
 
@@ -43,7 +44,7 @@ def test_every_task_makes_a_table_with_the_model_and_without(
     figure = FIRST_FIGURES[task]
     if task != "pose":  # the capture has depth and motion masks of all frames
         assert {figure, f"{figure}_static", f"{figure}_dynamic"} <= result["averages"].keys()
-    table = (tmp_path / "tiny/table.md").read_text()
+    table = squeezed((tmp_path / "tiny/table.md").read_text())
     rows = [line.split(" |")[0] for line in table.splitlines() if line.endswith("1 of 1 |")]
     assert rows == ["| tiny, mask on, 28 pixels wide", "| trivial"]
     assert "(m)" not in table.split("\n- ")[0]
@@ -92,7 +93,7 @@ def test_a_capture_that_cannot_be_read_is_left_out_of_the_study_by_name(
 def test_the_network_is_timed_on_the_captures_frames(scenes: Path, tiny_model: Path) -> None:
     images = str(scenes / "room/rgb/1x/0_*.png")
     row = benchmark.measure(
-        2, benchmark.Options(str(tiny_model), images=images, resolution=28, repeats=1, device="cpu")
+        2, benchmark.BenchmarkOptions(str(tiny_model), images=images, resolution=28, repeats=1, device="cpu")
     )
     assert row.facts is not None
     assert row.facts["image_size"] == [28, 28]  # 21 rows become two patches

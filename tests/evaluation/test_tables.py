@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluator.novel_views import FIGURES as NOVEL_VIEWS
+from evaluator.compare.novel_views import FIGURES as NOVEL_VIEWS
+from evaluator.reporting import tables
 from evaluator.reporting.paper_figures import PAPER, paper_rows
-from evaluator.reporting.tables import COLUMNS, latex, make_table, markdown, write_tables
+from evaluator.reporting.tables import COLUMNS, Table, latex, make_table, write_tables
 from evaluator.scores import EvaluationError
+from table_text import squeezed
 
 
 def result(mask: str = "on", **changes: Any) -> dict[str, Any]:
@@ -37,6 +39,10 @@ def result(mask: str = "on", **changes: Any) -> dict[str, Any]:
     }
 
 
+def markdown(table: Table) -> str:
+    return squeezed(tables.markdown(table))
+
+
 def line_of(text: str, start: str) -> str:
     (line,) = [line for line in text.splitlines() if line.startswith(start)]
     return line
@@ -49,25 +55,35 @@ def test_the_papers_figures_stand_above_ones_own() -> None:
     assert paper < lines.index("| tiny, mask on | 0.300 | 0.500 | - | - | 2 of 2 |")
 
 
-def test_paper_rows_say_that_they_were_not_measured() -> None:
-    assert "not measured by this program" in markdown(make_table([result()]))
+@pytest.mark.parametrize(
+    ("sentence", "plainly", "changes"),
+    [
+        ("not measured by this program", True, {"dataset": "tum"}),
+        ("The protocol is theirs", True, {"protocol": {"name": "cut3r", "text": "each frame's own depth."}}),
+        (
+            "They were not made under this protocol (page4d is theirs)",
+            False,
+            {"protocol": {"name": "cut3r", "text": "each frame's own depth."}},
+        ),
+        ("Averages over some of the sequences alone", False, {"excluded": {"final/ambush_2": "No depth."}}),
+        ("its rows cannot be compared", False, {"selection": {"text": "all.", "published": False}}),
+    ],
+)
+def test_a_table_says_how_the_papers_rows_compare_to_ones_own(
+    sentence: str, plainly: bool, changes: dict[str, Any]
+) -> None:
+    """`plainly`: the sentence is that of a run as the paper's was, and not of one that differs."""
+    assert (sentence in markdown(make_table([result()]))) == plainly
+    assert (sentence in markdown(make_table([result(**changes)]))) != plainly
+
+
+def test_a_data_set_that_the_paper_lacks_has_no_paper_rows() -> None:
+    assert "paper" not in markdown(make_table([result(dataset="tum")]))
 
 
 def test_a_width_other_than_the_protocols_stands_in_the_row_itself() -> None:
     narrow = result(inference={"text": "Images 112 pixels wide.", "resolution": 112})
     assert "| tiny, mask on, 112 pixels wide | 0.300 |" in markdown(make_table([result(), narrow]))
-
-
-def test_under_another_protocol_the_papers_rows_are_said_not_to_be_comparable() -> None:
-    other = result(protocol={"name": "cut3r", "text": "each frame's own depth."})
-    assert "They were not made under this protocol (page4d is theirs)" in markdown(make_table([other]))
-    assert "The protocol is theirs" in markdown(make_table([result()]))
-
-
-def test_averages_over_some_sequences_alone_are_said_not_to_be_the_papers() -> None:
-    sentence = "Averages over some of the sequences alone cannot be compared"
-    assert sentence in markdown(make_table([result(), result(excluded={"final/ambush_2": "No depth."})]))
-    assert sentence not in markdown(make_table([result()]))
 
 
 def test_figures_of_captures_in_their_own_units_are_not_in_metres() -> None:
@@ -80,16 +96,6 @@ def test_a_row_of_no_model_says_what_it_is() -> None:
     text = markdown(make_table([result(), result(model=None, inference=None, trivial=True, method="trivial")]))
     assert "| trivial | 0.300 |" in text
     assert "- trivial: no model. Depth is the same everywhere; the camera stands still" in text
-
-
-def test_a_data_set_that_the_paper_lacks_has_no_paper_rows() -> None:
-    assert "paper" not in markdown(make_table([result(dataset="tum")]))
-
-
-def test_a_choice_of_frames_other_than_the_papers_says_so() -> None:
-    changed = result(selection={"text": "all.", "published": False})
-    assert "its rows cannot be compared" in markdown(make_table([changed]))
-    assert "its rows cannot be compared" not in markdown(make_table([result()]))
 
 
 def test_a_table_names_its_protocol_frames_weights_and_versions_of_input() -> None:
@@ -134,7 +140,7 @@ def test_the_same_code_with_the_mask_off_has_a_row_where_its_result_lies_beside(
     (tmp_path / "broken/result.json").write_text("{")
     (tmp_path / "mine").mkdir()
     write_tables(tmp_path / "mine", result())
-    text = (tmp_path / "mine/table.md").read_text()
+    text = squeezed((tmp_path / "mine/table.md").read_text())
     assert line_of(text, "| tiny, mask off") == "| tiny, mask off | 0.600 | - | - | - | 2 of 2 |"
     assert "other" not in [line.split()[1] for line in text.splitlines() if line.startswith("| ")]
 
@@ -144,7 +150,7 @@ def test_the_same_run_in_another_folder_has_no_second_row(tmp_path: Path) -> Non
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(result()))
     write_tables(tmp_path / "mine", result())
-    assert line_of((tmp_path / "mine/table.md").read_text(), "| tiny")
+    assert line_of(squeezed((tmp_path / "mine/table.md").read_text()), "| tiny")
 
 
 def test_rows_of_other_files_of_a_sequence_are_named_and_those_of_other_sequences_are_not() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from evaluator.depth import FIGURES, DepthLimits, score_depth
+from evaluator.metrics.depth import FIGURES, DepthLimits, score_depth
 from evaluator.predictions import Predictions
 from evaluator.protocols import PROTOCOLS, DepthProtocol, PointsProtocol
 from evaluator.scores import EvaluationError, SequenceScores
-from evaluator.sequences import Sequence
+from evaluator.sequences import EvaluatedSequence
 from evaluator.tasks import average, score
 
 from page4d_hf.captures import Capture, as_pinhole
@@ -36,7 +36,7 @@ class Truth:
     def intrinsics(self) -> np.ndarray:
         return np.tile([[14.0, 0, 8.5], [0, 13.0, 5.5], [0, 0, 1]], (FRAMES, 1, 1))
 
-    def sequence(self) -> Sequence:
+    def sequence(self) -> EvaluatedSequence:
         paths: list[Path | None] = [Path(str(i)) for i in range(FRAMES)]
 
         def read(values: list[np.ndarray | None]) -> list[Path | None]:
@@ -61,7 +61,7 @@ class Truth:
             read_depth_file=depth_of,
             read_mask_file=lambda path: np.asarray(self.masks[int(path.name)]),
         )
-        return Sequence("final/small", as_pinhole(capture))
+        return EvaluatedSequence("final/small", as_pinhole(capture))
 
     def predictions(self, scale: float = 1.0) -> Predictions:
         """The truth in another scale; of frames without depth, a depth of 1."""

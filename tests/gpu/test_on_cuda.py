@@ -14,7 +14,7 @@ from PIL import Image
 from rasterize import INPUTS, Options, make_scene, train_step
 
 from page4d_hf import Page4DConfig, Page4DModel
-from page4d_hf.synthetic import random_clips
+from page4d_hf.clips import random_clips
 from page4d_hf.weights.shipped import TINY
 from page4d_nerfstudio.rasterization import rasterize
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import time
+from importlib import import_module
 from pathlib import Path
 
 import msgpack
@@ -415,3 +416,11 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(workplace, monkeypat
         train("page4d-4dgs", "--data", "capture", "--machine.device-type", "cuda", "--vis", "tensorboard")
     assert exit_info.value.code == 1
     assert "finds no CUDA device" in capsys.readouterr().out
+
+
+def test_the_subcommands_are_those_of_the_entry_points():
+    tomllib = pytest.importorskip("tomllib", reason="it came with Python 3.11")
+    entries = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
+    for name, value in entries["page4d.commands"].items():
+        module, _, function = value.partition(":")
+        assert getattr(import_module(module), function).__name__ == name.replace("-", "_")

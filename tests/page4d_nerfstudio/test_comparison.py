@@ -10,15 +10,21 @@ import statistics
 import sys
 import time
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
+import compare as program
 import numpy as np
 import pytest
 import torch
+from evaluator.compare import comparison as comparing
+from evaluator.compare import training_run as runs
+from evaluator.compare.comparison import compare
+from evaluator.compare.comparison_tables import markdown
+from evaluator.compare.training_run import TrainingRun, gaussians_in
+from evaluator.compare.variant_data import Facts, read_facts
+from evaluator.compare.variants import Reconstructions, Variant, captures_by_name, initialisations, methods
 from small_captures import write_capture
 
-from page4d_hf import cli
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
@@ -26,14 +32,6 @@ from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.utils.folders import LOCK
-from page4d_nerfstudio import commands
-from page4d_nerfstudio.comparison import compare as comparing
-from page4d_nerfstudio.comparison import runs
-from page4d_nerfstudio.comparison.checks import Facts, read_facts
-from page4d_nerfstudio.comparison.compare import compare
-from page4d_nerfstudio.comparison.runs import Run, gaussians_in
-from page4d_nerfstudio.comparison.table import markdown
-from page4d_nerfstudio.comparison.variants import Reconstructions, Variant, initialisations, methods
 
 # Stands in for ns-train and ns-eval: leaves the files that they leave, and notes how it was called. FAIL names a part
 # of the path of a run whose training ends as FAIL_HOW says.
@@ -179,8 +177,8 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(nerfstudio, tmp_
     (tmp_path / "out").mkdir()
     (tmp_path / "out/notes").write_text(content or "")
     if content is None:
-        (tmp_path / "out/comparison.json").write_text('{"compares": "initialisations"}')
-    with pytest.raises(Page4DError, match=r"holds something else|a comparison of initialisations, not methods"):
+        (tmp_path / "out/run.json").write_text('{"task": "compare initialisations"}')
+    with pytest.raises(Page4DError, match=r"holds something else|was .compare initialisations., now .compare methods."):
         compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
     assert (tmp_path / "out/notes").read_text() == (content or "")
     assert nerfstudio.calls() == []
@@ -197,7 +195,7 @@ def test_two_comparisons_do_not_work_in_one_folder(nerfstudio, tmp_path):
 def test_a_comparison_that_was_killed_in_its_first_moment_can_be_started_again(nerfstudio, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / LOCK).write_text("")
-    (tmp_path / "out/.comparison.json.partial-x").write_text("")
+    (tmp_path / "out/.run.json.partial-x").write_text("")
     compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -221,8 +219,8 @@ def test_a_run_that_was_killed_while_it_was_removed_starts_anew(nerfstudio, tmp_
     assert [path.name for path in folder.parent.iterdir()] == ["seed-0"]
 
 
-@pytest.mark.parametrize("name", ["settings.json", "run.json", "trained.json", "../../../comparison.json"])
-@pytest.mark.parametrize("text", ["", "[1]", "null", "[" * 5_000, '{"seconds": "2"}', '{"compares": 3}', "1" * 400])
+@pytest.mark.parametrize("name", ["settings.json", "run.json", "trained.json", "../../../run.json"])
+@pytest.mark.parametrize("text", ["", "[1]", "null", "[" * 5_000, '{"seconds": "2"}', '{"task": 3}', "1" * 400])
 def test_records_that_are_not_what_they_should_be_end_in_a_sentence(nerfstudio, tmp_path, name, text):
     compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
     folder = tmp_path / "out/one/page4d-4dgs/seed-0"
@@ -233,7 +231,7 @@ def test_records_that_are_not_what_they_should_be_end_in_a_sentence(nerfstudio, 
         assert (row.results[0].status, "trained.json" in row.results[0].reason) == ("failed", True)
         return
     with pytest.raises(
-        Page4DError, match=rf"{Path(name).name} (cannot be read as JSON|does not hold|lacks)|other sett"
+        Page4DError, match=rf"{Path(name).name} (cannot be read as JSON|does not hold|lacks)|other (settings|options)"
     ):
         compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
 
@@ -249,7 +247,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_data_are_read(nerfst
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", "a\0b", ""])
 def test_a_method_s_name_leads_out_of_no_folder(name):
     with pytest.raises(Page4DError, match="--methods names methods as ns-train knows them"):
-        methods([Path("/a/capture")], [name])
+        methods({"capture": Path("/a/capture")}, [name])
 
 
 def test_a_training_that_outlives_its_comparison_keeps_others_out(nerfstudio, tmp_path, monkeypatch):
@@ -274,7 +272,7 @@ def test_a_training_that_outlives_its_comparison_keeps_others_out(nerfstudio, tm
 def test_the_steps_that_a_training_reports_are_passed_on(nerfstudio, tmp_path, monkeypatch):
     monkeypatch.setenv("SLEEP", "0.3")
     told: list[int] = []
-    Run(tmp_path, variants("one")[0], 0, 20).execute({}, told.append, ())
+    TrainingRun(tmp_path, variants("one")[0], 0, 20).execute({}, told.append, ())
     assert set(told) == {10}
 
 
@@ -315,7 +313,7 @@ def test_how_well_cameras_could_be_aligned_is_said_of_their_row(nerfstudio, tmp_
 def test_what_cannot_be_trained_is_a_row_with_the_reason_and_no_failure(nerfstudio, tmp_path):
     rows = compare([*variants("one"), *variants("two", refused="no points")], tmp_path / "out", (0,), 20, "methods")
     assert len(nerfstudio.calls()) == 2
-    assert "row: two: not to be had: no points" in markdown(rows)
+    assert "row: two: unavailable: no points" in markdown(rows)
 
 
 @pytest.mark.parametrize(("seeds", "steps"), [((), 20), ((1, 1), 20), ((-1,), 20), ((2**32,), 20), ((0,), 0)])
@@ -347,7 +345,7 @@ def test_gaussians_and_the_static_share_are_the_checkpoint_s(tmp_path, deforms):
 
 
 def test_static_is_our_method_without_deformation_and_unknown_methods_of_ours_are_named():
-    static, unknown, other = methods([Path("/a/capture")], ["static", "page4d-nothing", "splatfacto"])
+    static, unknown, other = methods({"capture": Path("/a/capture")}, ["static", "page4d-nothing", "splatfacto"])
     assert (static.method, static.training_options) == (
         "page4d-4dgs",
         ("--pipeline.model.use-deformation", "False"),
@@ -356,9 +354,11 @@ def test_static_is_our_method_without_deformation_and_unknown_methods_of_ours_ar
     assert (other.method, other.refused) == ("splatfacto", None)
 
 
-def test_captures_of_one_name_are_refused():
+def test_captures_of_one_name_are_refused(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder / "scene").mkdir(parents=True)
     with pytest.raises(Page4DError, match="Two captures are called scene"):
-        methods([Path("/a/scene"), Path("/b/scene")], ["static"])
+        captures_by_name([tmp_path / "a/scene", tmp_path / "b/scene"])
 
 
 def test_rows_that_need_a_reconstruction_say_so_where_there_is_none():
@@ -460,7 +460,7 @@ def test_cameras_on_a_line_refuse_what_needs_the_sim3_and_nothing_else(tmp_path,
 
 def test_other_methods_are_refused_where_images_would_not_fit_their_cameras(tmp_path):
     capture = write_capture(tmp_path / "capture")
-    ours, other = methods([capture], ["page4d-4dgs", "splatfacto"])
+    ours, other = methods({"capture": capture}, ["page4d-4dgs", "splatfacto"])
     scaled = replace(other, data_options=("--downscale", "2"))
 
     assert read_facts(scaled).refused == (
@@ -479,65 +479,53 @@ def test_options_that_the_dataparser_does_not_have_are_a_row_that_says_so(tmp_pa
 # The commands
 
 
-def test_the_subcommands_are_those_of_the_entry_points():
-    tomllib = pytest.importorskip("tomllib", reason="it came with Python 3.11")
-    entries = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
-    for name, value in entries["page4d.commands"].items():
-        module, _, function = value.partition(":")
-        assert getattr(import_module(module), function).__name__ == name.replace("-", "_")
-
-
-@pytest.fixture
-def page4d(monkeypatch):
-    """`page4d` with the subcommands, whether or not the installed metadata has them."""
-    added = {"compare-initialisations": commands.compare_initialisations, "compare-methods": commands.compare_methods}
-    monkeypatch.setattr(cli, "added_commands", lambda: added)
-    return lambda *words: cli.main([str(word) for word in words])
+def program_with(*words: object) -> None:
+    program.main([str(word) for word in words])
 
 
 def test_a_comparison_with_a_failed_run_ends_with_exit_code_1_after_its_table(
-    nerfstudio, tmp_path, monkeypatch, page4d, capsys
+    nerfstudio, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("FAIL", "random")
     monkeypatch.setenv("FAIL_HOW", "exit")
     (tmp_path / "c").mkdir()
     with pytest.raises(SystemExit) as ended:
-        page4d(
-            *("compare-initialisations", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20),
+        program_with(
+            *("initialisations", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20),
             *("--initialisations", "capture", "random", "--cameras", "capture", "--seeds", 0),
         )
     assert ended.value.code == 1
     out, err = capsys.readouterr()
-    assert "| the capture's | the capture's points | 20.10 |" in out
+    assert "| the capture's | the capture's points | 20.10 |" in " ".join(out.split())
     assert "1 of 2 runs failed" in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["compare-initialisations", "compare-methods"])
-def test_a_capture_that_is_not_there_ends_a_comparison_before_it_begins(nerfstudio, tmp_path, page4d, capsys, command):
+@pytest.mark.parametrize("command", ["initialisations", "methods"])
+def test_a_capture_that_is_not_there_ends_a_comparison_before_it_begins(nerfstudio, tmp_path, capsys, command):
     with pytest.raises(SystemExit) as ended:
-        page4d(command, "--data", tmp_path / "nowhere", "--output", tmp_path / "out")
+        program_with(command, "--data", tmp_path / "nowhere", "--output", tmp_path / "out")
     assert ended.value.code == 1
     assert "nowhere; name a scene folder, a capture, a video or images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_comparison_of_which_nothing_can_be_had_ends_with_exit_code_1(nerfstudio, tmp_path, page4d, capsys):
+def test_a_comparison_of_which_nothing_can_be_had_ends_with_exit_code_1(nerfstudio, tmp_path, capsys):
     (tmp_path / "c").mkdir()
     with pytest.raises(SystemExit) as ended:
-        page4d(
-            *("compare-initialisations", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20),
+        program_with(
+            *("initialisations", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20),
             *("--initialisations", "page4d", "--cameras", "capture", "--seeds", 0),
         )
     assert ended.value.code == 1
     out, err = capsys.readouterr()
-    assert "not to be had: it needs PAGE-4D: pass --model" in out
-    assert "None of the rows can be had" in err
+    assert "unavailable: it needs PAGE-4D: pass --model" in out
+    assert "None of the rows is available" in err
 
 
-def test_further_options_reach_the_training_before_those_of_the_row(nerfstudio, tmp_path, page4d):
+def test_further_options_reach_the_training_before_those_of_the_row(nerfstudio, tmp_path):
     (tmp_path / "c").mkdir()
-    page4d(
-        *("compare-methods", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20, "--seeds", 0),
+    program_with(
+        *("methods", "--data", tmp_path / "c", "--output", tmp_path / "out", "--steps", 20, "--seeds", 0),
         *("--methods", "static", "--data-options=--downscale 2", "--train-options=--steps-per-save 7"),
     )
     words = shlex.join(nerfstudio.calls()[0])
@@ -545,12 +533,12 @@ def test_further_options_reach_the_training_before_those_of_the_row(nerfstudio, 
 
 
 def test_a_comparison_on_a_tiny_network_from_the_capture_to_the_table(
-    synthetic, tiny_model, tmp_path, monkeypatch, page4d, capsys
+    synthetic, tiny_model, tmp_path, monkeypatch, capsys
 ):
     """Nothing stands in for anything here: the data are read, trained on and evaluated as a user has it."""
     monkeypatch.setenv("PAGE4D_CACHE", str(tmp_path / "cache"))
-    page4d(
-        *("compare-initialisations", "--data", synthetic, "--output", tmp_path / "out", "--model", tiny_model),
+    program_with(
+        *("initialisations", "--data", synthetic, "--output", tmp_path / "out", "--model", tiny_model),
         *("--initialisations", "page4d", "--cameras", "capture", "page4d", "--seeds", 0, "--steps", 12),
         "--data-options=--resolution 42 --max-points 200",
     )

@@ -51,7 +51,7 @@ SAMPLING: dict[str, Any] = {
     "aspect_min": 1.0,
     "aspect_max": 1.0,
 }
-GROUP: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.0}
+GROUP: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_steps": 0.0}
 
 
 def small_network(**changes: Any) -> Page4DModel:
@@ -82,14 +82,14 @@ def write_options(folder: Path, network: dict[str, Any] | None = None, **changes
         "network": str(folder / "network.json"),
         "dataset": ["synthetic"],
         "train": list(MIDDLE),
-        "steps": 3,
+        "max_train_steps": 3,
         "sampling": SAMPLING,
-        "layers": GROUP,
+        **GROUP,
         "mask_head": GROUP,
-        "evaluation": {"every": 0, "micro_batches": 2, "frames": 3, "aspect": 1.0},
+        "evaluation": {"steps": 0, "micro_batches": 2, "frames": 3, "aspect": 1.0},
         "gradient_checkpointing": False,
-        "trackers": [],
-        "workers": 0,
+        "report_to": [],
+        "dataloader_num_workers": 0,
         **changes,
     }
     path = folder / "options.json"

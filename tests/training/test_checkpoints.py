@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from small_training import GROUP, MIDDLE, Changed, begin, history, small_options
 from transformers import AutoModel
 
 import page4d_hf  # noqa: F401  registers the network with AutoModel
+from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 
 
@@ -35,7 +37,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def stopped_at(folder: Path, step: int, **changes: object) -> Path:
     """The folder of a run that was stopped while it made a step, counted from 1."""
     run = begin(small_options(folder, **changes))
-    run.data = Changed(run.data, (step - 1) * run.options.micro_batches, stop)
+    run.data = Changed(run.data, (step - 1) * run.options.gradient_accumulation_steps, stop)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     return run.options.output
@@ -46,8 +48,8 @@ def stopped_at(folder: Path, step: int, **changes: object) -> Path:
 
 
 def test_a_checkpoint_is_a_model_for_from_pretrained(tmp_path):
-    group = {**GROUP, "final": 1e-3}
-    run = train(small_options(tmp_path, steps=2, checkpoint_every=1, layers=group, mask_head=group))
+    group = {**GROUP, "min_lr": 1e-3}
+    run = train(small_options(tmp_path, max_train_steps=2, checkpointing_steps=1, **group, mask_head=group))
     last = weights(run.options.output / "checkpoint-2")
 
     assert all(torch.equal(value, last[name]) for name, value in run.network.state_dict().items())
@@ -59,16 +61,10 @@ def test_a_checkpoint_is_a_model_for_from_pretrained(tmp_path):
     assert not list((run.options.output / "checkpoint-2" / "state").glob("*.safetensors"))
 
 
-def test_the_newest_checkpoints_are_kept(tmp_path):
-    run = train(small_options(tmp_path, checkpoint_every=1, keep_checkpoints=2))
-    assert {name for name in names(run.options.output) if "checkpoint" in name} == {"checkpoint-2", "checkpoint-3"}
-
-
-def test_all_checkpoints_can_be_kept(tmp_path):
-    run = train(small_options(tmp_path, checkpoint_every=1, keep_checkpoints=0))
-    assert {name for name in names(run.options.output) if "checkpoint" in name} == {
-        f"checkpoint-{i}" for i in (1, 2, 3)
-    }
+@pytest.mark.parametrize(("limit", "kept"), [(2, (2, 3)), (None, (1, 2, 3))])
+def test_the_newest_checkpoints_or_all_are_kept(tmp_path, limit, kept):
+    run = train(replace(small_options(tmp_path, checkpointing_steps=1), checkpoints_total_limit=limit))
+    assert {name for name in names(run.options.output) if "checkpoint" in name} == {f"checkpoint-{i}" for i in kept}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -77,7 +73,7 @@ def test_all_checkpoints_can_be_kept(tmp_path):
 
 def test_a_run_that_goes_on_equals_one_that_was_never_stopped(tmp_path, one_thread):
     """Losses, gradients, learning rates and the mask's strength, to the last bit; weights too."""
-    changes = {"steps": 5, "checkpoint_every": 2, "mask_hold_start": 1, "mask_hold_end": 4}
+    changes = {"max_train_steps": 5, "checkpointing_steps": 2, "mask_hold_start": 1, "mask_hold_end": 4}
     whole = train(small_options(tmp_path / "whole", **changes)).options.output
     # Stopped in step 4, with checkpoint-2 as the newest: step 3 is made twice.
     folder = stopped_at(tmp_path / "stopped", 4, **changes)
@@ -90,25 +86,25 @@ def test_a_run_that_goes_on_equals_one_that_was_never_stopped(tmp_path, one_thre
 
 
 def test_a_run_without_a_checkpoint_begins_again(tmp_path, one_thread):
-    whole = train(small_options(tmp_path / "whole", steps=2)).options.output
-    folder = stopped_at(tmp_path / "stopped", 2, steps=2)
-    train(small_options(tmp_path / "stopped", steps=2))
+    whole = train(small_options(tmp_path / "whole", max_train_steps=2)).options.output
+    folder = stopped_at(tmp_path / "stopped", 2, max_train_steps=2)
+    train(small_options(tmp_path / "stopped", max_train_steps=2))
     assert steps(folder) == steps(whole)
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
-    folder = train(small_options(tmp_path, steps=2)).options.output
+    folder = train(small_options(tmp_path, max_train_steps=2)).options.output
     before, lines = weights(folder), history(folder)
-    train(small_options(tmp_path, steps=2))
+    train(small_options(tmp_path, max_train_steps=2))
     assert history(folder) == lines
     assert all(torch.equal(value, before[name]) for name, value in weights(folder).items())
 
 
 def test_what_an_interrupted_checkpoint_left_is_removed(tmp_path):
-    folder = stopped_at(tmp_path, 3, checkpoint_every=1)
+    folder = stopped_at(tmp_path, 3, checkpointing_steps=1)
     partial = folder / ".checkpoint-3.partial-checkpoint"
     shutil.copytree(folder / "checkpoint-2", partial)
-    assert begin(small_options(tmp_path, checkpoint_every=1)).step == 2
+    assert begin(small_options(tmp_path, checkpointing_steps=1)).step == 2
     with run_folder(folder):
         assert not partial.exists()
 
@@ -126,8 +122,11 @@ def test_a_run_that_was_killed_before_its_record_had_its_name_begins_again(tmp_p
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"steps": 4}, [r"steps \(was 3, now 4\)"]),
-        ({"seed": 1, "micro_batches": 4}, [r"micro_batches \(was 2, now 4\)", r"seed \(was 0, now 1\)"]),
+        ({"max_train_steps": 4}, [r"max_train_steps \(was 3, now 4\)"]),
+        (
+            {"seed": 1, "gradient_accumulation_steps": 4},
+            [r"gradient_accumulation_steps \(was 2, now 4\)", r"seed \(was 0, now 1\)"],
+        ),
         ({"train": [*MIDDLE, "depth_head"]}, ["train", "depth_head"]),
         ({"sampling": {"width": 28, "aspect_min": 1.0, "aspect_max": 1.0}}, ["sampling"]),
         ({"mixed_precision": "bf16"}, [r'mixed_precision \(was "no", now "bf16"\)']),
@@ -147,23 +146,31 @@ def test_a_run_of_another_configuration_is_refused_with_the_options_that_differ(
 
 def test_how_a_run_is_carried_out_may_change(tmp_path):
     begin(small_options(tmp_path))
-    begin(small_options(tmp_path, workers=1, checkpoint_every=7, keep_checkpoints=5, trackers=["tensorboard"]))
+    begin(
+        small_options(
+            tmp_path,
+            dataloader_num_workers=1,
+            checkpointing_steps=7,
+            checkpoints_total_limit=5,
+            report_to=["tensorboard"],
+        )
+    )
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "state/optimizer.bin", "state/scheduler.bin"])
 @pytest.mark.parametrize("damage", ["cut", "missing"])
 def test_a_damaged_newest_checkpoint_is_named(tmp_path, file, damage):
-    folder = stopped_at(tmp_path, 3, checkpoint_every=1)
+    folder = stopped_at(tmp_path, 3, checkpointing_steps=1)
     path = folder / "checkpoint-2" / file
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
     else:
         path.unlink()
     with pytest.raises(RunFolderError, match=r"checkpoint-2 cannot be read .* Remove it to go on"):
-        begin(small_options(tmp_path, checkpoint_every=1))
+        begin(small_options(tmp_path, checkpointing_steps=1))
 
     shutil.rmtree(folder / "checkpoint-2")
-    assert begin(small_options(tmp_path, checkpoint_every=1)).step == 1
+    assert begin(small_options(tmp_path, checkpointing_steps=1)).step == 1
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -173,7 +180,7 @@ def test_a_damaged_newest_checkpoint_is_named(tmp_path, file, damage):
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").touch()
-    with pytest.raises(RunFolderError, match=r"not empty and holds no run \(no run\.json\)"):
+    with pytest.raises(Page4DError, match=r"holds something else \(it has no run\.json\)"):
         begin(small_options(tmp_path))
 
 
@@ -211,7 +218,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_same_command_goes_on(tmp_path, file):
     # Trained are few weights or all: either they or AdamW's moments make the largest file.
     patterns = ["camera_head.norm"] if file == "model.safetensors" else ["all"]
-    changes = {"train": patterns, "steps": 3, "checkpoint_every": 1}
+    changes = {"train": patterns, "max_train_steps": 3, "checkpointing_steps": 1}
     folder = stopped_at(tmp_path / "full", 3, **changes)
     limit = (folder / "checkpoint-2" / file).stat().st_size - 1000
     assert limit > 10_000
@@ -231,12 +238,12 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_same_command_goes_on(tmp
 
 
 def test_a_full_disk_under_the_history_is_told_too(tmp_path):
-    folder = stopped_at(tmp_path, 3, checkpoint_every=1)
+    folder = stopped_at(tmp_path, 3, checkpointing_steps=1)
     with (
         largest_file((folder / "history.jsonl").stat().st_size + 10),
         pytest.raises(RunFolderError, match="cannot write its files") as raised,
     ):
-        train(small_options(tmp_path, checkpoint_every=1))
+        train(small_options(tmp_path, checkpointing_steps=1))
     raised.match("checkpoint-2 is intact; make room")
 
 
@@ -244,7 +251,7 @@ def test_a_full_disk_under_the_curves_is_told_in_one_sentence(tmp_path, monkeypa
     """TensorBoard writes in a thread of its own, whose exception Python would print with a traceback."""
     printed: list[object] = []
     monkeypatch.setattr(threading, "excepthook", printed.append)
-    run = begin(small_options(tmp_path, trackers=["tensorboard"]))
+    run = begin(small_options(tmp_path, report_to=["tensorboard"]))
     with largest_file(50), pytest.raises(RunFolderError, match=r"cannot write its files \(File too large\)"):
         run.run()
     assert not printed

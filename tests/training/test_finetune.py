@@ -19,8 +19,9 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import LoggerType
+from finetuning import processes
 from finetuning.hub import HubError, push
-from finetuning.machine import run_folder
+from finetuning.machine import make_accelerator, run_folder
 from finetuning.options import Options, OptionsError, from_json, to_json
 from finetuning.run import TrainingError
 from launching import CONFIGURATIONS, environment, launched
@@ -62,29 +63,54 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 # Killed and started again, on two processes, sharded
 
 
-def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(tmp_path, one_thread):
-    changes: dict[str, Any] = {"steps": 9, "checkpoint_every": 3, "trackers": ["tensorboard"], "workers": 1}
+def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(tmp_path, one_thread, capsys):
+    """First the launcher is killed, which leaves the training alive and its folder held, then the training."""
+    changes: dict[str, Any] = {
+        "max_train_steps": 9,
+        "checkpointing_steps": 3,
+        "report_to": ["tensorboard"],
+        "dataloader_num_workers": 1,
+    }
     whole = train(small_options(tmp_path / "whole", **changes, mixed_precision="no")).options.output
     options = write_options(tmp_path / "killed", **changes)
     folder = tmp_path / "killed" / "run"
     step = 4  # after a checkpoint and before the next
 
-    first = subprocess.Popen(
-        [sys.executable, PROGRAM, "--options", options],
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", PROGRAM, "--options", options],
         env=environment(),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while first.poll() is None:
+    while launcher.poll() is None:
         if (folder / "history.jsonl").exists() and len(history_lines(folder)) >= step:
-            os.killpg(first.pid, signal.SIGKILL)
+            os.killpg(launcher.pid, signal.SIGSTOP)
             break
         time.sleep(0.002)
-    assert first.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {step}"
+    launcher.kill()
+    assert launcher.wait() == -signal.SIGKILL, f"the run ended before it could be killed at step {step}"
+    try:
+        sentence = told(capsys, "--options", options)
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+    found = re.search(rf"run is being written by process (\d+) \({PROGRAM} --options {options}\); wait", sentence)
+    assert found
+    assert int(found[1]) != launcher.pid
+    deadline = time.monotonic() + 60
+    while True:  # the system takes a moment to end it
+        try:
+            with run_folder(folder):
+                break
+        except OptionsError:
+            assert time.monotonic() < deadline
     with small_hub() as hub:
-        second = launched(
-            PROGRAM, "--options", options, "--push-to-hub", "me/small", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_small"
+        second = subprocess.run(
+            [sys.executable, PROGRAM, "--options", options, "--push-to-hub", "--hub-model-id", "me/small"],
+            env=environment(HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_small"),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     assert second.returncode == 0, second.stderr
@@ -102,36 +128,6 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     expected = AutoModel.from_pretrained(whole).state_dict()
     found = AutoModel.from_pretrained(tmp_path / "pulled").state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-
-
-def test_a_training_whose_launcher_was_killed_keeps_its_folder_and_is_named(tmp_path, capsys):
-    path = write_options(tmp_path, steps=10**6, checkpoint_every=10**6)
-    launcher = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", str(PROGRAM), "--options", str(path)],
-        env=environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not (tmp_path / "run" / "history.jsonl").exists():
-            assert launcher.poll() is None
-            time.sleep(0.01)
-        launcher.kill()
-        launcher.wait()
-        sentence = told(capsys, "--options", path)
-        found = re.search(rf"run is being written by process (\d+) \({PROGRAM} --options {path}\); wait", sentence)
-        assert found
-        assert int(found[1]) != launcher.pid
-    finally:
-        os.killpg(launcher.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while True:  # the system takes a moment to end it
-        try:
-            with run_folder(tmp_path / "run"):
-                break
-        except OptionsError:
-            assert time.monotonic() < deadline
 
 
 def test_a_folder_that_the_first_process_cannot_have_is_refused_in_all(tmp_path, monkeypatch):
@@ -154,11 +150,11 @@ def test_an_output_that_cannot_be_used_is_refused_before_the_network_is_built(tm
     path = write_options(tmp_path, output=name.format(tmp_path))
     monkeypatch.setattr("finetuning.run.starting_network", lambda *_: pytest.fail("builds a network"))
     sentence = told(capsys, "--options", path)
-    assert re.search("Cannot write|cannot be a name|holds no run", sentence)
+    assert re.search("Cannot write|cannot be a name|holds something else", sentence)
 
 
 def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
-    run = train(small_options(tmp_path, steps=1, network={**NETWORK, "image_size": 56}))
+    run = train(small_options(tmp_path, max_train_steps=1, network={**NETWORK, "image_size": 56}))
 
     assert run.network.config.image_size == 56
     assert AutoImageProcessor.from_pretrained(run.options.output).size == {"height": 28, "width": 28}
@@ -169,21 +165,23 @@ def history_lines(folder: Path) -> list[bytes]:
     return [line for line in (folder / "history.jsonl").read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def test_two_processes_give_the_result_of_one(tmp_path, one_thread):
+def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch, capfd):
     clips = write_clips(tmp_path / "clips", depth_scale=unusable_of_the_seventh)
     changes: dict[str, Any] = {
         "dataset": ["synthetic", str(clips)],
         "train": ["all"],
-        "micro_batches": 4,
+        "gradient_accumulation_steps": 4,
         "mask_hold_start": 1,
         "mask_hold_end": 3,
-        "evaluation": {"every": 2, "micro_batches": 3, "frames": 3, "aspect": 1.0},
+        "evaluation": {"steps": 2, "micro_batches": 3, "frames": 3, "aspect": 1.0},
     }
     alone = train(small_options(tmp_path / "one", **changes)).options.output
-    done = launched(PROGRAM, "--options", write_options(tmp_path / "two", **changes), config="cpu.yaml")
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    processes.train(write_options(tmp_path / "two", **changes), processes.TWO_PROCESSES)
 
-    assert done.returncode == 0, done.stderr
-    assert "on 2 process(es)" in done.stdout
+    assert "on 2 process(es)" in capfd.readouterr().out
     together = tmp_path / "two" / "run"
     assert any("skipped" in entry for entry in history(alone))
     for one, two in zip(history(alone), history(together), strict=True):
@@ -235,9 +233,9 @@ def test_the_ready_configurations_are_such_for_accelerate(path):
 def test_micro_batches_that_the_processes_cannot_share_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 4)
     with pytest.raises(
-        OptionsError, match="--micro-batches 6 cannot be shared by 4 processes; set it to a multiple of 4"
+        OptionsError, match="--gradient-accumulation-steps 6 cannot be shared by 4 processes; set it to a multiple of 4"
     ):
-        begin(small_options(tmp_path, micro_batches=6))
+        begin(small_options(tmp_path, gradient_accumulation_steps=6))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -245,8 +243,8 @@ def test_micro_batches_that_the_processes_cannot_share_are_refused(tmp_path, mon
 
 
 def test_an_iteration_is_one_step_of_clipped_gradients_at_the_scheduled_rates(tmp_path):
-    layers = {**GROUP, "warmup": 0.5, "start": 1e-6, "final": 1e-5}
-    run = begin(small_options(tmp_path, steps=5, micro_batches=4, max_grad_norm=0.01, layers=layers))
+    layers = {**GROUP, "warmup_steps": 0.5, "warmup_lr": 1e-6, "min_lr": 1e-5}
+    run = begin(small_options(tmp_path, max_train_steps=5, gradient_accumulation_steps=4, max_grad_norm=0.01, **layers))
     seen: list[tuple[float, float]] = []
 
     def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -268,7 +266,9 @@ def test_an_iteration_is_one_step_of_clipped_gradients_at_the_scheduled_rates(tm
 
 
 def test_the_mask_follows_optimizer_steps_and_not_micro_batches(tmp_path):
-    run = train(small_options(tmp_path, steps=5, micro_batches=3, mask_hold_start=1, mask_hold_end=4))
+    run = train(
+        small_options(tmp_path, max_train_steps=5, gradient_accumulation_steps=3, mask_hold_start=1, mask_hold_end=4)
+    )
     strength = [0.5 * (1 + math.cos(math.pi * x)) for x in (0, 0, 1 / 3, 2 / 3, 1)]
     assert [line["mask_strength"] for line in steps(run.options.output)] == pytest.approx(strength, abs=1e-6)
     saved = AutoModel.from_pretrained(run.options.output / "checkpoint-5")
@@ -277,7 +277,7 @@ def test_the_mask_follows_optimizer_steps_and_not_micro_batches(tmp_path):
 
 def test_accumulated_micro_batches_are_the_mean_of_their_losses(tmp_path):
     """A step on two micro-batches has the mean of the gradients of two steps' worth of one."""
-    run = begin(small_options(tmp_path, steps=1))
+    run = begin(small_options(tmp_path, max_train_steps=1))
     batches = [run.data[0], run.data[1]]
     loss = torch.stack([run.network(b["pixel_values"], labels=b["labels"]).loss for b in batches]).mean()
     loss.backward()
@@ -310,7 +310,7 @@ class Repeated:
 
 def test_the_loss_falls(tmp_path):
     group = {**GROUP, "learning_rate": 3e-3}
-    run = begin(small_options(tmp_path, steps=12, micro_batches=1, train=["all"], layers=group))
+    run = begin(small_options(tmp_path, max_train_steps=12, gradient_accumulation_steps=1, train=["all"], **group))
     batch = run.data[0]
     run.data = Repeated(batch)
     run.run()
@@ -323,7 +323,7 @@ def test_the_loss_falls(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(tmp_path):
-    run = begin(small_options(tmp_path, checkpoint_every=1))
+    run = begin(small_options(tmp_path, checkpointing_steps=1))
     spoilt = run.data[5]["clip_ids"]  # the second micro-batch of the third step
     run.data = Changed(run.data, 5, poison)
     with pytest.raises(TrainingError) as raised:
@@ -340,15 +340,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clip(tmp_path):
     last = AutoModel.from_pretrained(folder / "checkpoint-2").state_dict()
     assert all(torch.equal(value, last[name]) for name, value in run.network.named_parameters())
     # And what is mended goes on.
-    train(small_options(tmp_path, checkpoint_every=1))
+    train(small_options(tmp_path, checkpointing_steps=1))
     assert [line["step"] for line in steps(folder)] == [1, 2, 3]
 
 
 def test_weights_that_explode_are_not_kept(tmp_path):
     # The second step is the first after the warm-up.
-    group = {**GROUP, "learning_rate": 1e30, "warmup": 0.34, "start": 1e-4}
-    evaluation = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
-    run = begin(small_options(tmp_path, checkpoint_every=1, layers=group, mask_head=group, evaluation=evaluation))
+    group = {**GROUP, "learning_rate": 1e30, "warmup_steps": 0.34, "warmup_lr": 1e-4}
+    evaluation = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    run = begin(small_options(tmp_path, checkpointing_steps=1, **group, mask_head=group, evaluation=evaluation))
     with pytest.raises(
         TrainingError, match=r"after step 2 are not finite: the learning rate is too high\. checkpoint-1 is"
     ):
@@ -376,8 +376,8 @@ def test_the_history_has_the_mask_head_s_loss_where_motion_is_labelled_alone(tmp
 def test_held_out_clips_are_evaluated_during_training_beside_the_trivial(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    evaluation = {"every": 2, "micro_batches": 2, "frames": 3, "aspect": 1.0}
-    run = train(small_options(tmp_path, evaluation=evaluation, trackers=["tensorboard"]))
+    evaluation = {"steps": 2, "micro_batches": 2, "frames": 3, "aspect": 1.0}
+    run = train(small_options(tmp_path, evaluation=evaluation, report_to=["tensorboard"]))
     folder = run.options.output
 
     evaluated = {line["step"]: line["held_out"] for line in history(folder) if "held_out" in line}
@@ -409,7 +409,7 @@ class Wandb(SimpleNamespace):
 
 def test_curves_of_all_trackers_are_named_for_the_project_and_the_run(tmp_path, monkeypatch):
     wandb = Wandb(monkeypatch)
-    run = train(small_options(tmp_path, steps=1, trackers=["all"]))
+    run = train(small_options(tmp_path, max_train_steps=1, report_to=["all"]))
 
     assert wandb.begun == [{"project": "page4d", "name": "run"}]
     assert list((run.options.output / "logs").glob("events.*"))
@@ -417,12 +417,12 @@ def test_curves_of_all_trackers_are_named_for_the_project_and_the_run(tmp_path, 
 
 def test_a_tracker_that_does_not_start_is_told_in_one_sentence(tmp_path, monkeypatch, capsys):
     Wandb(monkeypatch, has_key=False)
-    sentence = told(capsys, "--options", write_options(tmp_path, trackers=["wandb"]))
-    assert "--trackers wandb: one does not start (RuntimeError: no API key configured)" in sentence
+    sentence = told(capsys, "--options", write_options(tmp_path, report_to=["wandb"]))
+    assert "--report-to wandb: one does not start (RuntimeError: no API key configured)" in sentence
 
 
 def test_a_gradient_that_fp16_skips_has_no_norm_in_the_history(tmp_path, monkeypatch):
-    run = begin(small_options(tmp_path, steps=2, checkpoint_every=1))
+    run = begin(small_options(tmp_path, max_train_steps=2, checkpointing_steps=1))
     norms = iter([torch.tensor(math.inf), torch.tensor(0.5)])
     monkeypatch.setattr(run.accelerator, "clip_grad_norm_", lambda *_: next(norms))
     monkeypatch.setattr("accelerate.Accelerator.mixed_precision", "fp16")
@@ -440,7 +440,7 @@ def test_processes_that_find_different_checkpoints_are_refused(tmp_path, monkeyp
 
 
 def test_evaluating_does_not_change_the_training(tmp_path, one_thread):
-    evaluation = {"every": 1, "micro_batches": 1, "frames": 2, "aspect": 1.0}
+    evaluation = {"steps": 1, "micro_batches": 1, "frames": 2, "aspect": 1.0}
     with_it = train(small_options(tmp_path / "with", evaluation=evaluation)).options.output
     without = train(small_options(tmp_path / "without")).options.output
     assert steps(with_it) == steps(without)
@@ -448,18 +448,18 @@ def test_evaluating_does_not_change_the_training(tmp_path, one_thread):
 
 def test_the_split_validation_is_held_out_if_there_is_one(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
-    evaluation = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
-    train(small_options(tmp_path / "without", dataset=[str(clips)], steps=1, evaluation=evaluation))
+    evaluation = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    train(small_options(tmp_path / "without", dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
     assert "none of the datasets has a split `validation`" in capsys.readouterr().out
     write_clips(clips, "validation")
-    run = train(small_options(tmp_path / "with", dataset=[str(clips)], steps=1, evaluation=evaluation))
+    run = train(small_options(tmp_path / "with", dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
 
 
 def test_clips_that_are_held_out_as_a_whole_are_evaluated_in_their_only_split(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
-    changes = {"held_out": [str(clips)], "steps": 1}
-    changes["evaluation"] = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    changes = {"held_out": [str(clips)], "max_train_steps": 1}
+    changes["evaluation"] = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
     run = train(small_options(tmp_path / "other", **changes))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
     sentence = told(capsys, "--options", write_options(tmp_path / "same", dataset=[str(clips)], **changes))
@@ -473,8 +473,8 @@ def test_clips_of_no_weight_are_not_held_out(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
     write_clips(clips, "validation")
     other = write_clips(tmp_path / "other")
-    changes = {"dataset": [str(clips), str(other)], "weights": [0, 1], "steps": 1}
-    changes["evaluation"] = {"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
+    changes = {"dataset": [str(clips), str(other)], "weights": [0, 1], "max_train_steps": 1}
+    changes["evaluation"] = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
     train(small_options(tmp_path, **changes))
     assert "none of the datasets has a split `validation`" in capsys.readouterr().out
 
@@ -502,13 +502,31 @@ def begun_with(monkeypatch) -> list[Options]:
 
 
 def test_a_file_of_options_may_leave_to_the_command_line_what_a_run_needs(tmp_path, begun_with):
-    (tmp_path / "some.json").write_text(json.dumps({"steps": 10, "sampling": {"frames_max": 4}}))
+    (tmp_path / "some.json").write_text(json.dumps({"max_train_steps": 10, "sampling": {"frames_max": 4}}))
     arguments = ["--output", str(tmp_path / "run"), "--dataset", "synthetic", "--model", "page4d"]
     finetune.main(["--options", str(tmp_path / "some.json"), *arguments])
 
     [options] = begun_with
     assert (options.output, options.dataset, options.model) == (tmp_path / "run", ("synthetic",), "page4d")
-    assert (options.steps, options.sampling.frames_max) == (10, 4)
+    assert (options.max_train_steps, options.sampling.frames_max) == (10, 4)
+
+
+def test_options_have_the_names_of_trainer_and_of_accelerate_s_examples(tmp_path, begun_with):
+    words = (
+        "--dataset synthetic --model page4d --max-train-steps 10 --gradient-accumulation-steps 4 --learning-rate 1e-4 "
+    )
+    words += (
+        "--warmup-steps 3 --weight-decay 0.1 --max-grad-norm 2 --checkpointing-steps 5 --checkpoints-total-limit None "
+    )
+    words += "--report-to none --dataloader-num-workers 0 --seed 3 --push-to-hub --hub-model-id me/mine"
+    finetune.main(["--output", str(tmp_path / "run"), *words.split()])
+
+    [options] = begun_with
+    assert (options.max_train_steps, options.gradient_accumulation_steps) == (10, 4)
+    assert (options.learning_rate, options.warmup_steps, options.weight_decay) == (1e-4, 3, 0.1)
+    assert options.mask_head == Options.__dataclass_fields__["mask_head"].default_factory()
+    assert (options.checkpoints_total_limit, options.push_to_hub, options.hub_model_id) == (None, True, "me/mine")
+    assert not make_accelerator(options).trackers
 
 
 def test_a_model_on_the_command_line_takes_the_place_of_the_network_of_a_file(tmp_path, begun_with):
@@ -543,21 +561,21 @@ def test_options_on_the_command_line_come_over_those_of_the_file(tmp_path, capsy
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "steps must be from 1 to 1000000000, got 0"),
+        ({"max_train_steps": 0}, "at max_train_steps: it should be greater than or equal to 1, got 0"),
         ({"model": "page4d"}, "either --model .* or --network"),
-        ({"trackers": ["paper"]}, "--trackers paper is not installed or unknown"),
+        ({"report_to": ["paper"]}, "--report-to paper is not installed or unknown"),
         ({"sampling": 3}, "at sampling: it should be an object, got 3"),
         ({"sampling": {**SAMPLING, "patch_size": 7}}, "--sampling.patch-size is 7, the model's is 14"),
         ({"no_such": 1}, r"options\.json has no_such, which does not exist"),
         ({"sampling": {"no_such": 1}}, r"options\.json has sampling\.no_such, which does not exist"),
         ({"optimizer": "Muon"}, "at optimizer: it should be 'adamw' or 'muon', got 'Muon'"),
-        ({"steps": 2.5}, r"at steps: it should be a valid integer, got 2\.5"),
-        ({"steps": "2"}, "at steps: it should be a valid integer, got '2'"),
-        ({"steps": 10**400}, "steps must be from 1 to 1000000000, got 1000"),
+        ({"max_train_steps": 2.5}, r"at max_train_steps: it should be a valid integer, got 2\.5"),
+        ({"max_train_steps": "2"}, "at max_train_steps: it should be a valid integer, got '2'"),
+        ({"max_train_steps": 10**400}, "at max_train_steps: it should be less than or equal to 1000000000, got 1000"),
         ({"scenes": {"bodies": [3]}}, r"lacks scenes\.bodies\.1"),
         ({"sampling": {"width": 2**14, "patch_size": 16}}, "more than the 500,000,000 pixels that are allowed"),
-        ({"layers": {**GROUP, "warmup": 1.5}}, r"share of the steps in \[0, 1\)"),
-        ({"evaluation": {"frames": 0}}, "evaluation.frames must be from 1 to"),
+        ({"warmup_steps": -0.5}, "at warmup_steps: it should be greater than or equal to 0, got -0.5"),
+        ({"evaluation": {"frames": 0}}, r"at evaluation\.frames: it should be greater than or equal to 1, got 0"),
         ({"weights": [1.0, 2.0]}, "2 values for 1 datasets"),
         ({"train": ["aggregator.frame_layers.9"]}, "no parameters under aggregator.frame_layers.9"),
         ({"network": None, "model": "no/such/folder"}, "--model no/such/folder cannot be loaded"),
@@ -630,8 +648,8 @@ def test_one_clip_that_cannot_be_used_is_counted_and_another_takes_its_place(tmp
 def test_held_out_clips_that_cannot_be_used_are_counted_too(tmp_path):
     clips = write_clips(tmp_path / "clips")
     write_clips(clips, "validation", depth_scale=unusable_of_the_seventh)
-    evaluation = {"every": 1, "micro_batches": 4, "frames": 2, "aspect": 1.0}
-    run = train(small_options(tmp_path, dataset=[str(clips)], steps=1, evaluation=evaluation))
+    evaluation = {"steps": 1, "micro_batches": 4, "frames": 2, "aspect": 1.0}
+    run = train(small_options(tmp_path, dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
 
     skipped = history(run.options.output)[-1]["skipped"]
     assert skipped
@@ -640,7 +658,7 @@ def test_held_out_clips_that_cannot_be_used_are_counted_too(tmp_path):
 
 def test_held_out_clips_that_are_too_short_are_told_with_their_option(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
-    evaluation = {"every": 1, "frames": 5}
+    evaluation = {"steps": 1, "frames": 5}
     sentence = told(capsys, "--options", write_options(tmp_path, held_out=[f"noise={clips}"], evaluation=evaluation))
     assert "--evaluation.frames 5" in sentence
 
@@ -653,8 +671,8 @@ def test_a_hub_that_refuses_is_told_before_the_training(tmp_path, monkeypatch, c
     with small_hub() as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
         hub.refuses = True
-        sentence = told(capsys, "--options", write_options(tmp_path), "--push-to-hub", "me/small")
-    assert "--push-to-hub me/small: the repository cannot be used" in sentence
+        sentence = told(capsys, "--options", write_options(tmp_path), "--push-to-hub", "--hub-model-id", "me/small")
+    assert "--hub-model-id me/small: the repository cannot be used" in sentence
     assert not (tmp_path / "run" / "history.jsonl").exists()
 
 

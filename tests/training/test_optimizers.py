@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from accelerate import DistributedType
 from finetuning import run
 from finetuning.optimizers import Muon, hidden_matrices, make_optimizers
-from finetuning.options import GroupOptions, OptionsError
+from finetuning.options import OptionsError
 from finetuning.parameters import freeze_all_but
 from small_training import begin, small_network, small_options, steps, train
 
@@ -47,8 +46,8 @@ def test_an_optimizer_without_parameters_is_left_out(tmp_path, module, expected)
 
 
 def test_both_optimizers_follow_the_schedule(tmp_path):
-    layers = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.5, "start": 1e-6, "final": 1e-5}
-    run = begin(small_options(tmp_path, steps=5, optimizer="muon", train=["all"], layers=layers))
+    layers = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_steps": 0.5, "warmup_lr": 1e-6, "min_lr": 1e-5}
+    run = begin(small_options(tmp_path, max_train_steps=5, optimizer="muon", train=["all"], **layers))
     seen: list[tuple[float, ...]] = []
     run.optimizers[-1].optimizer.register_step_pre_hook(
         lambda *_: seen.append(tuple(o.param_groups[0]["lr"] for o in run.optimizers))
@@ -63,8 +62,7 @@ def test_a_step_of_muon_is_as_large_as_its_learning_rate_says(tmp_path):
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(32, 64))
     before = weight.detach().clone()
-    layers = GroupOptions(1e-2, weight_decay=0.0, warmup=0.0)
-    options = replace(small_options(tmp_path, optimizer="muon"), layers=layers)
+    options = small_options(tmp_path, optimizer="muon", learning_rate=1e-2, weight_decay=0.0)
     (optimizer,), _ = make_optimizers({"a.mlp.weight": weight}, options, CPU)
     weight.grad = torch.randn(32, 64)
     optimizer.step()
@@ -98,7 +96,14 @@ def test_muon_iterates_in_float32_where_bfloat16_has_no_units(monkeypatch, units
 
 
 def test_a_run_with_muon_that_goes_on_equals_one_that_was_not_stopped(tmp_path, one_thread):
-    options = small_options(tmp_path, steps=6, checkpoint_every=3, keep_checkpoints=0, optimizer="muon", train=["all"])
+    options = small_options(
+        tmp_path,
+        max_train_steps=6,
+        checkpointing_steps=3,
+        checkpoints_total_limit=None,
+        optimizer="muon",
+        train=["all"],
+    )
     folder = train(options).options.output
     whole = steps(folder)
     weights = (folder / "model.safetensors").read_bytes()

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from page4d_hf import Page4DConfig, Page4DModel
 
-GROUP = GroupOptions(1e-3, weight_decay=0.01, warmup=0.1, start=1e-6, final=1e-5)
+GROUP = GroupOptions(learning_rate=1e-3, weight_decay=0.01, warmup_steps=0.1, warmup_lr=1e-6, min_lr=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -321,9 +321,15 @@ def test_the_learning_rate_rises_to_the_end_of_the_warm_up_and_falls_from_there(
     assert all(a > b for a, b in itertools.pairwise(rates[peak:]))
 
 
+@pytest.mark.parametrize("warmup_steps", [0.25, 25])
+def test_a_warm_up_is_a_number_of_steps_or_their_share(warmup_steps):
+    group = replace(GROUP, warmup_steps=warmup_steps)
+    assert learning_rate(24, 100, group) < learning_rate(25, 100, group) == pytest.approx(1e-3)
+
+
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 0.9), (2, 0.5), (2, 0.0), (3, 0.99)])
 def test_the_shortest_runs_have_learning_rates_too(steps, warmup):
-    group = replace(GROUP, warmup=warmup)
+    group = replace(GROUP, warmup_steps=warmup)
     rates = [learning_rate(step, steps, group) for step in range(steps)]
     assert all(math.isfinite(rate) and 0 < rate <= 1e-3 for rate in rates)
 

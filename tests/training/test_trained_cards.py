@@ -6,7 +6,7 @@ from small_training import train, write_options
 
 
 def test_a_trained_model_and_its_checkpoints_carry_a_card_with_base_weights_licence_and_data(tmp_path):
-    path = write_options(tmp_path, {"base_weights": "vggt"}, steps=1, checkpoint_every=1)
+    path = write_options(tmp_path, {"base_weights": "vggt"}, max_train_steps=1, checkpointing_steps=1)
     train(from_json(path))
     for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-1"):
         card = ModelCard.load(folder / "README.md")

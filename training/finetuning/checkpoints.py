@@ -27,7 +27,7 @@ from pydantic import ConfigDict, Field
 from torch import nn
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import FULL, is_unused, whole_file
+from page4d_hf.utils.folders import FULL, check_working_folder, whole_file
 from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .options import Options, check_same_run, to_json
@@ -83,10 +83,10 @@ def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
 
     Raises:
         OptionsError: the folder holds a run with other options, or of another network.
-        RunFolderError: the folder holds something else, or cannot be written.
+        Page4DError: the folder holds something else, or cannot be written.
     """
     folder, path = options.output, options.output / RUN_FILE
-    check_run_folder(folder)
+    check_working_folder(folder, RUN_FILE)
     if path.is_file():
         old = read_json(path, RunRecord, error=RunFolderError, remedy="name another --output")
         check_same_run(old.model_dump(), options, configuration, path)
@@ -96,16 +96,6 @@ def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
             partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     steps = checkpoints(folder)
     return max(steps) if steps else 0
-
-
-def check_run_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a run.
-
-    Raises:
-        RunFolderError: it does.
-    """
-    if not (folder / RUN_FILE).is_file() and not is_unused(folder):
-        raise RunFolderError(f"{folder} is not empty and holds no run (no {RUN_FILE}); name another --output.")
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -132,7 +122,7 @@ def save_model(accelerator: Accelerator, model: nn.Module, folder: Path, width: 
 
 
 def save_checkpoint(
-    accelerator: Accelerator, model: nn.Module, folder: Path, step: int, *, width: int, keep: int
+    accelerator: Accelerator, model: nn.Module, folder: Path, step: int, *, width: int, keep: int | None
 ) -> None:
     """Write `checkpoint-<step>`, all or nothing, and remove the oldest that are too many.
 
@@ -144,7 +134,7 @@ def save_checkpoint(
         folder: the run's.
         step: optimizer steps that were made.
         width: see `save_model`.
-        keep: how many of the newest checkpoints stay; 0 keeps all.
+        keep: how many of the newest checkpoints are kept; None keeps all.
 
     Raises:
         RunFolderError: it cannot be written, as on a full disk; those before it are untouched.

@@ -1,21 +1,30 @@
 """How well a model does on clips that it was not trained on, beside predictors that look at nothing.
 
-The trivial predictors: each clip's depth is its median everywhere, and the camera stands still. Depth is compared after
-a scale per clip (the ratio of medians), camera centres after a Sim(3) (ATE) and as the network gives them, in units of
-the mean distance of the points (`normalize_labels`).
+Figures and trivial predictors are those of evaluation: depth after a scale per clip (the ratio of medians), camera
+centres after a Sim(3) (ATE) and as the network gives them, in units of the mean distance of the points
+(`normalize_labels`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
+from evaluator.metrics.depth import depth_figures
+from evaluator.metrics.trajectories import (
+    DegenerateTrajectoryError,
+    camera_to_world,
+    rotation_error,
+    score_still_camera,
+    score_trajectory,
+)
+from evaluator.scores import ExclusionError
+from evaluator.trivial import still_camera, trivial_depth
 from torch import Tensor
 
-from page4d_hf.geometry import align_sim3, invert_extrinsics
 from page4d_hf.labels_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
 from page4d_hf.utils.ranking import auroc
@@ -82,21 +91,21 @@ def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], i
         means.add({"loss": float(output.loss)})
     for clip in range(len(targets.depth)):
         figures: dict[str, float] = {}
-        if output.depth is not None and bool(targets.depth_valid[clip].any()):
-            valid = targets.depth_valid[clip]
-            expected = targets.depth[clip][valid].double()
-            for name, found in (
-                ("", output.depth[clip, ..., 0][valid].double()),
-                (f"{TRIVIAL}/", torch.ones_like(expected)),
-            ):
-                found = found * (expected.median() / found.median())
-                figures[f"{name}abs_rel"] = float(((found - expected).abs() / expected).mean())
-                ratio = torch.maximum(found / expected, expected / found)
-                figures[f"{name}delta"] = float((ratio < 1.25).double().mean())
-        if output.pose_enc is not None and bool(targets.has_pose[clip]):
-            found = output.cameras(image_size)[0][clip].double().cpu()
-            expected = targets.extrinsics[clip].double().cpu()
-            figures |= _camera_figures(found, expected, bool(targets.has_scale[clip]))
+        try:
+            if output.depth is not None and bool(targets.depth_valid[clip].any()):
+                valid = targets.depth_valid[clip].cpu()
+                expected = targets.depth[clip].cpu()[valid].numpy()
+                found = output.depth[clip, ..., 0].cpu()[valid].numpy()
+                for name, depth in (("", found), (f"{TRIVIAL}/", trivial_depth(expected.shape))):
+                    scores = depth_figures(depth, expected)
+                    figures |= {f"{name}abs_rel": scores["abs_rel"], f"{name}delta": scores["delta_1.25"]}
+            if output.pose_enc is not None and bool(targets.has_pose[clip]):
+                found = output.cameras(image_size)[0][clip].double().cpu().numpy()
+                expected = targets.extrinsics[clip].double().cpu().numpy()
+                figures |= _camera_figures(found, expected, bool(targets.has_scale[clip]))
+        except ExclusionError:
+            means.left_out += 1
+            continue
         if output.dynamics_mask is not None and targets.moving is not None and bool(targets.has_motion[clip]):
             area = auroc(output.dynamics_mask[clip].float().cpu(), targets.moving[clip].cpu())
             if area is not None:
@@ -104,38 +113,30 @@ def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], i
         means.add(figures)
 
 
-def _camera_figures(found: Tensor, expected: Tensor, has_scale: bool) -> dict[str, float]:
-    """Centres and rotations `[S, 3, 4]` of one clip, the first frame left out of the means: it is the world."""
+def _camera_figures(found: np.ndarray, expected: np.ndarray, has_scale: bool) -> dict[str, float]:
+    """Of cameras `[S, 3, 4]` of one clip; the first frame is the world and left out of the means.
+
+    Raises:
+        ExclusionError: they are not finite.
+    """
     if len(expected) < 2:
         return {}
-    if not bool(found.isfinite().all()):
-        return {"rotation_error": math.nan}
+    if not np.isfinite(found).all():
+        raise ExclusionError("The predicted cameras are not finite.")
     figures: dict[str, float] = {}
-    centers, true_centers = invert_extrinsics(found)[..., 3], invert_extrinsics(expected)[..., 3]
-    # Relative to the first predicted camera, as the labels are to theirs.
-    relative = found[:, :, :3] @ found[:1, :, :3].transpose(-1, -2)
-    still = torch.eye(3, dtype=torch.float64).expand_as(relative)
-    for name, turned, placed in (("", relative, centers), (f"{TRIVIAL}/", still, torch.zeros_like(centers))):
-        figures[f"{name}rotation_error"] = _mean_angle(turned[1:], expected[1:, :, :3])
+    still = still_camera(len(expected))
+    true_centers = camera_to_world(expected)[1:, :3, 3]
+    for name, cameras in (("", found), (f"{TRIVIAL}/", still)):
+        figures[f"{name}rotation_error"] = rotation_error(cameras, expected)
         if has_scale:
-            figures[f"{name}center_error"] = float((placed - true_centers)[1:].norm(dim=-1).mean())
-    if not has_scale or len(expected) < 3:
-        return figures
-    # What a camera that stands still, at the best place, gets.
-    spread = (true_centers - true_centers.mean(0)).square().sum(-1).mean().sqrt()
-    try:
-        aligned = align_sim3(centers.numpy(), true_centers.numpy()).apply_to_points(centers.numpy())
-    except ValueError:
-        return figures  # a trajectory on a line or in a place: no Sim(3) is determined, and the clip does not count
-    figures["ate"] = float(np.sqrt(((aligned - true_centers.numpy()) ** 2).sum(-1).mean()))
-    figures[f"{TRIVIAL}/ate"] = float(spread)
+            distances = np.linalg.norm(camera_to_world(cameras)[1:, :3, 3] - true_centers, axis=-1)
+            figures[f"{name}center_error"] = float(distances.mean())
+    if has_scale:
+        # A trajectory on a line or in a place determines no Sim(3): it has no ATE.
+        with suppress(DegenerateTrajectoryError):
+            ate = {"ate": score_trajectory(found, expected).figures["ate"]}
+            figures |= ate | {f"{TRIVIAL}/ate": score_still_camera(expected)["ate"]}
     return figures
-
-
-def _mean_angle(found: Tensor, expected: Tensor) -> float:
-    """Mean angle in degrees between rotations `[N, 3, 3]`."""
-    between = Rotation.from_matrix((found.transpose(1, 2) @ expected).numpy())
-    return float(np.degrees(between.magnitude()).mean())
 
 
 __all__ = ["LABELS", "TRIVIAL", "Means", "add_figures"]

@@ -14,18 +14,21 @@ class HubError(Page4DError):
     """A repository that cannot be used."""
 
 
-def create_repository(repository: str, private: bool) -> None:
+def create_repository(repository: str, private: bool) -> str:
     """Have a repository on the Hub that a model can be uploaded to.
+
+    Returns:
+        Its whole name, with that of its owner.
 
     Raises:
         HubError: there is none, and none can be made.
     """
     try:
-        HfApi().create_repo(repository, private=private, exist_ok=True)
+        return HfApi().create_repo(repository, private=private, exist_ok=True).repo_id
     # The Hub's client raises its own, its HTTP library's and the system's.
     except Exception as error:
         raise HubError(
-            f"--push-to-hub {repository}: the repository cannot be used ({' '.join(str(error).split())}). Look at its "
+            f"--hub-model-id {repository}: the repository cannot be used ({' '.join(str(error).split())}). Look at its "
             "name, and log in with `hf auth login`."
         ) from error
 

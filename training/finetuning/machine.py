@@ -18,7 +18,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import working_folder
 
-from .checkpoints import check_run_folder, is_disk_error
+from .checkpoints import RUN_FILE, is_disk_error
 from .options import AUTO, Options, OptionsError
 
 PROJECT = "page4d"  # that trackers know runs under
@@ -44,8 +44,7 @@ def run_folder(output: Path) -> Iterator[None]:
         refusal: list[str | None] = [None]
         if PartialState(cpu=on_cpu()).is_main_process:
             try:
-                stack.enter_context(working_folder(output))
-                check_run_folder(output)
+                stack.enter_context(working_folder(output, RUN_FILE))
             except Page4DError as error:
                 refusal = [str(error)]
         broadcast_object_list(refusal)
@@ -61,11 +60,11 @@ def make_accelerator(options: Options) -> Accelerator:
         OptionsError: a tracker that does not exist or is not installed; a precision that the device does not have.
     """
     available = [str(tracker) for tracker in get_available_trackers()]
-    trackers = available if "all" in options.trackers else options.trackers
+    trackers = available if "all" in options.report_to else [] if options.report_to == ("none",) else options.report_to
     for tracker in trackers:
         if tracker not in available:
             raise OptionsError(
-                f"--trackers {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
+                f"--report-to {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
             )
     cpu = on_cpu()
     precision: str | None = options.mixed_precision
@@ -108,7 +107,7 @@ def start_trackers(accelerator: Accelerator, output: Path, step: int, values: di
         if is_disk_error(error):
             raise
         raise OptionsError(
-            f"--trackers {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "
+            f"--report-to {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "
             "up or leave it out."
         ) from error
 

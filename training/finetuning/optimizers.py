@@ -35,14 +35,16 @@ def make_optimizers(
         (False, {name: parameter for name, parameter in trained.items() if name not in matrices}),
         (True, matrices),
     ):
-        groups, group_options = parameter_groups(members, options.layers, options.mask_head)
+        groups, group_options = parameter_groups(members, options, options.mask_head)
         if groups:
             optimizers.append(
                 Muon(groups, adjust_lr_fn=OF_ADAMW_SIZE)
                 if is_muon
                 else torch.optim.AdamW(groups, fused=device.type == "cuda")
             )
-            schedules.append(LambdaLR(optimizers[-1], [schedule_of(group, options.steps) for group in group_options]))
+            schedules.append(
+                LambdaLR(optimizers[-1], [schedule_of(group, options.max_train_steps) for group in group_options])
+            )
     return optimizers, schedules
 
 

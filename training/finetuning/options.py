@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic_core import to_jsonable_python
 
 from page4d_hf.clips.augmentation import AugmentationConfig
 from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
-from page4d_hf.utils.json_files import Record, read_json
+from page4d_hf.utils.json_files import Record, explain, read_json
 
 # Options that a run may go on with changed: they decide where and how fast it runs, not what it computes.
 MAY_CHANGE = frozenset(
     {
         "output",
-        "workers",
+        "dataloader_num_workers",
+        "dataloader_prefetch_factor",
         "scene_device",
-        "prefetch",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "trackers",
+        "checkpointing_steps",
+        "checkpoints_total_limit",
+        "report_to",
         "push_to_hub",
-        "private",
+        "hub_model_id",
+        "hub_private_repo",
     }
 )
 
 
 AUTO = "auto"  # of options whose best value depends on the machine; run.json has what it came to
 
-
 MOST_STEPS = 10**9
-LAST_SEED = 2**32 - 1  # the greatest that NumPy's global generator takes
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Step = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # NumPy's global generator takes no greater one
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class OptionsError(Page4DError):
@@ -47,69 +53,54 @@ class OptionsError(Page4DError):
     in_all_processes = True
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise OptionsError(f"{name} must be from {low} to {high}, got {value!r:.40}.")
+class _Checked:
+    """Options that are refused outside of the ranges that their types name."""
+
+    def __post_init__(self) -> None:
+        try:
+            _schema(type(self)).model_validate(vars(self))
+        except ValidationError as broken:
+            raise OptionsError(f"The command line {explain(broken)}.") from broken
 
 
-def _check_weight(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise OptionsError(f"{name} must be a number that is not negative, got {value}.")
-
-
-@dataclass(frozen=True)
-class GroupOptions:
+@dataclass(kw_only=True)
+class GroupOptions(_Checked):
     """How a group of parameters is optimised: linear warm-up and cosine decay of the learning rate, decoupled weight
     decay."""
 
-    learning_rate: float
+    learning_rate: Weight = 1e-5
     """Learning rate at the end of the warm-up."""
-    weight_decay: float
+    weight_decay: Weight = 0.01
     """Share of the weights, times the learning rate, that a step takes off them."""
-    warmup: float
-    """Share of the steps in which the learning rate rises linearly."""
-    start: float = 1e-8
-    """Learning rate at the first step."""
-    final: float = 1e-8
+    warmup_steps: Weight = 0.05
+    """Steps in which the learning rate rises linearly; below 1, their share of all steps."""
+    warmup_lr: Weight = 1e-8
+    """Learning rate at the first step, where the warm-up begins."""
+    min_lr: Weight = 1e-8
     """Learning rate that the cosine ends at."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup < 1:
-            raise OptionsError(f"A warm-up is a share of the steps in [0, 1), got {self.warmup}.")
-        for name in ("learning_rate", "weight_decay", "start", "final"):
-            _check_weight(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
+class EvaluationOptions(_Checked):
     """Evaluation on clips that are never trained on."""
 
-    every: int = 500
+    steps: Step = 500
     """Steps from one evaluation to the next; the last step is always followed by one. 0 evaluates never."""
-    micro_batches: int = 16
+    micro_batches: Count = 16
     """How many micro-batches of held-out clips; the same ones every time."""
-    frames: int = 8
+    frames: Annotated[int, Field(ge=1, le=MOST_FRAMES)] = 8
     """Frames of each held-out sample."""
-    aspect: float = 0.75
+    aspect: Annotated[float, Field(gt=0, le=MOST_ASPECT)] = 0.75
     """Height / width of the images."""
-    seed: int = 1_000_003
+    seed: Seed = 1_000_003
     """Which windows of the held-out clips are taken, and which synthetic scenes are held out."""
 
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("every", 0, MOST_STEPS),
-            ("micro_batches", 1, 10**6),
-            ("frames", 1, MOST_FRAMES),
-            ("seed", 0, LAST_SEED),
-        ):
-            _check_range(f"evaluation.{name}", getattr(self, name), low, high)
-        if not 0 < self.aspect <= MOST_ASPECT:
-            raise OptionsError(f"evaluation.aspect must be above 0 and at most {MOST_ASPECT}, got {self.aspect}.")
 
-
-@dataclass
-class Options:
+@dataclass(kw_only=True)
+class Options(GroupOptions):
     """Everything that decides what a training run computes. The defaults are the recipe of PAGE-4D.
+
+    Learning rate, weight decay and warm-up are those of all parameters but the mask head's, which has its own.
 
     A dataset is a folder or a Hub id of clips (docs/datasets.md), or `synthetic` for random scenes that are rendered on
     the fly. `point-odyssey=clips/odyssey` names the source too, and so takes the paper's mixing weight and strides.
@@ -117,7 +108,7 @@ class Options:
 
     output: Path
     """Folder of the run: checkpoints, the trained model, logs. A run that is in it goes on where it stopped."""
-    dataset: tuple[str, ...]
+    dataset: Annotated[tuple[str, ...], Field(min_length=1)]
     """Clips to train on: one or more of FOLDER, HUB_ID, NAME=FOLDER or synthetic."""
     model: str | None = None
     """Where training starts: a folder for from_pretrained, or a Hub id."""
@@ -135,47 +126,47 @@ class Options:
     """What is trained: names of modules, with ranges as in aggregator.frame_layers.10-19; or `all`. The rest is
     frozen. By default the masked layers and the mask head: of the published network the middle ten frame and global
     layers, 252 million parameters."""
-    steps: int = 20_000
+    max_train_steps: Steps = 20_000
     """Optimizer steps of the whole run."""
-    micro_batches: int = 2
+    gradient_accumulation_steps: Count = 2
     """Micro-batches of an optimizer step, over all processes; a multiple of their number. Each process accumulates the
-    gradients of its share."""
+    gradients of its share, so that the result does not depend on how many there are."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Frames and sizes of the micro-batches."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """Random changes of the samples."""
     scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
     """What the scenes of the dataset `synthetic` are made of, in training and in evaluation."""
-    layers: GroupOptions = field(default_factory=lambda: GroupOptions(1e-5, weight_decay=0.01, warmup=0.05))
-    """Optimisation of everything but the mask head."""
-    mask_head: GroupOptions = field(default_factory=lambda: GroupOptions(2e-5, weight_decay=0.02, warmup=0.15))
+    mask_head: GroupOptions = field(
+        default_factory=lambda: GroupOptions(learning_rate=2e-5, weight_decay=0.02, warmup_steps=0.15)
+    )
     """Optimisation of the mask head."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """What makes the steps. muon is for training from nothing: it updates the matrices of transformer layers by Muon,
     with updates of AdamW's size, and the rest by AdamW. Not with sharded weights."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm, all groups together."""
-    camera_loss_weight: float | None = None
+    camera_loss_weight: Weight | None = None
     """Weight of the loss on cameras beside that on depth. By default as the model's configuration says: 5 of the
     published network."""
-    depth_loss_weight: float | None = None
+    depth_loss_weight: Weight | None = None
     """Weight of the loss on depth; with 0 the depth head is not run in training. By default as the model's
     configuration says: 1 of the published network."""
-    fov_loss_weight: float | None = None
+    fov_loss_weight: Weight | None = None
     """Weight of the fields of view in the loss on cameras, beside rotation and translation. By default as the model's
     configuration says: 0.5 of the published network."""
     mask_form: Literal["release", "paper"] | None = None
     """The mask's form. By default as the model's configuration says; a mask of another form, or of a model without
     one, begins with random weights."""
-    mask_strength: float | None = None
+    mask_strength: Share | None = None
     """The mask's strength, from 0 (off, VGGT) to 1, wherever no schedule runs: in training without one, in evaluation,
     and of the trained model. By default as the model's configuration says."""
-    mask_loss_weight: float | None = None
+    mask_loss_weight: Weight | None = None
     """Weight of a loss on the mask head from labels of what moves. By default as the model's configuration says: 0 of
     the published network."""
-    mask_hold_start: int | None = None
+    mask_hold_start: Step | None = None
     """The mask's strength is 1 until this optimizer step. By default as the model's configuration says."""
-    mask_hold_end: int | None = None
+    mask_hold_end: Step | None = None
     """From there it falls to 0 in a half cosine until this step."""
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] | None = None
     """Precision of the network's matrix products; by default as `accelerate launch` was told. auto: bf16 where the
@@ -187,64 +178,46 @@ class Options:
     elsewhere."""
     gradient_checkpointing: bool = True
     """Compute activations twice instead of keeping them."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the data and of random weights."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     """Evaluation on held-out clips."""
 
-    workers: int = 4
+    dataloader_num_workers: Annotated[int, Field(ge=0, le=1000)] = 4
     """Processes that load data, for each training process."""
-    scene_device: str = "cpu"
-    """Where those scenes are rendered: cuda needs --workers 0, and pays for large images."""
-    prefetch: int = 2
+    dataloader_prefetch_factor: Annotated[int, Field(ge=1, le=1000)] = 2
     """Micro-batches that each of them keeps ready."""
-    checkpoint_every: int = 500
+    scene_device: str = "cpu"
+    """Where synthetic scenes are rendered: cuda needs --dataloader-num-workers 0, and pays for large images."""
+    checkpointing_steps: Steps = 500
     """Steps from one checkpoint to the next; the last step always makes one."""
-    keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay; 0 keeps all."""
-    trackers: tuple[str, ...] = ("tensorboard",)
-    """Where curves go: tensorboard, wandb, or whatever else accelerate knows; all takes those that are installed."""
-    push_to_hub: str | None = None
-    """Hub id to upload the trained model to, at the end."""
-    private: bool = True
+    checkpoints_total_limit: Steps | None = 2
+    """How many of the newest checkpoints are kept; None keeps all."""
+    report_to: tuple[str, ...] = ("tensorboard",)
+    """Where curves go: tensorboard, wandb, or another tracker of accelerate; all takes those that are installed, and
+    none draws no curves."""
+    push_to_hub: bool = False
+    """Upload the trained model to the Hub, at the end."""
+    hub_model_id: str | None = None
+    """Its name there. By default that of the output folder."""
+    hub_private_repo: bool = True
     """Whether that repository is private, if it does not exist yet."""
 
     def __post_init__(self) -> None:
-        self.output = Path(self.output)
+        super().__post_init__()
         if (self.model is None) == (self.network is None):
             raise OptionsError(
                 "Give either --model (pretrained weights) or --network (a configuration, random weights)."
             )
-        if not self.dataset:
-            raise OptionsError("--dataset needs at least one folder or Hub id of clips, or `synthetic`.")
         if self.weights and len(self.weights) != len(self.dataset):
             raise OptionsError(f"--weights has {len(self.weights)} values for {len(self.dataset)} datasets.")
-        for name, low, high in (
-            ("steps", 1, MOST_STEPS),
-            ("micro_batches", 1, 10**6),
-            ("checkpoint_every", 1, MOST_STEPS),
-            ("keep_checkpoints", 0, MOST_STEPS),
-            ("prefetch", 1, 1000),
-            ("workers", 0, 1000),
-            ("seed", 0, LAST_SEED),
-            ("mask_hold_start", 0, MOST_STEPS),
-            ("mask_hold_end", 0, MOST_STEPS),
-        ):
-            if (value := getattr(self, name)) is not None:
-                _check_range(name, value, low, high)
-        if self.scene_device != "cpu" and self.workers:
+        if self.scene_device != "cpu" and self.dataloader_num_workers:
             raise OptionsError(
-                f"--scene-device {self.scene_device} needs --workers 0: a GPU renders in one process only."
+                f"--scene-device {self.scene_device} needs --dataloader-num-workers 0: a GPU renders in one process "
+                "only."
             )
-        if not self.max_grad_norm > 0:
-            raise OptionsError(f"max_grad_norm must be positive, got {self.max_grad_norm}.")
         if (self.mask_hold_start is None) != (self.mask_hold_end is None):
             raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
-        if self.mask_strength is not None and not 0 <= self.mask_strength <= 1:
-            raise OptionsError(f"mask_strength must lie in [0, 1], got {self.mask_strength}.")
-        for name in ("camera_loss_weight", "depth_loss_weight", "fov_loss_weight", "mask_loss_weight"):
-            if (weight := getattr(self, name)) is not None:
-                _check_weight(name, weight)
 
     def sources(self) -> list[SourceConfig]:
         """The datasets to train on, with their settings."""
@@ -266,34 +239,14 @@ class Options:
                 changes["streaming"] = True
             if weights:
                 changes["weight"] = weights[index]
-            sources.append(_replaced(source, changes))
+            sources.append(replace(source, **changes))
         return sources
-
-
-def _replaced(source: SourceConfig, changes: dict[str, Any]) -> SourceConfig:
-    return SourceConfig(**{f.name: changes.get(f.name, getattr(source, f.name)) for f in fields(source)})
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # As JSON
 
-_kinds = get_type_hints(Options)
 REQUIRED = {f.name for f in fields(Options) if f.default is MISSING and f.default_factory is MISSING}
-
-
-def to_json(options: Options) -> dict[str, Any]:
-    """Options as JSON values, the same that `from_json` reads."""
-
-    return plain(options)
-
-
-def plain(value: Any) -> Any:
-    """A value of an option as JSON has it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 class _File(Record):
@@ -304,9 +257,17 @@ class _File(Record):
     configuration: Any = None
 
 
-# A file of options: any of them, in the types that they have in Python.
-_fields: dict[str, Any] = {name: (kind, None) for name, kind in _kinds.items()}
-OptionsFile = create_model("OptionsFile", __base__=_File, **_fields)
+@lru_cache
+def _schema(kind: type) -> type[_File]:
+    """Any of a dataclass's fields, in the types and ranges that they have in Python."""
+    hints: dict[str, Any] = {name: (hint, None) for name, hint in get_type_hints(kind, include_extras=True).items()}
+    return create_model(kind.__name__, __base__=_File, **hints)
+
+
+def to_json(options: Options) -> dict[str, Any]:
+    """Options as JSON values, the same that `from_json` reads."""
+    values: dict[str, Any] = to_jsonable_python(options)
+    return values
 
 
 def from_json(path: Path) -> Options:
@@ -329,7 +290,8 @@ def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
         replaced: options of the file that the command line replaces by others.
 
     Returns:
-        The options. Where the file lacks required ones, those are `tyro.MISSING`, and nothing has been checked yet.
+        The options. Where the file lacks required ones, those are `tyro.MISSING`, and it is not checked yet whether
+        options fit each other.
 
     Raises:
         OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
@@ -347,8 +309,8 @@ def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
 
 def _values(path: Path) -> dict[str, Any]:
     """The options in a file, in the types that they have in Python."""
-    found = read_json(path, OptionsFile, error=OptionsError, remedy="correct it")
-    return {name: getattr(found, name) for name in found.model_fields_set & _kinds.keys()}
+    found = read_json(path, _schema(Options), error=OptionsError, remedy="correct it")
+    return {name: getattr(found, name) for name in found.model_fields_set - _File.model_fields.keys()}
 
 
 def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, Any], path: Path) -> None:
@@ -363,11 +325,13 @@ def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, A
     Raises:
         OptionsError: naming each option that differs.
     """
-    now = json.loads(json.dumps(to_json(new)))
-    compared = [(name, old.get(name), now[name]) for name in now if name not in MAY_CHANGE]
+    now = to_json(new)
     network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))
-    for name in sorted({*network, *network_now}):
-        compared.append((f"the network's {name}", network.get(name), network_now.get(name)))
+    compared = [(name, old.get(name), now[name]) for name in now if name not in MAY_CHANGE]
+    compared += [
+        (f"the network's {name}", network.get(name), network_now.get(name))
+        for name in sorted(network.keys() | network_now.keys())
+    ]
     differing = [
         f"{name} (was {json.dumps(before)}, now {json.dumps(after)})"
         for name, before, after in compared

@@ -132,12 +132,12 @@ def parameter_groups(
 
 
 def learning_rate(step: int, steps: int, group: GroupOptions) -> float:
-    """The learning rate of a step, 0 ... steps - 1: linear from `start` to `learning_rate`, then cosine to `final`."""
-    warmup = round(group.warmup * steps)
+    """The rate of a step, 0 ... steps - 1: linear from `warmup_lr` to `learning_rate`, then a cosine to `min_lr`."""
+    warmup = round(group.warmup_steps * (steps if group.warmup_steps < 1 else 1))
     if step < warmup:
-        return group.start + (group.learning_rate - group.start) * step / warmup
+        return group.warmup_lr + (group.learning_rate - group.warmup_lr) * step / warmup
     progress = min((step - warmup) / max(steps - 1 - warmup, 1), 1.0)
-    return group.final + (group.learning_rate - group.final) * 0.5 * (1 + math.cos(math.pi * progress))
+    return group.min_lr + (group.learning_rate - group.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def schedule_of(group: GroupOptions, steps: int) -> Callable[[int], float]:

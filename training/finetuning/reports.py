@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.json_files import Record, read_json
 
-from .options import Options, plain
-from .processes import REPOSITORY, ProcessError
+from .options import Options
+from .processes import ProcessError
 
-PROGRAM = REPOSITORY / "evaluation" / "held_out.py"
 RESULT, TABLE = "held-out.json", "held-out.md"
 FIRST_SEED = 1_000_000
 
@@ -53,13 +52,14 @@ class HeldOut:
 
     def metadata(self) -> dict[str, Any]:
         """As `evaluation/held_out.py` reads them from a model's card; of the scenes, what differs from the defaults."""
-        usual = plain(SyntheticOptions())
-        scenes = {name: value for name, value in plain(self.scenes).items() if value != usual[name]}
+        usual = to_jsonable_python(SyntheticOptions())
+        scenes = {name: value for name, value in to_jsonable_python(self.scenes).items() if value != usual[name]}
         return {**self.settings(), "scenes": scenes}
 
     def settings(self) -> dict[str, Any]:
         """As a report has them."""
-        return {name: plain(value) for name, value in vars(self).items()}
+        values: dict[str, Any] = to_jsonable_python(self)
+        return values
 
     def arguments(self) -> list[str]:
         """As options of that program."""
@@ -86,7 +86,7 @@ def check_reports() -> None:
 
 
 def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ()) -> Report:
-    """Run `evaluation/held_out.py`.
+    """Do what `evaluation/held_out.py` does, without its table on the terminal: what calls this shows its own.
 
     Args:
         model: folder of the model.
@@ -94,13 +94,11 @@ def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ())
         arguments: more of the program's options.
 
     Raises:
-        ProcessError: the report could not be made.
+        Page4DError: the report cannot be made.
     """
-    command = [sys.executable, str(PROGRAM), "--model", str(model), "--output", str(output), "--overwrite"]
-    # Its table is not for the terminal: what calls this shows its own.
-    status = subprocess.run([*command, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
-    if status:
-        raise ProcessError(f"The report on {model} could not be made (status {status}); the reason stands above.")
+    import held_out
+
+    held_out.run(held_out.options_from(["--model", str(model), "--output", str(output), "--overwrite", *arguments]))
     return read_report(output)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate.utils import DistributedType, gather_object, set_seed
+from evaluator.metrics.trajectories import evo_core
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from tqdm.auto import tqdm
@@ -68,12 +69,13 @@ class Finetuning:
         self.accelerator = accelerator = make_accelerator(options)
         # What `accelerate launch` was told decides what is computed, and so belongs to the run's options.
         self.options = options = replace(options, mixed_precision=accelerator.mixed_precision)
-        if options.micro_batches % accelerator.num_processes:
+        micro_batches = options.gradient_accumulation_steps
+        if micro_batches % accelerator.num_processes:
             raise OptionsError(
-                f"--micro-batches {options.micro_batches} cannot be shared by {accelerator.num_processes} processes; "
-                f"set it to a multiple of {accelerator.num_processes}."
+                f"--gradient-accumulation-steps {micro_batches} cannot be shared by {accelerator.num_processes} "
+                f"processes; set it to a multiple of {accelerator.num_processes}."
             )
-        self.accumulate = options.micro_batches // accelerator.num_processes
+        self.accumulate = micro_batches // accelerator.num_processes
         if options.optimizer == "muon" and accelerator.distributed_type == DistributedType.FSDP:
             raise OptionsError("--optimizer muon needs whole matrices, and FSDP shards them; use adamw.")
         if options.optimizer == "muon" and accelerator.mixed_precision == "fp16":
@@ -143,8 +145,9 @@ class Finetuning:
 
     def _held_out_clips(self) -> MicroBatches | None:
         options, evaluation = self.options, self.options.evaluation
-        if not evaluation.every:
+        if not evaluation.steps:
             return None
+        evo_core()  # refused now if it is missing, not at the first evaluation
         sampling = SamplingConfig(
             frames_min=evaluation.frames,
             frames_max=evaluation.frames,
@@ -204,7 +207,10 @@ class Finetuning:
         """
         options = self.options
         if options.push_to_hub and self.accelerator.is_main_process:
-            create_repository(options.push_to_hub, options.private)  # what fails, fails before the training
+            # What fails, fails before the training.
+            self.repository = create_repository(
+                options.hub_model_id or options.output.resolve().name, options.hub_private_repo
+            )
         try:
             with quiet_threads():
                 self._train()
@@ -228,29 +234,33 @@ class Finetuning:
         start_trackers(accelerator, options.output, self.step, _flat(to_json(options)))
         accelerator.print(
             f"{options.output}: {self.trained_count:,} of {sum(p.numel() for p in self.network.parameters()):,} "
-            f"parameters are trained, {options.micro_batches} micro-batches a step on {accelerator.num_processes} "
-            f"process(es) of {accelerator.device}" + (f", from step {self.step} on." if self.step else ".")
+            f"parameters are trained, {options.gradient_accumulation_steps} micro-batches a step on "
+            f"{accelerator.num_processes} process(es) of {accelerator.device}"
+            + (f", from step {self.step} on." if self.step else ".")
         )
-        if self.held_out is None and options.evaluation.every:
+        if self.held_out is None and options.evaluation.steps:
             accelerator.print(
                 "No clips are held out: none of the datasets has a split `validation`. Nothing is evaluated; name some "
                 "with --held-out."
             )
         batches = micro_batch_loader(
             self.data,
-            start=self.step * options.micro_batches,
+            start=self.step * options.gradient_accumulation_steps,
             process_index=accelerator.process_index,
             num_processes=accelerator.num_processes,
-            micro_batches=options.micro_batches,
-            workers=options.workers,
-            prefetch=options.prefetch,
+            micro_batches=options.gradient_accumulation_steps,
+            workers=options.dataloader_num_workers,
+            prefetch=options.dataloader_prefetch_factor,
             pin_memory=accelerator.device.type == "cuda",
         )
         bar = tqdm(
-            total=options.steps, initial=self.step, desc="training", disable=not accelerator.is_local_main_process
+            total=options.max_train_steps,
+            initial=self.step,
+            desc="training",
+            disable=not accelerator.is_local_main_process,
         )
         try:
-            while self.step < options.steps:
+            while self.step < options.max_train_steps:
                 started = time.perf_counter()
                 entry = self._step([next(batches) for _ in range(self.accumulate)], time.perf_counter() - started)
                 self.step += 1
@@ -260,10 +270,10 @@ class Finetuning:
                 accelerator.log({f"train/{k}": v for k, v in entry.items() if isinstance(v, float)}, step=self.step)
                 bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
                 bar.update()
-                last = self.step == options.steps
-                every = options.evaluation.every
+                last = self.step == options.max_train_steps
+                every = options.evaluation.steps
                 evaluates = self.held_out is not None and (last or self.step % every == 0)
-                saves = last or self.step % options.checkpoint_every == 0
+                saves = last or self.step % options.checkpointing_steps == 0
                 if evaluates or saves:
                     self._check_weights()
                 if evaluates:
@@ -277,7 +287,7 @@ class Finetuning:
                         options.output,
                         self.step,
                         width=options.sampling.sizes[0],
-                        keep=options.keep_checkpoints,
+                        keep=options.checkpoints_total_limit,
                     )
         finally:
             bar.close()
@@ -409,7 +419,7 @@ class Finetuning:
             process_index=accelerator.process_index,
             num_processes=accelerator.num_processes,
             micro_batches=accelerator.num_processes,
-            workers=min(options.workers, 2),
+            workers=min(options.dataloader_num_workers, 2),
         )
         skips: list[list[str]] = []
         # Rounded up: with sharded weights all processes have to make the same calls. What is over does not count.
@@ -453,7 +463,7 @@ class Finetuning:
             if self.held_out is not None:
                 print_table(options.output)
             if options.push_to_hub:
-                push(options.output, options.push_to_hub)
+                push(options.output, self.repository)
         accelerator.wait_for_everyone()
 
 

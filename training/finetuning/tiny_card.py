@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
+from pydantic_core import to_jsonable_python
 
 from page4d_hf import Page4DConfig
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.json_files import read_json
 
 from .checkpoints import RUN_FILE, RunFolderError, RunRecord, read_history
-from .options import plain
 from .reports import HeldOut
 
 _CARD = """\
@@ -95,7 +96,7 @@ class Stage:
     def row(self) -> str:
         """Its row of the table."""
         options = self.options
-        usual = plain(SyntheticOptions())
+        usual = to_jsonable_python(SyntheticOptions())
         scenes = ", ".join(f"{n} {_words(value)}" for n, value in options["scenes"].items() if value != usual[n])
         configuration = options["configuration"]
         strength = "no mask" if configuration["mask_form"] is None else f"{configuration['mask_strength']:g}"
@@ -106,7 +107,7 @@ class Stage:
         cells = (
             self.name,
             "random weights" if options["model"] is None else Path(options["model"]).name,
-            f"{options['steps']:,}",
+            f"{options['max_train_steps']:,}",
             f"{self.frames:,}",
             str(options["sampling"]["width"]),
             ", ".join(options["train"]),
@@ -142,7 +143,7 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 # The count of steps of a mask's schedule is saved, and is no parameter.
                 if not name.endswith("mask_schedule.step"):
-                    parameters += _count(file.get_slice(name).get_shape())
+                    parameters += math.prod(file.get_slice(name).get_shape())
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-to-3d",
@@ -163,13 +164,6 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
         versions=", ".join(f"{name} {version}" for name, version in last["versions"].items()),
         figures=figures,
     )
-
-
-def _count(shape: list[int]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
 
 
 __all__ = ["Stage", "tiny_card"]

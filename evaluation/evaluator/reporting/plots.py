@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 
 from page4d_hf.geometry import align_sim3
 
+from ..metrics.point_maps import spread_evenly
+from ..metrics.trajectories import camera_to_world
 from ..predictions import Predictions
-from ..sequences import Sequence
+from ..sequences import EvaluatedSequence
 
 SHOWN = 4  # frames in a picture of some frames
 GREATEST_ERROR = 0.5  # |d - d*| / d* that error maps end at
@@ -27,7 +29,7 @@ STILL_NAMES = ("trajectory.png", "errors.png", "motion.png")
 VIDEO_NAME = "depth.mp4"
 
 
-def draw_sequence(folder: Path, sequence: Sequence, predictions: Predictions) -> list[str]:
+def draw_sequence(folder: Path, sequence: EvaluatedSequence, predictions: Predictions) -> list[str]:
     """Draw all that predictions and ground truth give.
 
     Args:
@@ -51,7 +53,7 @@ def draw_sequence(folder: Path, sequence: Sequence, predictions: Predictions) ->
     return [name for name, draw in drawn.items() if draw(folder / name)]
 
 
-def draw_trajectory(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def draw_trajectory(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """Camera centres from above and from the side, the predicted ones aligned by a Sim(3).
 
     Returns:
@@ -59,7 +61,9 @@ def draw_trajectory(path: Path, sequence: Sequence, predictions: Predictions) ->
     """
     if predictions.extrinsics is None:
         return False
-    truth, predicted = _centres(sequence.frames.capture.extrinsics), _centres(predictions.extrinsics)
+    truth, predicted = (
+        camera_to_world(cameras)[:, :3, 3] for cameras in (sequence.frames.capture.extrinsics, predictions.extrinsics)
+    )
     try:
         predicted = align_sim3(predicted, truth).apply_to_points(predicted)
     except ValueError:
@@ -87,7 +91,7 @@ def draw_trajectory(path: Path, sequence: Sequence, predictions: Predictions) ->
     return True
 
 
-def draw_errors(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def draw_errors(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """Some frames with their true depth, the predicted depth and its relative error.
 
     The predicted depth is scaled by the median ratio over all of the sequence's pixels, which need not be the
@@ -107,7 +111,7 @@ def draw_errors(path: Path, sequence: Sequence, predictions: Predictions) -> boo
     if not sum(map(len, ratios)):
         return False
     scale = float(np.median(np.concatenate(ratios)))
-    shown = [list(truths)[place] for place in _spread(len(truths))]
+    shown = [list(truths)[place] for place in spread_evenly(len(truths), SHOWN)]
     known = np.concatenate([truths[i][truths[i] > 0] for i in shown])
     low, high = np.percentile(known, (2, 98)) if len(known) else (0.0, 1.0)
     figure = Figure(figsize=(3 * len(shown) + 1, 8), layout="constrained")
@@ -132,14 +136,14 @@ def draw_errors(path: Path, sequence: Sequence, predictions: Predictions) -> boo
     return True
 
 
-def draw_motion(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """Some frames with the predicted motion laid over them, and the outline of what moves in truth.
 
     Returns:
         Whether there was anything to draw: neither predicted motion nor true masks draw nothing.
     """
     frames = sequence.frames
-    shown = _spread(len(frames))
+    shown = spread_evenly(len(frames), SHOWN)
     masks = [frames.load_mask(i) for i in shown]
     if predictions.dynamics is None and all(mask is None for mask in masks):
         return False
@@ -161,7 +165,7 @@ def draw_motion(path: Path, sequence: Sequence, predictions: Predictions) -> boo
     return True
 
 
-def write_depth_video(path: Path, sequence: Sequence, predictions: Predictions) -> bool:
+def write_depth_video(path: Path, sequence: EvaluatedSequence, predictions: Predictions) -> bool:
     """The frames and, beside them, the predicted depth, as a video. Near is bright; the colours' range is one for all.
 
     Returns:
@@ -197,11 +201,6 @@ def write_depth_video(path: Path, sequence: Sequence, predictions: Predictions) 
     return True
 
 
-def _centres(extrinsics: np.ndarray) -> npt.NDArray[np.float64]:
-    """Camera centres `(S, 3)` of world-to-camera extrinsics `(S, 3, 4)`."""
-    return -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-
-
 def _given(depth: np.ndarray) -> npt.NDArray[np.bool_]:
     return np.isfinite(depth) & (depth > 0)
 
@@ -210,13 +209,8 @@ def _resized(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(values.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
 
 
-def _rgb(sequence: Sequence, index: int) -> npt.NDArray[np.uint8]:
+def _rgb(sequence: EvaluatedSequence, index: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(sequence.frames.load_image(index)[..., :3])
-
-
-def _spread(count: int) -> list[int]:
-    """Some of `count` places, spread evenly."""
-    return sorted({int(place + 0.5) for place in np.linspace(0, count - 1, min(SHOWN, count))})
 
 
 def _panels(figure: Figure, rows: int, columns: int) -> np.ndarray:

@@ -15,12 +15,12 @@ from page4d_hf.utils.folders import whole_file
 
 from .. import trivial
 from ..inference import Inference
-from ..runs import RESULT, read_result
+from ..run_folder import RESULT, read_result
 from ..scores import EvaluationError
-from .markup import counted, latex_text, markdown_line
+from .formats import NOTHING, counted, latex_table, latex_text, markdown_table, spread
 from .paper_figures import REMARKS, paper_rows
 
-NOTHING = "-"
+PAPER = "paper"  # instead of sequences that count, in rows of published figures
 PAPERS_PROTOCOL = "page4d"
 IN_OWN_UNITS = ("nerfies",)  # data sets that are not in metres
 TASK_TITLES = {
@@ -153,7 +153,7 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
     task, dataset = first["task"], first["dataset"]
     protocol = first["protocol"]
     published = paper_rows(task, dataset)
-    rows = [Row(row.method, row.figures, "paper") for row in published]
+    rows = [Row(row.method, row.figures, PAPER) for row in published]
     for result in results:
         counted, left_out = len(result["sequences"]), len(result["excluded"])
         rows.append(Row(_name(result), result["averages"], f"{counted} of {counted + left_out}"))
@@ -247,51 +247,34 @@ def _reasons(excluded: dict[str, str]) -> str:
 
 def markdown(table: Table) -> str:
     """The table in Markdown, with the sequences' own figures and the notes below."""
-
-    def lines(rows: Sequence[Row], head: str, last: str) -> list[str]:
-        rule = markdown_line(["---", *("---:" for _ in (*table.columns, last))])
-        titles = [column.title for column in table.columns]
-        return [markdown_line([head, *titles, last]), rule, *(markdown_line(_cells(table, row)) for row in rows)]
-
-    parts = [f"## {table.title}", "", *lines(table.rows, "method", "sequences")]
+    parts = [f"## {table.title}", "", markdown_table(_head(table, "method", "sequences"), _body(table, table.rows))]
     if table.per_sequence:
-        own = next(row.method for row in table.rows if row.sequences != "paper")
-        parts += ["", f"### {own}, each sequence", "", *lines(table.per_sequence, "sequence", "frames")]
+        own = next(row.method for row in table.rows if row.sequences != PAPER)
+        lines = markdown_table(_head(table, "sequence", "frames"), _body(table, table.per_sequence))
+        parts += ["", f"### {own}, each sequence", "", lines]
     return "\n".join([*parts, "", *(f"- {' '.join(note.split())}" for note in table.notes)]) + "\n"
 
 
 def latex(table: Table) -> str:
     """The table in LaTeX, for the package booktabs; the notes are in its caption."""
-    columns = "".join("r" for _ in table.columns)
-    body: list[str] = []
-    for own, rows in ((False, table.rows), (True, table.rows)):
-        lines = [row for row in rows if (row.sequences != "paper") == own]
-        if body and lines:
-            body.append("\\midrule")
-        body += [" & ".join(map(latex_text, _cells(table, row))) + r" \\" for row in lines]
-    head = " & ".join(map(latex_text, ["Method", *(column.title for column in table.columns), "Sequences"]))
+    lines = latex_table(_head(table, "Method", "Sequences"), _body(table, table.rows)).splitlines()
+    published = sum(row.sequences == PAPER for row in table.rows)
+    if 0 < published < len(table.rows):
+        lines.insert(lines.index(r"\midrule") + 1 + published, r"\midrule")  # the paper's rows stand first
     caption = latex_text(" ".join([f"{table.title}.", *(" ".join(note.split()) for note in table.notes)]))
-    return "\n".join(
+    return "\n".join([r"\begin{table}", r"\centering", *lines, rf"\caption{{{caption}}}", r"\end{table}", ""])
+
+
+def _head(table: Table, first: str, last: str) -> list[str]:
+    return [first, *(column.title for column in table.columns), last]
+
+
+def _body(table: Table, rows: Sequence[Row]) -> list[list[str]]:
+    return [
         [
-            r"\begin{table}",
-            r"\centering",
-            rf"\begin{{tabular}}{{l{columns}r}}",
-            r"\toprule",
-            head + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\caption{{{caption}}}",
-            r"\end{table}",
-            "",
+            row.method,
+            *(spread(row.figures.get(each.key), f".{each.decimals}f") for each in table.columns),
+            row.sequences,
         ]
-    )
-
-
-def _cells(table: Table, row: Row) -> list[str]:
-    figures = [
-        f"{row.figures[column.key]:.{column.decimals}f}" if column.key in row.figures else NOTHING
-        for column in table.columns
+        for row in rows
     ]
-    return [row.method, *figures, row.sequences]

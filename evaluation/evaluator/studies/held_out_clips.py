@@ -7,31 +7,30 @@ still and sees 60 degrees across the longer side of its images; and nothing of w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import ConfigDict
 
 from page4d_hf import Page4DModel
-from page4d_hf.geometry import unproject_depth
 from page4d_hf.utils.json_files import Record, parse_json
 from page4d_hf.utils.ranking import auroc
 
-from ..point_maps import score_points
+from ..metrics.depth import REGIONS, depth_figures, regions_of
+from ..metrics.point_maps import lifted_points, score_points
+from ..metrics.trajectories import camera_figures
 from ..predictions import Predictions
+from ..reporting.formats import markdown_table, spread
 from ..scores import EvaluationError, ExclusionError, not_excluded
-from ..trajectories import score_still_camera
-from ..trivial import trivial_predictions
-from .mask_study import depth_figures, pose_figures, rotation_error
+from ..trivial import UNKNOWN_MOTION, still_camera_figures, trivial_predictions
 from .study_clips import StudyClip, Synthetic
+from .study_reports import left_out
 
-REGIONS = ("static", "dynamic")
 FIGURES = {
     "abs_rel": "depth Abs Rel ↓",
     "delta_1.25": "depth δ < 1.25 ↑",
@@ -104,7 +103,7 @@ def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
 def trivial_predictions_of(clip: StudyClip) -> Predictions:
     """What can be said of a clip without looking at it."""
     count, height, width = clip.depth.shape
-    unknown = np.full(clip.depth.shape, 0.5, np.float32)
+    unknown = np.full(clip.depth.shape, UNKNOWN_MOTION)
     return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), dynamics=unknown)
 
 
@@ -138,7 +137,7 @@ def score_clip(model: Page4DModel, clip: StudyClip) -> ClipScores:
     scores.trivial = depth_and_motion_figures(trivial, clip) | point_figures(trivial, clip)
     assert said.extrinsics is not None
     try:
-        scores.model |= pose_figures(said.extrinsics, clip.extrinsics)
+        scores.model |= camera_figures(said.extrinsics, clip.extrinsics)
         scores.trivial |= still_camera_figures(clip.extrinsics)
     except ExclusionError as error:
         scores.notes.append(f"{clip.name} has no figures of its cameras: {error}")
@@ -171,10 +170,10 @@ def point_figures(said: Predictions, clip: StudyClip) -> dict[str, float]:
     if clip.intrinsics is None:
         raise EvaluationError(f"{clip.name} has no true intrinsics, without which pixels have no true points.")
     known = clip.depth.numpy() > 0
-    expected = _unprojected(clip.depth.numpy(), clip.extrinsics, clip.intrinsics)[known]
+    expected = lifted_points(clip.depth.numpy(), clip.extrinsics, clip.intrinsics)[known]
     points = said.points
-    found = (_unprojected(said.depth, said.extrinsics, said.intrinsics) if points is None else points)[known]
-    regions = _regions(clip.moving.numpy()[known])
+    found = (lifted_points(said.depth, said.extrinsics, said.intrinsics) if points is None else points)[known]
+    regions = regions_of(clip.moving.numpy()[known])
     scores = score_points(found, expected, regions=regions)
     assert scores.alignment is not None
     distance = np.linalg.norm(scores.alignment.apply_to_points(found.astype(np.float64)) - expected, axis=1)
@@ -187,35 +186,8 @@ def point_figures(said: Predictions, clip: StudyClip) -> dict[str, float]:
     }
 
 
-def _regions(moving: np.ndarray) -> dict[str, np.ndarray]:
-    return {"static": ~moving, "dynamic": moving}
-
-
-def _unprojected(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float64]:
-    arrays = (torch.as_tensor(values, dtype=torch.float64) for values in (depth, extrinsics, intrinsics))
-    return np.asarray(unproject_depth(*arrays, pixel_center=0.5).numpy(), np.float64)
-
-
-def still_camera_figures(truth: np.ndarray) -> dict[str, float]:
-    """What `mask_study.pose_figures` gives of a network's cameras, of a camera that stands still.
-
-    Args:
-        truth: `[S, 3, 4]` world-to-camera.
-
-    Raises:
-        ExclusionError: the true path is on a line or in a place.
-    """
-    still = np.tile(np.eye(3, 4), (len(truth), 1, 1))
-    return {"rotation_error": rotation_error(still, truth), **score_still_camera(truth)}
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # All clips together
-
-
-def score_clips(model: Page4DModel, clips: Iterable[StudyClip]) -> Iterable[ClipScores]:
-    """`score_clip` of every clip, as they come."""
-    return (score_clip(model, clip) for clip in clips)
 
 
 def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
@@ -248,33 +220,27 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
 
 def markdown(record: Mapping[str, Any]) -> str:
     """The report as a table, with what decides its figures and what was left out underneath."""
-    means = record["means"]
-    lines = ["# Held-out clips", "", record["clips_are"], "", "| | network | trivial | ratio | clips |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    means, rows = record["means"], []
     for name, title in FIGURES.items():
         for region in ("", *REGIONS):
             figure = means.get(f"{name}_{region}" if region else name)
             if figure is None:
                 continue
-            spread = f" ± {figure['standard_error']:.2g}" if "standard_error" in figure else ""
             # Of errors; shares that shall be high are near 1, or far from each other near 0.
             has_ratio = title.endswith("↓") and figure["trivial"] > 0
-            ratio = f"{figure['model'] / figure['trivial']:.2f}" if has_ratio else ""
-            cells = (
-                f"{title[:-2]}, {region}{title[-2:]}" if region else title,  # the arrow last
-                f"{figure['model']:.4g}{spread}",
-                f"{figure['trivial']:.4g}",
-                ratio,
-                str(figure["clips"]),
+            rows.append(
+                [
+                    f"{title[:-2]}, {region}{title[-2:]}" if region else title,  # the arrow last
+                    spread(figure["model"], deviation=figure.get("standard_error")),
+                    spread(figure["trivial"]),
+                    f"{figure['model'] / figure['trivial']:.2f}" if has_ratio else "",
+                    str(figure["clips"]),
+                ]
             )
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", record["protocol"], ""]
-    excluded = [clip for clip in record["clips"] if clip["excluded"] is not None]
-    if excluded:
-        lines += [f"Excluded, {len(excluded)} of {len(record['clips'])} clips:", ""]
-        lines += [f"- {clip['excluded']}" for clip in excluded] + [""]
-    notes = [note for clip in record["clips"] for note in clip["notes"]]
-    return "\n".join([*lines, *(f"- {note}" for note in notes), *[""] * bool(notes)])
+    table = markdown_table(["", "network", "trivial", "ratio", "clips"], rows)
+    lines = ["# Held-out clips", "", record["clips_are"], "", table]
+    lines += ["", record["protocol"], "", *left_out(record["clips"])]
+    return "\n".join(lines)
 
 
 def record_of(

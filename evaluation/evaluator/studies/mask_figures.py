@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..reporting.markup import counted
-from ..reporting.markup import markdown_line as line
-from .mask_study import DEPTH_FIGURES, PLAIN, POSE_FIGURES, REGIONS, ClipResult, Picture
+from ..metrics.depth import FIGURES_BY_REGION, REGIONS
+from ..metrics.point_maps import spread_evenly
+from ..reporting.formats import counted, markdown_table, spread
+from .mask_study import PLAIN, POSE_FIGURES, ClipResult, Picture
+from .study_reports import left_out
 
 VGGT_ON_POINT_ODYSSEY = 0.94  # the paper, Section 3.1: absolute depth error in dynamic over static regions, less 1
 TITLES = {
@@ -46,66 +48,63 @@ def markdown(summary: Mapping[str, Any], results: Sequence[ClipResult], protocol
         "## Moving patches hidden",
         "",
     ]
-    means = summary["means"]
+    means, attention = summary["means"], summary["attention"]
     columns = [
-        *(f"{name}{region}" for name in DEPTH_FIGURES[:2] for region in REGIONS),
+        *(f"{name}{region}" for name in FIGURES_BY_REGION[:2] for region in ("", *(f"_{each}" for each in REGIONS))),
         *(name for name in POSE_FIGURES if any(name in figures for figures in means.values())),
     ]
-    lines += [line(["setting", *map(_title, columns)]), line(["---"] + ["---:"] * len(columns))]
-    lines += [line([setting, *(_cell(figures.get(name)) for name in columns)]) for setting, figures in means.items()]
+    hidden = [[setting, *(_cell(figures.get(name)) for name in columns)] for setting, figures in means.items()]
+    errors = [
+        [
+            setting,
+            *(spread(figures[f"abs_error_{region}"]["mean"]) for region in REGIONS),
+            f"{summary['dynamic_excess'][setting]:+.0%}",
+        ]
+        for setting, figures in means.items()
+    ]
+    errors.append(["*paper: VGGT on PointOdyssey*", "", "", f"*{VGGT_ON_POINT_ODYSSEY:+.0%}*"])
+    looking = [(kind, mask) for kind in QUERY_TITLES if kind in attention["off"][0] for mask in attention]
+    layers = [
+        [str(layer + 1), *(f"{attention[mask][layer][kind]['relative']:.2f}" for kind, mask in looking)]
+        for layer in range(len(attention["off"]))
+    ]
     lines += [
+        markdown_table(["setting", *map(_title, columns)], hidden),
         "",
         "In brackets: the mean change of a clip against the first row, ± its standard error.",
         "",
         "## Depth where something moves",
         "",
-        line(["setting", "absolute error, static", "absolute error, dynamic", "dynamic above static"]),
-        line(["---"] + ["---:"] * 3),
-    ]
-    for setting, figures in means.items():
-        static, dynamic = (figures[f"abs_error_{region}"]["mean"] for region in ("static", "dynamic"))
-        lines.append(line([setting, f"{static:.4g}", f"{dynamic:.4g}", f"{summary['dynamic_excess'][setting]:+.0%}"]))
-    lines += [
-        line(["*paper: VGGT on PointOdyssey*", "", "", f"*{VGGT_ON_POINT_ODYSSEY:+.0%}*"]),
+        markdown_table(
+            ["setting", "absolute error, static", "absolute error, dynamic", "dynamic above static"], errors
+        ),
         "",
         "## Attention to moving patches, relative to the uniform share",
         "",
+        markdown_table(
+            ["global layer", *(f"{QUERY_TITLES[kind]}, mask {mask}" for kind, mask in looking)], layers, labels=0
+        ),
+        "",
+        "## Protocol",
+        "",
+        protocol,
+        "",
+        *left_out([vars(result) for result in results]),
     ]
-    masks = list(summary["attention"])
-    kinds = [kind for kind in QUERY_TITLES if kind in summary["attention"]["off"][0]]
-    lines += [
-        line(["global layer", *(f"{QUERY_TITLES[kind]}, mask {mask}" for kind in kinds for mask in masks)]),
-        line(["---:"] * (1 + len(kinds) * len(masks))),
-    ]
-    for layer in range(len(summary["attention"]["off"])):
-        cells = [summary["attention"][mask][layer][kind]["relative"] for kind in kinds for mask in masks]
-        lines.append(line([str(layer + 1), *(f"{value:.2f}" for value in cells)]))
-    lines += ["", "## Protocol", "", protocol, ""]
-    excluded = [result for result in results if result.excluded is not None]
-    if excluded:
-        lines += [f"Excluded, {len(excluded)} of {len(results)} clips:", ""]
-        lines += [f"- {result.excluded}" for result in excluded] + [""]
-    notes = [note for result in results for note in result.notes]
-    if notes:
-        lines += [*(f"- {note}" for note in notes), ""]
     return "\n".join(lines)
 
 
 def _title(column: str) -> str:
     name, _, region = column.rpartition("_")
-    if region in ("static", "dynamic"):
+    if region in REGIONS:
         return f"{TITLES[name]}, {region}"
     return TITLES[column]
 
 
 def _cell(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
-        return "-"
-    words = f"{figure['mean']:.4g}"
-    if "change" in figure:
-        spread = f" ± {figure['standard_error']:.2g}" if "standard_error" in figure else ""
-        words += f" ({figure['change']:+.2g}{spread})"
-    return words
+    if figure is None or "change" not in figure:
+        return spread(None if figure is None else figure["mean"])
+    return f"{spread(figure['mean'])} ({spread(figure['change'], '+.2g', figure.get('standard_error'))})"
 
 
 def draw_attention(summary: Mapping[str, Any], path: Path) -> None:
@@ -165,7 +164,7 @@ def draw_picture(picture: Picture, path: Path) -> None:
     """
     clip = picture.clip
     count = len(clip.moving)
-    columns = np.unique(np.linspace(0, count - 1, min(count, FRAMES_SHOWN)).round().astype(int))
+    columns = spread_evenly(count, FRAMES_SHOWN)
     rows: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("frame", clip.pixel_values.movedim(1, -1).cpu().numpy().clip(0, 1), {}),
         ("moves, in truth", clip.moving.cpu().numpy(), {"cmap": "gray", "vmin": 0, "vmax": 1}),

@@ -18,21 +18,18 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from page4d_hf import Page4DModel
 from page4d_hf.modeling_page4d import Page4DOutput
 
-from ..depth import DepthLimits, score_depth
+from ..metrics.depth import depth_figures
+from ..metrics.trajectories import camera_figures
 from ..scores import EvaluationError, ExclusionError, not_excluded
-from ..trajectories import score_trajectory
 from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_attention
 from .study_clips import StudyClip
 
 PLAIN = "mask off, hidden from none"  # what the others are compared with
-DEPTH_FIGURES = ("abs_rel", "delta_1.25", "abs_error")
-REGIONS = ("", "_static", "_dynamic")
 POSE_FIGURES = ("rotation_error", "ate", "rpe_translation", "rpe_rotation")
 # Kinds of queries that attention is reported of: all of a kind of token, and the patches by whether they move.
 LOOKING = ("camera", "register", "patch", "static", "moving")
@@ -225,51 +222,12 @@ def _figures(output: Page4DOutput, clip: StudyClip, notes: list[str]) -> dict[st
         raise ExclusionError(f"{clip.name}: the network's depth or cameras are not finite.")
     figures = depth_figures(depth, clip.depth.double().numpy(), clip.moving.numpy())
     try:
-        figures |= pose_figures(extrinsics, clip.extrinsics)
+        figures |= camera_figures(extrinsics, clip.extrinsics)
     except ExclusionError as error:
         note = f"{clip.name} has no pose figures in some settings: {error}"
         if note not in notes:
             notes.append(note)
     return figures
-
-
-def depth_figures(found: np.ndarray, expected: np.ndarray, moving: np.ndarray) -> dict[str, float]:
-    """Errors of depth, whole, where nothing moves (`_static`) and where something does (`_dynamic`).
-
-    Args:
-        found: `[S, H, W]` positive z-depth of any scale.
-        expected: `[S, H, W]` z-depth, 0 where it is not known.
-        moving: `[S, H, W]` bool.
-
-    Returns:
-        `abs_rel`, `delta_1.25` and `abs_error` (mean absolute error in the unit of `expected`) of each region that has
-        pixels, after one scale, the ratio of the medians over all known pixels.
-
-    Raises:
-        ExclusionError: no depth is known, or what is found is not finite or mostly not above 0.
-    """
-    regions = {"static": ~moving, "dynamic": moving}
-    figures = score_depth(found, expected, "median", DepthLimits(), regions=regions).figures
-    names = [f"{name}{region}" for name in DEPTH_FIGURES for region in REGIONS]
-    return {name: figures[name] for name in names if name in figures}
-
-
-def pose_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-    """Errors of cameras `[S, 3, 4]`, world-to-camera, see `MaskStudy`; angles in degrees.
-
-    Raises:
-        ExclusionError: there are fewer than 3, or one of the paths is on a line or in a place, so that no Sim(3) is
-            determined.
-    """
-    figures = score_trajectory(found, expected).figures
-    return {"rotation_error": rotation_error(found, expected), **figures}
-
-
-def rotation_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Mean angle in degrees between the rotations of cameras `[S, 3, 4]`, S >= 2, each relative to the first frame."""
-    turned, true_turned = (e[1:, :, :3] @ e[:1, :, :3].transpose(0, 2, 1) for e in (found, expected))
-    between = Rotation.from_matrix(turned.transpose(0, 2, 1) @ true_turned)
-    return float(np.degrees(between.magnitude()).mean())
 
 
 # --------------------------------------------------------------------------------------------------------------------

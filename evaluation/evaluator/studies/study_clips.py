@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from page4d_hf import Page4DImageProcessor
+from page4d_hf.clips import random_clips
 from page4d_hf.reconstruction.reconstruct import resolve_resolution
-from page4d_hf.synthetic import SyntheticOptions, random_clips
+from page4d_hf.synthetic import SyntheticOptions
 
 from ..scores import ExclusionError
 
 if TYPE_CHECKING:
-    from ..sequences import Sequence
+    from ..sequences import EvaluatedSequence
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Synthetic:
 def synthetic_clips(
     count: int, num_frames: int, image_size: tuple[int, int], seed: int, options: SyntheticOptions
 ) -> Iterator[StudyClip]:
-    """Random scenes with exact motion masks, see `page4d_hf.synthetic.random_clips`.
+    """Random scenes with exact motion masks, see `page4d_hf.clips.random_clips`.
 
     Args:
         count: of clips; the seeds are `seed`, `seed + 1`, ...
@@ -98,7 +99,7 @@ def synthetic_clips(
 
 
 def clip_of_sequence(
-    sequence: Sequence, processor: Page4DImageProcessor, resolution: int, patch_size: int
+    sequence: EvaluatedSequence, processor: Page4DImageProcessor, resolution: int, patch_size: int
 ) -> StudyClip:
     """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
 

@@ -180,7 +180,7 @@ def test_other_sequences_are_refused(tmp_path, clips):
 def test_a_folder_of_something_else_is_left_alone(tmp_path, clips):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("dear")
-    with pytest.raises(ClipError, match="holds something else"):
+    with pytest.raises(Page4DError, match="holds something else"):
         write(tmp_path / "out", clips)
     assert contents(tmp_path / "out") == {"thesis.tex": b"dear"}
 

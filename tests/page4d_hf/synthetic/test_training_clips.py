@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from page4d_hf.clips import SyntheticClips, random_clips
 from page4d_hf.clips import rendered as training_clips_module
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import invert_extrinsics, project_points, unproject_depth
-from page4d_hf.synthetic import SyntheticClips, SyntheticOptions, random_clips
+from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.synthetic.batched_raycast import FrameScenes, cast
 from page4d_hf.synthetic.random_scenes import RandomScenes, draw_scenes, num_ellipsoids
 

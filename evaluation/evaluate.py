@@ -1,29 +1,26 @@
 """Evaluate PAGE-4D, or any method's saved predictions, on published data sets.
 
-    python evaluation/run.py video-depth --model page4d --dataset sintel --data-root sintel/ --output runs/sintel
-    accelerate launch evaluation/run.py pose --model page4d --dataset tum --data-root tum/ --output runs/tum
-    python evaluation/run.py pose --predictions monst3r/ --dataset tum --data-root tum/ --output runs/monst3r
+    python evaluation/evaluate.py video-depth --model page4d --dataset sintel --data-root sintel/ --output runs/sintel
+    accelerate launch evaluation/evaluate.py pose --model page4d --dataset tum --data-root tum/ --output runs/tum
+    python evaluation/evaluate.py pose --predictions monst3r/ --dataset tum --data-root tum/ --output runs/monst3r
 
 The same command again goes on after an interruption. docs/evaluation.md says what is written.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from evaluator.evaluate import Evaluation, Options
-from evaluator.novel_views import NovelViews
-from evaluator.novel_views import main as compare_novel_views
+from evaluator.evaluation import Evaluation, EvaluationOptions
 from evaluator.reporting.tables import latex, make_table, markdown
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import input_errors_end_the_program
 
-Flat = tyro.conf.OmitArgPrefixes[Options]
+Flat = tyro.conf.OmitArgPrefixes[EvaluationOptions]
 
 
 def video_depth(options: Flat) -> None:
@@ -46,11 +43,6 @@ def points(options: Flat) -> None:
     _evaluate("points", options)
 
 
-def novel_views(options: tyro.conf.OmitArgPrefixes[NovelViews]) -> None:
-    """Novel views of moving scenes by page4d-4dgs from each initialisation: the paper's Table 4."""
-    compare_novel_views(options)
-
-
 def table(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path | None = None, overwrite: bool = False
 ) -> None:
@@ -61,7 +53,7 @@ def table(
         output: a file to write, .md or .tex; by default Markdown is printed.
         overwrite: replace a file that is there.
     """
-    from evaluator.runs import read_result
+    from evaluator.run_folder import read_result
 
     from page4d_hf.utils.folders import whole_file
 
@@ -83,12 +75,11 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "mono-depth": mono_depth,
     "pose": pose,
     "points": points,
-    "novel-views": novel_views,
     "table": table,
 }
 
 
-def _evaluate(task: str, options: Options) -> None:
+def _evaluate(task: str, options: EvaluationOptions) -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -99,16 +90,8 @@ def _evaluate(task: str, options: Options) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
-    try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="run.py", description=__doc__, args=arguments)
-    except Page4DError as error:
-        # Where all processes fail alike, the first speaks for them; what one alone meets, it says itself.
-        print(f"run: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            print("run: interrupted; the same command goes on with what is left.", file=sys.stderr, flush=True)
-        sys.exit(130)
+    with input_errors_end_the_program("evaluate", "the same command goes on with what is left."):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="evaluate.py", description=__doc__, args=arguments)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.spatial import cKDTree
 
-from page4d_hf.geometry import Similarity, align_sim3
+from page4d_hf.geometry import Similarity, align_sim3, unproject_depth
 
-from .scores import EvaluationError, ExclusionError
+from ..scores import EvaluationError, ExclusionError
 
 STATISTICS: dict[str, Callable[[np.ndarray], np.floating]] = {"mean": np.mean, "median": np.median}
 
@@ -81,6 +82,12 @@ def score_points(
             of_region = summarize(accuracy[inside[given]], completion[inside])
             figures |= {f"{figure}_{name}": value for figure, value in of_region.items()}
     return PointScores(figures, points, similarity)
+
+
+def lifted_points(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float64]:
+    """World points `(..., H, W, 3)` of z-depth `(..., H, W)`, the first pixel's centre at (0.5, 0.5)."""
+    values = (torch.as_tensor(value, dtype=torch.float64) for value in (depth, extrinsics, intrinsics))
+    return np.asarray(unproject_depth(*values, pixel_center=0.5).numpy(), np.float64)
 
 
 def nearest_distances(points: np.ndarray, others: np.ndarray) -> npt.NDArray[np.float64]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from page4d_hf.utils.folders import check_output_folder, check_working_folder, whole_file
+from page4d_hf.utils.folders import check_output_folder, check_working_folder, whole_file, working_folder
 from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .digests import json_digest
@@ -185,6 +186,24 @@ class RunFolder:
         return json.loads(_dumps(result))
 
 
+@contextmanager
+def entered_folder(root: Path, identity: Mapping[str, Any]) -> Iterator[int]:
+    """Begin the folder of a run, or go on with it, and keep other processes out of it for the length of the block.
+
+    Args:
+        root, identity: as of `RunFolder`.
+
+    Yields:
+        The lock's descriptor, see `page4d_hf.utils.folders.working_folder`.
+
+    Raises:
+        Page4DError: it holds another run or something else, cannot be written, or another process works in it.
+    """
+    with working_folder(root, RUN) as lock:
+        RunFolder(root, identity).enter()
+        yield lock
+
+
 class _Open(Record):
     """A record of which more is kept than is looked at here."""
 
@@ -251,10 +270,10 @@ def read_result(folder: Path) -> dict[str, Any]:
     return result.model_dump(exclude_unset=True)
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = VERSIONS) -> dict[str, str]:
     """Versions of what decides figures; of what is not installed there is none."""
     found = {}
-    for name in VERSIONS:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

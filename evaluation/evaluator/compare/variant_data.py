@@ -73,8 +73,8 @@ def read_facts(variant: Variant) -> Facts:
     """Read a variant's data, as its training will."""
     import tyro
 
-    from ..data.dataparser import Page4DDataParserConfig
-    from ..data.sources import read_source
+    from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+    from page4d_nerfstudio.data.sources import read_source
 
     words = ["--data", str(variant.data), *variant.data_options]
     errors = io.StringIO()

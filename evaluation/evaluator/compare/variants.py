@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from page4d_hf.errors import Page4DError
-
-from ..data.sources import place_of
+from ..scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
 CameraSource = Literal["capture", "page4d"]
@@ -59,18 +58,20 @@ class Reconstructions:
     model: str | None = None  # weights, a folder or a name on the Hub, which are run with the mask and without
     ready: Path | None = None  # a scene folder that takes the place of the masked run
     ready_unmasked: Path | None = None  # and of the other
-    options: Mapping[bool, tuple[str, ...]] = field(init=False)  # of page4d-data, by whether the mask is used
 
-    def __post_init__(self) -> None:
+    def options(self, masked: bool) -> tuple[str, ...]:
+        """Options of page4d-data."""
+        folder = self.ready if masked else self.ready_unmasked
+        if folder is not None:
+            return ("--reconstruction", _absolute(folder))
         model = () if self.model is None else ("--model", _absolute(self.model))
-        folders = {True: self.ready, False: self.ready_unmasked}
-        options = {
-            masked: model + (() if masked else ("--use-mask", "False"))
-            if folder is None
-            else ("--reconstruction", _absolute(folder))
-            for masked, folder in folders.items()
-        }
-        object.__setattr__(self, "options", options)
+        return model if masked else (*model, "--use-mask", "False")
+
+    def missing(self, masked: bool) -> str | None:
+        """Why there is none, where there is none."""
+        if (self.model, self.ready if masked else self.ready_unmasked) != (None, None):
+            return None
+        return f"it needs PAGE-4D: pass --model, or --{'' if masked else 'unmasked-'}reconstruction"
 
 
 def initialisations(
@@ -91,9 +92,10 @@ def initialisations(
             masked = name != "unmasked"
             points = "page4d" if name == "unmasked" else name
             options: tuple[str, ...] = ("--cameras", camera_source, "--held-out-cameras", "capture", "--points", points)
+            refused = None
             if "page4d" in (camera_source, points):
-                options += reconstructions.options[masked]
-            refused = _missing_reconstruction(reconstructions, masked) if "page4d" in (camera_source, points) else None
+                options += reconstructions.options(masked)
+                refused = reconstructions.missing(masked)
             variants.append(
                 Variant(
                     name=f"{camera_source}-cameras-{name}",
@@ -108,26 +110,35 @@ def initialisations(
     return variants
 
 
-def _missing_reconstruction(reconstructions: Reconstructions, masked: bool) -> str | None:
-    if reconstructions.model is not None:
-        return None
-    if (reconstructions.ready if masked else reconstructions.ready_unmasked) is not None:
-        return None
-    return f"it needs PAGE-4D: pass --model, or --{'' if masked else 'unmasked-'}reconstruction"
+def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
+    """Captures by the names of their folders, as paths that hold from any folder.
+
+    Raises:
+        EvaluationError: no captures, two of one name, or one where nothing is; or nerfstudio is not installed.
+    """
+    if find_spec("nerfstudio") is None:
+        raise EvaluationError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+    from page4d_nerfstudio.data.sources import absolute, place_of
+
+    if not data:
+        raise EvaluationError("Name at least one capture.")
+    captures: dict[str, Path] = {}
+    for path in data:
+        name = place_of(path).resolve().name
+        if name in captures:
+            raise EvaluationError(f"Two captures are called {name}; captures of one comparison need different names.")
+        captures[name] = absolute(path)
+    return captures
 
 
-def methods(data: Sequence[Path], names: Sequence[str]) -> list[Variant]:
-    """A variant for each capture and each method; `static` is page4d-4dgs without deformation."""
-    places = [place_of(path).resolve().name for path in data]
-    repeated = sorted({place for place in places if places.count(place) > 1})
-    if repeated:
-        raise Page4DError(f"Two captures are called {repeated[0]}; captures of one comparison need different names.")
+def methods(captures: Mapping[str, Path], names: Sequence[str]) -> list[Variant]:
+    """A variant for each capture, by its name, and each method; `static` is page4d-4dgs without deformation."""
     for name in names:
         if not name or name == ".." or Path(name).name != name or "\0" in name:
-            raise Page4DError(f"--methods names methods as ns-train knows them, got {name!r:.200}.")
+            raise EvaluationError(f"--methods names methods as ns-train knows them, got {name!r:.200}.")
     known = {point.name for point in entry_points(group="nerfstudio.method_configs")}
     variants = []
-    for path, place in zip(data, places, strict=True):
+    for place, path in captures.items():
         for name in _each_once(names, "--methods"):
             method = METHOD if name == STATIC else name
             # Of nerfstudio's own methods only nerfstudio knows; ours are told apart without loading it.
@@ -149,7 +160,7 @@ def with_options(variants: Sequence[Variant], data_options: str, train_options: 
     """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell.
 
     Raises:
-        Page4DError: the options cannot be split into words.
+        EvaluationError: the options cannot be split into words.
     """
     more_data, more_training = _split("--data-options", data_options), _split("--train-options", train_options)
     return [
@@ -166,12 +177,12 @@ def _split(option: str, words: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(words))
     except ValueError as error:
-        raise Page4DError(f"{option} cannot be split into words: {error}.") from error
+        raise EvaluationError(f"{option} cannot be split into words: {error}.") from error
 
 
 def _each_once(names: Sequence[str], option: str) -> list:
     if not names:
-        raise Page4DError(f"{option} names nothing to compare; name at least one.")
+        raise EvaluationError(f"{option} names nothing to compare; name at least one.")
     return list(dict.fromkeys(names))
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from page4d_hf.cli import progress_bar
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.reconstruction.reconstruct import resolve_resolution
 from page4d_hf.utils.folders import check_output_folder, whole_folder, working_folder
 
-from .depth import DepthLimits
 from .digests import data_digest, file_digest
 from .inference import Inference, PointSource
+from .metrics.depth import DepthLimits
 from .predict import EvaluatedModel, load_evaluated_model, predict
 from .predictions import (
     Predictions,
@@ -29,9 +30,9 @@ from .predictions import (
 )
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .reporting.tables import write_tables
-from .runs import RUN, RunFolder, plain, versions
+from .run_folder import RUN, RunFolder, plain, versions
 from .scores import EvaluationError, ExclusionError, SequenceScores
-from .sequences import Dataset, Sequence, choose_sequences, load_sequence, select
+from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
 from .tasks import average, score
 from .trivial import trivial_predictions
 
@@ -43,7 +44,7 @@ PATIENCE = timedelta(days=7)  # for which processes that are done wait for the o
 
 
 @dataclass
-class Options:
+class EvaluationOptions:
     """What is evaluated, on what, and how."""
 
     dataset: Dataset
@@ -106,7 +107,7 @@ class Options:
 class Evaluation:
     """One task on one data set. From its making to the end of `run`, other programs are kept out of its folder."""
 
-    def __init__(self, task: str, options: Options) -> None:
+    def __init__(self, task: str, options: EvaluationOptions) -> None:
         """Find the sequences, enter the run's folder, load the model.
 
         Args:
@@ -114,7 +115,7 @@ class Evaluation:
             options: what is evaluated.
 
         Raises:
-            Page4DError: data set, sequences, model or device cannot be had, or the folder cannot be written, holds
+            Page4DError: data set, sequences, model or device is unavailable, or the folder cannot be written, holds
                 another run, or has another process at work in it.
         """
         from accelerate.state import PartialState
@@ -190,10 +191,11 @@ class Evaluation:
         # Shared out by their places, whatever is finished: another process may be done with its first one by now.
         mine = self.names[self.state.process_index :: self.state.num_processes]
         with self._held:
-            with progress_of_sequences(len(mine), shown=self.state.is_main_process) as (begin, report):
-                for name in mine:
-                    begin(name)
+            with _progress(self.state.is_main_process) as report:
+                for done, name in enumerate(mine):
+                    report("sequences", done, len(mine))
                     self._evaluate(name, report)
+                report("sequences", len(mine), len(mine))
             self.state.wait_for_everyone()
             return self._gather() if self.state.is_main_process else {}
 
@@ -215,7 +217,7 @@ class Evaluation:
             return self.folder.save(scores, source, again=not isinstance(error, PredictionsError))
         return self.folder.save(scores, source)
 
-    def _source(self, sequence: Sequence) -> dict[str, str]:
+    def _source(self, sequence: EvaluatedSequence) -> dict[str, str]:
         """Digests of what is scored, and of the truth: where one of them is another, the sequence is scored anew."""
         source = {"data": data_digest(sequence)}
         if self.options.predictions is not None:
@@ -232,7 +234,7 @@ class Evaluation:
             return False
         return not self.options.plots or self.folder.plots(name).is_dir()
 
-    def _score(self, sequence: Sequence, report: Report) -> SequenceScores:
+    def _score(self, sequence: EvaluatedSequence, report: Report) -> SequenceScores:
         """Run, or read, what is said of a sequence, and score it; with what is to be kept beside the scores."""
         options, name = self.options, sequence.name
         predictions = self._predictions(sequence, report)
@@ -250,7 +252,7 @@ class Evaluation:
             report("plots", 1, 1)
         return scores
 
-    def _predictions(self, sequence: Sequence, report: Report) -> Predictions:
+    def _predictions(self, sequence: EvaluatedSequence, report: Report) -> Predictions:
         if self.evaluated is not None:
             return predict(sequence, self.evaluated, self.inference, progress=report)
         if self.options.predictions is None:
@@ -284,7 +286,7 @@ class Evaluation:
 
 
 def inference_of(
-    protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: Options, evaluated: EvaluatedModel
+    protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: EvaluationOptions, evaluated: EvaluatedModel
 ) -> Inference:
     """How a run runs PAGE-4D: as its protocol does, but for the width of the images and what the options change.
 
@@ -315,39 +317,16 @@ def _folder_of_all(state: PartialState, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_of_sequences(count: int, *, shown: bool) -> Iterator[tuple[Callable[[str], None], Report]]:
-    """Progress bars on stderr: sequences, and what is done of the present one.
-
-    Args:
-        count: how many sequences there are to do.
-        shown: False for all processes but one.
-
-    Yields:
-        To be called when a sequence begins, and with what is done of it.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:<32.32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown or not count) as progress:
-        sequences = progress.add_task("sequences", total=count)
-        part = progress.add_task("", total=None, visible=False)
-        begun = 0
-
-        def begin(name: str) -> None:
-            nonlocal begun
-            progress.update(sequences, description=name, completed=begun)
-            begun += 1
-
-        def report(stage: str, done: int, total: int) -> None:
-            progress.update(part, description=f"  {stage}", completed=done, total=total, visible=True)
-
-        yield begin, report
-        progress.update(sequences, description="sequences", completed=begun)
-        progress.update(part, visible=False)
+def _progress(shown: bool) -> Iterator[Report]:
+    """A progress bar, of one process for all."""
+    if not shown:
+        yield lambda stage, done, total: None
+        return
+    with progress_bar() as report:
+        yield report
 
 
-def _default_method(options: Options) -> str:
+def _default_method(options: EvaluationOptions) -> str:
     if options.trivial:
         return "trivial"
     source = options.model if options.model is not None else str(options.predictions)
@@ -355,7 +334,7 @@ def _default_method(options: Options) -> str:
     return path.resolve().name if path.is_dir() else source
 
 
-def _sentence(error: Page4DError, options: Options) -> str:
+def _sentence(error: Page4DError, options: EvaluationOptions) -> str:
     """The error without places on this machine, which would make two equal runs differ."""
     sentence = str(error)
     for place in (options.data_root, options.predictions):

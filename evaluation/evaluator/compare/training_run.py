@@ -33,7 +33,6 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.json_files import Record, read_json
 
-from ..engine.checkpoints import read_checkpoint
 from .variants import Variant
 
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
@@ -48,22 +47,6 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 # A figure of quality may be infinite, of a render that is exact, or NaN.
 Figure = Annotated[float, AllowInfNan(True)]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What makes a run the run that it is."""
-
-    data: str
-    method: str
-    seed: int
-    steps: int
-    training_options: tuple[str, ...]
-    data_options: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """As it is read back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
 @dataclass
@@ -110,15 +93,21 @@ class RunFailed(Exception):
     """A command that ended badly; the message says how, and where its log is."""
 
 
-class Run:
+class TrainingRun:
     """One variant with one seed."""
 
     def __init__(self, output: Path, variant: Variant, seed: int, steps: int) -> None:
         self.variant = variant
         self.seed = seed
-        self.settings = Settings(
-            str(variant.data), variant.method, seed, steps, variant.training_options, variant.data_options
-        )
+        # What makes the run the run that it is, as it is read back.
+        self.settings: dict[str, Any] = {
+            "data": str(variant.data),
+            "method": variant.method,
+            "seed": seed,
+            "steps": steps,
+            "training_options": list(variant.training_options),
+            "data_options": list(variant.data_options),
+        }
         self._output = output
         self.folder = output / variant.name / variant.method / f"seed-{seed}"
 
@@ -133,7 +122,7 @@ class Run:
         if not (self.folder / "settings.json").is_file():
             raise Page4DError(f"{self.folder} holds something else than a run of a comparison; name another --output.")
         told = _read(self.folder / "settings.json", dict[str, Any])
-        for name, value in self.settings.as_json().items():
+        for name, value in self.settings.items():
             if told.get(name) != value:
                 raise Page4DError(
                     f"{self.folder} holds a run with other settings ({name.replace('_', ' ')}: {_words(told.get(name))}"
@@ -160,7 +149,7 @@ class Run:
         else:
             self._remove()  # of a run that was killed; see `finished`
             self.folder.mkdir(parents=True)
-            _write_json(self.folder / "settings.json", self.settings.as_json())
+            _write_json(self.folder / "settings.json", self.settings)
             started = time.monotonic()
             self._command(self.train_words(), "train.log", inherit, at_step)
             seconds = time.monotonic() - started
@@ -189,15 +178,15 @@ class Run:
 
     def train_words(self) -> list[str]:
         """The training, as it would be typed."""
-        settings = self.settings
+        variant, settings = self.variant, self.settings
         return [
-            *("ns-train", settings.method, "--data", settings.data, "--vis", "tensorboard"),
-            *("--max-num-iterations", str(settings.steps), "--machine.seed", str(settings.seed)),
-            *("--output-dir", str(self._output), "--experiment-name", self.variant.name),
+            *("ns-train", variant.method, "--data", settings["data"], "--vis", "tensorboard"),
+            *("--max-num-iterations", str(settings["steps"]), "--machine.seed", str(self.seed)),
+            *("--output-dir", str(self._output), "--experiment-name", variant.name),
             *("--timestamp", self.folder.name, "--logging.local-writer.max-log-size", "0"),
             *("--steps-per-eval-image", NEVER, "--steps-per-eval-all-images", NEVER),
-            *settings.training_options,
-            *("page4d-data", *settings.data_options),
+            *variant.training_options,
+            *("page4d-data", *variant.data_options),
         ]
 
     def _command(
@@ -251,6 +240,8 @@ def gaussians_in(checkpoint: Path) -> dict[str, Any]:
     Returns:
         `gaussians`, None for a model that has none; `static_share`, None where there is no deformation.
     """
+    from page4d_nerfstudio.engine.checkpoints import read_checkpoint
+
     state = read_checkpoint(checkpoint, mmap=True)["pipeline"]
     means = state.get("_model.gauss_params.means")
     share = None

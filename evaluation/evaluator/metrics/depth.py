@@ -26,10 +26,12 @@ from torch import Tensor
 
 from page4d_hf.geometry import unproject_depth
 
+from ..scores import EvaluationError, ExclusionError
 from .alignment import Alignment, AlignmentName, align, as_pair
-from .scores import EvaluationError, ExclusionError
 
 FIGURES = ("abs_rel", "sq_rel", "rmse", "log_rmse", "delta_1.25", "delta_1.25^2", "delta_1.25^3", "abs_error")
+REGIONS = ("static", "dynamic")
+FIGURES_BY_REGION = ("abs_rel", "delta_1.25", "abs_error")  # what `depth_figures` gives
 SMALLEST_DEPTH = 1e-5  # what logarithms and ratios take instead of less
 
 
@@ -106,6 +108,35 @@ def score_depth(
             of_region = compare_depth(aligned[inside], expected[inside], clip=limits.clip)
             figures |= {f"{figure}_{name}": value for figure, value in of_region.items()}
     return DepthScores(figures, pixels, fitted)
+
+
+def regions_of(moving: np.ndarray | None) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks of `REGIONS`.
+
+    Args:
+        moving: of any shape, 0 or False static, 1 or True moving, else not known; None: nothing is known.
+    """
+    return {} if moving is None else {"static": moving == 0, "dynamic": moving == 1}
+
+
+def depth_figures(found: np.ndarray, expected: np.ndarray, moving: np.ndarray | None = None) -> dict[str, float]:
+    """Errors of depth, whole, where nothing moves (`_static`) and where something does (`_dynamic`).
+
+    Args:
+        found: `[S, H, W]` positive z-depth of any scale.
+        expected: `[S, H, W]` z-depth, 0 where it is not known.
+        moving: `[S, H, W]` bool; None: regions are not told apart.
+
+    Returns:
+        `abs_rel`, `delta_1.25` and `abs_error` (mean absolute error in the unit of `expected`) of each region that has
+        pixels, after one scale, the ratio of the medians over all known pixels.
+
+    Raises:
+        ExclusionError: no depth is known, or what is found is not finite or mostly not above 0.
+    """
+    figures = score_depth(found, expected, "median", DepthLimits(), regions=regions_of(moving)).figures
+    names = [f"{name}{region}" for name in FIGURES_BY_REGION for region in ("", *(f"_{each}" for each in REGIONS))]
+    return {name: figures[name] for name in names if name in figures}
 
 
 def compare_depth(

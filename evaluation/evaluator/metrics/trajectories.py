@@ -7,6 +7,10 @@ The predicted trajectory is carried onto the true one by the Sim(3) of least squ
     rpe_translation   translation by which the motion from a frame to the next differs, in that unit
     rpe_rotation      angle by which that motion differs, in degrees
 
+Without any alignment:
+
+    rotation_error    angle between rotations relative to the first frame, a mean, in degrees
+
 Where centres lie in one place or on one line, a rotation (and in one place the scale) is free and Umeyama's solution is
 arbitrary: such trajectories are refused.
 """
@@ -18,10 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import Similarity, invert_extrinsics
 
-from .scores import EvaluationError, ExclusionError
+from ..scores import EvaluationError, ExclusionError
 
 FEWEST_POSES = 3
 # How far centres must be from one place or one line, as a root mean square, relative to their coordinates; below, the
@@ -52,7 +57,7 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
         DegenerateTrajectoryError: fewer than three poses; or one of the two stands still or moves along one line.
         ExclusionError: a pose is not finite.
     """
-    evo = _evo()
+    evo = evo_core()
     if predicted.shape != truth.shape or predicted.shape[1:] != (3, 4):
         raise EvaluationError(
             f"Predicted and true cameras must both be (S, 3, 4), got {predicted.shape} and {truth.shape}."
@@ -95,9 +100,27 @@ def score_still_camera(truth: np.ndarray) -> dict[str, float]:
     return _figures(_path(found), _path(expected))
 
 
+def camera_figures(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """The figures of `score_trajectory`, and `rotation_error`, of cameras `[S, 3, 4]`, world-to-camera.
+
+    Raises:
+        ExclusionError: there are fewer than 3, or one of the paths is on a line or in a place, so that no Sim(3) is
+            determined.
+    """
+    figures = score_trajectory(found, expected).figures
+    return {"rotation_error": rotation_error(found, expected), **figures}
+
+
+def rotation_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Mean angle in degrees between the rotations of cameras `[S, 3, 4]`, S >= 2, each relative to the first frame."""
+    turned, true_turned = (e[1:, :, :3] @ e[:1, :, :3].transpose(0, 2, 1) for e in (found, expected))
+    between = Rotation.from_matrix(turned.transpose(0, 2, 1) @ true_turned)
+    return float(np.degrees(between.magnitude()).mean())
+
+
 def _figures(found: Any, expected: Any) -> dict[str, float]:
     """Figures of two evo paths in one world."""
-    metrics, steps = _evo().metrics, {"delta": 1.0, "all_pairs": True}
+    metrics, steps = evo_core().metrics, {"delta": 1.0, "all_pairs": True}
     relation, frames = metrics.PoseRelation, metrics.Unit.frames
     figures = {}
     for name, metric in {
@@ -112,11 +135,15 @@ def _figures(found: Any, expected: Any) -> dict[str, float]:
 
 def _path(poses: np.ndarray) -> Any:
     """Camera-to-world `(S, 4, 4)` as evo's path."""
-    return _evo().trajectory.PosePath3D(poses_se3=list(poses))
+    return evo_core().trajectory.PosePath3D(poses_se3=list(poses))
 
 
-def _evo() -> Any:
-    """The package `evo.core`; other tasks do without."""
+def evo_core() -> Any:
+    """The package `evo.core`; other tasks do without.
+
+    Raises:
+        EvaluationError: it is not installed.
+    """
     try:
         import evo.core.geometry
         import evo.core.metrics

@@ -1,0 +1,128 @@
+"""Train scenes that differ in one thing by nerfstudio's own commands, and compare their held-out views in one table.
+
+    python evaluation/compare.py methods --data capture/ another/ --output methods/ --methods static page4d-4dgs
+    python evaluation/compare.py initialisations --data capture/ --model page4d --output table4/
+    python evaluation/compare.py novel-views --model page4d --scenes nerfies/broom nerfies/curls --output novel-views/
+
+Each run is an ns-train and an ns-eval of its own. The same command again leaves out what is done and goes on with the
+rest; captures, rows and seeds may be added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from evaluator.compare import novel_views as paper_table
+from evaluator.compare import variants as rows_of
+from evaluator.compare.comparison import TABLE, compare
+from evaluator.compare.comparison_tables import check_outcome, markdown
+from evaluator.compare.variants import CameraSource, Initialisation, Reconstructions, Variant, captures_by_name
+
+from page4d_hf.utils.programs import input_errors_end_the_program
+
+
+def methods(
+    data: tuple[Path, ...],
+    output: Path,
+    methods: tuple[str, ...] = ("static", "page4d-4dgs-original", "page4d-4dgs"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: int = 17_000,
+    data_options: str = "",
+    train_options: str = "",
+) -> None:
+    """Train several methods on several captures and compare the held-out views.
+
+    Args:
+        data: the captures.
+        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
+        methods: as ns-train knows them; static is page4d-4dgs without deformation.
+        seeds: of the runs of each row.
+        steps: of each training.
+        data_options: options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
+        train_options: further options of ns-train, in quotes behind the sign = too.
+    """
+    _compare(
+        rows_of.methods(captures_by_name(data), methods), output, seeds, steps, "methods", data_options, train_options
+    )
+
+
+def initialisations(
+    data: Path,
+    output: Path,
+    model: str | None = None,
+    reconstruction: Path | None = None,
+    unmasked_reconstruction: Path | None = None,
+    initialisations: tuple[Initialisation, ...] = ("page4d", "unmasked", "capture", "random"),
+    cameras: tuple[CameraSource, ...] = ("capture", "page4d"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: int = 17_000,
+    method: str = "page4d-4dgs",
+    data_options: str = "",
+    train_options: str = "",
+) -> None:
+    """Train the same method from several initialisations and compare the held-out views.
+
+    The experiment of PAGE-4D's Table 4 on any capture. Seeds decide the order of views and how Gaussians split; seed
+    points are the same for all.
+
+    Args:
+        data: the capture.
+        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
+        model: PAGE-4D's weights, a folder or a name on the Hub. Each reconstruction is made once and kept.
+        reconstruction: a scene folder that `page4d reconstruct` made of the capture's images, in place of the model.
+        unmasked_reconstruction: the same by a network without the mask, for the row unmasked.
+        initialisations: where Gaussians start. page4d: PAGE-4D's depth and what it says of motion; unmasked: its depth
+            without its mask, which is how VGGT works; depth: the capture's own depth and motion masks, which of a
+            synthetic capture are as exact as a perfect reconstruction's; capture: its points; random: chance.
+        cameras: the capture's, with PAGE-4D's depth scaled by the Sim(3) between both sets of camera centres; or
+            PAGE-4D's, into whose world the held-out cameras are carried by that Sim(3).
+        seeds: of the runs of each row.
+        steps: of each training.
+        method: what is trained.
+        data_options: further options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
+        train_options: further options of ns-train, in quotes behind the sign = too.
+    """
+    (capture,) = captures_by_name([data]).values()
+    sources = Reconstructions(model, reconstruction, unmasked_reconstruction)
+    variants = rows_of.initialisations(capture, sources, initialisations, cameras, method)
+    _compare(variants, output, seeds, steps, "initialisations", data_options, train_options)
+
+
+def novel_views(options: tyro.conf.OmitArgPrefixes[paper_table.NovelViews]) -> None:
+    """Make PAGE-4D's Table 4: novel views of several scenes by page4d-4dgs from each initialisation."""
+    paper_table.run(options)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "methods": methods,
+    "initialisations": initialisations,
+    "novel-views": novel_views,
+}
+
+
+def _compare(
+    variants: list[Variant],
+    output: Path,
+    seeds: tuple[int, ...],
+    steps: int,
+    kind: Literal["initialisations", "methods"],
+    data_options: str,
+    train_options: str,
+) -> None:
+    rows = compare(rows_of.with_options(variants, data_options, train_options), output, seeds, steps, kind)
+    print(markdown(rows))
+    check_outcome(rows, output / TABLE)
+    print(f"Wrote {output / TABLE}, runs.csv and means.csv beside it.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors about the input are one sentence on stderr and exit code 1."""
+    with input_errors_end_the_program("compare", "the same command goes on with what is left."):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="compare.py", description=__doc__, args=arguments)
+
+
+if __name__ == "__main__":
+    main()

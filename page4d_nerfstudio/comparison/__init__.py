@@ -1,1 +1,0 @@
-"""Trainings that differ in one thing, run and evaluated by nerfstudio's own commands, in one table."""
