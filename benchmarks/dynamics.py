@@ -2,7 +2,6 @@
 
     python benchmarks/dynamics.py                                   # a synthetic scene, made for it
     python benchmarks/dynamics.py --data capture/ --steps 2000      # any data that say what moves
-    python benchmarks/dynamics.py --reconsider                      # and one more: flags that may turn
     python benchmarks/dynamics.py --mislabel 0.5                    # half of what moves is taken for static on purpose
 
 The trainings take turns, step by step, so that whatever else the machine does falls on all of them alike. All of them
@@ -43,8 +42,6 @@ class Options:
     """Of the synthetic scene's images, in pixels."""
     points: int = 5000
     """Seed points, at most."""
-    reconsider: bool = False
-    """Also train with --pipeline.model.reconsider.every 500."""
     mislabel: float = 0.0
     """Share of the moving seed points that is taken for static on purpose, in the trainings that have static ones."""
     threads: int = 0
@@ -67,8 +64,6 @@ def make_trainer(options: Options, data: Path, output: Path, name: str) -> Train
         config.pipeline.model.dynamics_threshold = float("-inf")
     if name == "flagged":
         config.pipeline.model.hide_motion_at_first = False
-    if name == "reconsidered":
-        config.pipeline.model.reconsider.every = 500
     trainer = config.setup()
     trainer.setup()
     model = trainer.pipeline.model
@@ -105,7 +100,7 @@ def compare(options: Options, folder: Path) -> None:
             num_points=options.points,
             seed=options.seed,
         )
-    names = ["all deform", "flagged", "hidden", *(["reconsidered"] if options.reconsider else [])]
+    names = ["all deform", "flagged", "hidden"]
     trainers = {name: make_trainer(options, data, folder / "output", name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for step in range(options.steps):

@@ -17,7 +17,6 @@ from page4d_hf.utils.programs import command
 if TYPE_CHECKING:
     from .comparison.variants import Variant
 
-LISTING = "splats.json"  # in a folder of an export: its files and their times
 MOST_FRAMES, MOST_FPS, MOST_RADIUS = 100_000, 1000, 1000  # of a camera path: an hour of video, at most
 
 
@@ -68,7 +67,7 @@ def export_splats(
         print(f"Wrote {output}: {count:,} Gaussians at time {time:g}.")
         return
     with claimed_folder(output, overwrite=overwrite):
-        from .viewing.export import read_run, write_splats
+        from .viewing.export import LISTING, read_run, write_splats
 
         run = read_run(config)
         with progress_bar() as report:

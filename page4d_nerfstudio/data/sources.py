@@ -23,7 +23,7 @@ from page4d_hf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frames, frame_files
 from page4d_hf.scene.folder import Scene, read_scene
 
 from ..console import note
-from ..engine.ranges import ENDLESS, FINITE, check_ranges
+from ..ranges import ENDLESS, FINITE, check_ranges
 from .path_alignment import align_paths
 from .posed_frames import FrameDepth, PosedFrames
 from .ready_reconstruction import ready_reconstruction

@@ -20,11 +20,11 @@ from page4d_hf.utils.measuring import instant
 from ..console import input_errors_end_the_command
 from ..data.datamanager import Page4DDatamanager
 from ..data.dataset import Page4DDataset
-from ..gaussians.config import Page4DGaussiansModelConfig
-from ..gaussians.model import Page4DGaussiansModel
+from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
+from ..ranges import ENDLESS, check_ranges
+from ..viewing.panel import Panel
 from .health import check_count, check_losses, check_parameters
 from .randomness import random_state, set_random_state
-from .ranges import ENDLESS, check_ranges
 
 # Each view's image, Gaussians and gradients stay in memory until the step ends. 4DGS takes 2 to 4.
 MOST_VIEWS_PER_STEP = 64
@@ -68,6 +68,7 @@ class Page4DPipeline(VanillaPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.model, Page4DGaussiansModel):
+            self.panel = Panel(self.model)
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
             if isinstance(self.datamanager, Page4DDatamanager):
                 self.datamanager.schedule = self.model.schedule

@@ -19,11 +19,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.folders import working_folder
 
+from ..checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from ..console import input_errors_end_the_command
 from ..data.sources import place_of
 from ..gaussians.model import Page4DGaussiansModel
 from ..gaussians.schedule import REFERENCE_STEPS, scale_steps
-from .checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from .health import TrainingError, check_parameters
 from .pipeline import Page4DPipeline
 

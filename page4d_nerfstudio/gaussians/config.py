@@ -9,12 +9,11 @@ from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
 from page4d_hf.errors import Page4DError
 
-from ..engine.ranges import ENDLESS, FINITE, check_ranges
+from ..ranges import ENDLESS, FINITE, check_ranges
 from ..rasterization import Backend
 from .deformation import DeformationConfig
 from .metrics import LPIPSNetwork
-from .reconsider import ReconsiderConfig
-from .schedule import REFERENCE_STEPS
+from .schedule import REFERENCE_STEPS, Schedule, scale_steps
 
 # Least and most of each option: what is a number of steps, a share, a weight or a size.
 RANGES = {
@@ -41,21 +40,9 @@ class ModelError(Page4DError):
     """Options, seed points or checkpoints that do not fit the model."""
 
 
-def _model() -> type:
-    from .model import Page4DGaussiansModel  # which needs this module
-
-    return Page4DGaussiansModel
-
-
 @dataclass
-class Page4DGaussiansModelConfig(SplatfactoModelConfig):
-    """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
-
-    Only those do not that say how often something is done: refine_every, how many views are gathered before Gaussians
-    are split and cloned; reset_alpha_every, which counts refinements; regularize_every and reconsider.sample_every.
-    """
-
-    _target: type = field(default_factory=_model)
+class GaussiansOptions(SplatfactoModelConfig):
+    """The options of `Page4DGaussiansModelConfig`, which lies beside the model that it builds."""
 
     use_deformation: bool = True
     """Whether Gaussians move. False trains the static model (3D Gaussian splatting) in the same way, to compare."""
@@ -89,8 +76,6 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
     dynamics_threshold: float = 0.5
     """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
     never pass the deformation field. Without such weights every Gaussian can move."""
-    reconsider: ReconsiderConfig = field(default_factory=ReconsiderConfig)
-    """Whether Gaussians that were taken for static may turn out to move."""
     strategy: Literal["default", "mcmc"] = "default"
     """Density control. default: split and clone by gradient, prune by opacity, as 4DGS does. mcmc: move faint Gaussians
     to opaque ones and add more until there are max_gaussians (3DGS-MCMC, Kheradmand et al. 2024); the options named
@@ -166,3 +151,21 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
             raise ModelError(
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={self.rasterize_mode!r}."
             )
+
+    def schedule(self) -> Schedule:
+        """When each part of the training happens, scaled to `run_length`."""
+
+        def steps(of_reference: int) -> int:
+            return scale_steps(of_reference, self.run_length)
+
+        coarse_steps = steps(self.coarse_steps)
+        grows = self.time_growth if self.use_deformation else 0.0
+        return Schedule(
+            coarse_steps=coarse_steps,
+            all_times_from=coarse_steps + round(grows * max(self.run_length - coarse_steps, 0)),
+            densify_from=steps(self.warmup_length),
+            densify_until=steps(self.stop_split_at),
+            screen_size_until=steps(self.stop_screen_size_at),
+            sh_degree_interval=max(1, steps(self.sh_degree_interval)),
+            resolution_interval=max(1, steps(self.resolution_schedule)),
+        )

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from page4d_hf.errors import Page4DError
 
-from ..engine.ranges import FINITE, check_ranges
+from ..ranges import FINITE, check_ranges
 
 # The two axes of each plane, of (x, y, z).
 SPACE_PLANES = ((0, 1), (0, 2), (1, 2))

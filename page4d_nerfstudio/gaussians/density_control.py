@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import Page4DGaussiansModelConfig
+from .config import GaussiansOptions
 from .mcmc import DynamicsAwareMCMC
 from .schedule import Schedule
 from .strategy import DynamicsAwareStrategy
@@ -13,7 +13,7 @@ PRUNED_SHARE = 200 / 360
 
 
 def density_control(
-    config: Page4DGaussiansModelConfig, schedule: Schedule, n_views: int
+    config: GaussiansOptions, schedule: Schedule, n_views: int
 ) -> DynamicsAwareStrategy | DynamicsAwareMCMC:
     """The strategy of a model's options, for a training of `n_views` views that keeps to a schedule."""
     reset_every = config.reset_alpha_every * config.refine_every

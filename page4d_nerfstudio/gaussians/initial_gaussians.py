@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ..console import note
-from ..data.dataset import CAMERAS_EXTENT_KEY
-from .config import ModelError, Page4DGaussiansModelConfig
+from .config import GaussiansOptions, ModelError
 from .deformation import DeformationConfig, RobustBox
 from .schedule import CANONICAL_TIME, FIRST_SPAN
+from .views import CAMERAS_EXTENT_KEY
 
 # Fewer moving seed points than this say too little about where the motion is.
 FEWEST_MOVING_POINTS = 100
@@ -32,9 +32,7 @@ class Seeds(NamedTuple):
     dynamic: Tensor  # [N] bool, which move
 
 
-def seeds(
-    config: Page4DGaussiansModelConfig, seed_points: tuple[Tensor, Tensor] | None, metadata: dict[str, Any]
-) -> Seeds:
+def seeds(config: GaussiansOptions, seed_points: tuple[Tensor, Tensor] | None, metadata: dict[str, Any]) -> Seeds:
     """Choose the seeds of a model, at most `max_gaussians` of them.
 
     Args:
@@ -64,7 +62,7 @@ def seeds(
     return Seeds(points, rgb, dynamic)
 
 
-def _moving(config: Page4DGaussiansModelConfig, weights: Any, n_points: int) -> Tensor:
+def _moving(config: GaussiansOptions, weights: Any, n_points: int) -> Tensor:
     """Which seed points [N] bool move, by their weights: all of them where there are none."""
     if weights is None:
         return torch.ones(n_points, dtype=torch.bool)
@@ -73,7 +71,7 @@ def _moving(config: Page4DGaussiansModelConfig, weights: Any, n_points: int) -> 
     return torch.as_tensor(weights).cpu() > config.dynamics_threshold
 
 
-def _seen_at_first(config: Page4DGaussiansModelConfig, times: Any, dynamic: Tensor) -> Tensor:
+def _seen_at_first(config: GaussiansOptions, times: Any, dynamic: Tensor) -> Tensor:
     """Which seed points [N] bool were seen around the canonical time, if enough of the moving ones were.
 
     A moving thing whose points come from many instants would be there many times over.
@@ -86,7 +84,7 @@ def _seen_at_first(config: Page4DGaussiansModelConfig, times: Any, dynamic: Tens
     return near if int((near & dynamic).sum()) >= FEWEST_MOVING_POINTS else everyone
 
 
-def scene_extent(config: Page4DGaussiansModelConfig, points: Tensor, metadata: dict[str, Any]) -> float:
+def scene_extent(config: GaussiansOptions, points: Tensor, metadata: dict[str, Any]) -> float:
     """The radius of the scene, in the world's unit, by which the options say that it is found.
 
     Args:

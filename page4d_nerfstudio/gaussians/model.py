@@ -10,8 +10,8 @@ its HyperNeRF configuration as defaults.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import replace
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,21 +29,19 @@ from torch.nn import Parameter
 from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from ..console import EndsTheCommand
-from ..data.dataset import INSTANTS_KEY
 from ..rasterization import rasterize
-from ..viewing.panel import ClipMotion, LazyOutputs, ShownGaussians, TrainingCameras, rendering_for_the_viewer
 from . import losses
-from .config import ModelError, Page4DGaussiansModelConfig
+from .config import GaussiansOptions, ModelError
 from .constant_size import Neighbourhoods, change_of_size
 from .deformation import DeformationField, RobustBox
 from .density_control import density_control
 from .initial_gaussians import FEWEST_MOVING_POINTS, initial_parameters, scene_extent, seeds
 from .mcmc import DynamicsAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
-from .reconsider import Reconsideration, footprint_errors, gather, judge
-from .schedule import Schedule
+from .motion import ClipMotion
+from .outputs import LazyOutputs, rendering_for_the_viewer
 from .strategy import DynamicsAwareStrategy
-from .views import TrainingViews
+from .views import INSTANTS_KEY, TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
@@ -51,6 +49,17 @@ VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 # Logarithm of the largest scale that is rendered: larger than any scene, in its unit. An offset that has run away
 # would have an infinite scale, whose gradient is NaN, and the heads would hand that on to all Gaussians.
 LARGEST_LOG_SCALE = 20.0
+
+
+@dataclass
+class Page4DGaussiansModelConfig(GaussiansOptions):
+    """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
+
+    Only those do not that say how often something is done: refine_every, how many views are gathered before Gaussians
+    are split and cloned; reset_alpha_every, which counts refinements; and regularize_every.
+    """
+
+    _target: type = field(default_factory=lambda: Page4DGaussiansModel)
 
 
 class Gaussians(NamedTuple):
@@ -88,15 +97,14 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.scene_extent = scene_extent(config, points, metadata)
         self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, box.extent, config.sh_degree))
 
-        self.schedule = Schedule.of(config)
+        self.schedule = config.schedule()
         # Known from the start, and not asked of the device at each step.
         self.hides_known_motion = config.hide_motion_at_first and bool(dynamic.any()) and not bool(dynamic.all())
         if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
-        self.reconsideration = Reconsideration.of(config.reconsider, self.schedule, config.run_length)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
-            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS and config.reconsider.every == 0:
+            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS:
                 # The grid need not resolve what never asks it.
                 box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
             bases = num_sh_bases(config.sh_degree)
@@ -110,15 +118,13 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.lpips = LazyLPIPS(config.lpips_network)  # type: ignore[assignment]
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
-        self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours
         self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
         self.moved: list[tuple[Tensor, Tensor]] = []  # canonical and deformed positions [M, 3] of each view of a step
         self.neighbourhoods = Neighbourhoods()
         self.step = 0
         self.loaded_run_length: int | None = None  # of the training that a checkpoint is of
-        # nerfstudio's viewer finds them among the attributes.
-        self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
-        self.training_cameras = TrainingCameras()
+        # Filled in by a viewer: which Gaussians [N] bool to render outside of training, None is all of them.
+        self.looked_at: Callable[[], Tensor | None] = lambda: None
         self.clip_motion = ClipMotion()
         # Of a capture whose images were all laid over one colour; random ones would teach Gaussians to be that colour.
         self.own_background = metadata.get("background_color")
@@ -257,7 +263,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.last_size = (height, width)
 
         gaussians = self.gaussians_at(self.time_of(camera))
-        kept = None if self.training else self._looked_at(gaussians)
+        kept = None if self.training else self._kept(gaussians)
         if kept is not None:
             if not kept.any():
                 return self._empty_view(width, height)
@@ -287,7 +293,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             absgrad=self.config.use_absgrad,
         )
         if self.training:
-            self.info, self.last_view = info, view
+            self.info = info
             self.views_of_step.append(info)
             if info["means2d"].requires_grad:
                 self.strategy.step_pre_backward(
@@ -314,9 +320,9 @@ class Page4DGaussiansModel(SplatfactoModel):
 
         return LazyOutputs(outputs, motion=motion)
 
-    def _looked_at(self, gaussians: Gaussians) -> Tensor | None:
+    def _kept(self, gaussians: Gaussians) -> Tensor | None:
         """Which Gaussians [N] bool are inside of the crop box and of the kind that the viewer's user wants to see."""
-        kept = self.shown.chosen(self.dynamic, self.motion_over_clip, self.scene_extent)
+        kept = self.looked_at()
         if self.crop_box is not None:
             inside = self.crop_box.within(gaussians.means)
             kept = inside if kept is None else kept & inside
@@ -391,9 +397,6 @@ class Page4DGaussiansModel(SplatfactoModel):
         if config.ssim_lambda > 0:
             similarity = self.ssim(truth.permute(2, 0, 1)[None], predicted.permute(2, 0, 1)[None])
             loss = loss + config.ssim_lambda * (1 - similarity)
-        if self.training and self.reconsideration.samples(self.step) and self.deforms:
-            errors, weight = footprint_errors(self.last_view, truth - predicted, config.rasterization_backend)
-            gather(self.strategy_state, errors, weight)
         terms = {"main_loss": loss}
         if self.training and config.depth_weight > 0 and "depth" in batch:
             terms["depth_loss"] = config.depth_weight * self._depth_error(outputs, batch)
@@ -503,8 +506,6 @@ class Page4DGaussiansModel(SplatfactoModel):
         if self.schedule.densify_from < step < self.schedule.densify_until and step % config.refine_every == 0:
             # Others are now where they were, even if there are as many of them.
             self.neighbourhoods.forget()
-        if self.deforms and self.reconsideration.due(step):
-            judge(state, config.reconsider.share, config.reconsider.factor)
 
     def update_to_step(self, step: int) -> None:
         self.step = step

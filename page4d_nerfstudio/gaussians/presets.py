@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .config import Page4DGaussiansModelConfig
 from .deformation import DeformationConfig
+from .model import Page4DGaussiansModelConfig
 from .schedule import REFERENCE_STEPS
 
 

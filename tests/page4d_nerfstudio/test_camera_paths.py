@@ -10,7 +10,6 @@ import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from page4d_nerfstudio.viewing.panel.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
 from scipy.spatial.transform import Rotation
 from small_captures import SIZE, write_capture
 
@@ -19,6 +18,7 @@ from page4d_hf.errors import Page4DError
 from page4d_nerfstudio import commands
 from page4d_nerfstudio.commands import camera_path
 from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.viewing.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
 
 
 def some_views(count: int = 5, seed: int = 0) -> Views:

@@ -24,7 +24,6 @@ from nerfstudio.scripts import render as ns_render
 from nerfstudio.scripts import train as ns_train
 from nerfstudio.utils.colormaps import apply_colormap
 from nerfstudio.utils.eval_utils import eval_setup
-from page4d_nerfstudio.viewing.panel.export import read_run
 from PIL import Image
 from plyfile import PlyData
 from small_captures import SIZE, write_capture
@@ -33,6 +32,7 @@ from page4d_hf import cli
 from page4d_hf.utils.folders import LOCK, MANIFEST
 from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
+from page4d_nerfstudio.viewing.export import read_run
 
 pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
 

@@ -13,7 +13,6 @@ import yaml
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
-from page4d_nerfstudio.viewing.panel.export import ExportError, Run, read_run, write_splat, write_splats
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
@@ -25,6 +24,7 @@ from page4d_nerfstudio.commands import export_splats
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.gaussians.model import world_to_camera
 from page4d_nerfstudio.rasterization import rasterize
+from page4d_nerfstudio.viewing.export import ExportError, Run, read_run, write_splat, write_splats
 
 DEGREE_0 = 0.28209479177387814  # the spherical harmonic of degree 0
 

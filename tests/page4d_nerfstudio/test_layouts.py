@@ -15,7 +15,7 @@ from page4d_hf.errors import CaptureError, Page4DError
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.data.dataset import Page4DDataset
 from page4d_nerfstudio.data.sources import find_source, read_source
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 44.0
 WALL = 5.0  # the scene is a coloured wall at z = WALL

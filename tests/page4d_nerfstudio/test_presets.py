@@ -15,14 +15,12 @@ from test_deformation import UNIT_BOX, interpolate
 from test_model import fine, make_model
 
 from page4d_nerfstudio import configs
-from page4d_nerfstudio.data.dataset import CAMERAS_EXTENT_KEY
 from page4d_nerfstudio.engine.trainer import learning_rate_factor
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
 from page4d_nerfstudio.gaussians.initial_gaussians import scene_extent
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.presets import presets
-from page4d_nerfstudio.gaussians.schedule import Schedule
-from page4d_nerfstudio.gaussians.views import cameras_extent
+from page4d_nerfstudio.gaussians.views import CAMERAS_EXTENT_KEY, cameras_extent
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = tuple(presets())
@@ -99,7 +97,7 @@ def test_a_step_has_two_views_and_splits_from_the_same_gradient_whatever_the_siz
 
 
 def test_the_original_has_all_times_from_the_start():
-    schedule = Schedule.of(config_of("page4d-4dgs-original").pipeline.model)
+    schedule = config_of("page4d-4dgs-original").pipeline.model.schedule()
 
     assert (schedule.coarse_steps, schedule.span_at(schedule.coarse_steps)) == (3000, 0.5)
 

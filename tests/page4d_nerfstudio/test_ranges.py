@@ -3,8 +3,9 @@
 import pytest
 
 from page4d_hf.errors import Page4DError
-from page4d_nerfstudio.gaussians.config import RANGES, Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.config import RANGES
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 
 @pytest.mark.parametrize("name", [name for name, (least, _) in RANGES.items() if least >= 0])

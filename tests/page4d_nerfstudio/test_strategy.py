@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.density_control import density_control
-from page4d_nerfstudio.gaussians.schedule import Schedule
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.strategy import DynamicsAwareStrategy
 
 N = 6
@@ -116,13 +115,13 @@ def test_faint_gaussians_stay_while_there_are_few():
 def test_faint_gaussians_make_room_under_any_cap(cap, above):
     model = Page4DGaussiansModelConfig(max_gaussians=cap)
 
-    assert density_control(model, Schedule.of(model), n_views=7).prune_above == above
+    assert density_control(model, model.schedule(), n_views=7).prune_above == above
 
 
 def test_resets_leave_steps_to_refine_in_however_many_views_there_are():
     model = Page4DGaussiansModelConfig(reset_alpha_every=30)
 
-    few, many = (density_control(model, Schedule.of(model), n_views=n) for n in (50, 5000))
+    few, many = (density_control(model, model.schedule(), n_views=n) for n in (50, 5000))
 
     assert (few.reset_every, few.pause_refine_after_reset) == (3000, 150)
     assert many.pause_refine_after_reset == 1500

@@ -21,8 +21,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from page4d_hf.errors import Page4DError
 
-from ..gaussians.config import Page4DGaussiansModelConfig
-from .checkpoints import UNREADABLE
+from ..checkpoints import UNREADABLE
+from ..gaussians.model import Page4DGaussiansModelConfig
 
 MOST_BYTES = 2**20  # of a config.yml, which has about 2**13
 KNOWN = ("nerfstudio", "page4d_nerfstudio", "torch.optim")
