@@ -10,7 +10,6 @@ from nerfstudio.models.splatfacto import SplatfactoModelConfig
 from page4d_hf.errors import Page4DError
 
 from ..ranges import ENDLESS, FINITE, check_ranges
-from ..rasterization import Backend
 from .deformation import DeformationConfig
 from .metrics import LPIPSNetwork
 from .schedule import REFERENCE_STEPS, Schedule, scale_steps
@@ -99,8 +98,6 @@ class GaussiansOptions(SplatfactoModelConfig):
     training camera from the mean of their centres, as in 4DGS; of a camera that stands still, that of the points."""
     scene_extent: float | None = None
     """The scene's radius, where neither suits."""
-    rasterization_backend: Backend = "auto"
-    """What rasterises: gsplat on CUDA and this package's own code on a CPU, unless one is named."""
     lpips_network: LPIPSNetwork = "alex"
     """Whose features LPIPS compares: AlexNet's, as elsewhere in nerfstudio, or VGG16's, which papers on Gaussian
     splatting mostly give. Figures of different networks can't be compared."""

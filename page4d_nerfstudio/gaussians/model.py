@@ -285,7 +285,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             "width": width,
             "height": height,
         }
-        draw = partial(rasterize, **view, backend=self.config.rasterization_backend)
+        draw = partial(rasterize, **view)
         render, alpha, info = draw(
             colors=colors,
             sh_degree=degree,

@@ -56,9 +56,7 @@ def viewer_shows(path: Path, viewmat: torch.Tensor, background: torch.Tensor) ->
     degree = int(gaussians["colors"].shape[1] ** 0.5) - 1
     intrinsics = cameras([0.0]).get_intrinsics_matrices()
     size = {"width": WIDTH, "height": HEIGHT}
-    image, alpha, _ = rasterize(
-        **gaussians, viewmats=viewmat[None], Ks=intrinsics, **size, sh_degree=degree, backend="torch_cpu"
-    )
+    image, alpha, _ = rasterize(**gaussians, viewmats=viewmat[None], Ks=intrinsics, **size, sh_degree=degree)
     return (image[0] + (1 - alpha[0]) * background).clamp(0, 1)
 
 
