@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,16 +16,37 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
+from page4d_hf.captures.layouts.nerfstudio import capture_of_scene
+from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_to_world_opengl
+from page4d_hf.scene.folder import read_scene
 
 from ..console import input_errors_end_the_command
+from ..ranges import ENDLESS, FINITE, check_ranges
+from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
+from .frames_source import FramesOptions, frames_of_images
+from .limits import in_reach, refuse_far_cameras
 from .posed_frames import PosedFrames
-from .sources import read_source
+from .reconstruction_cache import reconstruct_once
+from .scene_source import SceneOptions, frames_of_scene
+from .sources import find_source
+from .starting_points import SeedOptions
 
 # The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has
 # none, and the scene would be blown up without limit.
 LEAST_EXTENT_TO_DISTANCE = 0.1
+
+# Least and most of options that are numbers.
+RANGES = {
+    "downscale_factor": (1, FINITE),
+    "max_points": (1, ENDLESS),
+    "num_random_points": (1, 10**7),
+    "eval_interval": (0, ENDLESS),
+    "max_frames": (1, ENDLESS),
+    "scale_factor": (1e-9, 1e9),
+    "scene_scale": (1e-9, 1e9),
+}
 
 
 @dataclass
@@ -95,6 +116,81 @@ class Page4DDataParserConfig(DataParserConfig):
     """Percentage of PAGE-4D's depth, from the least confident, that gives no points."""
     cache_dir: Path | None = None
     """Where reconstructions are kept, so that each is made once. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
+
+    def check(self) -> None:
+        """Raises Page4DError where an option is out of range, whatever the data are."""
+        check_ranges(self, RANGES)
+        # `ns-render dataset --downscale-factor` hands over a float.
+        if self.downscale_factor is not None and self.downscale_factor != int(self.downscale_factor):
+            raise Page4DError(f"--downscale-factor must be a whole number, got {self.downscale_factor}.")
+        if not 0 <= self.confidence_percentile < 100:
+            raise Page4DError(
+                f"--confidence-percentile must be from 0 to below 100, got {self.confidence_percentile:g}."
+            )
+        if self.reconstruction is not None and not self.use_mask:
+            raise Page4DError(
+                "--use-mask False says how --model is run, and --reconstruction has been made: name one that was made "
+                "so."
+            )
+        if self.eval_interval == 1:
+            raise Page4DError("--eval-interval 1 would hold out every frame; take 2 or more, or 0 to hold out none.")
+
+
+def read_source(config: Page4DDataParserConfig) -> PosedFrames:
+    """Read the data that a configuration names: in one world with OpenCV axes, before it becomes nerfstudio's.
+
+    Raises:
+        Page4DError: the data are missing or damaged, or the options do not fit them.
+    """
+    config.check()
+    frames = _read(config)
+    refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
+    reached = in_reach(frames.points.positions, config.data)
+    if not reached.all():
+        frames.points = frames.points.take(reached)
+    return frames
+
+
+def _read(config: Page4DDataParserConfig) -> PosedFrames:
+    """Find out what the data are, and hand each kind of source the options that it has."""
+    data, source = config.data, find_source(config.data, config.layout)
+    factor = None if config.downscale_factor is None else int(config.downscale_factor)
+    seeds = SeedOptions(config.points, config.max_points, config.num_random_points, config.confidence_percentile)
+    scene_options = SceneOptions(seeds, factor, config.eval_interval)
+    capture_options = CaptureOptions(
+        seeds,
+        factor,
+        config.eval_interval,
+        config.held_out,
+        config.cameras,
+        config.held_out_cameras,
+        config.reconstruction,
+        has_model=bool(config.model),
+    )
+    reconstruct = partial(
+        reconstruct_once,
+        model=config.model,
+        resolution=config.resolution,
+        use_mask=config.use_mask,
+        cache_dir=config.cache_dir,
+    )
+    if source.kind == "capture":
+        return frames_of_capture(open_capture(data, source.layout, factor), capture_options, reconstruct)
+    if source.kind == "frames":
+        _refuse_the_captures_own(config, "a video or plain images have no cameras of their own")
+        return frames_of_images(data, FramesOptions(config.fps, config.max_frames), scene_options, reconstruct)
+    scene = read_scene(data)
+    if not scene.info:  # of another program
+        return frames_of_capture(capture_of_scene(scene), capture_options, reconstruct)
+    _refuse_the_captures_own(config, "the cameras of a scene folder are PAGE-4D's")
+    return frames_of_scene(scene, scene_options)
+
+
+def _refuse_the_captures_own(config: Page4DDataParserConfig, whose_cameras: str) -> None:
+    reasons = {"cameras": whose_cameras, "points": "only a capture has points of its own"}
+    for option, reason in reasons.items():
+        if getattr(config, option) == "capture":
+            raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it at auto.")
 
 
 @dataclass

@@ -12,9 +12,9 @@ from PIL import Image
 
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.dataset import Page4DDataset
-from page4d_nerfstudio.data.sources import find_source, read_source
+from page4d_nerfstudio.data.sources import find_source
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 44.0

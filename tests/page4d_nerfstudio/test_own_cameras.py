@@ -12,9 +12,8 @@ from test_dataparser import PerfectPage4D, outputs_of, project
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError, SceneError
 from page4d_hf.reconstruction.reconstruct import reconstruct
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.ready_reconstruction import ready_reconstruction
-from page4d_nerfstudio.data.sources import read_source
 
 
 @pytest.fixture
