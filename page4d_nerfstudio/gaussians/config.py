@@ -63,8 +63,6 @@ class GaussiansOptions(SplatfactoModelConfig):
     """Weight of the relative error of rendered depth, against the capture's or PAGE-4D's own where that is known."""
     plane_tv_weight: float = 2e-4
     """Weight of the planes' total variation in space."""
-    plane_acceleration: bool = False
-    """Whether that weight is of second differences along one axis, as in 4DGS's code, in place of total variation."""
     time_smoothness_weight: float = 1e-3
     """Weight of the planes' acceleration along time."""
     time_sparsity_weight: float = 1e-4

@@ -87,6 +87,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     config: Page4DGaussiansModelConfig
     strategy: DynamicsAwareStrategy | DynamicsAwareMCMC
+    space_penalty = staticmethod(losses.total_variation)  # of planes whose axes are both of space
 
     def populate_modules(self) -> None:
         config = self.config
@@ -109,7 +110,7 @@ class Page4DGaussiansModel(SplatfactoModel):
                 box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
             bases = num_sh_bases(config.sh_degree)
             instants = int(metadata.get(INSTANTS_KEY, self.num_train_data))
-            self.deformation = DeformationField(config.deformation, box, instants, bases)
+            self.deformation = config.deformation.build(box, instants, bases)
 
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
@@ -449,9 +450,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         """
         assert self.deformation is not None
         space, time = self.deformation.hexplane.space, self.deformation.hexplane.time
-        of_space = losses.acceleration if self.config.plane_acceleration else losses.total_variation
         each = (
-            ("plane_tv", self.config.plane_tv_weight, of_space, space),
+            ("plane_tv", self.config.plane_tv_weight, self.space_penalty, space),
             ("time_smoothness", self.config.time_smoothness_weight, losses.acceleration, time),
             ("time_sparsity", self.config.time_sparsity_weight, losses.time_sparsity, time),
         )

@@ -529,7 +529,9 @@ def test_data_all_of_which_are_too_far_away_are_refused(tmp_path):
     np.save(capture / "points.npy", positions)
     camera = json.loads((capture / "camera/000002.json").read_text())
     (capture / "camera/000002.json").write_text(json.dumps(camera | {"position": [1e30, 0, 0]}))
-    with pytest.raises(CaptureError, match=r"000002.json .* at position.0: it should be less than or equal to 1000000000, got 1e\+30"):
+    with pytest.raises(
+        CaptureError, match=r"000002.json .* at position.0: it should be less than or equal to 1000000000, got 1e\+30"
+    ):
         read_source(Page4DDataParserConfig(data=capture))
 
 

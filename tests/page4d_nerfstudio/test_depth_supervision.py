@@ -107,7 +107,7 @@ def test_a_weight_of_depth_is_refused_where_there_is_none(capture, capsys):
 @pytest.mark.parametrize("name", ["depth_weight", "size_weight"])
 @pytest.mark.parametrize("weight", [-0.1, float("nan")])
 def test_a_weight_that_is_none_is_refused_by_name(name, weight):
-    with pytest.raises(ModelError, match=f"{name} is a weight of the loss"):
+    with pytest.raises(ModelError, match=f"--pipeline.model.{name.replace('_', '-')} must be at least 0"):
         Page4DGaussiansModelConfig(**{name: weight}).check()
 
 
