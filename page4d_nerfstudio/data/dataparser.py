@@ -61,61 +61,59 @@ class Page4DDataParserConfig(DataParserConfig):
     layout: Literal["auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "tum", "bonn", "frames"] = (
         "auto"
     )
-    """What data is: found out by itself, or said here. frames: a video or images."""
+    """Kind of data. auto detects it. frames: a video or images."""
     cameras: Literal["auto", "capture", "page4d"] = "auto"
-    """Where cameras come from: the capture's own, or PAGE-4D's (needs --model). auto: the capture's where it is one.
-    Times and held-out frames are the capture's in either case."""
+    """Source of the cameras: the capture's own or PAGE-4D's (needs --model). auto: the capture's, where there are any.
+    Times and held-out frames always come from the capture."""
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
-    """With --cameras page4d of a capture, where the held-out frames' cameras come from. page4d: it sees these frames
-    too; capture: it does not, and the capture's cameras are carried into PAGE-4D's world by the Sim(3) between the
-    centres of the cameras to train on."""
+    """Source of the held-out cameras, with --cameras page4d on a capture. page4d: PAGE-4D sees the held-out frames too.
+    capture: it does not; the capture's cameras are aligned with PAGE-4D's world by the Sim(3) between the training
+    cameras' centres."""
     points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
-    """Where the points come from that Gaussians start from: PAGE-4D's depth, the capture's points (or, where it has
-    none, its depth), the capture's depth, or chance. auto: a capture's own with its own cameras, PAGE-4D's
-    otherwise."""
+    """Where Gaussians start: at PAGE-4D's depth, the capture's points (its depth if it has none), the capture's depth,
+    or random points. auto: the capture's with its own cameras, PAGE-4D's otherwise."""
     model: str | None = None
-    """PAGE-4D's weights, a folder or a name on the Hub: needed where cameras or points come from PAGE-4D, unless data
-    is a scene folder. `page4d pull mask --output page4d` fetches them."""
+    """PAGE-4D's weights, a folder or a Hub name. Required for cameras or points from PAGE-4D, unless data is a scene
+    folder. `page4d pull mask --output page4d` downloads them."""
     use_mask: bool = True
-    """Whether PAGE-4D's dynamics-aware mask is used. Without it the network is what VGGT is: it attends to what moves
-    as to all else, and does not say what moves."""
+    """Whether to use PAGE-4D's motion mask. Without it the network works like VGGT: it attends to moving and static
+    regions alike, and predicts no motion."""
     reconstruction: Path | None = None
-    """A scene folder that `page4d reconstruct` made of a capture's images, to be taken in place of a --model."""
+    """Scene folder that `page4d reconstruct` made of the capture's images, used in place of --model."""
     downscale_factor: Annotated[int | None, tyro.conf.arg(aliases=("--downscale",))] = None
-    """Whole number to scale images down by, from their full size. By default the power of 2 that brings the longest
-    side to 1600 pixels or less."""
+    """Integer factor by which to downscale images. By default the smallest power of 2 that brings the longest side to
+    1600 pixels or less."""
     max_points: int = 100_000
-    """Most points to start from; more are thinned evenly."""
+    """Maximum number of seed points; more are thinned evenly."""
     num_random_points: int = 50_000
-    """How many points to start from with --points random."""
+    """Number of seed points with --points random."""
     eval_interval: int = 8
-    """Every so many frames one is held out for evaluation, where the data do not say which. 0 holds none out."""
+    """Hold out every this many frames for evaluation, where the data have no split. 0 holds out none."""
     held_out: Literal["auto", "val", "test"] = "auto"
-    """Which of a capture's splits to evaluate on. auto: the one that published figures are of. That is val, but test
-    for D-NeRF (val again for its scene lego, whose test views show another scene) and where transforms.json has
-    test_filenames."""
+    """Split of a capture to evaluate on. auto: the one used for published figures, which is val; test for D-NeRF (val
+    for its scene lego, whose test views show another scene) and where transforms.json has test_filenames."""
     orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
-    """How to turn the world. up: the cameras' mean upward direction becomes z, which is up in the viewer. none: the
-    data's axes are kept."""
+    """How to rotate the world. up: the mean up direction of the cameras becomes z, which is up in the viewer. none:
+    keep the axes of the data."""
     center_method: Literal["poses", "focus", "none"] = "poses"
-    """Where to put the origin: at the cameras' mean position, where they look, or where it is."""
+    """Where to place the origin: at the mean camera position, at the point the cameras look at, or unchanged."""
     auto_scale_poses: bool = True
     """Whether to scale the world so that the cameras lie within +/- 1."""
     scale_factor: float = 1.0
-    """Factor to scale the world by, beyond that."""
+    """Additional factor by which to scale the world."""
     scene_scale: float = 1.0
     """Half the side of the scene box, which the viewer shows and exports are cropped to."""
     fps: float | None = None
-    """Frames per second to take from a video; all by default."""
+    """Frames per second to take from a video. All frames by default."""
     max_frames: int | None = None
-    """Most frames to take from a video or images, spread evenly; all by default."""
+    """Maximum number of frames to take from a video or images, spread evenly. All by default."""
     resolution: int | None = None
-    """Width in pixels at which PAGE-4D sees the frames. By default what the model's image processor says: 518 of the
-    published weights."""
+    """Width in pixels of PAGE-4D's input. By default that of the model's image processor, 518 for the published
+    weights."""
     confidence_percentile: float = 20.0
-    """Percentage of PAGE-4D's depth, from the least confident, that gives no points."""
+    """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     cache_dir: Path | None = None
-    """Where reconstructions are kept, so that each is made once. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
+    """Where reconstructions are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
 
     def check(self) -> None:
         """Raises Page4DError where an option is out of range, whatever the data are."""

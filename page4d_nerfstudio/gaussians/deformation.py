@@ -58,32 +58,32 @@ class DeformationConfig(PrintableConfig):
     """The deformation field: HexPlane and heads. Defaults are those of 4DGS for HyperNeRF captures."""
 
     features: int = 16
-    """Features of each plane at each resolution."""
+    """Features per plane and resolution."""
     resolution: int = 64
     """Samples along x, y and z of the coarsest planes."""
     time_resolution: int = 150
-    """Most samples along time. A capture with few frames gets fewer, see frames_per_sample."""
+    """Maximum number of samples along time; see frames_per_sample."""
     frames_per_sample: float = 2.0
-    """Training instants to each sample along time, which keeps the field from learning every frame by itself (4DGS sets
-    the number of samples by hand to about half the number of frames). 0: time_resolution samples, whatever there is."""
+    """Training instants per sample along time, which keeps the field from memorising single frames. 4DGS sets the
+    number of samples by hand, to about half the number of frames. 0 uses time_resolution samples for every capture."""
     multires: tuple[int, ...] = (1, 2, 4)
-    """Multiples of the resolution in space; features of all of them are concatenated. (1, 2) is faster."""
+    """Multiples of the spatial resolution, whose features are concatenated. (1, 2) is faster."""
     width: int = 128
-    """Width of each head's hidden layer."""
+    """Width of the hidden layer of each head."""
     position: bool = True
-    """Whether positions move."""
+    """Whether positions change over time."""
     scale: bool = True
-    """Whether scales change."""
+    """Whether scales change over time."""
     rotation: bool = True
-    """Whether rotations change."""
+    """Whether rotations change over time."""
     opacity: bool = False
-    """Whether opacities change: for what appears and vanishes (4DGS: on for DyNeRF)."""
+    """Whether opacities change over time, for things that appear and vanish (4DGS: on for DyNeRF)."""
     color: bool = False
-    """Whether colours change (4DGS: on for DyNeRF)."""
+    """Whether colours change over time (4DGS: on for DyNeRF)."""
     box_quantile: float = 0.02
-    """Share of the points that may lie outside of the box at each end of each axis."""
+    """Share of the points that may lie outside the box at each end of each axis."""
     box_margin: float = 0.1
-    """How far the box reaches beyond those quantiles, as a share of its side, at each end."""
+    """Margin of the box at each end of an axis, as a share of its side."""
 
     def check(self) -> None:
         """Raises DeformationError where a size is out of range, or the planes would hold more than MOST_PARAMETERS."""

@@ -522,8 +522,8 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.loaded_run_length = state.get("run_length")  # which old checkpoints lack, as they do neighbourhoods
-        self.neighbourhoods.state = state.get("neighbourhoods", (None, None))
+        self.loaded_run_length = state["run_length"]
+        self.neighbourhoods.state = state["neighbourhoods"]
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 
