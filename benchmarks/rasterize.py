@@ -203,7 +203,7 @@ def time_steps(options: Options) -> None:
         trainer = make_trainer(options, Path(folder))
         model = trainer.pipeline.model
         print(
-            f"\n{options.width}x{options.height}, {model.num_points} Gaussians, {int(model.dynamic.sum())} of them "
+            f"\n{options.width}x{options.height}, {model.num_points} Gaussians, {int(model.in_motion.sum())} of them "
             f"moving\n{describe_machine(options)}\n"
         )
         print("| stage | device | step | best | steps per second |")

@@ -33,7 +33,7 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.json_files import Record, read_json
 
-from ..engine.checkpoints import read_checkpoint
+from ..checkpoints import read_checkpoint
 from .variants import Variant
 
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
@@ -255,7 +255,7 @@ def gaussians_in(checkpoint: Path) -> dict[str, Any]:
     means = state.get("_model.gauss_params.means")
     share = None
     if any(name.startswith("_model.deformation.") for name in state):
-        flags = state.get("_model._extra_state", {}).get("strategy", {}).get("dynamic")
+        flags = state.get("_model._extra_state", {}).get("strategy", {}).get("in_motion")
         share = None if flags is None or not len(flags) else 1.0 - float(flags.double().mean())
     return {"gaussians": None if means is None else len(means), "static_share": share}
 

@@ -197,7 +197,7 @@ class Page4DDataParser(DataParser):
 
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
-    "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
+    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
     images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
     scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
     """
@@ -266,8 +266,8 @@ class Page4DDataParser(DataParser):
         }
         if points.times is not None:
             metadata["points3D_times"] = torch.from_numpy(points.times)
-        if points.dynamics is not None:
-            metadata["points3D_dynamics"] = torch.from_numpy(points.dynamics)
+        if points.motion is not None:
+            metadata["points3D_motion"] = torch.from_numpy(points.motion)
         return metadata
 
     @cached_property

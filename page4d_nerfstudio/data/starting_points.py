@@ -16,8 +16,8 @@ from page4d_hf.scene.folder import Scene
 from .posed_frames import PosedFrames
 from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
 
-# PAGE-4D's dynamics above which a pixel counts as moving when points are shared out; what Gaussians do of themselves is
-# the model's `dynamics_threshold`.
+# Motion weight of PAGE-4D above which a pixel counts as moving when points are shared out. The model decides by its own
+# `motion_threshold`.
 LIKELY_MOVES = 0.5
 
 
@@ -49,7 +49,7 @@ def points_of_capture(capture: Capture) -> SeedPoints:
     colors = capture.point_colors
     if colors is None:
         colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
-    return SeedPoints(capture.points.astype(np.float32), colors, dynamics=capture.point_dynamics)
+    return SeedPoints(capture.points.astype(np.float32), colors, motion=capture.point_dynamics)
 
 
 def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.ndarray, max_points: int) -> SeedPoints:
@@ -78,8 +78,8 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
             depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
         )
         mask = images.load_mask(j)
-        dynamics = None if mask is None else mask[keep].astype(np.float32)
-        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), dynamics))
+        motion = None if mask is None else mask[keep].astype(np.float32)
+        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), motion))
     points = SeedPoints.joined(parts)
     if len(points) == 0:
         raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
@@ -113,8 +113,8 @@ def points_of_reconstruction(
         image = frames.images.load_image(j)
         positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
         times = np.full(len(positions), frames.times[j], np.float32)
-        dynamics = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
-        parts.append(SeedPoints(positions, colors, times, dynamics))
+        motion = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
+        parts.append(SeedPoints(positions, colors, times, motion))
     return SeedPoints.joined(parts)
 
 

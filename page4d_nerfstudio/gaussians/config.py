@@ -20,7 +20,7 @@ RANGES = {
     **dict.fromkeys(("coarse_steps", "warmup_length", "stop_split_at", "stop_screen_size_at"), (0, ENDLESS)),
     **dict.fromkeys(("sh_degree_interval", "resolution_schedule", "reset_alpha_every"), (0, ENDLESS)),
     **dict.fromkeys(("time_growth", "default_time"), (0, 1)),
-    "dynamics_threshold": (-ENDLESS, ENDLESS),
+    "motion_threshold": (-ENDLESS, ENDLESS),
     **dict.fromkeys(("ssim_lambda", "cull_alpha_thresh"), (0, 1)),
     **dict.fromkeys(("size_weight", "depth_weight", "plane_tv_weight", "time_smoothness_weight"), (0, FINITE)),
     **dict.fromkeys(("time_sparsity_weight", "mcmc_opacity_reg", "mcmc_scale_reg", "noise_lr"), (0, FINITE)),
@@ -69,7 +69,7 @@ class GaussiansOptions(SplatfactoModelConfig):
     regularize_every: int = 4
     """Evaluate the three plane penalties every this many steps, weighted accordingly. On a CPU one evaluation costs
     half as much as rendering a view."""
-    dynamics_threshold: float = 0.5
+    motion_threshold: float = 0.5
     """Seed points with a motion weight above this (0 static, 1 moving) move. The others, and all Gaussians that descend
     from them, skip the deformation field. Without motion weights every Gaussian can move."""
     strategy: Literal["default", "mcmc"] = "default"

@@ -36,11 +36,11 @@ from .constant_size import Neighbourhoods, change_of_size
 from .deformation import DeformationField, RobustBox
 from .density_control import density_control
 from .initial_gaussians import FEWEST_MOVING_POINTS, initial_parameters, scene_extent, seeds
-from .mcmc import DynamicsAwareMCMC
+from .mcmc import MotionAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .motion import ClipMotion
 from .outputs import LazyOutputs, rendering_for_the_viewer
-from .strategy import DynamicsAwareStrategy
+from .strategy import MotionAwareStrategy
 from .views import INSTANTS_KEY, TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
@@ -82,32 +82,34 @@ class Page4DGaussiansModel(SplatfactoModel):
     A `SplatfactoModel`, because nerfstudio's viewer and exporter test for it, with the same per-Gaussian parameters
     under the same names. Plane and head parameters belong to `deformation` and to the optimizers' groups `planes` and
     `heads`; density control, which indexes whatever is per Gaussian, never sees them. Which Gaussians move is part of
-    the strategy's state (`dynamic`), and is saved with it.
+    the strategy's state (`in_motion`), and is saved with it.
     """
 
     config: Page4DGaussiansModelConfig
-    strategy: DynamicsAwareStrategy | DynamicsAwareMCMC
+    strategy: MotionAwareStrategy | MotionAwareMCMC
     space_penalty = staticmethod(losses.total_variation)  # of planes whose axes are both of space
 
     def populate_modules(self) -> None:
         config = self.config
         config.check()
         metadata = self.kwargs.get("metadata") or {}
-        points, rgb, dynamic = seeds(config, self.seed_points, metadata)
+        points, rgb, in_motion = seeds(config, self.seed_points, metadata)
         box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
         self.scene_extent = scene_extent(config, points, metadata)
         self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, box.extent, config.sh_degree))
 
         self.schedule = config.schedule()
         # Known from the start, and not asked of the device at each step.
-        self.hides_known_motion = config.hide_motion_at_first and bool(dynamic.any()) and not bool(dynamic.all())
+        self.hides_known_motion = config.hide_motion_at_first and bool(in_motion.any()) and not bool(in_motion.all())
         if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
-            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS:
+            if int(in_motion.sum()) >= FEWEST_MOVING_POINTS:
                 # The grid need not resolve what never asks it.
-                box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
+                box = RobustBox.around(
+                    points[in_motion], config.deformation.box_quantile, config.deformation.box_margin
+                )
             bases = num_sh_bases(config.sh_degree)
             instants = int(metadata.get(INSTANTS_KEY, self.num_train_data))
             self.deformation = config.deformation.build(box, instants, bases)
@@ -138,14 +140,14 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.viewer_background: Tensor | None = None
 
         self.strategy = density_control(config, self.schedule, self.num_train_data)
-        self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
+        self.strategy_state = self.strategy.initialize_state(self.scene_extent, in_motion)
 
     @property
-    def dynamic(self) -> Tensor:
+    def in_motion(self) -> Tensor:
         """Which Gaussians move, [N] bool."""
-        flag: Tensor = self.strategy_state["dynamic"]
+        flag: Tensor = self.strategy_state["in_motion"]
         if flag.device != self.device:
-            flag = self.strategy_state["dynamic"] = flag.to(self.device)
+            flag = self.strategy_state["in_motion"] = flag.to(self.device)
         return flag
 
     @property
@@ -174,7 +176,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         return self._unless_it_moves(super().colors)
 
     def _unless_it_moves(self, values: Tensor) -> Tensor | EndsTheCommand:
-        if not self.deforms or not bool(self.dynamic.any()):
+        if not self.deforms or not bool(self.in_motion.any()):
             return values
         time = 0.5 if self.config.default_time is None else self.config.default_time
         return EndsTheCommand(
@@ -210,7 +212,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         if not self.deforms:
             return canonical
         assert self.deformation is not None
-        which = torch.where(self.dynamic)[0]
+        which = torch.where(self.in_motion)[0]
         if len(which) == 0:
             return canonical
 
@@ -236,10 +238,10 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def motion_over_clip(self) -> Tensor:
         """How far each Gaussian goes, [N], in the scene's unit: the largest distance between two of its places."""
-        return self._motion_of(self.means, self.dynamic)
+        return self._motion_of(self.means, self.in_motion)
 
-    def _motion_of(self, means: Tensor, dynamic: Tensor) -> Tensor:
-        return self.clip_motion.of(self.deformation if self.deforms else None, means, dynamic, self.step)
+    def _motion_of(self, means: Tensor, in_motion: Tensor) -> Tensor:
+        return self.clip_motion.of(self.deformation if self.deforms else None, means, in_motion, self.step)
 
     def get_outputs(self, camera: Cameras) -> MutableMapping[str, Tensor]:  # type: ignore[override]
         """Render one camera at its time.
@@ -312,11 +314,11 @@ class Page4DGaussiansModel(SplatfactoModel):
         if self.training:
             return outputs | {"background": background}
         outputs["background"] = background.expand(height, width, 3)
-        means, dynamic = self.means, self.dynamic  # as they are now: a training's next step may have others
+        means, in_motion = self.means, self.in_motion  # as they are now: a training's next step may have others
 
         @torch.no_grad()
         def motion() -> Tensor:
-            values = self._motion_of(means, dynamic)
+            values = self._motion_of(means, in_motion)
             return draw(colors=(values if kept is None else values[kept])[:, None])[0][0]
 
         return LazyOutputs(outputs, motion=motion)
@@ -342,7 +344,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def _shown(self, opacities: Tensor) -> Tensor:
         """Opacities [N], 0 for the Gaussians that are hidden: they keep their place in what density control counts."""
-        return opacities * ~self.dynamic if self.hides_motion else opacities
+        return opacities * ~self.in_motion if self.hides_motion else opacities
 
     def set_background(self, background_color: Tensor) -> None:
         """The colour [3] that the viewer's user has chosen, told before each of its frames: theirs alone."""
@@ -369,7 +371,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         metrics: dict[str, Any] = {
             "psnr": psnr(outputs["rgb"].detach(), truth),
             "gaussian_count": self.num_points,
-            "dynamic_count": int(self.dynamic.sum()) if self.deformation is not None else 0,
+            "moving_count": int(self.in_motion.sum()) if self.deformation is not None else 0,
         }
         self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
@@ -498,8 +500,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         for name, value in state.items():  # the flags are made before the model goes to its device
             if isinstance(value, Tensor):
                 state[name] = value.to(self.device)
-        if isinstance(self.strategy, DynamicsAwareMCMC):
-            hidden = self.dynamic if self.hides_motion else None
+        if isinstance(self.strategy, MotionAwareMCMC):
+            hidden = self.in_motion if self.hides_motion else None
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
         else:
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
@@ -512,7 +514,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds besides parameters: the step and the length of the run, the strategy's state with the
-        dynamics flag, and who is whose neighbour."""
+        motion flag, and who is whose neighbour."""
         return {
             "step": self.step,
             "run_length": self.config.run_length,

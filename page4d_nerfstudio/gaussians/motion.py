@@ -22,13 +22,13 @@ class ClipMotion:
         self._motion: Tensor | None = None
 
     @torch.no_grad()
-    def of(self, field: DeformationField | None, means: Tensor, dynamic: Tensor, step: int) -> Tensor:
+    def of(self, field: DeformationField | None, means: Tensor, in_motion: Tensor, step: int) -> Tensor:
         """The largest distance between any two places of each Gaussian's centre in the clip.
 
         Args:
             field: the deformation; None where nothing is deformed.
             means: canonical positions, [N, 3].
-            dynamic: which pass the deformation, [N] bool.
+            in_motion: which pass the deformation, [N] bool.
             step: of the training.
 
         Returns:
@@ -36,13 +36,13 @@ class ClipMotion:
         """
         if field is None:
             return means.new_zeros(len(means))
-        sources = (means, dynamic, *field.parameters())
+        sources = (means, in_motion, *field.parameters())
         state = (step, *(source._version for source in sources))
         same = len(sources) == len(self._sources) and all(map(operator.is_, sources, self._sources))
         if self._motion is None or not same or state != self._state:
             motion = means.new_zeros(len(means))
-            if dynamic.any():
-                motion[dynamic] = path_diameter(field, means[dynamic])
+            if in_motion.any():
+                motion[in_motion] = path_diameter(field, means[in_motion])
             self._sources, self._state, self._motion = sources, state, motion
         return self._motion
 

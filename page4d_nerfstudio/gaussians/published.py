@@ -91,7 +91,7 @@ def published() -> PublishedModelConfig:
         deformation=PublishedDeformationConfig(frames_per_sample=0.0, box_quantile=0.0, box_margin=0.0),
         hide_motion_at_first=False,
         time_growth=0.0,
-        dynamics_threshold=float("-inf"),
+        motion_threshold=float("-inf"),
         regularize_every=1,
         size_weight=0.0,
         densify_gradient="step",

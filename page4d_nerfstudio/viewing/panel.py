@@ -39,7 +39,7 @@ class Panel(nn.Module):
         if self.shown_gaussians.value == "all" or not rendering_for_the_viewer():
             return None
         (model,) = self._model
-        moving = model.dynamic & (model.motion_over_clip() >= self.shown_moving_from.value / 100 * model.scene_extent)
+        moving = model.in_motion & (model.motion_over_clip() >= self.shown_moving_from.value / 100 * model.scene_extent)
         return moving if self.shown_gaussians.value == "moving" else ~moving
 
 

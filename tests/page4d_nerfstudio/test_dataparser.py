@@ -195,7 +195,7 @@ def test_the_capture_s_points_come_with_colours_and_no_dynamics(capture):
     np.testing.assert_array_equal(metadata["points3D_rgb"], np.load(capture / "points_rgb.npy"))
     assert metadata["points3D_rgb"].dtype == torch.uint8
     assert metadata["points3D_xyz"].dtype == torch.float32
-    assert "points3D_dynamics" not in metadata
+    assert "points3D_motion" not in metadata
 
 
 def test_points_are_thinned_evenly_and_the_same_each_time(capture):
@@ -242,7 +242,7 @@ def test_a_scene_folder_gives_its_cameras_times_and_points(tmp_path):
     torch.testing.assert_close(val.cameras.times, torch.tensor([[0.5]]))
     assert len(train.cameras) == 8
     assert train.cameras.cx[0] == 20.5
-    assert {"points3D_dynamics", "points3D_times"} <= set(train.metadata)
+    assert {"points3D_motion", "points3D_times"} <= set(train.metadata)
 
 
 def test_points_that_only_held_out_frames_saw_are_left_out(tmp_path):
@@ -370,12 +370,12 @@ def test_held_out_frames_give_no_points_and_page4d_does_not_see_them(capture, pa
     outputs = outputs_of(capture, points="page4d", model=page4d.model)
     assert page4d.seen == [["000000", "000001", "000002", "000004", "000005", "000006", "000007"]]
     assert 3 not in {round(7 * time) for time in outputs.metadata["points3D_times"].tolist()}
-    assert outputs.metadata["points3D_dynamics"].unique().tolist() == pytest.approx([0.1 * i for i in range(7)])
+    assert outputs.metadata["points3D_motion"].unique().tolist() == pytest.approx([0.1 * i for i in range(7)])
 
 
 def test_page4d_s_points_are_thinned_evenly_over_frames_with_a_fifth_for_what_moves(capture, page4d):
     metadata = outputs_of(capture, points="page4d", model=page4d.model, max_points=700).metadata
-    moves = metadata["points3D_dynamics"] > 0.5  # all of the last of 7 frames
+    moves = metadata["points3D_motion"] > 0.5  # all of the last of 7 frames
     assert (len(moves), int(moves.sum())) == (700, 140)
     still = np.unique((7 * metadata["points3D_times"][~moves]).round(), return_counts=True)[1]
     assert (len(still), set(still.tolist())) == (6, {93, 94})

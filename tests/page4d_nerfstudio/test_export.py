@@ -305,7 +305,7 @@ def test_nerfstudios_export_finds_no_colours_of_what_moves(capsys):
 
 
 def test_nerfstudios_export_reads_a_model_in_which_nothing_moves():
-    still = make_model(dynamics=torch.zeros(40))
+    still = make_model(motion=torch.zeros(40))
     for model in (fine(make_model(use_deformation=False)), fine(still)):
         assert torch.equal(model.shs_0, model.features_dc)
         assert torch.equal(model.shs_rest, model.features_rest)

@@ -345,9 +345,9 @@ def test_points_of_depth_know_from_masks_whether_they_move(tmp_path):
     mask[:, WIDTH // 2 :] = 255
     for i in range(4):
         save(mask, root / "motion_mask/1x" / f"0_{i:05d}.png")
-    dynamics = outputs_of(root).metadata["points3D_dynamics"]
-    assert dynamics.sum() == 4 * HEIGHT * WIDTH // 2
-    assert set(dynamics.tolist()) == {0.0, 1.0}
+    motion = outputs_of(root).metadata["points3D_motion"]
+    assert motion.sum() == 4 * HEIGHT * WIDTH // 2
+    assert set(motion.tolist()) == {0.0, 1.0}
 
 
 def test_its_points_go_before_its_depth(tmp_path):

@@ -216,8 +216,8 @@ def test_without_the_mask_nothing_is_known_to_move_and_the_geometry_is_the_unmas
     unmasked = read_source(Page4DDataParserConfig(**options, use_mask=False))
     again = read_source(Page4DDataParserConfig(**options, use_mask=False))
     assert strengths == [1.0, 0.0]
-    assert masked.points.dynamics is not None
-    assert unmasked.points.dynamics is None
+    assert masked.points.motion is not None
+    assert unmasked.points.motion is None
     np.testing.assert_array_equal(again.points.positions, unmasked.points.positions)
 
 

@@ -122,16 +122,16 @@ def test_the_original_counts_gradients_by_steps_and_smooths_planes_along_one_axi
 
 
 def test_in_the_original_everything_moves_and_nothing_hides():
-    dynamics = (torch.arange(40) < 20).float()
+    motion = (torch.arange(40) < 20).float()
     options = config_of("page4d-4dgs-original").pipeline.model
 
     model = make_model(
-        dynamics=dynamics,
-        dynamics_threshold=options.dynamics_threshold,
+        motion=motion,
+        motion_threshold=options.motion_threshold,
         hide_motion_at_first=options.hide_motion_at_first,
     )
 
-    assert model.dynamic.all()
+    assert model.in_motion.all()
     assert not model.hides_known_motion
 
 

@@ -91,7 +91,7 @@ def test_what_cannot_move_has_no_motion(still):
     elif still == "coarse stage":
         model = make_model()
     elif still == "no Gaussian moves":
-        model = fine(make_model(dynamics=torch.zeros(40)))
+        model = fine(make_model(motion=torch.zeros(40)))
     else:
         model = make_model()
         model.config.deformation.position = False
@@ -111,7 +111,7 @@ def test_motion_follows_the_model_as_it_changes():
         model.deformation.last["position"].bias.mul_(2)
     torch.testing.assert_close(model.motion_over_clip(), 2 * before)
 
-    model.strategy_state["dynamic"] = ~model.dynamic
+    model.strategy_state["in_motion"] = ~model.in_motion
     assert not model.motion_over_clip()[:20].any()
 
 
@@ -160,7 +160,7 @@ def test_a_view_can_be_coloured_when_the_training_has_gone_on_since():
 
     for name, parameter in list(model.gauss_params.items()):  # density control puts new, longer ones in their place
         model.gauss_params[name] = torch.nn.Parameter(torch.cat([parameter, parameter[:3]]).detach())
-    model.strategy_state["dynamic"] = torch.cat([model.dynamic, model.dynamic[:3]])
+    model.strategy_state["in_motion"] = torch.cat([model.in_motion, model.in_motion[:3]])
 
     torch.testing.assert_close(outputs["motion"], expected)
 
@@ -304,7 +304,7 @@ def test_the_background_of_the_viewer_is_that_of_its_own_frames_alone(own):
 
 @pytest.mark.parametrize("nothing", ["nothing moves", "nothing in the crop box"])
 def test_a_view_of_nothing_has_all_outputs(nothing):
-    model = fine(make_model(dynamics=torch.zeros(40)))
+    model = fine(make_model(motion=torch.zeros(40)))
     options = {}
     if nothing == "nothing moves":
         Panel(model).shown_gaussians.default_value = "moving"
