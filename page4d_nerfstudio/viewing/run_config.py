@@ -46,7 +46,7 @@ def read_config(path: Path) -> TrainerConfig:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise ExportError(f"There is no {path}; --config names the config.yml of a training.") from error
+        raise ExportError(f"There is no {path}; --load-config names the config.yml of a training.") from error
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) else error
         raise ExportError(f"Cannot read {str(path)!r:.200}: {reason}; name the config.yml of a training.") from error

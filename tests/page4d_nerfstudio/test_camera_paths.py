@@ -172,7 +172,9 @@ def test_views_are_those_of_the_training_in_the_order_of_time(config):
     ],
 )
 def test_the_command_writes_a_path(config, capsys, options, frames, times):
-    cli.main(["camera-path", "--config", "config.yml", "--output", "p.json", "--seconds", "1", "--fps", "10", *options])
+    cli.main(
+        ["camera-path", "--load-config", "config.yml", "--output", "p.json", "--seconds", "1", "--fps", "10", *options]
+    )
 
     path = json.loads(Path("p.json").read_text())
     assert [frame["render_time"] for frame in path["camera_path"]] == pytest.approx(np.linspace(*times, frames))

@@ -301,7 +301,7 @@ def test_nerfstudios_export_finds_no_colours_of_what_moves(capsys):
         with pytest.raises(SystemExit) as exit_info:
             read()
         assert exit_info.value.code == 1
-        assert "`page4d export-splats --config CONFIG.YML --time 0.3 --output" in capsys.readouterr().out
+        assert "`page4d export-splats --load-config CONFIG.YML --time 0.3 --output" in capsys.readouterr().out
 
 
 def test_nerfstudios_export_reads_a_model_in_which_nothing_moves():
