@@ -180,8 +180,8 @@ class Page4DGaussiansModel(SplatfactoModel):
             return values
         time = 0.5 if self.config.default_time is None else self.config.default_time
         return EndsTheCommand(
-            "These Gaussians move, and ns-export gaussian-splat takes no time to write them at: run `page4d "
-            f"export-splats --load-config CONFIG.YML --time {time:g} --output splats.ply`, or --all-frames and a folder."
+            "These Gaussians move, and ns-export gaussian-splat takes no time to write them at: run "
+            f"`page4d export-splats --load-config CONFIG.YML --time {time:g} --output splats.ply`, or --all-frames."
         )
 
     def set_training_views(self, cameras: Cameras) -> None:

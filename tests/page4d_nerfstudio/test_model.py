@@ -228,7 +228,7 @@ def test_times_grow_where_it_is_known_what_moves():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_growth_of_time_that_is_no_share_is_refused(share):
-    with pytest.raises(ModelError, match="--pipeline.model.time-growth must be from 0 to 1"):
+    with pytest.raises(ModelError, match=r"--pipeline\.model\.time-growth must be from 0 to 1"):
         make_model(time_growth=share)
 
 
