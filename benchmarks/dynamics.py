@@ -62,16 +62,16 @@ def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str
     config.output_dir, config.timestamp, config.vis = output, name, "tensorboard"
     config.logging.local_writer.enable = False
     if name == "all deform":
-        config.pipeline.model.dynamics_threshold = float("-inf")
+        config.pipeline.model.motion_threshold = float("-inf")
     if name == "flagged":
         config.pipeline.model.hide_motion_at_first = False
     trainer = config.setup()
     trainer.setup()
     model = trainer.pipeline.model
     if name != "all deform" and options.mislabel > 0:
-        moving = torch.where(model.dynamic)[0]
+        moving = torch.where(model.in_motion)[0]
         wrong = torch.randperm(len(moving), generator=torch.Generator().manual_seed(options.seed))
-        model.dynamic[moving[wrong[: round(options.mislabel * len(moving))]]] = False
+        model.in_motion[moving[wrong[: round(options.mislabel * len(moving))]]] = False
     return trainer
 
 
@@ -115,7 +115,7 @@ def compare(options: StaticFlagOptions, folder: Path) -> None:
         model = trainer.pipeline.model
         rows[name] = {
             "Gaussians": f"{model.num_points}",
-            "static": f"{100 * (1 - model.dynamic.float().mean().item()):.1f} %",
+            "static": f"{100 * (1 - model.in_motion.float().mean().item()):.1f} %",
             "step, deforming": f"{1e3 * statistics.median(seconds[name][fine:]):.1f} ms",
             "all steps": f"{sum(seconds[name]):.0f} s",
             "render": f"{1e3 * render_seconds(trainer):.1f} ms",

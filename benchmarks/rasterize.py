@@ -1,11 +1,11 @@
-"""Times the rasteriser, forward and backward, each backend beside the others in one run.
+"""Times the rasteriser, forward and backward, on a CPU and on CUDA in one run.
 
     python benchmarks/rasterize.py
-    python benchmarks/rasterize.py --width 960 --height 540 --gaussians 300000 --backends compiled_cpu
+    python benchmarks/rasterize.py --width 960 --height 540 --gaussians 300000 --devices cpu
     python benchmarks/rasterize.py --cold    # with numba's compilation, as on a fresh machine
     python benchmarks/rasterize.py --step    # whole training steps of page4d-4dgs
 
-Backends take turns, so that whatever else the machine does falls on all of them alike; the table gives the median of
+Devices take turns, so that whatever else the machine does falls on all of them alike; the table gives the median of
 the rounds, and the best, which a busy machine disturbs least.
 """
 
@@ -17,27 +17,28 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
 from torch import Tensor
 
 from page4d_hf.utils.measuring import timed
-from page4d_nerfstudio.rasterization import Backend, rasterize
+from page4d_nerfstudio.rasterization import rasterize
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer
+
+Device = Literal["cpu", "cuda"]
 
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "viewmats")
 
 
 @dataclass
 class RasterizerOptions:
-    """Times forward and backward of the rasteriser's backends on random Gaussians."""
+    """Times forward and backward of the rasteriser on random Gaussians."""
 
     width: int = 160
     """Of the image, in pixels."""
@@ -50,9 +51,9 @@ class RasterizerOptions:
     rounds: int = 20
     """Measured rounds; one more goes ahead of them."""
     threads: int = 0
-    """Threads of PyTorch and of the compiled backend; 0 leaves PyTorch's default."""
-    backends: tuple[Backend, ...] = ()
-    """What to time; all that can run here by default, which includes gsplat where there is CUDA."""
+    """Threads of PyTorch and of the rasteriser; 0 leaves PyTorch's default."""
+    devices: tuple[Device, ...] = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    """Where to time it; whole training steps on the last of them."""
     step: bool = False
     """Time whole steps of training (data, deformation, rasteriser, losses, backward, optimizers, density control's
     statistics) on a synthetic capture of that size instead, in the static and in the deforming stage."""
@@ -85,29 +86,26 @@ def make_scene(options: RasterizerOptions) -> dict[str, Any]:
     }
 
 
-def synchronize(backend: str) -> None:
-    if backend == "gsplat":
+def synchronize(device: str) -> None:
+    if device == "cuda":
         torch.cuda.synchronize()
 
 
-def one_round(
-    backend: Backend, scene: dict[str, Any], weights: Tensor
-) -> tuple[float, float, Tensor, list[Tensor], Any]:
+def one_round(device: Device, scene: dict[str, Any], weights: Tensor) -> tuple[float, float, Tensor, list[Tensor], Any]:
     """Seconds forward and backward, the image, the gradients of `INPUTS` and the rasteriser's `info`."""
-    device = "cuda" if backend == "gsplat" else "cpu"
     arguments: dict[str, Any] = {
         name: value.to(device) if isinstance(value, Tensor) else value for name, value in scene.items()
     }
     inputs = [arguments[name].detach().requires_grad_(True) for name in INPUTS]
     arguments |= dict(zip(INPUTS, inputs, strict=True))
     weights = weights.to(device)
-    synchronize(backend)
+    synchronize(device)
     start = time.perf_counter()
-    render, _, info = rasterize(**arguments, backend=backend)
-    synchronize(backend)
+    render, _, info = rasterize(**arguments)
+    synchronize(device)
     middle = time.perf_counter()
     gradients = torch.autograd.grad(render, inputs, weights)  # no loss in between: its time is not the rasteriser's
-    synchronize(backend)
+    synchronize(device)
     end = time.perf_counter()
     return middle - start, end - middle, render.detach().cpu(), [gradient.cpu() for gradient in gradients], info
 
@@ -121,41 +119,41 @@ def describe_machine(options: RasterizerOptions) -> str:
 
 @dataclass
 class Figures:
-    """Of one backend; seconds are medians of the rounds."""
+    """Of one device; seconds are medians of the rounds."""
 
-    backend: Backend
+    device: Device
     forward: float
     backward: float
     both: float
     best: float
     first: float  # of the round that goes ahead, with whatever had to be imported and compiled
-    image: float  # largest difference of a value from the first backend's
+    image: float  # largest difference of a value from the first device's
     gradients: float  # the same of the gradients, relative to each tensor's largest value
 
 
-def compare_backends(options: RasterizerOptions, backends: Sequence[Backend]) -> tuple[list[Figures], Tensor]:
-    """Time and compare backends on the same Gaussians; the first is what the others are compared to.
+def compare_devices(options: RasterizerOptions) -> tuple[list[Figures], Tensor]:
+    """Time and compare devices on the same Gaussians; the first is what the others are compared to.
 
     Returns:
         Figures of each, and the radii in pixels of the Gaussians that are seen.
     """
-    scene = make_scene(options)
+    scene, devices = make_scene(options), options.devices
     weights = torch.randn(
         1, options.height, options.width, 3, generator=torch.Generator().manual_seed(options.seed + 1)
     )
-    first = {backend: one_round(backend, scene, weights) for backend in backends}
-    times: dict[Backend, list[tuple[float, float]]] = {backend: [] for backend in backends}
+    first = {device: one_round(device, scene, weights) for device in devices}
+    times: dict[Device, list[tuple[float, float]]] = {device: [] for device in devices}
     for _ in range(options.rounds):
-        for backend in backends:
-            forward, backward, *_ = one_round(backend, scene, weights)
-            times[backend].append((forward, backward))
+        for device in devices:
+            forward, backward, *_ = one_round(device, scene, weights)
+            times[device].append((forward, backward))
     figures = []
-    of_reference = first[backends[0]]
-    for backend, pairs in times.items():
-        of_first = first[backend]
+    of_reference = first[devices[0]]
+    for device, pairs in times.items():
+        of_first = first[device]
         figures.append(
             Figures(
-                backend,
+                device,
                 *(statistics.median(column) for column in zip(*pairs, strict=True)),
                 both=statistics.median(map(sum, pairs)),
                 best=min(map(sum, pairs)),
@@ -171,26 +169,26 @@ def compare_backends(options: RasterizerOptions, backends: Sequence[Backend]) ->
     return figures, radii[radii > 0].float()
 
 
-def time_rasterizer(options: RasterizerOptions, backends: list[Backend]) -> None:
-    figures, seen = compare_backends(options, backends)
+def time_rasterizer(options: RasterizerOptions) -> None:
+    figures, seen = compare_devices(options)
     print(
         f"{options.width}x{options.height}, {options.gaussians} Gaussians ({len(seen)} visible, mean radius "
         f"{seen.mean().item():.1f} px), harmonics of degree {options.sh_degree}\n"
         f"{describe_machine(options)}\n"
     )
     reference = figures[0]
-    columns = ("backend", "forward", "backward", "both", "best", "per second", f"x {reference.backend}", "image")
+    columns = ("device", "forward", "backward", "both", "best", "per second", f"x {reference.device}", "image")
     header = f"| {' | '.join(columns)} | gradients | first |"
     print(header)
     print("|" + " --- |" * (header.count("|") - 1))
     for one in figures:
         print(
-            f"| {one.backend} | {1e3 * one.forward:.1f} | {1e3 * one.backward:.1f} | {1e3 * one.both:.1f} "
+            f"| {one.device} | {1e3 * one.forward:.1f} | {1e3 * one.backward:.1f} | {1e3 * one.both:.1f} "
             f"| {1e3 * one.best:.1f} | {1 / one.both:.1f} | {reference.both / one.both:.1f} | {one.image:.1e} "
             f"| {one.gradients:.1e} | {1e3 * one.first:.0f} |"
         )
     print(
-        f"\nimage: largest difference from {reference.backend}; gradients: the same, relative to each tensor's largest "
+        f"\nimage: largest difference from {reference.device}; gradients: the same, relative to each tensor's largest "
         "value;\nfirst: the first round, with whatever had to be imported and compiled"
     )
 
@@ -209,8 +207,7 @@ def make_trainer(options: RasterizerOptions, folder: Path) -> Trainer:
     config.set_timestamp()
     config.vis = "tensorboard"
     config.pipeline.model.refine_every = 10**9
-    if "gsplat" not in (options.backends or ("gsplat",)):
-        config.machine.device_type = "cpu"
+    config.machine.device_type = options.devices[-1]
     trainer = config.setup()
     trainer.setup()
     return trainer
@@ -233,30 +230,23 @@ def one_step(trainer: Trainer, step: int) -> float:
     return timed(lambda: train_step(trainer, step), torch.device(trainer.device))
 
 
-def time_steps(options: RasterizerOptions, backends: list[Backend]) -> None:
+def time_steps(options: RasterizerOptions) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(options, Path(folder))
         model = trainer.pipeline.model
         print(
-            f"\n{options.width}x{options.height}, {model.num_points} Gaussians, {int(model.dynamic.sum())} of them "
+            f"\n{options.width}x{options.height}, {model.num_points} Gaussians, {int(model.in_motion.sum())} of them "
             f"moving\n{describe_machine(options)}\n"
         )
-        print("| stage | backend | step | best | steps per second |")
+        print("| stage | device | step | best | steps per second |")
         print("| --- | --- | --- | --- | --- |")
         deforms_from = model.schedule.coarse_steps
         # Late in either stage, so that all harmonics are in use.
         for stage, first in (("static", deforms_from - 1), ("deforming", deforms_from + 3000)):
-            times: dict[Backend, list[float]] = {backend: [] for backend in backends}
-            for turn in range(options.rounds + 1):
-                for backend in backends:
-                    model.config.rasterization_backend = backend
-                    # One step number throughout: the stage is what is timed, not the schedule.
-                    seconds = one_step(trainer, first)
-                    if turn > 0:
-                        times[backend].append(seconds)
-            for backend, seconds_each in times.items():
-                median, best = statistics.median(seconds_each), min(seconds_each)
-                print(f"| {stage} | {backend} | {1e3 * median:.1f} | {1e3 * best:.1f} | {1 / median:.1f} |")
+            # One step number throughout: the stage is what is timed, not the schedule.
+            seconds = [one_step(trainer, first) for _ in range(options.rounds + 1)][1:]
+            median, best = statistics.median(seconds), min(seconds)
+            print(f"| {stage} | {trainer.device} | {1e3 * median:.1f} | {1e3 * best:.1f} | {1 / median:.1f} |")
 
 
 def main(options: RasterizerOptions) -> None:
@@ -264,15 +254,10 @@ def main(options: RasterizerOptions) -> None:
         torch.set_num_threads(options.threads)
     if options.cold:
         os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()  # read when numba is imported, which is yet to come
-    available: list[Backend] = ["torch_cpu", "compiled_cpu"]
-    if torch.cuda.is_available():
-        # A trainer is on one device.
-        available = ["gsplat"] if options.step else [*available, "gsplat"]
-    backends = list(options.backends) or available
     if options.step:
-        time_steps(options, backends)
+        time_steps(options)
     else:
-        time_rasterizer(options, backends)
+        time_rasterizer(options)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ import tyro
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import command
 
-LISTING = "splats.json"  # in a folder of an export: its files and their times
 MOST_FRAMES, MOST_FPS, MOST_RADIUS = 100_000, 1000, 1000  # of a camera path: an hour of video, at most
 
 
 def export_splats(
-    config: Path,
+    load_config: Path,
     output: Path,
     time: float | None = None,
     all_frames: bool = False,
@@ -33,7 +32,7 @@ def export_splats(
     export hold the same Gaussians in the same order.
 
     Args:
-        config: config.yml in the training's output folder.
+        load_config: config.yml in the training's output folder.
         output: the file to write, if it ends in .ply; else the folder, with a PLY for each time and splats.json, which
             says which is which. It must not exist yet.
         time: the instant to write, from 0, the capture's first, to 1, its last.
@@ -61,13 +60,13 @@ def export_splats(
         check_output_file(output, overwrite=overwrite)
         from .viewing.export import read_run, write_splat
 
-        count = write_splat(output, read_run(config), time, world, overwrite=overwrite)
+        count = write_splat(output, read_run(load_config), time, world, overwrite=overwrite)
         print(f"Wrote {output}: {count:,} Gaussians at time {time:g}.")
         return
     with claimed_folder(output, overwrite=overwrite):
-        from .viewing.export import read_run, write_splats
+        from .viewing.export import LISTING, read_run, write_splats
 
-        run = read_run(config)
+        run = read_run(load_config)
         with progress_bar() as report:
             times = list(run.times) if time is None else [time]
             write_splats(output, run, times, world, overwrite=overwrite, progress=report)
@@ -75,7 +74,7 @@ def export_splats(
 
 
 def camera_path(
-    config: Path,
+    load_config: Path,
     output: Path,
     path: Literal["training", "held-out", "circle", "still"] = "training",
     time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (),
@@ -91,7 +90,7 @@ def camera_path(
     the same folder.
 
     Args:
-        config: config.yml in the training's output folder.
+        load_config: config.yml in the training's output folder.
         output: the file to write, path.json. It must not exist yet.
         path: training or held-out: along these cameras, in the order of time; circle: around one of the training
             cameras, looking at what it looks at; still: at one of them.
@@ -129,7 +128,7 @@ def camera_path(
 
     from .viewing.camera_paths import make_path, read_views, write_path
 
-    views = read_views(config, "val" if path == "held-out" else "train")
+    views = read_views(load_config, "val" if path == "held-out" else "train")
     count = len(views.times)
     if view is not None and not 0 <= view < count:
         raise Page4DError(f"--view must be from 0 to {count - 1}, the last of the cameras, got {view}.")
@@ -137,5 +136,5 @@ def camera_path(
     content = make_path(views, path, times, seconds, fps, count // 2 if view is None else view, radius)
     write_path(output, content, overwrite=overwrite)
     print(f"Wrote {output}: {len(content['camera_path'])} frames.")
-    render = command("ns-render", "camera-path", "--load-config", config, "--camera-path-filename", output)
+    render = command("ns-render", "camera-path", "--load-config", load_config, "--camera-path-filename", output)
     print(f"Next: {render}")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from rasterize import RasterizerOptions, compare_backends
-
-from page4d_nerfstudio.rasterization import Backend
+from rasterize import Device, RasterizerOptions, compare_devices
 
 from .session import Session
 
@@ -26,15 +24,15 @@ TOY_SCENES = {"200 at 48x32": RasterizerOptions(width=48, height=32, gaussians=2
 
 def run(session: Session) -> None:
     test(session)  # first: what they find wrong matters more than how fast it is
-    backends: list[Backend] = ["torch_cpu", "compiled_cpu"] if session.toy else ["compiled_cpu", "gsplat"]
+    devices: tuple[Device, ...] = ("cpu",) if session.toy else ("cpu", "cuda")
     for scene, options in (TOY_SCENES if session.toy else SCENES).items():
-        if all(session.has(f"{scene}, {backend}") for backend in backends):
+        if all(session.has(f"{scene}, {device}") for device in devices):
             continue
         session.needs(5, scene)
-        for figures in compare_backends(options, backends)[0]:
+        for figures in compare_devices(replace(options, devices=devices))[0]:
             values = asdict(figures)
             session.add(
-                f"{scene}, {values.pop('backend')}",
+                f"{scene}, {values.pop('device')}",
                 **{f"{name}, s": values[name] for name in ("forward", "backward", "both", "best", "first")},
                 **{"image, difference": values["image"], "gradients, relative difference": values["gradients"]},
             )

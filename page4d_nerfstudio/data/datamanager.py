@@ -83,8 +83,7 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
             return
         self.train_unseen_cameras = list(state["train_unseen_cameras"])
         self.eval_unseen_cameras = list(state["eval_unseen_cameras"])
-        if "draws" in state:  # which checkpoints of older versions lack
-            self.draws = np.array(state["draws"], np.int64)
+        self.draws = np.array(state["draws"], np.int64)
         if "random_generator" in state and hasattr(self, "random_generator"):
             self.random_generator.setstate(state["random_generator"])
         if "train_unsampled_epoch_count" in state:

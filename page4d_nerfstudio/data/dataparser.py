@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,16 +16,37 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
+from page4d_hf.captures.layouts.nerfstudio import capture_of_scene
+from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_to_world_opengl
+from page4d_hf.scene.folder import read_scene
 
 from ..console import input_errors_end_the_command
+from ..ranges import ENDLESS, FINITE, check_ranges
+from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
+from .frames_source import FramesOptions, frames_of_images
+from .limits import in_reach, refuse_far_cameras
 from .posed_frames import PosedFrames
-from .sources import read_source
+from .reconstruction_cache import reconstruct_once
+from .scene_source import SceneOptions, frames_of_scene
+from .sources import find_source
+from .starting_points import SeedOptions
 
 # The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has
 # none, and the scene would be blown up without limit.
 LEAST_EXTENT_TO_DISTANCE = 0.1
+
+# Least and most of options that are numbers.
+RANGES = {
+    "downscale_factor": (1, FINITE),
+    "max_points": (1, ENDLESS),
+    "num_random_points": (1, 10**7),
+    "eval_interval": (0, ENDLESS),
+    "max_frames": (1, ENDLESS),
+    "scale_factor": (1e-9, 1e9),
+    "scene_scale": (1e-9, 1e9),
+}
 
 
 @dataclass
@@ -40,61 +61,134 @@ class Page4DDataParserConfig(DataParserConfig):
     layout: Literal["auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "tum", "bonn", "frames"] = (
         "auto"
     )
-    """What data is: found out by itself, or said here. frames: a video or images."""
+    """Kind of data. auto detects it. frames: a video or images."""
     cameras: Literal["auto", "capture", "page4d"] = "auto"
-    """Where cameras come from: the capture's own, or PAGE-4D's (needs --model). auto: the capture's where it is one.
-    Times and held-out frames are the capture's in either case."""
+    """Source of the cameras: the capture's own or PAGE-4D's (needs --model). auto: the capture's, where there are any.
+    Times and held-out frames always come from the capture."""
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
-    """With --cameras page4d of a capture, where the held-out frames' cameras come from. page4d: it sees these frames
-    too; capture: it does not, and the capture's cameras are carried into PAGE-4D's world by the Sim(3) between the
-    centres of the cameras to train on."""
+    """Source of the held-out cameras, with --cameras page4d on a capture. page4d: PAGE-4D sees the held-out frames too.
+    capture: it does not; the capture's cameras are aligned with PAGE-4D's world by the Sim(3) between the training
+    cameras' centres."""
     points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
-    """Where the points come from that Gaussians start from: PAGE-4D's depth, the capture's points (or, where it has
-    none, its depth), the capture's depth, or chance. auto: a capture's own with its own cameras, PAGE-4D's
-    otherwise."""
+    """Where Gaussians start: at PAGE-4D's depth, the capture's points (its depth if it has none), the capture's depth,
+    or random points. auto: the capture's with its own cameras, PAGE-4D's otherwise."""
     model: str | None = None
-    """PAGE-4D's weights, a folder or a name on the Hub: needed where cameras or points come from PAGE-4D, unless data
-    is a scene folder. `page4d pull mask --output page4d` fetches them."""
+    """PAGE-4D's weights, a folder or a Hub name. Required for cameras or points from PAGE-4D, unless data is a scene
+    folder. `page4d pull mask --output page4d` downloads them."""
     use_mask: bool = True
-    """Whether PAGE-4D's dynamics-aware mask is used. Without it the network is what VGGT is: it attends to what moves
-    as to all else, and does not say what moves."""
+    """Whether to use PAGE-4D's motion mask. Without it the network works like VGGT: it attends to moving and static
+    regions alike, and predicts no motion."""
     reconstruction: Path | None = None
-    """A scene folder that `page4d reconstruct` made of a capture's images, to be taken in place of a --model."""
+    """Scene folder that `page4d reconstruct` made of the capture's images, used in place of --model."""
     downscale_factor: Annotated[int | None, tyro.conf.arg(aliases=("--downscale",))] = None
-    """Whole number to scale images down by, from their full size. By default the power of 2 that brings the longest
-    side to 1600 pixels or less."""
+    """Integer factor by which to downscale images. By default the smallest power of 2 that brings the longest side to
+    1600 pixels or less."""
     max_points: int = 100_000
-    """Most points to start from; more are thinned evenly."""
+    """Maximum number of seed points; more are thinned evenly."""
     num_random_points: int = 50_000
-    """How many points to start from with --points random."""
+    """Number of seed points with --points random."""
     eval_interval: int = 8
-    """Every so many frames one is held out for evaluation, where the data do not say which. 0 holds none out."""
+    """Hold out every this many frames for evaluation, where the data have no split. 0 holds out none."""
     held_out: Literal["auto", "val", "test"] = "auto"
-    """Which of a capture's splits to evaluate on. auto: the one that published figures are of. That is val, but test
-    for D-NeRF (val again for its scene lego, whose test views show another scene) and where transforms.json has
-    test_filenames."""
+    """Split of a capture to evaluate on. auto: the one used for published figures, which is val; test for D-NeRF (val
+    for its scene lego, whose test views show another scene) and where transforms.json has test_filenames."""
     orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
-    """How to turn the world. up: the cameras' mean upward direction becomes z, which is up in the viewer. none: the
-    data's axes are kept."""
+    """How to rotate the world. up: the mean up direction of the cameras becomes z, which is up in the viewer. none:
+    keep the axes of the data."""
     center_method: Literal["poses", "focus", "none"] = "poses"
-    """Where to put the origin: at the cameras' mean position, where they look, or where it is."""
+    """Where to place the origin: at the mean camera position, at the point the cameras look at, or unchanged."""
     auto_scale_poses: bool = True
     """Whether to scale the world so that the cameras lie within +/- 1."""
     scale_factor: float = 1.0
-    """Factor to scale the world by, beyond that."""
+    """Additional factor by which to scale the world."""
     scene_scale: float = 1.0
     """Half the side of the scene box, which the viewer shows and exports are cropped to."""
     fps: float | None = None
-    """Frames per second to take from a video; all by default."""
+    """Frames per second to take from a video. All frames by default."""
     max_frames: int | None = None
-    """Most frames to take from a video or images, spread evenly; all by default."""
+    """Maximum number of frames to take from a video or images, spread evenly. All by default."""
     resolution: int | None = None
-    """Width in pixels at which PAGE-4D sees the frames. By default what the model's image processor says: 518 of the
-    published weights."""
+    """Width in pixels of PAGE-4D's input. By default that of the model's image processor, 518 for the published
+    weights."""
     confidence_percentile: float = 20.0
-    """Percentage of PAGE-4D's depth, from the least confident, that gives no points."""
+    """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     cache_dir: Path | None = None
-    """Where reconstructions are kept, so that each is made once. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
+    """Where reconstructions are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
+
+    def check(self) -> None:
+        """Raises Page4DError where an option is out of range, whatever the data are."""
+        check_ranges(self, RANGES)
+        # `ns-render dataset --downscale-factor` hands over a float.
+        if self.downscale_factor is not None and self.downscale_factor != int(self.downscale_factor):
+            raise Page4DError(f"--downscale-factor must be a whole number, got {self.downscale_factor}.")
+        if not 0 <= self.confidence_percentile < 100:
+            raise Page4DError(
+                f"--confidence-percentile must be from 0 to below 100, got {self.confidence_percentile:g}."
+            )
+        if self.reconstruction is not None and not self.use_mask:
+            raise Page4DError(
+                "--use-mask False says how --model is run, and --reconstruction has been made: name one that was made "
+                "so."
+            )
+        if self.eval_interval == 1:
+            raise Page4DError("--eval-interval 1 would hold out every frame; take 2 or more, or 0 to hold out none.")
+
+
+def read_source(config: Page4DDataParserConfig) -> PosedFrames:
+    """Read the data that a configuration names: in one world with OpenCV axes, before it becomes nerfstudio's.
+
+    Raises:
+        Page4DError: the data are missing or damaged, or the options do not fit them.
+    """
+    config.check()
+    frames = _read(config)
+    refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
+    reached = in_reach(frames.points.positions, config.data)
+    if not reached.all():
+        frames.points = frames.points.take(reached)
+    return frames
+
+
+def _read(config: Page4DDataParserConfig) -> PosedFrames:
+    """Find out what the data are, and hand each kind of source the options that it has."""
+    data, source = config.data, find_source(config.data, config.layout)
+    factor = None if config.downscale_factor is None else int(config.downscale_factor)
+    seeds = SeedOptions(config.points, config.max_points, config.num_random_points, config.confidence_percentile)
+    scene_options = SceneOptions(seeds, factor, config.eval_interval)
+    capture_options = CaptureOptions(
+        seeds,
+        factor,
+        config.eval_interval,
+        config.held_out,
+        config.cameras,
+        config.held_out_cameras,
+        config.reconstruction,
+        has_model=bool(config.model),
+    )
+    reconstruct = partial(
+        reconstruct_once,
+        model=config.model,
+        resolution=config.resolution,
+        use_mask=config.use_mask,
+        cache_dir=config.cache_dir,
+    )
+    if source.kind == "capture":
+        return frames_of_capture(open_capture(data, source.layout, factor), capture_options, reconstruct)
+    if source.kind == "frames":
+        _refuse_the_captures_own(config, "a video or plain images have no cameras of their own")
+        return frames_of_images(data, FramesOptions(config.fps, config.max_frames), scene_options, reconstruct)
+    scene = read_scene(data)
+    if not scene.info:  # of another program
+        return frames_of_capture(capture_of_scene(scene), capture_options, reconstruct)
+    _refuse_the_captures_own(config, "the cameras of a scene folder are PAGE-4D's")
+    return frames_of_scene(scene, scene_options)
+
+
+def _refuse_the_captures_own(config: Page4DDataParserConfig, whose_cameras: str) -> None:
+    reasons = {"cameras": whose_cameras, "points": "only a capture has points of its own"}
+    for option, reason in reasons.items():
+        if getattr(config, option) == "capture":
+            raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it at auto.")
 
 
 @dataclass
@@ -103,7 +197,7 @@ class Page4DDataParser(DataParser):
 
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
-    "points3D_dynamics" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
+    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
     images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
     scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
     """
@@ -172,8 +266,8 @@ class Page4DDataParser(DataParser):
         }
         if points.times is not None:
             metadata["points3D_times"] = torch.from_numpy(points.times)
-        if points.dynamics is not None:
-            metadata["points3D_dynamics"] = torch.from_numpy(points.dynamics)
+        if points.motion is not None:
+            metadata["points3D_motion"] = torch.from_numpy(points.motion)
         return metadata
 
     @cached_property

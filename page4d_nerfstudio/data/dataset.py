@@ -18,7 +18,7 @@ from page4d_hf.captures.pinhole import resampled
 from page4d_hf.errors import Page4DError
 
 from ..console import input_errors_end_the_command
-from ..gaussians.views import cameras_extent
+from ..gaussians.views import CAMERAS_EXTENT_KEY, INSTANTS_KEY, cameras_extent
 from .posed_frames import FrameDepth
 
 # What `page4d-data` puts into its outputs' metadata for this dataset: `PinholeFrames` of the whole scene, and which of
@@ -32,12 +32,6 @@ DEPTH_SCALE_KEY = "page4d_depth_scale"
 
 # Where images are not what their files show (undistorted, scaled, opaque), a `RefusesOtherDatasets`.
 REFUSAL_KEY = "page4d_refusal"
-
-# In this dataset's metadata, for the model: how many different times its images have. Cameras of a rig share theirs.
-INSTANTS_KEY = "instants"
-
-# Beside it: how far apart the cameras are, see `cameras_extent`.
-CAMERAS_EXTENT_KEY = "cameras_extent"
 
 
 class RefusesOtherDatasets:

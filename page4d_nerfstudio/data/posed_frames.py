@@ -31,3 +31,19 @@ class PosedFrames:
     points: SeedPoints
     depth: FrameDepth | None = None  # of those frames of which it is known
     path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
+
+
+def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split frames into those to train on and every `interval`-th, held out.
+
+    The first held-out frame lies half an interval in: a video's first moment has no neighbour to be told from.
+
+    Args:
+        frames: at least 2 indices, in order of time.
+        interval: 0 holds nothing out and evaluates on the frames that are trained on. So do fewer than 3 frames,
+            whatever it is: a single image would be left to train on.
+    """
+    if interval == 0 or len(frames) < 3:
+        return frames, frames
+    held_out = np.arange(min(interval // 2, len(frames) // 2), len(frames), interval)
+    return np.delete(frames, held_out), frames[held_out]

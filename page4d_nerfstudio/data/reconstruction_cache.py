@@ -29,6 +29,9 @@ from ..console import note
 
 CACHE_VARIABLE = "PAGE4D_CACHE"
 
+Reconstruct = Callable[[Callable[[], Frames], str], Scene]
+"""`reconstruct_once` with its options: from what reads some frames, and a digest that stands for them, to a scene."""
+
 
 def default_cache_dir() -> Path:
     """`$PAGE4D_CACHE`, else `~/.cache/page4d`."""

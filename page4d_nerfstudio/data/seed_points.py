@@ -25,7 +25,7 @@ class SeedPoints:
     positions: np.ndarray  # [M, 3] float32
     colors: np.ndarray  # [M, 3] uint8
     times: np.ndarray | None = None  # [M] float32 in [0, 1], when each point was seen
-    dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+    motion: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -36,7 +36,7 @@ class SeedPoints:
             self.positions[indices],
             self.colors[indices],
             None if self.times is None else self.times[indices],
-            None if self.dynamics is None else self.dynamics[indices],
+            None if self.motion is None else self.motion[indices],
         )
 
     @classmethod
@@ -54,7 +54,7 @@ class SeedPoints:
 
         positions = np.concatenate([part.positions for part in parts])
         colors = np.concatenate([part.colors for part in parts])
-        return cls(positions, colors, join("times"), join("dynamics"))
+        return cls(positions, colors, join("times"), join("motion"))
 
     def thinned(self, limit: int) -> SeedPoints:
         """At most `limit` points, spread evenly over the order in which they come."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,12 +16,19 @@ from page4d_hf.scene.folder import Scene
 from .posed_frames import PosedFrames
 from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
 
-if TYPE_CHECKING:
-    from .dataparser import Page4DDataParserConfig
-
-# PAGE-4D's dynamics above which a pixel counts as moving when points are shared out; what Gaussians do of themselves is
-# the model's `dynamics_threshold`.
+# Motion weight of PAGE-4D above which a pixel counts as moving when points are shared out. The model decides by its own
+# `motion_threshold`.
 LIKELY_MOVES = 0.5
+
+
+@dataclass(frozen=True)
+class SeedOptions:
+    """Where Gaussians start, and from how many points; see the options of `page4d-data` of the same names."""
+
+    points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
+    max_points: int = 100_000
+    num_random_points: int = 50_000
+    confidence_percentile: float = 20.0
 
 
 def points_seen_in(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
@@ -41,19 +49,18 @@ def points_of_capture(capture: Capture) -> SeedPoints:
     colors = capture.point_colors
     if colors is None:
         colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
-    return SeedPoints(capture.points.astype(np.float32), colors, dynamics=capture.point_dynamics)
+    return SeedPoints(capture.points.astype(np.float32), colors, motion=capture.point_dynamics)
 
 
-def points_of_capture_depth(
-    capture: Capture, images: PinholeFrames, times: np.ndarray, train: np.ndarray, config: Page4DDataParserConfig
-) -> SeedPoints:
+def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.ndarray, max_points: int) -> SeedPoints:
     """A capture's own depth of the frames to train on, as much from each of them, placed by its own cameras.
 
     With motion masks the points know whether they move.
     """
     assert capture.depth_paths is not None
+    times = capture.times
     seen = [int(j) for j in train if capture.depth_paths[j] is not None]
-    seen = [seen[i] for i in evenly(len(seen), config.max_points)]
+    seen = [seen[i] for i in evenly(len(seen), max_points)]
 
     def depth_of(i: int) -> np.ndarray:
         depth = images.load_depth(seen[i])
@@ -65,14 +72,14 @@ def points_of_capture_depth(
         return usable, np.zeros_like(usable) if moves is None else moves
 
     parts = []
-    for i, keep in enumerate(spread_over_frames(pixels_of, times[seen], config.max_points)):
+    for i, keep in enumerate(spread_over_frames(pixels_of, times[seen], max_points)):
         j = seen[i]
         positions, colors = points_from_depth(
             depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
         )
         mask = images.load_mask(j)
-        dynamics = None if mask is None else mask[keep].astype(np.float32)
-        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), dynamics))
+        motion = None if mask is None else mask[keep].astype(np.float32)
+        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), motion))
     points = SeedPoints.joined(parts)
     if len(points) == 0:
         raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
@@ -80,7 +87,7 @@ def points_of_capture_depth(
 
 
 def points_of_reconstruction(
-    scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, config: Page4DDataParserConfig
+    scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, seeds: SeedOptions
 ) -> SeedPoints:
     """PAGE-4D's depth of the frames to train on, placed by these frames' cameras.
 
@@ -91,7 +98,7 @@ def points_of_reconstruction(
     """
     confidence = [scene.load_confidence(i) for i in seen]
     known = np.concatenate([each[each > 0] for each in confidence])  # it is 0 where the network did not see the image
-    threshold = np.percentile(known, config.confidence_percentile) if len(known) else np.inf
+    threshold = np.percentile(known, seeds.confidence_percentile) if len(known) else np.inf
 
     def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
         usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
@@ -100,20 +107,20 @@ def points_of_reconstruction(
         return usable, scene.load_dynamics(seen[k]) > LIKELY_MOVES
 
     parts = []
-    chosen = spread_over_frames(pixels_of, frames.times[frames.train], config.max_points)
+    chosen = spread_over_frames(pixels_of, frames.times[frames.train], seeds.max_points)
     for i, j, keep in zip(seen, frames.train, chosen, strict=True):
         depth = scene.load_depth(i) * depth_scale
         image = frames.images.load_image(j)
         positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
         times = np.full(len(positions), frames.times[j], np.float32)
-        dynamics = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
-        parts.append(SeedPoints(positions, colors, times, dynamics))
+        motion = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
+        parts.append(SeedPoints(positions, colors, times, motion))
     return SeedPoints.joined(parts)
 
 
 def points_before_cameras(
     frames: PosedFrames,
-    config: Page4DDataParserConfig,
+    count: int,
     *,
     depth_range: tuple[float, float] | None = None,
     known: np.ndarray | None = None,
@@ -134,4 +141,4 @@ def points_before_cameras(
         extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=-1).max()) or 1.0
         depth_range = 0.5 * extent, 10 * extent
     sizes = frames.images.image_sizes[frames.train]
-    return random_points(config.num_random_points, extrinsics, intrinsics, sizes, *depth_range)
+    return random_points(count, extrinsics, intrinsics, sizes, *depth_range)

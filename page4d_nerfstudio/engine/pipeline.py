@@ -14,17 +14,17 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils import profiler
 from rich.progress import track
 
-from page4d_hf.errors import Page4DError
+from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.measuring import instant
 
 from ..console import input_errors_end_the_command
 from ..data.datamanager import Page4DDatamanager
 from ..data.dataset import Page4DDataset
-from ..gaussians.config import Page4DGaussiansModelConfig
-from ..gaussians.model import Page4DGaussiansModel
+from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
+from ..ranges import ENDLESS, check_ranges
+from ..viewing.panel import Panel
 from .health import check_count, check_losses, check_parameters
 from .randomness import random_state, set_random_state
-from .ranges import ENDLESS, check_ranges
 
 # Each view's image, Gaussians and gradients stay in memory until the step ends. 4DGS takes 2 to 4.
 MOST_VIEWS_PER_STEP = 64
@@ -40,11 +40,11 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: Page4DPipeline)
 
     views_per_step: int = 2
-    """Training views to each step, at most 64, whose losses are averaged, as in 4DGS. 1 takes about half as long. All
-    of them are in memory at once."""
+    """Training views per step, at most 64, whose losses are averaged, as in 4DGS. All of them are in memory at once. 1
+    takes about half as long."""
     num_train_views_in_eval: int = 8
-    """So many training views, spread evenly over time, are evaluated beside the held-out ones, for the gap between the
-    two. 0 leaves both out."""
+    """Number of training views, spread evenly over time, to evaluate beside the held-out views, for the gap between the
+    two. 0 evaluates none."""
 
     def check(self) -> None:
         """Raises Page4DError where an option is out of range, of the model too."""
@@ -68,6 +68,7 @@ class Page4DPipeline(VanillaPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.model, Page4DGaussiansModel):
+            self.panel = Panel(self.model)
             self.model.set_training_views(self.datamanager.train_dataset.cameras)  # type: ignore[union-attr]
             if isinstance(self.datamanager, Page4DDatamanager):
                 self.datamanager.schedule = self.model.schedule
@@ -84,7 +85,7 @@ class Page4DPipeline(VanillaPipeline):
         dataset.with_depth = weight > 0
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds so that a resumed training sees the views, and draws what it would have."""
+        """RNG and sampler state, for exact resume."""
         manager = self.datamanager
         order = manager.order() if isinstance(manager, Page4DDatamanager) else None
         return {"random": random_state(), "order": order}
@@ -94,10 +95,10 @@ class Page4DPipeline(VanillaPipeline):
         self._state_to_resume: dict[str, Any] | None = state
 
     def resume(self) -> None:
-        """Go on with the views and the random draws where the loaded checkpoint was made, if it knows where."""
+        """Restore RNG and sampler state of the loaded checkpoint, for exact resume."""
         state = getattr(self, "_state_to_resume", None)
-        if state is None:  # a checkpoint of an older version
-            return
+        if state is None:
+            raise CheckpointError("The checkpoint holds no RNG and sampler state: it is not of a page4d-4dgs training.")
         set_random_state(state["random"])
         if state["order"] is not None and isinstance(self.datamanager, Page4DDatamanager):
             self.datamanager.set_order(state["order"])

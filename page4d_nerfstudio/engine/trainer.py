@@ -19,11 +19,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.folders import working_folder
 
+from ..checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from ..console import input_errors_end_the_command
 from ..data.sources import place_of
 from ..gaussians.model import Page4DGaussiansModel
 from ..gaussians.schedule import REFERENCE_STEPS, scale_steps
-from .checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from .health import TrainingError, check_parameters
 from .pipeline import Page4DPipeline
 
@@ -43,19 +43,19 @@ UNFINISHED = "unfinished_checkpoint"
 class Page4DTrainerConfig(TrainerConfig):
     """Training of page4d-4dgs.
 
-    All other numbers of steps, of the model's schedules and of the learning rates' decay, are for a run of 17,000 steps
-    and stretch with --max-num-iterations: a short run is a scaled run. Learning rates of the deformation (planes,
-    heads) are higher by as much as the run is shorter, up to 30 times. On a CPU, 1500 to 3000 steps at a width of
-    160 to 250 pixels take some minutes.
+    All other numbers of steps, in the model's schedules and the learning rates' decay, are for a run of 17,000 steps
+    and scale with --max-num-iterations. Learning rates of the deformation (planes, heads) rise by as much as the run is
+    shorter, up to 30 times. On a CPU, 1500 to 3000 steps at a width of 160 to 250 pixels take some minutes.
     """
 
     _target: type = field(default_factory=lambda: Page4DTrainer)
 
     max_num_iterations: int = REFERENCE_STEPS
-    """Steps to train. Schedules (coarse stage, densification, spherical harmonics, learning rates) scale with it."""
+    """Number of training steps. All schedules scale with it: static stage, densification, spherical harmonics, learning
+    rates."""
     schedule_length: int | None = None
-    """Length of the run that schedules scale to, if it is not max_num_iterations: give a resumed training the length of
-    the whole run here."""
+    """Length of the run that schedules scale to. Give the length of the whole run here when resuming; by default
+    max_num_iterations."""
 
     def setup(self, **kwargs: Any) -> Any:
         with input_errors_end_the_command():
@@ -156,15 +156,15 @@ class Page4DTrainer(Trainer):
                 check_checkpoint(source)
             try:
                 super()._load_checkpoint()
+                if source is not None and isinstance(self.pipeline, Page4DPipeline):
+                    self._check_length()
+                    self.pipeline.resume()
             except Page4DError:
                 raise
             except UNREADABLE as error:
                 raise CheckpointError(
                     f"{source} is not a whole checkpoint of such a training ({type(error).__name__}: {error})."
                 ) from error
-            if source is not None and isinstance(self.pipeline, Page4DPipeline):
-                self._check_length()
-                self.pipeline.resume()
 
     def _check_length(self) -> None:
         """Raise CheckpointError where schedules would silently become those of a run of another length."""

@@ -9,12 +9,10 @@ from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
 from page4d_hf.errors import Page4DError
 
-from ..engine.ranges import ENDLESS, FINITE, check_ranges
-from ..rasterization import Backend
+from ..ranges import ENDLESS, FINITE, check_ranges
 from .deformation import DeformationConfig
 from .metrics import LPIPSNetwork
-from .reconsider import ReconsiderConfig
-from .schedule import REFERENCE_STEPS
+from .schedule import REFERENCE_STEPS, Schedule, scale_steps
 
 # Least and most of each option: what is a number of steps, a share, a weight or a size.
 RANGES = {
@@ -22,7 +20,7 @@ RANGES = {
     **dict.fromkeys(("coarse_steps", "warmup_length", "stop_split_at", "stop_screen_size_at"), (0, ENDLESS)),
     **dict.fromkeys(("sh_degree_interval", "resolution_schedule", "reset_alpha_every"), (0, ENDLESS)),
     **dict.fromkeys(("time_growth", "default_time"), (0, 1)),
-    "dynamics_threshold": (-ENDLESS, ENDLESS),
+    "motion_threshold": (-ENDLESS, ENDLESS),
     **dict.fromkeys(("ssim_lambda", "cull_alpha_thresh"), (0, 1)),
     **dict.fromkeys(("size_weight", "depth_weight", "plane_tv_weight", "time_smoothness_weight"), (0, FINITE)),
     **dict.fromkeys(("time_sparsity_weight", "mcmc_opacity_reg", "mcmc_scale_reg", "noise_lr"), (0, FINITE)),
@@ -41,120 +39,101 @@ class ModelError(Page4DError):
     """Options, seed points or checkpoints that do not fit the model."""
 
 
-def _model() -> type:
-    from .model import Page4DGaussiansModel  # which needs this module
-
-    return Page4DGaussiansModel
-
-
 @dataclass
-class Page4DGaussiansModelConfig(SplatfactoModelConfig):
-    """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
-
-    Only those do not that say how often something is done: refine_every, how many views are gathered before Gaussians
-    are split and cloned; reset_alpha_every, which counts refinements; regularize_every and reconsider.sample_every.
-    """
-
-    _target: type = field(default_factory=_model)
+class GaussiansOptions(SplatfactoModelConfig):
+    """The options of `Page4DGaussiansModelConfig`, which lies beside the model that it builds."""
 
     use_deformation: bool = True
-    """Whether Gaussians move. False trains the static model (3D Gaussian splatting) in the same way, to compare."""
+    """Whether Gaussians move. False trains a static model (3D Gaussian splatting) in the same way, as a baseline."""
     coarse_steps: int = 3000
-    """Static training first; the deformation starts at this step."""
+    """Steps of the static stage; the deformation starts after it."""
     hide_motion_at_first: bool = True
-    """Where it is known which seed points move, leave them out of the static stage, and where there are motion masks,
-    the moving pixels too: else static Gaussians smear over all places where something was."""
+    """Leave moving seed points, and pixels inside motion masks, out of the static stage. Otherwise static Gaussians
+    smear over every place where something moved. Captures without motion labels are unaffected."""
     time_growth: float = 0.8
-    """Share of the fine stage during which its images come from a span of times that grows from the middle of the
-    capture to all of it, where motion was hidden at first. 0 takes images of all times from the start, as 4DGS does;
-    so does a capture of which it is not known what moves, as its static stage has all times in it."""
+    """Share of the fine stage over which the range of training times grows, from the middle of the capture to all of
+    it. 0 trains on all times from the start, as 4DGS does. Captures without motion labels behave the same."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
     size_weight: float = 0.1
-    """Weight of how much neighbourhoods of Gaussians that move grow or shrink: few things do, and one camera alone
-    can't tell near and small from far and large. 0 lets them, as 4DGS does."""
+    """Weight of the penalty on moving neighbourhoods that grow or shrink. A single camera cannot tell near and small
+    from far and large, and few things change their size. 0 turns it off, as in 4DGS: for smoke, fire and water."""
     depth_weight: float = 0.0
-    """Weight of the relative error of rendered depth, against the capture's or PAGE-4D's own where that is known."""
+    """Weight of the relative error of the rendered depth, against the capture's own depth or PAGE-4D's."""
     plane_tv_weight: float = 2e-4
-    """Weight of the planes' total variation in space."""
-    plane_acceleration: bool = False
-    """Whether that weight is of second differences along one axis, as in 4DGS's code, in place of total variation."""
+    """Weight of the spatial total variation of the planes."""
     time_smoothness_weight: float = 1e-3
-    """Weight of the planes' acceleration along time."""
+    """Weight of the planes' second difference along time."""
     time_sparsity_weight: float = 1e-4
-    """Weight of the time planes' distance from 1, where time changes nothing."""
+    """Weight of the time planes' L1 distance from 1, the value at which time has no effect."""
     regularize_every: int = 4
-    """Fine steps from one evaluation of these three to the next, which then count as many times: on a CPU each costs as
-    much as half a rendering, and the planes change little in between."""
-    dynamics_threshold: float = 0.5
-    """Seed points with a dynamics weight (0 static, 1 moving) above this move; the others, and what comes from them,
-    never pass the deformation field. Without such weights every Gaussian can move."""
-    reconsider: ReconsiderConfig = field(default_factory=ReconsiderConfig)
-    """Whether Gaussians that were taken for static may turn out to move."""
+    """Evaluate the three plane penalties every this many steps, weighted accordingly. On a CPU one evaluation costs
+    half as much as rendering a view."""
+    motion_threshold: float = 0.5
+    """Seed points with a motion weight above this (0 static, 1 moving) move. The others, and all Gaussians that descend
+    from them, skip the deformation field. Without motion weights every Gaussian can move."""
     strategy: Literal["default", "mcmc"] = "default"
-    """Density control. default: split and clone by gradient, prune by opacity, as 4DGS does. mcmc: move faint Gaussians
-    to opaque ones and add more until there are max_gaussians (3DGS-MCMC, Kheradmand et al. 2024); the options named
-    densify, cull, split, reset and screen then mean nothing, but for cull_alpha_thresh."""
+    """Density control. default: split and clone by gradient, prune by opacity, as in 4DGS. mcmc: relocate faint
+    Gaussians and add new ones until there are max_gaussians (3DGS-MCMC, Kheradmand et al. 2024). mcmc ignores the
+    options named densify, cull, split, reset and screen, except cull_alpha_thresh."""
     noise_lr: float = 5e5
-    """With mcmc: noise on positions, in units of their learning rate and of a Gaussian's covariance."""
+    """With mcmc: scale of the position noise, relative to the position learning rate and the Gaussian's covariance."""
     mcmc_opacity_reg: float = 0.01
-    """With mcmc: weight of the mean opacity in the loss, which makes what is not needed faint."""
+    """With mcmc: weight of the mean opacity in the loss. Gaussians that are not needed fade."""
     mcmc_scale_reg: float = 0.01
-    """With mcmc: weight of the mean scale, in the world's unit, in the loss."""
+    """With mcmc: weight of the mean scale in the loss, in world units."""
     max_gaussians: int = 360_000
-    """There are never more Gaussians than this."""
+    """Maximum number of Gaussians."""
     opacity_prune_above: int = 200_000
-    """Faint Gaussians are pruned only above this number: in a moving scene many are faint at first."""
+    """Prune faint Gaussians only above this number. In a moving scene many are faint at first."""
     default_time: float | None = None
-    """Time, in [0, 1], of cameras that have none, like those of ns-render interpolate. By default they get the time of
-    the place where they are on the path of the training cameras."""
+    """Time in [0, 1] of cameras that have none, such as those of ns-render interpolate. By default the time at the
+    nearest point of the training trajectory."""
     extent_from: Literal["points", "cameras"] = "points"
-    """What the scene's radius is, of which position learning rates and size thresholds are in units. points: half the
-    diagonal of the box around the seed points, all but the outermost. cameras: 1.1 times the largest distance of a
-    training camera from the mean of their centres, as in 4DGS; of a camera that stands still, that of the points."""
+    """How to compute the scene radius, which scales position learning rates and size thresholds. points: half the
+    diagonal of a box around the seed points, without outliers. cameras: 1.1 times the largest distance of a training
+    camera from the mean camera centre, as in 4DGS; points if the camera is static."""
     scene_extent: float | None = None
-    """The scene's radius, where neither suits."""
-    rasterization_backend: Backend = "auto"
-    """What rasterises: gsplat on CUDA and this package's own code on a CPU, unless one is named."""
+    """Scene radius, in place of extent_from."""
     lpips_network: LPIPSNetwork = "alex"
-    """Whose features LPIPS compares: AlexNet's, as elsewhere in nerfstudio, or VGG16's, which papers on Gaussian
-    splatting mostly give. Figures of different networks can't be compared."""
+    """LPIPS features: AlexNet's, the default in nerfstudio, or VGG16's, as in most papers on Gaussian splatting.
+    Figures from different networks are not comparable."""
 
     warmup_length: int = 500
-    """Gaussians are split and cloned after this step."""
+    """Step after which Gaussians are split and cloned."""
     stop_split_at: int = 13_000
-    """Gaussians are split and cloned before this step (4DGS: 10,000 steps of the fine stage)."""
+    """Step before which Gaussians are split and cloned (4DGS: 10,000 steps of the fine stage)."""
     refine_every: int = 100
     """Steps between refinements, whatever the length of the run."""
     sh_degree_interval: int = 1000
-    """Each so many steps one more degree of the spherical harmonics is used."""
+    """Add a degree of spherical harmonics every this many steps."""
     resolution_schedule: int = 3000
-    """Each so many steps the images' resolution doubles, if num_downscales starts it below the full one."""
+    """Double the image resolution every this many steps, if num_downscales is above 0."""
     num_downscales: int = 0
-    """Training starts at 1/2^d of the resolution, where d is this number."""
+    """Start training at 1/2^d of the resolution, where d is this number."""
     densify_grad_thresh: float = 2e-4
-    """Gradient of the image-plane position above which a Gaussian is split or cloned. With use_absgrad, 8e-4 suits."""
+    """Split or clone Gaussians whose image-plane gradient exceeds this. Use 8e-4 with use_absgrad."""
     densify_reference_size: float = 0.0
-    """Images smaller than this (root of their area in pixels) raise densify_grad_thresh in inverse proportion: fewer
-    Gaussians and a faster training, with less detail. 720 is the size that 4DGS trains HyperNeRF captures at; 0 leaves
-    the threshold alone, as in 4DGS."""
+    """Raise densify_grad_thresh in inverse proportion for images smaller than this (root of the area in pixels): fewer
+    Gaussians and faster training, with less detail. 4DGS trains HyperNeRF captures at 720. 0 leaves the threshold
+    alone, as in 4DGS."""
     densify_gradient: Literal["view", "step"] = "view"
-    """What that gradient is the mean of, where a step has several views: of each view that sees the Gaussian, or of
-    each step, whose gradient is the mean over its views, as in 4DGS: the same threshold then splits fewer."""
+    """Average gradients per view or per step, where a step has several views. step, as in 4DGS, splits fewer Gaussians
+    at the same threshold, because gradients of different views partly cancel."""
     use_absgrad: bool = False
-    """Whether to sum absolute gradients over pixels for that (AbsGS)."""
+    """Sum absolute gradients over pixels (AbsGS) for densification."""
     cull_alpha_thresh: float = 0.005
-    """Opacity below which Gaussians are pruned, while there are more than opacity_prune_above."""
+    """Prune Gaussians fainter than this, while there are more than opacity_prune_above."""
     reset_alpha_every: int = 0
-    """Each so many refinements opacities are reset; 0 is never."""
+    """Reset opacities every this many refinements. 0 never resets."""
     cull_scale_thresh: float = 0.1
-    """Size, in units of the scene's extent, above which Gaussians are pruned, once opacities have been reset."""
+    """Prune Gaussians larger than this share of the scene radius, after the first opacity reset."""
     stop_screen_size_at: int = 0
-    """Gaussians that are large on the screen are split before this step; 0 is never."""
+    """Split Gaussians that are large on the screen before this step. 0 never does."""
     ssim_lambda: float = 0.0
-    """Weight of the D-SSIM loss; the rest is L1 (0 in 4DGS for HyperNeRF, 0.2 in 3D Gaussian splatting)."""
+    """Weight of the D-SSIM loss; the rest is L1 (4DGS: 0 for HyperNeRF; 3D Gaussian splatting: 0.2)."""
     run_length: int = REFERENCE_STEPS
-    """Steps of the whole run: set by the trainer from --max-num-iterations."""
+    """Length of the run in steps. The trainer sets it from --max-num-iterations."""
 
     def check(self) -> None:
         """Raises ModelError or DeformationError where an option is out of range."""
@@ -166,3 +145,21 @@ class Page4DGaussiansModelConfig(SplatfactoModelConfig):
             raise ModelError(
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={self.rasterize_mode!r}."
             )
+
+    def schedule(self) -> Schedule:
+        """When each part of the training happens, scaled to `run_length`."""
+
+        def steps(of_reference: int) -> int:
+            return scale_steps(of_reference, self.run_length)
+
+        coarse_steps = steps(self.coarse_steps)
+        grows = self.time_growth if self.use_deformation else 0.0
+        return Schedule(
+            coarse_steps=coarse_steps,
+            all_times_from=coarse_steps + round(grows * max(self.run_length - coarse_steps, 0)),
+            densify_from=steps(self.warmup_length),
+            densify_until=steps(self.stop_split_at),
+            screen_size_until=steps(self.stop_screen_size_at),
+            sh_degree_interval=max(1, steps(self.sh_degree_interval)),
+            resolution_interval=max(1, steps(self.resolution_schedule)),
+        )

@@ -8,8 +8,8 @@
 The field is that of HexPlane (Cao and Johnson, CVPR 2023) in the form of K-Planes (Fridovich-Keil et al., CVPR 2023),
 used for Gaussians as 4DGS does (Wu et al., CVPR 2024). Some things differ from 4DGS. The grid spans a robust box and
 not the extremes of the cloud, which a few stray points stretch. Time spans the whole of its axis. The heads' output
-layers start at zero, so that deformation starts as the identity, and there is no layer between planes and heads. Each
-of these is an option, and `DeformationConfig.as_published` has all of them as in 4DGS.
+layers start at zero, so that deformation starts as the identity, and there is no layer between planes and heads.
+`published.py` has all of them as in 4DGS.
 
 The network works in units of the box's size: offsets of position come out times `extent`. A learning rate of planes
 and heads therefore moves Gaussians by itself times the scene's extent, as 4DGS has it, while the network's own numbers
@@ -18,7 +18,6 @@ do not depend on the unit of the world. In 4DGS offsets are in the world's unit,
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from page4d_hf.errors import Page4DError
 
-from ..engine.ranges import FINITE, check_ranges
+from ..ranges import FINITE, check_ranges
 
 # The two axes of each plane, of (x, y, z).
 SPACE_PLANES = ((0, 1), (0, 2), (1, 2))
@@ -59,45 +58,32 @@ class DeformationConfig(PrintableConfig):
     """The deformation field: HexPlane and heads. Defaults are those of 4DGS for HyperNeRF captures."""
 
     features: int = 16
-    """Features of each plane at each resolution."""
+    """Features per plane and resolution."""
     resolution: int = 64
     """Samples along x, y and z of the coarsest planes."""
     time_resolution: int = 150
-    """Most samples along time. A capture with few frames gets fewer, see frames_per_sample."""
+    """Maximum number of samples along time; see frames_per_sample."""
     frames_per_sample: float = 2.0
-    """Training instants to each sample along time, which keeps the field from learning every frame by itself (4DGS sets
-    the number of samples by hand to about half the number of frames). 0: time_resolution samples, whatever there is."""
+    """Training instants per sample along time, which keeps the field from memorising single frames. 4DGS sets the
+    number of samples by hand, to about half the number of frames. 0 uses time_resolution samples for every capture."""
     multires: tuple[int, ...] = (1, 2, 4)
-    """Multiples of the resolution in space; features of all of them are concatenated. (1, 2) is faster."""
+    """Multiples of the spatial resolution, whose features are concatenated. (1, 2) is faster."""
     width: int = 128
-    """Width of each head's hidden layer."""
+    """Width of the hidden layer of each head."""
     position: bool = True
-    """Whether positions move."""
+    """Whether positions change over time."""
     scale: bool = True
-    """Whether scales change."""
+    """Whether scales change over time."""
     rotation: bool = True
-    """Whether rotations change."""
+    """Whether rotations change over time."""
     opacity: bool = False
-    """Whether opacities change: for what appears and vanishes (4DGS: on for DyNeRF)."""
+    """Whether opacities change over time, for things that appear and vanish (4DGS: on for DyNeRF)."""
     color: bool = False
-    """Whether colours change (4DGS: on for DyNeRF)."""
+    """Whether colours change over time (4DGS: on for DyNeRF)."""
     box_quantile: float = 0.02
-    """Share of the points that may lie outside of the box at each end of each axis."""
+    """Share of the points that may lie outside the box at each end of each axis."""
     box_margin: float = 0.1
-    """How far the box reaches beyond those quantiles, as a share of its side, at each end."""
-    contract: bool = True
-    """Whether what is outside of the box has places of its own, on the grid's rim. False: it shares those of the
-    border, as in 4DGS."""
-    whole_time_axis: bool = True
-    """Whether times 0 to 1 span the whole axis of the time planes. False: its second half, as in 4DGS, which reads the
-    planes from -1 to 1 at times from 0 to 1."""
-    shared_layer: bool = False
-    """Whether all heads read a linear layer of the planes' features, as in 4DGS, and not the features themselves."""
-    zero_start: bool = True
-    """Whether the deformation starts as the identity. False: as a random one, initialised as in 4DGS (Xavier)."""
-    in_units_of_box: bool = True
-    """Whether offsets of positions are in units of the box. False: in the world's, with learning rates of planes and
-    heads in units of the scene's extent, as in 4DGS."""
+    """Margin of the box at each end of an axis, as a share of its side."""
 
     def check(self) -> None:
         """Raises DeformationError where a size is out of range, or the planes would hold more than MOST_PARAMETERS."""
@@ -110,19 +96,9 @@ class DeformationConfig(PrintableConfig):
                 "allowed; take fewer features, or a lower resolution, time_resolution or multires."
             )
 
-    @classmethod
-    def as_published(cls) -> DeformationConfig:
-        """The deformation field of 4DGS for HyperNeRF captures, with nothing of ours."""
-        return cls(
-            frames_per_sample=0.0,
-            box_quantile=0.0,
-            box_margin=0.0,
-            contract=False,
-            whole_time_axis=False,
-            shared_layer=True,
-            zero_start=False,
-            in_units_of_box=False,
-        )
+    def build(self, box: RobustBox, n_training_frames: int, sh_bases: int) -> DeformationField:
+        """The field with these options; see `DeformationField`."""
+        return DeformationField(self, box, n_training_frames, sh_bases)
 
 
 class RobustBox(NamedTuple):
@@ -171,7 +147,7 @@ class HexPlane(nn.Module):
 
     f(x, y, z, t) = concat over scales s of the product over planes c of P_{c,s} at the two coordinates of c
     (K-Planes, eq. 1 and its multi-scale form), each plane interpolated bilinearly between samples that lie on the
-    grid's borders too. `contract` and `whole_time_axis` are those of `DeformationConfig`.
+    grid's borders too.
     """
 
     centre: Tensor
@@ -184,8 +160,6 @@ class HexPlane(nn.Module):
         resolution: int = 64,
         time_resolution: int = 150,
         multires: tuple[int, ...] = (1, 2, 4),
-        contract: bool = True,
-        whole_time_axis: bool = True,
     ) -> None:
         super().__init__()
         if resolution < 2 or time_resolution < 2 or features < 1 or not multires or min(multires) < 1:
@@ -204,19 +178,15 @@ class HexPlane(nn.Module):
             torch.ones(3, features, time_resolution, resolution * m) for m in multires
         )
         self.n_features = features * len(multires)
-        self.contract, self.whole_time_axis = contract, whole_time_axis
 
     def to_grid(self, positions: Tensor) -> Tensor:
         """World positions [N, 3] to the grid's coordinates in (-1, 1) [N, 3].
 
         With u the coordinate in units of the box's half side: 0.9 u inside, and outside sign(u) (1 - 0.1 / |u|), a
         contraction like that of mip-NeRF 360 (Barron et al., CVPR 2022, eq. 10) by axis. So all of space has a place
-        on the grid, and however far out strays are, they cost no more than its rim. Without `contract` u itself, which
-        the planes know up to their border at 1.
+        on the grid, and however far out strays are, they cost no more than its rim.
         """
         u = (positions - self.centre) / self.half_extent
-        if not self.contract:
-            return u
         outside = u.abs() > 1.0
         # The value inside of the box stands in for |u| below 1, where 1 / |u| has no use and no finite gradient.
         distance = torch.where(outside, u.abs(), 1.0)
@@ -231,11 +201,10 @@ class HexPlane(nn.Module):
         # All points share the time, so each time plane is first interpolated to a line along space.
         lines = torch.stack([torch.stack((grid[:, i], torch.zeros_like(grid[:, i])), dim=-1) for i in range(3)])
         lines = lines[:, :, None]  # [3, N, 1, 2]
-        place = time if self.whole_time_axis else (1.0 + time) / 2.0
         scales = []
         for space, time_planes in zip(self.space, self.time, strict=True):
             in_space = _sample(space, pairs)  # [3, F, N]
-            in_time = _sample(_line_at(time_planes, place), lines)  # [3, F, N]
+            in_time = _sample(_line_at(time_planes, time), lines)  # [3, F, N]
             xyz = in_space * in_time
             scales.append(xyz[0] * xyz[1] * xyz[2])
         return torch.cat(scales).T
@@ -269,8 +238,13 @@ class Offsets(NamedTuple):
 class DeformationField(nn.Module):
     """Offsets of Gaussians as a function of their canonical position and the time.
 
-    Each head is one hidden layer of `width` and one linear layer that starts at zero, by default.
+    Each head is one hidden layer of `width` and one linear layer that starts at zero.
     """
+
+    planes_class: type[HexPlane] = HexPlane
+    # Whether offsets of positions are in units of the box. Otherwise they are in the world's, and learning rates of
+    # planes and heads have to be in units of the scene's extent.
+    in_units_of_box = True
 
     def __init__(self, config: DeformationConfig, box: RobustBox, n_training_frames: int, sh_bases: int) -> None:
         """
@@ -285,16 +259,13 @@ class DeformationField(nn.Module):
         """
         super().__init__()
         self.sh_bases = sh_bases
-        self.hexplane = HexPlane(
+        self.hexplane = self.planes_class(
             box,
             config.features,
             config.resolution,
             samples_along_time(config, n_training_frames),
             config.multires,
-            config.contract,
-            config.whole_time_axis,
         )
-        self.in_units_of_box = config.in_units_of_box
         sizes = {"position": 3, "scale": 3, "rotation": 4, "opacity": 1, "color": 3 * sh_bases}
         self.outputs = {name: size for name, size in sizes.items() if getattr(config, name)}
         if not self.outputs:
@@ -302,24 +273,17 @@ class DeformationField(nn.Module):
                 "A deformation needs something to deform: switch on one of position, scale, rotation, opacity, color, "
                 "or set use_deformation to False."
             )
-        # The hidden layers of all heads as one matrix product: [features] -> [heads * width].
-        self.shared = nn.Linear(self.hexplane.n_features, config.width) if config.shared_layer else None
-        n_inputs = config.width if config.shared_layer else self.hexplane.n_features
-        self.hidden = nn.Linear(n_inputs, config.width * len(self.outputs))
-        self.last = nn.ModuleDict({name: nn.Linear(config.width, size) for name, size in self.outputs.items()})
-        if config.zero_start:
-            for parameter in self.last.parameters():
-                nn.init.zeros_(parameter)
-        else:
-            self._start_as_published(config.width)
+        self._make_layers(self.hexplane.n_features, config.width)
+        self._start()
 
-    @torch.no_grad()
-    def _start_as_published(self, width: int) -> None:
-        """Weights of every layer by Xavier's uniform initialisation (Glorot and Bengio, 2010), each head by itself."""
-        each = [*self.hidden.weight.split(width), *(layer.weight for layer in self.last.values())]
-        for weight in each if self.shared is None else [self.shared.weight, *each]:
-            fan_out, fan_in = weight.shape
-            weight.uniform_(-1.0, 1.0).mul_(math.sqrt(6.0 / (fan_in + fan_out)))
+    def _make_layers(self, n_inputs: int, width: int) -> None:
+        # The hidden layers of all heads as one matrix product: [features] -> [heads * width].
+        self.hidden = nn.Linear(n_inputs, width * len(self.outputs))
+        self.last = nn.ModuleDict({name: nn.Linear(width, size) for name, size in self.outputs.items()})
+
+    def _start(self) -> None:
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def plane_parameters(self) -> list[nn.Parameter]:
         """The planes of all scales."""
@@ -327,15 +291,16 @@ class DeformationField(nn.Module):
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Weights and biases of all heads."""
-        shared = () if self.shared is None else self.shared.parameters()
-        return [*shared, *self.hidden.parameters(), *self.last.parameters()]
+        return [*self.hidden.parameters(), *self.last.parameters()]
+
+    def features(self, positions: Tensor, time: float) -> Tensor:
+        """What the heads read of positions [N, 3] at a time in [0, 1]: [N, features]."""
+        features: Tensor = self.hexplane(positions, time)
+        return features
 
     def forward(self, positions: Tensor, time: float) -> Offsets:
         """Offsets of Gaussians with canonical positions [N, 3] (world) at a time in [0, 1]."""
-        features = self.hexplane(positions, time)
-        if self.shared is not None:
-            features = F.relu(self.shared(features))
-        hidden = F.relu(self.hidden(features))  # [N, heads * width]
+        hidden = F.relu(self.hidden(self.features(positions, time)))  # [N, heads * width]
         by_head = hidden.chunk(len(self.outputs), dim=-1)
         offsets = {name: self.last[name](h) for name, h in zip(self.outputs, by_head, strict=True)}
         position, color = offsets.get("position"), offsets.get("color")

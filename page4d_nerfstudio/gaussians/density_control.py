@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .config import Page4DGaussiansModelConfig
-from .mcmc import DynamicsAwareMCMC
+from .config import GaussiansOptions
+from .mcmc import MotionAwareMCMC
 from .schedule import Schedule
-from .strategy import DynamicsAwareStrategy
+from .strategy import MotionAwareStrategy
 
 # Of the cap, above which faint Gaussians are pruned at the latest: 4DGS's 200,000 of 360,000. A cap that is reached
 # with nothing pruned would leave the set of Gaussians as it is for good.
@@ -13,12 +13,12 @@ PRUNED_SHARE = 200 / 360
 
 
 def density_control(
-    config: Page4DGaussiansModelConfig, schedule: Schedule, n_views: int
-) -> DynamicsAwareStrategy | DynamicsAwareMCMC:
+    config: GaussiansOptions, schedule: Schedule, n_views: int
+) -> MotionAwareStrategy | MotionAwareMCMC:
     """The strategy of a model's options, for a training of `n_views` views that keeps to a schedule."""
     reset_every = config.reset_alpha_every * config.refine_every
     if config.strategy == "mcmc":
-        return DynamicsAwareMCMC(
+        return MotionAwareMCMC(
             refine_start_iter=schedule.densify_from,
             refine_stop_iter=schedule.densify_until,
             refine_every=config.refine_every,
@@ -26,7 +26,7 @@ def density_control(
             max_gaussians=config.max_gaussians,
             noise_lr=config.noise_lr,
         )
-    return DynamicsAwareStrategy(
+    return MotionAwareStrategy(
         prune_opa=config.cull_alpha_thresh,
         grow_grad2d=config.densify_grad_thresh,
         grow_scale3d=config.densify_size_thresh,

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ..console import note
-from ..data.dataset import CAMERAS_EXTENT_KEY
-from .config import ModelError, Page4DGaussiansModelConfig
+from .config import GaussiansOptions, ModelError
 from .deformation import DeformationConfig, RobustBox
 from .schedule import CANONICAL_TIME, FIRST_SPAN
+from .views import CAMERAS_EXTENT_KEY
 
 # Fewer moving seed points than this say too little about where the motion is.
 FEWEST_MOVING_POINTS = 100
@@ -29,64 +29,62 @@ class Seeds(NamedTuple):
 
     positions: Tensor  # [N, 3] in the world of the cameras
     colors: Tensor  # [N, 3] in [0, 1]
-    dynamic: Tensor  # [N] bool, which move
+    in_motion: Tensor  # [N] bool, which move
 
 
-def seeds(
-    config: Page4DGaussiansModelConfig, seed_points: tuple[Tensor, Tensor] | None, metadata: dict[str, Any]
-) -> Seeds:
+def seeds(config: GaussiansOptions, seed_points: tuple[Tensor, Tensor] | None, metadata: dict[str, Any]) -> Seeds:
     """Choose the seeds of a model, at most `max_gaussians` of them.
 
     Args:
         config: Of the model.
         seed_points: Positions [M, 3] and colours [M, 3] in [0, 255]; without any, or where the options ask for it,
             they are drawn at random.
-        metadata: Of the dataparser: `points3D_dynamics` [M] in [0, 1] and `points3D_times` [M] in [0, 1], if known.
+        metadata: Of the dataparser: `points3D_motion` [M] in [0, 1] and `points3D_times` [M] in [0, 1], if known.
 
     Raises:
-        ModelError: Where not every point has a colour, or a dynamics weight where there are weights.
+        ModelError: Where not every point has a colour, or a motion weight where there are weights.
     """
     if seed_points is None or config.random_init:
         points = (torch.rand((config.num_random, 3)) - 0.5) * config.random_scale
         rgb = torch.rand(config.num_random, 3)
-        dynamic = torch.ones(len(points), dtype=torch.bool)
+        in_motion = torch.ones(len(points), dtype=torch.bool)
     else:
         points = seed_points[0].detach().cpu().float().clone()
         rgb = seed_points[1].detach().cpu().float() / 255.0
         if len(rgb) != len(points):
             raise ModelError(f"Seed points need a colour each, got {len(points)} points and {len(rgb)} colours.")
-        dynamic = _moving(config, metadata.get("points3D_dynamics"), len(points))
-        kept = ~dynamic | _seen_at_first(config, metadata.get("points3D_times"), dynamic)
-        points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
+        in_motion = _moving(config, metadata.get("points3D_motion"), len(points))
+        kept = ~in_motion | _seen_at_first(config, metadata.get("points3D_times"), in_motion)
+        points, rgb, in_motion = points[kept], rgb[kept], in_motion[kept]
     if len(points) > config.max_gaussians:
         kept = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: config.max_gaussians]
-        points, rgb, dynamic = points[kept], rgb[kept], dynamic[kept]
-    return Seeds(points, rgb, dynamic)
+        points, rgb, in_motion = points[kept], rgb[kept], in_motion[kept]
+    return Seeds(points, rgb, in_motion)
 
 
-def _moving(config: Page4DGaussiansModelConfig, weights: Any, n_points: int) -> Tensor:
+def _moving(config: GaussiansOptions, weights: Any, n_points: int) -> Tensor:
     """Which seed points [N] bool move, by their weights: all of them where there are none."""
     if weights is None:
         return torch.ones(n_points, dtype=torch.bool)
     if len(weights) != n_points:
-        raise ModelError(f"Seed points need a dynamics weight each, got {n_points} points, {len(weights)} weights.")
-    return torch.as_tensor(weights).cpu() > config.dynamics_threshold
+        raise ModelError(f"Seed points need a motion weight each, got {n_points} points, {len(weights)} weights.")
+    return torch.as_tensor(weights).cpu() > config.motion_threshold
 
 
-def _seen_at_first(config: Page4DGaussiansModelConfig, times: Any, dynamic: Tensor) -> Tensor:
+def _seen_at_first(config: GaussiansOptions, times: Any, in_motion: Tensor) -> Tensor:
     """Which seed points [N] bool were seen around the canonical time, if enough of the moving ones were.
 
     A moving thing whose points come from many instants would be there many times over.
     """
-    everyone = torch.ones_like(dynamic)
+    everyone = torch.ones_like(in_motion)
     grows = config.use_deformation and config.hide_motion_at_first and config.time_growth > 0.0
-    if times is None or not grows or dynamic.all():
+    if times is None or not grows or in_motion.all():
         return everyone
     near = (torch.as_tensor(times).cpu() - CANONICAL_TIME).abs() <= FIRST_SPAN
-    return near if int((near & dynamic).sum()) >= FEWEST_MOVING_POINTS else everyone
+    return near if int((near & in_motion).sum()) >= FEWEST_MOVING_POINTS else everyone
 
 
-def scene_extent(config: Page4DGaussiansModelConfig, points: Tensor, metadata: dict[str, Any]) -> float:
+def scene_extent(config: GaussiansOptions, points: Tensor, metadata: dict[str, Any]) -> float:
     """The radius of the scene, in the world's unit, by which the options say that it is found.
 
     Args:

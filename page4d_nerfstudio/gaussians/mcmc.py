@@ -59,7 +59,7 @@ def relocated(opacities: Tensor, scales: Tensor, copies: Tensor) -> tuple[Tensor
 
 
 @dataclass
-class DynamicsAwareMCMC(Strategy):
+class MotionAwareMCMC(Strategy):
     """Density control of 3DGS-MCMC, with which Gaussians move in its state.
 
     Each `refine_every` steps, Gaussians whose opacity is at most `min_opacity`, or that are not finite, are moved to
@@ -87,9 +87,9 @@ class DynamicsAwareMCMC(Strategy):
     noise_lr: float = 5e5
     verbose: bool = False
 
-    def initialize_state(self, scene_scale: float = 1.0, dynamic: Tensor | None = None) -> dict[str, Any]:
-        """The running state: `dynamic` [N] bool, which Gaussians move."""
-        return {"scene_scale": scene_scale, "dynamic": dynamic}
+    def initialize_state(self, scene_scale: float = 1.0, in_motion: Tensor | None = None) -> dict[str, Any]:
+        """The running state: `in_motion` [N] bool, which Gaussians move."""
+        return {"scene_scale": scene_scale, "in_motion": in_motion}
 
     def step_pre_backward(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: gradients of image-plane positions are not asked for."""

@@ -10,8 +10,8 @@ its HyperNeRF configuration as defaults.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import replace
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,21 +29,19 @@ from torch.nn import Parameter
 from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
 from ..console import EndsTheCommand
-from ..data.dataset import INSTANTS_KEY
 from ..rasterization import rasterize
-from ..viewing.panel import ClipMotion, LazyOutputs, ShownGaussians, TrainingCameras, rendering_for_the_viewer
 from . import losses
-from .config import ModelError, Page4DGaussiansModelConfig
+from .config import GaussiansOptions, ModelError
 from .constant_size import Neighbourhoods, change_of_size
 from .deformation import DeformationField, RobustBox
 from .density_control import density_control
 from .initial_gaussians import FEWEST_MOVING_POINTS, initial_parameters, scene_extent, seeds
-from .mcmc import DynamicsAwareMCMC
+from .mcmc import MotionAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
-from .reconsider import Reconsideration, footprint_errors, gather, judge
-from .schedule import Schedule
-from .strategy import DynamicsAwareStrategy
-from .views import TrainingViews
+from .motion import ClipMotion
+from .outputs import LazyOutputs, rendering_for_the_viewer
+from .strategy import MotionAwareStrategy
+from .views import INSTANTS_KEY, TrainingViews
 
 # Nerfstudio's viewer has this background; renders are laid over it where nothing is.
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
@@ -51,6 +49,17 @@ VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 # Logarithm of the largest scale that is rendered: larger than any scene, in its unit. An offset that has run away
 # would have an infinite scale, whose gradient is NaN, and the heads would hand that on to all Gaussians.
 LARGEST_LOG_SCALE = 20.0
+
+
+@dataclass
+class Page4DGaussiansModelConfig(GaussiansOptions):
+    """4D Gaussian splatting. All numbers of steps are for a run of 17,000 steps, and scale with --max-num-iterations.
+
+    Only those do not that say how often something is done: refine_every, how many views are gathered before Gaussians
+    are split and cloned; reset_alpha_every, which counts refinements; and regularize_every.
+    """
+
+    _target: type = field(default_factory=lambda: Page4DGaussiansModel)
 
 
 class Gaussians(NamedTuple):
@@ -73,35 +82,37 @@ class Page4DGaussiansModel(SplatfactoModel):
     A `SplatfactoModel`, because nerfstudio's viewer and exporter test for it, with the same per-Gaussian parameters
     under the same names. Plane and head parameters belong to `deformation` and to the optimizers' groups `planes` and
     `heads`; density control, which indexes whatever is per Gaussian, never sees them. Which Gaussians move is part of
-    the strategy's state (`dynamic`), and is saved with it.
+    the strategy's state (`in_motion`), and is saved with it.
     """
 
     config: Page4DGaussiansModelConfig
-    strategy: DynamicsAwareStrategy | DynamicsAwareMCMC
+    strategy: MotionAwareStrategy | MotionAwareMCMC
+    space_penalty = staticmethod(losses.total_variation)  # of planes whose axes are both of space
 
     def populate_modules(self) -> None:
         config = self.config
         config.check()
         metadata = self.kwargs.get("metadata") or {}
-        points, rgb, dynamic = seeds(config, self.seed_points, metadata)
+        points, rgb, in_motion = seeds(config, self.seed_points, metadata)
         box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
         self.scene_extent = scene_extent(config, points, metadata)
         self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, box.extent, config.sh_degree))
 
-        self.schedule = Schedule.of(config)
+        self.schedule = config.schedule()
         # Known from the start, and not asked of the device at each step.
-        self.hides_known_motion = config.hide_motion_at_first and bool(dynamic.any()) and not bool(dynamic.all())
+        self.hides_known_motion = config.hide_motion_at_first and bool(in_motion.any()) and not bool(in_motion.all())
         if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
-        self.reconsideration = Reconsideration.of(config.reconsider, self.schedule, config.run_length)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
-            if int(dynamic.sum()) >= FEWEST_MOVING_POINTS and config.reconsider.every == 0:
+            if int(in_motion.sum()) >= FEWEST_MOVING_POINTS:
                 # The grid need not resolve what never asks it.
-                box = RobustBox.around(points[dynamic], config.deformation.box_quantile, config.deformation.box_margin)
+                box = RobustBox.around(
+                    points[in_motion], config.deformation.box_quantile, config.deformation.box_margin
+                )
             bases = num_sh_bases(config.sh_degree)
             instants = int(metadata.get(INSTANTS_KEY, self.num_train_data))
-            self.deformation = DeformationField(config.deformation, box, instants, bases)
+            self.deformation = config.deformation.build(box, instants, bases)
 
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
@@ -110,15 +121,13 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.lpips = LazyLPIPS(config.lpips_network)  # type: ignore[assignment]
         self.crop_box: OrientedBox | None = None
         self.training_views: TrainingViews | None = None
-        self.last_view: dict[str, Any] = {}  # what the rasteriser was given in training, but for colours
         self.views_of_step: list[dict[str, Any]] = []  # what the rasteriser tells of each view of a training step
         self.moved: list[tuple[Tensor, Tensor]] = []  # canonical and deformed positions [M, 3] of each view of a step
         self.neighbourhoods = Neighbourhoods()
         self.step = 0
         self.loaded_run_length: int | None = None  # of the training that a checkpoint is of
-        # nerfstudio's viewer finds them among the attributes.
-        self.shown_gaussians, self.shown_moving_from = self.shown = ShownGaussians.controls(self.scene_extent)
-        self.training_cameras = TrainingCameras()
+        # Filled in by a viewer: which Gaussians [N] bool to render outside of training, None is all of them.
+        self.looked_at: Callable[[], Tensor | None] = lambda: None
         self.clip_motion = ClipMotion()
         # Of a capture whose images were all laid over one colour; random ones would teach Gaussians to be that colour.
         self.own_background = metadata.get("background_color")
@@ -131,14 +140,14 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.viewer_background: Tensor | None = None
 
         self.strategy = density_control(config, self.schedule, self.num_train_data)
-        self.strategy_state = self.strategy.initialize_state(self.scene_extent, dynamic)
+        self.strategy_state = self.strategy.initialize_state(self.scene_extent, in_motion)
 
     @property
-    def dynamic(self) -> Tensor:
+    def in_motion(self) -> Tensor:
         """Which Gaussians move, [N] bool."""
-        flag: Tensor = self.strategy_state["dynamic"]
+        flag: Tensor = self.strategy_state["in_motion"]
         if flag.device != self.device:
-            flag = self.strategy_state["dynamic"] = flag.to(self.device)
+            flag = self.strategy_state["in_motion"] = flag.to(self.device)
         return flag
 
     @property
@@ -167,12 +176,12 @@ class Page4DGaussiansModel(SplatfactoModel):
         return self._unless_it_moves(super().colors)
 
     def _unless_it_moves(self, values: Tensor) -> Tensor | EndsTheCommand:
-        if not self.deforms or not bool(self.dynamic.any()):
+        if not self.deforms or not bool(self.in_motion.any()):
             return values
         time = 0.5 if self.config.default_time is None else self.config.default_time
         return EndsTheCommand(
-            "These Gaussians move, and ns-export gaussian-splat knows no time to write them at: run `page4d "
-            f"export-splats --config CONFIG.YML --time {time:g} --output splats.ply`, or --all-frames with a folder."
+            "These Gaussians move, and ns-export gaussian-splat takes no time to write them at: run "
+            f"`page4d export-splats --load-config CONFIG.YML --time {time:g} --output splats.ply`, or --all-frames."
         )
 
     def set_training_views(self, cameras: Cameras) -> None:
@@ -203,7 +212,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         if not self.deforms:
             return canonical
         assert self.deformation is not None
-        which = torch.where(self.dynamic)[0]
+        which = torch.where(self.in_motion)[0]
         if len(which) == 0:
             return canonical
 
@@ -229,10 +238,10 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def motion_over_clip(self) -> Tensor:
         """How far each Gaussian goes, [N], in the scene's unit: the largest distance between two of its places."""
-        return self._motion_of(self.means, self.dynamic)
+        return self._motion_of(self.means, self.in_motion)
 
-    def _motion_of(self, means: Tensor, dynamic: Tensor) -> Tensor:
-        return self.clip_motion.of(self.deformation if self.deforms else None, means, dynamic, self.step)
+    def _motion_of(self, means: Tensor, in_motion: Tensor) -> Tensor:
+        return self.clip_motion.of(self.deformation if self.deforms else None, means, in_motion, self.step)
 
     def get_outputs(self, camera: Cameras) -> MutableMapping[str, Tensor]:  # type: ignore[override]
         """Render one camera at its time.
@@ -257,7 +266,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.last_size = (height, width)
 
         gaussians = self.gaussians_at(self.time_of(camera))
-        kept = None if self.training else self._looked_at(gaussians)
+        kept = None if self.training else self._kept(gaussians)
         if kept is not None:
             if not kept.any():
                 return self._empty_view(width, height)
@@ -279,7 +288,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             "width": width,
             "height": height,
         }
-        draw = partial(rasterize, **view, backend=self.config.rasterization_backend)
+        draw = partial(rasterize, **view)
         render, alpha, info = draw(
             colors=colors,
             sh_degree=degree,
@@ -287,7 +296,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             absgrad=self.config.use_absgrad,
         )
         if self.training:
-            self.info, self.last_view = info, view
+            self.info = info
             self.views_of_step.append(info)
             if info["means2d"].requires_grad:
                 self.strategy.step_pre_backward(
@@ -305,18 +314,18 @@ class Page4DGaussiansModel(SplatfactoModel):
         if self.training:
             return outputs | {"background": background}
         outputs["background"] = background.expand(height, width, 3)
-        means, dynamic = self.means, self.dynamic  # as they are now: a training's next step may have others
+        means, in_motion = self.means, self.in_motion  # as they are now: a training's next step may have others
 
         @torch.no_grad()
         def motion() -> Tensor:
-            values = self._motion_of(means, dynamic)
+            values = self._motion_of(means, in_motion)
             return draw(colors=(values if kept is None else values[kept])[:, None])[0][0]
 
         return LazyOutputs(outputs, motion=motion)
 
-    def _looked_at(self, gaussians: Gaussians) -> Tensor | None:
+    def _kept(self, gaussians: Gaussians) -> Tensor | None:
         """Which Gaussians [N] bool are inside of the crop box and of the kind that the viewer's user wants to see."""
-        kept = self.shown.chosen(self.dynamic, self.motion_over_clip, self.scene_extent)
+        kept = self.looked_at()
         if self.crop_box is not None:
             inside = self.crop_box.within(gaussians.means)
             kept = inside if kept is None else kept & inside
@@ -335,7 +344,7 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def _shown(self, opacities: Tensor) -> Tensor:
         """Opacities [N], 0 for the Gaussians that are hidden: they keep their place in what density control counts."""
-        return opacities * ~self.dynamic if self.hides_motion else opacities
+        return opacities * ~self.in_motion if self.hides_motion else opacities
 
     def set_background(self, background_color: Tensor) -> None:
         """The colour [3] that the viewer's user has chosen, told before each of its frames: theirs alone."""
@@ -362,7 +371,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         metrics: dict[str, Any] = {
             "psnr": psnr(outputs["rgb"].detach(), truth),
             "gaussian_count": self.num_points,
-            "dynamic_count": int(self.dynamic.sum()) if self.deformation is not None else 0,
+            "moving_count": int(self.in_motion.sum()) if self.deformation is not None else 0,
         }
         self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
@@ -391,9 +400,6 @@ class Page4DGaussiansModel(SplatfactoModel):
         if config.ssim_lambda > 0:
             similarity = self.ssim(truth.permute(2, 0, 1)[None], predicted.permute(2, 0, 1)[None])
             loss = loss + config.ssim_lambda * (1 - similarity)
-        if self.training and self.reconsideration.samples(self.step) and self.deforms:
-            errors, weight = footprint_errors(self.last_view, truth - predicted, config.rasterization_backend)
-            gather(self.strategy_state, errors, weight)
         terms = {"main_loss": loss}
         if self.training and config.depth_weight > 0 and "depth" in batch:
             terms["depth_loss"] = config.depth_weight * self._depth_error(outputs, batch)
@@ -446,9 +452,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         """
         assert self.deformation is not None
         space, time = self.deformation.hexplane.space, self.deformation.hexplane.time
-        of_space = losses.acceleration if self.config.plane_acceleration else losses.total_variation
         each = (
-            ("plane_tv", self.config.plane_tv_weight, of_space, space),
+            ("plane_tv", self.config.plane_tv_weight, self.space_penalty, space),
             ("time_smoothness", self.config.time_smoothness_weight, losses.acceleration, time),
             ("time_sparsity", self.config.time_sparsity_weight, losses.time_sparsity, time),
         )
@@ -495,23 +500,21 @@ class Page4DGaussiansModel(SplatfactoModel):
         for name, value in state.items():  # the flags are made before the model goes to its device
             if isinstance(value, Tensor):
                 state[name] = value.to(self.device)
-        if isinstance(self.strategy, DynamicsAwareMCMC):
-            hidden = self.dynamic if self.hides_motion else None
+        if isinstance(self.strategy, MotionAwareMCMC):
+            hidden = self.in_motion if self.hides_motion else None
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step, hidden=hidden)
         else:
             self.strategy.step_post_backward(params, self.optimizers, state, step, self.views_of_step)
         if self.schedule.densify_from < step < self.schedule.densify_until and step % config.refine_every == 0:
             # Others are now where they were, even if there are as many of them.
             self.neighbourhoods.forget()
-        if self.deforms and self.reconsideration.due(step):
-            judge(state, config.reconsider.share, config.reconsider.factor)
 
     def update_to_step(self, step: int) -> None:
         self.step = step
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds besides parameters: the step and the length of the run, the strategy's state with the
-        dynamics flag, and who is whose neighbour."""
+        motion flag, and who is whose neighbour."""
         return {
             "step": self.step,
             "run_length": self.config.run_length,
@@ -521,8 +524,8 @@ class Page4DGaussiansModel(SplatfactoModel):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.loaded_run_length = state.get("run_length")  # which old checkpoints lack, as they do neighbourhoods
-        self.neighbourhoods.state = state.get("neighbourhoods", (None, None))
+        self.loaded_run_length = state["run_length"]
+        self.neighbourhoods.state = state["neighbourhoods"]
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .config import Page4DGaussiansModelConfig
 from .deformation import DeformationConfig
+from .model import Page4DGaussiansModelConfig
+from .published import DECAY_UNTIL, published
 from .schedule import REFERENCE_STEPS
 
 
@@ -39,27 +40,8 @@ def presets() -> dict[str, Preset]:
         ),
         "page4d-4dgs-original": Preset(
             "4DGS with its published settings for HyperNeRF captures and nothing of ours, to compare with.",
-            original(),
-            # Its rates take 20,000 steps of each stage, which are never reached: they end at 70 % of the decay.
-            decay_until=3_000 + 20_000,
+            published(),
+            decay_until=DECAY_UNTIL,
             decay_starts_anew=True,
         ),
     }
-
-
-def original() -> Page4DGaussiansModelConfig:
-    """4DGS as published: every Gaussian moves, none is hidden, images of all times from the start, no lazy penalties.
-
-    Seed points, cameras, rasteriser and the rule by which a run stretches are the same as those of the other methods.
-    """
-    return Page4DGaussiansModelConfig(
-        deformation=DeformationConfig.as_published(),
-        hide_motion_at_first=False,
-        time_growth=0.0,
-        dynamics_threshold=float("-inf"),
-        regularize_every=1,
-        size_weight=0.0,
-        densify_gradient="step",
-        plane_acceleration=True,
-        extent_from="cameras",
-    )

@@ -8,10 +8,6 @@ times as fast, so that a short run is a small picture of a long one and not the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .config import Page4DGaussiansModelConfig
 
 REFERENCE_STEPS = 17_000
 
@@ -39,21 +35,6 @@ class Schedule:
     screen_size_until: int  # until this step also those are split that are large on the screen
     sh_degree_interval: int  # one more degree of the spherical harmonics each so many steps
     resolution_interval: int  # one halving less of the images each so many steps
-
-    @classmethod
-    def of(cls, config: Page4DGaussiansModelConfig) -> Schedule:
-        """The schedule of a model's configuration, scaled to its `run_length`."""
-        coarse_steps = scale_steps(config.coarse_steps, config.run_length)
-        grows = config.time_growth if config.use_deformation else 0.0
-        return cls(
-            coarse_steps=coarse_steps,
-            all_times_from=coarse_steps + round(grows * max(config.run_length - coarse_steps, 0)),
-            densify_from=scale_steps(config.warmup_length, config.run_length),
-            densify_until=scale_steps(config.stop_split_at, config.run_length),
-            screen_size_until=scale_steps(config.stop_screen_size_at, config.run_length),
-            sh_degree_interval=max(1, scale_steps(config.sh_degree_interval, config.run_length)),
-            resolution_interval=max(1, scale_steps(config.resolution_schedule, config.run_length)),
-        )
 
     @property
     def times_grow(self) -> bool:

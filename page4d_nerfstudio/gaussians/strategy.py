@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 @dataclass
-class DynamicsAwareStrategy(DefaultStrategy):
+class MotionAwareStrategy(DefaultStrategy):
     """gsplat's default strategy (3D Gaussian Splatting, Kerbl et al. 2023), with these differences:
 
-    - The state carries `dynamic` [N] bool, which Gaussians move. It is a tensor of the state, and gsplat's operations
+    - The state carries `in_motion` [N] bool, which Gaussians move. It is a tensor of the state, and gsplat's operations
       index every such tensor together with the parameters: a split or a clone moves if its parent does.
     - The gradient above which a Gaussian grows depends on the size of the images, see `reference_size`.
     - There are never more than `max_gaussians`: of too many candidates, those with the highest gradient grow.
@@ -46,15 +46,15 @@ class DynamicsAwareStrategy(DefaultStrategy):
     reference_size: float = 0.0
     gradient_of: Literal["view", "step"] = "view"
 
-    def initialize_state(self, scene_scale: float = 1.0, dynamic: Tensor | None = None) -> dict[str, Any]:
-        """The running state; `dynamic` [N] bool says which Gaussians move, all of them if it is None at first use.
+    def initialize_state(self, scene_scale: float = 1.0, in_motion: Tensor | None = None) -> dict[str, Any]:
+        """The running state; `in_motion` [N] bool says which Gaussians move, all of them if it is None at first use.
 
         Tensors of the state: `grad2d` [N] and `count` [N], gathered since the last refinement; `radii` [N], where
-        Gaussians are refined by their size on the screen; `dynamic` [N]. `image_size`, in pixels, is that of the last
+        Gaussians are refined by their size on the screen; `in_motion` [N]. `image_size`, in pixels, is that of the last
         image.
         """
         state = super().initialize_state(scene_scale)
-        state["dynamic"] = dynamic
+        state["in_motion"] = in_motion
         state["image_size"] = None
         return state
 

@@ -8,6 +8,11 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
+# What a model reads in its metadata, written by the training images' dataset: how many different times the images have
+# (cameras of a rig share theirs), and how far apart the cameras are, see `cameras_extent`.
+INSTANTS_KEY = "instants"
+CAMERAS_EXTENT_KEY = "cameras_extent"
+
 
 class TrainingViews(NamedTuple):
     """The path of the training cameras, in the order of time.

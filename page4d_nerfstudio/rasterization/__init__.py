@@ -1,12 +1,10 @@
 """Rasterisation of 3D Gaussians, behind one function, on CUDA by gsplat and on a CPU by this package.
 
-    rasterize(...)          checks its input, chooses the backend
+    rasterize(...)          checks its input, and goes by the device
       gsplat_cuda           gsplat's kernels, untouched
-      pipeline              what the CPU backends share: the order of the stages, render modes, `info`
-        torch_cpu           the reference: plain PyTorch with its autograd, any precision
-        compiled_cpu        the same stages compiled by numba with derived gradients: many times faster
+      compiled_cpu          kernels compiled by numba, with derived gradients
 
-The CPU backends compute what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it
+On a CPU it computes what gsplat 1.4.0's `rasterization(packed=False)` computes on CUDA, as its CUDA source has it
 (gsplat 1.5 bounds a Gaussian more tightly, along each axis and by its opacity, which leaves out what hardly shows):
 
 - projection by the local affine approximation of Zwicker et al. (EWA splatting, 2001; 3D Gaussian Splatting, Kerbl et
@@ -20,20 +18,15 @@ The CPU backends compute what gsplat 1.4.0's `rasterization(packed=False)` compu
 
 from __future__ import annotations
 
-import functools
-import warnings
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from .inputs import RENDER_MODES, RasterizationError, check_inputs
 
-__all__ = ["RENDER_MODES", "Backend", "RasterizationError", "RenderMode", "choose_backend", "rasterize"]
+__all__ = ["RENDER_MODES", "RasterizationError", "RenderMode", "rasterize"]
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
-Backend = Literal["auto", "gsplat", "compiled_cpu", "torch_cpu"]
-_BACKENDS = ("auto", "gsplat", "compiled_cpu", "torch_cpu")
 
 
 def rasterize(
@@ -54,7 +47,6 @@ def rasterize(
     backgrounds: Tensor | None = None,  # [C, D]
     render_mode: RenderMode = "RGB",
     absgrad: bool = False,
-    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Renders N Gaussians into C cameras; differentiable in everything but the intrinsics.
 
@@ -80,8 +72,6 @@ def rasterize(
             divided by alpha), or "RGB+D", "RGB+ED" with the depth as last channel. Depth is z of the camera.
         absgrad: Also sum the absolute gradients of the image-plane means over pixels (AbsGS, Ye et al. 2024), left in
             `info["means2d"].absgrad` by the backward pass. [C, N, 2]
-        backend: "gsplat" (CUDA), "compiled_cpu" (numba, float32), "torch_cpu" (the readable reference), or "auto": by
-            the device of `means`, and on a CPU the compiled one wherever numba can be imported and the type is float32.
 
     Returns:
         `(render, alpha, info)`: render [C, height, width, D], with depth as the mode says; alpha [C, height, width, 1];
@@ -96,7 +86,7 @@ def rasterize(
         of Gaussians with radius 0 are 0 on the CPU and undefined with gsplat.
 
     Raises:
-        RasterizationError: wrong shapes, types, devices or options, or a backend that cannot serve here.
+        RasterizationError: wrong shapes, types, devices or options.
     """
     check_inputs(
         means,
@@ -125,54 +115,12 @@ def rasterize(
         "absgrad": absgrad,
     }
     gaussians_and_cameras = (means, quats, scales, opacities, colors, viewmats, Ks, width, height)
-    backend = choose_backend(means, backend)
-    if backend == "gsplat":
+    if means.device.type == "cuda":
         from .gsplat_cuda import rasterize_with_gsplat
 
         return rasterize_with_gsplat(*gaussians_and_cameras, **options)
-
-    from .pipeline import rasterize_on_cpu
-
-    if backend == "compiled_cpu":
-        from . import compiled_cpu
-
-        return rasterize_on_cpu(compiled_cpu, *gaussians_and_cameras, **options)
-    from . import torch_cpu
-
-    return rasterize_on_cpu(torch_cpu, *gaussians_and_cameras, **options)
-
-
-def choose_backend(means: Tensor, backend: Backend = "auto") -> Backend:
-    """The backend that `rasterize` takes for Gaussians of this device and type.
-
-    Raises:
-        RasterizationError: `backend` is unknown, or cannot serve this device or type.
-    """
-    if backend not in _BACKENDS:
-        raise RasterizationError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}.")
-    device, dtype = means.device.type, means.dtype
-    if backend == "auto":
-        if device == "cuda":
-            return "gsplat"
-        return "compiled_cpu" if dtype == torch.float32 and _numba_works() else "torch_cpu"
-
-    needed = "cuda" if backend == "gsplat" else "cpu"
-    if device != needed:
-        raise RasterizationError(f"The backend {backend} needs tensors on {needed}, got {device}.")
-    if backend != "torch_cpu" and dtype != torch.float32:
-        raise RasterizationError(f"The backend {backend} computes in float32, got {dtype}: use torch_cpu for float64.")
-    return backend
-
-
-@functools.cache
-def _numba_works() -> bool:
-    """Whether numba can be imported; it can't where it is not installed, or does not fit the NumPy that is."""
     try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        warnings.warn(
-            f"Rasterising in plain PyTorch, many times slower than compiled, because numba can't be imported: {error}",
-            stacklevel=2,
-        )
-        return False
-    return True
+        from .compiled_cpu import rasterize_on_cpu
+    except ImportError as error:  # it does not fit the NumPy that is installed, say
+        raise RasterizationError(f"Rasterising on a CPU needs numba, which can't be imported: {error}") from error
+    return rasterize_on_cpu(*gaussians_and_cameras, **options)

@@ -1,4 +1,4 @@
-"""What `rasterize` accepts, checked once for all of its backends."""
+"""What `rasterize` accepts, on any device."""
 
 from __future__ import annotations
 
@@ -66,8 +66,10 @@ def check_inputs(
     named = {"quats": quats, "scales": scales, "opacities": opacities, "colors": colors, "viewmats": viewmats, "Ks": Ks}
     if backgrounds is not None:
         named["backgrounds"] = backgrounds
-    if means.dtype not in (torch.float32, torch.float64):
-        raise RasterizationError(f"means must be float32 or float64, got {means.dtype}: convert with .float().")
+    if means.dtype != torch.float32:
+        raise RasterizationError(f"means must be float32, got {means.dtype}: convert with .float().")
+    if means.device.type not in ("cpu", "cuda"):
+        raise RasterizationError(f"means must be on a CPU or CUDA, got {means.device}.")
     for name, tensor in named.items():
         if tensor.dtype != means.dtype:
             raise RasterizationError(f"{name} must be of the type of means, {means.dtype}, got {tensor.dtype}.")

@@ -1,1 +1,4 @@
-"""TODO."""
+"""What is done with a trained scene: the viewer's panel, camera paths, exports as PLY files.
+
+`run_config` reads the `config.yml` of a training without running code that it may hold.
+"""

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 
-from ..engine.run_config import building, read_config
+from .run_config import building, read_config
 
 PathKind = Literal["training", "held-out", "circle", "still"]
 

@@ -30,14 +30,15 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf.utils.folders import whole_file, whole_folder
 
-from ..commands import LISTING
+from ..checkpoints import UNREADABLE, read_checkpoint, saved_steps
 from ..console import note
-from ..engine.checkpoints import UNREADABLE, read_checkpoint, saved_steps
-from ..engine.run_config import ExportError, building, read_config
 from ..gaussians.model import Page4DGaussiansModel
 from ..rasterization.spherical_harmonics import spherical_harmonics
+from .run_config import ExportError, building, read_config
 
 World = Literal["training", "data"]
+
+LISTING = "splats.json"  # in a folder of an export: its files and their times
 
 
 class Splats(NamedTuple):

@@ -10,7 +10,6 @@ import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from page4d_nerfstudio.viewing.panel.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
 from scipy.spatial.transform import Rotation
 from small_captures import SIZE, write_capture
 
@@ -19,6 +18,7 @@ from page4d_hf.errors import Page4DError
 from page4d_nerfstudio import commands
 from page4d_nerfstudio.commands import camera_path
 from page4d_nerfstudio.configs import page4d_4dgs
+from page4d_nerfstudio.viewing.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
 
 
 def some_views(count: int = 5, seed: int = 0) -> Views:
@@ -172,7 +172,9 @@ def test_views_are_those_of_the_training_in_the_order_of_time(config):
     ],
 )
 def test_the_command_writes_a_path(config, capsys, options, frames, times):
-    cli.main(["camera-path", "--config", "config.yml", "--output", "p.json", "--seconds", "1", "--fps", "10", *options])
+    cli.main(
+        ["camera-path", "--load-config", "config.yml", "--output", "p.json", "--seconds", "1", "--fps", "10", *options]
+    )
 
     path = json.loads(Path("p.json").read_text())
     assert [frame["render_time"] for frame in path["camera_path"]] == pytest.approx(np.linspace(*times, frames))

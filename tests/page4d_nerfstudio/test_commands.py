@@ -25,7 +25,6 @@ from nerfstudio.scripts import render as ns_render
 from nerfstudio.scripts import train as ns_train
 from nerfstudio.utils.colormaps import apply_colormap
 from nerfstudio.utils.eval_utils import eval_setup
-from page4d_nerfstudio.viewing.panel.export import read_run
 from PIL import Image
 from plyfile import PlyData
 from small_captures import SIZE, write_capture
@@ -34,6 +33,7 @@ from page4d_hf import cli
 from page4d_hf.utils.folders import LOCK, MANIFEST
 from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
+from page4d_nerfstudio.viewing.export import read_run
 
 pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
 
@@ -186,7 +186,9 @@ def positions_in(ply):
 
 
 def test_export_writes_a_ply_for_each_frame(in_workplace, tmp_path):
-    cli.main(["export-splats", "--config", str(in_workplace), "--all-frames", "--output", str(tmp_path / "splats")])
+    cli.main(
+        ["export-splats", "--load-config", str(in_workplace), "--all-frames", "--output", str(tmp_path / "splats")]
+    )
     listing = json.loads((tmp_path / "splats/splats.json").read_text())
     assert [entry["time"] for entry in listing["splats"]] == pytest.approx(np.arange(8) / 7)
     assert {len(positions_in(tmp_path / "splats" / entry["file"])) for entry in listing["splats"]} == {
@@ -200,7 +202,7 @@ def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplac
     for world in ("training", "data"):
         output = str(tmp_path / f"{world}.ply")
         cli.main(
-            ["export-splats", "--config", str(in_workplace), "--time", "0.3", "--world", world, "--output", output]
+            ["export-splats", "--load-config", str(in_workplace), "--time", "0.3", "--world", world, "--output", output]
         )
     normalisation = json.loads((in_workplace.parent / "dataparser_transforms.json").read_text())
     transform, scale = np.array(normalisation["transform"]), normalisation["scale"]
@@ -215,7 +217,7 @@ def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(
     with pytest.raises(SystemExit) as exit_info:
         exporter.ExportGaussianSplat(load_config=in_workplace, output_dir=tmp_path).main()
     assert exit_info.value.code == 1
-    assert "`page4d export-splats --config" in capsys.readouterr().out
+    assert "`page4d export-splats --load-config" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -338,7 +338,7 @@ def test_without_nerfstudio_s_programs_the_way_to_get_them_is_said(monkeypatch, 
 def test_gaussians_and_the_static_share_are_the_checkpoint_s(tmp_path, deforms):
     state = {
         "_model.gauss_params.means": torch.zeros(8, 3),
-        "_model._extra_state": {"step": 3, "strategy": {"dynamic": torch.arange(8) < 2}},
+        "_model._extra_state": {"step": 3, "strategy": {"in_motion": torch.arange(8) < 2}},
     } | ({"_model.deformation.planes": torch.zeros(1)} if deforms else {})
     torch.save({"step": 3, "pipeline": state}, tmp_path / "step.ckpt")
     assert gaussians_in(tmp_path / "step.ckpt") == {"gaussians": 8, "static_share": 0.75 if deforms else None}

@@ -24,7 +24,6 @@ from page4d_nerfstudio.engine.trainer import (
     scale_group,
 )
 from page4d_nerfstudio.gaussians.density_control import density_control
-from page4d_nerfstudio.gaussians.schedule import Schedule
 
 CONFIG = page4d_4dgs.config
 
@@ -68,18 +67,6 @@ def test_a_saved_configuration_is_the_same_when_it_is_read():
     assert dataclasses.asdict(again) == dataclasses.asdict(parse("--max-num-iterations", "500"))
 
 
-def test_a_configuration_saved_when_the_model_s_options_were_in_its_module_is_the_same_when_it_is_read():
-    text = yaml.dump(CONFIG)
-    old = text.replace("page4d_nerfstudio.gaussians.config.", "page4d_nerfstudio.gaussians.model.")
-
-    again = yaml.load(old, Loader=yaml.Loader)
-
-    assert "!!python/object:page4d_nerfstudio.gaussians.model.Page4DGaussiansModelConfig" in old
-    assert old != text
-    assert type(again.pipeline.model) is type(CONFIG.pipeline.model)
-    assert yaml.dump(again) == text
-
-
 def test_the_configuration_prints_with_its_nested_parts():
     text = str(CONFIG)
 
@@ -119,24 +106,24 @@ def test_mixed_precision_is_refused(option):
 def test_splitting_by_size_on_the_screen_stops_at_a_step_that_scales_with_the_run():
     model = parse("--max-num-iterations", "1700", "--pipeline.model.stop-screen-size-at", "4000").pipeline.model
 
-    assert density_control(model, Schedule.of(model), n_views=7).refine_scale2d_stop_iter == 400
+    assert density_control(model, model.schedule(), n_views=7).refine_scale2d_stop_iter == 400
 
 
 def test_the_reference_run_has_the_schedule_of_4dgs():
-    schedule = Schedule.of(parse().pipeline.model)
+    schedule = parse().pipeline.model.schedule()
 
     assert (schedule.coarse_steps, schedule.densify_from, schedule.densify_until) == (3000, 500, 13000)
 
 
 def test_a_short_run_is_a_scaled_run():
-    schedule = Schedule.of(parse("--max-num-iterations", "1700").pipeline.model)
+    schedule = parse("--max-num-iterations", "1700").pipeline.model.schedule()
 
     assert (schedule.coarse_steps, schedule.densify_from, schedule.densify_until) == (300, 50, 1300)
     assert schedule.sh_degree_interval == 100
 
 
 def test_times_grow_over_the_share_of_the_fine_stage_that_is_asked_for():
-    schedule = Schedule.of(parse("--max-num-iterations", "1700", "--pipeline.model.time-growth", "0.5").pipeline.model)
+    schedule = parse("--max-num-iterations", "1700", "--pipeline.model.time-growth", "0.5").pipeline.model.schedule()
 
     assert (schedule.coarse_steps, schedule.all_times_from) == (300, 1000)
     assert [round(schedule.span_at(step), 3) for step in (0, 299, 300, 650, 1000)] == [0.5, 0.5, 0.06, 0.28, 0.5]
@@ -146,19 +133,19 @@ def test_times_grow_over_the_share_of_the_fine_stage_that_is_asked_for():
 def test_times_do_not_grow_without_deformation_or_growth(option):
     model = parse("--max-num-iterations", "1700").pipeline.model
 
-    assert Schedule.of(dataclasses.replace(model, **option)).span_at(300) == 0.5
+    assert dataclasses.replace(model, **option).schedule().span_at(300) == 0.5
 
 
 def test_steps_given_by_hand_are_scaled_as_the_defaults_are():
     config = parse("--max-num-iterations", "1700", "--pipeline.model.coarse-steps", "1000")
 
-    assert Schedule.of(config.pipeline.model).coarse_steps == 100
+    assert config.pipeline.model.schedule().coarse_steps == 100
 
 
 def test_a_resumed_run_keeps_the_schedule_of_the_whole():
     config = parse("--max-num-iterations", "100", "--schedule-length", "1700")
 
-    assert Schedule.of(config.pipeline.model).coarse_steps == 300
+    assert config.pipeline.model.schedule().coarse_steps == 300
 
 
 def test_a_run_of_no_steps_is_refused():

@@ -149,7 +149,7 @@ def test_a_resumed_training_goes_on_with_the_neighbours_that_it_had():
 
 
 def test_only_gaussians_that_move_are_held_to_their_size():
-    model = fine(make_model(dynamics=(torch.arange(40) < 20).float()))
+    model = fine(make_model(motion=(torch.arange(40) < 20).float()))
     losses = train_step(model, optimizers_of(model), model.step + 1, cameras([0.9]), torch.rand(24, 32, 3))
 
     assert losses["size"] > 0

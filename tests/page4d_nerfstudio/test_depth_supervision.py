@@ -107,7 +107,7 @@ def test_a_weight_of_depth_is_refused_where_there_is_none(capture, capsys):
 @pytest.mark.parametrize("name", ["depth_weight", "size_weight"])
 @pytest.mark.parametrize("weight", [-0.1, float("nan")])
 def test_a_weight_that_is_none_is_refused_by_name(name, weight):
-    with pytest.raises(ModelError, match=f"{name} is a weight of the loss"):
+    with pytest.raises(ModelError, match=f"--pipeline.model.{name.replace('_', '-')} must be at least 0"):
         Page4DGaussiansModelConfig(**{name: weight}).check()
 
 
@@ -145,7 +145,7 @@ def test_in_the_static_stage_the_depth_of_what_moves_does_not_count():
     depth = torch.full((HEIGHT, WIDTH, 1), 4.0)
     losses = []
     for each in (depth, torch.where(moving, 400.0, depth)):
-        model = make_model(dynamics=(torch.arange(40) < 20).float(), depth_weight=1.0)
+        model = make_model(motion=(torch.arange(40) < 20).float(), depth_weight=1.0)
         batch = {"image": torch.zeros(HEIGHT, WIDTH, 3), "depth": each, "motion_mask": moving}
         losses.append(step_with_depth(model, optimizers_of(model), 0, batch))
     assert losses[0] == losses[1] > 0

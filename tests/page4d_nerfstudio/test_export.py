@@ -13,7 +13,6 @@ import yaml
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
-from page4d_nerfstudio.viewing.panel.export import ExportError, Run, read_run, write_splat, write_splats
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
@@ -25,6 +24,7 @@ from page4d_nerfstudio.commands import export_splats
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.gaussians.model import world_to_camera
 from page4d_nerfstudio.rasterization import rasterize
+from page4d_nerfstudio.viewing.export import ExportError, Run, read_run, write_splat, write_splats
 
 DEGREE_0 = 0.28209479177387814  # the spherical harmonic of degree 0
 
@@ -56,9 +56,7 @@ def viewer_shows(path: Path, viewmat: torch.Tensor, background: torch.Tensor) ->
     degree = int(gaussians["colors"].shape[1] ** 0.5) - 1
     intrinsics = cameras([0.0]).get_intrinsics_matrices()
     size = {"width": WIDTH, "height": HEIGHT}
-    image, alpha, _ = rasterize(
-        **gaussians, viewmats=viewmat[None], Ks=intrinsics, **size, sh_degree=degree, backend="torch_cpu"
-    )
+    image, alpha, _ = rasterize(**gaussians, viewmats=viewmat[None], Ks=intrinsics, **size, sh_degree=degree)
     return (image[0] + (1 - alpha[0]) * background).clamp(0, 1)
 
 
@@ -304,11 +302,11 @@ def test_nerfstudios_export_finds_no_colours_of_what_moves(capsys):
         with pytest.raises(SystemExit) as exit_info:
             read()
         assert exit_info.value.code == 1
-        assert "`page4d export-splats --config CONFIG.YML --time 0.3 --output" in capsys.readouterr().out
+        assert "`page4d export-splats --load-config CONFIG.YML --time 0.3 --output" in capsys.readouterr().out
 
 
 def test_nerfstudios_export_reads_a_model_in_which_nothing_moves():
-    still = make_model(dynamics=torch.zeros(40))
+    still = make_model(motion=torch.zeros(40))
     for model in (fine(make_model(use_deformation=False)), fine(still)):
         assert torch.equal(model.shs_0, model.features_dc)
         assert torch.equal(model.shs_rest, model.features_rest)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.dataset import Page4DDataset
-from page4d_nerfstudio.data.sources import find_source, read_source
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
+from page4d_nerfstudio.data.sources import find_source
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 44.0
 WALL = 5.0  # the scene is a coloured wall at z = WALL
@@ -345,9 +345,9 @@ def test_points_of_depth_know_from_masks_whether_they_move(tmp_path):
     mask[:, WIDTH // 2 :] = 255
     for i in range(4):
         save(mask, root / "motion_mask/1x" / f"0_{i:05d}.png")
-    dynamics = outputs_of(root).metadata["points3D_dynamics"]
-    assert dynamics.sum() == 4 * HEIGHT * WIDTH // 2
-    assert set(dynamics.tolist()) == {0.0, 1.0}
+    motion = outputs_of(root).metadata["points3D_motion"]
+    assert motion.sum() == 4 * HEIGHT * WIDTH // 2
+    assert set(motion.tolist()) == {0.0, 1.0}
 
 
 def test_its_points_go_before_its_depth(tmp_path):

@@ -9,7 +9,7 @@ from scipy.integrate import trapezoid
 from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
 from test_strategy import N, Splats
 
-from page4d_nerfstudio.gaussians.mcmc import DynamicsAwareMCMC, relocated
+from page4d_nerfstudio.gaussians.mcmc import MotionAwareMCMC, relocated
 
 
 def after(opacity: float, copies: int) -> tuple[float, float]:
@@ -63,9 +63,9 @@ def test_the_equation_stays_finite_for_opacities_at_both_ends():
     assert torch.all(torch.isfinite(scales) & (scales > 0))
 
 
-def splats(dynamic=(True, False, True, False, False, True), **options) -> Splats:
+def splats(in_motion=(True, False, True, False, False, True), **options) -> Splats:
     options = {"refine_start_iter": 0, "refine_every": 10, "noise_lr": 0.0} | options
-    return Splats(DynamicsAwareMCMC(**options), list(dynamic))
+    return Splats(MotionAwareMCMC(**options), list(in_motion))
 
 
 def kill(scene: Splats, *which: int) -> None:
@@ -83,7 +83,7 @@ def test_faint_gaussians_go_where_others_are_and_move_if_those_do():
     assert len(scene.marks) == N
     assert set(scene.marks) <= {2, 3, 5}
     moving = dict(enumerate((True, False, True, False, False, True)))
-    assert scene.state["dynamic"].tolist() == [moving[mark] for mark in scene.marks]
+    assert scene.state["in_motion"].tolist() == [moving[mark] for mark in scene.marks]
     scene.assert_in_step()
 
 
@@ -94,7 +94,7 @@ def test_new_gaussians_move_if_those_do_that_they_come_from():
     scene.step(10, [0] * N)
 
     assert len(scene.marks) == 6 * N
-    assert scene.state["dynamic"].tolist() == [mark in (0, 2, 5) for mark in scene.marks]
+    assert scene.state["in_motion"].tolist() == [mark in (0, 2, 5) for mark in scene.marks]
     scene.assert_in_step()
 
 
@@ -168,19 +168,19 @@ def test_hidden_gaussians_stay_as_they_are_and_nothing_comes_from_them():
     kill(scene, 0, 1)
     before = {name: value.detach().clone() for name, value in scene.params.items()}
 
-    hidden = scene.state["dynamic"].clone()
+    hidden = scene.state["in_motion"].clone()
     scene.strategy.step_post_backward(scene.params, scene.optimizers, scene.state, 10, [], hidden=hidden)
 
     for name, value in scene.params.items():
         assert torch.equal(value[:N][hidden], before[name][hidden])
-    assert not scene.state["dynamic"][N:].any()
+    assert not scene.state["in_motion"][N:].any()
 
 
 def test_noise_moves_positions_alone_by_the_covariance_and_spares_what_is_opaque():
     torch.manual_seed(0)
     n = 4000
     scene = splats()
-    strategy = DynamicsAwareMCMC(noise_lr=2.0)
+    strategy = MotionAwareMCMC(noise_lr=2.0)
     half_turn = torch.tensor([math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)])  # x to y
     scene.params = torch.nn.ParameterDict(
         {
@@ -221,7 +221,7 @@ def test_a_model_grows_to_its_cap_and_never_beyond_with_either_strategy():
             counts.append(model.num_points)
 
         assert max(counts) == counts[-1] == 50
-        assert len(model.dynamic) == 50
+        assert len(model.in_motion) == 50
 
 
 def test_the_regularisers_of_sampling_join_the_loss():
@@ -234,7 +234,7 @@ def test_the_regularisers_of_sampling_join_the_loss():
 
 
 def test_what_is_hidden_at_first_does_not_fade():
-    model = mcmc_model(dynamics=(torch.arange(40) < 20).float())
+    model = mcmc_model(motion=(torch.arange(40) < 20).float())
     optimizers = optimizers_of(model)
     before = model.opacities[:20].detach().clone()
 
@@ -243,11 +243,11 @@ def test_what_is_hidden_at_first_does_not_fade():
 
     assert torch.equal(model.opacities[:20], before)
     assert model.num_points > 40
-    assert int(model.dynamic.sum()) == 20
+    assert int(model.in_motion.sum()) == 20
 
 
 def test_a_checkpoint_of_sampled_gaussians_keeps_their_flags():
-    model = mcmc_model(dynamics=(torch.arange(40) < 20).float())
+    model = mcmc_model(motion=(torch.arange(40) < 20).float())
     optimizers = optimizers_of(model)
     for step in range(12):
         train_step(model, optimizers, step, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
@@ -255,5 +255,5 @@ def test_a_checkpoint_of_sampled_gaussians_keeps_their_flags():
 
     resumed.load_state_dict(model.state_dict())
 
-    assert torch.equal(resumed.dynamic, model.dynamic)
+    assert torch.equal(resumed.in_motion, model.in_motion)
     assert resumed.num_points == model.num_points > 40

@@ -26,7 +26,7 @@ RUN = 170  # 30 coarse steps
 
 def make_model(
     n: int = 40,
-    dynamics: torch.Tensor | None = None,
+    motion: torch.Tensor | None = None,
     run_length: int = RUN,
     times: torch.Tensor | None = None,
     instants: int | None = None,
@@ -43,7 +43,7 @@ def make_model(
         metadata={
             name: values
             for name, values in (
-                ("points3D_dynamics", dynamics),
+                ("points3D_motion", motion),
                 ("points3D_times", times),
                 ("instants", instants),
                 ("background_color", background),
@@ -130,7 +130,7 @@ def test_in_the_coarse_stage_time_changes_nothing():
 
 def half_moving(**options) -> Page4DGaussiansModel:
     """Of 40 Gaussians the first 20 move."""
-    return make_model(dynamics=(torch.arange(40) < 20).float(), **options)
+    return make_model(motion=(torch.arange(40) < 20).float(), **options)
 
 
 def coarse_gradient(model: Page4DGaussiansModel, batch: dict) -> torch.Tensor:
@@ -205,8 +205,8 @@ def test_moving_seed_points_are_those_of_the_middle_of_the_capture():
     moving, times = (torch.arange(n) % 2).float(), torch.linspace(0, 1, n)
     near = (times - 0.5).abs() <= 0.06
     many = make_model(n, moving, times=times)
-    assert int(many.dynamic.sum()) == int((near & (moving > 0)).sum())
-    assert int((~many.dynamic).sum()) == n // 2
+    assert int(many.in_motion.sum()) == int((near & (moving > 0)).sum())
+    assert int((~many.in_motion).sum()) == n // 2
 
 
 def test_all_seed_points_are_kept_where_times_do_not_grow():
@@ -221,40 +221,40 @@ def test_times_grow_where_it_is_known_what_moves():
     model = half_moving()
     assert model.schedule.span_at(model.schedule.coarse_steps) < 0.5
 
-    nothing_moves = make_model(dynamics=torch.zeros(40))
+    nothing_moves = make_model(motion=torch.zeros(40))
     for other in (make_model(), half_moving(hide_motion_at_first=False), nothing_moves):
         assert other.schedule.span_at(other.schedule.coarse_steps) == 0.5
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_growth_of_time_that_is_no_share_is_refused(share):
-    with pytest.raises(ModelError, match="time_growth is a share of the fine stage"):
+    with pytest.raises(ModelError, match=r"--pipeline\.model\.time-growth must be from 0 to 1"):
         make_model(time_growth=share)
 
 
 def test_without_a_mask_every_gaussian_moves():
     model = fine(make_model())
 
-    assert model.dynamic.all()
+    assert model.in_motion.all()
     assert torch.all(model.gaussians_at(0.2).means != model.means)
 
 
-def test_only_what_the_dynamics_weights_mark_moves():
-    dynamics = torch.arange(40) / 40
-    model = fine(make_model(dynamics=dynamics, dynamics_threshold=0.5))
+def test_only_what_the_motion_weights_mark_moves():
+    motion = torch.arange(40) / 40
+    model = fine(make_model(motion=motion, motion_threshold=0.5))
 
     gaussians = model.gaussians_at(0.2)
 
-    moves = dynamics > 0.5
-    assert torch.equal(model.dynamic, moves)
+    moves = motion > 0.5
+    assert torch.equal(model.in_motion, moves)
     assert torch.all((gaussians.means != model.means).any(dim=-1) == moves)
     assert torch.all((gaussians.scales != model.scales).any(dim=-1) == moves)
     assert torch.equal(gaussians.opacities, model.opacities)
 
 
 def test_static_gaussians_have_the_gradients_of_a_static_model():
-    dynamics = torch.tensor([0.0] * 20 + [1.0] * 20)
-    model = fine(make_model(dynamics=dynamics))
+    motion = torch.tensor([0.0] * 20 + [1.0] * 20)
+    model = fine(make_model(motion=motion))
 
     model.gaussians_at(0.2).means.sum().backward()
 
@@ -263,15 +263,15 @@ def test_static_gaussians_have_the_gradients_of_a_static_model():
 
 
 def test_a_scene_where_nothing_moves_renders():
-    model = fine(make_model(dynamics=torch.zeros(40)))
+    model = fine(make_model(motion=torch.zeros(40)))
 
     assert torch.equal(render(model, 0.0), render(model, 1.0))
 
 
 def test_the_grid_is_laid_around_what_moves():
-    dynamics = torch.zeros(1000)
-    dynamics[:200] = 1.0
-    model = make_model(n=1000, dynamics=dynamics)
+    motion = torch.zeros(1000)
+    motion[:200] = 1.0
+    model = make_model(n=1000, motion=motion)
     with torch.no_grad():
         moving = model.means[:200]
 
@@ -283,7 +283,7 @@ def test_the_grid_is_laid_around_what_moves():
 
 def test_weights_that_are_not_one_for_each_point_are_refused():
     with pytest.raises(ModelError, match="40 points, 39 weights"):
-        make_model(dynamics=torch.zeros(39))
+        make_model(motion=torch.zeros(39))
 
 
 def test_opacity_and_colour_move_on_request():
@@ -522,15 +522,15 @@ def test_density_control_finds_its_state_where_the_gaussians_are(strategy, monke
     model.step_cb(optimizers_of(model), 0)
     model.step_post_backward(0)
 
-    assert seen[0]["dynamic"].device == model.means.device == torch.device("meta")
+    assert seen[0]["in_motion"].device == model.means.device == torch.device("meta")
 
 
 # --- checkpoints
 
 
 def test_a_checkpoint_loads_into_a_model_of_another_number_of_gaussians(tmp_path):
-    dynamics = (torch.arange(60) % 3 == 0).float()
-    trained = fine(make_model(n=60, dynamics=dynamics))
+    motion = (torch.arange(60) % 3 == 0).float()
+    trained = fine(make_model(n=60, motion=motion))
     trained.step = 123
     torch.save(trained.state_dict(), tmp_path / "checkpoint")
 
@@ -538,7 +538,7 @@ def test_a_checkpoint_loads_into_a_model_of_another_number_of_gaussians(tmp_path
     fresh.load_state_dict(torch.load(tmp_path / "checkpoint", weights_only=True))
 
     assert fresh.step == 123
-    assert torch.equal(fresh.dynamic, dynamics > 0.5)
+    assert torch.equal(fresh.in_motion, motion > 0.5)
     assert torch.equal(render(fresh, 0.3), render(trained, 0.3))
 
 
@@ -602,11 +602,11 @@ def blob(**options) -> Page4DGaussiansModel:
 def test_a_moving_blob_is_learned_better_than_a_static_model_can(share_that_moves):
     images = moving_blob(blob(use_deformation=False))
     # Whatever moves has to be marked: here the marked half can stand in for the other.
-    dynamics = (torch.arange(12) < 12 * share_that_moves).float()
+    motion = (torch.arange(12) < 12 * share_that_moves).float()
 
     errors = {}
     for deforms in (True, False):
-        model = blob(use_deformation=deforms, dynamics=dynamics)
+        model = blob(use_deformation=deforms, motion=motion)
         optimizers = optimizers_of(model)
         for step in range(model.config.run_length):
             i = step * 7 % 10
@@ -619,9 +619,9 @@ def test_a_moving_blob_is_learned_better_than_a_static_model_can(share_that_move
 
 
 def test_the_flag_stays_with_the_gaussians_through_training():
-    dynamics = (torch.arange(40) < 20).float()
+    motion = (torch.arange(40) < 20).float()
     model = make_model(
-        dynamics=dynamics,
+        motion=motion,
         densify_grad_thresh=0.0,
         refine_every=5,
         deformation=DeformationConfig(features=1, resolution=2, multires=(1,), width=2),
@@ -637,4 +637,4 @@ def test_the_flag_stays_with_the_gaussians_through_training():
         train_step(model, optimizers, step, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
 
     assert model.num_points > 40
-    assert torch.equal(model.dynamic, model.features_dc[:, 0] > 0.5)
+    assert torch.equal(model.in_motion, model.features_dc[:, 0] > 0.5)

@@ -12,9 +12,8 @@ from test_dataparser import PerfectPage4D, outputs_of, project
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError, SceneError
 from page4d_hf.reconstruction.reconstruct import reconstruct
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.ready_reconstruction import ready_reconstruction
-from page4d_nerfstudio.data.sources import read_source
 
 
 @pytest.fixture
@@ -217,8 +216,8 @@ def test_without_the_mask_nothing_is_known_to_move_and_the_geometry_is_the_unmas
     unmasked = read_source(Page4DDataParserConfig(**options, use_mask=False))
     again = read_source(Page4DDataParserConfig(**options, use_mask=False))
     assert strengths == [None, 0.0]
-    assert masked.points.dynamics is not None
-    assert unmasked.points.dynamics is None
+    assert masked.points.motion is not None
+    assert unmasked.points.motion is None
     np.testing.assert_array_equal(again.points.positions, unmasked.points.positions)
 
 

@@ -9,7 +9,7 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 
-from page4d_hf.errors import Page4DError
+from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_nerfstudio.data.datamanager import Page4DDatamanager
 from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 
@@ -159,3 +159,8 @@ def test_images_are_not_pinned_where_there_is_no_cuda(monkeypatch):
     Page4DDatamanager.__new__(Page4DDatamanager)._load_images("train", "cpu")
 
     assert asked == ["gpu"]
+
+
+def test_a_checkpoint_without_the_state_of_random_generators_is_not_gone_on_from(pipeline):
+    with pytest.raises(CheckpointError, match="holds no RNG and sampler state"):
+        pipeline.resume()

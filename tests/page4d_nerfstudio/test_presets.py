@@ -15,14 +15,14 @@ from test_deformation import UNIT_BOX, interpolate
 from test_model import fine, make_model
 
 from page4d_nerfstudio import configs
-from page4d_nerfstudio.data.dataset import CAMERAS_EXTENT_KEY
 from page4d_nerfstudio.engine.trainer import learning_rate_factor
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
-from page4d_nerfstudio.gaussians.deformation import DeformationConfig, DeformationField, HexPlane, samples_along_time
+from page4d_nerfstudio.gaussians import losses
+from page4d_nerfstudio.gaussians.deformation import DeformationConfig, samples_along_time
 from page4d_nerfstudio.gaussians.initial_gaussians import scene_extent
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.presets import presets
-from page4d_nerfstudio.gaussians.schedule import Schedule
-from page4d_nerfstudio.gaussians.views import cameras_extent
+from page4d_nerfstudio.gaussians.published import PublishedDeformationField, published
+from page4d_nerfstudio.gaussians.views import CAMERAS_EXTENT_KEY, cameras_extent
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = tuple(presets())
@@ -99,7 +99,7 @@ def test_a_step_has_two_views_and_splits_from_the_same_gradient_whatever_the_siz
 
 
 def test_the_original_has_all_times_from_the_start():
-    schedule = Schedule.of(config_of("page4d-4dgs-original").pipeline.model)
+    schedule = config_of("page4d-4dgs-original").pipeline.model.schedule()
 
     assert (schedule.coarse_steps, schedule.span_at(schedule.coarse_steps)) == (3000, 0.5)
 
@@ -117,21 +117,21 @@ def test_rates_of_the_original_end_at_seven_tenths_of_their_decay_and_start_anew
 def test_the_original_counts_gradients_by_steps_and_smooths_planes_along_one_axis():
     options, ours = (config_of(name).pipeline.model for name in ("page4d-4dgs-original", "page4d-4dgs"))
 
-    assert (options.densify_gradient, options.plane_acceleration) == ("step", True)
-    assert (ours.densify_gradient, ours.plane_acceleration) == ("view", False)
+    assert (options.densify_gradient, options._target.space_penalty) == ("step", losses.acceleration)
+    assert (ours.densify_gradient, ours._target.space_penalty) == ("view", losses.total_variation)
 
 
 def test_in_the_original_everything_moves_and_nothing_hides():
-    dynamics = (torch.arange(40) < 20).float()
+    motion = (torch.arange(40) < 20).float()
     options = config_of("page4d-4dgs-original").pipeline.model
 
     model = make_model(
-        dynamics=dynamics,
-        dynamics_threshold=options.dynamics_threshold,
+        motion=motion,
+        motion_threshold=options.motion_threshold,
         hide_motion_at_first=options.hide_motion_at_first,
     )
 
-    assert model.dynamic.all()
+    assert model.in_motion.all()
     assert not model.hides_known_motion
 
 
@@ -199,28 +199,27 @@ def test_a_camera_that_stands_still_leaves_the_scene_the_extent_of_its_points(ca
 # --- the deformation field as published
 
 
-def published_field(**changes) -> DeformationField:
+def published_field(**changes) -> PublishedDeformationField:
     torch.manual_seed(0)
     sizes = {"features": 2, "resolution": 4, "time_resolution": 5, "multires": (1, 2), "width": 8}
-    config = dataclasses.replace(DeformationConfig.as_published(), **(sizes | changes))
-    return DeformationField(config, UNIT_BOX, n_training_frames=10, sh_bases=4)
+    config = dataclasses.replace(published().deformation, **(sizes | changes))
+    return config.build(UNIT_BOX, n_training_frames=10, sh_bases=4)
 
 
 def test_the_published_box_spans_the_extremes_of_the_cloud():
-    options = DeformationConfig.as_published()
+    options = published().deformation
 
-    assert (options.box_quantile, options.box_margin, options.contract) == (0.0, 0.0, False)
+    assert (options.box_quantile, options.box_margin) == (0.0, 0.0)
 
 
 def test_the_published_planes_are_read_in_the_second_half_of_time_and_clamped_at_their_border():
-    field = HexPlane(
-        UNIT_BOX, features=3, resolution=4, time_resolution=5, multires=(1,), contract=False, whole_time_axis=False
-    )
+    whole = published_field(features=3, multires=(1,))
+    field = whole.hexplane
     for planes in (*field.space, *field.time):
         torch.nn.init.uniform_(planes, 0.5, 1.5)
     positions, time = torch.tensor([[0.2, -0.7, 1.0], [-3.0, 0.4, 7.0]]), 0.37
 
-    features = field(positions, time)
+    features = whole.plane_features(positions, time)
 
     for position, actual in zip(positions, features, strict=True):
         x, y, z = position.clamp(-1, 1).tolist()
@@ -237,7 +236,7 @@ def test_the_published_heads_read_a_shared_layer():
 
     offsets = field(positions, 0.4)
 
-    trunk = field.shared(field.hexplane(positions, 0.4))
+    trunk = field.shared(field.plane_features(positions, 0.4))
     hidden = field.hidden(trunk.relu()).relu().chunk(3, dim=-1)
     assert torch.allclose(offsets.position, field.last["position"](hidden[0]))
     assert torch.allclose(offsets.rotation, field.last["rotation"](hidden[2]))
@@ -265,7 +264,7 @@ def test_published_offsets_are_in_the_worlds_unit_and_learn_in_units_of_the_exte
 
 
 def test_the_published_field_has_as_many_samples_along_time_for_every_capture():
-    options = DeformationConfig.as_published()
+    options = published().deformation
 
     assert [samples_along_time(options, frames) for frames in (2, 1000)] == [150, 150]
 

@@ -3,8 +3,10 @@
 import pytest
 
 from page4d_hf.errors import Page4DError
-from page4d_nerfstudio.gaussians.config import RANGES, Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.config import RANGES
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.published import published
 
 
 @pytest.mark.parametrize("name", [name for name, (least, _) in RANGES.items() if least >= 0])
@@ -33,4 +35,4 @@ def test_a_deformation_field_beyond_all_memory_is_refused(options, message):
 
 def test_the_defaults_are_in_range():
     Page4DGaussiansModelConfig().check()
-    Page4DGaussiansModelConfig(deformation=DeformationConfig.as_published()).check()
+    published().check()

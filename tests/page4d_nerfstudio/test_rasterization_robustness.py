@@ -12,15 +12,10 @@ import pytest
 import torch
 from gsplat import DefaultStrategy
 from packaging.version import Version
-from test_rasterization import CPU_BACKENDS, NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
+from rasterization_by_formula import evaluate
+from test_rasterization import NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
 
-import page4d_nerfstudio.rasterization as rasterization
-from page4d_nerfstudio.rasterization import RasterizationError, choose_backend, rasterize
-
-
-@pytest.fixture(params=CPU_BACKENDS)
-def backend(request):
-    return request.param
+from page4d_nerfstudio.rasterization import RasterizationError, rasterize
 
 
 def one_gaussian(x=32.0, y=24.0, depth=4.0, sigma=2.0, opacity=0.9, width=64, height=48, color=(0.2, 0.5, 0.9)):
@@ -36,23 +31,24 @@ def one_gaussian(x=32.0, y=24.0, depth=4.0, sigma=2.0, opacity=0.9, width=64, he
 # Invariances
 
 
-def test_the_order_in_which_gaussians_are_given_does_not_matter(backend):
+def test_the_order_in_which_gaussians_are_given_does_not_matter():
     scene = make_scene()
     shuffled = torch.randperm(30, generator=torch.Generator().manual_seed(1))
-    render, alpha, _ = rasterize(*scene, backend=backend)
-    again, alpha_again, _ = rasterize(*(tensor[shuffled] for tensor in scene[:5]), *scene[5:], backend=backend)
+    render, alpha, _ = rasterize(*scene)
+    again, alpha_again, _ = rasterize(*(tensor[shuffled] for tensor in scene[:5]), *scene[5:])
     assert torch.equal(render, again)
     assert torch.equal(alpha, alpha_again)
 
 
 def test_moving_world_and_cameras_together_changes_nothing():
-    scene = make_scene(dtype=torch.float64)
+    scene = make_scene()
+    exact = [tensor.detach().double() if torch.is_tensor(tensor) else tensor for tensor in scene]
     r = torch.tensor([-0.4, -1.1, -0.5], dtype=torch.float64)  # a rotation by the angle |r| about r
     motion = torch.eye(4, dtype=torch.float64)
     motion[:3, :3] = torch.linalg.matrix_exp(torch.linalg.cross(r.expand(3, 3), torch.eye(3).double()).T)
     motion[:3, 3] = torch.tensor([3.0, -2.0, 0.7])
     turn = torch.cat([torch.cos(r.norm() / 2)[None], torch.sin(r.norm() / 2) * r / r.norm()])
-    means, quats, scales, opacities, colors, viewmats, *rest = scene
+    means, quats, scales, opacities, colors, viewmats, *rest = exact
     moved_means = means @ motion[:3, :3].T + motion[:3, 3]
     w, v = quats[:, :1], quats[:, 1:]
     moved_quats = torch.cat(
@@ -63,23 +59,24 @@ def test_moving_world_and_cameras_together_changes_nothing():
         dim=1,
     )
     moved_viewmats = viewmats @ torch.linalg.inv(motion)
-    render, _, _ = rasterize(*scene, render_mode="RGB+D", backend="torch_cpu")
-    moved, _, _ = rasterize(
-        moved_means, moved_quats, scales, opacities, colors, moved_viewmats, *rest, render_mode="RGB+D",
-        backend="torch_cpu",
-    )  # fmt: skip
-    torch.testing.assert_close(moved, render, atol=1e-9, rtol=1e-9)
+    moved = [moved_means, moved_quats, scales, opacities, colors, moved_viewmats, *rest]
+    ambiguous = evaluate(*exact).ambiguous
+
+    render, _, _ = rasterize(*scene, render_mode="RGB+D")
+    again, _, _ = rasterize(*(t.float() if torch.is_tensor(t) else t for t in moved), render_mode="RGB+D")
+
+    torch.testing.assert_close(again[~ambiguous], render[~ambiguous], atol=2e-5, rtol=2e-5)
 
 
-def test_a_world_twice_as_large_looks_the_same_at_twice_the_depth(backend):
+def test_a_world_twice_as_large_looks_the_same_at_twice_the_depth():
     scene = make_scene()
     means, quats, scales, opacities, colors, viewmats, *rest = scene
     larger_viewmats = torch.cat(
         [viewmats[:, :, :3], viewmats[:, :, 3:] * torch.tensor([2.0, 2.0, 2.0, 1.0])[:, None]], 2
     )
-    render, alpha, _ = rasterize(*scene, render_mode="RGB+D", backend=backend)
+    render, alpha, _ = rasterize(*scene, render_mode="RGB+D")
     larger, larger_alpha, _ = rasterize(
-        2 * means, quats, 2 * scales, opacities, colors, larger_viewmats, *rest, render_mode="RGB+D", backend=backend
+        2 * means, quats, 2 * scales, opacities, colors, larger_viewmats, *rest, render_mode="RGB+D"
     )
     # Doubling is exact in binary, and so is everything that follows.
     assert torch.equal(larger[..., :3], render[..., :3])
@@ -87,23 +84,21 @@ def test_a_world_twice_as_large_looks_the_same_at_twice_the_depth(backend):
     assert torch.equal(larger_alpha, alpha)
 
 
-def test_the_length_of_a_quaternion_does_not_matter(backend):
+def test_the_length_of_a_quaternion_does_not_matter():
     scene = make_scene()
-    render, _, _ = rasterize(*scene, backend=backend)
-    longer, _, _ = rasterize(scene[0], 4 * scene[1], *scene[2:], backend=backend)
+    render, _, _ = rasterize(*scene)
+    longer, _, _ = rasterize(scene[0], 4 * scene[1], *scene[2:])
     assert torch.equal(longer, render)
 
 
-def test_two_cameras_at_once_equal_one_after_the_other(backend):
+def test_two_cameras_at_once_equal_one_after_the_other():
     scene = make_scene()
     weights = make_weights((2, 27, 53, 3)).float()
-    render, alpha, info = rasterize(*scene, backend=backend)
+    render, alpha, info = rasterize(*scene)
     gradients = gradients_of((render * weights).sum(), scene[:6])
     summed = [torch.zeros_like(tensor) for tensor in scene[:6]]
     for c in range(2):
-        of_one, alpha_of_one, info_of_one = rasterize(
-            *scene[:5], scene[5][c : c + 1], scene[6][c : c + 1], *scene[7:], backend=backend
-        )
+        of_one, alpha_of_one, info_of_one = rasterize(*scene[:5], scene[5][c : c + 1], scene[6][c : c + 1], *scene[7:])
         assert torch.equal(of_one[0], render[c])
         assert torch.equal(alpha_of_one[0], alpha[c])
         assert torch.equal(info_of_one["radii"][0], info["radii"][c])
@@ -113,27 +108,27 @@ def test_two_cameras_at_once_equal_one_after_the_other(backend):
         assert_close_to_scale(gradient, total.double(), 2e-6, name)
 
 
-def test_colours_may_differ_from_camera_to_camera(backend):
+def test_colours_may_differ_from_camera_to_camera():
     scene = make_scene()
-    render, _, _ = rasterize(*scene[:4], torch.stack([scene[4], scene[4].flip(1)]), *scene[5:], backend=backend)
-    same, _, _ = rasterize(*scene, backend=backend)
+    render, _, _ = rasterize(*scene[:4], torch.stack([scene[4], scene[4].flip(1)]), *scene[5:])
+    same, _, _ = rasterize(*scene)
     assert torch.equal(render[0], same[0])
     assert torch.equal(render[1], same[1].flip(2))
 
 
-def test_depth_does_not_depend_on_the_colours_beside_it(backend):
+def test_depth_does_not_depend_on_the_colours_beside_it():
     scene = make_scene()
     background = torch.ones(2, 3)
-    both, _, _ = rasterize(*scene, render_mode="RGB+ED", backgrounds=background, backend=backend)
-    colors, _, _ = rasterize(*scene, render_mode="RGB", backgrounds=background, backend=backend)
-    depth, _, _ = rasterize(*scene, render_mode="ED", backgrounds=background, backend=backend)
+    both, _, _ = rasterize(*scene, render_mode="RGB+ED", backgrounds=background)
+    colors, _, _ = rasterize(*scene, render_mode="RGB", backgrounds=background)
+    depth, _, _ = rasterize(*scene, render_mode="ED", backgrounds=background)
     torch.testing.assert_close(both, torch.cat([colors, depth], dim=-1))
 
 
-def test_gaussians_at_the_same_depth_are_drawn_in_the_order_of_their_index(backend):
+def test_gaussians_at_the_same_depth_are_drawn_in_the_order_of_their_index():
     means, quats, scales, _, _, *cameras = one_gaussian()
     two = [means.repeat(2, 1), quats.repeat(2, 1), scales.repeat(2, 1), torch.tensor([0.999, 0.999])]
-    render, _, _ = rasterize(*two, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), *cameras, backend=backend)
+    render, _, _ = rasterize(*two, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), *cameras)
     centre = render[0, 23, 31]
     assert centre[0] > 0.9
     assert centre[1] < 0.1
@@ -143,13 +138,13 @@ def test_gaussians_at_the_same_depth_are_drawn_in_the_order_of_their_index(backe
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])
-def test_a_gaussian_ends_with_the_last_tile_that_its_radius_touches(backend, axis):
+def test_a_gaussian_ends_with_the_last_tile_that_its_radius_touches(axis):
     """Three standard deviations are not where its alpha falls below 1/255, so the edge of that tile shows."""
     # Variance 96 px^2 with the blur: radius 30, from 1.9 to 31.9, where the second tile ends at 32.
     position = {"x": 8.5, "y": 8.5, axis: 1.9}
     scene = one_gaussian(sigma=math.sqrt(96 - 0.3), opacity=1.0)
     scene[6][0, :2, 2] = torch.tensor([position["x"], position["y"]])  # seen straight on, its image is round
-    _, alpha, info = rasterize(*scene, backend=backend)
+    _, alpha, info = rasterize(*scene)
     assert info["radii"].item() == 30
     along = alpha[0, 8, :, 0] if axis == "x" else alpha[0, :, 8, 0]
     assert math.exp(-0.5 * (32.5 - 1.9) ** 2 / 96) > 1 / 255
@@ -157,7 +152,7 @@ def test_a_gaussian_ends_with_the_last_tile_that_its_radius_touches(backend, axi
     assert (along[32:] == 0).all()
 
 
-def test_a_pixel_that_has_ended_stays_so_however_much_lies_behind(backend):
+def test_a_pixel_that_has_ended_stays_so_however_much_lies_behind():
     means, quats, scales, _, _, *cameras = one_gaussian(sigma=3.0)
     n = 700
     # At the centre, two leave 0.015^2 = 2.25e-4 of the light; the third would leave less than 1e-4, so nothing after it
@@ -167,33 +162,31 @@ def test_a_pixel_that_has_ended_stays_so_however_much_lies_behind(backend):
     means = means.new_zeros(n, 3)
     means[:, 2] = 4.0 + 1e-3 * torch.arange(n)
     cameras[1][0, :2, 2] = torch.tensor([32.5, 24.5])
-    _, alpha, _ = rasterize(
-        means, quats.repeat(n, 1), scales.repeat(n, 1), opacities, torch.ones(n, 1), *cameras, backend=backend
-    )
+    _, alpha, _ = rasterize(means, quats.repeat(n, 1), scales.repeat(n, 1), opacities, torch.ones(n, 1), *cameras)
     assert alpha[0, 24, 32].item() == pytest.approx(1 - 0.015**2, abs=1e-6)
 
 
-def test_what_is_fainter_than_half_a_grey_level_is_not_drawn(backend):
+def test_what_is_fainter_than_half_a_grey_level_is_not_drawn():
     for opacity, shown in ((1.02 / 255, True), (0.98 / 255, False), (0.0, False), (-0.5, False)):
-        _, alpha, _ = rasterize(*one_gaussian(x=32.5, y=24.5, opacity=opacity), backend=backend)
+        _, alpha, _ = rasterize(*one_gaussian(x=32.5, y=24.5, opacity=opacity))
         assert (alpha > 0).any().item() == shown, opacity
 
 
 @pytest.mark.parametrize(
     ("depth", "kept"), [(1.0, True), (0.999, False), (-4.0, False), (0.0, False), (9.0, True), (9.01, False)]
 )
-def test_near_and_far_planes_belong_to_what_is_kept(backend, depth, kept):
+def test_near_and_far_planes_belong_to_what_is_kept(depth, kept):
     scene = one_gaussian(depth=4.0)
     scene[0] = torch.tensor([[0.0, 0.0, depth]])
-    _, alpha, info = rasterize(*scene, near_plane=1.0, far_plane=9.0, backend=backend)
+    _, alpha, info = rasterize(*scene, near_plane=1.0, far_plane=9.0)
     assert (info["radii"].item() > 0) == kept
     assert (alpha.max() > 0).item() == kept
 
 
 @pytest.mark.parametrize(("x", "y"), [(-30.0, 24.0), (94.0, 24.0), (32.0, -30.0), (32.0, 78.0)])
-def test_a_gaussian_off_the_image_has_radius_0_and_gradient_0(backend, x, y):
+def test_a_gaussian_off_the_image_has_radius_0_and_gradient_0(x, y):
     scene = [tensor.requires_grad_(True) if torch.is_tensor(tensor) else tensor for tensor in one_gaussian(x=x, y=y)]
-    render, alpha, info = rasterize(*scene, backend=backend)
+    render, alpha, info = rasterize(*scene)
     assert info["radii"].item() == 0
     for gradient in gradients_of(render.sum() + alpha.sum(), scene[:6]):
         assert (gradient == 0).all()
@@ -204,17 +197,17 @@ def test_a_gaussian_off_the_image_has_radius_0_and_gradient_0(backend, x, y):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
-def test_a_gaussian_that_is_not_finite_is_left_out_and_harms_no_other(backend, which, value):
+def test_a_gaussian_that_is_not_finite_is_left_out_and_harms_no_other(which, value):
     scene = make_scene()
     damaged = [tensor.detach().clone() for tensor in scene[:6]]
     damaged[which].reshape(30, -1)[7, 0] = value
     damaged = [tensor.requires_grad_(True) for tensor in damaged]
     others = torch.arange(30) != 7
-    wanted, _, _ = rasterize(*(tensor[others] for tensor in scene[:5]), *scene[5:], backend=backend)
+    wanted, _, _ = rasterize(*(tensor[others] for tensor in scene[:5]), *scene[5:])
     weights = make_weights(wanted.shape).float()
     wanted_gradients = gradients_of((wanted * weights).sum(), scene[:6])
 
-    render, _, info = rasterize(*damaged, *scene[6:], backend=backend)
+    render, _, info = rasterize(*damaged, *scene[6:])
     gradients = gradients_of((render * weights).sum(), damaged)
 
     assert (info["radii"][:, 7] == 0).all()
@@ -225,28 +218,28 @@ def test_a_gaussian_that_is_not_finite_is_left_out_and_harms_no_other(backend, w
         assert_close_to_scale(gradient, of_others.double(), 1e-5, name)
 
 
-def test_a_quaternion_of_length_0_is_left_out(backend):
+def test_a_quaternion_of_length_0_is_left_out():
     scene = one_gaussian()
     scene[1] = torch.zeros(1, 4, requires_grad=True)
-    render, alpha, info = rasterize(*scene, backend=backend)
+    render, alpha, info = rasterize(*scene)
     assert info["radii"].item() == 0
     assert (gradients_of(render.sum() + alpha.sum(), [scene[1]])[0] == 0).all()
 
 
-def test_a_gaussian_larger_than_the_image_covers_all_of_it(backend):
+def test_a_gaussian_larger_than_the_image_covers_all_of_it():
     scene = one_gaussian(sigma=1e7, opacity=0.7)
     scene[:6] = [tensor.requires_grad_(True) for tensor in scene[:6]]
-    render, alpha, info = rasterize(*scene, backend=backend)
+    render, alpha, info = rasterize(*scene)
     torch.testing.assert_close(alpha, torch.full_like(alpha, 0.7))
     assert info["radii"].item() > 1e7
     for gradient in gradients_of(render.sum(), scene[:6]):
         assert torch.isfinite(gradient).all()
 
 
-def test_a_gaussian_without_size_is_as_large_as_the_blur(backend):
+def test_a_gaussian_without_size_is_as_large_as_the_blur():
     scene = one_gaussian(x=32.5, y=24.5, sigma=0.0, opacity=0.8)
     scene[:6] = [tensor.requires_grad_(True) for tensor in scene[:6]]
-    render, alpha, _ = rasterize(*scene, eps2d=0.3, backend=backend)
+    render, alpha, _ = rasterize(*scene, eps2d=0.3)
     for offset in range(3):
         wanted = 0.8 * math.exp(-0.5 * offset**2 / 0.3)
         wanted = wanted if wanted >= 1 / 255 else 0.0
@@ -257,13 +250,11 @@ def test_a_gaussian_without_size_is_as_large_as_the_blur(backend):
 
 @pytest.mark.parametrize("n_channels", [1, 3, 8])
 @pytest.mark.parametrize("render_mode", ["RGB", "D", "RGB+ED"])
-def test_no_gaussians_make_an_image_of_the_background(backend, n_channels, render_mode):
+def test_no_gaussians_make_an_image_of_the_background(n_channels, render_mode):
     empty = [tensor[:0].detach().requires_grad_(True) for tensor in make_scene(n_channels=n_channels)[:5]]
     cameras = make_scene()[5:]
     backgrounds = torch.rand(2, n_channels)
-    render, alpha, info = rasterize(
-        *empty, *cameras, backgrounds=backgrounds, render_mode=render_mode, absgrad=True, backend=backend
-    )
+    render, alpha, info = rasterize(*empty, *cameras, backgrounds=backgrounds, render_mode=render_mode, absgrad=True)
     assert (alpha == 0).all()
     n_rendered = n_channels if "RGB" in render_mode else 0
     assert torch.equal(render[..., :n_rendered], backgrounds[:, None, None, :n_rendered].expand(2, 27, 53, n_rendered))
@@ -275,7 +266,7 @@ def test_no_gaussians_make_an_image_of_the_background(backend, n_channels, rende
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (16, 16), (17, 33), (5, 40)])
-def test_any_size_is_a_part_of_a_larger_image(backend, width, height):
+def test_any_size_is_a_part_of_a_larger_image(width, height):
     """The image's right and lower edge cut, they don't change what is left of them."""
     large = make_scene(n_cameras=1)
     # The limit of the Jacobian follows the image's size, so that only Gaussians well inside compare.
@@ -285,8 +276,8 @@ def test_any_size_is_a_part_of_a_larger_image(backend, width, height):
     scene[5] = torch.eye(4)[None]
     scene[5][0, 2, 3] = 3.0
     scene[6] = torch.tensor([[[20.0, 0, width / 2], [0, 20.0, height / 2], [0, 0, 1]]])
-    cut, _, _ = rasterize(*scene[:7], width, height, backend=backend)
-    whole, _, _ = rasterize(*scene[:7], 53, 64, backend=backend)
+    cut, _, _ = rasterize(*scene[:7], width, height)
+    whole, _, _ = rasterize(*scene[:7], 53, 64)
     torch.testing.assert_close(cut, whole[:, :height, :width])
     assert cut.shape == (1, height, width, 3)
 
@@ -294,16 +285,16 @@ def test_any_size_is_a_part_of_a_larger_image(backend, width, height):
 # How it is called
 
 
-def test_tensors_need_not_be_contiguous(backend):
+def test_tensors_need_not_be_contiguous():
     scene = make_scene()
-    render, _, _ = rasterize(*scene, backend=backend)
+    render, _, _ = rasterize(*scene)
 
     def strided(tensor):
         return tensor.detach().repeat_interleave(2, dim=-1)[..., ::2].requires_grad_(True)
 
     apart = [strided(tensor) for tensor in scene[:7]]
     assert not any(tensor.is_contiguous() for tensor in apart)
-    again, _, _ = rasterize(*apart, *scene[7:], backend=backend)
+    again, _, _ = rasterize(*apart, *scene[7:])
     assert torch.equal(render, again)
     weights = make_weights(render.shape).float().transpose(1, 2).contiguous().transpose(1, 2)
     wanted = gradients_of((render * weights).sum(), scene[:6])
@@ -311,39 +302,39 @@ def test_tensors_need_not_be_contiguous(backend):
         torch.testing.assert_close(gradient, reference)
 
 
-def test_colours_may_be_one_value_expanded(backend):
+def test_colours_may_be_one_value_expanded():
     scene = make_scene()
     color = torch.tensor([0.1, 0.6, 0.3], requires_grad=True)
-    render, alpha, _ = rasterize(*scene[:4], color.expand(30, 3), *scene[5:], backend=backend)
+    render, alpha, _ = rasterize(*scene[:4], color.expand(30, 3), *scene[5:])
     torch.testing.assert_close(render, alpha * color)
     (gradient,) = gradients_of(render.sum(), [color])
     torch.testing.assert_close(gradient, alpha.sum().expand(3), rtol=1e-5, atol=0)
 
 
-def test_without_gradients_nothing_is_recorded(backend):
+def test_without_gradients_nothing_is_recorded():
     scene = make_scene()
-    render, _, _ = rasterize(*scene, backend=backend)
+    render, _, _ = rasterize(*scene)
     with torch.no_grad():
-        again, _, info = rasterize(*scene, absgrad=True, backend=backend)
+        again, _, info = rasterize(*scene, absgrad=True)
     assert not again.requires_grad
     assert not info["means2d"].requires_grad
     assert torch.equal(render, again)
 
 
 @pytest.mark.parametrize("which", range(6))
-def test_any_one_input_alone_can_be_learnt(backend, which):
+def test_any_one_input_alone_can_be_learnt(which):
     scene = make_scene()
     weights = make_weights((2, 27, 53, 3)).float()
-    wanted = gradients_of((rasterize(*scene, backend=backend)[0] * weights).sum(), scene[which : which + 1])
+    wanted = gradients_of((rasterize(*scene)[0] * weights).sum(), scene[which : which + 1])
     alone = [tensor.detach().requires_grad_(i == which) for i, tensor in enumerate(scene[:6])]
-    gradient = gradients_of((rasterize(*alone, *scene[6:], backend=backend)[0] * weights).sum(), [alone[which]])
+    gradient = gradients_of((rasterize(*alone, *scene[6:])[0] * weights).sum(), [alone[which]])
     torch.testing.assert_close(gradient, wanted)
 
 
-def test_intrinsics_are_constants(backend):
+def test_intrinsics_are_constants():
     scene = make_scene()
     scene[6].requires_grad_(True)
-    rasterize(*scene, backend=backend)[0].sum().backward()
+    rasterize(*scene)[0].sum().backward()
     assert scene[6].grad is None
 
 
@@ -355,7 +346,7 @@ def test_results_are_the_same_bits_whatever_the_number_of_threads():
             torch.set_num_threads(n_threads)
             scene = make_scene(n=3000, width=100, height=70, scale=0.05)
             scene[4] = make_weights((3000, 9, 3)).float().requires_grad_(True)
-            render, alpha, _ = rasterize(*scene, sh_degree=2, backend="compiled_cpu")
+            render, alpha, _ = rasterize(*scene, sh_degree=2)
             gradients = gradients_of((render * make_weights(render.shape).float()).sum(), scene[:6])
             results.append([render, alpha, *gradients])
     finally:
@@ -367,12 +358,12 @@ def test_results_are_the_same_bits_whatever_the_number_of_threads():
 def test_two_threads_may_rasterise_at_once():
     """As the viewer does while training goes on."""
     scenes = [make_scene(n=400, seed=seed) for seed in range(4)]
-    wanted = [rasterize(*scene, backend="compiled_cpu")[0] for scene in scenes]
+    wanted = [rasterize(*scene)[0] for scene in scenes]
     found: list[list[torch.Tensor]] = [[] for _ in scenes]
 
     def work(i):
         for _ in range(20):
-            found[i].append(rasterize(*scenes[i], backend="compiled_cpu")[0])
+            found[i].append(rasterize(*scenes[i])[0])
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
@@ -386,7 +377,7 @@ def test_two_threads_may_rasterise_at_once():
 
 def test_a_second_derivative_is_refused_not_wrong():
     scene = make_scene(n=5)
-    render, _, _ = rasterize(*scene, backend="compiled_cpu")
+    render, _, _ = rasterize(*scene)
     (gradient,) = torch.autograd.grad((render**2).sum(), [scene[0]], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -395,7 +386,7 @@ def test_a_second_derivative_is_refused_not_wrong():
 # With gsplat's strategies
 
 
-def test_gsplat_densifies_and_prunes_by_what_the_cpu_reports(backend):
+def test_gsplat_densifies_and_prunes_by_what_the_cpu_reports():
     scene = make_scene(n=60, n_cameras=1)
     params = torch.nn.ParameterDict(
         {
@@ -417,7 +408,7 @@ def test_gsplat_densifies_and_prunes_by_what_the_cpu_reports(backend):
     for step in range(1, 6):
         render, _, info = rasterize(
             params["means"], params["quats"], params["scales"].exp(), params["opacities"].sigmoid(), params["colors"],
-            scene[5].detach(), *scene[6:], absgrad=True, backend=backend,
+            scene[5].detach(), *scene[6:], absgrad=True,
         )  # fmt: skip
         if Version(version("gsplat")) >= Version("1.5"):  # whose own strategies read a radius along each axis
             info["radii"] = info["radii"][..., None].expand(-1, -1, 2)
@@ -437,27 +428,21 @@ def test_gsplat_densifies_and_prunes_by_what_the_cpu_reports(backend):
     assert all(len(value) == len(params["means"]) for value in params.values())
 
 
-# The choice of the backend, and refusals
+# Where there is none, and refusals
 
 
-def test_the_backend_on_a_cpu_follows_the_type():
-    single, double = torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.float64)
-    assert choose_backend(single) == "compiled_cpu"
-    assert choose_backend(double) == "torch_cpu"
-    assert choose_backend(single, "torch_cpu") == "torch_cpu"
-
-
-def test_without_numba_the_reference_serves_and_says_that_it_is_slow(monkeypatch):
-    rasterization._numba_works.cache_clear()
+def test_without_numba_a_cpu_is_refused_in_a_sentence(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("page4d_nerfstudio.rasterization.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)  # what makes an import fail
-    try:
-        with pytest.warns(UserWarning, match="many times slower than compiled, because numba can't be imported"):
-            assert choose_backend(torch.zeros(1, 3)) == "torch_cpu"
-    finally:
-        rasterization._numba_works.cache_clear()
+
+    with pytest.raises(
+        RasterizationError, match=r"^Rasterising on a CPU needs numba, which can't be imported: .*numba"
+    ):
+        rasterize(*make_scene())
 
 
-def test_neither_the_import_nor_the_cpu_backends_touch_gsplat():
+def test_neither_the_import_nor_a_cpu_touches_gsplat():
     """Its first call to CUDA would start a build of minutes; and numba, slow to import, waits for the first image."""
     program = """
 import sys, torch
@@ -465,7 +450,7 @@ from page4d_nerfstudio.rasterization import rasterize
 print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules])
 one = torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.ones(1, 3)
 for backend in ("torch_cpu", "compiled_cpu"):
-    rasterize(*one, torch.eye(4)[None], torch.eye(3)[None], 8, 8, backend=backend)
+    rasterize(*one, torch.eye(4)[None], torch.eye(3)[None], 8, 8)
 print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -476,7 +461,7 @@ print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules
     ("changes", "message"),
     [
         ({"means": torch.zeros(30, 2)}, r"means must have the shape \[N, 3\], got \[30, 2\]"),
-        ({"means": torch.zeros(30, 3).int()}, "means must be float32 or float64"),
+        ({"means": torch.zeros(30, 3).int()}, "means must be float32, got torch.int32"),
         ({"quats": torch.zeros(30, 3)}, r"quats must have the shape \[N, 4\] = \[30, 4\], got \[30, 3\]"),
         ({"scales": torch.zeros(29, 3)}, r"scales must have the shape .*\[30, 3\], got \[29, 3\]"),
         ({"opacities": torch.zeros(30, 1)}, r"opacities must have the shape .*\[30\], got \[30, 1\]"),
@@ -504,8 +489,8 @@ print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules
         ({"near_plane": 2.0, "far_plane": 1.0}, "0 < near_plane < far_plane"),
         ({"eps2d": -0.1}, "eps2d .* can't be negative, got -0.1"),
         ({"render_mode": "depth"}, "render_mode must be one of RGB, D, ED, RGB\\+D, RGB\\+ED, got 'depth'"),
-        ({"backend": "cuda"}, "backend must be one of auto, gsplat, compiled_cpu, torch_cpu, got 'cuda'"),
-        ({"backend": "gsplat"}, "The backend gsplat needs tensors on cuda, got cpu"),
+        ({"means": torch.zeros(30, 3, device="meta")}, "means must be on a CPU or CUDA, got meta"),
+        ({"means": torch.zeros(30, 3).double()}, "means must be float32, got torch.float64"),
     ],
 )
 def test_what_cannot_be_rasterised_is_refused_by_name(changes, message):
@@ -513,8 +498,3 @@ def test_what_cannot_be_rasterised_is_refused_by_name(changes, message):
     arguments.update(changes)
     with pytest.raises(RasterizationError, match=message):
         rasterize(**arguments)
-
-
-def test_the_compiled_backend_refuses_float64():
-    with pytest.raises(RasterizationError, match=r"computes in float32, got torch\.float64: use torch_cpu"):
-        rasterize(*make_scene(dtype=torch.float64), backend="compiled_cpu")

@@ -84,7 +84,7 @@ def test_what_was_killed_at_any_moment_goes_on_exactly_as_if_it_had_not_been(wor
     # And that is of all that there is.
     count = len(left["pipeline"]["_model.gauss_params.means"])
     assert count > 200  # it has grown
-    assert len(left["pipeline"]["_model._extra_state"]["strategy"]["dynamic"]) == count
+    assert len(left["pipeline"]["_model._extra_state"]["strategy"]["in_motion"]) == count
     assert left["optimizers"]["means"]["state"][0]["exp_avg_sq"].shape == (count, 3)
     assert {"planes", "heads", "camera_opt"} <= set(left["optimizers"])
     assert left["pipeline"]["_model.camera_optimizer.pose_adjustment"].abs().max() > 0

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 from nerfstudio.configs.method_configs import all_methods
-from page4d_nerfstudio.viewing.panel.camera_paths import read_views
-from page4d_nerfstudio.viewing.panel.export import read_run
 
 from page4d_hf.errors import Page4DError
 from page4d_nerfstudio import commands
 from page4d_nerfstudio.configs import METHODS
-from page4d_nerfstudio.engine.run_config import ExportError, read_config
+from page4d_nerfstudio.viewing.camera_paths import read_views
+from page4d_nerfstudio.viewing.export import read_run
+from page4d_nerfstudio.viewing.run_config import ExportError, read_config
 
 
 @pytest.fixture

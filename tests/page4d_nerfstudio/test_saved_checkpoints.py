@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from page4d_hf.errors import CheckpointError
-from page4d_nerfstudio.engine.checkpoints import read_checkpoint
+from page4d_nerfstudio.checkpoints import read_checkpoint
 
 STATE = {"step": 3, "pipeline": {"_model.gauss_params.means": torch.arange(12.0).reshape(4, 3)}}
 

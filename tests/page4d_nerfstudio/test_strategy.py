@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
 from page4d_nerfstudio.gaussians.density_control import density_control
-from page4d_nerfstudio.gaussians.schedule import Schedule
-from page4d_nerfstudio.gaussians.strategy import DynamicsAwareStrategy
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.strategy import MotionAwareStrategy
 
 N = 6
 
@@ -14,7 +13,7 @@ N = 6
 class Splats:
     """Six Gaussians, their optimizers and the strategy's state, with `means[:, 0]` as each one's mark."""
 
-    def __init__(self, strategy: DynamicsAwareStrategy, dynamic: list[bool]) -> None:
+    def __init__(self, strategy: MotionAwareStrategy, in_motion: list[bool]) -> None:
         self.strategy = strategy
         self.params = torch.nn.ParameterDict(
             {
@@ -31,7 +30,7 @@ class Splats:
         with torch.no_grad():
             self.params["means"].copy_(torch.arange(float(N))[:, None].repeat(1, 3) * 100)
             self.params["scales"].fill_(-6.0)
-        self.state = strategy.initialize_state(1.0, torch.tensor(dynamic))
+        self.state = strategy.initialize_state(1.0, torch.tensor(in_motion))
 
     def step(self, step: int, gradients: list[float], radii: torch.Tensor | None = None) -> None:
         """A training step in which each Gaussian had that gradient of its image-plane position."""
@@ -63,9 +62,9 @@ class Splats:
             assert len(optimizer.state[parameter]["exp_avg"]) == n
 
 
-def splats(dynamic=(True, False, True, False, False, True), **options) -> Splats:
+def splats(in_motion=(True, False, True, False, False, True), **options) -> Splats:
     options = {"refine_start_iter": 0, "refine_every": 10, "grow_grad2d": 1.0, "grow_scale3d": 0.01} | options
-    return Splats(DynamicsAwareStrategy(**options), list(dynamic))
+    return Splats(MotionAwareStrategy(**options), list(in_motion))
 
 
 def test_a_clone_moves_if_its_parent_does():
@@ -74,7 +73,7 @@ def test_a_clone_moves_if_its_parent_does():
     scene.step(10, [2, 2, 0, 0, 0, 0])
 
     assert scene.marks == [0, 1, 2, 3, 4, 5, 0, 1]
-    assert scene.state["dynamic"].tolist() == [True, False, True, False, False, True, True, False]
+    assert scene.state["in_motion"].tolist() == [True, False, True, False, False, True, True, False]
     scene.assert_in_step()
 
 
@@ -86,7 +85,7 @@ def test_both_halves_of_a_split_move_if_their_parent_does():
     scene.step(10, [0, 0, 2, 2, 0, 0])
 
     assert scene.marks == [0, 1, 4, 5, 2, 3, 2, 3]
-    assert scene.state["dynamic"].tolist() == [True, False, False, True, True, False, True, False]
+    assert scene.state["in_motion"].tolist() == [True, False, False, True, True, False, True, False]
     scene.assert_in_step()
 
 
@@ -98,7 +97,7 @@ def test_a_prune_takes_the_flag_along():
     scene.step(10, [0] * N)
 
     assert scene.marks == [1, 2, 4, 5]
-    assert scene.state["dynamic"].tolist() == [False, True, False, True]
+    assert scene.state["in_motion"].tolist() == [False, True, False, True]
     scene.assert_in_step()
 
 
@@ -116,13 +115,13 @@ def test_faint_gaussians_stay_while_there_are_few():
 def test_faint_gaussians_make_room_under_any_cap(cap, above):
     model = Page4DGaussiansModelConfig(max_gaussians=cap)
 
-    assert density_control(model, Schedule.of(model), n_views=7).prune_above == above
+    assert density_control(model, model.schedule(), n_views=7).prune_above == above
 
 
 def test_resets_leave_steps_to_refine_in_however_many_views_there_are():
     model = Page4DGaussiansModelConfig(reset_alpha_every=30)
 
-    few, many = (density_control(model, Schedule.of(model), n_views=n) for n in (50, 5000))
+    few, many = (density_control(model, model.schedule(), n_views=n) for n in (50, 5000))
 
     assert (few.reset_every, few.pause_refine_after_reset) == (3000, 150)
     assert many.pause_refine_after_reset == 1500

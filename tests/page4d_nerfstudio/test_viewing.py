@@ -15,9 +15,11 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
 
+from page4d_nerfstudio.gaussians import motion
 from page4d_nerfstudio.gaussians.deformation import Offsets
-from page4d_nerfstudio.viewing.panel import LazyOutputs, path_diameter
-from page4d_nerfstudio.viewing.panel import panel as viewing
+from page4d_nerfstudio.gaussians.motion import path_diameter
+from page4d_nerfstudio.gaussians.outputs import LazyOutputs
+from page4d_nerfstudio.viewing.panel import Panel
 
 
 def outputs_of(model, time=0.7, **options):
@@ -89,7 +91,7 @@ def test_what_cannot_move_has_no_motion(still):
     elif still == "coarse stage":
         model = make_model()
     elif still == "no Gaussian moves":
-        model = fine(make_model(dynamics=torch.zeros(40)))
+        model = fine(make_model(motion=torch.zeros(40)))
     else:
         model = make_model()
         model.config.deformation.position = False
@@ -109,7 +111,7 @@ def test_motion_follows_the_model_as_it_changes():
         model.deformation.last["position"].bias.mul_(2)
     torch.testing.assert_close(model.motion_over_clip(), 2 * before)
 
-    model.strategy_state["dynamic"] = ~model.dynamic
+    model.strategy_state["in_motion"] = ~model.in_motion
     assert not model.motion_over_clip()[:20].any()
 
 
@@ -134,7 +136,7 @@ def test_the_motion_image_composites_motion_as_colours_are_composited():
 
 def test_motion_is_an_output_that_costs_nothing_until_it_is_read(monkeypatch):
     model = fine(half_moving())
-    monkeypatch.setattr(viewing, "path_diameter", lambda *args: pytest.fail("computed"))
+    monkeypatch.setattr(motion, "path_diameter", lambda *args: pytest.fail("computed"))
 
     outputs = outputs_of(model)
 
@@ -158,7 +160,7 @@ def test_a_view_can_be_coloured_when_the_training_has_gone_on_since():
 
     for name, parameter in list(model.gauss_params.items()):  # density control puts new, longer ones in their place
         model.gauss_params[name] = torch.nn.Parameter(torch.cat([parameter, parameter[:3]]).detach())
-    model.strategy_state["dynamic"] = torch.cat([model.dynamic, model.dynamic[:3]])
+    model.strategy_state["in_motion"] = torch.cat([model.in_motion, model.in_motion[:3]])
 
     torch.testing.assert_close(outputs["motion"], expected)
 
@@ -198,6 +200,7 @@ def viewer(tmp_path):
     """nerfstudio's viewer, which has not drawn anything yet."""
     pipeline = torch.nn.Module()
     pipeline.datamanager, pipeline.model = SimpleNamespace(includes_time=True), make_model()
+    pipeline.panel = Panel(pipeline.model)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -220,17 +223,23 @@ def test_the_button_that_hides_cameras_does_nothing_until_they_are_drawn(viewer)
 
 
 def test_the_viewer_finds_its_elements():
-    elements = dict(parse_object(fine(half_moving()), ViewerElement, "Custom Elements"))
+    pipeline = torch.nn.Module()
+    pipeline.model = fine(half_moving())
+    pipeline.panel = Panel(pipeline.model)
+
+    elements = dict(parse_object(pipeline, ViewerElement, "Custom Elements"))
+
     assert [element.name for element in elements.values()] == ["Gaussians", "Moving from (%)"]
 
 
 def test_static_and_moving_gaussians_are_shown_apart():
     model = fine(half_moving())
-    model.shown_moving_from.default_value = 0.0
+    panel = Panel(model)
+    panel.shown_moving_from.default_value = 0.0
     everything = seen_in_viewer(model)
     seen = {}
     for kind, others in (("static", slice(0, 20)), ("moving", slice(20, 40))):
-        model.shown_gaussians.default_value = kind
+        panel.shown_gaussians.default_value = kind
         seen[kind] = seen_in_viewer(model)
         alone = fine(half_moving())
         with torch.no_grad():
@@ -243,13 +252,13 @@ def test_static_and_moving_gaussians_are_shown_apart():
 
 def test_a_gaussian_moves_from_the_distance_that_the_user_says():
     model = fine(half_moving())
-    motion = model.motion_over_clip()[:20].sort().values
-    model.shown_gaussians.default_value = "moving"
-    model.shown_moving_from.default_value = 100 * float(motion[9] + motion[10]) / 2 / model.scene_extent
+    panel = Panel(model)
+    distances = model.motion_over_clip()[:20].sort().values
+    panel.shown_gaussians.default_value = "moving"
+    panel.shown_moving_from.default_value = 100 * float(distances[9] + distances[10]) / 2 / model.scene_extent
 
-    kept = model.shown.chosen(model.dynamic, model.motion_over_clip, model.scene_extent)
-    assert kept is None  # not in the viewer
-    thread = ViewerThread(lambda: model.shown.chosen(model.dynamic, model.motion_over_clip, model.scene_extent))
+    assert model.looked_at() is None  # not in the viewer
+    thread = ViewerThread(model.looked_at)
     thread.start()
     thread.join()
 
@@ -259,7 +268,7 @@ def test_a_gaussian_moves_from_the_distance_that_the_user_says():
 
 def test_the_choice_changes_no_evaluation_and_no_training():
     model, free = fine(half_moving()), fine(half_moving())
-    model.shown_gaussians.default_value = "static"
+    Panel(model).shown_gaussians.default_value = "static"
 
     torch.testing.assert_close(outputs_of(model)["rgb"], outputs_of(free)["rgb"])
     truth = torch.rand(HEIGHT, WIDTH, 3)
@@ -295,10 +304,10 @@ def test_the_background_of_the_viewer_is_that_of_its_own_frames_alone(own):
 
 @pytest.mark.parametrize("nothing", ["nothing moves", "nothing in the crop box"])
 def test_a_view_of_nothing_has_all_outputs(nothing):
-    model = fine(make_model(dynamics=torch.zeros(40)))
+    model = fine(make_model(motion=torch.zeros(40)))
     options = {}
     if nothing == "nothing moves":
-        model.shown_gaussians.default_value = "moving"
+        Panel(model).shown_gaussians.default_value = "moving"
     else:
         options["obb_box"] = OrientedBox.from_params((50.0, 0.0, 0.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

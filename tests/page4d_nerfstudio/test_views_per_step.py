@@ -7,7 +7,7 @@ import torch
 from test_model import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
 
 from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
-from page4d_nerfstudio.gaussians.config import Page4DGaussiansModelConfig
+from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 TIMES = (0.2, 0.9)
 

@@ -240,13 +240,13 @@ def gaussians_in(checkpoint: Path) -> dict[str, Any]:
     Returns:
         `gaussians`, None for a model that has none; `static_share`, None where there is no deformation.
     """
-    from page4d_nerfstudio.engine.checkpoints import read_checkpoint
+    from page4d_nerfstudio.checkpoints import read_checkpoint
 
     state = read_checkpoint(checkpoint, mmap=True)["pipeline"]
     means = state.get("_model.gauss_params.means")
     share = None
     if any(name.startswith("_model.deformation.") for name in state):
-        flags = state.get("_model._extra_state", {}).get("strategy", {}).get("dynamic")
+        flags = state.get("_model._extra_state", {}).get("strategy", {}).get("in_motion")
         share = None if flags is None or not len(flags) else 1.0 - float(flags.double().mean())
     return {"gaussians": None if means is None else len(means), "static_share": share}
 

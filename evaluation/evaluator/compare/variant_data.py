@@ -73,8 +73,7 @@ def read_facts(variant: Variant) -> Facts:
     """Read a variant's data, as its training will."""
     import tyro
 
-    from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
-    from page4d_nerfstudio.data.sources import read_source
+    from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 
     words = ["--data", str(variant.data), *variant.data_options]
     errors = io.StringIO()
@@ -90,7 +89,7 @@ def read_facts(variant: Variant) -> Facts:
         return Facts(refused=" ".join(str(error).split()))
     masks = frames.images.capture.mask_paths
     refused = ""
-    if variant.needs_dynamics and frames.points.dynamics is None:
+    if variant.needs_dynamics and frames.points.motion is None:
         refused = "the model has no mask, so that this is the row without it"
     elif frames.images.differs_from_files and not variant.method.startswith("page4d-"):
         refused = (

@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-# Side and area of a tile. `pipeline.TILE_SIZE` is the same number; here it is a constant of compiled code.
+# Side and area of a tile. `compiled_cpu.TILE_SIZE` is the same number; here it is a constant of compiled code.
 _SIDE = 16
 _AREA = _SIDE * _SIDE
 

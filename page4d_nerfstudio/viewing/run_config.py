@@ -21,8 +21,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from page4d_hf.errors import Page4DError
 
-from ..gaussians.config import Page4DGaussiansModelConfig
-from .checkpoints import UNREADABLE
+from ..checkpoints import UNREADABLE
+from ..gaussians.model import Page4DGaussiansModelConfig
 
 MOST_BYTES = 2**20  # of a config.yml, which has about 2**13
 KNOWN = ("nerfstudio", "page4d_nerfstudio", "torch.optim")
@@ -46,7 +46,7 @@ def read_config(path: Path) -> TrainerConfig:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise ExportError(f"There is no {path}; --config names the config.yml of a training.") from error
+        raise ExportError(f"There is no {path}; --load-config names the config.yml of a training.") from error
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) else error
         raise ExportError(f"Cannot read {str(path)!r:.200}: {reason}; name the config.yml of a training.") from error

@@ -1,0 +1,210 @@
+"""A capture, with cameras of its own or PAGE-4D's, whose points, depth and held-out frames it may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from page4d_hf.captures import Capture, PinholeFrames, as_pinhole, read_capture
+from page4d_hf.errors import CaptureError
+from page4d_hf.frames import Frames
+from page4d_hf.scene.folder import Scene
+
+from ..console import note
+from .limits import refuse_a_single_frame, size_factor, without_far_points
+from .path_alignment import align_paths
+from .posed_frames import FrameDepth, PosedFrames, hold_out
+from .ready_reconstruction import ready_reconstruction
+from .reconstruction_cache import Reconstruct, digest_files
+from .seed_points import SeedPoints
+from .starting_points import (
+    SeedOptions,
+    points_before_cameras,
+    points_of_capture,
+    points_of_capture_depth,
+    points_of_reconstruction,
+)
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What `page4d-data` asks of a capture; see the options of the same names."""
+
+    seeds: SeedOptions
+    downscale_factor: int | None = None
+    eval_interval: int = 8
+    held_out: Literal["auto", "val", "test"] = "auto"
+    cameras: Literal["auto", "capture", "page4d"] = "auto"
+    held_out_cameras: Literal["page4d", "capture"] = "page4d"
+    reconstruction: Path | None = None
+    has_model: bool = False  # whether PAGE-4D can give points where there are no others
+
+
+def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -> Capture:
+    """Read a capture, with the smallest of its images that are large enough; its notes are told.
+
+    Raises:
+        Page4DError: it is damaged, or of another layout.
+    """
+    capture = read_capture(data, layout, downscale_factor)
+    factor = size_factor(capture, downscale_factor)
+    if factor > capture.image_downscale:  # there may be smaller images to start from
+        capture = read_capture(data, layout, factor)
+    for sentence in capture.notes:
+        note(sentence)
+    return capture
+
+
+def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Reconstruct) -> PosedFrames:
+    """The frames of a capture, with its own cameras or PAGE-4D's.
+
+    Raises:
+        Page4DError: the options do not fit the capture, PAGE-4D cannot reconstruct it, or its cameras and PAGE-4D's
+            determine no Sim(3).
+    """
+    capture = without_far_points(capture)
+    times, seeds = capture.times, options.seeds
+    train, evaluation = _splits(capture, options)
+    has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] is not None for i in train)
+    if seeds.points == "capture" and capture.points is None and not has_depth:
+        raise CaptureError(
+            f"The capture {capture.root} has no points of its own and no depth; pass --points page4d or random."
+        )
+    if seeds.points == "depth" and not has_depth:
+        raise CaptureError(f"The capture {capture.root} has no depth; pass --points capture, page4d or random.")
+    images = as_pinhole(capture, size_factor(capture, options.downscale_factor))
+    by_page4d = options.cameras == "page4d"
+    kind = seeds.points
+    if kind == "auto":
+        kind = "page4d" if by_page4d else _available_points(capture, has_depth, options.has_model)
+
+    def reconstructed(chosen: np.ndarray) -> Scene:
+        return _reconstructed(capture, images, chosen, options.reconstruction, reconstruct)
+
+    extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
+    depth: FrameDepth | None = images.load_depth if has_depth and not by_page4d else None
+    path_error = None
+    if by_page4d and options.held_out_cameras == "capture":
+        scene = reconstructed(train)
+        seen = np.arange(len(train))
+        similarity, path_error = align_paths(extrinsics[train], scene.extrinsics, turns=True)
+        extrinsics, intrinsics = similarity.apply_to_extrinsics(extrinsics), intrinsics.copy()
+        extrinsics[train], intrinsics[train] = scene.extrinsics, scene.intrinsics
+    elif by_page4d:
+        # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.
+        scene = reconstructed(np.arange(len(capture)))
+        extrinsics, intrinsics = scene.extrinsics, scene.intrinsics
+    elif kind == "page4d":
+        scene = reconstructed(train)
+        seen = np.arange(len(train))
+        similarity, path_error = align_paths(scene.extrinsics, extrinsics[train])
+        depth_scale = similarity.scale
+
+    if depth is None and (by_page4d or kind == "page4d"):
+        depth = _ReconstructedDepth(scene, dict(zip(train.tolist(), seen.tolist(), strict=True)), depth_scale)
+    frames = PosedFrames(
+        images,
+        capture.image_paths,
+        extrinsics,
+        intrinsics,
+        times,
+        train,
+        evaluation,
+        SeedPoints.none(),
+        depth,
+        path_error,
+    )
+    if kind == "page4d":
+        frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
+    elif kind == "random" and by_page4d:
+        frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)
+    elif kind == "random":
+        near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
+        frames.points = points_before_cameras(
+            frames, seeds.num_random_points, depth_range=near_far, known=capture.points
+        )
+    else:
+        if capture.points is not None and kind != "depth":
+            frames.points = points_of_capture(capture).thinned(seeds.max_points)
+        else:
+            frames.points = points_of_capture_depth(capture, images, train, seeds.max_points)
+        if by_page4d:
+            similarity, frames.path_error = align_paths(capture.extrinsics[train], extrinsics[train], turns=True)
+            moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
+            frames.points.positions = moved.astype(np.float32)
+    return frames
+
+
+def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.ndarray]:
+    train = capture.splits.get("train", np.arange(len(capture)))
+    refuse_a_single_frame(len(train), capture.root)
+    chosen = capture.evaluation_split if options.held_out == "auto" else options.held_out
+    evaluation = capture.splits.get(chosen)
+    if evaluation is not None and len(evaluation) > 0:
+        return train, evaluation
+    if options.held_out != "auto":
+        known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
+        raise CaptureError(f"{capture.root} has no frames of the split {chosen!r} for --held-out; it has: {known}.")
+    rest, evaluation = hold_out(train, options.eval_interval)
+    if len(rest) == len(train):
+        note(f"{capture.root} names no frames to evaluate on, and none is held out: what is trained on is evaluated")
+    else:
+        note(
+            f"{capture.root} names no frames to evaluate on; every {options.eval_interval}th of the others is held out"
+        )
+    return rest, evaluation
+
+
+def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Literal["capture", "page4d", "random"]:
+    if capture.points is not None:
+        return "capture"
+    if has_depth:
+        note(f"{capture.root} has no points of its own; starting from its depth")
+        return "capture"
+    kind: Literal["page4d", "random"] = "page4d" if has_model else "random"
+    note(f"{capture.root} has no points of its own; starting from {kind} points")
+    return kind
+
+
+def _reconstructed(
+    capture: Capture, images: PinholeFrames, chosen: np.ndarray, ready: Path | None, reconstruct: Reconstruct
+) -> Scene:
+    """PAGE-4D's reconstruction of the chosen frames, undistorted and scaled; or the one that lies there ready."""
+    times = capture.times
+    if ready is not None:
+        ids = [capture.frame_ids[i] for i in chosen]
+        return ready_reconstruction(ready, ids, times[chosen], images.image_sizes[chosen])
+    digest = digest_files(
+        [capture.image_paths[i] for i in chosen],
+        [capture.frame_ids[i] for i in chosen],
+        [values[chosen].tolist() for values in (capture.intrinsics, capture.distortion, times)],
+        images.image_sizes[chosen].tolist(),
+    )
+
+    def read() -> Frames:
+        return Frames(
+            images=[images.load_image(i) for i in chosen],
+            names=[capture.frame_ids[i] for i in chosen],
+            times=times[chosen],
+            paths=None,  # the files hold distorted images
+            source=str(capture.root),
+        )
+
+    return reconstruct(read, digest)
+
+
+@dataclass(frozen=True)
+class _ReconstructedDepth:
+    """PAGE-4D's depth as a capture's `FrameDepth`. A class and no closure: data sets are pickled."""
+
+    scene: Scene
+    places: dict[int, int]  # from a frame of the capture to one of the scene
+    scale: float
+
+    def __call__(self, index: int) -> np.ndarray | None:
+        if index not in self.places:
+            return None
+        return self.scene.load_depth(self.places[index]) * np.float32(self.scale)

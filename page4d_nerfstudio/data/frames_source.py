@@ -1,0 +1,42 @@
+"""A video or plain images, which PAGE-4D reconstructs first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from page4d_hf.frames import VIDEO_SUFFIXES, Frames, frame_files, read_frames
+
+from .limits import refuse_a_single_frame
+from .posed_frames import PosedFrames
+from .reconstruction_cache import Reconstruct, digest_files
+from .scene_source import SceneOptions, frames_of_scene
+
+
+@dataclass(frozen=True)
+class FramesOptions:
+    """Which frames `page4d-data` takes; see the options of the same names."""
+
+    fps: float | None = None
+    max_frames: int | None = None
+
+
+def frames_of_images(
+    data: Path, options: FramesOptions, scene_options: SceneOptions, reconstruct: Reconstruct
+) -> PosedFrames:
+    """The frames of a video, a folder of images or a glob, with PAGE-4D's cameras.
+
+    Raises:
+        Page4DError: they cannot be read or reconstructed, or are fewer than two.
+    """
+    files = frame_files(data)
+    if files[0].suffix.lower() not in VIDEO_SUFFIXES:
+        refuse_a_single_frame(len(files), data)
+    digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames)
+
+    def read() -> Frames:
+        frames = read_frames(data, fps=options.fps, max_frames=options.max_frames)
+        refuse_a_single_frame(len(frames), data)
+        return frames
+
+    return frames_of_scene(reconstruct(read, digest), scene_options, with_points=False)
