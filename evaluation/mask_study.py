@@ -104,7 +104,7 @@ def _clips(
     if dataset is None:
         made = options.synthetic
         size = made.size_for(processor, patch_size)
-        return made.clips, made.words(size), synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
+        return made.clips, made.words(size), synthetic_clips(made, size)
     if root is None:
         raise Page4DError(f"--dataset {dataset} needs its folder: --data-root.")
     resolution = resolve_resolution(options.resolution, processor, patch_size)

@@ -43,7 +43,7 @@ SIZE = (28, 42)
 
 @pytest.fixture(scope="module")
 def clip() -> StudyClip:
-    return next(synthetic_clips(1, 4, SIZE, 3, SyntheticOptions(moving_share=1.0)))
+    return next(synthetic_clips(Synthetic(1, 4, seed=3, scenes=SyntheticOptions(moving_share=1.0)), SIZE))
 
 
 def truth_of(clip: StudyClip) -> Predictions:
