@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from evaluator.scores import ExclusionError
+from evaluator.metrics.scores import ExclusionError
 from evaluator.sequences import Dataset, choose_sequences, load_sequence, select
 from evaluator.studies.mask_study import ClipResult, MaskStudy, Picture
 from evaluator.studies.study_clips import StudyClip, Synthetic, clip_of_sequence, synthetic_clips

@@ -17,8 +17,8 @@ from page4d_hf.frames import Frames
 from page4d_hf.reconstruction.reconstruct import Progress, fingerprint, load_model, reconstruct
 
 from .inference import Inference
+from .metrics.scores import EvaluationError
 from .predictions import Predictions, PredictionsError
-from .scores import EvaluationError
 from .sequences import EvaluatedSequence
 
 Mask = Literal["on", "off"]

@@ -18,8 +18,8 @@ import pytest
 import small_sintel
 import small_tum
 from evaluator.evaluation import Evaluation, EvaluationOptions, _folder_of_all
+from evaluator.metrics.scores import EvaluationError
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
-from evaluator.scores import EvaluationError
 from evaluator.sequences import Selection, load_sequence
 from launching import REPOSITORY, launched
 from limits import files_of_at_most

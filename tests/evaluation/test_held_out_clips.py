@@ -11,9 +11,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from evaluator.metrics.scores import EvaluationError
 from evaluator.metrics.trajectories import camera_figures
 from evaluator.predictions import Predictions
-from evaluator.scores import EvaluationError
 from evaluator.studies.held_out_clips import (
     CARD_KEY,
     FIGURES,

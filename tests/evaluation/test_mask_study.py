@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from evaluator.metrics.depth import depth_figures
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 from evaluator.metrics.trajectories import camera_figures
-from evaluator.scores import EvaluationError, ExclusionError
 from evaluator.sequences import EvaluatedSequence
 from evaluator.studies.global_attention import measured_attention
 from evaluator.studies.mask_study import (

@@ -14,7 +14,7 @@ from page4d_hf import Page4DImageProcessor
 from page4d_hf.reconstruction.reconstruct import check_resolution
 from page4d_hf.synthetic import SyntheticOptions, random_clips
 
-from ..scores import ExclusionError
+from ..metrics.scores import ExclusionError
 
 if TYPE_CHECKING:
     from ..sequences import EvaluatedSequence
