@@ -79,7 +79,7 @@ def _report(options: HeldOutOptions) -> StudyReport:
         "device": model.device.type,
         "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
     }
-    clips = synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
+    clips = synthetic_clips(made, size)
     scores = list(with_progress((score_clip(model, clip) for clip in clips), made.clips))
     record = record_of(scores, made, size, facts)
     return StudyReport(record, markdown(record))

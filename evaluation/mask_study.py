@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from evaluator.scores import ExclusionError
+from evaluator.metrics.scores import ExclusionError
 from evaluator.sequences import Dataset, choose_sequences, load_sequence, select
 from evaluator.studies.mask_study import ClipResult, MaskStudy, Picture
 from evaluator.studies.study_clips import StudyClip, Synthetic, clip_of_sequence, synthetic_clips
@@ -104,7 +104,7 @@ def _clips(
     if dataset is None:
         made = options.synthetic
         size = made.size_for(processor, patch_size)
-        return made.clips, made.words(size), synthetic_clips(made.clips, made.frames, size, made.seed, made.scenes)
+        return made.clips, made.words(size), synthetic_clips(made, size)
     if root is None:
         raise Page4DError(f"--dataset {dataset} needs its folder: --data-root.")
     resolution = resolve_resolution(options.resolution, processor, patch_size)

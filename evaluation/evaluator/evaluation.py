@@ -19,6 +19,7 @@ from page4d_hf.utils.folders import check_output_folder, whole_folder, working_f
 from .digests import data_digest, file_digest
 from .inference import Inference, PointSource
 from .metrics.depth import DepthLimits
+from .metrics.scores import EvaluationError, ExclusionError, SequenceScores
 from .predict import EvaluatedModel, load_evaluated_model, predict
 from .predictions import (
     Predictions,
@@ -31,7 +32,6 @@ from .predictions import (
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .reporting.tables import write_tables
 from .run_folder import RUN, RunFolder, plain, versions
-from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
 from .tasks import average, score
 from .trivial import trivial_predictions

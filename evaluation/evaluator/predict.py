@@ -20,8 +20,8 @@ from page4d_hf.weights.identity import fingerprint
 from page4d_hf.weights.loading import load_model
 
 from .inference import Inference
+from .metrics.scores import EvaluationError
 from .predictions import Predictions, PredictionsError
-from .scores import EvaluationError
 from .sequences import EvaluatedSequence
 
 Mask = Literal["on", "off"]

@@ -26,7 +26,7 @@ import numpy as np
 
 from page4d_hf.utils.folders import whole_file
 
-from .scores import ExclusionError
+from .metrics.scores import ExclusionError
 from .sequences import EvaluatedSequence
 
 # Shapes after [S], and the dtype in memory; h and w are free but equal in all maps.

@@ -31,8 +31,8 @@ from page4d_hf.utils.folders import check_output_folder, check_working_folder, w
 from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .digests import json_digest
+from .metrics.scores import EvaluationError, SequenceScores
 from .predictions import predictions_path
-from .scores import EvaluationError, SequenceScores
 
 RUN, RESULT = "run.json", "result.json"
 VERSIONS = ("page4d", "torch", "transformers", "numpy", "scipy", "opencv-python-headless", "evo")

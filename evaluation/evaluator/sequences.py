@@ -19,7 +19,7 @@ from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError
 
 from .metrics.point_maps import spread_evenly
-from .scores import EvaluationError, ExclusionError
+from .metrics.scores import EvaluationError, ExclusionError
 
 Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
 EVALUATED: tuple[Dataset, ...] = get_args(Dataset)

@@ -24,10 +24,10 @@ from .metrics.depth import (
     score_depth,
 )
 from .metrics.point_maps import lifted_points, score_points, spread_evenly
+from .metrics.scores import EvaluationError, ExclusionError, SequenceScores
 from .metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from .predictions import Predictions
 from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
-from .scores import EvaluationError, ExclusionError, SequenceScores
 from .sequences import EvaluatedSequence
 
 

@@ -15,7 +15,7 @@ from evaluator.metrics.alignment import (
     least_squares,
     median_scale,
 )
-from evaluator.scores import EvaluationError, ExclusionError
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 from scipy.optimize import minimize_scalar
 
 

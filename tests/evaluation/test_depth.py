@@ -17,7 +17,7 @@ from evaluator.metrics.depth import (
     resize_depth,
     score_depth,
 )
-from evaluator.scores import EvaluationError, ExclusionError
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 
 from page4d_hf.geometry import project_points, unproject_depth
 

@@ -11,7 +11,7 @@ import small_dycheck
 import small_point_odyssey
 import small_sintel
 import small_tum
-from evaluator.scores import EvaluationError, ExclusionError
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 from evaluator.sequences import (
     EVALUATED,
     SELECTIONS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from evaluator.scores import EvaluationError
+from evaluator.metrics.scores import EvaluationError
 from evaluator.studies import global_attention
 from evaluator.studies.global_attention import QUERIES, hidden_patches, measured_attention
 from masked_networks import NUM_LAYERS, masked_network

@@ -11,9 +11,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from evaluator.metrics.scores import EvaluationError
 from evaluator.metrics.trajectories import camera_figures
 from evaluator.predictions import Predictions
-from evaluator.scores import EvaluationError
 from evaluator.studies.held_out_clips import (
     CARD_KEY,
     FIGURES,
@@ -43,7 +43,7 @@ SIZE = (28, 42)
 
 @pytest.fixture(scope="module")
 def clip() -> StudyClip:
-    return next(synthetic_clips(1, 4, SIZE, 3, SyntheticOptions(moving_share=1.0)))
+    return next(synthetic_clips(Synthetic(1, 4, seed=3, scenes=SyntheticOptions(moving_share=1.0)), SIZE))
 
 
 def truth_of(clip: StudyClip) -> Predictions:

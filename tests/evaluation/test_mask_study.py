@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from evaluator.metrics.depth import depth_figures
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 from evaluator.metrics.trajectories import camera_figures
-from evaluator.scores import EvaluationError, ExclusionError
 from evaluator.sequences import EvaluatedSequence
 from evaluator.studies.global_attention import measured_attention
 from evaluator.studies.mask_study import (
@@ -24,7 +24,7 @@ from evaluator.studies.mask_study import (
     study_clips,
     summarise,
 )
-from evaluator.studies.study_clips import StudyClip, at_network_pixels, clip_of_sequence, synthetic_clips
+from evaluator.studies.study_clips import StudyClip, Synthetic, at_network_pixels, clip_of_sequence, synthetic_clips
 from masked_networks import NUM_LAYERS, masked_network
 from scipy.spatial.transform import Rotation
 
@@ -37,9 +37,8 @@ from page4d_hf.utils.folders import MANIFEST
 SCENES = SyntheticOptions(moving_share=1.0)
 
 
-def clips(count: int = 1, **options) -> list[StudyClip]:
-    options = {"num_frames": 3, "image_size": (42, 56), "seed": 0, "options": SCENES} | options
-    return list(synthetic_clips(count, **options))
+def clips(frames: int = 3) -> list[StudyClip]:
+    return list(synthetic_clips(Synthetic(clips=1, frames=frames, seed=0, scenes=SCENES), (42, 56)))
 
 
 def changed(clip: StudyClip, **values) -> StudyClip:
@@ -220,7 +219,7 @@ def test_clips_that_can_not_be_compared_are_excluded_by_name():
 
 
 def test_a_clip_without_a_path_counts_for_depth_alone():
-    model, [clip] = masked_network(), clips(num_frames=2)
+    model, [clip] = masked_network(), clips(frames=2)
     result, _ = study_clip(model, clip, MaskStudy(("both",)))
     summary = summarise([result])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from evaluator.compare import variants as compared
 from evaluator.compare.novel_views import NovelViews, latex, markdown, run
-from evaluator.scores import EvaluationError
+from evaluator.metrics.scores import EvaluationError
 from table_text import squeezed
 
 pytest.importorskip("nerfstudio")

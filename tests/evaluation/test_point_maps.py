@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evaluator.metrics.point_maps import score_points, spread_evenly
-from evaluator.scores import EvaluationError, ExclusionError
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import Similarity

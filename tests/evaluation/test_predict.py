@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from evaluator.inference import Inference
+from evaluator.metrics.scores import EvaluationError
 from evaluator.predict import EvaluatedModel, Mask, SquashingProcessor, load_evaluated_model, predict
 from evaluator.predictions import PredictionsError, check_predictions
-from evaluator.scores import EvaluationError
 from evaluator.sequences import EvaluatedSequence
 from masked_networks import masked_network
 from small_tum import NAME, SmallSequence

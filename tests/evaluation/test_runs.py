@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from broken_json import broken_json
+from evaluator.metrics.scores import EvaluationError, SequenceScores
 from evaluator.reporting.tables import latex, make_table, markdown
 from evaluator.run_folder import RESULT, RUN, RunFolder, read_result
-from evaluator.scores import EvaluationError, SequenceScores
 from limits import files_of_at_most
 
 from page4d_hf.errors import Page4DError

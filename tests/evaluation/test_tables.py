@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from evaluator.compare.novel_views import FIGURES as NOVEL_VIEWS
+from evaluator.metrics.scores import EvaluationError
 from evaluator.reporting import tables
 from evaluator.reporting.paper_figures import PAPER, paper_rows
 from evaluator.reporting.tables import COLUMNS, Table, latex, make_table, write_tables
-from evaluator.scores import EvaluationError
 from table_text import squeezed
 
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 from evaluator.metrics.depth import FIGURES, DepthLimits, score_depth
+from evaluator.metrics.scores import EvaluationError, SequenceScores
 from evaluator.predictions import Predictions
 from evaluator.protocols import PROTOCOLS, DepthProtocol, PointsProtocol
-from evaluator.scores import EvaluationError, SequenceScores
 from evaluator.sequences import EvaluatedSequence
 from evaluator.tasks import average, score
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluator.metrics.scores import EvaluationError, ExclusionError
 from evaluator.metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
-from evaluator.scores import EvaluationError, ExclusionError
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import Similarity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import torch
 from finetuning.held_out import LABELS, Means, add_figures
 from finetuning.run import print_table
 from scipy.spatial.transform import Rotation
+from small_training import begin, small_options
 from torch import Tensor
 
+from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import cameras_to_pose_encoding, unproject_depth
 from page4d_hf.labels_page4d import normalize_labels
 from page4d_hf.modeling_page4d import Page4DOutput
@@ -209,6 +212,12 @@ def test_a_clip_that_is_not_finite_is_left_out_for_model_and_trivial_alike(label
     total = Means()
     total.merge([means, means])
     assert (means.left_out, total.left_out) == (1, 2)
+
+
+def test_a_run_with_held_out_clips_is_refused_at_its_start_where_nothing_compares_trajectories(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evo.core.metrics", None)  # as if it were not installed
+    with pytest.raises(Page4DError, match="evo, which is not installed"):
+        begin(small_options(tmp_path, evaluation={"every": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}))
 
 
 def test_the_table_has_the_last_figures_beside_the_trivial_ones(tmp_path, capsys):

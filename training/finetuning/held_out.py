@@ -14,6 +14,7 @@ from contextlib import suppress
 import numpy as np
 import torch
 from evaluator.metrics.depth import depth_figures
+from evaluator.metrics.scores import ExclusionError
 from evaluator.metrics.trajectories import (
     DegenerateTrajectoryError,
     camera_to_world,
@@ -21,7 +22,6 @@ from evaluator.metrics.trajectories import (
     score_still_camera,
     score_trajectory,
 )
-from evaluator.scores import ExclusionError
 from evaluator.trivial import still_camera, trivial_depth
 from torch import Tensor
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..scores import EvaluationError, ExclusionError
+from .scores import EvaluationError, ExclusionError
 
 AlignmentName = Literal["none", "median", "scale", "scale&shift", "least-squares"]
 ALIGNMENTS: tuple[AlignmentName, ...] = get_args(AlignmentName)

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from page4d_hf.geometry import unproject_depth
 
-from ..scores import EvaluationError, ExclusionError
 from .alignment import Alignment, AlignmentName, align, as_pair
+from .scores import EvaluationError, ExclusionError
 
 FIGURES = ("abs_rel", "sq_rel", "rmse", "log_rmse", "delta_1.25", "delta_1.25^2", "delta_1.25^3", "abs_error")
 REGIONS = ("static", "dynamic")

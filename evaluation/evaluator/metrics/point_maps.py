@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from page4d_hf.geometry import Similarity, align_sim3, unproject_depth
 
-from ..scores import EvaluationError, ExclusionError
+from .scores import EvaluationError, ExclusionError
 
 STATISTICS: dict[str, Callable[[np.ndarray], np.floating]] = {"mean": np.mean, "median": np.median}
 

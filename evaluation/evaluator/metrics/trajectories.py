@@ -26,7 +26,7 @@ from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import Similarity, invert_extrinsics
 
-from ..scores import EvaluationError, ExclusionError
+from .scores import EvaluationError, ExclusionError
 
 FEWEST_POSES = 3
 # How far centres must be from one place or one line, as a root mean square, relative to their coordinates; below, the

@@ -15,8 +15,8 @@ from page4d_hf.utils.folders import whole_file
 
 from .. import trivial
 from ..inference import Inference
+from ..metrics.scores import EvaluationError
 from ..run_folder import RESULT, read_result
-from ..scores import EvaluationError
 from .formats import NOTHING, counted, latex_table, latex_text, markdown_table, spread
 from .paper_figures import REMARKS, paper_rows
 

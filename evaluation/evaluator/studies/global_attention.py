@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from page4d_hf import Page4DModel
 
-from ..scores import EvaluationError
+from ..metrics.scores import EvaluationError
 
 # From whom patches are hidden. "cameras": from the queries of camera and register tokens, the pose branch, which are
 # those that PAGE-4D's mask acts on; "patches": from the others, the geometry branch; "both": from all.

@@ -23,10 +23,10 @@ from page4d_hf.utils.ranking import auroc
 
 from ..metrics.depth import REGIONS, depth_figures, regions_of
 from ..metrics.point_maps import lifted_points, score_points
+from ..metrics.scores import EvaluationError, ExclusionError, not_excluded
 from ..metrics.trajectories import camera_figures
 from ..predictions import Predictions
 from ..reporting.formats import markdown_table, spread
-from ..scores import EvaluationError, ExclusionError, not_excluded
 from ..trivial import UNKNOWN_MOTION, still_camera_figures, trivial_predictions
 from .study_clips import StudyClip, Synthetic
 from .study_reports import left_out

@@ -24,8 +24,8 @@ from page4d_hf import Page4DModel
 from page4d_hf.modeling_page4d import Page4DOutput
 
 from ..metrics.depth import depth_figures
+from ..metrics.scores import EvaluationError, ExclusionError, not_excluded
 from ..metrics.trajectories import camera_figures
-from ..scores import EvaluationError, ExclusionError, not_excluded
 from .global_attention import HiddenFrom, LookedAt, hidden_patches, measured_attention
 from .study_clips import StudyClip
 

@@ -15,7 +15,7 @@ from page4d_hf.clips import random_clips
 from page4d_hf.reconstruction.reconstruct import resolve_resolution
 from page4d_hf.synthetic import SyntheticOptions
 
-from ..scores import ExclusionError
+from ..metrics.scores import ExclusionError
 
 if TYPE_CHECKING:
     from ..sequences import EvaluatedSequence
@@ -74,20 +74,15 @@ class Synthetic:
         )
 
 
-def synthetic_clips(
-    count: int, num_frames: int, image_size: tuple[int, int], seed: int, options: SyntheticOptions
-) -> Iterator[StudyClip]:
+def synthetic_clips(made: Synthetic, size: tuple[int, int]) -> Iterator[StudyClip]:
     """Random scenes with exact motion masks, see `page4d_hf.clips.random_clips`.
 
     Args:
-        count: of clips; the seeds are `seed`, `seed + 1`, ...
-        num_frames: of each clip.
-        image_size: (height, width), multiples of the patch size.
-        seed: of the first clip.
-        options: what the scenes are like.
+        made: which.
+        size: (height, width), multiples of the patch size.
     """
-    for number in range(seed, seed + count):
-        clip = random_clips([number], num_frames, image_size, options=options)
+    for number in range(made.seed, made.seed + made.clips):
+        clip = random_clips([number], made.frames, size, options=made.scenes)
         yield StudyClip(
             name=f"synthetic-{number}",
             pixel_values=clip.images[0],
