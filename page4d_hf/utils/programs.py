@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import Page4DError
@@ -17,23 +17,30 @@ def command(*words: object) -> str:
 
 
 @contextmanager
-def input_errors_end_the_program(name: str, interrupted: str | None = None) -> Iterator[None]:
+def input_errors_end_the_program(
+    name: str, interrupted: str | None = None, *, say: Callable[[str], object] | None = None
+) -> Iterator[None]:
     """End the program where the block raises a `Page4DError`: one sentence on stderr, exit code 1.
 
-    An error that all processes of a training meet alike (`in_all_processes`) is told by the first of them.
+    Of several processes (`accelerate launch`) each says what it alone met; what all meet alike, errors that have
+    `in_all_processes` and interrupts, the first says for them.
 
     Args:
         name: of the program, which the sentence begins with.
         interrupted: what to say when the user interrupts, with exit code 130. Without it the interrupt passes.
+        say: prints the sentence. By default it goes to stderr, behind the name.
     """
+    say = say or (lambda sentence: print(f"{name}: {sentence}", file=sys.stderr, flush=True))
+    is_first = os.environ.get("RANK", "0") == "0"
     try:
         yield
     except Page4DError as error:
-        if os.environ.get("RANK", "0") == "0" or not getattr(error, "in_all_processes", False):
-            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        if is_first or not getattr(error, "in_all_processes", False):
+            say(" ".join(str(error).split()))
         sys.exit(1)
     except KeyboardInterrupt:
         if interrupted is None:
             raise
-        print(f"{name}: interrupted; {interrupted}", file=sys.stderr)
+        if is_first:
+            say(f"interrupted; {interrupted}")
         sys.exit(130)
