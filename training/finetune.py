@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
         from finetuning.options import Options, defaults_from_json
 
         path, arguments = taken_out(arguments)
-        defaults = None
+        defaults: Any = None
         if path is not None:
             given = {argument.partition("=")[0] for argument in arguments}
             # A training starts from one of the two: that of the command line replaces that of the file.

@@ -57,8 +57,9 @@ class _Checked:
     """Options that are refused outside of the ranges that their types name."""
 
     def __post_init__(self) -> None:
+        kind: type = type(self)
         try:
-            _schema(type(self)).model_validate(vars(self))
+            _schema(kind).model_validate(vars(self))
         except ValidationError as broken:
             raise OptionsError(f"The command line {explain(broken)}.") from broken
 
