@@ -191,15 +191,3 @@ def image_processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
-
-
-__all__ = [
-    "image_processor_for",
-    "load_config",
-    "load_image_processor",
-    "load_model",
-    "load_network",
-    "model_source",
-    "resolve_device",
-    "resolve_dtype",
-]
