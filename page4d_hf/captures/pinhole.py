@@ -168,7 +168,9 @@ class PinholeFrames:
                 return self._maps[key]
         from_zero = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
         matrix, size = source - from_zero, (width, height)
-        maps = np.stack(cv2.initUndistortRectifyMap(matrix, lens, np.eye(3), target - from_zero, size, cv2.CV_32FC1))
+        maps = np.array(
+            cv2.initUndistortRectifyMap(matrix, lens, np.eye(3), target - from_zero, size, cv2.CV_32FC1), np.float32
+        )
         maps[0] += source[0, 1] / source[1, 1] * (maps[1] - matrix[1, 2])  # OpenCV leaves skew out
         with self._lock:
             self._maps[key] = maps
