@@ -162,7 +162,7 @@ def test_render_camera_path_renders_at_the_times_that_it_gives(in_workplace, tmp
 
 @pytest.mark.parametrize(("path", "time"), [("circle", [0.8]), ("still", [0.0, 1.0]), ("held-out", [1.0, 0.2])])
 def test_frames_of_a_camera_path_are_what_the_model_shows_there_and_then(in_workplace, tmp_path, path, time):
-    options = {"config": in_workplace, "output": tmp_path / "path.json", "path": path, "seconds": 1.0, "fps": 3.0}
+    options = {"load_config": in_workplace, "output": tmp_path / "path.json", "path": path, "seconds": 1.0, "fps": 3.0}
     camera_path_command(**options, time=tuple(time))
     options = ("--output-path", tmp_path / "frames", "--output-format", "images", "--image-format", "png")
     names = ("--rendered-output-names", "rgb", "motion")

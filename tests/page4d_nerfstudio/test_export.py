@@ -224,7 +224,7 @@ WRONG_OPTIONS = {
 def test_wrong_options_are_refused_before_anything_is_read(wrong):
     options, message = WRONG_OPTIONS[wrong]
     with pytest.raises(Page4DError, match=message):
-        export_splats(**({"config": Path("nowhere.yml"), "output": Path("splats")} | options))
+        export_splats(**({"load_config": Path("nowhere.yml"), "output": Path("splats")} | options))
 
 
 def test_an_output_in_the_way_is_refused_before_anything_is_read(tmp_path):

@@ -130,12 +130,17 @@ WRONG_CHECKPOINTS = {
     "half a file": (
         lambda folder: half(folder / "step-000000005.ckpt"),
         (),
-        r"step-000000005\.ckpt is not a whole checkpoint of such a training",
+        r"step-000000005\.ckpt is broken",
     ),
     "not a checkpoint": (
         lambda folder: torch.save({"weights": 1}, folder / "step-000000005.ckpt") or folder,
         (),
         r"step-000000005\.ckpt is not a whole checkpoint of such a training",
+    ),
+    "no random states": (
+        lambda folder: without_random_states(folder / "step-000000005.ckpt"),
+        (),
+        "The checkpoint holds no RNG and sampler state",
     ),
     "more Gaussians than the cap": (
         lambda folder: folder,
@@ -147,6 +152,13 @@ WRONG_CHECKPOINTS = {
 
 def half(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path.parent
+
+
+def without_random_states(path):
+    state = torch.load(path, weights_only=True)
+    del state["pipeline"]["_extra_state"]
+    torch.save(state, path)
     return path.parent
 
 
@@ -176,15 +188,6 @@ def test_other_files_beside_checkpoints_are_left_aside(train, trained, tmp_path)
     (tmp_path / "saved/step-000000005.ckpt").write_bytes(trained.read_bytes())
     (tmp_path / "saved/.notes").touch()
     (tmp_path / "saved/step-000000009.ckpt.partial").touch()
-    (checkpoint,) = train("--max-num-iterations", 2, "--load-dir", tmp_path / "saved").iterdir()
-    assert checkpoint.name == "step-000000007.ckpt"
-
-
-def test_a_checkpoint_without_random_states_is_resumed_too(train, trained, tmp_path):
-    state = torch.load(trained, weights_only=True)
-    del state["pipeline"]["_extra_state"]
-    (tmp_path / "saved").mkdir()
-    torch.save(state, tmp_path / "saved/step-000000005.ckpt")
     (checkpoint,) = train("--max-num-iterations", 2, "--load-dir", tmp_path / "saved").iterdir()
     assert checkpoint.name == "step-000000007.ckpt"
 
