@@ -46,6 +46,7 @@ USUAL_FOV = math.radians(60)
 MANY_FRAMES = 200  # the full network at 518 x 518 then takes about 40 GB of a GPU
 GREATEST_RESOLUTION = 4096  # eight times what the network was trained at
 FRAMES_PER_CHUNK = 16  # full-size frames that are resized at once
+LARGEST_MAP = 16  # times the network's pixels: what a map of a whole image may have, most of it cropped away
 
 
 def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
@@ -285,7 +286,8 @@ def _prepare(
     for start in range(0, len(frames), chunk):
         report("resizing", start, len(frames))
         chosen = frames.images[start : start + chunk]
-        parts.append(processor.preprocess(chosen, **options, return_tensors="pt"))
+        # A frame one pixel high would otherwise be taken for one with its channels first.
+        parts.append(processor.preprocess(chosen, **options, input_data_format="channels_last", return_tensors="pt"))
     report("resizing", len(frames), len(frames))
     pixel_values, sizes, boxes = (
         torch.cat([part[name][0] for part in parts]) for name in ("pixel_values", "original_sizes", "image_boxes")
@@ -376,11 +378,13 @@ def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) 
     """Maps `[H, W(, C)]` of the network's input to arrays `[h, w(, C)]` that cover exactly their image.
 
     They keep the network's resolution: where the image's edges fall on whole pixels, they are a cut-out. `unseen`
-    fills what a crop left out.
+    fills what a crop left out. Of an image of which a crop left almost nothing, they are coarser.
     """
     images = []
     for frame, box in zip(maps, boxes.tolist(), strict=True):
-        size = (max(round(box[3] - box[1]), 1), max(round(box[2] - box[0]), 1))
+        height, width = box[3] - box[1], box[2] - box[0]
+        shrink = max(1.0, math.sqrt(height * width / (LARGEST_MAP * frame.shape[0] * frame.shape[1])))
+        size = (max(round(height / shrink), 1), max(round(width / shrink), 1))
         image = resample_to_original(frame.cpu(), size, box, "nearest")
         images.append(torch.nan_to_num(image, nan=unseen, posinf=math.inf, neginf=-math.inf).numpy())
     return images

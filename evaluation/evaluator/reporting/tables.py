@@ -203,13 +203,13 @@ def _notes(results: Sequence[dict[str, Any]], has_paper: bool) -> list[str]:
                 "Averages over some of the sequences alone cannot be compared to the paper's, which are over all."
             )
     notes += REMARKS.get((first["task"], first["dataset"]), ())
-    for result in results:
+    for number, result in enumerate(results, start=1):
         name, model = _name(result), result.get("model")
         others = _of_other_data(first, result)
         if others:
             notes.append(
-                f"{name}: not to be compared with {_name(first)}, as it was made on other files of "
-                f"{counted(len(others), 'sequence')} ({others[0]} the first); run it again."
+                f"Row {number}, {name}: not to be compared with row 1, {_name(first)}, as it was made on other files "
+                f"of {counted(len(others), 'sequence')} ({others[0]} the first); run it again."
             )
         if model is not None:
             notes.append(
