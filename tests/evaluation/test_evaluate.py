@@ -21,8 +21,8 @@ from evaluator.evaluation import Evaluation, EvaluationOptions, _folder_of_all
 from evaluator.metrics.scores import EvaluationError
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.sequences import Selection, load_sequence
+from file_limits import largest_file
 from launching import REPOSITORY, launched
-from limits import files_of_at_most
 from PIL import Image
 from table_text import squeezed
 
@@ -527,7 +527,7 @@ def test_a_disk_that_is_full_is_told_in_a_sentence_and_the_run_goes_on_later(
     tum: Path, tmp_path: Path, size: int
 ) -> None:
     given = options(tum, tmp_path / "run", trivial=True, plots=True)
-    with files_of_at_most(size), pytest.raises(Page4DError, match="A file grew past the limit of its size"):
+    with largest_file(size), pytest.raises(Page4DError, match="A file grew past the limit of its size"):
         Evaluation("video-depth", given).run()
     assert not list(tmp_path.rglob(".*"))
     assert Evaluation("video-depth", given).run()["excluded"] == {}

@@ -10,7 +10,7 @@ import pytest
 from evaluator.predictions import Predictions
 from evaluator.reporting.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
 from evaluator.sequences import EvaluatedSequence
-from limits import files_of_at_most
+from file_limits import largest_file
 from PIL import Image
 from small_sintel import SmallSintel
 from small_tum import NAME, SmallSequence
@@ -99,7 +99,7 @@ def test_a_video_that_does_not_fit_on_the_disk_is_told_in_a_sentence(
 ) -> None:
     predictions = true_predictions(sintel)
     with (
-        files_of_at_most(size),
+        largest_file(size),
         pytest.raises(Page4DError, match="A file grew past the limit of its size"),
         whole_folder(tmp_path / "plots") as folder,
     ):

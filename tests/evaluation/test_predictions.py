@@ -19,7 +19,7 @@ from evaluator.predictions import (
     save_predictions,
 )
 from evaluator.sequences import EvaluatedSequence
-from limits import files_of_at_most
+from file_limits import largest_file
 from scipy.spatial.transform import Rotation
 from small_tum import NAME, START, SmallSequence
 
@@ -185,7 +185,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    with files_of_at_most(1000), pytest.raises(Page4DError, match=r"grew past the limit of its size .*a\.npz"):
+    with largest_file(1000), pytest.raises(Page4DError, match=r"grew past the limit of its size .*a\.npz"):
         save_predictions(tmp_path / "a.npz", some_predictions())
     assert list(tmp_path.iterdir()) == []
 

@@ -12,7 +12,7 @@ from broken_json import broken_json
 from evaluator.metrics.scores import EvaluationError, SequenceScores
 from evaluator.reporting.tables import latex, make_table, markdown
 from evaluator.run_folder import RESULT, RUN, RunFolder, read_result
-from limits import files_of_at_most
+from file_limits import largest_file
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
@@ -144,7 +144,7 @@ def test_a_record_of_another_shape_is_refused_in_a_sentence(tmp_path: Path, cont
 
 def test_a_full_disk_is_told_in_a_sentence_and_keeps_what_was_there(folder: RunFolder) -> None:
     folder.save(scores(), SOURCE)
-    with files_of_at_most(100), pytest.raises(Page4DError, match="A file grew past the limit of its size"):
+    with largest_file(100), pytest.raises(Page4DError, match="A file grew past the limit of its size"):
         folder.save(scores(notes=["Others."]), SOURCE)
     kept = folder.load("final/alley_2")
     assert kept is not None

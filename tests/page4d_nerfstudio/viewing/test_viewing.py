@@ -13,7 +13,7 @@ from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer.viewer_elements import ViewerElement
-from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
+from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
 
 from page4d_nerfstudio.gaussians import motion
 from page4d_nerfstudio.gaussians.deformation import Offsets

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from perfect_page4d import PerfectPage4D, outputs_of, project
 from scipy.spatial.transform import Rotation
 from small_captures import camera_path, write_capture
-from test_dataparser import PerfectPage4D, outputs_of, project
 
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError, SceneError

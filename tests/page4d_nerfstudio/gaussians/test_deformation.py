@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from interpolation import UNIT_BOX, interpolate
 
 from page4d_nerfstudio.gaussians.deformation import (
     DeformationConfig,
@@ -11,8 +12,6 @@ from page4d_nerfstudio.gaussians.deformation import (
     RobustBox,
     samples_along_time,
 )
-
-UNIT_BOX = RobustBox(torch.zeros(3), torch.ones(3))
 
 
 def small_field(box: RobustBox = UNIT_BOX, **options) -> DeformationField:
@@ -25,20 +24,6 @@ def with_random_last_layers(field: DeformationField) -> DeformationField:
     for parameter in field.last.parameters():
         torch.nn.init.normal_(parameter)
     return field
-
-
-def interpolate(plane: torch.Tensor, x: float, y: float) -> torch.Tensor:
-    """[F] of a plane [F, H, W] at x along W and y along H in [-1, 1], borders on the first and last sample."""
-    _, height, width = plane.shape
-    column, row = (x + 1) / 2 * (width - 1), (y + 1) / 2 * (height - 1)
-    left, top = min(int(column), width - 2), min(int(row), height - 2)
-    u, v = column - left, row - top
-    corners = plane[:, top : top + 2, left : left + 2]
-    return (
-        corners[:, 0, 0] * (1 - u) * (1 - v)
-        + corners[:, 0, 1] * u * (1 - v)
-        + (corners[:, 1, 0] * (1 - u) * v + corners[:, 1, 1] * u * v)
-    )
 
 
 # --- box

@@ -10,10 +10,10 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from crowded_scene import NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
 from gsplat import DefaultStrategy
 from packaging.version import Version
 from rasterization_by_formula import evaluate
-from test_rasterization import NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
 
 from page4d_nerfstudio.rasterization import RasterizationError, rasterize
 

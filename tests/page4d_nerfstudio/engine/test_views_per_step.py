@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from test_model import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
+from small_gaussians import HEIGHT, WIDTH, cameras, fine, make_model, optimizers_of
 
 from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig

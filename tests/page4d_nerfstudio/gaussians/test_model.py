@@ -5,13 +5,10 @@ import inspect
 import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
-from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.scene_box import OrientedBox, SceneBox
-from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
+from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
 
-from page4d_nerfstudio.configs import page4d_4dgs
-from page4d_nerfstudio.engine.trainer import learning_rate_factor, scale_group
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig
 from page4d_nerfstudio.gaussians.model import (
     ModelError,
@@ -20,88 +17,10 @@ from page4d_nerfstudio.gaussians.model import (
     world_to_camera,
 )
 
-WIDTH, HEIGHT = 32, 24
-RUN = 170  # 30 coarse steps
-
-
-def make_model(
-    n: int = 40,
-    motion: torch.Tensor | None = None,
-    run_length: int = RUN,
-    times: torch.Tensor | None = None,
-    instants: int | None = None,
-    background: torch.Tensor | None = None,
-    **options,
-):
-    torch.manual_seed(0)
-    points, rgb = torch.rand(n, 3) * 2 - 1, torch.randint(0, 255, (n, 3), dtype=torch.uint8)
-    options.setdefault("deformation", DeformationConfig(features=4, resolution=8, multires=(1, 2), width=16))
-    config = Page4DGaussiansModelConfig(run_length=run_length, **options)
-    return config.setup(
-        scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
-        num_train_data=10,
-        metadata={
-            name: values
-            for name, values in (
-                ("points3D_motion", motion),
-                ("points3D_times", times),
-                ("instants", instants),
-                ("background_color", background),
-            )
-            if values is not None
-        },
-        seed_points=(points, rgb),
-    )
-
-
-def cameras(times: list[float] | None = None, n: int = 1) -> Cameras:
-    """Cameras 4 units in front of the origin, looking at it."""
-    poses = torch.eye(4)[None, :3].repeat(n if times is None else len(times), 1, 1)
-    poses[:, 2, 3] = 4.0
-    clock = None if times is None else torch.tensor(times)[:, None]
-    return Cameras(poses, 30.0, 30.0, WIDTH / 2, HEIGHT / 2, width=WIDTH, height=HEIGHT, times=clock)
-
-
-def fine(model: Page4DGaussiansModel, trained: bool = True) -> Page4DGaussiansModel:
-    """The model in its fine stage; `trained`: with a deformation that is no longer the identity."""
-    model.step = model.schedule.coarse_steps
-    if trained and model.deformation is not None:
-        torch.manual_seed(1)
-        for parameter in model.deformation.last.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-        for planes in model.deformation.hexplane.time:
-            torch.nn.init.uniform_(planes)
-    return model
-
 
 def render(model: Page4DGaussiansModel, time: float | None = None) -> torch.Tensor:
     model.eval()
     return model.get_outputs_for_camera(cameras(None if time is None else [time]))["rgb"]
-
-
-def optimizers_of(model: Page4DGaussiansModel) -> Optimizers:
-    """The optimizers that the trainer makes."""
-    length = model.config.run_length
-    groups = {
-        name: scale_group(
-            group, learning_rate_factor(name, model.scene_extent, length), length, model.config.coarse_steps
-        )
-        for name, group in page4d_4dgs.config.optimizers.items()
-    }
-    return Optimizers(groups, model.get_param_groups())
-
-
-def train_step(model, optimizers: Optimizers, step: int, camera: Cameras, image: torch.Tensor) -> dict:
-    model.train()
-    model.step_cb(optimizers, step)
-    optimizers.zero_grad_all()
-    camera.metadata = {"cam_idx": 0}
-    losses = model.get_loss_dict(model(camera), {"image": image})
-    sum(losses.values()).backward()
-    for optimizer in optimizers.optimizers.values():
-        optimizer.step()
-    model.step_post_backward(step)
-    return losses
 
 
 # --- what moves
@@ -126,11 +45,6 @@ def test_in_the_coarse_stage_time_changes_nothing():
     model.step = model.schedule.coarse_steps - 1
 
     assert torch.equal(render(model, 0.0), render(model, 1.0))
-
-
-def half_moving(**options) -> Page4DGaussiansModel:
-    """Of 40 Gaussians the first 20 move."""
-    return make_model(motion=(torch.arange(40) < 20).float(), **options)
 
 
 def coarse_gradient(model: Page4DGaussiansModel, batch: dict) -> torch.Tensor:

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -15,42 +14,24 @@ import tyro
 import yaml
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
+from perfect_page4d import DEPTH, PerfectPage4D, outputs_of, project
 from PIL import Image
-from safetensors.torch import save_file
 from small_captures import SIZE, write_capture
 
 from page4d_hf.captures import LAYOUTS, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
 from page4d_hf.frames import Frames, normalized_times
-from page4d_hf.geometry import Similarity, camera_to_world_opengl, project_points, quaternion_to_matrix
-from page4d_hf.image_processing_page4d import Page4DImageProcessor
+from page4d_hf.geometry import camera_to_world_opengl, project_points, quaternion_to_matrix
 from page4d_hf.scene import Reconstruction, write_scene
-from page4d_nerfstudio.data import reconstruction_cache
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.posed_frames import hold_out
 from page4d_nerfstudio.data.seed_points import evenly
 from page4d_nerfstudio.data.sources import find_source
 
-DEPTH = 2.5  # of the plane in front of each camera that PAGE-4D is made to see below
-
 
 @pytest.fixture
 def capture(tmp_path):
     return write_capture(tmp_path / "capture")
-
-
-def outputs_of(data, split="train", **options):
-    return Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
-
-
-def project(cameras, points):
-    """Pixels `(N, M, 2)` of points in nerfstudio's world, by nerfstudio's cameras (OpenGL axes)."""
-    rotation, centre = cameras.camera_to_worlds[:, :, :3].double(), cameras.camera_to_worlds[:, :, 3].double()
-    in_camera = torch.einsum("nji,nmj->nmi", rotation, points.double()[None] - centre[:, None])
-    depth = -in_camera[..., 2]
-    u = cameras.fx.double() * in_camera[..., 0] / depth + cameras.cx.double()
-    v = -cameras.fy.double() * in_camera[..., 1] / depth + cameras.cy.double()
-    return torch.stack((u, v), dim=-1)
 
 
 def write_page4d_scene(target, frames=9, images=None, static=False):
@@ -282,54 +263,6 @@ def test_with_interval_0_all_frames_are_trained_on_and_evaluated(tmp_path):
 
 # --------------------------------------------------------------------------------------------------------------------
 # Cameras and points by PAGE-4D
-
-
-class PerfectPage4D:
-    """Stands in for the network: true cameras, moved into a world of its own, and a plane before each of them."""
-
-    def __init__(self, monkeypatch, tmp_path, extrinsics):
-        self.world = Similarity(
-            0.4, quaternion_to_matrix(torch.tensor([0.1, 0.5, -0.3, 0.8], dtype=torch.float64)).numpy(), np.ones(3)
-        )
-        self.extrinsics = extrinsics  # by the frame's id
-        self.seen = []
-        self.cropped = False
-        (tmp_path / "weights").mkdir()
-        (tmp_path / "weights" / "config.json").write_text("{}")
-        save_file({"weight": torch.ones(1)}, tmp_path / "weights" / "model.safetensors")
-        self.model = str(tmp_path / "weights")
-        monkeypatch.setenv(reconstruction_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-        network = SimpleNamespace(config=SimpleNamespace(patch_size=14))
-        monkeypatch.setattr("page4d_hf.weights.loading.load_model", lambda path: (network, Page4DImageProcessor()))
-        monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", self.reconstruct)
-
-    def reconstruct(self, frames, model, *, image_processor, resolution, mask_strength, progress):
-        self.seen.append(frames.names)
-        count = len(frames)
-        focal = np.array(
-            [[44.0, 0, frames.images[0].shape[1] / 2], [0, 44.0, frames.images[0].shape[0] / 2], [0, 0, 1]]
-        )
-        depth = np.full((15, 20), self.world.scale * DEPTH, np.float32)
-        confidence = np.ones((15, 20), np.float32)
-        confidence[:3] = 0.5  # a fifth
-        depth[0, 0], confidence[0, 0] = np.nan, 0
-        if self.cropped:  # to the right half, as the images of a video that is taller than wide lose top and bottom
-            depth[:, :10], confidence[:, :10] = np.nan, 0
-        points = np.zeros((3, 3), np.float32)
-        true = np.stack([self.extrinsics[Path(name).stem] for name in frames.names])
-        return Reconstruction(
-            extrinsics=self.world.apply_to_extrinsics(true),
-            intrinsics=np.tile(focal, (count, 1, 1)),
-            depth=[depth] * count,
-            depth_conf=[confidence] * count,
-            dynamics=[np.full((15, 20), 0.1 * i, np.float32) for i in range(count)],
-            points=points,
-            point_colors=np.zeros((3, 3), np.uint8),
-            point_times=np.zeros(3, np.float32),
-            point_dynamics=np.zeros(3, np.float32),
-            point_confidence=np.ones(3, np.float32),
-            frames=frames,
-        )
 
 
 @pytest.fixture

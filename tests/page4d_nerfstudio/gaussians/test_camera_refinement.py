@@ -6,7 +6,7 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
-from test_model import HEIGHT, WIDTH, Page4DGaussiansModel, make_model, optimizers_of
+from small_gaussians import HEIGHT, WIDTH, Page4DGaussiansModel, make_model, optimizers_of
 
 SHIFT = torch.tensor([0.15, -0.1, 0.0])
 TURN = math.radians(2.0)

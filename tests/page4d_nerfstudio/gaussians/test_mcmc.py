@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import trapezoid
-from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
-from test_strategy import N, Splats
+from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
+from splats import N, Splats
 
 from page4d_nerfstudio.gaussians.mcmc import MotionAwareMCMC, relocated
 

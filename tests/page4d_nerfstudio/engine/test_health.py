@@ -8,7 +8,7 @@ import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts import train as ns_train
 from small_captures import write_capture
-from test_model import make_model
+from small_gaussians import make_model
 
 from page4d_nerfstudio.engine.health import TrainingError, check_count, check_losses, check_parameters
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel

@@ -5,9 +5,9 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from perfect_page4d import DEPTH, PerfectPage4D, outputs_of
 from small_captures import write_capture
-from test_dataparser import DEPTH, PerfectPage4D, outputs_of
-from test_model import HEIGHT, WIDTH, cameras, make_model, optimizers_of
+from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of
 
 from page4d_hf.captures import read_capture
 from page4d_hf.synthetic import write_synthetic_capture

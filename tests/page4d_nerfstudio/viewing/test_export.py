@@ -15,7 +15,7 @@ from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
-from test_model import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
+from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
 
 from page4d_hf import cli
 from page4d_hf.errors import CheckpointError, Page4DError

@@ -8,11 +8,11 @@ import pytest
 import torch
 import tyro
 import yaml
+from interpolation import UNIT_BOX, interpolate
 from nerfstudio.plugins.registry import discover_methods
 from setuptools.config.pyprojecttoml import read_configuration
 from small_captures import write_capture
-from test_deformation import UNIT_BOX, interpolate
-from test_model import fine, make_model
+from small_gaussians import fine, make_model
 
 from page4d_nerfstudio import configs
 from page4d_nerfstudio.engine.trainer import learning_rate_factor
@@ -24,7 +24,7 @@ from page4d_nerfstudio.gaussians.presets import presets
 from page4d_nerfstudio.gaussians.published import PublishedDeformationField, published
 from page4d_nerfstudio.gaussians.views import CAMERAS_EXTENT_KEY, cameras_extent
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 NAMES = tuple(presets())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_captures import write_capture
-from test_layouts import HEIGHT, WIDTH, save, shot, write_dnerf, write_dycheck, write_nerfstudio, write_nvidia
+from small_layouts import HEIGHT, WIDTH, save, shot, write_dnerf, write_dycheck, write_nerfstudio, write_nvidia
 
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.data.dataset import Page4DDataset

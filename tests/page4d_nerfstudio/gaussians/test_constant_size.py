@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_model import cameras, fine, make_model, optimizers_of, train_step
+from small_gaussians import cameras, fine, make_model, optimizers_of, train_step
 
 from page4d_nerfstudio.gaussians.constant_size import MOST, SMALL_CHANGE, Neighbourhoods, change_of_size
 
