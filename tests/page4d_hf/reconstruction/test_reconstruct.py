@@ -22,7 +22,7 @@ from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quatern
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.model_card import OF_CARD
 from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
-from page4d_hf.reconstruction.reconstruct import _even_quotas, reconstruct, resolve_resolution
+from page4d_hf.reconstruction.reconstruct import LARGEST_MAP, _even_quotas, reconstruct, resolve_resolution
 from page4d_hf.scene import read_scene
 from page4d_hf.weights.identity import _NOT_COMPUTED_WITH, fingerprint
 from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
@@ -804,3 +804,12 @@ def test_a_second_reconstruction_into_one_folder_is_refused_before_anything_runs
         with pytest.raises(SystemExit):
             command(tmp_path / "absent", "--model", "x", "--output", tmp_path / "scene")
     assert "scene is being written by another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000)])
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+def test_maps_of_an_image_of_any_aspect_are_bounded(size, mode):
+    _, scene = run(sizes=(size,) * 2, mode=mode, max_points=10)
+    height, width = scene.depth[0].shape
+    assert height * width <= 1.1 * LARGEST_MAP * 56 * 56
+    assert scene.depth_conf[0].shape == (height, width)
