@@ -10,7 +10,7 @@ are not run again. A phase that would overrun the time is cut short or left out,
 
     machine     what it is, and its speed of matrix products
     network     the full-size network with random weights, beside VGGT's published figures
-    rasterizer  tests that are marked `gpu`; gsplat beside the CPU backend on the same Gaussians
+    rasterizer  tests that are marked `gpu`; gsplat beside our CPU rasteriser on the same Gaussians
     splatting   page4d-4dgs and page4d-4dgs-original on a capture
     finetuning  a step of the full-size network's fine-tuning
     tiny        page4d-tiny trained on, for what time is left
@@ -78,7 +78,7 @@ PHASES = (
     Phase(
         "rasterizer",
         "The rasteriser",
-        "Tests that are marked `gpu`; then backends on the same Gaussians, differences from the first of each size.",
+        "Tests that are marked `gpu`; then the CPU and CUDA on the same Gaussians, differences from the first of each size.",
         0.5,
         2.5,
         needs_kernels=True,

@@ -172,6 +172,7 @@ def reconstruct(
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
+    refine: bool = False,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     overwrite: bool = False,
@@ -195,6 +196,8 @@ def reconstruct(
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
+        refine: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth to
+            them. For frames of one size. Cameras that tracks cannot improve are kept, and the reason is printed.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
@@ -223,6 +226,7 @@ def reconstruct(
             points=points,
             confidence_percentile=confidence_percentile,
             max_points=max_points,
+            refine=refine,
             device=device,
             dtype=dtype,
             progress=report,
@@ -233,6 +237,13 @@ def reconstruct(
 
     seconds = time.perf_counter() - started
     print(f"Wrote {output}: {len(made)} frames and {len(made.points):,} points.")
+    if refine:
+        told = made.info["refinement"]
+        print(
+            f"Cameras: {told['outcome']}. {told['static_tracks']} of {told['tracks']} tracks are of what stands still; "
+            f"{told['inlier_share_before']:.0%} of all observations agreed with the network's cameras, "
+            f"{told['inlier_share_after']:.0%} agree now."
+        )
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
     print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 

@@ -1,4 +1,4 @@
-"""gsplat's kernels beside our CPU backend on the same Gaussians, and the tests that need a GPU."""
+"""gsplat's kernels beside our CPU rasteriser on the same Gaussians, and the tests that need a GPU."""
 
 from __future__ import annotations
 

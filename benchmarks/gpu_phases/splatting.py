@@ -88,7 +88,7 @@ def train(session: Session, data: Path, method: str, steps: int, seconds_to_spen
         "SSIM": metrics["ssim"],
         "PSNR, training views": metrics.get("train_psnr"),
         "Gaussians": model.num_points,
-        "static share": 1.0 - model.dynamic.float().mean().item(),
+        "static share": 1.0 - model.in_motion.float().mean().item(),
         f"frames per second at {width}x{height}": 1.0 / render_seconds(trainer, width, height),
         "peak, GiB": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
     }

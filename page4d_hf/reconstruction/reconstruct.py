@@ -85,6 +85,7 @@ def reconstruct(
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
     keep_point_maps: bool = False,
+    refine: bool = False,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -117,6 +118,8 @@ def reconstruct(
         confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
         max_points: upper limit of the number of points, spread evenly over the frames.
         keep_point_maps: give the points of all pixels too, as maps.
+        refine: adjust cameras to point tracks, and depth to them; see `refinement`. For frames of one size and points
+            from depth.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -151,6 +154,8 @@ def reconstruct(
         raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
     if max_points < 1:
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
+    if refine and points == "world":
+        raise Page4DError("Points of the point head cannot be refined with the cameras; take those from depth.")
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
     mode = mode or image_processor.mode
 
@@ -160,6 +165,8 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
+    if refine and len({image.shape[:2] for image in frames.images}) > 1:
+        raise Page4DError("Cameras are refined by tracks through frames of one size; these differ. Leave out --refine.")
     if len(frames) > MANY_FRAMES:
         logger.warning(
             "All %d frames go through the network at once, and memory grows with their number; "
@@ -206,6 +213,7 @@ def reconstruct(
 
     # 5. Its outputs to the images, and points from them.
     extrinsics, intrinsics = _cameras(output, (pixel_values.shape[-2], pixel_values.shape[-1]))
+    original_intrinsics = intrinsics_to_original(intrinsics, sizes, boxes).numpy()
     depth = _to_images(output.depth[0].squeeze(-1), boxes)
     depth_conf = _to_images(output.depth_conf[0], boxes, unseen=0.0)
     dynamics = _to_images(output.dynamics_mask[0], boxes) if output.dynamics_mask is not None else None
@@ -218,6 +226,18 @@ def reconstruct(
     colors = [np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)]
     del output
 
+    # 6. Cameras that tracks agree with, and depth in their scale.
+    refinement: dict[str, Any] | None = None
+    if refine:
+        from .refinement import refine as refine_cameras  # pycolmap and SciPy, for those who ask for it
+
+        focal = float(np.sqrt(np.median(original_intrinsics[:, 0, 0]) * np.median(original_intrinsics[:, 1, 1])))
+        refined = refine_cameras(frames.images, extrinsics.numpy(), focal, depth, dynamics, progress=report)
+        refinement, depth = refined.report, refined.depth
+        extrinsics = torch.from_numpy(refined.extrinsics)
+        original_intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
+        world_points = _lifted_over_images(depth, refined.extrinsics, refined.intrinsics, frames.images[0].shape[:2])
+
     chosen = _choose(world_points, confidence, confidence_percentile, max_points)
     times = normalized_times(frames.times)
 
@@ -227,7 +247,7 @@ def reconstruct(
     report("points", len(frames), len(frames))
     return Reconstruction(
         extrinsics=extrinsics.numpy(),
-        intrinsics=intrinsics_to_original(intrinsics, sizes, boxes).numpy(),
+        intrinsics=original_intrinsics,
         depth=depth,
         depth_conf=depth_conf,
         dynamics=dynamics,
@@ -250,9 +270,11 @@ def reconstruct(
                 "points": points,
                 "confidence_percentile": confidence_percentile,
                 "max_points": max_points,
+                "refine": refine,
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },
+            **({} if refinement is None else {"refinement": refinement}),
         },
     )
 
@@ -372,6 +394,18 @@ def _lifted(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Iterator[T
     for frame, *camera in zip(depth, extrinsics, intrinsics, strict=True):
         # Pixel centres at 0.5, as renderers have them; the network's training counted from 0, half a pixel off.
         yield unproject_depth(frame.to("cpu", torch.float64), *camera, pixel_center=0.5).to(torch.float32)
+
+
+def _lifted_over_images(
+    depth: list[np.ndarray], extrinsics: np.ndarray, intrinsics: np.ndarray, image_size: tuple[int, int]
+) -> list[np.ndarray]:
+    """Points `[h, w, 3]` float32 of depth maps that cover images of a size (height, width)."""
+    points = []
+    for frame, pose in zip(depth, extrinsics, strict=True):
+        to_map = np.diag([frame.shape[1] / image_size[1], frame.shape[0] / image_size[0], 1.0])
+        camera = torch.from_numpy(pose), torch.from_numpy(to_map @ intrinsics)
+        points.append(unproject_depth(torch.from_numpy(frame).double(), *camera, pixel_center=0.5).float().numpy())
+    return points
 
 
 def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:

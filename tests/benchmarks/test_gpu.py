@@ -46,7 +46,7 @@ def test_a_toy_run_does_every_phase_on_the_cpu(toy_run):
     assert states_of(toy_run) == {phase.name: "done" for phase in gpu.PHASES}, (toy_run / "results.md").read_text()
     rows = {phase["name"]: [row["name"] for row in phase["rows"]] for phase in results_of(toy_run)["phases"]}
     assert rows["network"] == ["1 x 28 x 42", "2 x 28 x 42"]
-    assert rows["rasterizer"] == ["tests", "200 at 48x32, torch_cpu", "200 at 48x32, compiled_cpu"]
+    assert rows["rasterizer"] == ["tests", "200 at 48x32, cpu"]
     assert rows["splatting"] == ["page4d-4dgs, 3 steps", "page4d-4dgs-original, 3 steps"]
     assert rows["finetuning"] == ["2 frames, checkpointing", "2 frames, no checkpointing"]
     assert rows["tiny"] == ["before", "after"]
@@ -66,12 +66,10 @@ def test_what_comes_back_is_a_handful_of_files(toy_run):
 
 def test_a_finished_run_measures_nothing_again(toy_run):
     before = results_of(toy_run)["phases"]
-    started = time.monotonic()
 
     gpu.main(["--toy", "--output", str(toy_run)])
 
     assert results_of(toy_run)["phases"] == before
-    assert time.monotonic() - started < 5
 
 
 def test_the_page_says_that_a_toy_run_measures_nothing(toy_run):

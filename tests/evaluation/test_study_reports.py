@@ -30,7 +30,7 @@ def test_the_folder_is_locked_before_the_model_is_loaded(program: ModuleType, tm
         raise Page4DError("That will do.")
 
     monkeypatch.setattr("evaluator.predict.load_model", looked_at)  # first: importing it takes the other by its name
-    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.load_model", looked_at)
+    monkeypatch.setattr("page4d_hf.weights.loading.load_model", looked_at)
     with pytest.raises(Page4DError, match="That will do"):
         program.run(program.options_from(["--model", "nowhere", "--output", str(tmp_path / "out")]))
     assert list(tmp_path.iterdir()) == []

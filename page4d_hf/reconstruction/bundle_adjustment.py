@@ -1,0 +1,211 @@
+"""Bundle adjustment of a clip's cameras and points over tracks, by pycolmap.
+
+One pinhole camera without distortion takes all frames. Its focal length is held in each adjustment: left free it drifts
+where parallax is small, since what the tracks' own errors want outweighs what little they know of it. `focal_length`
+compares adjustments at several instead, against a prior around the network's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .tracks import REFERENCE_WIDTH, Tracks
+
+if TYPE_CHECKING:
+    import pycolmap
+
+LOSS_SCALES = (4.0, 2.0, 1.0, 0.3)  # pixels, for images of the reference width: from one round to the next
+OUTLIER_FACTOR = 4.0  # tracks whose median error is so many times that of all are left out of the next round
+LEAST_OUTLIER = 0.5  # pixels, for images of the reference width: below it no track is one
+FEWEST_OBSERVATIONS = 8  # of a frame whose camera is adjusted
+FOCAL_STEP = 0.22  # of the logarithm: how far apart focal lengths are that are compared at first
+FOCAL_RANGE = 1.2  # of the logarithm: how far they go from the network's
+FOCAL_PRIOR_SPREAD = 0.05  # of the logarithm
+FOCAL_PRIOR_WEIGHT = 0.05
+TRACKS_FOR_FOCAL_LENGTH = 1500
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """Cameras and points that explain tracks."""
+
+    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    focal: float  # pixels
+    points: np.ndarray  # [T, 3] float64, a point for each track
+    used: np.ndarray  # [T] bool: tracks that the cameras were adjusted to
+
+
+def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> np.ndarray:
+    """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
+    pose = solution.extrinsics[tracks.frame]
+    seen = np.einsum("oij,oj->oi", pose[:, :, :3], solution.points[tracks.track]) + pose[:, :, 3]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xy = solution.focal * seen[:, :2] / seen[:, 2:] + _center(image_size)
+    errors = np.linalg.norm(xy - tracks.xy, axis=1)
+    return np.where((seen[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
+
+
+def adjust(tracks: Tracks, start: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    """Adjust cameras and points in rounds of a falling loss scale, leaving out tracks that do not fit.
+
+    Args:
+        tracks: of what stands still, for the most part.
+        start: where to begin; its `used` says which tracks to begin with.
+        image_size: (height, width).
+
+    Returns:
+        Cameras in the world and scale of the start: the first camera that was adjusted keeps its pose, and points their
+        median depth.
+    """
+    unit = image_size[1] / REFERENCE_WIDTH
+    solution = start
+    for scale in LOSS_SCALES[:2]:
+        solution = _without_outliers(tracks, _adjust_once(tracks, solution, image_size, scale * unit), image_size)
+    solution = replace(solution, focal=focal_length(tracks, solution, start.focal, image_size))
+    for scale in LOSS_SCALES[2:]:
+        solution = _without_outliers(tracks, _adjust_once(tracks, solution, image_size, scale * unit), image_size)
+    return solution
+
+
+def focal_length(tracks: Tracks, solution: Adjusted, prior: float, image_size: tuple[int, int]) -> float:
+    """The focal length at which tracks fit best, by how well they fit at several, and a prior.
+
+    Minimises log C(f) + w log(1 + (log(f / prior) / s)^2), with the robust cost C of an adjustment at f. The prior has
+    heavy tails: a few percent of evidence do not move it, and a network that is wrong by half gives way.
+
+    Args:
+        tracks, solution: what is adjusted.
+        prior: the network's focal length, pixels.
+        image_size: (height, width).
+    """
+    unit = image_size[1] / REFERENCE_WIDTH
+    lengths = np.where(solution.used, tracks.lengths(), 0)
+    if (lengths > 0).sum() > TRACKS_FOR_FOCAL_LENGTH:
+        longest = np.argsort(-lengths, kind="stable")[:TRACKS_FOR_FOCAL_LENGTH]
+        solution = replace(solution, used=solution.used & np.isin(np.arange(len(tracks)), longest))
+
+    def score(log_factor: float) -> float:
+        trial = _adjust_once(tracks, replace(solution, focal=prior * math.exp(log_factor)), image_size, unit, 25)
+        errors = reprojection_errors(tracks, trial, image_size)[solution.used[tracks.track]]
+        scale = LOSS_SCALES[-1] * unit
+        cost = float(np.log1p((np.minimum(errors, 1e3 * unit) / scale) ** 2).mean())
+        return math.log(cost + 1e-9) + FOCAL_PRIOR_WEIGHT * math.log1p((log_factor / FOCAL_PRIOR_SPREAD) ** 2)
+
+    scores = {0.0: score(0.0)}
+    for step in (FOCAL_STEP, FOCAL_STEP / 3, FOCAL_STEP / 9):
+        while True:
+            best = min(scores, key=scores.__getitem__)
+            untried = [x for x in (best - step, best + step) if abs(x) < FOCAL_RANGE and not _near(x, scores)]
+            if not untried:
+                break
+            scores |= {x: score(x) for x in untried}
+    return prior * math.exp(min(scores, key=scores.__getitem__))
+
+
+def _near(value: float, others: Iterable[float]) -> bool:
+    return any(abs(value - other) < 1e-6 for other in others)
+
+
+def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    errors = tracks.medians(reprojection_errors(tracks, solution, image_size))
+    if not solution.used.any():
+        return solution
+    most = max(
+        OUTLIER_FACTOR * float(np.median(errors[solution.used])), LEAST_OUTLIER * image_size[1] / REFERENCE_WIDTH
+    )
+    return replace(solution, used=solution.used & (errors < most))
+
+
+def _adjust_once(
+    tracks: Tracks, start: Adjusted, image_size: tuple[int, int], loss_scale: float, iterations: int = 50
+) -> Adjusted:
+    import pycolmap
+
+    used = start.used & np.isfinite(start.points).all(axis=1)
+    counts = np.bincount(tracks.frame[used[tracks.track]], minlength=len(start.extrinsics))
+    adjusted = counts >= FEWEST_OBSERVATIONS
+    if adjusted.sum() < 2:
+        return start
+    model, ids = _model(tracks, replace(start, used=used), image_size, adjusted)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.refine_focal_length = options.refine_extra_params = False
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = loss_scale
+    options.ceres.solver_options.max_num_iterations = iterations
+    options.ceres.solver_options.function_tolerance = 1e-5
+    config = pycolmap.BundleAdjustmentConfig()
+    for image in model.images:
+        config.add_image(image)
+    first = int(adjusted.argmax())
+    config.set_constant_rig_from_world_pose(model.images[first + 1].frame_id)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+
+    extrinsics = start.extrinsics.copy()
+    for frame in np.flatnonzero(adjusted):
+        extrinsics[frame] = model.images[int(frame) + 1].cam_from_world().matrix()
+    points = start.points.copy()
+    for track, identity in ids.items():
+        points[track] = model.points3D[identity].xyz
+    return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used)
+
+
+def _model(
+    tracks: Tracks, start: Adjusted, image_size: tuple[int, int], adjusted: np.ndarray
+) -> tuple[pycolmap.Reconstruction, dict[int, int]]:
+    """A COLMAP model of cameras that are adjusted and of the tracks in use; gives its points' ids by track."""
+    import pycolmap
+
+    height, width = image_size
+    model = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(
+        model="SIMPLE_PINHOLE", width=width, height=height, params=[start.focal, *_center(image_size)], camera_id=1
+    )
+    model.add_camera_with_trivial_rig(camera)
+    place = np.zeros(len(tracks.track), np.int64)  # of each observation among those of its frame
+    for frame, rows in enumerate(tracks.rows_of_frames(len(adjusted))):
+        if not adjusted[frame]:
+            continue
+        place[rows] = np.arange(rows.stop - rows.start)
+        keypoints = tracks.xy[rows].astype(np.float64)
+        image = pycolmap.Image(name=str(frame), keypoints=keypoints, camera_id=1, image_id=frame + 1)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(start.extrinsics[frame]))
+    order = np.argsort(tracks.track, kind="stable")
+    order = order[adjusted[tracks.frame[order]]]
+    edges = np.searchsorted(tracks.track[order], np.arange(len(tracks) + 1))
+    black = np.zeros(3, np.uint8)
+    ids = {}
+    for track in np.flatnonzero(start.used):
+        rows = order[edges[track] : edges[track + 1]]
+        if len(rows) < 2:
+            continue
+        elements = pycolmap.Track()
+        for row in rows:
+            elements.add_element(int(tracks.frame[row]) + 1, int(place[row]))
+        ids[int(track)] = model.add_point3D(start.points[track], elements, black)
+    return model, ids
+
+
+def _in_scale_of(
+    start: Adjusted, extrinsics: np.ndarray, points: np.ndarray, used: np.ndarray, first: int
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Undo the drift of scale, which nothing fixes, about the centre of the first camera."""
+    center = -extrinsics[first, :, :3].T @ extrinsics[first, :, 3]
+    before = np.median(np.linalg.norm(start.points[used] - center, axis=1))
+    after = np.median(np.linalg.norm(points[used] - center, axis=1))
+    scale = before / after if after > 0 and np.isfinite(after) and np.isfinite(before) else 1.0
+    points = center + scale * (points - center)
+    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    centers = center + scale * (centers - center)
+    moved = np.concatenate((extrinsics[:, :, :3], -(extrinsics[:, :, :3] @ centers[..., None])), axis=2)
+    return moved, start.focal, points
+
+
+def _center(image_size: tuple[int, int]) -> np.ndarray:
+    height, width = image_size
+    return np.array([width / 2, height / 2])

@@ -1,0 +1,215 @@
+"""From the network's cameras to cameras that explain where points are seen: tracks, consensus, bundle adjustment.
+
+No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
+moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .bundle_adjustment import Adjusted, adjust, reprojection_errors
+from .consensus import agree_on_motion
+from .depth import correct_depth, sample_maps
+from .tracks import REFERENCE_WIDTH, Tracks, track_points
+
+INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
+LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
+FEWEST_TRACKS = 50
+LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width, over eight frames: less, and the camera stands
+FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a camera may only turn
+LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
+LEAST_RATIO = 1.5  # or else in the median error
+AT_INFINITY = 1e5  # times as far
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Refined cameras and what they were refined by."""
+
+    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    focal: float  # pixels
+    depth: list[np.ndarray]  # [h, w] float32 each, corrected
+    tracks: Tracks
+    points: np.ndarray  # [T, 3] float64
+    inlier: np.ndarray  # [T] bool: tracks of the static scene
+    image_size: tuple[int, int]  # (height, width)
+    report: dict[str, float | int | str]
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """The camera's matrix `(3, 3)`, in pixels of the images."""
+        height, width = self.image_size
+        return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
+
+
+def refine(
+    images: Sequence[np.ndarray],
+    extrinsics: np.ndarray,
+    focal: float,
+    depth: list[np.ndarray],
+    motion: list[np.ndarray] | None = None,
+    *,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Refinement:
+    """Refine the cameras of a clip.
+
+    Args:
+        images: S frames `(H, W, 3)` uint8 of one size, in their order.
+        extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes: the network's.
+        focal: the network's focal length, pixels of the images; principal points are at the centres.
+        depth: the network's z-depth, `(h, w)` float32 each over exactly the image.
+        motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
+        progress: told how far the work is.
+
+    Returns:
+        Cameras in the world of the first one and in the scale of the network's depth. `report["outcome"]` is "refined",
+        "rotations refined" where the clip does not show a path of the camera, or else says why cameras were kept.
+    """
+    height, width = images[0].shape[:2]
+    size, unit = (height, width), width / REFERENCE_WIDTH
+    tracks = track_points(images, progress=lambda done: progress("tracks", done, len(images)))
+    lifted = _lifted(tracks, extrinsics, focal, depth, size)
+    start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
+    before = _scored(tracks, start, size)
+    if start.used.sum() < FEWEST_TRACKS:
+        return _kept(tracks, start, depth, size, before, f"kept: {int(start.used.sum())} tracks are too few")
+    consensus = agree_on_motion(tracks, len(images), size)
+    if consensus.displacement < LEAST_DISPLACEMENT * unit:
+        return _kept(tracks, start, depth, size, before, "kept: the camera does not move")
+
+    beliefs = [consensus.agrees]
+    if motion is not None:
+        beliefs.append(consensus.agrees & (tracks.medians(sample_maps(motion, tracks, size)) < LIKELY_MOVES))
+    candidates = []
+    for number, belief in enumerate(beliefs):
+        progress("adjustment", number, len(beliefs))
+        candidate = replace(start, used=start.used & belief)
+        if candidate.used.sum() >= FEWEST_TRACKS:
+            candidates.append(_scored(tracks, adjust(tracks, candidate, size), size))
+    progress("adjustment", len(beliefs), len(beliefs))
+    if not candidates:
+        return _kept(tracks, start, depth, size, before, "kept: too few tracks follow one motion")
+    best = max(candidates, key=lambda candidate: candidate.inlier_share)
+    outcome = "refined"
+    if consensus.homography_share > FLAT_PAIRS:
+        turning = _scored(tracks, _turned(tracks, best.solution, start, size), size)
+        gains = best.inlier_share - turning.inlier_share > LEAST_GAIN
+        if not gains and turning.median < LEAST_RATIO * best.median:
+            best = replace(turning, solution=_with_centers_of(start, turning.solution))
+            outcome = "rotations refined: the clip does not show how far the camera moves"
+    if best.inlier_share <= before.inlier_share:
+        return _kept(
+            tracks, start, depth, size, before, "kept: adjustment explains no more than the network's cameras do"
+        )
+    solution = best.solution
+    return Refinement(
+        solution.extrinsics,
+        solution.focal,
+        correct_depth(depth, tracks, solution, size),
+        tracks,
+        solution.points,
+        solution.used,
+        size,
+        _report(tracks, before, best, outcome),
+    )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    solution: Adjusted
+    errors: np.ndarray  # [O] pixels for images of the reference width
+    inlier_share: float
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.errors))
+
+
+def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Scored:
+    """Cameras by how many of all observations they explain, each track with the point that suits them best."""
+    fair = replace(solution, points=triangulate(tracks, solution, size))
+    errors = np.minimum(*(reprojection_errors(tracks, each, size) for each in (fair, solution)))
+    errors = errors * REFERENCE_WIDTH / size[1]
+    return _Scored(solution, errors, float((errors < INLIER).mean()) if len(errors) else 0.0)
+
+
+def triangulate(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int], rounds: int = 5) -> np.ndarray:
+    """Points `[T, 3]` nearest to the rays of each track, by least absolute distances as seen from the cameras."""
+    height, width = image_size
+    pose = cameras.extrinsics[tracks.frame]
+    rotation, center = pose[:, :, :3], -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
+    ray = np.concatenate(((tracks.xy - (width / 2, height / 2)) / cameras.focal, np.ones((len(tracks.xy), 1))), axis=1)
+    ray = np.einsum("oji,oj->oi", rotation, ray)
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
+    weight = np.ones(len(ray))
+    points = cameras.points
+    for _ in range(rounds):
+        matrix, right = np.zeros((len(tracks), 3, 3)), np.zeros((len(tracks), 3))
+        np.add.at(matrix, tracks.track, weight[:, None, None] * across)
+        np.add.at(right, tracks.track, weight[:, None] * np.einsum("oij,oj->oi", across, center))
+        scale = np.trace(matrix, axis1=1, axis2=2)[:, None, None]
+        # A touch of the point that is known keeps rays that hardly differ from running to infinity.
+        touch = 1e-6 * scale * np.eye(3)
+        known = np.where(np.isfinite(cameras.points), cameras.points, 0)
+        points = np.linalg.solve(matrix + touch, (right + (touch @ known[..., None])[..., 0])[..., None])[..., 0]
+        offset = points[tracks.track] - center
+        distance = np.linalg.norm(offset, axis=1)
+        angle = np.linalg.norm(np.einsum("oij,oj->oi", across, offset), axis=1) / np.maximum(distance, 1e-12)
+        weight = 1 / (np.maximum(distance, 1e-12) ** 2 * np.maximum(angle, 1e-4))
+    return points
+
+
+def _turned(tracks: Tracks, best: Adjusted, start: Adjusted, size: tuple[int, int]) -> Adjusted:
+    """Cameras adjusted to points so far away that only their rotations count."""
+    center = -start.extrinsics[0, :, :3].T @ start.extrinsics[0, :, 3]
+    far = center + AT_INFINITY * (start.points - center)
+    return adjust(tracks, replace(start, focal=best.focal, used=best.used, points=far), size)
+
+
+def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
+    """Cameras with the rotations of one solution, and the centres and points of another."""
+    rotation = turned.extrinsics[:, :, :3]
+    centers = -np.einsum("sji,sj->si", start.extrinsics[:, :, :3], start.extrinsics[:, :, 3])
+    extrinsics = np.concatenate((rotation, -(rotation @ centers[..., None])), axis=2)
+    return replace(turned, extrinsics=extrinsics, points=start.points)
+
+
+def _lifted(
+    tracks: Tracks, extrinsics: np.ndarray, focal: float, depth: list[np.ndarray], size: tuple[int, int]
+) -> np.ndarray:
+    """The median over each track of where the network's depth puts it, [T, 3]; NaN where it is not known."""
+    z = sample_maps(depth, tracks, size).astype(np.float64)
+    xy = (tracks.xy - (size[1] / 2, size[0] / 2)) / focal
+    seen = np.concatenate((xy, np.ones((len(xy), 1))), axis=1) * z[:, None]
+    pose = extrinsics[tracks.frame]
+    return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], seen - pose[:, :, 3]))
+
+
+def _kept(
+    tracks: Tracks, start: Adjusted, depth: list[np.ndarray], size: tuple[int, int], before: _Scored, why: str
+) -> Refinement:
+    nothing = np.zeros(len(tracks), bool)
+    report = _report(tracks, before, before, why)
+    return Refinement(start.extrinsics, start.focal, depth, tracks, start.points, nothing, size, report)
+
+
+def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str) -> dict[str, float | int | str]:
+    report: dict[str, float | int | str] = {
+        "outcome": outcome,
+        "tracks": len(tracks),
+        "static_tracks": int(after.solution.used.sum()),
+        "focal_before": before.solution.focal,
+        "focal_after": after.solution.focal,
+    }
+    for name, scored in (("before", before), ("after", after)):
+        report[f"inlier_share_{name}"] = round(scored.inlier_share, 4)
+        known = scored.errors[np.isfinite(scored.errors)]
+        for percentile in (50, 90):
+            value = float(np.percentile(known, percentile)) if len(known) else 0.0
+            report[f"error_p{percentile}_{name}"] = round(value, 4)
+    return report

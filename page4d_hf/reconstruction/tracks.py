@@ -1,0 +1,149 @@
+"""Point tracks: where the same point of a scene is seen in consecutive frames.
+
+Corners (Shi and Tomasi, 1994) are carried from frame to frame by dense optical flow (DIS, Kroeger et al., 2016) at a
+quarter of the resolution, and set to a fraction of a pixel by Lucas-Kanade at the full one. A track ends where going
+back does not lead to where it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from ..errors import Page4DError
+
+# Lengths in pixels are for images of this width, and grow with them.
+REFERENCE_WIDTH = 320
+ROUND_TRIP = 0.3  # pixels: how far forth and back may lead from the start; never less than half of it
+SPACING = 5  # pixels between corners
+FINEST_FLOW_SCALE = 2  # DIS stops at a quarter of the resolution: Lucas-Kanade does the rest, in a tenth of the time
+WINDOW = 9  # pixels, side of Lucas-Kanade's window; larger ones are pulled by what moves behind a corner
+CORNER_QUALITY = 0.005  # of the best corner's
+MOST_CORNERS = 1500  # in one frame
+FEWEST_FRAMES = 4  # of a track that is of use
+_LK = {
+    "winSize": (WINDOW, WINDOW),
+    "maxLevel": 0,
+    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.003),
+    "flags": cv2.OPTFLOW_USE_INITIAL_FLOW,
+}
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Observations of tracked points, in the order of frames."""
+
+    track: np.ndarray  # [O] int, from 0 to count - 1
+    frame: np.ndarray  # [O] int, rising
+    xy: np.ndarray  # [O, 2] float32 in pixels, the first pixel's centre at (0.5, 0.5)
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def select(self, kept: np.ndarray) -> Tracks:
+        """Those tracks of `kept` [count] bool, numbered anew."""
+        rows = kept[self.track]
+        numbers = np.cumsum(kept) - 1
+        return Tracks(numbers[self.track[rows]], self.frame[rows], self.xy[rows], int(kept.sum()))
+
+    def lengths(self) -> np.ndarray:
+        """In how many frames each track is seen, [count]."""
+        return np.bincount(self.track, minlength=self.count)
+
+    def rows_of_frames(self, num_frames: int) -> list[slice]:
+        """The observations of each frame."""
+        edges = np.searchsorted(self.frame, np.arange(num_frames + 1))
+        return [slice(int(start), int(end)) for start, end in pairwise(edges)]
+
+    def medians(self, values: np.ndarray) -> np.ndarray:
+        """The median over each track's observations of `values` [O] or [O, C]."""
+        order = np.argsort(self.track, kind="stable")
+        ends = np.cumsum(self.lengths())[:-1]
+        return np.stack([np.median(part, axis=0) for part in np.split(values[order], ends)])
+
+
+def track_points(images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None) -> Tracks:
+    """Track corners through a clip; no more than two frames are held at a time.
+
+    Args:
+        images: S frames, `(H, W, 3)` uint8, of one size.
+        progress: told how many frames are done.
+
+    Returns:
+        Tracks of at least four frames.
+
+    Raises:
+        Page4DError: the images are not of one size.
+    """
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow.setFinestScale(FINEST_FLOW_SCALE)
+    xy, number, count = np.zeros((0, 2), np.float32), np.zeros(0, np.int64), 0
+    observed: list[tuple[np.ndarray, np.ndarray]] = []
+    before: np.ndarray | None = None
+    for frame, image in enumerate(images):
+        gray = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+        if before is not None and before.shape != gray.shape:
+            raise Page4DError("Tracks need frames of one size; these differ.")
+        if before is not None and len(xy):
+            xy, followed = _follow(flow, before, gray, xy)
+            xy, number = xy[followed], number[followed]
+        corners = _new_corners(gray, xy)
+        xy = np.concatenate((xy, corners))
+        number = np.concatenate((number, np.arange(count, count + len(corners))))
+        count += len(corners)
+        observed.append((number, xy))
+        before = gray
+        progress(frame + 1)
+    frames = np.repeat(np.arange(len(observed)), [len(numbers) for numbers, _ in observed])
+    tracks = Tracks(
+        np.concatenate([numbers for numbers, _ in observed]), frames, np.concatenate([xy for _, xy in observed]), count
+    )
+    return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
+
+
+def _follow(
+    flow: cv2.DISOpticalFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where points [N, 2] of one image are in the next, and which of them are found there, [N] bool."""
+    height, width = after.shape
+    unit = width / REFERENCE_WIDTH
+    guess = xy + _sampled(flow.calc(before, after, None), xy)
+    there, found = _lucas_kanade(before, after, xy, guess)
+    back, found_back = _lucas_kanade(after, before, there, there + _sampled(flow.calc(after, before, None), there))
+    found &= found_back
+    found &= np.linalg.norm(there - guess, axis=1) < 2 * max(unit, 1)
+    found &= np.linalg.norm(back - xy, axis=1) < ROUND_TRIP * max(unit, 0.5)
+    found &= (there > 1).all(axis=1) & (there < (width - 1, height - 1)).all(axis=1)
+    return there, found
+
+
+def _lucas_kanade(
+    before: np.ndarray, after: np.ndarray, xy: np.ndarray, guess: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    half = np.float32(0.5)  # OpenCV's first pixel is at 0
+    there, status, _ = cv2.calcOpticalFlowPyrLK(before, after, xy - half, guess - half, **_LK)
+    return there + half, status.ravel().astype(bool)
+
+
+def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """A field `(H, W, C)` at points [N, 2], [N, C]."""
+    x, y = (xy.astype(np.float32) - np.float32(0.5)).T
+    return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+
+
+def _new_corners(gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Corners [N, 2] where no track is near."""
+    room = MOST_CORNERS - len(taken)
+    if room <= 0:
+        return np.zeros((0, 2), np.float32)
+    spacing = max(3, round(SPACING * gray.shape[1] / REFERENCE_WIDTH))
+    free = np.full(gray.shape, 255, np.uint8)
+    for x, y in taken.astype(int):
+        cv2.circle(free, (int(x), int(y)), spacing, 0, -1)
+    corners = cv2.goodFeaturesToTrack(gray, room, CORNER_QUALITY, spacing, mask=free)
+    return np.zeros((0, 2), np.float32) if corners is None else corners[:, 0] + np.float32(0.5)

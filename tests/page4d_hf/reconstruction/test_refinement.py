@@ -1,0 +1,140 @@
+"""Cameras refined by tracks, on scenes that are rendered with exact truth."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.reconstruction.tracks import track_points
+from page4d_hf.synthetic import SCENES, render_clip
+from page4d_hf.synthetic.scene import rotation_about
+
+SIZE = (96, 128)
+FOCAL = 110.0
+FRAMES = 12
+
+
+@functools.cache
+def clip(
+    scene: str = "rigid", *, span: tuple[float, float] = (0.1, 0.35), turn_only: bool = False, still: bool = False
+):
+    """Frames of a room: images `(S, H, W, 3)` uint8, true cameras `(S, 3, 4)` and z-depth `(S, H, W)`."""
+    made = SCENES[scene](3)
+    times = torch.linspace(0.1, 0.35, FRAMES, dtype=torch.float64)
+    extrinsics = made.camera.extrinsics(times)
+    if still or turn_only:
+        extrinsics = extrinsics[:1].expand(FRAMES, 3, 4).clone()
+    if turn_only:
+        up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+        turns = rotation_about(up, torch.linspace(0, 0.25, FRAMES, dtype=torch.float64))
+        extrinsics = turns @ extrinsics
+    intrinsics = torch.tensor(
+        [[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]], dtype=torch.float64
+    ).expand(FRAMES, 3, 3)
+    rendered = render_clip(made, extrinsics, intrinsics, times, SIZE, supersampling=2)
+    images = (255 * rendered["images"]).round().to(torch.uint8).numpy()
+    return images, extrinsics.numpy(), rendered["depth"].float().numpy()
+
+
+def disturbed(extrinsics: np.ndarray, *, degrees: float = 1.0, share: float = 0.2) -> np.ndarray:
+    """Cameras as a network might give them: turned and moved at random, by a share of the path's extent."""
+    rng = np.random.default_rng(0)
+    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    extent = np.linalg.norm(centers - centers.mean(0), axis=1).max() or 1.0
+    out = extrinsics.copy()
+    for i in range(1, len(out)):
+        axis = torch.from_numpy(rng.normal(size=3))
+        turn = rotation_about(axis / axis.norm(), torch.tensor([np.radians(degrees)], dtype=torch.float64))[0].numpy()
+        out[i, :, :3] = turn @ extrinsics[i, :, :3]
+        out[i, :, 3] = -out[i, :, :3] @ (centers[i] + share * extent * rng.normal(size=3) / np.sqrt(3))
+    return out
+
+
+def path_error(extrinsics: np.ndarray, truth: np.ndarray) -> float:
+    """RMS distance of camera centres after a Sim(3), over the RMS extent of the path."""
+    a, b = (-np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3]) for e in (extrinsics, truth))
+    a, b = a - a.mean(0), b - b.mean(0)
+    u, singular, vt = np.linalg.svd(b.T @ a)
+    sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
+    scale = (np.diag(singular) @ sign).trace() / (a**2).sum()
+    return float(np.sqrt(((scale * a @ (u @ sign @ vt).T - b) ** 2).sum() / (b**2).sum()))
+
+
+def rotation_error(extrinsics: np.ndarray, truth: np.ndarray) -> float:
+    """Mean error of rotations from frame to frame, degrees."""
+    turns = [e[1:, :, :3] @ e[:-1, :, :3].transpose(0, 2, 1) for e in (extrinsics, truth)]
+    cosines = (np.einsum("sij,sij->s", *turns) - 1) / 2
+    return float(np.degrees(np.arccos(cosines.clip(-1, 1))).mean())
+
+
+def test_tracks_follow_points_of_the_scene():
+    images, extrinsics, depth = clip()
+    tracks = track_points(images)
+    assert len(tracks) > 100
+    assert (tracks.lengths() >= 4).all()
+    first = {int(t): i for i, t in reversed(list(enumerate(tracks.track)))}
+    errors = []
+    for row, (track, frame) in enumerate(zip(tracks.track, tracks.frame, strict=True)):
+        start = first[int(track)]
+        x, y = tracks.xy[start]
+        z = depth[tracks.frame[start], int(y), int(x)]
+        seen = np.array([(x - SIZE[1] / 2) / FOCAL * z, (y - SIZE[0] / 2) / FOCAL * z, z])
+        pose, other = extrinsics[tracks.frame[start]], extrinsics[frame]
+        there = other[:, :3] @ (pose[:, :3].T @ (seen - pose[:, 3])) + other[:, 3]
+        there = FOCAL * there[:2] / there[2] + (SIZE[1] / 2, SIZE[0] / 2)
+        errors.append(np.linalg.norm(there - tracks.xy[row]))
+    assert np.median(errors) < 0.5  # pixels, things that move and edges included
+
+
+@pytest.mark.parametrize("scene", ["rigid", "deforming"])
+def test_cameras_come_near_the_truth_although_things_move(scene):
+    images, truth, depth = clip(scene)
+    start = disturbed(truth)
+    refined = refine(list(images), start, FOCAL, list(depth))
+    assert refined.report["outcome"] == "refined"
+    assert path_error(refined.extrinsics, truth) < min(0.05, 0.3 * path_error(start, truth))
+    assert rotation_error(refined.extrinsics, truth) < 0.15  # degrees: 0.3 pixels
+    assert refined.report["inlier_share_after"] > refined.report["inlier_share_before"]
+
+
+def test_a_focal_length_that_is_far_off_is_found_out():
+    images, truth, depth = clip()
+    refined = refine(list(images), disturbed(truth, share=0.1), 1.4 * FOCAL, list(depth))
+    assert refined.focal == pytest.approx(FOCAL, rel=0.08)
+
+
+def test_depth_of_another_scale_in_each_frame_is_brought_to_the_cameras():
+    images, truth, depth = clip()
+    scales = np.linspace(0.85, 1.15, FRAMES)[:, None, None]
+    refined = refine(list(images), truth, FOCAL, list((scales * depth).astype(np.float32)))
+    ratios = np.array([np.median(after / before) for after, before in zip(refined.depth, depth, strict=True)])
+    assert np.ptp(ratios / ratios.mean()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("made", "outcome"),
+    [
+        ({"still": True, "scene": "deforming"}, "kept: the camera does not move"),
+        ({"turn_only": True}, "rotations refined: the clip does not show how far the camera moves"),
+    ],
+)
+def test_what_a_clip_does_not_show_is_said(made, outcome):
+    images, truth, depth = clip(**made)
+    start = truth if made.get("still") else disturbed(truth, degrees=0.5, share=0.0)
+    refined = refine(list(images), start, FOCAL, list(depth))
+    assert refined.report["outcome"] == outcome
+    assert rotation_error(refined.extrinsics, truth) <= rotation_error(start, truth)
+
+
+@pytest.mark.parametrize("images", ["flat", "one"])
+def test_cameras_of_clips_without_tracks_are_kept(images):
+    _, truth, depth = clip()
+    frames = {"flat": [np.full((*SIZE, 3), 128, np.uint8)] * FRAMES, "one": [clip()[0][0]]}[images]
+    count = len(frames)
+    refined = refine(frames, truth[:count], FOCAL, list(depth[:count]))
+    assert refined.report["outcome"].startswith("kept")
+    np.testing.assert_array_equal(refined.extrinsics, truth[:count])
