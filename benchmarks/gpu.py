@@ -78,7 +78,7 @@ PHASES = (
     Phase(
         "rasterizer",
         "The rasteriser",
-        "Tests that are marked `gpu`; then the CPU and CUDA on the same Gaussians, differences from the first of each size.",
+        "Tests marked `gpu`; then the CPU and CUDA on the same Gaussians, differences from the first of each size.",
         0.5,
         2.5,
         needs_kernels=True,
