@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -437,5 +438,6 @@ def _errno(error: Exception) -> int | None:
     if told := re.search(r"os error (\d+)", str(error)):
         return int(told[1])
     if re.search(r"\d+ requested and \d+ written", str(error)):
-        return errno.ENOSPC
+        limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+        return errno.EFBIG if limited else errno.ENOSPC
     return None

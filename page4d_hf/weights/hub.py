@@ -28,6 +28,7 @@ from transformers.utils import logging
 from ..configuration_page4d import Page4DConfig
 from ..errors import CheckpointError
 from ..utils.folders import claimed_folder
+from ..utils.programs import command
 from .convert_checkpoint import convert_checkpoint
 
 logger = logging.get_logger(__name__)
@@ -103,7 +104,7 @@ def pull(
             disk is full.
     """
     with claimed_folder(output, overwrite=overwrite):
-        downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir)
+        downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir, output=output)
         checkpoint = PUBLISHED[name]
         return convert_checkpoint(
             downloaded.path,
@@ -117,7 +118,12 @@ def pull(
 
 
 def download(
-    name: str, *, revision: str | None = None, endpoint: str | None = None, cache_dir: str | Path | None = None
+    name: str,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    cache_dir: str | Path | None = None,
+    output: str | Path = "page4d",
 ) -> DownloadedCheckpoint:
     """Fetch a published checkpoint into the cache of the Hub, where it is not there yet.
 
@@ -128,6 +134,7 @@ def download(
         revision: branch, tag or commit of the repository; the newest by default.
         endpoint: address of the Hub; by default that in `HF_ENDPOINT`, or huggingface.co.
         cache_dir: the cache; by default that in `HF_HUB_CACHE`, or huggingface_hub's own.
+        output: where the model shall go in the end, for what the message advises.
 
     Raises:
         CheckpointError: it cannot be had; the message says why, and how to get it by hand.
@@ -150,7 +157,7 @@ def download(
     url = hf_hub_url(checkpoint.repo_id, filename, repo_type=checkpoint.repo_type, revision=revision, endpoint=endpoint)
     raise CheckpointError(
         f"{filename} cannot be fetched from {checkpoint}: {reason}. "
-        f"By hand: download {url} and run `page4d convert {filename} page4d`."
+        f"By hand: download {url} and run `{command('page4d', 'convert', filename, output)}`."
     ) from failure
 
 

@@ -250,6 +250,11 @@ def test_without_a_connection_it_is_said_what_is_missing_and_how_to_get_it_by_ha
     assert "`page4d convert checkpoint_mask.pt page4d`" in message
 
 
+def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(tmp_path):
+    with pytest.raises(CheckpointError, match=r"`page4d convert checkpoint_mask\.pt 'my model'`"):
+        download("mask", endpoint="http://127.0.0.1:9", cache_dir=tmp_path, output="my model")
+
+
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
