@@ -236,7 +236,7 @@ def reconstruct(
         refinement, depth = refined.report, refined.depth
         extrinsics = torch.from_numpy(refined.extrinsics)
         original_intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
-        world_points = _lifted_over_images(depth, refined.extrinsics, refined.intrinsics, frames.images[0].shape[:2])
+        world_points = _lifted_over_images(depth, refined.extrinsics, refined.intrinsics, refined.image_size)
 
     chosen = _choose(world_points, confidence, confidence_percentile, max_points)
     times = normalized_times(frames.times)

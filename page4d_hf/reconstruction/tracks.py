@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ WINDOW = 9  # pixels, side of Lucas-Kanade's window; larger ones are pulled by w
 CORNER_QUALITY = 0.005  # of the best corner's
 MOST_CORNERS = 1500  # in one frame
 FEWEST_FRAMES = 4  # of a track that is of use
-_LK = {
+_LK: dict[str, Any] = {
     "winSize": (WINDOW, WINDOW),
     "maxLevel": 0,
     "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.003),
@@ -80,7 +81,7 @@ def track_points(images: Iterable[np.ndarray], *, progress: Callable[[int], None
     Raises:
         Page4DError: the images are not of one size.
     """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # OpenCV's types want its first guess
     flow.setFinestScale(FINEST_FLOW_SCALE)
     xy, number, count = np.zeros((0, 2), np.float32), np.zeros(0, np.int64), 0
     observed: list[tuple[np.ndarray, np.ndarray]] = []
@@ -106,9 +107,7 @@ def track_points(images: Iterable[np.ndarray], *, progress: Callable[[int], None
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
-def _follow(
-    flow: cv2.DISOpticalFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where points [N, 2] of one image are in the next, and which of them are found there, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
@@ -144,6 +143,6 @@ def _new_corners(gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
     spacing = max(3, round(SPACING * gray.shape[1] / REFERENCE_WIDTH))
     free = np.full(gray.shape, 255, np.uint8)
     for x, y in taken.astype(int):
-        cv2.circle(free, (int(x), int(y)), spacing, 0, -1)
+        cv2.circle(free, (int(x), int(y)), spacing, (0,), -1)
     corners = cv2.goodFeaturesToTrack(gray, room, CORNER_QUALITY, spacing, mask=free)
     return np.zeros((0, 2), np.float32) if corners is None else corners[:, 0] + np.float32(0.5)
