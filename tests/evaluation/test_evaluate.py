@@ -441,10 +441,10 @@ def test_rows_that_were_made_on_other_data_are_named_in_the_table(tum: Path, tmp
     further_away(tum, SECOND)
     given = options(tum, tmp_path / "runs/new", predictions=tmp_path / "truth")
     Evaluation("video-depth", given).run()
-    note = f"trivial: not to be compared with truth, as it was made on other files of 1 sequence ({SECOND} the first)"
+    note = f"trivial: not to be compared with row 1, truth, as it was made on other files of 1 sequence ({SECOND} the "
     assert note in (tmp_path / "runs/new/table.md").read_text()
     Evaluation("video-depth", options(tum, tmp_path / "runs/old", trivial=True)).run()
-    assert "not to be compared with truth" not in (tmp_path / "runs/old/table.md").read_text()
+    assert "not to be compared with row 1, truth" not in (tmp_path / "runs/old/table.md").read_text()
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_the_same_run_in_another_folder_has_no_second_row(tmp_path: Path) -> Non
 def test_rows_of_other_files_of_a_sequence_are_named_and_those_of_other_sequences_are_not() -> None:
     first = result(data={"final/alley_1": "1", "final/alley_2": "2"})
     other = result("off", data={"final/alley_1": "1", "final/alley_2": "3", "final/cave_2": "4"})
-    sentence = "tiny, mask off: not to be compared with tiny, mask on, as it was made on other files of 1 sequence"
+    sentence = "Row 2, tiny, mask off: not to be compared with row 1, tiny, mask on, as it was made on other files of 1"
     assert sentence in markdown(make_table([first, other]))
     assert "not to be compared" not in markdown(make_table([first, result("off", data={"final/cave_2": "4"})]))
 
