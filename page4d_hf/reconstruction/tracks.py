@@ -63,6 +63,8 @@ class Tracks:
 
     def medians(self, values: np.ndarray) -> np.ndarray:
         """The median over each track's observations of `values` [O] or [O, C]."""
+        if not self.count:
+            return np.zeros((0, *values.shape[1:]))
         order = np.argsort(self.track, kind="stable")
         ends = np.cumsum(self.lengths())[:-1]
         return np.stack([np.median(part, axis=0) for part in np.split(values[order], ends)])
