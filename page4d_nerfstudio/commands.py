@@ -54,7 +54,7 @@ def export_splats(
         raise Page4DError(
             'export-splats reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".'
         )
-    from page4d_hf.cli import progress_bar
+    from page4d_hf.utils.progress import progress_bar
 
     if time is not None and to_file:
         check_output_file(output, overwrite=overwrite)

@@ -221,7 +221,8 @@ def reconstruct(
         world_points = _to_images(output.world_points[0], boxes)
         confidence = _to_images(output.world_points_conf[0], boxes, unseen=0.0)
     else:
-        world_points = _to_images(_lifted(output.depth[0].squeeze(-1), extrinsics, intrinsics), boxes)
+        if not refine:  # else the refined cameras place them
+            world_points = _to_images(_lifted(output.depth[0].squeeze(-1), extrinsics, intrinsics), boxes)
         confidence = depth_conf
     colors = [np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)]
     del output

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from page4d_hf.geometry import invert_extrinsics, unproject_depth
+from page4d_hf.utils.evenly import one_of_each_stretch
 
 from ..gaussians.schedule import CANONICAL_TIME, FIRST_SPAN
 
@@ -65,13 +66,9 @@ def evenly(count: int, limit: int) -> np.ndarray:
     """At most `limit` of `count` indices, in order and spread evenly, the same at every call.
 
     Pixels of depth maps come frame by frame and row by row, so that an even choice takes as much from every frame and
-    from every part of an image. One index is drawn from each of `limit` equal stretches: a plain stride would take
-    whole columns of an image where it divides the width.
+    from every part of an image.
     """
-    if count <= limit or limit == 0:
-        return np.arange(min(count, limit))
-    edges = np.arange(limit + 1) * count // limit
-    return np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    return one_of_each_stretch(count, limit, np.random.default_rng(0))
 
 
 def spread_over_frames(

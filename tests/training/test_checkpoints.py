@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from file_limits import largest_file
 from finetuning.checkpoints import RUN_FILE, History, RunFolderError, is_disk_error, read_history, reason
 from finetuning.machine import run_folder
 from finetuning.options import OptionsError
@@ -201,17 +200,6 @@ def test_damaged_options_of_a_run_are_named(tmp_path, content):
 
 # ---------------------------------------------------------------------------------------------------------------
 # Full disks
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse to write files beyond a size, as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "state/optimizer.bin"])

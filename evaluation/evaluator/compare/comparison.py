@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from page4d_hf.cli import progress_bar
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
+from page4d_hf.utils.progress import progress_bar
 
 from ..run_folder import entered_folder
 from .comparison_tables import Row, markdown, means_csv, rows_of, runs_csv

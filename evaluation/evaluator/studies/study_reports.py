@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from page4d_hf.cli import progress_bar
 from page4d_hf.utils.folders import claimed_folder, whole_folder
 from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.utils.progress import progress_bar
 
 
 @dataclass
