@@ -21,6 +21,7 @@ from ..frames import Frames, Source, normalized_times, read_frames
 from ..geometry import pose_encoding_to_cameras, unproject_depth
 from ..image_processing_page4d import Mode, Page4DImageProcessor, intrinsics_to_original, resample_to_original
 from ..scene.reconstruction import Reconstruction
+from ..scene.tracks import read_tracks
 from ..utils.evenly import one_of_each_stretch
 from ..utils.progress import Progress
 from ..weights.identity import fingerprint
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Points = Literal["depth", "world"]
+Refine = Literal["auto", "off"]
 
 # No camera has a field of view beyond these, in radians: the prediction failed.
 LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
@@ -85,7 +87,8 @@ def reconstruct(
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
     keep_point_maps: bool = False,
-    refine: bool = False,
+    refine: Refine = "auto",
+    tracks: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -118,8 +121,9 @@ def reconstruct(
         confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
         max_points: upper limit of the number of points, spread evenly over the frames.
         keep_point_maps: give the points of all pixels too, as maps.
-        refine: adjust cameras to point tracks, and depth to them; see `refinement`. For frames of one size and points
-            from depth.
+        refine: "auto": adjust cameras to point tracks, and depth to them, as far as the clip shows them; what it does
+            not is logged, and stands in `info["refinement"]["note"]`. "off": take the network's.
+        tracks: file of tracks to refine by, instead of optical flow; see `scene.read_tracks`.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -154,8 +158,13 @@ def reconstruct(
         raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
     if max_points < 1:
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
-    if refine and points == "world":
-        raise Page4DError("Points of the point head cannot be refined with the cameras; take those from depth.")
+    if refine not in get_args(Refine):
+        raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {refine!r}.")
+    if tracks is not None and (refine == "off" or points == "world"):
+        raise Page4DError(
+            "Tracks are what cameras are refined by, with points from depth; leave out what turns it off."
+        )
+    given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
     mode = mode or image_processor.mode
 
@@ -165,8 +174,6 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
-    if refine and len({image.shape[:2] for image in frames.images}) > 1:
-        raise Page4DError("Cameras are refined by tracks through frames of one size; these differ. Leave out --refine.")
     if len(frames) > MANY_FRAMES:
         logger.warning(
             "All %d frames go through the network at once, and memory grows with their number; "
@@ -217,27 +224,41 @@ def reconstruct(
     depth = _to_images(output.depth[0].squeeze(-1), boxes)
     depth_conf = _to_images(output.depth_conf[0], boxes, unseen=0.0)
     dynamics = _to_images(output.dynamics_mask[0], boxes) if output.dynamics_mask is not None else None
+    network_depth = output.depth[0].squeeze(-1)
+    world_points: list[np.ndarray] | None = None
     if points == "world":
         world_points = _to_images(output.world_points[0], boxes)
         confidence = _to_images(output.world_points_conf[0], boxes, unseen=0.0)
     else:
-        if not refine:  # else the refined cameras place them
-            world_points = _to_images(_lifted(output.depth[0].squeeze(-1), extrinsics, intrinsics), boxes)
         confidence = depth_conf
     colors = [np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)]
     del output
 
     # 6. Cameras that tracks agree with, and depth in their scale.
     refinement: dict[str, Any] | None = None
-    if refine:
-        from .refinement import refine as refine_cameras  # pycolmap and SciPy, for those who ask for it
+    kept_tracks = None
+    if refine == "auto":
+        from .refinement import not_refined  # pycolmap and SciPy, for those who need it
+        from .refinement import refine as refine_cameras
 
-        focal = float(np.sqrt(np.median(original_intrinsics[:, 0, 0]) * np.median(original_intrinsics[:, 1, 1])))
-        refined = refine_cameras(frames.images, extrinsics.numpy(), focal, depth, dynamics, progress=report)
-        refinement, depth = refined.report, refined.depth
-        extrinsics = torch.from_numpy(refined.extrinsics)
-        original_intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
-        world_points = _lifted_over_images(depth, refined.extrinsics, refined.intrinsics, refined.image_size)
+        if points == "world":
+            refinement = not_refined("points of the point head do not follow them")
+        elif len({image.shape[:2] for image in frames.images}) > 1:
+            refinement = not_refined("tracks need frames of one size, and these differ")
+        else:
+            focal = float(np.sqrt(np.median(original_intrinsics[:, 0, 0]) * np.median(original_intrinsics[:, 1, 1])))
+            refined = refine_cameras(
+                frames.images, extrinsics.numpy(), focal, depth, dynamics, given=given_tracks, progress=report
+            )
+            refinement, kept_tracks = refined.report, refined.point_tracks
+            if refined.changed:
+                extrinsics, depth = torch.from_numpy(refined.extrinsics), refined.depth
+                original_intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
+                world_points = _lifted_over_images(depth, refined.extrinsics, refined.intrinsics, refined.image_size)
+        if refinement["note"]:
+            logger.warning("%s", refinement["note"])
+    if world_points is None:
+        world_points = _to_images(_lifted(network_depth, extrinsics, intrinsics), boxes)
 
     chosen = _choose(world_points, confidence, confidence_percentile, max_points)
     times = normalized_times(frames.times)
@@ -259,6 +280,7 @@ def reconstruct(
         point_confidence=gather(confidence),
         point_maps=world_points if keep_point_maps else None,
         frames=frames,
+        tracks=kept_tracks,
         info={
             "model": str(source or config.name_or_path),
             "weights": None if source is None else fingerprint(source),
@@ -272,6 +294,7 @@ def reconstruct(
                 "confidence_percentile": confidence_percentile,
                 "max_points": max_points,
                 "refine": refine,
+                "tracks": None if tracks is None else str(tracks),
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },
