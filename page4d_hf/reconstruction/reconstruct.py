@@ -130,7 +130,7 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
-    if refine and len({image.shape[:2] for image in frames.images}) > 1:
+    if refine and len(set(frames.sizes)) > 1:
         raise Page4DError("Cameras are refined by tracks through frames of one size; these differ. Leave out --refine.")
     if len(frames) > MANY_FRAMES:
         logger.warning(
