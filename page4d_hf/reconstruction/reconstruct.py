@@ -165,7 +165,7 @@ def reconstruct(
 
         if points == "world":
             refinement = not_refined("points of the point head do not follow them")
-        elif len({image.shape[:2] for image in frames.images}) > 1:
+        elif len(set(frames.sizes)) > 1:
             refinement = not_refined("tracks need frames of one size, and these differ")
         else:
             refined = refine_cameras(
