@@ -102,6 +102,7 @@ def refine(
     def tracked(done: int) -> None:
         progress("tracks", done, len(images))
 
+    tracked(0)
     if given is not None:
         tracks = checked_tracks(given, images, progress=tracked)
     else:

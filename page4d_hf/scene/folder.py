@@ -206,7 +206,7 @@ def write_scene(
             "frames": sources,
         }
         write_json(folder / MARK, record)
-        files, sizes = [f"images/{image}" for image in images], np.array([i.shape[1::-1] for i in frames.images])
+        files, sizes = [f"images/{image}" for image in images], np.array(frames.sizes)[:, ::-1]
         meta = transforms_json(files, reconstruction, sizes, normalized_times(frames.times))
         write_json(folder / "transforms.json", meta)
     return Path(target)

@@ -38,14 +38,15 @@ def contact_sheet(scene: Reconstruction, times: np.ndarray) -> np.ndarray:
     """
     chosen = evenly(len(scene), COLUMNS)
     column = (WIDTH - GAP * (COLUMNS + 1)) // COLUMNS
-    shapes = np.array([scene.frames.images[i].shape[:2] for i in chosen])
+    images = [scene.frames.images[i][..., :3] for i in chosen]
+    shapes = np.array([image.shape[:2] for image in images])
     row = int(np.clip(round(column * np.median(shapes[:, 0] / shapes[:, 1])), 40, 2 * column))
 
     inverse = {i: _inverse(scene.depth[i]) for i in chosen}
     known = np.concatenate([part[np.isfinite(part)] for part in inverse.values()])
     low, high = np.percentile(known, (2, 98)) if len(known) else (0.0, 1.0)
     rows = {
-        "": [scene.frames.images[i][..., :3] for i in chosen],
+        "": images,
         "depth": [colored(inverse[i], low, high) for i in chosen],
     }
     if scene.dynamics is not None:
@@ -53,8 +54,8 @@ def contact_sheet(scene: Reconstruction, times: np.ndarray) -> np.ndarray:
     height = GAP + len(rows) * (row + GAP) + WORLD_HEIGHT + GAP
     sheet = np.empty((height, WIDTH, 3), np.uint8)
     sheet[:] = PAPER
-    for place, (name, images) in enumerate(rows.items()):
-        for k, (i, image) in enumerate(zip(chosen, images, strict=True)):
+    for place, (name, cells) in enumerate(rows.items()):
+        for k, (i, image) in enumerate(zip(chosen, cells, strict=True)):
             top, left = GAP + place * (row + GAP), GAP + k * (column + GAP)
             cell = sheet[top : top + row, left : left + column]
             _fit(cell, image)
@@ -89,7 +90,7 @@ def _label(cell: np.ndarray, text: str) -> None:
 def _worlds(strip: np.ndarray, scene: Reconstruction, times: np.ndarray) -> None:
     """The world from above on the left, and from behind the cameras on the right."""
     extrinsics, points = scene.extrinsics, scene.points
-    sizes = np.array([image.shape[1::-1] for image in scene.frames.images])
+    sizes = np.array(scene.frames.sizes)[:, ::-1]
     depth = frustum_depth(extrinsics, points)
     corners = np.concatenate(
         [camera_corners(*camera, depth) for camera in zip(extrinsics, scene.intrinsics, sizes, strict=True)]

@@ -22,7 +22,9 @@ from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quatern
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.model_card import OF_CARD
 from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
-from page4d_hf.reconstruction.reconstruct import LARGEST_MAP, _even_quotas, reconstruct, resolve_resolution
+from page4d_hf.reconstruction.network import LARGEST_MAP, resolve_resolution
+from page4d_hf.reconstruction.points import even_quotas
+from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.scene import read_scene
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.weights.identity import _NOT_COMPUTED_WITH, fingerprint
@@ -210,7 +212,7 @@ def test_quotas_are_as_equal_as_what_each_frame_has_to_give_allows():
     for _ in range(200):
         counts = rng.integers(0, 50, rng.integers(1, 12)).tolist()
         limit = int(rng.integers(1, 400))
-        quotas = _even_quotas(counts, limit)
+        quotas = even_quotas(counts, limit)
         assert sum(quotas) == min(limit, sum(counts))
         assert all(0 <= quota <= count for quota, count in zip(quotas, counts, strict=True))
         # Whoever could give more gets no less than any other, up to the one that does not divide.
@@ -535,7 +537,7 @@ def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
     frames = make_frames(((28, 28),) * 2)
     reconstruct(frames, model, image_processor=processor, resolution=28, progress=lambda *report: told.append(report))
     stages = dict.fromkeys(stage for stage, _, _ in told)
-    assert list(stages) == ["resizing", "network", "points"]
+    assert list(stages) == ["resizing", "network", "tracks", "points"]
     for stage in stages:
         done, totals = zip(*[(done, total) for name, done, total in told if name == stage], strict=True)
         assert done[0] == 0
@@ -721,9 +723,14 @@ def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder,
 
 def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, tmp_path, capsys):
     scene_folder = tmp_path / "it's my scene"
-    command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 1)
+    command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 2)
     line = capsys.readouterr().out.splitlines()[-1]
     assert shlex.split(line.removeprefix("Next: ")) == ["ns-train", "page4d-4dgs", "--data", str(scene_folder)]
+
+
+def test_after_a_single_frame_no_training_is_suggested(clip, model_folder, tmp_path, capsys):
+    command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1)
+    assert "Next:" not in capsys.readouterr().out
     with pytest.raises(CheckpointError) as refused:
         load_config(tmp_path / "no model")
     pull = re.search("`(page4d pull .*?)`", str(refused.value))
@@ -783,7 +790,7 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (tmp_path / "broken", {"--max-points": 0}, "at least 1 point"),
         (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
         (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"There are no tracks at .*absent\.npz"),
-        (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "leave out what turns it off"),
+        (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "they take --refine auto"),
         (clip, {"--device": "gpu"}, "Expected the device"),
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.
