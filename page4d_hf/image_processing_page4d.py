@@ -266,19 +266,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             sizes.append(tuple(image.shape[-2:]))
             boxes.append(box)
 
-        height, width = (max(frame.shape[axis] for frame in frames) for axis in (-2, -1))
-        _check_pixels(height, width, "of frames that are not resized")
-        shapes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in frames})
-        if len(shapes) > 1:
-            logger.warning(
-                "Frames of different sizes (%s after resizing, height x width) are padded with white to %d x %d.",
-                ", ".join(f"{h} x {w}" for h, w in shapes),
-                height,
-                width,
-            )
-        for i, frame in enumerate(frames):
-            frames[i], boxes[i] = _pad_centred(frame, boxes[i], height, width, whites[i])
-
+        frames, boxes = pad_to_common_size(frames, boxes, whites)
         video_shape = (len(images), lengths[0])
         data = {
             "pixel_values": torch.stack(frames).unflatten(0, video_shape),
@@ -618,6 +606,28 @@ def resample_to_original(
         outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
         sampled = sampled.masked_fill(outside, torch.nan)
     return sampled[0] if region.ndim == 2 else sampled.permute(1, 2, 0)
+
+
+def pad_to_common_size(
+    frames: list[torch.Tensor], boxes: list[list[float]], whites: list[float]
+) -> tuple[list[torch.Tensor], list[list[float]]]:
+    """Frames `(3, h, w)` padded with white, centred, to the greatest height and width of them; moves their boxes along.
+
+    Raises:
+        ValueError: the common size has more pixels than an image may have.
+    """
+    height, width = (max(frame.shape[axis] for frame in frames) for axis in (-2, -1))
+    _check_pixels(height, width, "of frames that are not resized")
+    shapes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in frames})
+    if len(shapes) > 1:
+        logger.warning(
+            "Frames of different sizes (%s after resizing, height x width) are padded with white to %d x %d.",
+            ", ".join(f"{h} x {w}" for h, w in shapes),
+            height,
+            width,
+        )
+    padded = [_pad_centred(*each[:2], height, width, each[2]) for each in zip(frames, boxes, whites, strict=True)]
+    return [frame for frame, _ in padded], [box for _, box in padded]
 
 
 def _pad_centred(
