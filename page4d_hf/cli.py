@@ -172,7 +172,8 @@ def reconstruct(
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
-    refine: bool = False,
+    refine: Literal["auto", "off"] = "auto",
+    tracks: Path | None = None,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     overwrite: bool = False,
@@ -196,8 +197,10 @@ def reconstruct(
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
-        refine: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth to
-            them. For frames of one size. Cameras that tracks cannot improve are kept, and the reason is printed.
+        refine: auto: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth
+            to them. What the clip does not show is kept, and said. off: keep the network's.
+        tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
+            [K, S].
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
@@ -227,6 +230,7 @@ def reconstruct(
             confidence_percentile=confidence_percentile,
             max_points=max_points,
             refine=refine,
+            tracks=tracks,
             device=device,
             dtype=dtype,
             progress=report,
@@ -237,15 +241,13 @@ def reconstruct(
 
     seconds = time.perf_counter() - started
     print(f"Wrote {output}: {len(made)} frames and {len(made.points):,} points.")
-    if refine:
-        told = made.info["refinement"]
-        print(
-            f"Cameras: {told['outcome']}. {told['static_tracks']} of {told['tracks']} tracks are of what stands still; "
-            f"{told['inlier_share_before']:.0%} of all observations agreed with the network's cameras, "
-            f"{told['inlier_share_after']:.0%} agree now."
-        )
+    if "refinement" in made.info:
+        from .reconstruction.refinement import summary
+
+        print(summary(made.info["refinement"]))
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
-    print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
+    if len(made) > 1:
+        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
 COMMANDS["reconstruct"] = reconstruct

@@ -18,7 +18,13 @@ from ..configuration_page4d import Page4DConfig
 from ..errors import Page4DError
 from ..frames import Frames
 from ..geometry import pose_encoding_to_cameras, unproject_depth
-from ..image_processing_page4d import Mode, Page4DImageProcessor, intrinsics_to_original, resample_to_original
+from ..image_processing_page4d import (
+    Mode,
+    Page4DImageProcessor,
+    intrinsics_to_original,
+    pad_to_common_size,
+    resample_to_original,
+)
 from ..utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,7 +38,6 @@ Points = Literal["depth", "world"]
 LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
 USUAL_FOV = math.radians(60)
 GREATEST_RESOLUTION = 4096  # eight times what the network was trained at
-FRAMES_PER_CHUNK = 16  # full-size frames that are resized at once
 LARGEST_MAP = 16  # times the network's pixels: what a map of a whole image may have, most of it cropped away
 
 
@@ -168,20 +173,18 @@ def _prepare(
     frames: Frames, processor: Page4DImageProcessor, options: dict[str, Any], report: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`pixel_values [S, 3, H, W]`, original sizes `[S, 2]` and boxes `[S, 4]`."""
-    # Frames of one size can be resized a few at a time, without a second copy of the full-size video in memory.
-    same_size = len({image.shape[:2] for image in frames.images}) == 1
-    chunk = FRAMES_PER_CHUNK if same_size else len(frames)
-    parts = []
-    for start in range(0, len(frames), chunk):
-        report("resizing", start, len(frames))
-        chosen = frames.images[start : start + chunk]
+    # One at a time: the images of a long clip, or of a large one, are not in memory together.
+    values, sizes, boxes = [], [], []
+    for done, image in enumerate(frames.images):
+        report("resizing", done, len(frames))
         # A frame one pixel high would otherwise be taken for one with its channels first.
-        parts.append(processor.preprocess(chosen, **options, input_data_format="channels_last", return_tensors="pt"))
+        made = processor.preprocess([image], **options, input_data_format="channels_last", return_tensors="pt")
+        values.append(made["pixel_values"][0, 0])
+        sizes.append(made["original_sizes"][0])
+        boxes.append(made["image_boxes"][0, 0].tolist())
     report("resizing", len(frames), len(frames))
-    pixel_values, sizes, boxes = (
-        torch.cat([part[name][0] for part in parts]) for name in ("pixel_values", "original_sizes", "image_boxes")
-    )
-    return pixel_values, sizes, boxes
+    values, boxes = pad_to_common_size(values, boxes, [255 * processor.rescale_factor] * len(values))
+    return torch.stack(values), torch.cat(sizes), torch.tensor(boxes, dtype=torch.float32)
 
 
 @contextmanager
