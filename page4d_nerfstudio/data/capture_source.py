@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,7 +45,7 @@ class CaptureOptions:
 
 
 def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -> Capture:
-    """Read a capture, with the smallest of its images that are large enough; its notes are told.
+    """Read a capture, with the smallest of its images that are large enough.
 
     Raises:
         Page4DError: it is damaged, or of another layout.
@@ -53,18 +54,18 @@ def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -
     factor = size_factor(capture, downscale_factor)
     if factor > capture.image_downscale:  # there may be smaller images to start from
         capture = read_capture(data, layout, factor)
-    for sentence in capture.notes:
-        note(sentence)
     return capture
 
 
 def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Reconstruct) -> PosedFrames:
-    """The frames of a capture, with its own cameras or PAGE-4D's.
+    """The frames of a capture, with its own cameras or PAGE-4D's; the reader's notes are told.
 
     Raises:
         Page4DError: the options do not fit the capture, PAGE-4D cannot reconstruct it, or its cameras and PAGE-4D's
             determine no Sim(3).
     """
+    for sentence in capture.notes:
+        note(sentence)
     capture = without_far_points(capture)
     times, seeds = capture.times, options.seeds
     train, evaluation = _splits(capture, options)
@@ -139,11 +140,17 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
 
 
 def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.ndarray]:
-    train = capture.splits.get("train", np.arange(len(capture)))
+    train = capture.splits.get("train", np.argsort(capture.times, kind="stable"))
     refuse_a_single_frame(len(train), capture.root)
     chosen = capture.evaluation_split if options.held_out == "auto" else options.held_out
     evaluation = capture.splits.get(chosen)
     if evaluation is not None and len(evaluation) > 0:
+        shared = _seen_in_training(capture, train, evaluation)
+        if shared:
+            note(
+                f"{shared} of the {len(evaluation)} frames to evaluate on are trained on too (the same image, camera "
+                "and time): figures of `ns-eval` do not say how well new views are rendered"
+            )
         return train, evaluation
     if options.held_out != "auto":
         known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
@@ -156,6 +163,21 @@ def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.n
             f"{capture.root} names no frames to evaluate on; every {options.eval_interval}th of the others is held out"
         )
     return rest, evaluation
+
+
+def _seen_in_training(capture: Capture, train: np.ndarray, evaluation: np.ndarray) -> int:
+    """How many frames to evaluate on are also among those to train on, as the same files or as copies of them."""
+
+    def view(index: int) -> bytes:
+        return capture.extrinsics[index].round(6).tobytes() + capture.times[index].round(6).tobytes()
+
+    trained: dict[bytes, list[Path]] = {}
+    for index in train:
+        trained.setdefault(view(index), []).append(capture.image_paths[index])
+    return sum(
+        any(path.samefile(other) or filecmp.cmp(path, other, shallow=False) for other in trained.get(view(index), ()))
+        for index, path in ((index, capture.image_paths[index]) for index in evaluation)
+    )
 
 
 def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Literal["capture", "page4d", "random"]:
@@ -177,10 +199,11 @@ def _reconstructed(
     if ready is not None:
         ids = [capture.frame_ids[i] for i in chosen]
         return ready_reconstruction(ready, ids, times[chosen], images.image_sizes[chosen])
+    fisheye = () if capture.fisheye is None else (capture.fisheye,)
     digest = digest_files(
         [capture.image_paths[i] for i in chosen],
         [capture.frame_ids[i] for i in chosen],
-        [values[chosen].tolist() for values in (capture.intrinsics, capture.distortion, times)],
+        [values[chosen].tolist() for values in (capture.intrinsics, capture.distortion, times, *fisheye)],
         images.image_sizes[chosen].tolist(),
     )
 

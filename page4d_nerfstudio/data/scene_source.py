@@ -10,6 +10,7 @@ from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.layouts.nerfstudio import capture_of_scene
 from page4d_hf.scene.folder import Scene
 
+from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
 from .posed_frames import PosedFrames, hold_out
 from .seed_points import SeedPoints
@@ -36,6 +37,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
     Raises:
         Page4DError: fewer than two frames, or places too far away to compute with.
     """
+    for sentence in scene.notes:
+        note(sentence)
     scene = without_far_points(scene)
     refuse_a_single_frame(len(scene), scene.root)
     capture = capture_of_scene(scene)
