@@ -254,7 +254,9 @@ def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> 
     rays = np.asarray(rays, np.float64)
     if fisheye:
         slope = np.linalg.norm(rays, axis=-1, keepdims=True)
-        return rays * np.divide(_fisheye_radius(np.arctan(slope), distortion), slope, np.ones_like(slope), where=slope > 0)
+        return rays * np.divide(
+            _fisheye_radius(np.arctan(slope), distortion), slope, np.ones_like(slope), where=slope > 0
+        )
     directions = np.insert(rays.reshape(-1, 2), 2, 1, axis=-1)
     pixels, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), np.eye(3), np.asarray(distortion, np.float64))
     return pixels.reshape(np.shape(rays))

@@ -20,6 +20,7 @@ from pydantic import Field
 from ..errors import Page4DError, SceneError
 from ..frames import IMAGE_SUFFIXES, natural_key, normalized_times
 from ..geometry import is_rotation
+from ..utils.heif import let_pillow_read
 from ..utils.json_files import Record, read_json
 
 # nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
@@ -167,6 +168,7 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
         return getattr(frame, key) if value is None else value
 
     try:
+        let_pillow_read(image_path)
         with Image.open(image_path) as image:
             actual_size = image.size
     except Exception as error:  # whatever Pillow meets in a broken file

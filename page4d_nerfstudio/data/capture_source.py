@@ -27,6 +27,7 @@ from .starting_points import (
     points_of_capture,
     points_of_capture_depth,
     points_of_reconstruction,
+    points_of_tracks_or_random,
 )
 
 
@@ -72,10 +73,10 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] is not None for i in train)
     if seeds.points == "capture" and capture.points is None and not has_depth:
         raise CaptureError(
-            f"The capture {capture.root} has no points of its own and no depth; pass --points page4d or random."
+            f"The capture {capture.root} has no points of its own and no depth; pass --points tracks, page4d or random."
         )
     if seeds.points == "depth" and not has_depth:
-        raise CaptureError(f"The capture {capture.root} has no depth; pass --points capture, page4d or random.")
+        raise CaptureError(f"The capture {capture.root} has no depth; pass --points capture, tracks, page4d or random.")
     images = as_pinhole(capture, size_factor(capture, options.downscale_factor))
     by_page4d = options.cameras == "page4d"
     kind = seeds.points
@@ -120,12 +121,15 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     )
     if kind == "page4d":
         frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
+    elif kind == "tracks":
+        frames.points = points_of_tracks_or_random(
+            frames, capture.camera_ids, seeds, None if by_page4d else _near_and_far(capture)
+        )
     elif kind == "random" and by_page4d:
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)
     elif kind == "random":
-        near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
         frames.points = points_before_cameras(
-            frames, seeds.num_random_points, depth_range=near_far, known=capture.points
+            frames, seeds.num_random_points, depth_range=_near_and_far(capture), known=capture.points
         )
     else:
         if capture.points is not None and kind != "depth":
@@ -180,15 +184,19 @@ def _seen_in_training(capture: Capture, train: np.ndarray, evaluation: np.ndarra
     )
 
 
-def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Literal["capture", "page4d", "random"]:
+def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Literal["capture", "page4d", "tracks"]:
     if capture.points is not None:
         return "capture"
     if has_depth:
         note(f"{capture.root} has no points of its own; starting from its depth")
         return "capture"
-    kind: Literal["page4d", "random"] = "page4d" if has_model else "random"
-    note(f"{capture.root} has no points of its own; starting from {kind} points")
-    return kind
+    if has_model:
+        note(f"{capture.root} has no points of its own; starting from PAGE-4D's")
+    return "page4d" if has_model else "tracks"
+
+
+def _near_and_far(capture: Capture) -> tuple[float, float] | None:
+    return None if capture.near is None or capture.far is None else (capture.near, capture.far)
 
 
 def _reconstructed(

@@ -104,9 +104,7 @@ def test_without_times_a_file_s_views_are_spread_evenly_over_them(small: SmallSc
 
 def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_it_over_all_files(small: SmallScene) -> None:
     for split in COUNTS:
-        small.edit(
-            split, lambda value: [frame.update(time=0.01 + 0.05 * frame["time"]) for frame in value["frames"]]
-        )
+        small.edit(split, lambda value: [frame.update(time=0.01 + 0.05 * frame["time"]) for frame in value["frames"]])
     capture = read_dnerf(small.folder)
     np.testing.assert_allclose(capture.times, [0, 1 / 3, 2 / 3, 1, 0, 1, 0, 0.5, 1], atol=1e-12)
     assert "go from 0.01 to 0.06" in capture.notes[0]

@@ -1,0 +1,131 @@
+"""Points for captures that have cameras and no points: tracks of corners, triangulated by the capture's cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.package_version import page4d_version
+from page4d_hf.utils.folders import whole_file
+
+from ..console import note
+from .posed_frames import PosedFrames
+from .reconstruction_cache import default_cache_dir, digest_files
+from .seed_points import SeedPoints
+
+if TYPE_CHECKING:
+    from page4d_hf.reconstruction.tracks import Tracks
+
+MOST_WIDTH = 640  # pixels that are tracked in: more takes longer and finds the same
+FEWEST_FRAMES = 8  # of a camera that films
+LEAST_PARALLAX = np.radians(1.0)  # between two rays of a track
+MOST_ERROR = 1.0  # pixels for images 320 wide, the median over a track: what moves is left out by it
+FEWEST_POINTS = 100  # worth starting from
+
+
+def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Path | None) -> SeedPoints | None:
+    """Static points that the frames to train on see, where their own cameras put them; None where there are few.
+
+    Every `ns-*` command reads its data anew, so the points are kept in the cache, by the bytes of the frames and their
+    cameras.
+
+    Args:
+        frames: images, cameras and times.
+        camera_ids: `(N,)` int, the device of each frame: those of one, in the order of time, are taken for a video.
+        cache_dir: default: `default_cache_dir()`.
+    """
+    train = frames.train
+    digest = digest_files(
+        [frames.image_paths[i] for i in train],
+        page4d_version(),
+        [values[train].tolist() for values in (frames.extrinsics, frames.intrinsics, frames.times, camera_ids)],
+        frames.images.image_sizes[train].tolist(),
+    )
+    path = (cache_dir or default_cache_dir()).expanduser() / "tracked_points" / f"{digest}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                points = SeedPoints(stored["positions"], stored["colors"])
+        except Exception as error:  # cut off, or not ours
+            note(f"{path} is damaged and is made anew ({error})")
+        else:
+            return points if len(points) >= FEWEST_POINTS else None
+    note("tracking corners through the frames and triangulating them with the capture's cameras")
+    points = SeedPoints.joined([SeedPoints.none(), *_of_each_camera(frames, camera_ids)])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
+            np.savez(file, positions=points.positions, colors=points.colors)
+    except (OSError, Page4DError) as error:
+        note(f"the points cannot be kept in {path.parent}: {error}")
+    return points if len(points) >= FEWEST_POINTS else None
+
+
+def _of_each_camera(frames: PosedFrames, camera_ids: np.ndarray) -> Iterator[SeedPoints]:
+    in_time = frames.train[np.argsort(frames.times[frames.train], kind="stable")]
+    for camera in np.unique(camera_ids[in_time]):
+        video = in_time[camera_ids[in_time] == camera]
+        one_size = (frames.images.image_sizes[video] == frames.images.image_sizes[video[0]]).all()
+        if len(video) >= FEWEST_FRAMES and one_size:
+            yield _of_video(frames, video)
+
+
+def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
+    from page4d_hf.reconstruction.bundle_adjustment import Adjusted, reprojection_errors
+    from page4d_hf.reconstruction.refinement import triangulate
+    from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, track_points
+
+    width, height = (int(side) for side in frames.images.image_sizes[video[0]])
+    shrink = max(width / MOST_WIDTH, 1.0)
+    size = round(width / shrink), round(height / shrink)
+    scale = np.array([width / size[0], height / size[1]])
+
+    def images() -> Iterator[np.ndarray]:
+        for index in video:
+            image = frames.images.load_image(index)[..., :3]
+            yield image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+    tracks = track_points(images())
+    if not len(tracks):
+        return SeedPoints.none()
+    # In units of the focal length: each frame has intrinsics of its own, and triangulation takes one camera.
+    matrices = frames.intrinsics[video][tracks.frame]
+    focal, center = matrices[:, [0, 1], [0, 1]], matrices[:, :2, 2]
+    rays = replace(tracks, xy=(tracks.xy * scale - center) / focal)
+    unknown = Adjusted(frames.extrinsics[video], 1.0, np.full((len(tracks), 3), np.nan), np.ones(len(tracks), bool))
+    points = triangulate(rays, unknown, (0, 0))
+    solution = Adjusted(unknown.extrinsics, 1.0, points, unknown.used)
+    errors = reprojection_errors(rays, solution, (0, 0)) * focal.mean(axis=1) * (REFERENCE_WIDTH / width)
+    kept = (
+        np.isfinite(points).all(axis=1)
+        & (rays.medians(errors) <= MOST_ERROR)
+        & np.isfinite(np.bincount(rays.track, errors, len(tracks)))  # in front of every camera
+        & (_parallax(rays, unknown.extrinsics, points) >= LEAST_PARALLAX)
+    )
+    colors = np.zeros((len(tracks), 3), np.uint8)
+    rows = tracks.rows_of_frames(len(video))
+    seen = np.zeros(len(tracks), bool)
+    for image, of_frame in zip(images(), rows, strict=True):
+        new = ~seen[tracks.track[of_frame]]
+        number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
+        colors[number] = image[y, x]
+        seen[number] = True
+    return SeedPoints(points[kept].astype(np.float32), colors[kept])
+
+
+def _parallax(rays: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
+    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    toward = points[rays.track] - centers[rays.frame]
+    toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+    _, first = np.unique(rays.track, return_index=True)  # observations come in the order of frames
+    cosine = np.einsum("oi,oi->o", toward, toward[first][rays.track])
+    angles = np.zeros(len(points))
+    np.maximum.at(angles, rays.track, np.arccos(cosine.clip(-1, 1)))
+    return angles
