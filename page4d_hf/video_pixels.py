@@ -1,7 +1,7 @@
 """The pixels of a decoded video frame as sRGB: colour matrix, high dynamic range, interlaced fields.
 
-FFmpeg's scaler knows the colour matrix of a frame alone: what is not tagged it takes for BT.601, HDR it hands on as if it
-were SDR, and the two fields of an interlaced frame, which are of two moments, it leaves woven into each other.
+FFmpeg's scaler knows the colour matrix of a frame alone: what is not tagged it takes for BT.601, HDR it hands on as if
+it were SDR, and the two fields of an interlaced frame, which are of two moments, it leaves woven into each other.
 """
 
 from __future__ import annotations

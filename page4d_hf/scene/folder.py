@@ -275,8 +275,9 @@ def read_scene(root: str | Path) -> Scene:
 
     A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
     distortion, no image sizes, no times (the natural order of file names then stands for them, as in nerfstudio) and
-    no points. Times that do not span [0, 1] are scaled to it. Its points are in the world of its cameras: `applied_transform` and `applied_scale`, which say what was done to both before they were
-    written, change nothing here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
+    no points. Times that do not span [0, 1] are scaled to it. Its points are in the world of its cameras:
+    `applied_transform` and `applied_scale`, which say what was done to both before they were written, change nothing
+    here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
 
     Args:
         root: the folder, or its `transforms.json`.

@@ -113,7 +113,7 @@ def frame_times(meta: Transforms, where: Path) -> np.ndarray | None:
 
 
 def times_by_name(meta: Transforms) -> np.ndarray:
-    """Times `(N,)` in [0, 1] by the natural order of file names: COLMAP, and what is made of it, lists frames in any."""
+    """Times `(N,)` in [0, 1] by the natural order of file names: COLMAP lists frames in any."""
     order = sorted(range(len(meta.frames)), key=lambda i: natural_key(with_slashes(meta.frames[i].file_path)))
     return normalized_times(np.argsort(order))
 

@@ -14,8 +14,8 @@ from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import invert_extrinsics
 from page4d_hf.scene.folder import Scene
 
-from .posed_frames import PosedFrames
 from ..console import note
+from .posed_frames import PosedFrames
 from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
 from .tracked_points import FEWEST_POINTS, points_of_tracks
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from page4d_hf.captures import as_pinhole
 from page4d_hf.errors import Page4DError
 from page4d_hf.package_version import page4d_version
 from page4d_hf.utils.folders import whole_file
@@ -22,7 +22,9 @@ from .seed_points import SeedPoints
 if TYPE_CHECKING:
     from page4d_hf.reconstruction.tracks import Tracks
 
-MOST_WIDTH = 640  # pixels that are tracked in: more takes longer and finds the same
+WIDTH = 640  # pixels that are tracked in, about: more takes longer and finds the same
+# Weaker corners, and closer to each other, than those that cameras are adjusted to.
+QUALITY, SPACING, MOST_CORNERS = 0.0005, 3, 4000
 FEWEST_FRAMES = 8  # of a camera that films
 LEAST_PARALLAX = np.radians(1.0)  # between two rays of a track
 MOST_ERROR = 1.0  # pixels for images 320 wide, the median over a track: what moves is left out by it
@@ -79,19 +81,15 @@ def _of_each_camera(frames: PosedFrames, camera_ids: np.ndarray) -> Iterator[See
 def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     from page4d_hf.reconstruction.bundle_adjustment import Adjusted, reprojection_errors
     from page4d_hf.reconstruction.refinement import triangulate
-    from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, track_points
+    from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points
 
-    width, height = (int(side) for side in frames.images.image_sizes[video[0]])
-    shrink = max(width / MOST_WIDTH, 1.0)
-    size = round(width / shrink), round(height / shrink)
-    scale = np.array([width / size[0], height / size[1]])
-
-    def images() -> Iterator[np.ndarray]:
-        for index in video:
-            image = frames.images.load_image(index)[..., :3]
-            yield image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-    tracks = track_points(images())
+    # Tracks are of the capture's own images, however small those are that are trained on.
+    capture = frames.images.capture
+    factor = max(1, round(int(capture.image_sizes[video[0], 0]) / WIDTH)) * capture.image_downscale
+    images = as_pinhole(capture, factor)
+    scale = frames.images.image_sizes[video[0]] / images.image_sizes[video[0]]
+    width = frames.images.image_sizes[video[0], 0]
+    tracks = track_points((images.load_image(index) for index in video), choice=Corners(QUALITY, SPACING, MOST_CORNERS))
     if not len(tracks):
         return SeedPoints.none()
     # In units of the focal length: each frame has intrinsics of its own, and triangulation takes one camera.
@@ -111,7 +109,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     colors = np.zeros((len(tracks), 3), np.uint8)
     rows = tracks.rows_of_frames(len(video))
     seen = np.zeros(len(tracks), bool)
-    for image, of_frame in zip(images(), rows, strict=True):
+    for image, of_frame in zip((images.load_image(index) for index in video), rows, strict=True):
         new = ~seen[tracks.track[of_frame]]
         number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
         colors[number] = image[y, x]

@@ -33,8 +33,8 @@ def looks_like_nerfstudio(root: Path) -> bool:
 def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
     """Read a folder with nerfstudio's `transforms.json`, a scene folder of `page4d reconstruct` among them.
 
-    Where no frame has a time, the natural order of file names is their time. Held out are `test_filenames` or, where the file has none,
-    `val_filenames`. Images are taken in the one size that the file names, whatever `downscale`.
+    Where no frame has a time, the natural order of file names is their time. Held out are `test_filenames` or, where
+    the file has none, `val_filenames`. Images are taken in the one size that the file names, whatever `downscale`.
     """
     try:
         return capture_of_scene(read_scene(root))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,33 @@ from damaging import gone, holds
 from PIL import Image
 from small_captures import write_capture
 
-from page4d_hf.captures import detect_layout, read_capture
+from page4d_hf.captures import Capture, detect_layout, read_capture
 from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import Similarity
 
 SIZE, FOCAL, CENTRE = (56, 42), (50.0, 52.0), (27.0, 22.0)
 VIEWS = views(11)
+PLAIN = pycolmap.Camera(model="SIMPLE_PINHOLE", width=40, height=30, params=[44, 20, 15], camera_id=1)
+
+
+def names_of(capture: Capture) -> list[str]:
+    return [f"{frame_id}.png" for frame_id in capture.frame_ids]
+
+
+def write_model(
+    folder: Path, camera: pycolmap.Camera, names: list[str], poses: Sequence[np.ndarray], points: np.ndarray
+) -> None:
+    """A sparse model of images of one camera, with the colours of the surfaces at its points."""
+    model = pycolmap.Reconstruction()
+    model.add_camera_with_trivial_rig(camera)
+    for number, (name, pose) in enumerate(zip(names, poses, strict=True), start=1):
+        image = pycolmap.Image(name=name, keypoints=np.zeros((0, 2)), camera_id=1, image_id=number)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
+    for point, color in zip(points, colors(points), strict=True):
+        model.add_point3D(point, pycolmap.Track(), color)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.write_binary(str(folder))
 
 
 class SmallColmap:
@@ -37,18 +57,11 @@ class SmallColmap:
         self.write()
 
     def write(self, model: str = "PINHOLE", extra: tuple[float, ...] = (), to: str = "sparse/0") -> None:
-        rng = np.random.default_rng(0)
-        reconstruction = pycolmap.Reconstruction()
         params = [*FOCAL, *CENTRE, *extra]
         camera = pycolmap.Camera(model=model, width=SIZE[0], height=SIZE[1], params=params, camera_id=1)
-        reconstruction.add_camera_with_trivial_rig(camera)
-        for number, i in enumerate(rng.permutation(len(VIEWS))):
-            image = pycolmap.Image(name=self.names[i], keypoints=np.zeros((0, 2)), camera_id=1, image_id=number + 1)
-            reconstruction.add_image_with_trivial_frame(image, pycolmap.Rigid3d(world_to_camera(VIEWS[i])[:3]))
-        for point, color in zip(self.points, colors(self.points), strict=True):
-            reconstruction.add_point3D(point, pycolmap.Track(), color)
-        (self.root / to).mkdir(parents=True, exist_ok=True)
-        reconstruction.write_binary(str(self.root / to))
+        order = np.random.default_rng(0).permutation(len(VIEWS))
+        poses = [world_to_camera(VIEWS[i])[:3] for i in order]
+        write_model(self.root / to, camera, [self.names[i] for i in order], poses, self.points)
 
 
 @pytest.fixture
@@ -65,7 +78,8 @@ def test_rays_through_the_pixels_hit_what_the_pixels_show_in_the_order_of_names(
 
 def test_points_and_their_colours_are_the_model_s(small: SmallColmap) -> None:
     capture = read_capture(small.root)
-    assert capture.points is not None and capture.point_colors is not None
+    assert capture.points is not None
+    assert capture.point_colors is not None
     assert surface_distance(capture.points.astype(float)).max() < 1e-5
     order = np.lexsort(capture.points.T), np.lexsort(small.points.astype(np.float32).T)
     np.testing.assert_array_equal(capture.point_colors[order[0]], colors(small.points)[order[1]])
@@ -85,7 +99,8 @@ def test_lenses_are_those_of_the_model_s_cameras(
     small.write(model, extra)
     capture = read_capture(small.root)
     np.testing.assert_array_equal(capture.distortion[0], distortion)
-    assert capture.fisheye is not None and capture.fisheye.all() == fisheye
+    assert capture.fisheye is not None
+    assert capture.fisheye.tolist() == [fisheye] * 11
     np.testing.assert_array_equal(
         capture.intrinsics[0], [[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]]
     )
@@ -118,19 +133,8 @@ def test_points_of_a_model_beside_a_nerfies_capture_are_brought_into_its_world(t
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     to_model = Similarity(3.0, turn, np.array([1.0, -2.0, 0.5]))
     truth = np.random.default_rng(0).normal(size=(20, 3))
-    model = pycolmap.Reconstruction()
-    model.add_camera_with_trivial_rig(
-        pycolmap.Camera(model="SIMPLE_PINHOLE", width=40, height=30, params=[44, 20, 15], camera_id=1)
-    )
-    for i, pose in enumerate(to_model.apply_to_extrinsics(capture.extrinsics)):
-        image = pycolmap.Image(
-            name=f"{capture.frame_ids[i]}.png", keypoints=np.zeros((0, 2)), camera_id=1, image_id=i + 1
-        )
-        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(pose))
-    for point in to_model.apply_to_points(truth):
-        model.add_point3D(point, pycolmap.Track(), np.array([1, 2, 3], np.uint8))
-    (root / "colmap/sparse/0").mkdir(parents=True)
-    model.write_binary(str(root / "colmap/sparse/0"))
+    poses = to_model.apply_to_extrinsics(capture.extrinsics)
+    write_model(root / "colmap/sparse/0", PLAIN, names_of(capture), list(poses), to_model.apply_to_points(truth))
 
     points = read_nerfies(root).points
     assert points is not None
@@ -138,9 +142,11 @@ def test_points_of_a_model_beside_a_nerfies_capture_are_brought_into_its_world(t
 
 
 def test_a_model_beside_a_capture_of_other_cameras_is_passed_over_and_said(tmp_path: Path) -> None:
-    root = write_capture(tmp_path / "capture", points=0, frames=11)
-    small = SmallColmap(tmp_path / "other", [f"{i:06d}.png" for i in range(11)])
-    (small.root / "sparse").rename(root / "sparse")
+    root = write_capture(tmp_path / "capture", points=0)
+    capture = read_nerfies(root)
+    poses = capture.extrinsics.copy()
+    poses[3, :, 3] += 1
+    write_model(root / "sparse", PLAIN, names_of(capture), list(poses), np.zeros((20, 3)))
     capture = read_nerfies(root)
     assert capture.points is None
     assert "cameras are off the capture's" in capture.notes[-1]

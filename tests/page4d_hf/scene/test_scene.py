@@ -315,7 +315,7 @@ def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_all_of_it_and_said(tmp_p
 
 def test_times_that_span_0_to_1_stay_as_they_are(tmp_path):
     folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
-    edit_transforms(folder, lambda meta: [frame.update(time=t) for frame, t in zip(meta["frames"], (1, 0.1, 0))])
+    edit_transforms(folder, lambda meta: [meta["frames"][i].update(time=time) for i, time in enumerate((1, 0.1, 0))])
     scene = read_scene(folder)
     assert (scene.times.tolist(), scene.notes) == ([1, 0.1, 0], [])
 
