@@ -191,7 +191,7 @@ def _transforms(images: list[str], reconstruction: Reconstruction) -> dict[str, 
     poses = camera_to_world_opengl(torch.as_tensor(np.asarray(reconstruction.extrinsics, np.float64))).tolist()
     entries = []
     for i, time in enumerate(normalized_times(reconstruction.frames.times)):
-        height, width = reconstruction.frames.images[i].shape[:2]
+        height, width = reconstruction.frames.sizes[i]
         intrinsics = np.asarray(reconstruction.intrinsics[i], np.float64)
         entries.append(
             {

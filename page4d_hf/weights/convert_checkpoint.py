@@ -460,6 +460,7 @@ def convert_checkpoint(
         for file in folder.glob("*.safetensors"):
             make_readable(file)  # safetensors writes for the owner only
         Page4DImageProcessor(
+            mode="balanced",
             size={"height": config.image_size, "width": config.image_size}, patch_size=config.patch_size
         ).save_pretrained(folder)
         card = model_card(config, num_parameters=model.num_parameters(), source=source or checkpoint.name)

@@ -22,7 +22,9 @@ from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quatern
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.model_card import OF_CARD
 from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
-from page4d_hf.reconstruction.reconstruct import LARGEST_MAP, _even_quotas, reconstruct, resolve_resolution
+from page4d_hf.reconstruction.network import LARGEST_MAP, resolve_resolution
+from page4d_hf.reconstruction.points import even_quotas
+from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.scene import read_scene
 from page4d_hf.weights.identity import _NOT_COMPUTED_WITH, fingerprint
 from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
@@ -208,7 +210,7 @@ def test_quotas_are_as_equal_as_what_each_frame_has_to_give_allows():
     for _ in range(200):
         counts = rng.integers(0, 50, rng.integers(1, 12)).tolist()
         limit = int(rng.integers(1, 400))
-        quotas = _even_quotas(counts, limit)
+        quotas = even_quotas(counts, limit)
         assert sum(quotas) == min(limit, sum(counts))
         assert all(0 <= quota <= count for quota, count in zip(quotas, counts, strict=True))
         # Whoever could give more gets no less than any other, up to the one that does not divide.
