@@ -6,8 +6,9 @@ it were SDR, and the two fields of an interlaced frame, which are of two moments
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -40,14 +41,15 @@ def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> npt.NDA
     frame = deinterlaced(frame)
     width, height = size or (frame.width, frame.height)
     hdr = is_hdr(frame)
-    rgb = frame.reformat(
+    rgb: Any = frame.reformat(
         width=width,
         height=height,
         format="rgb48le" if hdr else "rgb24",
         src_colorspace=_matrix(frame),
         interpolation="BICUBIC",
     ).to_ndarray()
-    return tone_mapped(rgb, frame.color_trc) if hdr else rgb
+    pixels: npt.NDArray[np.uint8] = tone_mapped(rgb, int(frame.color_trc)) if hdr else rgb
+    return pixels
 
 
 def is_hdr(frame: av.VideoFrame) -> bool:
@@ -79,7 +81,7 @@ def deinterlaced(frame: av.VideoFrame) -> av.VideoFrame:
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base or 1
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
         ),
         graph.add("estdif", "mode=frame"),
         graph.add("buffersink"),
@@ -96,7 +98,7 @@ def tone_mapped(rgb: npt.NDArray[np.uint16], transfer: int) -> npt.NDArray[np.ui
         rgb: `(H, W, 3)`, full range of 16 bits.
         transfer: `HLG` (ITU-R BT.2100, with the system gamma of a display of 1,000 cd/m^2) or `PQ` (SMPTE ST 2084).
     """
-    linear = _linear(int(transfer))[rgb]  # of HLG the scene's light, of PQ the display's
+    linear = _linear(transfer)[rgb]  # of HLG the scene's light, of PQ the display's
     if transfer == HLG:
         luminance = cv2.transform(linear, LUMINANCE_2020[None])[..., None]
         linear *= (HLG_PEAK / REFERENCE_WHITE) * np.power(luminance, HLG_GAMMA - 1, out=luminance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +41,9 @@ def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Pat
         camera_ids: `(N,)` int, the device of each frame: those of one, in the order of time, are taken for a video.
         cache_dir: default: `default_cache_dir()`.
     """
-    train = frames.train
+    train, videos = frames.train, _videos(frames, camera_ids)
+    if not videos:
+        return None
     digest = digest_files(
         [frames.image_paths[i] for i in train],
         page4d_version(),
@@ -59,7 +60,7 @@ def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Pat
         else:
             return points if len(points) >= FEWEST_POINTS else None
     note("tracking corners through the frames and triangulating them with the capture's cameras")
-    points = SeedPoints.joined([SeedPoints.none(), *_of_each_camera(frames, camera_ids)])
+    points = SeedPoints.joined([SeedPoints.none(), *(_of_video(frames, video) for video in videos)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
@@ -69,13 +70,12 @@ def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Pat
     return points if len(points) >= FEWEST_POINTS else None
 
 
-def _of_each_camera(frames: PosedFrames, camera_ids: np.ndarray) -> Iterator[SeedPoints]:
+def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
+    """The frames to train on of each camera, in the order of time, where they are enough and of one size."""
     in_time = frames.train[np.argsort(frames.times[frames.train], kind="stable")]
-    for camera in np.unique(camera_ids[in_time]):
-        video = in_time[camera_ids[in_time] == camera]
-        one_size = (frames.images.image_sizes[video] == frames.images.image_sizes[video[0]]).all()
-        if len(video) >= FEWEST_FRAMES and one_size:
-            yield _of_video(frames, video)
+    videos = [in_time[camera_ids[in_time] == camera] for camera in np.unique(camera_ids[in_time])]
+    sizes = frames.images.image_sizes
+    return [video for video in videos if len(video) >= FEWEST_FRAMES and (sizes[video] == sizes[video[0]]).all()]
 
 
 def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:

@@ -345,7 +345,7 @@ def test_what_cannot_be_processed_is_refused_by_name(processor, images, options,
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="crop, pad, square; got 'stretch'"):
+    with pytest.raises(ValueError, match="crop, balanced, pad, square; got 'stretch'"):
         Page4DImageProcessor(mode="stretch")
 
 
