@@ -505,14 +505,16 @@ def test_images_in_memory_have_no_frame_rate():
         read_frames(np.zeros((2, 6, 8, 3), np.uint8), fps=2)
 
 
-@pytest.mark.parametrize(("suffix", "off"), [(".heic", 6), (".HEIF", 6), (".avif", 6)])
-def test_photos_of_phones_are_read_upright(tmp_path, suffix, off):
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".avif"])
+def test_photos_of_phones_are_read_upright(tmp_path, suffix):
+    """AVIF is turned by EXIF; in HEIF a property of the file counts, which its decoder applies, and EXIF does not."""
     pillow_heif.register_heif_opener()
     ramp = np.linspace(0, 200, 64 * 48).reshape(48, 64, 1).repeat(3, axis=2).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    format = "AVIF" if suffix == ".avif" else "HEIF"
-    Image.fromarray(ramp).save(tmp_path / f"IMG_1{suffix}", format=format, quality=95, exif=exif)
-    image = read_frames(tmp_path).images[0]
-    assert image.shape == (64, 48, 3)
-    assert np.abs(image.astype(int) - np.rot90(ramp, -1)).max() <= off
+    kind = "AVIF" if suffix == ".avif" else "HEIF"
+    Image.fromarray(ramp).save(tmp_path / f"IMG_1{suffix}", format=kind, quality=95, exif=exif)
+    image = read_frames(tmp_path).images[0].astype(int)
+    upright = np.rot90(ramp, -1) if kind == "AVIF" else ramp
+    assert image.shape == upright.shape
+    assert np.abs(image - upright).max() <= 6
