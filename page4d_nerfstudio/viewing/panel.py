@@ -41,6 +41,7 @@ class Panel(nn.Module):
         self.training_cameras = TrainingCameras()
         self.plays = ViewerCheckbox("Play", False, cb_hook=self._play, hint="Let time run, over and over.")
         self.seconds = ViewerSlider("Seconds per clip", 5.0, 1.0, 60.0, 1.0, hint="How long time takes from 0 to 1.")
+        self.clock: threading.Thread | None = None  # what makes time run
         self._model = (model,)  # in a tuple, as its parameters are not the panel's
         model.looked_at = self.chosen
 
@@ -53,8 +54,9 @@ class Panel(nn.Module):
         return moving if self.shown_gaussians.value == "moving" else ~moving
 
     def _play(self, checkbox: ViewerCheckbox) -> None:
-        if checkbox.value:
-            threading.Thread(target=self._run_time, daemon=True).start()
+        if checkbox.value and (self.clock is None or not self.clock.is_alive()):
+            self.clock = threading.Thread(target=self._run_time, daemon=True)
+            self.clock.start()
 
     def _run_time(self) -> None:
         slider = self.training_cameras.viewer.control_panel
