@@ -142,6 +142,7 @@ def predict(
                     evaluated.model,
                     image_processor=processor,
                     resolution=inference.resolution,
+                    window=None,
                     mode="crop",
                     points=inference.points or "depth",
                     max_points=1,  # the sparse cloud is not looked at

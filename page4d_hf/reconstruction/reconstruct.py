@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,12 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
-from .network import NetworkOptions, Points, needed_heads, predict, resolve_resolution
-from .points import choose_points, lift_over_images
+from .network import NetworkOptions, Points, needed_heads, resolve_resolution
+from .points import choose_points
+from .windows import WINDOW, resolve_overlap, predict_in_windows, window_spans
 
 if TYPE_CHECKING:
     from ..modeling_page4d import Page4DModel
-
-logger = logging.getLogger(__name__)
-
-MANY_FRAMES = 200  # the full network at 518 x 518 then takes about 40 GB of a GPU
 
 
 @torch.inference_mode()
@@ -43,6 +40,8 @@ def reconstruct(
     image_processor: Page4DImageProcessor | None = None,
     fps: float | None = None,
     max_frames: int | None = None,
+    window: int | None = WINDOW,
+    overlap: int | None = None,
     resolution: int | None = None,
     mode: Mode | None = None,
     mask_strength: float | None = None,
@@ -55,7 +54,7 @@ def reconstruct(
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Reconstruction:
-    """Run PAGE-4D on a sequence of frames, all at once.
+    """Run PAGE-4D on a sequence of frames: all at once where they fit one window, or else in windows that overlap.
 
     Options are checked before a frame is read or weights are loaded.
 
@@ -75,6 +74,9 @@ def reconstruct(
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
             one, one that fits.
         fps, max_frames: which frames of a video, or how many of images, to take; see `read_frames`.
+        window: at most so many frames go through the network at once, which bounds memory. None takes all at once.
+        overlap: frames, at least, that a window shares with the one before it, to which it is aligned; by default a
+            quarter of the window.
         resolution: width of the network's input in pixels, a multiple of the patch size; its height is at most that.
             By default, or at the image processor's own width, width and height are as the image processor has them.
         mode: the image processor's mode; the default is its own.
@@ -121,6 +123,7 @@ def reconstruct(
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
     if refine and points == "world":
         raise Page4DError("Points of the point head cannot be refined with the cameras; take those from depth.")
+    overlap = resolve_overlap(window, overlap)
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
     mode = mode or image_processor.mode
 
@@ -132,11 +135,6 @@ def reconstruct(
         report("reading frames", 1, 1)
     if refine and len(set(frames.sizes)) > 1:
         raise Page4DError("Cameras are refined by tracks through frames of one size; these differ. Leave out --refine.")
-    if len(frames) > MANY_FRAMES:
-        logger.warning(
-            "All %d frames go through the network at once, and memory grows with their number; "
-            "fewer of them (--fps, --max-frames) or a smaller --resolution take less.", len(frames),
-        )  # fmt: skip
     network: Any = model
     if source is not None:
         assert isinstance(device, torch.device)
@@ -148,7 +146,8 @@ def reconstruct(
 
     # 3. What the network sees.
     asked = NetworkOptions(resolution, mode, heads, mask_strength)
-    seen = predict(network, image_processor, frames, asked, report)
+    spans = window_spans(len(frames), window, overlap)
+    seen = predict_in_windows(network, image_processor, frames.images, spans, asked, report)
     report("points", 0, len(frames))
 
     # 4. Cameras that tracks agree with, and depth in their scale.
@@ -161,14 +160,17 @@ def reconstruct(
         refinement = refined.report
         seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
         seen.intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
-        seen.points = lift_over_images(seen.depth, refined.extrinsics, refined.intrinsics, refined.image_size)
 
     # 5. The choice of points.
-    chosen = choose_points(seen.points, seen.points_conf, confidence_percentile, max_points)
+    confidence = seen.points_conf or seen.depth_conf
+    chosen = choose_points(seen.points or seen.depth, confidence, confidence_percentile, max_points)
     times = normalized_times(frames.times)
 
-    def gather(maps: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([maps[i].reshape(-1, *maps[i].shape[2:])[index] for i, index in enumerate(chosen)])
+    def points_of(index: int) -> np.ndarray:
+        return seen.lifted(index) if seen.points is None else seen.points[index]
+
+    def gather(maps: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate([m.reshape(-1, *m.shape[2:])[index] for m, index in zip(maps, chosen, strict=True)])
 
     report("points", len(frames), len(frames))
     return Reconstruction(
@@ -177,12 +179,12 @@ def reconstruct(
         depth=seen.depth,
         depth_conf=seen.depth_conf,
         dynamics=seen.dynamics,
-        points=gather(seen.points),
+        points=gather(map(points_of, range(len(frames)))),
         point_colors=gather(seen.colors),
         point_times=np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
         point_dynamics=gather(seen.dynamics) if seen.dynamics is not None else None,
-        point_confidence=gather(seen.points_conf),
-        point_maps=seen.points if keep_point_maps else None,
+        point_confidence=gather(confidence),
+        point_maps=list(map(points_of, range(len(frames)))) if keep_point_maps else None,
         frames=frames,
         info={
             "model": str(source or config.name_or_path),
@@ -190,6 +192,8 @@ def reconstruct(
             "options": {
                 "fps": fps,
                 "max_frames": max_frames,
+                "window": window,
+                "overlap": overlap,
                 "resolution": resolution,
                 "mode": str(mode),
                 "mask_strength": mask_strength,
