@@ -167,12 +167,15 @@ def reconstruct(
     output: Path = Path("scene"),
     fps: float | None = None,
     max_frames: int | None = None,
+    window: int = 100,
+    overlap: int | None = None,
     resolution: int | None = None,
     mode: Literal["crop", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
-    refine: bool = False,
+    refine: Literal["auto", "off"] = "auto",
+    tracks: Path | None = None,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     overwrite: bool = False,
@@ -188,6 +191,9 @@ def reconstruct(
         output: the folder to write; it must not exist yet, or be empty.
         fps: frames per second to take from a video, by its timestamps. All of them by default.
         max_frames: at most so many frames, spread evenly over the whole clip.
+        window: frames that go through the network at once, which bounds its memory. Longer clips go in windows, each
+            aligned to the last.
+        overlap: frames that windows share, at least. By default a quarter of a window.
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
@@ -196,8 +202,10 @@ def reconstruct(
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
-        refine: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth to
-            them. For frames of one size. Cameras that tracks cannot improve are kept, and the reason is printed.
+        refine: auto: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth
+            to them. What the clip does not show is kept, and said. off: keep the network's.
+        tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
+            [K, S].
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
@@ -221,12 +229,15 @@ def reconstruct(
             model,
             fps=fps,
             max_frames=max_frames,
+            window=window,
+            overlap=overlap,
             resolution=resolution,
             mode=mode,
             points=points,
             confidence_percentile=confidence_percentile,
             max_points=max_points,
             refine=refine,
+            tracks=tracks,
             device=device,
             dtype=dtype,
             progress=report,
@@ -237,15 +248,13 @@ def reconstruct(
 
     seconds = time.perf_counter() - started
     print(f"Wrote {output}: {len(made)} frames and {len(made.points):,} points.")
-    if refine:
-        told = made.info["refinement"]
-        print(
-            f"Cameras: {told['outcome']}. {told['static_tracks']} of {told['tracks']} tracks are of what stands still; "
-            f"{told['inlier_share_before']:.0%} of all observations agreed with the network's cameras, "
-            f"{told['inlier_share_after']:.0%} agree now."
-        )
+    if "refinement" in made.info:
+        from .reconstruction.refinement import summary
+
+        print(summary(made.info["refinement"]))
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
-    print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
+    if len(made) > 1:
+        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
 COMMANDS["reconstruct"] = reconstruct

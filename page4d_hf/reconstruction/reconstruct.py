@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ..errors import Page4DError
 from ..frames import Frames, Source, normalized_times, read_frames
 from ..image_processing_page4d import Mode, Page4DImageProcessor
 from ..scene.reconstruction import Reconstruction
+from ..scene.tracks import read_tracks
 from ..utils.progress import Progress
 from ..weights.identity import fingerprint
 from ..weights.loading import (
@@ -26,10 +28,14 @@ from ..weights.loading import (
 )
 from .network import NetworkOptions, Points, needed_heads, resolve_resolution
 from .points import choose_points
-from .windows import WINDOW, resolve_overlap, predict_in_windows, window_spans
+from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
     from ..modeling_page4d import Page4DModel
+
+logger = logging.getLogger(__name__)
+
+Refine = Literal["auto", "off"]
 
 
 @torch.inference_mode()
@@ -49,7 +55,8 @@ def reconstruct(
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
     keep_point_maps: bool = False,
-    refine: bool = False,
+    refine: Refine = "auto",
+    tracks: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -85,8 +92,9 @@ def reconstruct(
         confidence_percentile: percentage of all pixels, from the least confident, that give no point. 0 keeps all.
         max_points: upper limit of the number of points, spread evenly over the frames.
         keep_point_maps: give the points of all pixels too, as maps.
-        refine: adjust cameras to point tracks, and depth to them; see `refinement`. For frames of one size and points
-            from depth.
+        refine: "auto": adjust cameras to point tracks, and depth to them, as far as the clip shows them; what it does
+            not is logged, and stands in `info["refinement"]["note"]`. "off": take the network's.
+        tracks: file of tracks to refine by, instead of optical flow; see `scene.read_tracks`.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -121,8 +129,11 @@ def reconstruct(
         raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
     if max_points < 1:
         raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
-    if refine and points == "world":
-        raise Page4DError("Points of the point head cannot be refined with the cameras; take those from depth.")
+    if refine not in get_args(Refine):
+        raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {refine!r}.")
+    if tracks is not None and (refine == "off" or points == "world"):
+        raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
+    given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
     overlap = resolve_overlap(window, overlap)
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
     mode = mode or image_processor.mode
@@ -133,8 +144,6 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
-    if refine and len(set(frames.sizes)) > 1:
-        raise Page4DError("Cameras are refined by tracks through frames of one size; these differ. Leave out --refine.")
     network: Any = model
     if source is not None:
         assert isinstance(device, torch.device)
@@ -148,20 +157,37 @@ def reconstruct(
     asked = NetworkOptions(resolution, mode, heads, mask_strength)
     spans = window_spans(len(frames), window, overlap)
     seen = predict_in_windows(network, image_processor, frames.images, spans, asked, report)
-    report("points", 0, len(frames))
 
     # 4. Cameras that tracks agree with, and depth in their scale.
     refinement: dict[str, Any] | None = None
-    if refine:
-        from .refinement import refine as refine_cameras  # pycolmap and SciPy, for those who ask for it
+    kept_tracks = None
+    if refine == "auto":
+        from .refinement import not_refined  # pycolmap and SciPy, for those who need it
+        from .refinement import refine as refine_cameras
 
-        focal = float(np.sqrt(np.median(seen.intrinsics[:, 0, 0]) * np.median(seen.intrinsics[:, 1, 1])))
-        refined = refine_cameras(frames.images, seen.extrinsics, focal, seen.depth, seen.dynamics, progress=report)
-        refinement = refined.report
-        seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
-        seen.intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
+        if points == "world":
+            refinement = not_refined("points of the point head do not follow them")
+        elif len(set(frames.sizes)) > 1:
+            refinement = not_refined("tracks need frames of one size, and these differ")
+        else:
+            refined = refine_cameras(
+                frames.images,
+                seen.extrinsics,
+                float(np.sqrt(np.median(seen.intrinsics[:, 0, 0]) * np.median(seen.intrinsics[:, 1, 1]))),
+                seen.depth,
+                seen.dynamics,
+                given=given_tracks,
+                progress=report,
+            )
+            refinement, kept_tracks = refined.report, refined.point_tracks
+            if refined.changed:
+                seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
+                seen.intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
+        if refinement["note"]:
+            logger.warning("%s", refinement["note"])
 
     # 5. The choice of points.
+    report("points", 0, len(frames))
     confidence = seen.points_conf or seen.depth_conf
     chosen = choose_points(seen.points or seen.depth, confidence, confidence_percentile, max_points)
     times = normalized_times(frames.times)
@@ -186,6 +212,7 @@ def reconstruct(
         point_confidence=gather(confidence),
         point_maps=list(map(points_of, range(len(frames)))) if keep_point_maps else None,
         frames=frames,
+        tracks=kept_tracks,
         info={
             "model": str(source or config.name_or_path),
             "weights": None if source is None else fingerprint(source),
@@ -201,6 +228,7 @@ def reconstruct(
                 "confidence_percentile": confidence_percentile,
                 "max_points": max_points,
                 "refine": refine,
+                "tracks": None if tracks is None else str(tracks),
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },

@@ -9,6 +9,7 @@
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
             dynamics/       the same for the dynamics mask, NaN where the network did not see the image
+            tracks.npz      point tracks that the cameras were refined by: xy, visible, points, images
 
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
@@ -40,6 +41,7 @@ from ..package_version import page4d_version
 from ..utils.folders import whole_folder
 from ..utils.json_files import Record, read_json
 from .reconstruction import Reconstruction
+from .tracks import TRACKS, PointTracks, read_tracks, tracks_bytes
 from .transforms_json import (
     CAMERA_MODELS,
     Transforms,
@@ -106,6 +108,22 @@ class Scene:
         """Dynamics of frame `index`, `(h, w)` float32, 0 static to 1 moving; NaN where the network did not see it."""
         return self._load_map("dynamics", index)
 
+    def load_tracks(self) -> PointTracks | None:
+        """The point tracks that the cameras were refined by, in the scene's frames; None where there are none.
+
+        Raises:
+            SceneError: the file is damaged, or says nothing of a frame.
+        """
+        path = self.root / TRACKS
+        if not path.is_file():
+            return None
+        tracks, images = read_tracks(path)
+        places = {name: place for place, name in enumerate(images or ())}
+        missing = next((image.name for image in self.image_paths if image.name not in places), None)
+        if missing is not None:
+            raise SceneError(f"{path} says nothing of {missing}; make the scene anew with `page4d reconstruct`.")
+        return tracks.of_frames(np.array([places[image.name] for image in self.image_paths]))
+
     def _load_map(self, name: str, index: int) -> np.ndarray:
         path = _map_path(self.root, name, self.image_paths[index].stem)
         try:
@@ -163,6 +181,8 @@ def write_scene(target: str | Path, reconstruction: Reconstruction, *, overwrite
             (folder / "page4d" / name).mkdir(parents=True)
             for stem, array in zip(stems, arrays, strict=True):
                 _write_array(_map_path(folder, name, stem), array)
+        if reconstruction.tracks is not None:
+            (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         _write_points(folder / "points.ply", reconstruction)
         sources = [
             {"image": f"images/{image}", "source": name, "source_time": float(time)}
