@@ -83,7 +83,8 @@ class Prediction:
         rays = (self.seen_at[index] - camera[:2, 2]) / camera[[0, 1], [0, 1]]
         seen = np.concatenate((rays * depth[..., None], depth[..., None]), axis=-1)
         pose = self.extrinsics[index]
-        points: np.ndarray = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # where depth is not finite, points are not
+            points: np.ndarray = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
         return points
 
 

@@ -3,9 +3,9 @@
 Of several commands that want the same reconstruction at once, the first makes it and the others wait for it.
 
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
-the resolution, the windows, the refinement and the version of page4d, `<model>` for the weights and for whether the mask was used.
-It is written whole or not at all. Where the weights are gone, an entry that was made with a model of the same name is
-taken: what was trained can still be seen.
+the resolution, windows and refinement, and the version of page4d, `<model>` for the weights and for whether the mask
+was used. It is written whole or not at all. Where the weights are gone, an entry that was made with a model of the same
+name is taken: what was trained can still be seen.
 """
 
 from __future__ import annotations
