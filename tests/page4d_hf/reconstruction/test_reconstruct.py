@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from plane_model import PLANE, WORLD_POINT, PlaneModel, make_frames
+from small_networks import save_small_network
 
 import page4d_hf
 from page4d_hf.cli import main
@@ -21,7 +22,6 @@ from page4d_hf.frames import read_frames
 from page4d_hf.geometry import project_points
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.model_card import OF_CARD
-from page4d_hf.modeling_page4d import Page4DModel
 from page4d_hf.reconstruction.network import LARGEST_MAP, resolve_resolution
 from page4d_hf.reconstruction.points import even_quotas
 from page4d_hf.reconstruction.reconstruct import reconstruct
@@ -332,17 +332,7 @@ def test_the_nearest_resolutions_are_named():
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = Page4DConfig(
-        hidden_size=16, encoder_num_hidden_layers=1, encoder_num_attention_heads=1, num_hidden_layers=4,
-        num_attention_heads=1, mask_layer=1, masked_layers=[2], mask_hidden_size=8, head_layers=[0, 1, 2, 3],
-        camera_num_hidden_layers=1, camera_num_attention_heads=1, dense_hidden_size=8, dense_channels=[4, 4, 8, 8],
-        dense_output_channels=4, image_size=70,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    Page4DModel(config).save_pretrained(folder)
-    Page4DImageProcessor().save_pretrained(folder)
-    return folder
+    return save_small_network(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -487,8 +477,8 @@ def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
         assert done[0] == 0
         assert list(done) == sorted(done)
         assert done[-1] == totals[-1]
-    # 1 encoder layer, 4 frame and 4 global layers, mask, camera and depth heads; and nothing stays behind.
-    assert ("network", 11, 12) in told
+    # 2 encoder layers, 5 frame and 5 global layers, mask, camera and depth heads; and nothing stays behind.
+    assert ("network", 14, 15) in told
     assert not any(module._forward_hooks for module in model.modules())
 
 
