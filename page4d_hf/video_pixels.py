@@ -106,7 +106,8 @@ def tone_mapped(rgb: npt.NDArray[np.uint16], transfer: int) -> npt.NDArray[np.ui
     brightest = np.maximum(linear.max(axis=-1, keepdims=True), 1e-6)
     compressed = KNEE + (1 - KNEE) * -np.expm1((KNEE - brightest) / (1 - KNEE))
     linear *= np.where(brightest > KNEE, compressed / brightest, 1)
-    return _srgb()[np.rint(linear * 65535).astype(np.uint16)]
+    mapped: npt.NDArray[np.uint8] = _srgb()[np.rint(linear * 65535).astype(np.uint16)]
+    return mapped
 
 
 def _matrix(frame: av.VideoFrame) -> str | None:
@@ -119,13 +120,16 @@ def _matrix(frame: av.VideoFrame) -> str | None:
 def _linear(transfer: int) -> npt.NDArray[np.float32]:
     """Light of each of 65,536 code values: HLG's in units of its peak, PQ's in units of SDR's white."""
     signal = np.linspace(0, 1, 65536)
+    light: npt.NDArray[np.float32]
     if transfer == HLG:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
-        return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12).astype(np.float32)
+        light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12).astype(np.float32)
+        return light
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     root = signal ** (1 / m2)
     nits = 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
-    return (nits / REFERENCE_WHITE).astype(np.float32)
+    light = (nits / REFERENCE_WHITE).astype(np.float32)
+    return light
 
 
 @lru_cache
@@ -133,4 +137,5 @@ def _srgb() -> npt.NDArray[np.uint8]:
     """The 8-bit code value of each of 65,536 steps of light (IEC 61966-2-1)."""
     light = np.linspace(0, 1, 65536)
     signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * signal).astype(np.uint8)
+    codes: npt.NDArray[np.uint8] = np.rint(255 * signal).astype(np.uint8)
+    return codes
