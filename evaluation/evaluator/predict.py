@@ -139,6 +139,7 @@ def predict(
                     evaluated.model,
                     image_processor=processor,
                     resolution=inference.resolution,
+                    window=None,
                     mode="crop",
                     mask_strength=None if evaluated.model.config.mask_form is None else evaluated.mask_strength,
                     points=inference.points or "depth",
