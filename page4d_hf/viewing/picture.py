@@ -51,9 +51,7 @@ def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[i
     devices = [scene.camera_ids == device for device in np.unique(scene.camera_ids)]
     lines = [
         *(line for of in devices for line in path_lines(scene.extrinsics[of], scene.times[of])),
-        *camera_lines(
-            scene.extrinsics[some], scene.intrinsics[some], scene.image_sizes[some], depth, scene.times[some]
-        ),
+        *camera_lines(poses, lenses, sizes, depth, scene.times[some]),
     ]
     posters = []
     for frame in scene.frames_at(instant):

@@ -230,8 +230,7 @@ def _lifted(frames: PinholeFrames, index: int, maps: Maps, limit: int, rng: np.r
         known &= maps.confidence.reshape(-1) > 0
     places = np.flatnonzero(known)
     chosen = places[one_of_each_stretch(len(places), limit, rng)]
-    image = frames.load_image(index)[..., :3]
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(frames.load_image(index)[..., :3], (width, height), interpolation=cv2.INTER_AREA)
     to_map = np.diag([*np.array([width, height]) / frames.image_sizes[index], 1.0])
     points = unproject_depth(
         torch.from_numpy(maps.depth.astype(np.float64)),

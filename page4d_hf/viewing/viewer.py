@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from ..errors import Page4DError
 from ..scene.drawing import FRUSTUM_SHARE, camera_centers, frustum_depth, mean_axes, overview
 from ..scene.export import MOVES
 from ..utils.evenly import evenly
-from .display import Display, Moving, Palette
+from .display import Display, Moving, Palette, Times
 from .viewed_scene import Cloud, ViewedScene
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ THUMBNAIL_WIDTH = 96
 FRUSTUMS = 16  # besides those of the time that is shown, at most
 GREY, CURRENT, PATH = (190, 190, 190), (255, 120, 0), (30, 100, 200)
 POINT_SIZES = (0.1, 4.0)  # times the scene's own
-TIMES_NAMES = {"one": "one time", "all": "all times", "static": "static of all times"}
+TIMES_NAMES: dict[Times, str] = {"one": "one time", "all": "all times", "static": "static of all times"}
 
 
 def check_address(host: str, port: int | None) -> int:
@@ -157,12 +157,13 @@ class Viewer:
     def _restart(self) -> None:
         """Show the points anew, as the panel asks for them."""
         with self._lock:
-            names = {name: key for key, name in TIMES_NAMES.items()}
+            times: dict[str, Times] = {name: key for key, name in TIMES_NAMES.items()}
+            moving: dict[str, Moving] = {key: key for key in get_args(Moving)}
             self.display = replace(
                 self.display,
                 color=self._color.value,
-                times=names[self._times.value],
-                moving="all" if self._moving is None else self._moving.value,
+                times=times[self._times.value],
+                moving="all" if self._moving is None else moving[self._moving.value],
                 moves_from=MOVES if self._moves_from is None else float(self._moves_from.value),
                 least_confident=0 if self._confidence is None else float(self._confidence.value),
             )
@@ -188,7 +189,7 @@ class Viewer:
 
     def show(self, instant: int | None = None) -> None:
         """Show a time: its points, its cameras and its pictures."""
-        with self._lock, self.server.atomic():
+        with self._lock:  # not viser's `atomic`, whose lock another thread may take for its own and keep
             if instant is not None:
                 self.instant = min(instant, len(self.scene.instants) - 1)
             times = range(len(self.scene.instants))
@@ -198,7 +199,7 @@ class Viewer:
             elif self.display.times == "all":
                 wanted += [("all", k) for k in times]
             else:
-                wanted += [*(("static", k) for k in times), ("moving", self.instant)]  # type: ignore[list-item]
+                wanted += [*(("static", k) for k in times), ("moving", self.instant)]
             for key in wanted:
                 if key not in self._clouds:
                     self._clouds[key] = self._add_cloud(*key)
@@ -325,8 +326,8 @@ def _viser_server(host: str, port: int, label: str) -> viser.ViserServer:
     from viser import infra
 
     class GuardedServer(infra.WebsockServer):
-        def __init__(self, *arguments: Any, http_server_root: Path, **options: Any) -> None:
-            super().__init__(*arguments, http_server_root=_Inside(http_server_root), **options)  # type: ignore[arg-type]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**{**options, "http_server_root": _Inside(options["http_server_root"])})
 
     if infra.WebsockServer.__name__ != GuardedServer.__name__:
         infra.WebsockServer = GuardedServer  # type: ignore[assignment,misc]
@@ -341,11 +342,10 @@ def _viser_server(host: str, port: int, label: str) -> viser.ViserServer:
 def _look(
     client: viser.ClientHandle, position: np.ndarray, forward: np.ndarray, up: np.ndarray, distance: float, fov: float
 ) -> None:
-    with client.atomic():
-        client.camera.up_direction = up
-        client.camera.position = position
-        client.camera.look_at = position + distance * forward
-        client.camera.fov = fov
+    client.camera.up_direction = up
+    client.camera.position = position
+    client.camera.look_at = position + distance * forward
+    client.camera.fov = fov
 
 
 def _quaternion(extrinsics: np.ndarray) -> np.ndarray:
