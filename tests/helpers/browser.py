@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 # WebGL in software, and nothing that a browser asks the network for by itself.
 FLAGS = [
     "--no-sandbox",
@@ -26,18 +27,18 @@ FLAGS = [
 
 
 @contextmanager
-def chromium(*flags: str) -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     """Playwright's handle of a browser with a profile of its own; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives browsers, is missing")
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
+    if PROGRAM is None:
         pytest.skip(f"there is no browser (none of {', '.join(PROGRAMS)})")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with playwright.sync_playwright() as driver, driver.chromium.launch(executable_path=PROGRAM, args=FLAGS) as browser:
+        yield browser
+
+
+def another(browser: Any, *flags: str) -> Any:
+    """A second browser beside one, with flags of its own: a context manager."""
+    return browser.browser_type.launch(executable_path=PROGRAM, args=[*FLAGS, *flags])
 
 
 def screenshot(page: Any) -> np.ndarray:
