@@ -156,7 +156,7 @@ def measure(frames: int, options: BenchmarkOptions) -> Row:
 
 def _pixel_values(frames: int, options: BenchmarkOptions, processor: Any, patch_size: int) -> torch.Tensor:
     """`[1, S, 3, H, W]`."""
-    from page4d_hf.reconstruction.reconstruct import resolve_resolution
+    from page4d_hf.reconstruction.network import resolve_resolution
 
     if options.images is None and options.kitti is None:
         size = options.image_size

@@ -22,7 +22,7 @@ from evaluator.studies.study_clips import StudyClip, Synthetic, clip_of_sequence
 from evaluator.studies.study_reports import StudyOptions, StudyReport, run_program, with_progress, write_report
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.reconstruction.reconstruct import resolve_resolution
+from page4d_hf.reconstruction.network import resolve_resolution
 
 if TYPE_CHECKING:
     from page4d_hf import Page4DImageProcessor, Page4DModel

@@ -10,12 +10,16 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from .package_version import page4d_version
+
 if TYPE_CHECKING:
     from .configuration_page4d import Page4DConfig, Page4DInitializationConfig, Page4DTrainingConfig
     from .image_processing_page4d import Page4DImageProcessor
     from .modeling_page4d import Page4DForDepthEstimation, Page4DModel, Page4DOutput
     from .reconstruction.reconstruct import reconstruct
     from .trainer_page4d import Page4DDataCollator, Page4DMaskScheduleCallback
+
+__version__ = page4d_version()
 
 _MODULES = {
     "Page4DConfig": "configuration_page4d",

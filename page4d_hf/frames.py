@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import psutil
 from PIL import Image, ImageOps
 
 from .errors import FrameError
 from .pillow_page4d import to_8_bits
 from .utils.evenly import evenly
 from .utils.image_bounds import MOST_PIXELS
+from .utils.lazy_images import LazyImages
 
 if TYPE_CHECKING:
     import av
@@ -30,7 +30,6 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv", ".3gp"}
     | {".ogv", ".gif"}
 )
-SHARE_OF_MEMORY = 0.8  # of what is available, that frames may take; the rest is for what is done with them
 GREATEST_FPS = 1e6
 
 
@@ -38,7 +37,7 @@ GREATEST_FPS = 1e6
 class Frames:
     """Frames in the order in which they were taken, upright, at their own sizes."""
 
-    images: list[np.ndarray]  # each [H, W, 3] or, with transparency, [H, W, 4] uint8
+    images: Sequence[np.ndarray]  # each [H, W, 3] or, with transparency, [H, W, 4] uint8; of files, decoded when asked
     names: list[str]  # file name of each image; for a video "frame_<number in the video, from 0>"
     times: np.ndarray  # [N] float64: seconds from a video's first frame, or places in the sequence of images
     paths: list[Path] | None  # the image files; None for a video
@@ -47,11 +46,18 @@ class Frames:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each image, for which none is decoded."""
+        if isinstance(self.images, LazyImages):
+            return self.images.sizes
+        return [(image.shape[0], image.shape[1]) for image in self.images]
+
     def take(self, indices: np.ndarray) -> Frames:
         """The frames at `indices`, with their times."""
         kept = indices.tolist()
         return Frames(
-            [self.images[i] for i in kept],
+            self.images.take(kept) if isinstance(self.images, LazyImages) else [self.images[i] for i in kept],
             [self.names[i] for i in kept],
             self.times[indices],
             None if self.paths is None else [self.paths[i] for i in kept],
@@ -78,6 +84,9 @@ def read_frames(
 ) -> Frames:
     """Read a video or still images as a sequence of frames.
 
+    Files are gone through once, so that what is wrong with them is known; their images are decoded again when they are
+    asked for, unless they are few enough to be held (see `LazyImages`).
+
     Args:
         source: one of
 
@@ -99,8 +108,7 @@ def read_frames(
     Raises:
         FrameError: the source does not exist, holds no images, matches nothing, is of another kind or broken, is
             several files of which any is a video, or arrays of another type or shape; `fps` is given for images, which
-            have no timestamps; a frame has more than `MOST_PIXELS`; or all of them would take more than
-            `SHARE_OF_MEMORY` of the memory that is available, which headers tell before an image is decoded.
+            have no timestamps; or a frame has more than `MOST_PIXELS`.
     """
     if fps is not None and not 0 < fps <= GREATEST_FPS:
         raise FrameError(f"Expected a frame rate above 0 and up to {GREATEST_FPS:,.0f}, got {fps:g}.")
@@ -203,15 +211,7 @@ def _read_images(paths: list[Path], source: str, fps: float | None, max_frames: 
         raise FrameError(_no_timestamps(source))
     indices = evenly(len(paths), max_frames)
     paths = [paths[i] for i in indices]
-    # A small file may declare a huge image: the headers are read first.
-    taken, room = 0, _room()
-    for number, path in enumerate(paths, start=1):
-        with _opened(path) as image:
-            taken += image.width * image.height * (4 if _is_transparent(image) else 3)
-        if taken > room:
-            what = f"The first {number:,} of {len(paths):,} images of {source}"
-            raise _too_large(what, taken, room, "--max-frames")
-    images = [read_image(path) for path in paths]
+    images = LazyImages.read(paths, lambda files: map(read_image, files))
     return Frames(images, [path.name for path in paths], indices.astype(np.float64), paths, source)
 
 
@@ -311,18 +311,6 @@ def _is_transparent(image: Image.Image) -> bool:
     return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
-def _room() -> float:
-    """Bytes of memory that frames may take."""
-    return SHARE_OF_MEMORY * psutil.virtual_memory().available
-
-
-def _too_large(what: str, size: int, room: float, options: str) -> FrameError:
-    """What to raise for frames (`what`, in words) that take more bytes than there is room for."""
-    return FrameError(
-        f"{what} take {size / 1e9:.1f} GB, and memory has room for {room / 1e9:.1f} GB; take fewer ({options})."
-    )
-
-
 def _kinds(suffixes: frozenset[str]) -> str:
     return ", ".join(sorted(suffix[1:] for suffix in suffixes))
 
@@ -332,42 +320,35 @@ def _kinds(suffixes: frozenset[str]) -> str:
 
 
 def _read_video(path: Path, source: str, fps: float | None, max_frames: int | None) -> Frames:
-    room = _room()
-    chosen = None
-    if fps is not None or max_frames is not None:
-        # Only decoding tells how many frames there are and when; containers are often wrong about both.
-        times = np.array([time for time, _, _ in _decode(path)])
-        kept = _at_rate(times, fps) if fps is not None else np.arange(len(times))
-        chosen = set(kept[evenly(len(kept), max_frames)].tolist())
-    images: list[np.ndarray] = []
-    names, kept_times = [], []
-    taken = 0
-    for number, (time, frame, stream) in enumerate(_decode(path)):
-        if chosen is None or number in chosen:
-            width, height = _square_size(frame, stream.sample_aspect_ratio)
-            if width * height > MOST_PIXELS:
-                raise FrameError(
-                    f"A frame of {source} has {width} x {height} pixels, and up to {MOST_PIXELS:,} are read; scale the "
-                    "video down."
-                )
-            taken += 3 * width * height
-            if not images:
-                # What would not fit is known by its first frame, mostly, and need not fill the memory first.
-                count = len(chosen) if chosen is not None else _number_told(stream)
-                if chosen is None and count * taken > room:
-                    count = _number_of_packets(path)
-                if count * taken > room:
-                    what = f"The {count:,} frames of {source}, {width} x {height} pixels each,"
-                    raise _too_large(what, count * taken, room, "--fps, --max-frames")
-            if taken > room:
-                what = f"The first {len(images) + 1:,} frames of {source}, {width} x {height} pixels each,"
-                raise _too_large(what, taken, room, "--fps, --max-frames")
-            images.append(_upright(frame, (width, height), path))
-            names.append(f"frame_{number:05d}")
-            kept_times.append(time)
-            if chosen is not None and len(images) == len(chosen):
-                break
-    return Frames(images, names, np.array(kept_times), None, source)
+    # Only decoding tells how many frames there are and when; containers are often wrong about both.
+    read, sizes = [], []
+    for time, frame, stream in _decode(path):
+        width, height = _square_size(frame, stream.sample_aspect_ratio)
+        if width * height > MOST_PIXELS:
+            raise FrameError(
+                f"A frame of {source} has {width} x {height} pixels, and up to {MOST_PIXELS:,} are read; scale the "
+                "video down."
+            )
+        read.append(time)
+        sizes.append((width, height) if _quarter_turns(frame, path) % 2 else (height, width))
+    times = np.array(read)
+    kept = _at_rate(times, fps) if fps is not None else np.arange(len(times))
+    kept = kept[evenly(len(kept), max_frames)]
+    numbers = kept.tolist()
+    images = LazyImages([sizes[i] for i in numbers], numbers, lambda wanted: _images_of_video(path, wanted))
+    return Frames(images, [f"frame_{number:05d}" for number in numbers], times[kept], None, source)
+
+
+def _images_of_video(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    """The frames of some numbers, `[H, W, 3]` uint8 upright with square pixels, as far as the numbers rise."""
+    wanted = iter(numbers)
+    number = next(wanted)
+    for place, (_, frame, stream) in enumerate(_decode(path)):
+        if place == number:
+            yield _upright(frame, _square_size(frame, stream.sample_aspect_ratio), path)
+            number = next(wanted, -1)
+            if number <= place:
+                return
 
 
 def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]:
@@ -420,25 +401,6 @@ def _duration_told(stream: av.VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
-def _number_told(stream: av.VideoStream) -> int:
-    """How many frames a stream says that it has, by its length if need be; 0 where nothing says so."""
-    return stream.frames or round((_duration_told(stream) or 0) * float(stream.average_rate or 0))
-
-
-def _number_of_packets(path: Path) -> int:
-    """How many frames a video has, without decoding them: of a varying rate, what it says may be many times that."""
-    import av
-
-    count = 0
-    try:
-        with av.open(str(path)) as container:
-            for packet in container.demux(container.streams.best("video")):
-                count += packet.size > 0
-    except Exception:
-        pass  # broken, as decoding will say of it
-    return count
-
-
 def _square_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
     """(width, height) of a frame with square pixels; `aspect` is the width of a pixel by its height."""
     ratio = float(aspect) if aspect is not None and aspect > 0 else 1.0
@@ -449,13 +411,21 @@ def _square_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, in
 def _upright(frame: av.VideoFrame, size: tuple[int, int], path: Path) -> np.ndarray:
     """`[H, W, 3]` uint8, scaled to `size`, then turned as the video's display matrix says."""
     try:
-        quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90 counts them
         if size != (frame.width, frame.height):
             frame = frame.reformat(*size, format="rgb24", interpolation="BICUBIC")
         image = frame.to_ndarray(format="rgb24")
     except Exception as error:
         raise _broken_video(path, "broken", error) from error
+    quarter_turns = _quarter_turns(frame, path)
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+
+def _quarter_turns(frame: av.VideoFrame, path: Path) -> int:
+    """How a video's display matrix turns a frame, counter-clockwise, as `np.rot90` counts."""
+    try:
+        return round(frame.rotation / 90) % 4
+    except Exception as error:
+        raise _broken_video(path, "broken", error) from error
 
 
 def _broken_video(path: Path, how: str, error: Exception) -> FrameError:

@@ -3,15 +3,15 @@
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
+from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
     ChannelDimension,
     ImageInput,
@@ -21,7 +21,8 @@ from transformers.image_utils import (
     make_nested_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import TensorType, logging
+from transformers.utils import logging
+from transformers.utils.generic import TensorType
 
 from .pillow_page4d import to_8_bits
 
@@ -148,7 +149,7 @@ class Page4DImageProcessor(TorchvisionBackend):
                 `patch_size`, a network input of more than 2^24 pixels a frame, pixel values that are neither 8-bit
                 (16-bit in PIL images) nor floats in [0, 1], or an option that there is not (`do_normalize`, `do_pad`).
         """
-        return super().preprocess(images, **kwargs)
+        return cast(BatchFeature, super().preprocess(images, **kwargs))
 
     def fetch_images(self, image_url_or_urls: Any) -> Any:
         """Images for paths (`str` or `os.PathLike`) and URLs, alone or in nested lists; images stay as they are."""
@@ -265,19 +266,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             sizes.append(tuple(image.shape[-2:]))
             boxes.append(box)
 
-        height, width = (max(frame.shape[axis] for frame in frames) for axis in (-2, -1))
-        _check_pixels(height, width, "of frames that are not resized")
-        shapes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in frames})
-        if len(shapes) > 1:
-            logger.warning(
-                "Frames of different sizes (%s after resizing, height x width) are padded with white to %d x %d.",
-                ", ".join(f"{h} x {w}" for h, w in shapes),
-                height,
-                width,
-            )
-        for i, frame in enumerate(frames):
-            frames[i], boxes[i] = _pad_centred(frame, boxes[i], height, width, whites[i])
-
+        frames, boxes = pad_to_common_size(frames, boxes, whites)
         video_shape = (len(images), lengths[0])
         data = {
             "pixel_values": torch.stack(frames).unflatten(0, video_shape),
@@ -617,6 +606,28 @@ def resample_to_original(
         outside = ((x < 0) | (x > frame.shape[1]))[None, :] | ((y < 0) | (y > frame.shape[0]))[:, None]  # [h, w]
         sampled = sampled.masked_fill(outside, torch.nan)
     return sampled[0] if region.ndim == 2 else sampled.permute(1, 2, 0)
+
+
+def pad_to_common_size(
+    frames: list[torch.Tensor], boxes: list[list[float]], whites: list[float]
+) -> tuple[list[torch.Tensor], list[list[float]]]:
+    """Frames `(3, h, w)` padded with white, centred, to the greatest height and width of them; moves their boxes along.
+
+    Raises:
+        ValueError: the common size has more pixels than an image may have.
+    """
+    height, width = (max(frame.shape[axis] for frame in frames) for axis in (-2, -1))
+    _check_pixels(height, width, "of frames that are not resized")
+    shapes = sorted({(frame.shape[-2], frame.shape[-1]) for frame in frames})
+    if len(shapes) > 1:
+        logger.warning(
+            "Frames of different sizes (%s after resizing, height x width) are padded with white to %d x %d.",
+            ", ".join(f"{h} x {w}" for h, w in shapes),
+            height,
+            width,
+        )
+    padded = [_pad_centred(*each[:2], height, width, each[2]) for each in zip(frames, boxes, whites, strict=True)]
+    return [frame for frame, _ in padded], [box for _, box in padded]
 
 
 def _pad_centred(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_hf.reconstruction.reconstruct import resolve_resolution
+from page4d_hf.reconstruction.network import resolve_resolution
 from page4d_hf.utils.folders import check_output_folder, whole_folder, working_folder
 from page4d_hf.utils.progress import progress_bar
 

@@ -144,6 +144,7 @@ def _adjust_once(
         config.add_image(image)
     first = int(adjusted.argmax())
     config.set_constant_rig_from_world_pose(model.images[first + 1].frame_id)
+    pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # steps that fail are tried again, shorter
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
     extrinsics = start.extrinsics.copy()

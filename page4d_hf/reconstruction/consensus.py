@@ -50,7 +50,8 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
     rows = tracks.rows_of_frames(num_frames)
     asked, dissent = np.zeros(len(tracks)), np.zeros(len(tracks))
     shares, flats, displacements = [], [], []
-    for gap in GAPS:
+    gaps = sorted({min(gap, num_frames - 1) for gap in GAPS})
+    for gap in gaps:
         for first in range(0, num_frames - gap, max(1, gap // 2)):
             one, other = rows[first], rows[first + gap]
             common, i, j = np.intersect1d(tracks.track[one], tracks.track[other], return_indices=True)
@@ -64,7 +65,7 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
             asked[common] += 1
             dissent[common] += ~inlier
             shares.append(inlier.mean())
-            if gap == GAPS[-1]:
+            if gap == gaps[-1]:
                 flat = pycolmap.estimate_homography_matrix(start, end, loose)
                 flats.append(flat is not None and flat["num_inliers"] >= FLAT_SHARE * inlier.sum() > 0)
                 displacements.append(np.median(np.linalg.norm(end - start, axis=1)))

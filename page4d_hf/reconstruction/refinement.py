@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..scene.tracks import PointTracks
 from .bundle_adjustment import Adjusted, adjust, reprojection_errors
 from .consensus import agree_on_motion
 from .depth import correct_depth, sample_maps
-from .tracks import REFERENCE_WIDTH, Tracks, track_points
+from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_point_tracks, checked_tracks, track_points
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
 LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
@@ -24,6 +25,14 @@ FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a c
 LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
 LEAST_RATIO = 1.5  # or else in the median error
 AT_INFINITY = 1e5  # times as far
+POOR_SHARE = 0.5  # of inliers: below it the user is told
+
+Report = dict[str, float | int | str]
+
+
+def not_refined(reason: str) -> Report:
+    """The report of cameras that are kept before tracks were looked at."""
+    return {"outcome": "kept", "note": f"Cameras are the network's, unrefined: {reason}."}
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,19 @@ class Refinement:
     points: np.ndarray  # [T, 3] float64
     inlier: np.ndarray  # [T] bool: tracks of the static scene
     image_size: tuple[int, int]  # (height, width)
-    report: dict[str, float | int | str]
+    report: Report
+
+    @property
+    def changed(self) -> bool:
+        """Whether cameras and depth are others than the network's."""
+        return self.report["outcome"] != "kept"
+
+    @property
+    def point_tracks(self) -> PointTracks | None:
+        """The tracks to keep beside the cameras, with the points of static ones; None where there are none."""
+        known = self.inlier if self.report["outcome"] == "refined" else np.zeros(len(self.tracks), bool)
+        points = np.where(known[:, None], self.points, np.nan)
+        return as_point_tracks(self.tracks, points, len(self.extrinsics)) if len(self.tracks) else None
 
     @property
     def intrinsics(self) -> np.ndarray:
@@ -53,6 +74,7 @@ def refine(
     depth: list[np.ndarray],
     motion: list[np.ndarray] | None = None,
     *,
+    given: PointTracks | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Refinement:
     """Refine the cameras of a clip.
@@ -63,23 +85,39 @@ def refine(
         focal: the network's focal length, pixels of the images; principal points are at the centres.
         depth: the network's z-depth, `(h, w)` float32 each over exactly the image.
         motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
+        given: a user's tracks, to refine by instead of those of optical flow.
         progress: told how far the work is.
 
     Returns:
         Cameras in the world of the first one and in the scale of the network's depth. `report["outcome"]` is "refined",
-        "rotations refined" where the clip does not show a path of the camera, or else says why cameras were kept.
+        "rotations refined" where the clip does not show a path of the camera, or "kept"; `report["note"]` says in a
+        sentence what the user should know of it, and is empty where all is well.
+
+    Raises:
+        Page4DError: the user's tracks do not fit the images.
     """
     height, width = images[0].shape[:2]
     size, unit = (height, width), width / REFERENCE_WIDTH
-    tracks = track_points(images, progress=lambda done: progress("tracks", done, len(images)))
+
+    def tracked(done: int) -> None:
+        progress("tracks", done, len(images))
+
+    tracked(0)
+    if given is not None:
+        tracks = checked_tracks(given, images, progress=tracked)
+    else:
+        tracks = track_points(images, progress=tracked)
     lifted = _lifted(tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
     before = _scored(tracks, start, size)
+    if len(images) < FEWEST_FRAMES:
+        return _kept(tracks, start, depth, size, before, f"tracks take {FEWEST_FRAMES} frames, got {len(images)}")
     if start.used.sum() < FEWEST_TRACKS:
-        return _kept(tracks, start, depth, size, before, f"kept: {int(start.used.sum())} tracks are too few")
+        why = f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed"
+        return _kept(tracks, start, depth, size, before, why)
     consensus = agree_on_motion(tracks, len(images), size)
     if consensus.displacement < LEAST_DISPLACEMENT * unit:
-        return _kept(tracks, start, depth, size, before, "kept: the camera does not move")
+        return _kept(tracks, start, depth, size, before, "the camera does not move")
 
     beliefs = [consensus.agrees]
     if motion is not None:
@@ -92,19 +130,20 @@ def refine(
             candidates.append(_scored(tracks, adjust(tracks, candidate, size), size))
     progress("adjustment", len(beliefs), len(beliefs))
     if not candidates:
-        return _kept(tracks, start, depth, size, before, "kept: too few tracks follow one motion")
+        return _kept(tracks, start, depth, size, before, "too few points follow one motion")
     best = max(candidates, key=lambda candidate: candidate.inlier_share)
-    outcome = "refined"
+    outcome, note = "refined", ""
     if consensus.homography_share > FLAT_PAIRS:
         turning = _scored(tracks, _turned(tracks, best.solution, start, size), size)
         gains = best.inlier_share - turning.inlier_share > LEAST_GAIN
         if not gains and turning.median < LEAST_RATIO * best.median:
             best = replace(turning, solution=_with_centers_of(start, turning.solution))
-            outcome = "rotations refined: the clip does not show how far the camera moves"
+            outcome = "rotations refined"
+            note = "Only the rotations of the cameras are refined: the clip does not show how far the camera moves."
     if best.inlier_share <= before.inlier_share:
-        return _kept(
-            tracks, start, depth, size, before, "kept: adjustment explains no more than the network's cameras do"
-        )
+        return _kept(tracks, start, depth, size, before, "adjusted ones agree with no more of the matches")
+    if best.inlier_share < POOR_SHARE:
+        note = " ".join((note, _poor(best.inlier_share))).strip()
     solution = best.solution
     return Refinement(
         solution.extrinsics,
@@ -114,7 +153,7 @@ def refine(
         solution.points,
         solution.used,
         size,
-        _report(tracks, before, best, outcome),
+        _report(tracks, before, best, outcome, note, size),
     )
 
 
@@ -190,19 +229,35 @@ def _lifted(
     return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], seen - pose[:, :, 3]))
 
 
+def _poor(inlier_share: float) -> str:
+    return (
+        f"Cameras disagree with {1 - inlier_share:.0%} of the matches between frames, by over a pixel in an image "
+        f"{REFERENCE_WIDTH} wide: much of the clip moves, or the cameras are wrong."
+    )
+
+
 def _kept(
     tracks: Tracks, start: Adjusted, depth: list[np.ndarray], size: tuple[int, int], before: _Scored, why: str
 ) -> Refinement:
     nothing = np.zeros(len(tracks), bool)
-    report = _report(tracks, before, before, why)
+    note = str(not_refined(why)["note"])
+    if len(tracks) >= FEWEST_TRACKS and before.inlier_share < POOR_SHARE:
+        note += " " + _poor(before.inlier_share)
+    kept = replace(before, solution=replace(before.solution, used=nothing))
+    report = _report(tracks, before, kept, "kept", note, size)
     return Refinement(start.extrinsics, start.focal, depth, tracks, start.points, nothing, size, report)
 
 
-def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str) -> dict[str, float | int | str]:
-    report: dict[str, float | int | str] = {
+def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note: str, size: tuple[int, int]) -> Report:
+    """What `page4d/info.json` says of a refinement; lengths in pixels of the images."""
+    unit = size[1] / REFERENCE_WIDTH
+    report: Report = {
         "outcome": outcome,
+        "note": note,
         "tracks": len(tracks),
         "static_tracks": int(after.solution.used.sum()),
+        "observations": len(tracks.track),
+        "inlier_pixels": INLIER * unit,
         "focal_before": before.solution.focal,
         "focal_after": after.solution.focal,
     }
@@ -210,6 +265,23 @@ def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str) -> di
         report[f"inlier_share_{name}"] = round(scored.inlier_share, 4)
         known = scored.errors[np.isfinite(scored.errors)]
         for percentile in (50, 90):
-            value = float(np.percentile(known, percentile)) if len(known) else 0.0
+            value = unit * float(np.percentile(known, percentile)) if len(known) else 0.0
             report[f"error_p{percentile}_{name}"] = round(value, 4)
     return report
+
+
+def summary(report: Report) -> str:
+    """A report in one line, for a terminal."""
+    if "tracks" not in report:
+        return f"Cameras: {report['outcome']}."
+    was = report["outcome"] != "kept"
+
+    def change(name: str, form: str) -> str:
+        before, after = (format(report[f"{name}_{when}"], form) for when in ("before", "after"))
+        return f"{after} (before: {before})" if was else after
+
+    return (
+        f"Cameras: {report['outcome']}. {report['tracks']:,} tracks, {report['static_tracks']:,} of them static; "
+        f"inliers {change('inlier_share', '.0%')}, reprojection error {change('error_p50', '.2f')} px in the median, "
+        f"{change('error_p90', '.2f')} px at 90 %, focal length {change('focal', '.0f')} px."
+    )

@@ -7,7 +7,7 @@ back does not lead to where it came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ..errors import Page4DError
+from ..scene.tracks import PointTracks
 
 # Lengths in pixels are for images of this width, and grow with them.
 REFERENCE_WIDTH = 320
@@ -26,6 +27,9 @@ WINDOW = 9  # pixels, side of Lucas-Kanade's window; larger ones are pulled by w
 CORNER_QUALITY = 0.005  # of the best corner's
 MOST_CORNERS = 1500  # in one frame
 FEWEST_FRAMES = 4  # of a track that is of use
+MOST_CELLS = 10_000_000  # tracks times frames, of those that are kept beside a scene
+LIKENESS = 0.8  # of the difference that images have in one place, that they may have along a track
+NOISE = 4.0  # levels of grey, that a difference may always have
 _LK: dict[str, Any] = {
     "winSize": (WINDOW, WINDOW),
     "maxLevel": 0,
@@ -89,7 +93,7 @@ def track_points(images: Iterable[np.ndarray], *, progress: Callable[[int], None
     observed: list[tuple[np.ndarray, np.ndarray]] = []
     before: np.ndarray | None = None
     for frame, image in enumerate(images):
-        gray = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+        gray = _gray(image)
         if before is not None and before.shape != gray.shape:
             raise Page4DError("Tracks need frames of one size; these differ.")
         if before is not None and len(xy):
@@ -131,8 +135,12 @@ def _lucas_kanade(
     return there + half, status.ravel().astype(bool)
 
 
+def _gray(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+
+
 def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """A field `(H, W, C)` at points [N, 2], [N, C]."""
+    """A field `(H, W)` or `(H, W, C)` at points [N, 2]: [N] or [N, C]."""
     x, y = (xy.astype(np.float32) - np.float32(0.5)).T
     return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
@@ -148,3 +156,78 @@ def _new_corners(gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
         cv2.circle(free, (int(x), int(y)), spacing, (0,), -1)
     corners = cv2.goodFeaturesToTrack(gray, room, CORNER_QUALITY, spacing, mask=free)
     return np.zeros((0, 2), np.float32) if corners is None else corners[:, 0] + np.float32(0.5)
+
+
+def as_point_tracks(tracks: Tracks, points: np.ndarray, num_frames: int) -> PointTracks:
+    """Tracks as a table of tracks and frames, with their points [T, 3].
+
+    Of a long clip's, as many of each starting frame as `MOST_CELLS` leaves room for: the longest.
+    """
+    kept, lengths = np.ones(len(tracks), bool), tracks.lengths()
+    most = max(1, MOST_CELLS // num_frames)
+    if len(tracks) > most:
+        starts = np.full(len(tracks), num_frames)
+        np.minimum.at(starts, tracks.track, tracks.frame)
+        order = np.lexsort((-lengths, starts))
+        first = np.searchsorted(starts[order], starts[order])
+        rank = np.empty(len(tracks), np.int64)
+        rank[order] = np.arange(len(tracks)) - first  # among those that start with it
+        kept[np.argsort(rank, kind="stable")[most:]] = False
+    chosen = tracks.select(kept)
+    xy = np.zeros((len(chosen), num_frames, 2), np.float32)
+    visible = np.zeros((len(chosen), num_frames), bool)
+    xy[chosen.track, chosen.frame] = chosen.xy
+    visible[chosen.track, chosen.frame] = True
+    return PointTracks(xy, visible, points[kept].astype(np.float32))
+
+
+def checked_tracks(
+    given: PointTracks, images: Sequence[np.ndarray], *, progress: Callable[[int], None] = lambda done: None
+) -> Tracks:
+    """A user's tracks, where they fit the images.
+
+    Args:
+        given: K tracks through S frames.
+        images: S frames, `(H, W, 3)` uint8, of one size; two are held at a time.
+        progress: told how many frames are done.
+
+    Raises:
+        Page4DError: the tracks are of another number of frames, too few, leave the images, or show other things.
+    """
+    if given.visible.shape[1] != len(images):
+        raise Page4DError(
+            f"Expected tracks through the clip's {len(images)} frames, got {given.visible.shape[1]}; track the frames "
+            "that are reconstructed."
+        )
+    height, width = images[0].shape[:2]
+    frame, track = np.nonzero(given.visible.T)
+    tracks = Tracks(track, frame, given.xy[track, frame], len(given))
+    outside = int(((tracks.xy < 0) | (tracks.xy > (width, height))).any(axis=1).sum())
+    if outside:
+        raise Page4DError(
+            f"{outside} of {len(track)} visible positions of the tracks are outside of the images, which are "
+            f"{width}x{height}; give positions in pixels of the images, and mark what left them as not visible."
+        )
+    tracks = tracks.select(tracks.lengths() >= FEWEST_FRAMES)
+    if not len(tracks):
+        raise Page4DError(f"No track is visible in {FEWEST_FRAMES} frames; give longer ones, or leave out --tracks.")
+    # Along a track images look alike, and more so than where the point first was.
+    first_xy, first_value = np.zeros((len(tracks), 2), np.float32), np.full(len(tracks), np.nan, np.float32)
+    along, staying = [], []
+    for number, rows in enumerate(tracks.rows_of_frames(len(images))):
+        gray = cv2.GaussianBlur(_gray(images[number]), (0, 0), 1.5).astype(np.float32)
+        seen, xy = tracks.track[rows], tracks.xy[rows]
+        if len(seen):
+            value = _sampled(gray, xy)
+            along.append(np.abs(value - first_value[seen]))
+            staying.append(np.abs(_sampled(gray, first_xy[seen]) - first_value[seen]))
+            new = np.isnan(first_value[seen])
+            first_xy[seen[new]], first_value[seen[new]] = xy[new], value[new]
+        progress(number + 1)
+    differs, usual = (float(np.nanmean(np.concatenate(each))) for each in (along, staying))
+    if differs > max(LIKENESS * usual, NOISE):
+        raise Page4DError(
+            "The tracks are of another clip, or of other frames of it: images differ along them as much as where "
+            "nothing is followed."
+        )
+    return tracks

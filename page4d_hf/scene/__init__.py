@@ -4,5 +4,6 @@ how it is written, and how it, or any folder with nerfstudio's transforms.json, 
 
 from .folder import Scene, read_scene, write_scene
 from .reconstruction import Reconstruction
+from .tracks import PointTracks, read_tracks
 
-__all__ = ["Reconstruction", "Scene", "read_scene", "write_scene"]
+__all__ = ["PointTracks", "Reconstruction", "Scene", "read_scene", "read_tracks", "write_scene"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..frames import Frames
+from .tracks import PointTracks
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Reconstruction:
     point_confidence: np.ndarray  # [M] float32
     frames: Frames  # that it was made of
     info: dict[str, Any] = field(default_factory=dict)  # how: the model and the options, for `page4d/info.json`
+    tracks: PointTracks | None = None  # that the cameras were refined by
     point_maps: list[np.ndarray] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
 
     def __len__(self) -> int:

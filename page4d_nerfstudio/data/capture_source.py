@@ -12,6 +12,7 @@ from page4d_hf.captures import Capture, PinholeFrames, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError
 from page4d_hf.frames import Frames
 from page4d_hf.scene.folder import Scene
+from page4d_hf.utils.lazy_images import LazyImages
 
 from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
@@ -186,7 +187,7 @@ def _reconstructed(
 
     def read() -> Frames:
         return Frames(
-            images=[images.load_image(i) for i in chosen],
+            images=LazyImages.read(chosen.tolist(), lambda indices: map(images.load_image, indices)),
             names=[capture.frame_ids[i] for i in chosen],
             times=times[chosen],
             paths=None,  # the files hold distorted images

@@ -110,6 +110,9 @@ class Page4DDataParserConfig(DataParserConfig):
     resolution: int | None = None
     """Width in pixels of PAGE-4D's input. By default that of the model's image processor, 518 for the published
     weights."""
+    refine: Literal["auto", "off"] = "auto"
+    """auto: adjust PAGE-4D's cameras to point tracks, and its depth to them, as far as the frames show them. off: take
+    the network's."""
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     cache_dir: Path | None = None
@@ -170,6 +173,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         model=config.model,
         resolution=config.resolution,
         use_mask=config.use_mask,
+        refine=config.refine,
         cache_dir=config.cache_dir,
     )
     if source.kind == "capture":

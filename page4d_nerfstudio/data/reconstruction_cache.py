@@ -3,9 +3,9 @@
 Of several commands that want the same reconstruction at once, the first makes it and the others wait for it.
 
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
-the resolution and the version of page4d, `<model>` for the weights and for whether the mask was used. It is written
-whole or not at all. Where the weights are gone, an entry that was made with a model of the same name is taken: what was
-trained can still be seen.
+the resolution, the refinement and the version of page4d, `<model>` for the weights and for whether the mask was used.
+It is written whole or not at all. Where the weights are gone, an entry that was made with a model of the same name is
+taken: what was trained can still be seen.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.frames import Frames
@@ -66,6 +67,7 @@ def reconstruct_once(
     model: str | None,
     resolution: int | None = None,
     use_mask: bool = True,
+    refine: Literal["auto", "off"] = "auto",
     cache_dir: Path | None = None,
 ) -> Scene:
     """The reconstruction of some frames: from the cache, or made by PAGE-4D and put there.
@@ -76,6 +78,7 @@ def reconstruct_once(
         model: folder or Hub name of PAGE-4D's weights.
         resolution: width of PAGE-4D's input in pixels; the default is that of the model's image processor.
         use_mask: False runs the network at mask strength 0, and leaves out what it says of motion.
+        refine: whether cameras and depth are adjusted to point tracks; see `reconstruct`.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
 
     Raises:
@@ -87,7 +90,7 @@ def reconstruct_once(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
             "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
         )
-    frames_key = digest_files((), page4d_version(), frames_digest, resolution)
+    frames_key = digest_files((), page4d_version(), frames_digest, resolution, refine)
     try:
         cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
         scene = _find(model, use_mask, cache, frames_key)
@@ -100,7 +103,7 @@ def reconstruct_once(
     with _alone(cache, frames_key):
         # Whoever held the lock before may have made it; weights of the Hub may have been fetched since.
         return _find(model, use_mask, cache, frames_key) or _reconstruct(
-            read, model, use_mask, cache, frames_key, resolution
+            read, model, use_mask, cache, frames_key, resolution, refine
         )
 
 
@@ -144,7 +147,13 @@ def _find(model: str, use_mask: bool, cache: Path, frames_key: str) -> Scene | N
 
 
 def _reconstruct(
-    read: Callable[[], Frames], model: str, use_mask: bool, cache: Path, frames_key: str, resolution: int | None
+    read: Callable[[], Frames],
+    model: str,
+    use_mask: bool,
+    cache: Path,
+    frames_key: str,
+    resolution: int | None,
+    refine: Literal["auto", "off"],
 ) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
     from page4d_hf.reconstruction.reconstruct import reconstruct
@@ -163,6 +172,7 @@ def _reconstruct(
             image_processor=image_processor,
             resolution=resolution,
             mask_strength=None if use_mask else 0.0,
+            refine=refine,
             progress=report,
         )
     reconstruction.info |= {"model": model, "use_mask": use_mask}

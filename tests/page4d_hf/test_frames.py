@@ -4,19 +4,20 @@ import errno
 import io
 import random
 import struct
+import weakref
 import zlib
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
+import page4d_hf.frames
 from page4d_hf.errors import FrameError
 from page4d_hf.frames import frame_files, natural_key, read_frames, read_image
+from page4d_hf.utils import lazy_images
 
 
 def write_image(path, value=0, size=(8, 6), mode="RGB", **options):
@@ -139,53 +140,45 @@ def test_a_video_with_garbage_in_its_middle_is_named_broken(tmp_path):
         read_frames(path)
 
 
-def memory_of(monkeypatch, frames):
-    """As much memory as that many frames of `write_video` take."""
-    available = frames * 64 * 48 * 3 / 0.8
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+def images_alive(monkeypatch, function):
+    """A list that tells after each of `read_frames`' images how many of them are in memory."""
+    alive, counts = weakref.WeakValueDictionary(), []
+    original = getattr(page4d_hf.frames, function)
+
+    def watched(*arguments):
+        image = original(*arguments)
+        alive[id(image)] = image
+        counts.append(len(alive))
+        return image
+
+    monkeypatch.setattr(page4d_hf.frames, function, watched)
+    return counts
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])  # one says how many frames it has, the other how long it is
-def test_a_video_that_memory_does_not_hold_is_refused_by_its_first_frame(tmp_path, monkeypatch, name):
-    path = write_video(tmp_path / name)
-    memory_of(monkeypatch, 11)
-    with pytest.raises(FrameError, match=r"The 12 frames of .*, 64 x 48 pixels each, take .* \(--fps, --max-frames\)"):
-        read_frames(path)
-    memory_of(monkeypatch, 12)
-    assert len(read_frames(path)) == 12
+@pytest.mark.parametrize("kind", ["video", "folder"])
+@pytest.mark.parametrize("held", [64 * 48 * 4 * 12, 1])
+def test_of_a_long_clip_few_images_are_in_memory_and_of_a_short_one_each_is_decoded_once(
+    tmp_path, monkeypatch, kind, held
+):
+    monkeypatch.setattr(lazy_images, "MOST_HELD", held)
+    counts = images_alive(monkeypatch, "_upright" if kind == "video" else "read_image")
+    if kind == "video":
+        frames = read_frames(write_video(tmp_path / "clip.mp4"))
+    else:
+        for i in range(12):
+            write_image(tmp_path / f"{i}.png", 10 * i, size=(64, 48))
+        frames = read_frames(tmp_path)
+    assert frames.sizes == [(48, 64)] * 12
+    assert numbers(frames) == numbers(frames) == list(range(12))
+    assert (max(counts), len(counts)) == (12, 12) if held > 1 else max(counts) <= lazy_images.RECENT + 1
 
 
-def test_a_video_of_a_varying_rate_is_refused_by_its_frames_and_not_by_its_length(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "clip.mkv", [0, 20, 40, 60, 980, 2000, 5000])  # 51 at its nominal rate
-    memory_of(monkeypatch, 7)
-    assert len(read_frames(path)) == 7
-    memory_of(monkeypatch, 6)
-    with pytest.raises(FrameError, match="The 7 frames of"):
-        read_frames(path)
-
-
-def test_a_video_that_tells_no_length_is_refused_as_soon_as_memory_is_full(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "clip.h264").rename(tmp_path / "clip.ts")  # a raw stream
-    memory_of(monkeypatch, 5)
-    with pytest.raises(FrameError, match=r"The first 6 frames of .*, 64 x 48 pixels each, take "):
-        read_frames(path)
-
-
-def test_fewer_frames_of_a_video_than_memory_holds_are_read(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "clip.mp4")
-    memory_of(monkeypatch, 4)
-    assert numbers(read_frames(path, max_frames=4)) == [0, 4, 7, 11]
-    with pytest.raises(FrameError, match="The 5 frames of"):
-        read_frames(path, max_frames=5)
-
-
-def test_images_that_memory_does_not_hold_are_refused(tmp_path, monkeypatch):
-    for i in range(4):
-        write_image(tmp_path / f"{i}.png", size=(64, 48))
-    memory_of(monkeypatch, 2)
-    with pytest.raises(FrameError, match=r"The first 3 of 4 images of .* take .* \(--max-frames\)"):
-        read_frames(tmp_path)
-    assert len(read_frames(tmp_path, max_frames=2)) == 2
+def test_frames_of_a_long_video_come_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(lazy_images, "MOST_HELD", 1)
+    frames = read_frames(write_video(tmp_path / "clip.mp4"))
+    for i in (7, 3, 3, 11, -1, 0):
+        assert frames.images[i][-1, -1].mean() == pytest.approx(10 * (i % 12), abs=2)
+    assert numbers(frames.take(np.array([8, 2, 4]))) == [8, 2, 4]
 
 
 def png_of(width, height):
@@ -194,18 +187,6 @@ def png_of(width, height):
     Image.new("RGB", (1, 1)).save(file, "png")
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return file.getvalue()[:12] + header + struct.pack(">I", zlib.crc32(header)) + file.getvalue()[33:]
-
-
-def test_images_that_memory_does_not_hold_are_refused_by_their_headers(tmp_path, monkeypatch):
-    """Hundreds of small files that declare half a gigabyte each: none of them is decoded."""
-    for i in range(300):
-        (tmp_path / f"{i}.png").write_bytes(png_of(13_000, 13_000))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10e9))
-    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("an image was decoded"))
-    with pytest.raises(
-        FrameError, match=r"The first 16 of 300 images of .* take 8\.1 GB, and memory has room for 8\.0"
-    ):
-        read_frames(tmp_path)
 
 
 def test_an_image_of_more_pixels_than_are_read_is_refused_by_its_header(tmp_path):

@@ -1,7 +1,8 @@
 """The version that scenes and model cards name."""
 
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, version
 
+import page4d_hf
 from page4d_hf.model_card import model_card
 from page4d_hf.package_version import page4d_version
 
@@ -13,3 +14,7 @@ def test_a_source_tree_that_is_not_installed_has_an_unknown_version(config, monk
     monkeypatch.setattr("page4d_hf.package_version.version", absent)
     assert page4d_version() == "unknown"
     assert "by page4d unknown" in model_card(config, num_parameters=1, source="a file")
+
+
+def test_the_package_says_its_version_as_the_installed_distribution_has_it():
+    assert page4d_hf.__version__ == version("page4d")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.clips import random_clips
-from page4d_hf.reconstruction.reconstruct import resolve_resolution
+from page4d_hf.reconstruction.network import resolve_resolution
 from page4d_hf.synthetic import SyntheticOptions
 
 from ..metrics.scores import ExclusionError

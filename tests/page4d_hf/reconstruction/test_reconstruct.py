@@ -22,10 +22,14 @@ from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quatern
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.model_card import OF_CARD
 from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
-from page4d_hf.reconstruction.reconstruct import LARGEST_MAP, _even_quotas, reconstruct, resolve_resolution
+from page4d_hf.reconstruction.network import LARGEST_MAP, resolve_resolution
+from page4d_hf.reconstruction.points import even_quotas
+from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.scene import read_scene
+from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.weights.identity import _NOT_COMPUTED_WITH, fingerprint
 from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
+from page4d_hf.weights.shipped import pull_tiny
 
 PLANE = torch.tensor([0.2, -0.1, 1.0, -5.0], dtype=torch.float64)  # a x + b y + c z + d = 0
 WORLD_POINT = torch.tensor([7.0, 8.0, 9.0])
@@ -84,7 +88,7 @@ def make_frames(sizes, times=None):
 def run(sizes=((30, 50),) * 3, change=None, times=None, **options):
     model = PlaneModel(len(sizes))
     model.change = change or model.change
-    options = {"resolution": 56, "confidence_percentile": 0, **options}
+    options = {"resolution": 56, "confidence_percentile": 0, "refine": "off", **options}
     return model, reconstruct(make_frames(sizes, times), model, **options)
 
 
@@ -208,7 +212,7 @@ def test_quotas_are_as_equal_as_what_each_frame_has_to_give_allows():
     for _ in range(200):
         counts = rng.integers(0, 50, rng.integers(1, 12)).tolist()
         limit = int(rng.integers(1, 400))
-        quotas = _even_quotas(counts, limit)
+        quotas = even_quotas(counts, limit)
         assert sum(quotas) == min(limit, sum(counts))
         assert all(0 <= quota <= count for quota, count in zip(quotas, counts, strict=True))
         # Whoever could give more gets no less than any other, up to the one that does not divide.
@@ -221,6 +225,53 @@ def test_the_point_head_s_points_are_taken_on_request():
     assert (result.points == WORLD_POINT.numpy()).all()
     assert result.point_confidence.min() > 1.4  # its confidence falls by rows where the depth's grows
     assert len(result.points) == pytest.approx(3 * 28 * 56 / 2, abs=2)
+
+
+@pytest.fixture(scope="module")
+def tiny_room(tmp_path_factory):
+    """A small rendered capture, and the folder of page4d-tiny."""
+    room, model = tmp_path_factory.mktemp("room") / "room", tmp_path_factory.mktemp("weights") / "tiny"
+    write_synthetic_capture(
+        room, num_frames=16, held_out_every=16, width=128, height=96, supersampling=2, num_points=100
+    )
+    pull_tiny(model)
+    return room, model
+
+
+@pytest.mark.parametrize(
+    ("sizes", "points", "told"),
+    [
+        (((30, 50),), "depth", "tracks take 4 frames, got 1"),
+        (((30, 50), (30, 50), (50, 30), (30, 50)), "depth", "tracks need frames of one size, and these differ"),
+        (((30, 50),) * 4, "world", "points of the point head do not follow them"),
+        (((30, 50),) * 4, "depth", "points could be followed, of which 50 are needed"),
+    ],
+)
+def test_where_cameras_cannot_be_refined_the_network_s_are_kept_and_a_sentence_says_why(sizes, points, told, caplog):
+    model, result = run(sizes, points=points, refine="auto")
+    np.testing.assert_allclose(result.extrinsics, model.extrinsics, atol=1e-9)
+    assert result.info["refinement"]["outcome"] == "kept"
+    assert told in result.info["refinement"]["note"]
+    assert caplog.text.count(result.info["refinement"]["note"]) == 1
+
+
+def test_cameras_are_refined_from_a_video_to_the_tracks_in_its_scene(tmp_path, capsys, tiny_room):
+    room, model = tiny_room
+    command(room / "video.mp4", "--model", model, "--output", tmp_path / "scene", "--max-frames", 16)
+    scene = read_scene(tmp_path / "scene")
+    told, tracks = scene.info["refinement"], scene.load_tracks()
+    assert told["outcome"] == "refined"
+    assert told["inlier_share_after"] > told["inlier_share_before"]
+    printed = capsys.readouterr().out
+    assert f"Cameras: refined. {told['tracks']:,} tracks, {told['static_tracks']:,} of them static;" in printed
+    assert tracks.xy.shape == (told["tracks"], 16, 2)
+    assert np.isfinite(tracks.points).all(axis=1).sum() == told["static_tracks"]
+    known = np.isfinite(tracks.points).all(axis=1)
+    for frame in (0, 15):
+        seen = known & tracks.visible[:, frame]
+        camera = torch.from_numpy(scene.extrinsics[frame]), torch.from_numpy(scene.intrinsics[frame])
+        xy = project_points(torch.from_numpy(tracks.points[seen]).double(), *camera)[0].numpy()
+        assert np.median(np.linalg.norm(xy - tracks.xy[seen, frame], axis=1)) < 0.3  # pixels
 
 
 def test_the_network_is_asked_only_for_what_the_points_need():
@@ -486,7 +537,7 @@ def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
     frames = make_frames(((28, 28),) * 2)
     reconstruct(frames, model, image_processor=processor, resolution=28, progress=lambda *report: told.append(report))
     stages = dict.fromkeys(stage for stage, _, _ in told)
-    assert list(stages) == ["resizing", "network", "points"]
+    assert list(stages) == ["resizing", "network", "tracks", "points"]
     for stage in stages:
         done, totals = zip(*[(done, total) for name, done, total in told if name == stage], strict=True)
         assert done[0] == 0
@@ -672,9 +723,14 @@ def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder,
 
 def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, tmp_path, capsys):
     scene_folder = tmp_path / "it's my scene"
-    command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 1)
+    command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 2)
     line = capsys.readouterr().out.splitlines()[-1]
     assert shlex.split(line.removeprefix("Next: ")) == ["ns-train", "page4d-4dgs", "--data", str(scene_folder)]
+
+
+def test_after_a_single_frame_no_training_is_suggested(clip, model_folder, tmp_path, capsys):
+    command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1)
+    assert "Next:" not in capsys.readouterr().out
     with pytest.raises(CheckpointError) as refused:
         load_config(tmp_path / "no model")
     pull = re.search("`(page4d pull .*?)`", str(refused.value))
@@ -733,6 +789,8 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (tmp_path / "broken", {"--confidence-percentile": 100}, "percentile"),
         (tmp_path / "broken", {"--max-points": 0}, "at least 1 point"),
         (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
+        (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"There are no tracks at .*absent\.npz"),
+        (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "they take --refine auto"),
         (clip, {"--device": "gpu"}, "Expected the device"),
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.

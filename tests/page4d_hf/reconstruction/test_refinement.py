@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from page4d_hf.errors import Page4DError
 from page4d_hf.reconstruction.refinement import refine
-from page4d_hf.reconstruction.tracks import track_points
+from page4d_hf.reconstruction.tracks import as_point_tracks, checked_tracks, track_points
+from page4d_hf.scene import PointTracks
 from page4d_hf.synthetic import SCENES, render_clip
 from page4d_hf.synthetic.scene import rotation_about
 
@@ -19,19 +21,19 @@ FRAMES = 12
 
 
 @functools.cache
-def clip(
-    scene: str = "rigid", *, span: tuple[float, float] = (0.1, 0.35), turn_only: bool = False, still: bool = False
-):
+def clip(scene: str = "rigid", *, turn_only: bool = False, still: bool = False, forward: bool = False):
     """Frames of a room: images `(S, H, W, 3)` uint8, true cameras `(S, 3, 4)` and z-depth `(S, H, W)`."""
     made = SCENES[scene](3)
     times = torch.linspace(0.1, 0.35, FRAMES, dtype=torch.float64)
     extrinsics = made.camera.extrinsics(times)
-    if still or turn_only:
+    if still or turn_only or forward:
         extrinsics = extrinsics[:1].expand(FRAMES, 3, 4).clone()
     if turn_only:
         up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
         turns = rotation_about(up, torch.linspace(0, 0.25, FRAMES, dtype=torch.float64))
         extrinsics = turns @ extrinsics
+    if forward:
+        extrinsics[:, 2, 3] -= torch.linspace(0, 0.5, FRAMES, dtype=torch.float64)
     intrinsics = torch.tensor(
         [[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]], dtype=torch.float64
     ).expand(FRAMES, 3, 3)
@@ -116,25 +118,115 @@ def test_depth_of_another_scale_in_each_frame_is_brought_to_the_cameras():
 
 
 @pytest.mark.parametrize(
-    ("made", "outcome"),
+    ("made", "outcome", "told"),
     [
-        ({"still": True, "scene": "deforming"}, "kept: the camera does not move"),
-        ({"turn_only": True}, "rotations refined: the clip does not show how far the camera moves"),
+        ({"still": True, "scene": "deforming"}, "kept", "the camera does not move"),
+        ({"turn_only": True}, "rotations refined", "the clip does not show how far the camera moves"),
     ],
 )
-def test_what_a_clip_does_not_show_is_said(made, outcome):
+def test_what_a_clip_does_not_show_is_said(made, outcome, told):
     images, truth, depth = clip(**made)
     start = truth if made.get("still") else disturbed(truth, degrees=0.5, share=0.0)
     refined = refine(list(images), start, FOCAL, list(depth))
     assert refined.report["outcome"] == outcome
+    assert told in refined.report["note"]
     assert rotation_error(refined.extrinsics, truth) <= rotation_error(start, truth)
+    assert np.isnan(refined.point_tracks.points).all()  # how far away they are is not known
 
 
-@pytest.mark.parametrize("images", ["flat", "one"])
-def test_cameras_of_clips_without_tracks_are_kept(images):
+def test_a_camera_that_moves_straight_ahead_is_refined():
+    images, truth, depth = clip(forward=True)
+    start = disturbed(truth)
+    refined = refine(list(images), start, FOCAL, list(depth))
+    assert refined.report["outcome"] == "refined"
+    assert path_error(refined.extrinsics, truth) < 0.5 * path_error(start, truth)
+
+
+def _without_tracks():
+    images = clip()[0]
+    noise = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+    return {
+        "no texture": (np.full_like(images, 128), "only 0 points could be followed"),
+        "one frame": (images[:1], "tracks take 4 frames, got 1"),
+        "two frames": (images[:2], "tracks take 4 frames, got 2"),
+        "one frame again and again": (images[:1].repeat(FRAMES, axis=0), "the camera does not move"),
+        "noise": (noise, "points could be followed"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["no texture", "one frame", "two frames", "one frame again and again", "noise"])
+def test_cameras_that_nothing_can_refine_are_kept_with_a_word(kind):
+    images, told = _without_tracks()[kind]
     _, truth, depth = clip()
-    frames = {"flat": [np.full((*SIZE, 3), 128, np.uint8)] * FRAMES, "one": [clip()[0][0]]}[images]
-    count = len(frames)
-    refined = refine(frames, truth[:count], FOCAL, list(depth[:count]))
-    assert refined.report["outcome"].startswith("kept")
+    count = len(images)
+    refined = refine(list(images), truth[:count], FOCAL, list(depth[:count]))
+    assert refined.report["outcome"] == "kept"
+    assert not refined.changed
+    assert told in refined.report["note"]
     np.testing.assert_array_equal(refined.extrinsics, truth[:count])
+
+
+def test_where_two_motions_fill_the_image_the_result_is_no_worse_than_the_start():
+    images, truth, depth = clip()
+    both = np.concatenate((images[:, :, :64], images[::-1, :, 64:]), axis=2)  # half of it runs backwards
+    start = disturbed(truth, share=0.1)
+    refined = refine(list(both), start, FOCAL, list(depth))
+    assert refined.report["inlier_share_after"] >= refined.report["inlier_share_before"]
+    assert np.isfinite(refined.extrinsics).all()
+    assert all(np.isfinite(each).all() for each in refined.depth)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Tracks as files
+
+
+@functools.cache
+def kept_tracks() -> PointTracks:
+    """The clip's own tracks in the form of a file, without points."""
+    tracks = track_points(clip()[0])
+    return as_point_tracks(tracks, np.full((len(tracks), 3), np.nan), FRAMES)
+
+
+def test_points_of_kept_tracks_project_onto_where_they_are_seen():
+    images, truth, depth = clip()
+    refined = refine(list(images), disturbed(truth), FOCAL, list(depth))
+    kept = refined.point_tracks
+    known = np.isfinite(kept.points).all(axis=1)
+    assert known.sum() == refined.report["static_tracks"] > 100
+    pose = refined.extrinsics
+    seen = np.einsum("sij,kj->ksi", pose[:, :, :3], kept.points) + pose[:, :, 3]
+    xy = refined.focal * seen[..., :2] / seen[..., 2:] + (SIZE[1] / 2, SIZE[0] / 2)
+    errors = np.linalg.norm(xy - kept.xy, axis=2)[known[:, None] & kept.visible]
+    assert np.median(errors) < 0.2  # pixels
+
+
+def test_of_a_long_clip_s_tracks_the_longest_of_each_start_are_kept(monkeypatch):
+    tracks = track_points(clip()[0])
+    monkeypatch.setattr("page4d_hf.reconstruction.tracks.MOST_CELLS", 50 * FRAMES)
+    kept = as_point_tracks(tracks, np.zeros((len(tracks), 3)), FRAMES)
+    assert len(kept) == 50
+    starts = kept.visible.argmax(axis=1)
+    assert len(set(starts)) > 3
+    assert kept.visible[starts == 0].all()  # some go through the whole clip
+
+
+def test_a_user_s_tracks_are_refined_by():
+    images, truth, depth = clip()
+    start = disturbed(truth)
+    refined = refine(list(images), start, FOCAL, list(depth), given=kept_tracks())
+    assert refined.report["tracks"] == len(kept_tracks())
+    assert path_error(refined.extrinsics, truth) < 0.3 * path_error(start, truth)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.of_frames(np.arange(FRAMES - 1)), "Expected tracks through the clip's 12 frames, got 11"),
+        (lambda t: PointTracks(t.xy + 60, t.visible, t.points), "outside of the images, which are 128x96"),
+        (lambda t: PointTracks(t.xy, t.visible & (np.arange(FRAMES) < 3), t.points), "No track is visible in 4 frames"),
+        (lambda t: PointTracks(np.abs(t.xy - (SIZE[1], 0)), t.visible, t.points), "of another clip"),
+    ],
+)
+def test_tracks_that_do_not_fit_the_clip_are_refused(change, told):
+    with pytest.raises(Page4DError, match=told):
+        checked_tracks(change(kept_tracks()), list(clip()[0]))

@@ -19,7 +19,7 @@ from plyfile import PlyData, PlyElement
 from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.frames import Frames, normalized_times, read_frames
 from page4d_hf.geometry import quaternion_to_matrix
-from page4d_hf.scene import Reconstruction, read_scene, write_scene
+from page4d_hf.scene import PointTracks, Reconstruction, read_scene, read_tracks, write_scene
 
 SIZE = (24, 16)  # width, height
 NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
@@ -61,6 +61,15 @@ def scene_folder(tmp_path):
     return write_scene(tmp_path / "scene", make_reconstruction())
 
 
+def make_tracks():
+    rng = np.random.default_rng(2)
+    visible = rng.random((7, NUM_FRAMES)) < 0.6
+    xy = np.where(visible[..., None], SIZE * rng.random((7, NUM_FRAMES, 2)), 0).astype(np.float32)
+    points = rng.normal(size=(7, 3)).astype(np.float32)
+    points[2] = np.nan  # it moves
+    return PointTracks(xy, visible, points)
+
+
 def edit_transforms(folder, edit):
     path = folder / "transforms.json"
     meta = json.loads(path.read_text())
@@ -70,6 +79,41 @@ def edit_transforms(folder, edit):
 
 # ---------------------------------------------------------------------------------------------------------------
 # Writing and reading back
+
+
+def test_tracks_are_read_back_in_the_frames_that_are_left(tmp_path):
+    made = make_reconstruction()
+    made.tracks = make_tracks()
+    folder = write_scene(tmp_path / "tracked", made)
+    edit_transforms(folder, lambda meta: meta["frames"].reverse() or meta["frames"].pop(0))
+    tracks = read_scene(folder).load_tracks()
+    for got, written in ((tracks.xy, made.tracks.xy), (tracks.visible, made.tracks.visible)):
+        np.testing.assert_array_equal(got, written[:, -2::-1])
+    np.testing.assert_array_equal(tracks.points, made.tracks.points)
+
+
+def test_a_scene_without_tracks_has_none(scene_folder):
+    assert read_scene(scene_folder).load_tracks() is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"xy": np.zeros((5, 4, 2))}, "Expected xy .* and visible"),
+        ({"xy": np.zeros((5, 4, 3)), "visible": np.ones((5, 4), bool)}, r"got \[5, 4, 3\]"),
+        ({"xy": np.full((5, 4, 2), np.nan), "visible": np.ones((5, 4), bool)}, "20 visible positions .* not finite"),
+        ({"xy": np.array([None]), "visible": np.ones((5, 4), bool)}, "Cannot read"),
+        (None, "Cannot read"),
+    ],
+)
+def test_tracks_that_are_none_are_refused(tmp_path, arrays, told):
+    path = tmp_path / "tracks.npz"
+    if arrays is None:
+        path.write_bytes(b"PK\x03\x04 no archive")
+    else:
+        np.savez(path, **arrays)
+    with pytest.raises(SceneError, match=told):
+        read_tracks(path)
 
 
 def test_what_is_written_is_read_back(scene_folder):

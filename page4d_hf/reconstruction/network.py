@@ -1,0 +1,282 @@
+"""Frames through the network: cameras, depth, confidence and motion on the images."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..configuration_page4d import Page4DConfig
+from ..errors import Page4DError
+from ..frames import Frames
+from ..geometry import pose_encoding_to_cameras, unproject_depth
+from ..image_processing_page4d import (
+    Mode,
+    Page4DImageProcessor,
+    intrinsics_to_original,
+    pad_to_common_size,
+    resample_to_original,
+)
+from ..utils.progress import Progress
+
+if TYPE_CHECKING:
+    from ..modeling_page4d import Page4DOutput
+
+logger = logging.getLogger(__name__)
+
+Points = Literal["depth", "world"]
+
+# No camera has a field of view beyond these, in radians: the prediction failed.
+LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
+USUAL_FOV = math.radians(60)
+GREATEST_RESOLUTION = 4096  # eight times what the network was trained at
+LARGEST_MAP = 16  # times the network's pixels: what a map of a whole image may have, most of it cropped away
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """How frames are brought to the network, and what is asked of it."""
+
+    resolution: int  # pixels, the width of its input
+    mode: Mode  # of the image processor
+    heads: tuple[str, ...]
+    mask_strength: float | None
+
+
+@dataclass
+class Prediction:
+    """What the network sees in S frames, in the world of the first. Maps cover exactly their image."""
+
+    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    intrinsics: np.ndarray  # [S, 3, 3] float64 in pixels of the original images
+    depth: list[np.ndarray]  # S of [h, w] float32, z-depth
+    depth_conf: list[np.ndarray]  # S of [h, w] float32
+    dynamics: list[np.ndarray] | None  # S of [h, w] float32
+    points: list[np.ndarray]  # S of [h, w, 3] float32 in the world: of the point head, where it was asked, or of depth
+    points_conf: list[np.ndarray]  # S of [h, w] float32
+    colors: list[np.ndarray]  # S of [h, w, 3] uint8
+
+
+def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
+    """Width of a network's input in pixels: `resolution`, or by default that of the model's image processor.
+
+    Raises:
+        Page4DError: it is not a multiple of the patch size, or above `GREATEST_RESOLUTION`.
+    """
+    width: int = image_processor.size["width"] if resolution is None else resolution
+    if width > GREATEST_RESOLUTION:
+        raise Page4DError(
+            f"Expected a resolution of up to {GREATEST_RESOLUTION}, got {width}; the published weights were trained at "
+            "518."
+        )
+    if width < patch_size or width % patch_size:
+        lower = max(width // patch_size, 1) * patch_size
+        raise Page4DError(
+            f"Expected a resolution that is a multiple of the patch size {patch_size}, got {width}; "
+            f"the nearest are {lower} and {lower + patch_size}."
+        )
+    return width
+
+
+def needed_heads(config: Page4DConfig, points: Points) -> tuple[str, ...]:
+    """The heads to run for points of a kind.
+
+    Raises:
+        Page4DError: the model lacks one, or there is no such kind.
+    """
+    if points not in get_args(Points):
+        raise Page4DError(f"Expected points from {' or '.join(get_args(Points))}, got {points!r}.")
+    heads = ("camera", "depth", "point") if points == "world" else ("camera", "depth")
+    for head in heads:
+        if not getattr(config, f"enable_{head}"):
+            raise Page4DError(
+                f"A reconstruction with points from {points!r} needs a {head} head, and this model was built with "
+                f"enable_{head}=False."
+            )
+    return heads
+
+
+def predict(
+    network: Any, processor: Page4DImageProcessor, frames: Frames, options: NetworkOptions, report: Progress
+) -> Prediction:
+    """Run the network on frames, all at once.
+
+    Args:
+        network: a `Page4DModel`; it runs as in evaluation, and is left as it was.
+        processor: how frames become network input.
+        frames: S of them.
+        options: see `NetworkOptions`.
+        report: told how far the work is.
+
+    Raises:
+        Page4DError: too little memory, or cameras that are not finite.
+    """
+    # Whatever the image processor's file says, the input is of the network's own patch size.
+    pixel_values, sizes, boxes = _prepare(
+        frames,
+        processor,
+        {
+            "mode": options.mode,
+            "size": dict(processor.size) if options.resolution == processor.size["width"] else options.resolution,
+            "patch_size": network.config.patch_size,
+            "do_resize": True,
+            "do_rescale": True,
+        },
+        report,
+    )
+    try:
+        with _in_evaluation(network), _layers_reported(network, options.heads, report):
+            output = network(
+                pixel_values[None].to(network.device),
+                mask_strength=options.mask_strength,
+                heads=options.heads,
+                return_dict=True,
+            )
+    except RuntimeError as error:
+        # PyTorch has a class of its own for a GPU's memory alone.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise Page4DError(
+            f"The memory of {network.device} does not hold {len(frames)} frames at a width of {options.resolution}; "
+            "take fewer frames (--max-frames) or a smaller --resolution."
+        ) from error
+
+    extrinsics, intrinsics = _cameras(output, (pixel_values.shape[-2], pixel_values.shape[-1]))
+    depth = output.depth[0].squeeze(-1)
+    depth_conf = _to_images(output.depth_conf[0], boxes, unseen=0.0)
+    if "point" in options.heads:
+        points = _to_images(output.world_points[0], boxes)
+        points_conf = _to_images(output.world_points_conf[0], boxes, unseen=0.0)
+    else:
+        points, points_conf = _to_images(_lifted(depth, extrinsics, intrinsics), boxes), depth_conf
+    return Prediction(
+        extrinsics=extrinsics.numpy(),
+        intrinsics=intrinsics_to_original(intrinsics, sizes, boxes).numpy(),
+        depth=_to_images(depth, boxes),
+        depth_conf=depth_conf,
+        dynamics=None if output.dynamics_mask is None else _to_images(output.dynamics_mask[0], boxes),
+        points=points,
+        points_conf=points_conf,
+        colors=[np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)],
+    )
+
+
+def _prepare(
+    frames: Frames, processor: Page4DImageProcessor, options: dict[str, Any], report: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`pixel_values [S, 3, H, W]`, original sizes `[S, 2]` and boxes `[S, 4]`."""
+    # One at a time: the images of a long clip, or of a large one, are not in memory together.
+    values, sizes, boxes = [], [], []
+    for done, image in enumerate(frames.images):
+        report("resizing", done, len(frames))
+        # A frame one pixel high would otherwise be taken for one with its channels first.
+        made = processor.preprocess([image], **options, input_data_format="channels_last", return_tensors="pt")
+        values.append(made["pixel_values"][0, 0])
+        sizes.append(made["original_sizes"][0])
+        boxes.append(made["image_boxes"][0, 0].tolist())
+    report("resizing", len(frames), len(frames))
+    values, boxes = pad_to_common_size(values, boxes, [255 * processor.rescale_factor] * len(values))
+    return torch.stack(values), torch.cat(sizes), torch.tensor(boxes, dtype=torch.float32)
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """In training a mask would be as strong as its schedule says."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _layers_reported(model: nn.Module, heads: Iterable[str], report: Progress) -> Iterator[None]:
+    """Progress each layer of the encoder and the aggregator, and each head, as it is done.
+
+    A GPU works through its queue after Python has gone through the layers: there the bar runs ahead.
+    """
+    layers = r"encoder\.layers\.\d+|aggregator\.(frame|global)_layers\.\d+|aggregator\.mask_head"
+    names = re.compile(f"{layers}|({'|'.join(heads)})_head")
+    modules = [module for name, module in model.named_modules() if names.fullmatch(name)]
+    done = 0
+
+    def count(*_: object) -> None:
+        nonlocal done
+        done += 1
+        report("network", done, len(modules))
+
+    handles = [module.register_forward_hook(count) for module in modules]
+    report("network", 0, len(modules))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    report("network", len(modules), len(modules))
+
+
+def _cameras(output: Page4DOutput, network_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Extrinsics `[S, 3, 4]` and intrinsics `[S, 3, 3]` in pixels of the network's input, float64 on the CPU."""
+    assert output.pose_enc is not None
+    encoding = output.pose_enc[0].to("cpu", torch.float64)  # [S, 9]
+    encoding = torch.cat((encoding[:, :7], _usable_fov(encoding[:, 7:], network_size)), dim=-1)
+    extrinsics, intrinsics = pose_encoding_to_cameras(encoding, network_size)
+    broken = (~extrinsics.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if broken:
+        raise Page4DError(
+            f"The network gave no finite camera for {len(broken)} of {len(encoding)} frames (first: {broken[0]}); "
+            "a half precision may have overflowed: try --dtype float32."
+        )
+    return extrinsics, intrinsics
+
+
+def _usable_fov(fov: Tensor, network_size: tuple[int, int]) -> Tensor:
+    """Vertical and horizontal fields of view `[S, 2]`, with those that no camera has replaced."""
+    usable = ((fov > LEAST_FOV) & (fov < GREATEST_FOV)).all(dim=-1)  # NaN compares as false
+    if usable.all():
+        return fov
+    if usable.any():
+        replacement, by = fov[usable].median(dim=0).values, "the median of the others"
+    else:
+        height, width = network_size
+        horizontal = torch.tensor(USUAL_FOV, dtype=fov.dtype)
+        replacement = torch.stack((2 * torch.atan(torch.tan(horizontal / 2) * height / width), horizontal))
+        by = "a usual one, 60 degrees"
+    logger.warning(
+        "The network gave no possible field of view for %d of %d frames; %s stands in. Was the model trained?",
+        int((~usable).sum()), len(fov), by,
+    )  # fmt: skip
+    return torch.where(usable[:, None], fov, replacement)
+
+
+def _lifted(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Iterator[Tensor]:
+    """Points `[H, W, 3]` float32 of each of the depth maps `[S, H, W]`, by cameras in pixels of the maps."""
+    for frame, *camera in zip(depth, extrinsics, intrinsics, strict=True):
+        # Pixel centres at 0.5, as renderers have them; the network's training counted from 0, half a pixel off.
+        yield unproject_depth(frame.to("cpu", torch.float64), *camera, pixel_center=0.5).to(torch.float32)
+
+
+def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:
+    """Maps `[H, W(, C)]` of the network's input to arrays `[h, w(, C)]` that cover exactly their image.
+
+    They keep the network's resolution: where the image's edges fall on whole pixels, they are a cut-out. `unseen`
+    fills what a crop left out. Of an image of which a crop left almost nothing, they are coarser.
+    """
+    images = []
+    for frame, box in zip(maps, boxes.tolist(), strict=True):
+        height, width = box[3] - box[1], box[2] - box[0]
+        shrink = max(1.0, math.sqrt(height * width / (LARGEST_MAP * frame.shape[0] * frame.shape[1])))
+        size = (max(round(height / shrink), 1), max(round(width / shrink), 1))
+        image = resample_to_original(frame.cpu(), size, box, "nearest")
+        images.append(torch.nan_to_num(image, nan=unseen, posinf=math.inf, neginf=-math.inf).numpy())
+    return images

@@ -1,0 +1,85 @@
+"""Point tracks as files: `page4d/tracks.npz` of a scene folder, and a user's own for `--tracks`."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import SceneError
+
+TRACKS = "page4d/tracks.npz"  # in a scene folder
+
+
+@dataclass(frozen=True)
+class PointTracks:
+    """Where K points are seen in S frames."""
+
+    xy: np.ndarray  # [K, S, 2] float32 in pixels of the images, first pixel's centre at 0.5; anything where not visible
+    visible: np.ndarray  # [K, S] bool
+    points: np.ndarray  # [K, 3] float32 in the world; NaN of tracks that move, or whose point is unknown
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def of_frames(self, indices: np.ndarray) -> PointTracks:
+        """The same tracks in some of the frames, or in another order."""
+        return PointTracks(self.xy[:, indices], self.visible[:, indices], self.points)
+
+
+def tracks_bytes(tracks: PointTracks, images: list[str]) -> bytes:
+    """The content of a tracks file; `images` [S] names the frames."""
+    buffer = io.BytesIO()
+    xy = np.where(tracks.visible[..., None], tracks.xy, 0).astype(np.float32)  # zeros compress to nothing
+    np.savez_compressed(
+        buffer, xy=xy, visible=tracks.visible, points=tracks.points.astype(np.float32), images=np.array(images)
+    )
+    return buffer.getvalue()
+
+
+def read_tracks(path: str | Path) -> tuple[PointTracks, list[str] | None]:
+    """Read and check a file of tracks.
+
+    Args:
+        path: an `.npz` with `xy` [K, S, 2] and `visible` [K, S]; `points` [K, 3] and `images` [S] may be left out.
+
+    Returns:
+        The tracks, and the frames' names where the file has them.
+
+    Raises:
+        SceneError: the file is missing, damaged or of other shapes, or a visible position is not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SceneError(f"There are no tracks at {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("xy", "visible", "points", "images") if name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, MemoryError, SyntaxError) as error:
+        # AttributeError: a single array of NumPy, which is no archive.
+        raise SceneError(f"Cannot read {path} as tracks, an .npz with xy [K, S, 2] and visible [K, S].") from error
+    if not {"xy", "visible"} <= arrays.keys():
+        raise SceneError(f"Expected xy [K, S, 2] and visible [K, S] in {path}; got {', '.join(arrays) or 'neither'}.")
+    xy, visible = arrays["xy"], arrays["visible"]
+    points = arrays.get("points", np.full((len(xy) if xy.ndim else 0, 3), np.nan, np.float32))
+    if (
+        xy.ndim != 3
+        or xy.shape[2] != 2
+        or visible.shape != xy.shape[:2]
+        or points.shape != (len(xy), 3)
+        or not all(array.dtype.kind in "fiub" for array in (xy, visible, points))
+    ):
+        raise SceneError(
+            f"Expected xy [K, S, 2], visible [K, S] and points [K, 3] in {path}; got {list(xy.shape)}, "
+            f"{list(visible.shape)} and {list(points.shape)}."
+        )
+    visible = visible.astype(bool)
+    broken = int((~np.isfinite(xy).all(axis=2) & visible).sum())
+    if broken:
+        raise SceneError(f"{broken} visible positions in {path} are not finite; mark them as not visible.")
+    images = arrays.get("images")
+    names = None if images is None or images.shape != xy.shape[1:2] else [str(name) for name in images]
+    return PointTracks(xy.astype(np.float32), visible, points.astype(np.float32)), names
