@@ -274,7 +274,7 @@ def write_page(
         "poses": (views.poses * to_opencv).reshape(-1, 12).tolist(),  # camera to world
         "poseTimes": views.times.tolist(),
         "size": views.size,
-        "focal": height / 2 / np.tan(np.radians(views.fov[view]) / 2),
+        "focals": (height / 2 / np.tan(np.radians(views.fov) / 2)).tolist(),  # pixels, of each view
         "open": view,
         "distance": median_depth(views._replace(points=points.astype(np.float64)), view),
     }

@@ -287,7 +287,7 @@ class Renderer {
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, gaussians.width, rows, gl.RGBA, gl.FLOAT, gaussians.texels);
   }
 
-  draw({ eye, right, down, forward }) {
+  draw({ eye, right, down, forward, focal }) {
     const { gl, canvas, header, gaussians } = this, { width, height } = canvas;
     const scale = Math.min(width / header.size[0], height / header.size[1]);  // all of the training's image is to be seen
     gl.viewport(0, 0, width, height);
@@ -295,7 +295,7 @@ class Renderer {
     gl.uniformMatrix3fv(this.uniform("rotation"), true, [...right, ...down, ...forward]);
     gl.uniform3fv(this.uniform("eye"), eye);
     gl.uniform2f(this.uniform("size"), width, height);
-    gl.uniform1f(this.uniform("focal"), header.focal * scale);
+    gl.uniform1f(this.uniform("focal"), focal * scale);
     gl.uniform1f(this.uniform("filterVariance"), FILTER * Math.max(1, scale * scale));
     const order = this.depthOrder.sort(gaussians.texels, gaussians.count, eye, forward);
     gl.bufferData(gl.ARRAY_BUFFER, order, gl.STREAM_DRAW);
@@ -318,7 +318,9 @@ class Orbit {
 
   look(view) {
     const start = Orbit.pose(this.header.poses[view]);
-    Object.assign(this, start, { distance: this.header.distance, level: start.down, pitch: 0 });
+    Object.assign(this, start, {
+      focal: this.header.focals[view], distance: this.header.distance, level: start.down, pitch: 0,
+    });
     this.target = add(this.eye, this.forward, this.distance);
   }
 
@@ -344,7 +346,7 @@ class Orbit {
 
   /* To where the scene was filmed from at a time: positions linear between views, rotations orthonormalised. */
   follow(time) {
-    const { poses, poseTimes } = this.header, last = poseTimes.length - 1;
+    const { poses, poseTimes, focals } = this.header, last = poseTimes.length - 1;
     let before = 0;
     while (before < last - 1 && poseTimes[before + 1] <= time) before++;
     const after = Math.min(before + 1, last), length = poseTimes[after] - poseTimes[before];
@@ -353,6 +355,7 @@ class Orbit {
     this.forward = unit(pose.forward);
     this.right = unit(cross(pose.down, this.forward));
     this.down = cross(this.forward, this.right);
+    this.focal = focals[before] * (1 - share) + focals[after] * share;
     Object.assign(this, { eye: pose.eye, level: this.down, pitch: 0, distance: this.header.distance });
     this.target = add(this.eye, this.forward, this.distance);
   }
@@ -450,7 +453,7 @@ class Page {
       const to = [event.clientX, event.clientY], [x, y] = add(to, from, -1), side = Math.min(canvas.clientWidth, canvas.clientHeight);
       const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
       pointers.set(event.pointerId, to);
-      const drag = 0.9 * Math.max(this.header.size[0], this.header.size[1]) / this.header.focal / side;
+      const drag = 0.9 * Math.max(...this.header.size) / orbit.focal / side;
       this.move(() => {
         if (other) {  // two fingers: pinch, and pan by the mean of both
           orbit.zoom(Math.hypot(...add(from, other, -1)) / Math.max(1, Math.hypot(...add(to, other, -1))));

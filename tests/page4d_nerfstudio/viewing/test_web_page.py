@@ -39,13 +39,13 @@ def lively(**options):
 
 
 def views() -> Views:
-    """Three views from z = 4 towards the origin, of which the second and third are moved and turned."""
+    """Three views from z = 4 towards the origin, each moved, the third turned, of different fields of view."""
     poses = np.tile(np.eye(4)[:3], (3, 1, 1))
     poses[:, 2, 3] = 4
     poses[:, 0, 3] = -0.3, 0.0, 0.5
     angle = 0.1
     poses[2, :, :3] = [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]]
-    return Views(poses, np.array([0.0, 0.5, 1.0]), np.full(3, 40.0), SIZE, None)
+    return Views(poses, np.array([0.0, 0.5, 1.0]), np.array([36.0, 40.0, 44.0]), SIZE, None)
 
 
 def run_of(model) -> Run:
