@@ -168,8 +168,10 @@ def reconstruct(
     output: Path = Path("scene"),
     fps: float | None = None,
     max_frames: int | None = None,
+    window: int = 100,
+    overlap: int | None = None,
     resolution: int | None = None,
-    mode: Literal["crop", "pad", "square"] | None = None,
+    mode: Literal["crop", "balanced", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
@@ -191,11 +193,15 @@ def reconstruct(
         output: the folder to write; it must not exist yet, or be empty.
         fps: frames per second to take from a video, by its timestamps. All of them by default.
         max_frames: at most so many frames, spread evenly over the whole clip.
+        window: frames that go through the network at once, which bounds its memory. Longer clips go in windows, each
+            aligned to the last.
+        overlap: frames that windows share, at least. By default a quarter of a window.
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
-            and bottom; pad: the whole frame, padded with white to a square; square: padded with black. By default what
-            the model's image processor says: crop of the published weights.
+            and bottom; balanced: the whole frame, what is higher than wide in as many pixels, narrower; pad: the whole
+            frame, padded with white to a square; square: padded with black. By default what the model's image processor
+            says: balanced of the published weights.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
@@ -227,6 +233,8 @@ def reconstruct(
             model,
             fps=fps,
             max_frames=max_frames,
+            window=window,
+            overlap=overlap,
             resolution=resolution,
             mode=mode,
             points=points,
@@ -258,7 +266,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -275,8 +283,8 @@ def synth(
 
     Args:
         output: the folder to write; it must not exist yet, or be empty.
-        scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, or with a
-            training camera three times as fast.
+        scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
+            camera three times as fast, or with one that goes around once (orbit).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.
@@ -287,10 +295,12 @@ def synth(
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
             changed since, nothing is replaced.
     """
-    from .synthetic import write_synthetic_capture
+    from .utils.folders import claimed_folder
 
     started = time.perf_counter()
-    with progress_bar() as report:
+    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+        from .synthetic import write_synthetic_capture
+
         write_synthetic_capture(
             output,
             scene=scene,
