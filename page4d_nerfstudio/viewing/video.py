@@ -106,6 +106,7 @@ def _write_gif(path: Path, frames: Iterator[av.VideoFrame], rate: Fraction) -> i
                 coloured = graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 break
+            assert isinstance(coloured, av.VideoFrame)
             container.mux(stream.encode(coloured))
         container.mux(stream.encode(None))
     return count
@@ -114,7 +115,7 @@ def _write_gif(path: Path, frames: Iterator[av.VideoFrame], rate: Fraction) -> i
 def _palette_graph(width: int, height: int, rate: Fraction) -> av.filter.Graph:
     """Of all frames one palette, in whose colours they are then drawn: none flickers."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=1 / rate)
     split = graph.add("split")
     palette, drawn = graph.add("palettegen", "stats_mode=full"), graph.add("paletteuse", "dither=bayer:bayer_scale=4")
     source.link_to(split)

@@ -34,7 +34,8 @@ from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.progress import Progress
 
 from .camera_paths import Views, median_depth
-from .export import ExportError, Run, Splats, splats_at
+from .export import Run, Splats, splats_at
+from .run_config import ExportError
 
 MOST_KEYFRAMES = 64  # of a page; between them positions are linear
 MOST_DEGREE = 3  # of the harmonics that the page knows
@@ -80,7 +81,7 @@ class Keyframes(NamedTuple):
         )
 
     @property
-    def count(self) -> int:
+    def amount(self) -> int:
         """How many Gaussians there are."""
         return self.position.shape[2]
 
@@ -152,7 +153,7 @@ def keyframes_of(
     settled = moving.select(~changes).at(middle)
     still = Keyframes(*(np.concatenate(pair, axis=2) for pair in zip(still, settled, strict=True)))
     moving = moving.select(changes)
-    if moving.count + still.count == 0:
+    if moving.amount + still.amount == 0:
         raise ExportError("No Gaussian of this training is to be seen at any time; train for longer.")
     return times, moving.neighbours_together(), still.neighbours_together()
 
@@ -181,9 +182,9 @@ def pack(times: np.ndarray, moving: Keyframes, still: Keyframes, degree: int) ->
     data = []
     for name, group in groups.items():
         boxes = _boxes(group.position)  # [6, chunks]
-        header[name] = group.count
+        header[name] = group.amount
         header["boxes"][name] = boxes.T.tolist()
-        lower, side = np.repeat(boxes, CHUNK, axis=1)[:, : group.count].reshape(2, 3, group.count)
+        lower, side = np.repeat(boxes, CHUNK, axis=1)[:, : group.amount].reshape(2, 3, group.amount)
         shares = {
             "position": ((group.position - lower) / side, 2**16 - 1),
             "rotation": ((group.rotation + 1) / 2, 2**12 - 1),
@@ -290,4 +291,4 @@ def write_page(
     )
     with whole_file(path, overwrite=overwrite) as partial:
         partial.write_text(content, "utf8")
-    return PageSize(moving.count, still.count, len(times), len(content.encode("utf8")))
+    return PageSize(moving.amount, still.amount, len(times), len(content.encode("utf8")))

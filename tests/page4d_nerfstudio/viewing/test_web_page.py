@@ -188,8 +188,8 @@ def test_what_moves_is_stored_over_time_and_the_rest_once(model):
     np.testing.assert_array_equal(times, TIMES[::2])
     assert moving.position.shape[0] == 5
     assert still.position.shape[0] == 1
-    assert 0.9 * (COUNT // 2) < moving.count <= COUNT // 2
-    assert moving.count + still.count == COUNT
+    assert 0.9 * (COUNT // 2) < moving.amount <= COUNT // 2
+    assert moving.amount + still.amount == COUNT
 
 
 def test_what_may_move_and_does_not_is_stored_once():
@@ -197,7 +197,7 @@ def test_what_may_move_and_does_not_is_stored_once():
     for layer in model.deformation.last.values():
         torch.nn.init.zeros_(layer.weight)
     _, moving, still = keyframes_of(run_of(model), 0, 5)
-    assert (moving.count, still.count) == (0, COUNT)
+    assert (moving.amount, still.amount) == (0, COUNT)
 
 
 def test_broken_and_invisible_gaussians_are_left_out(tmp_path):
