@@ -14,13 +14,13 @@ import numpy as np
 from ..scene.tracks import PointTracks
 from .bundle_adjustment import Adjusted, adjust, reprojection_errors
 from .consensus import agree_on_motion
-from .depth import correct_depth, sample_maps
+from .depth import POOR, correct_depth, sample_maps
 from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_point_tracks, checked_tracks, track_points
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
 LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
 FEWEST_TRACKS = 50
-LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width, over eight frames: less, and the camera stands
+LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width: where tracks get less far, the camera stands
 FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a camera may only turn
 LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
 LEAST_RATIO = 1.5  # or else in the median error
@@ -90,8 +90,8 @@ def refine(
 
     Returns:
         Cameras in the world of the first one and in the scale of the network's depth. `report["outcome"]` is "refined",
-        "rotations refined" where the clip does not show a path of the camera, or "kept"; `report["note"]` says in a
-        sentence what the user should know of it, and is empty where all is well.
+        "rotations refined" where the clip does not show a path of the camera, "held still" where it does not move, or
+        "kept"; `report["note"]` says in a sentence what the user should know of it, and is empty where all is well.
 
     Raises:
         Page4DError: the user's tracks do not fit the images.
@@ -117,7 +117,14 @@ def refine(
         return _kept(tracks, start, depth, size, before, why)
     consensus = agree_on_motion(tracks, len(images), size)
     if consensus.displacement < LEAST_DISPLACEMENT * unit:
-        return _kept(tracks, start, depth, size, before, "the camera does not move")
+        still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], len(images), axis=0), used=consensus.agrees)
+        held = _scored(tracks, replace(still, points=triangulate(tracks, still, size)), size)
+        if held.inlier_share < before.inlier_share:
+            return _kept(tracks, start, depth, size, before, "the camera does not move")
+        note = "The camera does not move: all frames have the first one's pose, and depth is the network's."
+        report = _report(tracks, before, held, "held still", note, size)
+        used = held.solution.used
+        return Refinement(held.solution.extrinsics, focal, depth, tracks, held.solution.points, used, size, report)
 
     beliefs = [consensus.agrees]
     if motion is not None:
@@ -145,15 +152,15 @@ def refine(
     if best.inlier_share < POOR_SHARE:
         note = " ".join((note, _poor(best.inlier_share))).strip()
     solution = best.solution
+    corrected = correct_depth(depth, tracks, solution, size)
+    remaining = corrected.errors.get(corrected.correction, 0.0)
+    if remaining > POOR:
+        told = f"The network's depth is off by {remaining:.0%} where tracks know it; it was only scaled."
+        note = " ".join((note, told)).strip()
+    report = _report(tracks, before, best, outcome, note, size)
+    report |= {"depth_correction": corrected.correction, "depth_error": round(remaining, 4)}
     return Refinement(
-        solution.extrinsics,
-        solution.focal,
-        correct_depth(depth, tracks, solution, size),
-        tracks,
-        solution.points,
-        solution.used,
-        size,
-        _report(tracks, before, best, outcome, note, size),
+        solution.extrinsics, solution.focal, corrected.depth, tracks, solution.points, solution.used, size, report
     )
 
 
