@@ -15,6 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,8 @@ def reconstruct(
     output: Path = Path("scene"),
     fps: float | None = None,
     max_frames: int | None = None,
+    window: int = 100,
+    overlap: int | None = None,
     resolution: int | None = None,
     mode: Literal["crop", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
@@ -174,6 +177,7 @@ def reconstruct(
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     overwrite: bool = False,
@@ -189,6 +193,9 @@ def reconstruct(
         output: the folder to write; it must not exist yet, or be empty.
         fps: frames per second to take from a video, by its timestamps. All of them by default.
         max_frames: at most so many frames, spread evenly over the whole clip.
+        window: frames that go through the network at once, which bounds its memory. Longer clips go in windows, each
+            aligned to the last.
+        overlap: frames that windows share, at least. By default a quarter of a window.
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
@@ -201,6 +208,7 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
             [K, S].
+        preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
@@ -224,6 +232,8 @@ def reconstruct(
             model,
             fps=fps,
             max_frames=max_frames,
+            window=window,
+            overlap=overlap,
             resolution=resolution,
             mode=mode,
             points=points,
@@ -236,7 +246,7 @@ def reconstruct(
             progress=report,
         )
         report("writing the scene", 0, 1)
-        write_scene(output, made, overwrite=overwrite)
+        write_scene(output, made, preview=preview, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
@@ -255,7 +265,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -272,8 +282,8 @@ def synth(
 
     Args:
         output: the folder to write; it must not exist yet, or be empty.
-        scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, or with a
-            training camera three times as fast.
+        scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
+            camera three times as fast, or with one that goes around once (orbit).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.
@@ -308,6 +318,63 @@ def synth(
 
 
 COMMANDS["synth"] = synth
+
+
+def export(
+    scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")],
+    format: Literal["colmap", "glb", "ply", "npz", "nerfstudio"],
+    output: Path | None = None,
+    static_only: bool = False,
+    max_points: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a reconstruction in the files of other programs.
+
+    Cameras keep the sizes and intrinsics of the written images; world and scale are the scene's, but that GLB has y up.
+
+    Args:
+        scene: a folder that page4d reconstruct wrote, or any folder with nerfstudio's transforms.json.
+        format: colmap: images and a binary model in sparse/0, with point tracks where the cameras were refined by some;
+            glb: points and frustums, for Blender and browsers; ply: points with time, confidence and motion; npz:
+            cameras, depth, confidence, motion, points and tracks; nerfstudio: images, transforms.json and points.
+        output: the file to write or, of colmap and nerfstudio, the folder; it must not exist yet. By default it stands
+            beside the scene: SCENE-colmap, SCENE.glb.
+        static_only: leave out points that move, and write masks of what moves beside the images of colmap and
+            nerfstudio.
+        max_points: at most so many points, spread evenly.
+        overwrite: replace the file, or a folder that page4d wrote.
+    """
+    from .utils.folders import check_output_file, claimed_folder
+
+    started = time.perf_counter()
+    is_folder = format in ("colmap", "nerfstudio")
+    if output is None:
+        place = Path(os.path.abspath(scene))
+        output = scene.parent / f"{place.name}-{format}" if is_folder else scene.parent / f"{place.name}.{format}"
+    with ExitStack() as stack:
+        if is_folder:
+            stack.enter_context(claimed_folder(output, overwrite=overwrite))
+        else:
+            check_output_file(output, overwrite=overwrite)
+
+        from .scene.export import export_scene
+        from .scene.folder import read_scene
+
+        read = read_scene(scene)
+        made = export_scene(read, output, format, static_only=static_only, max_points=max_points, overwrite=overwrite)
+    tracked = f", {made.tracks:,} with tracks" if format == "colmap" else ""
+    masked = f", {made.masks} masks" if made.masks else ""
+    seconds = time.perf_counter() - started
+    print(f"Wrote {output} in {seconds:.1f} s: {len(read)} cameras, {made.points:,} points{tracked}{masked}.")
+    if format == "nerfstudio":
+        print(f"Next: {command('ns-train', 'splatfacto', '--data', output)}")
+    if format == "colmap":
+        masks = ("--masks-path", "masks") if made.masks else ()
+        train = command("ns-train", "splatfacto", "--data", output, "colmap", "--colmap-path", "sparse/0", *masks)
+        print(f"Next: {train}")
+
+
+COMMANDS["export"] = export
 
 
 def _peak_memory(device: str) -> str:

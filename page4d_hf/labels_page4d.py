@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .errors import Page4DError
-from .geometry import invert_extrinsics, unproject_depth
+from .geometry import invert_extrinsics, is_rotation, unproject_depth
 
 SCALE_RANGE = (1e-6, 1e6)
 FARTHEST = 1e6  # what is farther, in whatever unit the labels are, stands for "not known"; its square could overflow
@@ -143,7 +143,7 @@ def _checked_label(name: str, value: Any, size: tuple[int, int, int, int]) -> Te
         raise Page4DError(f"labels[{name!r}] must be bool, it is {value.dtype}.")
     if name not in _FLAGS and not value.is_floating_point():
         raise Page4DError(f"labels[{name!r}] must be floating point, it is {value.dtype}: convert and scale it.")
-    return value
+    return cast(Tensor, value)
 
 
 def _check_cameras(labels: dict[str, Tensor]) -> None:
@@ -154,10 +154,8 @@ def _check_cameras(labels: dict[str, Tensor]) -> None:
             )
     if bad := _first((labels["intrinsics"].diagonal(dim1=-2, dim2=-1)[..., :2] <= 0).any(-1), labels["has_pose"]):
         raise Page4DError(f"labels['intrinsics'] of {bad} have a focal length that is not positive.")
-    rotation = labels["extrinsics"][..., :3].double()
-    error = (rotation @ rotation.mT - torch.eye(3, dtype=rotation.dtype)).abs().amax((-1, -2))
-    # Labels that went through a half precision are still told from no rotation at all.
-    if bad := _first((error > 0.02) | (torch.linalg.det(rotation) < 0), labels["has_pose"]):
+    rotations = torch.as_tensor(is_rotation(labels["extrinsics"][..., :3].double().numpy()))
+    if bad := _first(~rotations, labels["has_pose"]):
         raise Page4DError(
             f"labels['extrinsics'] of {bad} have no rotation in their first three columns (R R^T is not the identity, "
             "or R mirrors): they must be rigid world-to-camera transforms [R | t]."
