@@ -2,6 +2,8 @@
 
 No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
 moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
+Where adjustment explains much less than pairs of frames agree on, its start was too far off, and the tracks are mapped
+without it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from ..scene.tracks import PointTracks
 from .bundle_adjustment import Adjusted, adjust, reprojection_errors
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
+from .mapping import map_tracks
 from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_point_tracks, checked_tracks, track_points
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
@@ -25,6 +28,9 @@ FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a c
 LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
 LEAST_RATIO = 1.5  # or else in the median error
 AT_INFINITY = 1e5  # times as far
+TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
+LOST = 0.5  # the same of a single frame, whose camera then never came near
+MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
 POOR_SHARE = 0.5  # of inliers: below it the user is told
 
 Report = dict[str, float | int | str]
@@ -135,6 +141,13 @@ def refine(
         candidate = replace(start, used=start.used & belief)
         if candidate.used.sum() >= FEWEST_TRACKS:
             candidates.append(_scored(tracks, adjust(tracks, candidate, size), size))
+    best = max(candidates, key=lambda candidate: candidate.inlier_share, default=before)
+    too_far = best.inlier_share < TOO_FAR * consensus.inlier_share
+    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and len(images) <= MOST_MAPPED:
+        known = sample_maps(depth, tracks, size)
+        mapped = map_tracks(tracks, replace(start, used=start.used & consensus.agrees), known, size)
+        if mapped is not None and mapped.used.sum() >= FEWEST_TRACKS:
+            candidates.append(_scored(tracks, adjust(tracks, mapped, size), size))
     progress("adjustment", len(beliefs), len(beliefs))
     if not candidates:
         return _kept(tracks, start, depth, size, before, "too few points follow one motion")
@@ -169,6 +182,7 @@ class _Scored:
     solution: Adjusted
     errors: np.ndarray  # [O] pixels for images of the reference width
     inlier_share: float
+    worst_frame: float  # its share of inliers
 
     @property
     def median(self) -> float:
@@ -180,7 +194,10 @@ def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Score
     fair = replace(solution, points=triangulate(tracks, solution, size))
     errors = np.minimum(*(reprojection_errors(tracks, each, size) for each in (fair, solution)))
     errors = errors * REFERENCE_WIDTH / size[1]
-    return _Scored(solution, errors, float((errors < INLIER).mean()) if len(errors) else 0.0)
+    inlier = errors < INLIER
+    frames = [inlier[rows] for rows in tracks.rows_of_frames(len(solution.extrinsics))]
+    worst = min((float(frame.mean()) for frame in frames if len(frame)), default=0.0)
+    return _Scored(solution, errors, float(inlier.mean()) if len(errors) else 0.0, worst)
 
 
 def triangulate(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int], rounds: int = 5) -> np.ndarray:

@@ -104,6 +104,16 @@ def test_cameras_come_near_the_truth_although_things_move(scene):
     assert refined.report["inlier_share_after"] > refined.report["inlier_share_before"]
 
 
+@pytest.mark.parametrize(("degrees", "share"), [(60, 10), (170, 40)])  # one camera is lost; all are
+def test_cameras_too_far_off_to_start_from_are_found_from_the_tracks_alone(degrees, share):
+    images, truth, depth = clip()
+    start = disturbed(truth, degrees=degrees, share=share)
+    refined = refine(list(images), start, FOCAL, [np.full_like(depth[0], 3.0)] * FRAMES)
+    assert path_error(start, truth) > 0.9
+    assert path_error(refined.extrinsics, truth) < 0.03
+    np.testing.assert_allclose(refined.extrinsics[0], start[0], atol=1e-6)  # the world stays that of the first camera
+
+
 def test_a_focal_length_that_is_far_off_is_found_out():
     images, truth, depth = clip()
     refined = refine(list(images), disturbed(truth, share=0.1), 1.4 * FOCAL, list(depth))
