@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .bundle_adjustment import Adjusted
 from .tracks import REFERENCE_WIDTH, Tracks
+
+if TYPE_CHECKING:
+    import pycolmap
 
 GAPS = (1, 2, 4, 8, 16)  # frames between the two of a pair
 FEWEST_MATCHES = 20  # of a pair
@@ -104,7 +108,7 @@ def _write_database(path: Path, tracks: Tracks, start: Adjusted, image_size: tup
     return numbers
 
 
-def _find_the_others(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks, camera: object) -> None:
+def _find_the_others(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks, camera: pycolmap.Camera) -> None:
     """Fill in cameras that the mapping left out: by the points they see, or else as the nearest frame's."""
     import pycolmap
 
