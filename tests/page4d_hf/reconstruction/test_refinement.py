@@ -93,6 +93,7 @@ def test_tracks_follow_points_of_the_scene():
     assert np.median(errors) < 0.5  # pixels, things that move and edges included
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["rigid", "deforming"])
 def test_cameras_come_near_the_truth_although_things_move(scene):
     images, truth, depth = clip(scene)
@@ -152,6 +153,7 @@ def test_depth_that_is_wrong_everywhere_gets_no_worse_and_a_sentence_says_so():
     assert relative_error(refined.depth, depth) == pytest.approx(relative_error(wrong, depth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "outcome", "told"),
     [
