@@ -92,6 +92,7 @@ def test_tracks_follow_points_of_the_scene():
     assert np.median(errors) < 0.5  # pixels, things that move and edges included
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["rigid", "deforming"])
 def test_cameras_come_near_the_truth_although_things_move(scene):
     images, truth, depth = clip(scene)
@@ -117,6 +118,7 @@ def test_depth_of_another_scale_in_each_frame_is_brought_to_the_cameras():
     assert np.ptp(ratios / ratios.mean()) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "outcome", "told"),
     [
