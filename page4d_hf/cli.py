@@ -15,6 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,6 +175,7 @@ def reconstruct(
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     overwrite: bool = False,
@@ -201,6 +203,7 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
             [K, S].
+        preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
@@ -236,7 +239,7 @@ def reconstruct(
             progress=report,
         )
         report("writing the scene", 0, 1)
-        write_scene(output, made, overwrite=overwrite)
+        write_scene(output, made, preview=preview, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
@@ -308,6 +311,63 @@ def synth(
 
 
 COMMANDS["synth"] = synth
+
+
+def export(
+    scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")],
+    format: Literal["colmap", "glb", "ply", "npz", "nerfstudio"],
+    output: Path | None = None,
+    static_only: bool = False,
+    max_points: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a reconstruction in the files of other programs.
+
+    Cameras keep the sizes and intrinsics of the written images; world and scale are the scene's, but that GLB has y up.
+
+    Args:
+        scene: a folder that page4d reconstruct wrote, or any folder with nerfstudio's transforms.json.
+        format: colmap: images and a binary model in sparse/0, with point tracks where the cameras were refined by some;
+            glb: points and frustums, for Blender and browsers; ply: points with time, confidence and motion; npz:
+            cameras, depth, confidence, motion, points and tracks; nerfstudio: images, transforms.json and points.
+        output: the file to write or, of colmap and nerfstudio, the folder; it must not exist yet. By default it stands
+            beside the scene: SCENE-colmap, SCENE.glb.
+        static_only: leave out points that move, and write masks of what moves beside the images of colmap and
+            nerfstudio.
+        max_points: at most so many points, spread evenly.
+        overwrite: replace the file, or a folder that page4d wrote.
+    """
+    from .utils.folders import check_output_file, claimed_folder
+
+    started = time.perf_counter()
+    is_folder = format in ("colmap", "nerfstudio")
+    if output is None:
+        place = Path(os.path.abspath(scene))
+        output = scene.parent / f"{place.name}-{format}" if is_folder else scene.parent / f"{place.name}.{format}"
+    with ExitStack() as stack:
+        if is_folder:
+            stack.enter_context(claimed_folder(output, overwrite=overwrite))
+        else:
+            check_output_file(output, overwrite=overwrite)
+
+        from .scene.export import export_scene
+        from .scene.folder import read_scene
+
+        read = read_scene(scene)
+        made = export_scene(read, output, format, static_only=static_only, max_points=max_points, overwrite=overwrite)
+    tracked = f", {made.tracks:,} with tracks" if format == "colmap" else ""
+    masked = f", {made.masks} masks" if made.masks else ""
+    seconds = time.perf_counter() - started
+    print(f"Wrote {output} in {seconds:.1f} s: {len(read)} cameras, {made.points:,} points{tracked}{masked}.")
+    if format == "nerfstudio":
+        print(f"Next: {command('ns-train', 'splatfacto', '--data', output)}")
+    if format == "colmap":
+        masks = ("--masks-path", "masks") if made.masks else ()
+        train = command("ns-train", "splatfacto", "--data", output, "colmap", "--colmap-path", "sparse/0", *masks)
+        print(f"Next: {train}")
+
+
+COMMANDS["export"] = export
 
 
 def _peak_memory(device: str) -> str:

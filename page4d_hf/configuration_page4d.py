@@ -39,13 +39,13 @@ MOST = 1e12  # what no value here comes near, and any float can hold
 class _Group(PreTrainedConfig):
     """Values of a [`Page4DConfig`] that no network is computed with."""
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if kwargs:
             raise Page4DError(
                 f"There is no value called {', '.join(map(str, kwargs))} in {self.base_config_key}; the known ones are "
                 f"{', '.join(type(self).__annotations__)}."
             )
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]  # of the library
 
     def to_dict(self) -> dict[str, Any]:
         """Its own values alone. What the library has in every configuration belongs to the network's."""
@@ -83,7 +83,7 @@ class Page4DInitializationConfig(_Group):
     patch_embedding: str = "random"
     global_attention: str = "random"
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Refuse values that no network can start from."""
         _check_numbers(self)
         for name, known in (("patch_embedding", INITIAL_EMBEDDINGS), ("global_attention", INITIAL_ATTENTIONS)):
@@ -133,7 +133,7 @@ class Page4DTrainingConfig(_Group):
     mask_loss_weight: float | int = 0.0
     loss_quantile: float | int = 0.98
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Refuse values that nothing can be trained by."""
         _check_numbers(self)
         if self.camera_loss not in CAMERA_LOSSES:
@@ -336,7 +336,7 @@ class Page4DConfig(PreTrainedConfig):
     training: Any = None
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+    def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """As in every configuration of transformers; what is missing is said to be so, with how to get it.
 
         Raises:
@@ -355,7 +355,7 @@ class Page4DConfig(PreTrainedConfig):
             ) from error
 
     @classmethod
-    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
         try:
             values = super()._dict_from_json_file(json_file)
         except RecursionError:
@@ -364,7 +364,7 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(f"{json_file} holds a {type(values).__name__}; expected the configuration of a network.")
         return values
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         # As JSON gives them back.
         for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels", "trained_on"):
             setattr(self, name, list(getattr(self, name)))
@@ -384,11 +384,11 @@ class Page4DConfig(PreTrainedConfig):
         if isinstance(self.dtype, str) and self.dtype not in DTYPES:
             raise Page4DError(f"dtype is {self.dtype!r:.50}; it must be one of {', '.join(DTYPES)}.")
         try:
-            super().__post_init__(**kwargs)
+            super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]  # of the library
         except (AttributeError, TypeError) as error:  # of values that are the library's own
             raise Page4DError(f"The configuration has a value of another type than it must have: {error}.") from error
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Refuse values that no network can be built from."""
         self._validate_numbers()
         if not self.hidden_size * self.mlp_ratio >= 1:
@@ -438,7 +438,7 @@ class Page4DConfig(PreTrainedConfig):
                 f"dense_frames_per_chunk is {self.dense_frames_per_chunk}; it must be at least 1, or None."
             )
 
-    def _validate_numbers(self):
+    def _validate_numbers(self) -> None:
         _check_numbers(self)
         for name, (least, most) in BOUNDS.items():
             if not getattr(self, name) >= least:
@@ -473,7 +473,7 @@ class Page4DConfig(PreTrainedConfig):
             count += 4 * block * inner**2 * self.track_num_hidden_layers
         return count
 
-    def _validate_mask(self):
+    def _validate_mask(self) -> None:
         if self.mask_form is None:
             return
         if self.mask_form not in MASK_FORMS:

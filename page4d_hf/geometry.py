@@ -16,8 +16,10 @@ nerfstudio wants camera-to-world with OpenGL axes: `camera_to_world_opengl` conv
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,13 +30,13 @@ from torch import Tensor
 ROTATION_TOLERANCE = 1e-2
 
 
-def is_rotation(matrix: np.ndarray) -> np.ndarray:
+def is_rotation(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Which of some matrices `(..., 3, 3)` are rotations, `(...)` bool: orthogonal within `ROTATION_TOLERANCE`, and no
     reflections. What is not finite is none."""
     matrix = np.asarray(matrix, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(matrix @ matrix.swapaxes(-1, -2) - np.eye(3)).max(axis=(-2, -1))
-        return (error <= ROTATION_TOLERANCE) & (np.linalg.det(matrix) > 0)
+        return np.asarray((error <= ROTATION_TOLERANCE) & (np.linalg.det(matrix) > 0))
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
         s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w),
         s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y),
     )  # fmt: skip
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return cast(Tensor, torch.stack(rows, dim=-1).unflatten(-1, (3, 3)))
 
 
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:
@@ -225,14 +227,14 @@ class Similarity:
     """A similarity transform of the world, `x -> scale * rotation @ x + translation`, in float64."""
 
     scale: float
-    rotation: np.ndarray  # [3, 3]
-    translation: np.ndarray  # [3]
+    rotation: npt.NDArray[Any]  # [3, 3]
+    translation: npt.NDArray[Any]  # [3]
 
-    def apply_to_points(self, points: np.ndarray) -> np.ndarray:
+    def apply_to_points(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Map points `(..., 3)`."""
-        return self.scale * points @ self.rotation.T + self.translation
+        return np.asarray(self.scale * points @ self.rotation.T + self.translation)
 
-    def apply_to_extrinsics(self, extrinsics: np.ndarray) -> np.ndarray:
+    def apply_to_extrinsics(self, extrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Carry world-to-camera extrinsics `(..., 3, 4)` along, so that what they see of a mapped point is what they
         saw of the point, with depth times `scale`."""
         rotation = extrinsics[..., :3, :3] @ self.rotation.T
@@ -245,7 +247,7 @@ class Similarity:
         return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
 
 
-def align_sim3(source: np.ndarray, target: np.ndarray) -> Similarity:
+def align_sim3(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> Similarity:
     """The Sim(3) that carries `source` onto `target` with the least squared distance (Umeyama, TPAMI 1991, Eq. 39-42).
 
     Args:

@@ -3,15 +3,15 @@
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
+from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
     ChannelDimension,
     ImageInput,
@@ -21,7 +21,8 @@ from transformers.image_utils import (
     make_nested_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import TensorType, logging
+from transformers.utils import logging
+from transformers.utils.generic import TensorType
 
 from .pillow_page4d import to_8_bits
 
@@ -148,7 +149,7 @@ class Page4DImageProcessor(TorchvisionBackend):
                 `patch_size`, a network input of more than 2^24 pixels a frame, pixel values that are neither 8-bit
                 (16-bit in PIL images) nor floats in [0, 1], or an option that there is not (`do_normalize`, `do_pad`).
         """
-        return super().preprocess(images, **kwargs)
+        return cast(BatchFeature, super().preprocess(images, **kwargs))
 
     def fetch_images(self, image_url_or_urls: Any) -> Any:
         """Images for paths (`str` or `os.PathLike`) and URLs, alone or in nested lists; images stay as they are."""

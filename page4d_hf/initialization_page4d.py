@@ -8,6 +8,7 @@ of what a place looks like and of how it changes, has to be come upon by chance.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def _cosines(size: int) -> Tensor:
     """The orthonormal cosines of a side, `[frequency, place]`."""
     places = torch.arange(size) + 0.5
     cosines = torch.cos(math.pi / size * torch.arange(size)[:, None] * places)
-    return cosines / cosines.norm(dim=1, keepdim=True)
+    return cast(Tensor, cosines / cosines.norm(dim=1, keepdim=True))
 
 
 @torch.no_grad()

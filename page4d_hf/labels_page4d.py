@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -143,7 +143,7 @@ def _checked_label(name: str, value: Any, size: tuple[int, int, int, int]) -> Te
         raise Page4DError(f"labels[{name!r}] must be bool, it is {value.dtype}.")
     if name not in _FLAGS and not value.is_floating_point():
         raise Page4DError(f"labels[{name!r}] must be floating point, it is {value.dtype}: convert and scale it.")
-    return value
+    return cast(Tensor, value)
 
 
 def _check_cameras(labels: dict[str, Tensor]) -> None:

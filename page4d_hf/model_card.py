@@ -237,7 +237,7 @@ def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None 
     )
 
 
-def write_model_card(folder: str | os.PathLike, config: Page4DConfig, *, num_parameters: int) -> None:
+def write_model_card(folder: str | os.PathLike[str], config: Page4DConfig, *, num_parameters: int) -> None:
     """Write the card of a saved model to `README.md` in its folder, unless somebody else's is there.
 
     Raises:

@@ -78,8 +78,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, logging
-from transformers.utils.generic import can_return_tuple
+from transformers.utils import logging
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .configuration_page4d import Page4DConfig
 from .errors import Page4DError
@@ -241,7 +241,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]  # of the library
         std = self.config.initializer_range
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             # Keeps the scale through the dense heads at any width.
@@ -276,7 +276,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
         elif isinstance(module, Page4DTrackTransformer):
             init.normal_(module.virtual_tracks, std=std)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """As in every model of transformers; a model card goes with it, with base weights, licence and data."""
         count = self.num_parameters()
         if (state := kwargs.get("state_dict")) is not None:  # of a sharded model, whose own parameters are parts
@@ -306,7 +306,7 @@ class Page4DModel(Page4DPreTrainedModel):
         self.depth_head = Page4DDenseHead(config, config.dense_hidden_size, 2).float() if config.enable_depth else None
         self.point_head = Page4DDenseHead(config, config.dense_hidden_size, 4).float() if config.enable_point else None
         self.track_head = Page4DTrackHead(config).float() if config.enable_track else None
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # of the library
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -329,7 +329,7 @@ class Page4DModel(Page4DPreTrainedModel):
         if self.aggregator.mask_schedule is not None:
             self.aggregator.mask_schedule.step.fill_(step)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]  # of the library
     def forward(
         self,
         pixel_values: Tensor,
@@ -590,7 +590,7 @@ class Page4DForDepthEstimation(Page4DModel):
         config.enable_camera = config.enable_point = config.enable_track = False
         super().__init__(config)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]  # of the library
     def forward(
         self,
         pixel_values: Tensor,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -77,4 +79,4 @@ class Page4DEncoder(nn.Module):
         hidden_states = self.embeddings(pixel_values)
         for layer in self.layers:
             hidden_states, _ = layer(hidden_states)
-        return self.norm(hidden_states[:, self.num_prefix_tokens :])
+        return cast(Tensor, self.norm(hidden_states[:, self.num_prefix_tokens :]))

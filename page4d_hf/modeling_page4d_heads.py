@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,8 @@ class Page4DResidualUnit(nn.Module):
         # The skip carries relu(x) and not x, unlike in other DPTs: the published weights were trained with an
         # in-place ReLU before it.
         features = nn.functional.relu(features)
-        return features + self.conv2(nn.functional.relu(self.conv1(features), inplace=True))
+        refined: Tensor = self.conv2(nn.functional.relu(self.conv1(features), inplace=True))
+        return features + refined
 
 
 class Page4DFusionLayer(nn.Module):
@@ -170,7 +172,8 @@ class Page4DDenseHead(Page4DFloat32Module):
                     chunks.append(self._gradient_checkpointing_func(self._predict, image_size, *chunk))
                 else:
                     chunks.append(self._predict(image_size, *chunk))
-        return (chunks[0] if len(chunks) == 1 else torch.cat(chunks)).unflatten(0, batch)
+        maps: Tensor = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+        return maps.view(*batch, *maps.shape[1:])
 
     def _predict(self, image_size: tuple[int, int], *levels: Tensor) -> Tensor:
         """The map of a chunk of frames, from features `[N, P, C]`: of each level the frame and the global block's."""
@@ -197,7 +200,7 @@ class Page4DDenseHead(Page4DFloat32Module):
         if self.predicts_features:
             return resize(fused, (image_size[0] // 2, image_size[1] // 2))
         fused = add_positions(resize(fused, image_size), aspect_ratio)
-        return self.output_conv3(nn.functional.relu(self.output_conv2(fused), inplace=True))
+        return cast(Tensor, self.output_conv3(nn.functional.relu(self.output_conv2(fused), inplace=True)))
 
 
 def in_chunks(tensors: Sequence[Tensor], size: int | None) -> list[tuple[Tensor, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,11 @@ class Page4DFloat32Module(nn.Module):
                 return tensor.to(out.device)
             return out
 
-        return super()._apply(apply_but_keep_precision, recurse)
+        super()._apply(apply_but_keep_precision, recurse)  # type: ignore[no-untyped-call]  # of the library
+        return self
 
 
-def no_autocast(tensor: Tensor) -> AbstractContextManager:
+def no_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     """A context in which no autocast lowers the precision of what is computed on the tensor's device."""
     device_type = tensor.device.type
     if torch.amp.is_autocast_available(device_type):
@@ -239,7 +240,10 @@ class Page4DAttention(nn.Module):
         if (no_bias and bias is not None) or (only_halves and query.dtype.itemsize > 2):
             implementation = "sdpa"
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-        return attention(self, query, key, value, bias, dropout=0.0, scaling=self.scaling)
+        attended: tuple[Tensor, Tensor | None] = attention(
+            self, query, key, value, bias, dropout=0.0, scaling=self.scaling
+        )
+        return attended
 
 
 def _one_row(key_bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -264,7 +268,8 @@ class Page4DMLP(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map `[..., in_features]` to `[..., out_features]`."""
-        return self.fc2(self.activation(self.fc1(hidden_states)))
+        hidden_states = self.activation(self.fc1(hidden_states))
+        return cast(Tensor, self.fc2(hidden_states))
 
 
 class Page4DLayer(GradientCheckpointingLayer):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class Page4DTrackBlock(nn.Module):
             context = self.context_norm(context)
         attended, _ = self.attention(tokens, context=context)
         tokens = tokens + attended
-        return tokens + self.mlp(self.norm2(tokens))
+        return tokens + cast(Tensor, self.mlp(self.norm2(tokens)))
 
 
 class Page4DTrackSpaceLayer(nn.Module):
@@ -96,7 +96,7 @@ class Page4DTrackTransformer(nn.Module):
             by_frame = tokens.transpose(1, 2).flatten(0, 1)  # [B * S, N + V, C]
             points, virtual = space_layer(by_frame[:, :num_points], by_frame[:, num_points:])
             tokens = torch.cat((points, virtual), dim=1).unflatten(0, (batch_size, -1)).transpose(1, 2)
-        return self.output_projection(self.output_norm(tokens[:, :num_points] + embedded))
+        return cast(Tensor, self.output_projection(self.output_norm(tokens[:, :num_points] + embedded)))
 
 
 class Page4DTrackHead(Page4DFloat32Module):
@@ -207,7 +207,7 @@ class Page4DTrackHead(Page4DFloat32Module):
                 chunks.append((sampled @ to[..., None]).squeeze(-1))  # [chunk, N, window, C] by [chunk, N, C, 1]
             correlations.append(torch.cat(chunks))
         scaled = torch.cat(correlations, dim=-1) / math.sqrt(targets.shape[-1])
-        return scaled.unflatten(0, (batch_size, -1)).transpose(1, 2)
+        return cast(Tensor, scaled.unflatten(0, (batch_size, -1))).transpose(1, 2)
 
 
 def sample_at(maps: Tensor, points: Tensor, padding_mode: str) -> Tensor:

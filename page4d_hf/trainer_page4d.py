@@ -40,7 +40,8 @@ class Page4DDataCollator:
                     "another: bring them to one size and number of frames, and give zeros with has_pose, has_depth or "
                     "has_motion false for what is not known."
                 )
-        return default_collate([dict(clip) for clip in features])
+        batch: dict[str, Any] = default_collate([dict(clip) for clip in features])
+        return batch
 
 
 def _shapes(clip: Mapping[str, Any], within: str = "") -> dict[str, tuple[int, ...]]:

@@ -74,7 +74,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
     check_checkpoint(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         if not isinstance(state["pipeline"], dict) or not isinstance(state["step"], int):
             raise TypeError("its pipeline is no state, or its step no number")
     except UNREADABLE as error:

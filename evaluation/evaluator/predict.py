@@ -44,7 +44,7 @@ class SquashingProcessor(Page4DImageProcessor):
     to the images' own pixels as always.
     """
 
-    def preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
+    def preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:
         """See `Page4DImageProcessor.preprocess`; of `size`, its width is taken."""
         size = kwargs.pop("size")
         side = size if isinstance(size, int) else size["width"]

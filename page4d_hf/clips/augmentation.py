@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -258,8 +259,8 @@ def _resize(
 
 
 def _take_nearest(
-    values: np.ndarray, origins: npt.NDArray[np.float64], zoom: float, image_size: tuple[int, int]
-) -> np.ndarray:
+    values: npt.NDArray[Any], origins: npt.NDArray[np.float64], zoom: float, image_size: tuple[int, int]
+) -> npt.NDArray[Any]:
     """The values `(S, h, w)` at the centres of the crops' pixels: `(S, H, W)`."""
     height, width = values.shape[1:]
     columns = (origins[:, :1] + (np.arange(image_size[1]) + 0.5) / zoom).astype(np.intp).clip(0, width - 1)  # [S, W]

@@ -118,7 +118,7 @@ def encode_depth(
     return _save(Image.fromarray(depth), format="TIFF", compression="tiff_adobe_deflate"), 1.0
 
 
-def _save_depth_png(steps: np.ndarray) -> bytes:
+def _save_depth_png(steps: npt.NDArray[Any]) -> bytes:
     return _save(Image.fromarray(steps.astype(np.uint16)), format="PNG", compress_level=PNG_LEVEL)
 
 
@@ -174,9 +174,9 @@ def _row(
     files: Sequence[_FrameFiles],
     *,
     size: tuple[int, int],
-    intrinsics: np.ndarray | None,
-    extrinsics: np.ndarray | None,
-    timestamps: np.ndarray,
+    intrinsics: npt.NDArray[Any] | None,
+    extrinsics: npt.NDArray[Any] | None,
+    timestamps: npt.NDArray[Any],
     frame_ids: Sequence[str],
     **names: Any,
 ) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Lanes:
     """
 
     def __init__(self, clips: datasets.IterableDataset, count: int, title: str) -> None:
-        self._count = min(count, clips.num_shards)
+        self._count: int = min(count, clips.num_shards)
         self._clips, self._title = clips, title
         self._readers: dict[int, _LaneReader] = {}
         self._process = os.getpid()
@@ -129,7 +129,8 @@ class _LaneReader:
 
     def _rows_from(self, number: int) -> Iterator[pa.Table]:
         # `iter` and not `__iter__`, which would deal the shards out to the workers of a DataLoader a second time.
-        return self._shards.skip(number).with_format("arrow").iter(batch_size=1)
+        rows: Iterator[pa.Table] = self._shards.skip(number).with_format("arrow").iter(batch_size=1)
+        return rows
 
     def _check_length(self) -> None:
         if self._length == 0:

@@ -272,11 +272,11 @@ def _decode_frames(row: Mapping[str, Any] | pa.Table, chosen: list[int]) -> Clip
             "that are decoded at once; take fewer, or write smaller ones (prepare.py --max-side)."
         )
 
-    def decode(column: str, kind: str) -> list[np.ndarray | None] | None:
+    def decode(column: str, kind: str) -> list[npt.NDArray[Any] | None] | None:
         entries = clip.entries(column, chosen)
         if entries is None:
             return None
-        decoded: list[np.ndarray | None] = []
+        decoded: list[npt.NDArray[Any] | None] = []
         for i, entry in zip(chosen, entries, strict=True):
             if entry is None:
                 decoded.append(None)
@@ -332,7 +332,7 @@ def _matrices(entries: list[Any] | None, columns: int, clip_id: str, name: str) 
         raise ClipError(f"{name} of clip {clip_id} must be 3x{columns} numbers for each frame: {error}.") from error
 
 
-def _decode(entry: Mapping[str, Any], kind: str, size: tuple[int, int]) -> np.ndarray:
+def _decode(entry: Mapping[str, Any], kind: str, size: tuple[int, int]) -> npt.NDArray[Any]:
     """The pixels of a file: `(H, W, 3)` uint8, `(H, W)` uint16 or float32 depth, or `(H, W)` bool."""
     data, path = entry["bytes"], entry["path"]
     if data is None and path is None:

@@ -7,7 +7,7 @@ with the first pixel's centre at (0.5, 0.5), z-depth with 0 where it is not know
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,7 +134,7 @@ class ClipFrames:
         return len(self.images)
 
 
-def camera_defect(intrinsics: np.ndarray, extrinsics: np.ndarray) -> str | None:
+def camera_defect(intrinsics: npt.NDArray[Any], extrinsics: npt.NDArray[Any]) -> str | None:
     """Why a camera cannot be used, as the end of a sentence; None where it can.
 
     Args:

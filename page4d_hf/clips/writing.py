@@ -228,7 +228,7 @@ class ClipWriter:
 
     def _read_record(self, path: Path) -> _Earlier:
         """The record of an earlier run, if it is one of the same options."""
-        earlier = read_json(path, _Earlier, error=ClipError, remedy="remove the folder and start again")
+        earlier: _Earlier = read_json(path, _Earlier, error=ClipError, remedy="remove the folder and start again")
         options, sequences, schema = earlier.options, earlier.sequences, earlier.schema_
         advice = f"Pass the same options to go on with {self.output}, or name another output folder."
         if schema != SCHEMA_VERSION:

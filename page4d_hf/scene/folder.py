@@ -4,6 +4,7 @@
         transforms.json     cameras and times, as `nerfstudio-data` reads them (so do most radiance-field tools)
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
+        preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
         page4d/
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
@@ -23,7 +24,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,13 +146,16 @@ class Scene:
 # Writing
 
 
-def write_scene(target: str | Path, reconstruction: Reconstruction, *, overwrite: bool = False) -> Path:
+def write_scene(
+    target: str | Path, reconstruction: Reconstruction, *, preview: bool = False, overwrite: bool = False
+) -> Path:
     """Write a scene folder, whole or not at all.
 
     Args:
         target: the folder to make; it may exist if it is empty.
         reconstruction: of its frames, files that nerfstudio would read the same way are copied, and others are written
             as PNG. Its `info` becomes part of `page4d/info.json`.
+        preview: write `preview.jpg`, a contact sheet.
         overwrite: replace a folder that page4d wrote, see `whole_folder`.
 
     Returns:
@@ -183,7 +187,12 @@ def write_scene(target: str | Path, reconstruction: Reconstruction, *, overwrite
                 _write_array(_map_path(folder, name, stem), array)
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
-        _write_points(folder / "points.ply", reconstruction)
+        write_points(folder / "points.ply", reconstruction)
+        if preview:
+            from .preview import contact_sheet
+
+            sheet = Image.fromarray(contact_sheet(reconstruction, normalized_times(frames.times)))
+            sheet.save(folder / "preview.jpg", quality=90)
         sources = [
             {"image": f"images/{image}", "source": name, "source_time": float(time)}
             for image, name, time in zip(images, frames.names, frames.times, strict=True)
@@ -196,28 +205,43 @@ def write_scene(target: str | Path, reconstruction: Reconstruction, *, overwrite
             "source": frames.source,
             "frames": sources,
         }
-        _write_json(folder / MARK, record)
-        _write_json(folder / "transforms.json", _transforms(images, reconstruction))
+        write_json(folder / MARK, record)
+        files, sizes = [f"images/{image}" for image in images], np.array(frames.sizes)[:, ::-1]
+        meta = transforms_json(files, reconstruction, sizes, normalized_times(frames.times))
+        write_json(folder / "transforms.json", meta)
     return Path(target)
 
 
-def _transforms(images: list[str], reconstruction: Reconstruction) -> dict[str, Any]:
-    poses = camera_to_world_opengl(torch.as_tensor(np.asarray(reconstruction.extrinsics, np.float64))).tolist()
+def transforms_json(
+    files: Sequence[str],
+    cameras: Reconstruction | Scene,
+    sizes: np.ndarray,
+    times: np.ndarray,
+) -> dict[str, Any]:
+    """What nerfstudio's `transforms.json` says of frames with a pinhole each, and of their points in points.ply.
+
+    Args:
+        files: the image of each frame, from the file's folder.
+        cameras: extrinsics and intrinsics of as many frames.
+        sizes: `[N, 2]`, (width, height) of the images in pixels.
+        times: `(N,)` in [0, 1].
+    """
+    poses = camera_to_world_opengl(torch.as_tensor(np.asarray(cameras.extrinsics, np.float64))).tolist()
     entries = []
-    for i, time in enumerate(normalized_times(reconstruction.frames.times)):
-        height, width = reconstruction.frames.sizes[i]
-        intrinsics = np.asarray(reconstruction.intrinsics[i], np.float64)
+    for file, pose, intrinsics, (width, height), time in zip(
+        files, poses, np.asarray(cameras.intrinsics, np.float64), sizes, times, strict=True
+    ):
         entries.append(
             {
-                "file_path": f"images/{images[i]}",
+                "file_path": file,
                 "time": float(time),
                 "fl_x": float(intrinsics[0, 0]),
                 "fl_y": float(intrinsics[1, 1]),
                 "cx": float(intrinsics[0, 2]),
                 "cy": float(intrinsics[1, 2]),
-                "w": width,
-                "h": height,
-                "transform_matrix": [*poses[i], [0.0, 0.0, 0.0, 1.0]],
+                "w": int(width),
+                "h": int(height),
+                "transform_matrix": [*pose, [0.0, 0.0, 0.0, 1.0]],
             }
         )
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
@@ -245,19 +269,23 @@ def _reads_the_same_everywhere(path: Path) -> bool:
         return upright and image.mode in ("RGB", "RGBA") and image.info.get("transparency") is None
 
 
-def _write_points(path: Path, reconstruction: Reconstruction) -> None:
+def write_points(path: Path, cloud: Reconstruction | Scene) -> None:
+    """Write the points of a scene as PLY: x y z, red green blue, and what is known of time, confidence, dynamics."""
+    assert cloud.points is not None
+    assert cloud.point_colors is not None
     columns = {
-        **{name: reconstruction.points[:, i].astype("<f4") for i, name in enumerate("xyz")},
-        **{name: reconstruction.point_colors[:, i] for i, name in enumerate(COLORS)},
-        "time": reconstruction.point_times.astype("<f4"),
-        "confidence": reconstruction.point_confidence.astype("<f4"),
+        **{name: cloud.points[:, i].astype("<f4") for i, name in enumerate("xyz")},
+        **{name: cloud.point_colors[:, i] for i, name in enumerate(COLORS)},
     }
-    if reconstruction.point_dynamics is not None:
-        columns["dynamics"] = reconstruction.point_dynamics.astype("<f4")
-    vertices = np.empty(len(reconstruction.points), dtype=[(name, column.dtype) for name, column in columns.items()])
+    optional = {"time": cloud.point_times, "confidence": cloud.point_confidence, "dynamics": cloud.point_dynamics}
+    for name, values in optional.items():
+        if values is not None:
+            columns[name] = values.astype("<f4")
+    vertices = np.empty(len(cloud.points), dtype=[(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         vertices[name] = column
-    ply = PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=["scale: arbitrary"])
+    scale = cloud.scale if isinstance(cloud, Scene) else "arbitrary"
+    ply = PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=[f"scale: {scale}"])
     buffer = io.BytesIO()
     ply.write(buffer)
     path.write_bytes(buffer.getvalue())
@@ -270,8 +298,8 @@ def _write_array(path: Path, array: np.ndarray) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    # A file's name need not be UTF-8, and JSON must be: what is not becomes a question mark.
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file of UTF-8. A file's name need not be UTF-8: what is not becomes a question mark."""
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     path.write_bytes(text.encode("utf-8", "replace"))
 

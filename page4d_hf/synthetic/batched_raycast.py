@@ -374,4 +374,4 @@ def _largest(values: list[Tensor]) -> Tensor:
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:
     """Rows `(...)` of a table `(M, K)`: `(K, ...)`."""
-    return table.T.contiguous().index_select(1, rows.flatten()).unflatten(1, rows.shape)
+    return table.T.contiguous().index_select(1, rows.flatten()).view(-1, *rows.shape)

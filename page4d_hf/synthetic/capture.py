@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -279,7 +280,7 @@ class H264Video:
         finally:
             self.container.close()
 
-    def add(self, image: np.ndarray) -> None:
+    def add(self, image: npt.NDArray[Any]) -> None:
         """Append a frame, `(H, W, 3)` uint8."""
         import av
 

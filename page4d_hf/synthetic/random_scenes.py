@@ -397,7 +397,8 @@ def _clearance(eye: Tensor, linear: Tensor, center: Tensor, half_sizes: Tensor, 
     reach = torch.cat((unit[:, :, :ellipsoids].norm(dim=-1), unit[:, :, ellipsoids:].abs().amax(-1)), dim=2)
     # A step of one length in the body's own coordinates is at least the smallest singular value in the world; for a
     # cube, where it is the largest component that counts, too.
-    return (reach - 1) * torch.linalg.svdvals(axes)[..., -1]
+    smallest: Tensor = torch.linalg.svdvals(axes)[..., -1]
+    return (reach - 1) * smallest
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
     """
     x, y, z = axis.unbind(-1)
     zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).view(*x.shape, 3, 3)
     identity = torch.eye(3, dtype=axis.dtype, device=axis.device)
     sine, cosine = torch.sin(angle)[..., None, None], torch.cos(angle)[..., None, None]
     return identity + sine * cross + (1 - cosine) * (cross @ cross)

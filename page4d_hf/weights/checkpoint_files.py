@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -219,7 +219,7 @@ def _weights_in(content: Any, path: Path) -> dict[str, Tensor]:
             f"{path} holds tensors that are sparse, quantized or larger than what is stored of them "
             f"({_short_list(strange)}); plain ones are needed."
         )
-    return content
+    return cast(dict[str, Tensor], content)
 
 
 def _is_plain(tensor: Tensor) -> bool:

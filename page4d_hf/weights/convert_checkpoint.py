@@ -453,7 +453,8 @@ def convert_checkpoint(
             note(f"Assumed, as tensors do not show it: {told}. For a network with other values, --set them.")
         # `assign` puts the mapped tensors themselves in the place of the meta device's.
         model.load_state_dict(converted, assign=True)
-        model.float().to(DTYPES[dtype])  # float() first: what stays in float32 is not made so from a half precision
+        # float() first: what stays in float32 is not made so from a half precision.
+        model.float().to(DTYPES[dtype])  # type: ignore[no-untyped-call]  # of the library
 
         logger.info(f"Writing {output}")
         model.save_pretrained(folder)

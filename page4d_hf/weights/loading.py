@@ -168,7 +168,8 @@ def load_network(
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # Also what values of the configuration that are the library's own make fail in it.
         raise CheckpointError(f"Cannot load the weights in {path}: {_first_line(error)}") from error
-    network, loading = loaded
+    network: Page4DModel = loaded[0]
+    loading = loaded[1]
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(may_lack))
     if missing:
         raise CheckpointError(

@@ -138,7 +138,8 @@ class Page4DPipeline(VanillaPipeline):
     def _train_losses(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         count, model = self.config.views_per_step, self.model
         if count == 1 or not isinstance(model, Page4DGaussiansModel):
-            return super().get_train_loss_dict(step)
+            single: tuple[Any, dict[str, Any], dict[str, Any]] = super().get_train_loss_dict(step)
+            return single
         terms: dict[str, list[Any]] = defaultdict(list)
         metrics: dict[str, list[Any]] = defaultdict(list)
         for _ in range(count):
@@ -163,7 +164,7 @@ class Page4DPipeline(VanillaPipeline):
             `gap_<figure>`, that mean minus the one of the held-out views. Without the latter two where no view is held
             out.
         """
-        averages = super().get_average_eval_image_metrics(step, output_path, get_std)
+        averages: dict[str, float] = super().get_average_eval_image_metrics(step, output_path, get_std)
         for name, value in self._training_metrics(step).items():
             if name in averages and name not in SPEEDS:
                 averages[f"train_{name}"] = value

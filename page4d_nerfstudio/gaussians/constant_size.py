@@ -9,7 +9,10 @@ skin do.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.spatial import cKDTree
@@ -78,7 +81,7 @@ class Neighbourhoods:
         return self._found
 
 
-def _neighbourhoods(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _neighbourhoods(positions: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
     order = rng.permutation(len(positions))
     partners = order[: max(len(positions) // ONE_IN, NEIGHBOURS + 1)]
     if len(partners) < 2:
@@ -125,4 +128,5 @@ def change_of_size(canonical: Tensor, deformed: Tensor, neighbourhoods: Tensor, 
 def _distances(positions: Tensor, neighbourhoods: Tensor) -> Tensor:
     """From each Gaussian to its neighbours, `(A, K)`; of places that are not finite some number, without a gradient."""
     members = torch.where(positions.isfinite(), positions, 0.0)[neighbourhoods]
-    return (members[:, 1:] - members[:, :1]).norm(dim=-1)
+    distances: Tensor = (members[:, 1:] - members[:, :1]).norm(dim=-1)
+    return distances

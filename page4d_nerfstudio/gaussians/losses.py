@@ -35,7 +35,8 @@ def total_variation(planes: Tensor) -> Tensor:
     For each plane, the mean over features and cells of |p[i, j] - p[i-1, j]|^2 plus that of |p[i, j] - p[i, j-1]|^2
     (K-Planes, total variation in space), each mean over the pairs that there are.
     """
-    return planes.shape[0] * _SquaredDifferences.apply(planes, (2, 3), 1)
+    mean: Tensor = _SquaredDifferences.apply(planes, (2, 3), 1)
+    return planes.shape[0] * mean
 
 
 def acceleration(planes: Tensor) -> Tensor:
@@ -46,7 +47,8 @@ def acceleration(planes: Tensor) -> Tensor:
     """
     if planes.shape[2] < 3:
         return planes.new_zeros(())
-    return planes.shape[0] * _SquaredDifferences.apply(planes, (2,), 2)
+    mean: Tensor = _SquaredDifferences.apply(planes, (2,), 2)
+    return planes.shape[0] * mean
 
 
 def time_sparsity(planes: Tensor) -> Tensor:

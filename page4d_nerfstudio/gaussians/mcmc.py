@@ -59,7 +59,7 @@ def relocated(opacities: Tensor, scales: Tensor, copies: Tensor) -> tuple[Tensor
 
 
 @dataclass
-class MotionAwareMCMC(Strategy):
+class MotionAwareMCMC(Strategy):  # type: ignore[misc]  # gsplat's classes have no types
     """Density control of 3DGS-MCMC, with which Gaussians move in its state.
 
     Each `refine_every` steps, Gaussians whose opacity is at most `min_opacity`, or that are not finite, are moved to

@@ -358,7 +358,8 @@ class Page4DGaussiansModel(SplatfactoModel):
                 return self.viewer_background.to(self.device)
             if self.own_background is not None:
                 return self.background_color.to(self.device)
-        return super()._get_background_color()
+        color: Tensor = super()._get_background_color()  # type: ignore[no-untyped-call]  # of nerfstudio
+        return color
 
     def _get_downscale_factor(self) -> int:
         if not self.training:
@@ -393,7 +394,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         if "motion_mask" in batch and self.hides_motion:
             masks.append(~batch["motion_mask"])
         if masks:  # of which nerfstudio brings only the first to the device
-            mask = self._downscale_if_required(torch.stack([one.to(self.device).float() for one in masks]).prod(dim=0))
+            mask = torch.stack([one.to(self.device).float() for one in masks]).prod(dim=0)
+            mask = self._downscale_if_required(mask)  # type: ignore[no-untyped-call]  # of nerfstudio
             truth, predicted = truth * mask, predicted * mask
             share = mask.mean().clamp_min(1e-6)
         loss = (1 - config.ssim_lambda) * (truth - predicted).abs().mean() / share

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass
-class MotionAwareStrategy(DefaultStrategy):
+class MotionAwareStrategy(DefaultStrategy):  # type: ignore[misc]  # gsplat's classes have no types
     """gsplat's default strategy (3D Gaussian Splatting, Kerbl et al. 2023), with these differences:
 
     - The state carries `in_motion` [N] bool, which Gaussians move. It is a tensor of the state, and gsplat's operations
@@ -53,7 +53,7 @@ class MotionAwareStrategy(DefaultStrategy):
         Gaussians are refined by their size on the screen; `in_motion` [N]. `image_size`, in pixels, is that of the last
         image.
         """
-        state = super().initialize_state(scene_scale)
+        state: dict[str, Any] = super().initialize_state(scene_scale)
         state["in_motion"] = in_motion
         state["image_size"] = None
         return state

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -106,9 +107,10 @@ def project(
     eps2d: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Radii [C, N] int32, means2d [C, N, 2], depths [C, N] and conics [C, N, 3] of the projected Gaussians."""
-    return _Project.apply(
+    projected: tuple[Tensor, Tensor, Tensor, Tensor] = _Project.apply(
         means, quats, scales, opacities.detach(), viewmats, Ks, width, height, near_plane, far_plane, eps2d
     )
+    return projected
 
 
 def shade(means: Tensor, camera_centres: Tensor, coefficients: Tensor, radii: Tensor, degree: int) -> Tensor:
@@ -118,7 +120,8 @@ def shade(means: Tensor, camera_centres: Tensor, coefficients: Tensor, radii: Te
     """
     if coefficients.dim() == 3:
         coefficients = coefficients[None]
-    return _Shade.apply(means, camera_centres, coefficients, radii, degree)
+    colors: Tensor = _Shade.apply(means, camera_centres, coefficients, radii, degree)
+    return colors
 
 
 def composite(
@@ -136,10 +139,13 @@ def composite(
     """Images [C, H, W, D] and alphas [C, H, W, 1]. With `absgrad`, backward sets `means2d.absgrad` [C, N, 2]."""
     if backgrounds is None:
         backgrounds = colors.new_zeros(colors.shape[0], colors.shape[2])
-    return _Composite.apply(means2d, conics, opacities, colors, backgrounds, depths, radii, width, height, absgrad)
+    composited: tuple[Tensor, Tensor] = _Composite.apply(
+        means2d, conics, opacities, colors, backgrounds, depths, radii, width, height, absgrad
+    )
+    return composited
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
     """The tensor's numbers as a contiguous array: kernels are compiled once, for that layout."""
     return tensor.detach().contiguous().numpy()
 
@@ -184,7 +190,9 @@ class _Project(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: Tensor, grad_means2d: Tensor, grad_depths: Tensor, grad_conics: Tensor) -> tuple:
+    def backward(
+        ctx: Any, _: Tensor, grad_means2d: Tensor, grad_depths: Tensor, grad_conics: Tensor
+    ) -> tuple[Tensor | None, ...]:
         means, quats, scales, viewmats, Ks, radii, conics = ctx.saved_tensors
         n_gaussians = means.shape[0]
         grad_means, grad_quats, grad_scales = (torch.zeros(tensor.shape) for tensor in (means, quats, scales))
@@ -222,7 +230,7 @@ class _Shade(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_colors: Tensor) -> tuple:
+    def backward(ctx: Any, grad_colors: Tensor) -> tuple[Tensor | None, ...]:
         means, camera_centres, coefficients, radii = ctx.saved_tensors
         grad_means, grad_coefficients = torch.zeros(means.shape), torch.zeros(coefficients.shape)
         grad_centres = torch.zeros(_n_chunks(means.shape[0]), *camera_centres.shape, dtype=torch.float64)
@@ -301,7 +309,7 @@ class _Composite(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_render: Tensor, grad_alphas: Tensor) -> tuple:
+    def backward(ctx: Any, grad_render: Tensor, grad_alphas: Tensor) -> tuple[Tensor | None, ...]:
         means2d, conics, opacities, colors, backgrounds = ctx.saved_tensors
         order, starts, listed, firsts, entries, rows = ctx.lists
         transmittances, last_drawn = ctx.pixels
@@ -347,7 +355,7 @@ class _Composite(Function):
         return *grads, grad_backgrounds, *[None] * 5
 
 
-def _flat(means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor) -> tuple[np.ndarray, ...]:
+def _flat(means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor) -> tuple[npt.NDArray[Any], ...]:
     """[C, N, ...] to arrays [C * N, ...]."""
     return (
         _array(means2d).reshape(-1, 2),
@@ -357,7 +365,7 @@ def _flat(means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor) ->
     )
 
 
-def _front_to_back(depths: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def _front_to_back(depths: npt.NDArray[Any], radii: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The visible of [C * N] in the order of their depth, ties by index.
 
     Both in one key, as positive floats sort like their bits: sorting numbers takes a fraction of an argsort.

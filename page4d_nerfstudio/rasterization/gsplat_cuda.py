@@ -26,7 +26,7 @@ def rasterize_with_gsplat(
     """
     from gsplat.rendering import rasterization
 
-    return rasterization(
+    rendered: tuple[Tensor, Tensor, dict[str, Any]] = rasterization(
         means,
         quats,
         scales,
@@ -39,3 +39,4 @@ def rasterize_with_gsplat(
         packed=False,
         **options,
     )
+    return rendered

@@ -96,7 +96,7 @@ class _NotBuilt(Exception):
     """The name of something that is not built."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """PyYAML's safe loader, and the Python objects of a configuration."""
 
 

@@ -249,7 +249,7 @@ def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...]
     """
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(member)
+    shape, fortran_order, dtype = read(member)  # type: ignore[no-untyped-call]  # of numpy
     held = archive.getinfo(member.name).file_size
     if min(shape, default=0) < 0 or (not dtype.hasobject and math.prod(shape) * dtype.itemsize > held):
         raise ValueError(f"{member.name} is cut short: it claims the shape {shape} of {dtype} and has {held} bytes")

@@ -15,12 +15,15 @@ inner loops run over pixels, without branches, and compile to vector instruction
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+Array = NDArray[Any]  # float32 or float64
 
 # Side and area of a tile. `compiled_cpu.TILE_SIZE` is the same number; here it is a constant of compiled code.
 _SIDE = 16
@@ -82,17 +85,17 @@ def _within(value: float, limit: int) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def bin_gaussians(
-    order: NDArray,  # [V] visible Gaussians (indices into C * N), front to back
-    means2d: NDArray,  # [C * N, 2]
-    conics: NDArray,  # [C * N, 3]
-    opacities: NDArray,  # [C * N]
-    radii: NDArray,  # [C * N]
+    order: Array,  # [V] visible Gaussians (indices into C * N), front to back
+    means2d: Array,  # [C * N, 2]
+    conics: Array,  # [C * N, 3]
+    opacities: Array,  # [C * N]
+    radii: Array,  # [C * N]
     n_gaussians: int,
     n_cameras: int,
     tiles_x: int,
     tiles_y: int,
-    rows: NDArray,  # [C * N, 2] out: first and last (exclusive) row of pixels in which a Gaussian can be drawn
-) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    rows: Array,  # [C * N, 2] out: first and last (exclusive) row of pixels in which a Gaussian can be drawn
+) -> tuple[Array, Array, Array, Array]:
     """Lists the Gaussians of each tile, front to back.
 
     A Gaussian is listed where gsplat lists it, in the tiles that the square of its radius touches, less the tiles in
@@ -154,7 +157,7 @@ def bin_gaussians(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pixel_centres() -> tuple[NDArray, NDArray]:
+def _pixel_centres() -> tuple[Array, Array]:
     """x and y of a tile's pixels, from its corner: [256] each."""
     xs, ys = np.empty(_AREA, np.float32), np.empty(_AREA, np.float32)
     for i in range(_AREA):
@@ -173,12 +176,12 @@ def _draw(
     xy: float,
     half_yy: float,
     opacity: float,
-    xs: NDArray,
-    ys: NDArray,
-    running: NDArray,
-    final: NDArray,
-    drawn_last: NDArray,
-    weights: NDArray,
+    xs: Array,
+    ys: Array,
+    running: Array,
+    final: Array,
+    drawn_last: Array,
+    weights: Array,
 ) -> None:
     """One Gaussian over pixels `first` to `last`: its weights, and the transmittances behind it.
 
@@ -199,13 +202,13 @@ def _draw(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_scaled(first: int, last: int, values: NDArray, factor: float, sums: NDArray) -> None:
+def _add_scaled(first: int, last: int, values: Array, factor: float, sums: Array) -> None:
     for i in range(np.uint32(first), np.uint32(last)):
         sums[i] = _fma(values[i], factor, sums[i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"})
-def _maximum(values: NDArray) -> float:
+def _maximum(values: Array) -> float:
     largest = values[0]
     for i in range(_AREA):
         largest = max(largest, values[i])
@@ -216,20 +219,20 @@ def _maximum(values: NDArray) -> float:
 def composite(
     first: int,
     last: int,
-    starts: NDArray,  # [C * tiles + 1]
-    listed: NDArray,  # [I]
-    rows: NDArray,  # [C * N, 2]
-    means2d: NDArray,  # [C * N, 2]
-    conics: NDArray,  # [C * N, 3]
-    opacities: NDArray,  # [C * N]
-    colors: NDArray,  # [C * N, D]
-    backgrounds: NDArray,  # [C, D]
+    starts: Array,  # [C * tiles + 1]
+    listed: Array,  # [I]
+    rows: Array,  # [C * N, 2]
+    means2d: Array,  # [C * N, 2]
+    conics: Array,  # [C * N, 3]
+    opacities: Array,  # [C * N]
+    colors: Array,  # [C * N, D]
+    backgrounds: Array,  # [C, D]
     width: int,
     height: int,
-    render: NDArray,  # [C, H, W, D] out, as all below
-    alphas: NDArray,  # [C, H, W]
-    transmittances: NDArray,  # [C, H, W]
-    last_drawn: NDArray,  # [C, H, W] place in the tile's list of the last Gaussian drawn, -1 for none
+    render: Array,  # [C, H, W, D] out, as all below
+    alphas: Array,  # [C, H, W]
+    transmittances: Array,  # [C, H, W]
+    last_drawn: Array,  # [C, H, W] place in the tile's list of the last Gaussian drawn, -1 for none
 ) -> None:
     """Composites tiles `first` to `last`."""
     tiles_x, tiles_y = (width + _SIDE - 1) // _SIDE, (height + _SIDE - 1) // _SIDE
@@ -304,14 +307,14 @@ def _draw_backward(
     xy: float,
     half_yy: float,
     opacity: float,
-    xs: NDArray,
-    ys: NDArray,
-    drawn_last: NDArray,
-    along: NDArray,
-    behind: NDArray,
-    transmittance: NDArray,
-    weights: NDArray,
-    grad_sigma: NDArray,
+    xs: Array,
+    ys: Array,
+    drawn_last: Array,
+    along: Array,
+    behind: Array,
+    transmittance: Array,
+    weights: Array,
+    grad_sigma: Array,
 ) -> None:
     """One Gaussian over pixels `first` to `last`, back to front: its weights, and the loss's gradient in sigma.
 
@@ -337,7 +340,7 @@ def _draw_backward(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 def _moments(
-    first: int, last: int, x: float, y: float, values: NDArray, xs: NDArray, ys: NDArray
+    first: int, last: int, x: float, y: float, values: Array, xs: Array, ys: Array
 ) -> tuple[float, float, float, float, float, float]:
     """Sums over pixels of v, v dx, v dy, v dx^2, v dx dy, v dy^2."""
     m, m_x, m_y, m_xx, m_xy, m_yy = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
@@ -362,9 +365,9 @@ def _absolute_moments(
     p_xx: float,
     p_xy: float,
     p_yy: float,
-    values: NDArray,
-    xs: NDArray,
-    ys: NDArray,
+    values: Array,
+    xs: Array,
+    ys: Array,
 ) -> tuple[float, float]:
     """Sums over pixels of |v (p_xx dx + p_xy dy)| and |v (p_xy dx + p_yy dy)|."""
     sum_x, sum_y = _ZERO, _ZERO
@@ -376,7 +379,7 @@ def _absolute_moments(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
-def _weighted_sum(first: int, last: int, weights: NDArray, values: NDArray) -> float:
+def _weighted_sum(first: int, last: int, weights: Array, values: Array) -> float:
     total = _ZERO
     for i in range(np.uint32(first), np.uint32(last)):
         total += weights[i] * values[i]
@@ -393,22 +396,22 @@ SHARES_BEFORE_COLORS = _COLOR
 def composite_backward(
     first: int,
     last: int,
-    starts: NDArray,  # [C * tiles + 1]
-    listed: NDArray,  # [I]
-    rows: NDArray,  # [C * N, 2]
-    means2d: NDArray,  # [C * N, 2]
-    conics: NDArray,  # [C * N, 3]
-    opacities: NDArray,  # [C * N]
-    colors: NDArray,  # [C * N, D]
-    backgrounds: NDArray,  # [C, D]
+    starts: Array,  # [C * tiles + 1]
+    listed: Array,  # [I]
+    rows: Array,  # [C * N, 2]
+    means2d: Array,  # [C * N, 2]
+    conics: Array,  # [C * N, 3]
+    opacities: Array,  # [C * N]
+    colors: Array,  # [C * N, D]
+    backgrounds: Array,  # [C, D]
     width: int,
     height: int,
-    transmittances: NDArray,  # [C, H, W]
-    last_drawn: NDArray,  # [C, H, W]
-    grad_render: NDArray,  # [C, H, W, D]
-    grad_alphas: NDArray,  # [C, H, W]
+    transmittances: Array,  # [C, H, W]
+    last_drawn: Array,  # [C, H, W]
+    grad_render: Array,  # [C, H, W, D]
+    grad_alphas: Array,  # [C, H, W]
     absgrad: bool,
-    shares: NDArray,  # [I, 8 + D] out; zeros come in
+    shares: Array,  # [I, 8 + D] out; zeros come in
 ) -> None:
     """Gradients of what tiles `first` to `last` list, entry by entry."""
     tiles_x, tiles_y = (width + _SIDE - 1) // _SIDE, (height + _SIDE - 1) // _SIDE
@@ -486,15 +489,15 @@ def composite_backward(
 def gather_shares(
     first: int,
     last: int,
-    order: NDArray,  # [V]
-    firsts: NDArray,  # [V + 1]
-    entries: NDArray,  # [I]
-    shares: NDArray,  # [I, 8 + D]
-    grad_means2d: NDArray,  # [C * N, 2] out, as all below; zeros come in
-    grad_conics: NDArray,  # [C * N, 3]
-    grad_opacities: NDArray,  # [C * N]
-    absolute: NDArray,  # [C * N, 2]
-    grad_colors: NDArray,  # [C * N, D]
+    order: Array,  # [V]
+    firsts: Array,  # [V + 1]
+    entries: Array,  # [I]
+    shares: Array,  # [I, 8 + D]
+    grad_means2d: Array,  # [C * N, 2] out, as all below; zeros come in
+    grad_conics: Array,  # [C * N, 3]
+    grad_opacities: Array,  # [C * N]
+    absolute: Array,  # [C * N, 2]
+    grad_colors: Array,  # [C * N, D]
 ) -> None:
     """Adds up, tile after tile, what visible Gaussians `first` to `last` got."""
     for i in range(first, last):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+Array = NDArray[Any]  # float32 or float64
 
 _C0 = 0.5 * math.sqrt(1 / math.pi)
 _C1 = math.sqrt(3 / (4 * math.pi))
@@ -19,7 +22,7 @@ _C40 = 3 / 16 * math.sqrt(1 / math.pi)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bases(x: float, y: float, z: float, degree: int, b: NDArray) -> None:
+def _bases(x: float, y: float, z: float, degree: int, b: Array) -> None:
     """Fills b with the (degree + 1)^2 harmonics of a unit vector, as `spherical_harmonics` has them."""
     b[0] = _C0
     if degree < 1:
@@ -45,7 +48,7 @@ def _bases(x: float, y: float, z: float, degree: int, b: NDArray) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bases_gradient(x: float, y: float, z: float, degree: int, g: NDArray) -> tuple[float, float, float]:
+def _bases_gradient(x: float, y: float, z: float, degree: int, g: Array) -> tuple[float, float, float]:
     """The gradient in (x, y, z) of sum_k g[k] b[k], with b the polynomials of `_bases`."""
     gx, gy, gz = 0.0, 0.0, 0.0
     if degree >= 1:
@@ -82,12 +85,12 @@ def _bases_gradient(x: float, y: float, z: float, degree: int, g: NDArray) -> tu
 def shade(
     first: int,
     last: int,
-    means: NDArray,  # [N, 3]
-    camera_centres: NDArray,  # [C, 3]
-    coefficients: NDArray,  # [1 or C, N, K, 3]
-    radii: NDArray,  # [C, N]
+    means: Array,  # [N, 3]
+    camera_centres: Array,  # [C, 3]
+    coefficients: Array,  # [1 or C, N, K, 3]
+    radii: Array,  # [C, N]
     degree: int,
-    colors: NDArray,  # [C, N, 3] out; zeros come in
+    colors: Array,  # [C, N, 3] out; zeros come in
 ) -> None:
     """Colours of Gaussians `first` to `last` for the cameras that see them."""
     n_bases = (degree + 1) ** 2
@@ -117,15 +120,15 @@ def shade_backward(
     first: int,
     last: int,
     chunk: int,  # Gaussians that share one entry of `grad_centres`
-    means: NDArray,  # [N, 3]
-    camera_centres: NDArray,  # [C, 3]
-    coefficients: NDArray,  # [1 or C, N, K, 3]
-    radii: NDArray,  # [C, N]
+    means: Array,  # [N, 3]
+    camera_centres: Array,  # [C, 3]
+    coefficients: Array,  # [1 or C, N, K, 3]
+    radii: Array,  # [C, N]
     degree: int,
-    grad_colors: NDArray,  # [C, N, 3]
-    grad_means: NDArray,  # [N, 3] out, as all below; zeros come in
-    grad_centres: NDArray,  # [ceil(N / chunk), C, 3]
-    grad_coefficients: NDArray,  # [1 or C, N, K, 3]
+    grad_colors: Array,  # [C, N, 3]
+    grad_means: Array,  # [N, 3] out, as all below; zeros come in
+    grad_centres: Array,  # [ceil(N / chunk), C, 3]
+    grad_coefficients: Array,  # [1 or C, N, K, 3]
 ) -> None:
     """Gradients of Gaussians `first` to `last` and, in the entry of their chunk, of the cameras' centres."""
     n_bases = (degree + 1) ** 2

@@ -11,17 +11,20 @@ Scalars are float64: determinants of long thin Gaussians cancel, and it costs no
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+Array = NDArray[Any]  # float32 or float64
 
 # The largest float32 that is also an int32; a radius beyond it covers any image just as well.
 _MAX_RADIUS = 2147483520.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _rotation_times_scale(quat: NDArray, scale: NDArray, rotation: NDArray, root: NDArray) -> float:
+def _rotation_times_scale(quat: Array, scale: Array, rotation: Array, root: Array) -> float:
     """Fills `rotation` = R(q) and `root` = R(q) diag(s), both [3, 3]; returns the length of q."""
     w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
     length = math.sqrt(w * w + x * x + y * y + z * z)
@@ -43,7 +46,7 @@ def _rotation_times_scale(quat: NDArray, scale: NDArray, rotation: NDArray, root
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _view(
-    mean: NDArray, viewmat: NDArray, K: NDArray, width: int, height: int, camera_point: NDArray, jacobian: NDArray
+    mean: Array, viewmat: Array, K: Array, width: int, height: int, camera_point: Array, jacobian: Array
 ) -> tuple[bool, bool]:
     """Fills `camera_point` p [3] and `jacobian` J [2, 3]; returns whether x and y of J are inside its limits.
 
@@ -69,7 +72,7 @@ def _view(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _image_root(jacobian: NDArray, viewmat: NDArray, root: NDArray, to_image: NDArray, image_root: NDArray) -> None:
+def _image_root(jacobian: Array, viewmat: Array, root: Array, to_image: Array, image_root: Array) -> None:
     """Fills `to_image` = J W and `image_root` = J W R diag(s), both [2, 3]."""
     for i in range(2):
         for j in range(3):
@@ -89,21 +92,21 @@ def _image_root(jacobian: NDArray, viewmat: NDArray, root: NDArray, to_image: ND
 def project(
     first: int,
     last: int,
-    means: NDArray,  # [N, 3]
-    quats: NDArray,  # [N, 4]
-    scales: NDArray,  # [N, 3]
-    opacities: NDArray,  # [N]
-    viewmats: NDArray,  # [C, 4, 4]
-    Ks: NDArray,  # [C, 3, 3]
+    means: Array,  # [N, 3]
+    quats: Array,  # [N, 4]
+    scales: Array,  # [N, 3]
+    opacities: Array,  # [N]
+    viewmats: Array,  # [C, 4, 4]
+    Ks: Array,  # [C, 3, 3]
     width: int,
     height: int,
     near_plane: float,
     far_plane: float,
     eps2d: float,
-    radii: NDArray,  # [C, N] out, as all below; zeros come in
-    means2d: NDArray,  # [C, N, 2]
-    depths: NDArray,  # [C, N]
-    conics: NDArray,  # [C, N, 3]
+    radii: Array,  # [C, N] out, as all below; zeros come in
+    means2d: Array,  # [C, N, 2]
+    depths: Array,  # [C, N]
+    conics: Array,  # [C, N, 3]
 ) -> None:
     """Projects Gaussians `first` to `last`; writes only those that are kept."""
     rotation, root = np.empty((3, 3)), np.empty((3, 3))
@@ -151,22 +154,22 @@ def project_backward(
     first: int,
     last: int,
     chunk: int,  # Gaussians that share one entry of `grad_viewmats`
-    means: NDArray,  # [N, 3]
-    quats: NDArray,  # [N, 4]
-    scales: NDArray,  # [N, 3]
-    viewmats: NDArray,  # [C, 4, 4]
-    Ks: NDArray,  # [C, 3, 3]
+    means: Array,  # [N, 3]
+    quats: Array,  # [N, 4]
+    scales: Array,  # [N, 3]
+    viewmats: Array,  # [C, 4, 4]
+    Ks: Array,  # [C, 3, 3]
     width: int,
     height: int,
-    radii: NDArray,  # [C, N]
-    conics: NDArray,  # [C, N, 3]
-    grad_means2d: NDArray,  # [C, N, 2]
-    grad_depths: NDArray,  # [C, N]
-    grad_conics: NDArray,  # [C, N, 3]
-    grad_means: NDArray,  # [N, 3] out, as all below; zeros come in
-    grad_quats: NDArray,  # [N, 4]
-    grad_scales: NDArray,  # [N, 3]
-    grad_viewmats: NDArray,  # [ceil(N / chunk), C, 4, 4]
+    radii: Array,  # [C, N]
+    conics: Array,  # [C, N, 3]
+    grad_means2d: Array,  # [C, N, 2]
+    grad_depths: Array,  # [C, N]
+    grad_conics: Array,  # [C, N, 3]
+    grad_means: Array,  # [N, 3] out, as all below; zeros come in
+    grad_quats: Array,  # [N, 4]
+    grad_scales: Array,  # [N, 3]
+    grad_viewmats: Array,  # [ceil(N / chunk), C, 4, 4]
 ) -> None:
     """Gradients of Gaussians `first` to `last` and, in the entry of their chunk, of the cameras."""
     rotation, root = np.empty((3, 3)), np.empty((3, 3))

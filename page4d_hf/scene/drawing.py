@@ -1,0 +1,284 @@
+"""Pictures of points and cameras without a browser or a GPU: projected and drawn by NumPy and OpenCV.
+
+Cameras are world-to-camera with OpenCV axes; pixels count from 0 at the left upper corner, the first centre at 0.5.
+Images are RGB, uint8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FRUSTUM_SHARE = 0.1  # of the scene's radius, that a frustum is deep
+SUPERSAMPLING = 2
+PALE = (246, 246, 246)
+NEAR = 1e-3  # of the distance to what is looked at: nearer lines are cut off
+
+
+@dataclass(frozen=True)
+class Look:
+    """The camera that a picture is drawn by."""
+
+    extrinsics: np.ndarray  # [3, 4] world-to-camera
+    focal: float  # in image heights
+    distance: float  # to what is looked at
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through places of the world."""
+
+    places: np.ndarray  # [n, 3]
+    color: tuple[int, int, int]
+    width: float = 2.0  # pixels
+
+
+@dataclass(frozen=True)
+class Poster:
+    """An image on a rectangle in the world."""
+
+    image: np.ndarray  # [h, w, 3]
+    corners: np.ndarray  # [4, 3], clockwise from the image's left upper corner
+
+
+def camera_centers(extrinsics: np.ndarray) -> np.ndarray:
+    """Centres `(..., 3)` of world-to-camera extrinsics `(..., 3, 4)`."""
+    return -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
+
+
+def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, size: np.ndarray, depth: float) -> np.ndarray:
+    """Corners of a camera's image at a depth, `[4, 3]` in the world, clockwise from the image's left upper one.
+
+    Args:
+        extrinsics: `(3, 4)`.
+        intrinsics: `(3, 3)`, in pixels.
+        size: (width, height) in pixels.
+        depth: along the camera's z axis, in the world's unit.
+    """
+    width, height = size
+    pixels = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
+    seen = depth * pixels @ np.linalg.inv(intrinsics).T
+    return (seen - extrinsics[:, 3]) @ extrinsics[:, :3]
+
+
+def frustum_lines(extrinsics: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The edges of a frustum as segments, `[8, 2, 3]`: from the centre to the corners, and around the image."""
+    center = np.broadcast_to(camera_centers(extrinsics), (4, 3))
+    return np.concatenate(
+        (np.stack((center, corners), axis=1), np.stack((corners, np.roll(corners, -1, axis=0)), axis=1))
+    )
+
+
+def scene_radius(extrinsics: np.ndarray, points: np.ndarray) -> float:
+    """How far most of a scene reaches from its middle: its cameras `[N, 3, 4]` and nine in ten of its points `[M, 3]`.
+
+    A single camera without points has the radius 1.
+    """
+    centers = camera_centers(extrinsics)
+    radius = np.linalg.norm(centers - centers.mean(axis=0), axis=1).max()
+    if len(points):
+        radius = max(radius, np.percentile(np.linalg.norm(points - np.median(points, axis=0), axis=1), 90))
+    return float(radius) if radius > 0 else 1.0
+
+
+def frustum_depth(extrinsics: np.ndarray, points: np.ndarray) -> float:
+    """How deep to draw frustums, in the world's unit."""
+    return FRUSTUM_SHARE * scene_radius(extrinsics, points)
+
+
+def colored(values: np.ndarray, low: float, high: float, palette: int = cv2.COLORMAP_TURBO) -> np.ndarray:
+    """Colours `(..., 3)` uint8 of values `(...)`, from `low` to `high` along a palette of OpenCV; grey where NaN."""
+    known = np.isfinite(values)
+    share = np.where(known, (np.nan_to_num(values) - low) / max(high - low, 1e-12), 0).clip(0, 1)
+    levels = np.ascontiguousarray(np.round(255 * share).astype(np.uint8)).reshape(-1, 1)
+    colors = cv2.cvtColor(cv2.applyColorMap(levels, palette), cv2.COLOR_BGR2RGB) if levels.size else np.zeros((0, 3))
+    colors = colors.reshape(*values.shape, 3).astype(np.uint8)
+    colors[~known] = 128
+    return colors
+
+
+def camera_lines(
+    extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: np.ndarray, depth: float, times: np.ndarray
+) -> list[Line]:
+    """Frustums of cameras `[N, ...]`, blue at time 0 to red at time 1."""
+    colors = colored(times, 0, 1).tolist()
+    lines = []
+    for pose, lens, size, color in zip(extrinsics, intrinsics, sizes, colors, strict=True):
+        corners = camera_corners(pose, lens, size, depth)
+        lines += [Line(segment, tuple(color), 1.2) for segment in frustum_lines(pose, corners)]
+    return lines
+
+
+def path_lines(extrinsics: np.ndarray, times: np.ndarray, width: float = 2.0) -> list[Line]:
+    """The path through the centres of cameras in the order of `times` in [0, 1], blue at 0 to red at 1."""
+    order = np.argsort(times, kind="stable")
+    centers, colors = camera_centers(extrinsics)[order], colored(times[order], 0, 1).tolist()
+    return [Line(centers[i : i + 2], tuple(colors[i]), width) for i in range(len(centers) - 1)]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Where to look from
+
+
+def mean_axes(extrinsics: np.ndarray) -> np.ndarray:
+    """Right, down and forward of cameras `[N, 3, 4]` in their mean, orthonormal, `[3, 3]` in rows."""
+    forward = extrinsics[:, 2, :3].mean(axis=0)
+    down = extrinsics[:, 1, :3].mean(axis=0)
+    forward = forward if np.linalg.norm(forward) > 1e-6 else extrinsics[0, 2, :3]
+    forward = forward / np.linalg.norm(forward)
+    down = down - (down @ forward) * forward
+    if np.linalg.norm(down) < 1e-6:  # cameras all around, or rolled in all ways
+        down = np.cross(forward, np.eye(3)[np.abs(forward).argmin()])
+    down = down / np.linalg.norm(down)
+    return np.stack((np.cross(down, forward), down, forward))
+
+
+def overview(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
+    """Look from behind, beside and above the cameras, so that they and nine in ten of the points are in the picture.
+
+    Args:
+        extrinsics: `[N, 3, 4]` of the cameras.
+        points: `[M, 3]`.
+        aspect: the picture's width over its height.
+        corners: `[K, 3]`: places that are to be in the picture besides.
+    """
+    right, down, forward = mean_axes(extrinsics)
+    places = np.concatenate((camera_centers(extrinsics), corners))
+    return _framing(forward + 0.55 * down - 0.6 * right, down, points, places, aspect, focal=1.1)
+
+
+def from_above(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
+    """Look down on cameras and points, nearly without perspective; the cameras look up in the picture."""
+    _, down, forward = mean_axes(extrinsics)
+    places = np.concatenate((camera_centers(extrinsics), corners))
+    return _framing(down, -forward, points, places, aspect, focal=40.0)
+
+
+def _framing(
+    direction: np.ndarray, down: np.ndarray, points: np.ndarray, places: np.ndarray, aspect: float, focal: float
+) -> Look:
+    forward = direction / np.linalg.norm(direction)
+    right = np.cross(down, forward)
+    right /= np.linalg.norm(right)
+    axes = np.stack((right, np.cross(forward, right), forward))
+    shown = _without_far(points) if len(points) else points
+    seen = np.concatenate((shown.astype(np.float64), places)) @ axes.T
+    middle = (seen.min(axis=0) + seen.max(axis=0)) / 2
+    around = seen - middle
+    # In the picture is what has |x| focal / z < aspect / 2 and |y| focal / z < 1 / 2, with z = distance + its depth.
+    needed = np.maximum(2 * focal * np.abs(around[:, 0]) / aspect, 2 * focal * np.abs(around[:, 1])) - around[:, 2]
+    radius = max(float(np.linalg.norm(around, axis=1).max()), 1e-6)
+    distance = max(1.06 * float(needed.max()), 1.05 * float(-around[:, 2].min()), 0.1 * radius)
+    middle[2] -= distance
+    return Look(np.column_stack((axes, -middle)), focal, distance)
+
+
+def _without_far(points: np.ndarray) -> np.ndarray:
+    distances = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    return points[distances <= np.percentile(distances, 90)]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Drawing
+
+
+def draw(
+    look: Look,
+    size: tuple[int, int],
+    points: np.ndarray,
+    colors: np.ndarray,
+    *,
+    posters: list[Poster] | None = None,
+    lines: list[Line] | None = None,
+    point_size: int = 3,
+    background: tuple[int, int, int] = PALE,
+) -> np.ndarray:
+    """A picture of points, images and lines.
+
+    Points hide what lies behind them among themselves; posters lie over points, and lines over both.
+
+    Args:
+        look: from where.
+        size: (width, height) of the picture.
+        points, colors: `[M, 3]`; in the world, and RGB uint8.
+        posters: images in the world.
+        lines: in the world.
+        point_size: side of the square that a point is drawn as, in pixels.
+        background: where nothing is drawn.
+
+    Returns:
+        `(height, width, 3)`.
+    """
+    width, height = (SUPERSAMPLING * side for side in size)
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[:] = background
+    _draw_points(picture, look, points, colors, SUPERSAMPLING * point_size)
+    for poster in sorted(posters or [], key=lambda poster: -_in_view(look, poster.corners)[:, 2].mean()):
+        _draw_poster(picture, look, poster)
+    for line in lines or []:
+        _draw_line(picture, look, line)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _in_view(look: Look, points: np.ndarray) -> np.ndarray:
+    return points @ look.extrinsics[:, :3].T + look.extrinsics[:, 3]
+
+
+def _pixels(picture: np.ndarray, look: Look, seen: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    return look.focal * height * seen[:, :2] / seen[:, 2:] + np.array([width / 2, height / 2])
+
+
+def _draw_points(picture: np.ndarray, look: Look, points: np.ndarray, colors: np.ndarray, side: int) -> None:
+    height, width = picture.shape[:2]
+    seen = _in_view(look, points.astype(np.float64))
+    front = np.flatnonzero(seen[:, 2] > NEAR * look.distance)
+    front = front[np.argsort(-seen[front, 2], kind="stable")]  # the farthest first: of equal pixels the last one stays
+    corner = np.floor(_pixels(picture, look, seen[front]) - side / 2 + 0.5)
+    inside = ((corner > -side) & (corner < [width, height])).all(axis=1)
+    corner, front = corner[inside].astype(np.int64), front[inside]
+    across, down = np.meshgrid(np.arange(side), np.arange(side))
+    x = corner[:, :1] + across.reshape(-1)
+    y = corner[:, 1:] + down.reshape(-1)
+    drawn = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    picture[y[drawn], x[drawn]] = np.broadcast_to(colors[front][:, None], (*x.shape, 3))[drawn]
+
+
+def _draw_poster(picture: np.ndarray, look: Look, poster: Poster) -> None:
+    seen = _in_view(look, poster.corners)
+    if (seen[:, 2] <= NEAR * look.distance).any():
+        return
+    height, width = poster.image.shape[:2]
+    edges = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    # OpenCV counts from the first pixel's centre.
+    to_picture = cv2.getPerspectiveTransform(edges - 0.5, (_pixels(picture, look, seen) - 0.5).astype(np.float32))
+    shape = picture.shape[1::-1]
+    cover = cv2.warpPerspective(np.ones((height, width), np.float32), to_picture, shape)[..., None]
+    image = cv2.warpPerspective(poster.image, to_picture, shape, borderMode=cv2.BORDER_REPLICATE)
+    np.copyto(picture, np.round(cover * image + (1 - cover) * picture).astype(np.uint8))
+
+
+def _draw_line(picture: np.ndarray, look: Look, line: Line) -> None:
+    seen = _in_view(look, line.places)
+    near = NEAR * look.distance
+    starts, ends = seen[:-1], seen[1:]
+    kept = (starts[:, 2] > near) | (ends[:, 2] > near)
+    starts, ends = starts[kept], ends[kept]
+    if not len(starts):
+        return
+    ends, starts = _cut(starts, ends, near), _cut(ends, starts, near)
+    shift = 4
+    corners = np.stack((_pixels(picture, look, starts), _pixels(picture, look, ends)), axis=1) - 0.5
+    corners = corners.clip(-1e6, 1e6)
+    thickness = max(round(SUPERSAMPLING * line.width), 1)
+    segments = list(np.round(corners * 2**shift).astype(np.int32))
+    cv2.polylines(picture, segments, False, line.color, thickness, cv2.LINE_AA, shift)
+
+
+def _cut(kept: np.ndarray, cut: np.ndarray, near: float) -> np.ndarray:
+    """The ends `cut` of segments from `kept`, brought before the plane at `near`."""
+    behind = cut[:, 2] <= near
+    share = np.where(behind, (near - kept[:, 2]) / np.where(behind, cut[:, 2] - kept[:, 2], 1), 1)[:, None]
+    return kept + share * (cut - kept)

@@ -1,0 +1,234 @@
+"""Scenes in the files of other programs: COLMAP models, GLB, PLY, NumPy and nerfstudio.
+
+Images are copied as they are, so sizes, intrinsics and lens distortion are those of the written images. All formats but
+GLB keep the scene's world and scale; GLB has y up.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ..errors import SceneError
+from ..utils.folders import whole_file, whole_folder
+from .colmap import evenly_drawn, write_colmap
+from .drawing import camera_corners, frustum_depth, frustum_lines
+from .folder import Scene, transforms_json, write_json, write_points
+from .tracks import PointTracks
+from .transforms_json import DISTORTION
+
+Format = Literal["colmap", "glb", "ply", "npz", "nerfstudio"]
+FOLDERS = ("colmap", "nerfstudio")  # the formats that are folders; the others are files
+MOVES = 0.5  # dynamics from which a pixel or a point counts as moving
+TO_Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])  # from x right, y down, z forward to glTF's x right, y up, z backward
+
+
+class Exported(NamedTuple):
+    """What an export holds."""
+
+    points: int
+    tracks: int  # of COLMAP, how many of the points have one
+    masks: int
+
+
+def export_scene(
+    scene: Scene,
+    target: str | Path,
+    format: Format,
+    *,
+    static_only: bool = False,
+    max_points: int | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a scene for other programs, whole or not at all.
+
+    Args:
+        scene: of `page4d reconstruct`, or of any folder with nerfstudio's `transforms.json`.
+        target: the file or, of the formats in `FOLDERS`, the folder to make.
+        format: "colmap": `images/` and a binary model in `sparse/0`, with point tracks where the scene has them; "glb":
+            points and frustums in a node for each frame; "ply": the points; "npz": cameras, maps, points and tracks as
+            arrays; "nerfstudio": images, `transforms.json` and `points.ply`.
+        static_only: leave out points that move and, of COLMAP and nerfstudio, write `masks/`, 0 where something moves.
+        max_points: at most so many points, spread evenly.
+        overwrite: replace the file, or a folder that page4d wrote.
+
+    Raises:
+        SceneError: the format is not known, the limit is below 1, or the scene lacks what is asked for.
+        Page4DError: the output is in the way or cannot be written.
+    """
+    if format not in get_args(Format):
+        raise SceneError(f"Expected a format of {', '.join(get_args(Format))}, got {format!r}.")
+    if max_points is not None and max_points < 1:
+        raise SceneError(f"Expected a limit of at least 1 point, got {max_points}.")
+    if static_only and not scene.has_dynamics and scene.point_dynamics is None:
+        raise SceneError(
+            f"{scene.root} does not say what moves, as its model has no mask; leave out --static-only, or reconstruct "
+            "it with a model that has one."
+        )
+    chosen = chosen_points(scene, static_only=static_only, max_points=max_points)
+    points = 0 if chosen.points is None else len(chosen.points)
+    tracks = scene.load_tracks() if format in ("colmap", "npz") else None
+    if format == "ply" and not points:
+        raise SceneError(f"{scene.root} has no points{' that stand still' if static_only else ''} to write.")
+    if format not in FOLDERS:
+        with whole_file(target, overwrite=overwrite) as file:
+            if format == "ply":
+                write_points(file, chosen)
+            elif format == "glb":
+                file.write_bytes(_glb(chosen))
+            else:
+                _write_npz(file, chosen, tracks)
+        return Exported(points, 0 if tracks is None else len(tracks), 0)
+
+    names = _image_names(scene)
+    tracked, masked = 0, static_only or scene.use_paths is not None
+    with whole_folder(target, overwrite=overwrite) as folder:
+        (folder / "images").mkdir()
+        for source, name in zip(scene.image_paths, names, strict=True):
+            shutil.copyfile(source, folder / "images" / name)
+        if format == "colmap":
+            points, tracked = write_colmap(folder / "sparse" / "0", chosen, names, tracks, max_points)
+        else:
+            _write_nerfstudio(folder, chosen, names, masked=masked)
+        if masked:
+            (folder / "masks").mkdir()
+            for i, name in enumerate(names):
+                Image.fromarray(_use_mask(scene, i, static_only)).save(folder / "masks" / _mask_name(name))
+    return Exported(points, tracked, len(scene) if masked else 0)
+
+
+def chosen_points(scene: Scene, *, static_only: bool = False, max_points: int | None = None) -> Scene:
+    """The scene with some of its points: those that stand still, and of these at most so many."""
+    if scene.points is None:
+        return scene
+    index = np.arange(len(scene.points))
+    if static_only and scene.point_dynamics is not None:
+        index = index[scene.point_dynamics < MOVES]
+    if max_points is not None:
+        index = index[evenly_drawn(len(index), max_points)]
+    names = ("points", "point_colors", "point_times", "point_dynamics", "point_confidence")
+    chosen: dict[str, Any] = {}
+    for name in names:
+        values = getattr(scene, name)
+        chosen[name] = None if values is None else values[index]
+    return replace(scene, **chosen)
+
+
+def _image_names(scene: Scene) -> list[str]:
+    """A file name for each image: its own, unless images of several folders share one."""
+    names = [path.name for path in scene.image_paths]
+    if len({Path(name).stem for name in names}) == len(names):
+        return names
+    return [f"frame_{i + 1:05d}{path.suffix}" for i, path in enumerate(scene.image_paths)]
+
+
+def _mask_name(image: str) -> str:
+    return f"{Path(image).stem}.png"
+
+
+def _use_mask(scene: Scene, index: int, static_only: bool) -> np.ndarray:
+    """A frame's mask as nerfstudio and COLMAP read it, `(H, W)` uint8: 0 where nothing is to be learned from."""
+    width, height = (int(side) for side in scene.image_sizes[index])
+    use = np.full((height, width), 255, np.uint8)
+    if static_only and scene.has_dynamics:
+        dynamics = np.nan_to_num(scene.load_dynamics(index), nan=0.0)  # what the network did not see is not masked
+        use[cv2.resize(dynamics, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
+    path = None if scene.use_paths is None else scene.use_paths[index]
+    if path is not None:
+        given = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if given is None:
+            raise SceneError(f"Cannot read the mask {path}; replace the file.")
+        use[cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
+    return use
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# nerfstudio, GLB, NumPy
+
+
+def _write_nerfstudio(folder: Path, scene: Scene, names: list[str], *, masked: bool) -> None:
+    meta = transforms_json([f"images/{name}" for name in names], scene, scene.image_sizes, scene.times)
+    for name, frame, lens in zip(names, meta["frames"], scene.distortion, strict=True):
+        frame.update({key: float(value) for key, value in zip(DISTORTION, lens, strict=True) if value})
+        if masked:
+            frame["mask_path"] = f"masks/{_mask_name(name)}"
+    for split, indices in scene.splits.items():
+        meta[f"{split}_filenames"] = [f"images/{names[i]}" for i in indices]
+    if scene.points is None:
+        del meta["ply_file_path"]
+    else:
+        write_points(folder / "points.ply", scene)
+    write_json(folder / "transforms.json", meta)
+
+
+def _glb(scene: Scene) -> bytes:
+    """Points and frustums, a node each for every frame: `points_00001`, `camera_00001`."""
+    import trimesh
+
+    shown = trimesh.Scene(base_frame="world")
+    points = np.zeros((0, 3), np.float32) if scene.points is None else scene.points
+    if len(points):
+        assert scene.point_colors is not None
+        frame = np.zeros(len(points), np.int64)
+        if scene.point_times is not None:
+            frame = np.abs(scene.point_times[:, None] - scene.times).argmin(axis=1)
+        for i in np.unique(frame):
+            of_frame = frame == i
+            cloud = trimesh.PointCloud(points[of_frame], scene.point_colors[of_frame])
+            name = "points" if scene.point_times is None else f"points_{i + 1:05d}"
+            shown.add_geometry(cloud, node_name=name, geom_name=name)
+    depth = frustum_depth(scene.extrinsics, points)
+    for i, (extrinsics, intrinsics, size) in enumerate(
+        zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True)
+    ):
+        corners = camera_corners(extrinsics, intrinsics, size, depth)
+        name = f"camera_{i + 1:05d}"
+        lines = trimesh.load_path(frustum_lines(extrinsics, corners))
+        shown.add_geometry(lines, node_name=name, geom_name=name)
+    shown.apply_transform(TO_Y_UP)
+    content: bytes = shown.export(file_type="glb")
+    return content
+
+
+def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
+    arrays: dict[str, Any] = {
+        "images": np.array([path.name for path in scene.image_paths]),
+        "extrinsics": scene.extrinsics,
+        "intrinsics": scene.intrinsics,
+        "distortion": scene.distortion,
+        "image_sizes": scene.image_sizes,
+        "times": scene.times,
+        "scale": np.array(scene.scale),
+    }
+    for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
+        if getattr(scene, name) is not None:
+            arrays[name] = getattr(scene, name)
+    if scene.info:
+        loaders = {"depth": scene.load_depth, "confidence": scene.load_confidence}
+        for name, load in {**loaders, **({"dynamics": scene.load_dynamics} if scene.has_dynamics else {})}.items():
+            arrays[name], sizes = _stacked([load(i) for i in range(len(scene))])
+        scale = sizes / scene.image_sizes
+        arrays["map_sizes"] = sizes
+        arrays["map_intrinsics"] = scene.intrinsics * np.append(scale, np.ones((len(scale), 1)), axis=1)[:, :, None]
+    if tracks is not None:
+        arrays |= {"track_xy": tracks.xy, "track_visible": tracks.visible, "track_points": tracks.points}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    file.write_bytes(buffer.getvalue())
+
+
+def _stacked(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Maps as one array, those of smaller images filled up with NaN to the right and below, and their sizes (w, h)."""
+    sizes = np.array([frame.shape[::-1] for frame in maps])
+    width, height = sizes.max(axis=0)
+    stack = np.full((len(maps), height, width), np.nan, np.float32)
+    for row, frame in zip(stack, maps, strict=True):
+        row[: frame.shape[0], : frame.shape[1]] = frame
+    return stack, sizes
