@@ -11,12 +11,19 @@ other frames hold depth in place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import Page4DError
+from ..frames import Frames
+from .mask_folders import MaskFolder
+
+MotionKind = Literal["head", "geometry", "both"]
 
 GAPS = (1, 2, 4, 8)  # frames between the two of a pair; each but the first is twice the one before
 GRID_WIDTH = 192  # pixels, at most, of the images that flow is computed on; lengths below are in these pixels
@@ -26,14 +33,80 @@ ROUNDS = 3  # of fitting poses and depth
 LEAST_NOISE = 0.05  # pixels
 NOISE_QUANTILE = 0.4  # of a pair's residuals: the share that is taken for static at the least
 ROUND_TRIP = 0.5, 0.05  # pixels, and share of the flow's length: how far forth and back may lead from the start
+NOISE_OF_GREY = 3.0  # levels of 255 that images differ by where nothing moves: what has less contrast has no flow
+CONTRAST_REACH = 3  # pixels: radius in which contrast is measured
 POSE_STRIDE = 3  # every third row and column fits poses
 FEWEST_PIXELS = 200  # of a pair that fits its own pose
 REACH = 5  # pixels: radius of the guided filter
 EDGE = 0.03  # of the range of grey: contrast above it is an edge
-HALF_SCORE, SCORE_SCALE = 2.6, 0.45  # score that is as likely to move as not, and the slope there
+HALF_SCORE, SCORE_SCALE = 1.9, 0.45  # score that is as likely to move as not, and the slope there
 
 FloatArray = npt.NDArray[np.float32]
 Size = tuple[int, int]  # (height, width)
+
+
+def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> MotionKind | os.PathLike[str] | str | None:
+    """Where a motion mask comes from, before frames are read.
+
+    Args:
+        motion: one of `MotionKind`, a folder of masks, or None for what is best.
+        has_head: whether the model has a mask head.
+
+    Raises:
+        Page4DError: the model has no mask head, which is asked for, or there is no such kind and no such folder.
+    """
+    if motion is None:
+        return None
+    if motion in get_args(MotionKind):
+        if motion != "geometry" and not has_head:
+            raise Page4DError(f"Motion by {motion!r} needs a model with a mask head, and this has none; take geometry.")
+    elif not os.path.isdir(motion):
+        kinds = ", ".join(get_args(MotionKind))
+        raise Page4DError(f"Expected motion by {kinds} or a folder of masks, got {os.fspath(motion)!r}.")
+    return motion
+
+
+def motion_masks(
+    motion: str | os.PathLike[str] | None,
+    frames: Frames,
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+    depth: Sequence[np.ndarray],
+    head: list[np.ndarray] | None,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[np.ndarray] | None:
+    """The motion masks of a reconstruction.
+
+    Args:
+        motion: as in `resolve_motion`. None: head and geometry, as far as there are.
+        frames: S frames.
+        extrinsics, intrinsics, depth: as in `geometric_motion`.
+        head: the network's motion mask, `(h, w)` float32 each, of the same sizes as the depth.
+        progress: told how many frames are done.
+
+    Returns:
+        `(h, w)` float32 of each frame, 0 static to 1 moving, NaN where depth is; None where nothing tells.
+
+    Raises:
+        Page4DError: geometry is asked for, and frames are of several sizes or a single one; or a folder does not fit.
+    """
+    if motion == "head":
+        return head
+    if motion not in (None, *get_args(MotionKind)):
+        assert motion is not None
+        masks = MaskFolder(motion, frames).over_maps(depth)
+    else:
+        sizes = len(set(frames.sizes))
+        if sizes > 1 or len(frames) == 1:
+            if motion is None:
+                return head
+            seen = "a single frame" if len(frames) == 1 else f"frames of {sizes} sizes"
+            raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
+        masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, progress=progress)
+        if motion != "geometry" and head is not None:
+            masks = combine(masks, head)
+    return [np.where(np.isnan(z), np.float32(np.nan), mask) for z, mask in zip(depth, masks, strict=True)]
 
 
 def geometric_motion(
@@ -65,7 +138,7 @@ def geometric_motion(
     for newest in range(count + 2 * lag):
         if newest < count:
             gray = cv2.cvtColor(np.ascontiguousarray(images[newest][..., :3]), cv2.COLOR_RGB2GRAY)
-            image_size = gray.shape
+            image_size = gray.shape[0], gray.shape[1]
             guides[newest] = _resized(gray, depth[newest].shape).astype(np.float32) / 255
             width = min(GRID_WIDTH, gray.shape[1])
             flow.add(newest, _resized(gray, (max(8, round(gray.shape[0] * width / gray.shape[1])), max(8, width))))
@@ -99,6 +172,7 @@ class _Flow:
         self._dis.setFinestScale(0)
         self._images: dict[int, np.ndarray] = {}
         self._flow: dict[tuple[int, int], FloatArray] = {}
+        self._uncertain: dict[int, FloatArray] = {}
         self.size: Size = (0, 0)
         self.grid: FloatArray = np.zeros((0, 0, 2), np.float32)  # [H, W, 2], the first pixel at 0
 
@@ -108,6 +182,9 @@ class _Flow:
         if not frame:
             self.size = image.shape[0], image.shape[1]
             self.grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in self.size[::-1])), axis=-1)
+        across, down = (cv2.Sobel(image, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
+        side = 2 * CONTRAST_REACH + 1
+        self._uncertain[frame] = NOISE_OF_GREY**2 / (cv2.blur(across**2 + down**2, (side, side)) + 1e-3)
         for gap in GAPS:
             if frame < gap:
                 break
@@ -123,9 +200,14 @@ class _Flow:
     def forget(self, frame: int) -> None:
         """Drop what no frame after this one asks for."""
         self._images.pop(frame - GAPS[-1], None)
+        self._uncertain.pop(frame, None)
         for gap in GAPS:
             for pair in ((frame - gap, frame), (frame, frame - gap)):
                 self._flow.pop(pair, None)
+
+    def variance(self, frame: int) -> FloatArray:
+        """The squared error `(H, W)` that flow has for want of contrast."""
+        return self._uncertain[frame]
 
     def partners(self, frame: int) -> list[int]:
         """The frames to which there is flow from a frame."""
@@ -161,6 +243,7 @@ def _scores(
     targets = np.stack([each.reshape(-1, 2).T for each, _ in found]) + 0.5  # [P, 2, N]
     errors = np.stack([error.ravel() for _, error in found])  # [P, N]
     seen = np.isfinite(errors)
+    vague = flow.variance(frame).ravel()
     # A point X in this frame is R X + t in the other, and with inverse depth e^u a point on the ray (ray + 0) / e^u.
     rotation = extrinsics[partners, :, :3] @ extrinsics[frame, :, :3].T
     translation = extrinsics[partners, :, 3] - rotation @ extrinsics[frame, :, 3]
@@ -178,7 +261,7 @@ def _scores(
         squared = (residual**2).sum(axis=1)
         noise: Any = [np.quantile(s[m], NOISE_QUANTILE) if m.any() else 1.0 for s, m in zip(squared, seen, strict=True)]
         noise = np.maximum(np.array(noise, np.float32), LEAST_NOISE**2)[:, None]
-        variance = noise + np.where(seen, errors, 0) ** 2 / 4
+        variance = noise + np.where(seen, errors, 0) ** 2 / 4 + vague
         ratio = squared / variance
         if round_ == ROUNDS:
             break
@@ -255,22 +338,30 @@ def _mask(frame: int, flow: _Flow, scores: dict[int, FloatArray], guide: FloatAr
         seen = np.isfinite(error)
         total += np.where(seen, sampled(scores[other], targets), 0)
         weight += seen
-    return _sigmoid((_edges_kept(total / weight, guide) - HALF_SCORE) / SCORE_SCALE)
+    total /= weight
+    # What has no contrast takes the score of its surroundings.
+    smooth = _edges_kept(total, 1 / (1 + flow.variance(frame)), guide)
+    return _sigmoid((smooth - HALF_SCORE) / SCORE_SCALE)
 
 
-def _edges_kept(values: FloatArray, guide: FloatArray) -> FloatArray:
-    """Values `(h, w)` smoothed over a guide `(H, W)` of any size, up to its edges (He and Sun, Fast Guided Filter)."""
+def _edges_kept(values: FloatArray, weight: FloatArray, guide: FloatArray) -> FloatArray:
+    """Weighted values `(h, w)` smoothed over a guide `(H, W)` of any size, up to its edges: He and Sun, Fast Guided
+    Filter, 2015."""
     size = values.shape
     small = _resized(guide, size)
 
-    def mean(field: FloatArray) -> FloatArray:
+    def blurred(field: FloatArray) -> FloatArray:
         side = 2 * REACH + 1
         return cast(FloatArray, cv2.blur(field, (side, side), borderType=cv2.BORDER_REFLECT))
 
+    def mean(field: FloatArray) -> FloatArray:
+        return blurred(weight * field) / total
+
+    total = blurred(weight)
     middle, level = mean(small), mean(values)
     slope = (mean(small * values) - middle * level) / (mean(small * small) - middle**2 + EDGE**2)
     offset = level - slope * middle
-    slope, offset = (_resized(mean(each), guide.shape) for each in (slope, offset))
+    slope, offset = (_resized(blurred(each), guide.shape) for each in (slope, offset))
     return cast(FloatArray, slope * guide + offset)
 
 
