@@ -12,7 +12,8 @@ from pathlib import Path
 from threading import Event
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from page4d_hf.utils.progress import progress_bar
 
 Command = Sequence[object]
 LAST_LINES = 20  # of a log, shown where its command failed
@@ -56,8 +57,9 @@ def run_side_by_side(series: Mapping[str, Sequence[Command]], logs: Path, at_onc
 
     def run_series(name: str) -> None:
         log = logs / f"{name}.log"
-        task = progress.add_task(name, total=1)
-        for command in series[name]:
+        total = len(series[name])
+        for done, command in enumerate(series[name]):
+            report(name, done, total)
             if stop.is_set():
                 return
             words = _print(command, f" > {log}")
@@ -70,10 +72,9 @@ def run_side_by_side(series: Mapping[str, Sequence[Command]], logs: Path, at_onc
                 stop.set()  # before this thread begins another series
                 console.print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]))
                 raise CommandFailed(f"`{shlex.join(words)}` ended with exit code {code}; {log} says why.")
-        progress.update(task, completed=1)
+        report(name, total, total)
 
-    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(at_once) as pool:
+    with progress_bar() as report, ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(run_series, name) for name in series]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)

@@ -70,17 +70,16 @@ def _report(options: HeldOutOptions) -> StudyReport:
     model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
     config = model.config
     size = made.size_for(processor, config.patch_size)
-    if options.mask_strength is not None:
-        config.mask_strength = options.mask_strength
+    strength = config.mask_strength if options.mask_strength is None else options.mask_strength
     facts = {
         "weights": fingerprint(options.model) or getattr(config, "_commit_hash", None),
         "parameters": model.num_parameters(),
-        "mask": "none" if config.mask_form is None else f"{config.mask_form}, strength {config.mask_strength:g}",
+        "mask": "none" if config.mask_form is None else f"{config.mask_form}, strength {strength:g}",
         "device": model.device.type,
         "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
     }
     clips = synthetic_clips(made, size)
-    scores = list(with_progress((score_clip(model, clip) for clip in clips), made.clips))
+    scores = list(with_progress((score_clip(model, clip, options.mask_strength) for clip in clips), made.clips))
     record = record_of(scores, made, size, facts)
     return StudyReport(record, markdown(record))
 

@@ -168,6 +168,8 @@ def reconstruct(
     output: Path = Path("scene"),
     fps: float | None = None,
     max_frames: int | None = None,
+    window: int = 100,
+    overlap: int | None = None,
     resolution: int | None = None,
     mode: Literal["crop", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
@@ -193,6 +195,9 @@ def reconstruct(
         output: the folder to write; it must not exist yet, or be empty.
         fps: frames per second to take from a video, by its timestamps. All of them by default.
         max_frames: at most so many frames, spread evenly over the whole clip.
+        window: frames that go through the network at once, which bounds its memory. Longer clips go in windows, each
+            aligned to the last.
+        overlap: frames that windows share, at least. By default a quarter of a window.
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
@@ -234,6 +239,8 @@ def reconstruct(
             model,
             fps=fps,
             max_frames=max_frames,
+            window=window,
+            overlap=overlap,
             resolution=resolution,
             mode=mode,
             points=points,
@@ -266,7 +273,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -283,8 +290,8 @@ def synth(
 
     Args:
         output: the folder to write; it must not exist yet, or be empty.
-        scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, or with a
-            training camera three times as fast.
+        scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
+            camera three times as fast, or with one that goes around once (orbit).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.

@@ -247,12 +247,15 @@ class Similarity:
         return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
 
 
-def align_sim3(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> Similarity:
+def align_sim3(
+    source: npt.NDArray[Any], target: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
+) -> Similarity:
     """The Sim(3) that carries `source` onto `target` with the least squared distance (Umeyama, TPAMI 1991, Eq. 39-42).
 
     Args:
         source: `(N, 3)` points, for example camera centres.
         target: `(N, 3)` the points that they correspond to.
+        weights: `(N,)` of the squared distances, from 0; by default they count alike.
 
     Raises:
         ValueError: fewer than 3 points, shapes that differ, values that are not finite, or points that lie in one
@@ -263,17 +266,18 @@ def align_sim3(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> Similarity
         raise ValueError(f"Expected two arrays (N, 3) with N >= 3, got {source.shape} and {target.shape}.")
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         raise ValueError("Cannot align points that are not finite.")
-    source_mean, target_mean = source.mean(0), target.mean(0)
+    share = np.full(len(source), 1 / len(source)) if weights is None else np.asarray(weights) / np.sum(weights)
+    source_mean, target_mean = share @ source, share @ target
     source_centred, target_centred = source - source_mean, target - target_mean
     for name, centred in (("source", source_centred), ("target", target_centred)):
-        extent = np.linalg.svd(centred, compute_uv=False)
+        extent = np.linalg.svd(np.sqrt(share)[:, None] * centred, compute_uv=False)
         if extent[1] <= 1e-6 * extent[0] or extent[0] == 0:
             raise ValueError(f"The {name} points lie on one line or in one place: no Sim(3) is determined.")
-    covariance = target_centred.T @ source_centred / len(source)  # Eq. 38
+    covariance = target_centred.T @ (share[:, None] * source_centred)  # Eq. 38
     u, singular, vt = np.linalg.svd(covariance)
     sign = np.ones(3)
     if np.linalg.det(u) * np.linalg.det(vt) < 0:
         sign[2] = -1  # a reflection would fit better; it is not a rotation (Eq. 39)
     rotation = u * sign @ vt  # Eq. 40
-    scale = float((singular * sign).sum() / source_centred.var(0).sum())  # Eq. 42
+    scale = float((singular * sign).sum() / (share @ source_centred**2).sum())  # Eq. 42
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)  # Eq. 41

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import Page4DError
-from .geometry import invert_extrinsics, unproject_depth
+from .geometry import invert_extrinsics, is_rotation, unproject_depth
 
 SCALE_RANGE = (1e-6, 1e6)
 FARTHEST = 1e6  # what is farther, in whatever unit the labels are, stands for "not known"; its square could overflow
@@ -154,10 +154,8 @@ def _check_cameras(labels: dict[str, Tensor]) -> None:
             )
     if bad := _first((labels["intrinsics"].diagonal(dim1=-2, dim2=-1)[..., :2] <= 0).any(-1), labels["has_pose"]):
         raise Page4DError(f"labels['intrinsics'] of {bad} have a focal length that is not positive.")
-    rotation = labels["extrinsics"][..., :3].double()
-    error = (rotation @ rotation.mT - torch.eye(3, dtype=rotation.dtype)).abs().amax((-1, -2))
-    # Labels that went through a half precision are still told from no rotation at all.
-    if bad := _first((error > 0.02) | (torch.linalg.det(rotation) < 0), labels["has_pose"]):
+    rotations = torch.as_tensor(is_rotation(labels["extrinsics"][..., :3].double().numpy()))
+    if bad := _first(~rotations, labels["has_pose"]):
         raise Page4DError(
             f"labels['extrinsics'] of {bad} have no rotation in their first three columns (R R^T is not the identity, "
             "or R mirrors): they must be rigid world-to-camera transforms [R | t]."

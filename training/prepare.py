@@ -14,7 +14,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ import tyro
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.programs import command, input_errors_end_the_program
+from page4d_hf.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from page4d_hf.captures import Capture
@@ -143,14 +143,24 @@ def prepare(
             return
         if resumed := sum(counts.clips for counts in writer.splits.values()):
             print(f"Going on with {output}, which has {_number(resumed, 'clip')}.", flush=True)
-        with progress_bar(parts, writer) as report:
+        done = {part: sum(map(writer.sequence_is_done, names)) for part, names in parts.items()}
+
+        def tell(part: str) -> None:
+            clips = writer.splits[part].clips + writer.pending
+            note = f"sequences, {clips:,} clips, {writer.num_skipped:,} skipped"
+            report(part, done[part], len(parts[part]), note)
+
+        with progress_bar() as report:
+            for part in parts:
+                tell(part)
             for (part, ended), clips in in_order(work.encode, work.tasks(parts, writer), workers):
                 for clip in clips:
                     if not writer.is_done(clip.clip_id):
                         writer.add(part, clip)
                 for name, skipped in ended:
                     writer.end_sequence(part, name, skipped)
-                report(part, len(ended))
+                done[part] += len(ended)
+                tell(part)
         if not any(counts.clips for counts in writer.splits.values()) and not writer.pending:
             first = writer.skipped[0] if writer.skipped else "nothing was found"
             raise Page4DError(f"No clip of {source} could be written: {writer.num_skipped} skipped, the first {first}")
@@ -332,38 +342,6 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 # --------------------------------------------------------------------------------------------------------------------
 # What is told
-
-
-@contextmanager
-def progress_bar(parts: Mapping[str, Sequence[str]], writer: ClipWriter) -> Iterator[Callable[[str, int], None]]:
-    """A bar of sequences on stderr for each split, with the clips that have come; `report(split, sequences ended)`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("sequences, {task.fields[clips]:,} clips, {task.fields[skipped]:,} skipped"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks = {
-            part: progress.add_task(
-                part,
-                total=len(names),
-                completed=sum(writer.sequence_is_done(name) for name in names),
-                clips=writer.splits[part].clips,
-                skipped=0,
-            )
-            for part, names in parts.items()
-        }
-
-        def report(part: str, ended: int) -> None:
-            clips = writer.splits[part].clips + writer.pending
-            progress.update(tasks[part], advance=ended, clips=clips, skipped=writer.num_skipped)
-
-        yield report
 
 
 def _counts(writer: ClipWriter) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BatchFeature
 
-from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
+from page4d_hf import Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruction.reconstruct import reconstruct
@@ -33,7 +33,7 @@ class EvaluatedModel:
 
     model: Page4DModel
     processor: Page4DImageProcessor
-    mask: Mask
+    mask_strength: float
     facts: dict[str, Any]  # for the run's record: where from, which revision, mask, device, dtype
 
 
@@ -72,8 +72,7 @@ def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> E
         EvaluationError: its revision cannot be told.
     """
     model, processor = load_model(name, device=device, dtype=dtype)
-    if mask == "off":
-        model.config.mask_strength = 0.0
+    strength = float(model.config.mask_strength) if mask == "on" else 0.0
     folder = Path(name).expanduser()
     commit = getattr(model.config, "_commit_hash", None)
     revision = fingerprint(folder) if folder.is_dir() else commit
@@ -82,18 +81,16 @@ def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> E
     facts = {
         "name": folder.resolve().name if folder.is_dir() else name,
         "revision": f"weights {revision}" if folder.is_dir() else f"commit {revision}",
-        "mask": words_of_mask(model.config),
+        "mask": words_of_mask(model.config.mask_form, strength),
         "device": model.device.type,
         "dtype": str(next(model.aggregator.parameters()).dtype).removeprefix("torch."),
     }
-    return EvaluatedModel(model, processor, mask, facts)
+    return EvaluatedModel(model, processor, strength, facts)
 
 
-def words_of_mask(config: Page4DConfig) -> str:
+def words_of_mask(form: str | None, strength: float) -> str:
     """How strong the mask of a network is as it is run: on, off, at a strength between the two, or none."""
-    if config.mask_form is None:
-        return "none"
-    return {0.0: "off", 1.0: "on"}.get(float(config.mask_strength), f"at strength {config.mask_strength:g}")
+    return "none" if form is None else {0.0: "off", 1.0: "on"}.get(strength, f"at strength {strength:g}")
 
 
 def predict(
@@ -142,7 +139,9 @@ def predict(
                     evaluated.model,
                     image_processor=processor,
                     resolution=inference.resolution,
+                    window=None,
                     mode="crop",
+                    mask_strength=None if evaluated.model.config.mask_form is None else evaluated.mask_strength,
                     points=inference.points or "depth",
                     max_points=1,  # the sparse cloud is not looked at
                     keep_point_maps=inference.points is not None,
@@ -154,7 +153,7 @@ def predict(
                 raise EvaluationError(f"{sequence.name}: {error}") from error
             raise PredictionsError(str(error)) from error
     together = not inference.one_by_one
-    masked = evaluated.mask == "on" and results[0].dynamics is not None
+    masked = evaluated.mask_strength > 0 and results[0].dynamics is not None
     return Predictions(
         list(ids),
         depth=np.stack([depth for result in results for depth in result.depth]).astype(np.float32),

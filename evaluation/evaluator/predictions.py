@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from page4d_hf.geometry import is_rotation
 from page4d_hf.utils.folders import whole_file
 
 from .metrics.scores import ExclusionError
@@ -40,7 +41,6 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
 CAMERAS = ("extrinsics", "intrinsics")
 MOST_BYTES = 2**33  # of all arrays of a file, unpacked; 1,000 frames of 640x480 with all maps have 6 GiB
 MOST_FRAMES = 100_000
-ROTATION_TOLERANCE = 1e-2  # of R R^T from the identity; half precision leaves 2e-3
 
 
 class PredictionsError(ExclusionError):
@@ -196,11 +196,7 @@ def check_predictions(predictions: Predictions, where: str) -> None:
             continue
         broken = ~np.isfinite(array).all(axis=(1, 2))
         if name == "extrinsics":
-            rotations = np.where(broken[:, None, None], np.eye(3), array[:, :, :3])
-            with np.errstate(over="ignore", invalid="ignore"):
-                off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-                is_rotation = (off <= ROTATION_TOLERANCE) & (np.linalg.det(rotations) > 0)
-            broken |= ~is_rotation  # of numbers too large to multiply, none of this is true
+            broken |= ~is_rotation(array[:, :, :3])
         if broken.any():
             what = "is not finite" if name == "intrinsics" else "is no camera: not finite, or its 3x3 is no rotation"
             first = predictions.frame_ids[int(broken.argmax())]

@@ -17,8 +17,8 @@ from page4d_hf.captures import DATASETS, PinholeFrames, as_pinhole, find_sequenc
 from page4d_hf.captures.layouts.bonn import DEPTH_RANKS, DEPTH_SEQUENCES
 from page4d_hf.captures.layouts.sintel import POSE_SEQUENCES
 from page4d_hf.errors import CaptureError
+from page4d_hf.utils.evenly import evenly
 
-from .metrics.point_maps import spread_evenly
 from .metrics.scores import EvaluationError, ExclusionError
 
 Dataset = Literal["sintel", "bonn", "tum", "dycheck", "point-odyssey", "nerfies"]
@@ -293,7 +293,7 @@ def choose_frames(time_ids: npt.ArrayLike, selection: Selection) -> npt.NDArray[
     if selection.ranks is not None:
         indices = indices[(ids >= selection.ranks[0]) & (ids <= selection.ranks[1])]
     indices = indices[:: selection.stride][: selection.first]
-    return indices if selection.spread is None else indices[spread_evenly(len(indices), selection.spread)]
+    return indices if selection.spread is None else indices[evenly(len(indices), selection.spread)]
 
 
 def _wanted(selection: Selection) -> int | None:

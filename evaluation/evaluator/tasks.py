@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from page4d_hf.utils.evenly import evenly
+
 from .metrics.alignment import AlignmentName
 from .metrics.depth import (
     REGIONS,
@@ -23,7 +25,7 @@ from .metrics.depth import (
     resize_depth,
     score_depth,
 )
-from .metrics.point_maps import lifted_points, score_points, spread_evenly
+from .metrics.point_maps import lifted_points, score_points
 from .metrics.scores import EvaluationError, ExclusionError, SequenceScores
 from .metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from .predictions import Predictions
@@ -298,7 +300,7 @@ def _score_points(
         raise ExclusionError(f"None of its {len(truths)} frames has a pixel with {limits.words_of_truth()}.")
     if not sizes.all():
         scores.notes.append(f"{int((sizes == 0).sum())} of {len(truths)} frames have no true depth that counts.")
-    sampled = spread_evenly(int(sizes.sum()), protocol.max_points)
+    sampled = evenly(int(sizes.sum()), protocol.max_points)
     starts = np.concatenate(([0], np.cumsum(sizes)))
     found, expected, moving = [], [], []
     for i, truth in enumerate(truths):

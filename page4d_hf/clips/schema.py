@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ClipError
+from ..geometry import is_rotation
 
 if TYPE_CHECKING:
     import datasets
 
 SCHEMA_VERSION = 1
-ROTATION_TOLERANCE = 1e-3  # largest entry of R R^T - I; files with four digits keep to it
 
 # What each column holds, for the data card. `clip_features` gives the types.
 COLUMNS: dict[str, str] = {
@@ -144,13 +144,11 @@ def camera_defect(intrinsics: npt.NDArray[Any], extrinsics: npt.NDArray[Any]) ->
     if not (np.isfinite(intrinsics).all() and np.isfinite(extrinsics).all()):
         return "is not finite"
     rotation = extrinsics[:, :3]
-    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if error > ROTATION_TOLERANCE:
-        if abs(np.linalg.det(rotation)) < 1e-6:
-            return "has a singular matrix where a rotation was expected"
-        return f"has no rotation matrix (R R^T differs from the identity by {error:.2g})"
-    if np.linalg.det(rotation) < 0:
-        return "has a reflection where a rotation was expected"
+    if not is_rotation(rotation):
+        determinant = np.linalg.det(rotation)
+        kind = "no rotation" if determinant > 1e-6 else "a reflection" if determinant < -1e-6 else "a singular matrix"
+        error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+        return f"has {kind} where a rotation was expected (R R^T differs from the identity by {error:.2g})"
     if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
         return f"has the focal lengths {intrinsics[0, 0]:g} and {intrinsics[1, 1]:g}, which must be positive"
     if not np.array_equal(intrinsics[2], (0, 0, 1)):

@@ -29,6 +29,7 @@ GAPS = (1, 2, 4, 8)  # frames between the two of a pair; each but the first is t
 GRID_WIDTH = 192  # pixels, at most, of the images that flow is computed on; lengths below are in these pixels
 DEPTH_SPREAD = 0.15  # standard deviation of the logarithm of prior depth
 LARGEST_CORRECTION = 1.5  # of the logarithm of depth
+LEAST_Z, LARGEST_SLOPE = 0.05, 20.0  # of a point in the other camera, whose ray had z = 1 in its own; of its new ray
 ROUNDS = 3  # of fitting poses and depth
 LEAST_NOISE = 0.05  # pixels
 NOISE_QUANTILE = 0.4  # of a pair's residuals: the share that is taken for static at the least
@@ -225,6 +226,7 @@ class _Flow:
         return targets, np.where(lost, np.inf, error).astype(np.float32)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _scores(
     frame: int, flow: _Flow, extrinsics: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray, image_size: Size
 ) -> FloatArray:
@@ -255,8 +257,9 @@ def _scores(
         inverse = np.exp(log_inverse)
         moved = translation.astype(np.float32)[:, :, None]
         points = rotation.astype(np.float32) @ rays + moved * inverse  # [P, 3, N], times inverse depth
-        z = np.maximum(points[:, 2:], 1e-6)
-        plane = points[:, :2] / z
+        seen = seen & (points[:, 2] > LEAST_Z)
+        z = np.maximum(points[:, 2:], LEAST_Z)
+        plane = np.clip(points[:, :2] / z, -LARGEST_SLOPE, LARGEST_SLOPE)
         residual = targets - (focal * plane + center)
         squared = (residual**2).sum(axis=1)
         noise: Any = [np.quantile(s[m], NOISE_QUANTILE) if m.any() else 1.0 for s, m in zip(squared, seen, strict=True)]
@@ -277,7 +280,8 @@ def _scores(
         log_inverse = log_inverse + np.clip(gradient / curvature, -0.5, 0.5)
         log_inverse = np.clip(log_inverse, prior - LARGEST_CORRECTION, prior + LARGEST_CORRECTION)
     total = np.where(seen, np.log1p(ratio), 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    return cast(FloatArray, total.reshape(flow.size).astype(np.float32))
+    # Cameras of an untrained network are beyond float32.
+    return cast(FloatArray, np.nan_to_num(total, nan=0.0, posinf=0.0).reshape(flow.size).astype(np.float32))
 
 
 def _nudged(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from ..configuration_page4d import Page4DConfig
 from ..errors import Page4DError
-from ..frames import Frames
-from ..geometry import pose_encoding_to_cameras, unproject_depth
+from ..geometry import pose_encoding_to_cameras
 from ..image_processing_page4d import (
     Mode,
     Page4DImageProcessor,
@@ -51,18 +50,42 @@ class NetworkOptions:
     mask_strength: float | None
 
 
+@dataclass(frozen=True)
+class NetworkInput:
+    """A frame as the network takes it."""
+
+    pixel_values: Tensor  # [3, h, w] float32 in [0, 1]
+    image_size: tuple[int, int]  # (height, width) of the frame
+    box: list[float]  # where the whole frame is in the input: left, top, right, bottom
+    white: float  # 1, unless an image processor scales otherwise
+
+
 @dataclass
 class Prediction:
-    """What the network sees in S frames, in the world of the first. Maps cover exactly their image."""
+    """What the network sees in S frames, in one world. Maps cover exactly their image."""
 
     extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
     intrinsics: np.ndarray  # [S, 3, 3] float64 in pixels of the original images
     depth: list[np.ndarray]  # S of [h, w] float32, z-depth
     depth_conf: list[np.ndarray]  # S of [h, w] float32
     dynamics: list[np.ndarray] | None  # S of [h, w] float32
-    points: list[np.ndarray]  # S of [h, w, 3] float32 in the world: of the point head, where it was asked, or of depth
-    points_conf: list[np.ndarray]  # S of [h, w] float32
+    points: list[np.ndarray] | None  # S of [h, w, 3] float32 in the world, of the point head where it was asked
+    points_conf: list[np.ndarray] | None  # S of [h, w] float32
     colors: list[np.ndarray]  # S of [h, w, 3] uint8
+    seen_at: list[np.ndarray]  # S of [h, w, 2] float32: where in the original image each value was seen, in pixels
+
+    def __len__(self) -> int:
+        return len(self.extrinsics)
+
+    def lifted(self, index: int) -> np.ndarray:
+        """The depth of a frame as points in the world, `(h, w, 3)` float32."""
+        depth, camera = self.depth[index].astype(np.float64), self.intrinsics[index]
+        rays = (self.seen_at[index] - camera[:2, 2]) / camera[[0, 1], [0, 1]]
+        seen = np.concatenate((rays * depth[..., None], depth[..., None]), axis=-1)
+        pose = self.extrinsics[index]
+        with np.errstate(invalid="ignore", over="ignore"):  # where depth is not finite, points are not
+            points: np.ndarray = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
+        return points
 
 
 def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
@@ -104,34 +127,42 @@ def needed_heads(config: Page4DConfig, points: Points) -> tuple[str, ...]:
     return heads
 
 
-def predict(
-    network: Any, processor: Page4DImageProcessor, frames: Frames, options: NetworkOptions, report: Progress
-) -> Prediction:
+def prepare(
+    image: np.ndarray, processor: Page4DImageProcessor, patch_size: int, options: NetworkOptions
+) -> NetworkInput:
+    """A frame `(H, W, 3 or 4)` uint8 as network input, which is of the network's own patch size whatever the image
+    processor's file says."""
+    made = processor.preprocess(
+        [image],
+        mode=options.mode,
+        size=dict(processor.size) if options.resolution == processor.size["width"] else options.resolution,
+        patch_size=patch_size,
+        do_resize=True,
+        do_rescale=True,
+        input_data_format="channels_last",  # a frame one pixel high would otherwise be taken for channels first
+        return_tensors="pt",
+    )
+    size, box = (image.shape[0], image.shape[1]), made["image_boxes"][0, 0].tolist()
+    return NetworkInput(made["pixel_values"][0, 0], size, box, 255 * processor.rescale_factor)
+
+
+def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOptions, report: Progress) -> Prediction:
     """Run the network on frames, all at once.
 
     Args:
         network: a `Page4DModel`; it runs as in evaluation, and is left as it was.
-        processor: how frames become network input.
-        frames: S of them.
+        inputs: S frames.
         options: see `NetworkOptions`.
         report: told how far the work is.
 
     Raises:
         Page4DError: too little memory, or cameras that are not finite.
     """
-    # Whatever the image processor's file says, the input is of the network's own patch size.
-    pixel_values, sizes, boxes = _prepare(
-        frames,
-        processor,
-        {
-            "mode": options.mode,
-            "size": dict(processor.size) if options.resolution == processor.size["width"] else options.resolution,
-            "patch_size": network.config.patch_size,
-            "do_resize": True,
-            "do_rescale": True,
-        },
-        report,
+    values, corners = pad_to_common_size(
+        [each.pixel_values for each in inputs], [each.box for each in inputs], [each.white for each in inputs]
     )
+    pixel_values, boxes = torch.stack(values), torch.tensor(corners, dtype=torch.float32)
+    sizes = torch.tensor([each.image_size for each in inputs])
     try:
         with _in_evaluation(network), _layers_reported(network, options.heads, report):
             output = network(
@@ -145,46 +176,23 @@ def predict(
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise Page4DError(
-            f"The memory of {network.device} does not hold {len(frames)} frames at a width of {options.resolution}; "
-            "take fewer frames (--max-frames) or a smaller --resolution."
+            f"The memory of {network.device} does not hold {len(inputs)} frames at a width of {options.resolution}; "
+            "take a smaller --window or --resolution, or fewer frames (--max-frames)."
         ) from error
 
     extrinsics, intrinsics = _cameras(output, (pixel_values.shape[-2], pixel_values.shape[-1]))
-    depth = output.depth[0].squeeze(-1)
-    depth_conf = _to_images(output.depth_conf[0], boxes, unseen=0.0)
-    if "point" in options.heads:
-        points = _to_images(output.world_points[0], boxes)
-        points_conf = _to_images(output.world_points_conf[0], boxes, unseen=0.0)
-    else:
-        points, points_conf = _to_images(_lifted(depth, extrinsics, intrinsics), boxes), depth_conf
+    with_points = "point" in options.heads
     return Prediction(
         extrinsics=extrinsics.numpy(),
         intrinsics=intrinsics_to_original(intrinsics, sizes, boxes).numpy(),
-        depth=_to_images(depth, boxes),
-        depth_conf=depth_conf,
+        depth=_to_images(output.depth[0].squeeze(-1), boxes),
+        depth_conf=_to_images(output.depth_conf[0], boxes, unseen=0.0),
         dynamics=None if output.dynamics_mask is None else _to_images(output.dynamics_mask[0], boxes),
-        points=points,
-        points_conf=points_conf,
+        points=_to_images(output.world_points[0], boxes) if with_points else None,
+        points_conf=_to_images(output.world_points_conf[0], boxes, unseen=0.0) if with_points else None,
         colors=[np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)],
+        seen_at=_seen_at((pixel_values.shape[-2], pixel_values.shape[-1]), sizes, boxes),
     )
-
-
-def _prepare(
-    frames: Frames, processor: Page4DImageProcessor, options: dict[str, Any], report: Progress
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`pixel_values [S, 3, H, W]`, original sizes `[S, 2]` and boxes `[S, 4]`."""
-    # One at a time: the images of a long clip, or of a large one, are not in memory together.
-    values, sizes, boxes = [], [], []
-    for done, image in enumerate(frames.images):
-        report("resizing", done, len(frames))
-        # A frame one pixel high would otherwise be taken for one with its channels first.
-        made = processor.preprocess([image], **options, input_data_format="channels_last", return_tensors="pt")
-        values.append(made["pixel_values"][0, 0])
-        sizes.append(made["original_sizes"][0])
-        boxes.append(made["image_boxes"][0, 0].tolist())
-    report("resizing", len(frames), len(frames))
-    values, boxes = pad_to_common_size(values, boxes, [255 * processor.rescale_factor] * len(values))
-    return torch.stack(values), torch.cat(sizes), torch.tensor(boxes, dtype=torch.float32)
 
 
 @contextmanager
@@ -259,11 +267,20 @@ def _usable_fov(fov: Tensor, network_size: tuple[int, int]) -> Tensor:
     return torch.where(usable[:, None], fov, replacement)
 
 
-def _lifted(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Iterator[Tensor]:
-    """Points `[H, W, 3]` float32 of each of the depth maps `[S, H, W]`, by cameras in pixels of the maps."""
-    for frame, *camera in zip(depth, extrinsics, intrinsics, strict=True):
-        # Pixel centres at 0.5, as renderers have them; the network's training counted from 0, half a pixel off.
-        yield unproject_depth(frame.to("cpu", torch.float64), *camera, pixel_center=0.5).to(torch.float32)
+def _seen_at(network_size: tuple[int, int], sizes: Tensor, boxes: Tensor) -> list[np.ndarray]:
+    """Where in the original images the values of `_to_images` were seen, `[h, w, 2]` each; one array for frames alike.
+
+    Values are taken from the nearest pixel of the network's input, whose centre need not lie at that of a map's pixel.
+    """
+    height, width = network_size
+    rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    alike: dict[tuple[float, ...], np.ndarray] = {}
+    for size, box in zip(sizes, boxes, strict=True):
+        key = (*size.tolist(), *box.tolist())
+        if key not in alike:
+            at = (torch.stack((columns, rows), dim=-1) - box[:2]) / (box[2:] - box[:2]) * size.flip(0)
+            alike[key] = _to_images([at], box[None])[0]
+    return [alike[(*size.tolist(), *box.tolist())] for size, box in zip(sizes, boxes, strict=True)]
 
 
 def _to_images(maps: Iterable[Tensor], boxes: Tensor, unseen: float = math.nan) -> list[np.ndarray]:

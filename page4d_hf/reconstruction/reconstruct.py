@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,8 +27,9 @@ from ..weights.loading import (
     resolve_dtype,
 )
 from .motion import motion_masks, resolve_motion
-from .network import NetworkOptions, Points, needed_heads, predict, resolve_resolution
-from .points import choose_points, lift_over_images
+from .network import NetworkOptions, Points, needed_heads, resolve_resolution
+from .points import choose_points
+from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
     from ..modeling_page4d import Page4DModel
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Refine = Literal["auto", "off"]
-
-MANY_FRAMES = 200  # the full network at 518 x 518 then takes about 40 GB of a GPU
 
 
 @torch.inference_mode()
@@ -47,6 +47,8 @@ def reconstruct(
     image_processor: Page4DImageProcessor | None = None,
     fps: float | None = None,
     max_frames: int | None = None,
+    window: int | None = WINDOW,
+    overlap: int | None = None,
     resolution: int | None = None,
     mode: Mode | None = None,
     mask_strength: float | None = None,
@@ -61,7 +63,7 @@ def reconstruct(
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Reconstruction:
-    """Run PAGE-4D on a sequence of frames, all at once.
+    """Run PAGE-4D on a sequence of frames: all at once where they fit one window, or else in windows that overlap.
 
     Options are checked before a frame is read or weights are loaded.
 
@@ -81,6 +83,9 @@ def reconstruct(
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
             one, one that fits.
         fps, max_frames: which frames of a video, or how many of images, to take; see `read_frames`.
+        window: at most so many frames go through the network at once, which bounds memory. None takes all at once.
+        overlap: frames, at least, that a window shares with the one before it, to which it is aligned; by default a
+            quarter of the window.
         resolution: width of the network's input in pixels, a multiple of the patch size; its height is at most that.
             By default, or at the image processor's own width, width and height are as the image processor has them.
         mode: the image processor's mode; the default is its own.
@@ -135,6 +140,7 @@ def reconstruct(
         raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
     given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
     motion = resolve_motion(motion, config.mask_form is not None)
+    overlap = resolve_overlap(window, overlap)
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
     mode = mode or image_processor.mode
 
@@ -144,11 +150,6 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
-    if len(frames) > MANY_FRAMES:
-        logger.warning(
-            "All %d frames go through the network at once, and memory grows with their number; "
-            "fewer of them (--fps, --max-frames) or a smaller --resolution take less.", len(frames),
-        )  # fmt: skip
     network: Any = model
     if source is not None:
         assert isinstance(device, torch.device)
@@ -160,7 +161,8 @@ def reconstruct(
 
     # 3. What the network sees.
     asked = NetworkOptions(resolution, mode, heads, mask_strength)
-    seen = predict(network, image_processor, frames, asked, report)
+    spans = window_spans(len(frames), window, overlap)
+    seen = predict_in_windows(network, image_processor, frames.images, spans, asked, report)
 
     # 4. Cameras that tracks agree with, and depth in their scale.
     refinement: dict[str, Any] | None = None
@@ -187,7 +189,6 @@ def reconstruct(
             if refined.changed:
                 seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
                 seen.intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
-                seen.points = lift_over_images(seen.depth, refined.extrinsics, refined.intrinsics, refined.image_size)
         if refinement["note"]:
             logger.warning("%s", refinement["note"])
 
@@ -204,11 +205,15 @@ def reconstruct(
 
     # 6. The choice of points.
     report("points", 0, len(frames))
-    chosen = choose_points(seen.points, seen.points_conf, confidence_percentile, max_points)
+    confidence = seen.points_conf or seen.depth_conf
+    chosen = choose_points(seen.points or seen.depth, confidence, confidence_percentile, max_points)
     times = normalized_times(frames.times)
 
-    def gather(maps: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([maps[i].reshape(-1, *maps[i].shape[2:])[index] for i, index in enumerate(chosen)])
+    def points_of(index: int) -> np.ndarray:
+        return seen.lifted(index) if seen.points is None else seen.points[index]
+
+    def gather(maps: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate([m.reshape(-1, *m.shape[2:])[index] for m, index in zip(maps, chosen, strict=True)])
 
     report("points", len(frames), len(frames))
     return Reconstruction(
@@ -217,12 +222,12 @@ def reconstruct(
         depth=seen.depth,
         depth_conf=seen.depth_conf,
         dynamics=seen.dynamics,
-        points=gather(seen.points),
+        points=gather(map(points_of, range(len(frames)))),
         point_colors=gather(seen.colors),
         point_times=np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
         point_dynamics=gather(seen.dynamics) if seen.dynamics is not None else None,
-        point_confidence=gather(seen.points_conf),
-        point_maps=seen.points if keep_point_maps else None,
+        point_confidence=gather(confidence),
+        point_maps=list(map(points_of, range(len(frames)))) if keep_point_maps else None,
         frames=frames,
         tracks=kept_tracks,
         info={
@@ -231,6 +236,8 @@ def reconstruct(
             "options": {
                 "fps": fps,
                 "max_frames": max_frames,
+                "window": window,
+                "overlap": overlap,
                 "resolution": resolution,
                 "mode": str(mode),
                 "mask_strength": mask_strength,

@@ -350,11 +350,20 @@ def fast_camera_room(seed: int = 0) -> Scene:
     return replace(scene, camera=replace(scene.camera, travel=1.5 * scene.camera.travel, rate=3.0))
 
 
+def orbited_room(seed: int = 0) -> Scene:
+    """`living_room`, around whose middle the training camera goes once, back to where it began."""
+    scene = living_room(seed)
+    vector = scene.room_center.new_tensor
+    path = CameraPath(vector([0, 1.85, 0.3]), vector([1.6, 0.1, 1.6]), vector([0, 0.6, 0.3]))
+    return replace(scene, camera=path)
+
+
 SCENES: dict[str, Callable[[int], Scene]] = {
     "living-room": living_room,
     "rigid": rigid_room,
     "deforming": deforming_room,
     "fast-camera": fast_camera_room,
+    "orbit": orbited_room,
 }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`; a stage begins with `done` at 0 and ends with `done == total`."""
+
+SECONDS_BETWEEN_LINES = 60  # where stderr is no terminal
 
 
 class Report(Protocol):
@@ -19,7 +22,7 @@ class Report(Protocol):
 
 @contextmanager
 def progress_bar(*, shown: bool = True) -> Iterator[Report]:
-    """A bar on stderr for each stage, in the order in which stages begin.
+    """A bar on stderr for each stage, in the order in which stages begin; in a file, a line at most every minute.
 
     Args:
         shown: False shows nothing, as in all processes of a distributed run but the first.
@@ -40,10 +43,15 @@ def progress_bar(*, shown: bool = True) -> Iterator[Report]:
     )
     with RichProgress(*columns, console=Console(stderr=True), disable=not shown) as progress:
         tasks: dict[str, TaskID] = {}
+        told = time.monotonic()
 
         def report(stage: str, done: int, total: int, note: str = "", /) -> None:
+            nonlocal told
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total, note=note)
+                tasks[stage] = progress.add_task(stage, total=total, completed=done, note=note)
             progress.update(tasks[stage], completed=done, total=total, note=note)
+            if shown and not progress.console.is_terminal and time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                progress.console.print(f"{stage} {done}/{total} {note}".rstrip(), markup=False, highlight=False)
 
         yield report

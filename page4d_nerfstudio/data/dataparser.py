@@ -44,6 +44,8 @@ RANGES = {
     "num_random_points": (1, 10**7),
     "eval_interval": (0, ENDLESS),
     "max_frames": (1, ENDLESS),
+    "window": (4, ENDLESS),
+    "overlap": (2, ENDLESS),
     "scale_factor": (1e-9, 1e9),
     "scene_scale": (1e-9, 1e9),
 }
@@ -107,6 +109,11 @@ class Page4DDataParserConfig(DataParserConfig):
     """Frames per second to take from a video. All frames by default."""
     max_frames: int | None = None
     """Maximum number of frames to take from a video or images, spread evenly. All by default."""
+    window: int = 100
+    """Frames that go through PAGE-4D at once, which bounds its memory. Longer clips go in windows, each aligned to the
+    last."""
+    overlap: int | None = None
+    """Least number of frames that windows share. By default a quarter of a window."""
     resolution: int | None = None
     """Width in pixels of PAGE-4D's input. By default that of the model's image processor, 518 for the published
     weights."""
@@ -172,6 +179,8 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         reconstruct_once,
         model=config.model,
         resolution=config.resolution,
+        window=config.window,
+        overlap=config.overlap,
         use_mask=config.use_mask,
         refine=config.refine,
         cache_dir=config.cache_dir,

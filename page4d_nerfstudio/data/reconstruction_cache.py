@@ -3,9 +3,9 @@
 Of several commands that want the same reconstruction at once, the first makes it and the others wait for it.
 
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
-the resolution, the refinement and the version of page4d, `<model>` for the weights and for whether the mask was used.
-It is written whole or not at all. Where the weights are gone, an entry that was made with a model of the same name is
-taken: what was trained can still be seen.
+the resolution, windows and refinement, and the version of page4d, `<model>` for the weights and for whether the mask
+was used. It is written whole or not at all. Where the weights are gone, an entry that was made with a model of the same
+name is taken: what was trained can still be seen.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def reconstruct_once(
     *,
     model: str | None,
     resolution: int | None = None,
+    window: int = 100,
+    overlap: int | None = None,
     use_mask: bool = True,
     refine: Literal["auto", "off"] = "auto",
     cache_dir: Path | None = None,
@@ -77,6 +79,7 @@ def reconstruct_once(
         frames_digest: stands for the frames' bytes and all that decides how they are read (see `digest_files`).
         model: folder or Hub name of PAGE-4D's weights.
         resolution: width of PAGE-4D's input in pixels; the default is that of the model's image processor.
+        window, overlap: in which windows long clips go through the network; see `reconstruct`.
         use_mask: False runs the network at mask strength 0, and leaves out what it says of motion.
         refine: whether cameras and depth are adjusted to point tracks; see `reconstruct`.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
@@ -90,7 +93,7 @@ def reconstruct_once(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
             "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
         )
-    frames_key = digest_files((), page4d_version(), frames_digest, resolution, refine)
+    frames_key = digest_files((), page4d_version(), frames_digest, resolution, window, overlap, refine)
     try:
         cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
         scene = _find(model, use_mask, cache, frames_key)
@@ -103,7 +106,7 @@ def reconstruct_once(
     with _alone(cache, frames_key):
         # Whoever held the lock before may have made it; weights of the Hub may have been fetched since.
         return _find(model, use_mask, cache, frames_key) or _reconstruct(
-            read, model, use_mask, cache, frames_key, resolution, refine
+            read, model, use_mask, cache, frames_key, resolution, window, overlap, refine
         )
 
 
@@ -153,6 +156,8 @@ def _reconstruct(
     cache: Path,
     frames_key: str,
     resolution: int | None,
+    window: int,
+    overlap: int | None,
     refine: Literal["auto", "off"],
 ) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
@@ -171,6 +176,8 @@ def _reconstruct(
             network,
             image_processor=image_processor,
             resolution=resolution,
+            window=window,
+            overlap=overlap,
             mask_strength=None if use_mask else 0.0,
             refine=refine,
             progress=report,

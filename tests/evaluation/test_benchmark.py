@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark import BenchmarkOptions, Row, main, markdown, measure, measure_apart, measure_here, run
-from masked_networks import masked_network
+from small_networks import small_network
 from table_text import squeezed
 
 from page4d_hf import Page4DImageProcessor
@@ -22,7 +22,7 @@ from page4d_hf.errors import Page4DError
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("model") / "small"
-    masked_network().save_pretrained(folder)
+    small_network().save_pretrained(folder)
     return str(folder)
 
 

@@ -7,8 +7,8 @@ import torch
 from evaluator.metrics.scores import EvaluationError
 from evaluator.studies import global_attention
 from evaluator.studies.global_attention import QUERIES, hidden_patches, measured_attention
-from masked_networks import NUM_LAYERS, masked_network
-from masked_networks import NUM_SPECIAL as SPECIAL
+from small_networks import NUM_LAYERS, small_network
+from small_networks import NUM_SPECIAL as SPECIAL
 
 BATCH, FRAMES, HEIGHT, WIDTH = 2, 3, 2, 3
 OUTPUTS = ["pose_enc", "depth", "world_points"]
@@ -43,7 +43,7 @@ def attention_by_eager(model, pixel_values, **options):
 def test_hidden_patches_get_no_attention_from_those_they_are_hidden_from(
     pixel_values, moving, hidden_from, special_see, patches_see, strength
 ):
-    model = masked_network(attn_implementation="eager")
+    model = small_network(attn_implementation="eager")
     with hidden_patches(model, moving, hidden_from):
         layers = attention_by_eager(model, pixel_values, mask_strength=strength)
 
@@ -61,7 +61,7 @@ def test_hidden_patches_get_no_attention_from_those_they_are_hidden_from(
 def test_hiding_does_the_same_with_every_attention_implementation(pixel_values, moving, hidden_from, strength):
     outputs = []
     for implementation in ("eager", "sdpa"):
-        model = masked_network(attn_implementation=implementation)
+        model = small_network(attn_implementation=implementation)
         with torch.no_grad(), hidden_patches(model, moving, hidden_from):
             outputs.append(model(pixel_values, mask_strength=strength))
 
@@ -71,7 +71,7 @@ def test_hiding_does_the_same_with_every_attention_implementation(pixel_values, 
 
 def test_what_is_hidden_does_not_reach_those_that_do_not_see_it(pixel_values, moving):
     """The global layers' outputs at tokens that stay are those of a sequence without the hidden keys."""
-    model = masked_network(mask_form=None)
+    model = small_network(mask_form=None)
     attention = model.aggregator.global_layers[1].attention
     tokens = torch.randn(1, FRAMES * (SPECIAL + HEIGHT * WIDTH), 16, generator=torch.Generator().manual_seed(2))
     hidden = moving[:1]
@@ -85,7 +85,7 @@ def test_what_is_hidden_does_not_reach_those_that_do_not_see_it(pixel_values, mo
 
 
 def test_hiding_from_cameras_leaves_the_patches_of_that_layer_alone(pixel_values, moving):
-    model = masked_network()
+    model = small_network()
     with torch.no_grad():
         plain = model(pixel_values, output_hidden_states=True).hidden_states
         with hidden_patches(model, moving, "cameras", layers=[2]):
@@ -98,7 +98,7 @@ def test_hiding_from_cameras_leaves_the_patches_of_that_layer_alone(pixel_values
 
 
 def test_after_the_block_the_model_is_as_before(pixel_values, moving):
-    model = masked_network()
+    model = small_network()
     with torch.no_grad():
         before = model(pixel_values)
         with hidden_patches(model, moving, "both"), measured_attention(model, moving):
@@ -111,7 +111,7 @@ def test_after_the_block_the_model_is_as_before(pixel_values, moving):
 
 
 def test_measuring_changes_nothing(pixel_values, moving):
-    model = masked_network()
+    model = small_network()
     with torch.no_grad():
         expected = model(pixel_values)
         with measured_attention(model, moving):
@@ -126,7 +126,7 @@ def test_measured_weights_are_those_of_eager_attention(
     pixel_values, moving, hidden_from, strength, weights_at_once, monkeypatch
 ):
     monkeypatch.setattr(global_attention, "WEIGHTS_AT_ONCE", weights_at_once)
-    model = masked_network(attn_implementation="eager")
+    model = small_network(attn_implementation="eager")
     with hidden_patches(model, moving, hidden_from):
         by_eager = attention_by_eager(model, pixel_values, mask_strength=strength)
     model.set_attn_implementation("sdpa")
@@ -146,7 +146,7 @@ def test_measured_weights_are_those_of_eager_attention(
 
 
 def test_where_nothing_moves_there_are_no_queries_that_move(pixel_values):
-    model = masked_network()
+    model = small_network()
     still = torch.zeros(BATCH, FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
     with torch.no_grad(), measured_attention(model, still, layers=[0]) as measured:
         model(pixel_values)
@@ -156,7 +156,7 @@ def test_where_nothing_moves_there_are_no_queries_that_move(pixel_values):
 
 
 def test_half_precision_is_measured_too(pixel_values, moving):
-    model = masked_network().to(torch.bfloat16)
+    model = small_network().to(torch.bfloat16)
     with torch.no_grad(), hidden_patches(model, moving, "both"), measured_attention(model, moving) as measured:
         output = model(pixel_values, mask_strength=1.0)
 
@@ -165,7 +165,7 @@ def test_half_precision_is_measured_too(pixel_values, moving):
 
 
 def test_patches_of_another_grid_are_refused(pixel_values, moving):
-    model = masked_network()
+    model = small_network()
     with hidden_patches(model, moving[:, :2], "both"), pytest.raises(EvaluationError, match="2 frames of 6 patches"):
         model(pixel_values)
 
@@ -173,7 +173,7 @@ def test_patches_of_another_grid_are_refused(pixel_values, moving):
 def test_a_layer_that_is_not_there_is_refused(moving):
     with (
         pytest.raises(EvaluationError, match="global layers 0 to 4"),
-        hidden_patches(masked_network(), moving, "both", [5]),
+        hidden_patches(small_network(), moving, "both", [5]),
     ):
         pass
 
@@ -181,6 +181,6 @@ def test_a_layer_that_is_not_there_is_refused(moving):
 def test_queries_that_are_not_there_are_refused(moving):
     with (
         pytest.raises(EvaluationError, match="none, both, cameras, patches"),
-        hidden_patches(masked_network(), moving, "registers"),
+        hidden_patches(small_network(), moving, "registers"),
     ):
         pass

@@ -29,8 +29,8 @@ from evaluator.studies.study_clips import StudyClip, Synthetic, synthetic_clips
 from evaluator.trivial import still_camera_figures
 from huggingface_hub import ModelCardData
 from huggingface_hub.errors import EntryNotFoundError
-from masked_networks import masked_network
 from scipy.spatial.transform import Rotation
+from small_networks import small_network
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
@@ -138,7 +138,7 @@ def test_a_still_camera_is_off_by_the_spread_of_the_centres_and_by_each_step():
 
 
 def test_a_network_is_scored_beside_the_trivial_on_the_same_clips(clip):
-    scores = score_clip(masked_network(), clip)
+    scores = score_clip(small_network(), clip)
 
     assert scores.excluded is None
     assert set(scores.model) == set(scores.trivial)
@@ -149,7 +149,7 @@ def test_a_network_is_scored_beside_the_trivial_on_the_same_clips(clip):
 
 
 def test_a_network_whose_depth_is_not_finite_is_excluded(clip):
-    model = masked_network()
+    model = small_network()
     with torch.no_grad():
         for parameter in model.depth_head.parameters():
             parameter.fill_(torch.nan)
@@ -176,7 +176,7 @@ def test_the_area_under_the_curve_counts_pairs():
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose card names the clips that it is to be tried on."""
     folder = tmp_path_factory.mktemp("held-out") / "model"
-    masked_network().save_pretrained(folder)
+    small_network().save_pretrained(folder)
     Page4DImageProcessor(size=28).save_pretrained(folder)
     settings = {"clips": 2, "frames": 3, "image_size": [28, 42], "seed": 11, "scenes": {"bodies": [3, 4]}}
     (folder / "README.md").write_text(f"---\n{ModelCardData(**{CARD_KEY: settings}).to_yaml()}\n---\n\n# A model\n")

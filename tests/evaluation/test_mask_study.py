@@ -25,8 +25,8 @@ from evaluator.studies.mask_study import (
     summarise,
 )
 from evaluator.studies.study_clips import StudyClip, Synthetic, at_network_pixels, clip_of_sequence, synthetic_clips
-from masked_networks import NUM_LAYERS, masked_network
 from scipy.spatial.transform import Rotation
+from small_networks import NUM_LAYERS, small_network
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.captures import as_pinhole, read_capture
@@ -120,7 +120,7 @@ def test_a_path_that_determines_no_similarity_has_no_figures(count):
 
 
 def test_even_attention_is_the_uniform_share():
-    model = masked_network()
+    model = small_network()
     for layer in model.aggregator.global_layers:
         torch.nn.init.zeros_(layer.attention.q_norm.weight)
         torch.nn.init.zeros_(layer.attention.q_norm.bias)
@@ -151,7 +151,7 @@ def test_a_patch_moves_if_enough_of_its_pixels_do():
 
 
 def test_nothing_hidden_is_the_network_as_it_is():
-    model, [clip] = masked_network(), clips()
+    model, [clip] = small_network(), clips()
     result, _ = study_clip(model, clip, MaskStudy())
     with torch.no_grad():
         for setting, strength in ((PLAIN, 0.0), ("mask on, hidden from none", 1.0)):
@@ -163,7 +163,7 @@ def test_nothing_hidden_is_the_network_as_it_is():
 
 
 def test_every_way_to_hide_changes_what_comes_out():
-    result, picture = study_clip(masked_network(), clips()[0], MaskStudy())
+    result, picture = study_clip(small_network(), clips()[0], MaskStudy())
 
     assert list(result.figures) == [
         PLAIN,
@@ -179,7 +179,7 @@ def test_every_way_to_hide_changes_what_comes_out():
 
 
 def test_patches_can_be_hidden_in_some_layers_alone():
-    model, [clip] = masked_network(), clips()
+    model, [clip] = small_network(), clips()
     hidden = {}
     for layers in (None, (0, 1, 2, 3, 4), (4,)):
         result, _ = study_clip(model, clip, MaskStudy(("both",), layers=layers))
@@ -190,7 +190,7 @@ def test_patches_can_be_hidden_in_some_layers_alone():
 
 
 def test_a_network_without_a_mask_is_studied_without_it():
-    result, picture = study_clip(masked_network(mask_form=None), clips()[0], MaskStudy())
+    result, picture = study_clip(small_network(mask_form=None), clips()[0], MaskStudy())
 
     assert all(setting.startswith("mask off") for setting in result.figures)
     assert list(result.attention) == ["off"]
@@ -202,10 +202,10 @@ def test_clips_that_can_not_be_compared_are_excluded_by_name():
     still = changed(clip, name="still", moving=torch.zeros_like(clip.moving))
     all_moving = changed(clip, name="all-moving", moving=torch.ones_like(clip.moving))
     unknown = changed(clip, name="unknown", depth=clip.depth * ~clip.moving)
-    broken = masked_network()
+    broken = small_network()
     torch.nn.init.constant_(broken.depth_head.output_conv3.bias, torch.nan)
 
-    results = [result for result, _ in study_clips(masked_network(), [still, all_moving, unknown], MaskStudy())]
+    results = [result for result, _ in study_clips(small_network(), [still, all_moving, unknown], MaskStudy())]
     results += [result for result, _ in study_clips(broken, [clip], MaskStudy())]
     unread = ClipResult("market", {}, excluded="market has no motion mask.")
     results += [result for result, _ in study_clips(broken, [unread], MaskStudy())]
@@ -219,7 +219,7 @@ def test_clips_that_can_not_be_compared_are_excluded_by_name():
 
 
 def test_a_clip_without_a_path_counts_for_depth_alone():
-    model, [clip] = masked_network(), clips(frames=2)
+    model, [clip] = small_network(), clips(frames=2)
     result, _ = study_clip(model, clip, MaskStudy(("both",)))
     summary = summarise([result])
 
@@ -264,7 +264,7 @@ def test_a_share_of_pixels_out_of_range_is_refused(share):
 
 def test_a_network_without_cameras_is_refused():
     with pytest.raises(EvaluationError, match="camera head"):
-        study_clip(masked_network(enable_camera=False), clips()[0], MaskStudy())
+        study_clip(small_network(enable_camera=False), clips()[0], MaskStudy())
 
 
 # Clips of sequences
@@ -322,7 +322,7 @@ def test_a_sequence_without_masks_is_excluded(capture):
 
 
 def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Path, capsys):
-    masked_network().save_pretrained(tmp_path / "model")
+    small_network().save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "2", "--synthetic.frames", "3"]
     words += ["--synthetic.image-size", "42", "56", "--synthetic.scenes.moving-share", "1", "--pictures", "1"]
     for name in ("first", "second"):
@@ -341,7 +341,7 @@ def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Pa
 
 def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkeypatch):
     def strengths(configured: float) -> set[float]:
-        model, used = masked_network(mask_strength=configured), set()
+        model, used = small_network(mask_strength=configured), set()
         forward = model.forward
         monkeypatch.setattr(
             model, "forward", lambda *args, **kwargs: used.add(kwargs["mask_strength"]) or forward(*args, **kwargs)
@@ -356,7 +356,7 @@ def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkey
 def test_a_study_of_some_sequences_says_so(tmp_path: Path):
     for name in ("one", "other"):
         write_synthetic_capture(tmp_path / "rooms" / name, num_frames=3, width=56, height=42, supersampling=1)
-    masked_network().save_pretrained(tmp_path / "model")
+    small_network().save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--dataset", "nerfies", "--data-root", str(tmp_path / "rooms")]
     words += ["--sequences", "one/0", "--study.min-share", "0.01", "--resolution", "56", "--pictures", "0"]
     program.main([*words, "--output", str(tmp_path / "study")])
@@ -367,7 +367,7 @@ def test_a_study_of_some_sequences_says_so(tmp_path: Path):
 
 
 def test_a_network_without_register_tokens_has_no_attention_of_theirs(tmp_path: Path):
-    masked_network(num_register_tokens=0).save_pretrained(tmp_path / "model")
+    small_network(num_register_tokens=0).save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "1", "--synthetic.frames", "3", "--pictures", "0"]
     program.main([*words, "--synthetic.image-size", "42", "56", "--output", str(tmp_path / "study")])
 
@@ -387,7 +387,7 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
 
 
 def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):
-    masked_network().save_pretrained(tmp_path / "model")
+    small_network().save_pretrained(tmp_path / "model")
     with pytest.raises(SystemExit):
         program.main(["--model", str(tmp_path / "model"), "--dataset", "sintel", "--output", str(tmp_path / "study")])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evaluator.metrics.point_maps import score_points, spread_evenly
+from evaluator.metrics.point_maps import score_points
 from evaluator.metrics.scores import EvaluationError, ExclusionError
 from scipy.spatial.transform import Rotation
 
@@ -107,13 +107,3 @@ def test_points_in_one_place_cannot_be_aligned() -> None:
 def test_clouds_of_different_shapes_are_refused() -> None:
     with pytest.raises(EvaluationError, match=r"\(9, 3\), \(8, 3\)"):
         score_points(np.ones((9, 3)), np.ones((8, 3)))
-
-
-@pytest.mark.parametrize("at_most", [1, 2, 7, 100, 101])
-def test_samples_are_spread_evenly(at_most: int) -> None:
-    chosen = spread_evenly(100, at_most)
-    assert len(np.unique(chosen)) == len(chosen) == min(at_most, 100)
-    assert chosen[0] == 0
-    if at_most > 1:
-        assert chosen[-1] == 99
-        assert np.ptp(np.diff(chosen)) <= 1

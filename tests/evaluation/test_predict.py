@@ -12,7 +12,7 @@ from evaluator.metrics.scores import EvaluationError
 from evaluator.predict import EvaluatedModel, Mask, SquashingProcessor, load_evaluated_model, predict
 from evaluator.predictions import PredictionsError, check_predictions
 from evaluator.sequences import EvaluatedSequence
-from masked_networks import masked_network
+from small_networks import small_network
 from small_tum import NAME, SmallSequence
 
 from page4d_hf.captures import as_pinhole
@@ -126,7 +126,7 @@ def test_the_facts_of_a_model_name_its_weights(tiny_model: Path, masked: Evaluat
 def test_the_facts_say_how_strong_the_mask_is_and_not_what_was_asked_for(
     tmp_path: Path, form: str | None, strength: float, mask: Mask, words: str
 ) -> None:
-    masked_network(mask_form=form, mask_strength=strength).save_pretrained(tmp_path)
+    small_network(mask_form=form, mask_strength=strength).save_pretrained(tmp_path)
 
     assert load_evaluated_model(str(tmp_path), mask=mask, device="cpu", dtype="auto").facts["mask"] == words
 

@@ -49,7 +49,7 @@ class PerfectPage4D:
         monkeypatch.setattr("page4d_hf.weights.loading.load_model", lambda path: (network, Page4DImageProcessor()))
         monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", self.reconstruct)
 
-    def reconstruct(self, frames, model, *, image_processor, resolution, mask_strength, refine, progress):
+    def reconstruct(self, frames, model, *, progress, **options):
         self.seen.append(frames.names)
         count = len(frames)
         focal = np.array(

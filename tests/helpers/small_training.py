@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import small_networks
 import torch
 from accelerate.state import AcceleratorState
 from finetuning.network import grouped
@@ -22,23 +23,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = REPOSITORY / "training" / "finetune.py"
 
 NETWORK: dict[str, Any] = {
-    "image_size": 28,
-    "hidden_size": 16,
-    "encoder_num_hidden_layers": 2,
-    "encoder_num_attention_heads": 2,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 2,
+    **small_networks.NETWORK,
+    "initializer_range": 0.02,
     "initialization": {"layerscale_value": 0.5},
-    "mask_layer": 1,
-    "masked_layers": [2, 3],
-    "mask_hidden_size": 8,
-    "head_layers": [0, 2, 3, 4],
     "camera_num_hidden_layers": 1,
-    "camera_num_attention_heads": 2,
     "camera_num_iterations": 2,
-    "dense_hidden_size": 16,
-    "dense_channels": [8, 8, 16, 16],
-    "dense_output_channels": 8,
     "enable_point": False,
 }
 # What is trained by default.

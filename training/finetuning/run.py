@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +15,6 @@ from accelerate.utils import DistributedType, gather_object, set_seed
 from evaluator.metrics.trajectories import evo_core
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from page4d_hf import Page4DConfig, Page4DModel
@@ -26,6 +25,7 @@ from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
 from page4d_hf.model_card import OF_CARD, data_name
 from page4d_hf.utils.programs import command
+from page4d_hf.utils.progress import progress_bar
 
 from .checkpoints import (
     STATE,
@@ -253,13 +253,11 @@ class Finetuning:
             prefetch=options.dataloader_prefetch_factor,
             pin_memory=accelerator.device.type == "cuda",
         )
-        bar = tqdm(
-            total=options.max_train_steps,
-            initial=self.step,
-            desc="training",
-            disable=not accelerator.is_local_main_process,
-        )
-        try:
+        with (
+            closing(history) if history is not None else nullcontext(),
+            progress_bar(shown=accelerator.is_local_main_process) as report,
+        ):
+            report("training", self.step, options.max_train_steps)
             while self.step < options.max_train_steps:
                 started = time.perf_counter()
                 entry = self._step([next(batches) for _ in range(self.accumulate)], time.perf_counter() - started)
@@ -268,8 +266,7 @@ class Finetuning:
                 if history is not None:
                     history.add(entry)
                 accelerator.log({f"train/{k}": v for k, v in entry.items() if isinstance(v, float)}, step=self.step)
-                bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
-                bar.update()
+                report("training", self.step, options.max_train_steps, f"loss {entry['loss']:.4f}")
                 last = self.step == options.max_train_steps
                 every = options.evaluation.steps
                 evaluates = self.held_out is not None and (last or self.step % every == 0)
@@ -289,10 +286,6 @@ class Finetuning:
                         width=options.sampling.sizes[0],
                         keep=options.checkpoints_total_limit,
                     )
-        finally:
-            bar.close()
-            if history is not None:
-                history.close()
 
     def _step(self, batches: list[dict[str, Any]], waited: float) -> dict[str, Any]:
         """One optimizer step on this process's micro-batches; figures are means over all processes."""
@@ -361,7 +354,7 @@ class Finetuning:
         skipped = [sentence for turn in zip(*everyone, strict=True) for some in turn for sentence in some]
         if self.accelerator.is_main_process:
             for sentence in skipped:
-                tqdm.write(f"skipped: {sentence}")
+                print(f"skipped: {sentence}", flush=True)
         return skipped
 
     def _labels(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -442,7 +435,7 @@ class Finetuning:
             skipping = {"skipped": skipped} if skipped else {}
             history.add({"step": self.step, "held_out": figures} | left_out | skipping)
             without = f"; {total.left_out} clips left out, of which something is not finite" if left_out else ""
-            tqdm.write(f"step {self.step}, held out: {_sentence(figures)}{without}")
+            print(f"step {self.step}, held out: {_sentence(figures)}{without}", flush=True)
         self.model.train()
 
     def _finish(self) -> None:

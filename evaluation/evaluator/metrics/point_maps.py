@@ -106,10 +106,3 @@ def summarize(accuracy: np.ndarray, completion: np.ndarray) -> dict[str, float]:
     for statistic in STATISTICS:
         figures[f"overall_{statistic}"] = (figures[f"accuracy_{statistic}"] + figures[f"completion_{statistic}"]) / 2
     return figures
-
-
-def spread_evenly(count: int, at_most: int) -> npt.NDArray[np.int64]:
-    """Indices of at most so many of `count` things, the first and the last among them, in order."""
-    if count <= at_most:
-        return np.arange(count)
-    return np.floor(np.linspace(0, count - 1, at_most) + 0.5).astype(np.int64)

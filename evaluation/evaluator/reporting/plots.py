@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from page4d_hf.geometry import align_sim3
+from page4d_hf.utils.evenly import evenly
 
-from ..metrics.point_maps import spread_evenly
 from ..metrics.trajectories import camera_to_world
 from ..predictions import Predictions
 from ..sequences import EvaluatedSequence
@@ -111,7 +111,7 @@ def draw_errors(path: Path, sequence: EvaluatedSequence, predictions: Prediction
     if not sum(map(len, ratios)):
         return False
     scale = float(np.median(np.concatenate(ratios)))
-    shown = [list(truths)[place] for place in spread_evenly(len(truths), SHOWN)]
+    shown = [list(truths)[place] for place in evenly(len(truths), SHOWN)]
     known = np.concatenate([truths[i][truths[i] > 0] for i in shown])
     low, high = np.percentile(known, (2, 98)) if len(known) else (0.0, 1.0)
     figure = Figure(figsize=(3 * len(shown) + 1, 8), layout="constrained")
@@ -143,7 +143,7 @@ def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Prediction
         Whether there was anything to draw: neither predicted motion nor true masks draw nothing.
     """
     frames = sequence.frames
-    shown = spread_evenly(len(frames), SHOWN)
+    shown = evenly(len(frames), SHOWN)
     masks = [frames.load_mask(i) for i in shown]
     if predictions.dynamics is None and all(mask is None for mask in masks):
         return False

@@ -73,8 +73,8 @@ class ClipScores:
 
 
 @torch.no_grad()
-def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
-    """What a network says of a clip, its mask as its configuration says.
+def predict_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | None = None) -> Predictions:
+    """What a network says of a clip with a mask of that strength, by default the model's.
 
     Raises:
         EvaluationError: it has no camera head or no depth head.
@@ -82,7 +82,7 @@ def predict_clip(model: Page4DModel, clip: StudyClip) -> Predictions:
     """
     if model.camera_head is None or model.depth_head is None:
         raise EvaluationError("The clips are scored by cameras and depth, and this model was built without.")
-    output = model(clip.pixel_values[None].to(model.device))
+    output = model(clip.pixel_values[None].to(model.device), mask_strength=mask_strength)
     size = (clip.pixel_values.shape[-2], clip.pixel_values.shape[-1])
     extrinsics, intrinsics = (cameras[0].double().cpu().numpy() for cameras in output.cameras(size))
     depth = output.depth[0, ..., 0].float().cpu().numpy()
@@ -115,19 +115,20 @@ def _frame_ids(clip: StudyClip) -> list[str]:
 # Figures
 
 
-def score_clip(model: Page4DModel, clip: StudyClip) -> ClipScores:
+def score_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | None = None) -> ClipScores:
     """Run a network on a clip and score what it says, and what the trivial predictor says.
 
     Args:
         model: in evaluation mode, with a camera head and a depth head.
         clip: with true depth, cameras and motion.
+        mask_strength: from 0 to 1. By default the model's.
 
     Raises:
         EvaluationError: the network lacks a head.
     """
     scores = ClipScores(clip.name, {}, {})
     try:
-        said = predict_clip(model, clip)
+        said = predict_clip(model, clip, mask_strength)
         figures = depth_and_motion_figures(said, clip)
         point_scores = point_figures(said, clip)
     except ExclusionError as error:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from page4d_hf.utils.evenly import evenly
+
 from ..metrics.depth import FIGURES_BY_REGION, REGIONS
-from ..metrics.point_maps import spread_evenly
 from ..reporting.formats import counted, markdown_table, spread
 from .mask_study import PLAIN, POSE_FIGURES, ClipResult, Picture
 from .study_reports import left_out
@@ -164,7 +165,7 @@ def draw_picture(picture: Picture, path: Path) -> None:
     """
     clip = picture.clip
     count = len(clip.moving)
-    columns = spread_evenly(count, FRAMES_SHOWN)
+    columns = evenly(count, FRAMES_SHOWN)
     rows: list[tuple[str, np.ndarray, dict[str, Any]]] = [
         ("frame", clip.pixel_values.movedim(1, -1).cpu().numpy().clip(0, 1), {}),
         ("moves, in truth", clip.moving.cpu().numpy(), {"cmap": "gray", "vmin": 0, "vmax": 1}),

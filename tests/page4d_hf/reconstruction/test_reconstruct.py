@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from plane_model import PLANE, WORLD_POINT, PlaneModel, make_frames
+from small_networks import save_small_network
 
 import page4d_hf
 from page4d_hf.cli import main
 from page4d_hf.configuration_page4d import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_hf.frames import Frames, read_frames
-from page4d_hf.geometry import cameras_to_pose_encoding, project_points, quaternion_to_matrix
+from page4d_hf.frames import read_frames
+from page4d_hf.geometry import project_points
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.model_card import OF_CARD
-from page4d_hf.modeling_page4d import Page4DModel, Page4DOutput
 from page4d_hf.reconstruction.network import LARGEST_MAP, resolve_resolution
 from page4d_hf.reconstruction.points import even_quotas
 from page4d_hf.reconstruction.reconstruct import reconstruct
@@ -30,59 +30,6 @@ from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.weights.identity import _NOT_COMPUTED_WITH, fingerprint
 from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
 from page4d_hf.weights.shipped import pull_tiny
-
-PLANE = torch.tensor([0.2, -0.1, 1.0, -5.0], dtype=torch.float64)  # a x + b y + c z + d = 0
-WORLD_POINT = torch.tensor([7.0, 8.0, 9.0])
-
-
-class PlaneModel(nn.Module):
-    """Looks at a plane from known cameras, and gives exactly what a perfect network would."""
-
-    def __init__(self, num_frames):
-        super().__init__()
-        self.config = Page4DConfig()
-        self.camera_head, self.depth_head, self.point_head = nn.Identity(), nn.Identity(), nn.Identity()
-        self.device, self.dtype = torch.device("cpu"), torch.float32
-        rng = np.random.default_rng(0)
-        turns = torch.from_numpy(np.concatenate((0.1 * rng.normal(size=(num_frames, 3)), np.ones((num_frames, 1))), 1))
-        positions = torch.from_numpy(0.3 * rng.normal(size=(num_frames, 3, 1)))
-        self.extrinsics = torch.cat((quaternion_to_matrix(turns), positions), dim=-1)
-        self.change = lambda output: None
-
-    def forward(self, pixel_values, mask_strength, heads, return_dict):
-        self.asked_for = {"mask_strength": mask_strength, "heads": heads}
-        height, width = pixel_values.shape[-2:]
-        focal = 0.9 * width
-        intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
-        intrinsics = intrinsics.expand(len(self.extrinsics), 3, 3)
-        v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-        rays = torch.stack(((u - width / 2) / focal, (v - height / 2) / focal, torch.ones_like(u)), -1).double()
-        depth = []
-        for rotation, translation in zip(self.extrinsics[:, :, :3], self.extrinsics[:, :, 3], strict=True):
-            normal = rotation @ PLANE[:3]  # the plane in the camera: normal . x + offset = 0
-            depth.append(-(PLANE[3] - normal @ translation) / (rays @ normal))
-        depth = torch.stack(depth)[None].float()
-        ramp = torch.arange(height * width).reshape(height, width).expand_as(depth)  # grows by rows
-        output = Page4DOutput(
-            pose_enc=cameras_to_pose_encoding(self.extrinsics, intrinsics, (height, width))[None],
-            depth=depth[..., None],
-            depth_conf=1 + ramp / (height * width),
-            dynamics_mask=(pixel_values.mean(dim=2) > 0.5).float(),
-        )
-        if "point" in heads:
-            output.world_points = WORLD_POINT.expand(*depth.shape, 3)
-            output.world_points_conf = 2 - ramp / (height * width)
-        self.change(output)
-        return output
-
-
-def make_frames(sizes, times=None):
-    """Frame i is all of gray level 20 i, with a white left upper corner."""
-    images = [np.full((*size, 3), 20 * i, np.uint8) for i, size in enumerate(sizes)]
-    for image in images:
-        image[: len(image) // 3, : image.shape[1] // 3] = 255
-    times = np.arange(len(sizes)) if times is None else times
-    return Frames(images, [str(i) for i in range(len(sizes))], np.asarray(times, np.float64), None, "test")
 
 
 def run(sizes=((30, 50),) * 3, change=None, times=None, **options):
@@ -166,7 +113,7 @@ def test_a_single_frame_is_reconstructed():
 
 
 def test_points_carry_the_time_and_the_motion_of_their_pixel():
-    _, result = run(((30, 50),) * 3, times=[10, 11, 15])
+    _, result = run(((30, 50),) * 3, times=[10, 11, 15], motion="head")
     assert np.unique(result.point_times).tolist() == [0, np.float32(0.2), 1]
     gray = result.point_colors[:, 0]
     assert set(np.unique(gray[result.point_times == np.float32(0.2)])) >= {20, 255}
@@ -280,13 +227,20 @@ def test_the_network_is_asked_only_for_what_the_points_need():
         assert model.asked_for == {"mask_strength": 0.5, "heads": heads}
 
 
-def test_without_a_mask_there_are_no_dynamics():
-    def change(output):
-        output.dynamics_mask = None
+def without_mask(output):
+    output.dynamics_mask = None
 
-    _, result = run(change=change)
+
+def test_without_a_mask_a_single_frame_has_no_dynamics():
+    _, result = run(((28, 56),), without_mask)
     assert result.dynamics is None
     assert result.point_dynamics is None
+
+
+def test_without_a_mask_the_geometry_shows_motion():
+    _, result = run(((28, 56),) * 3, without_mask)
+    assert [mask.shape for mask in result.dynamics] == [depth.shape for depth in result.depth]
+    assert len(result.point_dynamics) == len(result.points)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -320,12 +274,6 @@ def test_a_camera_that_is_not_finite_is_an_error():
         run(change=change)
 
 
-def test_very_many_frames_are_reconstructed_with_a_word_about_memory(caplog):
-    _, result = run(((14, 14),) * 201, resolution=14)
-    assert len(result) == 201
-    assert "All 201 frames go through the network at once" in caplog.text
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -337,7 +285,10 @@ def test_a_device_that_runs_out_of_memory_is_an_error_that_says_what_to_do(error
     def change(output):
         raise error
 
-    with pytest.raises(Page4DError, match="does not hold 3 frames at a width of 56; take fewer frames"):
+    with pytest.raises(
+        Page4DError,
+        match="does not hold 3 frames at a width of 56; take a smaller --window",
+    ):
         run(change=change)
 
 
@@ -388,17 +339,7 @@ def test_the_nearest_resolutions_are_named():
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = Page4DConfig(
-        hidden_size=16, encoder_num_hidden_layers=1, encoder_num_attention_heads=1, num_hidden_layers=4,
-        num_attention_heads=1, mask_layer=1, masked_layers=[2], mask_hidden_size=8, head_layers=[0, 1, 2, 3],
-        camera_num_hidden_layers=1, camera_num_attention_heads=1, dense_hidden_size=8, dense_channels=[4, 4, 8, 8],
-        dense_output_channels=4, image_size=70,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    Page4DModel(config).save_pretrained(folder)
-    Page4DImageProcessor().save_pretrained(folder)
-    return folder
+    return save_small_network(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -537,14 +478,14 @@ def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
     frames = make_frames(((28, 28),) * 2)
     reconstruct(frames, model, image_processor=processor, resolution=28, progress=lambda *report: told.append(report))
     stages = dict.fromkeys(stage for stage, _, _ in told)
-    assert list(stages) == ["resizing", "network", "tracks", "points"]
+    assert list(stages) == ["resizing", "network", "tracks", "motion", "points"]
     for stage in stages:
         done, totals = zip(*[(done, total) for name, done, total in told if name == stage], strict=True)
         assert done[0] == 0
         assert list(done) == sorted(done)
         assert done[-1] == totals[-1]
-    # 1 encoder layer, 4 frame and 4 global layers, mask, camera and depth heads; and nothing stays behind.
-    assert ("network", 11, 12) in told
+    # 2 encoder layers, 5 frame and 5 global layers, mask, camera and depth heads; and nothing stays behind.
+    assert ("network", 14, 15) in told
     assert not any(module._forward_hooks for module in model.modules())
 
 
