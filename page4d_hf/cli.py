@@ -302,10 +302,12 @@ def synth(
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
             changed since, nothing is replaced.
     """
-    from .synthetic import write_synthetic_capture
+    from .utils.folders import claimed_folder
 
     started = time.perf_counter()
-    with progress_bar() as report:
+    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+        from .synthetic import write_synthetic_capture
+
         write_synthetic_capture(
             output,
             scene=scene,

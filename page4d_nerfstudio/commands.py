@@ -39,7 +39,7 @@ def export_splats(
         all_frames: write each instant of which there is a frame, into a folder.
         world: axes and unit. training: nerfstudio's, centred and scaled, as in its viewer; data: those of the cameras
             and points that were trained on (of a capture, after the scaling that it asks for itself).
-        overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
+        overwrite: replace the file, or the folder, that an earlier export wrote.
     """
     from page4d_hf.utils.folders import check_output_file, claimed_folder
 

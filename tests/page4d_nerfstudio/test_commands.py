@@ -35,7 +35,7 @@ from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
 from page4d_nerfstudio.viewing.export import read_run
 
-pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_nerfstudio")]
 
 VAL = (3, 5)
 

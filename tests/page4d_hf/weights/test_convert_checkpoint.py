@@ -26,6 +26,8 @@ from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.weights.checkpoint_files import read_checkpoint
 from page4d_hf.weights.convert_checkpoint import convert_checkpoint, convert_state_dict, infer_config, published_name
 
+pytestmark = pytest.mark.slow
+
 
 def meta_model(config: Page4DConfig) -> Page4DModel:
     with torch.device("meta"):

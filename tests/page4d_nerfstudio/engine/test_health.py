@@ -95,6 +95,7 @@ CAN_NOT_GO_ON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", CAN_NOT_GO_ON)
 def test_a_training_that_cannot_go_on_says_why_and_keeps_its_last_checkpoint(
     train, monkeypatch, sentence, cause, tmp_path
