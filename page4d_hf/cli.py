@@ -211,8 +211,8 @@ def reconstruct(
         tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
             [K, S].
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
-            scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or geometry
-            where the model has no mask head.
+            scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
+            geometry where the model has no mask head.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.

@@ -135,6 +135,7 @@ def geometric_motion(
     guides: dict[int, FloatArray] = {}
     scores: dict[int, FloatArray] = {}
     masks: list[np.ndarray] = []
+    progress(0)
     # Scores of a frame need flow to the frames after it, and pooling needs their scores.
     for newest in range(count + 2 * lag):
         if newest < count:

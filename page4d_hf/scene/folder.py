@@ -5,6 +5,7 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
+        motion_masks/       frame_00001.png.png, ...: where asked for, 0 where something moves and 255 elsewhere
         page4d/
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
@@ -15,8 +16,8 @@
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
 count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
-`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. A model without a mask leaves
-out all that is named dynamics.
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where nothing tells
+what moves, all that is named dynamics is left out.
 """
 
 from __future__ import annotations

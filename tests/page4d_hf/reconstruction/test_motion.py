@@ -10,6 +10,8 @@ from PIL import Image
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, resolve_motion
+from page4d_hf.scene import Reconstruction
+from page4d_hf.scene.folder import write_scene
 from page4d_hf.utils.ranking import auroc
 
 
@@ -99,6 +101,33 @@ def test_masks_of_another_number_or_size_are_refused(tmp_path):
     small = write_masks(tmp_path / "small", [np.zeros((3, 4))] * 2, ["x.png", "y.png"])
     with pytest.raises(Page4DError, match=r"8x6, got 4x3"):
         motion_masks(small, frames, *cameras, depth, None)
+
+
+def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(tmp_path):
+    moving = np.zeros((6, 8), np.float32)
+    moving[:, :4] = 0.9
+    made = Reconstruction(
+        extrinsics=np.eye(4)[None, :3],
+        intrinsics=np.array([[[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]]),
+        depth=[np.ones((6, 8), np.float32)],
+        depth_conf=[np.ones((6, 8), np.float32)],
+        dynamics=[moving],
+        points=np.zeros((1, 3), np.float32),
+        point_colors=np.zeros((1, 3), np.uint8),
+        point_times=np.zeros(1, np.float32),
+        point_dynamics=np.zeros(1, np.float32),
+        point_confidence=np.ones(1, np.float32),
+        frames=as_frames(np.zeros((1, 12, 16, 3), np.uint8)),
+    )
+    scene = write_scene(tmp_path / "scene", made, motion_masks=True)
+    mask = np.asarray(Image.open(scene / "motion_masks" / "frame_00001.png.png"))
+    assert mask.shape == (12, 16)
+    assert (mask[:, :7] == 0).all()
+    assert (mask[:, 9:] == 255).all()
+    made.dynamics = None
+    with pytest.raises(Page4DError, match="no motion masks to write"):
+        write_scene(tmp_path / "other", made, motion_masks=True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_cannot_tell_motion_is_refused_or_left_out(tmp_path):
