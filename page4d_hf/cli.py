@@ -171,7 +171,7 @@ def reconstruct(
     window: int = 100,
     overlap: int | None = None,
     resolution: int | None = None,
-    mode: Literal["crop", "pad", "square"] | None = None,
+    mode: Literal["crop", "balanced", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
@@ -201,8 +201,9 @@ def reconstruct(
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
-            and bottom; pad: the whole frame, padded with white to a square; square: padded with black. By default what
-            the model's image processor says: crop of the published weights.
+            and bottom; balanced: the whole frame, what is higher than wide in as many pixels, narrower; pad: the whole
+            frame, padded with white to a square; square: padded with black. By default what the model's image processor
+            says: balanced of the published weights.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.

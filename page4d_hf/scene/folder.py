@@ -46,11 +46,14 @@ from .reconstruction import Reconstruction
 from .tracks import TRACKS, PointTracks, read_tracks, tracks_bytes
 from .transforms_json import (
     CAMERA_MODELS,
+    FISHEYE_MODELS,
     Transforms,
     find_file,
     frame_times,
     read_transforms,
     read_transforms_camera,
+    spread_times,
+    times_by_name,
     with_slashes,
 )
 
@@ -73,7 +76,7 @@ class Scene:
     image_paths: list[Path]
     extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
     intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images
-    distortion: np.ndarray  # [N, 5] float64, OpenCV's k1, k2, p1, p2, k3; zeros in scenes by page4d
+    distortion: np.ndarray  # [N, 5] float64, as in a `Capture`; zeros in scenes by page4d
     image_sizes: np.ndarray  # [N, 2] int, (width, height)
     times: np.ndarray  # [N] float64 in [0, 1]
     points: np.ndarray | None = None  # [M, 3] float32
@@ -83,6 +86,9 @@ class Scene:
     point_confidence: np.ndarray | None = None  # [M] float32
     splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
+    depth_paths: list[Path | None] | None = None  # per frame: z-depth of another program, as nerfstudio has it
+    fisheye: np.ndarray | None = None  # [N] bool, as in a `Capture`
+    notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
     info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
 
     def __len__(self) -> int:
@@ -337,9 +343,10 @@ def read_scene(root: str | Path) -> Scene:
     """Read a scene folder, or any folder with nerfstudio's `transforms.json`, and check all of it but the pixels.
 
     A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
-    distortion, no image sizes, no times (the frames' places then stand for them) and no points. Its points are in the
-    world of its cameras: `applied_transform` and `applied_scale`, which say what was done to both before they were
-    written, change nothing here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
+    distortion, no image sizes, no times (the natural order of file names then stands for them, as in nerfstudio) and
+    no points. Times that do not span [0, 1] are scaled to it. Its points are in the world of its cameras:
+    `applied_transform` and `applied_scale`, which say what was done to both before they were written, change nothing
+    here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
 
     Args:
         root: the folder, or its `transforms.json`.
@@ -356,7 +363,7 @@ def read_scene(root: str | Path) -> Scene:
     if not where.is_file():
         raise SceneError(f"{root} is no scene: it has no transforms.json.")
     meta = read_transforms(where)
-    if (meta.camera_model or "OPENCV") not in CAMERA_MODELS:
+    if (meta.camera_model or "OPENCV") not in CAMERA_MODELS | FISHEYE_MODELS:
         raise SceneError(
             f"{where} has cameras of the model {meta.camera_model:.40}; undistort its images to a pinhole."
         )
@@ -364,7 +371,10 @@ def read_scene(root: str | Path) -> Scene:
     cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
     image_paths = [camera.image_path for camera in cameras]
     poses = np.stack([camera.camera_to_world for camera in cameras])
-    masks = [camera.mask_path for camera in cameras]
+    masks, depth = ([getattr(camera, key) for camera in cameras] for key in ("mask_path", "depth_path"))
+    given = frame_times(meta, where)
+    names = [frame.file_path for frame in meta.frames]
+    times, note = (times_by_name(meta), None) if given is None else spread_times(given, where, names)
     scene = Scene(
         root=root,
         image_paths=image_paths,
@@ -372,13 +382,19 @@ def read_scene(root: str | Path) -> Scene:
         intrinsics=np.stack([camera.intrinsics for camera in cameras]),
         distortion=np.stack([camera.distortion for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras]),
-        times=_read_times(meta, where),
+        times=times,
         splits=_read_splits(meta, root, image_paths, where),
         use_paths=masks if any(masks) else None,
+        depth_paths=depth if any(depth) else None,
+        fisheye=np.array([camera.fisheye for camera in cameras]) if any(camera.fisheye for camera in cameras) else None,
+        notes=[] if note is None else [note],
         info=_read_info(root / MARK, image_paths),
     )
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
+        if note is not None and given is not None and scene.point_times is not None:
+            first, last = given.min(), given.max()
+            scene.point_times = np.clip((scene.point_times - first) / (last - first), 0, 1).astype(np.float32)
     if scene.info:
         for name in MAPS if scene.has_dynamics else MAPS[:2]:
             for path in image_paths:
@@ -423,13 +439,6 @@ def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:
     return info
 
 
-def _read_times(meta: Transforms, where: Path) -> np.ndarray:
-    times = frame_times(meta, where)
-    if times is None:
-        return normalized_times(np.arange(len(meta.frames)))
-    return times if times.min() >= 0 and times.max() <= 1 else normalized_times(times)
-
-
 def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
     """nerfstudio's `<split>_filenames`, by their places among the frames; empty where there are none."""
     splits = {}
@@ -466,7 +475,7 @@ def _read_points(scene: Scene, name: str) -> None:
                 if name in vertices.dtype.names:
                     columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
         if set(COLORS) <= set(vertices.dtype.names):
-            colors = np.stack([vertices[name] for name in COLORS], axis=-1).astype(np.uint8)
+            colors = _to_8_bits(np.stack([vertices[name] for name in COLORS], axis=-1))
         else:
             colors = np.full((len(points), 3), 128, np.uint8)
     except Exception as error:  # plyfile raises what it happens to meet, MemoryError and TypeError among it
@@ -477,6 +486,14 @@ def _read_points(scene: Scene, name: str) -> None:
     scene.points, scene.point_colors = points, colors
     scene.point_times = columns.get("time")
     scene.point_dynamics, scene.point_confidence = columns.get("dynamics"), columns.get("confidence")
+
+
+def _to_8_bits(colors: np.ndarray) -> np.ndarray:
+    """Colours of a PLY file, from 0 to 255; floating-point ones go from 0 to 1, save in files that have greater."""
+    if colors.dtype.kind == "f":
+        colors = np.nan_to_num(colors, posinf=255)
+        return np.rint(colors * (255 if colors.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)
+    return (colors // 257 if colors.dtype.itemsize == 2 else colors).clip(0, 255).astype(np.uint8)
 
 
 def _told(error: Exception) -> str:

@@ -264,6 +264,7 @@ def test_a_body_moves_if_any_term_of_its_motion_does(scene: Scene, motion: dict[
     assert not body_with("cube", scene, turn=0.3, phase=0.2, on_ground=True).moves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", SCENES)
 def test_bodies_never_run_into_one_another_or_the_room(name: str, seed: int) -> None:
@@ -279,6 +280,7 @@ def test_bodies_never_run_into_one_another_or_the_room(name: str, seed: int) -> 
                 assert reach.min() > 1 - 1e-9, (body.name, other.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", SCENES)
 def test_cameras_look_at_the_scene_from_inside_the_room_and_never_through_a_body(name: str, seed: int) -> None:

@@ -372,6 +372,7 @@ def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype
     assert 0 <= result.point_dynamics.min() <= result.point_dynamics.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "folder", "glob", "PIL images", "arrays", "one array", "frames"])
 def test_images_of_every_kind_are_reconstructed_alike_by_a_model_or_its_folder(model_folder, clip, kind):
     frames = read_frames(clip)
