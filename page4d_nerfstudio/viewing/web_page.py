@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import zlib
 from importlib.resources import files
 from itertools import pairwise
@@ -65,7 +66,7 @@ class Keyframes(NamedTuple):
         """Those of the same Gaussians at several times, with the harmonics of the middle one."""
 
         def stack(name: str) -> np.ndarray:
-            return np.stack([getattr(splats, name).reshape(len(splats.means), -1).T for splats in frames])
+            return np.stack([_columns(getattr(splats, name)).T for splats in frames])
 
         rotation = stack("quats")[:, [1, 2, 3, 0]]
         for before, after in pairwise(rotation):
@@ -77,7 +78,7 @@ class Keyframes(NamedTuple):
             stack("scales"),
             expit(stack("opacities")),
             0.5 + DEGREE_0 * stack("dc"),
-            rest.reshape(len(rest), -1).T[None],
+            _columns(rest).T[None],
         )
 
     @property
@@ -156,6 +157,11 @@ def keyframes_of(
     if moving.amount + still.amount == 0:
         raise ExportError("No Gaussian of this training is to be seen at any time; train for longer.")
     return times, moving.neighbours_together(), still.neighbours_together()
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    """[N, ...] as [N, C], also of no Gaussians."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _select(splats: Splats, which: np.ndarray) -> Splats:

@@ -229,6 +229,16 @@ def test_the_fast_camera_moves_more_than_four_times_as_far_in_an_instant(seed: i
     assert length(SCENES["fast-camera"](seed)) > 4 * length(living_room(seed))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_orbit_sees_the_room_from_all_sides_and_ends_where_it_began(seed: int) -> None:
+    camera = SCENES["orbit"](seed).camera
+    extrinsics = camera.extrinsics(instants(48))
+    torch.testing.assert_close(extrinsics[0], extrinsics[-1])
+    looks = extrinsics[:, 2, [0, 2]]  # along the floor
+    turns = torch.atan2(looks[:, 0], looks[:, 1]).numpy()
+    assert abs(np.unwrap(turns)[-1] - turns[0]) == pytest.approx(2 * np.pi, abs=1e-6)
+
+
 def body_with(shape: Literal["sphere", "cube"], scene: Scene, **motion: Any) -> Body:
     still = Motion(torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), AXIS)
     half_sizes = torch.tensor([0.2, 0.3, 0.1], dtype=torch.float64)

@@ -23,7 +23,7 @@ COUNT = 3 * CHUNK + 10  # with a chunk that is not full
 
 def lively(**options):
     """Half of the Gaussians move; sizes, opacities and directions of colour as in a trained scene."""
-    model = fine(make_model(COUNT, motion=(torch.arange(COUNT) < COUNT // 2).float(), **options))
+    model = fine(make_model(COUNT, **{"motion": (torch.arange(COUNT) < COUNT // 2).float(), **options}))
     torch.manual_seed(2)
     with torch.no_grad():
         model.features_rest.normal_(std=0.1)
@@ -198,6 +198,13 @@ def test_what_may_move_and_does_not_is_stored_once():
         torch.nn.init.zeros_(layer.weight)
     _, moving, still = keyframes_of(run_of(model), 0, 5)
     assert (moving.amount, still.amount) == (0, COUNT)
+
+
+@pytest.mark.parametrize("moving", [0, COUNT])
+def test_a_scene_may_be_all_static_or_all_in_motion(moving, page, tmp_path):
+    model = lively(motion=(torch.arange(COUNT) < moving).float())
+    write_page(tmp_path / "a.html", run_of(model), views(), title="a", view=1, seconds=1.0)
+    assert psnr(opened(page, tmp_path / "a.html", "bare&time=0.5"), rendered(model, 1, 0.5)) > 35
 
 
 def test_broken_and_invisible_gaussians_are_left_out(tmp_path):
