@@ -177,6 +177,8 @@ def reconstruct(
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    motion: str | None = None,
+    write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -209,6 +211,11 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
             [K, S].
+        motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
+            scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
+            geometry where the model has no mask head.
+        write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
+            elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
@@ -242,12 +249,13 @@ def reconstruct(
             max_points=max_points,
             refine=refine,
             tracks=tracks,
+            motion=motion,
             device=device,
             dtype=dtype,
             progress=report,
         )
         report("writing the scene", 0, 1)
-        write_scene(output, made, preview=preview, overwrite=overwrite)
+        write_scene(output, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
