@@ -74,6 +74,7 @@ def send(page, path: Path) -> None:
     page.set_input_files("#upload input[type=file]", str(path))
 
 
+@pytest.mark.slow
 def test_a_video_becomes_pictures_points_and_downloads(page, video, tmp_path):
     send(page, video)
     page.wait_for_selector("#upload :text('video')")
@@ -91,6 +92,7 @@ def test_a_video_becomes_pictures_points_and_downloads(page, video, tmp_path):
     assert "transforms.json" in zipfile.ZipFile(names["scene.zip"]).namelist()
 
 
+@pytest.mark.slow
 def test_what_is_no_video_gets_a_sentence_and_the_app_lives_on(page, tmp_path):
     (tmp_path / "letter.mp4").write_text("Dear Sir or Madam")
     send(page, tmp_path / "letter.mp4")
@@ -99,6 +101,7 @@ def test_what_is_no_video_gets_a_sentence_and_the_app_lives_on(page, tmp_path):
     page.wait_for_selector(":text('Cannot read the video letter.mp4')")
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_too_large_is_refused(page, tmp_path):
     (tmp_path / "large.mp4").write_bytes(bytes(2 * 2**20))
     send(page, tmp_path / "large.mp4")
@@ -126,6 +129,7 @@ def count(number, progress):
     return number
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_is_refused_or_takes_too_long_says_so():
     with pytest.raises(JobError, match="ended with code 9"):
         run_apart(die, seconds=60, progress=print)
@@ -135,6 +139,7 @@ def test_a_job_that_dies_is_refused_or_takes_too_long_says_so():
         run_apart(wait, seconds=0.5, progress=print)
 
 
+@pytest.mark.slow
 def test_a_job_tells_how_far_it_is_and_gives_its_result():
     told = []
     assert run_apart(count, 2, seconds=600, progress=lambda *stage: told.append(stage)) == 2
