@@ -177,6 +177,8 @@ def reconstruct(
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    motion: str | None = None,
+    write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -209,6 +211,11 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
             [K, S].
+        motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
+            scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
+            geometry where the model has no mask head.
+        write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
+            elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
@@ -242,12 +249,13 @@ def reconstruct(
             max_points=max_points,
             refine=refine,
             tracks=tracks,
+            motion=motion,
             device=device,
             dtype=dtype,
             progress=report,
         )
         report("writing the scene", 0, 1)
-        write_scene(output, made, preview=preview, overwrite=overwrite)
+        write_scene(output, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
@@ -459,6 +467,56 @@ def view(
 
 
 COMMANDS["view"] = view
+
+
+def app(
+    models: tuple[str, ...] = ("tiny",),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_upload: float = 100.0,
+    max_frames: int = 48,
+    max_minutes: float = 10.0,
+    keep_minutes: float = 60.0,
+    train_steps: int = 0,
+) -> None:
+    """Serve a web page on which visitors reconstruct videos of their own.
+
+    Each visit has files of its own, which are removed; one job runs at a time, in a process of its own.
+
+    Args:
+        models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
+        host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
+        port: of the page.
+        max_upload: megabytes that a video may have.
+        max_frames: that are reconstructed of it at most.
+        max_minutes: that a reconstruction, and a training, may take.
+        keep_minutes: after which the files of a visit are removed.
+        train_steps: offer a training of so many steps, whose result is a web page; needs the extra nerfstudio. 0: none.
+    """
+    from importlib.util import find_spec
+
+    if not models:
+        raise Page4DError("Name at least one of --models, such as tiny.")
+    limits = {"max-upload": max_upload, "max-frames": max_frames - 1, "max-minutes": max_minutes}
+    for name, value in {**limits, "keep-minutes": keep_minutes}.items():
+        if not 0 < value < float("inf"):
+            raise Page4DError(f"--{name} must be {'at least 2' if name == 'max-frames' else 'a positive number'}.")
+    if train_steps < 0:
+        raise Page4DError(f"--train-steps must be 0 or more, got {train_steps}.")
+    if not 1 <= port <= 65535:
+        raise Page4DError(f"--port must be from 1 to 65535, got {port}.")
+    if find_spec("gradio") is None:
+        raise Page4DError('The app needs gradio: install it with pip install "page4d[app]".')
+    if train_steps and find_spec("nerfstudio") is None:
+        raise Page4DError('--train-steps needs nerfstudio: install it with pip install "page4d[nerfstudio]".')
+
+    from .app.launch import launch
+    from .app.page import Limits
+
+    launch(list(models), Limits(max_upload, max_frames, 60 * max_minutes, train_steps, keep_minutes), host, port)
+
+
+COMMANDS["app"] = app
 
 
 def _peak_memory(device: str) -> str:

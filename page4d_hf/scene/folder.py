@@ -5,6 +5,7 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
+        motion_masks/       frame_00001.png.png, ...: where asked for, 0 where something moves and 255 elsewhere
         page4d/
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
@@ -15,8 +16,8 @@
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
 count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
-`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. A model without a mask leaves
-out all that is named dynamics.
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where nothing tells
+what moves, all that is named dynamics is left out.
 """
 
 from __future__ import annotations
@@ -153,7 +154,12 @@ class Scene:
 
 
 def write_scene(
-    target: str | Path, reconstruction: Reconstruction, *, preview: bool = False, overwrite: bool = False
+    target: str | Path,
+    reconstruction: Reconstruction,
+    *,
+    preview: bool = False,
+    motion_masks: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write a scene folder, whole or not at all.
 
@@ -162,13 +168,14 @@ def write_scene(
         reconstruction: of its frames, files that nerfstudio would read the same way are copied, and others are written
             as PNG. Its `info` becomes part of `page4d/info.json`.
         preview: write `preview.jpg`, a contact sheet.
+        motion_masks: write `motion_masks/<image's name>.png` too, as COLMAP names masks: 0 where something moves.
         overwrite: replace a folder that page4d wrote, see `whole_folder`.
 
     Returns:
         `target` as a path.
 
     Raises:
-        SceneError: a camera is not finite.
+        SceneError: a camera is not finite, or nothing tells what moves and motion masks are asked for.
         Page4DError: the folder is in the way or cannot be written, see `whole_folder`.
     """
     frames = reconstruction.frames
@@ -179,6 +186,9 @@ def write_scene(
     ):
         if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
             raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
+
+    if motion_masks and reconstruction.dynamics is None:
+        raise SceneError("Nothing tells what moves in these frames, so that there are no motion masks to write.")
 
     with whole_folder(target, overwrite=overwrite) as folder:
         (folder / "images").mkdir()
@@ -191,6 +201,10 @@ def write_scene(
             (folder / "page4d" / name).mkdir(parents=True)
             for stem, array in zip(stems, arrays, strict=True):
                 _write_array(_map_path(folder, name, stem), array)
+        if motion_masks and reconstruction.dynamics is not None:
+            (folder / "motion_masks").mkdir()
+            for image, size, motion in zip(images, frames.sizes, reconstruction.dynamics, strict=True):
+                _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         write_points(folder / "points.ply", reconstruction)
@@ -251,6 +265,13 @@ def transforms_json(
             }
         )
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
+
+
+def _motion_mask(motion: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A motion mask at its image's size (height, width): 0 where it is above one half, 255 elsewhere."""
+    known = Image.fromarray(np.nan_to_num(motion).astype(np.float32))
+    full = np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR))
+    return Image.fromarray(np.where(full > 0.5, 0, 255).astype(np.uint8))
 
 
 def _write_image(frames: Frames, index: int, target: Path) -> str:

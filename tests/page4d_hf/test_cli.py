@@ -223,6 +223,7 @@ with claimed_folder(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_a_second_conversion_to_a_folder_is_told_who_the_first_is_until_that_is_killed(capsys, checkpoint, tmp_path):
     arguments = [str(checkpoint), str(tmp_path / "page4d"), *SHALLOW]
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, arguments[1]], stdout=subprocess.PIPE)

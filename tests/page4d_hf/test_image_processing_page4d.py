@@ -497,6 +497,7 @@ def test_options_survive_saving_and_loading(tmp_path):
     assert (loaded.mode, dict(loaded.size), loaded.patch_size) == ("pad", {"height": 280, "width": 392}, 28)
 
 
+@pytest.mark.slow
 def test_a_saved_folder_works_in_a_program_that_never_heard_of_page4d(tmp_path):
     Page4DImageProcessor(mode="pad", size=28).save_pretrained(tmp_path / "model")
     program = (

@@ -173,6 +173,7 @@ def trained(capture, tmp_path_factory):
     return config.get_checkpoint_dir() / "step-000000005.ckpt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG_CHECKPOINTS)
 def test_what_a_training_cannot_resume_from_is_named(train, trained, sentence, wrong, tmp_path):
     (tmp_path / "saved").mkdir()
