@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from ..errors import Page4DError
-from ..scene.drawing import FRUSTUM_SHARE, camera_centers, frustum_depth, mean_axes, overview
+from ..scene.drawing import FRUSTUM_SHARE, camera_centers, camera_corners, frustum_depth, mean_axes, overview
 from ..scene.export import MOVES
 from ..utils.evenly import evenly
 from .display import Display, Moving, Palette, Times
@@ -33,6 +33,7 @@ PICTURE_WIDTH = 300  # pixels, of the panel
 THUMBNAIL_WIDTH = 96
 FRUSTUMS = 16  # besides those of the time that is shown, at most
 GREY, CURRENT, PATH = (190, 190, 190), (255, 120, 0), (30, 100, 200)
+BESIDE_PANEL = 0.75  # of the page's width: what the panel leaves when it opens, which the page tells too late
 POINT_SIZES = (0.1, 4.0)  # times the scene's own
 TIMES_NAMES: dict[Times, str] = {"one": "one time", "all": "all times", "static": "static of all times"}
 
@@ -132,9 +133,8 @@ class Viewer:
         with gui.add_folder("Cameras"):
             self._frustums = gui.add_checkbox("Frustums", True, hint="Click on one to look through it")
             self._path = gui.add_checkbox("Path", True)
-            look = gui.add_button_group(
-                "Look", ["through", "behind"], hint="Through the camera of the frame, or at all from behind"
-            )
+            through = gui.add_button("Look through", hint="Through the camera of the frame below")
+            behind = gui.add_button("Look from behind", hint="At all cameras and points")
         with gui.add_folder("Frame"):
             self._told = gui.add_markdown("")
             maps = self.palette.pictures(self.scene.load_maps(self.frame))
@@ -146,13 +146,8 @@ class Viewer:
                 control.on_update(lambda _: self._restart())
         self._frustums.on_update(lambda _: self._show_cameras())
         self._path.on_update(lambda _: self._show_cameras())
-
-        @look.on_click
-        def _(event: Any) -> None:
-            if look.value == "through":
-                self._look_through(event.client, self.frame)
-            else:
-                self._look_from_behind(event.client)
+        through.on_click(lambda event: self._look_through(event.client, self.frame))
+        behind.on_click(lambda event: self._look_from_behind(event.client))
 
     def _restart(self) -> None:
         """Show the points anew, as the panel asks for them."""
@@ -302,9 +297,10 @@ class Viewer:
             return
         self._frustums.value = self._path.value = True
         scene = self.scene
-        aspect = client.camera.aspect or 1.5
-        centers = camera_centers(scene.extrinsics)
-        look = overview(scene.extrinsics, scene.everything.points, aspect, centers)
+        aspect = BESIDE_PANEL * (client.camera.aspect or 1.5)
+        cameras = zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True)
+        corners = np.concatenate([camera_corners(*camera, self._depth) for camera in cameras])
+        look = overview(scene.extrinsics, scene.everything.points, aspect, corners)
         pose = look.extrinsics
         _look(client, camera_centers(pose), pose[2, :3], -pose[1, :3], look.distance, 2 * math.atan(0.5 / look.focal))
 

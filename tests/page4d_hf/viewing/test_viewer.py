@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from browser import chromium, screenshot
+from scipy.spatial.transform import Rotation
 from small_scene import ball_folder
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.scene.drawing import camera_centers
 from page4d_hf.viewing.display import Display
 from page4d_hf.viewing.opening import open_input
 from page4d_hf.viewing.viewer import Viewer, check_address
@@ -135,4 +137,16 @@ def test_a_browser_shows_the_scene_and_another_time_looks_different(scene, size)
         second = settled(page)
         left = slice(0, size[0] // 2)
         assert np.abs(first[:, left].astype(int) - second[:, left]).mean() > 0.5
+        page.get_by_text("Look through", exact=True).click()
+        until(lambda: not viewer._frustums.value)
+        (client,) = viewer.server.get_clients().values()
+        until(lambda: np.allclose(client.camera.position, camera_centers(scene.extrinsics[3]), atol=1e-5))
+        until(lambda: np.allclose(_forward(client.camera.wxyz), scene.extrinsics[3, 2, :3], atol=1e-4))
+        third = settled(page)
+        assert np.abs(second[:, left].astype(int) - third[:, left]).mean() > 5
         assert not errors
+
+
+def _forward(wxyz):
+    """The direction in which a camera with this camera-to-world rotation looks."""
+    return Rotation.from_quat(np.roll(wxyz, -1)).as_matrix()[:, 2]
