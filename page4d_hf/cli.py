@@ -178,6 +178,8 @@ def reconstruct(
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
     motion: str | None = None,
+    cameras: Path | None = None,
+    intrinsics: str | None = None,
     write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
@@ -214,6 +216,10 @@ def reconstruct(
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
             scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
             geometry where the model has no mask head.
+        cameras: known cameras, which are held, and in whose scale the scene comes: a transforms.json, a folder with a
+            COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
+        intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
+            folder with a COLMAP model.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -250,6 +256,8 @@ def reconstruct(
             refine=refine,
             tracks=tracks,
             motion=motion,
+            cameras=cameras,
+            intrinsics=intrinsics,
             device=device,
             dtype=dtype,
             progress=report,

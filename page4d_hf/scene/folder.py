@@ -96,7 +96,7 @@ class Scene:
 
     @property
     def scale(self) -> str:
-        """The unit of the world: "arbitrary" or "metres"."""
+        """The unit of the world: "arbitrary", "metres", or "cameras": that of the cameras that the user knew."""
         return str(self.info.get("scale", "arbitrary"))
 
     def load_depth(self, index: int) -> np.ndarray:
@@ -221,7 +221,7 @@ def write_scene(
             "format": FORMAT,
             "page4d_version": page4d_version(),
             **reconstruction.info,
-            "scale": "arbitrary",
+            "scale": reconstruction.scale,
             "source": frames.source,
             "frames": sources,
         }
@@ -311,8 +311,8 @@ def write_points(path: Path, cloud: Reconstruction | Scene) -> None:
     vertices = np.empty(len(cloud.points), dtype=[(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         vertices[name] = column
-    scale = cloud.scale if isinstance(cloud, Scene) else "arbitrary"
-    ply = PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=[f"scale: {scale}"])
+    element = PlyElement.describe(vertices, "vertex")
+    ply = PlyData([element], byte_order="<", comments=[f"scale: {cloud.scale}"])
     buffer = io.BytesIO()
     ply.write(buffer)
     path.write_bytes(buffer.getvalue())

@@ -13,7 +13,8 @@ from .tracks import PointTracks
 
 @dataclass
 class Reconstruction:
-    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale.
+    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale; or the world
+    and scale of the cameras that the user knew.
 
     Maps cover exactly their image, at the network's resolution, so that their size may differ where that of the images
     does. What a crop left out of the network's input is NaN, and has confidence 0.
@@ -36,3 +37,8 @@ class Reconstruction:
 
     def __len__(self) -> int:
         return len(self.extrinsics)
+
+    @property
+    def scale(self) -> str:
+        """The unit of the world: "arbitrary", or "cameras" where it is that of the cameras that the user knew."""
+        return str(self.info.get("scale", "arbitrary"))
