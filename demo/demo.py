@@ -47,7 +47,7 @@ VARIANTS = {
 @dataclass
 class Demo:
     """Make a moving scene, reconstruct its video by page4d-tiny, train page4d-4dgs on that and on the truth, evaluate
-    all, and render a novel view."""
+    all, render a novel view, and write a web page of the scene."""
 
     output: Path = Path("demo-out")
     """Folder for everything that is made. A former demo in it is replaced."""
@@ -73,6 +73,7 @@ class Demo:
         series = {name: self._training(name, capture, scene) for name in VARIANTS}
         series["evaluation"] = self._evaluation(model)
         run_side_by_side(series, logs=self.output / "logs", at_once=self.at_once)
+        run("page4d", "share", "--load-config", self._config("video"), "--output", self.output / "scene.html")
         gif = self._animate()
         self._report(gif, time.monotonic() - started)
 
@@ -154,7 +155,8 @@ class Demo:
             table.add_row(label, *(f"{results[name][key]:.3f}" for key in METRICS))
         console.print(table)
         console.print(f"Novel view through time (truth | {' | '.join(VARIANTS)}): {gif}")
-        console.print(f"Look around in it: {command('ns-viewer', '--load-config', self._config('video'))}")
+        console.print(f"Look around in it: open {self.output / 'scene.html'} in a browser, or run")
+        console.print(command("ns-viewer", "--load-config", self._config("video")), soft_wrap=True, highlight=False)
         console.print(f"Done in {seconds / 60:.1f} minutes.")
 
 

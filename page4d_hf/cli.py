@@ -171,12 +171,14 @@ def reconstruct(
     window: int = 100,
     overlap: int | None = None,
     resolution: int | None = None,
-    mode: Literal["crop", "pad", "square"] | None = None,
+    mode: Literal["crop", "balanced", "pad", "square"] | None = None,
     points: Literal["depth", "world"] = "depth",
     confidence_percentile: float = 20.0,
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    motion: str | None = None,
+    write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -199,8 +201,9 @@ def reconstruct(
         resolution: width of the network's input in pixels, a multiple of its patch size. By default what the model's
             image processor says: 518 of the published weights.
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
-            and bottom; pad: the whole frame, padded with white to a square; square: padded with black. By default what
-            the model's image processor says: crop of the published weights.
+            and bottom; balanced: the whole frame, what is higher than wide in as many pixels, narrower; pad: the whole
+            frame, padded with white to a square; square: padded with black. By default what the model's image processor
+            says: balanced of the published weights.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
@@ -208,6 +211,11 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
             [K, S].
+        motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
+            scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
+            geometry where the model has no mask head.
+        write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
+            elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
@@ -241,12 +249,13 @@ def reconstruct(
             max_points=max_points,
             refine=refine,
             tracks=tracks,
+            motion=motion,
             device=device,
             dtype=dtype,
             progress=report,
         )
         report("writing the scene", 0, 1)
-        write_scene(output, made, preview=preview, overwrite=overwrite)
+        write_scene(output, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
         report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
@@ -294,10 +303,12 @@ def synth(
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
             changed since, nothing is replaced.
     """
-    from .synthetic import write_synthetic_capture
+    from .utils.folders import claimed_folder
 
     started = time.perf_counter()
-    with progress_bar() as report:
+    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+        from .synthetic import write_synthetic_capture
+
         write_synthetic_capture(
             output,
             scene=scene,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,13 +21,19 @@ from PIL import Image, ImageOps
 from .errors import FrameError
 from .pillow_page4d import to_8_bits
 from .utils.evenly import evenly
+from .utils.heif import let_pillow_read
 from .utils.image_bounds import MOST_PIXELS
 from .utils.lazy_images import LazyImages
+from .video_pixels import remarks, to_rgb
 
 if TYPE_CHECKING:
     import av
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"})
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif", ".heic", ".heif"}
+)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv", ".3gp"}
     | {".ogv", ".gif"}
@@ -293,9 +301,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
+            let_pillow_read(path)
             with Image.open(path) as image:
-                # Beside the photograph, MPO has previews of it, or what a second lens saw.
-                count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+                # Beside the photograph, MPO and HEIF have previews of it, or what a second lens saw.
+                count = 1 if image.format in ("MPO", "HEIF") else getattr(image, "n_frames", 1)
                 if count == 1:
                     yield image
     # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
@@ -369,6 +378,9 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]
             for frame in container.decode(stream):
                 assert isinstance(frame, av.VideoFrame)
                 # Raw streams come without timestamps: frames are then taken to follow each other at the average rate.
+                if count == 0:
+                    for sentence in remarks(frame):
+                        _remark(f"The video {path} {sentence}.")
                 time = frame.time if frame.time is not None else count * period
                 first = time if count == 0 else first
                 yield time - first, frame, stream
@@ -388,6 +400,12 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]
             f"The video {path} breaks off: it says that it is {duration:.1f} s long, but its {count} frames end at "
             f"{end:.1f} s; copy it anew, or cut it there with a video tool."
         )
+
+
+@lru_cache
+def _remark(sentence: str) -> None:
+    """Say what a user should know; once, though a video is decoded twice."""
+    logger.warning(sentence)
 
 
 def _duration_told(stream: av.VideoStream) -> float | None:
@@ -411,9 +429,7 @@ def _square_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, in
 def _upright(frame: av.VideoFrame, size: tuple[int, int], path: Path) -> np.ndarray:
     """`[H, W, 3]` uint8, scaled to `size`, then turned as the video's display matrix says."""
     try:
-        if size != (frame.width, frame.height):
-            frame = frame.reformat(*size, format="rgb24", interpolation="BICUBIC")
-        image = frame.to_ndarray(format="rgb24")
+        image = to_rgb(frame, size)
     except Exception as error:
         raise _broken_video(path, "broken", error) from error
     quarter_turns = _quarter_turns(frame, path)

@@ -28,7 +28,8 @@ from .pillow_page4d import to_8_bits
 
 logger = logging.get_logger(__name__)
 
-Mode = Literal["crop", "pad", "square"]
+Mode = Literal["crop", "balanced", "pad", "square"]
+LONGEST_ASPECT = 2.0  # in mode "balanced", of what is not padded
 
 RANGE_TOLERANCE = 1e-3  # how far beyond [0, 1] a resize may round
 MAX_PIXELS = 2**24  # of a frame of the network's input: 4096 x 4096, 60 times what the published models were trained on
@@ -38,7 +39,8 @@ MAX_GROWTH = 16  # times the pixels of an image, or of the network's input, that
 class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     mode (`str`, *optional*, defaults to `"crop"`):
-        How an image is brought to the network's size: `"crop"`, `"pad"` or `"square"`, see [`Page4DImageProcessor`].
+        How an image is brought to the network's size: `"crop"`, `"balanced"`, `"pad"` or `"square"`, see
+        [`Page4DImageProcessor`].
     patch_size (`int`, *optional*, defaults to 14):
         Height and width of the network's input become multiples of it.
     """
@@ -74,6 +76,9 @@ class Page4DImageProcessor(TorchvisionBackend):
 
     - `"crop"`: the width becomes W, the height follows the aspect ratio, rounded to a multiple of `patch_size`; what is
       higher than H loses its top and bottom equally.
+    - `"balanced"`: as `"crop"`, but of what is higher than H nothing is lost: the height follows the aspect ratio and
+      the width shrinks, so that the network's input has no more than H x W pixels. Beyond 1:2 and 2:1 the image is
+      padded to that aspect ratio with white.
     - `"pad"`: the image is fitted into H x W, its shorter side rounded to a multiple of `patch_size`, and padded to
       H x W with white. Nothing is lost.
     - `"square"`: the image is first padded to a square with black, then resized; H must equal W. The aspect ratio is
@@ -88,7 +93,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
     Args:
         mode (`str`, *optional*, defaults to `"crop"`):
-            One of `"crop"`, `"pad"`, `"square"`.
+            One of `"crop"`, which the published models were released with, `"balanced"`, `"pad"`, `"square"`.
         size (`dict[str, int]` or `int`, *optional*, defaults to `{"height": 518, "width": 518}`):
             Bounds of the network's input in pixels, multiples of `patch_size`. An int stands for a square.
         patch_size (`int`, *optional*, defaults to 14):
@@ -305,6 +310,15 @@ class Page4DImageProcessor(TorchvisionBackend):
                 size = min(to_patches(height * (max_width / width)), max_height), max_width
             fill = 1 if image.is_floating_point() else 255
             return _pad_centred(self._resize(image, size, resample), _whole(size), max_height, max_width, fill)
+        if mode == "balanced":
+            shape = _balanced(height, width, bounds, patch_size)
+            size = shape
+            if width * LONGEST_ASPECT < height:
+                size = shape[0], min(to_patches(shape[0] * width / height), shape[1])
+            elif height * LONGEST_ASPECT < width:
+                size = min(to_patches(shape[1] * height / width), shape[0]), shape[1]
+            fill = 1 if image.is_floating_point() else 255
+            return _pad_centred(self._resize(image, size, resample), _whole(size), *shape, fill)
         # Of an image so high that nearly all of it is cropped away, only the middle is resized.
         rows = math.ceil(MAX_GROWTH * max_height * width / max_width)
         cut = max(height - rows, 0) // 2  # above, and as much below
@@ -555,6 +569,28 @@ def _height_width(size: SizeDict | None, name: str) -> tuple[int, int]:
     if size is None or not size.height or not size.width:
         raise ValueError(f"Expected {name} as a number or with 'height' and 'width', got {size}.")
     return size.height, size.width
+
+
+def _balanced(height: int, width: int, bounds: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """(height, width) of the network's input for a whole image, of no more pixels than the bounds hold.
+
+    As wide as the bounds where the image is then no higher than they are; else the number of rows and columns of
+    patches that is nearest to the aspect ratio.
+    """
+    aspect = min(max(width / height, 1 / LONGEST_ASPECT), LONGEST_ASPECT)
+    rows, columns = (bound // patch_size for bound in bounds)
+    wanted = max(round(columns / aspect), 1)
+    if wanted <= rows:
+        return wanted * patch_size, columns * patch_size
+    most = math.sqrt(rows * columns * aspect)
+    fits = [
+        (r, c)
+        for c in (max(math.floor(most), 1), math.ceil(most))
+        for r in (max(math.floor(c / aspect), 1), math.ceil(c / aspect))
+        if r * c <= rows * columns
+    ] or [(1, 1)]
+    rows, columns = min(fits, key=lambda shape: (abs(math.log(shape[1] / shape[0] / aspect)), -shape[0] * shape[1]))
+    return rows * patch_size, columns * patch_size
 
 
 def _check_pixels(height: int, width: int, what: str) -> None:

@@ -5,6 +5,7 @@ The command's help loads this file, so nerfstudio, torch and what else takes sec
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,10 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import command
 
 MOST_FRAMES, MOST_FPS, MOST_RADIUS = 100_000, 1000, 1000  # of a camera path: an hour of video, at most
+MOST_WIDTH = 8192  # of a video, in pixels
+SENT_EASILY = 10 * 2**20  # bytes that mail and chat take
+
+PathKind = Literal["training", "held-out", "circle", "still"]
 
 
 def export_splats(
@@ -39,7 +44,7 @@ def export_splats(
         all_frames: write each instant of which there is a frame, into a folder.
         world: axes and unit. training: nerfstudio's, centred and scaled, as in its viewer; data: those of the cameras
             and points that were trained on (of a capture, after the scaling that it asks for itself).
-        overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
+        overwrite: replace the file, or the folder, that an earlier export wrote.
     """
     from page4d_hf.utils.folders import check_output_file, claimed_folder
 
@@ -76,7 +81,7 @@ def export_splats(
 def camera_path(
     load_config: Path,
     output: Path,
-    path: Literal["training", "held-out", "circle", "still"] = "training",
+    path: PathKind = "training",
     time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (),
     seconds: float = 5.0,
     fps: float = 24.0,
@@ -106,6 +111,130 @@ def camera_path(
     """
     from page4d_hf.utils.folders import check_output_file
 
+    _check_path(time, seconds, fps, radius)
+    if find_spec("nerfstudio") is None:
+        raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+    check_output_file(output, overwrite=overwrite)
+
+    from .viewing.camera_paths import make_path, read_views, write_path
+
+    views = read_views(load_config, "val" if path == "held-out" else "train")
+    times = (time[0], time[-1]) if time else None
+    content = make_path(views, path, times, seconds, fps, _view_of(views.times, view), radius)
+    write_path(output, content, overwrite=overwrite)
+    print(f"Wrote {output}: {len(content['camera_path'])} frames.")
+    render = command("ns-render", "camera-path", "--load-config", load_config, "--camera-path-filename", output)
+    print(f"Next: {render}")
+
+
+def share(
+    load_config: Path,
+    output: Path,
+    title: str | None = None,
+    sh_degree: int | None = None,
+    keyframes: int = 64,
+    path: PathKind = "training",
+    time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (),
+    seconds: float = 5.0,
+    fps: float = 24.0,
+    view: int | None = None,
+    radius: float = 0.1,
+    width: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a trained page4d-4dgs scene as one web page, a video, or PLY files, for people who install nothing.
+
+    As in ns-render, config.yml names data and checkpoints as the training was told them: start the command in the same
+    folder. The command runs no code that config.yml or a checkpoint may hold, and needs no program ffmpeg.
+
+    Args:
+        load_config: config.yml in the training's output folder.
+        output: what to write, by its name. scene.html: a page to look around in, with time, which needs no network and
+            no other file. scene.mp4, scene.gif: a video along a camera path. A name without an ending: a folder with a
+            PLY for each instant, as export-splats --all-frames. It must not exist yet.
+        title: of the page. By default the output's name.
+        sh_degree: of the page: degree of the spherical harmonics to keep, from 0 to 3; less makes a smaller file. By
+            default the training's.
+        keyframes: of the page: at how many instants at most to store what moves; less makes a smaller file.
+        path: of a video: training or held-out: along these cameras, in the order of time; circle: around one of the
+            training cameras, looking at what it looks at; still: at one of them.
+        time: of a video: one number: time stands still at it; two: it runs from the first to the second. From 0, the
+            capture's first instant, to 1, its last.
+        seconds: length of the video, or of the clip as the page plays it.
+        fps: frames a second of the video.
+        view: which camera circle and still are at and the page opens at: its number among the training cameras in the
+            order of time, from 0. By default the one in the middle.
+        radius: of the circle, as a share of the distance to what is seen.
+        width: of the video, in pixels. By default that of the training's images.
+        overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
+    """
+    from page4d_hf.utils.folders import check_output_file
+
+    kind = output.suffix.lower()
+    if kind not in ("", ".html", ".mp4", ".gif"):
+        raise Page4DError(
+            f"--output must end in .html, .mp4 or .gif, or have no ending, for a folder of PLY files; got {output}."
+        )
+    _check_path(time, seconds, fps, radius)
+    if sh_degree is not None and not 0 <= sh_degree <= 3:
+        raise Page4DError(f"--sh-degree must be from 0 to 3, got {sh_degree}.")
+    if not 2 <= keyframes <= MOST_FPS:
+        raise Page4DError(f"--keyframes must be from 2 to {MOST_FPS}, got {keyframes}.")
+    if width is not None and not 2 <= width <= MOST_WIDTH:
+        raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
+    if find_spec("nerfstudio") is None:
+        raise Page4DError('share reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+    if not kind:
+        export_splats(load_config, output, all_frames=True, overwrite=overwrite)
+        return
+    check_output_file(output, overwrite=overwrite)
+
+    from page4d_hf.utils.progress import progress_bar
+
+    from .viewing.camera_paths import make_path, read_views
+    from .viewing.export import read_run
+
+    views = read_views(load_config, "val" if path == "held-out" and kind != ".html" else "train")
+    chosen = _view_of(views.times, view)
+    if kind == ".html":
+        from .viewing.web_page import write_page
+
+        run = read_run(load_config)
+        with progress_bar() as report:
+            page = write_page(
+                output,
+                run,
+                views,
+                title=title or output.stem,
+                view=chosen,
+                seconds=seconds,
+                degree=sh_degree,
+                keyframes=keyframes,
+                overwrite=overwrite,
+                progress=report,
+            )
+        print(
+            f"Wrote {output}, {page.size / 1e6:.1f} MB: {page.moving:,} Gaussians at {page.keyframes} instants and "
+            f"{page.still:,} that stand still. Open it in a browser."
+        )
+        if page.size > SENT_EASILY:
+            print("A smaller file: --sh-degree 0 and fewer --keyframes.")
+        return
+
+    from .viewing.video import write_video
+
+    content = make_path(views, path, (time[0], time[-1]) if time else None, seconds, fps, chosen, radius)
+    if width is not None:
+        height = width * content["render_height"] / content["render_width"]
+        content |= {"render_width": width // 2 * 2, "render_height": max(2, round(height / 2) * 2)}
+    run = read_run(load_config)
+    with progress_bar() as report:
+        frames = write_video(output, run.model, content, overwrite=overwrite, progress=report)
+    print(f"Wrote {output}: {frames} frames of {content['render_width']}x{content['render_height']} pixels.")
+
+
+def _check_path(time: tuple[float, ...], seconds: float, fps: float, radius: float) -> None:
+    """Refuse options of a camera path that are out of range."""
     if len(time) > 2 or not all(0.0 <= t <= 1.0 for t in time):
         raise Page4DError(
             "--time takes one instant, where time stands still, or two, between which it runs, each from 0, the "
@@ -122,19 +251,12 @@ def camera_path(
         raise Page4DError(
             f"A path has at most {MOST_FRAMES:,} frames, and --seconds {seconds:g} at --fps {fps:g} asks for more."
         )
-    if find_spec("nerfstudio") is None:
-        raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
-    check_output_file(output, overwrite=overwrite)
 
-    from .viewing.camera_paths import make_path, read_views, write_path
 
-    views = read_views(load_config, "val" if path == "held-out" else "train")
-    count = len(views.times)
-    if view is not None and not 0 <= view < count:
-        raise Page4DError(f"--view must be from 0 to {count - 1}, the last of the cameras, got {view}.")
-    times = (time[0], time[-1]) if time else None
-    content = make_path(views, path, times, seconds, fps, count // 2 if view is None else view, radius)
-    write_path(output, content, overwrite=overwrite)
-    print(f"Wrote {output}: {len(content['camera_path'])} frames.")
-    render = command("ns-render", "camera-path", "--load-config", load_config, "--camera-path-filename", output)
-    print(f"Next: {render}")
+def _view_of(times: Sized, view: int | None) -> int:
+    """The camera that --view names, of those with these times; by default the one in the middle."""
+    if view is None:
+        return len(times) // 2
+    if not 0 <= view < len(times):
+        raise Page4DError(f"--view must be from 0 to {len(times) - 1}, the last of the cameras, got {view}.")
+    return view

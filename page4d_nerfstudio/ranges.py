@@ -33,5 +33,11 @@ def check_ranges(
         given = getattr(config, name)
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and not least <= value <= most:
-                words = f"at least {least:g}" if most in (ENDLESS, FINITE) else f"from {least:g} to {most:,g}"
-                raise error(f"{prefix}{name.replace('_', '-')} must be {words}, got {value:g}.")
+                words = (
+                    f"at least {_said(least)}" if most in (ENDLESS, FINITE) else f"from {_said(least)} to {_said(most)}"
+                )
+                raise error(f"{prefix}{name.replace('_', '-')} must be {words}, got {_said(value)}.")
+
+
+def _said(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -277,7 +277,7 @@ def load_sequence(dataset: str, root: Path, name: str, selection: Selection) -> 
         notes.append(f"It has {len(indices)} of the {wanted} frames that the protocol takes.")
     chosen = capture.select(indices)
     if not selection.undistort:
-        chosen = replace(chosen, distortion=np.zeros_like(chosen.distortion))
+        chosen = replace(chosen, distortion=np.zeros_like(chosen.distortion), fisheye=None)
     return EvaluatedSequence(name, as_pinhole(chosen)), notes
 
 

@@ -16,7 +16,7 @@ from .image_files import read_image, read_image_mask
 # The fields of `Capture` that have an entry for each frame.
 PER_FRAME = (
     "frame_ids", "image_paths", "extrinsics", "intrinsics", "distortion", "image_sizes", "time_ids", "camera_ids",
-    "timestamps", "instants", "mask_paths", "use_paths", "depth_paths", "covisible_paths",
+    "timestamps", "instants", "mask_paths", "use_paths", "depth_paths", "covisible_paths", "fisheye",
 )  # fmt: skip
 
 
@@ -34,7 +34,9 @@ class Capture:
     image_paths: list[Path]
     extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
     intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the image at `image_paths`; [0, 1] is the skew
-    distortion: np.ndarray  # [N, 5] float64, OpenCV's k1, k2, p1, p2, k3; zeros for a pinhole
+    # [N, D] float64, zeros for a pinhole: OpenCV's k1, k2, p1, p2, k3 and, with 8 columns, k4, k5, k6; of a fisheye
+    # k1, k2, k3, k4.
+    distortion: np.ndarray
     image_sizes: np.ndarray  # [N, 2] int, (width, height) of the image at `image_paths`
     time_ids: np.ndarray  # [N] int, the instant of each frame; frames of equal id were taken at the same time
     camera_ids: np.ndarray  # [N] int, the device of each frame
@@ -59,6 +61,7 @@ class Capture:
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
     instants: np.ndarray | None = None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
     evaluation_split: str = "val"  # the split that published figures are of
+    fisheye: np.ndarray | None = None  # [N] bool: lenses of OpenCV's fisheye model; None: none is
     background: tuple[int, int, int] | None = None  # RGB from 0 to 255 that transparent images are laid over
     # What decodes the files above; module-level functions or partials of such, so that captures can be pickled. Depth:
     # (path, intrinsics of the image) to (H, W) z-depth in the stored unit, which need not have the image's size; what

@@ -37,6 +37,11 @@ def read_uint16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float3
     return read_png16(path).astype(np.float32)
 
 
+def read_npy_or_png_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
+    """Depth from a NumPy file by its suffix `.npy`, and else from a grey 16-bit PNG."""
+    return (read_npy_depth if path.suffix.lower() == ".npy" else read_uint16_png)(path, intrinsics)
+
+
 def read_float16_png(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
     """Depth from a grey 16-bit PNG whose levels are the bits of float16 numbers (Dynamic Replica, CO3D)."""
     return read_png16(path).view(np.float16).astype(np.float32)

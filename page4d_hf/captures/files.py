@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import CaptureError, Page4DError
 
@@ -72,7 +74,7 @@ def read_text(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> npt.NDArray[Any]:
     """The numbers in a `.npy` file. No more memory is taken than the file has bytes, whatever shape its head claims.
 
     Raises:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 
 def still_flow(
-    depth: np.ndarray, camera: tuple[np.ndarray, np.ndarray], next_camera: tuple[np.ndarray, np.ndarray]
+    depth: npt.NDArray[Any],
+    camera: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    next_camera: tuple[npt.NDArray[Any], npt.NDArray[Any]],
 ) -> npt.NDArray[np.float64]:
     """The optical flow of points that stand still while the camera moves.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import CaptureError
+from ..utils.heif import let_pillow_read
 from ..utils.image_bounds import check_pixels
 from .files import decoding
 
@@ -24,9 +25,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     Raises:
         CaptureError: the file is missing, broken or no image, or claims more pixels than are read.
     """
-    with decoding(path, "an image"), Image.open(path) as image:
-        check_pixels(*image.size, path, CaptureError)
-        yield image
+    with decoding(path, "an image"):
+        let_pillow_read(path)
+        with Image.open(path) as image:
+            check_pixels(*image.size, path, CaptureError)
+            yield image
 
 
 def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:

@@ -25,6 +25,10 @@ from ..errors import CaptureError
 from .base import Capture
 from .image_files import read_image, read_image_mask, read_opaque_image
 
+# Of a fisheye, a pinhole sees at most so far to each side: further out a plane image is all rim.
+FISHEYE_SIDE = math.radians(60)
+FISHEYE_REACH = math.radians(85)  # angle from the axis to which rays are told apart
+LEAST_REACH = math.radians(45)  # what a lens model must not turn back on itself before
 MAPS_KEPT = 4  # a capture has one lens for each of its devices, mostly; maps are as large as several images
 
 
@@ -141,7 +145,12 @@ class PinholeFrames:
         return None if path is None else self._nearest(read(path), index)
 
     def _is_plain(self, index: int) -> bool:
-        return not needs_undistortion(self.capture.intrinsics[index], self.capture.distortion[index])
+        return not needs_undistortion(
+            self.capture.intrinsics[index], self.capture.distortion[index], self._is_fisheye(index)
+        )
+
+    def _is_fisheye(self, index: int) -> bool:
+        return self.capture.fisheye is not None and bool(self.capture.fisheye[index])
 
     def _nearest(self, values: np.ndarray, index: int) -> np.ndarray:
         """Labels or depth `(h, w)` at the centre of each new pixel; the file need not have the image's size."""
@@ -161,16 +170,19 @@ class PinholeFrames:
         source, lens = self.capture.intrinsics[index], self.capture.distortion[index]
         width, height = (int(side) * grid for side in self.image_sizes[index])
         target = self.intrinsics[index] * [[grid], [grid], [1]]
-        key = b"".join(np.asarray(part, np.float64).tobytes() for part in (source, lens, target, (width, height)))
+        fisheye = self._is_fisheye(index)
+        parts = (source, lens, target, (width, height), fisheye)
+        key = b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
         with self._lock:
             if key in self._maps:
                 self._maps.move_to_end(key)
                 return self._maps[key]
         from_zero = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
         matrix, size = source - from_zero, (width, height)
-        maps = np.array(
-            cv2.initUndistortRectifyMap(matrix, lens, np.eye(3), target - from_zero, size, cv2.CV_32FC1), np.float32
+        make, coefficients = (
+            (cv2.fisheye.initUndistortRectifyMap, lens[:4]) if fisheye else (cv2.initUndistortRectifyMap, lens)
         )
+        maps = np.array(make(matrix, coefficients, np.eye(3), target - from_zero, size, cv2.CV_32FC1), np.float32)
         maps[0] += source[0, 1] / source[1, 1] * (maps[1] - matrix[1, 2])  # OpenCV leaves skew out
         with self._lock:
             self._maps[key] = maps
@@ -203,13 +215,14 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
     sizes = np.maximum(np.floor(capture.image_sizes / factor + 0.5), 1).astype(np.int64)
     pinholes: dict[bytes, np.ndarray] = {}
     intrinsics = np.empty_like(capture.intrinsics, np.float64)
-    for i, (source, lens, size) in enumerate(
-        zip(capture.intrinsics, capture.distortion, capture.image_sizes, strict=True)
+    kinds = np.zeros(len(capture), bool) if capture.fisheye is None else capture.fisheye
+    for i, (source, lens, size, fisheye) in enumerate(
+        zip(capture.intrinsics, capture.distortion, capture.image_sizes, kinds, strict=True)
     ):
-        key = source.tobytes() + lens.tobytes() + size.tobytes()
+        key = source.tobytes() + lens.tobytes() + size.tobytes() + fisheye.tobytes()
         if key not in pinholes:
             try:
-                pinholes[key] = pinhole_intrinsics(source, lens, (int(size[0]), int(size[1])))
+                pinholes[key] = pinhole_intrinsics(source, lens, (int(size[0]), int(size[1])), bool(fisheye))
             except ValueError as error:
                 raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
         scale = np.append(sizes[i] / size, 1.0)
@@ -221,56 +234,95 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
 # The lens
 
 
-def needs_undistortion(intrinsics: np.ndarray, distortion: np.ndarray) -> bool:
+def needs_undistortion(intrinsics: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> bool:
     """Whether a camera is anything but a pinhole without skew."""
-    return bool(np.any(distortion) or intrinsics[0, 1] != 0)
+    return bool(fisheye or np.any(distortion) or intrinsics[0, 1] != 0)
 
 
-def distort(rays: np.ndarray, distortion: np.ndarray) -> np.ndarray:
-    """Where a lens puts rays: the model of Brown (Decentering Distortion of Lenses, 1966) with OpenCV's coefficients.
+def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> np.ndarray:
+    """Where a lens puts rays: the model of Brown (Decentering Distortion of Lenses, 1966) with OpenCV's coefficients,
+    or that of Kannala and Brandt (2006) for a fisheye.
 
     Args:
         rays: `(..., 2)`, x / z and y / z in the camera.
-        distortion: k1, k2, p1, p2, k3.
+        distortion: of a `Capture`'s frame.
+        fisheye: which model the coefficients are of.
 
     Returns:
         `(..., 2)`: x / z and y / z of the pinhole rays that would fall where these do.
     """
-    directions = np.insert(np.asarray(rays, np.float64).reshape(-1, 2), 2, 1, axis=-1)
+    rays = np.asarray(rays, np.float64)
+    if fisheye:
+        slope = np.linalg.norm(rays, axis=-1, keepdims=True)
+        return rays * np.divide(
+            _fisheye_radius(np.arctan(slope), distortion), slope, np.ones_like(slope), where=slope > 0
+        )
+    directions = np.insert(rays.reshape(-1, 2), 2, 1, axis=-1)
     pixels, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), np.eye(3), np.asarray(distortion, np.float64))
     return pixels.reshape(np.shape(rays))
 
 
-def undistort(distorted: np.ndarray, distortion: np.ndarray) -> np.ndarray:
-    """The inverse of `distort`, found by iteration to 1e-9.
+def undistort(distorted: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> np.ndarray:
+    """The inverse of `distort`, found by iteration to 1e-9. Of a fisheye, rays end at `FISHEYE_REACH` from the axis.
 
     Args:
         distorted: `(N, 2)`.
-        distortion: k1, k2, p1, p2, k3.
+        distortion, fisheye: as of `distort`.
 
     Raises:
         ValueError: no ray was found for one of the points: it lies beyond where the lens model turns back on itself.
     """
+    if fisheye:
+        return _undistort_fisheye(np.asarray(distorted, np.float64), distortion)
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 200, 1e-12)
     points = np.ascontiguousarray(distorted, np.float64)[:, None]
     same = np.eye(3)
     rays = cv2.undistortPointsIter(points, same, np.asarray(distortion, np.float64), same, same, stop)[:, 0]
     if not np.allclose(distort(rays, distortion), distorted, rtol=0, atol=1e-9):
         raise ValueError(
-            "its distortion cannot be undone over the whole image; check the coefficients k1, k2, p1, p2, k3 "
-            f"= {np.asarray(distortion).tolist()}."
+            "its distortion cannot be undone over the whole image; check its coefficients "
+            f"{np.asarray(distortion).tolist()}."
         )
     return rays
 
 
+def _fisheye_radius(angle: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """Distance from the centre at focal length 1 of a ray at an angle from the axis (Kannala and Brandt, Eq. 6)."""
+    square = angle**2
+    k1, k2, k3, k4 = distortion[:4]
+    return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+
+
+def _undistort_fisheye(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.float64]:
+    grid = np.linspace(0, FISHEYE_REACH, 2000)
+    radii = _fisheye_radius(grid, distortion)
+    rises = np.diff(radii) > 0
+    rising = len(grid) if rises.all() else int(rises.argmin()) + 1
+    radius = np.linalg.norm(distorted, axis=1)
+    # Polynomials are fitted to what was seen of the pattern, and often fall beyond it.
+    if grid[rising - 1] < LEAST_REACH and radius.max(initial=0) > radii[rising - 1]:
+        raise ValueError(
+            "its distortion cannot be undone over the whole image; check the coefficients k1, k2, k3, k4 "
+            f"= {np.asarray(distortion[:4]).tolist()}."
+        )
+    angle = np.interp(radius, radii[:rising], grid[:rising])  # rays beyond the reach end there
+    inside = radius < radii[rising - 1]
+    for _ in range(5):  # Newton, from a start that is good to 1e-6
+        step = 1e-7
+        slope = (_fisheye_radius(angle + step, distortion) - _fisheye_radius(angle - step, distortion)) / (2 * step)
+        angle = np.where(inside, angle - (_fisheye_radius(angle, distortion) - radius) / slope, angle)
+    factor = np.divide(np.tan(angle), radius, out=np.ones_like(radius), where=radius > 0)
+    return distorted * factor[:, None]
+
+
 def pinhole_intrinsics(
-    intrinsics: np.ndarray, distortion: np.ndarray, image_size: tuple[int, int]
+    intrinsics: np.ndarray, distortion: np.ndarray, image_size: tuple[int, int], fisheye: bool = False
 ) -> npt.NDArray[np.float64]:
     """The pinhole camera without skew that sees all that an upright rectangle can hold of a distorted image.
 
     Args:
         intrinsics: `(3, 3)`, in pixels; [0, 1] is the skew.
-        distortion: k1, k2, p1, p2, k3.
+        distortion, fisheye: as of `distort`.
         image_size: (width, height) in pixels, of the distorted image and of the pinhole camera's.
 
     Returns:
@@ -279,7 +331,7 @@ def pinhole_intrinsics(
     Raises:
         ValueError: the distortion cannot be undone.
     """
-    if not needs_undistortion(intrinsics, distortion):
+    if not needs_undistortion(intrinsics, distortion, fisheye):
         return np.array(intrinsics, np.float64)
     width, height = image_size
     inverse = np.linalg.inv(intrinsics[:2, :2])
@@ -287,12 +339,15 @@ def pinhole_intrinsics(
     def edge(x: npt.ArrayLike, y: npt.ArrayLike) -> np.ndarray:
         """Rays through places on the edge of the image."""
         pixels = np.column_stack(np.broadcast_arrays(x, y))
-        return undistort((pixels - intrinsics[:2, 2]) @ inverse.T, distortion)
+        return undistort((pixels - intrinsics[:2, 2]) @ inverse.T, distortion, fisheye)
 
     along_x, along_y = np.linspace(0, width, 2 * width + 1), np.linspace(0, height, 2 * height + 1)
     # As `cv2.getOptimalNewCameraMatrix`, which however looks at nine places of each edge and at no skew.
     left, right = edge(0, along_y)[:, 0].max(), edge(width, along_y)[:, 0].min()
     top, bottom = edge(along_x, 0)[:, 1].max(), edge(along_x, height)[:, 1].min()
+    if fisheye:
+        side = math.tan(FISHEYE_SIDE)
+        left, right, top, bottom = max(left, -side), min(right, side), max(top, -side), min(bottom, side)
     if not (left < right and top < bottom):
         raise ValueError("its undistorted image holds no upright rectangle; check skew and distortion.")
     fx, fy = width / (right - left), height / (bottom - top)

@@ -15,10 +15,11 @@ from .base import Capture, DatasetLayout, Layout
 from .files import readable
 from .schemas import check_relative_path
 
-# Modules of `layouts`. A folder is of the first that takes it for its own; nerfstudio's may hold anything besides.
+# Modules of `layouts`. A folder is of the first that takes it for its own; nerfstudio's and COLMAP's may hold anything
+# besides.
 MODULES = (
     *("nerfies", "dycheck", "tum", "bonn", "dnerf", "nvidia"),
-    *("point_odyssey", "dynamic_replica", "kubric", "spring", "co3d", "sintel", "nerfstudio"),
+    *("point_odyssey", "dynamic_replica", "kubric", "spring", "co3d", "sintel", "nerfstudio", "colmap"),
 )
 _ROWS: list[Layout] = [import_module(f".layouts.{name}", __package__).LAYOUT for name in MODULES]
 LAYOUTS = {row.name: row.folder for row in _ROWS if row.folder is not None}

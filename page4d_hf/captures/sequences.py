@@ -88,7 +88,7 @@ def video_of_camera(capture: Capture, camera: str) -> Capture:
     return capture.select(frames[np.argsort(capture.time_ids[frames], kind="stable")])
 
 
-def nearest_rotation(matrix: np.ndarray) -> npt.NDArray[np.float64]:
+def nearest_rotation(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """The rotation with the least squared distance to a `(3, 3)` matrix that is nearly one.
 
     Raises:
@@ -100,11 +100,11 @@ def nearest_rotation(matrix: np.ndarray) -> npt.NDArray[np.float64]:
     if not is_rotation(matrix):
         raise ValueError("the rotation of its camera is no rotation")
     u, _, vt = np.linalg.svd(matrix)
-    return u @ vt
+    return np.asarray(u @ vt)
 
 
 def check_camera(
-    extrinsics: np.ndarray, intrinsics: np.ndarray
+    extrinsics: npt.NDArray[Any], intrinsics: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """A camera in float64, its rotation orthonormal to the last digit.
 
@@ -169,8 +169,8 @@ class FrameList:
     def add(
         self,
         image_path: Path,
-        extrinsics: np.ndarray,  # [3, 4] or [4, 4] world-to-camera, OpenCV axes
-        intrinsics: np.ndarray,  # [3, 3] pixels, first pixel's centre at (0.5, 0.5)
+        extrinsics: npt.NDArray[Any],  # [3, 4] or [4, 4] world-to-camera, OpenCV axes
+        intrinsics: npt.NDArray[Any],  # [3, 3] pixels, first pixel's centre at (0.5, 0.5)
         image_size: tuple[int, int],  # (width, height)
         time_id: int,
         *,

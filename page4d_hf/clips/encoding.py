@@ -377,6 +377,7 @@ def _image_file(frames: PinholeFrames, index: int) -> bytes:
                 and image.mode == "RGB"
                 and upright
                 and not needs_undistortion(capture.intrinsics[index], capture.distortion[index])
+                and (capture.fisheye is None or not capture.fisheye[index])
                 and np.array_equal(frames.image_sizes[index], capture.image_sizes[index])
             )
         if kept:

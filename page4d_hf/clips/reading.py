@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ LISTS = (
     "timestamps",
     "frame_ids",
 )  # columns with an entry for each frame
+REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")  # of the Hub
 MOST_PIXELS = 1_000_000_000  # that are decoded at once; with depth, they take 8 GB
 
 
@@ -141,7 +143,8 @@ def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ClipError(f"{os.fspath(path)!r:.200} cannot be read: {error.strerror}; name another.") from error
     name = str(path_or_hub_id)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    # A name below a folder that exists is a file's; the Hub would be asked for it again and again.
+    if path.is_absolute() or name.startswith((".", "~")) or path.parent.is_dir() or not REPO_ID.fullmatch(name):
         raise ClipError(
             f"There is no data set of clips {name}; name a folder, as training/prepare.py makes it, a Parquet file, or "
             "user/name on the Hub."

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .tracks import REFERENCE_WIDTH, Tracks
 
@@ -34,13 +35,13 @@ TRACKS_FOR_FOCAL_LENGTH = 1500
 class Adjusted:
     """Cameras and points that explain tracks."""
 
-    extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
+    extrinsics: npt.NDArray[Any]  # [S, 3, 4] float64 world-to-camera, OpenCV axes
     focal: float  # pixels
-    points: np.ndarray  # [T, 3] float64, a point for each track
-    used: np.ndarray  # [T] bool: tracks that the cameras were adjusted to
+    points: npt.NDArray[Any]  # [T, 3] float64, a point for each track
+    used: npt.NDArray[Any]  # [T] bool: tracks that the cameras were adjusted to
 
 
-def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> np.ndarray:
+def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
     pose = solution.extrinsics[tracks.frame]
     seen = np.einsum("oij,oj->oi", pose[:, :, :3], solution.points[tracks.track]) + pose[:, :, 3]
@@ -157,7 +158,7 @@ def _adjust_once(
 
 
 def _model(
-    tracks: Tracks, start: Adjusted, image_size: tuple[int, int], adjusted: np.ndarray
+    tracks: Tracks, start: Adjusted, image_size: tuple[int, int], adjusted: npt.NDArray[Any]
 ) -> tuple[pycolmap.Reconstruction, dict[int, int]]:
     """A COLMAP model of cameras that are adjusted and of the tracks in use; gives its points' ids by track."""
     import pycolmap
@@ -193,8 +194,8 @@ def _model(
 
 
 def _in_scale_of(
-    start: Adjusted, extrinsics: np.ndarray, points: np.ndarray, used: np.ndarray, first: int
-) -> tuple[np.ndarray, float, np.ndarray]:
+    start: Adjusted, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any], used: npt.NDArray[Any], first: int
+) -> tuple[npt.NDArray[Any], float, npt.NDArray[Any]]:
     """Undo the drift of scale, which nothing fixes, about the centre of the first camera."""
     center = -extrinsics[first, :, :3].T @ extrinsics[first, :, 3]
     before = np.median(np.linalg.norm(start.points[used] - center, axis=1))
@@ -207,6 +208,6 @@ def _in_scale_of(
     return moved, start.focal, points
 
 
-def _center(image_size: tuple[int, int]) -> np.ndarray:
+def _center(image_size: tuple[int, int]) -> npt.NDArray[Any]:
     height, width = image_size
     return np.array([width / 2, height / 2])

@@ -22,7 +22,7 @@ class Consensus:
     agrees: np.ndarray  # [T] bool: tracks that move with the scene as far as two views can tell
     inlier_share: float  # mean over pairs
     homography_share: float  # of pairs that a homography explains: a camera that only turns, or a plane
-    displacement: float  # median over the widest pairs, pixels
+    displacement: float  # how far tracks get from where they begin: median over the longer half of them, pixels
 
 
 def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> Consensus:
@@ -49,7 +49,7 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
     loose = pycolmap.RANSACOptions(max_error=2 * options.ransac.max_error, random_seed=0)
     rows = tracks.rows_of_frames(num_frames)
     asked, dissent = np.zeros(len(tracks)), np.zeros(len(tracks))
-    shares, flats, displacements = [], [], []
+    shares, flats = [], []
     gaps = sorted({min(gap, num_frames - 1) for gap in GAPS})
     for gap in gaps:
         for first in range(0, num_frames - gap, max(1, gap // 2)):
@@ -68,10 +68,21 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
             if gap == gaps[-1]:
                 flat = pycolmap.estimate_homography_matrix(start, end, loose)
                 flats.append(flat is not None and flat["num_inliers"] >= FLAT_SHARE * inlier.sum() > 0)
-                displacements.append(np.median(np.linalg.norm(end - start, axis=1)))
     return Consensus(
         agrees=dissent <= MOST_DISSENT * asked,
         inlier_share=float(np.mean(shares)) if shares else 0.0,
         homography_share=float(np.mean(flats)) if flats else 0.0,
-        displacement=float(np.median(displacements)) if displacements else 0.0,
+        displacement=_displacement(tracks),
     )
+
+
+def _displacement(tracks: Tracks) -> float:
+    if not len(tracks):
+        return 0.0
+    first = np.full((len(tracks), 2), np.nan)
+    order = np.argsort(tracks.track, kind="stable")[::-1]
+    first[tracks.track[order]] = tracks.xy[order]  # what is written last is first in time
+    reach = np.zeros(len(tracks))
+    np.maximum.at(reach, tracks.track, np.linalg.norm(tracks.xy - first[tracks.track], axis=1))
+    lengths = tracks.lengths()
+    return float(np.median(reach[lengths >= np.median(lengths)]))

@@ -26,6 +26,7 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
+from .motion import motion_masks, resolve_motion
 from .network import NetworkOptions, Points, needed_heads, resolve_resolution
 from .points import choose_points
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
@@ -57,6 +58,7 @@ def reconstruct(
     keep_point_maps: bool = False,
     refine: Refine = "auto",
     tracks: str | os.PathLike[str] | None = None,
+    motion: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -95,6 +97,9 @@ def reconstruct(
         refine: "auto": adjust cameras to point tracks, and depth to them, as far as the clip shows them; what it does
             not is logged, and stands in `info["refinement"]["note"]`. "off": take the network's.
         tracks: file of tracks to refine by, instead of optical flow; see `scene.read_tracks`.
+        motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
+            "both"; or a folder with an image for each frame, not 0 where something moves. By default both, as far as
+            the model has a head, and frames are several and of one size.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -134,6 +139,7 @@ def reconstruct(
     if tracks is not None and (refine == "off" or points == "world"):
         raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
     given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
+    motion = resolve_motion(motion, config.mask_form is not None)
     overlap = resolve_overlap(window, overlap)
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
     mode = mode or image_processor.mode
@@ -186,7 +192,18 @@ def reconstruct(
         if refinement["note"]:
             logger.warning("%s", refinement["note"])
 
-    # 5. The choice of points.
+    # 5. What moves.
+    seen.dynamics = motion_masks(
+        motion,
+        frames,
+        seen.extrinsics,
+        seen.intrinsics,
+        seen.depth,
+        seen.dynamics,
+        progress=lambda done: report("motion", done, len(frames)),
+    )
+
+    # 6. The choice of points.
     report("points", 0, len(frames))
     confidence = seen.points_conf or seen.depth_conf
     chosen = choose_points(seen.points or seen.depth, confidence, confidence_percentile, max_points)
@@ -229,6 +246,7 @@ def reconstruct(
                 "max_points": max_points,
                 "refine": refine,
                 "tracks": None if tracks is None else str(tracks),
+                "motion": None if motion is None else str(motion),
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },

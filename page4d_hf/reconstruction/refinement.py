@@ -2,6 +2,8 @@
 
 No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
 moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
+Where adjustment explains much less than pairs of frames agree on, its start was too far off, and the tracks are mapped
+without it.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ import numpy as np
 from ..scene.tracks import PointTracks
 from .bundle_adjustment import Adjusted, adjust, reprojection_errors
 from .consensus import agree_on_motion
-from .depth import correct_depth, sample_maps
+from .depth import POOR, correct_depth, sample_maps
+from .mapping import map_tracks
 from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_point_tracks, checked_tracks, track_points
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
 LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
 FEWEST_TRACKS = 50
-LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width, over eight frames: less, and the camera stands
+LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width: where tracks get less far, the camera stands
 FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a camera may only turn
 LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
 LEAST_RATIO = 1.5  # or else in the median error
 AT_INFINITY = 1e5  # times as far
+TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
+LOST = 0.5  # the same of a single frame, whose camera then never came near
+MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
 POOR_SHARE = 0.5  # of inliers: below it the user is told
 
 Report = dict[str, float | int | str]
@@ -90,8 +96,8 @@ def refine(
 
     Returns:
         Cameras in the world of the first one and in the scale of the network's depth. `report["outcome"]` is "refined",
-        "rotations refined" where the clip does not show a path of the camera, or "kept"; `report["note"]` says in a
-        sentence what the user should know of it, and is empty where all is well.
+        "rotations refined" where the clip does not show a path of the camera, "held still" where it does not move, or
+        "kept"; `report["note"]` says in a sentence what the user should know of it, and is empty where all is well.
 
     Raises:
         Page4DError: the user's tracks do not fit the images.
@@ -117,7 +123,14 @@ def refine(
         return _kept(tracks, start, depth, size, before, why)
     consensus = agree_on_motion(tracks, len(images), size)
     if consensus.displacement < LEAST_DISPLACEMENT * unit:
-        return _kept(tracks, start, depth, size, before, "the camera does not move")
+        still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], len(images), axis=0), used=consensus.agrees)
+        held = _scored(tracks, replace(still, points=triangulate(tracks, still, size)), size)
+        if held.inlier_share < before.inlier_share:
+            return _kept(tracks, start, depth, size, before, "the camera does not move")
+        note = "The camera does not move: all frames have the first one's pose, and depth is the network's."
+        report = _report(tracks, before, held, "held still", note, size)
+        used = held.solution.used
+        return Refinement(held.solution.extrinsics, focal, depth, tracks, held.solution.points, used, size, report)
 
     beliefs = [consensus.agrees]
     if motion is not None:
@@ -128,6 +141,13 @@ def refine(
         candidate = replace(start, used=start.used & belief)
         if candidate.used.sum() >= FEWEST_TRACKS:
             candidates.append(_scored(tracks, adjust(tracks, candidate, size), size))
+    best = max(candidates, key=lambda candidate: candidate.inlier_share, default=before)
+    too_far = best.inlier_share < TOO_FAR * consensus.inlier_share
+    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and len(images) <= MOST_MAPPED:
+        known = sample_maps(depth, tracks, size)
+        mapped = map_tracks(tracks, replace(start, used=start.used & consensus.agrees), known, size)
+        if mapped is not None and mapped.used.sum() >= FEWEST_TRACKS:
+            candidates.append(_scored(tracks, adjust(tracks, mapped, size), size))
     progress("adjustment", len(beliefs), len(beliefs))
     if not candidates:
         return _kept(tracks, start, depth, size, before, "too few points follow one motion")
@@ -145,15 +165,15 @@ def refine(
     if best.inlier_share < POOR_SHARE:
         note = " ".join((note, _poor(best.inlier_share))).strip()
     solution = best.solution
+    corrected = correct_depth(depth, tracks, solution, size)
+    remaining = corrected.errors.get(corrected.correction, 0.0)
+    if remaining > POOR:
+        told = f"The network's depth is off by {remaining:.0%} where tracks know it; it was only scaled."
+        note = " ".join((note, told)).strip()
+    report = _report(tracks, before, best, outcome, note, size)
+    report |= {"depth_correction": corrected.correction, "depth_error": round(remaining, 4)}
     return Refinement(
-        solution.extrinsics,
-        solution.focal,
-        correct_depth(depth, tracks, solution, size),
-        tracks,
-        solution.points,
-        solution.used,
-        size,
-        _report(tracks, before, best, outcome, note, size),
+        solution.extrinsics, solution.focal, corrected.depth, tracks, solution.points, solution.used, size, report
     )
 
 
@@ -162,6 +182,7 @@ class _Scored:
     solution: Adjusted
     errors: np.ndarray  # [O] pixels for images of the reference width
     inlier_share: float
+    worst_frame: float  # its share of inliers
 
     @property
     def median(self) -> float:
@@ -173,7 +194,10 @@ def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Score
     fair = replace(solution, points=triangulate(tracks, solution, size))
     errors = np.minimum(*(reprojection_errors(tracks, each, size) for each in (fair, solution)))
     errors = errors * REFERENCE_WIDTH / size[1]
-    return _Scored(solution, errors, float((errors < INLIER).mean()) if len(errors) else 0.0)
+    inlier = errors < INLIER
+    frames = [inlier[rows] for rows in tracks.rows_of_frames(len(solution.extrinsics))]
+    worst = min((float(frame.mean()) for frame in frames if len(frame)), default=0.0)
+    return _Scored(solution, errors, float(inlier.mean()) if len(errors) else 0.0, worst)
 
 
 def triangulate(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int], rounds: int = 5) -> np.ndarray:

@@ -39,6 +39,15 @@ _LK: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Corners:
+    """Which corners are tracked. The defaults are for cameras, which want few and good ones."""
+
+    quality: float = CORNER_QUALITY
+    spacing: float = SPACING
+    most: int = MOST_CORNERS
+
+
+@dataclass(frozen=True)
 class Tracks:
     """Observations of tracked points, in the order of frames."""
 
@@ -74,11 +83,17 @@ class Tracks:
         return np.stack([np.median(part, axis=0) for part in np.split(values[order], ends)])
 
 
-def track_points(images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None) -> Tracks:
+def track_points(
+    images: Iterable[np.ndarray],
+    *,
+    choice: Corners | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Tracks:
     """Track corners through a clip; no more than two frames are held at a time.
 
     Args:
         images: S frames, `(H, W, 3)` uint8, of one size.
+        choice: which corners; default: those that are good for cameras.
         progress: told how many frames are done.
 
     Returns:
@@ -99,7 +114,7 @@ def track_points(images: Iterable[np.ndarray], *, progress: Callable[[int], None
         if before is not None and len(xy):
             xy, followed = _follow(flow, before, gray, xy)
             xy, number = xy[followed], number[followed]
-        corners = _new_corners(gray, xy)
+        corners = _new_corners(gray, xy, choice or Corners())
         xy = np.concatenate((xy, corners))
         number = np.concatenate((number, np.arange(count, count + len(corners))))
         count += len(corners)
@@ -145,16 +160,16 @@ def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
-def _new_corners(gray: np.ndarray, taken: np.ndarray) -> np.ndarray:
+def _new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
     """Corners [N, 2] where no track is near."""
-    room = MOST_CORNERS - len(taken)
+    room = choice.most - len(taken)
     if room <= 0:
         return np.zeros((0, 2), np.float32)
-    spacing = max(3, round(SPACING * gray.shape[1] / REFERENCE_WIDTH))
+    spacing = max(3, round(choice.spacing * gray.shape[1] / REFERENCE_WIDTH))
     free = np.full(gray.shape, 255, np.uint8)
     for x, y in taken.astype(int):
         cv2.circle(free, (int(x), int(y)), spacing, (0,), -1)
-    corners = cv2.goodFeaturesToTrack(gray, room, CORNER_QUALITY, spacing, mask=free)
+    corners = cv2.goodFeaturesToTrack(gray, room, choice.quality, spacing, mask=free)
     return np.zeros((0, 2), np.float32) if corners is None else corners[:, 0] + np.float32(0.5)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..frames import read_frames
 from ..utils.evenly import one_of_each_stretch
@@ -70,7 +72,7 @@ def write_colmap(
     return model.num_points3D(), len(points)
 
 
-def evenly_drawn(count: int, limit: int | None) -> np.ndarray:
+def evenly_drawn(count: int, limit: int | None) -> npt.NDArray[Any]:
     """Indices of at most `limit` of `count` things, the same at every call."""
     return one_of_each_stretch(count, count if limit is None else limit, np.random.default_rng(0))
 
@@ -84,7 +86,7 @@ def _lens(scene: Scene) -> str:
 
 def _triangulated(
     tracks: PointTracks | None, frames: int, limit: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Of the tracks with a point that two frames see: `visible` [T, S], `xy` [T, S, 2], `points` [T, 3]."""
     if tracks is None:
         return np.zeros((0, frames), bool), np.zeros((0, frames, 2), np.float32), np.zeros((0, 3), np.float32)
@@ -93,7 +95,7 @@ def _triangulated(
     return tracks.visible[used], tracks.xy[used], tracks.points[used]
 
 
-def _colors(scene: Scene, visible: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def _colors(scene: Scene, visible: npt.NDArray[Any], xy: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The colour of each track where it is first seen, `[T, 3]` uint8."""
     colors = np.zeros((len(visible), 3), np.uint8)
     first = visible.argmax(axis=1)

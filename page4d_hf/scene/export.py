@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SceneError
@@ -133,7 +134,7 @@ def _mask_name(image: str) -> str:
     return f"{Path(image).stem}.png"
 
 
-def _use_mask(scene: Scene, index: int, static_only: bool) -> np.ndarray:
+def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
     """A frame's mask as nerfstudio and COLMAP read it, `(H, W)` uint8: 0 where nothing is to be learned from."""
     width, height = (int(side) for side in scene.image_sizes[index])
     use = np.full((height, width), 255, np.uint8)
@@ -224,7 +225,7 @@ def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
     file.write_bytes(buffer.getvalue())
 
 
-def _stacked(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _stacked(maps: list[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Maps as one array, those of smaller images filled up with NaN to the right and below, and their sizes (w, h)."""
     sizes = np.array([frame.shape[::-1] for frame in maps])
     width, height = sizes.max(axis=0)

@@ -5,6 +5,7 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
+        motion_masks/       frame_00001.png.png, ...: where asked for, 0 where something moves and 255 elsewhere
         page4d/
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
@@ -15,8 +16,8 @@
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
 count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
-`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. A model without a mask leaves
-out all that is named dynamics.
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where nothing tells
+what moves, all that is named dynamics is left out.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ from .reconstruction import Reconstruction
 from .tracks import TRACKS, PointTracks, read_tracks, tracks_bytes
 from .transforms_json import (
     CAMERA_MODELS,
+    FISHEYE_MODELS,
     Transforms,
     find_file,
     frame_times,
     read_transforms,
     read_transforms_camera,
+    spread_times,
+    times_by_name,
     with_slashes,
 )
 
@@ -72,7 +76,7 @@ class Scene:
     image_paths: list[Path]
     extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
     intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images
-    distortion: np.ndarray  # [N, 5] float64, OpenCV's k1, k2, p1, p2, k3; zeros in scenes by page4d
+    distortion: np.ndarray  # [N, 5] float64, as in a `Capture`; zeros in scenes by page4d
     image_sizes: np.ndarray  # [N, 2] int, (width, height)
     times: np.ndarray  # [N] float64 in [0, 1]
     points: np.ndarray | None = None  # [M, 3] float32
@@ -82,6 +86,9 @@ class Scene:
     point_confidence: np.ndarray | None = None  # [M] float32
     splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
+    depth_paths: list[Path | None] | None = None  # per frame: z-depth of another program, as nerfstudio has it
+    fisheye: np.ndarray | None = None  # [N] bool, as in a `Capture`
+    notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
     info: dict[str, Any] = field(default_factory=dict)  # page4d/info.json; empty for a folder of another program
 
     def __len__(self) -> int:
@@ -147,7 +154,12 @@ class Scene:
 
 
 def write_scene(
-    target: str | Path, reconstruction: Reconstruction, *, preview: bool = False, overwrite: bool = False
+    target: str | Path,
+    reconstruction: Reconstruction,
+    *,
+    preview: bool = False,
+    motion_masks: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write a scene folder, whole or not at all.
 
@@ -156,13 +168,14 @@ def write_scene(
         reconstruction: of its frames, files that nerfstudio would read the same way are copied, and others are written
             as PNG. Its `info` becomes part of `page4d/info.json`.
         preview: write `preview.jpg`, a contact sheet.
+        motion_masks: write `motion_masks/<image's name>.png` too, as COLMAP names masks: 0 where something moves.
         overwrite: replace a folder that page4d wrote, see `whole_folder`.
 
     Returns:
         `target` as a path.
 
     Raises:
-        SceneError: a camera is not finite.
+        SceneError: a camera is not finite, or nothing tells what moves and motion masks are asked for.
         Page4DError: the folder is in the way or cannot be written, see `whole_folder`.
     """
     frames = reconstruction.frames
@@ -173,6 +186,9 @@ def write_scene(
     ):
         if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
             raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
+
+    if motion_masks and reconstruction.dynamics is None:
+        raise SceneError("Nothing tells what moves in these frames, so that there are no motion masks to write.")
 
     with whole_folder(target, overwrite=overwrite) as folder:
         (folder / "images").mkdir()
@@ -185,6 +201,10 @@ def write_scene(
             (folder / "page4d" / name).mkdir(parents=True)
             for stem, array in zip(stems, arrays, strict=True):
                 _write_array(_map_path(folder, name, stem), array)
+        if motion_masks and reconstruction.dynamics is not None:
+            (folder / "motion_masks").mkdir()
+            for image, size, motion in zip(images, frames.sizes, reconstruction.dynamics, strict=True):
+                _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         write_points(folder / "points.ply", reconstruction)
@@ -245,6 +265,13 @@ def transforms_json(
             }
         )
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
+
+
+def _motion_mask(motion: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A motion mask at its image's size (height, width): 0 where it is above one half, 255 elsewhere."""
+    known = Image.fromarray(np.nan_to_num(motion).astype(np.float32))
+    full = np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR))
+    return Image.fromarray(np.where(full > 0.5, 0, 255).astype(np.uint8))
 
 
 def _write_image(frames: Frames, index: int, target: Path) -> str:
@@ -316,9 +343,10 @@ def read_scene(root: str | Path) -> Scene:
     """Read a scene folder, or any folder with nerfstudio's `transforms.json`, and check all of it but the pixels.
 
     A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
-    distortion, no image sizes, no times (the frames' places then stand for them) and no points. Its points are in the
-    world of its cameras: `applied_transform` and `applied_scale`, which say what was done to both before they were
-    written, change nothing here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
+    distortion, no image sizes, no times (the natural order of file names then stands for them, as in nerfstudio) and
+    no points. Times that do not span [0, 1] are scaled to it. Its points are in the world of its cameras:
+    `applied_transform` and `applied_scale`, which say what was done to both before they were written, change nothing
+    here. `train_filenames`, `val_filenames` and `test_filenames` are the splits.
 
     Args:
         root: the folder, or its `transforms.json`.
@@ -335,7 +363,7 @@ def read_scene(root: str | Path) -> Scene:
     if not where.is_file():
         raise SceneError(f"{root} is no scene: it has no transforms.json.")
     meta = read_transforms(where)
-    if (meta.camera_model or "OPENCV") not in CAMERA_MODELS:
+    if (meta.camera_model or "OPENCV") not in CAMERA_MODELS | FISHEYE_MODELS:
         raise SceneError(
             f"{where} has cameras of the model {meta.camera_model:.40}; undistort its images to a pinhole."
         )
@@ -343,7 +371,10 @@ def read_scene(root: str | Path) -> Scene:
     cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
     image_paths = [camera.image_path for camera in cameras]
     poses = np.stack([camera.camera_to_world for camera in cameras])
-    masks = [camera.mask_path for camera in cameras]
+    masks, depth = ([getattr(camera, key) for camera in cameras] for key in ("mask_path", "depth_path"))
+    given = frame_times(meta, where)
+    names = [frame.file_path for frame in meta.frames]
+    times, note = (times_by_name(meta), None) if given is None else spread_times(given, where, names)
     scene = Scene(
         root=root,
         image_paths=image_paths,
@@ -351,13 +382,19 @@ def read_scene(root: str | Path) -> Scene:
         intrinsics=np.stack([camera.intrinsics for camera in cameras]),
         distortion=np.stack([camera.distortion for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras]),
-        times=_read_times(meta, where),
+        times=times,
         splits=_read_splits(meta, root, image_paths, where),
         use_paths=masks if any(masks) else None,
+        depth_paths=depth if any(depth) else None,
+        fisheye=np.array([camera.fisheye for camera in cameras]) if any(camera.fisheye for camera in cameras) else None,
+        notes=[] if note is None else [note],
         info=_read_info(root / MARK, image_paths),
     )
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
+        if note is not None and given is not None and scene.point_times is not None:
+            first, last = given.min(), given.max()
+            scene.point_times = np.clip((scene.point_times - first) / (last - first), 0, 1).astype(np.float32)
     if scene.info:
         for name in MAPS if scene.has_dynamics else MAPS[:2]:
             for path in image_paths:
@@ -402,13 +439,6 @@ def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:
     return info
 
 
-def _read_times(meta: Transforms, where: Path) -> np.ndarray:
-    times = frame_times(meta, where)
-    if times is None:
-        return normalized_times(np.arange(len(meta.frames)))
-    return times if times.min() >= 0 and times.max() <= 1 else normalized_times(times)
-
-
 def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
     """nerfstudio's `<split>_filenames`, by their places among the frames; empty where there are none."""
     splits = {}
@@ -445,7 +475,7 @@ def _read_points(scene: Scene, name: str) -> None:
                 if name in vertices.dtype.names:
                     columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
         if set(COLORS) <= set(vertices.dtype.names):
-            colors = np.stack([vertices[name] for name in COLORS], axis=-1).astype(np.uint8)
+            colors = _to_8_bits(np.stack([vertices[name] for name in COLORS], axis=-1))
         else:
             colors = np.full((len(points), 3), 128, np.uint8)
     except Exception as error:  # plyfile raises what it happens to meet, MemoryError and TypeError among it
@@ -456,6 +486,14 @@ def _read_points(scene: Scene, name: str) -> None:
     scene.points, scene.point_colors = points, colors
     scene.point_times = columns.get("time")
     scene.point_dynamics, scene.point_confidence = columns.get("dynamics"), columns.get("confidence")
+
+
+def _to_8_bits(colors: np.ndarray) -> np.ndarray:
+    """Colours of a PLY file, from 0 to 255; floating-point ones go from 0 to 1, save in files that have greater."""
+    if colors.dtype.kind == "f":
+        colors = np.nan_to_num(colors, posinf=255)
+        return np.rint(colors * (255 if colors.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)
+    return (colors // 257 if colors.dtype.itemsize == 2 else colors).clip(0, 255).astype(np.uint8)
 
 
 def _told(error: Exception) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..utils.evenly import evenly
 from .drawing import (
@@ -26,7 +29,7 @@ FRUSTUMS = 16  # at most
 INK, PAPER = (60, 60, 60), (255, 255, 255)
 
 
-def contact_sheet(scene: Reconstruction, times: np.ndarray) -> np.ndarray:
+def contact_sheet(scene: Reconstruction, times: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A picture of what a reconstruction found, `(H, WIDTH, 3)` RGB uint8.
 
     In rows: some frames, their depth (near is red), their motion where the model tells it; below, the points of all
@@ -67,11 +70,11 @@ def contact_sheet(scene: Reconstruction, times: np.ndarray) -> np.ndarray:
     return sheet
 
 
-def _inverse(depth: np.ndarray) -> np.ndarray:
+def _inverse(depth: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.divide(1, depth, out=np.full_like(depth, np.nan), where=np.isfinite(depth) & (depth > 0))
 
 
-def _fit(cell: np.ndarray, image: np.ndarray) -> None:
+def _fit(cell: npt.NDArray[Any], image: npt.NDArray[Any]) -> None:
     """Put an image into a cell as large as fits."""
     scale = min(cell.shape[0] / image.shape[0], cell.shape[1] / image.shape[1])
     size = tuple(max(round(scale * side), 1) for side in image.shape[1::-1])
@@ -80,14 +83,14 @@ def _fit(cell: np.ndarray, image: np.ndarray) -> None:
     cell[top : top + size[1], left : left + size[0]] = shrunk[: cell.shape[0], : cell.shape[1]]
 
 
-def _label(cell: np.ndarray, text: str) -> None:
+def _label(cell: npt.NDArray[Any], text: str) -> None:
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
     (width, height), below = cv2.getTextSize(text, font, scale, 1)
     cell[: height + below + 6, : width + 10] = PAPER
     cv2.putText(cell, text, (5, height + 4), font, scale, INK, 1, cv2.LINE_AA)
 
 
-def _worlds(strip: np.ndarray, scene: Reconstruction, times: np.ndarray) -> None:
+def _worlds(strip: npt.NDArray[Any], scene: Reconstruction, times: npt.NDArray[Any]) -> None:
     """The world from above on the left, and from behind the cameras on the right."""
     extrinsics, points = scene.extrinsics, scene.points
     sizes = np.array(scene.frames.sizes)[:, ::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from ..frames import Frames
 from .tracks import PointTracks
@@ -19,20 +19,20 @@ class Reconstruction:
     does. What a crop left out of the network's input is NaN, and has confidence 0.
     """
 
-    extrinsics: np.ndarray  # [S, 3, 4] float64, world-to-camera
-    intrinsics: np.ndarray  # [S, 3, 3] float64, in pixels of the original images, first pixel's centre at 0.5
-    depth: list[np.ndarray]  # S of [h, w] float32, z-depth
-    depth_conf: list[np.ndarray]  # S of [h, w] float32
-    dynamics: list[np.ndarray] | None  # S of [h, w] float32, 0 static to 1 moving; None of a model without a mask
-    points: np.ndarray  # [M, 3] float32 in the world
-    point_colors: np.ndarray  # [M, 3] uint8
-    point_times: np.ndarray  # [M] float32 in [0, 1]
-    point_dynamics: np.ndarray | None  # [M] float32, 0 static to 1 moving
-    point_confidence: np.ndarray  # [M] float32
+    extrinsics: npt.NDArray[Any]  # [S, 3, 4] float64, world-to-camera
+    intrinsics: npt.NDArray[Any]  # [S, 3, 3] float64, in pixels of the original images, first pixel's centre at 0.5
+    depth: list[npt.NDArray[Any]]  # S of [h, w] float32, z-depth
+    depth_conf: list[npt.NDArray[Any]]  # S of [h, w] float32
+    dynamics: list[npt.NDArray[Any]] | None  # S of [h, w] float32, 0 static to 1 moving; None of a model without a mask
+    points: npt.NDArray[Any]  # [M, 3] float32 in the world
+    point_colors: npt.NDArray[Any]  # [M, 3] uint8
+    point_times: npt.NDArray[Any]  # [M] float32 in [0, 1]
+    point_dynamics: npt.NDArray[Any] | None  # [M] float32, 0 static to 1 moving
+    point_confidence: npt.NDArray[Any]  # [M] float32
     frames: Frames  # that it was made of
     info: dict[str, Any] = field(default_factory=dict)  # how: the model and the options, for `page4d/info.json`
     tracks: PointTracks | None = None  # that the cameras were refined by
-    point_maps: list[np.ndarray] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
+    point_maps: list[npt.NDArray[Any]] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
 
     def __len__(self) -> int:
         return len(self.extrinsics)

@@ -6,8 +6,10 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import SceneError
 
@@ -18,14 +20,14 @@ TRACKS = "page4d/tracks.npz"  # in a scene folder
 class PointTracks:
     """Where K points are seen in S frames."""
 
-    xy: np.ndarray  # [K, S, 2] float32 in pixels of the images, first pixel's centre at 0.5; anything where not visible
-    visible: np.ndarray  # [K, S] bool
-    points: np.ndarray  # [K, 3] float32 in the world; NaN of tracks that move, or whose point is unknown
+    xy: npt.NDArray[Any]  # [K, S, 2] float32 in pixels, the first pixel's centre at 0.5; anything where not visible
+    visible: npt.NDArray[Any]  # [K, S] bool
+    points: npt.NDArray[Any]  # [K, 3] float32 in the world; NaN of tracks that move, or whose point is unknown
 
     def __len__(self) -> int:
         return len(self.xy)
 
-    def of_frames(self, indices: np.ndarray) -> PointTracks:
+    def of_frames(self, indices: npt.NDArray[Any]) -> PointTracks:
         """The same tracks in some of the frames, or in another order."""
         return PointTracks(self.xy[:, indices], self.visible[:, indices], self.points)
 

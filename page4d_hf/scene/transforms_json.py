@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +18,17 @@ from PIL import Image
 from pydantic import Field
 
 from ..errors import Page4DError, SceneError
+from ..frames import IMAGE_SUFFIXES, natural_key, normalized_times
 from ..geometry import is_rotation
+from ..utils.heif import let_pillow_read
 from ..utils.json_files import Record, read_json
 
 # nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
 CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"})
+FISHEYE_MODELS = frozenset({"OPENCV_FISHEYE"})
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
+FISHEYE_DISTORTION = ("k1", "k2", "k3", "k4")
+TIME_STEP = 1e-6  # times that differ by less are one instant: files are of few digits
 LARGEST = 1e19  # of any number: in float32, too, its square is finite
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
@@ -55,6 +61,7 @@ class TransformsFrame(Lens):
     file_path: FileName  # from the file's folder; ".png" may be left out
     transform_matrix: Annotated[list[Row], Field(min_length=3, max_length=4)]  # [4, 4], or without the last row
     mask_path: FileName | None = None
+    depth_file_path: FileName | None = None
     time: Number | None = None
 
 
@@ -77,8 +84,10 @@ class TransformsCamera:
     image_size: tuple[int, int]  # (width, height)
     camera_to_world: np.ndarray  # [3, 4], OpenGL axes
     intrinsics: np.ndarray  # [3, 3]
-    distortion: np.ndarray  # [5]
+    distortion: np.ndarray  # [5]: OpenCV's k1, k2, p1, p2, k3; of a fisheye k1, k2, k3, k4 and 0
+    fisheye: bool
     mask_path: Path | None  # an image, 0 where nothing is to be learned from
+    depth_path: Path | None  # z-depth
 
 
 def read_transforms(path: Path, *, error: type[Page4DError] = SceneError) -> Transforms:
@@ -103,13 +112,39 @@ def frame_times(meta: Transforms, where: Path) -> np.ndarray | None:
     return np.array(times, np.float64) if times else None
 
 
+def times_by_name(meta: Transforms) -> np.ndarray:
+    """Times `(N,)` in [0, 1] by the natural order of file names: COLMAP lists frames in any."""
+    order = sorted(range(len(meta.frames)), key=lambda i: natural_key(with_slashes(meta.frames[i].file_path)))
+    return normalized_times(np.argsort(order))
+
+
+def spread_times(times: np.ndarray, where: Path, names: Sequence[str]) -> tuple[np.ndarray, str | None]:
+    """Times that span [0, 1], and a sentence where they were brought to it.
+
+    The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last.
+
+    Args:
+        times: `(N,)` of all frames, of whatever split.
+        where: the file or folder, for the sentence.
+        names: of the frames, for the sentence.
+    """
+    first, last = float(times.min()), float(times.max())
+    if max(abs(first), abs(last - 1)) <= TIME_STEP:
+        return times, None
+    if last - first <= TIME_STEP:  # a single instant
+        return np.zeros_like(times), None
+    ends = f"{names[int(times.argmin())]} to {names[int(times.argmax())]}"
+    note = f"The times of {where} go from {first:g} to {last:g} ({ends}); they are scaled to go from 0 to 1."
+    return normalized_times(times), note
+
+
 def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path, where: Path) -> TransformsCamera:
     """The camera of a frame, checked, and its image's size.
 
     Args:
         meta: the file.
         frame: one of its frames. Its intrinsics are `fl_x fl_y cx cy w h`, with distortion as `k1 k2 k3 p1 p2`, or
-            `camera_angle_x`, the horizontal angle of view.
+            `camera_angle_x`, the horizontal angle of view. The file's `camera_model` OPENCV_FISHEYE has `k1 k2 k3 k4`.
         root: the folder that file paths start from.
         where: the file, for messages.
 
@@ -117,7 +152,8 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
         SceneError: the image or its mask is missing or broken, or the camera is incomplete or not one.
     """
     png = f"{frame.file_path}.png"  # Blender's scenes leave the suffix out
-    image_path = find_file(root, frame.file_path, png)
+    others = [f"{frame.file_path}{suffix}" for suffix in sorted(IMAGE_SUFFIXES - {".png"})]
+    image_path = find_file(root, frame.file_path, png, *others)
     if image_path is None:
         expected = root / (frame.file_path if Path(frame.file_path).suffix else png)
         raise SceneError(f"The image {expected} is missing, which {where} names.")
@@ -132,6 +168,7 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
         return getattr(frame, key) if value is None else value
 
     try:
+        let_pillow_read(image_path)
         with Image.open(image_path) as image:
             actual_size = image.size
     except Exception as error:  # whatever Pillow meets in a broken file
@@ -157,15 +194,33 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
             [0, 0, 1],
         ]
     )
-    if number("k4"):
-        raise SceneError(f"The distortion {of} has a fourth radial term, which is a fisheye's; undistort the images.")
-    distortion = np.array([number(key) or 0.0 for key in DISTORTION])
-    mask_path = None
-    if frame.mask_path is not None:
-        mask_path = find_file(root, frame.mask_path)
-        if mask_path is None:
-            raise SceneError(f"The mask_path {of} is {frame.mask_path!r}, and there is no such file.")
-    return TransformsCamera(image_path, actual_size, matrix[:3], intrinsics, distortion, mask_path)
+    fisheye = meta.camera_model in FISHEYE_MODELS
+    if number("k4") and not fisheye:
+        raise SceneError(
+            f"The distortion {of} has a fourth radial term, which only a fisheye has; set camera_model to "
+            "OPENCV_FISHEYE, or undistort the images."
+        )
+    distortion = np.zeros(5)
+    coefficients = FISHEYE_DISTORTION if fisheye else DISTORTION
+    distortion[: len(coefficients)] = [number(key) or 0.0 for key in coefficients]
+
+    def beside(key: str) -> Path | None:
+        name = getattr(frame, key)
+        path = None if name is None else find_file(root, name)
+        if name is not None and path is None:
+            raise SceneError(f"The {key} {of} is {name!r}, and there is no such file.")
+        return path
+
+    return TransformsCamera(
+        image_path,
+        actual_size,
+        matrix[:3],
+        intrinsics,
+        distortion,
+        fisheye,
+        mask_path=beside("mask_path"),
+        depth_path=beside("depth_file_path"),
+    )
 
 
 def find_file(root: Path, *names: str) -> Path | None:

@@ -354,7 +354,7 @@ def orbited_room(seed: int = 0) -> Scene:
     """`living_room`, around whose middle the training camera goes once, back to where it began."""
     scene = living_room(seed)
     vector = scene.room_center.new_tensor
-    path = CameraPath(vector([0, 1.85, 0.3]), vector([1.6, 0.1, 1.6]), vector([0, 0.6, 0.3]))
+    path = CameraPath(vector([0, 1.85, 0.8]), vector([1.85, 0.03, 1.85]), vector([0, 1.05, 0.8]))
     return replace(scene, camera=path)
 
 

@@ -97,6 +97,16 @@ def read_json(
     return parse_json(_read(path, MOST_BYTES, error, remedy), schema, path, error=error, remedy=remedy)
 
 
+class _JsonWords(reprlib.Repr):
+    """Short texts of values in which null, true and false are as in the file."""
+
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null"
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return "true" if value else "false"
+
+
 def explain(broken: ValidationError) -> str:
     """The first fault that pydantic found, as what goes behind the name of a file."""
     fault = broken.errors(include_url=False)[0]
@@ -113,7 +123,7 @@ def explain(broken: ValidationError) -> str:
     if fault["type"] == "value_error" and not message.startswith(("should ", "must ")):
         return f"does not hold what it should{where}: {message}"  # a validator's own sentence
     message = re.sub(r"a valid dictionary or instance of \w+", "an object", message)
-    return f"does not hold what it should{where}: it {message}, got {reprlib.repr(fault['input']):.120}"
+    return f"does not hold what it should{where}: it {message}, got {_JsonWords().repr(fault['input']):.120}"
 
 
 def read_json_group(path: Path, schema: Any, **values: str) -> list[Any]:

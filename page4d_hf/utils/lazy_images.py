@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
-import numpy as np
+import numpy.typing as npt
 import psutil
 
 from ..errors import FrameError
@@ -18,7 +18,7 @@ RECENT = 2  # images that are held of a sequence that does not fit: who asks twi
 Key = TypeVar("Key")
 
 
-class LazyImages(Sequence[np.ndarray], Generic[Key]):
+class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
     """A sequence of images, `[H, W, 3 or 4]` uint8, of which few are in memory at a time.
 
     Those of a sequence that takes no more than `MOST_HELD` are kept once they have been decoded. A longer one is meant
@@ -34,18 +34,20 @@ class LazyImages(Sequence[np.ndarray], Generic[Key]):
         self,
         sizes: Sequence[tuple[int, int]],
         keys: Sequence[Key],
-        decode: Callable[[Sequence[Key]], Iterator[np.ndarray]],
+        decode: Callable[[Sequence[Key]], Iterator[npt.NDArray[Any]]],
     ) -> None:
         self.sizes, self._keys, self._decode = list(sizes), list(keys), decode
         self.fits = sum(4 * height * width for height, width in self.sizes) <= _room()
-        self._held: dict[int, np.ndarray] = {}
-        self._decoder: Iterator[np.ndarray] = iter(())
+        self._held: dict[int, npt.NDArray[Any]] = {}
+        self._decoder: Iterator[npt.NDArray[Any]] = iter(())
         self._next = 0  # the index of what the decoder gives next
 
     @classmethod
-    def read(cls, keys: Sequence[Key], decode: Callable[[Sequence[Key]], Iterator[np.ndarray]]) -> LazyImages[Key]:
+    def read(
+        cls, keys: Sequence[Key], decode: Callable[[Sequence[Key]], Iterator[npt.NDArray[Any]]]
+    ) -> LazyImages[Key]:
         """Go through images whose sizes only decoding tells; a broken one raises what `decode` does."""
-        held: dict[int, np.ndarray] | None = {}
+        held: dict[int, npt.NDArray[Any]] | None = {}
         sizes, taken, room = [], 0, _room()
         for place, image in enumerate(decode(keys)):
             sizes.append((image.shape[0], image.shape[1]))
@@ -63,10 +65,10 @@ class LazyImages(Sequence[np.ndarray], Generic[Key]):
         return len(self.sizes)
 
     @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
+    def __getitem__(self, index: int) -> npt.NDArray[Any]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+    def __getitem__(self, index: slice) -> list[npt.NDArray[Any]]: ...
+    def __getitem__(self, index: int | slice) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
         """An image, or a list of those of a slice.
 
         Raises:
@@ -98,4 +100,4 @@ class LazyImages(Sequence[np.ndarray], Generic[Key]):
 
 def _room() -> float:
     """Bytes of decoded images that may be held."""
-    return min(MOST_HELD, SHARE_OF_MEMORY * psutil.virtual_memory().available)
+    return float(min(MOST_HELD, SHARE_OF_MEMORY * psutil.virtual_memory().available))

@@ -461,7 +461,9 @@ def convert_checkpoint(
         for file in folder.glob("*.safetensors"):
             make_readable(file)  # safetensors writes for the owner only
         Page4DImageProcessor(
-            size={"height": config.image_size, "width": config.image_size}, patch_size=config.patch_size
+            mode="balanced",
+            size={"height": config.image_size, "width": config.image_size},
+            patch_size=config.patch_size,
         ).save_pretrained(folder)
         card = model_card(config, num_parameters=model.num_parameters(), source=source or checkpoint.name)
         (folder / "README.md").write_text(card, encoding="utf-8")

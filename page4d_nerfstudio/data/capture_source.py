@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ from .starting_points import (
     points_of_capture,
     points_of_capture_depth,
     points_of_reconstruction,
+    points_of_tracks_or_random,
 )
 
 
@@ -45,7 +47,7 @@ class CaptureOptions:
 
 
 def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -> Capture:
-    """Read a capture, with the smallest of its images that are large enough; its notes are told.
+    """Read a capture, with the smallest of its images that are large enough.
 
     Raises:
         Page4DError: it is damaged, or of another layout.
@@ -54,28 +56,28 @@ def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -
     factor = size_factor(capture, downscale_factor)
     if factor > capture.image_downscale:  # there may be smaller images to start from
         capture = read_capture(data, layout, factor)
-    for sentence in capture.notes:
-        note(sentence)
     return capture
 
 
 def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Reconstruct) -> PosedFrames:
-    """The frames of a capture, with its own cameras or PAGE-4D's.
+    """The frames of a capture, with its own cameras or PAGE-4D's; the reader's notes are told.
 
     Raises:
         Page4DError: the options do not fit the capture, PAGE-4D cannot reconstruct it, or its cameras and PAGE-4D's
             determine no Sim(3).
     """
+    for sentence in capture.notes:
+        note(sentence)
     capture = without_far_points(capture)
     times, seeds = capture.times, options.seeds
     train, evaluation = _splits(capture, options)
     has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] is not None for i in train)
     if seeds.points == "capture" and capture.points is None and not has_depth:
         raise CaptureError(
-            f"The capture {capture.root} has no points of its own and no depth; pass --points page4d or random."
+            f"The capture {capture.root} has no points of its own and no depth; pass --points tracks, page4d or random."
         )
     if seeds.points == "depth" and not has_depth:
-        raise CaptureError(f"The capture {capture.root} has no depth; pass --points capture, page4d or random.")
+        raise CaptureError(f"The capture {capture.root} has no depth; pass --points capture, tracks, page4d or random.")
     images = as_pinhole(capture, size_factor(capture, options.downscale_factor))
     by_page4d = options.cameras == "page4d"
     kind = seeds.points
@@ -120,12 +122,15 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     )
     if kind == "page4d":
         frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
+    elif kind == "tracks":
+        frames.points = points_of_tracks_or_random(
+            frames, capture.camera_ids, seeds, None if by_page4d else _near_and_far(capture)
+        )
     elif kind == "random" and by_page4d:
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)
     elif kind == "random":
-        near_far = None if capture.near is None or capture.far is None else (capture.near, capture.far)
         frames.points = points_before_cameras(
-            frames, seeds.num_random_points, depth_range=near_far, known=capture.points
+            frames, seeds.num_random_points, depth_range=_near_and_far(capture), known=capture.points
         )
     else:
         if capture.points is not None and kind != "depth":
@@ -140,11 +145,17 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
 
 
 def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.ndarray]:
-    train = capture.splits.get("train", np.arange(len(capture)))
+    train = capture.splits.get("train", np.argsort(capture.times, kind="stable"))
     refuse_a_single_frame(len(train), capture.root)
     chosen = capture.evaluation_split if options.held_out == "auto" else options.held_out
     evaluation = capture.splits.get(chosen)
     if evaluation is not None and len(evaluation) > 0:
+        shared = _seen_in_training(capture, train, evaluation)
+        if shared:
+            note(
+                f"{shared} of the {len(evaluation)} frames to evaluate on are trained on too (the same image, camera "
+                "and time): figures of `ns-eval` do not say how well new views are rendered"
+            )
         return train, evaluation
     if options.held_out != "auto":
         known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
@@ -159,15 +170,34 @@ def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.n
     return rest, evaluation
 
 
-def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Literal["capture", "page4d", "random"]:
+def _seen_in_training(capture: Capture, train: np.ndarray, evaluation: np.ndarray) -> int:
+    """How many frames to evaluate on are also among those to train on, as the same files or as copies of them."""
+
+    def view(index: int) -> bytes:
+        return capture.extrinsics[index].round(6).tobytes() + capture.times[index].round(6).tobytes()
+
+    trained: dict[bytes, list[Path]] = {}
+    for index in train:
+        trained.setdefault(view(index), []).append(capture.image_paths[index])
+    return sum(
+        any(path.samefile(other) or filecmp.cmp(path, other, shallow=False) for other in trained.get(view(index), ()))
+        for index, path in ((index, capture.image_paths[index]) for index in evaluation)
+    )
+
+
+def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Literal["capture", "page4d", "tracks"]:
     if capture.points is not None:
         return "capture"
     if has_depth:
         note(f"{capture.root} has no points of its own; starting from its depth")
         return "capture"
-    kind: Literal["page4d", "random"] = "page4d" if has_model else "random"
-    note(f"{capture.root} has no points of its own; starting from {kind} points")
-    return kind
+    if has_model:
+        note(f"{capture.root} has no points of its own; starting from PAGE-4D's")
+    return "page4d" if has_model else "tracks"
+
+
+def _near_and_far(capture: Capture) -> tuple[float, float] | None:
+    return None if capture.near is None or capture.far is None else (capture.near, capture.far)
 
 
 def _reconstructed(
@@ -178,10 +208,11 @@ def _reconstructed(
     if ready is not None:
         ids = [capture.frame_ids[i] for i in chosen]
         return ready_reconstruction(ready, ids, times[chosen], images.image_sizes[chosen])
+    fisheye = () if capture.fisheye is None else (capture.fisheye,)
     digest = digest_files(
         [capture.image_paths[i] for i in chosen],
         [capture.frame_ids[i] for i in chosen],
-        [values[chosen].tolist() for values in (capture.intrinsics, capture.distortion, times)],
+        [values[chosen].tolist() for values in (capture.intrinsics, capture.distortion, times, *fisheye)],
         images.image_sizes[chosen].tolist(),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
@@ -50,16 +51,16 @@ class Page4DDatamanager(FullImageDatamanager[Page4DDataset]):
             self.draws[self.train_unseen_cameras[0]] += 1
         return super().next_train(step)
 
-    def _within(self, span: float) -> np.ndarray:
+    def _within(self, span: float) -> npt.NDArray[Any]:
         """Which training images [N] bool were taken within `span` of the canonical time; at least the nearest."""
         # The dataset's: those of this class exist once images are read, and a resumed training starts right here.
         times = self.train_dataset.cameras.times
         assert times is not None
         distance = np.abs(times.reshape(-1).cpu().numpy() - CANONICAL_TIME)
-        return distance <= max(span, float(distance.min()))
+        return np.asarray(distance <= max(span, float(distance.min())))
 
     @cached_property
-    def draws(self) -> np.ndarray:
+    def draws(self) -> npt.NDArray[Any]:
         """How often each training image was drawn since times began to grow."""
         return np.zeros(len(self.train_dataset), np.int64)
 

@@ -54,15 +54,15 @@ RANGES = {
 @dataclass
 class Page4DDataParserConfig(DataParserConfig):
     """Moving scenes: a scene folder of `page4d reconstruct`, a capture (Nerfies, HyperNeRF, DyCheck, D-NeRF, NVIDIA
-    Dynamic Scenes, nerfstudio's transforms.json, TUM or Bonn), a video, or images."""
+    Dynamic Scenes, nerfstudio's transforms.json, COLMAP, TUM or Bonn), a video, or images."""
 
     _target: type = field(default_factory=lambda: Page4DDataParser)
     """target class to instantiate"""
     data: Path = Path()
     """Scene folder, capture, video, folder of images or quoted glob."""
-    layout: Literal["auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "tum", "bonn", "frames"] = (
-        "auto"
-    )
+    layout: Literal[
+        "auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "colmap", "tum", "bonn", "frames"
+    ] = "auto"
     """Kind of data. auto detects it. frames: a video or images."""
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     """Source of the cameras: the capture's own or PAGE-4D's (needs --model). auto: the capture's, where there are any.
@@ -71,9 +71,10 @@ class Page4DDataParserConfig(DataParserConfig):
     """Source of the held-out cameras, with --cameras page4d on a capture. page4d: PAGE-4D sees the held-out frames too.
     capture: it does not; the capture's cameras are aligned with PAGE-4D's world by the Sim(3) between the training
     cameras' centres."""
-    points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
+    points: Literal["auto", "page4d", "capture", "depth", "tracks", "random"] = "auto"
     """Where Gaussians start: at PAGE-4D's depth, the capture's points (its depth if it has none), the capture's depth,
-    or random points. auto: the capture's with its own cameras, PAGE-4D's otherwise."""
+    corners that are tracked through the frames and triangulated by their cameras, or random points. auto: the capture's
+    with its own cameras (where it has none PAGE-4D's with --model, and tracks without), PAGE-4D's otherwise."""
     model: str | None = None
     """PAGE-4D's weights, a folder or a Hub name. Required for cameras or points from PAGE-4D, unless data is a scene
     folder. `page4d pull mask --output page4d` downloads them."""
@@ -123,7 +124,7 @@ class Page4DDataParserConfig(DataParserConfig):
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     cache_dir: Path | None = None
-    """Where reconstructions are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
+    """Where reconstructions and triangulated points are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
 
     def check(self) -> None:
         """Raises Page4DError where an option is out of range, whatever the data are."""
@@ -163,7 +164,9 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     """Find out what the data are, and hand each kind of source the options that it has."""
     data, source = config.data, find_source(config.data, config.layout)
     factor = None if config.downscale_factor is None else int(config.downscale_factor)
-    seeds = SeedOptions(config.points, config.max_points, config.num_random_points, config.confidence_percentile)
+    seeds = SeedOptions(
+        config.points, config.max_points, config.num_random_points, config.confidence_percentile, config.cache_dir
+    )
     scene_options = SceneOptions(seeds, factor, config.eval_interval)
     capture_options = CaptureOptions(
         seeds,

@@ -106,7 +106,7 @@ class Page4DDataset(InputDataset):
             found["depth"] = torch.from_numpy(self._depth_map(depth, index))[..., None]
         return found
 
-    def _depth_map(self, depth: np.ndarray, image_idx: int) -> npt.NDArray[np.float32]:
+    def _depth_map(self, depth: npt.NDArray[Any], image_idx: int) -> npt.NDArray[np.float32]:
         """Depth at the camera's size, each pixel's at its centre: means across an edge would lie in the air."""
         camera = self.cameras[image_idx]
         size = (int(camera.width), int(camera.height))
@@ -118,7 +118,7 @@ class Page4DDataset(InputDataset):
         """Whether the data have depth of any frame."""
         return self._depth is not None
 
-    def _to_camera_size(self, image: np.ndarray, image_idx: int, interpolation: int) -> np.ndarray:
+    def _to_camera_size(self, image: npt.NDArray[Any], image_idx: int, interpolation: int) -> npt.NDArray[Any]:
         """Scale an image `(H, W, 3 or 4)` or a mask `(H, W)` as `scale_factor` has scaled its camera."""
         if self.scale_factor == 1.0:
             return image

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from page4d_hf.captures import Capture
 from page4d_hf.errors import CaptureError, FrameError
@@ -34,7 +35,7 @@ def without_far_points(data: Any) -> Any:
     return replace(data, **{name: values[reached] for name, values in known.items() if values is not None})
 
 
-def refuse_far_cameras(extrinsics: np.ndarray, intrinsics: np.ndarray, where: Path) -> None:
+def refuse_far_cameras(extrinsics: npt.NDArray[Any], intrinsics: npt.NDArray[Any], where: Path) -> None:
     far = ~(np.abs(extrinsics[:, :3, 3]) <= FARTHEST).all(axis=1)
     if far.any():
         raise CaptureError(
@@ -44,9 +45,9 @@ def refuse_far_cameras(extrinsics: np.ndarray, intrinsics: np.ndarray, where: Pa
         raise CaptureError(f"A camera of {where} has a focal length or centre of more than {FARTHEST:g} pixels.")
 
 
-def in_reach(points: np.ndarray, where: Path) -> np.ndarray:
+def in_reach(points: npt.NDArray[Any], where: Path) -> npt.NDArray[Any]:
     """Which points [M] are near enough to compute with; says how many are not, and raises where none is."""
-    reached: np.ndarray = (np.abs(points) <= FARTHEST).all(axis=1)
+    reached: npt.NDArray[Any] = (np.abs(points) <= FARTHEST).all(axis=1)
     if len(points) > 0 and not reached.any():
         raise CaptureError(f"All points of {where} are more than {FARTHEST:g} units from the origin; scale the data.")
     if not reached.all():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -22,7 +25,7 @@ _WITHOUT_ALIGNMENT = (
 )
 
 
-def align_paths(source: np.ndarray, target: np.ndarray, *, turns: bool = False) -> tuple[Similarity, float]:
+def align_paths(source: npt.NDArray[Any], target: npt.NDArray[Any], *, turns: bool = False) -> tuple[Similarity, float]:
     """The Sim(3) that carries the centres of some cameras onto those of others, `(N, 3, 4)` world-to-camera each.
 
     Args:
@@ -74,13 +77,16 @@ def align_paths(source: np.ndarray, target: np.ndarray, *, turns: bool = False) 
     return similarity, error_share
 
 
-def _distance(similarity: Similarity, source_centres: np.ndarray, target_centres: np.ndarray) -> float:
+def _distance(similarity: Similarity, source_centres: npt.NDArray[Any], target_centres: npt.NDArray[Any]) -> float:
     """What a Sim(3) leaves between two paths: the root of the sum of the squared distances."""
     return float(np.linalg.norm(similarity.apply_to_points(source_centres) - target_centres))
 
 
 def _align_directions(
-    source: np.ndarray, target: np.ndarray, source_centres: np.ndarray, target_centres: np.ndarray
+    source: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    source_centres: npt.NDArray[Any],
+    target_centres: npt.NDArray[Any],
 ) -> tuple[Similarity, float]:
     """The Sim(3) whose rotation is the mean of those between single cameras; and their RMS angle from it, in radians.
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from page4d_hf.captures import PinholeFrames
 
 from .seed_points import SeedPoints
 
-FrameDepth = Callable[[int], np.ndarray | None]
+FrameDepth = Callable[[int], npt.NDArray[Any] | None]
 """z-depth of a frame by its index, `(h, w)` float32 over exactly its image, in the unit of the cameras' world; 0 or NaN
 where it is not known, None where that is everywhere. Reads files."""
 
@@ -23,17 +25,17 @@ class PosedFrames:
 
     images: PinholeFrames  # undistorted and scaled images and masks, read when asked for
     image_paths: list[Path]  # what `images` reads
-    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera
-    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of the images that `images` gives
-    times: np.ndarray  # [N] float64 in [0, 1]
-    train: np.ndarray  # [n] int, indices of the frames to train on
-    evaluation: np.ndarray  # [m] int, indices of the held-out frames
+    extrinsics: npt.NDArray[Any]  # [N, 3, 4] float64, world-to-camera
+    intrinsics: npt.NDArray[Any]  # [N, 3, 3] float64, in pixels of the images that `images` gives
+    times: npt.NDArray[Any]  # [N] float64 in [0, 1]
+    train: npt.NDArray[Any]  # [n] int, indices of the frames to train on
+    evaluation: npt.NDArray[Any]  # [m] int, indices of the held-out frames
     points: SeedPoints
     depth: FrameDepth | None = None  # of those frames of which it is known
     path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
 
 
-def hold_out(frames: np.ndarray, interval: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(frames: npt.NDArray[Any], interval: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Split frames into those to train on and every `interval`-th, held out.
 
     The first held-out frame lies half an interval in: a video's first moment has no neighbour to be told from.

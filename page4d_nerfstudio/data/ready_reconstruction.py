@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from page4d_hf.errors import SceneError
 from page4d_hf.frames import VIDEO_SUFFIXES, normalized_times
 from page4d_hf.scene.folder import Scene, read_scene
 
 
-def ready_reconstruction(folder: Path, frame_ids: Sequence[str], times: np.ndarray, image_sizes: np.ndarray) -> Scene:
+def ready_reconstruction(
+    folder: Path, frame_ids: Sequence[str], times: npt.NDArray[Any], image_sizes: npt.NDArray[Any]
+) -> Scene:
     """The part of a scene folder that shows some frames of a capture.
 
     The scene may have been made of all of the capture's images, of any size, or of some of them: frames are known by
@@ -82,7 +86,7 @@ def ready_reconstruction(folder: Path, frame_ids: Sequence[str], times: np.ndarr
     )
 
 
-def _is_video_at(scene: Scene, times: np.ndarray) -> bool:
+def _is_video_at(scene: Scene, times: npt.NDArray[Any]) -> bool:
     """Whether a scene was made of a video whose frames are, in their order, at these instants."""
     if Path(str(scene.info.get("source"))).suffix.lower() not in VIDEO_SUFFIXES or len(scene.times) != len(times):
         return False

@@ -10,10 +10,17 @@ from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.layouts.nerfstudio import capture_of_scene
 from page4d_hf.scene.folder import Scene
 
+from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
 from .posed_frames import PosedFrames, hold_out
 from .seed_points import SeedPoints
-from .starting_points import SeedOptions, points_before_cameras, points_of_reconstruction, points_seen_in
+from .starting_points import (
+    SeedOptions,
+    points_before_cameras,
+    points_of_reconstruction,
+    points_of_tracks_or_random,
+    points_seen_in,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
     Raises:
         Page4DError: fewer than two frames, or places too far away to compute with.
     """
+    for sentence in scene.notes:
+        note(sentence)
     scene = without_far_points(scene)
     refuse_a_single_frame(len(scene), scene.root)
     capture = capture_of_scene(scene)
@@ -55,6 +64,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)
+    elif seeds.points == "tracks":
+        frames.points = points_of_tracks_or_random(frames, capture.camera_ids, seeds)
     elif with_points and scene.points is not None and scene.point_colors is not None:
         stored = SeedPoints(scene.points, scene.point_colors, scene.point_times, scene.point_dynamics)
         frames.points = points_seen_in(stored, scene.times, train).thinned(seeds.max_points)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from page4d_hf.geometry import invert_extrinsics, unproject_depth
@@ -23,15 +25,15 @@ LEAST_MOVING_SHARE = 0.2
 class SeedPoints:
     """Points in the world of the cameras."""
 
-    positions: np.ndarray  # [M, 3] float32
-    colors: np.ndarray  # [M, 3] uint8
-    times: np.ndarray | None = None  # [M] float32 in [0, 1], when each point was seen
-    motion: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+    positions: npt.NDArray[Any]  # [M, 3] float32
+    colors: npt.NDArray[Any]  # [M, 3] uint8
+    times: npt.NDArray[Any] | None = None  # [M] float32 in [0, 1], when each point was seen
+    motion: npt.NDArray[Any] | None = None  # [M] float32, 0 static to 1 moving
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def take(self, indices: np.ndarray) -> SeedPoints:
+    def take(self, indices: npt.NDArray[Any]) -> SeedPoints:
         """The points at `indices` (integers or a boolean mask)."""
         return SeedPoints(
             self.positions[indices],
@@ -49,7 +51,7 @@ class SeedPoints:
     def joined(cls, parts: list[SeedPoints]) -> SeedPoints:
         """All points of some parts, in order; what not every part knows of its points, the whole does not know."""
 
-        def join(name: str) -> np.ndarray | None:
+        def join(name: str) -> npt.NDArray[Any] | None:
             values = [getattr(part, name) for part in parts]
             return None if any(value is None for value in values) else np.concatenate(values)
 
@@ -62,7 +64,7 @@ class SeedPoints:
         return self.take(evenly(len(self), limit))
 
 
-def evenly(count: int, limit: int) -> np.ndarray:
+def evenly(count: int, limit: int) -> npt.NDArray[Any]:
     """At most `limit` of `count` indices, in order and spread evenly, the same at every call.
 
     Pixels of depth maps come frame by frame and row by row, so that an even choice takes as much from every frame and
@@ -72,8 +74,8 @@ def evenly(count: int, limit: int) -> np.ndarray:
 
 
 def spread_over_frames(
-    pixels_of: Callable[[int], tuple[np.ndarray, np.ndarray]], times: np.ndarray, limit: int
-) -> Iterator[np.ndarray]:
+    pixels_of: Callable[[int], tuple[npt.NDArray[Any], npt.NDArray[Any]]], times: npt.NDArray[Any], limit: int
+) -> Iterator[npt.NDArray[Any]]:
     """Choose pixels to make points of: as many of each frame and each part of an image, and more of what moves.
 
     Args:
@@ -107,7 +109,7 @@ def spread_over_frames(
         yield chosen
 
 
-def _allot(counts: np.ndarray, limit: int) -> np.ndarray:
+def _allot(counts: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
     """At most `limit` of things of which there are `counts`, in proportion to them."""
     ends = counts.cumsum()
     if len(counts) == 0 or ends[-1] <= limit:
@@ -116,12 +118,12 @@ def _allot(counts: np.ndarray, limit: int) -> np.ndarray:
 
 
 def points_from_depth(
-    depth: np.ndarray,
-    keep: np.ndarray,
-    image: np.ndarray,
-    extrinsics: np.ndarray,
-    intrinsics: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+    depth: npt.NDArray[Any],
+    keep: npt.NDArray[Any],
+    image: npt.NDArray[Any],
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Lift one depth map into the world.
 
     Args:
@@ -149,9 +151,9 @@ def points_from_depth(
 
 def random_points(
     count: int,
-    extrinsics: np.ndarray,
-    intrinsics: np.ndarray,
-    image_sizes: np.ndarray,
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    image_sizes: npt.NDArray[Any],
     near: float,
     far: float,
 ) -> SeedPoints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,10 @@ from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import invert_extrinsics
 from page4d_hf.scene.folder import Scene
 
+from ..console import note
 from .posed_frames import PosedFrames
 from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
+from .tracked_points import FEWEST_POINTS, points_of_tracks
 
 # Motion weight of PAGE-4D above which a pixel counts as moving when points are shared out. The model decides by its own
 # `motion_threshold`.
@@ -25,10 +28,11 @@ LIKELY_MOVES = 0.5
 class SeedOptions:
     """Where Gaussians start, and from how many points; see the options of `page4d-data` of the same names."""
 
-    points: Literal["auto", "page4d", "capture", "depth", "random"] = "auto"
+    points: Literal["auto", "page4d", "capture", "depth", "tracks", "random"] = "auto"
     max_points: int = 100_000
     num_random_points: int = 50_000
     confidence_percentile: float = 20.0
+    cache_dir: Path | None = None
 
 
 def points_seen_in(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) -> SeedPoints:
@@ -116,6 +120,25 @@ def points_of_reconstruction(
         motion = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
         parts.append(SeedPoints(positions, colors, times, motion))
     return SeedPoints.joined(parts)
+
+
+def points_of_tracks_or_random(
+    frames: PosedFrames, camera_ids: np.ndarray, seeds: SeedOptions, depth_range: tuple[float, float] | None = None
+) -> SeedPoints:
+    """Triangulated tracks, and random points where the frames have too few: they are no video, or nothing has parallax.
+
+    Raises:
+        CaptureError: there are too few, and the options ask for them by name.
+    """
+    points = points_of_tracks(frames, camera_ids, seeds.cache_dir)
+    if points is not None:
+        note(f"starting from {len(points):,} triangulated points")
+        return points.thinned(seeds.max_points)
+    why = f"fewer than {FEWEST_POINTS} corners can be tracked and triangulated"
+    if seeds.points == "tracks":
+        raise CaptureError(f"--points tracks does not fit the data: {why}; pass --points page4d or random.")
+    note(f"{why}; starting from random points")
+    return points_before_cameras(frames, seeds.num_random_points, depth_range=depth_range)
 
 
 def points_before_cameras(

@@ -17,7 +17,7 @@ from rich.progress import track
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.measuring import instant
 
-from ..console import input_errors_end_the_command
+from ..console import input_errors_end_the_command, note
 from ..data.datamanager import Page4DDatamanager
 from ..data.dataset import Page4DDataset
 from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
@@ -28,6 +28,10 @@ from .randomness import random_state, set_random_state
 
 # Each view's image, Gaussians and gradients stay in memory until the step ends. 4DGS takes 2 to 4.
 MOST_VIEWS_PER_STEP = 64
+
+# Of a training without a motion mask, in which every Gaussian may move: so few views tell motion from shape badly
+# (12 frames of a real clip: 20.55 dB, and 20.96 without deformation).
+FEW_VIEWS = 16
 
 # Averages that say how fast a view was rendered, not how well.
 SPEEDS = ("num_rays_per_sec", "fps")
@@ -84,6 +88,16 @@ class Page4DPipeline(VanillaPipeline):
             )
         dataset.with_depth = weight > 0
 
+    def _warn_of_few_views(self) -> None:
+        model = self.model
+        if not isinstance(model, Page4DGaussiansModel) or model.deformation is None:
+            return
+        if bool(model.in_motion.all()) and model.num_train_data <= FEW_VIEWS:
+            note(
+                f"{model.num_train_data} views to train on and no motion mask: a deformation of all Gaussians may cost "
+                "more than it brings; compare with --pipeline.model.use-deformation False, or give more frames"
+            )
+
     def get_extra_state(self) -> dict[str, Any]:
         """RNG and sampler state, for exact resume."""
         manager = self.datamanager
@@ -109,6 +123,7 @@ class Page4DPipeline(VanillaPipeline):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """The datamanager's and the model's, and a look at what density control has left."""
+        self._warn_of_few_views()
         callbacks = super().get_training_callbacks(training_callback_attributes)
         if isinstance(self.model, Page4DGaussiansModel):
             where = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]

@@ -261,6 +261,8 @@ class Page4DGaussiansModel(SplatfactoModel):
             camera.rescale_output_resolution(1 / shrink)
         intrinsics = camera.get_intrinsics_matrices().to(self.device)
         width, height = int(camera.width.item()), int(camera.height.item())
+        if camera.times is None and self.training_views is not None:
+            width, height = self.training_views.size_of(camera)
         if shrink > 1:
             camera.rescale_output_resolution(shrink)
         self.last_size = (height, width)

@@ -24,6 +24,7 @@ class TrainingViews(NamedTuple):
     places: Tensor  # [V, 6]: position in units of the scene's extent, and viewing direction
     times: Tensor  # [V] in [0, 1], ascending
     extent: float
+    size_to_center: Tensor  # [2]: (width, height) over the principal point, the median of the views
 
     @classmethod
     def of(cls, cameras: Cameras, extent: float) -> TrainingViews | None:
@@ -32,7 +33,20 @@ class TrainingViews(NamedTuple):
             return None
         times = cameras.times.detach().cpu().float().reshape(-1)
         order = times.argsort(stable=True)
-        return cls(_place(cameras.camera_to_worlds.detach().cpu().float(), extent)[order], times[order], extent)
+        places = _place(cameras.camera_to_worlds.detach().cpu().float(), extent)
+        sizes = torch.cat((cameras.width / cameras.cx, cameras.height / cameras.cy), dim=-1).detach().cpu().float()
+        return cls(places[order], times[order], extent, sizes.reshape(-1, 2).median(dim=0).values)
+
+    def size_of(self, camera: Cameras) -> tuple[int, int]:
+        """(width, height) of a camera without a time; the training images', scaled, where nerfstudio has guessed it.
+
+        Its interpolated paths drop the size too, and take twice the principal point for it.
+        """
+        size = torch.cat((camera.width, camera.height), dim=-1).cpu().reshape(2)
+        center = torch.cat((camera.cx, camera.cy), dim=-1).cpu().reshape(2)
+        if ((size - 2 * center).abs() < 1).all():
+            size = (center * self.size_to_center).round()
+        return int(size[0]), int(size[1])
 
     def time_near(self, camera_to_world: Tensor) -> float:
         """The time of the point closest to a camera [3, 4] on the path, which joins each view with the next.

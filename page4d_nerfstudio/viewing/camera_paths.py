@@ -107,7 +107,7 @@ def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
     """
     pose = views.poses[view]
     right, up, back, centre = pose.T
-    depth = _median_depth(views, view)
+    depth = median_depth(views, view)
     focus = centre - depth * back
     angles = 2 * math.pi * np.arange(frames) / frames
     centres = centre + radius * depth * (np.cos(angles)[:, None] * right + np.sin(angles)[:, None] * up)
@@ -116,8 +116,12 @@ def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
     return np.stack([rights, np.cross(backs, rights), backs, centres], axis=-1)
 
 
-def _median_depth(views: Views, view: int) -> float:
-    """Of the seed points in a view."""
+def median_depth(views: Views, view: int) -> float:
+    """Median depth of the seed points in a view.
+
+    Raises:
+        CameraPathError: no seed point is in the view, or the data have none at all.
+    """
     if views.points is None:
         raise CameraPathError(
             "The data have no seed points, which say how far away is what a circle looks at; take --path training, "

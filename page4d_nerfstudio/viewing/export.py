@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
@@ -44,20 +45,20 @@ LISTING = "splats.json"  # in a folder of an export: its files and their times
 class Splats(NamedTuple):
     """Gaussians at one time, as the PLY layout holds them; arrays of float32."""
 
-    means: np.ndarray  # [N, 3]
-    dc: np.ndarray  # [N, 3]
-    rest: np.ndarray  # [N, K - 1, 3]
-    opacities: np.ndarray  # [N]
-    scales: np.ndarray  # [N, 3]
-    quats: np.ndarray  # [N, 4], wxyz, unit
+    means: npt.NDArray[Any]  # [N, 3]
+    dc: npt.NDArray[Any]  # [N, 3]
+    rest: npt.NDArray[Any]  # [N, K - 1, 3]
+    opacities: npt.NDArray[Any]  # [N]
+    scales: npt.NDArray[Any]  # [N, 3]
+    quats: npt.NDArray[Any]  # [N, 4], wxyz, unit
 
 
 class Run(NamedTuple):
     """A training that was read back."""
 
     model: Page4DGaussiansModel
-    times: np.ndarray  # [T] float64, ascending: the instants of which there are frames, held-out ones included
-    transform: np.ndarray  # [3, 4] float64: with `scale`, from the data's world to the training's
+    times: npt.NDArray[Any]  # [T] float64, ascending: the instants of which there are frames, held-out ones included
+    transform: npt.NDArray[Any]  # [3, 4] float64: with `scale`, from the data's world to the training's
     scale: float  # training = scale * (rotation data + translation)
 
 
@@ -127,7 +128,7 @@ def splats_at(model: Page4DGaussiansModel, time: float) -> Splats:
     return Splats(*(part.detach().float().cpu().numpy() for part in parts))
 
 
-def in_data_world(splats: Splats, transform: np.ndarray, scale: float) -> Splats:
+def in_data_world(splats: Splats, transform: npt.NDArray[Any], scale: float) -> Splats:
     """Gaussians of the training's world in the data's: positions, sizes, rotations and view-dependent colours.
 
     Args:
@@ -147,7 +148,7 @@ def in_data_world(splats: Splats, transform: np.ndarray, scale: float) -> Splats
     )
 
 
-def _rotate_harmonics(rest: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+def _rotate_harmonics(rest: npt.NDArray[Any], rotation: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Coefficients [N, K - 1, 3] that give a direction d the colour that `rest` gives `rotation` d.
 
     The harmonics of one degree turn among themselves: Y(R d) = Y(d) M for all d, and enough directions tell M.
@@ -230,7 +231,7 @@ def _write_ply(path: Path, run: Run, time: float, world: World) -> int:
     return len(splats.means)
 
 
-def _vertices(splats: Splats) -> np.ndarray:
+def _vertices(splats: Splats) -> npt.NDArray[Any]:
     """[N] records of the layout."""
     count = len(splats.means)
     rest = splats.rest.transpose(0, 2, 1).reshape(count, 3 * splats.rest.shape[1])

@@ -21,6 +21,8 @@ from PIL import Image
 
 from page4d_hf.captures.layouts.nerfies import read_nerfies
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(gpu.__file__)
 BUNDLE = PROGRAM.parent / "gpu_bundle.sh"
 

@@ -18,6 +18,8 @@ from table_text import squeezed
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:

@@ -62,7 +62,7 @@ def all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluator.evaluation.select", lambda *_, **__: Selection(tuple(NAMES), published=False))
 
 
-pytestmark = pytest.mark.usefixtures("all_frames")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_frames")]
 
 
 def save_truth(root: Path, folder: Path, scale: float = 2.0) -> None:

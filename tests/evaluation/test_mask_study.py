@@ -321,6 +321,7 @@ def test_a_sequence_without_masks_is_excluded(capture):
 # The program
 
 
+@pytest.mark.slow
 def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Path, capsys):
     small_network().save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "2", "--synthetic.frames", "3"]

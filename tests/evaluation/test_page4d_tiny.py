@@ -14,6 +14,8 @@ import pytest
 
 from page4d_hf.cli import main as page4d
 
+pytestmark = pytest.mark.slow
+
 TASKS = {
     "video-depth": ("abs_rel", "delta_1.25"),
     "mono-depth": ("abs_rel", "delta_1.25"),

@@ -53,6 +53,7 @@ def drawn(sintel: EvaluatedSequence, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.mark.slow
 def test_all_that_is_known_is_drawn(drawn: Path) -> None:
     for name in STILL_NAMES:
         with Image.open(drawn / name) as picture:

@@ -15,6 +15,8 @@ from table_text import squeezed
 
 from page4d_hf.cli import main as page4d
 
+pytestmark = pytest.mark.slow
+
 NUM_FRAMES = 6
 
 

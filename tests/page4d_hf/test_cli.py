@@ -208,6 +208,12 @@ def test_an_output_folder_in_use_is_refused_before_the_checkpoint_is_looked_at(c
     assert "is not empty" in refusal(capsys, "pull", "mask", "--output", tmp_path / "page4d")
 
 
+def test_a_synthetic_capture_s_folder_is_looked_at_before_torch_is_imported(capsys, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setitem(sys.modules, "page4d_hf.synthetic", None)
+    assert "is not empty" in refusal(capsys, "synth", tmp_path)
+
+
 HOLDER = """
 import sys, time
 from page4d_hf.utils.folders import claimed_folder
@@ -217,6 +223,7 @@ with claimed_folder(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_a_second_conversion_to_a_folder_is_told_who_the_first_is_until_that_is_killed(capsys, checkpoint, tmp_path):
     arguments = [str(checkpoint), str(tmp_path / "page4d"), *SHALLOW]
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, arguments[1]], stdout=subprocess.PIPE)

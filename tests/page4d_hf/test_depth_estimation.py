@@ -45,6 +45,7 @@ def test_the_pipeline_takes_one_image_and_a_list_of_frames(folder):
         torch.testing.assert_close(found["predicted_depth"], expected["predicted_depth"])
 
 
+@pytest.mark.slow
 def test_the_pipeline_works_without_the_package_too(folder, tmp_path):
     picture(30, 40).save(tmp_path / "photo.png")
     program = f"""

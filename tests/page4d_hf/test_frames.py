@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -502,3 +503,18 @@ def test_an_image_in_memory_that_is_none_is_refused_by_its_place(images, message
 def test_images_in_memory_have_no_frame_rate():
     with pytest.raises(FrameError, match="memory holds images without timestamps"):
         read_frames(np.zeros((2, 6, 8, 3), np.uint8), fps=2)
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".avif"])
+def test_photos_of_phones_are_read_upright(tmp_path, suffix):
+    """AVIF is turned by EXIF; in HEIF a property of the file counts, which its decoder applies, and EXIF does not."""
+    pillow_heif.register_heif_opener()
+    ramp = np.linspace(0, 200, 64 * 48).reshape(48, 64, 1).repeat(3, axis=2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    kind = "AVIF" if suffix == ".avif" else "HEIF"
+    Image.fromarray(ramp).save(tmp_path / f"IMG_1{suffix}", format=kind, quality=95, exif=exif)
+    image = read_frames(tmp_path).images[0].astype(int)
+    upright = np.rot90(ramp, -1) if kind == "AVIF" else ramp
+    assert image.shape == upright.shape
+    assert np.abs(image - upright).max() <= 6

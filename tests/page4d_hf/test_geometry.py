@@ -336,3 +336,15 @@ def test_rotations_are_told_from_reflections_stretched_axes_and_what_is_not_fini
     assert is_rotation(matrices).tolist() == [True, True, False, False, False, False]
     assert is_rotation(rotation)
     assert not is_rotation(1e300 * rotation)
+
+
+def test_a_similarity_follows_weights():
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(30, 3))
+    truth = Similarity(0.7, quaternion_to_matrix(torch.tensor([0.1, 0.2, -0.3, 0.9]).double()).numpy(), np.ones(3))
+    target = truth.apply_to_points(source)
+    target[20:] += 5  # wrong, and of no weight
+    found = align_sim3(source, target, np.repeat([2.0, 0.0], [20, 10]))
+    np.testing.assert_allclose(found.apply_to_points(source), truth.apply_to_points(source), atol=1e-9)
+    even = align_sim3(source[:20], target[:20])
+    np.testing.assert_allclose(even.scale, align_sim3(source[:20], target[:20], np.full(20, 0.3)).scale, rtol=1e-12)

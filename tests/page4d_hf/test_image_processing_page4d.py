@@ -250,7 +250,33 @@ def pixels_of_resizes(processor, monkeypatch):
     return pixels
 
 
-@pytest.mark.parametrize("mode", ["crop", "pad", "square"])
+@pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (500, 500), (1000, 2000)])
+def test_the_balanced_mode_is_the_crop_mode_where_that_loses_nothing(processor, size):
+    image = random_image(*size)
+    balanced, crop = (processor(image, mode=mode) for mode in ("balanced", "crop"))
+    torch.testing.assert_close(balanced.pixel_values, crop.pixel_values, rtol=0, atol=0)
+    torch.testing.assert_close(balanced.image_boxes, crop.image_boxes, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(192, 108), (640, 480), (500, 480), (200, 100)])
+def test_the_balanced_mode_shows_all_of_a_portrait_in_no_more_pixels(processor, size):
+    inputs = processor(random_image(*size), mode="balanced")
+    height, width = inputs.pixel_values.shape[-2:]
+    assert 0.9 * 518**2 <= height * width <= 518**2
+    assert inputs.image_boxes.tolist() == [[[0, 0, width, height]]]
+    assert abs(np.log(height / width * size[1] / size[0])) < 0.03
+
+
+@pytest.mark.parametrize(("size", "edges"), [((300, 100), (0, 1)), ((100, 300), (1, 0))])
+def test_beyond_1_to_2_the_balanced_mode_pads_with_white(processor, size, edges):
+    inputs = processor(np.zeros((*size, 3), np.uint8), mode="balanced")
+    pixels, (x0, y0, x1, y1) = inputs.pixel_values[0, 0], inputs.image_boxes[0, 0].long().tolist()
+    assert (x0 > 0, y0 > 0) == (edges[1] == 1, edges[0] == 1)
+    assert (pixels[:, y0:y1, x0:x1] == 0).all()
+    assert pixels.sum() == pixels.numel() - 3 * (y1 - y0) * (x1 - x0)
+
+
+@pytest.mark.parametrize("mode", ["crop", "balanced", "pad", "square"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("size", [(5000, 1), (2, 5000), (60000, 2)])
 def test_an_image_of_any_aspect_takes_few_pixels_on_its_way(processor, pixels_of_resizes, size, dtype, mode):
@@ -258,7 +284,8 @@ def test_an_image_of_any_aspect_takes_few_pixels_on_its_way(processor, pixels_of
     image[size[0] // 2 - 3 : size[0] // 2 + 3] = 1  # the middle is bright
     inputs = processor(image, size=224, mode=mode)
 
-    assert inputs.pixel_values[0, 0].shape[-2:] in ((224, 224), (14, 224))
+    balanced = (308, 154), (112, 224)
+    assert inputs.pixel_values[0, 0].shape[-2:] in (balanced if mode == "balanced" else ((224, 224), (14, 224)))
     assert max(pixels_of_resizes) <= 17 * 224 * 224
     x0, y0, x1, y1 = inputs.image_boxes[0, 0].tolist()
     height, width = inputs.pixel_values.shape[-2:]
@@ -318,7 +345,7 @@ def test_what_cannot_be_processed_is_refused_by_name(processor, images, options,
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="crop, pad, square; got 'stretch'"):
+    with pytest.raises(ValueError, match="crop, balanced, pad, square; got 'stretch'"):
         Page4DImageProcessor(mode="stretch")
 
 
@@ -336,6 +363,8 @@ PLACEMENTS = [
     ((48, 96), {"mode": "crop", "size": 56}),
     ((100, 60), {"mode": "crop", "size": 56}),  # loses its top and bottom
     ((100, 60), {"mode": "pad", "size": 56}),
+    ((100, 60), {"mode": "balanced", "size": 112}),
+    ((150, 30), {"mode": "balanced", "size": 112}),  # padded to 1:2
     ((45, 71), {"mode": "square", "size": 56}),  # the image's edges fall between pixels
     ((48, 96), {"mode": "crop", "size": 112, "do_center_crop": True, "crop_size": 28}),
 ]
@@ -468,6 +497,7 @@ def test_options_survive_saving_and_loading(tmp_path):
     assert (loaded.mode, dict(loaded.size), loaded.patch_size) == ("pad", {"height": 280, "width": 392}, 28)
 
 
+@pytest.mark.slow
 def test_a_saved_folder_works_in_a_program_that_never_heard_of_page4d(tmp_path):
     Page4DImageProcessor(mode="pad", size=28).save_pretrained(tmp_path / "model")
     program = (

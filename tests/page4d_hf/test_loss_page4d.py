@@ -348,6 +348,7 @@ def test_the_loss_waits_for_no_value(config):
     assert loss.requires_grad
 
 
+@pytest.mark.slow
 def test_the_normals_compile_into_one_graph_for_every_number_of_frames():
     """What is computed again for the gradient is what torch.compile could not trace."""
     counter = CompileCounter()

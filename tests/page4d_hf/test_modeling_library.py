@@ -16,6 +16,8 @@ from transformers import AutoConfig, AutoModel
 
 from page4d_hf import Page4DConfig, Page4DModel
 
+pytestmark = pytest.mark.slow
+
 HALVES = [torch.bfloat16, torch.float16]
 HEADS = ["camera_head", "depth_head", "point_head", "track_head", "aggregator.mask_head"]
 PREDICTIONS = ["pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "dynamics_mask"]

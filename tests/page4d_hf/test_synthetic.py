@@ -229,6 +229,16 @@ def test_the_fast_camera_moves_more_than_four_times_as_far_in_an_instant(seed: i
     assert length(SCENES["fast-camera"](seed)) > 4 * length(living_room(seed))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_orbit_sees_the_room_from_all_sides_and_ends_where_it_began(seed: int) -> None:
+    camera = SCENES["orbit"](seed).camera
+    extrinsics = camera.extrinsics(instants(48))
+    torch.testing.assert_close(extrinsics[0], extrinsics[-1])
+    looks = extrinsics[:, 2, [0, 2]]  # along the floor
+    turns = torch.atan2(looks[:, 0], looks[:, 1]).numpy()
+    assert abs(np.unwrap(turns)[-1] - turns[0]) == pytest.approx(2 * np.pi, abs=1e-6)
+
+
 def body_with(shape: Literal["sphere", "cube"], scene: Scene, **motion: Any) -> Body:
     still = Motion(torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), AXIS)
     half_sizes = torch.tensor([0.2, 0.3, 0.1], dtype=torch.float64)
@@ -264,6 +274,7 @@ def test_a_body_moves_if_any_term_of_its_motion_does(scene: Scene, motion: dict[
     assert not body_with("cube", scene, turn=0.3, phase=0.2, on_ground=True).moves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", SCENES)
 def test_bodies_never_run_into_one_another_or_the_room(name: str, seed: int) -> None:
@@ -279,6 +290,7 @@ def test_bodies_never_run_into_one_another_or_the_room(name: str, seed: int) -> 
                 assert reach.min() > 1 - 1e-9, (body.name, other.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", SCENES)
 def test_cameras_look_at_the_scene_from_inside_the_room_and_never_through_a_body(name: str, seed: int) -> None:

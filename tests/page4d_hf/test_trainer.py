@@ -63,6 +63,7 @@ def model(tiny_model) -> Page4DModel:
     return tiny_model(initializer_range=0.05, layerscale_value=0.2)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(model, tmp_path):
     run = trainer(model, tmp_path, max_steps=36)
 

@@ -35,7 +35,7 @@ from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
 from page4d_nerfstudio.viewing.export import read_run
 
-pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_nerfstudio")]
 
 VAL = (3, 5)
 
@@ -208,6 +208,16 @@ def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplac
     transform, scale = np.array(normalisation["transform"]), normalisation["scale"]
     placed = scale * (positions_in(tmp_path / "data.ply") @ transform[:, :3].T + transform[:, 3])
     np.testing.assert_allclose(placed, positions_in(tmp_path / "training.ply"), atol=1e-5)
+
+
+def test_share_writes_a_page_a_video_and_a_folder(in_workplace, tmp_path, capsys):
+    for name, options in (("a.html", ()), ("a.mp4", ("--width", "48", "--fps", "4", "--path", "held-out")), ("a", ())):
+        cli.main(["share", "--load-config", str(in_workplace), "--output", str(tmp_path / name), *options])
+    said = capsys.readouterr().out
+    assert "at 8 instants" in said
+    assert "20 frames of 48x" in said
+    assert "<title>a</title>" in (tmp_path / "a.html").read_text("utf8")
+    assert len(json.loads((tmp_path / "a/splats.json").read_text())["splats"]) == 8
 
 
 def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):

@@ -33,6 +33,8 @@ from page4d_hf.scene.folder import write_scene
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.utils.folders import LOCK
 
+pytestmark = pytest.mark.slow
+
 # Stands in for ns-train and ns-eval: leaves the files that they leave, and notes how it was called. FAIL names a part
 # of the path of a run whose training ends as FAIL_HOW says.
 STUB = """

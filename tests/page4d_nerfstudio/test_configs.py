@@ -45,6 +45,7 @@ def test_both_entry_points_are_what_nerfstudio_looks_for():
     assert method.config.method_name == "page4d-4dgs"
 
 
+@pytest.mark.slow
 def test_loading_the_entry_points_imports_nothing_heavy_that_nerfstudio_does_not():
     program = """
 import sys

@@ -21,7 +21,7 @@ def test_no_number_of_the_model_is_nan_or_below_its_bound(name, value):
     ("options", "message"),
     [
         ({"resolution": 10_000}, "would hold .* numbers, and at most 1e.09 are allowed"),
-        ({"multires": (1, 2, 10**6)}, "--pipeline.model.deformation.multires must be from 1 to 65,536, got 1e.06"),
+        ({"multires": (1, 2, 10**6)}, "--pipeline.model.deformation.multires must be from 1 to 65,536, got 1,000,000"),
         ({"features": 0}, "--pipeline.model.deformation.features must be from 1 to 4,096, got 0"),
         ({"width": 10**9}, "--pipeline.model.deformation.width must be from 1 to 16,384"),
         ({"time_resolution": -1}, "--pipeline.model.deformation.time-resolution must be from 1"),

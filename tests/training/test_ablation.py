@@ -23,6 +23,8 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 from page4d_hf.utils.locks import is_held
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONSTANT: dict[str, Any] = {"mask_hold_start": None, "mask_hold_end": None, "mask_strength": 0.0}
 MIDDLE = {f"aggregator.{kind}_layers.{layer}." for kind in ("frame", "global") for layer in (2, 3)}

@@ -24,6 +24,8 @@ import page4d_hf  # noqa: F401  registers the network with AutoModel
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 
+pytestmark = pytest.mark.slow
+
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}

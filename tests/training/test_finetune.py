@@ -48,6 +48,8 @@ from transformers import AutoImageProcessor, AutoModel
 
 from page4d_hf import Page4DImageProcessor
 
+pytestmark = pytest.mark.slow
+
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one sentence with which the program refuses to go on."""

@@ -95,6 +95,7 @@ def test_muon_iterates_in_float32_where_bfloat16_has_no_units(monkeypatch, units
     torch.testing.assert_close(parameter.grad, gradient)
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_that_goes_on_equals_one_that_was_not_stopped(tmp_path, one_thread):
     options = small_options(
         tmp_path,

@@ -21,6 +21,8 @@ from PIL import Image
 from page4d_hf.captures import DATASETS, as_pinhole, read_capture
 from page4d_hf.clips import decode_frames
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).resolve().parents[2] / "training" / "prepare.py"
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 

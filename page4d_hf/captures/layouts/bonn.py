@@ -12,6 +12,7 @@ translation as it is. Images are as taken: the lens is in `Capture.distortion`. 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +61,12 @@ def read_bonn(root: str | Path, sequence: str) -> Capture:
     return read_rgbd_lists(folder, LENS, layout="bonn", root=root, sequence=sequence, to_camera=camera_of_markers)
 
 
-def camera_of_markers(pose: np.ndarray) -> npt.NDArray[np.float64]:
+def camera_of_markers(pose: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """The camera's camera-to-world pose `(4, 4)` where the markers have the stored pose `(4, 4)`."""
     u, _, vt = np.linalg.svd(T_M[:3, :3])
     markers_from_camera = T_M.copy()
     markers_from_camera[:3, :3] = u @ vt  # Orthogonal Procrustes; its determinant is +1
-    return np.linalg.inv(T_ROS) @ pose @ T_ROS @ markers_from_camera
+    return np.asarray(np.linalg.inv(T_ROS) @ pose @ T_ROS @ markers_from_camera)
 
 
 def _base(root: Path) -> Path:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +169,7 @@ def _capture(frames: FrameList, files: _DepthFiles, has_depth: bool) -> Capture:
     )
 
 
-def read_co3d_depth(path: Path, intrinsics: np.ndarray, files: _DepthFiles) -> npt.NDArray[np.float32]:
+def read_co3d_depth(path: Path, intrinsics: npt.NDArray[Any], files: _DepthFiles) -> npt.NDArray[np.float32]:
     """Z-depth in the unit of the cameras, `(H, W)`, 0 where the depth mask does not count it.
 
     Raises:

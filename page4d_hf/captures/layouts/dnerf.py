@@ -4,9 +4,9 @@
     {train,val,test}/r_%03d.png         RGBA
 
 Cameras are camera-to-world with OpenGL axes; the focal length is half the width over tan(camera_angle_x / 2), and the
-principal point lies in the middle. Times are in [0, 1]; a file without any has frame i of n at i / (n - 1). What is
-transparent is white. There is no depth, and there are no points. Every view is from elsewhere: the frames of one file
-count as those of one device.
+principal point lies in the middle. Times are in [0, 1], and scaled to span it over all files where they do not; a
+file without any has frame i of n, in the natural order of names, at i / (n - 1). What is transparent is white. There
+is no depth, and there are no points. Every view is from elsewhere: the frames of one file count as those of one device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ import torch
 
 from ...errors import CaptureError, SceneError
 from ...geometry import extrinsics_from_camera_to_world_opengl
-from ...scene.transforms_json import TransformsCamera, frame_times, read_transforms, read_transforms_camera
+from ...scene.transforms_json import (
+    TIME_STEP,
+    TransformsCamera,
+    frame_times,
+    read_transforms,
+    read_transforms_camera,
+    spread_times,
+    times_by_name,
+)
 from ..base import Capture, FolderLayout, Layout
 from ..image_files import WHITE, read_image_over
 
@@ -30,7 +38,6 @@ SPLITS = ("train", "val", "test")
 EVALUATED_ON_VAL = "lego"
 # The published cameras look at the origin from 4 units away, and the scenes lie between depths of 2 and 6.
 NEAR_TO_DISTANCE, FAR_TO_DISTANCE = 0.5, 1.5
-TIME_STEP = 1e-6  # times that differ by less are one instant: files are of few digits
 
 
 def looks_like_dnerf(root: Path) -> bool:
@@ -58,30 +65,29 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
         times.append(own_times)
         files += [place] * len(own_cameras)
 
-    notes = []
-    if times[0].min() > TIME_STEP:
-        notes.append(f"The first time of {root / 'transforms_train.json'} is {times[0].min():g}, where 0 is usual.")
     evaluation = "val" if root.resolve().name.lower() == EVALUATED_ON_VAL else "test"
     if evaluation not in splits:
         evaluation = next((split for split in ("test", "val") if split in splits), "val")
-    instants = np.concatenate(times)
+    names = [Path(relpath(camera.image_path, root)).with_suffix("").as_posix() for camera in cameras]
+    instants, note = spread_times(np.concatenate(times), root, names)
     camera_to_worlds = np.stack([camera.camera_to_world for camera in cameras])
     distance = _distance_of_subject(camera_to_worlds)
     return Capture(
         layout="dnerf",
         root=root,
-        frame_ids=[Path(relpath(camera.image_path, root)).with_suffix("").as_posix() for camera in cameras],
+        frame_ids=names,
         image_paths=[camera.image_path for camera in cameras],
         extrinsics=extrinsics_from_camera_to_world_opengl(torch.from_numpy(camera_to_worlds)).numpy(),
         intrinsics=np.stack([camera.intrinsics for camera in cameras]),
         distortion=np.stack([camera.distortion for camera in cameras]),
+        fisheye=np.array([camera.fisheye for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras], np.int64),
         time_ids=np.unique(np.rint(instants / TIME_STEP), return_inverse=True)[1].astype(np.int64),
         camera_ids=np.array(files, np.int64),
         splits=splits,
         near=None if distance is None else NEAR_TO_DISTANCE * distance,
         far=None if distance is None else FAR_TO_DISTANCE * distance,
-        notes=notes,
+        notes=[] if note is None else [note],
         sequence=root.resolve().name,
         instants=instants,
         evaluation_split=evaluation,
@@ -99,7 +105,7 @@ def _read_views(root: Path, path: Path) -> tuple[list[TransformsCamera], npt.NDA
     except SceneError as error:
         raise CaptureError(str(error)) from error
     if times is None:
-        return cameras, np.arange(len(cameras)) / max(len(cameras) - 1, 1)
+        return cameras, times_by_name(meta)
     for frame, time in zip(meta.frames, times, strict=True):
         if not 0 <= time <= 1:
             raise CaptureError(

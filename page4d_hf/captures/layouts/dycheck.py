@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +127,7 @@ def in_metres(capture: Capture) -> Capture:
     )
 
 
-def read_lidar_depth(path: Path, intrinsics: np.ndarray) -> np.ndarray:
+def read_lidar_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Depth from `depth/<n>x/<id>.npy`, `(H, W)`, 0 where the image beside it has no lidar return (alpha 0).
 
     Raises:
@@ -174,7 +175,7 @@ def _apply_splits(folder: Path, capture: Capture) -> dict[str, npt.NDArray[np.in
 
 
 def _read_split(path: Path) -> Split:
-    split = read_json(path, Split)
+    split: Split = read_json(path, Split)
     lengths = [len(split.frame_names), len(split.time_ids), len(split.camera_ids)]
     if len(set(lengths)) != 1:
         raise CaptureError(

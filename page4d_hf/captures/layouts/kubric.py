@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,7 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
 
 
 def read_radial_tiff(
-    path: Path, intrinsics: np.ndarray, image_size: tuple[int, int] | None = None
+    path: Path, intrinsics: npt.NDArray[Any], image_size: tuple[int, int] | None = None
 ) -> npt.NDArray[np.float32]:
     """Z-depth from a float TIFF of distances along the ray: z = distance / |(x, y, 1)| of the pixel's ray.
 
@@ -159,7 +159,7 @@ def read_radial_tiff(
     distance = np.where(distance < NOTHING_HIT, distance, 0)
     x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
-    return (distance / np.sqrt(x * x + (y * y)[:, None] + 1)).astype(np.float32)
+    return np.asarray(distance / np.sqrt(x * x + (y * y)[:, None] + 1), np.float32)
 
 
 def read_palette_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:

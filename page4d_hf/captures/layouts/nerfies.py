@@ -5,7 +5,7 @@
     scene.json              scale, center, near, far
     camera/<id>.json        one camera a frame, at full size
     rgb/<n>x/<id>.png       images at 1/n of the full size
-    points.npy              (M, 3) points, perhaps
+    points.npy              (M, 3) points, perhaps; without it those of a COLMAP model are taken, as in colmap/sparse/0
 
 and, beside the format, read where they are present:
 
@@ -40,6 +40,7 @@ from ..files import read_array
 from ..image_files import read_image_size
 from ..schemas import Number, Positive, RelativePath, Rotation, Side, Vector2, Vector3, Whole
 from ..sequences import sequence_folder, video_of_camera
+from .colmap import points_beside
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
 SPLITS = ("train", "val")
@@ -108,7 +109,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
     ids = [ids[i] for i in kept]
 
     points, colors, dynamics = _read_points(root, notes)
-    return Capture(
+    capture = Capture(
         layout="nerfies",
         root=root,
         frame_ids=ids,
@@ -132,6 +133,9 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
         notes=notes,
         skipped=skipped,
     )
+    if points is None and (found := points_beside(capture)) is not None:
+        capture.points, capture.point_colors = found
+    return capture
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Folders with nerfstudio's `transforms.json`, of any program, whose frames may have a `time`.
 
-    transforms.json     per frame or for all: fl_x fl_y cx cy w h, k1 k2 k3 p1 p2; per frame: file_path,
-                        transform_matrix and perhaps time, mask_path; ply_file_path; {train,val,test}_filenames
+    transforms.json     per frame or for all: fl_x fl_y cx cy w h, k1 k2 k3 p1 p2 (of a fisheye k1 k2 k3 k4); per
+                        frame: file_path, transform_matrix and perhaps time, mask_path, depth_file_path;
+                        camera_model; ply_file_path; {train,val,test}_filenames
     images/             the frames
+    depth/*.png, *.npy  z-depth, perhaps; in 1/1000 of the world's unit, as in nerfstudio
     *.ply               points in the world of the cameras, perhaps
 
 `page4d_hf.scene.folder` reads the file; here it becomes a `Capture`.
@@ -17,8 +19,10 @@ import numpy as np
 from ...errors import CaptureError, SceneError
 from ...scene.folder import Scene, read_scene
 from ..base import Capture, FolderLayout, Layout
+from ..depth_files import read_npy_or_png_depth
 
 FILE_NAME = "transforms.json"
+DEPTH_UNIT = 1e-3  # nerfstudio's default of `depth_unit_scale_factor`, of PNG and NumPy files alike
 
 
 def looks_like_nerfstudio(root: Path) -> bool:
@@ -29,8 +33,8 @@ def looks_like_nerfstudio(root: Path) -> bool:
 def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
     """Read a folder with nerfstudio's `transforms.json`, a scene folder of `page4d reconstruct` among them.
 
-    Where no frame has a time, their order is their time. Held out are `test_filenames` or, where the file has none,
-    `val_filenames`. Images are taken in the one size that the file names, whatever `downscale`.
+    Where no frame has a time, the natural order of file names is their time. Held out are `test_filenames` or, where
+    the file has none, `val_filenames`. Images are taken in the one size that the file names, whatever `downscale`.
     """
     try:
         return capture_of_scene(read_scene(root))
@@ -57,8 +61,13 @@ def capture_of_scene(scene: Scene) -> Capture:
         point_colors=scene.point_colors,
         point_dynamics=scene.point_dynamics,
         instants=scene.times,
-        evaluation_split="test" if "test" in scene.splits else "val",
+        evaluation_split="test" if len(scene.splits.get("test", ())) else "val",
         use_paths=scene.use_paths,
+        depth_paths=scene.depth_paths,
+        depth_scale=DEPTH_UNIT,
+        read_depth_file=read_npy_or_png_depth,
+        fisheye=scene.fisheye,
+        notes=list(scene.notes),
     )
 
 

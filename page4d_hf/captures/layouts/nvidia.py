@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,7 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
     )
 
 
-def _read_poses(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _read_poses(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """World-to-camera rotations `(N, 3, 3)` with OpenCV axes, centres `(N, 3)`, (height, width, focal length) `(N, 3)`
     and (near, far) `(N, 2)`."""
     rows = read_array(path)
@@ -190,7 +190,7 @@ def _held_out_views(multiview: Path, count: int) -> Iterator[_Frame]:
             yield _Frame(f"{folder.name}/{stem}", image, mask, instant, camera, camera)
 
 
-def _intrinsics(hwf: np.ndarray, size: tuple[int, int], path: Path) -> npt.NDArray[np.float64]:
+def _intrinsics(hwf: npt.NDArray[Any], size: tuple[int, int], path: Path) -> npt.NDArray[np.float64]:
     """`(3, 3)`, in pixels of an image that was scaled from the size that the focal length is for."""
     height, width, focal = hwf
     scale_x, scale_y = size[0] / width, size[1] / height

@@ -115,7 +115,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
     )
 
 
-def read_point_odyssey_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+def read_point_odyssey_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far.
 
     Raises:
@@ -162,7 +162,7 @@ def _moving_colors(archive: zipfile.ZipFile, masks: list[Path]) -> tuple[int, ..
     rows = candidates[evenly(len(candidates), ROWS_FOR_COLORS)]
     visible = _read_flags(archive, "visibs", rows, (total, tracks), below=None)
     tracks_2d = _read_rows(archive, "trajs_2d", rows).astype(np.float64)
-    votes: dict[int, np.ndarray] = {}  # colour: tracks that move, tracks
+    votes: dict[int, npt.NDArray[Any]] = {}  # colour: tracks that move, tracks
     for row, seen, positions in zip(rows, visible, tracks_2d, strict=True):
         colors = _read_colors(masks[row])
         seen = seen & known & np.isfinite(positions).all(-1)
@@ -203,7 +203,7 @@ def _read_camera_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, int
 
 
 def _read_flags(
-    archive: zipfile.ZipFile, key: str, rows: np.ndarray, shape: tuple[int, int], below: int | None
+    archive: zipfile.ZipFile, key: str, rows: npt.NDArray[Any], shape: tuple[int, int], below: int | None
 ) -> npt.NDArray[np.bool_]:
     """`valids` or `visibs`, else what `visibilities` says of them: below `below`, or equal to 1; else all."""
     for name in (key, "visibilities"):
@@ -224,7 +224,7 @@ def _member_shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...] | None:
     return shape if dtype.kind in "fiub" and shape else None
 
 
-def _read_rows(archive: zipfile.ZipFile, key: str, rows: np.ndarray) -> npt.NDArray[Any]:
+def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Some rows, in rising order, of an array that may be too large to hold: tracks take a gigabyte in long videos."""
     with decoding(Path(archive.filename or ""), NPZ), archive.open(f"{key}.npy") as member:
         shape, fortran_order, dtype = _read_header(archive, member)
@@ -232,7 +232,7 @@ def _read_rows(archive: zipfile.ZipFile, key: str, rows: np.ndarray) -> npt.NDAr
         if size * (shape[0] if fortran_order else len(rows)) > MOST_BYTES:
             raise ValueError(f"{key} takes more than {MOST_BYTES >> 20} MiB")
         if fortran_order:
-            return np.frombuffer(member.read(), dtype).reshape(shape, order="F")[rows]
+            return np.asarray(np.frombuffer(member.read(), dtype).reshape(shape, order="F")[rows])
         start = member.tell()
         parts = []
         for row in rows:

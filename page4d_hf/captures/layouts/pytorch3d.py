@@ -10,7 +10,7 @@ x and half of the height in y. The first pixel's centre is at (0.5, 0.5).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ class FrameAnnotation(Record):
         """The path of its image; "frame 3" where there is none."""
         return f"frame {self.frame_number}" if isinstance(self.image, Fault) else self.image.path
 
-    def camera(self) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    def camera(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[int, int]]:
         """As `camera_from_viewpoint`, and (width, height) of the image.
 
         Raises:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Lens(NamedTuple):
 class StampedFiles(NamedTuple):
     """Files with the time at which each was taken, in order of time."""
 
-    times: np.ndarray  # [N] float64 seconds
+    times: npt.NDArray[Any]  # [N] float64 seconds
     paths: list[Path]
 
 
@@ -60,10 +60,10 @@ class Trajectory(NamedTuple):
     """Poses as stored; some may be no poses."""
 
     path: Path
-    times: np.ndarray  # [N] float64 seconds
-    positions: np.ndarray  # [N, 3]
-    quaternions: np.ndarray  # [N, 4], (x, y, z, w)
-    lines: np.ndarray  # [N] int, the line of the file, from 1
+    times: npt.NDArray[Any]  # [N] float64 seconds
+    positions: npt.NDArray[Any]  # [N, 3]
+    quaternions: npt.NDArray[Any]  # [N, 4], (x, y, z, w)
+    lines: npt.NDArray[Any]  # [N] int, the line of the file, from 1
 
     def camera_to_world(self, row: int) -> npt.NDArray[np.float64]:
         """A pose, `(4, 4)`.
@@ -107,7 +107,7 @@ def read_rgbd_lists(
     layout: str,
     root: Path,
     sequence: str,
-    to_camera: Callable[[np.ndarray], np.ndarray] | None = None,
+    to_camera: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
 ) -> Capture:
     """Read a sequence.
 
@@ -180,7 +180,9 @@ def read_rgbd_lists(
     return capture
 
 
-def match_nearest(times: np.ndarray, candidates: np.ndarray, max_difference: float) -> npt.NDArray[np.int64]:
+def match_nearest(
+    times: npt.NDArray[Any], candidates: npt.NDArray[Any], max_difference: float
+) -> npt.NDArray[np.int64]:
     """For each time the candidate nearest to it.
 
     Args:

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +108,7 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
         notes.append(f"{root} has no training/depth/{name}: the sequence has no depth.")
     if flows is None:
         notes.append(f"{root} has no training/flow/{name}: what moves is not known.")
-    mask_reader: Callable[[Path], np.ndarray] = read_image_mask
+    mask_reader: Callable[[Path], npt.NDArray[Any]] = read_image_mask
     if depths is not None and flows is not None:
         mask_reader = partial(
             read_motion_mask,
@@ -176,7 +177,7 @@ def read_motion_mask(
     camera = read_cam(cameras / f"{path.stem}.cam")
     next_camera = read_cam(cameras / f"frame_{number + 1:04d}.cam")
     difference = np.linalg.norm(flow - still_flow(depth, camera, next_camera), axis=-1)
-    moving = difference > threshold  # false where either is not known
+    moving: npt.NDArray[np.bool_] = difference > threshold  # false where either is not known
     invalid_path = None if invalid is None else invalid / f"{path.stem}.png"
     if invalid_path is not None and invalid_path.is_file():
         without_flow = read_image_mask(invalid_path)
@@ -185,7 +186,7 @@ def read_motion_mask(
     return moving
 
 
-def _check_size(path: Path, values: np.ndarray, flow_path: Path, flow: np.ndarray) -> None:
+def _check_size(path: Path, values: npt.NDArray[Any], flow_path: Path, flow: npt.NDArray[Any]) -> None:
     if values.shape != flow.shape[:2]:
         raise CaptureError(
             f"{path} is {values.shape[1]}x{values.shape[0]} but {flow_path} is {flow.shape[1]}x{flow.shape[0]}; fetch "

@@ -120,7 +120,7 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
     )
 
 
-def read_spring_depth(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
+def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Z-depth in metres of a file of disparities; 0 in the sky and where there is no disparity.
 
     Args:
@@ -150,14 +150,16 @@ def read_rigidity_map(path: Path, marked_moves: bool = True) -> npt.NDArray[np.b
     Raises:
         CaptureError: the file is missing or broken.
     """
-    return read_image_mask(path) == marked_moves
+    return np.asarray(read_image_mask(path) == marked_moves)
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Which pixels a rigidity map marks
 
 
-def _marked_pixels_move(scene: Path, eye: str, intrinsics: np.ndarray, extrinsics: np.ndarray) -> bool | None:
+def _marked_pixels_move(
+    scene: Path, eye: str, intrinsics: npt.NDArray[Any], extrinsics: npt.NDArray[Any]
+) -> bool | None:
     """Whether the pixels that rigidity maps mark disagree more than the others with the flow that the camera alone
     causes; None where that cannot be told."""
     last = min(len(intrinsics), len(extrinsics)) - 1
@@ -229,7 +231,7 @@ def _rigidity_map(scene: Path, eye: str, number: int) -> Path | None:
     return next((path for path in found if path is not None), None)
 
 
-def _nearest(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _nearest(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """A map at another size, nearest neighbours."""
     size = (shape[1], shape[0])
     return cv2.resize(values.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)

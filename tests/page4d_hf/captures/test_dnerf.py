@@ -102,9 +102,12 @@ def test_without_times_a_file_s_views_are_spread_evenly_over_them(small: SmallSc
     np.testing.assert_allclose(read_dnerf(small.folder).times, [0, 1 / 3, 2 / 3, 1, 0, 1, 0, 0.5, 1])
 
 
-def test_a_first_time_other_than_0_is_pointed_out(small: SmallScene) -> None:
-    small.edit("train", lambda value: value["frames"][0].update(time=0.1))
-    assert any("0.1, where 0 is usual" in sentence for sentence in read_dnerf(small.folder).notes)
+def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_it_over_all_files(small: SmallScene) -> None:
+    for split in COUNTS:
+        small.edit(split, lambda value: [frame.update(time=0.01 + 0.05 * frame["time"]) for frame in value["frames"]])
+    capture = read_dnerf(small.folder)
+    np.testing.assert_allclose(capture.times, [0, 1 / 3, 2 / 3, 1, 0, 1, 0, 0.5, 1], atol=1e-12)
+    assert "go from 0.01 to 0.06" in capture.notes[0]
 
 
 def test_test_views_are_held_out(small: SmallScene) -> None:

@@ -119,6 +119,61 @@ def test_a_distorted_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) 
     check_cameras(capture, lambda index: VIEWS[index], tolerance=0.65)  # of interpolated colours, rounded twice
 
 
+def draw_fisheye(small: SmallFolder, focal: float, lens: tuple[float, float, float, float]) -> None:
+    """The views through OpenCV's fisheye, drawn by following each pixel's ray, whose angle a grid inverts."""
+    u, v = np.meshgrid(np.arange(SIZE[0]) + 0.5 - CENTER[0], np.arange(SIZE[1]) + 0.5 - CENTER[1])
+    radius = np.hypot(u, v) / focal
+    angles = np.linspace(0, 1.55, 200_000)
+    theta = np.interp(radius, angles * (1 + sum(k * angles ** (2 * i + 2) for i, k in enumerate(lens))), angles)
+    rays = np.stack((u, v), axis=-1) / focal * (np.tan(theta) / np.maximum(radius, 1e-12))[..., None]
+    for i, view in enumerate(VIEWS):
+        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
+        hit = view.centre + cast(view.centre, directions)[0][..., None] * directions
+        Image.fromarray(colors(hit)).save(small.root / "images" / f"frame_{i:05d}.png")
+    small.meta.update(camera_model="OPENCV_FISHEYE", fl_x=focal, fl_y=focal)
+    small.meta.update(zip(("k1", "k2", "k3", "k4"), lens, strict=True))
+    small.write()
+
+
+def test_a_fisheye_s_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) -> None:
+    draw_fisheye(small, 60.0, (0.1, -0.03, 0.02, -0.01))
+    check_cameras(read_nerfstudio(small.root), lambda index: VIEWS[index], tolerance=0.65)
+
+
+def test_of_a_fisheye_a_pinhole_sees_60_degrees_to_each_side_at_most(small: SmallFolder) -> None:
+    """Whose image is 2 * 1.4 radians wide, and wider in its corners."""
+    small.meta.update(camera_model="OPENCV_FISHEYE", fl_x=20.0, fl_y=20.0, cx=SIZE[0] / 2, cy=SIZE[1] / 2)
+    small.write()
+    pinhole = as_pinhole(read_nerfstudio(small.root)).intrinsics[0]
+    np.testing.assert_allclose(np.degrees(np.arctan(SIZE[0] / 2 / pinhole[0, 0])), 60)
+    np.testing.assert_allclose(np.arctan(SIZE[1] / 2 / pinhole[1, 1]), min(SIZE[1] / 2 / 20, np.radians(60)), rtol=1e-6)
+
+
+def test_a_fisheye_whose_model_turns_back_on_itself_is_refused(small: SmallFolder) -> None:
+    small.meta.update(camera_model="OPENCV_FISHEYE", k1=-3.0)
+    small.write()
+    with pytest.raises(CaptureError, match=r"frame_00000\.png is out of range: its distortion cannot be undone"):
+        as_pinhole(read_nerfstudio(small.root))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_depth_is_in_thousandths_of_the_world_s_unit(small: SmallFolder, suffix: str) -> None:
+    """As nerfstudio reads it, of images and arrays alike."""
+    (small.root / "depth").mkdir()
+    truth = []
+    for i, (view, frame) in enumerate(zip(VIEWS, small.meta["frames"], strict=True)):
+        depth = cast(view.centre, pixel_rays(view, FOCAL, CENTER, SIZE))[0]
+        levels = np.rint(1000 * np.where(np.isfinite(depth), depth, 0)).astype(np.uint16)
+        truth.append(levels / 1000)
+        path = small.root / "depth" / f"{i}{suffix}"
+        Image.fromarray(levels).save(path) if suffix == ".png" else np.save(path, levels.astype(np.float32))
+        frame["depth_file_path"] = f"depth/{path.name}"
+    small.write()
+    frames = as_pinhole(read_nerfstudio(small.root))
+    for i in range(5):
+        np.testing.assert_allclose(frames.load_depth(i), truth[i], rtol=1e-6)
+
+
 @pytest.mark.parametrize("applied", [True, False])
 def test_points_are_in_the_world_of_the_cameras_whatever_was_applied_to_both(small: SmallFolder, applied: bool) -> None:
     if not applied:
@@ -143,6 +198,9 @@ def test_splits_are_those_that_the_file_names(small: SmallFolder) -> None:
     capture = read_nerfstudio(small.root)
     assert {split: frames.tolist() for split, frames in capture.splits.items()} == {"train": [0, 1, 3], "val": [4]}
     assert capture.evaluation_split == "val"
+    small.meta["test_filenames"] = []
+    small.write()
+    assert read_nerfstudio(small.root).evaluation_split == "val"
     small.meta["test_filenames"] = [names[2]]
     small.write()
     assert read_nerfstudio(small.root).evaluation_split == "test"
@@ -191,7 +249,9 @@ DAMAGE: dict[str, tuple[Callable[[SmallFolder], Any], str]] = {
         r"transforms\.json .* at fl_x: it should be a valid number",
     ),
     "a wrong size": (set_meta(w=560), r"frame_00000\.png is 56 x 42, but .*transforms\.json says 560 x 42"),
-    "a fisheye": (set_meta(camera_model="OPENCV_FISHEYE"), r"transforms\.json .*OPENCV_FISHEYE"),
+    "a panorama": (set_meta(camera_model="EQUIRECTANGULAR"), r"transforms\.json .*EQUIRECTANGULAR"),
+    "a fisheye's term": (set_meta(k4=0.1), r"frame_00000\.png .* has a fourth radial term"),
+    "no depth": (set_frame(depth_file_path="depth/1.png"), r"depth_file_path .*frame_00001.png .* 'depth/1\.png'"),
     "a time of NaN": (set_frame(time=NAN), r"transforms\.json .* at frames\.1\.time: it should be a finite number"),
     "a time left out": (
         lambda s: (s.meta["frames"][1].pop("time"), s.write()),

@@ -139,6 +139,7 @@ def test_where_nothing_is_to_do_the_pixels_are_those_of_the_file(tmp_path: Path)
     np.testing.assert_array_equal(frames.intrinsics, frames.capture.intrinsics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("downscale", [1, 2, 3])
 @pytest.mark.parametrize("name", LENSES)
 def test_points_appear_where_the_pinhole_projects_them(tmp_path: Path, name: str, downscale: int) -> None:

@@ -71,7 +71,7 @@ def test_without_a_format_the_annotations_default_holds() -> None:
             {"intrinsics_format": "pixels"},
             "at intrinsics_format: it should be 'ndc_isotropic' or 'ndc_norm_image_bounds', got 'pixels'",
         ),
-        ({"R": None}, "does not hold what it should at R: it should be a valid array, got None"),
+        ({"R": None}, "does not hold what it should at R: it should be a valid array, got null"),
         (
             {"T": [1.0, 2.0]},
             r"does not hold what it should at T: it should have at least 3 items, not 2, got \[1.0, 2.0\]",

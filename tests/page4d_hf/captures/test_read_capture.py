@@ -65,8 +65,8 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_layout_that_is_not_known_is_refused_with_those_that_are(small_capture: Any) -> None:
-    with pytest.raises(CaptureError, match=r"'colmap' is not known\. Known layouts: nerfies"):
-        read_capture(small_capture.root, layout="colmap")
+    with pytest.raises(CaptureError, match=r"'polycam' is not known\. Known layouts: nerfies"):
+        read_capture(small_capture.root, layout="polycam")
 
 
 def test_times_run_from_zero_to_one_whatever_the_ids(small_capture: Any) -> None:

@@ -20,6 +20,8 @@ from page4d_hf.clips.sampling import SamplingConfig, SourceConfig, keyed_generat
 from page4d_hf.errors import ClipError, SamplingError
 from page4d_hf.synthetic import SyntheticOptions
 
+pytestmark = pytest.mark.slow
+
 TINY = SamplingConfig(frames_min=2, frames_max=4, frame_budget=8, width=28, aspect_min=0.5)
 SHARDS = (3, 1, 2, 2, 4)  # rows of each
 

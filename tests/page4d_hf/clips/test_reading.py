@@ -182,9 +182,14 @@ def test_a_folder_without_parquet_files_is_refused(tmp_path):
         load_clips(tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ClipError, match=r"There is no data set of clips .*absent"):
-        load_clips(tmp_path / "absent")
+@pytest.mark.parametrize("name", ["clips/absent", "a/b/absent", "absent", "my clips/absent", "clips?/absent"])
+def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("the Hub was asked"))
+    for path in (name, tmp_path / name):
+        with pytest.raises(ClipError, match=r"There is no data set of clips .*absent"):
+            load_clips(path)
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
@@ -294,7 +299,7 @@ def test_frames_of_more_pixels_than_are_decoded_at_once_are_refused_before_memor
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_frames": None}, "at num_frames: it should be a valid integer, got None"),
+        ({"num_frames": None}, "at num_frames: it should be a valid integer, got null"),
         ({"clip_id": 3}, "at clip_id: it should be a valid string, got 3"),
         ({"images": 7}, "cannot be decoded"),
         ({"images": [7, 7, 7]}, "cannot be decoded"),

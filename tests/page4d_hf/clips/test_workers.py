@@ -15,6 +15,8 @@ import pytest
 from page4d_hf.clips.workers import in_order
 from page4d_hf.errors import Page4DError
 
+pytestmark = pytest.mark.slow
+
 ORPHANS = """
 import os, signal
 from page4d_hf.clips.workers import in_order

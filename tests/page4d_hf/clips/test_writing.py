@@ -191,6 +191,7 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, clips):
         write(tmp_path / "out", clips)
 
 
+@pytest.mark.slow
 def test_two_runs_at_a_time_are_refused(tmp_path, clips):
     program = (
         "import sys; from page4d_hf.utils.folders import working_folder\nwith working_folder(sys.argv[1]): input(1)"

@@ -113,7 +113,7 @@ def test_a_single_frame_is_reconstructed():
 
 
 def test_points_carry_the_time_and_the_motion_of_their_pixel():
-    _, result = run(((30, 50),) * 3, times=[10, 11, 15])
+    _, result = run(((30, 50),) * 3, times=[10, 11, 15], motion="head")
     assert np.unique(result.point_times).tolist() == [0, np.float32(0.2), 1]
     gray = result.point_colors[:, 0]
     assert set(np.unique(gray[result.point_times == np.float32(0.2)])) >= {20, 255}
@@ -227,13 +227,20 @@ def test_the_network_is_asked_only_for_what_the_points_need():
         assert model.asked_for == {"mask_strength": 0.5, "heads": heads}
 
 
-def test_without_a_mask_there_are_no_dynamics():
-    def change(output):
-        output.dynamics_mask = None
+def without_mask(output):
+    output.dynamics_mask = None
 
-    _, result = run(change=change)
+
+def test_without_a_mask_a_single_frame_has_no_dynamics():
+    _, result = run(((28, 56),), without_mask)
     assert result.dynamics is None
     assert result.point_dynamics is None
+
+
+def test_without_a_mask_the_geometry_shows_motion():
+    _, result = run(((28, 56),) * 3, without_mask)
+    assert [mask.shape for mask in result.dynamics] == [depth.shape for depth in result.depth]
+    assert len(result.point_dynamics) == len(result.points)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -365,6 +372,7 @@ def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype
     assert 0 <= result.point_dynamics.min() <= result.point_dynamics.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "folder", "glob", "PIL images", "arrays", "one array", "frames"])
 def test_images_of_every_kind_are_reconstructed_alike_by_a_model_or_its_folder(model_folder, clip, kind):
     frames = read_frames(clip)
@@ -471,7 +479,7 @@ def test_progress_is_told_layer_by_layer_up_to_the_end(model_folder):
     frames = make_frames(((28, 28),) * 2)
     reconstruct(frames, model, image_processor=processor, resolution=28, progress=lambda *report: told.append(report))
     stages = dict.fromkeys(stage for stage, _, _ in told)
-    assert list(stages) == ["resizing", "network", "tracks", "points"]
+    assert list(stages) == ["resizing", "network", "tracks", "motion", "points"]
     for stage in stages:
         done, totals = zip(*[(done, total) for name, done, total in told if name == stage], strict=True)
         assert done[0] == 0

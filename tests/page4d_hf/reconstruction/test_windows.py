@@ -145,6 +145,19 @@ def test_inputs_of_one_window_are_in_memory_at_a_time(monkeypatch):
     assert most <= WINDOW
 
 
+def test_a_reconstruction_that_was_stopped_between_windows_gives_the_same_when_it_is_begun_again():
+    def stop(stage, done, total):
+        if stage == "windows" and done == 2:
+            raise KeyboardInterrupt
+
+    _, expected = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=stop)
+    _, again = run()
+    np.testing.assert_array_equal(again.extrinsics, expected.extrinsics)
+    np.testing.assert_array_equal(again.points, expected.points)
+
+
 def test_a_clip_of_one_window_is_as_without_windows():
     sizes = ((30, 50),) * 4
     options = {"resolution": 56, "refine": "off"}

@@ -349,10 +349,56 @@ def test_times_beyond_0_to_1_are_brought_into_it(tmp_path):
     assert read_scene(folder).times.tolist() == [0, 0.5, 1]
 
 
-def test_times_within_0_to_1_stay_as_they_are(tmp_path):
+def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_all_of_it_and_said(tmp_path):
     folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
-    edit_transforms(folder, lambda meta: [frame.update(time=0.1 + i / 4) for i, frame in enumerate(meta["frames"])])
-    np.testing.assert_allclose(read_scene(folder).times, [0.1, 0.35, 0.6])
+    edit_transforms(folder, lambda meta: [frame.update(time=0.01 + i / 40) for i, frame in enumerate(meta["frames"])])
+    scene = read_scene(folder)
+    np.testing.assert_allclose(scene.times, [0, 0.5, 1])
+    assert "go from 0.01 to 0.06 (images/0.png to images/2.png)" in scene.notes[0]
+
+
+def test_times_that_span_0_to_1_stay_as_they_are(tmp_path):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
+    edit_transforms(folder, lambda meta: [meta["frames"][i].update(time=time) for i, time in enumerate((1, 0.1, 0))])
+    scene = read_scene(folder)
+    assert (scene.times.tolist(), scene.notes) == ([1, 0.1, 0], [])
+
+
+def test_times_of_points_are_scaled_with_those_of_the_frames(scene_folder):
+    """Of a scene of which frames were taken out."""
+    stored = read_scene(scene_folder).point_times
+    edit_transforms(scene_folder, lambda meta: meta["frames"].pop())
+    last = json.loads((scene_folder / "transforms.json").read_text())["frames"][-1]["time"]
+    np.testing.assert_allclose(read_scene(scene_folder).point_times, np.minimum(stored / last, 1), atol=1e-6)
+
+
+def test_without_times_the_natural_order_of_names_is_time(tmp_path):
+    """COLMAP lists its images in the order in which it registered them."""
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {}, count=12)
+    edit_transforms(folder, lambda meta: meta["frames"].sort(key=lambda frame: frame["file_path"]))  # 0, 1, 10, 11, 2
+    scene = read_scene(folder)
+    np.testing.assert_allclose(scene.times * 11, [int(path.stem) for path in scene.image_paths])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_names_without_a_suffix_are_those_of_any_image(tmp_path, suffix):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
+    for path in folder.glob("images/*.png"):
+        Image.open(path).save(path.with_suffix(suffix))
+        path.unlink()
+    edit_transforms(folder, lambda meta: [frame.update(file_path=frame["file_path"][:-4]) for frame in meta["frames"]])
+    assert [path.name for path in read_scene(folder).image_paths] == [f"{i}{suffix}" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [("f4", (0.0, 0.5, 1.0)), ("f8", (0.0, 128.0, 255.0)), ("u2", (0, 32896, 65535))]
+)
+def test_colours_of_any_type_become_8_bits(tmp_path, kind, values):
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20, "ply_file_path": "sparse.ply"}, {})
+    vertices = np.zeros(2, dtype=[(name, "f4") for name in "xyz"] + [(name, kind) for name in ("red", "green", "blue")])
+    vertices["red"], vertices["green"], vertices["blue"] = values
+    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(folder / "sparse.ply"))
+    assert read_scene(folder).point_colors.tolist() == [[0, 128, 255]] * 2
 
 
 def test_a_point_cloud_without_colours_is_gray(tmp_path):
@@ -422,7 +468,7 @@ def pose(row, column, value):
         ),
         (frame(transform_matrix="x"), "frames.1.transform_matrix: it should be a valid array, got 'x'"),
         (pose(0, 3, float("nan")), "frames.1.transform_matrix.0.3: it should be a finite number, got nan"),
-        (pose(0, 0, None), "frames.1.transform_matrix.0.0: it should be a valid number, got None"),
+        (pose(0, 0, None), "frames.1.transform_matrix.0.0: it should be a valid number, got null"),
         (pose(0, 0, 7.0), "does not hold a rotation"),
         (frame(fl_x=float("inf")), "frames.1.fl_x: it should be a finite number, got inf"),
         (frame(fl_x=0), "frames.1.fl_x: it should be greater than 0"),
@@ -431,7 +477,7 @@ def pose(row, column, value):
         (frame(k4=0.1), "fourth radial term"),
         (lambda meta: meta["frames"][1].pop("time"), "the time of 10 of its 11 frames"),
         (frame(time=float("nan")), "frames.1.time: it should be a finite number, got nan"),
-        (lambda meta: meta.update(camera_model="OPENCV_FISHEYE"), "OPENCV_FISHEYE; undistort"),
+        (lambda meta: meta.update(camera_model="EQUIRECTANGULAR"), "EQUIRECTANGULAR; undistort"),
         (frame(file_path="images/gone.png"), "gone.png is missing"),
         (frame(file_path="images/" + "x" * 5000), "frames.1.file_path: it should have at most 4096"),
         (frame(file_path="images/" + "x" * 300), "xxx.png is missing"),
@@ -484,7 +530,7 @@ end_header
         ("page4d/info.json", b"{,", "info.json cannot be read as JSON"),
         ("transforms.json", b"[" * 100_000, "cannot be read as JSON"),
         ("page4d/info.json", b'{"format": 9}', "format 9.*update page4d"),
-        ("page4d/info.json", b"null", "should be an object, got None"),
+        ("page4d/info.json", b"null", "should be an object, got null"),
         ("page4d/info.json", b'{"format": "1"}', "at format: it should be a valid integer"),
         ("page4d/info.json", b'{"frames": {}}', "at frames: it should be a valid array"),
         ("page4d/info.json", b'{"frames": [{"image": "x"}]}', "lacks frames.0.source"),

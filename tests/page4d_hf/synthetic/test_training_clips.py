@@ -198,6 +198,7 @@ def test_bodies_stay_in_their_rooms() -> None:
 # Images
 
 
+@pytest.mark.slow
 def test_texture_sticks_to_surfaces_as_they_and_the_camera_move() -> None:
     """Between nearby frames colours at corresponding pixels agree far better than colours at the same pixel."""
     options = SyntheticOptions(light=0)  # shadows do not stick to bodies

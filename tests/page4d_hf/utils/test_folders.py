@@ -20,6 +20,8 @@ from page4d_hf.utils.folders import (
     working_folder,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def entries(folder: Path) -> list[str]:
     """Everything in a folder, hidden files too."""

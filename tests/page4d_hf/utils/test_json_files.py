@@ -60,7 +60,8 @@ def test_a_byte_order_mark_and_gzip_are_seen_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("null", "does not hold what it should: it should be an object, got None"),
+        ("null", "does not hold what it should: it should be an object, got null"),
+        ('[null, true, "None"]', "does not hold what it should: it should be an object, got [null, true, 'None']"),
         ("[1, 2]", "does not hold what it should: it should be an object, got [1, 2]"),
         ('{"size": [1]}', "lacks focal"),
         ('{"focal": 0, "size": []}', "does not hold what it should at focal: it should be greater than 0, got 0"),

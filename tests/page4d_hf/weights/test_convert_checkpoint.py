@@ -26,6 +26,8 @@ from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.weights.checkpoint_files import read_checkpoint
 from page4d_hf.weights.convert_checkpoint import convert_checkpoint, convert_state_dict, infer_config, published_name
 
+pytestmark = pytest.mark.slow
+
 
 def meta_model(config: Page4DConfig) -> Page4DModel:
     with torch.device("meta"):
@@ -668,6 +670,7 @@ def test_the_folder_loads_without_a_key_missing_or_left_over(converted):
 def test_the_image_processor_is_that_of_the_networks_sizes(converted):
     processor = Page4DImageProcessor.from_pretrained(converted)
     assert (processor.size["height"], processor.size["width"], processor.patch_size) == (35, 35, 7)
+    assert processor.mode == "balanced"
 
 
 def test_in_bfloat16_encoder_and_aggregator_are_rounded_and_the_heads_are_not(shallow, tmp_path):

@@ -24,6 +24,8 @@ from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.folders import claimed_folder
 from page4d_hf.weights.hub import PUBLISHED, download, pull
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "89abcdef0123456789abcdef0123456789abcdef"
 

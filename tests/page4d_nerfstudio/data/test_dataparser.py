@@ -17,6 +17,7 @@ from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_origi
 from perfect_page4d import DEPTH, PerfectPage4D, outputs_of, project
 from PIL import Image
 from small_captures import SIZE, write_capture
+from small_layouts import write_dnerf
 
 from page4d_hf.captures import LAYOUTS, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
@@ -209,9 +210,32 @@ def test_random_points_are_seen_and_lie_between_near_and_far(capture):
     assert (inside & (depth > 0.499) & (depth < 3.001)).any(dim=0).all()
 
 
-def test_a_capture_without_points_starts_from_random_ones(tmp_path):
-    capture = write_capture(tmp_path / "capture", points=0)
+def test_a_capture_without_points_in_which_nothing_can_be_tracked_starts_from_random_ones(tmp_path, capsys):
+    capture = write_capture(tmp_path / "capture", points=0, frames=12)
     assert len(outputs_of(capture, num_random_points=123).metadata["points3D_xyz"]) == 123
+    assert "starting from random points" in capsys.readouterr().out
+    with pytest.raises(CaptureError, match="--points tracks does not fit the data"):
+        read_source(Page4DDataParserConfig(data=capture, points="tracks"))
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_frames_that_are_evaluated_and_trained_on_are_counted(tmp_path, capsys, copied):
+    """In three files of views that are one and the same, as in some copies of Balloon1."""
+    root = write_dnerf(tmp_path / "scene")
+    train = (root / "transforms_train.json").read_text()
+    for split in ("val", "test"):
+        if copied:
+            shutil.rmtree(root / split)
+            shutil.copytree(root / "train", root / split)
+        (root / f"transforms_{split}.json").write_text(train.replace("train/", f"{split}/") if copied else train)
+    count = len(json.loads(train)["frames"])
+    read_source(Page4DDataParserConfig(data=root, points="random"))
+    assert f"{count} of the {count} frames to evaluate on are trained on too" in capsys.readouterr().out
+
+
+def test_frames_that_are_evaluated_alone_need_no_word(tmp_path, capsys):
+    read_source(Page4DDataParserConfig(data=write_dnerf(tmp_path / "scene"), points="random"))
+    assert "trained on too" not in capsys.readouterr().out
 
 
 # --------------------------------------------------------------------------------------------------------------------

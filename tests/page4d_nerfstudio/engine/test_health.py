@@ -95,6 +95,7 @@ CAN_NOT_GO_ON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", CAN_NOT_GO_ON)
 def test_a_training_that_cannot_go_on_says_why_and_keeps_its_last_checkpoint(
     train, monkeypatch, sentence, cause, tmp_path
@@ -172,6 +173,7 @@ def trained(capture, tmp_path_factory):
     return config.get_checkpoint_dir() / "step-000000005.ckpt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG_CHECKPOINTS)
 def test_what_a_training_cannot_resume_from_is_named(train, trained, sentence, wrong, tmp_path):
     (tmp_path / "saved").mkdir()

@@ -8,6 +8,8 @@ import pytest
 import torch
 from small_captures import write_capture
 
+pytestmark = pytest.mark.slow
+
 # A whole training in small: static and fine stage, growth, cameras that are refined, two views a step.
 LENGTH, SAVED_EVERY = 60, 8
 OPTIONS = (

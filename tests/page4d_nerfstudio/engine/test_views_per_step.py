@@ -112,7 +112,7 @@ def test_gradients_of_a_step_are_those_of_its_views_added_up():
     [
         ({"views_per_step": 0}, "--pipeline.views-per-step must be from 1 to 64, got 0"),
         ({"views_per_step": -1}, "--pipeline.views-per-step must be from 1 to 64, got -1"),
-        ({"views_per_step": 1_000_000}, "--pipeline.views-per-step must be from 1 to 64, got 1e\\+06"),
+        ({"views_per_step": 1_000_000}, "--pipeline.views-per-step must be from 1 to 64, got 1,000,000"),
         ({"num_train_views_in_eval": -1}, "--pipeline.num-train-views-in-eval must be at least 0, got -1"),
         ({"model": Page4DGaussiansModelConfig(refine_every=0)}, "--pipeline.model.refine-every must be at least 1"),
     ],

@@ -246,6 +246,7 @@ def test_an_empty_region_has_no_lpips(truth, moving, lpips):
     assert set(metrics) == {"psnr", "ssim", "psnr_static", "lpips"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LPIPS_LEAST_SIDES)
 def test_an_image_too_small_for_the_network_has_no_lpips(name, monkeypatch):
     lpips, side = with_random_weights(name, monkeypatch), LPIPS_LEAST_SIDES[name]
@@ -256,6 +257,7 @@ def test_an_image_too_small_for_the_network_has_no_lpips(name, monkeypatch):
     assert lpips(small, small) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LPIPS_LEAST_SIDES)
 def test_the_least_side_is_the_networks_own(name, monkeypatch):
     small = torch.rand(1, 3, LPIPS_LEAST_SIDES[name] - 1, 50)
@@ -264,6 +266,7 @@ def test_the_least_side_is_the_networks_own(name, monkeypatch):
         with_random_weights(name, monkeypatch)._build()(small, small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LPIPS_LEAST_SIDES)
 def test_lpips_is_of_the_network_that_is_named(truth, name, monkeypatch):
     built = []

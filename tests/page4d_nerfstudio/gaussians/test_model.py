@@ -512,6 +512,7 @@ def blob(**options) -> Page4DGaussiansModel:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share_that_moves", [1.0, 0.5])
 def test_a_moving_blob_is_learned_better_than_a_static_model_can(share_that_moves):
     images = moving_blob(blob(use_deformation=False))

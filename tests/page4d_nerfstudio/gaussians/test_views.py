@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
 from nerfstudio.cameras.cameras import Cameras
 
 from page4d_nerfstudio.gaussians.views import TrainingViews
@@ -63,3 +64,25 @@ def test_the_direction_tells_cameras_at_one_place_apart():
 
 def test_training_cameras_without_times_tell_nothing():
     assert TrainingViews.of(path([(0.0, 0.0, 0.0)], None), extent=1.0) is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_on_an_interpolated_path_images_have_the_training_images_size(scale):
+    """nerfstudio takes twice the principal point for the size of cameras between others."""
+    poses = torch.stack([camera_at(float(i), 0.0, 0.0) for i in range(3)])
+    cameras = Cameras(poses, 50.0, 50.0, 27.0, 22.0, width=60, height=40, times=torch.tensor([[0.0], [0.5], [1.0]]))
+    views = TrainingViews.of(cameras, extent=1.0)
+    between = get_interpolated_camera_path(cameras, steps=4, order_poses=False)
+    between.rescale_output_resolution(scale)
+
+    assert views is not None
+    assert views.size_of(between[1:2]) == (60 * scale, 40 * scale)
+
+
+def test_a_camera_of_another_size_keeps_it():
+    cameras = Cameras(camera_at(0, 0, 0)[None], 50.0, 50.0, 27.0, 22.0, width=60, height=40, times=torch.zeros(1, 1))
+    views = TrainingViews.of(cameras, extent=1.0)
+    other = Cameras(camera_at(0, 0, 0)[None], 50.0, 50.0, 50.0, 50.0, width=80, height=70)
+
+    assert views is not None
+    assert views.size_of(other) == (80, 70)

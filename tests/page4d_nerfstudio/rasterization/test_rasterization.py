@@ -123,6 +123,7 @@ def test_harmonics_may_differ_from_camera_to_camera():
         torch.testing.assert_close(gradient[c], gradient_of_one[c])
 
 
+@pytest.mark.slow
 def test_a_crowded_scene_equals_the_formula():
     scene = make_scene(n=1500, width=100, height=70, scale=0.03)
     with torch.no_grad():

@@ -442,6 +442,7 @@ def test_without_numba_a_cpu_is_refused_in_a_sentence(monkeypatch):
         rasterize(*make_scene())
 
 
+@pytest.mark.slow
 def test_neither_the_import_nor_a_cpu_touches_gsplat():
     """Its first call to CUDA would start a build of minutes; and numba, slow to import, waits for the first image."""
     program = """

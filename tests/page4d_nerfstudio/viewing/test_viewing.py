@@ -1,7 +1,10 @@
 """What the viewer shows of motion: the colouring, the choice of Gaussians, and that nothing else pays for them."""
 
+import contextlib
+import math
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -219,6 +222,51 @@ def test_the_button_that_hides_cameras_does_nothing_until_they_are_drawn(viewer)
     assert [camera.visible for camera in viewer.camera_handles.values()] == [False, False]
 
 
+def test_cameras_can_be_hidden_while_others_are_being_drawn(viewer):
+    """Which nerfstudio does in a thread of its own."""
+
+    class DrawnMeanwhile:
+        @property
+        def visible(self):
+            return self.shown
+
+        @visible.setter
+        def visible(self, shown):
+            self.shown = shown
+            viewer.camera_handles[len(viewer.camera_handles)] = SimpleNamespace()
+
+    first = DrawnMeanwhile()
+    viewer.camera_handles = {0: first}
+    viewer.set_camera_visibility(False)
+    assert first.visible is False
+    assert len(viewer.camera_handles) == 2
+
+
+def test_who_opens_the_viewer_looks_through_the_first_training_camera(viewer):
+    data = Captured()
+    data.cameras = cameras([1.0, 0.0])
+    data.cameras.camera_to_worlds[1, :, 3] = torch.tensor([0.5, -0.25, 3.0])
+    viewer.pipeline.datamanager.train_dataset = data
+    client = SimpleNamespace(atomic=contextlib.nullcontext, camera=SimpleNamespace(aspect=WIDTH / HEIGHT))
+
+    viewer.pipeline.panel.training_cameras.look_through_the_first(client)
+
+    state = viewer.get_camera_state(client)
+    torch.testing.assert_close(state.c2w.float(), data.cameras.camera_to_worlds[1])
+    assert HEIGHT / 2 / math.tan(state.fov / 2) == pytest.approx(30.0)
+
+
+def test_time_plays_until_it_is_stopped(viewer):
+    panel, control = viewer.pipeline.panel, viewer.control_panel
+    assert control.time == 0.0
+    panel.plays.value = True
+    while control.time == 0.0:
+        time.sleep(0.01)
+    panel.plays.value = False
+    panel.clock.join()
+    assert 0 < control.time < 1
+
+
 # --- the choice of Gaussians
 
 
@@ -229,7 +277,8 @@ def test_the_viewer_finds_its_elements():
 
     elements = dict(parse_object(pipeline, ViewerElement, "Custom Elements"))
 
-    assert [element.name for element in elements.values()] == ["Gaussians", "Moving from (%)"]
+    names = ["Play", "Seconds per clip", "Gaussians", "Moving from (%)"]
+    assert [element.name for element in elements.values()] == names
 
 
 def test_static_and_moving_gaussians_are_shown_apart():

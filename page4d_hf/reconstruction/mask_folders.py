@@ -1,0 +1,64 @@
+"""Masks that a user brings: a folder with an image for each frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..captures.image_files import open_image, read_image_mask
+from ..errors import Page4DError
+from ..frames import VIDEO_SUFFIXES, Frames, frame_files
+
+
+class MaskFolder(Sequence[np.ndarray]):
+    """The masks of some frames, `(H, W)` bool each, true where an image is not 0; decoded when they are asked for.
+
+    Args:
+        folder: holds an image for each of the frames, of the frame's size. Files are matched by name (`a.png` or
+            COLMAP's `a.jpg.png` to the frame `a.jpg`) where all frames have one, and else by their natural order.
+        frames: whose masks they are.
+
+    Raises:
+        Page4DError: the folder holds no images, another number of them, or one of another size.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], frames: Frames):
+        if not os.path.isdir(folder):
+            raise Page4DError(
+                f"Expected a folder of masks, one for each frame; there is no folder {os.fspath(folder)!r}."
+            )
+        files = frame_files(folder)
+        by_name = {file.name: file for file in files} | {file.stem: file for file in files}
+        named = [by_name.get(name, by_name.get(Path(name).stem)) for name in frames.names]
+        self.files = [file for file in named if file is not None]
+        if len(self.files) < len(frames):
+            self.files = files
+        if len(self.files) != len(frames) or self.files[0].suffix.lower() in VIDEO_SUFFIXES:
+            raise Page4DError(
+                f"Expected {len(frames)} masks in {os.fspath(folder)}, one for each frame, got {len(files)}; give as "
+                "many, or name them as the frames are."
+            )
+        for file, (height, width) in zip(self.files, frames.sizes, strict=True):
+            with open_image(file) as image:
+                if image.size != (width, height):
+                    raise Page4DError(
+                        f"Expected masks of the frames' size, {width}x{height}, got {image.width}x{image.height} in "
+                        f"{file}; resize it, by the nearest pixel."
+                    )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
+        return read_image_mask(self.files[index])
+
+    def over_maps(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The share of each pixel of maps `(h, w)`, one of each frame, that the mask covers: float32 in [0, 1]."""
+        return [
+            cv2.resize(mask.astype(np.float32), each.shape[1::-1], interpolation=cv2.INTER_AREA)
+            for mask, each in zip(self, maps, strict=True)
+        ]

@@ -1,0 +1,129 @@
+"""Points for captures that have cameras and no points: tracks of corners, triangulated by the capture's cameras."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from page4d_hf.captures import as_pinhole
+from page4d_hf.errors import Page4DError
+from page4d_hf.package_version import page4d_version
+from page4d_hf.utils.folders import whole_file
+
+from ..console import note
+from .posed_frames import PosedFrames
+from .reconstruction_cache import default_cache_dir, digest_files
+from .seed_points import SeedPoints
+
+if TYPE_CHECKING:
+    from page4d_hf.reconstruction.tracks import Tracks
+
+WIDTH = 640  # pixels that are tracked in, about: more takes longer and finds the same
+# Weaker corners, and closer to each other, than those that cameras are adjusted to.
+QUALITY, SPACING, MOST_CORNERS = 0.0005, 3, 4000
+FEWEST_FRAMES = 8  # of a camera that films
+LEAST_PARALLAX = np.radians(1.0)  # between two rays of a track
+MOST_ERROR = 1.0  # pixels for images 320 wide, the median over a track: what moves is left out by it
+FEWEST_POINTS = 100  # worth starting from
+
+
+def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Path | None) -> SeedPoints | None:
+    """Static points that the frames to train on see, where their own cameras put them; None where there are few.
+
+    Every `ns-*` command reads its data anew, so the points are kept in the cache, by the bytes of the frames and their
+    cameras.
+
+    Args:
+        frames: images, cameras and times.
+        camera_ids: `(N,)` int, the device of each frame: those of one, in the order of time, are taken for a video.
+        cache_dir: default: `default_cache_dir()`.
+    """
+    train, videos = frames.train, _videos(frames, camera_ids)
+    if not videos:
+        return None
+    digest = digest_files(
+        [frames.image_paths[i] for i in train],
+        page4d_version(),
+        [values[train].tolist() for values in (frames.extrinsics, frames.intrinsics, frames.times, camera_ids)],
+        frames.images.image_sizes[train].tolist(),
+    )
+    path = (cache_dir or default_cache_dir()).expanduser() / "tracked_points" / f"{digest}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                points = SeedPoints(stored["positions"], stored["colors"])
+        except Exception as error:  # cut off, or not ours
+            note(f"{path} is damaged and is made anew ({error})")
+        else:
+            return points if len(points) >= FEWEST_POINTS else None
+    note("tracking corners through the frames and triangulating them with the capture's cameras")
+    points = SeedPoints.joined([SeedPoints.none(), *(_of_video(frames, video) for video in videos)])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
+            np.savez(file, positions=points.positions, colors=points.colors)
+    except (OSError, Page4DError) as error:
+        note(f"the points cannot be kept in {path.parent}: {error}")
+    return points if len(points) >= FEWEST_POINTS else None
+
+
+def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
+    """The frames to train on of each camera, in the order of time, where they are enough and of one size."""
+    in_time = frames.train[np.argsort(frames.times[frames.train], kind="stable")]
+    videos = [in_time[camera_ids[in_time] == camera] for camera in np.unique(camera_ids[in_time])]
+    sizes = frames.images.image_sizes
+    return [video for video in videos if len(video) >= FEWEST_FRAMES and (sizes[video] == sizes[video[0]]).all()]
+
+
+def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
+    from page4d_hf.reconstruction.bundle_adjustment import Adjusted, reprojection_errors
+    from page4d_hf.reconstruction.refinement import triangulate
+    from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points
+
+    # Tracks are of the capture's own images, however small those are that are trained on.
+    capture = frames.images.capture
+    factor = max(1, round(int(capture.image_sizes[video[0], 0]) / WIDTH)) * capture.image_downscale
+    images = as_pinhole(capture, factor)
+    scale = frames.images.image_sizes[video[0]] / images.image_sizes[video[0]]
+    width = frames.images.image_sizes[video[0], 0]
+    tracks = track_points((images.load_image(index) for index in video), choice=Corners(QUALITY, SPACING, MOST_CORNERS))
+    if not len(tracks):
+        return SeedPoints.none()
+    # In units of the focal length: each frame has intrinsics of its own, and triangulation takes one camera.
+    matrices = frames.intrinsics[video][tracks.frame]
+    focal, center = matrices[:, [0, 1], [0, 1]], matrices[:, :2, 2]
+    rays = replace(tracks, xy=(tracks.xy * scale - center) / focal)
+    unknown = Adjusted(frames.extrinsics[video], 1.0, np.full((len(tracks), 3), np.nan), np.ones(len(tracks), bool))
+    points = triangulate(rays, unknown, (0, 0))
+    solution = Adjusted(unknown.extrinsics, 1.0, points, unknown.used)
+    errors = reprojection_errors(rays, solution, (0, 0)) * focal.mean(axis=1) * (REFERENCE_WIDTH / width)
+    kept = (
+        np.isfinite(points).all(axis=1)
+        & (rays.medians(errors) <= MOST_ERROR)
+        & np.isfinite(np.bincount(rays.track, errors, len(tracks)))  # in front of every camera
+        & (_parallax(rays, unknown.extrinsics, points) >= LEAST_PARALLAX)
+    )
+    colors = np.zeros((len(tracks), 3), np.uint8)
+    rows = tracks.rows_of_frames(len(video))
+    seen = np.zeros(len(tracks), bool)
+    for image, of_frame in zip((images.load_image(index) for index in video), rows, strict=True):
+        new = ~seen[tracks.track[of_frame]]
+        number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
+        colors[number] = image[y, x]
+        seen[number] = True
+    return SeedPoints(points[kept].astype(np.float32), colors[kept])
+
+
+def _parallax(rays: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
+    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    toward = points[rays.track] - centers[rays.frame]
+    toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+    _, first = np.unique(rays.track, return_index=True)  # observations come in the order of frames
+    cosine = np.einsum("oi,oi->o", toward, toward[first][rays.track])
+    angles = np.zeros(len(points))
+    np.maximum.at(angles, rays.track, np.arccos(cosine.clip(-1, 1)))
+    return angles

@@ -1,0 +1,44 @@
+"""A short clip of a synthetic room, with exact truth."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from page4d_hf.synthetic import SCENES, render_clip
+
+SIZE = (96, 128)
+FOCAL = 110.0
+
+
+class RoomClip(NamedTuple):
+    """Frames, and the truth."""
+
+    images: np.ndarray  # [S, H, W, 3] uint8
+    extrinsics: np.ndarray  # [S, 3, 4] world-to-camera
+    intrinsics: np.ndarray  # [S, 3, 3]
+    depth: np.ndarray  # [S, H, W] float32
+    moving: np.ndarray  # [S, H, W] bool
+
+
+@functools.cache
+def moving_room(scene: str = "rigid", *, frames: int = 12, camera_stands: bool = False) -> RoomClip:
+    """A quarter of a scene of `page4d synth`."""
+    made = SCENES[scene](3)
+    times = torch.linspace(0.1, 0.35, frames, dtype=torch.float64)
+    extrinsics = made.camera.extrinsics(times)
+    if camera_stands:
+        extrinsics = extrinsics[:1].expand(frames, 3, 4)
+    camera = torch.tensor([[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]], dtype=torch.float64)
+    intrinsics = camera.expand(frames, 3, 3)
+    rendered = render_clip(made, extrinsics, intrinsics, times, SIZE, supersampling=2)
+    return RoomClip(
+        (255 * rendered["images"]).round().to(torch.uint8).numpy(),
+        extrinsics.numpy(),
+        intrinsics.numpy(),
+        rendered["depth"].float().numpy(),
+        rendered["motion_mask"].numpy(),
+    )

@@ -1,0 +1,143 @@
+"""Motion masks from flow that contradicts a static scene, on rooms that are rendered with exact truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from moving_room import moving_room
+from PIL import Image
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.frames import Frames
+from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, resolve_motion
+from page4d_hf.scene import Reconstruction
+from page4d_hf.scene.folder import write_scene
+from page4d_hf.utils.ranking import auroc
+
+
+def masks_of(room, **changes):
+    room = room._replace(**changes)
+    return np.stack(geometric_motion(room.images, room.extrinsics, room.intrinsics, list(room.depth)))
+
+
+def as_frames(images, names=None):
+    names = names or [f"{i}.png" for i in range(len(images))]
+    return Frames(list(images), names, np.arange(len(images), dtype=float), None, "a test")
+
+
+def write_masks(folder, masks, names):
+    folder.mkdir()
+    for mask, name in zip(masks, names, strict=True):
+        Image.fromarray(255 * np.asarray(mask, np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("camera_stands", [False, True])
+def test_what_moves_stands_out(camera_stands):
+    room = moving_room(camera_stands=camera_stands)
+    masks = masks_of(room)
+    assert auroc(masks, room.moving) > 0.93  # some bodies rest for most of so short a clip
+    assert (masks[~room.moving] < 0.5).mean() > 0.95
+
+
+def test_cameras_that_pairs_of_frames_can_correct_do_no_harm():
+    room = moving_room()
+    rng = np.random.default_rng(0)
+    extrinsics = room.extrinsics.copy()
+    extrinsics[:, :, 3] += 0.01 * rng.normal(size=(len(extrinsics), 3))
+    exact = auroc(masks_of(room), room.moving)
+    disturbed = auroc(masks_of(room, extrinsics=extrinsics), room.moving)
+    assert disturbed > exact - 0.02
+
+
+def test_the_scale_of_cameras_and_depth_is_without_meaning():
+    room = moving_room()
+    extrinsics = np.concatenate((room.extrinsics[:, :, :3], 50 * room.extrinsics[:, :, 3:]), axis=2)
+    np.testing.assert_allclose(masks_of(room, extrinsics=extrinsics, depth=50 * room.depth), masks_of(room), atol=0.05)
+
+
+def test_what_flow_says_of_a_wall_without_contrast_is_not_believed():
+    room = moving_room(camera_stands=True)
+    rng = np.random.default_rng(0)
+    noisy = np.clip(128 + rng.normal(0, 1, room.images.shape), 0, 255).astype(np.uint8)
+    assert masks_of(room, images=noisy).max() < 0.5
+
+
+def test_masks_have_the_size_of_depth_and_are_unknown_where_it_is():
+    room = moving_room(frames=3)
+    depth = [np.full((10, 14), 2.0, np.float32) for _ in room.images]
+    depth[1][0, 0] = np.nan
+    masks = motion_masks("geometry", as_frames(room.images), room.extrinsics, room.intrinsics, depth, None)
+    assert [mask.shape for mask in masks] == [(10, 14)] * 3
+    assert np.isnan(masks[1][0, 0])
+    assert np.isfinite(np.stack(masks)).sum() == 3 * 140 - 1
+
+
+def test_masks_that_agree_are_surer_than_masks_that_do_not():
+    one, other = np.array([[0.9, 0.9, 0.1]], np.float32), np.array([[0.9, 0.1, 0.1]], np.float32)
+    np.testing.assert_allclose(combine([one], [other])[0], [[0.9, 0.5, 0.1]], atol=1e-6)
+
+
+def test_a_users_masks_are_taken_by_name_else_in_natural_order(tmp_path):
+    moving = [np.zeros((6, 8), bool), np.ones((6, 8), bool)]
+    depth, cameras = [np.ones((3, 4), np.float32)] * 2, (np.zeros((2, 3, 4)), np.zeros((2, 3, 3)))
+    frames = as_frames(np.zeros((2, 6, 8, 3), np.uint8), ["b.jpg", "a.jpg"])
+    for kind, names in {
+        "stems": ["b.png", "a.png"],
+        "colmap": ["b.jpg.png", "a.jpg.png"],
+        "order": ["9.png", "10.png"],
+    }.items():
+        folder = write_masks(tmp_path / kind, moving, names)
+        masks = motion_masks(str(folder), frames, *cameras, depth, None)
+        assert [mask.mean() for mask in masks] == [0, 1]
+
+
+def test_masks_of_another_number_or_size_are_refused(tmp_path):
+    frames = as_frames(np.zeros((2, 6, 8, 3), np.uint8))
+    cameras, depth = (np.zeros((2, 3, 4)), np.zeros((2, 3, 3))), [np.ones((3, 4), np.float32)] * 2
+    few = write_masks(tmp_path / "few", [np.zeros((6, 8))], ["x.png"])
+    with pytest.raises(Page4DError, match=r"Expected 2 masks .*, got 1;"):
+        motion_masks(few, frames, *cameras, depth, None)
+    small = write_masks(tmp_path / "small", [np.zeros((3, 4))] * 2, ["x.png", "y.png"])
+    with pytest.raises(Page4DError, match=r"8x6, got 4x3"):
+        motion_masks(small, frames, *cameras, depth, None)
+
+
+def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(tmp_path):
+    moving = np.zeros((6, 8), np.float32)
+    moving[:, :4] = 0.9
+    made = Reconstruction(
+        extrinsics=np.eye(4)[None, :3],
+        intrinsics=np.array([[[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]]),
+        depth=[np.ones((6, 8), np.float32)],
+        depth_conf=[np.ones((6, 8), np.float32)],
+        dynamics=[moving],
+        points=np.zeros((1, 3), np.float32),
+        point_colors=np.zeros((1, 3), np.uint8),
+        point_times=np.zeros(1, np.float32),
+        point_dynamics=np.zeros(1, np.float32),
+        point_confidence=np.ones(1, np.float32),
+        frames=as_frames(np.zeros((1, 12, 16, 3), np.uint8)),
+    )
+    scene = write_scene(tmp_path / "scene", made, motion_masks=True)
+    mask = np.asarray(Image.open(scene / "motion_masks" / "frame_00001.png.png"))
+    assert mask.shape == (12, 16)
+    assert (mask[:, :7] == 0).all()
+    assert (mask[:, 9:] == 255).all()
+    made.dynamics = None
+    with pytest.raises(Page4DError, match="no motion masks to write"):
+        write_scene(tmp_path / "other", made, motion_masks=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_cannot_tell_motion_is_refused_or_left_out(tmp_path):
+    assert resolve_motion(None, has_head=False) is None
+    with pytest.raises(Page4DError, match="this has none; take geometry"):
+        resolve_motion("both", has_head=False)
+    with pytest.raises(Page4DError, match=r"head, geometry, both or a folder of masks, got 'tracks'"):
+        resolve_motion("tracks", has_head=True)
+    single = as_frames(np.zeros((1, 6, 8, 3), np.uint8))
+    cameras, depth = (np.zeros((1, 3, 4)), np.zeros((1, 3, 3))), [np.ones((3, 4), np.float32)]
+    assert motion_masks(None, single, *cameras, depth, None) is None
+    with pytest.raises(Page4DError, match="a single frame"):
+        motion_masks("geometry", single, *cameras, depth, None)

@@ -1,0 +1,74 @@
+"""Points triangulated from tracks, for captures that have cameras and no points."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from page4d_hf.captures import as_pinhole, read_capture
+from page4d_hf.synthetic import write_synthetic_capture
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
+
+
+@pytest.fixture(scope="module")
+def without_points(tmp_path_factory):
+    """A moving scene with exact cameras and depth, whose points are gone."""
+    out = tmp_path_factory.mktemp("synthetic") / "room"
+    write_synthetic_capture(out, num_frames=12, width=128, height=96, supersampling=2, num_points=10)
+    for path in out.glob("points*.npy"):
+        path.unlink()
+    return out
+
+
+@pytest.fixture(scope="module")
+def frames(without_points):
+    (without_points / "depth").rename(without_points / "true_depth")
+    frames = read_source(Page4DDataParserConfig(data=without_points))
+    (without_points / "true_depth").rename(without_points / "depth")
+    return frames
+
+
+def seen(frames, index):
+    """Of the points that fall into a frame: which they are, how deep they lie, and their rows and columns."""
+    extrinsics, intrinsics = frames.extrinsics[index], frames.intrinsics[index]
+    in_camera = frames.points.positions @ extrinsics[:, :3].T + extrinsics[:, 3]
+    pixels = in_camera @ intrinsics.T
+    column, row = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+    width, height = frames.images.image_sizes[index]
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height) & (in_camera[:, 2] > 0)
+    return inside, in_camera[inside, 2], (row[inside], column[inside])
+
+
+def test_they_lie_on_the_surfaces_that_the_cameras_see(frames, without_points):
+    """To 3 % of the depth, of the pixel that shows a point or of one beside it: many corners are on edges."""
+    truth = as_pinhole(read_capture(without_points))
+    hits, views = (np.zeros(len(frames.points)) for _ in range(2))
+    for index in frames.train:
+        inside, depth, place = seen(frames, index)
+        true_depth = truth.load_depth(index)
+        nearest, farthest = minimum_filter(true_depth, 3)[place], maximum_filter(true_depth, 3)[place]
+        hits[inside] += (depth > 0.97 * nearest) & (depth < 1.03 * farthest)
+        views[inside] += 1
+    assert len(frames.points) >= 100
+    assert (hits >= 0.5 * views).mean() > 0.85  # 0.90; the rest is mostly on what moves
+
+
+def test_they_have_the_colours_of_what_they_lie_on(frames):
+    index = frames.train[0]
+    image = frames.images.load_image(index).astype(int)
+    inside, _, place = seen(frames, index)
+    off = np.abs(image[place] - frames.points.colors[inside]).mean(axis=1)
+    assert np.median(off) < 15
+
+
+def test_they_are_kept_for_the_next_command(without_points, frames, monkeypatch):
+    def nothing(*args, **kwargs):
+        raise AssertionError("tracked again")
+
+    monkeypatch.setattr("page4d_hf.reconstruction.tracks.track_points", nothing)
+    again = read_source(Page4DDataParserConfig(data=without_points, points="tracks"))
+    np.testing.assert_array_equal(again.points.positions, frames.points.positions)
+
+
+def test_smaller_images_to_train_on_start_from_points_of_the_large_ones(without_points, frames):
+    small = read_source(Page4DDataParserConfig(data=without_points, points="tracks", downscale_factor=2))
+    np.testing.assert_allclose(small.points.positions, frames.points.positions, atol=1e-4)

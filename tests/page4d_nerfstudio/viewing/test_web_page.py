@@ -1,0 +1,255 @@
+"""Scenes as HTML files: in a real browser they show what our rasteriser renders, at each time."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import another, chromium, screenshot
+from nerfstudio.cameras.camera_paths import get_path_from_json
+from small_gaussians import fine, make_model
+
+from page4d_hf.errors import Page4DError
+from page4d_nerfstudio.commands import share
+from page4d_nerfstudio.viewing.camera_paths import Views, make_path
+from page4d_nerfstudio.viewing.export import ExportError, Run
+from page4d_nerfstudio.viewing.web_page import CHUNK, keyframes_of, write_page
+
+SIZE = (160, 120)
+TIMES = np.linspace(0, 1, 9)
+COUNT = 3 * CHUNK + 10  # with a chunk that is not full
+
+
+def lively(**options):
+    """Half of the Gaussians move; sizes, opacities and directions of colour as in a trained scene."""
+    model = fine(make_model(COUNT, **{"motion": (torch.arange(COUNT) < COUNT // 2).float(), **options}))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        model.features_rest.normal_(std=0.1)
+        model.opacities.uniform_(-3, 4)
+        model.scales.copy_(torch.randn(model.scales.shape) * 0.7 - 2.5)
+        model.quats.normal_()
+        for planes in model.deformation.hexplane.time:
+            planes.uniform_(0, 3)  # much of the motion over time
+        for layer in (model.deformation.hidden, model.deformation.last["position"]):
+            layer.bias.zero_()
+    model.step = 100  # with harmonics of all degrees
+    return model.eval()
+
+
+def views() -> Views:
+    """Three views from z = 4 towards the origin, each moved, the third turned, of different fields of view."""
+    poses = np.tile(np.eye(4)[:3], (3, 1, 1))
+    poses[:, 2, 3] = 4
+    poses[:, 0, 3] = -0.3, 0.0, 0.5
+    angle = 0.1
+    poses[2, :, :3] = [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]]
+    return Views(poses, np.array([0.0, 0.5, 1.0]), np.array([36.0, 40.0, 44.0]), SIZE, None)
+
+
+def run_of(model) -> Run:
+    return Run(model, TIMES, np.eye(3, 4), 1.0)
+
+
+def rendered(model, view: int, time: float, size=SIZE) -> np.ndarray:
+    """What the rasteriser shows, [H, W, 3] in [0, 1]."""
+    path = make_path(views(), "still", (time, time), 1.0, 1.0, view, 0.1)
+    path |= {"render_width": size[0], "render_height": size[1]}
+    with torch.no_grad():
+        return model.get_outputs_for_camera(get_path_from_json(path)[0:1])["rgb"].numpy()
+
+
+def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
+    return -10 * math.log10(np.mean((picture / 255 - truth) ** 2))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively()
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pages") / "a scene.html"
+    write_page(path, run_of(model), views(), title='<b>"a" & b</b>', view=1, seconds=2.0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser):
+    """A page without a network, on which no script may fail."""
+    context = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}, offline=True)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith("file:") else None)
+    yield page
+    context.close()
+    assert not [text for text in wrong if "GPU stall due to ReadPixels" not in text]
+
+
+def opened(page, path: Path, fragment: str) -> np.ndarray:
+    page.goto(f"{path.as_uri()}#{fragment}")
+    page.wait_for_selector("html[data-ready]")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return screenshot(page)
+
+
+@pytest.mark.parametrize(("view", "time"), [(1, 0.0), (0, 0.5), (2, 0.3), (1, 1.0)])
+def test_a_browser_shows_what_the_rasteriser_renders(model, written, page, view, time):
+    picture = opened(page, written, f"bare&view={view}&time={time}")
+    assert picture.shape == (SIZE[1], SIZE[0], 3)
+    assert psnr(picture, rendered(model, view, time)) > 35
+    # Neither another time nor another camera looks like that.
+    assert psnr(picture, rendered(model, view, abs(time - 0.25))) < 28
+    assert psnr(picture, rendered(model, (view + 1) % 3, time)) < 28
+
+
+def test_a_larger_window_shows_the_same_larger(model, written, page):
+    page.set_viewport_size({"width": 3 * SIZE[0], "height": 2 * SIZE[1]})
+    picture = opened(page, written, "bare&view=1&time=0.5")
+    middle = picture[:, SIZE[0] // 2 : -SIZE[0] // 2].reshape(SIZE[1], 2, SIZE[0], 2, 3).mean(axis=(1, 3))
+    assert psnr(middle, rendered(model, 1, 0.5)) > 30
+
+
+def test_the_page_plays_pauses_and_goes_to_a_time(written, page):
+    page.set_viewport_size({"width": 480, "height": 320})
+    opened(page, written, "")  # plays by itself
+    assert page.title() == '<b>"a" & b</b>'
+    page.wait_for_function("() => page4d.playing && page4d.time > 0.1")
+    page.click("#play")
+    paused = page.evaluate("() => page4d.time")
+    before = screenshot(page)
+    assert page.evaluate("() => [page4d.playing, page4d.time]") == [False, paused]
+    page.fill("#time", str(abs(paused - 0.5)))
+    page.wait_for_function("() => !page4d.stale")
+    assert float(page.text_content("#clock")) == pytest.approx(abs(paused - 0.5), abs=0.006)
+    assert (np.abs(screenshot(page).astype(int) - before)[:200] > 16).any()
+
+
+def test_mouse_wheel_and_touch_move_the_camera(written, browser):
+    context = browser.new_context(viewport={"width": 400, "height": 300}, has_touch=True)
+    page = context.new_page()
+    opened(page, written, "time=0")
+
+    def eye() -> np.ndarray:
+        return np.array(page.evaluate("() => page4d.orbit.eye"))
+
+    target = np.array(page.evaluate("() => page4d.orbit.target"))
+    start = eye()
+    page.mouse.move(200, 100)
+    page.mouse.down()
+    page.mouse.move(260, 100, steps=3)
+    page.mouse.up()
+    orbited = eye()
+    assert orbited[0] < start[0] - 0.1  # the scene follows the hand to the right
+    assert np.linalg.norm(orbited - target) == pytest.approx(np.linalg.norm(start - target))
+    page.mouse.wheel(0, -100)
+    page.wait_for_function(f"() => page4d.orbit.distance < {0.99 * np.linalg.norm(start - target)}")
+    page.click("#reset")
+    np.testing.assert_allclose(eye(), start)
+
+    session = context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": 200 - apart, "y": 100, "id": 0}, {"x": 200 + apart, "y": 100, "id": 1}]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert np.linalg.norm(eye() - target) == pytest.approx(np.linalg.norm(start - target) / 2, rel=0.05)  # a pinch
+    context.close()
+
+
+def test_the_camera_that_filmed_can_be_followed(model, written, page):
+    opened(page, written, "bare&time=0.5")
+    page.evaluate("() => { document.getElementById('filmed').checked = true; page4d.show(1.0); }")
+    page.wait_for_function("() => !page4d.stale")
+    assert psnr(screenshot(page), rendered(model, 2, 1.0)) > 35
+
+
+def test_a_browser_without_webgl_2_gets_a_sentence(written, browser):
+    with another(browser, "--disable-3d-apis") as without:
+        page = without.new_page()
+        page.goto(written.as_uri())
+        page.wait_for_function("() => document.getElementById('message').textContent.includes('needs WebGL 2')")
+        assert not page.is_visible("#controls")
+
+
+# --- what is stored
+
+
+def test_what_moves_is_stored_over_time_and_the_rest_once(model):
+    times, moving, still = keyframes_of(run_of(model), 3, 5)
+    np.testing.assert_array_equal(times, TIMES[::2])
+    assert moving.position.shape[0] == 5
+    assert still.position.shape[0] == 1
+    assert 0.9 * (COUNT // 2) < moving.amount <= COUNT // 2
+    assert moving.amount + still.amount == COUNT
+
+
+def test_what_may_move_and_does_not_is_stored_once():
+    model = lively()
+    for layer in model.deformation.last.values():
+        torch.nn.init.zeros_(layer.weight)
+    _, moving, still = keyframes_of(run_of(model), 0, 5)
+    assert (moving.amount, still.amount) == (0, COUNT)
+
+
+@pytest.mark.parametrize("moving", [0, COUNT])
+def test_a_scene_may_be_all_static_or_all_in_motion(moving, page, tmp_path):
+    model = lively(motion=(torch.arange(COUNT) < moving).float())
+    write_page(tmp_path / "a.html", run_of(model), views(), title="a", view=1, seconds=1.0)
+    assert psnr(opened(page, tmp_path / "a.html", "bare&time=0.5"), rendered(model, 1, 0.5)) > 35
+
+
+def test_broken_and_invisible_gaussians_are_left_out(tmp_path):
+    model = lively()
+    with torch.no_grad():
+        model.means[3, 1] = float("nan")
+        model.scales[-1, 0] = float("inf")
+        model.opacities[[5, -5]] = -9.0  # fainter than a 255th
+    page = write_page(tmp_path / "a.html", run_of(model), views(), title="a", view=0, seconds=1.0)
+    assert page.moving + page.still == COUNT - 4
+    with torch.no_grad():
+        model.opacities.fill_(-9.0)
+    with pytest.raises(ExportError, match="No Gaussian"):
+        write_page(tmp_path / "b.html", run_of(model), views(), title="b", view=0, seconds=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_fewer_harmonics_and_keyframes_make_a_smaller_file(model, written, tmp_path):
+    def size(**options) -> int:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.html"
+        return write_page(path, run_of(model), views(), title="a", view=1, seconds=1.0, **options).size
+
+    assert written.stat().st_size > size(degree=1) > size(degree=0) > size(degree=0, keyframes=3)
+
+
+# --- the command
+
+WRONG_OPTIONS = {
+    "another kind of file": ({"output": Path("a.webm")}, "must end in .html, .mp4 or .gif"),
+    "a degree that the page does not know": ({"sh_degree": 4}, "from 0 to 3, got 4"),
+    "one keyframe": ({"keyframes": 1}, "from 2 to 1000, got 1"),
+    "no width": ({"width": 0}, "got 0"),
+    "no length": ({"seconds": 0.0}, "--seconds must be a positive number"),
+    "three times": ({"time": (0.0, 0.5, 1.0)}, "--time takes one instant"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_OPTIONS)
+def test_wrong_options_are_refused_before_anything_is_read(wrong):
+    options, message = WRONG_OPTIONS[wrong]
+    with pytest.raises(Page4DError, match=message):
+        share(**({"load_config": Path("nowhere.yml"), "output": Path("a.html")} | options))
+
+
+def test_an_output_in_the_way_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "a.html").write_text("")
+    with pytest.raises(Page4DError, match="exists; name another one, or pass --overwrite"):
+        share(Path("nowhere.yml"), tmp_path / "a.html")
