@@ -388,6 +388,56 @@ def export(
 COMMANDS["export"] = export
 
 
+def app(
+    models: tuple[str, ...] = ("tiny",),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_upload: float = 100.0,
+    max_frames: int = 48,
+    max_minutes: float = 10.0,
+    keep_minutes: float = 60.0,
+    train_steps: int = 0,
+) -> None:
+    """Serve a web page on which visitors reconstruct videos of their own.
+
+    Each visit has files of its own, which are removed; one job runs at a time, in a process of its own.
+
+    Args:
+        models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
+        host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
+        port: of the page.
+        max_upload: megabytes that a video may have.
+        max_frames: that are reconstructed of it at most.
+        max_minutes: that a reconstruction, and a training, may take.
+        keep_minutes: after which the files of a visit are removed.
+        train_steps: offer a training of so many steps, whose result is a web page; needs the extra nerfstudio. 0: none.
+    """
+    from importlib.util import find_spec
+
+    if not models:
+        raise Page4DError("Name at least one of --models, such as tiny.")
+    limits = {"max-upload": max_upload, "max-frames": max_frames - 1, "max-minutes": max_minutes}
+    for name, value in {**limits, "keep-minutes": keep_minutes}.items():
+        if not 0 < value < float("inf"):
+            raise Page4DError(f"--{name} must be {'at least 2' if name == 'max-frames' else 'a positive number'}.")
+    if train_steps < 0:
+        raise Page4DError(f"--train-steps must be 0 or more, got {train_steps}.")
+    if not 1 <= port <= 65535:
+        raise Page4DError(f"--port must be from 1 to 65535, got {port}.")
+    if find_spec("gradio") is None:
+        raise Page4DError('The app needs gradio: install it with pip install "page4d[app]".')
+    if train_steps and find_spec("nerfstudio") is None:
+        raise Page4DError('--train-steps needs nerfstudio: install it with pip install "page4d[nerfstudio]".')
+
+    from .app.launch import launch
+    from .app.page import Limits
+
+    launch(list(models), Limits(max_upload, max_frames, 60 * max_minutes, train_steps, keep_minutes), host, port)
+
+
+COMMANDS["app"] = app
+
+
 def _peak_memory(device: str) -> str:
     """The most memory that the process and the GPU have had in use, in words."""
     import torch
