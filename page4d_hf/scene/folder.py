@@ -468,7 +468,7 @@ def _read_points(scene: Scene, name: str) -> None:
         )
     columns: dict[str, np.ndarray] = {}
     try:
-        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+        vertices = PlyData.read(str(path), mmap="c")["vertex"].data
         with np.errstate(over="ignore"):  # an infinity is refused below
             points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
             for name in ("time", "dynamics", "confidence"):
