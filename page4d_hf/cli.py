@@ -209,7 +209,7 @@ def reconstruct(
         max_points: at most so many points, spread evenly over the frames.
         refine: auto: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth
             to them. What the clip does not show is kept, and said. off: keep the network's.
-        tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
+        tracks: file of tracks to refine by, instead of optical flow: .npz with tracks [K, S, 2] in pixels and visible
             [K, S].
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
             scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or

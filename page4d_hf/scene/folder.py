@@ -11,7 +11,7 @@
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
             dynamics/       the same for the dynamics mask, NaN where the network did not see the image
-            tracks.npz      point tracks that the cameras were refined by: xy, visible, points, images
+            tracks.npz      point tracks that the cameras were refined by: tracks, visible, points, images
 
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
