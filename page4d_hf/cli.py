@@ -211,7 +211,7 @@ def reconstruct(
         max_points: at most so many points, spread evenly over the frames.
         refine: auto: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth
             to them. What the clip does not show is kept, and said. off: keep the network's.
-        tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
+        tracks: file of tracks to refine by, instead of optical flow: .npz with tracks [K, S, 2] in pixels and visible
             [K, S].
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
             scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
@@ -394,6 +394,137 @@ def export(
 
 
 COMMANDS["export"] = export
+
+
+def view(
+    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")],
+    model: str | None = None,
+    color: Literal["image", "depth", "confidence", "motion", "time"] = "image",
+    points: Literal["one", "all", "static"] = "one",
+    time: float = 0.0,
+    max_frames: int = 200,
+    max_points: int = 1_000_000,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    screenshot: Path | None = None,
+    size: tuple[int, int] = (1600, 1000),
+    overwrite: bool = False,
+) -> None:
+    """Look at a scene, a capture or a video: cameras and points through time, in the browser or as a picture.
+
+    Ctrl-C ends it. Larger scenes are thinned for display only.
+
+    Args:
+        input: a scene folder, a capture of any known layout or, with --model, what page4d reconstruct takes.
+        model: folder of the weights, or their repository on the Hub, to reconstruct a video or images with first.
+        color: what points are coloured by. depth: near is red; confidence and motion: high is bright; time: blue at the
+            first time to red at the last.
+        points: one: those of one time; all: of all times; static: of one time, and the static ones of all times.
+        time: the time to start at, from 0, the first, to 1, the last.
+        max_frames: at most so many frames, spread evenly over the clip.
+        max_points: at most so many points, spread evenly over frames and pixels.
+        host: address to listen at. By default other machines cannot connect; 0.0.0.0 lets all of them.
+        port: where to listen. By default 8080, or the next that is free.
+        screenshot: write a picture to this .png or .jpg instead, for which no browser is needed.
+        size: width and height of the picture, in pixels.
+        overwrite: replace the picture.
+    """
+    from .utils.folders import check_output_file, whole_file
+
+    if not 0.0 <= time <= 1.0:
+        raise Page4DError(f"--time must be from 0, the first instant, to 1, the last; got {time:g}.")
+    if screenshot is not None:
+        if screenshot.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise Page4DError(f"Expected a picture's name that ends in .png or .jpg, got {screenshot}.")
+        if not all(64 <= side <= 8192 for side in size):
+            raise Page4DError(f"Expected a picture of 64 to 8192 pixels a side, got {size[0]}x{size[1]}.")
+        check_output_file(screenshot, overwrite=overwrite)
+
+    from .viewing.display import Display, Palette
+    from .viewing.opening import open_input
+
+    if screenshot is None:
+        from .viewing.viewer import check_address
+
+        port = check_address(host, port)
+    with progress_bar() as report:
+        scene = open_input(input, model, max_frames=max_frames, max_points=max_points, progress=report)
+    display = Display(color=color, times=points)
+    Palette(scene).check(display)
+    instant = scene.nearest_instant(time)
+    shown = scene.everything
+    print(f"{scene.name}: {len(scene)} of {scene.all_frames} frames, {len(shown):,} of {scene.all_points:,} points.")
+    if screenshot is not None:
+        from PIL import Image
+
+        from .viewing.picture import picture_of
+
+        with whole_file(screenshot, overwrite=overwrite) as file:
+            kind = "png" if screenshot.suffix.lower() == ".png" else "jpeg"
+            Image.fromarray(picture_of(scene, display, instant, size)).save(file, kind, quality=92)
+        print(f"Wrote {screenshot}.")
+        return
+
+    from .viewing.viewer import serve
+
+    shown_host = f"[{host}]" if ":" in host else host
+    serve(
+        scene, display, instant, host, port,
+        ready=lambda _: print(f"Look at http://{shown_host}:{port} ; Ctrl-C ends.", flush=True),
+    )  # fmt: skip
+
+
+COMMANDS["view"] = view
+
+
+def app(
+    models: tuple[str, ...] = ("tiny",),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_upload: float = 100.0,
+    max_frames: int = 48,
+    max_minutes: float = 10.0,
+    keep_minutes: float = 60.0,
+    train_steps: int = 0,
+) -> None:
+    """Serve a web page on which visitors reconstruct videos of their own.
+
+    Each visit has files of its own, which are removed; one job runs at a time, in a process of its own.
+
+    Args:
+        models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
+        host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
+        port: of the page.
+        max_upload: megabytes that a video may have.
+        max_frames: that are reconstructed of it at most.
+        max_minutes: that a reconstruction, and a training, may take.
+        keep_minutes: after which the files of a visit are removed.
+        train_steps: offer a training of so many steps, whose result is a web page; needs the extra nerfstudio. 0: none.
+    """
+    from importlib.util import find_spec
+
+    if not models:
+        raise Page4DError("Name at least one of --models, such as tiny.")
+    limits = {"max-upload": max_upload, "max-frames": max_frames - 1, "max-minutes": max_minutes}
+    for name, value in {**limits, "keep-minutes": keep_minutes}.items():
+        if not 0 < value < float("inf"):
+            raise Page4DError(f"--{name} must be {'at least 2' if name == 'max-frames' else 'a positive number'}.")
+    if train_steps < 0:
+        raise Page4DError(f"--train-steps must be 0 or more, got {train_steps}.")
+    if not 1 <= port <= 65535:
+        raise Page4DError(f"--port must be from 1 to 65535, got {port}.")
+    if find_spec("gradio") is None:
+        raise Page4DError('The app needs gradio: install it with pip install "page4d[app]".')
+    if train_steps and find_spec("nerfstudio") is None:
+        raise Page4DError('--train-steps needs nerfstudio: install it with pip install "page4d[nerfstudio]".')
+
+    from .app.launch import launch
+    from .app.page import Limits
+
+    launch(list(models), Limits(max_upload, max_frames, 60 * max_minutes, train_steps, keep_minutes), host, port)
+
+
+COMMANDS["app"] = app
 
 
 def _peak_memory(device: str) -> str:

@@ -26,7 +26,7 @@ FINEST_FLOW_SCALE = 2  # DIS stops at a quarter of the resolution: Lucas-Kanade 
 WINDOW = 9  # pixels, side of Lucas-Kanade's window; larger ones are pulled by what moves behind a corner
 CORNER_QUALITY = 0.005  # of the best corner's
 MOST_CORNERS = 1500  # in one frame
-FEWEST_FRAMES = 4  # of a track that is of use
+FEWEST_FRAMES = 3  # of a track that is of use
 MOST_CELLS = 10_000_000  # tracks times frames, of those that are kept beside a scene
 LIKENESS = 0.8  # of the difference that images have in one place, that they may have along a track
 NOISE = 4.0  # levels of grey, that a difference may always have
@@ -97,7 +97,7 @@ def track_points(
         progress: told how many frames are done.
 
     Returns:
-        Tracks of at least four frames.
+        Tracks of at least three frames.
 
     Raises:
         Page4DError: the images are not of one size.

@@ -232,18 +232,22 @@ def _pixels(picture: np.ndarray, look: Look, seen: np.ndarray) -> np.ndarray:
 
 
 def _draw_points(picture: np.ndarray, look: Look, points: np.ndarray, colors: np.ndarray, side: int) -> None:
+    """Draw points as squares. Each pixel shows the nearest point whose square covers it: of the points whose left upper
+    corner lies within a square to the left and above, the one that comes first in the order of depth."""
     height, width = picture.shape[:2]
     seen = _in_view(look, points.astype(np.float64))
     front = np.flatnonzero(seen[:, 2] > NEAR * look.distance)
-    front = front[np.argsort(-seen[front, 2], kind="stable")]  # the farthest first: of equal pixels the last one stays
     corner = np.floor(_pixels(picture, look, seen[front]) - side / 2 + 0.5)
     inside = ((corner > -side) & (corner < [width, height])).all(axis=1)
-    corner, front = corner[inside].astype(np.int64), front[inside]
-    across, down = np.meshgrid(np.arange(side), np.arange(side))
-    x = corner[:, :1] + across.reshape(-1)
-    y = corner[:, 1:] + down.reshape(-1)
-    drawn = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    picture[y[drawn], x[drawn]] = np.broadcast_to(colors[front][:, None], (*x.shape, 3))[drawn]
+    corner, front = corner[inside].astype(np.int64) + side, front[inside]
+    order = np.argsort(seen[front, 2], kind="stable")
+    rank = np.full((height + 2 * side, width + 2 * side), len(front), np.float32)  # exact up to 2 ** 24 points
+    far_first = order[::-1]  # of points at one pixel the last one stays
+    rank[corner[far_first, 1], corner[far_first, 0]] = np.arange(len(front))[::-1]
+    nearest = cv2.erode(rank, np.ones((side, side), np.uint8), anchor=(side - 1, side - 1))
+    nearest = nearest[side : side + height, side : side + width].astype(np.int64)
+    drawn = nearest < len(front)
+    picture[drawn] = colors[front[order[nearest[drawn]]]]
 
 
 def _draw_poster(picture: np.ndarray, look: Look, poster: Poster) -> None:

@@ -11,7 +11,7 @@
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
             dynamics/       the same for the dynamics mask, NaN where the network did not see the image
-            tracks.npz      point tracks that the cameras were refined by: xy, visible, points, images
+            tracks.npz      point tracks that the cameras were refined by: tracks, visible, points, images
 
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
@@ -468,7 +468,7 @@ def _read_points(scene: Scene, name: str) -> None:
         )
     columns: dict[str, np.ndarray] = {}
     try:
-        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+        vertices = PlyData.read(str(path), mmap="c")["vertex"].data
         with np.errstate(over="ignore"):  # an infinity is refused below
             points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
             for name in ("time", "dynamics", "confidence"):

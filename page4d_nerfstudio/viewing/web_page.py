@@ -27,6 +27,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
 from page4d_hf.package_version import page4d_version
@@ -54,18 +55,18 @@ LEAST_MOVE, LEAST_TURN, LEAST_SHADE = 0.1, 0.03, 1 / 128
 class Keyframes(NamedTuple):
     """Gaussians over time, in float32; F is 1 for those that are stored once."""
 
-    position: np.ndarray  # [F, 3, N]
-    rotation: np.ndarray  # [F, 4, N], xyzw, unit
-    scale: np.ndarray  # [F, 3, N], logarithms
-    opacity: np.ndarray  # [F, 1, N], in [0, 1]
-    colour: np.ndarray  # [F, 3, N]
-    harmonics: np.ndarray  # [1, 3 (K - 1), N], coefficient by coefficient
+    position: npt.NDArray[Any]  # [F, 3, N]
+    rotation: npt.NDArray[Any]  # [F, 4, N], xyzw, unit
+    scale: npt.NDArray[Any]  # [F, 3, N], logarithms
+    opacity: npt.NDArray[Any]  # [F, 1, N], in [0, 1]
+    colour: npt.NDArray[Any]  # [F, 3, N]
+    harmonics: npt.NDArray[Any]  # [1, 3 (K - 1), N], coefficient by coefficient
 
     @classmethod
     def of(cls, frames: list[Splats]) -> Keyframes:
         """Those of the same Gaussians at several times, with the harmonics of the middle one."""
 
-        def stack(name: str) -> np.ndarray:
+        def stack(name: str) -> npt.NDArray[Any]:
             return np.stack([_columns(getattr(splats, name)).T for splats in frames])
 
         rotation = stack("quats")[:, [1, 2, 3, 0]]
@@ -86,7 +87,7 @@ class Keyframes(NamedTuple):
         """How many Gaussians there are."""
         return self.position.shape[2]
 
-    def select(self, which: np.ndarray) -> Keyframes:
+    def select(self, which: npt.NDArray[Any]) -> Keyframes:
         """Those of `which`, indices or [N] bool."""
         return Keyframes(*(values[..., which] for values in self))
 
@@ -94,21 +95,25 @@ class Keyframes(NamedTuple):
         """Those of one keyframe."""
         return Keyframes(*(values[frame : frame + 1] if len(values) > 1 else values for values in self))
 
-    def shown(self) -> np.ndarray:
+    def shown(self) -> npt.NDArray[Any]:
         """Which are finite throughout, and at some time not too faint to be drawn: [N] bool."""
         finite = np.all([np.isfinite(values).all(axis=(0, 1)) for values in self], axis=0)
-        return finite & (self.opacity.max(axis=(0, 1)) >= FAINTEST)
+        shown: npt.NDArray[np.bool_] = finite & (self.opacity.max(axis=(0, 1)) >= FAINTEST)
+        return shown
 
-    def changes(self) -> np.ndarray:
+    def changes(self) -> npt.NDArray[Any]:
         """Which change visibly over the keyframes: [N] bool."""
 
-        def range_of(values: np.ndarray) -> np.ndarray:
-            return np.ptp(values, axis=0).max(axis=0)
+        def range_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            largest: npt.NDArray[Any] = np.ptp(values, axis=0).max(axis=0)
+            return largest
 
         size = np.exp(self.scale.max(axis=(0, 1)))
         move = np.linalg.norm(np.ptp(self.position, axis=0), axis=0) > LEAST_MOVE * size
         turn = np.maximum(range_of(self.rotation), range_of(self.scale)) > LEAST_TURN
-        return move | turn | (np.maximum(range_of(self.opacity), range_of(self.colour)) > LEAST_SHADE)
+        shade = np.maximum(range_of(self.opacity), range_of(self.colour)) > LEAST_SHADE
+        changes: npt.NDArray[np.bool_] = move | turn | shade
+        return changes
 
     def neighbours_together(self) -> Keyframes:
         """The same along a Morton curve through their places in the middle, by rank, so that strays stretch nothing."""
@@ -120,7 +125,7 @@ class Keyframes(NamedTuple):
 
 def keyframes_of(
     run: Run, degree: int, most: int, progress: Progress | None = None
-) -> tuple[np.ndarray, Keyframes, Keyframes]:
+) -> tuple[npt.NDArray[Any], Keyframes, Keyframes]:
     """Times [F], Gaussians that move, at these times, and those that do not.
 
     Args:
@@ -159,12 +164,12 @@ def keyframes_of(
     return times, moving.neighbours_together(), still.neighbours_together()
 
 
-def _columns(values: np.ndarray) -> np.ndarray:
+def _columns(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """[N, ...] as [N, C], also of no Gaussians."""
     return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
-def _select(splats: Splats, which: np.ndarray) -> Splats:
+def _select(splats: Splats, which: npt.NDArray[Any]) -> Splats:
     return Splats(*(part[which] for part in splats))
 
 
@@ -175,7 +180,7 @@ class Packed(NamedTuple):
     arrays: bytes
 
 
-def pack(times: np.ndarray, moving: Keyframes, still: Keyframes, degree: int) -> Packed:
+def pack(times: npt.NDArray[Any], moving: Keyframes, still: Keyframes, degree: int) -> Packed:
     """Quantise Gaussians; `page/viewer.js` reads the result."""
     groups = {"moving": moving, "still": still}
     ranges = {
@@ -212,14 +217,14 @@ def pack(times: np.ndarray, moving: Keyframes, still: Keyframes, degree: int) ->
     return Packed(header, b"".join(data))
 
 
-def _range(parts: list[np.ndarray], cut: float) -> list[float]:
+def _range(parts: list[npt.NDArray[Any]], cut: float) -> list[float]:
     """The range of numbers, without a share of them at either end; never an empty one."""
     values = np.concatenate([part.reshape(-1) for part in parts])
     low, high = np.quantile(values, (cut, 1 - cut)).tolist() if len(values) else (0.0, 0.0)
     return [low, max(high, low + 1e-6)]
 
 
-def _boxes(positions: np.ndarray) -> np.ndarray:
+def _boxes(positions: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Lower corners and sides [6, chunks] of positions [F, 3, N] over all keyframes."""
     starts = np.arange(0, positions.shape[2], CHUNK)
     if len(starts) == 0:

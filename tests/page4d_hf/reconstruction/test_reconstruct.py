@@ -188,7 +188,7 @@ def tiny_room(tmp_path_factory):
 @pytest.mark.parametrize(
     ("sizes", "points", "told"),
     [
-        (((30, 50),), "depth", "tracks take 4 frames, got 1"),
+        (((30, 50),), "depth", "tracks take 3 frames, got 1"),
         (((30, 50), (30, 50), (50, 30), (30, 50)), "depth", "tracks need frames of one size, and these differ"),
         (((30, 50),) * 4, "world", "points of the point head do not follow them"),
         (((30, 50),) * 4, "depth", "points could be followed, of which 50 are needed"),

@@ -78,7 +78,7 @@ def test_tracks_follow_points_of_the_scene():
     images, extrinsics, depth = clip()
     tracks = track_points(images)
     assert len(tracks) > 100
-    assert (tracks.lengths() >= 4).all()
+    assert (tracks.lengths() >= 3).all()
     first = {int(t): i for i, t in reversed(list(enumerate(tracks.track)))}
     errors = []
     for row, (track, frame) in enumerate(zip(tracks.track, tracks.frame, strict=True)):
@@ -184,8 +184,8 @@ def _without_tracks():
     noise = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
     return {
         "no texture": (np.full_like(images, 128), "only 0 points could be followed"),
-        "one frame": (images[:1], "tracks take 4 frames, got 1"),
-        "two frames": (images[:2], "tracks take 4 frames, got 2"),
+        "one frame": (images[:1], "tracks take 3 frames, got 1"),
+        "two frames": (images[:2], "tracks take 3 frames, got 2"),
         "noise": (noise, "points could be followed"),
     }
 
@@ -267,7 +267,7 @@ def test_a_user_s_tracks_are_refined_by():
     [
         (lambda t: t.of_frames(np.arange(FRAMES - 1)), "Expected tracks through the clip's 12 frames, got 11"),
         (lambda t: PointTracks(t.xy + 60, t.visible, t.points), "outside of the images, which are 128x96"),
-        (lambda t: PointTracks(t.xy, t.visible & (np.arange(FRAMES) < 3), t.points), "No track is visible in 4 frames"),
+        (lambda t: PointTracks(t.xy, t.visible & (np.arange(FRAMES) < 2), t.points), "No track is visible in 3 frames"),
         (lambda t: PointTracks(np.abs(t.xy - (SIZE[1], 0)), t.visible, t.points), "of another clip"),
     ],
 )

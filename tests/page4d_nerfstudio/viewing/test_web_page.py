@@ -103,6 +103,7 @@ def opened(page, path: Path, fragment: str) -> np.ndarray:
     return screenshot(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("view", "time"), [(1, 0.0), (0, 0.5), (2, 0.3), (1, 1.0)])
 def test_a_browser_shows_what_the_rasteriser_renders(model, written, page, view, time):
     picture = opened(page, written, f"bare&view={view}&time={time}")
@@ -113,6 +114,7 @@ def test_a_browser_shows_what_the_rasteriser_renders(model, written, page, view,
     assert psnr(picture, rendered(model, (view + 1) % 3, time)) < 28
 
 
+@pytest.mark.slow
 def test_a_larger_window_shows_the_same_larger(model, written, page):
     page.set_viewport_size({"width": 3 * SIZE[0], "height": 2 * SIZE[1]})
     picture = opened(page, written, "bare&view=1&time=0.5")
@@ -120,6 +122,7 @@ def test_a_larger_window_shows_the_same_larger(model, written, page):
     assert psnr(middle, rendered(model, 1, 0.5)) > 30
 
 
+@pytest.mark.slow
 def test_the_page_plays_pauses_and_goes_to_a_time(written, page):
     page.set_viewport_size({"width": 480, "height": 320})
     opened(page, written, "")  # plays by itself
@@ -135,6 +138,7 @@ def test_the_page_plays_pauses_and_goes_to_a_time(written, page):
     assert (np.abs(screenshot(page).astype(int) - before)[:200] > 16).any()
 
 
+@pytest.mark.slow
 def test_mouse_wheel_and_touch_move_the_camera(written, browser):
     context = browser.new_context(viewport={"width": 400, "height": 300}, has_touch=True)
     page = context.new_page()
@@ -165,6 +169,7 @@ def test_mouse_wheel_and_touch_move_the_camera(written, browser):
     context.close()
 
 
+@pytest.mark.slow
 def test_the_camera_that_filmed_can_be_followed(model, written, page):
     opened(page, written, "bare&time=0.5")
     page.evaluate("() => { document.getElementById('filmed').checked = true; page4d.show(1.0); }")
@@ -172,6 +177,7 @@ def test_the_camera_that_filmed_can_be_followed(model, written, page):
     assert psnr(screenshot(page), rendered(model, 2, 1.0)) > 35
 
 
+@pytest.mark.slow
 def test_a_browser_without_webgl_2_gets_a_sentence(written, browser):
     with another(browser, "--disable-3d-apis") as without:
         page = without.new_page()
@@ -200,6 +206,7 @@ def test_what_may_move_and_does_not_is_stored_once():
     assert (moving.amount, still.amount) == (0, COUNT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moving", [0, COUNT])
 def test_a_scene_may_be_all_static_or_all_in_motion(moving, page, tmp_path):
     model = lively(motion=(torch.arange(COUNT) < moving).float())

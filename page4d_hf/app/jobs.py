@@ -1,0 +1,104 @@
+"""Work in a process of its own: whatever an upload does to it, the app lives on, and time has a limit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..errors import Page4DError
+from ..utils.progress import Progress
+
+POLL = 0.2  # seconds between two looks at the clock
+
+
+class JobError(Page4DError):
+    """A job was refused, died or took too long. The message is for the visitor."""
+
+
+def run_apart(job: Callable[..., Any], *arguments: Any, seconds: float, progress: Progress) -> Any:
+    """The result of `job(*arguments, progress=...)` in a new process, which is killed after some seconds.
+
+    Args:
+        job: a function of a module, whose arguments and result can be pickled.
+        arguments: of it.
+        seconds: that it may take.
+        progress: told what the job tells its own.
+
+    Raises:
+        JobError: the job raised a `Page4DError`, whose sentence this one has; it failed otherwise, was killed (by a
+            machine out of memory, say), or took too long.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would share the app's threads
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(theirs, job, arguments), daemon=True)
+    end = time.monotonic() + seconds
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            if time.monotonic() > end:
+                raise JobError(_too_long(seconds))
+            if not ours.poll(POLL):
+                continue
+            kind, told = ours.recv()
+            if kind == "progress":
+                progress(*told)
+            elif kind == "done":
+                return told
+            else:
+                raise JobError(told)
+    except EOFError:
+        process.join(1)
+        raise JobError(
+            f"The work ended with code {process.exitcode} before it was done, probably as memory ran out; take fewer "
+            "frames or a smaller video."
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        result = job(*arguments, progress=lambda *stage: told.send(("progress", stage[:3])))
+    except Page4DError as error:
+        told.send(("refused", " ".join(str(error).split())))
+    except Exception as error:
+        told.send(("failed", f"The work failed ({type(error).__name__}); try another video."))
+        raise  # to the server's log
+    else:
+        told.send(("done", result))
+
+
+def run_command(words: Sequence[object], log: Path, *, seconds: float) -> None:
+    """Run a program, which is ended with all that it started after some seconds.
+
+    Raises:
+        JobError: its exit code is not 0, or it took too long.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen([str(word) for word in words], stdout=output, stderr=output, start_new_session=True)
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        raise JobError(_too_long(seconds)) from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
+    if code != 0:
+        lines = log.read_text("utf8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else ""
+        raise JobError(f"`{shlex.join(map(str, words[:2]))}` ended with exit code {code}: {said:.300}")
+
+
+def _too_long(seconds: float) -> str:
+    return f"It took longer than the {seconds:.0f} seconds that are allowed; take fewer frames or a shorter video."

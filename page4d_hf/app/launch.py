@@ -1,0 +1,36 @@
+"""Start the app, and say where it is."""
+
+from __future__ import annotations
+
+import signal
+
+from ..errors import Page4DError
+from .page import Limits, build, workplace
+
+
+def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
+    """Serve the app until it is interrupted.
+
+    Raises:
+        Page4DError: the port is taken, or the host is no address of this machine.
+    """
+    # Ended as by the keyboard, so that visitors' files are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with workplace() as place:
+        app = build(models, limits, place)
+        try:
+            app.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=int(limits.upload_megabytes * 2**20),
+                share=False,
+                ssr_mode=False,
+                enable_monitoring=False,
+                footer_links=[],
+            )
+        except OSError as error:
+            raise Page4DError(
+                f"Cannot serve the app at {host}:{port}, {error}; name another --port or --host."
+            ) from error
+        finally:
+            app.close()

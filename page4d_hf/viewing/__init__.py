@@ -1,0 +1,1 @@
+"""Looking at scenes and captures: in a browser, or as a picture."""

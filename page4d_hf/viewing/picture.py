@@ -1,0 +1,74 @@
+"""A picture of a scene, for papers and issues: no browser, no GPU."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ..scene.drawing import (
+    Line,
+    Poster,
+    camera_corners,
+    camera_lines,
+    draw,
+    frustum_depth,
+    frustum_lines,
+    overview,
+    path_lines,
+)
+from ..utils.evenly import evenly
+from .display import Display, Palette
+from .viewed_scene import ViewedScene
+
+FRUSTUMS = 24  # of all times, at most
+POSTER_WIDTH = 512  # pixels
+CURRENT = (255, 120, 0)
+LARGEST_POINT = 8  # pixels
+
+
+def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[int, int]) -> np.ndarray:
+    """Points, path and cameras from behind and above, `(height, width, 3)` RGB uint8.
+
+    The cameras of the instant are orange, and show their images; others run from blue at the first time to red at the
+    last.
+
+    Args:
+        scene: what to look at.
+        display: which of its points to show.
+        instant: the place of the time among the scene's.
+        size: (width, height) of the picture.
+    """
+    everything = scene.everything.points
+    depth = frustum_depth(scene.extrinsics, everything)
+    cameras = list(zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True))
+    corners = [camera_corners(*camera, depth) for camera in cameras]
+    look = overview(scene.extrinsics, everything, size[0] / size[1], np.concatenate(corners))
+    shown = Palette(scene).shown(display, instant)
+    side = scene.point_size * look.focal * size[1] / look.distance
+
+    some = evenly(len(scene), FRUSTUMS)
+    poses, lenses, sizes = scene.extrinsics[some], scene.intrinsics[some], scene.image_sizes[some]
+    devices = [scene.camera_ids == device for device in np.unique(scene.camera_ids)]
+    lines = [
+        *(line for of in devices for line in path_lines(scene.extrinsics[of], scene.times[of])),
+        *camera_lines(poses, lenses, sizes, depth, scene.times[some]),
+    ]
+    posters = []
+    for frame in scene.frames_at(instant):
+        posters.append(Poster(_shrunk(scene.load_image(int(frame))), corners[frame]))
+        edges = frustum_lines(scene.extrinsics[frame], corners[frame])
+        lines += [Line(edge, CURRENT, 2.5) for edge in edges]
+    return draw(
+        look,
+        size,
+        shown.points,
+        shown.colors,
+        posters=posters,
+        lines=lines,
+        point_size=int(np.clip(round(side), 1, LARGEST_POINT)),
+    )
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    scale = POSTER_WIDTH / image.shape[1]
+    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,265 @@
+"""What there is to look at: cameras, and the points of each time with what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import torch
+
+from ..captures import Capture, as_pinhole
+from ..captures.layouts.nerfstudio import capture_of_scene
+from ..captures.pinhole import PinholeFrames
+from ..geometry import unproject_depth
+from ..scene.drawing import scene_radius
+from ..scene.folder import Scene
+from ..utils.evenly import evenly, one_of_each_stretch
+from ..utils.progress import Progress
+
+POINT_SHARE = 0.004  # of the scene's radius: the size of points that are not of a depth map; those fill its pixels
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points in the world, with NaN for what is not known of one."""
+
+    points: np.ndarray  # [M, 3] float32
+    colors: np.ndarray  # [M, 3] uint8
+    depth: np.ndarray  # [M] float32, z in the camera that saw the point
+    confidence: np.ndarray  # [M] float32
+    motion: np.ndarray  # [M] float32, 0 static to 1 moving
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def take(self, index: np.ndarray) -> Cloud:
+        """Some of the points."""
+        return Cloud(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def joined(clouds: list[Cloud]) -> Cloud:
+        """The points of several clouds; none of none."""
+        if not clouds:
+            return Cloud.of(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+        return Cloud(*(np.concatenate([getattr(cloud, field.name) for cloud in clouds]) for field in fields(Cloud)))
+
+    @staticmethod
+    def of(
+        points: np.ndarray,
+        colors: np.ndarray,
+        depth: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+        motion: np.ndarray | None = None,
+    ) -> Cloud:
+        """A cloud of what is known; None becomes NaN."""
+        unknown = np.full(len(points), np.nan, np.float32)
+        known = [unknown if values is None else values.astype(np.float32) for values in (depth, confidence, motion)]
+        return Cloud(points.astype(np.float32), colors, *known)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is known of each pixel of an image, over exactly the image: `(h, w)`, at any resolution, or None."""
+
+    depth: np.ndarray | None = None  # z; not finite or 0 where not known
+    confidence: np.ndarray | None = None
+    motion: np.ndarray | None = None
+
+
+@dataclass
+class ViewedScene:
+    """Cameras and points to look at; frames are in the order of time."""
+
+    name: str
+    extrinsics: np.ndarray  # [N, 3, 4] float64, world-to-camera, OpenCV axes
+    intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of what `load_image` gives
+    image_sizes: np.ndarray  # [N, 2] int, (width, height)
+    times: np.ndarray  # [N] float64 in [0, 1]
+    camera_ids: np.ndarray  # [N] int, the device of each frame
+    clouds: list[Cloud]  # T: the points of each instant
+    timeless: Cloud  # points that are of no instant
+    point_size: float  # in the world's unit
+    load_image: Callable[[int], np.ndarray]  # [H, W, 3] uint8
+    load_maps: Callable[[int], Maps]
+    all_frames: int  # before thinning
+    all_points: int
+
+    def __len__(self) -> int:
+        return len(self.extrinsics)
+
+    @property
+    def instants(self) -> np.ndarray:
+        """`(T,)` times at which there are frames, rising."""
+        return np.unique(self.times)
+
+    def frames_at(self, instant: int) -> np.ndarray:
+        """The frames of an instant, by its place among `instants`."""
+        return np.flatnonzero(self.times == self.instants[instant])
+
+    def nearest_instant(self, time: float) -> int:
+        """The place among `instants` of the one that is nearest to a time."""
+        return int(np.abs(self.instants - time).argmin())
+
+    def instant_of(self, frame: int) -> int:
+        """The place of a frame's time among `instants`."""
+        return int(np.searchsorted(self.instants, self.times[frame]))
+
+    @property
+    def everything(self) -> Cloud:
+        """All points of all times."""
+        return Cloud.joined([*self.clouds, self.timeless])
+
+
+def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Progress | None = None) -> ViewedScene:
+    """A scene folder to look at: of page4d with the points of its depth maps, of another program with its own."""
+    capture = capture_of_scene(scene)
+    order = _frames(capture, max_frames)
+
+    def maps(index: int) -> Maps:
+        if not scene.info:
+            return Maps()
+        frame = int(order[index])
+        motion = scene.load_dynamics(frame) if scene.has_dynamics else None
+        return Maps(scene.load_depth(frame), scene.load_confidence(frame), motion)
+
+    stored = None
+    if scene.points is not None and scene.point_colors is not None:
+        stored = Cloud.of(
+            scene.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_dynamics
+        )
+    return _viewed(
+        capture, order, maps, bool(scene.info), stored, scene.point_times, max_points, progress or (lambda *_: None)
+    )
+
+
+def view_capture(
+    capture: Capture, *, max_frames: int, max_points: int, progress: Progress | None = None
+) -> ViewedScene:
+    """A capture to look at: with the points of its depth or, where it has none, its own."""
+    order = _frames(capture, max_frames)
+    frames = as_pinhole(capture.select(order))
+
+    def maps(index: int) -> Maps:
+        mask = frames.load_mask(index)
+        return Maps(frames.load_depth(index), None, None if mask is None else mask.astype(np.float32))
+
+    stored = None
+    if capture.points is not None:
+        grey = np.full((len(capture.points), 3), 128, np.uint8)
+        colors = grey if capture.point_colors is None else capture.point_colors
+        stored = Cloud.of(capture.points, colors, motion=capture.point_dynamics)
+    has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] for i in order)
+    return _viewed(capture, order, maps, has_depth, stored, None, max_points, progress or (lambda *_: None))
+
+
+def _frames(capture: Capture, limit: int) -> np.ndarray:
+    """The frames to show, in the order of time; of one instant, by their devices."""
+    order = np.lexsort((capture.camera_ids, capture.times))
+    return order[evenly(len(order), limit)]
+
+
+def _viewed(
+    capture: Capture,
+    order: np.ndarray,
+    maps: Callable[[int], Maps],
+    has_depth: bool,
+    stored: Cloud | None,
+    stored_times: np.ndarray | None,
+    max_points: int,
+    report: Progress,
+) -> ViewedScene:
+    frames = as_pinhole(capture.select(order))
+    times = capture.times[order]
+    instants, instant = np.unique(times, return_inverse=True)
+    clouds: list[list[Cloud]] = [[] for _ in instants]
+    timeless, count, spacing = Cloud.joined([]), 0, 0.0
+    rng = np.random.default_rng(0)  # the same scene looks the same
+    if has_depth:
+        spacings = []
+        report("points", 0, len(frames))
+        for i in range(len(frames)):
+            share = max_points * (i + 1) // len(frames) - max_points * i // len(frames)
+            cloud, known = _lifted(frames, i, maps(i), share, rng)
+            count += known
+            if len(cloud):
+                width, height = frames.image_sizes[i]
+                covered = width * height / (frames.intrinsics[i, 0, 0] * frames.intrinsics[i, 1, 1])
+                spacings.append(float(np.median(cloud.depth)) * np.sqrt(covered / len(cloud)))
+            clouds[instant[i]].append(cloud)
+            report("points", i + 1, len(frames))
+        spacing = float(np.median(spacings)) if spacings else 0.0
+    elif stored is not None:
+        count = len(stored)
+        kept = one_of_each_stretch(len(stored), max_points, rng)
+        stored = stored.take(kept)
+        if stored_times is None:
+            timeless = stored
+        else:
+            nearest = np.abs(stored_times[kept][:, None] - instants).argmin(axis=1)
+            for k in range(len(instants)):
+                clouds[k].append(_with_depth(stored.take(nearest == k), frames, int(np.argmax(instant == k))))
+    joined = [Cloud.joined(parts) for parts in clouds]
+    radius = scene_radius(frames.capture.extrinsics, Cloud.joined([*joined, timeless]).points)
+    return ViewedScene(
+        name=capture.root.resolve().name,
+        extrinsics=frames.capture.extrinsics,
+        intrinsics=frames.intrinsics,
+        image_sizes=frames.image_sizes,
+        times=times,
+        camera_ids=frames.capture.camera_ids,
+        clouds=joined,
+        timeless=timeless,
+        point_size=spacing or POINT_SHARE * radius,
+        load_image=lambda index: frames.load_image(index)[..., :3],
+        load_maps=maps,
+        all_frames=len(capture),
+        all_points=count,
+    )
+
+
+def _lifted(frames: PinholeFrames, index: int, maps: Maps, limit: int, rng: np.random.Generator) -> tuple[Cloud, int]:
+    """Points of a frame's depth map, at most so many, and how many there are in all."""
+    if maps.depth is None:
+        return Cloud.joined([]), 0
+    height, width = maps.depth.shape
+    depth = maps.depth.reshape(-1)
+    known = np.isfinite(depth) & (depth > 0)
+    if maps.confidence is not None:
+        known &= maps.confidence.reshape(-1) > 0
+    places = np.flatnonzero(known)
+    chosen = places[one_of_each_stretch(len(places), limit, rng)]
+    image = cv2.resize(frames.load_image(index)[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    to_map = np.diag([*np.array([width, height]) / frames.image_sizes[index], 1.0])
+    points = unproject_depth(
+        torch.from_numpy(maps.depth.astype(np.float64)),
+        torch.from_numpy(frames.capture.extrinsics[index]),
+        torch.from_numpy(to_map @ frames.intrinsics[index]),
+        pixel_center=0.5,
+    )
+
+    def of(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values.reshape(-1)[chosen]
+
+    cloud = Cloud.of(
+        points.reshape(-1, 3).numpy()[chosen],
+        image.reshape(-1, 3)[chosen],
+        depth[chosen],
+        of(maps.confidence),
+        None if maps.motion is None else of(_at_size(maps.motion, width, height)),
+    )
+    return cloud, len(places)
+
+
+def _at_size(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    if values.shape == (height, width):
+        return values
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def _with_depth(cloud: Cloud, frames: PinholeFrames, index: int) -> Cloud:
+    """Points with their depth in a frame's camera."""
+    pose = frames.capture.extrinsics[index]
+    depth = cloud.points @ pose[2, :3] + pose[2, 3]
+    return Cloud.of(cloud.points, cloud.colors, np.where(depth > 0, depth, np.nan), cloud.confidence, cloud.motion)

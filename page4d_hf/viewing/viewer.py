@@ -1,0 +1,394 @@
+"""The viewer in the browser, by viser: cameras, points through time, and the pictures of a frame."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import io
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import cv2
+import numpy as np
+
+from ..errors import Page4DError
+from ..scene.drawing import FRUSTUM_SHARE, camera_centers, frustum_depth, mean_axes, overview
+from ..scene.export import MOVES
+from ..utils.evenly import evenly
+from .display import Display, Moving, Palette, Times
+from .viewed_scene import Cloud, ViewedScene
+
+if TYPE_CHECKING:
+    import viser
+
+FIRST_PORT, PORTS = 8080, 100  # tried one after the other where no port is named
+PICTURE_WIDTH = 300  # pixels, of the panel
+THUMBNAIL_WIDTH = 96
+FRUSTUMS = 16  # besides those of the time that is shown, at most
+GREY, CURRENT, PATH = (190, 190, 190), (255, 120, 0), (30, 100, 200)
+POINT_SIZES = (0.1, 4.0)  # times the scene's own
+TIMES_NAMES: dict[Times, str] = {"one": "one time", "all": "all times", "static": "static of all times"}
+
+
+def check_address(host: str, port: int | None) -> int:
+    """The port to listen at: the given one, or the first of some that is free.
+
+    Raises:
+        Page4DError: it is taken, or may not be listened at, or the host is no address of this machine.
+    """
+    if port is not None and not 1 <= port <= 65535:
+        raise Page4DError(f"Expected a port from 1 to 65535, got {port}.")
+    for tried in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+            return tried
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise Page4DError(
+                f"Cannot listen at {host}, port {tried} ({error.strerror or error}); name an address of this machine "
+                "with --host and a port above 1023 with --port."
+            ) from error
+    taken = f"Port {port} is" if port is not None else f"Ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all"
+    raise Page4DError(f"{taken} taken by another program; name a free one with --port.")
+
+
+class Viewer:
+    """A server for browsers; it answers until `stop`.
+
+    Points are sent when they are first shown, those of each time once.
+
+    Args:
+        scene: what to look at.
+        display: what to show at first.
+        instant: the place of the time to show at first.
+        host, port: where to listen, see `check_address`.
+    """
+
+    def __init__(self, scene: ViewedScene, display: Display, instant: int, host: str, port: int) -> None:
+        self.scene, self.display, self.instant = scene, display, instant
+        self.palette = Palette(scene)
+        self.palette.check(display)
+        self.server = _viser_server(host, port, scene.name)
+        if self.server.get_port() != port:
+            self.server.stop()
+            raise Page4DError(f"Port {port} was taken by another program meanwhile; name a free one with --port.")
+        self._lock = threading.RLock()
+        self._clouds: dict[tuple[Moving, int | None], Any] = {}  # those that were sent
+        self._current: list[Any] = []  # frustums of the time that is shown
+        self._device = int(scene.camera_ids[scene.frames_at(instant)[0]])  # whose pictures are shown
+        self._depth = frustum_depth(scene.extrinsics, scene.everything.points)
+        self._ended = threading.Event()
+        self.server.gui.configure_theme(show_logo=False, control_layout="collapsible")
+        self.server.scene.set_up_direction(-mean_axes(scene.extrinsics)[1])
+        self._add_controls()
+        self._add_cameras()
+        self.server.on_client_connect(self._look_from_behind)
+        self.show()
+        self._player = threading.Thread(target=self._play, daemon=True)
+        self._player.start()
+
+    def stop(self) -> None:
+        """End the server."""
+        self._ended.set()
+        self._player.join()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
+
+    # -----------------------------------------------------------------------------------------------------------
+    # The panel
+
+    def _add_controls(self) -> None:
+        gui, scene, display = self.server.gui, self.scene, self.display
+        last = len(scene.instants) - 1
+        with gui.add_folder("Time"):
+            self._time = gui.add_slider("Time", 0, max(last, 1), 1, self.instant, disabled=not last)
+            self._playing = gui.add_checkbox("Play", False, disabled=not last)
+            self._fps = gui.add_slider("Times a second", 1, 30, 1, 10, disabled=not last)
+            names = [name for key, name in TIMES_NAMES.items() if key != "static" or self.palette.has_motion]
+            self._times = gui.add_dropdown("Points of", names, TIMES_NAMES[display.times])
+        with gui.add_folder("Points"):
+            self._color = gui.add_dropdown("Colour", self.palette.colors(), display.color)
+            self._size = gui.add_slider("Size", *POINT_SIZES, 0.1, 1.0)
+            # Elements are there or not: viser's page breaks where their visibility changes.
+            self._confidence = self._moving = self._moves_from = None
+            if len(self.palette.confidence):
+                hint = "Share of all points that is hidden, the least confident first"
+                self._confidence = gui.add_slider("Hide (%)", 0, 99, 1, round(display.least_confident), hint=hint)
+            if self.palette.has_motion:
+                hint = "Motion from which a point counts as moving"
+                self._moving = gui.add_dropdown("Show", ["all", "static", "moving"], display.moving)
+                self._moves_from = gui.add_slider("Moves from", 0.0, 1.0, 0.01, display.moves_from, hint=hint)
+        with gui.add_folder("Cameras"):
+            self._frustums = gui.add_checkbox("Frustums", True, hint="Click on one to look through it")
+            self._path = gui.add_checkbox("Path", True)
+            look = gui.add_button_group(
+                "Look", ["through", "behind"], hint="Through the camera of the frame, or at all from behind"
+            )
+        with gui.add_folder("Frame"):
+            self._told = gui.add_markdown("")
+            maps = self.palette.pictures(self.scene.load_maps(self.frame))
+            self._pictures = {name: gui.add_markdown("", Path("/")) for name in ("image", *maps)}
+
+        self._time.on_update(lambda _: self.show(int(self._time.value)))
+        for control in (self._times, self._color, self._size, self._confidence, self._moving, self._moves_from):
+            if control is not None:
+                control.on_update(lambda _: self._restart())
+        self._frustums.on_update(lambda _: self._show_cameras())
+        self._path.on_update(lambda _: self._show_cameras())
+
+        @look.on_click
+        def _(event: Any) -> None:
+            if look.value == "through":
+                self._look_through(event.client, self.frame)
+            else:
+                self._look_from_behind(event.client)
+
+    def _restart(self) -> None:
+        """Show the points anew, as the panel asks for them."""
+        with self._lock:
+            times: dict[str, Times] = {name: key for key, name in TIMES_NAMES.items()}
+            moving: dict[str, Moving] = {key: key for key in get_args(Moving)}
+            self.display = replace(
+                self.display,
+                color=self._color.value,
+                times=times[self._times.value],
+                moving="all" if self._moving is None else moving[self._moving.value],
+                moves_from=MOVES if self._moves_from is None else float(self._moves_from.value),
+                least_confident=0 if self._confidence is None else float(self._confidence.value),
+            )
+            for handle in self._clouds.values():
+                handle.remove()
+            self._clouds.clear()
+            self.show()
+
+    def _play(self) -> None:
+        while not self._ended.wait(1 / float(self._fps.value)):
+            if self._playing.value:
+                self._time.value = (self.instant + 1) % len(self.scene.instants)
+
+    # -----------------------------------------------------------------------------------------------------------
+    # The scene
+
+    @property
+    def frame(self) -> int:
+        """The frame whose pictures are shown: at the time that is shown, of the device that was looked through last."""
+        frames = self.scene.frames_at(self.instant)
+        of_device = frames[self.scene.camera_ids[frames] == self._device]
+        return int(of_device[0] if len(of_device) else frames[0])
+
+    def show(self, instant: int | None = None) -> None:
+        """Show a time: its points, its cameras and its pictures."""
+        with self._lock:  # not viser's `atomic`, whose lock another thread may take for its own and keep
+            if instant is not None:
+                self.instant = min(instant, len(self.scene.instants) - 1)
+            times = range(len(self.scene.instants))
+            wanted: list[tuple[Moving, int | None]] = [("all", None)] if len(self.scene.timeless) else []
+            if self.display.times == "one":
+                wanted += [("all", self.instant)]
+            elif self.display.times == "all":
+                wanted += [("all", k) for k in times]
+            else:
+                wanted += [*(("static", k) for k in times), ("moving", self.instant)]
+            for key in wanted:
+                if key not in self._clouds:
+                    self._clouds[key] = self._add_cloud(*key)
+            for key, handle in self._clouds.items():
+                handle.visible = key in wanted
+            self._show_current()
+
+    def _add_cloud(self, moving: Moving, instant: int | None) -> Any:
+        cloud: Cloud = self.palette.part(self.display, instant, moving)
+        return self.server.scene.add_point_cloud(
+            f"/points/{moving}/{instant}",
+            cloud.points,
+            cloud.colors,
+            point_size=self.scene.point_size * float(self._size.value),
+            point_shape="circle",
+        )
+
+    def _add_cameras(self) -> None:
+        scene = self.scene
+        self._cameras = []
+        for frame in evenly(len(scene), FRUSTUMS).tolist():
+            thumbnail = _at_width(scene.load_image(frame), THUMBNAIL_WIDTH)
+            self._cameras.append(self._add_frustum(f"/cameras/{frame}", frame, self._depth, GREY, thumbnail))
+        self._paths = []
+        for device in np.unique(scene.camera_ids):
+            centers = camera_centers(scene.extrinsics[scene.camera_ids == device])
+            apart = np.linalg.norm(np.diff(centers, axis=0), axis=1) > 1e-6 * self._depth
+            centers = centers[np.concatenate(([True], apart))]  # a spline has no direction where two places are one
+            if len(centers) > 1:
+                self._paths.append(
+                    self.server.scene.add_spline_catmull_rom(f"/path/{device}", centers, line_width=3, color=PATH)
+                )
+
+    def _add_frustum(
+        self, name: str, frame: int, depth: float, color: tuple[int, int, int], image: np.ndarray | None
+    ) -> Any:
+        scene = self.scene
+        width, height = scene.image_sizes[frame]
+        handle = self.server.scene.add_camera_frustum(
+            name,
+            fov=2 * math.atan(height / 2 / scene.intrinsics[frame, 1, 1]),
+            aspect=width / scene.intrinsics[frame, 0, 0] / (height / scene.intrinsics[frame, 1, 1]),
+            scale=depth,
+            color=color,
+            image=image,
+            wxyz=_quaternion(scene.extrinsics[frame]),
+            position=camera_centers(scene.extrinsics[frame]),
+        )
+        handle.on_click(lambda event: self._look_through(event.client, frame))
+        return handle
+
+    def _show_current(self) -> None:
+        """The cameras of the time that is shown, and the pictures of one of them."""
+        for handle in self._current:
+            handle.remove()
+        self._current = []
+        image = self.scene.load_image(self.frame)
+        for k, frame in enumerate(self.scene.frames_at(self.instant).tolist()):
+            picture = image if frame == self.frame else self.scene.load_image(frame)
+            self._current.append(
+                self._add_frustum(
+                    f"/current/{k}", frame, 1.15 * self._depth, CURRENT, _at_width(picture, PICTURE_WIDTH)
+                )
+            )
+        self._show_cameras()
+        pictures = {"image": image, **self.palette.pictures(self.scene.load_maps(self.frame))}
+        self._told.content = (
+            f"Frame {self.frame + 1} of {len(self.scene)}, time {self.scene.instants[self.instant]:.3f}"
+        )
+        for name, markdown in self._pictures.items():
+            known = name in pictures
+            markdown.content = _markdown(name, _at_width(pictures[name], PICTURE_WIDTH)) if known else ""
+
+    def _show_cameras(self) -> None:
+        for handle in (*self._cameras, *self._current):
+            handle.visible = self._frustums.value
+        for handle in self._paths:
+            handle.visible = self._path.value
+
+    # -----------------------------------------------------------------------------------------------------------
+    # Where the browser looks from
+
+    def _look_through(self, client: viser.ClientHandle | None, frame: int) -> None:
+        """See what a frame's camera saw, all of it."""
+        scene = self.scene
+        self._device = int(scene.camera_ids[frame])
+        self._time.value = scene.instant_of(frame)
+        self._frustums.value = self._path.value = False  # others stand in the way
+        if client is None:
+            return
+        pose, (width, height) = scene.extrinsics[frame], scene.image_sizes[frame]
+        across, down = width / scene.intrinsics[frame, 0, 0], height / scene.intrinsics[frame, 1, 1]
+        tangent = max(down, across / max(client.camera.aspect, 1e-3)) / 2
+        distance = self._depth / FRUSTUM_SHARE  # of the place that the mouse turns the view around
+        _look(client, camera_centers(pose), pose[2, :3], -pose[1, :3], distance, 2 * math.atan(tangent))
+
+    def _look_from_behind(self, client: viser.ClientHandle | None) -> None:
+        """See all cameras and points."""
+        if client is None:
+            return
+        self._frustums.value = self._path.value = True
+        scene = self.scene
+        aspect = client.camera.aspect or 1.5
+        centers = camera_centers(scene.extrinsics)
+        look = overview(scene.extrinsics, scene.everything.points, aspect, centers)
+        pose = look.extrinsics
+        _look(client, camera_centers(pose), pose[2, :3], -pose[1, :3], look.distance, 2 * math.atan(0.5 / look.focal))
+
+
+class _Inside:
+    """A folder of which nothing outside can be named: viser serves `folder / name` for whatever name it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def __truediv__(self, name: str) -> Path:
+        path = (self.folder / name).resolve()
+        return path if path.is_relative_to(self.folder) else self.folder / "not-there"
+
+
+def _viser_server(host: str, port: int, label: str) -> viser.ViserServer:
+    import psutil
+    import viser
+    from viser import infra
+
+    class GuardedServer(infra.WebsockServer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**{**options, "http_server_root": _Inside(options["http_server_root"])})
+
+    if infra.WebsockServer.__name__ != GuardedServer.__name__:
+        infra.WebsockServer = GuardedServer  # type: ignore[assignment,misc]
+
+    # It prints a table of its own; and it looks through all processes, any of which may end meanwhile.
+    with contextlib.redirect_stdout(io.StringIO()):
+        while True:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return viser.ViserServer(host=host, port=port, label=label, verbose=False)
+
+
+def _look(
+    client: viser.ClientHandle, position: np.ndarray, forward: np.ndarray, up: np.ndarray, distance: float, fov: float
+) -> None:
+    client.camera.up_direction = up
+    client.camera.position = position
+    client.camera.look_at = position + distance * forward
+    client.camera.fov = fov
+
+
+def _quaternion(extrinsics: np.ndarray) -> np.ndarray:
+    """Camera-to-world rotation, (w, x, y, z) as viser has it."""
+    from viser.transforms import SO3
+
+    rotation: np.ndarray = SO3.from_matrix(extrinsics[:, :3].T).wxyz
+    return rotation
+
+
+def _at_width(image: np.ndarray, width: int) -> np.ndarray:
+    scale = width / image.shape[1]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, max(round(scale * image.shape[0]), 1)), interpolation=interpolation)
+
+
+def _markdown(name: str, image: np.ndarray) -> str:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return f"![{name}](data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()})"
+
+
+def serve(
+    scene: ViewedScene,
+    display: Display,
+    instant: int,
+    host: str,
+    port: int | None = None,
+    *,
+    ready: Callable[[Viewer], object] = lambda viewer: None,
+) -> None:
+    """Let browsers look at a scene until the user interrupts.
+
+    Args:
+        scene, display, instant: see `Viewer`.
+        host, port: see `check_address`.
+        ready: called once the server answers.
+    """
+    viewer = Viewer(scene, display, instant, host, check_address(host, port))
+    try:
+        ready(viewer)
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        viewer.stop()

@@ -1,0 +1,135 @@
+"""What is opened to look at: points where they are, of the time that they were seen at."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from ball_on_plane import colors, surface_distance
+from small_captures import write_capture
+from small_scene import SIZE, ball_folder, projected
+
+from page4d_hf import cli
+from page4d_hf.errors import Page4DError
+from page4d_hf.scene import read_scene
+from page4d_hf.scene.export import export_scene
+from page4d_hf.viewing.opening import open_input
+
+
+def opened(path, max_frames=100, max_points=10**6, **options):
+    return open_input(str(path), max_frames=max_frames, max_points=max_points, **options)
+
+
+def test_each_pixel_with_depth_becomes_a_point_on_the_surfaces_in_its_colour(scene):
+    assert len(scene.clouds) == 4
+    for i, cloud in enumerate(scene.clouds):
+        maps = scene.load_maps(i)
+        assert len(cloud) == np.isfinite(maps.depth).sum()
+        assert np.median(surface_distance(cloud.points)) < 1e-5
+        assert np.abs(cloud.colors.astype(float) - colors(cloud.points)).mean() < 2
+        y, x = np.nonzero(np.isfinite(maps.depth))
+        pixels = projected(cloud.points.astype(np.float64), scene.extrinsics[i], scene.intrinsics[i])
+        np.testing.assert_allclose(pixels, np.stack((x, y), axis=1) + 0.5, atol=1e-3)
+        np.testing.assert_array_equal(cloud.motion, maps.motion[y, x])
+
+
+def test_points_are_thinned_evenly_over_frames_and_told_of(folder):
+    scene = opened(folder, max_points=1000)
+    assert [len(cloud) for cloud in scene.clouds] == [250] * 4
+    assert scene.all_points > 1000
+
+
+def test_frames_are_thinned_evenly_over_time(folder):
+    scene = opened(folder, max_frames=2)
+    assert (len(scene), scene.all_frames) == (2, 4)
+    np.testing.assert_allclose(scene.times, [0, 1])
+    np.testing.assert_array_equal(scene.load_maps(1).depth, read_scene(folder).load_depth(3))
+
+
+def test_a_folder_of_another_program_shows_its_own_points_at_their_times(folder, tmp_path):
+    stored = read_scene(folder)
+    export_scene(stored, tmp_path / "other", "nerfstudio")
+    scene = opened(tmp_path / "other")
+    for k, time in enumerate(scene.instants):
+        np.testing.assert_array_equal(scene.clouds[k].points, stored.points[np.isclose(stored.point_times, time)])
+        seen = scene.clouds[k].points @ stored.extrinsics[k, 2, :3] + stored.extrinsics[k, 2, 3]
+        np.testing.assert_allclose(scene.clouds[k].depth, seen, rtol=1e-5)
+    assert not len(scene.timeless)
+
+
+def test_a_capture_without_depth_shows_its_points_at_all_times(tmp_path):
+    scene = opened(write_capture(tmp_path / "capture", distortion=(0.1, 0.0, 0.0)))
+    assert len(scene.timeless) == 200
+    assert sum(map(len, scene.clouds)) == 0
+    assert scene.load_image(0).shape[1::-1] == tuple(scene.image_sizes[0])
+
+
+def test_cameras_of_one_instant_are_frames_of_one_time(tmp_path):
+    capture = write_capture(tmp_path / "capture", frames=6)
+    path = capture / "metadata.json"
+    metadata = json.loads(path.read_text())
+    for i, entry in enumerate(metadata.values()):
+        entry.update(warp_id=i // 2, camera_id=i % 2)
+    path.write_text(json.dumps(metadata))
+    scene = opened(capture)
+    assert len(scene.instants) == 3
+    assert scene.frames_at(1).tolist() == [2, 3]
+    assert scene.camera_ids.tolist() == [0, 1] * 3
+    assert scene.instant_of(4) == 2
+
+
+def test_images_are_reconstructed_with_a_model_and_the_temporary_folder_goes_with_the_scene(
+    folder, tmp_path, monkeypatch
+):
+    from small_scene import ball_scene
+
+    given = {}
+
+    def reconstruct(source, model, **options):
+        given.update(source=source, model=model, max_frames=options["max_frames"])
+        return ball_scene()
+
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", reconstruct)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scene = opened(folder / "images", model="weights", max_frames=7)
+    assert given == {"source": str(folder / "images"), "model": "weights", "max_frames": 7}
+    assert scene.load_image(3).shape == (*SIZE[::-1], 3)
+    assert list(tmp_path.iterdir())
+    del scene
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scene_of_one_frame_can_be_looked_at(tmp_path):
+    scene = opened(ball_folder(tmp_path / "one", count=1))
+    assert (len(scene), scene.instants.tolist()) == (1, [0.0])
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "expected"),
+    [
+        ("nowhere", {}, "nowhere"),
+        ("ball/images", {}, "no scene and no capture but images; name a model"),
+        ("ball", {"max_points": 0}, "--max-points of at least 1, got 0"),
+        ("ball", {"max_frames": 0}, "--max-frames of at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_in_a_sentence(folder, source, options, expected):
+    with pytest.raises(Page4DError, match=expected):
+        opened(folder.parent / source, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--time", "2"], "--time must be from 0"),
+        (["--screenshot", "out.gif"], r"ends in \.png or \.jpg"),
+        (["--screenshot", "out.png", "--size", "0", "10"], "64 to 8192 pixels"),
+        (["--port", "0"], "port from 1 to 65535"),
+        (["--host", "203.0.113.7"], r"Cannot listen at 203\.0\.113\.7"),
+    ],
+)
+def test_the_command_refuses_options_out_of_range(folder, capsys, arguments, expected):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["view", str(folder), *arguments])
+    assert ended.value.code == 1
+    assert re.search(expected, capsys.readouterr().err)

@@ -1,0 +1,138 @@
+"""The viewer: what its server sends, and what a browser shows."""
+
+import http.client
+import socket
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from browser import chromium, screenshot
+from small_scene import ball_folder
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.viewing.display import Display
+from page4d_hf.viewing.opening import open_input
+from page4d_hf.viewing.viewer import Viewer, check_address
+
+HOST = "127.0.0.1"
+
+
+@contextmanager
+def viewer_of(scene, **display):
+    viewer = Viewer(scene, Display(**display), 0, HOST, check_address(HOST, None))
+    try:
+        yield viewer
+    finally:
+        viewer.stop()
+
+
+def visible(viewer):
+    return {key for key, handle in viewer._clouds.items() if handle.visible}
+
+
+def until(holds):
+    """Wait for what viser's threads do."""
+    while not holds():
+        time.sleep(0.001)
+
+
+def status(viewer, path):
+    connection = http.client.HTTPConnection(HOST, viewer.server.get_port(), timeout=30)
+    connection.request("GET", path)
+    return connection.getresponse().status
+
+
+def test_the_server_answers_with_the_page_and_with_no_file_outside_of_it(scene):
+    with viewer_of(scene) as viewer:
+        assert status(viewer, "/") == 200
+        assert status(viewer, "/../../../../../../../../../../../../etc/passwd") == 404
+
+
+def test_the_time_slider_shows_the_points_of_its_time(scene):
+    with viewer_of(scene) as viewer:
+        assert visible(viewer) == {("all", 0)}
+        viewer._time.value = 2
+        until(lambda: "time 0.667" in viewer._told.content)
+        assert viewer.instant == 2
+        assert visible(viewer) == {("all", 2)}
+
+
+def test_all_times_and_static_points_of_all_times(scene):
+    with viewer_of(scene, times="all") as viewer:
+        assert visible(viewer) == {("all", k) for k in range(4)}
+        viewer._times.value = "static of all times"
+        until(lambda: visible(viewer) == {*(("static", k) for k in range(4)), ("moving", 0)})
+
+
+def test_playing_goes_on_to_the_next_times_and_round(scene):
+    with viewer_of(scene) as viewer:
+        viewer._fps.value = 30
+        seen = set()
+        viewer._playing.value = True
+        until(lambda: seen.add(viewer.instant) or seen == {0, 1, 2, 3})
+
+
+def test_a_frame_that_is_looked_through_sets_the_time_and_clears_the_view(scene):
+    with viewer_of(scene) as viewer:
+        viewer._look_through(None, 3)
+        until(lambda: (viewer.instant, viewer.frame) == (3, 3))
+        assert not viewer._frustums.value
+
+
+def test_the_page_shows_image_depth_and_motion_of_the_frame(scene):
+    with viewer_of(scene) as viewer:
+        assert list(viewer._pictures) == ["image", "depth", "motion"]
+        before = {name: markdown.content for name, markdown in viewer._pictures.items()}
+        assert all(content.startswith(f"![{name}](data:image/jpeg;base64,") for name, content in before.items())
+        viewer.show(3)
+        assert all(markdown.content != before[name] for name, markdown in viewer._pictures.items())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"depth": [np.full((36, 48), np.nan, np.float32)]}, {}], ids=["no points", "points"]
+)
+def test_one_camera_can_be_looked_at(tmp_path, changes):
+    folder = ball_folder(tmp_path / "one", count=1, **changes)
+    with viewer_of(open_input(str(folder), max_frames=9, max_points=1000)) as viewer:
+        assert status(viewer, "/") == 200
+        viewer._size.value = 2.0
+
+
+def test_a_port_that_is_taken_is_refused_and_the_default_goes_on_to_a_free_one():
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Page4DError, match=f"Port {port} is taken by another program"):
+            check_address(HOST, port)
+    assert check_address(HOST, None) >= 8080
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# In a browser
+
+
+def settled(page):
+    """What the page shows once it no longer changes."""
+    before = screenshot(page)
+    for _ in range(60):
+        page.wait_for_timeout(500)
+        now = screenshot(page)
+        if (now == before).all() and len(np.unique(now[:, : now.shape[1] // 2].reshape(-1, 3), axis=0)) > 100:
+            return now
+        before = now
+    pytest.fail("the page never came to rest with a scene in it")
+
+
+@pytest.mark.parametrize("size", [(1200, 800), (800, 600)])
+def test_a_browser_shows_the_scene_and_another_time_looks_different(scene, size):
+    with viewer_of(scene) as viewer, chromium() as browser:
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://{HOST}:{viewer.server.get_port()}")
+        first = settled(page)
+        viewer._time.value = 3
+        second = settled(page)
+        left = slice(0, size[0] // 2)
+        assert np.abs(first[:, left].astype(int) - second[:, left]).mean() > 0.5
+        assert not errors
