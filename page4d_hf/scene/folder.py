@@ -16,8 +16,8 @@
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
 count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
-`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where nothing tells
-what moves, all that is named dynamics is left out.
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where the user gave cameras,
+world and scale are theirs. Where nothing tells what moves, all that is named dynamics is left out.
 """
 
 from __future__ import annotations

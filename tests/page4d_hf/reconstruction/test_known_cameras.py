@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -18,12 +19,14 @@ from page4d_hf.frames import Frames, read_frames
 from page4d_hf.reconstruction.known_cameras import (
     CONVENTIONS,
     KnownCameras,
+    check_against_tracks,
     depth_by_paths,
     known_cameras,
     read_cameras,
     read_intrinsics,
 )
 from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.reconstruction.tracks import track_points
 from page4d_hf.scene import read_scene
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -47,6 +50,11 @@ def network() -> tuple[np.ndarray, list[np.ndarray]]:
     extrinsics[:, :, 3] *= 0.5
     extrinsics[1:, :, 3] += np.random.default_rng(0).normal(size=(len(extrinsics) - 1, 3)) * 0.03
     return extrinsics, [0.5 * depth for depth in room.depth]
+
+
+@functools.cache
+def room_tracks():
+    return track_points(moving_room().images)
 
 
 def refined(known: KnownCameras, focal: float = 150.0):
@@ -247,6 +255,13 @@ def test_without_tracks_the_length_of_the_path_scales_depth():
 # Conventions
 
 
+def checked(known: KnownCameras) -> float:
+    seen = room_tracks()
+    return check_against_tracks(
+        known, known.idealized(seen, SIZE), np.ones(len(seen), bool), known.focal or 150.0, SIZE
+    )
+
+
 @pytest.mark.parametrize("meant", CONVENTIONS)
 @pytest.mark.parametrize("taken", CONVENTIONS)
 def test_cameras_of_another_convention_are_named(taken, meant):
@@ -257,26 +272,28 @@ def test_cameras_of_another_convention_are_named(taken, meant):
     misread = (FLIP @ matrices if taken[1] == "OpenGL" else matrices)[:, :3]
     if taken == meant:
         np.testing.assert_allclose(misread, room.extrinsics, atol=1e-9)
-        assert refined(KnownCameras(misread, room.intrinsics, "FILE", taken)).report["outcome"] == "known"
+        assert checked(KnownCameras(misread, room.intrinsics, "FILE", taken)) == pytest.approx(FOCAL)
+        assert checked(KnownCameras(misread, None, "FILE", taken)) == pytest.approx(FOCAL, rel=0.1)  # of a grid
         return
     for intrinsics in (room.intrinsics, None):
         with pytest.raises(
             Page4DError, match=f"The cameras of FILE look like {meant[0]} matrices with {meant[1]} axes"
         ):
-            refined(KnownCameras(misread, intrinsics, "FILE", taken))
+            checked(KnownCameras(misread, intrinsics, "FILE", taken))
 
 
 def test_cameras_that_contradict_the_images_are_refused():
     room = moving_room()
     for wrong in (room.extrinsics[::-1], room.extrinsics[[0, 5, 10, 3, 8, 1, 6, 11, 4, 9, 2, 7]]):
         with pytest.raises(Page4DError, match=r"The cameras of FILE contradict the images: only \d+% of the matches"):
-            refined(KnownCameras(wrong, room.intrinsics, "FILE"))
+            checked(KnownCameras(wrong, room.intrinsics, "FILE"))
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # The command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refinement", ["auto", "off"])
 def test_the_command_writes_a_scene_with_the_known_cameras_and_in_their_scale(refinement, folder, tmp_path, capsys):
     model, output = save_small_network(tmp_path / "model"), tmp_path / "scene"
