@@ -180,6 +180,7 @@ def reconstruct(
     motion: str | None = None,
     cameras: Path | None = None,
     intrinsics: str | None = None,
+    masks: Path | None = None,
     write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
@@ -220,6 +221,8 @@ def reconstruct(
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
             folder with a COLMAP model.
+        masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
+            motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -258,6 +261,7 @@ def reconstruct(
             motion=motion,
             cameras=cameras,
             intrinsics=intrinsics,
+            masks=masks,
             device=device,
             dtype=dtype,
             progress=report,

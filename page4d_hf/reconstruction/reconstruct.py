@@ -27,6 +27,7 @@ from ..weights.loading import (
     resolve_dtype,
 )
 from .known_cameras import depth_by_paths, known_cameras, read_cameras, read_intrinsics
+from .mask_folders import MaskFolder
 from .motion import motion_masks, resolve_motion
 from .network import NetworkOptions, Points, needed_heads, resolve_resolution
 from .points import choose_points
@@ -62,6 +63,7 @@ def reconstruct(
     motion: str | os.PathLike[str] | None = None,
     cameras: str | os.PathLike[str] | None = None,
     intrinsics: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -106,6 +108,8 @@ def reconstruct(
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
         intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.
+        masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
+            motion and training; see `MaskFolder`. The network sees them all the same.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -149,6 +153,8 @@ def reconstruct(
         raise Page4DError("Points of the point head do not follow known cameras: these take --points depth.")
     camera_file = None if cameras is None else read_cameras(cameras)
     intrinsics_file = None if intrinsics is None else read_intrinsics(intrinsics)
+    if masks is not None and not os.path.isdir(masks):
+        raise Page4DError(f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(masks)!r}.")
     motion = resolve_motion(motion, config.mask_form is not None)
     overlap = resolve_overlap(window, overlap)
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
@@ -160,6 +166,7 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
+    visible = None if masks is None else MaskFolder(masks, frames)
     known = known_cameras(camera_file, intrinsics_file, frames)
     network: Any = model
     if source is not None:
@@ -174,6 +181,12 @@ def reconstruct(
     asked = NetworkOptions(resolution, mode, heads, mask_strength)
     spans = window_spans(len(frames), window, overlap)
     seen = predict_in_windows(network, image_processor, frames.images, spans, asked, report)
+
+    hidden = None if visible is None else visible.hides(seen.depth)
+    if hidden is not None:
+        for confidences in (seen.depth_conf, seen.points_conf or []):
+            for confidence, off in zip(confidences, hidden, strict=bool(confidences)):
+                confidence[off] = 0
 
     # 4. What is known of the cameras, cameras that tracks agree with, and depth in their scale.
     refinement: dict[str, Any] | None = None
@@ -202,6 +215,7 @@ def reconstruct(
                 seen.dynamics,
                 given=given_tracks,
                 known=known,
+                visible=visible,
                 progress=report,
             )
             refinement, kept_tracks = refined.report, refined.point_tracks
@@ -219,6 +233,7 @@ def reconstruct(
         seen.intrinsics,
         seen.depth,
         seen.dynamics,
+        hidden=hidden,
         progress=lambda done: report("motion", done, len(frames)),
     )
 
@@ -249,6 +264,7 @@ def reconstruct(
         point_maps=list(map(points_of, range(len(frames)))) if keep_point_maps else None,
         frames=frames,
         tracks=kept_tracks,
+        visible=visible,
         info={
             "model": str(source or config.name_or_path),
             "weights": None if source is None else fingerprint(source),
@@ -268,6 +284,7 @@ def reconstruct(
                 "motion": None if motion is None else str(motion),
                 "cameras": None if cameras is None else str(cameras),
                 "intrinsics": None if intrinsics is None else str(intrinsics),
+                "masks": None if masks is None else str(masks),
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },

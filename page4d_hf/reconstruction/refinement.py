@@ -19,7 +19,15 @@ from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
 from .mapping import map_tracks
-from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_point_tracks, checked_tracks, track_points
+from .tracks import (
+    FEWEST_FRAMES,
+    REFERENCE_WIDTH,
+    Tracks,
+    as_point_tracks,
+    checked_tracks,
+    track_points,
+    without_hidden,
+)
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
 LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
@@ -89,6 +97,7 @@ def refine(
     *,
     given: PointTracks | None = None,
     known: KnownCameras | None = None,
+    visible: Sequence[np.ndarray] | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Refinement:
     """Refine the cameras of a clip.
@@ -101,6 +110,7 @@ def refine(
         motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
         given: a user's tracks, to refine by instead of those of optical flow.
         known: what the user knows of the cameras, which is held.
+        visible: `(H, W)` bool of each frame, false where tracks are not to be followed.
         progress: told how far the work is.
 
     Returns:
@@ -123,6 +133,8 @@ def refine(
         tracks = checked_tracks(given, images, progress=tracked)
     else:
         tracks = track_points(images, progress=tracked)
+    if visible is not None:
+        tracks = without_hidden(tracks, visible)
     known = known or KnownCameras()
     # Of positions, those in the images tell what maps say there; those that one ideal camera sees tell geometry.
     seen, tracks = tracks, known.idealized(tracks, size)

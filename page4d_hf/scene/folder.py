@@ -5,6 +5,7 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
+        masks/              frame_00001.png.png, ...: of the user, 0 where nothing is to be learned (not always there)
         motion_masks/       frame_00001.png.png, ...: where asked for, 0 where something moves and 255 elsewhere
         page4d/
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
@@ -205,6 +206,10 @@ def write_scene(
             (folder / "motion_masks").mkdir()
             for image, size, motion in zip(images, frames.sizes, reconstruction.dynamics, strict=True):
                 _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
+        if reconstruction.visible is not None:
+            (folder / "masks").mkdir()
+            for image, mask in zip(images, reconstruction.visible, strict=True):
+                Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / "masks" / f"{image}.png")
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         write_points(folder / "points.ply", reconstruction)
@@ -228,6 +233,9 @@ def write_scene(
         write_json(folder / MARK, record)
         files, sizes = [f"images/{image}" for image in images], np.array(frames.sizes)[:, ::-1]
         meta = transforms_json(files, reconstruction, sizes, normalized_times(frames.times))
+        if reconstruction.visible is not None:
+            for entry, image in zip(meta["frames"], images, strict=True):
+                entry["mask_path"] = f"masks/{image}.png"
         write_json(folder / "transforms.json", meta)
     return Path(target)
 

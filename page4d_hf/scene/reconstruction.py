@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ class Reconstruction:
     frames: Frames  # that it was made of
     info: dict[str, Any] = field(default_factory=dict)  # how: the model and the options, for `page4d/info.json`
     tracks: PointTracks | None = None  # that the cameras were refined by
+    visible: Sequence[npt.NDArray[Any]] | None = None  # S of [H, W] bool, false where the user hides the image
     point_maps: list[npt.NDArray[Any]] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
 
     def __len__(self) -> int:
