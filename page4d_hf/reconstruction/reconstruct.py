@@ -185,8 +185,8 @@ def reconstruct(
     hidden = None if visible is None else visible.hides(seen.depth)
     if hidden is not None:
         for confidences in (seen.depth_conf, seen.points_conf or []):
-            for confidence, off in zip(confidences, hidden, strict=bool(confidences)):
-                confidence[off] = 0
+            for scores, off in zip(confidences, hidden, strict=bool(confidences)):
+                scores[off] = 0
 
     # 4. What is known of the cameras, cameras that tracks agree with, and depth in their scale.
     refinement: dict[str, Any] | None = None
