@@ -64,7 +64,9 @@ def read_tracks(path: str | Path) -> tuple[PointTracks, list[str] | None]:
         # AttributeError: a single array of NumPy, which is no archive.
         raise SceneError(f"Cannot read {path} as tracks, an .npz with tracks [K, S, 2] and visible [K, S].") from error
     if not {"tracks", "visible"} <= arrays.keys():
-        raise SceneError(f"Expected tracks [K, S, 2] and visible [K, S] in {path}; got {', '.join(arrays) or 'neither'}.")
+        raise SceneError(
+            f"Expected tracks [K, S, 2] and visible [K, S] in {path}; got {', '.join(arrays) or 'neither'}."
+        )
     xy, visible = arrays["tracks"], arrays["visible"]
     points = arrays.get("points", np.full((len(xy) if xy.ndim else 0, 3), np.nan, np.float32))
     if (
