@@ -21,6 +21,8 @@ import tyro
 from commands import Command, CommandFailed, console, run, run_side_by_side
 from rich.table import Table
 
+from page4d_hf.captures import read_sequence
+from page4d_hf.scene import read_scene
 from page4d_hf.utils.programs import command
 
 METRICS = {
@@ -35,7 +37,9 @@ FIGURES = {
     "pose": {"ate": "camera path, ATE", "rpe_rotation": "turn from frame to frame, degrees"},
     "points": {"accuracy_mean": "points, accuracy", "completion_mean": "points, completion"},
 }
-PREDICTORS = ("page4d-tiny", "trivial")  # flat depth, a camera that stands still
+# The network's own cameras and depth; those of the scene, refined; flat depth and a camera that stands still.
+PREDICTORS = ("page4d-tiny", "refined", "trivial")
+SEQUENCE = "capture/0"  # the video's camera
 EVALUATION = Path(__file__).resolve().parents[1] / "evaluation" / "evaluate.py"
 VARIANTS = {
     "video": "4D, from the video alone (page4d-tiny)",
@@ -71,6 +75,7 @@ class Demo:
         run("page4d", "reconstruct", capture / "video.mp4", "--model", model, "--output", scene)
         # The longest first, so that no core waits at the end.
         series = {name: self._training(name, capture, scene) for name in VARIANTS}
+        self._keep_predictions(scene)
         series["evaluation"] = self._evaluation(model)
         run_side_by_side(series, logs=self.output / "logs", at_once=self.at_once)
         run("page4d", "share", "--load-config", self._config("video"), "--output", self.output / "scene.html")
@@ -99,12 +104,27 @@ class Demo:
 
     def _evaluation(self, model: Path) -> list[Command]:
         """The commands that score the reconstruction, and beside it none."""
-        data = ("--dataset", "nerfies", "--data-root", self.output, "--sequences", "capture/0")
+        data = ("--dataset", "nerfies", "--data-root", self.output, "--sequences", SEQUENCE)
+        predictions = ("--predictions", self.output / "predictions", "--method", "refined")
+        sources = zip(PREDICTORS, (("--model", model), predictions, ("--trivial",)), strict=True)
         return [
             ("python", EVALUATION, task, *chosen, *data, "--output", self.output / "evaluation" / task / name)
+            for name, chosen in sources
             for task in FIGURES
-            for name, chosen in zip(PREDICTORS, (("--model", model), ("--trivial",)), strict=True)
         ]
+
+    def _keep_predictions(self, folder: Path) -> None:
+        """Write a scene's cameras and depth as evaluation/evaluate.py takes predictions."""
+        scene, capture = read_scene(folder), read_sequence("nerfies", self.output, SEQUENCE)
+        path = self.output / "predictions" / f"{SEQUENCE}.npz"
+        path.parent.mkdir(parents=True)
+        np.savez(
+            path,
+            frame_ids=[capture.frame_ids[index] for index in np.argsort(capture.time_ids)],  # the video's frames
+            depth=np.stack([scene.load_depth(index) for index in range(len(scene))]),
+            extrinsics=scene.extrinsics,
+            intrinsics=scene.intrinsics,
+        )
 
     def _config(self, name: str) -> Path:
         return self.output / "training" / "page4d-4dgs" / name / "config.yml"
@@ -137,7 +157,7 @@ class Demo:
         return [iio.imread(path)[..., :3] for path in paths]
 
     def _report(self, gif: Path, seconds: float) -> None:
-        table = Table(title="What page4d-tiny makes of the training camera's frames, beside the truth")
+        table = Table(title="What page4d-tiny makes of the video, before and after refinement, beside the truth")
         for column in ("", *PREDICTORS):
             table.add_column(column, justify="right" if column else "left")
         for task, figures in FIGURES.items():

@@ -178,6 +178,9 @@ def reconstruct(
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
     motion: str | None = None,
+    cameras: Path | None = None,
+    intrinsics: str | None = None,
+    masks: Path | None = None,
     write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
@@ -209,11 +212,17 @@ def reconstruct(
         max_points: at most so many points, spread evenly over the frames.
         refine: auto: adjust the network's cameras to point tracks through the frames (bundle adjustment), and its depth
             to them. What the clip does not show is kept, and said. off: keep the network's.
-        tracks: file of tracks to refine by, instead of optical flow: .npz with xy [K, S, 2] in pixels and visible
+        tracks: file of tracks to refine by, instead of optical flow: .npz with tracks [K, S, 2] in pixels and visible
             [K, S].
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
             scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
             geometry where the model has no mask head.
+        cameras: known cameras, which are held, and in whose scale the scene comes: a transforms.json, a folder with a
+            COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
+        intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
+            folder with a COLMAP model.
+        masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
+            motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -250,6 +259,9 @@ def reconstruct(
             refine=refine,
             tracks=tracks,
             motion=motion,
+            cameras=cameras,
+            intrinsics=intrinsics,
+            masks=masks,
             device=device,
             dtype=dtype,
             progress=report,

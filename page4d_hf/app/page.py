@@ -137,7 +137,7 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
         shared = gr.File(label="The scene as one web page", visible=offered, elem_id="shared", interactive=False)
         outputs = [visit, summary, preview, points, downloads, again, scene, shared]
         # One at a time, of all visitors: a model takes the machine for itself.
-        job = {"concurrency_limit": 1, "concurrency_id": "work", "api_visibility": "private"}
+        job: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "work", "api_visibility": "private"}
         start.click(reconstruct, [upload, model, frames, visit], outputs, **job)
         again.click(train, [visit], [scene, shared], **job)
     app.queue(max_size=WAITING)

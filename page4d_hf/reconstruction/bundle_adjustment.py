@@ -1,8 +1,9 @@
 """Bundle adjustment of a clip's cameras and points over tracks, by pycolmap.
 
-One pinhole camera without distortion takes all frames. Its focal length is held in each adjustment: left free it drifts
-where parallax is small, since what the tracks' own errors want outweighs what little they know of it. `focal_length`
-compares adjustments at several instead, against a prior around the network's.
+One pinhole camera without distortion takes all frames. What a user knows of it is held. The focal length is held in
+each adjustment anyway: left free it drifts where parallax is small, since what the tracks' own errors want outweighs
+what little they know of it. `focal_length` compares adjustments at several instead, against a prior around the
+network's.
 """
 
 from __future__ import annotations
@@ -51,29 +52,46 @@ def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[in
     return np.where((seen[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
 
 
-def adjust(tracks: Tracks, start: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+def adjust(
+    tracks: Tracks,
+    start: Adjusted,
+    image_size: tuple[int, int],
+    *,
+    hold_focal: bool = False,
+    hold_poses: bool = False,
+) -> Adjusted:
     """Adjust cameras and points in rounds of a falling loss scale, leaving out tracks that do not fit.
 
     Args:
         tracks: of what stands still, for the most part.
         start: where to begin; its `used` says which tracks to begin with.
         image_size: (height, width).
+        hold_focal, hold_poses: the focal length, or the extrinsics, are known and stay as they are.
 
     Returns:
         Cameras in the world and scale of the start: the first camera that was adjusted keeps its pose, and points their
         median depth.
     """
     unit = image_size[1] / REFERENCE_WIDTH
+
+    def adjusted(solution: Adjusted, scale: float) -> Adjusted:
+        solution = _adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
+        return _without_outliers(tracks, solution, image_size)
+
     solution = start
     for scale in LOSS_SCALES[:2]:
-        solution = _without_outliers(tracks, _adjust_once(tracks, solution, image_size, scale * unit), image_size)
-    solution = replace(solution, focal=focal_length(tracks, solution, start.focal, image_size))
+        solution = adjusted(solution, scale)
+    if not hold_focal:
+        focal = focal_length(tracks, solution, start.focal, image_size, hold_poses=hold_poses)
+        solution = replace(solution, focal=focal)
     for scale in LOSS_SCALES[2:]:
-        solution = _without_outliers(tracks, _adjust_once(tracks, solution, image_size, scale * unit), image_size)
+        solution = adjusted(solution, scale)
     return solution
 
 
-def focal_length(tracks: Tracks, solution: Adjusted, prior: float, image_size: tuple[int, int]) -> float:
+def focal_length(
+    tracks: Tracks, solution: Adjusted, prior: float, image_size: tuple[int, int], *, hold_poses: bool = False
+) -> float:
     """The focal length at which tracks fit best, by how well they fit at several, and a prior.
 
     Minimises log C(f) + w log(1 + (log(f / prior) / s)^2), with the robust cost C of an adjustment at f. The prior has
@@ -83,6 +101,7 @@ def focal_length(tracks: Tracks, solution: Adjusted, prior: float, image_size: t
         tracks, solution: what is adjusted.
         prior: the network's focal length, pixels.
         image_size: (height, width).
+        hold_poses: the extrinsics are known.
     """
     unit = image_size[1] / REFERENCE_WIDTH
     lengths = np.where(solution.used, tracks.lengths(), 0)
@@ -91,7 +110,8 @@ def focal_length(tracks: Tracks, solution: Adjusted, prior: float, image_size: t
         solution = replace(solution, used=solution.used & np.isin(np.arange(len(tracks)), longest))
 
     def score(log_factor: float) -> float:
-        trial = _adjust_once(tracks, replace(solution, focal=prior * math.exp(log_factor)), image_size, unit, 25)
+        trial = replace(solution, focal=prior * math.exp(log_factor))
+        trial = _adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
         errors = reprojection_errors(tracks, trial, image_size)[solution.used[tracks.track]]
         scale = LOSS_SCALES[-1] * unit
         cost = float(np.log1p((np.minimum(errors, 1e3 * unit) / scale) ** 2).mean())
@@ -123,7 +143,13 @@ def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int,
 
 
 def _adjust_once(
-    tracks: Tracks, start: Adjusted, image_size: tuple[int, int], loss_scale: float, iterations: int = 50
+    tracks: Tracks,
+    start: Adjusted,
+    image_size: tuple[int, int],
+    loss_scale: float,
+    iterations: int = 50,
+    *,
+    hold_poses: bool = False,
 ) -> Adjusted:
     import pycolmap
 
@@ -144,7 +170,8 @@ def _adjust_once(
     for image in model.images:
         config.add_image(image)
     first = int(adjusted.argmax())
-    config.set_constant_rig_from_world_pose(model.images[first + 1].frame_id)
+    for image in model.images if hold_poses else (first + 1,):
+        config.set_constant_rig_from_world_pose(model.images[image].frame_id)
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # steps that fail are tried again, shorter
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
@@ -154,6 +181,8 @@ def _adjust_once(
     points = start.points.copy()
     for track, identity in ids.items():
         points[track] = model.points3D[identity].xyz
+    if hold_poses:
+        return replace(start, points=points)
     return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used)
 
 

@@ -21,7 +21,9 @@ LEAST_REGISTERED = 0.5  # of the frames
 FEWEST_POINTS = 6  # that a frame left out by the mapping is found by
 
 
-def map_tracks(tracks: Tracks, start: Adjusted, depth: np.ndarray, image_size: tuple[int, int]) -> Adjusted | None:
+def map_tracks(
+    tracks: Tracks, start: Adjusted, depth: np.ndarray, image_size: tuple[int, int], *, hold_focal: bool = False
+) -> Adjusted | None:
     """Structure from motion of the tracks in use, without a look at the cameras that are there.
 
     Args:
@@ -30,6 +32,7 @@ def map_tracks(tracks: Tracks, start: Adjusted, depth: np.ndarray, image_size: t
             in the world of its first camera.
         depth: of each observation, [O]: the result comes in its scale.
         image_size: (height, width).
+        hold_focal: the focal length is known.
 
     Returns:
         Cameras and points, NaN where the mapping made none; or None where it found too few of the frames.
@@ -44,6 +47,7 @@ def map_tracks(tracks: Tracks, start: Adjusted, depth: np.ndarray, image_size: t
         options = pycolmap.IncrementalPipelineOptions()
         options.multiple_models = options.extract_colors = False
         options.num_threads, options.random_seed = 1, 0
+        options.ba_refine_focal_length = not hold_focal
         models = pycolmap.incremental_mapping(database, folder, folder, options)
     model = max(models.values(), key=lambda each: each.num_reg_images(), default=None)
     if model is None or model.num_reg_images() < max(2, LEAST_REGISTERED * num_frames):

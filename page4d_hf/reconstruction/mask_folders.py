@@ -56,6 +56,10 @@ class MaskFolder(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
         return read_image_mask(self.files[index])
 
+    def hides(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Which pixels of maps `(h, w)`, one of each frame, are 0 in the mask over half of their area: bool."""
+        return [share < 0.5 for share in self.over_maps(maps)]
+
     def over_maps(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The share of each pixel of maps `(h, w)`, one of each frame, that the mask covers: float32 in [0, 1]."""
         return [

@@ -35,6 +35,7 @@ LEAST_NOISE = 0.05  # pixels
 NOISE_QUANTILE = 0.4  # of a pair's residuals: the share that is taken for static at the least
 ROUND_TRIP = 0.5, 0.05  # pixels, and share of the flow's length: how far forth and back may lead from the start
 NOISE_OF_GREY = 3.0  # levels of 255 that images differ by where nothing moves: what has less contrast has no flow
+HIDDEN_VARIANCE = 1e6  # squared pixels: flow that says nothing
 CONTRAST_REACH = 3  # pixels: radius in which contrast is measured
 POSE_STRIDE = 3  # every third row and column fits poses
 FEWEST_PIXELS = 200  # of a pair that fits its own pose
@@ -75,6 +76,7 @@ def motion_masks(
     depth: Sequence[np.ndarray],
     head: list[np.ndarray] | None,
     *,
+    hidden: list[np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[np.ndarray] | None:
     """The motion masks of a reconstruction.
@@ -84,14 +86,31 @@ def motion_masks(
         frames: S frames.
         extrinsics, intrinsics, depth: as in `geometric_motion`.
         head: the network's motion mask, `(h, w)` float32 each, of the same sizes as the depth.
+        hidden: `(h, w)` bool each, pixels that take no part.
         progress: told how many frames are done.
 
     Returns:
-        `(h, w)` float32 of each frame, 0 static to 1 moving, NaN where depth is; None where nothing tells.
+        `(h, w)` float32 of each frame, 0 static to 1 moving, NaN where depth is or hidden; None where nothing tells.
 
     Raises:
         Page4DError: geometry is asked for, and frames are of several sizes or a single one; or a folder does not fit.
     """
+    masks = _motion_masks(motion, frames, extrinsics, intrinsics, depth, head, hidden, progress)
+    if masks is None or hidden is None:
+        return masks
+    return [np.where(off, np.float32(np.nan), mask) for off, mask in zip(hidden, masks, strict=True)]
+
+
+def _motion_masks(
+    motion: str | os.PathLike[str] | None,
+    frames: Frames,
+    extrinsics: np.ndarray,
+    intrinsics: np.ndarray,
+    depth: Sequence[np.ndarray],
+    head: list[np.ndarray] | None,
+    hidden: list[np.ndarray] | None,
+    progress: Callable[[int], None],
+) -> list[np.ndarray] | None:
     if motion == "head":
         return head
     if motion not in (None, *get_args(MotionKind)):
@@ -104,7 +123,7 @@ def motion_masks(
                 return head
             seen = "a single frame" if len(frames) == 1 else f"frames of {sizes} sizes"
             raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
-        masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, progress=progress)
+        masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, hidden=hidden, progress=progress)
         if motion != "geometry" and head is not None:
             masks = combine(masks, head)
     return [np.where(np.isnan(z), np.float32(np.nan), mask) for z, mask in zip(depth, masks, strict=True)]
@@ -116,6 +135,7 @@ def geometric_motion(
     intrinsics: np.ndarray,
     depth: Sequence[np.ndarray],
     *,
+    hidden: Sequence[np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[np.ndarray]:
     """What contradicts a static scene, frame by frame; memory does not grow with the number of frames.
@@ -125,6 +145,7 @@ def geometric_motion(
         extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes. Errors that a pair of frames can correct do no harm.
         intrinsics: `(S, 3, 3)` in pixels of the images, the first pixel's centre at (0.5, 0.5).
         depth: z-depth, `(h, w)` float32 each over exactly the image, in the scale of the cameras; NaN where unknown.
+        hidden: `(h, w)` bool each, pixels whose flow says nothing.
         progress: told how many frames are done.
 
     Returns:
@@ -143,7 +164,8 @@ def geometric_motion(
             image_size = gray.shape[0], gray.shape[1]
             guides[newest] = _resized(gray, depth[newest].shape).astype(np.float32) / 255
             width = min(GRID_WIDTH, gray.shape[1])
-            flow.add(newest, _resized(gray, (max(8, round(gray.shape[0] * width / gray.shape[1])), max(8, width))))
+            small = _resized(gray, (max(8, round(gray.shape[0] * width / gray.shape[1])), max(8, width)))
+            flow.add(newest, small, None if hidden is None else hidden[newest])
         scored = newest - lag
         if 0 <= scored < count:
             scores[scored] = _scores(scored, flow, extrinsics, intrinsics, depth[scored], image_size)
@@ -178,8 +200,8 @@ class _Flow:
         self.size: Size = (0, 0)
         self.grid: FloatArray = np.zeros((0, 0, 2), np.float32)  # [H, W, 2], the first pixel at 0
 
-    def add(self, frame: int, image: np.ndarray) -> None:
-        """Take the next frame, `(H, W)` uint8."""
+    def add(self, frame: int, image: np.ndarray, hidden: np.ndarray | None = None) -> None:
+        """Take the next frame, `(H, W)` uint8, and which of its pixels are hidden, `(h, w)` bool."""
         self._images[frame] = image
         if not frame:
             self.size = image.shape[0], image.shape[1]
@@ -187,6 +209,8 @@ class _Flow:
         across, down = (cv2.Sobel(image, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
         side = 2 * CONTRAST_REACH + 1
         self._uncertain[frame] = NOISE_OF_GREY**2 / (cv2.blur(across**2 + down**2, (side, side)) + 1e-3)
+        if hidden is not None:
+            self._uncertain[frame][_resized(hidden.astype(np.float32), self.size) > 0] = HIDDEN_VARIANCE
         for gap in GAPS:
             if frame < gap:
                 break

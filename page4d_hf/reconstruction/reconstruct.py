@@ -26,6 +26,8 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
+from .known_cameras import depth_by_paths, known_cameras, read_cameras, read_intrinsics
+from .mask_folders import MaskFolder
 from .motion import motion_masks, resolve_motion
 from .network import NetworkOptions, Points, needed_heads, resolve_resolution
 from .points import choose_points
@@ -59,6 +61,9 @@ def reconstruct(
     refine: Refine = "auto",
     tracks: str | os.PathLike[str] | None = None,
     motion: str | os.PathLike[str] | None = None,
+    cameras: str | os.PathLike[str] | None = None,
+    intrinsics: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -100,6 +105,11 @@ def reconstruct(
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
             "both"; or a folder with an image for each frame, not 0 where something moves. By default both, as far as
             the model has a head, and frames are several and of one size.
+        cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
+            or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
+        intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.
+        masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
+            motion and training; see `MaskFolder`. The network sees them all the same.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -111,8 +121,8 @@ def reconstruct(
     Raises:
         FrameError: the frames cannot be read.
         CheckpointError: the model cannot be loaded.
-        Page4DError: an option out of its range, a model that lacks a head that is needed, too little memory, or cameras
-            that are not finite.
+        Page4DError: an option out of its range, known cameras that do not fit the frames or contradict them, a model
+            that lacks a head that is needed, too little memory, or cameras that are not finite.
     """
     report = progress or (lambda stage, done, total: None)
 
@@ -139,6 +149,12 @@ def reconstruct(
     if tracks is not None and (refine == "off" or points == "world"):
         raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
     given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
+    if points == "world" and (cameras is not None or intrinsics is not None):
+        raise Page4DError("Points of the point head do not follow known cameras: these take --points depth.")
+    camera_file = None if cameras is None else read_cameras(cameras)
+    intrinsics_file = None if intrinsics is None else read_intrinsics(intrinsics)
+    if masks is not None and not os.path.isdir(masks):
+        raise Page4DError(f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(masks)!r}.")
     motion = resolve_motion(motion, config.mask_form is not None)
     overlap = resolve_overlap(window, overlap)
     resolution = resolve_resolution(resolution, image_processor, config.patch_size)
@@ -150,6 +166,8 @@ def reconstruct(
     frames = read_frames(images, fps=fps, max_frames=max_frames)
     if not isinstance(images, Frames):
         report("reading frames", 1, 1)
+    visible = None if masks is None else MaskFolder(masks, frames)
+    known = known_cameras(camera_file, intrinsics_file, frames)
     network: Any = model
     if source is not None:
         assert isinstance(device, torch.device)
@@ -164,10 +182,23 @@ def reconstruct(
     spans = window_spans(len(frames), window, overlap)
     seen = predict_in_windows(network, image_processor, frames.images, spans, asked, report)
 
-    # 4. Cameras that tracks agree with, and depth in their scale.
+    hidden = None if visible is None else visible.hides(seen.depth)
+    if hidden is not None:
+        for confidences in (seen.depth_conf, seen.points_conf or []):
+            for scores, off in zip(confidences, hidden, strict=bool(confidences)):
+                scores[off] = 0
+
+    # 4. What is known of the cameras, cameras that tracks agree with, and depth in their scale.
     refinement: dict[str, Any] | None = None
     kept_tracks = None
-    if refine == "auto":
+    if known is not None and known.intrinsics is not None:
+        seen.intrinsics = known.intrinsics
+    if known is not None and known.extrinsics is not None and (refine == "off" or len(set(frames.sizes)) > 1):
+        seen.depth, note = depth_by_paths(seen.depth, seen.extrinsics, known.extrinsics)
+        seen.extrinsics = known.extrinsics
+        refinement = {"outcome": "known", "note": f"The known cameras are taken unchecked. {note}"}
+        logger.warning("%s", refinement["note"])
+    elif refine == "auto":
         from .refinement import not_refined  # pycolmap and SciPy, for those who need it
         from .refinement import refine as refine_cameras
 
@@ -183,12 +214,14 @@ def reconstruct(
                 seen.depth,
                 seen.dynamics,
                 given=given_tracks,
+                known=known,
+                visible=visible,
                 progress=report,
             )
             refinement, kept_tracks = refined.report, refined.point_tracks
             if refined.changed:
                 seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
-                seen.intrinsics = np.tile(refined.intrinsics, (len(frames), 1, 1))
+                seen.intrinsics = refined.intrinsics
         if refinement["note"]:
             logger.warning("%s", refinement["note"])
 
@@ -200,6 +233,7 @@ def reconstruct(
         seen.intrinsics,
         seen.depth,
         seen.dynamics,
+        hidden=hidden,
         progress=lambda done: report("motion", done, len(frames)),
     )
 
@@ -230,6 +264,7 @@ def reconstruct(
         point_maps=list(map(points_of, range(len(frames)))) if keep_point_maps else None,
         frames=frames,
         tracks=kept_tracks,
+        visible=visible,
         info={
             "model": str(source or config.name_or_path),
             "weights": None if source is None else fingerprint(source),
@@ -247,9 +282,13 @@ def reconstruct(
                 "refine": refine,
                 "tracks": None if tracks is None else str(tracks),
                 "motion": None if motion is None else str(motion),
+                "cameras": None if cameras is None else str(cameras),
+                "intrinsics": None if intrinsics is None else str(intrinsics),
+                "masks": None if masks is None else str(masks),
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },
+            "scale": "arbitrary" if cameras is None else "cameras",
             **({} if refinement is None else {"refinement": refinement}),
         },
     )

@@ -3,7 +3,7 @@
 No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
 moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
 Where adjustment explains much less than pairs of frames agree on, its start was too far off, and the tracks are mapped
-without it.
+without it. Where the user knows the cameras, their poses are held and tracks tell depth.
 """
 
 from __future__ import annotations
@@ -17,8 +17,17 @@ from ..scene.tracks import PointTracks
 from .bundle_adjustment import Adjusted, adjust, reprojection_errors
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
+from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
 from .mapping import map_tracks
-from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_point_tracks, checked_tracks, track_points
+from .tracks import (
+    FEWEST_FRAMES,
+    REFERENCE_WIDTH,
+    Tracks,
+    as_point_tracks,
+    checked_tracks,
+    track_points,
+    without_hidden,
+)
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
 LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
@@ -31,6 +40,7 @@ AT_INFINITY = 1e5  # times as far
 TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
 LOST = 0.5  # the same of a single frame, whose camera then never came near
 MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
+LEAST_PARALLAX = np.radians(1.0)  # of a track between known cameras, to tell depth
 POOR_SHARE = 0.5  # of inliers: below it the user is told
 
 Report = dict[str, float | int | str]
@@ -53,6 +63,7 @@ class Refinement:
     inlier: np.ndarray  # [T] bool: tracks of the static scene
     image_size: tuple[int, int]  # (height, width)
     report: Report
+    known_intrinsics: np.ndarray | None = None  # [S, 3, 3], pixels of the images
 
     @property
     def changed(self) -> bool:
@@ -62,15 +73,19 @@ class Refinement:
     @property
     def point_tracks(self) -> PointTracks | None:
         """The tracks to keep beside the cameras, with the points of static ones; None where there are none."""
-        known = self.inlier if self.report["outcome"] == "refined" else np.zeros(len(self.tracks), bool)
+        observed = self.report["outcome"] in ("refined", "known")
+        known = self.inlier if observed else np.zeros(len(self.tracks), bool)
         points = np.where(known[:, None], self.points, np.nan)
         return as_point_tracks(self.tracks, points, len(self.extrinsics)) if len(self.tracks) else None
 
     @property
     def intrinsics(self) -> np.ndarray:
-        """The camera's matrix `(3, 3)`, in pixels of the images."""
+        """The cameras' matrices `(S, 3, 3)`, in pixels of the images."""
+        if self.known_intrinsics is not None:
+            return self.known_intrinsics
         height, width = self.image_size
-        return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
+        matrix = np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
+        return np.tile(matrix, (len(self.extrinsics), 1, 1))
 
 
 def refine(
@@ -81,6 +96,8 @@ def refine(
     motion: list[np.ndarray] | None = None,
     *,
     given: PointTracks | None = None,
+    known: KnownCameras | None = None,
+    visible: Sequence[np.ndarray] | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Refinement:
     """Refine the cameras of a clip.
@@ -92,18 +109,21 @@ def refine(
         depth: the network's z-depth, `(h, w)` float32 each over exactly the image.
         motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
         given: a user's tracks, to refine by instead of those of optical flow.
+        known: what the user knows of the cameras, which is held.
+        visible: `(H, W)` bool of each frame, false where tracks are not to be followed.
         progress: told how far the work is.
 
     Returns:
         Cameras in the world of the first one and in the scale of the network's depth. `report["outcome"]` is "refined",
         "rotations refined" where the clip does not show a path of the camera, "held still" where it does not move, or
-        "kept"; `report["note"]` says in a sentence what the user should know of it, and is empty where all is well.
+        "kept". Known poses keep their world and scale, and the outcome is "known". `report["note"]` says in a sentence
+        what the user should know of it, and is empty where all is well.
 
     Raises:
-        Page4DError: the user's tracks do not fit the images.
+        Page4DError: the user's tracks do not fit the images, or known poses contradict them.
     """
     height, width = images[0].shape[:2]
-    size, unit = (height, width), width / REFERENCE_WIDTH
+    size = (height, width)
 
     def tracked(done: int) -> None:
         progress("tracks", done, len(images))
@@ -113,68 +133,186 @@ def refine(
         tracks = checked_tracks(given, images, progress=tracked)
     else:
         tracks = track_points(images, progress=tracked)
-    lifted = _lifted(tracks, extrinsics, focal, depth, size)
+    if visible is not None:
+        tracks = without_hidden(tracks, visible)
+    known = known or KnownCameras()
+    # Of positions, those in the images tell what maps say there; those that one ideal camera sees tell geometry.
+    seen, tracks = tracks, known.idealized(tracks, size)
+    focal, hold_focal = known.focal or focal, known.focal is not None
+    lifted = _lifted(seen, tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
     before = _scored(tracks, start, size)
-    if len(images) < FEWEST_FRAMES:
-        return _kept(tracks, start, depth, size, before, f"tracks take {FEWEST_FRAMES} frames, got {len(images)}")
+    if known.extrinsics is not None:
+        return _with_known_poses(seen, tracks, known, before, motion, depth, size, progress)
+    refined = _refined(seen, tracks, start, before, motion, depth, size, hold_focal, progress)
+    return replace(refined, known_intrinsics=known.intrinsics)
+
+
+def _refined(
+    seen: Tracks,  # in the images
+    tracks: Tracks,  # in the ideal camera
+    start: Adjusted,
+    before: _Scored,
+    motion: list[np.ndarray] | None,
+    depth: list[np.ndarray],
+    size: tuple[int, int],
+    hold_focal: bool,
+    progress: Callable[[str, int, int], None],
+) -> Refinement:
+    num_frames, unit = len(start.extrinsics), size[1] / REFERENCE_WIDTH
+
+    def kept(why: str) -> Refinement:
+        return _kept(seen, start, depth, size, before, why)
+
+    if num_frames < FEWEST_FRAMES:
+        return kept(f"tracks take {FEWEST_FRAMES} frames, got {num_frames}")
     if start.used.sum() < FEWEST_TRACKS:
-        why = f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed"
-        return _kept(tracks, start, depth, size, before, why)
-    consensus = agree_on_motion(tracks, len(images), size)
+        return kept(f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed")
+    consensus = agree_on_motion(tracks, num_frames, size)
     if consensus.displacement < LEAST_DISPLACEMENT * unit:
-        still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], len(images), axis=0), used=consensus.agrees)
+        still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], num_frames, axis=0), used=consensus.agrees)
         held = _scored(tracks, replace(still, points=triangulate(tracks, still, size)), size)
         if held.inlier_share < before.inlier_share:
-            return _kept(tracks, start, depth, size, before, "the camera does not move")
+            return kept("the camera does not move")
         note = "The camera does not move: all frames have the first one's pose, and depth is the network's."
         report = _report(tracks, before, held, "held still", note, size)
-        used = held.solution.used
-        return Refinement(held.solution.extrinsics, focal, depth, tracks, held.solution.points, used, size, report)
+        solution = held.solution
+        return Refinement(solution.extrinsics, start.focal, depth, seen, solution.points, solution.used, size, report)
 
-    beliefs = [consensus.agrees]
-    if motion is not None:
-        beliefs.append(consensus.agrees & (tracks.medians(sample_maps(motion, tracks, size)) < LIKELY_MOVES))
+    beliefs = _beliefs(seen, consensus.agrees, motion, size)
     candidates = []
     for number, belief in enumerate(beliefs):
         progress("adjustment", number, len(beliefs))
         candidate = replace(start, used=start.used & belief)
         if candidate.used.sum() >= FEWEST_TRACKS:
-            candidates.append(_scored(tracks, adjust(tracks, candidate, size), size))
+            candidates.append(_scored(tracks, adjust(tracks, candidate, size, hold_focal=hold_focal), size))
     best = max(candidates, key=lambda candidate: candidate.inlier_share, default=before)
     too_far = best.inlier_share < TOO_FAR * consensus.inlier_share
-    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and len(images) <= MOST_MAPPED:
-        known = sample_maps(depth, tracks, size)
-        mapped = map_tracks(tracks, replace(start, used=start.used & consensus.agrees), known, size)
+    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and num_frames <= MOST_MAPPED:
+        mapped = map_tracks(
+            tracks,
+            replace(start, used=start.used & consensus.agrees),
+            sample_maps(depth, seen, size),
+            size,
+            hold_focal=hold_focal,
+        )
         if mapped is not None and mapped.used.sum() >= FEWEST_TRACKS:
-            candidates.append(_scored(tracks, adjust(tracks, mapped, size), size))
+            candidates.append(_scored(tracks, adjust(tracks, mapped, size, hold_focal=hold_focal), size))
     progress("adjustment", len(beliefs), len(beliefs))
     if not candidates:
-        return _kept(tracks, start, depth, size, before, "too few points follow one motion")
+        return kept("too few points follow one motion")
     best = max(candidates, key=lambda candidate: candidate.inlier_share)
     outcome, note = "refined", ""
     if consensus.homography_share > FLAT_PAIRS:
-        turning = _scored(tracks, _turned(tracks, best.solution, start, size), size)
+        turning = _scored(tracks, _turned(tracks, best.solution, start, size, hold_focal), size)
         gains = best.inlier_share - turning.inlier_share > LEAST_GAIN
         if not gains and turning.median < LEAST_RATIO * best.median:
             best = replace(turning, solution=_with_centers_of(start, turning.solution))
             outcome = "rotations refined"
             note = "Only the rotations of the cameras are refined: the clip does not show how far the camera moves."
     if best.inlier_share <= before.inlier_share:
-        return _kept(tracks, start, depth, size, before, "adjusted ones agree with no more of the matches")
+        return kept("adjusted ones agree with no more of the matches")
     if best.inlier_share < POOR_SHARE:
         note = " ".join((note, _poor(best.inlier_share))).strip()
+    return _with_corrected_depth(seen, before, best, depth, size, outcome, note)
+
+
+def _with_known_poses(
+    seen: Tracks,  # in the images
+    tracks: Tracks,  # in the ideal camera
+    known: KnownCameras,
+    before: _Scored,
+    motion: list[np.ndarray] | None,
+    depth: list[np.ndarray],
+    size: tuple[int, int],
+    progress: Callable[[str, int, int], None],
+) -> Refinement:
+    """Depth brought to known poses by tracks, as far as these tell it, and else by the length of the path."""
+    assert known.extrinsics is not None
+    num_frames, hold_focal = len(known.extrinsics), known.focal is not None
+    depth, by_path = depth_by_paths(depth, before.solution.extrinsics, known.extrinsics)
+    start = replace(before.solution, extrinsics=known.extrinsics)
+
+    def taken(best: _Scored, why: str) -> Refinement:
+        note = f"Depth is not adjusted to the known cameras: {why}. {by_path}"
+        report = _report(seen, before, best, "known", note, size)
+        solution = best.solution
+        nothing = np.zeros(len(seen), bool)
+        return Refinement(
+            known_extrinsics, solution.focal, depth, seen, solution.points, nothing, size, report, known.intrinsics
+        )
+
+    known_extrinsics = known.extrinsics
+    if num_frames < FEWEST_FRAMES or len(tracks) < FEWEST_TRACKS:
+        return taken(_scored(tracks, start, size), "too few points could be followed")
+    agrees = agree_on_motion(tracks, num_frames, size).agrees
+    start = replace(start, focal=check_against_tracks(known, tracks, agrees, start.focal, size))
+    start = replace(start, points=_lifted(seen, tracks, known.extrinsics, start.focal, depth, size))
+    start = replace(start, points=triangulate(tracks, start, size))
+    candidates = [_scored(tracks, start, size)]
+    beliefs = _beliefs(seen, agrees, motion, size)
+    for number, belief in enumerate(beliefs):
+        progress("adjustment", number, len(beliefs))
+        candidate = replace(start, used=belief)
+        if belief.sum() >= FEWEST_TRACKS:
+            adjusted = adjust(tracks, candidate, size, hold_focal=hold_focal, hold_poses=True)
+            candidates.append(_scored(tracks, adjusted, size))
+    progress("adjustment", len(beliefs), len(beliefs))
+    best = max(candidates[1:] or candidates, key=lambda candidate: candidate.inlier_share)
+    told = best.solution.used & (_parallax(tracks, best.solution) > LEAST_PARALLAX)
+    if told.sum() < FEWEST_TRACKS:
+        return taken(best, "they move too little for tracks to tell it")
+    best = replace(best, solution=replace(best.solution, used=told))
+    note = _poor(best.inlier_share) if best.inlier_share < POOR_SHARE else ""
+    refined = _with_corrected_depth(seen, before, best, depth, size, "known", note)
+    return replace(refined, known_intrinsics=known.intrinsics)
+
+
+def _beliefs(
+    seen: Tracks, agrees: np.ndarray, motion: list[np.ndarray] | None, size: tuple[int, int]
+) -> list[np.ndarray]:
+    """Which tracks stand still: as pairs of frames say, and without what the network's mask says moves."""
+    if motion is None:
+        return [agrees]
+    return [agrees, agrees & (seen.medians(sample_maps(motion, seen, size)) < LIKELY_MOVES)]
+
+
+def _with_corrected_depth(
+    seen: Tracks,
+    before: _Scored,
+    best: _Scored,
+    depth: list[np.ndarray],
+    size: tuple[int, int],
+    outcome: str,
+    note: str,
+) -> Refinement:
     solution = best.solution
-    corrected = correct_depth(depth, tracks, solution, size)
+    corrected = correct_depth(depth, seen, solution, size)
     remaining = corrected.errors.get(corrected.correction, 0.0)
     if remaining > POOR:
         told = f"The network's depth is off by {remaining:.0%} where tracks know it; it was only scaled."
         note = " ".join((note, told)).strip()
-    report = _report(tracks, before, best, outcome, note, size)
+    report = _report(seen, before, best, outcome, note, size)
     report |= {"depth_correction": corrected.correction, "depth_error": round(remaining, 4)}
     return Refinement(
-        solution.extrinsics, solution.focal, corrected.depth, tracks, solution.points, solution.used, size, report
+        solution.extrinsics, solution.focal, corrected.depth, seen, solution.points, solution.used, size, report
     )
+
+
+def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:
+    """The angle [T] that a track's rays span: twice the largest to their mean."""
+    pose = solution.extrinsics[tracks.frame]
+    centers = -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
+    rays = solution.points[tracks.track] - centers
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    mean = np.zeros((len(tracks), 3))
+    np.add.at(mean, tracks.track, rays)
+    off = np.linalg.norm(
+        rays - (mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12))[tracks.track], axis=1
+    )
+    angle = np.zeros(len(tracks))
+    np.maximum.at(angle, tracks.track, 2 * np.arcsin(np.minimum(off / 2, 1)))
+    return 2 * angle
 
 
 @dataclass(frozen=True)
@@ -227,11 +365,11 @@ def triangulate(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int], 
     return points
 
 
-def _turned(tracks: Tracks, best: Adjusted, start: Adjusted, size: tuple[int, int]) -> Adjusted:
+def _turned(tracks: Tracks, best: Adjusted, start: Adjusted, size: tuple[int, int], hold_focal: bool) -> Adjusted:
     """Cameras adjusted to points so far away that only their rotations count."""
     center = -start.extrinsics[0, :, :3].T @ start.extrinsics[0, :, 3]
     far = center + AT_INFINITY * (start.points - center)
-    return adjust(tracks, replace(start, focal=best.focal, used=best.used, points=far), size)
+    return adjust(tracks, replace(start, focal=best.focal, used=best.used, points=far), size, hold_focal=hold_focal)
 
 
 def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
@@ -243,14 +381,14 @@ def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
 
 
 def _lifted(
-    tracks: Tracks, extrinsics: np.ndarray, focal: float, depth: list[np.ndarray], size: tuple[int, int]
+    seen: Tracks, tracks: Tracks, extrinsics: np.ndarray, focal: float, depth: list[np.ndarray], size: tuple[int, int]
 ) -> np.ndarray:
     """The median over each track of where the network's depth puts it, [T, 3]; NaN where it is not known."""
-    z = sample_maps(depth, tracks, size).astype(np.float64)
+    z = sample_maps(depth, seen, size).astype(np.float64)
     xy = (tracks.xy - (size[1] / 2, size[0] / 2)) / focal
-    seen = np.concatenate((xy, np.ones((len(xy), 1))), axis=1) * z[:, None]
+    points = np.concatenate((xy, np.ones((len(xy), 1))), axis=1) * z[:, None]
     pose = extrinsics[tracks.frame]
-    return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], seen - pose[:, :, 3]))
+    return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], points - pose[:, :, 3]))
 
 
 def _poor(inlier_share: float) -> str:

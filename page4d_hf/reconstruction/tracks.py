@@ -128,6 +128,17 @@ def track_points(
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
+def without_hidden(tracks: Tracks, visible: Sequence[np.ndarray]) -> Tracks:
+    """Tracks without what is observed in pixels where `visible`, `(H, W)` bool of each frame, is false."""
+    seen = np.ones(len(tracks.track), bool)
+    for mask, rows in zip(visible, tracks.rows_of_frames(len(visible)), strict=True):
+        height, width = mask.shape
+        column, row = tracks.xy[rows].astype(int).T
+        seen[rows] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+    kept = Tracks(tracks.track[seen], tracks.frame[seen], tracks.xy[seen], len(tracks))
+    return kept.select(kept.lengths() >= FEWEST_FRAMES)
+
+
 def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where points [N, 2] of one image are in the next, and which of them are found there, [N] bool."""
     height, width = after.shape

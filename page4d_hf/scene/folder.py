@@ -5,19 +5,20 @@
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
         points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
         preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
+        masks/              frame_00001.png.png, ...: of the user, 0 where nothing is to be learned (not always there)
         motion_masks/       frame_00001.png.png, ...: where asked for, 0 where something moves and 255 elsewhere
         page4d/
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
             dynamics/       the same for the dynamics mask, NaN where the network did not see the image
-            tracks.npz      point tracks that the cameras were refined by: xy, visible, points, images
+            tracks.npz      point tracks that the cameras were refined by: tracks, visible, points, images
 
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
 count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
-`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where nothing tells
-what moves, all that is named dynamics is left out.
+`page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where the user gave cameras,
+world and scale are theirs. Where nothing tells what moves, all that is named dynamics is left out.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Scene:
 
     @property
     def scale(self) -> str:
-        """The unit of the world: "arbitrary" or "metres"."""
+        """The unit of the world: "arbitrary", "metres", or "cameras": that of the cameras that the user knew."""
         return str(self.info.get("scale", "arbitrary"))
 
     def load_depth(self, index: int) -> np.ndarray:
@@ -205,6 +206,10 @@ def write_scene(
             (folder / "motion_masks").mkdir()
             for image, size, motion in zip(images, frames.sizes, reconstruction.dynamics, strict=True):
                 _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
+        if reconstruction.visible is not None:
+            (folder / "masks").mkdir()
+            for image, mask in zip(images, reconstruction.visible, strict=True):
+                Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / "masks" / f"{image}.png")
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         write_points(folder / "points.ply", reconstruction)
@@ -221,13 +226,16 @@ def write_scene(
             "format": FORMAT,
             "page4d_version": page4d_version(),
             **reconstruction.info,
-            "scale": "arbitrary",
+            "scale": reconstruction.scale,
             "source": frames.source,
             "frames": sources,
         }
         write_json(folder / MARK, record)
         files, sizes = [f"images/{image}" for image in images], np.array(frames.sizes)[:, ::-1]
         meta = transforms_json(files, reconstruction, sizes, normalized_times(frames.times))
+        if reconstruction.visible is not None:
+            for entry, image in zip(meta["frames"], images, strict=True):
+                entry["mask_path"] = f"masks/{image}.png"
         write_json(folder / "transforms.json", meta)
     return Path(target)
 
@@ -311,8 +319,8 @@ def write_points(path: Path, cloud: Reconstruction | Scene) -> None:
     vertices = np.empty(len(cloud.points), dtype=[(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         vertices[name] = column
-    scale = cloud.scale if isinstance(cloud, Scene) else "arbitrary"
-    ply = PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=[f"scale: {scale}"])
+    element = PlyElement.describe(vertices, "vertex")
+    ply = PlyData([element], byte_order="<", comments=[f"scale: {cloud.scale}"])
     buffer = io.BytesIO()
     ply.write(buffer)
     path.write_bytes(buffer.getvalue())

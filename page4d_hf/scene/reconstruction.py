@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,8 @@ from .tracks import PointTracks
 
 @dataclass
 class Reconstruction:
-    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale.
+    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale; or the world
+    and scale of the cameras that the user knew.
 
     Maps cover exactly their image, at the network's resolution, so that their size may differ where that of the images
     does. What a crop left out of the network's input is NaN, and has confidence 0.
@@ -32,7 +34,13 @@ class Reconstruction:
     frames: Frames  # that it was made of
     info: dict[str, Any] = field(default_factory=dict)  # how: the model and the options, for `page4d/info.json`
     tracks: PointTracks | None = None  # that the cameras were refined by
+    visible: Sequence[npt.NDArray[Any]] | None = None  # S of [H, W] bool, false where the user hides the image
     point_maps: list[npt.NDArray[Any]] | None = None  # S of [h, w, 3] float32 in the world, where they were asked for
 
     def __len__(self) -> int:
         return len(self.extrinsics)
+
+    @property
+    def scale(self) -> str:
+        """The unit of the world: "arbitrary", or "cameras" where it is that of the cameras that the user knew."""
+        return str(self.info.get("scale", "arbitrary"))

@@ -37,7 +37,7 @@ def tracks_bytes(tracks: PointTracks, images: list[str]) -> bytes:
     buffer = io.BytesIO()
     xy = np.where(tracks.visible[..., None], tracks.xy, 0).astype(np.float32)  # zeros compress to nothing
     np.savez_compressed(
-        buffer, xy=xy, visible=tracks.visible, points=tracks.points.astype(np.float32), images=np.array(images)
+        buffer, tracks=xy, visible=tracks.visible, points=tracks.points.astype(np.float32), images=np.array(images)
     )
     return buffer.getvalue()
 
@@ -46,7 +46,7 @@ def read_tracks(path: str | Path) -> tuple[PointTracks, list[str] | None]:
     """Read and check a file of tracks.
 
     Args:
-        path: an `.npz` with `xy` [K, S, 2] and `visible` [K, S]; `points` [K, 3] and `images` [S] may be left out.
+        path: an `.npz` with `tracks` [K, S, 2] and `visible` [K, S]; `points` [K, 3] and `images` [S] may be left out.
 
     Returns:
         The tracks, and the frames' names where the file has them.
@@ -59,13 +59,15 @@ def read_tracks(path: str | Path) -> tuple[PointTracks, list[str] | None]:
         raise SceneError(f"There are no tracks at {path}.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("xy", "visible", "points", "images") if name in file.files}
+            arrays = {name: file[name] for name in ("tracks", "visible", "points", "images") if name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, MemoryError, SyntaxError) as error:
         # AttributeError: a single array of NumPy, which is no archive.
-        raise SceneError(f"Cannot read {path} as tracks, an .npz with xy [K, S, 2] and visible [K, S].") from error
-    if not {"xy", "visible"} <= arrays.keys():
-        raise SceneError(f"Expected xy [K, S, 2] and visible [K, S] in {path}; got {', '.join(arrays) or 'neither'}.")
-    xy, visible = arrays["xy"], arrays["visible"]
+        raise SceneError(f"Cannot read {path} as tracks, an .npz with tracks [K, S, 2] and visible [K, S].") from error
+    if not {"tracks", "visible"} <= arrays.keys():
+        raise SceneError(
+            f"Expected tracks [K, S, 2] and visible [K, S] in {path}; got {', '.join(arrays) or 'neither'}."
+        )
+    xy, visible = arrays["tracks"], arrays["visible"]
     points = arrays.get("points", np.full((len(xy) if xy.ndim else 0, 3), np.nan, np.float32))
     if (
         xy.ndim != 3
@@ -75,7 +77,7 @@ def read_tracks(path: str | Path) -> tuple[PointTracks, list[str] | None]:
         or not all(array.dtype.kind in "fiub" for array in (xy, visible, points))
     ):
         raise SceneError(
-            f"Expected xy [K, S, 2], visible [K, S] and points [K, 3] in {path}; got {list(xy.shape)}, "
+            f"Expected tracks [K, S, 2], visible [K, S] and points [K, 3] in {path}; got {list(xy.shape)}, "
             f"{list(visible.shape)} and {list(points.shape)}."
         )
     visible = visible.astype(bool)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,9 +80,7 @@ def read_colmap(root: str | Path, downscale: int | None = None) -> Capture:
         raise CaptureError(f"{root} has no folder images; put the images of {folder} there.")
     image_downscale = max((size for size in sizes if size <= (downscale or min(sizes))), default=min(sizes))
     model = _read_model(folder)
-    images = sorted((model.images[i] for i in model.reg_image_ids()), key=lambda image: natural_key(image.name))
-    if not images:
-        raise CaptureError(f"The COLMAP model {folder} has no registered image; run COLMAP's mapper again.")
+    images = _registered(model, folder)
     time_ids, camera_ids = _instants([image.name for image in images])
 
     paths, intrinsics, distortion, fisheye, image_sizes = [], [], [], [], []
@@ -118,6 +116,37 @@ def read_colmap(root: str | Path, downscale: int | None = None) -> Capture:
         sequence=root.resolve().name,
     )
     return capture.select(order)
+
+
+class ModelCameras(NamedTuple):
+    """The cameras of a model, in the natural order of their images' names."""
+
+    names: list[str]
+    extrinsics: npt.NDArray[np.float64]  # [N, 3, 4] world-to-camera, OpenCV axes
+    intrinsics: npt.NDArray[np.float64]  # [N, 3, 3] in pixels, the first one's centre at (0.5, 0.5)
+    distortion: npt.NDArray[np.float64]  # [N, 8] as in a `Capture`
+    fisheye: npt.NDArray[np.bool_]  # [N]
+    image_sizes: npt.NDArray[np.int64]  # [N, 2] (width, height)
+
+
+def read_model_cameras(folder: Path) -> ModelCameras:
+    """The registered images of a sparse model, of which no image need be there.
+
+    Raises:
+        CaptureError: the model is broken, has no image, or a lens of a kind that is not read.
+    """
+    model = _read_model(folder)
+    images = _registered(model, folder)
+    cameras = [model.cameras[image.camera_id] for image in images]
+    lenses = [_lens(camera, folder) for camera in cameras]
+    return ModelCameras(
+        [image.name for image in images],
+        np.stack([image.cam_from_world().matrix() for image in images]),
+        np.stack([camera.calibration_matrix() for camera in cameras]),
+        np.stack([coefficients for coefficients, _ in lenses]),
+        np.array([is_fisheye for _, is_fisheye in lenses]),
+        np.array([(camera.width, camera.height) for camera in cameras], np.int64),
+    )
 
 
 def points_beside(capture: Capture) -> tuple[np.ndarray, np.ndarray] | None:
@@ -174,6 +203,13 @@ def _read_model(folder: Path) -> pycolmap.Reconstruction:
 
     with decoding(folder, "a COLMAP model"):
         return pycolmap.Reconstruction(str(folder))
+
+
+def _registered(model: pycolmap.Reconstruction, folder: Path) -> list[pycolmap.Image]:
+    images = sorted((model.images[i] for i in model.reg_image_ids()), key=lambda image: natural_key(image.name))
+    if not images:
+        raise CaptureError(f"The COLMAP model {folder} has no registered image; run COLMAP's mapper again.")
+    return images
 
 
 def _instants(names: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

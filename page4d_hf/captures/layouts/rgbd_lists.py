@@ -204,13 +204,14 @@ def match_nearest(
     return np.where(np.abs(ordered[nearest] - times) <= max_difference + 1e-6, order[nearest], -1).astype(np.int64)
 
 
-def read_trajectory(folder: Path) -> Trajectory:
-    """The poses of a sequence, as stored.
+def read_trajectory(source: Path) -> Trajectory:
+    """The poses of a sequence's folder, or of a file of its own, as stored.
 
     Raises:
         CaptureError: there are none, or the file is broken.
     """
-    path = next((folder / name for name in POSE_FILES if (folder / name).is_file()), folder / POSE_FILES[0])
+    files = [source] if source.is_file() else [source / name for name in POSE_FILES]
+    path = next((file for file in files if file.is_file()), files[0])
     rows = _read_rows(path)
     values = np.empty((len(rows), 8))
     for i, (line, words) in enumerate(rows):

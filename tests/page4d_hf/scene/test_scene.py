@@ -99,10 +99,13 @@ def test_a_scene_without_tracks_has_none(scene_folder):
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({"xy": np.zeros((5, 4, 2))}, "Expected xy .* and visible"),
-        ({"xy": np.zeros((5, 4, 3)), "visible": np.ones((5, 4), bool)}, r"got \[5, 4, 3\]"),
-        ({"xy": np.full((5, 4, 2), np.nan), "visible": np.ones((5, 4), bool)}, "20 visible positions .* not finite"),
-        ({"xy": np.array([None]), "visible": np.ones((5, 4), bool)}, "Cannot read"),
+        ({"tracks": np.zeros((5, 4, 2))}, "Expected tracks .* and visible"),
+        ({"tracks": np.zeros((5, 4, 3)), "visible": np.ones((5, 4), bool)}, r"got \[5, 4, 3\]"),
+        (
+            {"tracks": np.full((5, 4, 2), np.nan), "visible": np.ones((5, 4), bool)},
+            "20 visible positions .* not finite",
+        ),
+        ({"tracks": np.array([None]), "visible": np.ones((5, 4), bool)}, "Cannot read"),
         (None, "Cannot read"),
     ],
 )

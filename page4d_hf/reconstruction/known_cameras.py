@@ -1,0 +1,448 @@
+"""Cameras that a user knows: read, matched to frames, and compared with what tracks show of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..captures.layouts.colmap import FILES, find_model, read_model_cameras
+from ..captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
+from ..captures.pinhole import distort
+from ..errors import Page4DError
+from ..frames import Frames, natural_key
+from ..scene.folder import read_scene
+from .tracks import REFERENCE_WIDTH, Tracks
+
+GAPS = (1, 4, 8)  # frames between the two of a pair
+TOLERANCE = 2.0  # pixels from the epipolar line, for images of the reference width: measured poses are off by that
+LEAST_MOTION = 4.0  # pixels, for images of the reference width: matches that move less agree with any cameras
+FEWEST_MATCHES = 50
+MOST_MATCHES = 50_000
+AGREEING = 0.5  # share of the matches below which cameras contradict the images
+CLEARLY_BETTER = 0.8  # of another reading's share: where the given reading has less, the other is meant
+FOCAL_FACTORS = np.exp(np.linspace(-0.9, 0.9, 19))  # of the network's focal length, where none is known
+DISTORTED = 1.0  # pixels, for images of the reference width, that a lens may bend what is taken for a pinhole's
+SAME_ASPECT = 0.01
+LEAST_PATH = 1e-6  # of the distance between two cameras, relative to the longest: others have no length to compare
+MOST_COMPARED = 200  # cameras of a path
+
+FloatArray = npt.NDArray[np.float64]
+Direction = Literal["world-to-camera", "camera-to-world"]
+Axes = Literal["OpenCV", "OpenGL"]
+Convention = tuple[Direction, Axes]
+CONVENTIONS: tuple[Convention, ...] = (
+    ("world-to-camera", "OpenCV"),
+    ("camera-to-world", "OpenCV"),
+    ("world-to-camera", "OpenGL"),
+    ("camera-to-world", "OpenGL"),
+)
+_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # from OpenCV's axes to OpenGL's and back
+
+
+@dataclass(frozen=True)
+class CameraFile:
+    """What a file or an option says of cameras, before frames are read."""
+
+    path: str
+    convention: Convention = CONVENTIONS[0]  # of the file's matrices
+    names: list[str] | None = None  # of each camera's image
+    names_of_videos: bool = False  # whether they name a video's frames as `Frames` does
+    times: FloatArray | None = None  # [N] seconds
+    extrinsics: FloatArray | None = None  # [N, 3, 4] world-to-camera, OpenCV axes
+    intrinsics: FloatArray | None = None  # [N, 3, 3] in pixels, the first one's centre at (0.5, 0.5)
+    sizes: npt.NDArray[Any] | None = None  # [N, 2] (width, height) that the intrinsics are for; None: the frames'
+
+    def __len__(self) -> int:
+        known = self.extrinsics if self.extrinsics is not None else self.intrinsics
+        assert known is not None
+        return len(known)
+
+
+@dataclass(frozen=True)
+class KnownCameras:
+    """What is known of the cameras of S frames, and held."""
+
+    extrinsics: FloatArray | None = None  # [S, 3, 4] world-to-camera, OpenCV axes
+    intrinsics: FloatArray | None = None  # [S, 3, 3] in pixels of the frames
+    path: str = ""  # of the poses, for messages
+    convention: Convention = CONVENTIONS[0]  # of the matrices in that file
+
+    @property
+    def focal(self) -> float | None:
+        """One focal length for all frames, in pixels: that of `idealized`."""
+        if self.intrinsics is None:
+            return None
+        return float(np.median(np.sqrt(self.intrinsics[:, 0, 0] * self.intrinsics[:, 1, 1])))
+
+    def idealized(self, tracks: Tracks, image_size: tuple[int, int]) -> Tracks:
+        """Tracks as one camera would see them with square pixels, `focal`, and its principal point at the centre."""
+        if self.intrinsics is None:
+            return tracks
+        matrix = self.intrinsics[tracks.frame]
+        rays = (tracks.xy - matrix[:, :2, 2]) / np.stack((matrix[:, 0, 0], matrix[:, 1, 1]), axis=1)
+        return replace(tracks, xy=(self.focal * rays + (image_size[1] / 2, image_size[0] / 2)).astype(np.float32))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_intrinsics(given: str | os.PathLike[str]) -> CameraFile:
+    """Intrinsics as an option gives them: the text `fx,fy,cx,cy` in pixels of the frames, or a file of cameras.
+
+    Raises:
+        Page4DError: the text is of something else, or as of `read_cameras`.
+    """
+    if os.path.exists(given):
+        found = read_cameras(given)
+        if found.intrinsics is None:
+            raise Page4DError(f"{found.path} holds poses alone; give --intrinsics fx,fy,cx,cy in pixels.")
+        return replace(found, extrinsics=None)
+    try:
+        fx, fy, cx, cy = (float(number) for number in os.fspath(given).split(","))
+    except ValueError as error:
+        raise Page4DError(
+            f"Expected intrinsics as fx,fy,cx,cy in pixels, or a transforms.json or COLMAP model; got "
+            f"{os.fspath(given)!r:.200}, and there is no such file."
+        ) from error
+    if not (np.isfinite([fx, fy, cx, cy]).all() and min(fx, fy) > 0):
+        raise Page4DError(f"Expected finite intrinsics with focal lengths above 0, got {os.fspath(given)}.")
+    return CameraFile("--intrinsics", intrinsics=np.array([[[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]]))
+
+
+def read_cameras(path: str | os.PathLike[str]) -> CameraFile:
+    """Cameras of nerfstudio's transforms.json or its folder, of a folder with a COLMAP model, or of a trajectory.
+
+    Args:
+        path: the file or folder. A trajectory is a text file of `timestamp tx ty tz qx qy qz qw` in each line,
+            camera-to-world (TUM's); it holds no intrinsics.
+
+    Raises:
+        Page4DError: there is no such file, it is of another kind or broken, or its lens is no pinhole.
+    """
+    path = Path(path)
+    if path.is_file() and path.stem in FILES and path.suffix in (".bin", ".txt"):
+        path = path.parent
+    if path.suffix.lower() == ".json" and path.is_file():
+        if path.name != "transforms.json":
+            raise Page4DError(f"Expected cameras in a file transforms.json, got {path}; rename it.")
+        return _of_transforms(path)
+    if path.is_file():
+        return _of_trajectory(path)
+    if (path / "transforms.json").is_file():
+        return _of_transforms(path / "transforms.json")
+    model = find_model(path)
+    if model is not None:
+        return _of_colmap(model)
+    if (path / "groundtruth.txt").is_file():
+        return _of_trajectory(path / "groundtruth.txt")
+    raise Page4DError(
+        f"Expected cameras in a transforms.json, a folder with a COLMAP model, or a trajectory "
+        f"(timestamp tx ty tz qx qy qz qw); got {str(path)!r:.200}, which is none of these."
+    )
+
+
+def _of_transforms(path: Path) -> CameraFile:
+    scene = read_scene(path)
+    order = np.argsort(scene.times, kind="stable")
+    fisheye = np.zeros(len(scene), bool) if scene.fisheye is None else scene.fisheye
+    _check_pinhole(path, scene.intrinsics, scene.distortion, fisheye, scene.image_sizes)
+    sources = scene.info.get("frames")
+    names = [image.name for image in scene.image_paths] if sources is None else [each["source"] for each in sources]
+    return CameraFile(
+        str(path),
+        convention=("camera-to-world", "OpenGL"),
+        names=[names[i] for i in order],
+        names_of_videos=sources is not None,
+        extrinsics=scene.extrinsics[order],
+        intrinsics=scene.intrinsics[order],
+        sizes=scene.image_sizes[order],
+    )
+
+
+def _of_colmap(folder: Path) -> CameraFile:
+    model = read_model_cameras(folder)
+    _check_pinhole(folder, model.intrinsics, model.distortion, model.fisheye, model.image_sizes)
+    return CameraFile(
+        str(folder),
+        names=[Path(name).name for name in model.names],
+        extrinsics=model.extrinsics,
+        intrinsics=model.intrinsics,
+        sizes=model.image_sizes,
+    )
+
+
+def _of_trajectory(path: Path) -> CameraFile:
+    trajectory = read_trajectory(path)
+    try:
+        poses = [trajectory.camera_to_world(row) for row in range(len(trajectory.times))]
+    except ValueError as error:
+        raise Page4DError(f"Cannot take cameras from {path}: {error}.") from error
+    return CameraFile(
+        str(path),
+        convention=("camera-to-world", "OpenCV"),
+        times=trajectory.times,
+        extrinsics=np.linalg.inv(np.stack(poses))[:, :3],
+    )
+
+
+def _check_pinhole(path: Path, intrinsics: FloatArray, distortion: FloatArray, fisheye: Any, sizes: Any) -> None:
+    """Refuse lenses that bend more than tracks can tell."""
+    lenses = {
+        matrix.tobytes() + lens.tobytes(): (matrix, lens, bool(is_fisheye), size)
+        for matrix, lens, is_fisheye, size in zip(intrinsics, distortion, fisheye, sizes, strict=True)
+    }
+    for matrix, lens, is_fisheye, (width, height) in lenses.values():
+        corners = np.array([[x, y] for x in (0, width / 2, width) for y in (0, height / 2, height)], np.float64)
+        focal = np.array([matrix[0, 0], matrix[1, 1]])
+        rays = (corners - matrix[:2, 2]) / focal
+        bent = float(np.linalg.norm((distort(rays, lens, is_fisheye) - rays) * focal, axis=1).max())
+        if bent > DISTORTED * width / REFERENCE_WIDTH:
+            raise Page4DError(
+                f"The lens of {path} bends images by up to {bent:.0f} pixels, and known cameras are pinholes; "
+                "undistort the images first (colmap image_undistorter), and give their cameras."
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Matching
+
+
+def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras | None:
+    """What is known of the cameras of frames: poses and intrinsics of `cameras`, but for those of `intrinsics`.
+
+    Raises:
+        Page4DError: frames have no camera, or one of images of another aspect.
+    """
+    if cameras is None and intrinsics is None:
+        return None
+    matrices = None
+    lens = intrinsics or cameras
+    if lens is not None and lens.intrinsics is not None:
+        matrices = _intrinsics_of(lens, frames)
+    if cameras is None:
+        return KnownCameras(intrinsics=matrices)
+    assert cameras.extrinsics is not None
+    poses = cameras.extrinsics[_matched(cameras, frames)]
+    return KnownCameras(poses, matrices, cameras.path, cameras.convention)
+
+
+def _intrinsics_of(lens: CameraFile, frames: Frames) -> FloatArray:
+    assert lens.intrinsics is not None
+    one = len(lens) == 1 or (
+        np.allclose(lens.intrinsics, lens.intrinsics[0])
+        and (lens.sizes is None or bool((lens.sizes == lens.sizes[0]).all()))
+    )
+    rows = np.zeros(len(frames), np.int64) if one else _matched(lens, frames)
+    matrices = lens.intrinsics[rows].astype(np.float64)
+    for place, (height, width) in enumerate(frames.sizes):
+        if lens.sizes is not None:
+            scale = np.array([width, height]) / lens.sizes[rows[place]]
+            if abs(scale[0] / scale[1] - 1) > SAME_ASPECT:
+                made = "x".join(str(side) for side in lens.sizes[rows[place]])
+                raise Page4DError(
+                    f"The intrinsics of {lens.path} are for images of {made}, and frame {frames.names[place]} is "
+                    f"{width}x{height}; give those of the frames."
+                )
+            matrices[place, :2] *= scale[:, None]
+        center = matrices[place, :2, 2]
+        if not ((center > 0) & (center < (width, height))).all():
+            raise Page4DError(
+                f"The principal point of {lens.path}, ({center[0]:g}, {center[1]:g}), is outside of frame "
+                f"{frames.names[place]}, which is {width}x{height}; give intrinsics in pixels of the frames."
+            )
+    return matrices
+
+
+def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
+    """The camera of each frame: by name, by the timestamp that is a file's name, or by order."""
+    rows = np.full(len(frames), -1, np.int64)
+    if cameras.names is not None and (frames.paths is not None or cameras.names_of_videos):
+        rows = _by_name(cameras.names, frames.names)
+    elif cameras.times is not None and frames.paths is not None:
+        try:
+            stamps = np.array([float(path.stem) for path in frames.paths])
+            rows = match_nearest(stamps, cameras.times, POSE_DIFFERENCE)
+        except ValueError:
+            pass  # names are no timestamps
+    if (rows >= 0).all():
+        return rows
+    if len(cameras) == len(frames):
+        if cameras.names is None or cameras.names_of_videos:
+            return np.arange(len(frames))
+        return np.array(sorted(range(len(cameras)), key=lambda row: natural_key(cameras.names[row])))  # type: ignore[index]
+    missing = [name for name, row in zip(frames.names, rows, strict=True) if row < 0]
+    raise Page4DError(
+        f"Expected a camera for each of the {len(frames)} frames in {cameras.path}; it has {len(cameras)}, and "
+        f"none for {len(missing)} of the frames ({missing[0]} the first): name images as it does, leave out frames "
+        "without a camera, or give as many."
+    )
+
+
+def _by_name(names: Sequence[str], frames: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Places of frames among names, by the whole name or else without the suffix; -1 where a name is not there once."""
+    for wanted, offered in (
+        (list(frames), list(names)),
+        ([Path(n).stem for n in frames], [Path(n).stem for n in names]),
+    ):
+        places = {name: place for place, name in enumerate(offered)}
+        if len(places) == len(offered) and all(name in places for name in wanted):
+            break
+    if len(places) < len(offered):
+        return np.full(len(frames), -1, np.int64)
+    return np.array([places.get(name, -1) for name in wanted], np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Comparing with the images
+
+
+def check_against_tracks(
+    known: KnownCameras, tracks: Tracks, static: npt.NDArray[Any], focal: float, image_size: tuple[int, int]
+) -> float:
+    """Refuse poses that contradict the images, and name the convention that agrees with them, where one does.
+
+    A match agrees with two cameras where it is near the half of its epipolar line that lies in front of both.
+
+    Args:
+        known: poses; where intrinsics are known too, the tracks are `idealized` and the focal length theirs.
+        tracks: of the clip.
+        static: [T] bool, tracks to ask.
+        focal: pixels.
+        image_size: (height, width).
+
+    Returns:
+        The focal length: the known one, or the one that agrees best.
+
+    Raises:
+        Page4DError: the poses agree with the images in another convention, or in none.
+    """
+    assert known.extrinsics is not None
+    frames, others, start, end = _matches(tracks, static, len(known.extrinsics), image_size)
+    if len(frames) < FEWEST_MATCHES:
+        return focal  # what hardly moves agrees with any cameras
+    unit = image_size[1] / REFERENCE_WIDTH
+    center = np.array([image_size[1] / 2, image_size[0] / 2])
+    focals = focal * (np.ones(1) if known.intrinsics is not None else FOCAL_FACTORS)
+    shares: dict[Convention, tuple[float, float]] = {}
+    for convention in CONVENTIONS:
+        extrinsics = _read_as(known.extrinsics, known.convention, convention)
+        each = [
+            float(
+                np.mean(
+                    _off_epipolar(extrinsics[frames], extrinsics[others], start - center, end - center, f)
+                    < TOLERANCE * unit
+                )
+            )
+            for f in focals
+        ]
+        best = int(np.argmax(each))
+        shares[convention] = each[best], float(focals[best])
+    share, found = shares[known.convention]
+    best_convention = max(shares, key=lambda each: shares[each][0])
+    if shares[best_convention][0] < AGREEING:
+        raise Page4DError(
+            f"The cameras of {known.path} contradict the images: only {share:.0%} of the matches between frames agree "
+            "with them, and no more with their inverses or other axes; check that they are of these frames, in this "
+            "order, and that intrinsics are in pixels of the frames."
+        )
+    if share < CLEARLY_BETTER * shares[best_convention][0]:
+        direction, axes = best_convention
+        expected = " matrices with ".join(known.convention)
+        raise Page4DError(
+            f"The cameras of {known.path} look like {direction} matrices with {axes} axes, with which "
+            f"{shares[best_convention][0]:.0%} of the matches between frames agree; such a file holds {expected} axes, "
+            f"with which {share:.0%} do: convert them."
+        )
+    return found
+
+
+def _matches(
+    tracks: Tracks, static: npt.NDArray[Any], num_frames: int, image_size: tuple[int, int]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], FloatArray, FloatArray]:
+    """Frames of pairs, and positions [N, 2] in both, of matches that move enough."""
+    rows = tracks.rows_of_frames(num_frames)
+    found = []
+    for gap in sorted({min(gap, num_frames - 1) for gap in GAPS}):
+        for first in range(num_frames - gap):
+            one, other = rows[first], rows[first + gap]
+            common, i, j = np.intersect1d(tracks.track[one], tracks.track[other], return_indices=True)
+            start, end = tracks.xy[one][i], tracks.xy[other][j]
+            moves = np.linalg.norm(end - start, axis=1) > LEAST_MOTION * image_size[1] / REFERENCE_WIDTH
+            kept = static[common] & moves
+            pair = np.broadcast_to([first, first + gap], (int(kept.sum()), 2))
+            found.append(np.concatenate((pair, start[kept], end[kept]), axis=1))
+    table = np.concatenate(found).astype(np.float64)
+    table = table[:: 1 + len(table) // MOST_MATCHES]
+    return table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:4], table[:, 4:6]
+
+
+def _read_as(extrinsics: FloatArray, written: Convention, meant: Convention) -> FloatArray:
+    """Extrinsics, read in one convention from a file, as they would be in another."""
+
+    def turned(matrices: FloatArray, convention: Convention, *, back: bool) -> FloatArray:
+        direction, axes = convention
+        if axes == "OpenGL" and (direction == "world-to-camera" or back):
+            matrices = _FLIP @ matrices
+        elif axes == "OpenGL":
+            matrices = matrices @ _FLIP
+        return np.linalg.inv(matrices) if direction == "camera-to-world" else matrices
+
+    square = np.zeros((len(extrinsics), 4, 4))
+    square[:, :3], square[:, 3, 3] = extrinsics, 1
+    stored = turned(square, written, back=True)
+    return turned(stored, meant, back=False)[:, :3]
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _off_epipolar(one: FloatArray, other: FloatArray, start: FloatArray, end: FloatArray, focal: float) -> FloatArray:
+    """Distance [N] in pixels of a match from where the first camera's ray, in front of it, is seen by the second."""
+    rotation = other[:, :, :3] @ one[:, :, :3].transpose(0, 2, 1)
+    translation = other[:, :, 3] - np.einsum("nij,nj->ni", rotation, one[:, :, 3])
+    ray = np.einsum("nij,nj->ni", rotation, np.concatenate((start / focal, np.ones((len(start), 1))), axis=1))
+    # The image of the point at inverse depth r is that of ray + r * translation: from r = 0 along a half-line.
+    infinity = focal * ray[:, :2] / ray[:, 2:]
+    along = translation[:, :2] * ray[:, 2:] - ray[:, :2] * translation[:, 2:]
+    length = np.linalg.norm(along, axis=1, keepdims=True)
+    along = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
+    offset = end - infinity
+    reach = np.maximum((offset * along).sum(axis=1, keepdims=True), 0)
+    distance = np.linalg.norm(offset - reach * along, axis=1)
+    return np.where((ray[:, 2] > 0) & np.isfinite(distance), distance, np.inf)
+
+
+def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: FloatArray) -> tuple[list[np.ndarray], str]:
+    """The network's depth in the scale that carries the path of its cameras to that of known ones, and a sentence.
+
+    Args:
+        depth: `(h, w)` float32 of each frame.
+        extrinsics, known: `(S, 3, 4)`, the network's cameras and the known ones.
+    """
+    scale = _scale_of_paths(extrinsics, known)
+    if scale is None:
+        return depth, "Depth has the network's scale, as the cameras do not move."
+    return [(scale * each).astype(np.float32) for each in depth], "The length of the camera's path scales depth."
+
+
+def _scale_of_paths(extrinsics: FloatArray, known: FloatArray) -> float | None:
+    """How many units of known cameras are one of others: the median ratio of distances between cameras.
+
+    Args:
+        extrinsics, known: `(S, 3, 4)` each.
+
+    Returns:
+        None where the cameras do not move.
+    """
+    chosen = np.linspace(0, len(known) - 1, min(len(known), MOST_COMPARED)).round().astype(int)
+    ours, theirs = (
+        np.linalg.norm(centers[:, None] - centers[None], axis=-1)[np.triu_indices(len(chosen), 1)]
+        for centers in (-np.einsum("sji,sj->si", e[chosen, :, :3], e[chosen, :, 3]) for e in (extrinsics, known))
+    )
+    moves = (theirs > LEAST_PATH * theirs.max(initial=0)) & (ours > LEAST_PATH * ours.max(initial=0))
+    return float(np.median(theirs[moves] / ours[moves])) if moves.any() else None

@@ -1,0 +1,112 @@
+"""Pixels that the user hides: left out of tracks, points and motion, and named for the training."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from moving_room import FOCAL, moving_room
+from PIL import Image
+from small_networks import save_small_network
+
+from page4d_hf.cli import main
+from page4d_hf.reconstruction.motion import geometric_motion
+from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.reconstruction.tracks import FEWEST_FRAMES, track_points, without_hidden
+from page4d_hf.scene import read_scene
+
+
+def test_no_track_is_seen_in_a_hidden_pixel_and_the_others_stay_as_they_were():
+    room = moving_room()
+    visible = np.ones_like(room.moving)
+    visible[:, :, 40:80] = False
+    tracks = track_points(room.images)
+    left = without_hidden(tracks, visible)
+    column = left.xy[:, 0].astype(int)
+    assert len(left)
+    assert ((column < 40) | (column >= 80)).all()
+    assert (left.lengths() >= FEWEST_FRAMES).all()
+    everything = {(f, *xy) for f, xy in zip(tracks.frame.tolist(), tracks.xy.tolist(), strict=True)}
+    assert {(f, *xy) for f, xy in zip(left.frame.tolist(), left.xy.tolist(), strict=True)} < everything
+    whole = without_hidden(tracks, np.ones_like(room.moving))
+    np.testing.assert_array_equal(whole.xy, tracks.xy)
+
+
+def test_with_what_moves_hidden_all_observations_agree_with_the_cameras():
+    room = moving_room()
+    margin = np.ones((7, 7), np.uint8)
+    visible = [cv2.dilate(moving.astype(np.uint8), margin) == 0 for moving in room.moving]
+    everything, hidden = (
+        refine(list(room.images), room.extrinsics, FOCAL, list(room.depth), visible=masks).report
+        for masks in (None, visible)
+    )
+    assert hidden["inlier_share_after"] > 0.9 > everything["inlier_share_after"]
+
+
+def test_what_is_hidden_does_not_spread_its_motion():
+    room = moving_room()
+    hidden = [cv2.dilate(moving.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0 for moving in room.moving]
+    cameras = room.extrinsics, room.intrinsics, list(room.depth)
+    without, masked = (
+        np.stack(geometric_motion(list(room.images), *cameras, hidden=masks)) for masks in (None, hidden)
+    )
+    ring = np.stack([cv2.dilate(off.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0 for off in hidden])
+    ring &= ~np.stack(hidden)
+    assert masked[ring].mean() < 0.7 * without[ring].mean()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The room's frames, and masks that hide a third of each."""
+    room = moving_room()
+    visible = np.full(room.images.shape[1:3], 255, np.uint8)
+    visible[:, :43] = 0
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i, image in enumerate(room.images):
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(visible).save(tmp_path / "masks" / f"{i}.png.png")
+    return tmp_path
+
+
+def command(folder, *options):
+    model = save_small_network(folder / "model")
+    fixed = ["--model", model, "--output", folder / "scene", "--resolution", 56, "--no-preview", "--motion", "geometry"]
+    main(["reconstruct", *map(str, (folder / "images", *fixed, *options))])
+
+
+@pytest.mark.slow
+def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(folder):
+    command(folder, "--masks", folder / "masks", "--confidence-percentile", 0)
+    scene = read_scene(folder / "scene")
+    for index in range(len(scene)):
+        width = scene.load_depth(index).shape[1]
+        hidden, seen = slice(0, width // 3 - 1), slice(width // 3 + 2, None)
+        assert (scene.load_confidence(index)[:, hidden] == 0).all()
+        assert (scene.load_confidence(index)[:, seen] > 0).all()
+        assert np.isnan(scene.load_dynamics(index)[:, hidden]).all()
+        assert np.isfinite(scene.load_dynamics(index)[:, seen]).all()
+        with Image.open(scene.use_paths[index]) as mask:
+            np.testing.assert_array_equal(np.asarray(mask)[0], [0] * 43 + [255] * 85)
+        first = scene.points[np.isclose(scene.point_times, scene.times[index])].astype(np.float64)
+        in_camera = first @ scene.extrinsics[index, :, :3].T + scene.extrinsics[index, :, 3]
+        pixels = in_camera @ scene.intrinsics[index].T
+        assert len(first)
+        assert (pixels[:, 0] / pixels[:, 2] > 41).all()  # a pixel of depth covers over two of the image
+    entries = json.loads((folder / "scene" / "transforms.json").read_text())["frames"]
+    assert entries[0]["mask_path"] == "masks/frame_00001.png.png"
+    tracks = scene.load_tracks()
+    assert (tracks.xy[tracks.visible][:, 0] >= 43).all()
+
+
+def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, capsys):
+    for given, message in ((folder / "absent", "there is no folder"), (folder / "images2", "Expected 12 masks")):
+        if given.name == "images2":
+            given.mkdir()
+            Image.new("L", (128, 96)).save(given / "one.png")
+        with pytest.raises(SystemExit):
+            command(folder, "--masks", given)
+        assert message in capsys.readouterr().err
+        assert not (folder / "scene").exists()
