@@ -236,13 +236,10 @@ def _with_known_poses(
     def taken(best: _Scored, why: str) -> Refinement:
         note = f"Depth is not adjusted to the known cameras: {why}. {by_path}"
         report = _report(seen, before, best, "known", note, size)
-        solution = best.solution
-        nothing = np.zeros(len(seen), bool)
-        return Refinement(
-            known_extrinsics, solution.focal, depth, seen, solution.points, nothing, size, report, known.intrinsics
-        )
+        poses, focal, points = start.extrinsics, best.solution.focal, best.solution.points
+        none = np.zeros(len(seen), bool)
+        return Refinement(poses, focal, depth, seen, points, none, size, report, known.intrinsics)
 
-    known_extrinsics = known.extrinsics
     if num_frames < FEWEST_FRAMES or len(tracks) < FEWEST_TRACKS:
         return taken(_scored(tracks, start, size), "too few points could be followed")
     agrees = agree_on_motion(tracks, num_frames, size).agrees
