@@ -140,6 +140,8 @@ def predict(
                     image_processor=processor,
                     resolution=inference.resolution,
                     window=None,
+                    refine="off",  # the network alone is scored
+                    motion="head" if evaluated.model.config.mask_form is not None else "geometry",
                     mode="crop",
                     mask_strength=None if evaluated.model.config.mask_form is None else evaluated.mask_strength,
                     points=inference.points or "depth",

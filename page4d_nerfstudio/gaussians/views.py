@@ -25,6 +25,7 @@ class TrainingViews(NamedTuple):
     times: Tensor  # [V] in [0, 1], ascending
     extent: float
     size_to_center: Tensor  # [2]: (width, height) over the principal point, the median of the views
+    focal_to_center: Tensor  # [2]: focal lengths over the principal point, the median of the views
 
     @classmethod
     def of(cls, cameras: Cameras, extent: float) -> TrainingViews | None:
@@ -34,17 +35,21 @@ class TrainingViews(NamedTuple):
         times = cameras.times.detach().cpu().float().reshape(-1)
         order = times.argsort(stable=True)
         places = _place(cameras.camera_to_worlds.detach().cpu().float(), extent)
-        sizes = torch.cat((cameras.width / cameras.cx, cameras.height / cameras.cy), dim=-1).detach().cpu().float()
-        return cls(places[order], times[order], extent, sizes.reshape(-1, 2).median(dim=0).values)
+        centers = _pairs(cameras.cx, cameras.cy)
+        sizes = (_pairs(cameras.width, cameras.height) / centers).median(dim=0).values
+        focals = (_pairs(cameras.fx, cameras.fy) / centers).median(dim=0).values
+        return cls(places[order], times[order], extent, sizes, focals)
 
     def size_of(self, camera: Cameras) -> tuple[int, int]:
         """(width, height) of a camera without a time; the training images', scaled, where nerfstudio has guessed it.
 
-        Its interpolated paths drop the size too, and take twice the principal point for it.
+        Its interpolated paths drop the size too, and take twice the principal point for it. They are told from paths
+        that give their own size by the training images' focal lengths.
         """
-        size = torch.cat((camera.width, camera.height), dim=-1).cpu().reshape(2)
-        center = torch.cat((camera.cx, camera.cy), dim=-1).cpu().reshape(2)
-        if ((size - 2 * center).abs() < 1).all():
+        size, center = _pairs(camera.width, camera.height)[0], _pairs(camera.cx, camera.cy)[0]
+        focal = _pairs(camera.fx, camera.fy)[0]
+        is_guessed = ((size - 2 * center).abs() < 1).all()
+        if is_guessed and torch.allclose(focal / center, self.focal_to_center, rtol=1e-3):
             size = (center * self.size_to_center).round()
         return int(size[0]), int(size[1])
 
@@ -82,6 +87,11 @@ def cameras_extent(camera_to_worlds: Tensor) -> float:
     """
     centres = camera_to_worlds[:, :3, 3].detach().double()
     return 1.1 * float((centres - centres.mean(dim=0)).norm(dim=-1).max())
+
+
+def _pairs(first: Tensor, second: Tensor) -> Tensor:
+    """Two fields of cameras as [V, 2] float32 on the CPU."""
+    return torch.stack((first.reshape(-1), second.reshape(-1)), dim=-1).detach().cpu().float()
 
 
 def _place(camera_to_worlds: Tensor, extent: float) -> Tensor:

@@ -101,7 +101,6 @@ class TrainingCameras(ViewerControl):
         pose = first.camera_to_worlds.detach().cpu().double().numpy()
         # viser's cameras look along z with y down.
         turned = SO3.from_matrix(pose[:, :3]) @ SO3.from_x_radians(np.pi)
-        with client.atomic():
-            client.camera.wxyz = turned.wxyz
-            client.camera.position = pose[:, 3] * VISER_NERFSTUDIO_SCALE_RATIO
-            client.camera.fov = 2 * math.atan(float(first.height) / 2 / float(first.fy))
+        client.camera.wxyz = turned.wxyz
+        client.camera.position = pose[:, 3] * VISER_NERFSTUDIO_SCALE_RATIO
+        client.camera.fov = 2 * math.atan(float(first.height) / 2 / float(first.fy))
