@@ -125,6 +125,7 @@ def settled(page):
     pytest.fail("the page never came to rest with a scene in it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1200, 800), (800, 600)])
 def test_a_browser_shows_the_scene_and_another_time_looks_different(scene, size):
     with viewer_of(scene) as viewer, chromium() as browser:
