@@ -215,8 +215,8 @@ def reconstruct(
         tracks: file of tracks to refine by, instead of optical flow: .npz with tracks [K, S, 2] in pixels and visible
             [K, S].
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
-            scene; both; or a folder with an image for each frame, not 0 where something moves. By default both, or
-            geometry where the model has no mask head.
+            scene; both; off: nothing; or a folder with an image for each frame, not 0 where something moves. By default
+            both, or geometry where the model has no mask head.
         cameras: known cameras, which are held, and in whose scale the scene comes: a transforms.json, a folder with a
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or

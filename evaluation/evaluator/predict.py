@@ -141,7 +141,7 @@ def predict(
                     resolution=inference.resolution,
                     window=None,
                     refine="off",  # the network alone is scored
-                    motion="head" if evaluated.model.config.mask_form is not None else "geometry",
+                    motion="off" if evaluated.model.config.mask_form is None else "head",
                     mode="crop",
                     mask_strength=None if evaluated.model.config.mask_form is None else evaluated.mask_strength,
                     points=inference.points or "depth",

@@ -23,7 +23,7 @@ from ..errors import Page4DError
 from ..frames import Frames
 from .mask_folders import MaskFolder
 
-MotionKind = Literal["head", "geometry", "both"]
+MotionKind = Literal["off", "head", "geometry", "both"]
 
 GAPS = (1, 2, 4, 8)  # frames between the two of a pair; each but the first is twice the one before
 GRID_WIDTH = 192  # pixels, at most, of the images that flow is computed on; lengths below are in these pixels
@@ -60,7 +60,7 @@ def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> Mot
     if motion is None:
         return None
     if motion in get_args(MotionKind):
-        if motion != "geometry" and not has_head:
+        if motion in ("head", "both") and not has_head:
             raise Page4DError(f"Motion by {motion!r} needs a model with a mask head, and this has none; take geometry.")
     elif not os.path.isdir(motion):
         kinds = ", ".join(get_args(MotionKind))
@@ -111,6 +111,8 @@ def _motion_masks(
     hidden: list[np.ndarray] | None,
     progress: Callable[[int], None],
 ) -> list[np.ndarray] | None:
+    if motion == "off":
+        return None
     if motion == "head":
         return head
     if motion not in (None, *get_args(MotionKind)):

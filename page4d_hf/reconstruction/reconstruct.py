@@ -103,8 +103,8 @@ def reconstruct(
             not is logged, and stands in `info["refinement"]["note"]`. "off": take the network's.
         tracks: file of tracks to refine by, instead of optical flow; see `scene.read_tracks`.
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
-            "both"; or a folder with an image for each frame, not 0 where something moves. By default both, as far as
-            the model has a head, and frames are several and of one size.
+            "both"; "off": nothing; or a folder with an image for each frame, not 0 where something moves. By default
+            both, as far as the model has a head, and frames are several and of one size.
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
         intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.

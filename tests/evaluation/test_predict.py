@@ -155,3 +155,27 @@ def test_cameras_that_are_not_finite_exclude_the_sequence(sequence: EvaluatedSeq
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No model folder"):
         load_evaluated_model(str(tmp_path / "none"), mask="on", device="cpu", dtype="auto")
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_model_without_a_mask_head_is_run_and_says_nothing_of_motion(
+    tmp_path: Path, sequence: EvaluatedSequence, one_by_one: bool
+) -> None:
+    small_network(mask_form=None).save_pretrained(tmp_path)
+    evaluated = load_evaluated_model(str(tmp_path), mask="on", device="cpu", dtype="auto")
+    predictions = predict(sequence, evaluated, Inference(28, one_by_one=one_by_one))
+    assert len(predictions) == COUNT
+    assert predictions.dynamics is None
+
+
+def test_the_network_alone_is_scored(
+    monkeypatch: pytest.MonkeyPatch, sequence: EvaluatedSequence, masked: EvaluatedModel
+) -> None:
+    """Its cameras are not refined, and its motion is not combined with what optical flow shows."""
+
+    def unwanted(*_: object, **__: object) -> None:
+        raise AssertionError("something else than the network is at work")
+
+    monkeypatch.setattr("page4d_hf.reconstruction.refinement.refine", unwanted)
+    monkeypatch.setattr("page4d_hf.reconstruction.motion.geometric_motion", unwanted)
+    assert predict(sequence, masked, SMALL).dynamics is not None
