@@ -12,7 +12,7 @@ other frames hold depth in place.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, cast, get_args
 
 import cv2
@@ -95,40 +95,26 @@ def motion_masks(
     Raises:
         Page4DError: geometry is asked for, and frames are of several sizes or a single one; or a folder does not fit.
     """
-    masks = _motion_masks(motion, frames, extrinsics, intrinsics, depth, head, hidden, progress)
-    if masks is None or hidden is None:
-        return masks
-    return [np.where(off, np.float32(np.nan), mask) for off, mask in zip(hidden, masks, strict=True)]
-
-
-def _motion_masks(
-    motion: str | os.PathLike[str] | None,
-    frames: Frames,
-    extrinsics: np.ndarray,
-    intrinsics: np.ndarray,
-    depth: Sequence[np.ndarray],
-    head: list[np.ndarray] | None,
-    hidden: list[np.ndarray] | None,
-    progress: Callable[[int], None],
-) -> list[np.ndarray] | None:
-    if motion == "off":
-        return None
-    if motion == "head":
-        return head
-    if motion not in (None, *get_args(MotionKind)):
-        assert motion is not None
-        masks = MaskFolder(motion, frames).over_maps(depth)
-    else:
-        sizes = len(set(frames.sizes))
+    sizes = len(set(frames.sizes))
+    masks = None
+    if motion == "head" or (motion is None and (sizes > 1 or len(frames) == 1)):
+        masks = head
+    elif motion in (None, "geometry", "both"):
         if sizes > 1 or len(frames) == 1:
-            if motion is None:
-                return head
             seen = "a single frame" if len(frames) == 1 else f"frames of {sizes} sizes"
             raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
         masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, hidden=hidden, progress=progress)
         if motion != "geometry" and head is not None:
             masks = combine(masks, head)
-    return [np.where(np.isnan(z), np.float32(np.nan), mask) for z, mask in zip(depth, masks, strict=True)]
+        masks = _without(masks, map(np.isnan, depth))
+    elif motion != "off":
+        masks = _without(MaskFolder(motion, frames).over_maps(depth), map(np.isnan, depth))
+    return masks if masks is None or hidden is None else _without(masks, hidden)
+
+
+def _without(masks: Iterable[np.ndarray], left_out: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Masks `(h, w)` float32 each, NaN at the pixels `(h, w)` bool that are left out."""
+    return [np.where(off, np.float32(np.nan), mask) for off, mask in zip(left_out, masks, strict=True)]
 
 
 def geometric_motion(
