@@ -165,7 +165,7 @@ def prepare(
             first = writer.skipped[0] if writer.skipped else "nothing was found"
             raise Page4DError(f"No clip of {source} could be written: {writer.num_skipped} skipped, the first {first}")
         writer.finish(f"Clips of {source}")
-    _print_summary(writer, output, time.perf_counter() - started)
+    print_summary(writer, output, time.perf_counter() - started)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def _number(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def _print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
+def print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
     size = sum(path.stat().st_size for path in (output / "data").glob("*.parquet"))
     print(f"Wrote {output} in {seconds:.1f} s, {size / 1e6:,.1f} MB. {_counts(writer)}.")
     if writer.skipped:

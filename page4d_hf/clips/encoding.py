@@ -133,7 +133,12 @@ def _save(image: Image.Image, **options: Any) -> bytes:
 
 
 def encode_frames(
-    clip: ClipFrames, *, sequence: str, ordered: bool = True, depth_tolerance: float = DEPTH_TOLERANCE
+    clip: ClipFrames,
+    *,
+    sequence: str,
+    ordered: bool = True,
+    depth_tolerance: float = DEPTH_TOLERANCE,
+    jpeg: bool = False,
 ) -> dict[str, Any]:
     """Frames as a row of a data set of clips; `decode_frames` is the inverse.
 
@@ -142,12 +147,13 @@ def encode_frames(
         sequence: the sequence's name in its data set.
         ordered: whether the frames follow each other in time.
         depth_tolerance: the largest relative error of a depth, see `encode_depth`.
+        jpeg: write the images as JPEG files, not PNG.
     """
     files = []
     for i in range(len(clip)):
         depth = None if clip.depth is None else encode_depth(clip.depth[i], tolerance=depth_tolerance)
         mask = None if clip.motion_mask is None else encode_mask(clip.motion_mask[i])
-        files.append(_FrameFiles(encode_image(clip.images[i]), depth, mask))
+        files.append(_FrameFiles(encode_image(clip.images[i], jpeg=jpeg), depth, mask))
     return _row(
         files,
         clip_id=clip.clip_id,

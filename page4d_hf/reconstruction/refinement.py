@@ -420,6 +420,8 @@ def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note:
         "focal_before": before.solution.focal,
         "focal_after": after.solution.focal,
     }
+    static = _parallax(tracks, after.solution)[after.solution.used]
+    report["parallax_degrees"] = round(float(np.degrees(np.median(static))), 3) if len(static) else 0.0
     for name, scored in (("before", before), ("after", after)):
         report[f"inlier_share_{name}"] = round(scored.inlier_share, 4)
         known = scored.errors[np.isfinite(scored.errors)]

@@ -1,0 +1,268 @@
+"""Videos to a data set of clips for training: each is reconstructed, and kept where its own report bears it out.
+
+    python training/annotate.py videos/ --model page4d --output clips/mine
+
+The work is spread over GPUs, or the cores of a CPU, by Ray Data: on this machine, or on a cluster (`--address auto`) of
+which all nodes see the videos and the model under the same paths and have page4d installed. The clips are the same
+whatever the number of workers. A run that was interrupted goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from prepare import print_summary
+
+from page4d_hf.clips.annotated import Trust
+from page4d_hf.errors import Page4DError
+from page4d_hf.frames import VIDEO_SUFFIXES
+from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from page4d_hf.clips.encoding import EncodedClip
+
+SOURCE = "videos"  # the data set's name in its rows
+RETRIES = 2  # of a video whose worker died
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What is done with a video, wherever it is done."""
+
+    model: str
+    fps: float | None
+    max_frames: int | None
+    frames_per_clip: int
+    confidence_percentile: float
+    trust: Trust
+
+
+class Annotator:
+    """A network on one device, which takes one video after the other. It runs in a process of its own."""
+
+    def __init__(self, annotation: Annotation) -> None:
+        from page4d_hf.weights.loading import load_model
+
+        self.annotation = annotation
+        self.model, self.image_processor = load_model(annotation.model)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """`path` and `name` of a video to its encoded clips; whatever is wrong with it becomes the reason of a skip."""
+        from page4d_hf import reconstruct
+        from page4d_hf.clips.annotated import clips_of_reconstruction
+
+        wanted = self.annotation
+        try:
+            scene = reconstruct(
+                row["path"],
+                self.model,
+                image_processor=self.image_processor,
+                fps=wanted.fps,
+                max_frames=wanted.max_frames,
+            )
+            clips = clips_of_reconstruction(
+                scene,
+                SOURCE,
+                row["name"],
+                frames_per_clip=wanted.frames_per_clip,
+                confidence_percentile=wanted.confidence_percentile,
+                trust=wanted.trust,
+            )
+        except Page4DError as error:
+            clips = [_left_out(row["name"], str(error))]
+        except Exception as error:  # one video in thousands must not end the run
+            clips = [_left_out(row["name"], f"{type(error).__name__}: {error}")]
+        return {"index": row["index"], "clips": pickle.dumps(clips)}
+
+
+def annotate(
+    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS ...")],
+    model: str,
+    output: Path,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    frames_per_clip: int = 128,
+    confidence_percentile: float = 20.0,
+    trust: Trust = Trust(),  # noqa: B008 - frozen
+    seed: int = 0,
+    shard_megabytes: int = 16,
+    workers: int | None = None,
+    address: str | None = None,
+) -> None:
+    """Make a data set of clips from videos, with the cameras, depth and motion that PAGE-4D sees in them.
+
+    Run the command again to go on after an interruption. What is broken, or not borne out by its own report, is left
+    out, named in OUTPUT/skipped.txt and counted at the end.
+
+    Args:
+        videos: video files, or folders of them (with all folders below).
+        model: folder of the weights, or their repository on the Hub.
+        output: the folder to write; absent, empty, or begun by the same command.
+        fps: take so many frames a second of a video; by default all.
+        max_frames: take at most so many frames of a video, spread evenly.
+        frames_per_clip: at most so many frames a clip.
+        confidence_percentile: percentage of a frame's pixels, from the least confident, whose depth is left out.
+        trust: what a reconstruction must show to be kept.
+        seed: draws the order of the videos and of rows.
+        shard_megabytes: about how large a Parquet file becomes. What is in no whole file is done again after an
+            interruption.
+        workers: videos at a time. By default one for each GPU, or for each core where there is no GPU.
+        address: of a Ray cluster: auto, or ray://HOST:PORT. By default this machine alone.
+    """
+    started = time.perf_counter()
+    if frames_per_clip < 2:
+        raise Page4DError(f"Expected --frames-per-clip of at least 2, got {frames_per_clip}.")
+    if not 0 <= confidence_percentile < 100:
+        raise Page4DError(f"Expected --confidence-percentile from 0 to below 100, got {confidence_percentile:g}.")
+    if not 1 <= shard_megabytes <= 100_000:
+        raise Page4DError(f"Expected --shard-megabytes from 1 to 100000, got {shard_megabytes}.")
+    if workers is not None and not 1 <= workers <= 10_000:
+        raise Page4DError(f"Expected --workers from 1 to 10000, got {workers}.")
+    found = find_videos(videos)
+
+    from page4d_hf.clips.writing import ClipWriter
+    from page4d_hf.weights.identity import fingerprint
+    from page4d_hf.weights.loading import load_config
+
+    load_config(model)  # what is wrong with it is told before anything is written
+    annotation = Annotation(model, fps, max_frames, frames_per_clip, confidence_percentile, trust)
+    options = {**asdict(annotation), "model": fingerprint(model), "seed": seed, "shard_megabytes": shard_megabytes}
+    order = _shuffled(sorted(found), seed)
+    with ClipWriter(
+        output, options=options, sequences={"train": order}, seed=seed, max_shard_bytes=shard_megabytes * 10**6
+    ) as writer:
+        if writer.complete:
+            print(f"Nothing to do: {output} is whole, with {writer.splits['train'].clips:,} clips.")
+            return
+        todo = [name for name in order if not writer.sequence_is_done(name)]
+        if len(todo) < len(order):
+            print(f"Going on with {output}: {len(order) - len(todo):,} of {len(order):,} videos are done.", flush=True)
+        with progress_bar() as report:
+            annotated = run_on_ray([(name, found[name]) for name in todo], annotation, workers, address)
+            for done, (name, clips) in enumerate(annotated, len(order) - len(todo) + 1):
+                for clip in clips:
+                    if not writer.is_done(clip.clip_id):
+                        writer.add("train", clip)
+                writer.end_sequence("train", name)
+                kept = writer.splits["train"].clips + writer.pending
+                report("videos", done, len(order), f"{kept:,} clips, {len(writer.skipped):,} skipped")
+        if not writer.splits["train"].clips and not writer.pending:
+            raise Page4DError(f"No video gave a clip: {len(writer.skipped)} skipped, the first {writer.skipped[0]}")
+        writer.finish("Clips of videos, annotated by PAGE-4D")
+    print_summary(writer, output, time.perf_counter() - started)
+
+
+def find_videos(given: Sequence[Path]) -> dict[str, Path]:
+    """Video files by name: relative to the folder that was given, with its suffix.
+
+    Raises:
+        Page4DError: a path that is not there, no video, or two of one name.
+    """
+    found: dict[str, Path] = {}
+    for path in given:
+        if path.is_dir():
+            named = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file() and _is_video(p)}
+        elif path.is_file():
+            named = {path.name: path}
+        else:
+            raise Page4DError(f"Expected a video or a folder of videos; there is no {path}.")
+        if both := sorted(found.keys() & named):
+            raise Page4DError(f"Two videos are named {both[0]}; give the folder above them both.")
+        found |= {name: path.resolve() for name, path in named.items()}
+    if not found:
+        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise Page4DError(f"Found no video in {', '.join(map(str, given))}; videos are files that end in {kinds}.")
+    return found
+
+
+def run_on_ray(
+    videos: Sequence[tuple[str, Path]], annotation: Annotation, workers: int | None, address: str | None
+) -> Iterator[tuple[str, list[EncodedClip]]]:
+    """Names and clips of videos, in their order, whatever the number of workers.
+
+    Args:
+        videos: names and files.
+        annotation: what is done with each.
+        workers: processes, each with one GPU or, where there is none, one core.
+        address: of a Ray cluster; None starts Ray on this machine.
+
+    Raises:
+        Page4DError: Ray is not installed, or there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray's next version does
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise Page4DError("Annotation needs Ray, which is not installed; pip install 'page4d[scale]'.") from error
+    try:
+        local = {"address": "local", "include_dashboard": False}
+        ray.init(**({"address": address} if address else local), log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises no kind of its own
+        where = f"Found no Ray cluster at {address}" if address else "Ray could not be started on this machine"
+        raise Page4DError(f"{where} ({str(error).strip().splitlines()[0]}).") from error
+    try:
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # a block is a video: what lacks in the end is named
+        rows = [{"index": i, "name": name, "path": str(path)} for i, (name, path) in enumerate(videos)]
+        annotated = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            Annotator,
+            fn_constructor_args=(annotation,),
+            compute=ray.data.ActorPoolStrategy(size=min(workers or gpus or int(resources["CPU"]), len(rows))),
+            # One thread: sums in the same order, and so the same clips, however many workers there are.
+            num_cpus=1,
+            num_gpus=1 if gpus else 0,
+            max_task_retries=RETRIES,
+        )
+        come = 0
+        for row in annotated.iter_rows():
+            for name, _ in videos[come : row["index"]]:
+                yield name, [_left_out(name, _DIED)]
+            come = row["index"] + 1
+            yield videos[row["index"]][0], pickle.loads(row["clips"])
+        for name, _ in videos[come:]:
+            yield name, [_left_out(name, _DIED)]
+    finally:
+        ray.shutdown()
+
+
+_DIED = f"its worker died {RETRIES + 1} times, probably because memory ran out; fewer --workers or --max-frames help"
+
+
+def _left_out(name: str, reason: str) -> EncodedClip:
+    from page4d_hf.clips.encoding import EncodedClip, Skip
+
+    return EncodedClip(f"{SOURCE}/{name}/0000", None, [Skip("sequence", f"{SOURCE}/{name}", " ".join(reason.split()))])
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _shuffled(names: list[str], seed: int) -> list[str]:
+    import numpy as np
+
+    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+
+
+def main(args: list[str] | None = None) -> None:
+    """Errors about the input are one sentence on stderr and exit code 1."""
+    with input_errors_end_the_program("annotate", "whole shards are kept, and the same command goes on from them."):
+        tyro.cli(annotate, prog="annotate.py", args=args)
+
+
+if __name__ == "__main__":
+    main()
