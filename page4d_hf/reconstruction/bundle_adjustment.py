@@ -44,12 +44,16 @@ class Adjusted:
 
 def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
-    pose = solution.extrinsics[tracks.frame]
-    seen = np.einsum("oij,oj->oi", pose[:, :, :3], solution.points[tracks.track]) + pose[:, :, 3]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        xy = solution.focal * seen[:, :2] / seen[:, 2:] + _center(image_size)
+    xy = solution.focal * projections(tracks, solution.extrinsics, solution.points) + _center(image_size)
     errors = np.linalg.norm(xy - tracks.xy, axis=1)
-    return np.where((seen[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
+    return np.where(np.isfinite(errors), errors, np.inf)
+
+
+def projections(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """x / z and y / z [O, 2] of each observation's point [T, 3] in its camera `(S, 3, 4)`; NaN behind it."""
+    pose = extrinsics[tracks.frame]
+    seen = np.einsum("oij,oj->oi", pose[:, :, :3], points[tracks.track]) + pose[:, :, 3]
+    return seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
 
 
 def adjust(

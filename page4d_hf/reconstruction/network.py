@@ -87,6 +87,10 @@ class Prediction:
             points: np.ndarray = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
         return points
 
+    def point_map(self, index: int) -> np.ndarray:
+        """The points of a frame in the world, `(h, w, 3)` float32: the point head's, or else depth's."""
+        return self.lifted(index) if self.points is None else self.points[index]
+
 
 def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
     """Width of a network's input in pixels: `resolution`, or by default that of the model's image processor.
