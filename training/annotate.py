@@ -9,6 +9,7 @@ whatever the number of workers. A run that was interrupted goes on where it was 
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import time
@@ -93,7 +94,7 @@ def annotate(
     confidence_percentile: float = 20.0,
     trust: Trust = Trust(),  # noqa: B008 - frozen
     seed: int = 0,
-    shard_megabytes: int = 16,
+    shard_megabytes: float = 16,
     workers: int | None = None,
     address: str | None = None,
 ) -> None:
@@ -122,8 +123,8 @@ def annotate(
         raise Page4DError(f"Expected --frames-per-clip of at least 2, got {frames_per_clip}.")
     if not 0 <= confidence_percentile < 100:
         raise Page4DError(f"Expected --confidence-percentile from 0 to below 100, got {confidence_percentile:g}.")
-    if not 1 <= shard_megabytes <= 100_000:
-        raise Page4DError(f"Expected --shard-megabytes from 1 to 100000, got {shard_megabytes}.")
+    if not 0 < shard_megabytes <= 100_000:
+        raise Page4DError(f"Expected --shard-megabytes above 0, at most 100000, got {shard_megabytes:g}.")
     if workers is not None and not 1 <= workers <= 10_000:
         raise Page4DError(f"Expected --workers from 1 to 10000, got {workers}.")
     found = find_videos(videos)
@@ -137,7 +138,7 @@ def annotate(
     options = {**asdict(annotation), "model": fingerprint(model), "seed": seed, "shard_megabytes": shard_megabytes}
     order = _shuffled(sorted(found), seed)
     with ClipWriter(
-        output, options=options, sequences={"train": order}, seed=seed, max_shard_bytes=shard_megabytes * 10**6
+        output, options=options, sequences={"train": order}, seed=seed, max_shard_bytes=int(shard_megabytes * 1e6)
     ) as writer:
         if writer.complete:
             print(f"Nothing to do: {output} is whole, with {writer.splits['train'].clips:,} clips.")
@@ -198,6 +199,7 @@ def run_on_ray(
         Page4DError: Ray is not installed, or there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray's next version does
     try:
         import ray
@@ -225,7 +227,7 @@ def run_on_ray(
             # One thread: sums in the same order, and so the same clips, however many workers there are.
             num_cpus=1,
             num_gpus=1 if gpus else 0,
-            max_task_retries=RETRIES,
+            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
         come = 0
         for row in annotated.iter_rows():

@@ -1,0 +1,168 @@
+"""`training/annotate.py`: videos to clips, over the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
+pytestmark = pytest.mark.slow
+
+TRAINING = Path(__file__).resolve().parents[2] / "training"
+
+# The program, where a worker dies whenever it meets the video deadly.mp4.
+DEADLY = f"""
+import os, signal, sys
+sys.path.insert(0, {str(TRAINING)!r})
+import annotate
+
+class Deadly(annotate.Annotator):
+    def __call__(self, row):
+        if row["name"] == "deadly.mp4":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(row)
+
+annotate.Annotator = Deadly
+annotate.main(sys.argv[1:])
+"""
+
+# The program, killed at the moment when the second file gets its name.
+KILLED = f"""
+import os, signal, sys
+sys.path.insert(0, {str(TRAINING)!r})
+import annotate
+from page4d_hf.utils import folders
+
+class Deadly:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def replace(self, source, target):
+        if str(target).endswith("train-00001.parquet"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.replace(source, target)
+
+folders.os = Deadly()
+annotate.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster of this machine alone, with two cores to give."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert head.stdout is not None
+    told = []
+    for line in head.stdout:
+        told.append(line)
+        if found := re.search(r"--address='([^']+)'", line):
+            break
+    else:
+        pytest.fail(f"Ray did not start: {''.join(told)}")
+    yield found[1]
+    head.terminate()
+    head.communicate()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of rooms, one that is broken and one whose worker dies."""
+    from page4d_hf.synthetic.capture import write_synthetic_capture
+
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "below").mkdir()
+    for name, seed in (("a.mp4", 0), ("below/b b.mp4", 1), ("c.mp4", 2)):
+        room = folder.with_name(f"room{seed}")
+        write_synthetic_capture(room, seed=seed, num_frames=8, width=84, height=56, supersampling=1, num_points=100)
+        shutil.copy(room / "video.mp4", folder / name)
+    (folder / "broken.mp4").write_text("no video")
+    shutil.copy(folder / "a.mp4", folder / "deadly.mp4")
+    return folder
+
+
+def annotate(program: str | None, *options: object) -> subprocess.CompletedProcess[str]:
+    how = [str(TRAINING / "annotate.py")] if program is None else ["-c", program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *how, *map(str, options)], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def options(videos: Path, output: Path, cluster: str) -> list[object]:
+    """Anything that could be refined is kept, in files of one or two videos."""
+    model = Path(__file__).resolve().parents[2] / "page4d_hf" / "weights" / "tiny"
+    lenient = [["--trust.min-inliers", 0], ["--trust.max-error", 100], ["--trust.min-parallax", 0]]
+    lenient.append(["--trust.max-depth-error", 10])
+    base: list[object] = [videos, "--model", model, "--output", output, "--address", cluster]
+    return base + ["--shard-megabytes", 0.05] + [word for pair in lenient for word in pair]
+
+
+def test_broken_videos_and_dead_workers_are_named_and_workers_do_not_show_in_the_clips(videos, cluster, tmp_path):
+    one = annotate(DEADLY, *options(videos, tmp_path / "one", cluster), "--workers", 1)
+    two = annotate(DEADLY, *options(videos, tmp_path / "two", cluster), "--workers", 2)
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    left_out = (tmp_path / "one" / "skipped.txt").read_text()
+    assert "sequence videos/broken.mp4: Cannot read the video" in left_out
+    assert "sequence videos/deadly.mp4: its worker died 3 times" in left_out
+    assert "Left out: 2 sequences" in one.stdout
+    rows = [row for path in (tmp_path / "one" / "data").iterdir() for row in pq.read_table(path).to_pylist()]
+    assert {row["sequence"] for row in rows} == {"a.mp4", "below/b b.mp4", "c.mp4"}
+    assert all(row["num_frames"] == 8 and row["depth"] and row["extrinsics"] for row in rows)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_files(videos, cluster, tmp_path):
+    whole = annotate(None, *options(videos, tmp_path / "whole", cluster))
+    assert whole.returncode == 0, whole.stderr
+    killed = annotate(KILLED, *options(videos, tmp_path / "out", cluster))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not json.loads((tmp_path / "out" / "clips.json").read_text())["complete"]
+    again = annotate(None, *options(videos, tmp_path / "out", cluster))
+    assert again.returncode == 0, again.stderr
+    assert f"Going on with {tmp_path / 'out'}" in again.stdout
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nosuch"], "there is no nosuch"),
+        (["empty"], "Found no video in empty"),
+        (["a.mp4", "copy/a.mp4"], "Two videos are named a.mp4"),
+        (["a.mp4", "--workers", "0"], "--workers"),
+        (["a.mp4", "--trust.min-inliers", "2"], "--trust.min-inliers"),
+        (["a.mp4", "--address", "127.0.0.1:9"], "Found no Ray cluster at 127.0.0.1:9"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_sentence(tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "copy").mkdir()
+    for name in ("a.mp4", "copy/a.mp4"):
+        (tmp_path / name).write_text("video")
+    model = Path(__file__).resolve().parents[2] / "page4d_hf" / "weights" / "tiny"
+    ended = annotate(None, *words, "--model", model, "--output", "out")
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
