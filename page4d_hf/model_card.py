@@ -123,6 +123,12 @@ extrinsics, intrinsics = output.cameras()
 Cameras are world-to-camera with OpenCV axes (x right, y down, z forward), and the first frame's camera is the world.
 Depth is along the camera's z axis. The scale is arbitrary, and one for all of a sequence.
 
+## Intended use
+
+Cameras, depth and points of videos of one scene, as a start for splatting, for editing and for research. `page4d
+reconstruct` refines the cameras by bundle adjustment, which you want before you train on them. Not intended: measuring
+in metres without known cameras, and anything where an error endangers people, such as steering a vehicle.
+
 ## This model
 
 | | |
@@ -142,7 +148,7 @@ Depth is along the camera's z axis. The scale is arbitrary, and one for all of a
 
 - The scale is not metric, and cameras are pinholes with the principal point at the centre of the image.
 - Global attention over all frames makes memory and time grow with the length of the sequence.
-- Sequences are expected to show one scene; cuts in a video are not noticed.
+- Sequences are expected to show one scene; the network does not notice cuts in a video.
 {limits}
 ## Licence
 

@@ -31,6 +31,8 @@ def test_a_card_has_the_licence_of_its_base_weights(tiny_config, base, license, 
     assert words in card.text
     assert words in licence(config)
     assert "{" not in card.text
+    for section in ("## Intended use", "## Training data", "## Limits", "## Licence"):
+        assert section in card.text
 
 
 def test_save_pretrained_writes_a_card_that_names_base_licence_and_data(tiny_model, tmp_path):
