@@ -200,7 +200,7 @@ def run_on_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray's next version does
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning: as Ray's next version does
     try:
         import ray
         import ray.data
@@ -223,7 +223,10 @@ def run_on_ray(
         annotated = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             Annotator,
             fn_constructor_args=(annotation,),
-            compute=ray.data.ActorPoolStrategy(size=min(workers or gpus or int(resources["CPU"]), len(rows))),
+            # One video at a time: those that wait at a worker would die with it.
+            compute=ray.data.ActorPoolStrategy(
+                size=min(workers or gpus or int(resources["CPU"]), len(rows)), max_tasks_in_flight_per_actor=1
+            ),
             # One thread: sums in the same order, and so the same clips, however many workers there are.
             num_cpus=1,
             num_gpus=1 if gpus else 0,
@@ -237,6 +240,8 @@ def run_on_ray(
             yield videos[row["index"]][0], pickle.loads(row["clips"])
         for name, _ in videos[come:]:
             yield name, [_left_out(name, _DIED)]
+    except ray.exceptions.RayError as error:  # no worker could begin, or the cluster is gone
+        raise Page4DError(f"Ray gave up ({str(error).strip().splitlines()[-1]}); run the command again.") from error
     finally:
         ray.shutdown()
 

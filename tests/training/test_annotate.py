@@ -20,11 +20,12 @@ pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
 pytestmark = pytest.mark.slow
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
+BESIDE = os.pathsep.join(filter(None, (str(TRAINING), os.environ.get("PYTHONPATH"))))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": BESIDE}  # workers import the programs below
 
 # The program, where a worker dies whenever it meets the video deadly.mp4.
-DEADLY = f"""
+DEADLY = """
 import os, signal, sys
-sys.path.insert(0, {str(TRAINING)!r})
 import annotate
 
 class Deadly(annotate.Annotator):
@@ -38,9 +39,8 @@ annotate.main(sys.argv[1:])
 """
 
 # The program, killed at the moment when the second file gets its name.
-KILLED = f"""
+KILLED = """
 import os, signal, sys
-sys.path.insert(0, {str(TRAINING)!r})
 import annotate
 from page4d_hf.utils import folders
 
@@ -66,7 +66,7 @@ def cluster() -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
-    head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
     assert head.stdout is not None
     told = []
     for line in head.stdout:
@@ -98,10 +98,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def annotate(program: str | None, *options: object) -> subprocess.CompletedProcess[str]:
     how = [str(TRAINING / "annotate.py")] if program is None else ["-c", program]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *how, *map(str, options)], capture_output=True, text=True, check=False, env=environment
-    )
+    words = [sys.executable, *how, *map(str, options)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
