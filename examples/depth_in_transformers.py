@@ -1,6 +1,6 @@
 """Frames through PAGE-4D in transformers: cameras, depth and motion.
 
-    python examples/depth_in_transformers.py page4d room/rgb/1x/*.png
+python examples/depth_in_transformers.py page4d room/rgb/1x/*.png
 """
 
 import sys
@@ -22,6 +22,8 @@ extrinsics, intrinsics = outputs.cameras()  # [1, S, 3, 4] world-to-camera (Open
 for i, image in enumerate(images[:8]):
     center = -extrinsics[0, i, :, :3].T @ extrinsics[0, i, :, 3]
     depth = outputs.depth[0, i, ..., 0]
-    moving = "" if outputs.dynamics_mask is None else f", {(outputs.dynamics_mask[0, i] > 0.5).float().mean():.0%} moves"
+    moving = (
+        "" if outputs.dynamics_mask is None else f", {(outputs.dynamics_mask[0, i] > 0.5).float().mean():.0%} moves"
+    )
     place = ", ".join(f"{x:.2f}" for x in center)
     print(f"{image}: camera at ({place}), depth {depth.min():.2f} to {depth.max():.2f}{moving}")

@@ -1,6 +1,6 @@
 """A video to a scene folder and a COLMAP model.
 
-    python examples/reconstruct_in_python.py page4d room/video.mp4 scene
+python examples/reconstruct_in_python.py page4d room/video.mp4 scene
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Fine-tuning with transformers' Trainer, on random scenes that are rendered as they are needed.
 
-    python examples/train_with_transformers.py page4d runs/trainer 20
+python examples/train_with_transformers.py page4d runs/trainer 20
 """
 
 import sys

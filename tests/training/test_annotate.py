@@ -20,6 +20,7 @@ pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
 pytestmark = pytest.mark.slow
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
+TINY = TRAINING.parent / "page4d_hf" / "weights" / "tiny"
 BESIDE = os.pathsep.join(filter(None, (str(TRAINING), os.environ.get("PYTHONPATH"))))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": BESIDE}  # workers import the programs below
 
@@ -35,16 +36,16 @@ class Deadly(annotate.Annotator):
         return super().__call__(row)
 
 annotate.Annotator = Deadly
+"""
+RUN = """
 annotate.main(sys.argv[1:])
 """
 
-# The program, killed at the moment when the second file gets its name.
+# And the program itself, killed at the moment when the second file gets its name.
 KILLED = """
-import os, signal, sys
-import annotate
 from page4d_hf.utils import folders
 
-class Deadly:
+class Killed:
     def __getattr__(self, name):
         return getattr(os, name)
 
@@ -53,8 +54,7 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         os.replace(source, target)
 
-folders.os = Deadly()
-annotate.main(sys.argv[1:])
+folders.os = Killed()
 """
 
 
@@ -108,38 +108,44 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def options(videos: Path, output: Path, cluster: str) -> list[object]:
     """Anything that could be refined is kept, in files of one or two videos."""
-    model = Path(__file__).resolve().parents[2] / "page4d_hf" / "weights" / "tiny"
-    lenient = [["--trust.min-inliers", 0], ["--trust.max-error", 100], ["--trust.min-parallax", 0]]
-    lenient.append(["--trust.max-depth-error", 10])
-    base: list[object] = [videos, "--model", model, "--output", output, "--address", cluster]
-    return base + ["--shard-megabytes", 0.05] + [word for pair in lenient for word in pair]
+    lenient = ["--trust.min-inliers", 0, "--trust.max-error", 100, "--trust.min-parallax", 0]
+    lenient += ["--trust.max-depth-error", 10, "--shard-megabytes", 0.05]
+    return [videos, "--model", TINY, "--output", output, "--address", cluster, *lenient]
 
 
-def test_broken_videos_and_dead_workers_are_named_and_workers_do_not_show_in_the_clips(videos, cluster, tmp_path):
-    one = annotate(DEADLY, *options(videos, tmp_path / "one", cluster), "--workers", 1)
-    two = annotate(DEADLY, *options(videos, tmp_path / "two", cluster), "--workers", 2)
-    assert one.returncode == 0, one.stderr
-    assert two.returncode == 0, two.stderr
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    left_out = (tmp_path / "one" / "skipped.txt").read_text()
-    assert "sequence videos/broken.mp4: Cannot read the video" in left_out
-    assert "sequence videos/deadly.mp4: its worker died 3 times" in left_out
-    assert "Left out: 2 sequences" in one.stdout
-    rows = [row for path in (tmp_path / "one" / "data").iterdir() for row in pq.read_table(path).to_pylist()]
+@pytest.fixture(scope="module")
+def by_one_worker(videos: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data set that one worker makes, and what the program printed."""
+    output = tmp_path_factory.mktemp("clips") / "one"
+    ended = annotate(DEADLY + RUN, *options(videos, output, cluster), "--workers", 1)
+    assert ended.returncode == 0, ended.stderr
+    return output, ended.stdout
+
+
+def test_videos_become_clips_with_depth_and_cameras(by_one_worker):
+    output, _ = by_one_worker
+    rows = [row for path in (output / "data").iterdir() for row in pq.read_table(path).to_pylist()]
     assert {row["sequence"] for row in rows} == {"a.mp4", "below/b b.mp4", "c.mp4"}
     assert all(row["num_frames"] == 8 and row["depth"] and row["extrinsics"] for row in rows)
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_files(videos, cluster, tmp_path):
-    whole = annotate(None, *options(videos, tmp_path / "whole", cluster))
-    assert whole.returncode == 0, whole.stderr
-    killed = annotate(KILLED, *options(videos, tmp_path / "out", cluster))
+def test_broken_videos_and_dead_workers_are_named_and_counted(by_one_worker):
+    output, printed = by_one_worker
+    left_out = (output / "skipped.txt").read_text()
+    assert "sequence videos/broken.mp4: Cannot read the video" in left_out
+    assert "sequence videos/deadly.mp4: its worker died 3 times" in left_out
+    assert "Left out: 2 sequences" in printed
+
+
+def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(videos, cluster, by_one_worker, tmp_path):
+    words = [*options(videos, tmp_path / "out", cluster), "--workers", 2]
+    killed = annotate(DEADLY + KILLED + RUN, *words)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not json.loads((tmp_path / "out" / "clips.json").read_text())["complete"]
-    again = annotate(None, *options(videos, tmp_path / "out", cluster))
+    again = annotate(DEADLY + RUN, *words)
     assert again.returncode == 0, again.stderr
     assert f"Going on with {tmp_path / 'out'}" in again.stdout
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(by_one_worker[0])
 
 
 @pytest.mark.parametrize(
@@ -159,8 +165,7 @@ def test_what_cannot_be_is_told_in_a_sentence(tmp_path, monkeypatch, words, sent
     (tmp_path / "copy").mkdir()
     for name in ("a.mp4", "copy/a.mp4"):
         (tmp_path / name).write_text("video")
-    model = Path(__file__).resolve().parents[2] / "page4d_hf" / "weights" / "tiny"
-    ended = annotate(None, *words, "--model", model, "--output", "out")
+    ended = annotate(None, *words, "--model", TINY, "--output", "out")
     assert ended.returncode == 1
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
