@@ -45,7 +45,7 @@ SCALE_SPAN = 12.0  # a Gaussian e^12 times smaller than the largest is a point
 OUTLIERS = 0.001  # share of colours, at either end, that are cut to the range of the others
 
 # Of points: what they are drawn as, and how they play.
-OPACITY, NEIGHBOURS, WIDTH = 0.9, 4, 0.4
+OPACITY, NEIGHBOURS, WIDTH = 0.9, 6, 0.5
 MOVING_POINTS = 3000  # of a time, at most
 PLAYED_FPS, PLAYED_SECONDS = 12, (2.0, 10.0)
 DARK = (0.11, 0.12, 0.15)  # behind points, most of which are light

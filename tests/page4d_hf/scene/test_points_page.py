@@ -34,7 +34,7 @@ def test_each_camera_sees_what_it_filmed_at_its_time_and_not_what_it_filmed_late
         wrong = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
 
-        def seen(view, time):
+        def look(view, time):
             page.goto(f"{(tmp_path / 'ball.html').as_uri()}#bare&view={view}&time={time}")
             page.reload()
             page.wait_for_selector("html[data-ready]")
@@ -51,10 +51,12 @@ def test_each_camera_sees_what_it_filmed_at_its_time_and_not_what_it_filmed_late
             moving = cv2.erode(moving.astype(np.uint8), np.ones((3, 3))) > 0
             assert moving.sum() > 20
             inside = (slice(6, -6), slice(6, -6))
-            picture = seen(k, scene.times[k])
-            assert np.abs(picture - filmed)[inside].mean() < 20  # of static pixels one in 16 has a point
+            picture = look(k, scene.times[k])
+            # Of static pixels one in 16 has a point: they are alike where they are smooth.
+            coarse = [cv2.GaussianBlur(seen, (0, 0), 3)[inside] for seen in (picture, filmed)]
+            assert np.abs(coarse[0] - coarse[1]).mean() < 12
             assert np.abs(picture - filmed)[moving].mean() < 10
-            assert np.abs(seen(k, scene.times[other]) - filmed)[moving].mean() > 40
+            assert np.abs(look(k, scene.times[other]) - filmed)[moving].mean() > 40
         assert not wrong
 
 
