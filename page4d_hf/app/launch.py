@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 from ..errors import Page4DError
-from .page import Limits, build, workplace
+from .jobs import jobs_end_with_the_app
+from .page import STYLE, Limits, build, workplace
 
 
 def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
@@ -16,7 +17,9 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
     """
     # Ended as by the keyboard, so that visitors' files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with workplace() as place:
+    with workplace() as place, jobs_end_with_the_app():
+        import gradio
+
         app = build(models, limits, place)
         try:
             app.launch(
@@ -27,6 +30,8 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
                 ssr_mode=False,
                 enable_monitoring=False,
                 footer_links=[],
+                css=STYLE,
+                theme=gradio.themes.Default(primary_hue="blue", radius_size="lg"),
             )
         except OSError as error:
             raise Page4DError(

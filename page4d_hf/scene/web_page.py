@@ -254,20 +254,19 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
         raise SceneError(f"{scene.root} has no points to show.")
     instants, instant = np.unique(scene.times, return_inverse=True)
     chosen = evenly(len(instants), MOST_KEYFRAMES)
-    finite = np.isfinite(scene.points).all(axis=1)
-    own = Points(scene.points[finite], scene.point_colors[finite])
+    own = Points(scene.points, scene.point_colors)
     static, moving = own, [own.take(np.zeros(0, np.int64)) for _ in chosen]
     if scene.point_times is not None and len(chosen) > 1:
-        moves, at = np.ones(len(own.places), bool), scene.point_times[finite]
+        moves = np.full(len(scene.points), True)
         if scene.point_dynamics is not None:
-            moves = scene.point_dynamics[finite] >= MOVES
+            moves = scene.point_dynamics >= MOVES
         static = own.take(np.flatnonzero(~moves))
         for k, time in enumerate(instants[chosen]):
             if dense and moves.any() and scene.info and scene.has_dynamics:
                 frames = np.flatnonzero(instant == chosen[k])
                 moving[k] = Points.joined([_moving_points(scene, int(i), MOVING_POINTS // len(frames)) for i in frames])
             else:
-                moving[k] = own.take(np.flatnonzero(moves & (np.abs(at - time) < 1e-6)))
+                moving[k] = own.take(np.flatnonzero(moves & (np.abs(scene.point_times - time) < 1e-6)))
     parts = [_round_gaussians(points) for points in moving]
     shown = np.zeros((len(chosen), 1, sum(part.amount for part in parts)), np.float32)
     ends = np.cumsum([part.amount for part in parts])
@@ -290,7 +289,7 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
 class Points(NamedTuple):
     """Places and their colours."""
 
-    places: npt.NDArray[Any]  # [N, 3] float32, finite
+    places: npt.NDArray[Any]  # [N, 3] float32
     colors: npt.NDArray[Any]  # [N, 3] uint8
 
     @classmethod

@@ -71,9 +71,3 @@ def test_moving_points_are_those_of_the_depth_maps_unless_points_are_limited(fol
 def test_a_scene_of_one_frame_stands_still(tmp_path):
     scene = read_scene(ball_folder(tmp_path / "one", count=1))
     assert points_page(scene, "a")[1] == len(scene.points)
-
-
-def test_points_that_are_not_finite_are_left_out(folder):
-    scene = read_scene(folder)
-    scene.points[[3, 5]] = np.nan
-    assert points_page(scene, "a", dense=False)[1] == len(scene.points) - 2
