@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..scene.export import export_scene
+from ..scene.export import Format, export_scene
 from ..scene.folder import read_scene, write_scene
 from ..utils.progress import Progress
 
@@ -39,12 +39,13 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
 
     place = Path(folder)
     made = reconstruct(uploads[0] if len(uploads) == 1 else uploads, model, max_frames=frames, progress=progress)
-    files = [place / f"scene.{format}" for format in ("html", "glb", "ply")]
+    formats: tuple[Format, ...] = ("html", "glb", "ply")
+    files = [place / f"scene.{format}" for format in formats]
     steps = len(files) + 2
     progress("exporting", 0, steps)
     write_scene(place / "scene", made, preview=True)
     scene = read_scene(place / "scene")
-    for step, (file, format) in enumerate(zip(files, ("html", "glb", "ply"), strict=True)):
+    for step, (file, format) in enumerate(zip(files, formats, strict=True)):
         progress("exporting", 1 + step, steps)
         export_scene(scene, file, format)
     progress("exporting", steps - 1, steps)
