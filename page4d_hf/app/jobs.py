@@ -20,7 +20,7 @@ from ..utils.progress import Progress
 POLL = 0.2  # seconds between two looks at the clock
 
 _running = threading.Lock()  # held by the one job that runs
-_ended = threading.Event()  # no job goes on
+_ended = threading.Event()  # the job does not go on
 
 
 class JobError(Page4DError):
@@ -30,13 +30,12 @@ class JobError(Page4DError):
 @contextmanager
 def jobs_end_with_the_app() -> Iterator[None]:
     """At the end of the block, a job that still runs is killed, and waited for."""
-    _ended.clear()
     try:
         yield
     finally:
         _ended.set()
         with _running:
-            pass
+            _ended.clear()
 
 
 def _check(end: float, seconds: float) -> None:

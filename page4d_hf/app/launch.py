@@ -31,7 +31,7 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
                 enable_monitoring=False,
                 footer_links=[],
                 css=STYLE,
-                theme=gradio.themes.Default(primary_hue="blue", radius_size="lg"),
+                theme=gradio.themes.Default(primary_hue="blue", font=("system-ui", "sans-serif")),
             )
         except OSError as error:
             raise Page4DError(

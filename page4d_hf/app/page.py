@@ -34,6 +34,8 @@ STYLE = """
 .gradio-container { max-width: 1240px !important; margin: auto; }
 .framed { width: 100%; height: min(62vh, 540px); border: 0; border-radius: 12px; background: #15171c; display: block; }
 p.framed { display: grid !important; place-items: center; margin: 0; color: #c9ccd3 !important; text-align: center; }
+#points .html-container, #scene .html-container { padding: 0; }
+@media (max-width: 640px) { p.framed { height: 160px; } .framed { border-radius: 8px; } }
 """
 EMPTY = '<p class="framed">{sentence}</p>'
 HERE, TRAINED = "Your scene comes here, through time.", "The trained scene comes here."
@@ -117,7 +119,7 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
             framed(made.page),
             gr.update(value=made.preview, visible=True),
             gr.update(value=made.downloads, visible=True),
-            gr.update(interactive=True),
+            gr.update(visible=limits.train_steps > 0),
             EMPTY.format(sentence=TRAINED),
             gr.update(value=None, visible=False),
         )
@@ -149,19 +151,17 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
                 )
                 start = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
                 summary = gr.Textbox(label="Result", elem_id="summary", interactive=False)
-                downloads = gr.Files(label="Downloads", elem_id="downloads", interactive=False, visible=False)
             with gr.Column(scale=5, min_width=320):
                 points = gr.HTML(EMPTY.format(sentence=HERE), elem_id="points", padding=False)
-                preview = gr.Image(
-                    label="Frames, depth, motion, path", elem_id="preview", interactive=False, visible=False
-                )
-        with gr.Row(visible=limits.train_steps > 0):
+                preview = gr.Image(show_label=False, elem_id="preview", interactive=False, visible=False)
+                downloads = gr.Files(label="Downloads", elem_id="downloads", interactive=False, visible=False)
+        with gr.Row(visible=False) as training:
             with gr.Column(scale=2, min_width=300):
-                again = gr.Button(f"Train a 4D scene, {limits.train_steps} steps", interactive=False, elem_id="train")
+                again = gr.Button(f"Train a 4D scene, {limits.train_steps} steps", elem_id="train")
                 trained = gr.File(label="The scene as one web page", visible=False, elem_id="shared", interactive=False)
             with gr.Column(scale=5, min_width=320):
                 scene = gr.HTML(EMPTY.format(sentence=TRAINED), elem_id="scene", padding=False)
-        outputs = [visit, summary, points, preview, downloads, again, scene, trained]
+        outputs = [visit, summary, points, preview, downloads, training, scene, trained]
         # One at a time, of all visitors: a model takes the machine for itself.
         job: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "work", "api_visibility": "private"}
         start.click(reconstruct, [upload, model, frames, visit], outputs, show_progress_on=summary, **job)

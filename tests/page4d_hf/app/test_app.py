@@ -111,9 +111,11 @@ def visited(browser, address, video):
     """A visit in which a video was reconstructed."""
     with visit(browser, address) as page:
         send(page, video)
-        assert page.is_disabled("#train")
+        assert not page.is_visible("#train")
         page.click("#reconstruct")
-        page.wait_for_function("() => document.querySelector('#summary textarea').value.includes('4 frames')")
+        done = "document.querySelector('#summary textarea').value || document.querySelector('.toast-body')"
+        page.wait_for_function(f"() => {done}")
+        assert page.input_value("#summary textarea").startswith("4 frames"), page.inner_text(".toast-body")
         yield page
 
 
