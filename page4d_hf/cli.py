@@ -237,7 +237,7 @@ def reconstruct(
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
     # What can be wrong with the output is found out first, before the seconds of imports.
-    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+    with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as run
@@ -377,7 +377,7 @@ def export(
         output = scene.parent / f"{place.name}-{format}" if is_folder else scene.parent / f"{place.name}.{format}"
     with ExitStack() as stack:
         if is_folder:
-            stack.enter_context(claimed_folder(output, overwrite=overwrite))
+            stack.enter_context(claimed_folder(output, overwrite=overwrite, inputs=(scene,)))
         else:
             check_output_file(output, overwrite=overwrite)
 

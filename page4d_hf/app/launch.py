@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from ..errors import Page4DError
+from ..weights.loading import load_config
 from .jobs import jobs_end_with_the_app
 from .page import STYLE, Limits, build, workplace
 
@@ -13,8 +14,11 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
     """Serve the app until it is interrupted.
 
     Raises:
-        Page4DError: the port is taken, or the host is no address of this machine.
+        Page4DError: a model is unavailable, the port is taken, or the host is no address of this machine.
     """
+    for model in models:
+        if model != "tiny":
+            load_config(model)  # refused now, not at the first visit
     # Ended as by the keyboard, so that visitors' files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with workplace() as place, jobs_end_with_the_app():
