@@ -30,6 +30,7 @@ FOCAL_RANGE = 1.2  # of the logarithm: how far they go from the network's
 FOCAL_PRIOR_SPREAD = 0.05  # of the logarithm
 FOCAL_PRIOR_WEIGHT = 0.05
 TRACKS_FOR_FOCAL_LENGTH = 1500
+TRACKS_PER_FRAME_FOR_FOCAL_LENGTH = 10  # at least, of a long clip
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,65 @@ class Adjusted:
 
 def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
-    pose = solution.extrinsics[tracks.frame]
-    seen = np.einsum("oij,oj->oi", pose[:, :, :3], solution.points[tracks.track]) + pose[:, :, 3]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        xy = solution.focal * seen[:, :2] / seen[:, 2:] + _center(image_size)
+    xy = solution.focal * projections(tracks, solution.extrinsics, solution.points) + _center(image_size)
     errors = np.linalg.norm(xy - tracks.xy, axis=1)
-    return np.where((seen[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
+    return np.where(np.isfinite(errors), errors, np.inf)
+
+
+def projections(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """x / z and y / z [O, 2] of each observation's point [T, 3] in its camera `(S, 3, 4)`; NaN behind it."""
+    pose = extrinsics[tracks.frame]
+    seen = np.einsum("oij,oj->oi", pose[:, :, :3], points[tracks.track]) + pose[:, :, 3]
+    return seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
+
+
+def triangulate(
+    tracks: Tracks,
+    rays: npt.NDArray[Any],
+    extrinsics: npt.NDArray[Any],
+    near: npt.NDArray[Any] | None = None,
+    rounds: int = 5,
+) -> npt.NDArray[Any]:
+    """Points `[T, 3]` nearest to the rays of each track, by least absolute distances as seen from the cameras.
+
+    Args:
+        tracks: which observation is of which track and frame; their positions are not looked at.
+        rays: `[O, 2]`, x / z and y / z of each observation in its camera.
+        extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes.
+        near: `[T, 3]`, to which points tend whose rays hardly differ; by default, and where it is NaN, the origin.
+        rounds: of reweighting.
+    """
+    pose = extrinsics[tracks.frame]
+    rotation, center = pose[:, :, :3], -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
+    ray = np.einsum("oji,oj->oi", rotation, np.concatenate((rays, np.ones((len(rays), 1))), axis=1))
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
+    weight = np.ones(len(ray))
+    points = known = np.zeros((len(tracks), 3)) if near is None else np.where(np.isfinite(near), near, 0)
+    for _ in range(rounds):
+        matrix, right = np.zeros((len(tracks), 3, 3)), np.zeros((len(tracks), 3))
+        np.add.at(matrix, tracks.track, weight[:, None, None] * across)
+        np.add.at(right, tracks.track, weight[:, None] * np.einsum("oij,oj->oi", across, center))
+        scale = np.trace(matrix, axis1=1, axis2=2)[:, None, None]
+        # A touch of the point that is known keeps rays that hardly differ from running to infinity.
+        touch = 1e-6 * scale * np.eye(3)
+        points = np.linalg.solve(matrix + touch, (right + (touch @ known[..., None])[..., 0])[..., None])[..., 0]
+        offset = points[tracks.track] - center
+        distance = np.linalg.norm(offset, axis=1)
+        angle = np.linalg.norm(np.einsum("oij,oj->oi", across, offset), axis=1) / np.maximum(distance, 1e-12)
+        weight = 1 / (np.maximum(distance, 1e-12) ** 2 * np.maximum(angle, 1e-4))
+    return points
+
+
+def triangulated(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    """Cameras with the points that suit them best."""
+    rays = rays_of(tracks, cameras.focal, image_size)
+    return replace(cameras, points=triangulate(tracks, rays, cameras.extrinsics, cameras.points))
+
+
+def rays_of(tracks: Tracks, focal: float, image_size: tuple[int, int]) -> npt.NDArray[Any]:
+    """x / z and y / z [O, 2] of the tracks' observations in their cameras."""
+    return (tracks.xy - _center(image_size)) / focal
 
 
 def adjust(
@@ -75,8 +129,8 @@ def adjust(
     unit = image_size[1] / REFERENCE_WIDTH
 
     def adjusted(solution: Adjusted, scale: float) -> Adjusted:
-        solution = _adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
-        return _without_outliers(tracks, solution, image_size)
+        solution = adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
+        return without_outliers(tracks, solution, image_size)
 
     solution = start
     for scale in LOSS_SCALES[:2]:
@@ -105,13 +159,14 @@ def focal_length(
     """
     unit = image_size[1] / REFERENCE_WIDTH
     lengths = np.where(solution.used, tracks.lengths(), 0)
-    if (lengths > 0).sum() > TRACKS_FOR_FOCAL_LENGTH:
-        longest = np.argsort(-lengths, kind="stable")[:TRACKS_FOR_FOCAL_LENGTH]
+    most = max(TRACKS_FOR_FOCAL_LENGTH, TRACKS_PER_FRAME_FOR_FOCAL_LENGTH * len(solution.extrinsics))
+    if (lengths > 0).sum() > most:
+        longest = np.argsort(-lengths, kind="stable")[:most]
         solution = replace(solution, used=solution.used & np.isin(np.arange(len(tracks)), longest))
 
     def score(log_factor: float) -> float:
         trial = replace(solution, focal=prior * math.exp(log_factor))
-        trial = _adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
+        trial = adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
         errors = reprojection_errors(tracks, trial, image_size)[solution.used[tracks.track]]
         scale = LOSS_SCALES[-1] * unit
         cost = float(np.log1p((np.minimum(errors, 1e3 * unit) / scale) ** 2).mean())
@@ -132,7 +187,8 @@ def _near(value: float, others: Iterable[float]) -> bool:
     return any(abs(value - other) < 1e-6 for other in others)
 
 
-def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+def without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    """The same without the use of tracks that fit much worse than the others."""
     errors = tracks.medians(reprojection_errors(tracks, solution, image_size))
     if not solution.used.any():
         return solution
@@ -142,7 +198,7 @@ def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int,
     return replace(solution, used=solution.used & (errors < most))
 
 
-def _adjust_once(
+def adjust_once(
     tracks: Tracks,
     start: Adjusted,
     image_size: tuple[int, int],
@@ -150,7 +206,11 @@ def _adjust_once(
     iterations: int = 50,
     *,
     hold_poses: bool = False,
+    hold_points: bool = False,
+    held: npt.NDArray[Any] | None = None,
 ) -> Adjusted:
+    """One round of `adjust`; cameras with fewer than `FEWEST_OBSERVATIONS`, and those that are `held` [S] bool, stay
+    where they are."""
     import pycolmap
 
     used = start.used & np.isfinite(start.points).all(axis=1)
@@ -170,14 +230,21 @@ def _adjust_once(
     for image in model.images:
         config.add_image(image)
     first = int(adjusted.argmax())
-    for image in model.images if hold_poses else (first + 1,):
+    if held is None:
+        held = np.full(len(adjusted), hold_poses)
+        held[first] |= not hold_points  # which nothing else would hold
+    for image in np.flatnonzero(adjusted & held) + 1:
         config.set_constant_rig_from_world_pose(model.images[image].frame_id)
+    for identity in ids.values() if hold_points else ():
+        config.add_constant_point(identity)
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # steps that fail are tried again, shorter
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
     extrinsics = start.extrinsics.copy()
     for frame in np.flatnonzero(adjusted):
         extrinsics[frame] = model.images[int(frame) + 1].cam_from_world().matrix()
+    if hold_points:
+        return replace(start, extrinsics=extrinsics)
     points = start.points.copy()
     for track, identity in ids.items():
         points[track] = model.points3D[identity].xyz
