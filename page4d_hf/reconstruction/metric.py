@@ -79,7 +79,7 @@ def metric_scale(
     of half of the frame.
 
     Args:
-        model: of `load_metric_model`: a PIL image to a dictionary with `predicted_depth` in metres, of the image's size.
+        model: of `load_metric_model`: a PIL image to a dictionary with `predicted_depth`, metres over the image.
         frames: S frames.
         depth: z-depth, `(h, w)` float32 each over exactly the image; NaN where it is unknown.
         confidence: `(h, w)` each; what has none takes no part.
