@@ -463,6 +463,7 @@ def hill(rng: Rng) -> Prop:
 Maker = Callable[[Rng], Prop]
 AT_WALLS: tuple[Maker, ...] = (cupboard, cupboard, bookcase, sofa, bed, table, partition, floor_lamp, plant)
 ON_FLOORS: tuple[Maker, ...] = (table, table, chair, chair, cartons, bin_, plant, sofa, partition, floor_lamp)
+ON_DESKS: tuple[Maker, ...] = (*(trinket,) * 8, monitor, plant)
 IN_HALLS: tuple[Maker, ...] = (table, table, table, chair, chair, partition, partition, pillar, cupboard, cartons, bin_)
 IN_STREETS: tuple[Maker, ...] = (tree, car, car, post, post, fence, rocks)
 IN_NATURE: tuple[Maker, ...] = (tree, tree, tree, rocks, rocks, rocks, fence, post, hill, hill, building)
