@@ -100,21 +100,17 @@ class _Builder:
         offset, further = (np.zeros((frames, 3)), np.zeros(frames)) if motion is None else motion
         place = np.array((x, self.floor + height, z)) + offset  # [S, 3]
         turn = props.about(1, yaw + further)  # [S, 3, 3]
+        half = np.array(prop.half_sizes, np.float64)  # [P, 3]
+        linear = turn @ prop.turns()  # [P, S, 3, 3]
+        middle = place + (turn @ prop.centers()[..., None])[..., 0]  # [P, S, 3]
+        # The eye in the parts' own axes: is it within their boxes, about?
+        eye = (linear.swapaxes(-1, -2) @ (self.view.eyes - middle)[..., None])[..., 0]
+        if (np.abs(eye) < half[:, None] + self.near).all(-1).any():
+            return False
         moves = motion is not None or (prop.bends and not self.still)
-        parts = []
         palette = [paint.get(i, int(drawn)) for i, drawn in enumerate(self.rng.integers(len(SPECIAL), MATERIALS, 4))]
-        for shape, half, center, own, profile, material in zip(
-            prop.shape, prop.half_sizes, prop.center, prop.turn, prop.profile, prop.material, strict=True
-        ):
-            half = np.asarray(half, np.float64)
-            middle = place + (turn @ np.broadcast_to(np.asarray(center, np.float64), (frames, 3))[..., None])[..., 0]
-            linear = turn @ own
-            # The eye in the part's own axes: how far outside of its bounding ellipsoid or box, about.
-            offset_eye = (np.swapaxes(linear, -1, -2) @ (self.view.eyes - middle)[..., None])[..., 0]
-            if (np.abs(offset_eye) < half + self.near).all(-1).any():
-                return False
-            parts.append((shape, (linear, middle, half, np.asarray(profile), palette[material], moves)))
-        for shape, part in parts:
+        for i, (shape, profile, material) in enumerate(zip(prop.shape, prop.profile, prop.material, strict=True)):
+            part = (linear[i], middle[i], half[i], np.array(profile), palette[material], moves)
             self.parts[shape].append(part)
         if floor:
             self.taken.append((x, z, prop.radius))
@@ -178,10 +174,7 @@ class _Builder:
                 self.hang(*at(0.015), yaw)
                 continue
             prop = props.AT_WALLS[int(rng.integers(len(props.AT_WALLS)))](rng)
-            depth = max(
-                abs(float(np.asarray(c)[..., 2].min())) + h[2]
-                for c, h in zip(prop.center, prop.half_sizes, strict=True)
-            )
+            depth = float((np.abs(prop.centers()[:, 0, 2]) + np.array(prop.half_sizes)[:, 2]).max())
             x, z = at(depth + 0.02)
             if self.is_free(x, z, prop.radius) and self.put(prop, x, 0.0, z, yaw, paint=self.leaves(prop)):
                 self.load(prop, x, z, yaw)
