@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -182,6 +183,7 @@ def reconstruct(
     intrinsics: str | None = None,
     masks: Path | None = None,
     write_masks: bool = False,
+    split_cuts: bool = False,
     preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -225,6 +227,8 @@ def reconstruct(
             depth's scale, motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
+        split_cuts: where the clip cuts from one shot to another, reconstruct each, into OUTPUT/shot_01, OUTPUT/shot_02,
+            and so on. By default only the longest shot is reconstructed.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
@@ -236,19 +240,20 @@ def reconstruct(
     started = time.perf_counter()
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
+    source = input[0] if len(input) == 1 else input
+    if split_cuts and any(given is not None for given in (tracks, cameras, masks)):
+        raise Page4DError("--tracks, --cameras and --masks are of a clip without cuts; leave out --split-cuts.")
     # What can be wrong with the output is found out first, before the seconds of imports.
     with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
-        from .reconstruction.reconstruct import reconstruct as run
+        from .reconstruction.reconstruct import reconstruct as reconstruct_frames
         from .scene.folder import write_scene
 
         transformers_logging.disable_progress_bar()
-        made = run(
-            input[0] if len(input) == 1 else input,
-            model,
-            fps=fps,
-            max_frames=max_frames,
+        run = partial(
+            reconstruct_frames,
+            model=model,
             window=window,
             overlap=overlap,
             resolution=resolution,
@@ -266,19 +271,38 @@ def reconstruct(
             dtype=dtype,
             progress=report,
         )
-        report("writing the scene", 0, 1)
-        write_scene(output, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
-        report("writing the scene", 1, 1)
+        write = partial(write_scene, preview=preview, motion_masks=write_masks)
+        if split_cuts:
+            from .reconstruction.cuts import split_at_cuts
+            from .utils.folders import whole_folder
+
+            told = []
+            shots = split_at_cuts(source, fps=fps, max_frames=max_frames)
+            with whole_folder(output, overwrite=overwrite) as folder:
+                for number, shot in enumerate(shots, start=1):
+                    made = run(shot)
+                    write(folder / f"shot_{number:02}", made)
+                    told.append((output / f"shot_{number:02}", made))
+        else:
+            made = run(source, fps=fps, max_frames=max_frames)
+            report("writing the scene", 0, 1)
+            write(output, made, overwrite=overwrite)
+            report("writing the scene", 1, 1)
+            told = [(output, made)]
 
     seconds = time.perf_counter() - started
-    print(f"Wrote {output}: {len(made)} frames and {len(made.points):,} points.")
-    if "refinement" in made.info:
-        from .reconstruction.refinement import summary
+    for folder, made in told:
+        print(f"Wrote {folder}: {len(made)} frames and {len(made.points):,} points.")
+        if "cuts" in made.info:
+            print("Each shot becomes a scene of its own with --split-cuts.")
+        if "refinement" in made.info:
+            from .reconstruction.refinement import summary
 
-        print(summary(made.info["refinement"]))
+            print(summary(made.info["refinement"]))
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
+    folder, made = max(told, key=lambda each: len(each[1]))
     if len(made) > 1:
-        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
+        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', folder)}")
 
 
 COMMANDS["reconstruct"] = reconstruct

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import cv2
 import numpy as np
 
-from ..frames import Frames
+from ..frames import Frames, Source, read_frames
 
 WIDTH = 240  # pixels of the images that are compared
 AROUND = 8  # frames on each side, that say how much the image usually changes
@@ -32,9 +33,7 @@ LEAST_SPREAD = 0.08  # and spread over the width with so large a deviation: a lo
 Report = dict[str, Any]
 
 
-def find_cuts(
-    images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None
-) -> list[int]:
+def find_cuts(images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None) -> list[int]:
     """The first frame of each shot but the first.
 
     Args:
@@ -63,15 +62,26 @@ def find_cuts(
     return [cut for cut in cuts if cut]
 
 
-def split_at_cuts(frames: Frames, *, progress: Callable[[int], None] = lambda done: None) -> list[Frames]:
-    """The shots of a clip, in order; `reconstruct` takes each as it is.
+def split_at_cuts(
+    source: Source,
+    *,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Frames]:
+    """The shots of a clip, in order, each of which `reconstruct` takes as it is.
 
     ```python
-    >>> scenes = [reconstruct(shot, "page4d") for shot in split_at_cuts(read_frames("film.mp4"))]
+    >>> scenes = [reconstruct(shot, "page4d") for shot in split_at_cuts("film.mp4")]
     ```
+
+    Args:
+        source, fps, max_frames: see `read_frames`.
+        progress: told how many frames are done.
     """
+    frames = read_frames(source, fps=fps, max_frames=max_frames)
     edges = [0, *find_cuts(frames.images, progress=progress), len(frames)]
-    return [frames.take(np.arange(start, end)) for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    return [frames.take(np.arange(start, end)) for start, end in pairwise(edges)]
 
 
 def longest_shot(
