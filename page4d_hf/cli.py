@@ -18,13 +18,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from .errors import CheckpointError, Page4DError
 from .utils.programs import command, input_errors_end_the_program
 from .utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from .scene.reconstruction import Reconstruction
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
@@ -181,7 +184,9 @@ def reconstruct(
     motion: str | None = None,
     cameras: Path | None = None,
     intrinsics: str | None = None,
+    distortion: Literal["none", "radial"] = "none",
     masks: Path | None = None,
+    metric_depth: str | None = None,
     write_masks: bool = False,
     split_cuts: bool = False,
     preview: bool = True,
@@ -192,7 +197,8 @@ def reconstruct(
     """Reconstruct a video or images: cameras, depth, points and motion, into a scene folder.
 
     Every radiance-field method that reads nerfstudio's transforms.json can train on the folder. Frames of different
-    sizes are padded with white to a common one. The scale of the scene is arbitrary.
+    sizes are padded with white to a common one. The scale of the scene is arbitrary, unless --cameras or
+    --metric-depth tells it.
 
     Args:
         input: a video file, a folder of images, a glob (in quotes), or image files in their order.
@@ -223,8 +229,13 @@ def reconstruct(
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
             folder with a COLMAP model.
+        distortion: radial: find the lens's radial distortion (k1 of COLMAP's SIMPLE_RADIAL) while refining, undistort
+            the frames, and reconstruct those; the scene's images are undistorted. none: a pinhole. Where known cameras
+            have a distortion, that one is undone anyway.
         masks: folder with an image for each frame, 0 where pixels are to be left out of cameras, tracks, points,
             depth's scale, motion and training.
+        metric_depth: folder or Hub repository of a metric depth model of transformers, such as apple/DepthPro-hf, that
+            scales the scene to metres.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         split_cuts: where the clip cuts from one shot to another, reconstruct each, into OUTPUT/shot_01, OUTPUT/shot_02,
@@ -241,8 +252,9 @@ def reconstruct(
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
     source = input[0] if len(input) == 1 else input
-    if split_cuts and any(given is not None for given in (tracks, cameras, masks)):
-        raise Page4DError("--tracks, --cameras and --masks are of a clip without cuts; leave out --split-cuts.")
+    by_frame = any(given is not None for given in (tracks, cameras, masks)) or os.path.isdir(motion or "")
+    if split_cuts and by_frame:
+        raise Page4DError("--split-cuts takes no tracks, cameras, masks or folder of motion: they are of a whole clip.")
     # What can be wrong with the output is found out first, before the seconds of imports.
     with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
@@ -266,43 +278,60 @@ def reconstruct(
             motion=motion,
             cameras=cameras,
             intrinsics=intrinsics,
+            distortion=distortion,
             masks=masks,
+            metric_depth=metric_depth,
             device=device,
             dtype=dtype,
             progress=report,
         )
-        write = partial(write_scene, preview=preview, motion_masks=write_masks)
+        written: list[tuple[Path, int, int, dict[str, Any]]] = []  # folder, frames, points, info
+
+        def write(folder: Path, name: Path, made: Reconstruction) -> None:
+            write_scene(folder, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
+            written.append((name, len(made), len(made.points), made.info))
+
         if split_cuts:
             from .reconstruction.cuts import split_at_cuts
             from .utils.folders import whole_folder
 
-            told = []
             shots = split_at_cuts(source, fps=fps, max_frames=max_frames)
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
-                    made = run(shot)
-                    write(folder / f"shot_{number:02}", made)
-                    told.append((output / f"shot_{number:02}", made))
+                    name = f"shot_{number:02}"
+                    write(folder / name, output / name, run(shot))
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
-            write(output, made, overwrite=overwrite)
+            write(output, output, made)
             report("writing the scene", 1, 1)
-            told = [(output, made)]
 
     seconds = time.perf_counter() - started
-    for folder, made in told:
-        print(f"Wrote {folder}: {len(made)} frames and {len(made.points):,} points.")
-        if "cuts" in made.info:
-            print("Each shot becomes a scene of its own with --split-cuts.")
-        if "refinement" in made.info:
-            from .reconstruction.refinement import summary
+    for folder, num_frames, num_points, info in written:
+        _print_reconstructed(folder, num_frames, num_points, info)
+    print(f"It took {seconds:.1f} s and at most {_peak_memory(written[0][3]['options']['device'])}.")
+    longest, num_frames, _, _ = max(written, key=lambda each: each[1])
+    if num_frames > 1:
+        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', longest)}")
 
-            print(summary(made.info["refinement"]))
-    print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
-    folder, made = max(told, key=lambda each: len(each[1]))
-    if len(made) > 1:
-        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', folder)}")
+
+def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
+    """Say what has been made of a clip, or of a shot."""
+    print(f"Wrote {folder}: {num_frames} frames and {num_points:,} points.")
+    if "cuts" in info:
+        print("Each shot becomes a scene of its own with --split-cuts.")
+    if "refinement" in info:
+        from .reconstruction.refinement import summary
+
+        print(summary(info["refinement"]))
+    if "lens" in info:
+        lens = info["lens"]
+        names = ("k1", "k2", "k3", "k4", "p1", "p2")
+        values = ", ".join(f"{name} = {lens[name]:.3g}" for name in names if name in lens)
+        print(f"Images are undistorted: {values}; corners moved by up to {lens['bends_by_pixels']:.1f} px.")
+    if "metric_depth" in info:
+        compared = info["metric_depth"]
+        print(f"Metres by {compared['model']}: frames differ by {compared['spread']:.1%} in the median.")
 
 
 COMMANDS["reconstruct"] = reconstruct

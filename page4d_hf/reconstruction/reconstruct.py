@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -30,7 +30,9 @@ from ..weights.loading import (
 from .cuts import Report as CutReport
 from .cuts import longest_shot
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
+from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
+from .metric import load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
@@ -39,10 +41,12 @@ from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 if TYPE_CHECKING:
     from ..configuration_page4d import Page4DConfig
     from ..modeling_page4d import Page4DModel
+    from .refinement import Refinement
 
 logger = logging.getLogger(__name__)
 
 Refine = Literal["auto", "off"]
+Distortion = Literal["none", "radial"]
 
 
 @torch.inference_mode()
@@ -67,7 +71,9 @@ def reconstruct(
     motion: str | os.PathLike[str] | None = None,
     cameras: str | os.PathLike[str] | None = None,
     intrinsics: str | os.PathLike[str] | None = None,
+    distortion: Distortion = "none",
     masks: str | os.PathLike[str] | None = None,
+    metric_depth: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -113,10 +119,17 @@ def reconstruct(
             both, as far as the model has a head, and frames are several and of one size.
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
+            Where their lenses distort, frames are undistorted first.
         intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.
+        distortion: of the lens. "none": a pinhole, or what the known cameras say. "radial": one coefficient (k1 of
+            COLMAP's SIMPLE_RADIAL) is adjusted with the cameras to tracks; the frames are undistorted by it and seen
+            by the network once more. `info["lens"]` says what came of it.
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
             motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
             its depth sees the whole images.
+        metric_depth: folder or Hub repository of a metric model for depth estimation of transformers, such as
+            apple/DepthPro-hf, by which the scene is scaled to metres; see `metric_scale`. By default its scale is
+            arbitrary, or that of known cameras.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -127,7 +140,7 @@ def reconstruct(
 
     Raises:
         FrameError: the frames cannot be read.
-        CheckpointError: the model cannot be loaded.
+        CheckpointError: the model, or that for metric depth, cannot be loaded.
         Page4DError: an option out of its range, known cameras that do not fit the frames or contradict them, a model
             that lacks a head that is needed, too little memory, or cameras that are not finite.
     """
@@ -150,7 +163,9 @@ def reconstruct(
         motion=resolve_motion(motion, weights.config.mask_form is not None),
         cameras=cameras,
         intrinsics=intrinsics,
+        distortion=distortion,
         masks=masks,
+        metric_depth=metric_depth,
     )
     options.check()
     heads = needed_heads(weights.config, points)
@@ -159,10 +174,27 @@ def reconstruct(
     frames, cuts = _read_frames(images, options, report)
     visible = None if masks is None else MaskFolder(masks, frames)
     known = known_cameras(given.cameras, given.intrinsics, frames)
+    lenses = None if known is None else known.lenses
+    if lenses is not None and distortion != "none":
+        raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
     network = weights.load(report)
+    metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
     asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
-    seen = predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
+
+    def look() -> Prediction:
+        return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
+
+    if distortion == "radial":
+        lenses = _find_lenses(look(), frames, given.tracks, known, visible, report)
+    if lenses is not None:
+        frames = UndistortedFrames.of(frames, lenses)
+        visible = None if masks is None else MaskFolder(masks, frames)
+        if given.tracks is not None:
+            given = given._replace(tracks=lenses.tracks(given.tracks))
+        if known is not None and known.intrinsics is not None:
+            known = replace(known, intrinsics=lenses.pinholes)
+    seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(
@@ -175,6 +207,18 @@ def reconstruct(
         hidden=hidden,
         progress=lambda done: report("motion", done, len(frames)),
     )
+    scale: dict[str, Any] = {"scale": "arbitrary" if cameras is None else "cameras"}
+    if metric is not None:
+        found = metric_scale(
+            metric,
+            frames,
+            seen.depth,
+            seen.depth_conf,
+            seen.dynamics,
+            progress=lambda done, total: report("metric depth", done, total),
+        )
+        kept_tracks = _scaled(seen, kept_tracks, found.scale)
+        scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
         extrinsics=seen.extrinsics,
@@ -195,9 +239,10 @@ def reconstruct(
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },
-            "scale": "arbitrary" if cameras is None else "cameras",
+            **scale,
             **({} if cameras_by is None else {"refinement": cameras_by}),
             **({} if cuts is None else {"cuts": cuts}),
+            **({} if lenses is None else {"lens": lenses.as_info()}),
         },
     )
 
@@ -263,7 +308,9 @@ class _Options:
     motion: str | os.PathLike[str] | None
     cameras: str | os.PathLike[str] | None
     intrinsics: str | os.PathLike[str] | None
+    distortion: Distortion
     masks: str | os.PathLike[str] | None
+    metric_depth: str | os.PathLike[str] | None
 
     def check(self) -> None:
         """Raises Page4DError where one is out of range, or two exclude each other."""
@@ -275,10 +322,18 @@ class _Options:
             raise Page4DError(f"Expected a limit of at least 1 point, got {self.max_points}.")
         if self.refine not in get_args(Refine):
             raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {self.refine!r}.")
+        if self.distortion not in get_args(Distortion):
+            raise Page4DError(
+                f"Expected distortion to be {' or '.join(get_args(Distortion))}, got {self.distortion!r}."
+            )
+        if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
+            raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
         if self.tracks is not None and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
         if self.points == "world" and (self.cameras is not None or self.intrinsics is not None):
             raise Page4DError("Points of the point head do not follow known cameras: these take --points depth.")
+        if self.metric_depth is not None and self.cameras is not None:
+            raise Page4DError("Known cameras have a scale of their own: leave out --metric-depth, or --cameras.")
         if self.masks is not None and not os.path.isdir(self.masks):
             raise Page4DError(
                 f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(self.masks)!r}."
@@ -288,7 +343,8 @@ class _Options:
     def of_all_frames(self) -> bool:
         """Whether something is given for each frame, so that none can be left out."""
         folder = None if self.motion in get_args(MotionKind) else self.motion
-        return any(given is not None for given in (self.tracks, self.cameras, self.masks, folder))
+        lenses = self.intrinsics if os.path.exists(self.intrinsics or "") else None
+        return any(given is not None for given in (self.tracks, self.cameras, lenses, self.masks, folder))
 
     def as_info(self) -> dict[str, Any]:
         """The options for `page4d/info.json`."""
@@ -338,6 +394,52 @@ def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
     return hidden
 
 
+def _find_lenses(
+    seen: Prediction,
+    frames: Frames,
+    given_tracks: PointTracks | None,
+    known: KnownCameras | None,
+    visible: MaskFolder | None,
+    report: Progress,
+) -> Lenses | None:
+    """A radial distortion of all frames by which tracks agree better; None where there is none to speak of."""
+    if len(set(frames.sizes)) > 1:
+        logger.warning("Images are not undistorted: tracks need frames of one size, and these differ.")
+        return None
+    refined = _refined(seen, frames, given_tracks, known, visible, report, distortion="radial")
+    if refined.radial is None:
+        logger.warning("Images are not undistorted: no distortion was found that makes tracks agree better.")
+        return None
+    lenses = Lenses.radial(refined.intrinsics, refined.radial, frames.sizes)
+    return None if lenses.bend < LEAST_BEND else lenses
+
+
+def _refined(
+    seen: Prediction,
+    frames: Frames,
+    given_tracks: PointTracks | None,
+    known: KnownCameras | None,
+    visible: MaskFolder | None,
+    report: Progress,
+    distortion: Distortion = "none",
+) -> Refinement:
+    from .refinement import refine  # pycolmap and SciPy, for those who need it
+
+    intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
+    return refine(
+        frames.images,
+        seen.extrinsics,
+        float(np.sqrt(np.median(intrinsics[:, 0, 0]) * np.median(intrinsics[:, 1, 1]))),
+        seen.depth,
+        seen.dynamics,
+        given=given_tracks,
+        known=known,
+        visible=visible,
+        distortion=distortion,
+        progress=report,
+    )
+
+
 def _settle_cameras(
     seen: Prediction,
     frames: Frames,
@@ -364,25 +466,14 @@ def _settle_cameras(
     elif options.refine == "off":
         return None, None
     else:
-        from .refinement import not_refined  # pycolmap and SciPy, for those who need it
-        from .refinement import refine as refine_cameras
+        from .refinement import not_refined
 
         if options.points == "world":
             told = not_refined("points of the point head do not follow them")
         elif several_sizes:
             told = not_refined("tracks need frames of one size, and these differ")
         else:
-            refined = refine_cameras(
-                frames.images,
-                seen.extrinsics,
-                float(np.sqrt(np.median(seen.intrinsics[:, 0, 0]) * np.median(seen.intrinsics[:, 1, 1]))),
-                seen.depth,
-                seen.dynamics,
-                given=given_tracks,
-                known=known,
-                visible=visible,
-                progress=report,
-            )
+            refined = _refined(seen, frames, given_tracks, known, visible, report)
             told, kept_tracks = refined.report, refined.point_tracks
             if refined.changed:
                 seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
@@ -390,6 +481,14 @@ def _settle_cameras(
     if told["note"]:
         logger.warning("%s", told["note"])
     return told, kept_tracks
+
+
+def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:
+    """Bring cameras, depth and points to another unit; gives the tracks with their points in it."""
+    seen.extrinsics = np.concatenate((seen.extrinsics[:, :, :3], scale * seen.extrinsics[:, :, 3:]), axis=2)
+    seen.depth = [(scale * each).astype(np.float32) for each in seen.depth]
+    seen.points = seen.points and [(scale * each).astype(np.float32) for each in seen.points]
+    return None if tracks is None else replace(tracks, points=(scale * tracks.points).astype(np.float32))
 
 
 def _cloud(seen: Prediction, frames: Frames, options: _Options, report: Progress) -> dict[str, Any]:

@@ -733,6 +733,11 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
         (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"There are no tracks at .*absent\.npz"),
         (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "they take --refine auto"),
+        (
+            tmp_path / "broken",
+            {"--split-cuts": None, "--masks": tmp_path},
+            "--split-cuts takes no tracks, cameras, masks",
+        ),
         (clip, {"--device": "gpu"}, "Expected the device"),
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.
