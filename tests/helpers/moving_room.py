@@ -33,6 +33,9 @@ def moving_room(
     camera_stands: bool = False,
     camera_turns: bool = False,
     camera_advances: bool = False,
+    size: tuple[int, int] = SIZE,
+    focal: float = FOCAL,
+    supersampling: int = 2,
 ) -> RoomClip:
     """A quarter of a scene of `page4d synth`; its camera may stand, turn at one place, or move straight ahead."""
     made = SCENES[scene](3)
@@ -45,9 +48,9 @@ def moving_room(
         extrinsics = rotation_about(up, torch.linspace(0, 0.25, frames, dtype=torch.float64)) @ extrinsics
     if camera_advances:
         extrinsics[:, 2, 3] -= torch.linspace(0, 0.5, frames, dtype=torch.float64)
-    camera = torch.tensor([[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]], dtype=torch.float64)
+    camera = torch.tensor([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1]], dtype=torch.float64)
     intrinsics = camera.expand(frames, 3, 3)
-    rendered = render_clip(made, extrinsics, intrinsics, times, SIZE, supersampling=2)
+    rendered = render_clip(made, extrinsics, intrinsics, times, size, supersampling=supersampling)
     return RoomClip(
         (255 * rendered["images"]).round().to(torch.uint8).numpy(),
         extrinsics.numpy(),
