@@ -221,8 +221,8 @@ def reconstruct(
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
             folder with a COLMAP model.
-        masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
-            motion and training.
+        masks: folder with an image for each frame, 0 where pixels are to be left out of cameras, tracks, points,
+            depth's scale, motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.

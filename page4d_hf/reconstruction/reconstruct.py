@@ -111,7 +111,8 @@ def reconstruct(
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
         intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
-            motion and training; see `MaskFolder`. The network sees them all the same.
+            motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
+            its depth sees the whole images.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -157,7 +158,7 @@ def reconstruct(
     network = weights.load(report)
     spans = window_spans(len(frames), window, options.overlap)
     asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
-    seen = predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report)
+    seen = predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..scene.tracks import PointTracks
-from .bundle_adjustment import Adjusted, adjust, reprojection_errors
+from .bundle_adjustment import Adjusted, adjust, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
@@ -158,7 +158,7 @@ def _refined(clip: _Clip) -> Refinement:
     consensus = agree_on_motion(tracks, num_frames, size)
     if consensus.displacement < LEAST_DISPLACEMENT * clip.unit:
         still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], num_frames, axis=0), used=consensus.agrees)
-        held = clip.scored(_triangulated(tracks, still, size))
+        held = clip.scored(triangulated(tracks, still, size))
         if held.inlier_share < before.inlier_share:
             return _kept(clip, "the camera does not move")
         note = "The camera does not move: all frames have the first one's pose, and depth is the network's."
@@ -203,7 +203,7 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
     agrees = agree_on_motion(tracks, len(poses), size).agrees
     start = replace(start, focal=check_against_tracks(clip.known, tracks, agrees, start.focal, size))
     start = replace(start, points=_lifted(clip.seen, tracks, poses, start.focal, depth, size))
-    start = _triangulated(tracks, start, size)
+    start = triangulated(tracks, start, size)
     candidates = clip.adjusted(replace(start, used=np.ones(len(tracks), bool)), agrees, hold_poses=True)
     best = max(candidates, key=lambda candidate: candidate.inlier_share) if candidates else clip.scored(start)
     told = best.solution.used & (_parallax(tracks, best.solution) > LEAST_PARALLAX)
@@ -345,58 +345,13 @@ class _Scored:
 
 def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Scored:
     """Cameras by how many of all observations they explain, each track with the point that suits them best."""
-    both = (_triangulated(tracks, solution, size), solution)
+    both = (triangulated(tracks, solution, size), solution)
     errors = np.minimum(*(reprojection_errors(tracks, each, size) for each in both))
     errors = errors * REFERENCE_WIDTH / size[1]
     inlier = errors < INLIER
     frames = [inlier[rows] for rows in tracks.rows_of_frames(len(solution.extrinsics))]
     worst = min((float(frame.mean()) for frame in frames if len(frame)), default=0.0)
     return _Scored(solution, errors, float(inlier.mean()) if len(errors) else 0.0, worst)
-
-
-def triangulate(
-    tracks: Tracks, rays: np.ndarray, extrinsics: np.ndarray, near: np.ndarray | None = None, rounds: int = 5
-) -> np.ndarray:
-    """Points `[T, 3]` nearest to the rays of each track, by least absolute distances as seen from the cameras.
-
-    Args:
-        tracks: which observation is of which track and frame; their positions are not looked at.
-        rays: `[O, 2]`, x / z and y / z of each observation in its camera.
-        extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes.
-        near: `[T, 3]`, to which points tend whose rays hardly differ; by default, and where it is NaN, the origin.
-        rounds: of reweighting.
-    """
-    pose = extrinsics[tracks.frame]
-    rotation, center = pose[:, :, :3], -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
-    ray = np.einsum("oji,oj->oi", rotation, np.concatenate((rays, np.ones((len(rays), 1))), axis=1))
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
-    weight = np.ones(len(ray))
-    points = known = np.zeros((len(tracks), 3)) if near is None else np.where(np.isfinite(near), near, 0)
-    for _ in range(rounds):
-        matrix, right = np.zeros((len(tracks), 3, 3)), np.zeros((len(tracks), 3))
-        np.add.at(matrix, tracks.track, weight[:, None, None] * across)
-        np.add.at(right, tracks.track, weight[:, None] * np.einsum("oij,oj->oi", across, center))
-        scale = np.trace(matrix, axis1=1, axis2=2)[:, None, None]
-        # A touch of the point that is known keeps rays that hardly differ from running to infinity.
-        touch = 1e-6 * scale * np.eye(3)
-        points = np.linalg.solve(matrix + touch, (right + (touch @ known[..., None])[..., 0])[..., None])[..., 0]
-        offset = points[tracks.track] - center
-        distance = np.linalg.norm(offset, axis=1)
-        angle = np.linalg.norm(np.einsum("oij,oj->oi", across, offset), axis=1) / np.maximum(distance, 1e-12)
-        weight = 1 / (np.maximum(distance, 1e-12) ** 2 * np.maximum(angle, 1e-4))
-    return points
-
-
-def _triangulated(tracks: Tracks, cameras: Adjusted, size: tuple[int, int]) -> Adjusted:
-    """Cameras with the points that suit them best."""
-    rays = _rays(tracks, cameras.focal, size)
-    return replace(cameras, points=triangulate(tracks, rays, cameras.extrinsics, cameras.points))
-
-
-def _rays(tracks: Tracks, focal: float, size: tuple[int, int]) -> np.ndarray:
-    """x / z and y / z [O, 2] of the tracks' observations in their cameras."""
-    return (tracks.xy - (size[1] / 2, size[0] / 2)) / focal
 
 
 def _turned(clip: _Clip, best: Adjusted) -> Adjusted:
@@ -421,7 +376,7 @@ def _lifted(
 ) -> np.ndarray:
     """The median over each track of where the network's depth puts it, [T, 3]; NaN where it is not known."""
     z = sample_maps(depth, seen, size).astype(np.float64)
-    rays = _rays(tracks, focal, size)
+    rays = rays_of(tracks, focal, size)
     points = np.concatenate((rays, np.ones((len(rays), 1))), axis=1) * z[:, None]
     pose = extrinsics[tracks.frame]
     return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], points - pose[:, :, 3]))

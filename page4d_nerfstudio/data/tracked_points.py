@@ -78,8 +78,7 @@ def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
-    from page4d_hf.reconstruction.bundle_adjustment import projections
-    from page4d_hf.reconstruction.refinement import triangulate
+    from page4d_hf.reconstruction.bundle_adjustment import projections, triangulate
     from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points
 
     # Tracks are of the capture's own images, however small those are that are trained on.
