@@ -2,6 +2,7 @@
 
 No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
 moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
+The points that it gives are then looked for in all frames, and cameras adjusted to these longer tracks.
 Where adjustment explains much less than pairs of frames agree on, its start was too far off, and the tracks are mapped
 without it. Where the user knows the cameras, their poses are held and tracks tell depth.
 """
@@ -14,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..scene.tracks import PointTracks
-from .bundle_adjustment import Adjusted, adjust, rays_of, reprojection_errors, triangulated
+from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
 from .mapping import map_tracks
+from .relinking import relink
 from .tracks import (
     FEWEST_FRAMES,
     REFERENCE_WIDTH,
@@ -42,6 +44,7 @@ LOST = 0.5  # the same of a single frame, whose camera then never came near
 MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
 LEAST_PARALLAX = np.radians(1.0)  # of a track between known cameras, to tell depth
 POOR_SHARE = 0.5  # of inliers: below it the user is told
+MOST_LOST = 0.05  # of inliers: longer tracks that cost more have led astray
 
 Report = dict[str, float | int | str]
 
@@ -61,9 +64,8 @@ class Refinement:
     tracks: Tracks
     points: np.ndarray  # [T, 3] float64
     inlier: np.ndarray  # [T] bool: tracks of the static scene
-    image_size: tuple[int, int]  # (height, width)
+    intrinsics: np.ndarray  # [S, 3, 3], pixels of the images
     report: Report
-    known_intrinsics: np.ndarray | None = None  # [S, 3, 3], pixels of the images
 
     @property
     def changed(self) -> bool:
@@ -77,15 +79,6 @@ class Refinement:
         known = self.inlier if observed else np.zeros(len(self.tracks), bool)
         points = np.where(known[:, None], self.points, np.nan)
         return as_point_tracks(self.tracks, points, len(self.extrinsics)) if len(self.tracks) else None
-
-    @property
-    def intrinsics(self) -> np.ndarray:
-        """The cameras' matrices `(S, 3, 3)`, in pixels of the images."""
-        if self.known_intrinsics is not None:
-            return self.known_intrinsics
-        height, width = self.image_size
-        matrix = np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
-        return np.tile(matrix, (len(self.extrinsics), 1, 1))
 
 
 def refine(
@@ -141,7 +134,8 @@ def refine(
     focal = known.focal or focal
     lifted = _lifted(seen, tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
-    clip = _Clip(seen, tracks, size, depth, motion, known, _scored(tracks, start, size), progress)
+    before = _scored(tracks, start, size)
+    clip = _Clip(images, seen, tracks, size, depth, motion, known, before, progress, visible, given is None)
     return _refined(clip) if known.extrinsics is None else _with_known_poses(clip, known.extrinsics)
 
 
@@ -182,9 +176,22 @@ def _refined(clip: _Clip) -> Refinement:
             note = "Only the rotations of the cameras are refined: the clip does not show how far the camera moves."
     if best.inlier_share <= before.inlier_share:
         return _kept(clip, "adjusted ones agree with no more of the matches")
+    if outcome == "refined" and clip.may_relink:
+        clip, best = _relinked(clip, best)
     if best.inlier_share < POOR_SHARE:
         note = " ".join((note, _poor(best.inlier_share))).strip()
     return _with_corrected_depth(clip, best, outcome, note)
+
+
+def _relinked(clip: _Clip, best: _Scored) -> tuple[_Clip, _Scored]:
+    """The clip with longer tracks, and cameras adjusted to them, scored by the tracks as they were followed."""
+    solution = best.solution
+    seen = relink(clip.images, clip.seen, solution, clip.intrinsics(solution.focal), clip.visible)
+    longer = clip.known.idealized(seen, clip.size)
+    scored = clip.scored(adjust(longer, solution, clip.size, scales=LOSS_SCALES[2:], hold_focal=clip.hold_focal))
+    if scored.inlier_share < (1 - MOST_LOST) * best.inlier_share or scored.solution.used.sum() < FEWEST_TRACKS:
+        return clip, best
+    return replace(clip, seen=seen, tracks=longer), scored
 
 
 def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
@@ -219,6 +226,7 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
 class _Clip:
     """What a clip shows, and what the network says of it."""
 
+    images: Sequence[np.ndarray]
     seen: Tracks  # in the images: where to look up what maps say
     tracks: Tracks  # the same in one ideal camera: what cameras are adjusted to
     size: tuple[int, int]  # (height, width) of the images
@@ -227,6 +235,8 @@ class _Clip:
     known: KnownCameras
     before: _Scored  # the network's cameras
     progress: Callable[[str, int, int], None]
+    visible: Sequence[np.ndarray] | None  # (H, W) bool of each frame
+    may_relink: bool
 
     @property
     def unit(self) -> float:
@@ -236,6 +246,14 @@ class _Clip:
     @property
     def hold_focal(self) -> bool:
         return self.known.focal is not None
+
+    def intrinsics(self, focal: float) -> np.ndarray:
+        """`(S, 3, 3)` in pixels of the images: known ones, or those of one camera."""
+        if self.known.intrinsics is not None:
+            return self.known.intrinsics
+        height, width = self.size
+        matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        return np.tile(matrix, (len(self.images), 1, 1))
 
     def scored(self, solution: Adjusted) -> _Scored:
         return _scored(self.tracks, solution, self.size)
@@ -271,9 +289,8 @@ class _Clip:
             self.seen,
             solution.points,
             solution.used,
-            self.size,
+            self.intrinsics(solution.focal),
             report,
-            self.known.intrinsics,
         )
 
 
