@@ -38,7 +38,9 @@ LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width: where tra
 FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a camera may only turn
 LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
 LEAST_RATIO = 1.5  # or else in the median error
-AT_INFINITY = 1e5  # times as far
+AT_INFINITY = 1e5  # in the unit of the network's depth
+TURNING_ROUNDS = 50
+FEWEST_TO_TURN = 3  # points that tell a rotation
 TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
 LOST = 0.5  # the same of a single frame, whose camera then never came near
 MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
@@ -372,12 +374,34 @@ def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Score
 
 
 def _turned(clip: _Clip, best: Adjusted) -> Adjusted:
-    """Cameras adjusted to points so far away that only their rotations count."""
-    start = clip.before.solution
-    center = -start.extrinsics[0, :, :3].T @ start.extrinsics[0, :, 3]
-    far = center + AT_INFINITY * (start.points - center)
-    far_off = replace(start, focal=best.focal, used=best.used, points=far)
-    return adjust(clip.tracks, far_off, clip.size, hold_focal=clip.hold_focal)
+    """Cameras that only turn, all where the first one starts, and points far away that suit them.
+
+    Rotations and directions of points in turn, each in closed form given the other, under a Cauchy loss; from the
+    rotations of the best cameras, with their focal length.
+    """
+    tracks, first = clip.tracks, clip.before.solution.extrinsics[0]
+    frame, track, counts = tracks.frame, tracks.track, best.used[tracks.track]
+    rays = np.concatenate((rays_of(tracks, best.focal, clip.size), np.ones((len(frame), 1))), axis=1)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    rotation, weight = best.extrinsics[:, :, :3].copy(), np.ones(len(rays))
+    directions, scale = np.zeros((len(tracks), 3)), LOSS_SCALES[-1] * clip.unit / best.focal
+    for _ in range(TURNING_ROUNDS):
+        there = np.einsum("oji,oj->oi", rotation[frame], rays)
+        total = np.zeros_like(directions)
+        np.add.at(total, track, weight[:, None] * there)
+        directions = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+        weight = 1 / (1 + ((there - directions[track]) ** 2).sum(axis=1) / scale**2)
+        matrix = np.zeros_like(rotation)
+        np.add.at(matrix, frame, (counts * weight)[:, None, None] * rays[:, :, None] * directions[track][:, None, :])
+        seen = np.bincount(frame[counts], minlength=len(rotation)) >= FEWEST_TO_TURN
+        u, _, vt = np.linalg.svd(matrix[seen])
+        u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
+        rotation[seen] = u @ vt
+    back = rotation[0].T @ first[:, :3]  # the world stays that of the first camera
+    rotation, directions = rotation @ back, directions @ back
+    center = -first[:, :3].T @ first[:, 3]
+    extrinsics = np.concatenate((rotation, -(rotation @ center)[..., None]), axis=2)
+    return replace(best, extrinsics=extrinsics, points=center + AT_INFINITY * directions)
 
 
 def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
