@@ -180,6 +180,7 @@ def reconstruct(
     motion: str | None = None,
     cameras: Path | None = None,
     intrinsics: str | None = None,
+    distortion: Literal["none", "radial"] = "none",
     masks: Path | None = None,
     write_masks: bool = False,
     preview: bool = True,
@@ -221,6 +222,9 @@ def reconstruct(
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
             folder with a COLMAP model.
+        distortion: radial: find the lens's radial distortion (k1 of COLMAP's SIMPLE_RADIAL) while refining, undistort
+            the frames, and reconstruct those; the scene's images are undistorted. none: a pinhole. Where known cameras
+            have a distortion, that one is undone anyway.
         masks: folder with an image for each frame, 0 where pixels are to be left out of cameras, tracks, points,
             depth's scale, motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
@@ -237,7 +241,7 @@ def reconstruct(
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
     # What can be wrong with the output is found out first, before the seconds of imports.
-    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+    with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as run
@@ -261,6 +265,7 @@ def reconstruct(
             motion=motion,
             cameras=cameras,
             intrinsics=intrinsics,
+            distortion=distortion,
             masks=masks,
             device=device,
             dtype=dtype,
@@ -276,6 +281,10 @@ def reconstruct(
         from .reconstruction.refinement import summary
 
         print(summary(made.info["refinement"]))
+    if "lens" in made.info:
+        lens = made.info["lens"]
+        told = ", ".join(f"{name} = {lens[name]:.3g}" for name in ("k1", "k2", "k3", "k4", "p1", "p2") if name in lens)
+        print(f"Images are undistorted: {told}; corners moved by up to {lens['bends_by_pixels']:.1f} px.")
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
     if len(made) > 1:
         print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
@@ -345,7 +354,7 @@ COMMANDS["synth"] = synth
 
 def export(
     scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")],
-    format: Literal["colmap", "glb", "ply", "npz", "nerfstudio"],
+    format: Literal["colmap", "glb", "ply", "npz", "nerfstudio", "html"],
     output: Path | None = None,
     static_only: bool = False,
     max_points: int | None = None,
@@ -359,7 +368,8 @@ def export(
         scene: a folder that page4d reconstruct wrote, or any folder with nerfstudio's transforms.json.
         format: colmap: images and a binary model in sparse/0, with point tracks where the cameras were refined by some;
             glb: points and frustums, for Blender and browsers; ply: points with time, confidence and motion; npz:
-            cameras, depth, confidence, motion, points and tracks; nerfstudio: images, transforms.json and points.
+            cameras, depth, confidence, motion, points and tracks; nerfstudio: images, transforms.json and points; html:
+            one page that shows the points through time in any browser, and needs no network and no other file.
         output: the file to write or, of colmap and nerfstudio, the folder; it must not exist yet. By default it stands
             beside the scene: SCENE-colmap, SCENE.glb.
         static_only: leave out points that move, and write masks of what moves beside the images of colmap and
@@ -376,7 +386,7 @@ def export(
         output = scene.parent / f"{place.name}-{format}" if is_folder else scene.parent / f"{place.name}.{format}"
     with ExitStack() as stack:
         if is_folder:
-            stack.enter_context(claimed_folder(output, overwrite=overwrite))
+            stack.enter_context(claimed_folder(output, overwrite=overwrite, inputs=(scene,)))
         else:
             check_output_file(output, overwrite=overwrite)
 

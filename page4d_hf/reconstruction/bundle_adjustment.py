@@ -1,6 +1,7 @@
 """Bundle adjustment of a clip's cameras and points over tracks, by pycolmap.
 
-One pinhole camera without distortion takes all frames. What a user knows of it is held. The focal length is held in
+One pinhole camera takes all frames, or one with radial distortion (COLMAP's SIMPLE_RADIAL), which is adjusted. What a
+user knows of it is held. The focal length is held in
 each adjustment anyway: left free it drifts where parallax is small, since what the tracks' own errors want outweighs
 what little they know of it. `focal_length` compares adjustments at several instead, against a prior around the
 network's.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..captures.pinhole import undistort
 from .tracks import REFERENCE_WIDTH, Tracks
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ FOCAL_RANGE = 1.2  # of the logarithm: how far they go from the network's
 FOCAL_PRIOR_SPREAD = 0.05  # of the logarithm
 FOCAL_PRIOR_WEIGHT = 0.05
 TRACKS_FOR_FOCAL_LENGTH = 1500
+TRACKS_PER_FRAME_FOR_FOCAL_LENGTH = 10  # at least, of a long clip
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,15 @@ class Adjusted:
     focal: float  # pixels
     points: npt.NDArray[Any]  # [T, 3] float64, a point for each track
     used: npt.NDArray[Any]  # [T] bool: tracks that the cameras were adjusted to
+    radial: float | None = None  # k1: a ray (x, y, 1) is seen at (x, y) (1 + k1 (x^2 + y^2)); None: a pinhole, held
 
 
 def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
-    xy = solution.focal * projections(tracks, solution.extrinsics, solution.points) + _center(image_size)
+    plane = projections(tracks, solution.extrinsics, solution.points)
+    if solution.radial is not None:
+        plane = plane * (1 + solution.radial * (plane**2).sum(axis=1, keepdims=True))
+    xy = solution.focal * plane + _center(image_size)
     errors = np.linalg.norm(xy - tracks.xy, axis=1)
     return np.where(np.isfinite(errors), errors, np.inf)
 
@@ -96,14 +103,19 @@ def triangulate(
 
 
 def triangulated(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int]) -> Adjusted:
-    """Cameras with the points that suit them best."""
-    rays = rays_of(tracks, cameras.focal, image_size)
+    """Cameras with the points that suit them best.
+
+    Raises:
+        ValueError: the cameras' distortion cannot be undone at one of the observations.
+    """
+    rays = rays_of(tracks, cameras.focal, image_size, cameras.radial)
     return replace(cameras, points=triangulate(tracks, rays, cameras.extrinsics, cameras.points))
 
 
-def rays_of(tracks: Tracks, focal: float, image_size: tuple[int, int]) -> npt.NDArray[Any]:
+def rays_of(tracks: Tracks, focal: float, image_size: tuple[int, int], radial: float | None = None) -> npt.NDArray[Any]:
     """x / z and y / z [O, 2] of the tracks' observations in their cameras."""
-    return (tracks.xy - _center(image_size)) / focal
+    plane = (tracks.xy - _center(image_size)) / focal
+    return undistort(plane, np.array([radial, 0, 0, 0])) if radial and len(plane) else plane
 
 
 def adjust(
@@ -134,8 +146,8 @@ def adjust(
         if scale == FOCAL_LOSS_SCALE and not hold_focal:
             focal = focal_length(tracks, solution, start.focal, image_size, hold_poses=hold_poses)
             solution = replace(solution, focal=focal)
-        solution = _adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
-        solution = _without_outliers(tracks, solution, image_size)
+        solution = adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
+        solution = without_outliers(tracks, solution, image_size)
     return solution
 
 
@@ -155,13 +167,14 @@ def focal_length(
     """
     unit = image_size[1] / REFERENCE_WIDTH
     lengths = np.where(solution.used, tracks.lengths(), 0)
-    if (lengths > 0).sum() > TRACKS_FOR_FOCAL_LENGTH:
-        longest = np.argsort(-lengths, kind="stable")[:TRACKS_FOR_FOCAL_LENGTH]
+    most = max(TRACKS_FOR_FOCAL_LENGTH, TRACKS_PER_FRAME_FOR_FOCAL_LENGTH * len(solution.extrinsics))
+    if (lengths > 0).sum() > most:
+        longest = np.argsort(-lengths, kind="stable")[:most]
         solution = replace(solution, used=solution.used & np.isin(np.arange(len(tracks)), longest))
 
     def score(log_factor: float) -> float:
         trial = replace(solution, focal=prior * math.exp(log_factor))
-        trial = _adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
+        trial = adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
         errors = reprojection_errors(tracks, trial, image_size)[solution.used[tracks.track]]
         scale = LOSS_SCALES[-1] * unit
         cost = float(np.log1p((np.minimum(errors, 1e3 * unit) / scale) ** 2).mean())
@@ -192,7 +205,8 @@ def _near(value: float, others: Iterable[float]) -> bool:
     return any(abs(value - other) < 1e-6 for other in others)
 
 
-def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+def without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    """The same without the use of tracks that fit much worse than the others."""
     errors = tracks.medians(reprojection_errors(tracks, solution, image_size))
     if not solution.used.any():
         return solution
@@ -202,7 +216,7 @@ def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int,
     return replace(solution, used=solution.used & (errors < most))
 
 
-def _adjust_once(
+def adjust_once(
     tracks: Tracks,
     start: Adjusted,
     image_size: tuple[int, int],
@@ -210,7 +224,11 @@ def _adjust_once(
     iterations: int = 50,
     *,
     hold_poses: bool = False,
+    hold_points: bool = False,
+    held: npt.NDArray[Any] | None = None,
 ) -> Adjusted:
+    """One round of `adjust`; cameras with fewer than `FEWEST_OBSERVATIONS`, and those that are `held` [S] bool, stay
+    where they are."""
     import pycolmap
 
     used = start.used & np.isfinite(start.points).all(axis=1)
@@ -221,7 +239,8 @@ def _adjust_once(
     model, ids = _model(tracks, replace(start, used=used), image_size, adjusted)
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.refine_focal_length = options.refine_extra_params = False
+    options.refine_focal_length = False
+    options.refine_extra_params = start.radial is not None and not hold_points
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = loss_scale
     options.ceres.solver_options.max_num_iterations = iterations
@@ -230,20 +249,28 @@ def _adjust_once(
     for image in model.images:
         config.add_image(image)
     first = int(adjusted.argmax())
-    for image in model.images if hold_poses else (first + 1,):
+    if held is None:
+        held = np.full(len(adjusted), hold_poses)
+        held[first] |= not hold_points  # which nothing else would hold
+    for image in np.flatnonzero(adjusted & held) + 1:
         config.set_constant_rig_from_world_pose(model.images[image].frame_id)
+    for identity in ids.values() if hold_points else ():
+        config.add_constant_point(identity)
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # steps that fail are tried again, shorter
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
     extrinsics = start.extrinsics.copy()
     for frame in np.flatnonzero(adjusted):
         extrinsics[frame] = model.images[int(frame) + 1].cam_from_world().matrix()
+    if hold_points:
+        return replace(start, extrinsics=extrinsics)
     points = start.points.copy()
     for track, identity in ids.items():
         points[track] = model.points3D[identity].xyz
+    radial = None if start.radial is None else float(model.cameras[1].params[3])
     if hold_poses:
-        return replace(start, points=points)
-    return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used)
+        return replace(start, points=points, radial=radial)
+    return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used, radial=radial)
 
 
 def _model(
@@ -254,9 +281,9 @@ def _model(
 
     height, width = image_size
     model = pycolmap.Reconstruction()
-    camera = pycolmap.Camera(
-        model="SIMPLE_PINHOLE", width=width, height=height, params=[start.focal, *_center(image_size)], camera_id=1
-    )
+    params = [start.focal, *_center(image_size), *([] if start.radial is None else [start.radial])]
+    name = "SIMPLE_PINHOLE" if start.radial is None else "SIMPLE_RADIAL"
+    camera = pycolmap.Camera(model=name, width=width, height=height, params=params, camera_id=1)
     model.add_camera_with_trivial_rig(camera)
     place = np.zeros(len(tracks.track), np.int64)  # of each observation among those of its frame
     for frame, rows in enumerate(tracks.rows_of_frames(len(adjusted))):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reproject
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
+from .long_clips import MOST_AT_ONCE, adjust_clip
 from .mapping import map_tracks
 from .relinking import relink
 from .tracks import (
@@ -43,7 +45,7 @@ TURNING_ROUNDS = 50
 FEWEST_TO_TURN = 3  # points that tell a rotation
 TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
 LOST = 0.5  # the same of a single frame, whose camera then never came near
-MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
+LEAST_GAIN_OF_DISTORTION = 0.02  # of the robust cost of static tracks: noise of their positions brings less
 LEAST_PARALLAX = np.radians(1.0)  # of a track between known cameras, to tell depth
 POOR_SHARE = 0.5  # of inliers: below it the user is told
 MOST_LOST = 0.05  # of inliers: longer tracks that cost more have led astray
@@ -68,6 +70,7 @@ class Refinement:
     inlier: np.ndarray  # [T] bool: tracks of the static scene
     intrinsics: np.ndarray  # [S, 3, 3], pixels of the images
     report: Report
+    radial: float | None = None  # k1 of all frames' lens, where it was asked for and the clip shows it
 
     @property
     def changed(self) -> bool:
@@ -93,6 +96,7 @@ def refine(
     given: PointTracks | None = None,
     known: KnownCameras | None = None,
     visible: Sequence[np.ndarray] | None = None,
+    distortion: Literal["none", "radial"] = "none",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Refinement:
     """Refine the cameras of a clip.
@@ -106,6 +110,8 @@ def refine(
         given: a user's tracks, to refine by instead of those of optical flow.
         known: what the user knows of the cameras, which is held.
         visible: `(H, W)` bool of each frame, false where tracks are not to be followed.
+        distortion: "radial" looks for the lens's too, and leaves depth as it is: it is to be refined in images that
+            are undistorted by the result.
         progress: told how far the work is.
 
     Returns:
@@ -137,7 +143,8 @@ def refine(
     lifted = _lifted(seen, tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
     before = _scored(tracks, start, size)
-    clip = _Clip(images, seen, tracks, size, depth, motion, known, before, progress, visible, given is None)
+    may_relink = given is None and distortion == "none" and len(images) <= MOST_AT_ONCE
+    clip = _Clip(images, seen, tracks, size, depth, motion, known, before, distortion, progress, visible, may_relink)
     return _refined(clip) if known.extrinsics is None else _with_known_poses(clip, known.extrinsics)
 
 
@@ -151,6 +158,7 @@ def _refined(clip: _Clip) -> Refinement:
         return _kept(
             clip, f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed"
         )
+    clip.progress("adjustment", 0, 1)
     consensus = agree_on_motion(tracks, num_frames, size)
     if consensus.displacement < LEAST_DISPLACEMENT * clip.unit:
         still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], num_frames, axis=0), used=consensus.agrees)
@@ -163,7 +171,7 @@ def _refined(clip: _Clip) -> Refinement:
     candidates = clip.adjusted(start, consensus.agrees)
     best = max(candidates, key=lambda candidate: candidate.inlier_share, default=before)
     too_far = best.inlier_share < TOO_FAR * consensus.inlier_share
-    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and num_frames <= MOST_MAPPED:
+    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and num_frames <= MOST_AT_ONCE:
         candidates += _mapped(clip, consensus.agrees)
     if not candidates:
         return _kept(clip, "too few points follow one motion")
@@ -211,8 +219,11 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
         return taken(clip.scored(start), "too few points could be followed")
     agrees = agree_on_motion(tracks, len(poses), size).agrees
     start = replace(start, focal=check_against_tracks(clip.known, tracks, agrees, start.focal, size))
-    start = replace(start, points=_lifted(clip.seen, tracks, poses, start.focal, depth, size))
-    start = triangulated(tracks, start, size)
+    # A network whose own cameras hardly move gives a scale that is no start: where rays tell depth, they give it.
+    free = triangulated(tracks, replace(start, points=np.full((len(tracks), 3), np.nan)), size)
+    lifted = _lifted(clip.seen, tracks, poses, start.focal, depth, size)
+    near = np.where(_parallax(tracks, free)[:, None] > LEAST_PARALLAX, free.points, lifted)
+    start = triangulated(tracks, replace(start, points=near), size)
     candidates = clip.adjusted(replace(start, used=np.ones(len(tracks), bool)), agrees, hold_poses=True)
     best = max(candidates, key=lambda candidate: candidate.inlier_share) if candidates else clip.scored(start)
     told = best.solution.used & (_parallax(tracks, best.solution) > LEAST_PARALLAX)
@@ -236,6 +247,7 @@ class _Clip:
     motion: list[np.ndarray] | None  # [h, w] float32 each
     known: KnownCameras
     before: _Scored  # the network's cameras
+    distortion: Literal["none", "radial"]
     progress: Callable[[str, int, int], None]
     visible: Sequence[np.ndarray] | None  # (H, W) bool of each frame
     may_relink: bool
@@ -272,7 +284,9 @@ class _Clip:
             self.progress("adjustment", number, len(beliefs))
             candidate = replace(start, used=start.used & belief)
             if candidate.used.sum() >= FEWEST_TRACKS:
-                solution = adjust(self.tracks, candidate, self.size, hold_focal=self.hold_focal, hold_poses=hold_poses)
+                solution = adjust_clip(
+                    self.tracks, candidate, self.size, hold_focal=self.hold_focal, hold_poses=hold_poses
+                )
                 found.append(self.scored(solution))
         self.progress("adjustment", len(beliefs), len(beliefs))
         return found
@@ -315,10 +329,12 @@ def _mapped(clip: _Clip, agrees: np.ndarray) -> list[_Scored]:
     )
     if mapped is None or mapped.used.sum() < FEWEST_TRACKS:
         return []
-    return [clip.scored(adjust(clip.tracks, mapped, clip.size, hold_focal=clip.hold_focal))]
+    return [clip.scored(adjust_clip(clip.tracks, mapped, clip.size, hold_focal=clip.hold_focal))]
 
 
 def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
+    if clip.distortion == "radial":
+        return _with_distortion(clip, best, outcome, note)
     corrected = correct_depth(clip.depth, clip.seen, best.solution, clip.size)
     remaining = corrected.errors.get(corrected.correction, 0.0)
     if remaining > POOR:
@@ -332,6 +348,29 @@ def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -
         depth_correction=corrected.correction,
         depth_error=round(remaining, 4),
     )
+
+
+def _with_distortion(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
+    """Cameras adjusted together with a radial distortion, where static tracks then agree clearly better."""
+    unbent = clip.result(best, outcome, note)
+    if outcome not in ("refined", "known"):
+        return unbent
+    start, hold_poses = replace(best.solution, radial=0.0), clip.known.extrinsics is not None
+    try:
+        bent = clip.scored(
+            adjust_clip(
+                clip.tracks, start, clip.size, hold_focal=clip.hold_focal, hold_poses=hold_poses, in_parts=False
+            )
+        )
+    except ValueError:  # a distortion that cannot be undone
+        return unbent
+    rows = (best.solution.used | bent.solution.used)[clip.tracks.track]
+    straight, curved = (
+        float(np.log1p((np.minimum(each.errors[rows], 1e3) / LOSS_SCALES[-1]) ** 2).mean()) for each in (best, bent)
+    )
+    if curved > (1 - LEAST_GAIN_OF_DISTORTION) * straight:
+        return unbent
+    return replace(clip.result(bent, outcome, note), radial=bent.solution.radial)
 
 
 def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:

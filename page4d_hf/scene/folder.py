@@ -63,6 +63,7 @@ MARK = "page4d/info.json"  # what makes a folder a scene of page4d
 MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
 COLORS = ("red", "green", "blue")
 SPLITS = ("train", "val", "test")
+MOVES = 0.5  # dynamics from which a pixel or a point counts as moving
 EXIF_ORIENTATION = 0x0112
 
 
@@ -146,6 +147,11 @@ class Scene:
             raise SceneError(
                 f"Expected a map of two dimensions of float32 in {path}, got {array.dtype} of the shape {array.shape}; "
                 "make the scene anew with `page4d reconstruct`."
+            )
+        if name != "depth" and array.shape != (shape := self._load_map("depth", index).shape):
+            raise SceneError(
+                f"Expected a map of the depth's shape {shape} in {path}, got {array.shape}; make the scene anew with "
+                "`page4d reconstruct`."
             )
         return array
 

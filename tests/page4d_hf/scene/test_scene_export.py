@@ -15,7 +15,7 @@ from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import FOLDERS, export_scene
 
-FORMATS = ("colmap", "glb", "ply", "npz", "nerfstudio")
+FORMATS = ("colmap", "glb", "ply", "npz", "nerfstudio", "html")
 Y_DOWN = np.diag([1.0, -1.0, -1.0])
 
 
@@ -284,17 +284,18 @@ def without_points(folder, tmp_path):
     return edited(folder, tmp_path / "bare", lambda meta: meta.pop("ply_file_path"))
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "ply"])
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("ply", "html")])
 def test_a_scene_without_points_gives_its_cameras(without_points, tmp_path, format):
     made = export_scene(without_points, tmp_path / f"out.{format}", format)
     assert made.points == 0
     assert (tmp_path / f"out.{format}").exists()
 
 
-def test_a_scene_without_points_makes_no_ply(without_points, tmp_path):
+@pytest.mark.parametrize("format", ["ply", "html"])
+def test_a_scene_without_points_makes_no_file_of_points(without_points, tmp_path, format):
     with pytest.raises(SceneError, match="has no points to write"):
-        export_scene(without_points, tmp_path / "out.ply", "ply")
-    assert not (tmp_path / "out.ply").exists()
+        export_scene(without_points, tmp_path / f"out.{format}", format)
+    assert not (tmp_path / f"out.{format}").exists()
 
 
 def test_static_only_needs_to_know_what_moves(without_points, tmp_path):
@@ -340,6 +341,14 @@ def test_images_of_several_folders_with_one_name_keep_apart(folder, tmp_path):
     for i, path in enumerate(scene.image_paths):
         name = model.image(i + 1).name
         assert (tmp_path / "out" / "images" / name).read_bytes() == path.read_bytes()
+
+
+def test_the_command_does_not_replace_the_scene_that_it_reads(folder, capsys):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit):
+        cli.main(["export", str(folder), "--format", "nerfstudio", "--output", str(folder), "--overwrite"])
+    assert "is or holds what is read" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(folder, capsys):
