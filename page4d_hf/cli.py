@@ -182,6 +182,7 @@ def reconstruct(
     intrinsics: str | None = None,
     distortion: Literal["none", "radial"] = "none",
     masks: Path | None = None,
+    metric_depth: str | None = None,
     write_masks: bool = False,
     preview: bool = True,
     device: str = "auto",
@@ -191,7 +192,8 @@ def reconstruct(
     """Reconstruct a video or images: cameras, depth, points and motion, into a scene folder.
 
     Every radiance-field method that reads nerfstudio's transforms.json can train on the folder. Frames of different
-    sizes are padded with white to a common one. The scale of the scene is arbitrary.
+    sizes are padded with white to a common one. The scale of the scene is arbitrary, unless --cameras or
+    --metric-depth tells it.
 
     Args:
         input: a video file, a folder of images, a glob (in quotes), or image files in their order.
@@ -227,6 +229,8 @@ def reconstruct(
             have a distortion, that one is undone anyway.
         masks: folder with an image for each frame, 0 where pixels are to be left out of cameras, tracks, points,
             depth's scale, motion and training.
+        metric_depth: folder or Hub repository of a metric depth model of transformers, such as apple/DepthPro-hf, that
+            scales the scene to metres.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -267,6 +271,7 @@ def reconstruct(
             intrinsics=intrinsics,
             distortion=distortion,
             masks=masks,
+            metric_depth=metric_depth,
             device=device,
             dtype=dtype,
             progress=report,
@@ -285,6 +290,9 @@ def reconstruct(
         lens = made.info["lens"]
         told = ", ".join(f"{name} = {lens[name]:.3g}" for name in ("k1", "k2", "k3", "k4", "p1", "p2") if name in lens)
         print(f"Images are undistorted: {told}; corners moved by up to {lens['bends_by_pixels']:.1f} px.")
+    if "metric_depth" in made.info:
+        compared = made.info["metric_depth"]
+        print(f"Metres by {compared['model']}: frames differ by {compared['spread']:.1%} in the median.")
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
     if len(made) > 1:
         print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")

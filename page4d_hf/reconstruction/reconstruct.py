@@ -30,6 +30,7 @@ from ..weights.loading import (
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
+from .metric import load_metric_model, metric_scale
 from .motion import motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
@@ -70,6 +71,7 @@ def reconstruct(
     intrinsics: str | os.PathLike[str] | None = None,
     distortion: Distortion = "none",
     masks: str | os.PathLike[str] | None = None,
+    metric_depth: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     progress: Progress | None = None,
@@ -121,6 +123,9 @@ def reconstruct(
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
             motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
             its depth sees the whole images.
+        metric_depth: folder or Hub repository of a metric model for depth estimation of transformers, such as
+            apple/DepthPro-hf, by which the scene is scaled to metres; see `metric_scale`. By default its scale is
+            arbitrary, or that of known cameras.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -131,7 +136,7 @@ def reconstruct(
 
     Raises:
         FrameError: the frames cannot be read.
-        CheckpointError: the model cannot be loaded.
+        CheckpointError: the model, or that for metric depth, cannot be loaded.
         Page4DError: an option out of its range, known cameras that do not fit the frames or contradict them, a model
             that lacks a head that is needed, too little memory, or cameras that are not finite.
     """
@@ -156,6 +161,7 @@ def reconstruct(
         intrinsics=intrinsics,
         distortion=distortion,
         masks=masks,
+        metric_depth=metric_depth,
     )
     options.check()
     heads = needed_heads(weights.config, points)
@@ -168,6 +174,7 @@ def reconstruct(
     if lenses is not None and distortion != "none":
         raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
     network = weights.load(report)
+    metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
     asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
 
@@ -196,6 +203,18 @@ def reconstruct(
         hidden=hidden,
         progress=lambda done: report("motion", done, len(frames)),
     )
+    scale: dict[str, Any] = {"scale": "arbitrary" if cameras is None else "cameras"}
+    if metric is not None:
+        found = metric_scale(
+            metric,
+            frames,
+            seen.depth,
+            seen.depth_conf,
+            seen.dynamics,
+            progress=lambda done, total: report("metric depth", done, total),
+        )
+        kept_tracks = _scaled(seen, kept_tracks, found.scale)
+        scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
         extrinsics=seen.extrinsics,
@@ -216,7 +235,7 @@ def reconstruct(
                 "device": str(network.device),
                 "dtype": str(network.dtype).removeprefix("torch."),
             },
-            "scale": "arbitrary" if cameras is None else "cameras",
+            **scale,
             **({} if cameras_by is None else {"refinement": cameras_by}),
             **({} if lenses is None else {"lens": lenses.as_info()}),
         },
@@ -286,6 +305,7 @@ class _Options:
     intrinsics: str | os.PathLike[str] | None
     distortion: Distortion
     masks: str | os.PathLike[str] | None
+    metric_depth: str | os.PathLike[str] | None
 
     def check(self) -> None:
         """Raises Page4DError where one is out of range, or two exclude each other."""
@@ -307,6 +327,8 @@ class _Options:
             raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
         if self.points == "world" and (self.cameras is not None or self.intrinsics is not None):
             raise Page4DError("Points of the point head do not follow known cameras: these take --points depth.")
+        if self.metric_depth is not None and self.cameras is not None:
+            raise Page4DError("Known cameras have a scale of their own: leave out --metric-depth, or --cameras.")
         if self.masks is not None and not os.path.isdir(self.masks):
             raise Page4DError(
                 f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(self.masks)!r}."
@@ -439,6 +461,14 @@ def _settle_cameras(
     if told["note"]:
         logger.warning("%s", told["note"])
     return told, kept_tracks
+
+
+def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:
+    """Bring cameras, depth and points to another unit; gives the tracks with their points in it."""
+    seen.extrinsics = np.concatenate((seen.extrinsics[:, :, :3], scale * seen.extrinsics[:, :, 3:]), axis=2)
+    seen.depth = [(scale * each).astype(np.float32) for each in seen.depth]
+    seen.points = seen.points and [(scale * each).astype(np.float32) for each in seen.points]
+    return None if tracks is None else replace(tracks, points=(scale * tracks.points).astype(np.float32))
 
 
 def _cloud(seen: Prediction, frames: Frames, options: _Options, report: Progress) -> dict[str, Any]:
