@@ -27,11 +27,13 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
+from .cuts import Report as CutReport
+from .cuts import longest_shot
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
 from .metric import load_metric_model, metric_scale
-from .motion import motion_masks, resolve_motion
+from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
@@ -90,7 +92,9 @@ def reconstruct(
 
     Args:
         images: S >= 1 frames: a video, a folder of images, a glob, image files, PIL images, arrays `[H, W, 3]` uint8,
-            or `Frames`; see `read_frames`.
+            or `Frames`; see `read_frames`. Where they cut from one shot to another, the longest is taken, and
+            `info["cuts"]` says where; see `split_at_cuts`. `Frames`, and frames for which there are `tracks`,
+            `cameras`, `masks` or a folder of `motion`, are all taken.
         model: folder of the weights, or their repository on the Hub; or a model, on the device and in the dtype that it
             shall run in. It runs as in evaluation, and is left as it was.
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
@@ -167,7 +171,7 @@ def reconstruct(
     heads = needed_heads(weights.config, points)
     given = _read_given(options)
 
-    frames = _read_frames(images, options, report)
+    frames, cuts = _read_frames(images, options, report)
     visible = None if masks is None else MaskFolder(masks, frames)
     known = known_cameras(given.cameras, given.intrinsics, frames)
     lenses = None if known is None else known.lenses
@@ -237,6 +241,7 @@ def reconstruct(
             },
             **scale,
             **({} if cameras_by is None else {"refinement": cameras_by}),
+            **({} if cuts is None else {"cuts": cuts}),
             **({} if lenses is None else {"lens": lenses.as_info()}),
         },
     )
@@ -334,6 +339,13 @@ class _Options:
                 f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(self.masks)!r}."
             )
 
+    @property
+    def of_all_frames(self) -> bool:
+        """Whether something is given for each frame, so that none can be left out."""
+        folder = None if self.motion in get_args(MotionKind) else self.motion
+        lenses = self.intrinsics if os.path.exists(self.intrinsics or "") else None
+        return any(given is not None for given in (self.tracks, self.cameras, lenses, self.masks, folder))
+
     def as_info(self) -> dict[str, Any]:
         """The options for `page4d/info.json`."""
         plain = (bool, int, float, type(None))
@@ -356,13 +368,21 @@ def _read_given(options: _Options) -> _Given:
     )
 
 
-def _read_frames(images: Source, options: _Options, report: Progress) -> Frames:
+def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[Frames, CutReport | None]:
+    """The frames to reconstruct, and where the clip cuts that they are a shot of."""
     if isinstance(images, Frames):
-        return read_frames(images, fps=options.fps, max_frames=options.max_frames)
+        return read_frames(images, fps=options.fps, max_frames=options.max_frames), None
     report("reading frames", 0, 1)
     frames = read_frames(images, fps=options.fps, max_frames=options.max_frames)
     report("reading frames", 1, 1)
-    return frames
+    if options.of_all_frames:
+        return frames, None
+    count = len(frames)
+    report("looking for cuts", 0, count)
+    frames, cuts = longest_shot(frames, progress=lambda done: report("looking for cuts", done, count))
+    if cuts is not None:
+        logger.warning("%s", cuts["note"])
+    return frames, cuts
 
 
 def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
