@@ -115,7 +115,7 @@ def track_points(
     observed: list[tuple[np.ndarray, np.ndarray]] = []
     before: np.ndarray | None = None
     for frame, image in enumerate(images):
-        gray = _gray(image)
+        gray = as_gray(image)
         if before is not None and before.shape != gray.shape:
             raise Page4DError("Tracks need frames of one size; these differ.")
         if before is not None and len(xy):
@@ -172,7 +172,7 @@ def _lucas_kanade(
     return there + half, status.ravel().astype(bool)
 
 
-def _gray(image: np.ndarray) -> np.ndarray:
+def as_gray(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
 
 
@@ -252,7 +252,7 @@ def checked_tracks(
     first_xy, first_value = np.zeros((len(tracks), 2), np.float32), np.full(len(tracks), np.nan, np.float32)
     along, staying = [], []
     for number, rows in enumerate(tracks.rows_of_frames(len(images))):
-        gray = cv2.GaussianBlur(_gray(images[number]), (0, 0), 1.5).astype(np.float32)
+        gray = cv2.GaussianBlur(as_gray(images[number]), (0, 0), 1.5).astype(np.float32)
         seen, xy = tracks.track[rows], tracks.xy[rows]
         if len(seen):
             value = _sampled(gray, xy)

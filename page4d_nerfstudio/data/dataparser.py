@@ -75,7 +75,7 @@ class Page4DDataParserConfig(DataParserConfig):
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
     """Source of the held-out cameras, with --cameras page4d on a capture. page4d: PAGE-4D sees the held-out frames too.
     capture: it does not; the capture's cameras are aligned with PAGE-4D's world by the Sim(3) between the training
-    cameras' centres."""
+    cameras, with their focal lengths."""
     points: Literal["auto", "page4d", "capture", "depth", "tracks", "random"] = "auto"
     """Where Gaussians start: at PAGE-4D's depth, the capture's points (its depth if it has none), the capture's depth,
     corners that are tracked through the frames and triangulated by their cameras, or random points. auto: the capture's
