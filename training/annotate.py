@@ -14,7 +14,7 @@ import os
 import pickle
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,59 +29,20 @@ from page4d_hf.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from page4d_hf.clips.encoding import EncodedClip
-
-SOURCE = "videos"  # the data set's name in its rows
-RETRIES = 2  # of a video whose worker died
+    from page4d_hf.reconstruction.annotation import Annotation
 
 
-@dataclass(frozen=True)
-class Annotation:
-    """What is done with a video, wherever it is done."""
-
-    model: str
-    fps: float | None
-    max_frames: int | None
-    frames_per_clip: int
-    confidence_percentile: float
-    trust: Trust
-
-
-class Annotator:
-    """A network on one device, which takes one video after the other. It runs in a process of its own."""
+class RayAnnotator:
+    """An `Annotator` on rows of Ray Data, on the device that Ray gives it."""
 
     def __init__(self, annotation: Annotation) -> None:
-        from page4d_hf.weights.loading import load_model
+        from page4d_hf.reconstruction.annotation import Annotator
 
-        self.annotation = annotation
-        self.model, self.image_processor = load_model(annotation.model)
+        self.annotator = Annotator(annotation)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """`path` and `name` of a video to its encoded clips; whatever is wrong with it becomes the reason of a skip."""
-        from page4d_hf import reconstruct
-        from page4d_hf.clips.annotated import clips_of_reconstruction
-
-        wanted = self.annotation
-        try:
-            scene = reconstruct(
-                row["path"],
-                self.model,
-                image_processor=self.image_processor,
-                fps=wanted.fps,
-                max_frames=wanted.max_frames,
-            )
-            clips = clips_of_reconstruction(
-                scene,
-                SOURCE,
-                row["name"],
-                frames_per_clip=wanted.frames_per_clip,
-                confidence_percentile=wanted.confidence_percentile,
-                trust=wanted.trust,
-            )
-        except Page4DError as error:
-            clips = [_left_out(row["name"], str(error))]
-        except Exception as error:  # one video in thousands must not end the run
-            clips = [_left_out(row["name"], f"{type(error).__name__}: {error}")]
-        return {"index": row["index"], "clips": pickle.dumps(clips)}
+        """`index`, `path` and `name` of a video to its index and its pickled clips."""
+        return {"index": row["index"], "clips": pickle.dumps(self.annotator(row["path"], row["name"]))}
 
 
 def annotate(
@@ -130,6 +91,7 @@ def annotate(
     found = find_videos(videos)
 
     from page4d_hf.clips.writing import ClipWriter
+    from page4d_hf.reconstruction.annotation import Annotation
     from page4d_hf.weights.identity import fingerprint
     from page4d_hf.weights.loading import load_config
 
@@ -218,41 +180,21 @@ def run_on_ray(
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # a block is a video: what lacks in the end is named
         rows = [{"index": i, "name": name, "path": str(path)} for i, (name, path) in enumerate(videos)]
         annotated = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            Annotator,
+            RayAnnotator,
             fn_constructor_args=(annotation,),
-            # One video at a time: those that wait at a worker would die with it.
-            compute=ray.data.ActorPoolStrategy(
-                size=min(workers or gpus or int(resources["CPU"]), len(rows)), max_tasks_in_flight_per_actor=1
-            ),
+            compute=ray.data.ActorPoolStrategy(size=min(workers or gpus or int(resources["CPU"]), len(rows))),
             # One thread: sums in the same order, and so the same clips, however many workers there are.
             num_cpus=1,
             num_gpus=1 if gpus else 0,
-            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
-        come = 0
         for row in annotated.iter_rows():
-            for name, _ in videos[come : row["index"]]:
-                yield name, [_left_out(name, _DIED)]
-            come = row["index"] + 1
             yield videos[row["index"]][0], pickle.loads(row["clips"])
-        for name, _ in videos[come:]:
-            yield name, [_left_out(name, _DIED)]
     except ray.exceptions.RayError as error:  # no worker could begin, or the cluster is gone
         raise Page4DError(f"Ray gave up ({str(error).strip().splitlines()[-1]}); run the command again.") from error
     finally:
         ray.shutdown()
-
-
-_DIED = f"its worker died {RETRIES + 1} times, probably because memory ran out; fewer --workers or --max-frames help"
-
-
-def _left_out(name: str, reason: str) -> EncodedClip:
-    from page4d_hf.clips.encoding import EncodedClip, Skip
-
-    return EncodedClip(f"{SOURCE}/{name}/0000", None, [Skip("sequence", f"{SOURCE}/{name}", " ".join(reason.split()))])
 
 
 def _is_video(path: Path) -> bool:

@@ -43,7 +43,7 @@ def in_order(
         return
     # Not forked: libraries in this process may hold locks that a copy of it would wait for in vain.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     under_way: deque[tuple[Tag, Future[Result]]] = deque()
     try:
         for tag, task in tasks:
@@ -62,7 +62,7 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Leave interrupts to the parent, end with it however it ends, and take one core."""
     os.environ["OMP_NUM_THREADS"] = "1"  # torch, where a task needs it, reads it when it is imported
     import cv2

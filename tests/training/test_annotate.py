@@ -24,25 +24,10 @@ TINY = TRAINING.parent / "page4d_hf" / "weights" / "tiny"
 BESIDE = os.pathsep.join(filter(None, (str(TRAINING), os.environ.get("PYTHONPATH"))))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": BESIDE}  # workers import the programs below
 
-# The program, where a worker dies whenever it meets the video deadly.mp4.
-DEADLY = """
+# The program, killed at the moment when the second file gets its name.
+KILLED = """
 import os, signal, sys
 import annotate
-
-class Deadly(annotate.Annotator):
-    def __call__(self, row):
-        if row["name"] == "deadly.mp4":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(row)
-
-annotate.Annotator = Deadly
-"""
-RUN = """
-annotate.main(sys.argv[1:])
-"""
-
-# And the program itself, killed at the moment when the second file gets its name.
-KILLED = """
 from page4d_hf.utils import folders
 
 class Killed:
@@ -55,6 +40,7 @@ class Killed:
         os.replace(source, target)
 
 folders.os = Killed()
+annotate.main(sys.argv[1:])
 """
 
 
@@ -82,7 +68,7 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three videos of rooms, one that is broken and one whose worker dies."""
+    """Three videos of rooms, and one that is broken."""
     from page4d_hf.synthetic.capture import write_synthetic_capture
 
     folder = tmp_path_factory.mktemp("videos")
@@ -92,7 +78,6 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_synthetic_capture(room, seed=seed, num_frames=8, width=84, height=56, supersampling=1, num_points=100)
         shutil.copy(room / "video.mp4", folder / name)
     (folder / "broken.mp4").write_text("no video")
-    shutil.copy(folder / "a.mp4", folder / "deadly.mp4")
     return folder
 
 
@@ -117,7 +102,7 @@ def options(videos: Path, output: Path, cluster: str) -> list[object]:
 def by_one_worker(videos: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The data set that one worker makes, and what the program printed."""
     output = tmp_path_factory.mktemp("clips") / "one"
-    ended = annotate(DEADLY + RUN, *options(videos, output, cluster), "--workers", 1)
+    ended = annotate(None, *options(videos, output, cluster), "--workers", 1)
     assert ended.returncode == 0, ended.stderr
     return output, ended.stdout
 
@@ -129,20 +114,19 @@ def test_videos_become_clips_with_depth_and_cameras(by_one_worker):
     assert all(row["num_frames"] == 8 and row["depth"] and row["extrinsics"] for row in rows)
 
 
-def test_broken_videos_and_dead_workers_are_named_and_counted(by_one_worker):
+def test_broken_videos_are_named_and_counted(by_one_worker):
     output, printed = by_one_worker
     left_out = (output / "skipped.txt").read_text()
     assert "sequence videos/broken.mp4: Cannot read the video" in left_out
-    assert "sequence videos/deadly.mp4: its worker died 3 times" in left_out
-    assert "Left out: 2 sequences" in printed
+    assert "Left out: 1 sequence;" in printed
 
 
 def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(videos, cluster, by_one_worker, tmp_path):
     words = [*options(videos, tmp_path / "out", cluster), "--workers", 2]
-    killed = annotate(DEADLY + KILLED + RUN, *words)
+    killed = annotate(KILLED, *words)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not json.loads((tmp_path / "out" / "clips.json").read_text())["complete"]
-    again = annotate(DEADLY + RUN, *words)
+    again = annotate(None, *words)
     assert again.returncode == 0, again.stderr
     assert f"Going on with {tmp_path / 'out'}" in again.stdout
     assert contents(tmp_path / "out") == contents(by_one_worker[0])
