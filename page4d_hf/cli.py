@@ -181,6 +181,7 @@ def reconstruct(
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    tracker: Literal["flow", "head"] = "flow",
     motion: str | None = None,
     cameras: Path | None = None,
     intrinsics: str | None = None,
@@ -222,6 +223,8 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with tracks [K, S, 2] in pixels and visible
             [K, S].
+        tracker: what follows points to refine by. flow: optical flow. head: the track head of weights that have one, as
+            VGGT's: it follows points of each window's first frame alone, so take a short --window.
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
             scene; both; off: nothing; or a folder with an image for each frame, not 0 where something moves. By default
             both, or geometry where the model has no mask head.
@@ -275,6 +278,7 @@ def reconstruct(
             max_points=max_points,
             refine=refine,
             tracks=tracks,
+            tracker=tracker,
             motion=motion,
             cameras=cameras,
             intrinsics=intrinsics,

@@ -36,6 +36,7 @@ from .metric import load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
+from .tracks import joined_tracks
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 Refine = Literal["auto", "off"]
 Distortion = Literal["none", "radial"]
+Tracker = Literal["flow", "head"]
 
 
 @torch.inference_mode()
@@ -68,6 +70,7 @@ def reconstruct(
     keep_point_maps: bool = False,
     refine: Refine = "auto",
     tracks: str | os.PathLike[str] | None = None,
+    tracker: Tracker = "flow",
     motion: str | os.PathLike[str] | None = None,
     cameras: str | os.PathLike[str] | None = None,
     intrinsics: str | os.PathLike[str] | None = None,
@@ -114,6 +117,9 @@ def reconstruct(
         refine: "auto": adjust cameras to point tracks, and depth to them, as far as the clip shows them; what it does
             not is logged, and stands in `info["refinement"]["note"]`. "off": take the network's.
         tracks: file of tracks to refine by, instead of optical flow; see `scene.read_tracks`.
+        tracker: what follows points, where no tracks are given. "flow": optical flow, to a fraction of a pixel, with
+            new points in each frame. "head": the network's track head, which follows points of each window's first
+            frame and sees no pixel finer than its input's; it needs weights that have one, as VGGT's.
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
             "both"; "off": nothing; or a folder with an image for each frame, not 0 where something moves. By default
             both, as far as the model has a head, and frames are several and of one size.
@@ -160,6 +166,7 @@ def reconstruct(
         max_points=max_points,
         refine=refine,
         tracks=tracks,
+        tracker=tracker,
         motion=resolve_motion(motion, weights.config.mask_form is not None),
         cameras=cameras,
         intrinsics=intrinsics,
@@ -168,6 +175,8 @@ def reconstruct(
         metric_depth=metric_depth,
     )
     options.check()
+    if tracker == "head" and not weights.config.enable_track:
+        raise Page4DError("Tracks by the track head need a model that has one, and this has none; take --tracker flow.")
     heads = needed_heads(weights.config, points)
     given = _read_given(options)
 
@@ -180,7 +189,7 @@ def reconstruct(
     network = weights.load(report)
     metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
-    asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
+    asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength, follow=tracker == "head")
 
     def look() -> Prediction:
         return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
@@ -305,6 +314,7 @@ class _Options:
     max_points: int
     refine: Refine
     tracks: str | os.PathLike[str] | None
+    tracker: Tracker
     motion: str | os.PathLike[str] | None
     cameras: str | os.PathLike[str] | None
     intrinsics: str | os.PathLike[str] | None
@@ -328,6 +338,10 @@ class _Options:
             )
         if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
+        if self.tracker not in get_args(Tracker):
+            raise Page4DError(f"Expected tracker to be {' or '.join(get_args(Tracker))}, got {self.tracker!r}.")
+        if self.tracker == "head" and (self.refine == "off" or self.points == "world" or self.tracks is not None):
+            raise Page4DError("The track head refines: it takes --refine auto, --points depth and no --tracks.")
         if self.tracks is not None and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
         if self.points == "world" and (self.cameras is not None or self.intrinsics is not None):
@@ -433,6 +447,7 @@ def _refined(
         seen.depth,
         seen.dynamics,
         given=given_tracks,
+        followed=None if seen.followed is None else joined_tracks(seen.followed),
         known=known,
         visible=visible,
         distortion=distortion,

@@ -94,6 +94,7 @@ def refine(
     motion: list[np.ndarray] | None = None,
     *,
     given: PointTracks | None = None,
+    followed: Tracks | None = None,
     known: KnownCameras | None = None,
     visible: Sequence[np.ndarray] | None = None,
     distortion: Literal["none", "radial"] = "none",
@@ -108,6 +109,7 @@ def refine(
         depth: the network's z-depth, `(h, w)` float32 each over exactly the image.
         motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
         given: a user's tracks, to refine by instead of those of optical flow.
+        followed: the network's tracks, the same.
         known: what the user knows of the cameras, which is held.
         visible: `(H, W)` bool of each frame, false where tracks are not to be followed.
         distortion: "radial" looks for the lens's too, and leaves depth as it is: it is to be refined in images that
@@ -132,6 +134,8 @@ def refine(
     tracked(0)
     if given is not None:
         tracks = checked_tracks(given, images, progress=tracked)
+    elif followed is not None:
+        tracks = followed
     else:
         tracks = track_points(images, progress=tracked)
     if visible is not None:

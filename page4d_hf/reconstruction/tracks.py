@@ -121,17 +121,21 @@ def track_points(
         if before is not None and len(xy):
             xy, followed = _follow(flow, before, gray, xy)
             xy, number = xy[followed], number[followed]
-        corners = _new_corners(gray, xy, choice or Corners())
+        corners = new_corners(gray, xy, choice or Corners())
         xy = np.concatenate((xy, corners))
         number = np.concatenate((number, np.arange(count, count + len(corners))))
         count += len(corners)
         observed.append((number, xy))
         before = gray
         progress(frame + 1)
+    return joined_tracks(observed)
+
+
+def joined_tracks(observed: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tracks:
+    """Tracks of at least three frames, of which each frame sees some numbers [N] at positions [N, 2]."""
     frames = np.repeat(np.arange(len(observed)), [len(numbers) for numbers, _ in observed])
-    tracks = Tracks(
-        np.concatenate([numbers for numbers, _ in observed]), frames, np.concatenate([xy for _, xy in observed]), count
-    )
+    names, track = np.unique(np.concatenate([numbers for numbers, _ in observed]), return_inverse=True)
+    tracks = Tracks(track, frames, np.concatenate([xy for _, xy in observed]).astype(np.float32), len(names))
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
@@ -178,8 +182,8 @@ def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
-def _new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
-    """Corners [N, 2] where no track is near."""
+def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
+    """Corners [N, 2] of an image `(H, W)` uint8 where no track is near."""
     room = choice.most - len(taken)
     if room <= 0:
         return np.zeros((0, 2), np.float32)
