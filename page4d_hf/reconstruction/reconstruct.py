@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -237,7 +238,24 @@ def reconstruct(
         progress=lambda done: report("motion", done, len(frames)),
     )
 
-    # 6. The choice of points.
+    # 6. Where what moves goes.
+    if kept_tracks is not None and seen.dynamics is not None:
+        from .paths import lift_tracks, settle_paths, tracks_of_motion
+
+        kept_tracks, moving = tracks_of_motion(
+            frames.images,
+            seen.dynamics,
+            kept_tracks,
+            dense=given_tracks is None,
+            progress=lambda done: report("tracks of motion", done, len(frames)),
+        )
+        sizes = np.array([(width, height) for height, width in frames.sizes])
+        cameras = seen.extrinsics, seen.intrinsics, sizes
+        paths = lift_tracks(replace(kept_tracks, visible=moving), seen.depth, *cameras)
+        centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
+        kept_tracks = replace(kept_tracks, paths=settle_paths(paths, centers))
+
+    # 7. The choice of points.
     report("points", 0, len(frames))
     confidence = seen.points_conf or seen.depth_conf
     chosen = choose_points(seen.points or seen.depth, confidence, confidence_percentile, max_points)

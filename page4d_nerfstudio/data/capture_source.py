@@ -17,6 +17,7 @@ from page4d_hf.utils.lazy_images import LazyImages
 
 from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
+from .motion_tracks import tracks_of_scene
 from .path_alignment import align_paths
 from .posed_frames import FrameDepth, PosedFrames, hold_out
 from .ready_reconstruction import ready_reconstruction
@@ -118,8 +119,12 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         evaluation,
         SeedPoints.none(),
         depth,
-        path_error,
+        path_error=path_error,
     )
+    if capture.tracks is not None and not by_page4d:
+        frames.tracks = capture.tracks
+    elif by_page4d or kind == "page4d":
+        frames.tracks = tracks_of_scene(scene, seen, depth_scale, frames)
     if kind == "page4d":
         frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
     elif kind == "tracks":

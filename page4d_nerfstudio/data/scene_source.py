@@ -12,6 +12,7 @@ from page4d_hf.scene.folder import Scene
 
 from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
+from .motion_tracks import tracks_of_scene
 from .posed_frames import PosedFrames, hold_out
 from .seed_points import SeedPoints
 from .starting_points import (
@@ -61,6 +62,7 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         SeedPoints.none(),
         depth=scene.load_depth,
     )
+    frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)
