@@ -44,6 +44,7 @@ class CaptureOptions:
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
     reconstruction: Path | None = None
+    tracks: str = "auto"
     has_model: bool = False  # whether PAGE-4D can give points where there are no others
 
 
@@ -85,6 +86,13 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     if kind == "auto":
         kind = "page4d" if by_page4d else _available_points(capture, has_depth, options.has_model)
 
+    knows_scene = by_page4d or kind == "page4d" or options.tracks == "page4d"
+    if options.tracks == "capture" and (capture.tracks is None or by_page4d):
+        raise CaptureError(
+            f"--tracks capture does not fit the data: {capture.root} has "
+            f"{'no tracks' if capture.tracks is None else 'tracks in the world of its own cameras'}; leave it at auto."
+        )
+
     def reconstructed(chosen: np.ndarray) -> Scene:
         return _reconstructed(capture, images, chosen, options.reconstruction, reconstruct)
 
@@ -101,7 +109,7 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.
         scene = reconstructed(np.arange(len(capture)))
         extrinsics, intrinsics = scene.extrinsics, scene.intrinsics
-    elif kind == "page4d":
+    elif knows_scene:
         scene = reconstructed(train)
         seen = np.arange(len(train))
         similarity, path_error = align_paths(scene.extrinsics, extrinsics[train])
@@ -121,10 +129,10 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         depth,
         path_error=path_error,
     )
-    if capture.tracks is not None and not by_page4d:
-        frames.tracks = capture.tracks
-    elif by_page4d or kind == "page4d":
+    if options.tracks == "page4d" or (options.tracks == "auto" and knows_scene and (by_page4d or not capture.tracks)):
         frames.tracks = tracks_of_scene(scene, seen, depth_scale, frames)
+    elif options.tracks in ("auto", "capture") and not by_page4d:
+        frames.tracks = capture.tracks
     if kind == "page4d":
         frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
     elif kind == "tracks":

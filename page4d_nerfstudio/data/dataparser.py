@@ -126,9 +126,10 @@ class Page4DDataParserConfig(DataParserConfig):
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     tracks: str = "auto"
-    """Tracks of what moves, which the deformation starts from. auto: the capture's or the reconstruction's, where there
-    are any. off: none. Else an .npz with tracks [K, S, 2] in pixels of the images that are trained on and visible
-    [K, S], of CoTracker, TAPIR or the like, lifted by the data's depth."""
+    """Tracks of what moves, which the deformation starts from. capture: the capture's own. page4d: those of the
+    reconstruction, by optical flow and PAGE-4D's depth. auto: whichever there are, the capture's first. off: none. Else
+    an .npz with tracks [K, S, 2], in pixels of the images that are trained on, and visible [K, S], of CoTracker, TAPIR
+    or the like, which the data's depth lifts."""
     cache_dir: Path | None = None
     """Where reconstructions and triangulated points are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
 
@@ -162,7 +163,7 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
     if config.tracks == "off":
         frames.tracks = None
-    elif config.tracks != "auto":
+    elif config.tracks not in ("auto", "capture", "page4d"):
         frames.tracks = tracks_of_user(Path(config.tracks), frames)
     reached = in_reach(frames.points.positions, config.data)
     if not reached.all():
@@ -186,6 +187,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         config.cameras,
         config.held_out_cameras,
         config.reconstruction,
+        config.tracks,
         has_model=bool(config.model),
     )
     reconstruct = partial(
@@ -211,7 +213,11 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
 
 
 def _refuse_the_captures_own(config: Page4DDataParserConfig, whose_cameras: str) -> None:
-    reasons = {"cameras": whose_cameras, "points": "only a capture has points of its own"}
+    reasons = {
+        "cameras": whose_cameras,
+        "points": "only a capture has points of its own",
+        "tracks": "only a capture has tracks of its own",
+    }
     for option, reason in reasons.items():
         if getattr(config, option) == "capture":
             raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it at auto.")
