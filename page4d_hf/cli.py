@@ -221,8 +221,8 @@ def reconstruct(
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
             folder with a COLMAP model.
-        masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
-            motion and training.
+        masks: folder with an image for each frame, 0 where pixels are to be left out of cameras, tracks, points,
+            depth's scale, motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -237,7 +237,7 @@ def reconstruct(
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
     # What can be wrong with the output is found out first, before the seconds of imports.
-    with claimed_folder(output, overwrite=overwrite), progress_bar() as report:
+    with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as run
@@ -376,7 +376,7 @@ def export(
         output = scene.parent / f"{place.name}-{format}" if is_folder else scene.parent / f"{place.name}.{format}"
     with ExitStack() as stack:
         if is_folder:
-            stack.enter_context(claimed_folder(output, overwrite=overwrite))
+            stack.enter_context(claimed_folder(output, overwrite=overwrite, inputs=(scene,)))
         else:
             check_output_file(output, overwrite=overwrite)
 

@@ -342,6 +342,7 @@ class Page4DModel(Page4DPreTrainedModel):
         image_boxes: Tensor | None = None,
         labels: Mapping[str, Tensor] | None = None,
         heads: Collection[str] | None = None,
+        visible: Tensor | None = None,
     ) -> Page4DOutput:
         r"""
         Args:
@@ -387,6 +388,11 @@ class Page4DModel(Page4DPreTrainedModel):
             heads (`Collection[str]`, *optional*):
                 Which of `"camera"`, `"depth"` and `"point"` to run; the outputs of the others are `None`. By default
                 all that the model has.
+            visible (`torch.BoolTensor` of shape `(batch_size, num_frames, height, width)`, *optional*):
+                False where the user hides the images, as over moving things. In the layers of the mask, camera and
+                register tokens give no attention to patches of which less than half is visible, whether or not the
+                model has a mask head: those layers are `masked_layers` of the configuration. All else sees the whole
+                images. Without the batch dimension it is taken as a batch of one.
 
         Raises:
             Page4DError: the input is not of such a shape or type, the mask's strength is out of its range, a head is
@@ -421,6 +427,7 @@ class Page4DModel(Page4DPreTrainedModel):
         heads = HEADS if heads is None else heads
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
+        visible = self._checked_visible(visible, pixel_values)
         if labels is not None:
             labels = self._checked_labels(labels, pixel_values)
 
@@ -432,8 +439,16 @@ class Page4DModel(Page4DPreTrainedModel):
         # 2. All frames together.
         kept_layers = set(range(config.num_hidden_layers) if output_hidden_states else config.head_layers)
         kept_layers.add(config.num_hidden_layers - 1)
+        if visible is not None:
+            share = nn.functional.avg_pool2d(visible.to(patch_tokens.device, torch.float32), config.patch_size)
+            visible = share.flatten(2) >= 0.5  # [B, S, h * w]
         aggregated = self.aggregator(
-            patch_tokens.unflatten(0, (batch_size, num_frames)), *grid, kept_layers, mask_strength, output_attentions
+            patch_tokens.unflatten(0, (batch_size, num_frames)),
+            *grid,
+            kept_layers,
+            mask_strength,
+            output_attentions,
+            visible,
         )
 
         # 3. What the heads read off.
@@ -549,6 +564,20 @@ class Page4DModel(Page4DPreTrainedModel):
         if query_points.shape[1] == 0:
             raise Page4DError("query_points must hold at least one point, and holds none; leave it out to track none.")
         return query_points.float()
+
+    def _checked_visible(self, visible: Tensor | None, pixel_values: Tensor) -> Tensor | None:
+        """`[B, S, H, W]` from that, or from `[S, H, W]`."""
+        if visible is None:
+            return None
+        if visible.ndim == 3:
+            visible = visible[None]
+        expected = (*pixel_values.shape[:2], *pixel_values.shape[-2:])
+        if visible.dtype != torch.bool or tuple(visible.shape) != expected:
+            raise Page4DError(
+                f"visible must be bool and (batch, frames, height, width), {expected}; it is {visible.dtype} and "
+                f"{tuple(visible.shape)}."
+            )
+        return visible
 
     def _checked_labels(self, labels: Mapping[str, Tensor], pixel_values: Tensor) -> dict[str, Tensor]:
         """All of them, of which the missing ones are said to be missing."""

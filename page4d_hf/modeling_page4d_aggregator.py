@@ -154,6 +154,8 @@ class Page4DAggregator(nn.Module):
     looks at the patch tokens (detached: it learns, but does not move the tokens it looks at). In the second stage, the
     `masked_layers`, the camera and register queries of every frame attend globally under its bias; patch queries
     attend without, so that geometry keeps the motion. The third stage is like the first.
+
+    Patches that the user hides have a bias of minus infinity there, with or without a mask head.
     """
 
     def __init__(self, config: Page4DConfig):
@@ -205,6 +207,7 @@ class Page4DAggregator(nn.Module):
         kept_layers: Collection[int],
         mask_strength: float | Tensor | None = None,
         output_attentions: bool = False,
+        visible: Tensor | None = None,
     ) -> Page4DAggregatorOutput:
         """Aggregate the tokens of a sequence.
 
@@ -215,6 +218,7 @@ class Page4DAggregator(nn.Module):
             mask_strength: in [0, 1], a number or a scalar tensor. `None` for the schedule's in training, and the
                 configuration's otherwise.
             output_attentions: whether to keep the attention weights, which only eager attention has.
+            visible: `[B, S, h * w]` bool, false of patches that the special queries shall not see in the masked layers.
         """
         if mask_strength is None:
             if self.training and self.mask_schedule is not None:
@@ -228,7 +232,7 @@ class Page4DAggregator(nn.Module):
         )
         features: dict[int, tuple[Tensor, Tensor]] = {}
         attentions: list[Tensor] = []
-        mask, key_bias = None, None
+        mask, key_bias = None, self._key_bias(None, 0, visible)
         for index, (frame_layer, global_layer) in enumerate(zip(self.frame_layers, self.global_layers, strict=True)):
             tokens, weights = frame_layer(tokens.view(-1, *shape[2:]), rotary)  # [B * S, P, C]
             tokens = tokens.view(shape)
@@ -237,7 +241,7 @@ class Page4DAggregator(nn.Module):
                 attentions.append(weights)
             if index == self.mask_layer and self.mask_head is not None:
                 mask = self.mask_head(tokens[:, :, self.num_special_tokens :].detach(), height, width)
-                key_bias = self._key_bias(mask, mask_strength)
+                key_bias = self._key_bias(mask, mask_strength, visible)
 
             masked = key_bias if index in self.masked_layers else None
             tokens, weights = global_layer(tokens.view(shape[0], -1, shape[3]), rotary, masked, self.num_special_tokens)
@@ -248,8 +252,13 @@ class Page4DAggregator(nn.Module):
                 features[index] = (frame_tokens, tokens)
         return Page4DAggregatorOutput(features, mask, tuple(attentions))
 
-    def _key_bias(self, mask: Page4DMask, strength: float | Tensor) -> Tensor | None:
+    def _key_bias(self, mask: Page4DMask | None, strength: float | Tensor, visible: Tensor | None) -> Tensor | None:
         """The bias of every token as a key, `[B, S, P]`: 0 for special tokens. `None` if there is none."""
-        if not isinstance(strength, Tensor) and strength == 0:
-            return None
-        return nn.functional.pad(strength * mask.key_bias, (self.num_special_tokens, 0))
+        bias = None
+        if mask is not None and (isinstance(strength, Tensor) or strength != 0):
+            bias = strength * mask.key_bias
+        if visible is not None:
+            # Special tokens are always seen, so that no query is left without a key.
+            bias = torch.zeros_like(visible, dtype=torch.float32) if bias is None else bias
+            bias = bias.masked_fill(~visible.to(bias.device), -math.inf)
+        return None if bias is None else nn.functional.pad(bias, (self.num_special_tokens, 0))

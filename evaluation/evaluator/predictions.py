@@ -16,7 +16,6 @@ protocol takes. docs/evaluation.md says the same to users.
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, fields, replace
@@ -26,6 +25,7 @@ import numpy as np
 
 from page4d_hf.geometry import is_rotation
 from page4d_hf.utils.folders import whole_file
+from page4d_hf.utils.npz_files import read_npz
 
 from .metrics.scores import ExclusionError
 from .sequences import EvaluatedSequence
@@ -100,15 +100,12 @@ def load_predictions(path: Path) -> Predictions:
         PredictionsError: the file is missing, broken or cut off, holds arrays of other names, shapes or kinds or more
             than `MOST_BYTES`, frames named twice, or cameras that are none.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = _read_arrays(archive, path)
-    except FileNotFoundError as error:
-        raise PredictionsError(f"There are no predictions {path}.") from error
-    except PredictionsError:
-        raise
-    except Exception as error:  # of a broken file, zipfile, its decoders and NumPy raise some dozen kinds
-        raise PredictionsError(f"{path} cannot be read as a NumPy archive ({error!s:.200}); write it again.") from error
+    names = [field.name for field in fields(Predictions)]
+    arrays = read_npz(
+        path, names, most_bytes=MOST_BYTES, error=PredictionsError, remedy="write the predictions again", only=True
+    )
+    if "frame_ids" not in arrays:
+        raise PredictionsError(f"{path} lacks frame_ids, which say what its frames are.")
     ids = arrays.pop("frame_ids")
     if ids.ndim != 1 or ids.dtype.kind not in "US":
         raise PredictionsError(f"{path}: frame_ids must be [S] strings, got {ids.dtype} {list(ids.shape)}.")
@@ -120,41 +117,12 @@ def load_predictions(path: Path) -> Predictions:
         with np.errstate(over="ignore"):  # what is too large is infinite, and counts as not given
             arrays[name] = array.astype(np.float64 if name in CAMERAS else np.float32, copy=False)
     try:
-        names = ids.astype(np.str_).tolist()
+        frame_ids = ids.astype(np.str_).tolist()
     except UnicodeDecodeError as error:
         raise PredictionsError(f"{path}: frame_ids must be [S] strings; bytes that are not ASCII are none.") from error
-    predictions = Predictions(names, **arrays)
+    predictions = Predictions(frame_ids, **arrays)
     check_predictions(predictions, str(path))
     return predictions
-
-
-def _read_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a NumPy archive, once what their heads say is known to be of this format and to be there."""
-    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-    unknown = sorted(set(members) - {field.name for field in fields(Predictions)})
-    if unknown or "frame_ids" not in members:
-        what = f"holds {', '.join(unknown):.80}" if unknown else "lacks frame_ids"
-        raise PredictionsError(f"{path} {what}; predictions have frame_ids and any of {', '.join(SHAPES)}.")
-    unpacked = sum(member.file_size for member in members.values())
-    if unpacked > MOST_BYTES:
-        raise PredictionsError(
-            f"{path} unpacks to {unpacked / 2**30:.3g} GiB; at most {MOST_BYTES >> 30} GiB are read: give fewer "
-            "frames, or smaller maps."
-        )
-    arrays = {}
-    for name, member in members.items():
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            read_head = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
-            shape, _, dtype = read_head(stream)
-            declared, held = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
-        if not dtype.hasobject and (declared != held or not dtype.itemsize):
-            raise PredictionsError(
-                f"{path}: {name} says that it is {dtype} {list(shape)!s:.60}, but has {held:,} bytes; write it again."
-            )
-        with archive.open(member) as stream:
-            arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    return arrays
 
 
 def check_predictions(predictions: Predictions, where: str) -> None:

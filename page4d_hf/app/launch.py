@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from ..errors import Page4DError
+from ..weights.loading import load_config
 from .page import Limits, build, workplace
 
 
@@ -12,8 +13,11 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
     """Serve the app until it is interrupted.
 
     Raises:
-        Page4DError: the port is taken, or the host is no address of this machine.
+        Page4DError: a model is not to be had, the port is taken, or the host is no address of this machine.
     """
+    for model in models:
+        if model != "tiny":
+            load_config(model)  # refused now, not at the first visit
     # Ended as by the keyboard, so that visitors' files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with workplace() as place:

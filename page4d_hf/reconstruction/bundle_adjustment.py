@@ -44,12 +44,65 @@ class Adjusted:
 
 def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
-    pose = solution.extrinsics[tracks.frame]
-    seen = np.einsum("oij,oj->oi", pose[:, :, :3], solution.points[tracks.track]) + pose[:, :, 3]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        xy = solution.focal * seen[:, :2] / seen[:, 2:] + _center(image_size)
+    xy = solution.focal * projections(tracks, solution.extrinsics, solution.points) + _center(image_size)
     errors = np.linalg.norm(xy - tracks.xy, axis=1)
-    return np.where((seen[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
+    return np.where(np.isfinite(errors), errors, np.inf)
+
+
+def projections(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """x / z and y / z [O, 2] of each observation's point [T, 3] in its camera `(S, 3, 4)`; NaN behind it."""
+    pose = extrinsics[tracks.frame]
+    seen = np.einsum("oij,oj->oi", pose[:, :, :3], points[tracks.track]) + pose[:, :, 3]
+    return seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
+
+
+def triangulate(
+    tracks: Tracks,
+    rays: npt.NDArray[Any],
+    extrinsics: npt.NDArray[Any],
+    near: npt.NDArray[Any] | None = None,
+    rounds: int = 5,
+) -> npt.NDArray[Any]:
+    """Points `[T, 3]` nearest to the rays of each track, by least absolute distances as seen from the cameras.
+
+    Args:
+        tracks: which observation is of which track and frame; their positions are not looked at.
+        rays: `[O, 2]`, x / z and y / z of each observation in its camera.
+        extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes.
+        near: `[T, 3]`, to which points tend whose rays hardly differ; by default, and where it is NaN, the origin.
+        rounds: of reweighting.
+    """
+    pose = extrinsics[tracks.frame]
+    rotation, center = pose[:, :, :3], -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
+    ray = np.einsum("oji,oj->oi", rotation, np.concatenate((rays, np.ones((len(rays), 1))), axis=1))
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
+    weight = np.ones(len(ray))
+    points = known = np.zeros((len(tracks), 3)) if near is None else np.where(np.isfinite(near), near, 0)
+    for _ in range(rounds):
+        matrix, right = np.zeros((len(tracks), 3, 3)), np.zeros((len(tracks), 3))
+        np.add.at(matrix, tracks.track, weight[:, None, None] * across)
+        np.add.at(right, tracks.track, weight[:, None] * np.einsum("oij,oj->oi", across, center))
+        scale = np.trace(matrix, axis1=1, axis2=2)[:, None, None]
+        # A touch of the point that is known keeps rays that hardly differ from running to infinity.
+        touch = 1e-6 * scale * np.eye(3)
+        points = np.linalg.solve(matrix + touch, (right + (touch @ known[..., None])[..., 0])[..., None])[..., 0]
+        offset = points[tracks.track] - center
+        distance = np.linalg.norm(offset, axis=1)
+        angle = np.linalg.norm(np.einsum("oij,oj->oi", across, offset), axis=1) / np.maximum(distance, 1e-12)
+        weight = 1 / (np.maximum(distance, 1e-12) ** 2 * np.maximum(angle, 1e-4))
+    return points
+
+
+def triangulated(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    """Cameras with the points that suit them best."""
+    rays = rays_of(tracks, cameras.focal, image_size)
+    return replace(cameras, points=triangulate(tracks, rays, cameras.extrinsics, cameras.points))
+
+
+def rays_of(tracks: Tracks, focal: float, image_size: tuple[int, int]) -> npt.NDArray[Any]:
+    """x / z and y / z [O, 2] of the tracks' observations in their cameras."""
+    return (tracks.xy - _center(image_size)) / focal
 
 
 def adjust(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..captures.files import readable
 from ..captures.layouts.colmap import FILES, find_model, read_model_cameras
 from ..captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
 from ..captures.pinhole import distort
@@ -29,6 +30,8 @@ CLEARLY_BETTER = 0.8  # of another reading's share: where the given reading has 
 FOCAL_FACTORS = np.exp(np.linspace(-0.9, 0.9, 19))  # of the network's focal length, where none is known
 DISTORTED = 1.0  # pixels, for images of the reference width, that a lens may bend what is taken for a pinhole's
 SAME_ASPECT = 0.01
+FOCAL_RANGE = (0.05, 1000.0)  # of the longer side: from 169 degrees to a twentieth of one
+FARTHEST = 1e9  # units from the origin, of cameras: single precision takes their squares
 LEAST_PATH = 1e-6  # of the distance between two cameras, relative to the longest: others have no length to compare
 MOST_COMPARED = 200  # cameras of a path
 
@@ -127,6 +130,11 @@ def read_cameras(path: str | os.PathLike[str]) -> CameraFile:
         Page4DError: there is no such file, it is of another kind or broken, or its lens is no pinhole.
     """
     path = Path(path)
+    with readable(path):
+        return _of_any(path)
+
+
+def _of_any(path: Path) -> CameraFile:
     if path.is_file() and path.stem in FILES and path.suffix in (".bin", ".txt"):
         path = path.parent
     if path.suffix.lower() == ".json" and path.is_file():
@@ -230,6 +238,8 @@ def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, fra
         return KnownCameras(intrinsics=matrices)
     assert cameras.extrinsics is not None
     poses = cameras.extrinsics[_matched(cameras, frames)]
+    if not (np.abs(poses[:, :, 3]) <= FARTHEST).all():
+        raise Page4DError(f"A camera of {cameras.path} is over {FARTHEST:g} units from the origin; scale its world.")
     return KnownCameras(poses, matrices, cameras.path, cameras.convention)
 
 
@@ -251,6 +261,12 @@ def _intrinsics_of(lens: CameraFile, frames: Frames) -> FloatArray:
                     f"{width}x{height}; give those of the frames."
                 )
             matrices[place, :2] *= scale[:, None]
+        focal, side = np.array([matrices[place, 0, 0], matrices[place, 1, 1]]), max(width, height)
+        if not ((focal >= FOCAL_RANGE[0] * side) & (focal <= FOCAL_RANGE[1] * side)).all():
+            raise Page4DError(
+                f"No camera sees {width}x{height} pixels, frame {frames.names[place]}, with the focal lengths of "
+                f"{lens.path}, {focal[0]:g} and {focal[1]:g}; give intrinsics in pixels of the frames."
+            )
         center = matrices[place, :2, 2]
         if not ((center > 0) & (center < (width, height))).all():
             raise Page4DError(

@@ -58,6 +58,7 @@ class NetworkInput:
     image_size: tuple[int, int]  # (height, width) of the frame
     box: list[float]  # where the whole frame is in the input: left, top, right, bottom
     white: float  # 1, unless an image processor scales otherwise
+    visible: Tensor | None = None  # [h, w] bool, false where the user hides the frame
 
 
 @dataclass
@@ -86,6 +87,10 @@ class Prediction:
         with np.errstate(invalid="ignore", over="ignore"):  # where depth is not finite, points are not
             points: np.ndarray = ((seen - pose[:, 3]) @ pose[:, :3]).astype(np.float32)
         return points
+
+    def point_map(self, index: int) -> np.ndarray:
+        """The points of a frame in the world, `(h, w, 3)` float32: the point head's, or else depth's."""
+        return self.lifted(index) if self.points is None else self.points[index]
 
 
 def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
@@ -128,10 +133,14 @@ def needed_heads(config: Page4DConfig, points: Points) -> tuple[str, ...]:
 
 
 def prepare(
-    image: np.ndarray, processor: Page4DImageProcessor, patch_size: int, options: NetworkOptions
+    image: np.ndarray,
+    processor: Page4DImageProcessor,
+    patch_size: int,
+    options: NetworkOptions,
+    visible: np.ndarray | None = None,
 ) -> NetworkInput:
     """A frame `(H, W, 3 or 4)` uint8 as network input, which is of the network's own patch size whatever the image
-    processor's file says."""
+    processor's file says; `visible` `(H, W)` bool is false where the user hides the frame."""
     made = processor.preprocess(
         [image],
         mode=options.mode,
@@ -143,7 +152,37 @@ def prepare(
         return_tensors="pt",
     )
     size, box = (image.shape[0], image.shape[1]), made["image_boxes"][0, 0].tolist()
-    return NetworkInput(made["pixel_values"][0, 0], size, box, 255 * processor.rescale_factor)
+    values = made["pixel_values"][0, 0]
+    seen = None if visible is None else _in_box(visible, box, (values.shape[1], values.shape[2]))
+    return NetworkInput(values, size, box, 255 * processor.rescale_factor, seen)
+
+
+def _in_box(visible: np.ndarray, box: list[float], network_size: tuple[int, int]) -> Tensor:
+    """A mask of a whole frame at the pixels of the network's input, true beside the frame."""
+    left, top, right, bottom = box
+    columns, rows = (
+        np.floor((np.arange(count) + 0.5 - start) / (end - start) * side).astype(int)
+        for count, start, end, side in (
+            (network_size[1], left, right, visible.shape[1]),
+            (network_size[0], top, bottom, visible.shape[0]),
+        )
+    )
+    inside = np.ix_((rows >= 0) & (rows < visible.shape[0]), (columns >= 0) & (columns < visible.shape[1]))
+    seen = np.ones(network_size, bool)
+    seen[inside] = visible[np.ix_(rows[inside[0].ravel()], columns[inside[1].ravel()])]
+    return torch.from_numpy(seen)
+
+
+def _visible(inputs: Sequence[NetworkInput], boxes: list[list[float]], network_size: tuple[int, int]) -> Tensor | None:
+    """Which pixels of the network's input the user shows, `[1, S, H, W]` bool; None where it is all."""
+    if all(each.visible is None or bool(each.visible.all()) for each in inputs):
+        return None
+    masks = torch.ones((1, len(inputs), *network_size), dtype=torch.bool)
+    for number, (each, box) in enumerate(zip(inputs, boxes, strict=True)):
+        if each.visible is not None:
+            left, top = round(box[0] - each.box[0]), round(box[1] - each.box[1])
+            masks[0, number, top : top + each.visible.shape[0], left : left + each.visible.shape[1]] = each.visible
+    return masks
 
 
 def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOptions, report: Progress) -> Prediction:
@@ -169,6 +208,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
                 pixel_values[None].to(network.device),
                 mask_strength=options.mask_strength,
                 heads=options.heads,
+                visible=_visible(inputs, corners, (pixel_values.shape[-2], pixel_values.shape[-1])),
                 return_dict=True,
             )
     except RuntimeError as error:

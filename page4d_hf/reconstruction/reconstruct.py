@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..errors import Page4DError
 from ..frames import Frames, Source, normalized_times, read_frames
 from ..image_processing_page4d import Mode, Page4DImageProcessor
 from ..scene.reconstruction import Reconstruction
-from ..scene.tracks import read_tracks
+from ..scene.tracks import PointTracks, read_tracks
 from ..utils.progress import Progress
 from ..weights.identity import fingerprint
 from ..weights.loading import (
@@ -27,14 +27,15 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
-from .known_cameras import depth_by_paths, known_cameras, read_cameras, read_intrinsics
+from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .mask_folders import MaskFolder
 from .motion import motion_masks, resolve_motion
-from .network import NetworkOptions, Points, needed_heads, resolve_resolution
+from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
+    from ..configuration_page4d import Page4DConfig
     from ..modeling_page4d import Page4DModel
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def reconstruct(
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
         intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
-            motion and training; see `MaskFolder`. The network sees them all the same.
+            motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
+            its depth sees the whole images.
         device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
             `resolve_dtype`.
         progress: told how far the work is.
@@ -126,87 +128,232 @@ def reconstruct(
             that lacks a head that is needed, too little memory, or cameras that are not finite.
     """
     report = progress or (lambda stage, done, total: None)
+    # What is wrong with the options is told before the work begins.
+    weights = _weights(model, image_processor, device, dtype)
+    options = _Options(
+        fps=fps,
+        max_frames=max_frames,
+        window=window,
+        overlap=resolve_overlap(window, overlap),
+        resolution=resolve_resolution(resolution, weights.image_processor, weights.config.patch_size),
+        mode=mode or weights.image_processor.mode,
+        mask_strength=mask_strength,
+        points=points,
+        confidence_percentile=confidence_percentile,
+        max_points=max_points,
+        refine=refine,
+        tracks=tracks,
+        motion=resolve_motion(motion, weights.config.mask_form is not None),
+        cameras=cameras,
+        intrinsics=intrinsics,
+        masks=masks,
+    )
+    options.check()
+    heads = needed_heads(weights.config, points)
+    given = _read_given(options)
 
-    # 1. What is wrong with the options is told before the work begins.
-    source = None
+    frames = _read_frames(images, options, report)
+    visible = None if masks is None else MaskFolder(masks, frames)
+    known = known_cameras(given.cameras, given.intrinsics, frames)
+    network = weights.load(report)
+    spans = window_spans(len(frames), window, options.overlap)
+    asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
+    seen = predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
+    hidden = None if visible is None else _hide(seen, visible)
+    cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
+    seen.dynamics = motion_masks(
+        options.motion,
+        frames,
+        seen.extrinsics,
+        seen.intrinsics,
+        seen.depth,
+        seen.dynamics,
+        hidden=hidden,
+        progress=lambda done: report("motion", done, len(frames)),
+    )
+    if kept_tracks is not None and seen.dynamics is not None:
+        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, given.tracks is None, report)
+    cloud = _cloud(seen, frames, options, report)
+    return Reconstruction(
+        extrinsics=seen.extrinsics,
+        intrinsics=seen.intrinsics,
+        depth=seen.depth,
+        depth_conf=seen.depth_conf,
+        dynamics=seen.dynamics,
+        **cloud,
+        point_maps=[seen.point_map(index) for index in range(len(frames))] if keep_point_maps else None,
+        frames=frames,
+        tracks=kept_tracks,
+        visible=visible,
+        info={
+            "model": str(weights.source or weights.config.name_or_path),
+            "weights": None if weights.source is None else fingerprint(weights.source),
+            "options": {
+                **options.as_info(),
+                "device": str(network.device),
+                "dtype": str(network.dtype).removeprefix("torch."),
+            },
+            "scale": "arbitrary" if cameras is None else "cameras",
+            **({} if cameras_by is None else {"refinement": cameras_by}),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """A model, or where one is to be loaded from."""
+
+    model: Page4DModel | None
+    source: Path | str | None
+    config: Page4DConfig
+    image_processor: Page4DImageProcessor
+    device: torch.device | None
+    dtype: torch.dtype | None
+
+    def load(self, report: Progress) -> Any:
+        """The model, to run in evaluation."""
+        if self.model is not None:
+            return self.model
+        assert self.source is not None
+        assert self.dtype is not None
+        report("loading the model", 0, 1)
+        network: Any = load_network(self.source, self.config, self.dtype)
+        network.to(self.device).eval()
+        report("loading the model", 1, 1)
+        return network
+
+
+def _weights(
+    model: Page4DModel | str | os.PathLike[str],
+    image_processor: Page4DImageProcessor | None,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+) -> _Weights:
     if isinstance(model, (str, os.PathLike)):
         source = Path(model) if isinstance(model, os.PathLike) else model
         device = resolve_device(device)
         dtype = resolve_dtype(dtype, device)
         config = load_config(source)
         image_processor = image_processor or load_image_processor(source, config)
-    else:
-        if device is not None or dtype is not None:
-            raise Page4DError("device and dtype are of a model that is loaded; move the model itself: model.to(...).")
-        config = model.config
-        image_processor = image_processor or image_processor_for(config)
-    heads = needed_heads(config, points)
-    if not 0 <= confidence_percentile < 100:
-        raise Page4DError(f"Expected a confidence percentile from 0 to below 100, got {confidence_percentile:g}.")
-    if max_points < 1:
-        raise Page4DError(f"Expected a limit of at least 1 point, got {max_points}.")
-    if refine not in get_args(Refine):
-        raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {refine!r}.")
-    if tracks is not None and (refine == "off" or points == "world"):
-        raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
-    given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
-    if points == "world" and (cameras is not None or intrinsics is not None):
-        raise Page4DError("Points of the point head do not follow known cameras: these take --points depth.")
-    camera_file = None if cameras is None else read_cameras(cameras)
-    intrinsics_file = None if intrinsics is None else read_intrinsics(intrinsics)
-    if masks is not None and not os.path.isdir(masks):
-        raise Page4DError(f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(masks)!r}.")
-    motion = resolve_motion(motion, config.mask_form is not None)
-    overlap = resolve_overlap(window, overlap)
-    resolution = resolve_resolution(resolution, image_processor, config.patch_size)
-    mode = mode or image_processor.mode
+        return _Weights(None, source, config, image_processor, device, dtype)
+    if device is not None or dtype is not None:
+        raise Page4DError("device and dtype are of a model that is loaded; move the model itself: model.to(...).")
+    return _Weights(model, None, model.config, image_processor or image_processor_for(model.config), None, None)
 
-    # 2. The frames and the network.
-    if not isinstance(images, Frames):
-        report("reading frames", 0, 1)
-    frames = read_frames(images, fps=fps, max_frames=max_frames)
-    if not isinstance(images, Frames):
-        report("reading frames", 1, 1)
-    visible = None if masks is None else MaskFolder(masks, frames)
-    known = known_cameras(camera_file, intrinsics_file, frames)
-    network: Any = model
-    if source is not None:
-        assert isinstance(device, torch.device)
-        assert isinstance(dtype, torch.dtype)
-        report("loading the model", 0, 1)
-        network = load_network(source, config, dtype)
-        network.to(device).eval()
-        report("loading the model", 1, 1)
 
-    # 3. What the network sees.
-    asked = NetworkOptions(resolution, mode, heads, mask_strength)
-    spans = window_spans(len(frames), window, overlap)
-    seen = predict_in_windows(network, image_processor, frames.images, spans, asked, report)
+@dataclass(frozen=True)
+class _Options:
+    """The options of a reconstruction, with defaults resolved; see `reconstruct`."""
 
-    hidden = None if visible is None else visible.hides(seen.depth)
-    if hidden is not None:
-        for confidences in (seen.depth_conf, seen.points_conf or []):
-            for scores, off in zip(confidences, hidden, strict=bool(confidences)):
-                scores[off] = 0
+    fps: float | None
+    max_frames: int | None
+    window: int | None
+    overlap: int
+    resolution: int
+    mode: Mode
+    mask_strength: float | None
+    points: Points
+    confidence_percentile: float
+    max_points: int
+    refine: Refine
+    tracks: str | os.PathLike[str] | None
+    motion: str | os.PathLike[str] | None
+    cameras: str | os.PathLike[str] | None
+    intrinsics: str | os.PathLike[str] | None
+    masks: str | os.PathLike[str] | None
 
-    # 4. What is known of the cameras, cameras that tracks agree with, and depth in their scale.
-    refinement: dict[str, Any] | None = None
-    kept_tracks = None
+    def check(self) -> None:
+        """Raises Page4DError where one is out of range, or two exclude each other."""
+        if not 0 <= self.confidence_percentile < 100:
+            raise Page4DError(
+                f"Expected a confidence percentile from 0 to below 100, got {self.confidence_percentile:g}."
+            )
+        if self.max_points < 1:
+            raise Page4DError(f"Expected a limit of at least 1 point, got {self.max_points}.")
+        if self.refine not in get_args(Refine):
+            raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {self.refine!r}.")
+        if self.tracks is not None and (self.refine == "off" or self.points == "world"):
+            raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
+        if self.points == "world" and (self.cameras is not None or self.intrinsics is not None):
+            raise Page4DError("Points of the point head do not follow known cameras: these take --points depth.")
+        if self.masks is not None and not os.path.isdir(self.masks):
+            raise Page4DError(
+                f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(self.masks)!r}."
+            )
+
+    def as_info(self) -> dict[str, Any]:
+        """The options for `page4d/info.json`."""
+        plain = (bool, int, float, type(None))
+        return {name: value if isinstance(value, plain) else str(value) for name, value in vars(self).items()}
+
+
+class _Given(NamedTuple):
+    """What files say that a user gave beside the frames."""
+
+    tracks: PointTracks | None
+    cameras: CameraFile | None
+    intrinsics: CameraFile | None
+
+
+def _read_given(options: _Options) -> _Given:
+    return _Given(
+        None if options.tracks is None else read_tracks(Path(options.tracks))[0],
+        None if options.cameras is None else read_cameras(options.cameras),
+        None if options.intrinsics is None else read_intrinsics(options.intrinsics),
+    )
+
+
+def _read_frames(images: Source, options: _Options, report: Progress) -> Frames:
+    if isinstance(images, Frames):
+        return read_frames(images, fps=options.fps, max_frames=options.max_frames)
+    report("reading frames", 0, 1)
+    frames = read_frames(images, fps=options.fps, max_frames=options.max_frames)
+    report("reading frames", 1, 1)
+    return frames
+
+
+def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
+    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame."""
+    hidden = visible.hides(seen.depth)
+    for confidences in (seen.depth_conf, seen.points_conf or []):
+        for scores, off in zip(confidences, hidden, strict=bool(confidences)):
+            scores[off] = 0
+    return hidden
+
+
+def _settle_cameras(
+    seen: Prediction,
+    frames: Frames,
+    options: _Options,
+    given_tracks: PointTracks | None,
+    known: KnownCameras | None,
+    visible: MaskFolder | None,
+    report: Progress,
+) -> tuple[dict[str, Any] | None, PointTracks | None]:
+    """Put known cameras, or those that tracks agree with, in place of the network's, and bring depth to them.
+
+    Returns:
+        A report, None where the network's cameras are taken as they are, and the tracks to keep.
+    """
+    several_sizes = len(set(frames.sizes)) > 1
     if known is not None and known.intrinsics is not None:
         seen.intrinsics = known.intrinsics
-    if known is not None and known.extrinsics is not None and (refine == "off" or len(set(frames.sizes)) > 1):
+    told: dict[str, Any]
+    kept_tracks = None
+    if known is not None and known.extrinsics is not None and (options.refine == "off" or several_sizes):
         seen.depth, note = depth_by_paths(seen.depth, seen.extrinsics, known.extrinsics)
         seen.extrinsics = known.extrinsics
-        refinement = {"outcome": "known", "note": f"The known cameras are taken unchecked. {note}"}
-        logger.warning("%s", refinement["note"])
-    elif refine == "auto":
+        told = {"outcome": "known", "note": f"The known cameras are taken unchecked. {note}"}
+    elif options.refine == "off":
+        return None, None
+    else:
         from .refinement import not_refined  # pycolmap and SciPy, for those who need it
         from .refinement import refine as refine_cameras
 
-        if points == "world":
-            refinement = not_refined("points of the point head do not follow them")
-        elif len(set(frames.sizes)) > 1:
-            refinement = not_refined("tracks need frames of one size, and these differ")
+        if options.points == "world":
+            told = not_refined("points of the point head do not follow them")
+        elif several_sizes:
+            told = not_refined("tracks need frames of one size, and these differ")
         else:
             refined = refine_cameras(
                 frames.images,
@@ -219,94 +366,48 @@ def reconstruct(
                 visible=visible,
                 progress=report,
             )
-            refinement, kept_tracks = refined.report, refined.point_tracks
+            told, kept_tracks = refined.report, refined.point_tracks
             if refined.changed:
                 seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
                 seen.intrinsics = refined.intrinsics
-        if refinement["note"]:
-            logger.warning("%s", refinement["note"])
+    if told["note"]:
+        logger.warning("%s", told["note"])
+    return told, kept_tracks
 
-    # 5. What moves.
-    seen.dynamics = motion_masks(
-        motion,
-        frames,
-        seen.extrinsics,
-        seen.intrinsics,
-        seen.depth,
-        seen.dynamics,
-        hidden=hidden,
-        progress=lambda done: report("motion", done, len(frames)),
-    )
 
-    # 6. Where what moves goes.
-    if kept_tracks is not None and seen.dynamics is not None:
-        from .paths import lift_tracks, settle_paths, tracks_of_motion
+def _paths_of_motion(
+    tracks: PointTracks, seen: Prediction, frames: Frames, dense: bool, report: Progress
+) -> PointTracks:
+    """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
+    from .paths import lift_tracks, settle_paths, tracks_of_motion
 
-        kept_tracks, moving = tracks_of_motion(
-            frames.images,
-            seen.dynamics,
-            kept_tracks,
-            dense=given_tracks is None,
-            progress=lambda done: report("tracks of motion", done, len(frames)),
-        )
-        sizes = np.array([(width, height) for height, width in frames.sizes])
-        cameras = seen.extrinsics, seen.intrinsics, sizes
-        paths = lift_tracks(replace(kept_tracks, visible=moving), seen.depth, *cameras)
-        centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
-        kept_tracks = replace(kept_tracks, paths=settle_paths(paths, centers))
+    assert seen.dynamics is not None
 
-    # 7. The choice of points.
+    def followed(done: int) -> None:
+        report("tracks of motion", done, len(frames))
+
+    tracks, moving = tracks_of_motion(frames.images, seen.dynamics, tracks, dense=dense, progress=followed)
+    sizes = np.array([(width, height) for height, width in frames.sizes])
+    paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
+    centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
+    return replace(tracks, paths=settle_paths(paths, centers))
+
+
+def _cloud(seen: Prediction, frames: Frames, options: _Options, report: Progress) -> dict[str, Any]:
+    """The points of a `Reconstruction`, and what goes with them."""
     report("points", 0, len(frames))
     confidence = seen.points_conf or seen.depth_conf
-    chosen = choose_points(seen.points or seen.depth, confidence, confidence_percentile, max_points)
-    times = normalized_times(frames.times)
-
-    def points_of(index: int) -> np.ndarray:
-        return seen.lifted(index) if seen.points is None else seen.points[index]
+    chosen = choose_points(seen.points or seen.depth, confidence, options.confidence_percentile, options.max_points)
 
     def gather(maps: Iterable[np.ndarray]) -> np.ndarray:
         return np.concatenate([m.reshape(-1, *m.shape[2:])[index] for m, index in zip(maps, chosen, strict=True)])
 
+    times = normalized_times(frames.times)
     report("points", len(frames), len(frames))
-    return Reconstruction(
-        extrinsics=seen.extrinsics,
-        intrinsics=seen.intrinsics,
-        depth=seen.depth,
-        depth_conf=seen.depth_conf,
-        dynamics=seen.dynamics,
-        points=gather(map(points_of, range(len(frames)))),
-        point_colors=gather(seen.colors),
-        point_times=np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
-        point_dynamics=gather(seen.dynamics) if seen.dynamics is not None else None,
-        point_confidence=gather(confidence),
-        point_maps=list(map(points_of, range(len(frames)))) if keep_point_maps else None,
-        frames=frames,
-        tracks=kept_tracks,
-        visible=visible,
-        info={
-            "model": str(source or config.name_or_path),
-            "weights": None if source is None else fingerprint(source),
-            "options": {
-                "fps": fps,
-                "max_frames": max_frames,
-                "window": window,
-                "overlap": overlap,
-                "resolution": resolution,
-                "mode": str(mode),
-                "mask_strength": mask_strength,
-                "points": points,
-                "confidence_percentile": confidence_percentile,
-                "max_points": max_points,
-                "refine": refine,
-                "tracks": None if tracks is None else str(tracks),
-                "motion": None if motion is None else str(motion),
-                "cameras": None if cameras is None else str(cameras),
-                "intrinsics": None if intrinsics is None else str(intrinsics),
-                "masks": None if masks is None else str(masks),
-                "device": str(network.device),
-                "dtype": str(network.dtype).removeprefix("torch."),
-            },
-            "scale": "arbitrary" if cameras is None else "cameras",
-            **({} if refinement is None else {"refinement": refinement}),
-        },
-    )
+    return {
+        "points": gather(map(seen.point_map, range(len(frames)))),
+        "point_colors": gather(seen.colors),
+        "point_times": np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
+        "point_dynamics": gather(seen.dynamics) if seen.dynamics is not None else None,
+        "point_confidence": gather(confidence),
+    }

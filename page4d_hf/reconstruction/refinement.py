@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..scene.tracks import PointTracks
-from .bundle_adjustment import Adjusted, adjust, reprojection_errors
+from .bundle_adjustment import Adjusted, adjust, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
@@ -138,161 +138,180 @@ def refine(
     known = known or KnownCameras()
     # Of positions, those in the images tell what maps say there; those that one ideal camera sees tell geometry.
     seen, tracks = tracks, known.idealized(tracks, size)
-    focal, hold_focal = known.focal or focal, known.focal is not None
+    focal = known.focal or focal
     lifted = _lifted(seen, tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
-    before = _scored(tracks, start, size)
-    if known.extrinsics is not None:
-        return _with_known_poses(seen, tracks, known, before, motion, depth, size, progress)
-    refined = _refined(seen, tracks, start, before, motion, depth, size, hold_focal, progress)
-    return replace(refined, known_intrinsics=known.intrinsics)
+    clip = _Clip(seen, tracks, size, depth, motion, known, _scored(tracks, start, size), progress)
+    return _refined(clip) if known.extrinsics is None else _with_known_poses(clip, known.extrinsics)
 
 
-def _refined(
-    seen: Tracks,  # in the images
-    tracks: Tracks,  # in the ideal camera
-    start: Adjusted,
-    before: _Scored,
-    motion: list[np.ndarray] | None,
-    depth: list[np.ndarray],
-    size: tuple[int, int],
-    hold_focal: bool,
-    progress: Callable[[str, int, int], None],
-) -> Refinement:
-    num_frames, unit = len(start.extrinsics), size[1] / REFERENCE_WIDTH
-
-    def kept(why: str) -> Refinement:
-        return _kept(seen, start, depth, size, before, why)
-
+def _refined(clip: _Clip) -> Refinement:
+    """Cameras and depth that tracks agree with, or else the network's."""
+    before, start, tracks, size = clip.before, clip.before.solution, clip.tracks, clip.size
+    num_frames = len(start.extrinsics)
     if num_frames < FEWEST_FRAMES:
-        return kept(f"tracks take {FEWEST_FRAMES} frames, got {num_frames}")
+        return _kept(clip, f"tracks take {FEWEST_FRAMES} frames, got {num_frames}")
     if start.used.sum() < FEWEST_TRACKS:
-        return kept(f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed")
+        return _kept(
+            clip, f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed"
+        )
     consensus = agree_on_motion(tracks, num_frames, size)
-    if consensus.displacement < LEAST_DISPLACEMENT * unit:
+    if consensus.displacement < LEAST_DISPLACEMENT * clip.unit:
         still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], num_frames, axis=0), used=consensus.agrees)
-        held = _scored(tracks, replace(still, points=triangulate(tracks, still, size)), size)
+        held = clip.scored(triangulated(tracks, still, size))
         if held.inlier_share < before.inlier_share:
-            return kept("the camera does not move")
+            return _kept(clip, "the camera does not move")
         note = "The camera does not move: all frames have the first one's pose, and depth is the network's."
-        report = _report(tracks, before, held, "held still", note, size)
-        solution = held.solution
-        return Refinement(solution.extrinsics, start.focal, depth, seen, solution.points, solution.used, size, report)
+        return clip.result(held, "held still", note)
 
-    beliefs = _beliefs(seen, consensus.agrees, motion, size)
-    candidates = []
-    for number, belief in enumerate(beliefs):
-        progress("adjustment", number, len(beliefs))
-        candidate = replace(start, used=start.used & belief)
-        if candidate.used.sum() >= FEWEST_TRACKS:
-            candidates.append(_scored(tracks, adjust(tracks, candidate, size, hold_focal=hold_focal), size))
+    candidates = clip.adjusted(start, consensus.agrees)
     best = max(candidates, key=lambda candidate: candidate.inlier_share, default=before)
     too_far = best.inlier_share < TOO_FAR * consensus.inlier_share
     if (too_far or best.worst_frame < LOST * consensus.inlier_share) and num_frames <= MOST_MAPPED:
-        mapped = map_tracks(
-            tracks,
-            replace(start, used=start.used & consensus.agrees),
-            sample_maps(depth, seen, size),
-            size,
-            hold_focal=hold_focal,
-        )
-        if mapped is not None and mapped.used.sum() >= FEWEST_TRACKS:
-            candidates.append(_scored(tracks, adjust(tracks, mapped, size, hold_focal=hold_focal), size))
-    progress("adjustment", len(beliefs), len(beliefs))
+        candidates += _mapped(clip, consensus.agrees)
     if not candidates:
-        return kept("too few points follow one motion")
+        return _kept(clip, "too few points follow one motion")
     best = max(candidates, key=lambda candidate: candidate.inlier_share)
     outcome, note = "refined", ""
     if consensus.homography_share > FLAT_PAIRS:
-        turning = _scored(tracks, _turned(tracks, best.solution, start, size, hold_focal), size)
+        turning = clip.scored(_turned(clip, best.solution))
         gains = best.inlier_share - turning.inlier_share > LEAST_GAIN
         if not gains and turning.median < LEAST_RATIO * best.median:
             best = replace(turning, solution=_with_centers_of(start, turning.solution))
             outcome = "rotations refined"
             note = "Only the rotations of the cameras are refined: the clip does not show how far the camera moves."
     if best.inlier_share <= before.inlier_share:
-        return kept("adjusted ones agree with no more of the matches")
+        return _kept(clip, "adjusted ones agree with no more of the matches")
     if best.inlier_share < POOR_SHARE:
         note = " ".join((note, _poor(best.inlier_share))).strip()
-    return _with_corrected_depth(seen, before, best, depth, size, outcome, note)
+    return _with_corrected_depth(clip, best, outcome, note)
 
 
-def _with_known_poses(
-    seen: Tracks,  # in the images
-    tracks: Tracks,  # in the ideal camera
-    known: KnownCameras,
-    before: _Scored,
-    motion: list[np.ndarray] | None,
-    depth: list[np.ndarray],
-    size: tuple[int, int],
-    progress: Callable[[str, int, int], None],
-) -> Refinement:
-    """Depth brought to known poses by tracks, as far as these tell it, and else by the length of the path."""
-    assert known.extrinsics is not None
-    num_frames, hold_focal = len(known.extrinsics), known.focal is not None
-    depth, by_path = depth_by_paths(depth, before.solution.extrinsics, known.extrinsics)
-    start = replace(before.solution, extrinsics=known.extrinsics)
+def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
+    """Depth brought to known poses `(S, 3, 4)` by tracks, as far as these tell it, and else by the path's length."""
+    depth, by_path = depth_by_paths(clip.depth, clip.before.solution.extrinsics, poses)
+    clip = replace(clip, depth=depth)
+    tracks, size = clip.tracks, clip.size
+    start = replace(clip.before.solution, extrinsics=poses)
 
     def taken(best: _Scored, why: str) -> Refinement:
-        note = f"Depth is not adjusted to the known cameras: {why}. {by_path}"
-        report = _report(seen, before, best, "known", note, size)
-        poses, focal, points = start.extrinsics, best.solution.focal, best.solution.points
-        none = np.zeros(len(seen), bool)
-        return Refinement(poses, focal, depth, seen, points, none, size, report, known.intrinsics)
+        result = clip.result(best, "known", f"Depth is not adjusted to the known cameras: {why}. {by_path}")
+        return replace(result, inlier=np.zeros(len(tracks), bool))
 
-    if num_frames < FEWEST_FRAMES or len(tracks) < FEWEST_TRACKS:
-        return taken(_scored(tracks, start, size), "too few points could be followed")
-    agrees = agree_on_motion(tracks, num_frames, size).agrees
-    start = replace(start, focal=check_against_tracks(known, tracks, agrees, start.focal, size))
-    start = replace(start, points=_lifted(seen, tracks, known.extrinsics, start.focal, depth, size))
-    start = replace(start, points=triangulate(tracks, start, size))
-    candidates = [_scored(tracks, start, size)]
-    beliefs = _beliefs(seen, agrees, motion, size)
-    for number, belief in enumerate(beliefs):
-        progress("adjustment", number, len(beliefs))
-        candidate = replace(start, used=belief)
-        if belief.sum() >= FEWEST_TRACKS:
-            adjusted = adjust(tracks, candidate, size, hold_focal=hold_focal, hold_poses=True)
-            candidates.append(_scored(tracks, adjusted, size))
-    progress("adjustment", len(beliefs), len(beliefs))
-    best = max(candidates[1:] or candidates, key=lambda candidate: candidate.inlier_share)
+    if len(poses) < FEWEST_FRAMES or len(tracks) < FEWEST_TRACKS:
+        return taken(clip.scored(start), "too few points could be followed")
+    agrees = agree_on_motion(tracks, len(poses), size).agrees
+    start = replace(start, focal=check_against_tracks(clip.known, tracks, agrees, start.focal, size))
+    start = replace(start, points=_lifted(clip.seen, tracks, poses, start.focal, depth, size))
+    start = triangulated(tracks, start, size)
+    candidates = clip.adjusted(replace(start, used=np.ones(len(tracks), bool)), agrees, hold_poses=True)
+    best = max(candidates, key=lambda candidate: candidate.inlier_share) if candidates else clip.scored(start)
     told = best.solution.used & (_parallax(tracks, best.solution) > LEAST_PARALLAX)
     if told.sum() < FEWEST_TRACKS:
         return taken(best, "they move too little for tracks to tell it")
     best = replace(best, solution=replace(best.solution, used=told))
-    note = _poor(best.inlier_share) if best.inlier_share < POOR_SHARE else ""
-    refined = _with_corrected_depth(seen, before, best, depth, size, "known", note)
-    return replace(refined, known_intrinsics=known.intrinsics)
+    return _with_corrected_depth(
+        clip, best, "known", _poor(best.inlier_share) if best.inlier_share < POOR_SHARE else ""
+    )
 
 
-def _beliefs(
-    seen: Tracks, agrees: np.ndarray, motion: list[np.ndarray] | None, size: tuple[int, int]
-) -> list[np.ndarray]:
-    """Which tracks stand still: as pairs of frames say, and without what the network's mask says moves."""
-    if motion is None:
-        return [agrees]
-    return [agrees, agrees & (seen.medians(sample_maps(motion, seen, size)) < LIKELY_MOVES)]
+@dataclass(frozen=True)
+class _Clip:
+    """What a clip shows, and what the network says of it."""
+
+    seen: Tracks  # in the images: where to look up what maps say
+    tracks: Tracks  # the same in one ideal camera: what cameras are adjusted to
+    size: tuple[int, int]  # (height, width) of the images
+    depth: list[np.ndarray]  # [h, w] float32 each
+    motion: list[np.ndarray] | None  # [h, w] float32 each
+    known: KnownCameras
+    before: _Scored  # the network's cameras
+    progress: Callable[[str, int, int], None]
+
+    @property
+    def unit(self) -> float:
+        """Pixels of the images in one of the reference width."""
+        return self.size[1] / REFERENCE_WIDTH
+
+    @property
+    def hold_focal(self) -> bool:
+        return self.known.focal is not None
+
+    def scored(self, solution: Adjusted) -> _Scored:
+        return _scored(self.tracks, solution, self.size)
+
+    def adjusted(self, start: Adjusted, agrees: np.ndarray, *, hold_poses: bool = False) -> list[_Scored]:
+        """Adjustments from a start for each belief of what stands still: the tracks that pairs of frames agree on
+        (`agrees` [T] bool), and those of them that the network's mask does not say move."""
+        beliefs = [agrees]
+        if self.motion is not None:
+            likely = self.seen.medians(sample_maps(self.motion, self.seen, self.size))
+            beliefs.append(agrees & (likely < LIKELY_MOVES))
+        found = []
+        for number, belief in enumerate(beliefs):
+            self.progress("adjustment", number, len(beliefs))
+            candidate = replace(start, used=start.used & belief)
+            if candidate.used.sum() >= FEWEST_TRACKS:
+                solution = adjust(self.tracks, candidate, self.size, hold_focal=self.hold_focal, hold_poses=hold_poses)
+                found.append(self.scored(solution))
+        self.progress("adjustment", len(beliefs), len(beliefs))
+        return found
+
+    def result(
+        self, best: _Scored, outcome: str, note: str, depth: list[np.ndarray] | None = None, **told: float | str
+    ) -> Refinement:
+        """Cameras as a solution has them, with its tracks in use; `depth` is the corrected one, `told` what else the
+        report says."""
+        solution = best.solution
+        report = _report(self.seen, self.before, best, outcome, note, self.size) | told
+        return Refinement(
+            solution.extrinsics,
+            solution.focal,
+            self.depth if depth is None else depth,
+            self.seen,
+            solution.points,
+            solution.used,
+            self.size,
+            report,
+            self.known.intrinsics,
+        )
 
 
-def _with_corrected_depth(
-    seen: Tracks,
-    before: _Scored,
-    best: _Scored,
-    depth: list[np.ndarray],
-    size: tuple[int, int],
-    outcome: str,
-    note: str,
-) -> Refinement:
-    solution = best.solution
-    corrected = correct_depth(depth, seen, solution, size)
+def _kept(clip: _Clip, why: str) -> Refinement:
+    """The network's cameras."""
+    before = clip.before
+    note = str(not_refined(why)["note"])
+    if len(clip.tracks) >= FEWEST_TRACKS and before.inlier_share < POOR_SHARE:
+        note += " " + _poor(before.inlier_share)
+    nothing = np.zeros(len(clip.tracks), bool)
+    return clip.result(replace(before, solution=replace(before.solution, used=nothing)), "kept", note)
+
+
+def _mapped(clip: _Clip, agrees: np.ndarray) -> list[_Scored]:
+    """Cameras by mapping, adjusted; none where it finds too few frames."""
+    start = clip.before.solution
+    depth = sample_maps(clip.depth, clip.seen, clip.size)
+    mapped = map_tracks(
+        clip.tracks, replace(start, used=start.used & agrees), depth, clip.size, hold_focal=clip.hold_focal
+    )
+    if mapped is None or mapped.used.sum() < FEWEST_TRACKS:
+        return []
+    return [clip.scored(adjust(clip.tracks, mapped, clip.size, hold_focal=clip.hold_focal))]
+
+
+def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
+    corrected = correct_depth(clip.depth, clip.seen, best.solution, clip.size)
     remaining = corrected.errors.get(corrected.correction, 0.0)
     if remaining > POOR:
         told = f"The network's depth is off by {remaining:.0%} where tracks know it; it was only scaled."
         note = " ".join((note, told)).strip()
-    report = _report(seen, before, best, outcome, note, size)
-    report |= {"depth_correction": corrected.correction, "depth_error": round(remaining, 4)}
-    return Refinement(
-        solution.extrinsics, solution.focal, corrected.depth, seen, solution.points, solution.used, size, report
+    return clip.result(
+        best,
+        outcome,
+        note,
+        corrected.depth,
+        depth_correction=corrected.correction,
+        depth_error=round(remaining, 4),
     )
 
 
@@ -326,8 +345,8 @@ class _Scored:
 
 def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Scored:
     """Cameras by how many of all observations they explain, each track with the point that suits them best."""
-    fair = replace(solution, points=triangulate(tracks, solution, size))
-    errors = np.minimum(*(reprojection_errors(tracks, each, size) for each in (fair, solution)))
+    both = (triangulated(tracks, solution, size), solution)
+    errors = np.minimum(*(reprojection_errors(tracks, each, size) for each in both))
     errors = errors * REFERENCE_WIDTH / size[1]
     inlier = errors < INLIER
     frames = [inlier[rows] for rows in tracks.rows_of_frames(len(solution.extrinsics))]
@@ -335,38 +354,13 @@ def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Score
     return _Scored(solution, errors, float(inlier.mean()) if len(errors) else 0.0, worst)
 
 
-def triangulate(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int], rounds: int = 5) -> np.ndarray:
-    """Points `[T, 3]` nearest to the rays of each track, by least absolute distances as seen from the cameras."""
-    height, width = image_size
-    pose = cameras.extrinsics[tracks.frame]
-    rotation, center = pose[:, :, :3], -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
-    ray = np.concatenate(((tracks.xy - (width / 2, height / 2)) / cameras.focal, np.ones((len(tracks.xy), 1))), axis=1)
-    ray = np.einsum("oji,oj->oi", rotation, ray)
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
-    weight = np.ones(len(ray))
-    points = cameras.points
-    for _ in range(rounds):
-        matrix, right = np.zeros((len(tracks), 3, 3)), np.zeros((len(tracks), 3))
-        np.add.at(matrix, tracks.track, weight[:, None, None] * across)
-        np.add.at(right, tracks.track, weight[:, None] * np.einsum("oij,oj->oi", across, center))
-        scale = np.trace(matrix, axis1=1, axis2=2)[:, None, None]
-        # A touch of the point that is known keeps rays that hardly differ from running to infinity.
-        touch = 1e-6 * scale * np.eye(3)
-        known = np.where(np.isfinite(cameras.points), cameras.points, 0)
-        points = np.linalg.solve(matrix + touch, (right + (touch @ known[..., None])[..., 0])[..., None])[..., 0]
-        offset = points[tracks.track] - center
-        distance = np.linalg.norm(offset, axis=1)
-        angle = np.linalg.norm(np.einsum("oij,oj->oi", across, offset), axis=1) / np.maximum(distance, 1e-12)
-        weight = 1 / (np.maximum(distance, 1e-12) ** 2 * np.maximum(angle, 1e-4))
-    return points
-
-
-def _turned(tracks: Tracks, best: Adjusted, start: Adjusted, size: tuple[int, int], hold_focal: bool) -> Adjusted:
+def _turned(clip: _Clip, best: Adjusted) -> Adjusted:
     """Cameras adjusted to points so far away that only their rotations count."""
+    start = clip.before.solution
     center = -start.extrinsics[0, :, :3].T @ start.extrinsics[0, :, 3]
     far = center + AT_INFINITY * (start.points - center)
-    return adjust(tracks, replace(start, focal=best.focal, used=best.used, points=far), size, hold_focal=hold_focal)
+    far_off = replace(start, focal=best.focal, used=best.used, points=far)
+    return adjust(clip.tracks, far_off, clip.size, hold_focal=clip.hold_focal)
 
 
 def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
@@ -382,8 +376,8 @@ def _lifted(
 ) -> np.ndarray:
     """The median over each track of where the network's depth puts it, [T, 3]; NaN where it is not known."""
     z = sample_maps(depth, seen, size).astype(np.float64)
-    xy = (tracks.xy - (size[1] / 2, size[0] / 2)) / focal
-    points = np.concatenate((xy, np.ones((len(xy), 1))), axis=1) * z[:, None]
+    rays = rays_of(tracks, focal, size)
+    points = np.concatenate((rays, np.ones((len(rays), 1))), axis=1) * z[:, None]
     pose = extrinsics[tracks.frame]
     return tracks.medians(np.einsum("oji,oj->oi", pose[:, :, :3], points - pose[:, :, 3]))
 
@@ -393,18 +387,6 @@ def _poor(inlier_share: float) -> str:
         f"Cameras disagree with {1 - inlier_share:.0%} of the matches between frames, by over a pixel in an image "
         f"{REFERENCE_WIDTH} wide: much of the clip moves, or the cameras are wrong."
     )
-
-
-def _kept(
-    tracks: Tracks, start: Adjusted, depth: list[np.ndarray], size: tuple[int, int], before: _Scored, why: str
-) -> Refinement:
-    nothing = np.zeros(len(tracks), bool)
-    note = str(not_refined(why)["note"])
-    if len(tracks) >= FEWEST_TRACKS and before.inlier_share < POOR_SHARE:
-        note += " " + _poor(before.inlier_share)
-    kept = replace(before, solution=replace(before.solution, used=nothing))
-    report = _report(tracks, before, kept, "kept", note, size)
-    return Refinement(start.extrinsics, start.focal, depth, tracks, start.points, nothing, size, report)
 
 
 def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note: str, size: tuple[int, int]) -> Report:

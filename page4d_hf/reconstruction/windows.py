@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import fields
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def predict_in_windows(
     spans: list[range],
     options: NetworkOptions,
     report: Progress,
+    visible: Iterable[np.ndarray] | None = None,
 ) -> Prediction:
     """Run the network on a clip, in the world of its first frame.
 
@@ -71,18 +73,20 @@ def predict_in_windows(
         spans: which frames each window has, see `window_spans`.
         options: see `NetworkOptions`.
         report: told how far the work is.
+        visible: `(H, W)` bool of each frame, false where the network's cameras are not to look; gone through once.
 
     Raises:
         Page4DError: too little memory for a window, cameras that are not finite, or windows that nothing aligns.
     """
-    stream = iter(images)
+    stream = zip(images, repeat(None) if visible is None else visible, strict=False)
     inputs: list[NetworkInput] = []
     whole: Prediction | None = None
     for number, span in enumerate(spans):
         inputs = inputs[len(inputs) - (0 if whole is None else len(whole) - span.start) :] if inputs else []
         while len(inputs) < len(span):
             report("resizing", span.start + len(inputs), spans[-1].stop)
-            inputs.append(prepare(next(stream), processor, network.config.patch_size, options))
+            image, shown = next(stream)
+            inputs.append(prepare(image, processor, network.config.patch_size, options, shown))
         report("resizing", span.stop, spans[-1].stop)
         if len(spans) > 1:
             report("windows", number, len(spans))

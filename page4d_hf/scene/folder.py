@@ -147,6 +147,11 @@ class Scene:
                 f"Expected a map of two dimensions of float32 in {path}, got {array.dtype} of the shape {array.shape}; "
                 "make the scene anew with `page4d reconstruct`."
             )
+        if name != "depth" and array.shape != (shape := self._load_map("depth", index).shape):
+            raise SceneError(
+                f"Expected a map of the depth's shape {shape} in {path}, got {array.shape}; make the scene anew with "
+                "`page4d reconstruct`."
+            )
         return array
 
 

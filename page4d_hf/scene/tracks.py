@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SceneError
+from ..utils.npz_files import read_npz
 
 TRACKS = "page4d/tracks.npz"  # in a scene folder
 ARRAYS = ("tracks", "visible", "points", "paths", "images")  # of a file
+MOST_BYTES = 2**32  # of a file, unpacked; 100,000 tracks through 1,000 frames have 1 GB, and their paths as much
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,13 @@ def read_tracks(path: str | Path) -> tuple[PointTracks, list[str] | None]:
         SceneError: the file is missing, damaged or of other shapes, or a visible position is not finite.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SceneError(f"There are no tracks at {path}.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ARRAYS if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, MemoryError, SyntaxError) as error:
-        # AttributeError: a single array of NumPy, which is no archive.
-        raise SceneError(f"Cannot read {path} as tracks, an .npz with tracks [K, S, 2] and visible [K, S].") from error
+    arrays = read_npz(
+        path,
+        ARRAYS,
+        most_bytes=MOST_BYTES,
+        error=SceneError,
+        remedy="give an .npz with tracks [K, S, 2] and visible [K, S]",
+    )
     if not {"tracks", "visible"} <= arrays.keys():
         raise SceneError(
             f"Expected tracks [K, S, 2] and visible [K, S] in {path}; got {', '.join(arrays) or 'neither'}."

@@ -10,7 +10,7 @@ import re
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -70,14 +70,28 @@ def check_output_folder(target: str | Path, *, overwrite: bool = False) -> Path:
 
 
 @contextmanager
-def claimed_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[None]:
+def claimed_folder(
+    target: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()
+) -> Iterator[None]:
     """Claim an output folder before the work for it begins: it can be written, and by this process alone.
 
     `whole_folder` within the block writes it.
 
+    Args:
+        target, overwrite: as of `whole_folder`.
+        inputs: what the work reads, which must not be replaced by what it makes.
+
     Raises:
-        Page4DError: as `check_output_folder`; the folder cannot be written; or another process is writing it.
+        Page4DError: as `check_output_folder`; the folder is or holds one of `inputs`; it cannot be written; or another
+            process is writing it.
     """
+    place = _place(target)
+    for source in inputs:
+        if source is None or "\0" in str(source):  # a name that no file has
+            continue
+        read = Path(os.path.realpath(source))
+        if place in (read, *read.parents):
+            raise Page4DError(f"The output {target} is or holds what is read, {source}; name another folder.")
     with _beside(target, overwrite):
         yield
 

@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 
 from ..captures import detect_layout, read_capture
+from ..captures.files import readable
 from ..errors import Page4DError
 from ..frames import frame_files
 from ..scene.folder import read_scene, write_scene
@@ -36,9 +37,12 @@ def open_input(
         if limit < 1:
             raise Page4DError(f"Expected --max-{name} of at least 1, got {limit}.")
     root = Path(source)
-    if (root / "transforms.json").is_file():
+    with readable(root):
+        is_scene = (root / "transforms.json").is_file()
+        is_capture = not is_scene and detect_layout(root) is not None
+    if is_scene:
         return view_scene(read_scene(root), max_frames=max_frames, max_points=max_points, progress=progress)
-    if detect_layout(root) is not None:
+    if is_capture:
         return view_capture(read_capture(root), max_frames=max_frames, max_points=max_points, progress=progress)
     files = frame_files(source)
     if model is None:

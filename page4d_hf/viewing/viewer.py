@@ -53,11 +53,12 @@ def check_address(host: str, port: int | None) -> int:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
             return tried
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+        except (OSError, ValueError) as error:  # ValueError: of a host whose name none can have
+            if getattr(error, "errno", None) == errno.EADDRINUSE:
                 continue
+            reason = getattr(error, "strerror", None) or error
             raise Page4DError(
-                f"Cannot listen at {host}, port {tried} ({error.strerror or error}); name an address of this machine "
+                f"Cannot listen at {host!s:.200}, port {tried} ({reason}); name an address of this machine "
                 "with --host and a port above 1023 with --port."
             ) from error
     taken = f"Port {port} is" if port is not None else f"Ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all"

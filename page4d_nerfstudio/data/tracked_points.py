@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,8 +78,7 @@ def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
-    from page4d_hf.reconstruction.bundle_adjustment import Adjusted, reprojection_errors
-    from page4d_hf.reconstruction.refinement import triangulate
+    from page4d_hf.reconstruction.bundle_adjustment import projections, triangulate
     from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points
 
     # Tracks are of the capture's own images, however small those are that are trained on.
@@ -92,19 +90,17 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     tracks = track_points((images.load_image(index) for index in video), choice=Corners(QUALITY, SPACING, MOST_CORNERS))
     if not len(tracks):
         return SeedPoints.none()
-    # In units of the focal length: each frame has intrinsics of its own, and triangulation takes one camera.
-    matrices = frames.intrinsics[video][tracks.frame]
+    matrices, extrinsics = frames.intrinsics[video][tracks.frame], frames.extrinsics[video]
     focal, center = matrices[:, [0, 1], [0, 1]], matrices[:, :2, 2]
-    rays = replace(tracks, xy=(tracks.xy * scale - center) / focal)
-    unknown = Adjusted(frames.extrinsics[video], 1.0, np.full((len(tracks), 3), np.nan), np.ones(len(tracks), bool))
-    points = triangulate(rays, unknown, (0, 0))
-    solution = Adjusted(unknown.extrinsics, 1.0, points, unknown.used)
-    errors = reprojection_errors(rays, solution, (0, 0)) * focal.mean(axis=1) * (REFERENCE_WIDTH / width)
+    rays = (tracks.xy * scale - center) / focal
+    points = triangulate(tracks, rays, extrinsics)
+    errors = np.linalg.norm(projections(tracks, extrinsics, points) - rays, axis=1)
+    errors *= focal.mean(axis=1) * (REFERENCE_WIDTH / width)
     kept = (
         np.isfinite(points).all(axis=1)
-        & (rays.medians(errors) <= MOST_ERROR)
-        & np.isfinite(np.bincount(rays.track, errors, len(tracks)))  # in front of every camera
-        & (_parallax(rays, unknown.extrinsics, points) >= LEAST_PARALLAX)
+        & (tracks.medians(errors) <= MOST_ERROR)
+        & np.isfinite(np.bincount(tracks.track, errors, len(tracks)))  # in front of every camera
+        & (_parallax(tracks, extrinsics, points) >= LEAST_PARALLAX)
     )
     colors = np.zeros((len(tracks), 3), np.uint8)
     rows = tracks.rows_of_frames(len(video))
@@ -117,13 +113,13 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     return SeedPoints(points[kept].astype(np.float32), colors[kept])
 
 
-def _parallax(rays: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _parallax(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
     centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-    toward = points[rays.track] - centers[rays.frame]
+    toward = points[tracks.track] - centers[tracks.frame]
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
-    _, first = np.unique(rays.track, return_index=True)  # observations come in the order of frames
-    cosine = np.einsum("oi,oi->o", toward, toward[first][rays.track])
+    _, first = np.unique(tracks.track, return_index=True)  # observations come in the order of frames
+    cosine = np.einsum("oi,oi->o", toward, toward[first][tracks.track])
     angles = np.zeros(len(points))
-    np.maximum.at(angles, rays.track, np.arccos(cosine.clip(-1, 1)))
+    np.maximum.at(angles, tracks.track, np.arccos(cosine.clip(-1, 1)))
     return angles

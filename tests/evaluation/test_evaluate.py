@@ -276,7 +276,7 @@ def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path:
     assert [each["name"] for each in result["sequences"]] == [small_tum.NAME]
     assert list(result["excluded"]) == [SECOND]
     assert "1 of 2" in (tmp_path / "run/table.md").read_text()
-    assert f"1 excluded: {SECOND} (There are no predictions" in (tmp_path / "run/table.md").read_text()
+    assert f"1 excluded: {SECOND} ({SECOND}.npz is missing" in (tmp_path / "run/table.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from rasterize import INPUTS, RasterizerOptions, make_scene, train_step
+from small_networks import small_network
 
 from page4d_hf import Page4DConfig, Page4DModel
 from page4d_hf.clips import random_clips
@@ -71,6 +72,22 @@ def test_page4d_tiny_sees_on_cuda_what_it_sees_on_the_cpu():
     torch.testing.assert_close(output.pose_enc.cpu(), expected.pose_enc, atol=2e-3, rtol=0)
     torch.testing.assert_close(output.depth.cpu(), expected.depth, atol=0, rtol=1e-2)
     torch.testing.assert_close(output.dynamics_mask.cpu(), expected.dynamics_mask, atol=5e-3, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", ["release", None])
+def test_hidden_pixels_change_the_cameras_on_cuda_as_on_the_cpu(form):
+    model, images = small_network(mask_form=form), torch.rand(1, 3, 3, 28, 42)
+    visible = torch.ones(1, 3, 28, 42, dtype=torch.bool)
+    visible[:, :2, :, 14:] = False
+    plain, expected = (model(images, visible=each, heads=("camera",)).pose_enc for each in (None, visible))
+
+    model.to("cuda")
+    output = model(images.to("cuda"), visible=visible.to("cuda"), heads=("camera",))
+    assert (expected - plain).abs().max() > 0.05
+    torch.testing.assert_close(output.pose_enc.cpu(), expected, atol=5e-3, rtol=0)
+    half = model.to(torch.bfloat16)(images.to("cuda"), visible=visible.to("cuda"), heads=("camera",))
+    assert half.pose_enc.isfinite().all()
 
 
 @torch.no_grad()

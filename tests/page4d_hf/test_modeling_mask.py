@@ -212,6 +212,95 @@ def test_only_flash_kernels_are_never_asked_in_full_precision(tiny_model, name, 
     assert set(calls) == {torch.float32, dtype} - (set() if in_full else {torch.float32})
 
 
+# Pixels that the user hides
+
+
+def half_hidden() -> torch.Tensor:
+    """`[1, 3, 28, 42]`, false in the right two of three columns of patches in the first two frames."""
+    visible = torch.ones(1, NUM_FRAMES, 28, 42, dtype=torch.bool)
+    visible[:, :2, :, 14:] = False
+    return visible
+
+
+@pytest.mark.parametrize("form", [*FORMS, None])
+def test_in_the_layers_of_the_mask_camera_tokens_give_no_attention_to_hidden_patches(tiny_model, form):
+    model = tiny_model(mask_form=form, attn_implementation="eager")
+    pixel_values = images(1, NUM_FRAMES, 3, 28, 42)
+    with torch.no_grad():
+        attentions = model(pixel_values, visible=half_hidden(), output_attentions=True).attentions
+
+    hidden = F.pad(F.max_pool2d((~half_hidden()).float(), 14).flatten(2), (SPECIAL, 0)).flatten().bool()
+    assert hidden.sum() == 2 * 2 * 2
+    for layer, weights in enumerate(attentions[1::2]):  # [1, heads, N, N] of the global blocks
+        queries = weights[0].unflatten(1, (NUM_FRAMES, PER_FRAME))[..., hidden]
+        assert (queries[:, :, :SPECIAL].max() == 0) == (layer in (2, 3))
+        assert queries[:, :, SPECIAL:].max() > 0
+
+
+@pytest.mark.parametrize("form", [*FORMS, None])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_what_hidden_patches_hold_does_not_reach_camera_tokens_through_a_masked_layer(tiny_model, implementation, form):
+    model = tiny_model(mask_form=form, attn_implementation=implementation)
+    tokens = random_tokens(1, NUM_FRAMES * PER_FRAME, 16).unflatten(1, (NUM_FRAMES, PER_FRAME))
+    visible = torch.rand(1, NUM_FRAMES, HEIGHT * WIDTH, generator=torch.Generator().manual_seed(2)) < 0.5
+    other = tokens.clone()
+    other[:, :, SPECIAL:][~visible] = 3 * random_tokens(int((~visible).sum()), 16, seed=3)
+    rotary = rotary_tables(HEIGHT, WIDTH, SPECIAL, 8, 100.0, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        mask = None if form is None else model.aggregator.mask_head(tokens[:, :, SPECIAL:], HEIGHT, WIDTH)
+        bias = model.aggregator._key_bias(mask, 1.0, visible)
+        seen = [
+            model.aggregator.global_layers[2](each.flatten(1, 2), rotary, bias, SPECIAL)[0].view(tokens.shape)
+            for each in (tokens, other)
+        ]
+
+    assert torch.equal(seen[0][:, :, :SPECIAL], seen[1][:, :, :SPECIAL])
+    assert not torch.allclose(seen[0][:, :, SPECIAL:], seen[1][:, :, SPECIAL:])
+
+
+@pytest.mark.parametrize("form", ["release", None])
+def test_hiding_pixels_changes_cameras_alike_in_all_kinds_of_attention_and_hiding_none_changes_nothing(
+    tiny_model, form
+):
+    pixel_values = images(1, NUM_FRAMES, 3, 28, 42)
+    with torch.no_grad():
+        eager, sdpa = (
+            tiny_model(mask_form=form, attn_implementation=each)(pixel_values, visible=half_hidden())
+            for each in ("eager", "sdpa")
+        )
+        plain, whole = (
+            tiny_model(mask_form=form)(pixel_values, visible=visible)
+            for visible in (None, torch.ones_like(half_hidden()))
+        )
+
+    assert not torch.allclose(plain.pose_enc, sdpa.pose_enc, rtol=1e-3, atol=1e-3)
+    for name in PREDICTIONS if form else PREDICTIONS[:-1]:
+        torch.testing.assert_close(eager[name], sdpa[name], rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(whole[name], plain[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_patch_is_hidden_where_less_than_half_of_it_is_visible(tiny_model):
+    pixel_values, model = images(1, 1, 3, 28, 28), tiny_model()
+    visible = torch.ones(3, 1, 28, 28, dtype=torch.bool)
+    visible[0, :, :7, :14] = False  # half of a patch
+    visible[1, :, :8, :14] = False
+    visible[2, :, :14, :14] = False
+    with torch.no_grad():
+        half, more, whole = (model(pixel_values, visible=each).pose_enc for each in visible)
+
+    assert torch.equal(more, whole)
+    assert not torch.equal(half, whole)
+
+
+@pytest.mark.parametrize(
+    ("visible", "told"),
+    [(torch.ones(1, 3, 28, 28), "torch.float32"), (torch.ones(1, 2, 28, 28, dtype=torch.bool), r"\(1, 2, 28, 28\)")],
+)
+def test_hidden_pixels_that_do_not_fit_the_images_are_refused(tiny_model, visible, told):
+    with pytest.raises(Page4DError, match=rf"visible must be bool.*\(1, 3, 28, 28\); it is .*{told}"):
+        tiny_model()(images(1, 3, 3, 28, 28), visible=visible)
+
+
 # What the mask heads predict
 
 

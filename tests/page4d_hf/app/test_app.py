@@ -156,7 +156,7 @@ def test_a_program_that_fails_or_takes_too_long_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"models": ()}, "--models"), ({"max_frames": 1}, "at least 2"), ({"max_upload": 0.0}, "max-upload"),
-     ({"port": 0}, "got 0"), ({"train_steps": -1}, "got -1")],
+     ({"port": 0}, "got 0"), ({"train_steps": -1}, "got -1"), ({"models": ("tiny", "nothing")}, "folder nothing")],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(Page4DError, match=message):

@@ -161,6 +161,19 @@ def test_intrinsics_of_larger_images_are_scaled_to_the_frames(folder, frames):
     np.testing.assert_allclose(known.intrinsics, moving_room().intrinsics, atol=1e-9)
 
 
+def test_cameras_too_far_away_to_compute_with_are_refused(folder, frames):
+    path = write_trajectory(folder)
+    path.write_text("".join(f"{i} 1e12 {i} 0 0 0 0 1\n" for i in range(len(frames))))
+    with pytest.raises(Page4DError, match=r"A camera of .*trajectory.txt is over 1e\+09 units from the origin"):
+        known_cameras(read_cameras(path), None, frames)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_file_of_cameras_can_have_ends_in_a_sentence(name):
+    with pytest.raises(Page4DError, match=r"none of these|cannot be read"):
+        read_cameras(name)
+
+
 def test_intrinsics_are_given_as_four_numbers(frames):
     known = known_cameras(None, read_intrinsics("100,101.5,64,50"), frames)
     np.testing.assert_array_equal(known.intrinsics, [[[100, 0, 64], [0, 101.5, 50], [0, 0, 1]]] * len(frames))
@@ -172,6 +185,8 @@ def test_intrinsics_are_given_as_four_numbers(frames):
         ("100,100,64", r"intrinsics as fx,fy,cx,cy in pixels, or .*; got '100,100,64', and there is no such file"),
         ("0,100,64,48", r"focal lengths above 0, got 0,100,64,48"),
         ("100,nan,64,48", r"finite intrinsics .* got 100,nan,64,48"),
+        ("1e300,1e300,64,48", r"No camera sees .* with the focal lengths of --intrinsics, 1e\+300 and 1e\+300"),
+        ("1e-9,100,64,48", r"No camera sees .* with the focal lengths of --intrinsics, 1e-09 and 100"),
         ("100,100,640,480", r"principal point of --intrinsics, \(640, 480\), is outside of frame view0.png, which is"),
     ],
 )

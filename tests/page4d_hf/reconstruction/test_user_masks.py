@@ -7,15 +7,19 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from moving_room import FOCAL, moving_room
 from PIL import Image
-from small_networks import save_small_network
+from small_networks import save_small_network, small_network
 
 from page4d_hf.cli import main
 from page4d_hf.reconstruction.motion import geometric_motion
+from page4d_hf.reconstruction.network import NetworkOptions, predict, prepare
 from page4d_hf.reconstruction.refinement import refine
 from page4d_hf.reconstruction.tracks import FEWEST_FRAMES, track_points, without_hidden
+from page4d_hf.reconstruction.windows import predict_in_windows
 from page4d_hf.scene import read_scene
+from page4d_hf.weights.loading import image_processor_for
 
 
 def test_no_track_is_seen_in_a_hidden_pixel_and_the_others_stay_as_they_were():
@@ -55,6 +59,41 @@ def test_what_is_hidden_does_not_spread_its_motion():
     ring = np.stack([cv2.dilate(off.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0 for off in hidden])
     ring &= ~np.stack(hidden)
     assert masked[ring].mean() < 0.7 * without[ring].mean()
+
+
+@pytest.mark.parametrize("mode", ["crop", "balanced", "pad"])
+@pytest.mark.parametrize("size", [(60, 90), (90, 40)])
+def test_the_network_sees_a_mask_where_it_sees_the_masked_pixels(mode, size):
+    """Of frames of several sizes, of which one is black where it is hidden and white elsewhere."""
+    visible = np.ones(size, bool)
+    visible[10:35, 8:30] = False
+    images = [np.repeat(np.where(visible, 255, 0).astype(np.uint8)[..., None], 3, axis=2), np.full((70, 70, 3), 255)]
+    network, seen = small_network(), []
+    processor = image_processor_for(network.config)
+    options = NetworkOptions(56, mode, ("camera", "depth"), None)
+    network.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args[0], kwargs)), with_kwargs=True)
+    inputs = [
+        prepare(image.astype(np.uint8), processor, 14, options, shown)
+        for image, shown in zip(images, (visible, None), strict=True)
+    ]
+    with torch.no_grad():
+        predict(network, inputs, options, lambda *_: None)
+    pixels, masks = seen[0][0][0], seen[0][1]["visible"][0]
+    bright = pixels.mean(dim=1) > 0.5
+    assert masks.shape == bright.shape
+    assert (~masks[0]).float().mean() > 0.05
+    assert (masks == bright).float().mean() > 0.97  # all but the hidden rectangle's edges
+
+
+def test_masks_that_hide_nothing_leave_the_network_as_it_is():
+    images, network = [np.zeros((56, 56, 3), np.uint8)] * 2, small_network()
+    processor, options = image_processor_for(network.config), NetworkOptions(56, "crop", ("camera", "depth"), None)
+    with torch.no_grad():
+        with_masks, without = (
+            predict_in_windows(network, processor, images, [range(2)], options, lambda *_: None, masks)
+            for masks in ([np.ones((56, 56), bool)] * 2, None)
+        )
+    np.testing.assert_array_equal(with_masks.extrinsics, without.extrinsics)
 
 
 @pytest.fixture

@@ -108,8 +108,8 @@ def test_a_scene_without_tracks_has_none(scene_folder):
             {"tracks": np.full((5, 4, 2), np.nan), "visible": np.ones((5, 4), bool)},
             "20 visible positions .* not finite",
         ),
-        ({"tracks": np.array([None]), "visible": np.ones((5, 4), bool)}, "Cannot read"),
-        (None, "Cannot read"),
+        ({"tracks": np.array([None]), "visible": np.ones((5, 4), bool)}, "cannot be read as a NumPy archive"),
+        (None, "cannot be read as a NumPy archive"),
     ],
 )
 def test_tracks_that_are_none_are_refused(tmp_path, arrays, told):
@@ -120,6 +120,35 @@ def test_tracks_that_are_none_are_refused(tmp_path, arrays, told):
         np.savez(path, **arrays)
     with pytest.raises(SceneError, match=told):
         read_tracks(path)
+
+
+def test_a_file_of_tracks_is_read_or_refused_in_a_sentence(tmp_path):
+    path, draw, refused = tmp_path / "tracks.npz", random.Random(0), 0
+    np.savez_compressed(path, tracks=np.ones((5, 4, 2)), visible=np.ones((5, 4), bool))
+    whole = path.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(draw.randrange(1, 4)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_tracks(path)
+        except SceneError:
+            refused += 1
+    assert refused > 150
+
+
+@pytest.mark.parametrize("name", ["absent.npz", "x" * 300, "a\0b"])
+def test_tracks_that_no_file_holds_are_named(tmp_path, name):
+    with pytest.raises(SceneError, match=r"give an \.npz with tracks"):
+        read_tracks(tmp_path / name)
+
+
+def test_tracks_that_unpack_to_more_than_is_read_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("page4d_hf.scene.tracks.MOST_BYTES", 100)
+    np.savez_compressed(tmp_path / "tracks.npz", tracks=np.zeros((5, 4, 2)), visible=np.zeros((5, 4), bool))
+    with pytest.raises(SceneError, match=r"unpacks to .* GiB; at most"):
+        read_tracks(tmp_path / "tracks.npz")
 
 
 def test_what_is_written_is_read_back(scene_folder):
@@ -607,6 +636,14 @@ def test_a_broken_map_is_named_when_it_is_loaded(scene_folder, content, message)
     (scene_folder / "page4d" / "depth" / "frame_00003.npy").write_bytes(content)
     with pytest.raises(SceneError, match=message):
         scene.load_depth(2)
+
+
+@pytest.mark.parametrize("kind", ["confidence", "dynamics"])
+def test_a_map_of_another_shape_than_the_depth_is_named(scene_folder, kind):
+    path = scene_folder / "page4d" / kind / "frame_00003.npy"
+    path.write_bytes(npy(np.ones((3, 4), np.float32)))
+    with pytest.raises(SceneError, match=rf"Expected a map of the depth's shape .* in .*{kind}.*, got \(3, 4\)"):
+        getattr(read_scene(scene_folder), f"load_{kind}")(2)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):

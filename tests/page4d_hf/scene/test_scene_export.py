@@ -342,6 +342,14 @@ def test_images_of_several_folders_with_one_name_keep_apart(folder, tmp_path):
         assert (tmp_path / "out" / "images" / name).read_bytes() == path.read_bytes()
 
 
+def test_the_command_does_not_replace_the_scene_that_it_reads(folder, capsys):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SystemExit):
+        cli.main(["export", str(folder), "--format", "nerfstudio", "--output", str(folder), "--overwrite"])
+    assert "is or holds what is read" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(folder, capsys):
     cli.main(["export", str(folder), "--format", "colmap", "--static-only"])
     told = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -516,3 +517,19 @@ def test_a_full_disk_is_told_of_and_leaves_no_file(tmp_path):
     with pytest.raises(Page4DError, match="The disk filled up"), whole_file(tmp_path / "out.ply"):
         Path("/dev/full").write_text("does not fit")
     assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("source", ["out", "out/images", "out/images/*.png", "link"])
+def test_an_output_that_is_or_holds_what_is_read_is_refused(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with whole_folder("out") as folder:
+        (folder / "images").mkdir()
+        (folder / "images" / "a.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "out" / "images")
+    with (
+        pytest.raises(Page4DError, match=rf"The output out is or holds what is read, {re.escape(source)}; name"),
+        claimed_folder("out", overwrite=True, inputs=(None, source)),
+    ):
+        pytest.fail("the folder was claimed")
+    with claimed_folder("out", overwrite=True, inputs=("outside", "a\0b", "x" * 5000)):
+        pass

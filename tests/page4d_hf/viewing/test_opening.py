@@ -108,6 +108,7 @@ def test_a_scene_of_one_frame_can_be_looked_at(tmp_path):
     ("source", "options", "expected"),
     [
         ("nowhere", {}, "nowhere"),
+        ("x" * 300, {}, "xxx"),
         ("ball/images", {}, "no scene and no capture but images; name a model"),
         ("ball", {"max_points": 0}, "--max-points of at least 1, got 0"),
         ("ball", {"max_frames": 0}, "--max-frames of at least 1, got 0"),
@@ -126,6 +127,7 @@ def test_what_cannot_be_opened_is_refused_in_a_sentence(folder, source, options,
         (["--screenshot", "out.png", "--size", "0", "10"], "64 to 8192 pixels"),
         (["--port", "0"], "port from 1 to 65535"),
         (["--host", "203.0.113.7"], r"Cannot listen at 203\.0\.113\.7"),
+        (["--host", "x" * 300], r"Cannot listen at x{200}, port"),
     ],
 )
 def test_the_command_refuses_options_out_of_range(folder, capsys, arguments, expected):
