@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from scipy.linalg import solveh_banded
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
@@ -32,10 +33,13 @@ SMOOTHING = 3.0  # of the squared second difference: averages about five frames
 ROUNDS = 3  # of the robust fit
 RIGID = 4.0  # deviations, in which the distance of two tracks may change, count as much as the distance itself
 OUTLIER = 3.0  # times the usual deviation from its neighbours, above which a track is left out
-DEPTH_NOISE = 0.15  # of the logarithm of depth along a track; what is usual, for `settle_paths`
+FEWEST_SHARED = 5  # frames that two tracks across a body are both seen in
+ACROSS = 16  # tracks across the body for each
+LEAST_ANGLE, LARGEST_ANGLE = 0.02, 0.2  # radians between the two
+DEPTH_NOISE = 0.3  # of the logarithm of depth along a track; what is usual, for `settle_paths`
 ACCELERATION = 0.004  # from frame to frame twice, of the distance from the camera
-CHANGE_OF_DISTANCE = 0.1  # of the logarithm of the distance of two neighbours
-SETTLING_STEPS, SETTLING_RATE = 200, 0.02
+CHANGE_OF_DISTANCE = 0.03  # of the logarithm of the distance of two neighbours
+SETTLING_STEPS, SETTLING_RATE = 300, 0.02
 LEAST_DEVIATION = 0.01  # of the spread of all paths, which is no reason to leave one out
 EDGE = 0.1  # of depth: tracks where it varies by more within a pixel are not lifted there
 
@@ -127,12 +131,12 @@ def lift_tracks(
 
 
 def settle_paths(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Paths whose noise along the rays is settled: they go evenly, and neighbours keep their distance.
+    """Paths whose noise along the rays is settled: they go evenly, and bodies keep their shape.
 
     Depth from frame to frame is much noisier than where the image shows a point. Each observation may therefore move
     along its ray by a factor of depth, for the least sum of three robust costs, each in units of what is usual: of the
-    logarithm of that factor, of the acceleration by the distance, and of the logarithm of the distance of neighbours,
-    by its mean over time.
+    logarithm of that factor, of the acceleration by the distance, and of the logarithm of the distance of two tracks
+    that seem to be of one body, by its mean over time. In rigid bodies that is structure from motion.
 
     Args:
         paths: `(K, S, 3)` in the world, NaN where unknown.
@@ -150,8 +154,7 @@ def settle_paths(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDAr
         return settled
     distance = np.linalg.norm(rays, axis=2)
     row = np.cumsum(known).reshape(known.shape) - 1  # of each observation
-    neighbours, _ = _neighbours(rays / np.maximum(distance, 1e-12)[..., None], known)
-    one, other = np.repeat(np.arange(len(usable)), neighbours.shape[1]), neighbours.ravel()
+    one, other = _rigid_pairs(rays / np.maximum(distance, 1e-12)[..., None], known)
     pair, frame = np.nonzero(known[one] & known[other])
     triple = np.nonzero(known[:, :-2] & known[:, 1:-1] & known[:, 2:])
 
@@ -222,30 +225,52 @@ def _neighbours(paths: npt.NDArray[Any], known: npt.NDArray[Any]) -> tuple[npt.N
     count = len(paths)
     if count < 2:
         return np.zeros((count, 0), np.int64), np.full(count, np.inf)
-    shared, total, squares = (np.zeros((count, count)) for _ in range(3))
-    for frame in range(paths.shape[1]):
-        seen = np.flatnonzero(known[:, frame])
-        points = paths[seen, frame]
-        distance = np.sqrt(
-            np.maximum(
-                (points**2).sum(1)[:, None] + (points**2).sum(1) - 2 * points @ points.T,
-                0,
-            )
-        )
-        place = np.ix_(seen, seen)
-        shared[place] += 1
-        total[place] += distance
-        squares[place] += distance**2
-    enough = shared >= FEWEST_FRAMES
-    mean = total / np.maximum(shared, 1)
-    deviation = np.sqrt(np.maximum(squares / np.maximum(shared, 1) - mean**2, 0))
-    score = np.where(enough, mean + RIGID * deviation, np.inf)
+    shared, mean, deviation = _distances(paths, known)
+    score = np.where(shared >= FEWEST_FRAMES, mean + RIGID * deviation, np.inf)
     np.fill_diagonal(score, np.inf)
-    neighbours = np.argsort(score, axis=1)[:, : min(NEIGHBOURS, count - 1)]
+    neighbours = np.argsort(score, axis=1)[:, :NEIGHBOURS][:, : count - 1]
     of_them = np.where(
         np.isfinite(np.take_along_axis(score, neighbours, 1)), np.take_along_axis(deviation, neighbours, 1), np.inf
     )
     return neighbours, np.median(of_them, axis=1)
+
+
+def _rigid_pairs(directions: npt.NDArray[Any], known: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Pairs of tracks that seem to be of one body, by the directions [K, S, 3] in which cameras see them.
+
+    Each track with those beside it, and with those across the body whose angle changes least: only far apart do
+    distances tell depth.
+    """
+    near, _ = _neighbours(directions, known)
+    shared, mean, deviation = _distances(directions, known, np.log)
+    across = (shared >= FEWEST_SHARED) & (mean > np.log(LEAST_ANGLE)) & (mean < np.log(LARGEST_ANGLE))
+    np.fill_diagonal(across, False)
+    steadiest = np.argsort(np.where(across, deviation, np.inf), axis=1)[:, :ACROSS]
+    one = np.arange(len(directions))[:, None]
+    chosen = np.zeros_like(across)
+    chosen[one, steadiest] = across[one, steadiest]
+    chosen[one, near] = True
+    first, second = np.nonzero(chosen)
+    return first, second
+
+
+def _distances(
+    points: npt.NDArray[Any],
+    known: npt.NDArray[Any],
+    of: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda distance: distance,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Of each pair of tracks [K, S, 3] the number of frames that know both, and mean and deviation of a function `of`
+    their distance over these, [K, K] each."""
+    shared, total, squares = (np.zeros((len(points), len(points))) for _ in range(3))
+    for frame in range(points.shape[1]):
+        seen = np.flatnonzero(known[:, frame])
+        place = np.ix_(seen, seen)
+        values = of(np.maximum(cdist(points[seen, frame], points[seen, frame]), 1e-9))
+        shared[place] += 1
+        total[place] += values
+        squares[place] += values**2
+    mean = total / np.maximum(shared, 1)
+    return shared, mean, np.sqrt(np.maximum(squares / np.maximum(shared, 1) - mean**2, 0))
 
 
 def _smoothed(paths: npt.NDArray[Any], known: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -103,7 +103,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.schedule = config.schedule()
         # Known from the start, and not asked of the device at each step.
         self.hides_known_motion = config.hide_motion_at_first and bool(in_motion.any()) and not bool(in_motion.all())
-        if not self.hides_known_motion or scaffold is not None:  # with tracks no instant is learned from its neighbour
+        if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
         self.deformation: DeformationField | None = None
         if config.use_deformation:
