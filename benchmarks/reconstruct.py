@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ COLUMNS = ("capture", "frames", "cameras", "ATE", "of the path", "drift", "rotat
 
 @dataclass
 class ReconstructOptions:
-    """Reconstructs each capture's training frames twice, and compares cameras after a Sim(3)."""
+    """Reconstructs each capture's training frames, and compares cameras after a Sim(3)."""
 
     captures: tuple[Path, ...]
     """Captures with cameras of their own, in any layout that page4d reads."""
@@ -39,6 +40,8 @@ class ReconstructOptions:
     """Numbers of frames, rising, from the first on. All of them by default."""
     window: int = 100
     """Frames that go through the network at once."""
+    refine: tuple[Literal["off", "auto"], ...] = ("off", "auto")
+    """The network's cameras, refined ones, or both."""
     overlap: int | None = None
     """Least number of frames that windows share. By default a quarter of a window."""
 
@@ -94,7 +97,7 @@ def main(options: ReconstructOptions) -> None:
             truth = capture.extrinsics[chosen]
             centers = camera_to_world(truth)[:, :3, 3]
             extent = np.sqrt(((centers - centers.mean(axis=0)) ** 2).sum(axis=1).mean())
-            for refine in ("off", "auto"):
+            for refine in options.refine:
                 stages, started = Stages(), time.process_time()
                 made = reconstruct(
                     frames,
@@ -102,6 +105,7 @@ def main(options: ReconstructOptions) -> None:
                     refine=refine,
                     window=options.window,
                     overlap=options.overlap,
+                    motion="off",  # which cameras do not follow
                     progress=stages,
                 )
                 seconds = time.process_time() - started

@@ -345,7 +345,7 @@ COMMANDS["synth"] = synth
 
 def export(
     scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")],
-    format: Literal["colmap", "glb", "ply", "npz", "nerfstudio"],
+    format: Literal["colmap", "glb", "ply", "npz", "nerfstudio", "html"],
     output: Path | None = None,
     static_only: bool = False,
     max_points: int | None = None,
@@ -359,7 +359,8 @@ def export(
         scene: a folder that page4d reconstruct wrote, or any folder with nerfstudio's transforms.json.
         format: colmap: images and a binary model in sparse/0, with point tracks where the cameras were refined by some;
             glb: points and frustums, for Blender and browsers; ply: points with time, confidence and motion; npz:
-            cameras, depth, confidence, motion, points and tracks; nerfstudio: images, transforms.json and points.
+            cameras, depth, confidence, motion, points and tracks; nerfstudio: images, transforms.json and points; html:
+            one page that shows the points through time in any browser, and needs no network and no other file.
         output: the file to write or, of colmap and nerfstudio, the folder; it must not exist yet. By default it stands
             beside the scene: SCENE-colmap, SCENE.glb.
         static_only: leave out points that move, and write masks of what moves beside the images of colmap and

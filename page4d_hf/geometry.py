@@ -15,6 +15,7 @@ nerfstudio wants camera-to-world with OpenGL axes: `camera_to_world_opengl` conv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -281,3 +282,30 @@ def align_sim3(
     rotation = u * sign @ vt  # Eq. 40
     scale = float((singular * sign).sum() / (share @ source_centred**2).sum())  # Eq. 42
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)  # Eq. 41
+
+
+def align_sim3_robustly(
+    groups: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], float]], rounds: int = 20
+) -> Similarity:
+    """The Sim(3) that carries points onto others of which many are wrong, by iteratively reweighted least squares.
+
+    Residuals count by their distance from the camera, with Cauchy's weights, whose unit is each group's own.
+
+    Args:
+        groups: of points that are equally sure: source and target `(N, 3)`, distances `(N,)`, and the share that the
+            group has in the fit.
+        rounds: of reweighting.
+
+    Raises:
+        ValueError: see `align_sim3`.
+    """
+    source, target, distance = (np.concatenate([group[i] for group in groups]).astype(np.float64) for i in range(3))
+    prior = np.concatenate([np.full(len(group[2]), group[3] / max(len(group[2]), 1)) for group in groups])
+    number = np.repeat(np.arange(len(groups)), [len(group[2]) for group in groups])
+    change = align_sim3(source, target, prior / distance**2)
+    for _ in range(rounds):
+        residual = np.linalg.norm(change.apply_to_points(source) - target, axis=1) / distance
+        unit = np.array([np.median(residual[number == i]) if (number == i).any() else 0 for i in range(len(groups))])
+        robust = 1 / (1 + (residual / (1.4826 * unit + 1e-9)[number]) ** 2)
+        change = align_sim3(source, target, prior * robust / distance**2)
+    return change

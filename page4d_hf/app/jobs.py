@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import shlex
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,32 @@ from ..utils.progress import Progress
 
 POLL = 0.2  # seconds between two looks at the clock
 
+_running = threading.Lock()  # held by the one job that runs
+_ended = threading.Event()  # the job does not go on
+
 
 class JobError(Page4DError):
     """A job was refused, died or took too long. The message is for the visitor."""
+
+
+@contextmanager
+def jobs_end_with_the_app() -> Iterator[None]:
+    """At the end of the block, a job that still runs is killed, and waited for."""
+    try:
+        yield
+    finally:
+        _ended.set()
+        with _running:
+            _ended.clear()
+
+
+def _check(end: float, seconds: float) -> None:
+    if _ended.is_set():
+        raise JobError("The app was ended.")
+    if time.monotonic() > end:
+        raise JobError(
+            f"It took longer than the {seconds:.0f} seconds that are allowed; take fewer frames or a shorter video."
+        )
 
 
 def run_apart(job: Callable[..., Any], *arguments: Any, seconds: float, progress: Progress) -> Any:
@@ -39,31 +64,31 @@ def run_apart(job: Callable[..., Any], *arguments: Any, seconds: float, progress
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(theirs, job, arguments), daemon=True)
     end = time.monotonic() + seconds
-    process.start()
-    theirs.close()
-    try:
-        while True:
-            if time.monotonic() > end:
-                raise JobError(_too_long(seconds))
-            if not ours.poll(POLL):
-                continue
-            kind, told = ours.recv()
-            if kind == "progress":
-                progress(*told)
-            elif kind == "done":
-                return told
-            else:
-                raise JobError(told)
-    except EOFError:
-        process.join(1)
-        raise JobError(
-            f"The work ended with code {process.exitcode} before it was done, probably as memory ran out; take fewer "
-            "frames or a smaller video."
-        ) from None
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
+    with _running:
+        process.start()
+        theirs.close()
+        try:
+            while True:
+                _check(end, seconds)
+                if not ours.poll(POLL):
+                    continue
+                kind, told = ours.recv()
+                if kind == "progress":
+                    progress(*told)
+                elif kind == "done":
+                    return told
+                else:
+                    raise JobError(told)
+        except EOFError:
+            process.join(1)
+            raise JobError(
+                f"The work ended with code {process.exitcode} before it was done, probably as memory ran out; take "
+                "fewer frames or a smaller video."
+            ) from None
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
 
 
 def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -78,27 +103,25 @@ def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...])
         told.send(("done", result))
 
 
-def run_command(words: Sequence[object], log: Path, *, seconds: float) -> None:
-    """Run a program, which is ended with all that it started after some seconds.
+def run_commands(commands: Sequence[Sequence[object]], log: Path, *, seconds: float) -> None:
+    """Run programs one after the other; the one that runs after some seconds is ended with all that it started.
 
     Raises:
-        JobError: its exit code is not 0, or it took too long.
+        JobError: an exit code is not 0, or they took too long.
     """
-    with log.open("ab") as output:
-        process = subprocess.Popen([str(word) for word in words], stdout=output, stderr=output, start_new_session=True)
-    try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        raise JobError(_too_long(seconds)) from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-            process.wait()
-    if code != 0:
-        lines = log.read_text("utf8", errors="replace").strip().splitlines()
-        said = lines[-1] if lines else ""
-        raise JobError(f"`{shlex.join(map(str, words[:2]))}` ended with exit code {code}: {said:.300}")
-
-
-def _too_long(seconds: float) -> str:
-    return f"It took longer than the {seconds:.0f} seconds that are allowed; take fewer frames or a shorter video."
+    end = time.monotonic() + seconds
+    for words in commands:
+        with _running, log.open("ab") as output:
+            process = subprocess.Popen(list(map(str, words)), stdout=output, stderr=output, start_new_session=True)
+            try:
+                while (code := process.poll()) is None:
+                    _check(end, seconds)
+                    time.sleep(POLL)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, 9)
+                    process.wait()
+        if code != 0:
+            lines = log.read_text("utf8", errors="replace").strip().splitlines()
+            said = lines[-1] if lines else ""
+            raise JobError(f"`{shlex.join(map(str, words[:2]))}` ended with exit code {code}: {said:.300}")

@@ -6,21 +6,24 @@ import signal
 
 from ..errors import Page4DError
 from ..weights.loading import load_config
-from .page import Limits, build, workplace
+from .jobs import jobs_end_with_the_app
+from .page import STYLE, Limits, build, workplace
 
 
 def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
     """Serve the app until it is interrupted.
 
     Raises:
-        Page4DError: a model is not to be had, the port is taken, or the host is no address of this machine.
+        Page4DError: a model is unavailable, the port is taken, or the host is no address of this machine.
     """
     for model in models:
         if model != "tiny":
             load_config(model)  # refused now, not at the first visit
     # Ended as by the keyboard, so that visitors' files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with workplace() as place:
+    with workplace() as place, jobs_end_with_the_app():
+        import gradio
+
         app = build(models, limits, place)
         try:
             app.launch(
@@ -31,6 +34,8 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
                 ssr_mode=False,
                 enable_monitoring=False,
                 footer_links=[],
+                css=STYLE,
+                theme=gradio.themes.Default(primary_hue="blue", font=("system-ui", "sans-serif")),
             )
         except OSError as error:
             raise Page4DError(

@@ -19,18 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Page4DError
+from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..weights.shipped import TINY
-from .jobs import run_apart, run_command
+from .jobs import run_apart, run_commands
 from .work import Result, reconstruct_upload
 
 # Read as gradio is imported: it tells nobody that it runs.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 INTRODUCTION = """# PAGE-4D
-Cameras, depth, points and motion of a moving scene, from a short video. An upload and all that is made of it are in a
-folder of their own, and are removed {minutes:.0f} minutes after your visit."""
-VIDEOS = [".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"]
-DARK = (0.149, 0.165, 0.216, 1.0)  # behind points, most of which are light
+Upload a short video, and look around in it: cameras, depth, motion and points through time. Only you see your files;
+they are removed {minutes:g} minutes after your visit."""
+STYLE = """
+.gradio-container { max-width: 1240px !important; margin: auto; }
+.framed { width: 100%; height: min(62vh, 540px); border: 0; border-radius: 12px; background: #15171c; display: block; }
+p.framed { display: grid !important; place-items: center; margin: 0; color: #c9ccd3 !important; text-align: center; }
+#points .html-container, #scene .html-container { padding: 0; }
+@media (max-width: 640px) { p.framed { height: 160px; } .framed { border-radius: 8px; } }
+"""
+EMPTY = '<p class="framed">{sentence}</p>'
+HERE, TRAINED = "Your scene comes here, through time.", "The trained scene comes here."
 WAITING = 16  # visitors in the queue; more are asked to come again
 
 
@@ -75,22 +83,23 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
         return tempfile.mkdtemp(prefix="visit-", dir=place)
 
     def reconstruct(
-        upload: str | None,
+        uploads: list[str] | None,
         model: str,
         frames: float,
         visit: str | None,
         bar: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         with told_to_the_visitor(gr):
-            if not upload:
+            if not uploads:
                 raise Page4DError("Choose a video first.")
+            check_size(uploads, limits.upload_megabytes)
             end(visit)
             folder = begin()
             weights = str(TINY) if model == "tiny" else model
             try:
                 made: Result = run_apart(
                     reconstruct_upload,
-                    upload,
+                    uploads,
                     weights,
                     int(frames),
                     folder,
@@ -100,46 +109,63 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
             except Page4DError as error:
                 end(folder)
                 # A visitor's names are their own, the server's are nobody's business.
-                raise Page4DError(str(error).replace(upload, Path(upload).name).replace(folder, "")) from error
-        return folder, made.summary, made.preview, made.glb, made.downloads, gr.update(interactive=True), "", None
+                sentence = str(error).replace(folder, "")
+                for upload in uploads:
+                    sentence = sentence.replace(upload, Path(upload).name)
+                raise Page4DError(sentence) from error
+        return (
+            folder,
+            made.summary,
+            framed(made.page),
+            gr.update(value=made.preview, visible=True),
+            gr.update(value=made.downloads, visible=True),
+            gr.update(visible=limits.train_steps > 0),
+            EMPTY.format(sentence=TRAINED),
+            gr.update(value=None, visible=False),
+        )
 
-    def train(visit: str | None, bar: Any = gr.Progress()) -> tuple[str, str]:  # noqa: B008
+    def train(visit: str | None, bar: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008
         with told_to_the_visitor(gr):
             if not visit or not Path(visit, "scene").is_dir():
                 raise Page4DError("Reconstruct a video first; the last one's files are gone.")
             bar(0.0, desc="training")
             page = train_and_share(Path(visit), limits)
-        content = html.escape(page.read_text("utf8"), quote=True)
-        frame = f'<iframe sandbox="allow-scripts" srcdoc="{content}" style="width:100%;height:480px;border:0"></iframe>'
-        return frame, str(page)
+        return framed(str(page)), gr.update(value=str(page), visible=True)
 
     kept = limits.keep_minutes * 60
     with gr.Blocks(title="PAGE-4D", delete_cache=(60, int(kept))) as app:
         visit = gr.State(None, time_to_live=kept, delete_callback=end)
         gr.Markdown(INTRODUCTION.format(minutes=limits.keep_minutes))
         with gr.Row():
-            with gr.Column(scale=1):
-                label = f"Video, at most {limits.upload_megabytes:g} MB"
-                upload = gr.File(label=label, file_types=VIDEOS, elem_id="upload")
-                model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model")
-                frames = gr.Slider(2, limits.frames, min(24, limits.frames), step=1, label="Frames, evenly of the clip")
+            with gr.Column(scale=2, min_width=300):
+                upload = gr.File(
+                    label=f"A video, or images in order; at most {limits.upload_megabytes:g} MB",
+                    file_types=sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES),
+                    file_count="multiple",
+                    height=150,
+                    elem_id="upload",
+                )
+                model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1, elem_id="model")
+                frames = gr.Slider(
+                    2, limits.frames, min(24, limits.frames), step=1, label="Frames, spread over the clip"
+                )
                 start = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
-            with gr.Column(scale=2):
                 summary = gr.Textbox(label="Result", elem_id="summary", interactive=False)
-                preview = gr.Image(label="Frames, depth, motion, path", elem_id="preview", interactive=False)
-        points = gr.Model3D(label="Points and cameras", elem_id="points", interactive=False, clear_color=DARK)
-        downloads = gr.Files(label="Downloads: GLB, PLY, COLMAP, nerfstudio", elem_id="downloads", interactive=False)
-        offered = limits.train_steps > 0
-        again = gr.Button(
-            f"Train a 4D scene, {limits.train_steps} steps", visible=offered, interactive=False, elem_id="train"
-        )
-        scene = gr.HTML(visible=offered, elem_id="scene")
-        shared = gr.File(label="The scene as one web page", visible=offered, elem_id="shared", interactive=False)
-        outputs = [visit, summary, preview, points, downloads, again, scene, shared]
+            with gr.Column(scale=5, min_width=320):
+                points = gr.HTML(EMPTY.format(sentence=HERE), elem_id="points", padding=False)
+                preview = gr.Image(show_label=False, elem_id="preview", interactive=False, visible=False)
+                downloads = gr.Files(label="Downloads", elem_id="downloads", interactive=False, visible=False)
+        with gr.Row(visible=False) as training:
+            with gr.Column(scale=2, min_width=300):
+                again = gr.Button(f"Train a 4D scene, {limits.train_steps} steps", elem_id="train")
+                trained = gr.File(label="The scene as one web page", visible=False, elem_id="shared", interactive=False)
+            with gr.Column(scale=5, min_width=320):
+                scene = gr.HTML(EMPTY.format(sentence=TRAINED), elem_id="scene", padding=False)
+        outputs = [visit, summary, points, preview, downloads, training, scene, trained]
         # One at a time, of all visitors: a model takes the machine for itself.
         job: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "work", "api_visibility": "private"}
-        start.click(reconstruct, [upload, model, frames, visit], outputs, **job)
-        again.click(train, [visit], [scene, shared], **job)
+        start.click(reconstruct, [upload, model, frames, visit], outputs, show_progress_on=summary, **job)
+        again.click(train, [visit], [scene, trained], show_progress_on=scene, **job)
     app.queue(max_size=WAITING)
     return app
 
@@ -150,7 +176,6 @@ def train_and_share(visit: Path, limits: Limits) -> Path:
     Raises:
         Page4DError: a command failed, or took too long.
     """
-    end_of_time = time.monotonic() + limits.seconds
     shutil.rmtree(visit / "training", ignore_errors=True)
     run = visit / "training" / "run" / "page4d-4dgs" / "run"
     train: list[object] = [Path(sys.executable).parent / "ns-train", "page4d-4dgs", "--data", visit / "scene"]
@@ -158,9 +183,25 @@ def train_and_share(visit: Path, limits: Limits) -> Path:
     train += ["--output-dir", visit / "training", "--experiment-name", "run", "--timestamp", "run"]
     share: list[object] = [sys.executable, "-m", "page4d_hf.cli", "share", "--load-config", run / "config.yml"]
     share += ["--output", visit / "scene.html", "--title", "scene", "--overwrite"]
-    for words in (train, share):
-        run_command(words, visit / "training.log", seconds=end_of_time - time.monotonic())
+    run_commands((train, share), visit / "training.log", seconds=limits.seconds)
     return visit / "scene.html"
+
+
+def check_size(uploads: list[str], megabytes: float) -> None:
+    """Refuse an upload of several files that are too large together; of a single one gradio does.
+
+    Raises:
+        Page4DError: they are.
+    """
+    size = sum(os.path.getsize(upload) for upload in uploads)
+    if size > megabytes * 2**20:
+        raise Page4DError(f"The files have {size / 2**20:.1f} MB together, and {megabytes:g} are allowed; take fewer.")
+
+
+def framed(page: str) -> str:
+    """A page of ours within the app's, from which it is kept apart."""
+    content = html.escape(Path(page).read_text("utf8"), quote=True)
+    return f'<iframe class="framed" sandbox="allow-scripts" allow="fullscreen" srcdoc="{content}"></iframe>'
 
 
 def shown(bar: Any) -> Any:

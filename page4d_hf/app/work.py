@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..scene.export import export_scene
+from ..scene.export import Format, export_scene
 from ..scene.folder import read_scene, write_scene
 from ..utils.progress import Progress
 
@@ -18,15 +18,15 @@ class Result(NamedTuple):
 
     summary: str
     preview: str  # JPEG: frames, depth, motion, path
-    glb: str
+    page: str  # HTML: points through time
     downloads: list[str]
 
 
-def reconstruct_upload(upload: str, model: str, frames: int, folder: str, *, progress: Progress) -> Result:
-    """Reconstruct a video into `folder/scene`, and export it.
+def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str, *, progress: Progress) -> Result:
+    """Reconstruct a video or images into `folder/scene`, and export it.
 
     Args:
-        upload: the video.
+        uploads: the video, or the images in their order.
         model: folder of the weights, or their repository.
         frames: at most so many.
         folder: of the visitor, empty.
@@ -38,22 +38,24 @@ def reconstruct_upload(upload: str, model: str, frames: int, folder: str, *, pro
     from ..reconstruction.reconstruct import reconstruct
 
     place = Path(folder)
-    made = reconstruct(upload, model, max_frames=frames, progress=progress)
-    progress("exporting", 0, 4)
+    made = reconstruct(uploads[0] if len(uploads) == 1 else uploads, model, max_frames=frames, progress=progress)
+    formats: tuple[Format, ...] = ("html", "glb", "ply")
+    files = [place / f"scene.{format}" for format in formats]
+    steps = len(files) + 2
+    progress("exporting", 0, steps)
     write_scene(place / "scene", made, preview=True)
     scene = read_scene(place / "scene")
-    export_scene(scene, place / "scene.glb", "glb")
-    progress("exporting", 1, 4)
-    export_scene(scene, place / "scene.ply", "ply")
-    progress("exporting", 2, 4)
+    for step, (file, format) in enumerate(zip(files, formats, strict=True)):
+        progress("exporting", 1 + step, steps)
+        export_scene(scene, file, format)
+    progress("exporting", steps - 1, steps)
     export_scene(scene, place / "colmap", "colmap")
-    progress("exporting", 3, 4)
     archives = [shutil.make_archive(str(place / name), "zip", place / name) for name in ("colmap", "scene")]
-    progress("exporting", 4, 4)
+    progress("exporting", steps, steps)
     moving = "" if made.point_dynamics is None else f", {np.mean(made.point_dynamics >= 0.5):.0%} of them moving"
     return Result(
         f"{len(made)} frames, {len(made.points):,} points{moving}.",
         str(place / "scene" / "preview.jpg"),
-        str(place / "scene.glb"),
-        [str(place / "scene.glb"), str(place / "scene.ply"), *archives],
+        str(files[0]),
+        [*map(str, files), *archives],
     )

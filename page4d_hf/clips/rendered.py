@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ..errors import Page4DError
 from ..synthetic.batched_raycast import FrameScenes, render
-from ..synthetic.random_scenes import SyntheticOptions, draw_scenes
+from ..synthetic.image_effects import photographed
+from ..synthetic.options import SyntheticOptions
+from ..synthetic.random_scenes import draw_scenes
 from .schema import ClipFrames
 
 # Pixels that are rendered at once. On a CPU, what fits its caches is fastest; a GPU wants millions.
@@ -31,9 +33,9 @@ class SyntheticClips:
     """
 
     images: Tensor  # [B, S, 3, H, W] sRGB in [0, 1]
-    depth: Tensor  # [B, S, H, W] z-depth; there is no pixel without
+    depth: Tensor  # [B, S, H, W] z-depth, 0 in the sky
     extrinsics: Tensor  # [B, S, 3, 4] world-to-camera, OpenCV axes
-    intrinsics: Tensor  # [B, S, 3, 3] in pixels: square ones, principal point at the image's centre
+    intrinsics: Tensor  # [B, S, 3, 3] in pixels: principal point at the image's centre
     world_points: Tensor  # [B, S, H, W, 3]
     motion_mask: Tensor  # [B, S, H, W] bool, true where the body moves at some time of the clip
     body: Tensor  # [B, S, H, W] int64, 0 for the room
@@ -168,6 +170,7 @@ def random_clips(
             name: torch.cat([getattr(part, name) for part in parts]).unflatten(0, (len(seeds), num_frames))
             for name in ("images", "depth", "world_points", "body", "position")
         }
+        whole["images"] = photographed(whole["images"], seeds, options.photography)
         scenes = scenes.to(device, dtype)
         clip = torch.arange(len(seeds), device=device)[:, None, None, None]
         return SyntheticClips(

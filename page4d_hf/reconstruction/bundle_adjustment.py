@@ -30,6 +30,7 @@ FOCAL_RANGE = 1.2  # of the logarithm: how far they go from the network's
 FOCAL_PRIOR_SPREAD = 0.05  # of the logarithm
 FOCAL_PRIOR_WEIGHT = 0.05
 TRACKS_FOR_FOCAL_LENGTH = 1500
+TRACKS_PER_FRAME_FOR_FOCAL_LENGTH = 10  # at least, of a long clip
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ def adjust(
     unit = image_size[1] / REFERENCE_WIDTH
 
     def adjusted(solution: Adjusted, scale: float) -> Adjusted:
-        solution = _adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
-        return _without_outliers(tracks, solution, image_size)
+        solution = adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
+        return without_outliers(tracks, solution, image_size)
 
     solution = start
     for scale in LOSS_SCALES[:2]:
@@ -158,13 +159,14 @@ def focal_length(
     """
     unit = image_size[1] / REFERENCE_WIDTH
     lengths = np.where(solution.used, tracks.lengths(), 0)
-    if (lengths > 0).sum() > TRACKS_FOR_FOCAL_LENGTH:
-        longest = np.argsort(-lengths, kind="stable")[:TRACKS_FOR_FOCAL_LENGTH]
+    most = max(TRACKS_FOR_FOCAL_LENGTH, TRACKS_PER_FRAME_FOR_FOCAL_LENGTH * len(solution.extrinsics))
+    if (lengths > 0).sum() > most:
+        longest = np.argsort(-lengths, kind="stable")[:most]
         solution = replace(solution, used=solution.used & np.isin(np.arange(len(tracks)), longest))
 
     def score(log_factor: float) -> float:
         trial = replace(solution, focal=prior * math.exp(log_factor))
-        trial = _adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
+        trial = adjust_once(tracks, trial, image_size, unit, 25, hold_poses=hold_poses)
         errors = reprojection_errors(tracks, trial, image_size)[solution.used[tracks.track]]
         scale = LOSS_SCALES[-1] * unit
         cost = float(np.log1p((np.minimum(errors, 1e3 * unit) / scale) ** 2).mean())
@@ -185,7 +187,8 @@ def _near(value: float, others: Iterable[float]) -> bool:
     return any(abs(value - other) < 1e-6 for other in others)
 
 
-def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+def without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> Adjusted:
+    """The same without the use of tracks that fit much worse than the others."""
     errors = tracks.medians(reprojection_errors(tracks, solution, image_size))
     if not solution.used.any():
         return solution
@@ -195,7 +198,7 @@ def _without_outliers(tracks: Tracks, solution: Adjusted, image_size: tuple[int,
     return replace(solution, used=solution.used & (errors < most))
 
 
-def _adjust_once(
+def adjust_once(
     tracks: Tracks,
     start: Adjusted,
     image_size: tuple[int, int],
@@ -203,7 +206,11 @@ def _adjust_once(
     iterations: int = 50,
     *,
     hold_poses: bool = False,
+    hold_points: bool = False,
+    held: npt.NDArray[Any] | None = None,
 ) -> Adjusted:
+    """One round of `adjust`; cameras with fewer than `FEWEST_OBSERVATIONS`, and those that are `held` [S] bool, stay
+    where they are."""
     import pycolmap
 
     used = start.used & np.isfinite(start.points).all(axis=1)
@@ -223,14 +230,21 @@ def _adjust_once(
     for image in model.images:
         config.add_image(image)
     first = int(adjusted.argmax())
-    for image in model.images if hold_poses else (first + 1,):
+    if held is None:
+        held = np.full(len(adjusted), hold_poses)
+        held[first] |= not hold_points  # which nothing else would hold
+    for image in np.flatnonzero(adjusted & held) + 1:
         config.set_constant_rig_from_world_pose(model.images[image].frame_id)
+    for identity in ids.values() if hold_points else ():
+        config.add_constant_point(identity)
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value  # steps that fail are tried again, shorter
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
     extrinsics = start.extrinsics.copy()
     for frame in np.flatnonzero(adjusted):
         extrinsics[frame] = model.images[int(frame) + 1].cam_from_world().matrix()
+    if hold_points:
+        return replace(start, extrinsics=extrinsics)
     points = start.points.copy()
     for track, identity in ids.items():
         points[track] = model.points3D[identity].xyz

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..scene.tracks import PointTracks
-from .bundle_adjustment import Adjusted, adjust, rays_of, reprojection_errors, triangulated
+from .bundle_adjustment import Adjusted, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
+from .long_clips import MOST_AT_ONCE, adjust_clip
 from .mapping import map_tracks
 from .tracks import (
     FEWEST_FRAMES,
@@ -39,7 +40,6 @@ LEAST_RATIO = 1.5  # or else in the median error
 AT_INFINITY = 1e5  # times as far
 TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
 LOST = 0.5  # the same of a single frame, whose camera then never came near
-MOST_MAPPED = 300  # frames: mapping takes time that grows faster than their number
 LEAST_PARALLAX = np.radians(1.0)  # of a track between known cameras, to tell depth
 POOR_SHARE = 0.5  # of inliers: below it the user is told
 
@@ -155,6 +155,7 @@ def _refined(clip: _Clip) -> Refinement:
         return _kept(
             clip, f"only {int(start.used.sum())} points could be followed, of which {FEWEST_TRACKS} are needed"
         )
+    clip.progress("adjustment", 0, 1)
     consensus = agree_on_motion(tracks, num_frames, size)
     if consensus.displacement < LEAST_DISPLACEMENT * clip.unit:
         still = replace(start, extrinsics=np.repeat(start.extrinsics[:1], num_frames, axis=0), used=consensus.agrees)
@@ -167,7 +168,7 @@ def _refined(clip: _Clip) -> Refinement:
     candidates = clip.adjusted(start, consensus.agrees)
     best = max(candidates, key=lambda candidate: candidate.inlier_share, default=before)
     too_far = best.inlier_share < TOO_FAR * consensus.inlier_share
-    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and num_frames <= MOST_MAPPED:
+    if (too_far or best.worst_frame < LOST * consensus.inlier_share) and num_frames <= MOST_AT_ONCE:
         candidates += _mapped(clip, consensus.agrees)
     if not candidates:
         return _kept(clip, "too few points follow one motion")
@@ -252,7 +253,9 @@ class _Clip:
             self.progress("adjustment", number, len(beliefs))
             candidate = replace(start, used=start.used & belief)
             if candidate.used.sum() >= FEWEST_TRACKS:
-                solution = adjust(self.tracks, candidate, self.size, hold_focal=self.hold_focal, hold_poses=hold_poses)
+                solution = adjust_clip(
+                    self.tracks, candidate, self.size, hold_focal=self.hold_focal, hold_poses=hold_poses
+                )
                 found.append(self.scored(solution))
         self.progress("adjustment", len(beliefs), len(beliefs))
         return found
@@ -296,7 +299,7 @@ def _mapped(clip: _Clip, agrees: np.ndarray) -> list[_Scored]:
     )
     if mapped is None or mapped.used.sum() < FEWEST_TRACKS:
         return []
-    return [clip.scored(adjust(clip.tracks, mapped, clip.size, hold_focal=clip.hold_focal))]
+    return [clip.scored(adjust_clip(clip.tracks, mapped, clip.size, hold_focal=clip.hold_focal))]
 
 
 def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
@@ -360,7 +363,7 @@ def _turned(clip: _Clip, best: Adjusted) -> Adjusted:
     center = -start.extrinsics[0, :, :3].T @ start.extrinsics[0, :, 3]
     far = center + AT_INFINITY * (start.points - center)
     far_off = replace(start, focal=best.focal, used=best.used, points=far)
-    return adjust(clip.tracks, far_off, clip.size, hold_focal=clip.hold_focal)
+    return adjust_clip(clip.tracks, far_off, clip.size, hold_focal=clip.hold_focal, in_parts=False)
 
 
 def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:

@@ -75,12 +75,19 @@ class Tracks:
         return [slice(int(start), int(end)) for start, end in pairwise(edges)]
 
     def medians(self, values: np.ndarray) -> np.ndarray:
-        """The median over each track's observations of `values` [O] or [O, C]."""
-        if not self.count:
-            return np.zeros((0, *values.shape[1:]))
-        order = np.argsort(self.track, kind="stable")
-        ends = np.cumsum(self.lengths())[:-1]
-        return np.stack([np.median(part, axis=0) for part in np.split(values[order], ends)])
+        """The median over each track's observations of `values` [O] or [O, C]; NaN where one is, or there is none."""
+        if not len(values):
+            return np.full((self.count, *values.shape[1:]), np.nan)
+        lengths, columns = self.lengths(), values.reshape(len(values), -1)
+        first = np.cumsum(lengths) - lengths
+        low, high = (np.maximum(lengths, 1) - 1) // 2, lengths // 2
+        medians = np.full((self.count, columns.shape[1]), np.nan)
+        seen = lengths > 0
+        for number, column in enumerate(columns.T):
+            ranked = column[np.lexsort((column, self.track))]  # not a number comes last
+            middle = (ranked[(first + low)[seen]].astype(np.float64) + ranked[(first + high)[seen]]) / 2
+            medians[seen, number] = np.where(np.isnan(ranked[(first + lengths - 1)[seen]]), np.nan, middle)
+        return medians.reshape(self.count, *values.shape[1:])
 
 
 def track_points(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Page4DError
-from ..geometry import Similarity, align_sim3
+from ..geometry import Similarity, align_sim3_robustly
 from ..image_processing_page4d import Page4DImageProcessor
 from ..utils.progress import Progress
 from .network import NetworkInput, NetworkOptions, Prediction, predict, prepare
@@ -22,7 +22,6 @@ from .network import NetworkInput, NetworkOptions, Prediction, predict, prepare
 WINDOW = 100  # frames that go through the network at once: the full one takes 20 GB of a GPU for them
 STATIC = 0.5  # of the motion mask, up to which a pixel counts as static
 PIXELS_PER_FRAME = 1000  # of an overlap that are compared
-ROUNDS = 20  # of reweighting
 CAMERAS_SHARE = 0.5  # of the weight of an alignment, that camera centres have beside points
 
 
@@ -128,8 +127,7 @@ def join(before: Prediction, after: Prediction, start: int) -> Prediction:
 def align_windows(before: Prediction, after: Prediction, start: int) -> Similarity:
     """The Sim(3) from the world of one window to that of another, by what both see in the frames of their overlap.
 
-    Camera centres and the points of confident static pixels are carried onto each other with iteratively reweighted
-    least squares; residuals of points count by their distance from the camera.
+    Camera centres and the points of confident static pixels are carried onto each other; see `align_sim3_robustly`.
 
     Args:
         before, after, start: see `join`.
@@ -151,21 +149,9 @@ def align_windows(before: Prediction, after: Prediction, start: int) -> Similari
         )
     typical = float(np.median(np.concatenate(distances)))
     centers = [-np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3]) for e in (after.extrinsics, before.extrinsics)]
-    source_points = np.concatenate((*source, centers[0][:frames])).astype(np.float64)
-    target_points = np.concatenate((*target, centers[1][start:])).astype(np.float64)
-    distance = np.concatenate((*distances, np.full(frames, typical)))
-    count = len(distance) - frames
-    prior = np.concatenate((np.full(count, 1 - CAMERAS_SHARE) / count, np.full(frames, CAMERAS_SHARE / frames)))
-    weight = prior / distance**2
-    change = align_sim3(source_points, target_points, weight)
-    for _ in range(ROUNDS):
-        residual = np.linalg.norm(change.apply_to_points(source_points) - target_points, axis=1) / distance
-        robust = np.ones(len(residual))
-        for part in (slice(0, count), slice(count, None)):  # of points, and of cameras, which are much surer
-            unit = 1.4826 * np.median(residual[part]) + 1e-9
-            robust[part] = 1 / (1 + (residual[part] / unit) ** 2)  # Cauchy's
-        change = align_sim3(source_points, target_points, prior * robust / distance**2)
-    return change
+    points = (np.concatenate(source), np.concatenate(target), np.concatenate(distances), 1 - CAMERAS_SHARE)
+    cameras = (centers[0][:frames], centers[1][start:], np.full(frames, typical), CAMERAS_SHARE)  # which are much surer
+    return align_sim3_robustly((points, cameras))
 
 
 def _comparable(before: Prediction, i: int, after: Prediction, j: int) -> np.ndarray:

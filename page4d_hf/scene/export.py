@@ -1,4 +1,4 @@
-"""Scenes in the files of other programs: COLMAP models, GLB, PLY, NumPy and nerfstudio.
+"""Scenes in the files of other programs: COLMAP models, GLB, PLY, NumPy, nerfstudio, and a web page.
 
 Images are copied as they are, so sizes, intrinsics and lens distortion are those of the written images. All formats but
 GLB keep the scene's world and scale; GLB has y up.
@@ -21,13 +21,13 @@ from ..errors import SceneError
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
-from .folder import Scene, transforms_json, write_json, write_points
+from .folder import MOVES, Scene, transforms_json, write_json, write_points
 from .tracks import PointTracks
 from .transforms_json import DISTORTION
+from .web_page import points_page
 
-Format = Literal["colmap", "glb", "ply", "npz", "nerfstudio"]
+Format = Literal["colmap", "glb", "ply", "npz", "nerfstudio", "html"]
 FOLDERS = ("colmap", "nerfstudio")  # the formats that are folders; the others are files
-MOVES = 0.5  # dynamics from which a pixel or a point counts as moving
 TO_Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])  # from x right, y down, z forward to glTF's x right, y up, z backward
 
 
@@ -55,7 +55,8 @@ def export_scene(
         target: the file or, of the formats in `FOLDERS`, the folder to make.
         format: "colmap": `images/` and a binary model in `sparse/0`, with point tracks where the scene has them; "glb":
             points and frustums in a node for each frame; "ply": the points; "npz": cameras, maps, points and tracks as
-            arrays; "nerfstudio": images, `transforms.json` and `points.ply`.
+            arrays; "nerfstudio": images, `transforms.json` and `points.ply`; "html": a page that shows the points
+            through time, in any browser and without a network.
         static_only: leave out points that move and, of COLMAP and nerfstudio, write `masks/`, 0 where something moves.
         max_points: at most so many points, spread evenly.
         overwrite: replace the file, or a folder that page4d wrote.
@@ -76,7 +77,7 @@ def export_scene(
     chosen = chosen_points(scene, static_only=static_only, max_points=max_points)
     points = 0 if chosen.points is None else len(chosen.points)
     tracks = scene.load_tracks() if format in ("colmap", "npz") else None
-    if format == "ply" and not points:
+    if format in ("ply", "html") and not points:
         raise SceneError(f"{scene.root} has no points{' that stand still' if static_only else ''} to write.")
     if format not in FOLDERS:
         with whole_file(target, overwrite=overwrite) as file:
@@ -84,6 +85,9 @@ def export_scene(
                 write_points(file, chosen)
             elif format == "glb":
                 file.write_bytes(_glb(chosen))
+            elif format == "html":
+                content, points = points_page(chosen, Path(target).stem, dense=max_points is None)
+                file.write_bytes(content)
             else:
                 _write_npz(file, chosen, tracks)
         return Exported(points, 0 if tracks is None else len(tracks), 0)

@@ -2,11 +2,11 @@
 
 `living_room` and the others in `SCENES` make a scene, `render_clip` renders its frames to tensors on any device, and
 `write_synthetic_capture` writes one to disk as a Nerfies capture. Random scenes for training are drawn and rendered in
-batches (`random_scenes`, `batched_raycast`); `page4d_hf.clips.random_clips` makes clips of them.
+batches (`random_scenes`, `batched_raycast`), `page4d_hf.clips.random_clips` makes clips of them.
 """
 
 from .capture import write_synthetic_capture
-from .random_scenes import SyntheticOptions
+from .options import SyntheticOptions
 from .raycast import render_clip
 from .scene import SCENES, Body, CameraPath, Motion, Scene, living_room
 from .textures import Texture, random_texture

@@ -6,7 +6,7 @@ d = (x, y, 1) in camera axes, whose length is one unit of z-depth, a body whose 
 
 - a plane n . p = 1 is met at w = n . A d / (1 - n . start), which is linear in x and y;
 - the unit sphere is met first at w = (sqrt((start . A d)^2 - c |A d|^2) - start . A d) / c with c = |start|^2 - 1, the
-  root of a quadratic polynomial in x and y plus a linear one.
+  root of a quadratic polynomial in x and y plus a linear one; so are other quadrics.
 
 The largest w is what is seen. The polynomials' coefficients belong to the frames: for a pixel, an ellipsoid costs eight
 operations. Shading is in camera axes, too.
@@ -20,9 +20,12 @@ import torch
 from torch import Tensor
 
 from .batched_textures import albedo
+from .random_materials import COLUMNS
 from .random_scenes import RandomScenes
 from .raycast import dot, pixel_grid
 
+PIXELS_AT_ONCE = 15_000  # on a CPU; a GPU wants all
+FLOOR = 2  # of the room's faces
 NEVER = 1e9  # inverse depth in front of everything: planes that do not bound a body from the front
 PENUMBRA = 0.25  # how much wider than a body its shadow fades, as a share of the body's size
 SHADOW_MARGIN = 0.995  # of the way from the lamp: a surface does not shade itself
@@ -45,6 +48,12 @@ class FrameScenes:
     lines: Tensor  # [F, E, 3] and of (x, y, 1) outside of the root
     fronts: Tensor  # [F, N - E, 3, 3] boxes: the faces that look to the eye, w as coefficients of (x, y, 1)
     backs: Tensor  # [F, N - E, 6, 3] boxes: the faces that look away
+    turned_squares: Tensor  # [F, T, 5] turned solids: as of ellipsoids
+    turned_mixed: Tensor  # [F, T]
+    turned_lines: Tensor  # [F, T, 3]
+    turned_within: Tensor  # [F, T] bool: the eye is within the solid, did it go on above and below
+    caps: Tensor  # [F, T, 3] the flat end that looks to the eye, w as coefficients of (x, y, 1)
+    profile: Tensor  # [F, T, 3]
     half_sizes: Tensor  # [F, N + 1, 3] metres
     lamps: Tensor  # [F, 2, 3] camera axes
     lamps_on_body: Tensor  # [F, N + 1, 3] the first lamp in the bodies' unit coordinates
@@ -54,7 +63,9 @@ class FrameScenes:
     scene: Tensor  # [F] int64, a row of `materials`
     materials: Tensor  # [B, 6 + N, K]
     num_ellipsoids: int
-    present: Tensor  # [F, N] bool, on the CPU: what no frame has need not be computed
+    open_air: Tensor  # [F] bool
+    windows: Tensor  # [F, N, 4] int64, on the CPU: first and last but one row and column where a body can be seen
+    shades: Tensor  # [F, N] bool, on the CPU
 
     @classmethod
     def of(
@@ -77,8 +88,12 @@ class FrameScenes:
         ellipsoids = slice(1, 1 + scenes.num_ellipsoids)
         squares, mixed, lines = _sphere_coefficients(start[:, ellipsoids], along[:, ellipsoids])
         positive, negative = _plane_coefficients(start, along)  # [F, N + 1, 3, 3] each
-        boxes = slice(1 + scenes.num_ellipsoids, None)
+        turned = slice(1 + scenes.half_sizes.shape[1] - 1 - scenes.profile.shape[1], None)
+        boxes = slice(1 + scenes.num_ellipsoids, turned.start)
+        profile = scenes.profile.repeat_interleave(frames, dim=0)
         fronts, backs = _box_coefficients(start[:, boxes], positive[:, boxes], negative[:, boxes])
+
+        round_ones = _turned_coefficients(start[:, turned], along[:, turned], profile)
 
         x, y = pixel_grid(intrinsics, image_size)
         tensors = {
@@ -95,6 +110,8 @@ class FrameScenes:
             "lines": lines,
             "fronts": fronts,
             "backs": backs,
+            **round_ones,
+            "profile": profile,
             "half_sizes": half_sizes,
             "lamps": lamps,
             "lamps_on_body": lamps_on_body,
@@ -103,10 +120,21 @@ class FrameScenes:
             "ambient": scenes.ambient.repeat_interleave(frames, dim=0),
             "materials": scenes.materials,
         }
-        moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in tensors.items()}
+        moved = {
+            name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            for name, tensor in tensors.items()
+        }
         scene = torch.arange(count, device=device).repeat_interleave(frames)
-        present = scenes.present.repeat_interleave(frames, dim=0).cpu()
-        return cls(**moved, scene=scene, num_ellipsoids=scenes.num_ellipsoids, present=present)
+        windows = _windows(extrinsics, linear, center, half_sizes, x, y)
+        windows *= scenes.present.repeat_interleave(frames, dim=0)[..., None]
+        return cls(
+            **moved,
+            scene=scene,
+            num_ellipsoids=scenes.num_ellipsoids,
+            open_air=scenes.open_air.repeat_interleave(frames, dim=0).to(device),
+            windows=windows.cpu(),
+            shades=scenes.shades.repeat_interleave(frames, dim=0).cpu(),
+        )
 
     def frames(self, rows: slice) -> FrameScenes:
         """Some of the frames."""
@@ -114,9 +142,51 @@ class FrameScenes:
         parts = {name: value if name in whole else value[rows] for name, value in vars(self).items()}
         return FrameScenes(**parts)
 
+    @property
+    def first_turned(self) -> int:
+        """The number of the first of the turned solids, which follow the boxes."""
+        return self.half_sizes.shape[1] - self.profile.shape[1]
+
     def bodies(self) -> list[int]:
-        """The numbers of the bodies that some of the frames have."""
-        return [int(i) + 1 for i in self.present.any(0).nonzero()]
+        """The numbers of the bodies that can be seen in some of the frames."""
+        return [int(i) + 1 for i in (self.windows[..., 1] > 0).any(0).nonzero()]
+
+    def window(self, number: int) -> tuple[slice, slice]:
+        """The rows and columns beyond which a body is seen in none of the frames."""
+        windows = self.windows[:, number - 1]
+        windows = windows[windows[:, 1] > 0]
+        (top, _, left, _), (_, bottom, _, right) = windows.amin(0).tolist(), windows.amax(0).tolist()
+        return slice(top, bottom), slice(left, right)
+
+    def clips(self) -> list[slice]:
+        """The frames of each scene."""
+        counts = self.scene.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
+        return [slice(first, last) for first, last in zip([0, *counts], counts, strict=False)]
+
+    def shading_bodies(self) -> list[int]:
+        """The numbers of those that throw shadows."""
+        return [int(i) + 1 for i in self.shades.any(0).nonzero()]
+
+
+def _windows(extrinsics: Tensor, linear: Tensor, center: Tensor, half_sizes: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Where bodies can be seen, as `FrameScenes.windows`; zeros where they cannot.
+
+    A ball around the body is seen within the slopes of the corners of the cube around that ball.
+    """
+    middle = center[:, 1:] @ extrinsics[:, :, :3].mT + extrinsics[:, None, :, 3]  # [F, N, 3] camera axes
+    radius = (linear[:, 1:] * half_sizes[:, 1:, None]).norm(dim=-2).sum(-1)  # that of a box, at most
+    near, far = middle[..., 2] - radius, middle[..., 2] + radius
+    sides = []
+    for axis, at in ((1, y), (0, x)):
+        low, high = middle[..., axis] - radius, middle[..., axis] + radius
+        least = torch.where(near > 0, torch.minimum(low / near, low / far), -torch.inf)
+        most = torch.where(near > 0, torch.maximum(high / near, high / far), torch.inf)
+        first = torch.searchsorted(at, least.contiguous())
+        last = torch.searchsorted(at, most.contiguous(), right=True)
+        sides += [first, last]
+    windows = torch.stack(sides, dim=-1)
+    seen = (far > 0) & (windows[..., 1] > windows[..., 0]) & (windows[..., 3] > windows[..., 2])
+    return windows.masked_fill_(~seen[..., None], 0)
 
 
 def _plane_coefficients(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,6 +226,41 @@ def _box_coefficients(start: Tensor, positive: Tensor, negative: Tensor) -> tupl
     return fronts, backs
 
 
+def _turned_coefficients(start: Tensor, along: Tensor, profile: Tensor) -> dict[str, Tensor]:
+    """Where rays meet turned solids x^2 + z^2 = a + b y + c y^2 of `profile (F, T, 3)`: see `FrameScenes`.
+
+    With homogeneous points h = w (start, 1) + (A d, 0), the solid is where h^T Q h <= 0, which is a quadratic in w.
+    """
+    a, b, c = profile.unbind(-1)
+    form = torch.zeros(*profile.shape[:-1], 4, 4, dtype=start.dtype, device=start.device)
+    form[..., 0, 0] = form[..., 2, 2] = 1
+    form[..., 1, 1], form[..., 3, 3] = -c, -a
+    form[..., 1, 3] = form[..., 3, 1] = -b / 2
+    at = torch.cat((start, torch.ones_like(start[..., :1])), dim=-1)[..., None]  # [F, T, 4, 1]
+    way = torch.cat((along, torch.zeros_like(along[..., :1, :])), dim=-2)  # [F, T, 4, 3]
+    square = _not_zero((at.mT @ form @ at).squeeze((-1, -2)))  # negative where the eye is within
+    line = (way.mT @ form @ at).squeeze(-1)  # [F, T, 3]
+    under = (line[..., :, None] * line[..., None, :] - square[..., None, None] * (way.mT @ form @ way)) / square[
+        ..., None, None
+    ].square()
+    upwards = start[..., 1]
+    never = start.new_tensor([0.0, 0.0, -NEVER])
+    cap = torch.where(
+        (upwards > 1)[..., None],
+        along[..., 1, :] / _not_zero(1 - upwards)[..., None],
+        torch.where((upwards < -1)[..., None], -along[..., 1, :] / _not_zero(1 + upwards)[..., None], never),
+    )
+    return {
+        "turned_squares": torch.stack(
+            (under[..., 0, 0], 2 * under[..., 0, 2], under[..., 2, 2], under[..., 1, 1], 2 * under[..., 1, 2]), dim=-1
+        ),
+        "turned_mixed": 2 * under[..., 0, 1],
+        "turned_lines": -line / square[..., None],
+        "turned_within": square < 0,
+        "caps": cap,
+    }
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Per pixel. Everything is (F, H, W), or a list of three of these.
 
@@ -166,26 +271,67 @@ def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
     Returns:
         depth `(F, H, W)` and body `(F, H, W)` int64, 0 for the room.
     """
-    x, y = frames.x, frames.y
-    inverse_depth = _largest([_linear(frames.planes[:, i], x, y) for i in range(6)])
+    inverse_depth = _largest([_linear(frames.planes[:, i], frames.x, frames.y) for i in range(6)])
     body = torch.zeros(inverse_depth.shape, dtype=torch.int64, device=inverse_depth.device)
-    row_squares, column_squares = x.square(), y.square()
-    bodies = frames.bodies()
-    for i in (number - 1 for number in bodies if number <= frames.num_ellipsoids):
-        a, b, c, d, e = (coefficient[:, None] for coefficient in frames.squares[:, i].unbind(-1))
-        root = _outer_sum(a * row_squares + b * x + c, d * column_squares + e * y)
-        root.addcmul_((frames.mixed[:, i, None] * x)[:, None], y[:, :, None]).sqrt_()  # NaN where nothing is met
-        w = root.add_(_linear(frames.lines[:, i], x, y))
-        closer = w > inverse_depth
-        inverse_depth = torch.where(closer, w, inverse_depth)
-        body.masked_fill_(closer, i + 1)
-    for i in (number - 1 - frames.num_ellipsoids for number in bodies if number > frames.num_ellipsoids):
-        front = -_largest([_linear(-frames.fronts[:, i, axis], x, y) for axis in range(3)])
-        back = _largest([_linear(frames.backs[:, i, face], x, y) for face in range(6)])
-        closer = (front > torch.maximum(back, inverse_depth)).logical_and_(front < NEVER / 2)
-        inverse_depth = torch.where(closer, front, inverse_depth)
-        body.masked_fill_(closer, frames.num_ellipsoids + i + 1)
+    # A body is sought where it can be in the frames of one clip, unless that is too little to be done at once.
+    clips = frames.clips() if body.device.type == "cpu" else []
+    if len(clips) * PIXELS_AT_ONCE > body.numel() or not clips:
+        clips = [slice(0, len(body))]
+    for clip in clips:
+        some = frames.frames(clip)
+        for number in some.bodies():
+            rows, columns = some.window(number)
+            x, y = some.x[:, columns], some.y[:, rows]
+            if number <= frames.num_ellipsoids:
+                w = _enter_ellipsoid(some, number, x, y)
+            elif number < frames.first_turned:
+                w = _enter_box(some, number, x, y)
+            else:
+                w = _enter_turned(some, number, x, y)
+            seen = inverse_depth[clip, rows, columns]
+            closer = w > seen
+            seen.copy_(torch.where(closer, w, seen))
+            body[clip, rows, columns].masked_fill_(closer, number)
     return inverse_depth.reciprocal_(), body
+
+
+# Where rays through pixels at `x (F, W)` and `y (F, H)` enter a body: w, and what is less than 0 or NaN if they do not.
+
+
+def _enter_ellipsoid(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> Tensor:
+    i = number - 1
+    root = _quadratic(frames.squares[:, i], frames.mixed[:, i], x, y).sqrt_()
+    return root.add_(_linear(frames.lines[:, i], x, y))
+
+
+def _enter_box(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> Tensor:
+    i = number - 1 - frames.num_ellipsoids
+    front = -_largest([_linear(-frames.fronts[:, i, axis], x, y) for axis in range(3)])
+    back = _largest([_linear(frames.backs[:, i, face], x, y) for face in range(6)])
+    return front.masked_fill_((front <= back).logical_or_(front >= NEVER / 2), -NEVER)
+
+
+def _enter_turned(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> Tensor:
+    i = number - frames.first_turned
+    root = _quadratic(frames.turned_squares[:, i], frames.turned_mixed[:, i], x, y).sqrt_()
+    line = _linear(frames.turned_lines[:, i], x, y)
+    upwards = _linear(frames.along[:, number, 1], x, y)
+    height = frames.start[:, number, 1, None, None]
+    nearest = torch.full_like(root, -NEVER)
+    # The farther of the two first. Both are on the endless solid, and count between its ends.
+    for w in (line - root, line + root):
+        valid = torch.addcmul(upwards, w, height).abs_() <= w
+        nearest = torch.where(valid, w, nearest)
+    cap = _linear(frames.caps[:, i], x, y)
+    between = (cap - line).abs_() < root  # within the solid or, where the eye is within, without
+    return torch.where(between ^ frames.turned_within[:, i, None, None], torch.maximum(nearest, cap), nearest)
+
+
+def _quadratic(squares: Tensor, mixed: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """a x^2 + b x + c + d y^2 + e y of `squares (F, 5)`, and f x y of `mixed (F)`: `(F, H, W)`."""
+    a, b, c, d, e = (coefficient[:, None] for coefficient in squares.unbind(-1))
+    total = _outer_sum(a * x.square() + b * x + c, d * y.square() + e * y)
+    return total.addcmul_((mixed[:, None] * x)[:, None], y[:, :, None])
 
 
 @dataclass
@@ -193,7 +339,7 @@ class Rendered:
     """What frames show."""
 
     images: Tensor  # [F, 3, H, W] sRGB in [0, 1]
-    depth: Tensor  # [F, H, W]
+    depth: Tensor  # [F, H, W], 0 in the sky
     body: Tensor  # [F, H, W] int64
     world_points: Tensor  # [F, H, W, 3]
     position: Tensor  # [F, H, W, 3] metres, on the body at rest
@@ -216,11 +362,12 @@ def render(frames: FrameScenes) -> Rendered:
     position = [one * half for one, half in zip(unit, half_sizes, strict=True)]
 
     in_room = body == 0
-    flat = in_room | (body > frames.num_ellipsoids)
+    flat = in_room | ((body > frames.num_ellipsoids) & (body < frames.first_turned))
     x_size, y_size, z_size = (one.abs() for one in unit)
     on_x = (x_size >= y_size) & (x_size >= z_size)
     on_y = (y_size >= z_size) & ~on_x
     outward = _outward(unit, flat, on_x, on_y, in_room)
+    _turn_outward(frames, unit, body, outward)
     # Normals go by the inverse transpose of what points go by, and `along` is the inverse.
     normal = [dot([along[0, i], along[1, i], along[2, i]], outward) for i in range(3)]
     length = dot(normal, normal).rsqrt_()
@@ -238,6 +385,9 @@ def render(frames: FrameScenes) -> Rendered:
     surface, stretch = _surface(position, unit, flat, on_x, on_y)
     colors = albedo(properties, position, surface, stretch, footprint)
     light = _light(frames, point, normal, body, unit)
+    sky = in_room & frames.open_air[:, None, None] & (face != FLOOR)
+    glow = properties[COLUMNS["glow"]][0]
+    light = [one.masked_fill_(sky, 0.0).add_(glow) for one in light]
     images = torch.stack([color.mul_(one) for color, one in zip(colors, light, strict=True)], dim=1)
     # Bright light saturates softly, as on film.
     images = (1 - torch.exp(images.mul_(-1.5))).pow_(1 / 2.2)
@@ -246,6 +396,7 @@ def render(frames: FrameScenes) -> Rendered:
         dot([frames.rotation[:, i, j, None, None] for i in range(3)], point).add_(frames.eye[:, j, None, None])
         for j in range(3)
     ]
+    depth = depth.masked_fill(sky, 0.0)
     return Rendered(images, depth, body, torch.stack(world, dim=-1), torch.stack(position, dim=-1))
 
 
@@ -256,6 +407,18 @@ def _outward(unit: list[Tensor], flat: Tensor, on_x: Tensor, on_y: Tensor, in_ro
     return [
         torch.where(flat, one.sign().mul_(sign).mul_(on), one) for one, on in zip(unit, (on_x, on_y, on_z), strict=True)
     ]
+
+
+def _turn_outward(frames: FrameScenes, unit: list[Tensor], body: Tensor, outward: list[Tensor]) -> None:
+    """Put the normals of turned solids in place of those of spheres."""
+    for number in (number for number in frames.bodies() if number >= frames.first_turned):
+        here = body == number
+        _, b, c = (one[:, None, None] for one in frames.profile[:, number - frames.first_turned].unbind(-1))
+        end = unit[1].abs() > 1 - 1e-4
+        side = -(b / 2 + c * unit[1])
+        outward[1] = torch.where(here, torch.where(end, unit[1], side), outward[1])
+        for i in (0, 2):
+            outward[i] = outward[i].masked_fill(here & end, 0.0)
 
 
 def _pick(vector: list[Tensor], on_x: Tensor, on_y: Tensor) -> Tensor:
@@ -288,7 +451,7 @@ def _light(
     openness = dot([up[:, i] for i in range(3)], normal).mul_(0.12).add_(0.88)
     lit = torch.ones_like(openness)
     depth = point[2]
-    for number in frames.bodies():
+    for number in frames.shading_bodies():
         # The points in this body's unit coordinates.
         there = [
             _linear(frames.along[:, number, i], frames.x, frames.y)
@@ -298,10 +461,8 @@ def _light(
         ]
         lamp = [frames.lamps_on_body[:, number, i, None, None] for i in range(3)]
         from_lamp = [one - two for one, two in zip(there, lamp, strict=True)]
-        if number <= frames.num_ellipsoids:
-            lit.mul_(_past_sphere(lamp, from_lamp))
-        else:
-            lit.mul_(_past_cube(lamp, from_lamp))
+        in_the_way = _past_cube if frames.num_ellipsoids < number < frames.first_turned else _past_sphere
+        lit.mul_(in_the_way(lamp, from_lamp))
         # Nearby bodies hold off some of the light from all sides.
         squared = dot(there, there).clamp_min_(1.0)
         openness.mul_((0.45 / squared.square_()).masked_fill_(body == number, 0.0).neg_().add_(1))

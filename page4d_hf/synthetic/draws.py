@@ -16,8 +16,14 @@ class Draws:
     What a scene gets depends on its seed and on what was drawn before, not on the other scenes.
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.generators = [np.random.default_rng(int(seed)) for seed in seeds]
+    def __init__(self, seeds: Sequence[int], stream: int = 0) -> None:
+        """Begin one of the independent streams of numbers of each seed."""
+        self.seeds = seeds
+        self.generators = [np.random.default_rng([int(seed), stream] if stream else int(seed)) for seed in seeds]
+
+    def beside(self, stream: int) -> Draws:
+        """Another stream of numbers of the same seeds, which takes none of these."""
+        return Draws(self.seeds, stream)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """`(B, *shape)` in [low, high)."""

@@ -27,8 +27,9 @@ COLUMNS = {
     "grain": slice(24, 25),  # amplitude of the fine noise, of the albedo
     "warp": slice(25, 26),  # how far the noise is bent by its own longest waves, in cycles
     "variety": slice(26, 27),  # how much one cell of the pattern is darker than another, of the albedo
+    "glow": slice(27, 28),  # light that comes from the surface itself, as if as much fell on it
 }
-NUM_COLUMNS = 27
+NUM_COLUMNS = 28
 
 # How often a surface has each of PATTERNS.
 WALLS = (0.1, 0.13, 0.15, 0.0, 0.04, 0.48, 0.1)
@@ -48,12 +49,13 @@ def draw_materials(draws: Draws, half_sizes: Tensor, ellipsoids: int) -> tuple[T
     Returns:
         `(B, 6 + N, NUM_COLUMNS)`, and how warm the colour of each room's lamps is, `(B,)` in [-1, 1].
     """
-    room = _room_materials(draws)
+    room = draw_room_materials(draws)
     bodies = _body_materials(draws, half_sizes, ellipsoids)
     return torch.cat((room, bodies), dim=1), draws.uniform(-0.6, 1.0)
 
 
-def _room_materials(draws: Draws) -> Tensor:
+def draw_room_materials(draws: Draws) -> Tensor:
+    """Materials `(B, 6, NUM_COLUMNS)` of the walls -x, +x, the floor, the ceiling, the walls -z, +z."""
     table = torch.cat(
         (
             _patterns(draws, WALLS, 2),
@@ -73,15 +75,15 @@ def _room_materials(draws: Draws) -> Tensor:
     other = draws.uniform(0, 1, 4) < 0.15
     wall_hue = torch.where(other, draws.uniform(0, 1, 4), wall_hue)
     wall_value = (value[:, None] + draws.uniform(-0.06, 0.06, 4)).clamp(0, 1)
-    wall = _linear_rgb(wall_hue, saturation[:, None].expand(-1, 4), wall_value)
-    wall_second = _linear_rgb(
+    wall = linear_rgb(wall_hue, saturation[:, None].expand(-1, 4), wall_value)
+    wall_second = linear_rgb(
         wall_hue + draws.uniform(-0.15, 0.15, 4),
         (saturation[:, None] + draws.uniform(-0.2, 0.3, 4)).clamp(0, 0.7),
         (wall_value * draws.uniform(0.5, 0.9, 4)).clamp(0, 1),
     )
     # Pictures have vivid colours of their own.
     vivid = [
-        _linear_rgb(draws.uniform(0, 1, 4), draws.uniform(0.15, 0.85, 4), draws.uniform(0.15, 0.95, 4)) for _ in "12"
+        linear_rgb(draws.uniform(0, 1, 4), draws.uniform(0.15, 0.85, 4), draws.uniform(0.15, 0.95, 4)) for _ in "12"
     ]
     pictures = (pattern[:, walls] == PATTERNS.index("pictures"))[..., None]
     table[:, walls, COLUMNS["color"]] = wall
@@ -93,9 +95,9 @@ def _room_materials(draws: Draws) -> Tensor:
     floor_value = draws.uniform(0.3, 0.8, 1)
     for name, darker in (("color", 1.0), ("second_color", 0.6), ("third_color", 0.75)):
         value = floor_value * darker * draws.uniform(0.85, 1.1, 1)
-        table[:, floor, COLUMNS[name]] = _linear_rgb(floor_hue, floor_saturation, value)[:, 0]
+        table[:, floor, COLUMNS[name]] = linear_rgb(floor_hue, floor_saturation, value)[:, 0]
         value = draws.uniform(0.75, 0.97, 1) * (1.0 if darker == 1 else 0.88)
-        table[:, ceiling, COLUMNS[name]] = _linear_rgb(hue[:, None], draws.uniform(0, 0.12, 1), value)[:, 0]
+        table[:, ceiling, COLUMNS[name]] = linear_rgb(hue[:, None], draws.uniform(0, 0.12, 1), value)[:, 0]
 
     # Metres in a cycle, first sideways, then up (walls) or the other way (floor and ceiling).
     sideways, up = draws.uniform(0.25, 0.8, 6), draws.uniform(0.25, 0.8, 6)
@@ -125,13 +127,13 @@ def _body_materials(draws: Draws, half_sizes: Tensor, ellipsoids: int) -> Tensor
     n = half_sizes.shape[1]
     table = _patterns(draws, BODIES, n)
     hue, saturation, value = draws.uniform(0, 1, n), draws.uniform(0.1, 0.9, n), draws.uniform(0.25, 0.97, n)
-    table[..., COLUMNS["color"]] = _linear_rgb(hue, saturation, value)
+    table[..., COLUMNS["color"]] = linear_rgb(hue, saturation, value)
     # The second is lighter or darker, so that the pattern shows in grey, too.
     second = torch.where(value > 0.62, value - draws.uniform(0.25, 0.5, n), value + draws.uniform(0.25, 0.5, n))
-    table[..., COLUMNS["second_color"]] = _linear_rgb(
+    table[..., COLUMNS["second_color"]] = linear_rgb(
         hue + draws.uniform(-0.5, 0.5, n), draws.uniform(0.0, 0.9, n), second.clamp(0.05, 1)
     )
-    table[..., COLUMNS["third_color"]] = _linear_rgb(
+    table[..., COLUMNS["third_color"]] = linear_rgb(
         draws.uniform(0, 1, n), draws.uniform(0.2, 0.9, n), draws.uniform(0.2, 0.95, n)
     )
     radius = half_sizes.prod(-1) ** (1 / 3)
@@ -173,7 +175,7 @@ def _set_grid(table: Tensor, across: Tensor, along: Tensor, angle: Tensor, phase
     table[..., 13:16] = torch.stack((along * sine, along * cosine, phase[:, 1]), dim=-1)
 
 
-def _linear_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+def linear_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """Linear RGB `(..., 3)` of colours in hue (in turns), saturation and value, which are those of sRGB."""
     turned = (hue[..., None] * 6 + torch.tensor([5.0, 3.0, 1.0], dtype=torch.float64)) % 6
     share = torch.minimum(turned, 4 - turned).clamp(0, 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import Page4DError
 from ..scene.drawing import colored
-from ..scene.export import MOVES
+from ..scene.folder import MOVES
 from .viewed_scene import Cloud, Maps, ViewedScene
 
 Color = Literal["image", "depth", "confidence", "motion", "time"]

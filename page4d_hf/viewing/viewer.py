@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import Page4DError
 from ..scene.drawing import FRUSTUM_SHARE, camera_centers, camera_corners, frustum_depth, mean_axes, overview
-from ..scene.export import MOVES
+from ..scene.folder import MOVES
 from ..utils.evenly import evenly
 from .display import Display, Moving, Palette, Times
 from .viewed_scene import Cloud, ViewedScene

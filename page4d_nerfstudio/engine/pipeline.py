@@ -22,6 +22,7 @@ from ..data.datamanager import Page4DDatamanager
 from ..data.dataset import Page4DDataset
 from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
 from ..ranges import ENDLESS, check_ranges
+from ..viewing import ffmpeg
 from ..viewing.panel import Panel
 from .health import check_count, check_losses, check_parameters
 from .randomness import random_state, set_random_state
@@ -61,6 +62,8 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
         # Every ns-* command builds its pipeline here.
         with input_errors_end_the_command():
             self.check()  # before data are read
+            if kwargs.get("test_mode") in ("test", "inference"):
+                ffmpeg.offer()  # to ns-render, which looks for it next
             return super().setup(**kwargs)
 
 

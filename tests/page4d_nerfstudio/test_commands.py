@@ -4,13 +4,13 @@ import contextlib
 import fcntl
 import io
 import json
-import os
 import shutil
 import socket
 import time
 from importlib import import_module
 from pathlib import Path
 
+import av
 import msgpack
 import numpy as np
 import pytest
@@ -27,9 +27,13 @@ from nerfstudio.utils.colormaps import apply_colormap
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 from plyfile import PlyData
+from scipy.spatial import cKDTree
 from small_captures import SIZE, write_capture
+from small_scene import ball_folder
 
 from page4d_hf import cli
+from page4d_hf.scene import read_scene
+from page4d_hf.scene.export import export_scene
 from page4d_hf.utils.folders import LOCK, MANIFEST
 from page4d_nerfstudio.commands import camera_path as camera_path_command
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
@@ -47,7 +51,7 @@ def train(*words):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with a capture of 8 frames in it, and no ffmpeg needed."""
+    """A folder with a capture of 8 frames in it."""
     folder = tmp_path_factory.mktemp("work")
     write_capture(folder / "capture", masks=True, val=VAL)
     return folder
@@ -67,14 +71,9 @@ def trained(workplace, commands):
 
 
 @pytest.fixture
-def in_workplace(workplace, trained, monkeypatch, tmp_path):
+def in_workplace(workplace, trained, monkeypatch):
     """Be where the training was started: config.yml names data and outputs from there."""
     monkeypatch.chdir(workplace)
-    if shutil.which("ffmpeg") is None:
-        # ns-render insists on the program, and uses it for videos only.
-        (tmp_path / "ffmpeg").write_text("#!/bin/sh\n")
-        (tmp_path / "ffmpeg").chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return trained
 
 
@@ -160,6 +159,16 @@ def test_render_camera_path_renders_at_the_times_that_it_gives(in_workplace, tmp
         assert len(set(rendered)) == 1  # one place, one time
 
 
+def test_render_writes_a_video_without_the_program_ffmpeg(in_workplace, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    (tmp_path / "path.json").write_text(json.dumps(camera_path((0.0, 0.5, 1.0))))
+    options = ("--camera-path-filename", tmp_path / "path.json", "--output-path", tmp_path / "scene.mp4")
+    render("camera-path", "--load-config", in_workplace, *options)
+    with av.open(str(tmp_path / "scene.mp4")) as video:
+        assert [frame.to_ndarray(format="rgb24").shape for frame in video.decode(video=0)] == [(24, 32, 3)] * 3
+        assert video.streams.video[0].average_rate == 3
+
+
 @pytest.mark.parametrize(("path", "time"), [("circle", [0.8]), ("still", [0.0, 1.0]), ("held-out", [1.0, 0.2])])
 def test_frames_of_a_camera_path_are_what_the_model_shows_there_and_then(in_workplace, tmp_path, path, time):
     options = {"load_config": in_workplace, "output": tmp_path / "path.json", "path": path, "seconds": 1.0, "fps": 3.0}
@@ -229,6 +238,21 @@ def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(
     assert exit_info.value.code == 1
     assert "`page4d export-splats --load-config" in capsys.readouterr().out
     assert not any((tmp_path / "splats").glob("*"))
+
+
+def test_a_colmap_export_of_a_scene_is_trained_on(tmp_path, monkeypatch):
+    scene = read_scene(ball_folder(tmp_path / "scene", count=6))
+    made = export_scene(scene, tmp_path / "model", "colmap")
+    monkeypatch.chdir(tmp_path)
+    options = ("--max-num-iterations", 5, "--vis", "tensorboard", "--timestamp", "run")
+    train("page4d-4dgs", "--data", "model", *options)
+    run = read_run(tmp_path / "outputs/model/page4d-4dgs/run/config.yml")
+    assert run.model.num_points == made.points
+    # The points were not moved far by five steps: they are the scene's, in the training's world.
+    places = torch.from_numpy(scene.points).double().numpy()
+    placed = run.scale * (places @ run.transform[:, :3].T + run.transform[:, 3])
+    nearest = cKDTree(run.model.means.detach().double().numpy()).query(placed)[0]
+    assert np.median(nearest) < 0.01 * np.ptp(placed, axis=0).max()
 
 
 def test_a_training_goes_on_from_its_checkpoint(in_workplace, tmp_path):

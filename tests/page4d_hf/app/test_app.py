@@ -1,20 +1,30 @@
-"""The app in a real browser: a video goes up, and depth, motion, points and files come back."""
+"""The app in a real browser: a video goes up, and depth, motion, points through time and files come back."""
 
 import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
+import urllib.error
+import urllib.request
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import chromium
+from PIL import Image
 
-from page4d_hf.app.jobs import JobError, run_apart, run_command
+from page4d_hf.app.jobs import JobError, run_apart, run_commands
+from page4d_hf.app.page import Limits, build, check_size, sweep, workplace
+from page4d_hf.app.work import Result, reconstruct_upload
 from page4d_hf.cli import app as app_command
 from page4d_hf.errors import Page4DError
+from page4d_hf.scene import read_scene
 from page4d_hf.synthetic import write_synthetic_capture
+from page4d_hf.weights.shipped import TINY
 
 
 def free_port() -> int:
@@ -23,28 +33,42 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def serve(port: int) -> None:
-    app_command(port=port, max_upload=1.0, max_frames=4, keep_minutes=5.0)
+def serve(port: int, temporary: str, options: dict) -> None:
+    tempfile.tempdir = temporary  # where the app's folder is
+    app_command(port=port, **options)
+
+
+@contextmanager
+def served(temporary: Path, **options):
+    """An app in a process of its own: that, and its address."""
+    pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
+    port = free_port()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(port, str(temporary), options))
+    process.start()
+    try:
+        while True:
+            assert process.is_alive()
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.join()
 
 
 @pytest.fixture(scope="module")
-def address():
-    pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
-    port = free_port()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(port,))
-    process.start()
-    while True:
-        assert process.is_alive()
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield f"http://127.0.0.1:{port}"
-    assert process.is_alive()  # whatever was sent to it
-    os.kill(process.pid, signal.SIGINT)
-    process.join(20)
-    process.kill()
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def address(place):
+    with served(place, max_upload=1.0, max_frames=4, keep_minutes=5.0, train_steps=10) as (process, address):
+        yield address
+        assert process.is_alive()  # whatever was sent to it
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +84,10 @@ def browser():
         yield found
 
 
-@pytest.fixture
-def page(browser, address):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+@contextmanager
+def visit(browser, address):
+    # No scene plays by itself: it would take the processor from what is tested.
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(240_000)
     page.goto(address)
@@ -70,42 +95,206 @@ def page(browser, address):
     context.close()
 
 
+@pytest.fixture
+def page(browser, address):
+    with visit(browser, address) as page:
+        yield page
+
+
 def send(page, path: Path) -> None:
     page.set_input_files("#upload input[type=file]", str(path))
+    page.wait_for_selector(f"#upload :text('{path.stem}')")
+
+
+@pytest.fixture(scope="module")
+def visited(browser, address, video):
+    """A visit in which a video was reconstructed."""
+    with visit(browser, address) as page:
+        send(page, video)
+        assert not page.is_visible("#train")
+        page.click("#reconstruct")
+        done = "document.querySelector('#summary textarea').value || document.querySelector('.toast-body')"
+        page.wait_for_function(f"() => {done}")
+        assert page.input_value("#summary textarea").startswith("4 frames"), page.inner_text(".toast-body")
+        yield page
+
+
+def scene_in(page, where: str):
+    """The page of a scene within the app's, once it shows something."""
+    frame = page.wait_for_selector(f"{where} iframe").content_frame()
+    frame.wait_for_selector("html[data-ready]")
+    return frame
 
 
 @pytest.mark.slow
-def test_a_video_becomes_pictures_points_and_downloads(page, video, tmp_path):
-    send(page, video)
-    page.wait_for_selector("#upload :text('video')")
-    page.click("#reconstruct")
-    page.wait_for_function("() => document.querySelector('#summary textarea').value.includes('4 frames')")
-    page.wait_for_selector("#preview img")
+def test_a_video_becomes_points_through_time_pictures_and_downloads(visited, tmp_path):
+    visited.wait_for_selector("#preview img")
+    points = scene_in(visited, "#points")
+    points.fill("#time", "0.75")
+    assert points.evaluate("() => page4d.time") == 0.75
+    assert points.evaluate("() => page4d.renderer.gaussians.count") > 1000
     names = {}
-    for link in page.query_selector_all("#downloads a[download]"):
-        with page.expect_download() as download:
+    for link in visited.query_selector_all("#downloads a[download]"):
+        with visited.expect_download() as download:
             link.click()
         names[download.value.suggested_filename] = tmp_path / download.value.suggested_filename
         download.value.save_as(names[download.value.suggested_filename])
-    assert set(names) == {"scene.glb", "scene.ply", "colmap.zip", "scene.zip"}
+    assert set(names) == {"scene.html", "scene.glb", "scene.ply", "colmap.zip", "scene.zip"}
     assert "sparse/0/cameras.bin" in zipfile.ZipFile(names["colmap.zip"]).namelist()
     assert "transforms.json" in zipfile.ZipFile(names["scene.zip"]).namelist()
+
+
+@pytest.mark.slow
+def test_visitors_see_nothing_of_each_other(visited, page, address, place):
+    assert page.input_value("#summary textarea") == ""
+    assert not page.query_selector_all("#points iframe, #preview img, #downloads a[download]")
+    (folder,) = place.glob("page4d-app-*/visit-*")
+    assert (folder / "colmap.zip").is_file()
+    for path in (folder / "colmap.zip", folder / "scene" / "transforms.json", "/etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{address}/gradio_api/file={path}")
+        assert refused.value.code in (403, 404)
+
+
+@pytest.mark.slow
+def test_a_short_training_gives_the_scene_as_a_page_of_its_own(visited):
+    pytest.importorskip("nerfstudio", reason="trainings need nerfstudio, which is not installed")
+    visited.click("#train")
+    trained = scene_in(visited, "#scene")
+    assert trained.evaluate("() => page4d.renderer.gaussians.count") > 100
+    with visited.expect_download() as download:
+        visited.click("#shared a[download]")
+    assert "<title>scene</title>" in Path(download.value.path()).read_text("utf8")
 
 
 @pytest.mark.slow
 def test_what_is_no_video_gets_a_sentence_and_the_app_lives_on(page, tmp_path):
     (tmp_path / "letter.mp4").write_text("Dear Sir or Madam")
     send(page, tmp_path / "letter.mp4")
-    page.wait_for_selector("#upload :text('letter')")
     page.click("#reconstruct")
     page.wait_for_selector(":text('Cannot read the video letter.mp4')")
 
 
 @pytest.mark.slow
-def test_an_upload_that_is_too_large_is_refused(page, tmp_path):
+def test_a_zip_and_a_file_that_is_too_large_are_refused_as_they_are_sent(page, tmp_path):
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("a.png", "a")
+    page.set_input_files("#upload input[type=file]", str(tmp_path / "images.zip"))
+    page.wait_for_selector(".toast-body:has-text('Invalid file type')")
     (tmp_path / "large.mp4").write_bytes(bytes(2 * 2**20))
-    send(page, tmp_path / "large.mp4")
+    page.set_input_files("#upload input[type=file]", str(tmp_path / "large.mp4"))
     page.wait_for_selector(":text('exceed the maximum allowed size')")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_app_and_its_job_and_leaves_no_file(browser, video, tmp_path):
+    with served(tmp_path, max_frames=6) as (process, address), visit(browser, address) as page:
+        send(page, video)
+        page.click("#reconstruct")
+        while not list(tmp_path.glob("page4d-app-*/visit-*")):
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join()
+        assert process.exitcode == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_named(tmp_path):
+    pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Page4DError, match=f"127.0.0.1:{port}.*--port"):
+            app_command(port=port)
+
+
+# --- one visit
+
+
+@pytest.fixture
+def functions():
+    """What the page's buttons do, by name, with limits of our choice."""
+    gradio = pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
+
+    def made(folder: Path, **limits):
+        app = build(["tiny"], Limits(**limits), folder)
+        return {each.fn.__name__: each.fn for each in app.fns.values() if each.fn is not None}
+
+    return made, gradio.Error
+
+
+def silent(*args, **options) -> None:
+    """A progress bar that shows nothing."""
+
+
+@pytest.mark.slow
+def test_a_reconstruction_that_takes_too_long_leaves_a_sentence_and_no_file(functions, video, tmp_path):
+    made, refused = functions
+    with pytest.raises(refused, match="longer than"):
+        made(tmp_path, seconds=0.3)["reconstruct"]([str(video)], "tiny", 4, None, silent)
+    assert not list(tmp_path.glob("visit-*"))
+
+
+def made_at_once(job, uploads, model, frames, folder, *, seconds, progress):
+    """In place of a reconstruction: the files that it would make."""
+    for name in ("scene.html", "preview.jpg", "scene.zip"):
+        Path(folder, name).write_text(f"of {Path(uploads[0]).name}")
+    return Result("done", f"{folder}/preview.jpg", f"{folder}/scene.html", [f"{folder}/scene.zip"])
+
+
+def test_another_reconstruction_replaces_the_files_of_the_last(functions, tmp_path, monkeypatch):
+    monkeypatch.setattr("page4d_hf.app.page.run_apart", made_at_once)
+    (tmp_path / "a.mp4").touch()
+    made, _ = functions
+    reconstruct = made(tmp_path)["reconstruct"]
+    first = reconstruct([str(tmp_path / "a.mp4")], "tiny", 4, None, silent)[0]
+    other = reconstruct([str(tmp_path / "a.mp4")], "tiny", 4, None, silent)[0]  # of another visitor
+    again = reconstruct([str(tmp_path / "a.mp4")], "tiny", 4, first, silent)[0]
+    assert {str(path) for path in tmp_path.glob("visit-*")} == {other, again}
+
+
+@pytest.mark.slow
+def test_images_become_a_scene_in_their_order(tmp_path):
+    images = [tmp_path / name for name in ("b.png", "a.png", "c.png")]
+    for k, image in enumerate(images):
+        Image.new("RGB", (56, 42), (80 * k, 100, 50)).save(image)
+    folder = tmp_path / "visit"
+    folder.mkdir()
+    made = reconstruct_upload([str(image) for image in images], str(TINY), 8, str(folder), progress=silent)
+    assert made.summary.startswith("3 frames")
+    first = np.asarray(Image.open(read_scene(folder / "scene").image_paths[0]))
+    assert first[0, 0].tolist() == [0, 100, 50]
+
+
+def test_a_training_without_a_scene_is_refused(functions, tmp_path):
+    made, refused = functions
+    with pytest.raises(refused, match="files are gone"):
+        made(tmp_path, train_steps=5)["train"](str(tmp_path / "visit-gone"), silent)
+
+
+def test_files_that_are_too_large_together_are_refused(tmp_path):
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for file in files:
+        file.write_bytes(bytes(2**19))
+    check_size([str(file) for file in files[:2]], 1)
+    with pytest.raises(Page4DError, match=r"1\.5 MB together, and 1 are allowed"):
+        check_size([str(file) for file in files], 1)
+
+
+def test_files_of_a_visit_expire_and_those_of_others_stay(tmp_path):
+    for name, minutes in (("visit-old", 61), ("visit-new", 59), ("another", 500)):
+        (tmp_path / name).mkdir()
+        then = time.time() - 60 * minutes
+        os.utime(tmp_path / name, (then, then))
+    sweep(tmp_path, 60)
+    assert {path.name for path in tmp_path.iterdir()} == {"visit-new", "another"}
+
+
+def test_the_apps_folder_ends_with_it():
+    with workplace() as place:
+        (place / "visit-a").mkdir()
+        assert Path(os.environ["GRADIO_TEMP_DIR"]).parent == place
+    assert not place.exists()
 
 
 # --- work in a process of its own
@@ -148,9 +337,9 @@ def test_a_job_tells_how_far_it_is_and_gives_its_result():
 
 def test_a_program_that_fails_or_takes_too_long_says_so(tmp_path):
     with pytest.raises(JobError, match="exit code 3: no dog"):
-        run_command(["sh", "-c", "echo no dog; exit 3"], tmp_path / "log", seconds=60)
+        run_commands([["true"], ["sh", "-c", "echo no dog; exit 3"]], tmp_path / "log", seconds=60)
     with pytest.raises(JobError, match="longer than"):
-        run_command(["sh", "-c", "sleep 60"], tmp_path / "log", seconds=0.2)
+        run_commands([["sh", "-c", "sleep 60"]], tmp_path / "log", seconds=0.2)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import FOLDERS, export_scene
 
-FORMATS = ("colmap", "glb", "ply", "npz", "nerfstudio")
+FORMATS = ("colmap", "glb", "ply", "npz", "nerfstudio", "html")
 Y_DOWN = np.diag([1.0, -1.0, -1.0])
 
 
@@ -284,17 +284,18 @@ def without_points(folder, tmp_path):
     return edited(folder, tmp_path / "bare", lambda meta: meta.pop("ply_file_path"))
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "ply"])
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("ply", "html")])
 def test_a_scene_without_points_gives_its_cameras(without_points, tmp_path, format):
     made = export_scene(without_points, tmp_path / f"out.{format}", format)
     assert made.points == 0
     assert (tmp_path / f"out.{format}").exists()
 
 
-def test_a_scene_without_points_makes_no_ply(without_points, tmp_path):
+@pytest.mark.parametrize("format", ["ply", "html"])
+def test_a_scene_without_points_makes_no_file_of_points(without_points, tmp_path, format):
     with pytest.raises(SceneError, match="has no points to write"):
-        export_scene(without_points, tmp_path / "out.ply", "ply")
-    assert not (tmp_path / "out.ply").exists()
+        export_scene(without_points, tmp_path / f"out.{format}", format)
+    assert not (tmp_path / f"out.{format}").exists()
 
 
 def test_static_only_needs_to_know_what_moves(without_points, tmp_path):

@@ -16,7 +16,8 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import invert_extrinsics, project_points, unproject_depth
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.synthetic.batched_raycast import FrameScenes, cast
-from page4d_hf.synthetic.random_scenes import RandomScenes, draw_scenes, num_ellipsoids
+from page4d_hf.synthetic.random_bodies import num_ellipsoids
+from page4d_hf.synthetic.random_scenes import RandomScenes, draw_scenes
 
 SIZE = (36, 48)  # height, width
 FRAMES = 3
@@ -165,6 +166,7 @@ def cast_at(clips: SyntheticClips, frame: int, pixels: Tensor) -> tuple[Tensor, 
         }
         many_frames["x"] = ((u - SIZE[1] / 2) / focal)[:, None]
         many_frames["y"] = ((v - SIZE[0] / 2) / focal)[:, None]
+        many_frames["windows"] = torch.tensor([0, 1, 0, 1]).expand(one.windows.shape[1], 4).expand(count, -1, -1)
         depth, body = cast(FrameScenes(**many_frames))
         depths.append(depth.flatten())
         bodies.append(body.flatten())

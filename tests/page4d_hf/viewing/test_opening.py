@@ -13,7 +13,10 @@ from page4d_hf import cli
 from page4d_hf.errors import Page4DError
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import export_scene
+from page4d_hf.synthetic import write_synthetic_capture
+from page4d_hf.viewing.display import Palette
 from page4d_hf.viewing.opening import open_input
+from page4d_hf.weights.shipped import TINY
 
 
 def opened(path, max_frames=100, max_points=10**6, **options):
@@ -57,6 +60,22 @@ def test_a_folder_of_another_program_shows_its_own_points_at_their_times(folder,
     assert not len(scene.timeless)
 
 
+def test_a_colmap_folder_shows_its_points_at_all_times(folder, tmp_path):
+    made = export_scene(read_scene(folder), tmp_path / "model", "colmap")
+    scene = opened(tmp_path / "model")
+    assert (len(scene), len(scene.timeless), scene.all_points) == (4, made.points, made.points)
+    assert np.median(surface_distance(scene.timeless.points)) < 1e-5
+    for i, view in enumerate(read_scene(folder).extrinsics):
+        np.testing.assert_allclose(scene.extrinsics[i], view, atol=1e-6)
+        assert scene.load_image(i).shape == (*SIZE[::-1], 3)
+
+
+def test_more_points_than_are_shown_are_thinned_and_told_of(tmp_path):
+    capture = write_capture(tmp_path / "capture", frames=3, val=(1,), points=1_200_000)
+    scene = opened(capture, max_points=10**6)
+    assert (len(scene.everything), scene.all_points) == (10**6, 1_200_000)
+
+
 def test_a_capture_without_depth_shows_its_points_at_all_times(tmp_path):
     scene = opened(write_capture(tmp_path / "capture", distortion=(0.1, 0.0, 0.0)))
     assert len(scene.timeless) == 200
@@ -97,6 +116,15 @@ def test_images_are_reconstructed_with_a_model_and_the_temporary_folder_goes_wit
     assert list(tmp_path.iterdir())
     del scene
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_video_is_reconstructed_with_the_small_model(tmp_path):
+    write_synthetic_capture(tmp_path / "capture", num_frames=5, width=56, height=42, supersampling=1, num_points=50)
+    scene = opened(tmp_path / "capture" / "video.mp4", model=str(TINY), max_frames=3)
+    assert (len(scene), len(scene.clouds)) == (3, 3)
+    assert all(len(cloud) > 100 for cloud in scene.clouds)
+    assert Palette(scene).colors() == ["image", "depth", "confidence", "motion", "time"]
 
 
 def test_a_scene_of_one_frame_can_be_looked_at(tmp_path):

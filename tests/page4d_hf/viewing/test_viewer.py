@@ -113,6 +113,15 @@ def test_a_port_that_is_taken_is_refused_and_the_default_goes_on_to_a_free_one()
 # In a browser
 
 
+def seen_in(page, holds):
+    """Wait for what a page brings about, as long as it would itself wait for what it is told."""
+    for _ in range(600):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    pytest.fail("the page did not do what it was told in a minute")
+
+
 def settled(page):
     """What the page shows once it no longer changes."""
     before = screenshot(page)
@@ -139,10 +148,10 @@ def test_a_browser_shows_the_scene_and_another_time_looks_different(scene, size)
         left = slice(0, size[0] // 2)
         assert np.abs(first[:, left].astype(int) - second[:, left]).mean() > 0.5
         page.get_by_text("Look through", exact=True).click()
-        until(lambda: not viewer._frustums.value)
+        seen_in(page, lambda: not viewer._frustums.value)
         (client,) = viewer.server.get_clients().values()
-        until(lambda: np.allclose(client.camera.position, camera_centers(scene.extrinsics[3]), atol=1e-5))
-        until(lambda: np.allclose(_forward(client.camera.wxyz), scene.extrinsics[3, 2, :3], atol=1e-4))
+        seen_in(page, lambda: np.allclose(client.camera.position, camera_centers(scene.extrinsics[3]), atol=1e-5))
+        seen_in(page, lambda: np.allclose(_forward(client.camera.wxyz), scene.extrinsics[3, 2, :3], atol=1e-4))
         third = settled(page)
         assert np.abs(second[:, left].astype(int) - third[:, left]).mean() > 5
         assert not errors

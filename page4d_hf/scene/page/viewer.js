@@ -168,12 +168,13 @@ class Gaussians {
     const between = (range, value) => range[0] + value * (range[1] - range[0]);
     for (let n = 0; n < count; n++) {
       const at = 16 * (first + n), box = boxes[group][Math.floor(n / chunk)];
+      texels[at + 3] = opacity(0, n);
+      if (texels[at + 3] === 0) continue;  // it is not drawn, wherever it was
       for (let i = 0; i < 3; i++) {
         texels[at + i] = box[i] + position(i, n) * box[3 + i];
         texels[at + 8 + i] = Math.exp(between(ranges.scale, scale(i, n)));
         texels[at + 12 + i] = between(ranges.colour, colour(i, n));
       }
-      texels[at + 3] = opacity(0, n);
       let length = 0;
       for (let i = 0; i < 4; i++) length += (texels[at + 4 + i] = 2 * rotation(i, n) - 1) ** 2;
       for (let i = 0; i < 4; i++) texels[at + 4 + i] /= Math.sqrt(length);
@@ -214,7 +215,7 @@ class DepthOrder {
     for (let n = 0, at = 0; n < count; n++, at += 16) {
       const depth = (texels[at] - eye[0]) * forward[0] + (texels[at + 1] - eye[1]) * forward[1]
         + (texels[at + 2] - eye[2]) * forward[2];
-      if (!(depth >= 0.01)) continue;
+      if (!(depth >= 0.01) || texels[at + 3] === 0) continue;
       floats[n] = depth;
       first[seen++] = n;
     }
@@ -289,7 +290,9 @@ class Renderer {
 
   draw({ eye, right, down, forward, focal }) {
     const { gl, canvas, header, gaussians } = this, { width, height } = canvas;
-    const scale = Math.min(width / header.size[0], height / header.size[1]);  // all of the training's image is to be seen
+    // All of what was filmed is to be seen; on a phone held upright, three quarters of its width, and larger.
+    const across = width / header.size[0], along = height / header.size[1];
+    const scale = Math.min(across * (width < height ? 4 / 3 : 1), along);
     gl.viewport(0, 0, width, height);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniformMatrix3fv(this.uniform("rotation"), true, [...right, ...down, ...forward]);
@@ -382,21 +385,24 @@ class Page {
     const still = Number.isFinite(time) || matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.show(Number.isFinite(time) ? clamp(time, 0, 1) : this.header.times[0]);
     this.play(!still && this.header.moving > 0);
-    element("controls").hidden = wishes.has("bare");
+    element("controls").hidden = element("heading").hidden = wishes.has("bare");
   }
 
   play(on) {
     this.playing = on;
     this.passed = null;
-    element("play").textContent = on ? "⏸" : "▶";
+    element("playing").setAttribute("d", on ? "M7 5h4v14H7zm6 0h4v14h-4z" : "M8 5v14l11-7z");
+    element("play").setAttribute("aria-label", on ? "Pause" : "Play");
   }
 
   show(time) {
     this.time = time;
     this.renderer.update(time);
     if (element("filmed").checked) this.orbit.follow(time);
+    const { times, seconds } = this.header, first = times[0], share = (time - first) / (times[times.length - 1] - first || 1);
     element("time").value = time;
-    element("clock").textContent = time.toFixed(2);
+    element("time").style.setProperty("--done", `${100 * share}%`);
+    element("clock").textContent = `${(share * seconds).toFixed(1)} s`;
     this.stale = true;
   }
 
@@ -421,6 +427,7 @@ class Page {
 
   move(action) {
     element("filmed").checked = false;
+    document.body.classList.add("moved");
     action();
     this.stale = true;
   }
@@ -431,11 +438,14 @@ class Page {
     element("time").oninput = (event) => { this.play(false); this.show(Number(event.target.value)); };
     element("filmed").onchange = () => this.show(this.time);
     element("reset").onclick = () => this.move(() => orbit.look(this.header.open));
+    element("whole").hidden = !document.fullscreenEnabled;
+    element("whole").onclick = () => document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen();
+    for (const id of ["play", "time", "clock"]) element(id).hidden = this.header.moving === 0;
     addEventListener("hashchange", () => this.obey(new URLSearchParams(location.hash.slice(1))));
     addEventListener("keydown", (event) => {
-      if (event.target.closest("button, input")) return;
+      if (event.target.closest("button, input") || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === " ") { event.preventDefault(); this.play(!this.playing); }
-      if (event.key === "r") element("reset").click();
+      for (const [key, id] of [["r", "reset"], ["c", "filmed"], ["f", "whole"]]) if (event.key === key) element(id).click();
     });
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => {
@@ -476,7 +486,7 @@ async function open() {
     element("message").textContent = "";
     document.documentElement.dataset.ready = "true";
   } catch (error) {
-    element("controls").hidden = true;
+    element("controls").hidden = element("heading").hidden = true;
     element("message").textContent = error.message;
   }
 }

@@ -1,0 +1,388 @@
+"""Places as one finds them: furnished rooms, halls, desk tops, streets and open country, with people in them.
+
+A place is drawn around a camera that is already there: most of what it is furnished with lies ahead of the camera.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from . import props
+from .props import Array, Maker, Prop, Rng
+from .random_bodies import ABSENT, ABSENT_SIZE
+
+LAYOUTS = ("room", "hall", "desk", "street", "nature")
+SHARES = (0.34, 0.26, 0.16, 0.12, 0.12)
+OUTDOORS = (3, 4)
+MATERIALS = 24  # of a scene: the first ones are for people, see `random_materials`
+SKIN, HAIR, LEAVES, GLOW = 0, 1, 2, 3
+SLOTS = (44, 44, 14)  # most ellipsoids, boxes and turned solids in a place
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a place is looked at from, in the middle of the clip."""
+
+    kind: int  # index into LAYOUTS
+    room: Array  # [3] half sizes, metres; the floor is at y = -room[1]
+    eyes: Array  # [S, 3] of all frames
+    heading: float  # azimuth, 0 along +z, towards +x
+    half_angle: float  # of the view, to either side, radians
+    target: Array  # [3]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The parts of a place over S frames, in slots: ellipsoids, then boxes, then turned solids."""
+
+    linear: Array  # [S, N, 3, 3]
+    center: Array  # [S, N, 3]
+    half_sizes: Array  # [N, 3]
+    profile: Array  # [N, 3]
+    material: npt.NDArray[np.int64]  # [N]
+    moves: npt.NDArray[np.bool_]  # [N]
+
+
+class _Builder:
+    """Puts props into a place as long as there is room for them."""
+
+    def __init__(self, rng: Rng, view: View, times: Array, still: bool, speed: float, near: float) -> None:
+        self.rng, self.view, self.times, self.still, self.speed, self.near = rng, view, times, still, speed, near
+        self.taken: list[tuple[float, float, float]] = []  # x, z and radius of what stands on the floor
+        self.parts: tuple[list[tuple[Array, Array, Array, Array, int, bool]], ...] = ([], [], [])
+        self.floor = -float(view.room[1])
+
+    def ahead(self, nearest: float, farthest: float, spread: float = 1.0) -> tuple[float, float]:
+        """A place on the floor in view; near ones are as likely as far ones that are twice as far."""
+        rng, view = self.rng, self.view
+        distance = nearest * (farthest / nearest) ** rng.random() if farthest > nearest else nearest
+        angle = view.heading + rng.uniform(-1, 1) * view.half_angle * spread
+        eye = view.eyes[len(view.eyes) // 2]
+        x, z = eye[0] + distance * math.sin(angle), eye[2] + distance * math.cos(angle)
+        edge_x, edge_z = view.room[0] - 0.2, view.room[2] - 0.2
+        return float(np.clip(x, -edge_x, edge_x)), float(np.clip(z, -edge_z, edge_z))
+
+    def is_free(self, x: float, z: float, radius: float) -> bool:
+        return all(math.hypot(x - a, z - b) > 0.8 * (radius + r) for a, b, r in self.taken)
+
+    def put(
+        self,
+        prop: Prop,
+        x: float,
+        height: float,
+        z: float,
+        yaw: float,
+        motion: tuple[Array, Array] | None = None,
+        floor: bool = True,
+    ) -> bool:
+        """Put a prop at a place, `height` above the floor, unless slots or the camera are in the way.
+
+        Args:
+            motion: offsets `(S, 3)` in the world and further turns `(S,)` about the vertical.
+        """
+        counts = [prop.shape.count(kind) for kind in range(3)]
+        if any(len(have) + more > most for have, more, most in zip(self.parts, counts, SLOTS, strict=True)):
+            return False
+        frames = len(self.times)
+        offset, further = (np.zeros((frames, 3)), np.zeros(frames)) if motion is None else motion
+        place = np.array((x, self.floor + height, z)) + offset  # [S, 3]
+        turn = props.about(1, yaw + further)  # [S, 3, 3]
+        moves = motion is not None or (prop.bends and not self.still)
+        parts = []
+        palette = self.rng.integers(4, MATERIALS, 4)
+        for shape, half, center, own, profile, material in zip(
+            prop.shape, prop.half_sizes, prop.center, prop.turn, prop.profile, prop.material, strict=True
+        ):
+            half = np.asarray(half, np.float64)
+            middle = place + (turn @ np.broadcast_to(np.asarray(center, np.float64), (frames, 3))[..., None])[..., 0]
+            linear = turn @ own
+            # The eye in the part's own axes: how far outside of its bounding ellipsoid or box, about.
+            offset_eye = (np.swapaxes(linear, -1, -2) @ (self.view.eyes - middle)[..., None])[..., 0]
+            if (np.abs(offset_eye) < half + self.near).all(-1).any():
+                return False
+            parts.append((shape, (linear, middle, half, np.asarray(profile), int(palette[material]), moves)))
+        for shape, part in parts:
+            self.parts[shape].append(part)
+        if floor:
+            self.taken.append((x, z, prop.radius))
+        return True
+
+    def paint(self, first: tuple[int, int, int], materials: dict[int, int], prop: Prop) -> None:
+        """Give the parts of the last prop materials of the scene in place of drawn ones."""
+        at = list(first)
+        for shape, material in zip(prop.shape, prop.material, strict=True):
+            if material in materials:
+                *part, _, moves = self.parts[shape][at[shape]]
+                self.parts[shape][at[shape]] = (*part, materials[material], moves)  # type: ignore[assignment]
+            at[shape] += 1
+
+    def counts(self) -> tuple[int, int, int]:
+        return len(self.parts[0]), len(self.parts[1]), len(self.parts[2])
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def scatter(self, makers: tuple[Maker, ...], count: int, nearest: float, farthest: float) -> None:
+        """Props on the floor, those with a top with things on it."""
+        rng = self.rng
+        for _ in range(count):
+            prop = makers[int(rng.integers(len(makers)))](rng)
+            for _attempt in range(4):
+                x, z = self.ahead(nearest, farthest)
+                if self.is_free(x, z, prop.radius):
+                    # About parallel to the walls, but for some.
+                    yaw = math.pi / 2 * rng.integers(4) + (rng.uniform(-0.8, 0.8) if rng.random() < 0.4 else 0.0)
+                    before = self.counts()
+                    if self.put(prop, x, 0.0, z, yaw):
+                        self.paint_leaves(before, prop)
+                        self.load(prop, x, z, yaw)
+                    break
+
+    def paint_leaves(self, before: tuple[int, int, int], prop: Prop) -> None:
+        if self.rng.random() < 0.75 and getattr(prop, "top", None) is None and prop.shape.count(props.ELLIPSOID) >= 3:
+            self.paint(before, {0: LEAVES}, prop)
+
+    def load(self, prop: Prop, x: float, z: float, yaw: float, most: int = 4, height: float = 0.0) -> None:
+        """Small things on a prop."""
+        if prop.top is None:
+            return
+        rng = self.rng
+        w, d, top = prop.top
+        for _ in range(int(rng.integers(0, most + 1))):
+            small = props.monitor(rng) if w > 0.5 and rng.random() < 0.3 else props.trinket(rng)
+            a, b = rng.uniform(-0.8, 0.8) * w, rng.uniform(-0.8, 0.8) * d
+            at = props.about(1, yaw) @ np.array((a, 0.0, b))
+            motion = self.nudge() if rng.random() < 0.15 else None
+            self.put(small, x + at[0], height + top, z + at[2], yaw + rng.uniform(-0.6, 0.6), motion, floor=False)
+
+    def line_walls(self, count: int) -> None:
+        """Furniture along the walls that are in view, and pictures, windows and doors on them."""
+        rng, view = self.rng, self.view
+        eye = view.eyes[len(view.eyes) // 2]
+        for number in range(count):
+            angle = view.heading + rng.uniform(-1.1, 1.1) * view.half_angle
+            way = np.array((math.sin(angle), math.cos(angle)))
+            reach = [
+                (math.copysign(view.room[i], w) - eye[i]) / (w if abs(w) > 1e-6 else 1e-6)
+                for i, w in ((0, way[0]), (2, way[1]))
+            ]
+            axis = 0 if reach[0] < reach[1] else 2
+            side = math.copysign(1.0, way[0] if axis == 0 else way[1])
+            along = float((eye[2] if axis == 0 else eye[0]) + min(reach) * (way[1] if axis == 0 else way[0]))
+            yaw = {(0, 1.0): -math.pi / 2, (0, -1.0): math.pi / 2, (2, 1.0): math.pi, (2, -1.0): 0.0}[axis, side]
+
+            def at(depth: float, axis: int = axis, side: float = side, along: float = along) -> tuple[float, float]:
+                wall = side * (float(view.room[axis]) - depth)
+                return (wall, along) if axis == 0 else (along, wall)
+
+            if number % 2:
+                self.hang(*at(0.015), yaw)
+                continue
+            prop = props.AT_WALLS[int(rng.integers(len(props.AT_WALLS)))](rng)
+            depth = max(
+                abs(float(np.asarray(c)[..., 2].min())) + h[2]
+                for c, h in zip(prop.center, prop.half_sizes, strict=True)
+            )
+            x, z = at(depth + 0.02)
+            if self.is_free(x, z, prop.radius):
+                before = self.counts()
+                if self.put(prop, x, 0.0, z, yaw):
+                    self.paint_leaves(before, prop)
+                    self.load(prop, x, z, yaw)
+
+    def hang(self, x: float, z: float, yaw: float) -> None:
+        """A picture, window, door or shelf on a wall."""
+        rng = self.rng
+        kind = int(rng.integers(4))
+        tall = 2 * float(self.view.room[1])
+        prop = Prop()
+        if kind == 0:  # a door
+            prop.add(props.BOX, (0.45, 1.0, 0.02), (0, 1.0, 0))
+        elif kind == 1:  # a bright window
+            w, h = rng.uniform(0.3, 1.0), rng.uniform(0.3, min(0.7, 0.35 * tall))
+            prop.add(props.BOX, (w, h, 0.01), (0, 1.0 + h, 0))
+        elif kind == 2:
+            w, h = rng.uniform(0.15, 0.7), rng.uniform(0.15, 0.5)
+            prop.add(props.BOX, (w, h, 0.01), (0, rng.uniform(1.2, 1.7), 0))
+        else:
+            prop.add(props.BOX, (rng.uniform(0.3, 0.8), 0.015, 0.1), (0, rng.uniform(1.1, 1.6), 0.1))
+        before = self.counts()
+        if self.put(prop, x, 0.0, z, yaw, floor=False) and kind == 1:
+            self.paint(before, {0: GLOW}, prop)
+
+    def ceiling(self) -> None:
+        """Lamps under the ceiling, or beams."""
+        rng = self.rng
+        tall = 2 * float(self.view.room[1])
+        for _ in range(int(rng.integers(1, 5))):
+            x, z = self.ahead(0.5, float(self.view.room.max()) * 1.2)
+            prop = Prop()
+            if rng.random() < 0.6:
+                prop.add(props.BOX, (rng.uniform(0.1, 0.7), 0.03, rng.uniform(0.06, 0.3)), (0, -0.04, 0))
+            else:
+                prop.add(props.BOX, (0.06, 0.1, 6), (0, -0.12, 0), 1)
+            before = self.counts()
+            yaw = math.pi / 2 * rng.integers(2)
+            if self.put(prop, x, tall, z, yaw, floor=False):
+                self.paint(before, {0: GLOW}, prop)
+
+    def people(self, count: int, nearest: float, farthest: float) -> None:
+        """People who stand, sit or walk, nearly all of them in motion."""
+        rng = self.rng
+        for _ in range(count):
+            x, z = self.ahead(nearest, farthest, 0.85)
+            walks = rng.random() < 0.5
+            sits = not walks and rng.random() < 0.5
+            rate = rng.uniform(0.5, 2.5) * self.speed * (not self.still)
+            phase = 2 * math.pi * (rng.random() + rate * self.times)
+            person = (
+                props.animal(rng, phase) if rng.random() < 0.08 else props.person(rng, phase, walks=walks, sits=sits)
+            )
+            yaw = rng.uniform(-math.pi, math.pi)
+            motion = None
+            if not self.still and self.speed and walks:
+                length = rng.uniform(0.3, 1.8) * self.speed
+                motion = self.walk(yaw, length, rng.uniform(-0.6, 0.6) * self.speed)
+            elif not self.still and self.speed and rng.random() < 0.5:
+                motion = (np.zeros((len(self.times), 3)), 0.5 * self.speed * np.sin(phase * 0.5))
+            before = self.counts()
+            if self.put(person, x, 0.0, z, yaw, motion):
+                self.paint(before, {0: SKIN, 1: HAIR}, person)
+
+    def walk(self, yaw: float, length: float, curve: float) -> tuple[Array, Array]:
+        """Along its nose, on an arc."""
+        turn = curve * (self.times - 0.5)
+        steps = np.stack((np.sin(yaw + turn), np.zeros_like(turn), np.cos(yaw + turn)), axis=-1)
+        return steps * (length * (self.times - 0.5))[:, None], turn
+
+    def nudge(self) -> tuple[Array, Array] | None:
+        """Slid, lifted or turned as by a hand."""
+        if self.still or not self.speed:
+            return None
+        rng = self.rng
+        way = np.array((rng.uniform(-0.25, 0.25), rng.uniform(0, 0.2) * (rng.random() < 0.5), rng.uniform(-0.25, 0.25)))
+        sway = 0.5 - 0.5 * np.cos(2 * math.pi * (rng.uniform(0.4, 1.2) * self.times + rng.random()))
+        return way * (self.speed * sway)[:, None], rng.uniform(-2, 2) * self.speed * sway
+
+    def drive(self, count: int, nearest: float, farthest: float, streets: float) -> None:
+        """Cars that drive along the street."""
+        rng = self.rng
+        for _ in range(count):
+            _, z = self.ahead(nearest, farthest)
+            side = 1.0 if rng.random() < 0.5 else -1.0
+            prop, yaw = props.car(rng), 0.0 if side < 0 else math.pi
+            x = side * rng.uniform(0.25, 0.5) * streets
+            moves = not self.still and self.speed > 0 and rng.random() < 0.6
+            motion = self.walk(yaw, rng.uniform(1, 6) * self.speed, 0.0) if moves else None
+            if self.is_free(x, z, prop.radius):
+                self.put(prop, x, 0.0, z, yaw, motion)
+
+    def place(self) -> Place:
+        """All parts, in their slots."""
+        frames = len(self.times)
+        total = sum(SLOTS)
+        linear = np.tile(np.eye(3), (frames, total, 1, 1))
+        center = np.tile(np.array(ABSENT), (frames, total, 1))
+        half_sizes, profile = np.full((total, 3), ABSENT_SIZE), np.tile(np.array(props.CYLINDER), (total, 1))
+        material, moves = np.zeros(total, np.int64), np.zeros(total, np.bool_)
+        first = 0
+        for parts, slots in zip(self.parts, SLOTS, strict=True):
+            # Large ones first: the first slots are those that throw shadows.
+            for slot, part in enumerate(sorted(parts, key=lambda part: -float(part[2].max()))):
+                i = first + slot
+                linear[:, i], center[:, i], half_sizes[i], profile[i], material[i], moves[i] = part
+            first += slots
+        return Place(linear, center, half_sizes, profile, material, moves)
+
+
+def furnish(rng: Rng, view: View, times: Array, *, still: bool, speed: float, crowd: float, near: float) -> Place:
+    """Furnish a place.
+
+    Args:
+        rng: draws everything.
+        view: of the place.
+        times: `(S,)` in [0, 1].
+        still: nothing moves.
+        speed: a factor of how far things move.
+        crowd: a factor of how many people there are.
+        near: metres: no part comes closer to a camera.
+    """
+    build = _Builder(rng, view, times, still, speed, near)
+    kind = LAYOUTS[view.kind]
+    depth = float(view.room[2])
+
+    def some(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    # Now and then people stand close, and fill half of the image.
+    close = crowd > 0 and rng.random() < 0.3
+    people = int(rng.poisson(1.2 * crowd)) + some(1, 3) * close
+    nearest = 0.7 if close else 1.1
+    if kind == "room":
+        build.people(people, nearest, 2.0 if close else 3.5)
+        build.scatter(props.ON_FLOORS, some(2, 6), 0.9, 1.5 * depth)
+        build.line_walls(some(4, 10))
+        build.ceiling()
+    elif kind == "hall":
+        build.people(people, nearest, 2.5 if close else 6.0)
+        build.scatter(props.IN_HALLS, some(4, 11), 1.2, 1.2 * depth)
+        build.line_walls(some(2, 6))
+        build.ceiling()
+    elif kind == "desk":
+        _desk(build, some(3, 9))
+        build.people(min(people, 1), nearest, 2.5)
+        build.scatter(props.ON_FLOORS, some(0, 3), 1.6, 1.5 * depth)
+        build.line_walls(some(2, 6))
+    elif kind == "street":
+        street = rng.uniform(6, 16)
+        for side in (-1, 1):
+            z = float(view.eyes[0, 2]) + rng.uniform(-6, 4)
+            for _ in range(some(2, 4)):
+                prop = props.building(rng)
+                w, d = prop.half_sizes[0][0], prop.half_sizes[0][2]
+                setback = street / 2 + rng.uniform(1.5, 4)
+                build.put(prop, side * (setback + d), 0.0, z + w, -side * math.pi / 2)
+                z += 2 * w + rng.uniform(0, 5)
+        build.people(people, nearest, 3.0 if close else 12.0)
+        build.drive(some(1, 5), 4.0, 30.0, street)
+        build.scatter(props.IN_STREETS, some(2, 7), 3.0, 25.0)
+    else:
+        build.people(people, nearest, 3.0 if close else 10.0)
+        build.scatter(props.IN_NATURE, some(5, 14), 2.5, 45.0)
+    return build.place()
+
+
+def _desk(build: _Builder, count: int) -> None:
+    """A table under the camera with things on it, of which some are moved."""
+    rng, view = build.rng, build.view
+    x, _, z = (float(value) for value in view.target)
+    top = float(view.target[1]) - build.floor
+    prop = Prop(top=(rng.uniform(0.5, 1.0), rng.uniform(0.35, 0.6), top))
+    assert prop.top is not None
+    prop.add(props.BOX, (prop.top[0], 0.02, prop.top[1]), (0, top - 0.02, 0))
+    prop.add(props.BOX, (prop.top[0] * 0.9, top / 2 - 0.03, 0.02), (0, top / 2 - 0.03, 0), 1)
+    yaw = view.heading + rng.uniform(-0.6, 0.6)
+    if not build.put(prop, x, 0.0, z, yaw):
+        return
+    for _ in range(count):
+        small = (
+            props.monitor(rng)
+            if rng.random() < 0.12
+            else props.plant(rng)
+            if rng.random() < 0.08
+            else props.trinket(rng)
+        )
+        a, b = rng.uniform(-0.35, 0.35), rng.uniform(-0.3, 0.3)
+        motion = build.nudge() if rng.random() < 0.2 else None
+        build.put(small, x + a, top, z + b, rng.uniform(0, 6), motion, floor=False)
+    if rng.random() < 0.5:
+        phase = 2 * math.pi * (rng.random() + rng.uniform(0.4, 1.5) * build.speed * (not build.still) * build.times)
+        arm = props.hand(rng, phase)
+        before = build.counts()
+        a, b = rng.uniform(-0.2, 0.2, 2)
+        yaw = view.heading + math.pi + rng.uniform(-1.2, 1.2)
+        if build.put(arm, x + a, top + rng.uniform(0, 0.1), z + b, yaw, build.nudge(), floor=False):
+            build.paint(before, {0: SKIN}, arm)
