@@ -126,8 +126,8 @@ class Page4DDataParserConfig(DataParserConfig):
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     tracks: str = "auto"
-    """Tracks of what moves, which the deformation starts from. capture: the capture's own. page4d: those of the
-    reconstruction, by optical flow and PAGE-4D's depth. auto: whichever there are, the capture's first. off: none. Else
+    """Tracks of what moves, which the deformation starts from. auto: the capture's own, where it has some. capture: the
+    same, which it must have. page4d: those of the reconstruction, by optical flow and PAGE-4D's depth. off: none. Else
     an .npz with tracks [K, S, 2], in pixels of the images that are trained on, and visible [K, S], of CoTracker, TAPIR
     or the like, which the data's depth lifts."""
     cache_dir: Path | None = None
@@ -161,9 +161,12 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     config.check()
     frames = _read(config)
     refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
-    if config.tracks == "off":
-        frames.tracks = None
-    elif config.tracks not in ("auto", "capture", "page4d"):
+    if config.tracks == "page4d" and frames.tracks is None:
+        raise Page4DError(
+            "--tracks page4d needs a reconstruction with tracks of what moves: make one with refined cameras and a motion "
+            "mask (`page4d reconstruct --refine auto`)."
+        )
+    if config.tracks not in ("auto", "capture", "page4d", "off"):
         frames.tracks = tracks_of_user(Path(config.tracks), frames)
     reached = in_reach(frames.points.positions, config.data)
     if not reached.all():
@@ -178,7 +181,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     seeds = SeedOptions(
         config.points, config.max_points, config.num_random_points, config.confidence_percentile, config.cache_dir
     )
-    scene_options = SceneOptions(seeds, factor, config.eval_interval)
+    scene_options = SceneOptions(seeds, factor, config.eval_interval, config.tracks)
     capture_options = CaptureOptions(
         seeds,
         factor,

@@ -31,6 +31,7 @@ class SceneOptions:
     seeds: SeedOptions
     downscale_factor: int | None = None
     eval_interval: int = 8
+    tracks: str = "auto"
 
 
 def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = True) -> PosedFrames:
@@ -62,7 +63,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         SeedPoints.none(),
         depth=scene.load_depth,
     )
-    frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
+    if options.tracks == "page4d":
+        frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)

@@ -52,8 +52,7 @@ class GaussiansOptions(SplatfactoModelConfig):
     smear over every place where something moved. Captures without motion labels are unaffected."""
     time_growth: float = 0.8
     """Share of the fine stage over which the range of training times grows, from the middle of the capture to all of
-    it. 0 trains on all times from the start, as 4DGS does. So do captures without motion labels, and motion that starts
-    from tracks."""
+    it. 0 trains on all times from the start, as 4DGS does. Captures without motion labels behave the same."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
     use_tracks: bool = True

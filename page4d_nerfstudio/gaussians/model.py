@@ -542,9 +542,8 @@ class Page4DGaussiansModel(SplatfactoModel):
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
         """Load a checkpoint, with however many Gaussians it has, and the motions of tracks where it has some."""
         if self.deformation is not None:
-            times = dict.get("deformation.scaffold.times")
-            centres = dict.get("deformation.scaffold.centres")
-            self.deformation.scaffold = None if times is None else MotionScaffold(len(centres), len(times))
+            quats = dict.get("deformation.scaffold.quats")
+            self.deformation.scaffold = None if quats is None else MotionScaffold(*quats.shape[:2])
         for name, parameter in self.gauss_params.items():
             saved = dict.get(f"gauss_params.{name}")
             if saved is None:

@@ -151,7 +151,8 @@ def _at(paths: npt.NDArray[Any], times: npt.NDArray[Any], time: float) -> npt.ND
     place = np.interp(time, times, np.arange(len(times)))
     before = min(int(place), max(len(times) - 2, 0))
     after = min(before + 1, len(times) - 1)
-    return paths[:, before] + (place - before) * (paths[:, after] - paths[:, before])
+    between: npt.NDArray[Any] = paths[:, before] + (place - before) * (paths[:, after] - paths[:, before])
+    return between
 
 
 def _spread(paths: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:

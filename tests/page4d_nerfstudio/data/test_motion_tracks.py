@@ -140,7 +140,9 @@ def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_fram
         np.concatenate((made.tracks.points, np.full((count, 3), np.nan, np.float32))),
         paths,
     )
-    frames = read_source(Page4DDataParserConfig(data=ball_folder(tmp_path / "scene", 9, tracks=padded)))
+    scene = ball_folder(tmp_path / "scene", 9, tracks=padded)
+    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None  # they are to be asked for
+    frames = read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))
     np.testing.assert_allclose(
         frames.tracks.paths[-count:][:, frames.train], paths[-count:][:, frames.train], atol=1e-4
     )
