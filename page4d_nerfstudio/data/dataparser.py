@@ -163,8 +163,8 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
     if config.tracks == "page4d" and frames.tracks is None:
         raise Page4DError(
-            "--tracks page4d needs a reconstruction with tracks of what moves: make one with refined cameras and a motion "
-            "mask (`page4d reconstruct --refine auto`)."
+            "--tracks page4d needs a reconstruction with tracks of what moves: make one with a motion mask and "
+            "refined cameras (`page4d reconstruct --refine auto`)."
         )
     if config.tracks not in ("auto", "capture", "page4d", "off"):
         frames.tracks = tracks_of_user(Path(config.tracks), frames)
