@@ -180,6 +180,7 @@ def reconstruct(
     motion: str | None = None,
     cameras: Path | None = None,
     intrinsics: str | None = None,
+    distortion: Literal["none", "radial"] = "none",
     masks: Path | None = None,
     write_masks: bool = False,
     preview: bool = True,
@@ -221,6 +222,9 @@ def reconstruct(
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
             folder with a COLMAP model.
+        distortion: radial: find the lens's radial distortion (k1 of COLMAP's SIMPLE_RADIAL) while refining, undistort
+            the frames, and reconstruct those; the scene's images are undistorted. none: a pinhole. Where known cameras
+            have a distortion, that one is undone anyway.
         masks: folder with an image for each frame, 0 where pixels are to be left out of cameras, tracks, points,
             depth's scale, motion and training.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
@@ -261,6 +265,7 @@ def reconstruct(
             motion=motion,
             cameras=cameras,
             intrinsics=intrinsics,
+            distortion=distortion,
             masks=masks,
             device=device,
             dtype=dtype,
@@ -276,6 +281,10 @@ def reconstruct(
         from .reconstruction.refinement import summary
 
         print(summary(made.info["refinement"]))
+    if "lens" in made.info:
+        lens = made.info["lens"]
+        told = ", ".join(f"{name} = {lens[name]:.3g}" for name in ("k1", "k2", "k3", "k4", "p1", "p2") if name in lens)
+        print(f"Images are undistorted: {told}; corners moved by up to {lens['bends_by_pixels']:.1f} px.")
     print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
     if len(made) > 1:
         print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")

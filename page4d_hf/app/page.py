@@ -139,16 +139,14 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 upload = gr.File(
-                    label=f"A video, or images in order; at most {limits.upload_megabytes:g} MB",
+                    label=f"Video or images, up to {limits.upload_megabytes:g} MB",
                     file_types=sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES),
                     file_count="multiple",
                     height=150,
                     elem_id="upload",
                 )
                 model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1, elem_id="model")
-                frames = gr.Slider(
-                    2, limits.frames, min(24, limits.frames), step=1, label="Frames, spread over the clip"
-                )
+                frames = gr.Slider(2, limits.frames, min(24, limits.frames), step=1, label="Frames of the clip")
                 start = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
                 summary = gr.Textbox(label="Result", elem_id="summary", interactive=False)
             with gr.Column(scale=5, min_width=320):

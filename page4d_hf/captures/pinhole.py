@@ -177,13 +177,7 @@ class PinholeFrames:
             if key in self._maps:
                 self._maps.move_to_end(key)
                 return self._maps[key]
-        from_zero = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-        matrix, size = source - from_zero, (width, height)
-        make, coefficients = (
-            (cv2.fisheye.initUndistortRectifyMap, lens[:4]) if fisheye else (cv2.initUndistortRectifyMap, lens)
-        )
-        maps = np.array(make(matrix, coefficients, np.eye(3), target - from_zero, size, cv2.CV_32FC1), np.float32)
-        maps[0] += source[0, 1] / source[1, 1] * (maps[1] - matrix[1, 2])  # OpenCV leaves skew out
+        maps = undistortion_map(*parts)
         with self._lock:
             self._maps[key] = maps
             while len(self._maps) > MAPS_KEPT:
@@ -313,6 +307,30 @@ def _undistort_fisheye(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDA
         angle = np.where(inside, angle - (_fisheye_radius(angle, distortion) - radius) / slope, angle)
     factor = np.divide(np.tan(angle), radius, out=np.ones_like(radius), where=radius > 0)
     return distorted * factor[:, None]
+
+
+def undistortion_map(
+    source: np.ndarray, distortion: np.ndarray, target: np.ndarray, size: tuple[int, int], fisheye: bool = False
+) -> npt.NDArray[np.float32]:
+    """Where in an image the pixels of a pinhole camera lie: x and y as OpenCV counts them, from 0 at the first centre.
+
+    Args:
+        source: `(3, 3)` intrinsics of the image, in pixels; [0, 1] is the skew.
+        distortion, fisheye: as of `distort`.
+        target: `(3, 3)` intrinsics of the pinhole camera, in its pixels.
+        size: (width, height) of the pinhole camera's image.
+
+    Returns:
+        `(2, height, width)`.
+    """
+    from_zero = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    matrix = source - from_zero
+    make, coefficients = (
+        (cv2.fisheye.initUndistortRectifyMap, distortion[:4]) if fisheye else (cv2.initUndistortRectifyMap, distortion)
+    )
+    maps = np.array(make(matrix, coefficients, np.eye(3), target - from_zero, size, cv2.CV_32FC1), np.float32)
+    maps[0] += source[0, 1] / source[1, 1] * (maps[1] - matrix[1, 2])  # OpenCV leaves skew out
+    return maps
 
 
 def pinhole_intrinsics(

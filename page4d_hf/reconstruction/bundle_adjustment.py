@@ -1,6 +1,7 @@
 """Bundle adjustment of a clip's cameras and points over tracks, by pycolmap.
 
-One pinhole camera without distortion takes all frames. What a user knows of it is held. The focal length is held in
+One pinhole camera takes all frames, or one with radial distortion (COLMAP's SIMPLE_RADIAL), which is adjusted. What a
+user knows of it is held. The focal length is held in
 each adjustment anyway: left free it drifts where parallax is small, since what the tracks' own errors want outweighs
 what little they know of it. `focal_length` compares adjustments at several instead, against a prior around the
 network's.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..captures.pinhole import undistort
 from .tracks import REFERENCE_WIDTH, Tracks
 
 if TYPE_CHECKING:
@@ -41,11 +43,15 @@ class Adjusted:
     focal: float  # pixels
     points: npt.NDArray[Any]  # [T, 3] float64, a point for each track
     used: npt.NDArray[Any]  # [T] bool: tracks that the cameras were adjusted to
+    radial: float | None = None  # k1: a ray (x, y, 1) is seen at (x, y) (1 + k1 (x^2 + y^2)); None: a pinhole, held
 
 
 def reprojection_errors(tracks: Tracks, solution: Adjusted, image_size: tuple[int, int]) -> npt.NDArray[Any]:
     """Distance of each observation from its point's projection, [O] in pixels; infinite behind the camera."""
-    xy = solution.focal * projections(tracks, solution.extrinsics, solution.points) + _center(image_size)
+    plane = projections(tracks, solution.extrinsics, solution.points)
+    if solution.radial is not None:
+        plane = plane * (1 + solution.radial * (plane**2).sum(axis=1, keepdims=True))
+    xy = solution.focal * plane + _center(image_size)
     errors = np.linalg.norm(xy - tracks.xy, axis=1)
     return np.where(np.isfinite(errors), errors, np.inf)
 
@@ -96,14 +102,19 @@ def triangulate(
 
 
 def triangulated(tracks: Tracks, cameras: Adjusted, image_size: tuple[int, int]) -> Adjusted:
-    """Cameras with the points that suit them best."""
-    rays = rays_of(tracks, cameras.focal, image_size)
+    """Cameras with the points that suit them best.
+
+    Raises:
+        ValueError: the cameras' distortion cannot be undone at one of the observations.
+    """
+    rays = rays_of(tracks, cameras.focal, image_size, cameras.radial)
     return replace(cameras, points=triangulate(tracks, rays, cameras.extrinsics, cameras.points))
 
 
-def rays_of(tracks: Tracks, focal: float, image_size: tuple[int, int]) -> npt.NDArray[Any]:
+def rays_of(tracks: Tracks, focal: float, image_size: tuple[int, int], radial: float | None = None) -> npt.NDArray[Any]:
     """x / z and y / z [O, 2] of the tracks' observations in their cameras."""
-    return (tracks.xy - _center(image_size)) / focal
+    plane = (tracks.xy - _center(image_size)) / focal
+    return undistort(plane, np.array([radial, 0, 0, 0])) if radial and len(plane) else plane
 
 
 def adjust(
@@ -221,7 +232,8 @@ def adjust_once(
     model, ids = _model(tracks, replace(start, used=used), image_size, adjusted)
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.refine_focal_length = options.refine_extra_params = False
+    options.refine_focal_length = False
+    options.refine_extra_params = start.radial is not None and not hold_points
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = loss_scale
     options.ceres.solver_options.max_num_iterations = iterations
@@ -248,9 +260,10 @@ def adjust_once(
     points = start.points.copy()
     for track, identity in ids.items():
         points[track] = model.points3D[identity].xyz
+    radial = None if start.radial is None else float(model.cameras[1].params[3])
     if hold_poses:
-        return replace(start, points=points)
-    return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used)
+        return replace(start, points=points, radial=radial)
+    return Adjusted(*_in_scale_of(start, extrinsics, points, used, first), used=start.used, radial=radial)
 
 
 def _model(
@@ -261,9 +274,9 @@ def _model(
 
     height, width = image_size
     model = pycolmap.Reconstruction()
-    camera = pycolmap.Camera(
-        model="SIMPLE_PINHOLE", width=width, height=height, params=[start.focal, *_center(image_size)], camera_id=1
-    )
+    params = [start.focal, *_center(image_size), *([] if start.radial is None else [start.radial])]
+    name = "SIMPLE_PINHOLE" if start.radial is None else "SIMPLE_RADIAL"
+    camera = pycolmap.Camera(model=name, width=width, height=height, params=params, camera_id=1)
     model.add_camera_with_trivial_rig(camera)
     place = np.zeros(len(tracks.track), np.int64)  # of each observation among those of its frame
     for frame, rows in enumerate(tracks.rows_of_frames(len(adjusted))):

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from ..captures.files import readable
 from ..captures.layouts.colmap import FILES, find_model, read_model_cameras
 from ..captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
-from ..captures.pinhole import distort
 from ..errors import Page4DError
 from ..frames import Frames, natural_key
 from ..scene.folder import read_scene
+from .lenses import LEAST_BEND, Lenses
 from .tracks import REFERENCE_WIDTH, Tracks
 
 GAPS = (1, 4, 8)  # frames between the two of a pair
@@ -28,7 +28,6 @@ MOST_MATCHES = 50_000
 AGREEING = 0.5  # share of the matches below which cameras contradict the images
 CLEARLY_BETTER = 0.8  # of another reading's share: where the given reading has less, the other is meant
 FOCAL_FACTORS = np.exp(np.linspace(-0.9, 0.9, 19))  # of the network's focal length, where none is known
-DISTORTED = 1.0  # pixels, for images of the reference width, that a lens may bend what is taken for a pinhole's
 SAME_ASPECT = 0.01
 FOCAL_RANGE = (0.05, 1000.0)  # of the longer side: from 169 degrees to a twentieth of one
 FARTHEST = 1e9  # units from the origin, of cameras: single precision takes their squares
@@ -59,6 +58,8 @@ class CameraFile:
     times: FloatArray | None = None  # [N] seconds
     extrinsics: FloatArray | None = None  # [N, 3, 4] world-to-camera, OpenCV axes
     intrinsics: FloatArray | None = None  # [N, 3, 3] in pixels, the first one's centre at (0.5, 0.5)
+    distortion: FloatArray | None = None  # [N, D] OpenCV's coefficients, or of a fisheye k1 to k4
+    fisheye: npt.NDArray[Any] | None = None  # [N] bool
     sizes: npt.NDArray[Any] | None = None  # [N, 2] (width, height) that the intrinsics are for; None: the frames'
 
     def __len__(self) -> int:
@@ -75,6 +76,7 @@ class KnownCameras:
     intrinsics: FloatArray | None = None  # [S, 3, 3] in pixels of the frames
     path: str = ""  # of the poses, for messages
     convention: Convention = CONVENTIONS[0]  # of the matrices in that file
+    lenses: Lenses | None = None  # where images have to be undistorted first
 
     @property
     def focal(self) -> float | None:
@@ -127,7 +129,7 @@ def read_cameras(path: str | os.PathLike[str]) -> CameraFile:
             camera-to-world (TUM's); it holds no intrinsics.
 
     Raises:
-        Page4DError: there is no such file, it is of another kind or broken, or its lens is no pinhole.
+        Page4DError: there is no such file, or it is of another kind or broken.
     """
     path = Path(path)
     with readable(path):
@@ -160,7 +162,6 @@ def _of_transforms(path: Path) -> CameraFile:
     scene = read_scene(path)
     order = np.argsort(scene.times, kind="stable")
     fisheye = np.zeros(len(scene), bool) if scene.fisheye is None else scene.fisheye
-    _check_pinhole(path, scene.intrinsics, scene.distortion, fisheye, scene.image_sizes)
     sources = scene.info.get("frames")
     names = [image.name for image in scene.image_paths] if sources is None else [each["source"] for each in sources]
     return CameraFile(
@@ -170,18 +171,21 @@ def _of_transforms(path: Path) -> CameraFile:
         names_of_videos=sources is not None,
         extrinsics=scene.extrinsics[order],
         intrinsics=scene.intrinsics[order],
+        distortion=scene.distortion[order],
+        fisheye=fisheye[order],
         sizes=scene.image_sizes[order],
     )
 
 
 def _of_colmap(folder: Path) -> CameraFile:
     model = read_model_cameras(folder)
-    _check_pinhole(folder, model.intrinsics, model.distortion, model.fisheye, model.image_sizes)
     return CameraFile(
         str(folder),
         names=[Path(name).name for name in model.names],
         extrinsics=model.extrinsics,
         intrinsics=model.intrinsics,
+        distortion=model.distortion,
+        fisheye=model.fisheye,
         sizes=model.image_sizes,
     )
 
@@ -200,24 +204,6 @@ def _of_trajectory(path: Path) -> CameraFile:
     )
 
 
-def _check_pinhole(path: Path, intrinsics: FloatArray, distortion: FloatArray, fisheye: Any, sizes: Any) -> None:
-    """Refuse lenses that bend more than tracks can tell."""
-    lenses = {
-        matrix.tobytes() + lens.tobytes(): (matrix, lens, bool(is_fisheye), size)
-        for matrix, lens, is_fisheye, size in zip(intrinsics, distortion, fisheye, sizes, strict=True)
-    }
-    for matrix, lens, is_fisheye, (width, height) in lenses.values():
-        corners = np.array([[x, y] for x in (0, width / 2, width) for y in (0, height / 2, height)], np.float64)
-        focal = np.array([matrix[0, 0], matrix[1, 1]])
-        rays = (corners - matrix[:2, 2]) / focal
-        bent = float(np.linalg.norm((distort(rays, lens, is_fisheye) - rays) * focal, axis=1).max())
-        if bent > DISTORTED * width / REFERENCE_WIDTH:
-            raise Page4DError(
-                f"The lens of {path} bends images by up to {bent:.0f} pixels, and known cameras are pinholes; "
-                "undistort the images first (colmap image_undistorter), and give their cameras."
-            )
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # Matching
 
@@ -225,30 +211,30 @@ def _check_pinhole(path: Path, intrinsics: FloatArray, distortion: FloatArray, f
 def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras | None:
     """What is known of the cameras of frames: poses and intrinsics of `cameras`, but for those of `intrinsics`.
 
+    Where lenses distort, intrinsics are those of the undistorted frames.
+
     Raises:
-        Page4DError: frames have no camera, or one of images of another aspect.
+        Page4DError: frames have no camera, or one of images of another aspect, or a distortion that cannot be undone.
     """
     if cameras is None and intrinsics is None:
         return None
-    matrices = None
-    lens = intrinsics or cameras
-    if lens is not None and lens.intrinsics is not None:
-        matrices = _intrinsics_of(lens, frames)
+    known = KnownCameras()
+    file = intrinsics or cameras
+    if file is not None and file.intrinsics is not None:
+        known = _intrinsics_of(file, frames)
     if cameras is None:
-        return KnownCameras(intrinsics=matrices)
+        return known
     assert cameras.extrinsics is not None
     poses = cameras.extrinsics[_matched(cameras, frames)]
     if not (np.abs(poses[:, :, 3]) <= FARTHEST).all():
         raise Page4DError(f"A camera of {cameras.path} is over {FARTHEST:g} units from the origin; scale its world.")
-    return KnownCameras(poses, matrices, cameras.path, cameras.convention)
+    return replace(known, extrinsics=poses, path=cameras.path, convention=cameras.convention)
 
 
-def _intrinsics_of(lens: CameraFile, frames: Frames) -> FloatArray:
+def _intrinsics_of(lens: CameraFile, frames: Frames) -> KnownCameras:
     assert lens.intrinsics is not None
-    one = len(lens) == 1 or (
-        np.allclose(lens.intrinsics, lens.intrinsics[0])
-        and (lens.sizes is None or bool((lens.sizes == lens.sizes[0]).all()))
-    )
+    alike = [each for each in (lens.intrinsics, lens.distortion, lens.fisheye, lens.sizes) if each is not None]
+    one = len(lens) == 1 or all(np.allclose(each, each[:1]) for each in alike)
     rows = np.zeros(len(frames), np.int64) if one else _matched(lens, frames)
     matrices = lens.intrinsics[rows].astype(np.float64)
     for place, (height, width) in enumerate(frames.sizes):
@@ -273,7 +259,12 @@ def _intrinsics_of(lens: CameraFile, frames: Frames) -> FloatArray:
                 f"The principal point of {lens.path}, ({center[0]:g}, {center[1]:g}), is outside of frame "
                 f"{frames.names[place]}, which is {width}x{height}; give intrinsics in pixels of the frames."
             )
-    return matrices
+    if lens.distortion is None or lens.fisheye is None:
+        return KnownCameras(intrinsics=matrices)
+    lenses = Lenses(matrices, lens.distortion[rows], lens.fisheye[rows], frames.sizes, lens.path)
+    if lenses.bend < LEAST_BEND:
+        return KnownCameras(intrinsics=matrices)
+    return KnownCameras(intrinsics=lenses.pinholes, lenses=lenses)
 
 
 def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:

@@ -12,6 +12,7 @@ import numpy as np
 from ..captures.image_files import open_image, read_image_mask
 from ..errors import Page4DError
 from ..frames import VIDEO_SUFFIXES, Frames, frame_files
+from .lenses import UndistortedFrames
 
 
 class MaskFolder(Sequence[np.ndarray]):
@@ -20,7 +21,7 @@ class MaskFolder(Sequence[np.ndarray]):
     Args:
         folder: holds an image for each of the frames, of the frame's size. Files are matched by name (`a.png` or
             COLMAP's `a.jpg.png` to the frame `a.jpg`) where all frames have one, and else by their natural order.
-        frames: whose masks they are.
+        frames: whose masks they are. Those of `UndistortedFrames` are of the frames that were read, and undistorted.
 
     Raises:
         Page4DError: the folder holds no images, another number of them, or one of another size.
@@ -50,11 +51,14 @@ class MaskFolder(Sequence[np.ndarray]):
                         f"{file}; resize it, by the nearest pixel."
                     )
 
+        self.lenses = frames.lenses if isinstance(frames, UndistortedFrames) else None
+
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
-        return read_image_mask(self.files[index])
+        mask = read_image_mask(self.files[index])
+        return mask if self.lenses is None else self.lenses.mask(mask, index)
 
     def hides(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Which pixels of maps `(h, w)`, one of each frame, are 0 in the mask over half of their area: bool."""

@@ -28,6 +28,7 @@ from ..weights.loading import (
     resolve_dtype,
 )
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
+from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
 from .motion import motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
@@ -37,10 +38,12 @@ from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 if TYPE_CHECKING:
     from ..configuration_page4d import Page4DConfig
     from ..modeling_page4d import Page4DModel
+    from .refinement import Refinement
 
 logger = logging.getLogger(__name__)
 
 Refine = Literal["auto", "off"]
+Distortion = Literal["none", "radial"]
 
 
 @torch.inference_mode()
@@ -65,6 +68,7 @@ def reconstruct(
     motion: str | os.PathLike[str] | None = None,
     cameras: str | os.PathLike[str] | None = None,
     intrinsics: str | os.PathLike[str] | None = None,
+    distortion: Distortion = "none",
     masks: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
@@ -109,7 +113,11 @@ def reconstruct(
             both, as far as the model has a head, and frames are several and of one size.
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
+            Where their lenses distort, frames are undistorted first.
         intrinsics: known intrinsics, held: `fx,fy,cx,cy` in pixels of the frames, or a file as of `cameras`.
+        distortion: of the lens. "none": a pinhole, or what the known cameras say. "radial": one coefficient (k1 of
+            COLMAP's SIMPLE_RADIAL) is adjusted with the cameras to tracks; the frames are undistorted by it and seen
+            by the network once more. `info["lens"]` says what came of it.
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
             motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
             its depth sees the whole images.
@@ -146,6 +154,7 @@ def reconstruct(
         motion=resolve_motion(motion, weights.config.mask_form is not None),
         cameras=cameras,
         intrinsics=intrinsics,
+        distortion=distortion,
         masks=masks,
     )
     options.check()
@@ -155,10 +164,26 @@ def reconstruct(
     frames = _read_frames(images, options, report)
     visible = None if masks is None else MaskFolder(masks, frames)
     known = known_cameras(given.cameras, given.intrinsics, frames)
+    lenses = None if known is None else known.lenses
+    if lenses is not None and distortion != "none":
+        raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
     network = weights.load(report)
     spans = window_spans(len(frames), window, options.overlap)
     asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
-    seen = predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
+
+    def look() -> Prediction:
+        return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
+
+    if distortion == "radial":
+        lenses = _find_lenses(look(), frames, given.tracks, known, visible, report)
+    if lenses is not None:
+        frames = UndistortedFrames.of(frames, lenses)
+        visible = None if masks is None else MaskFolder(masks, frames)
+        if given.tracks is not None:
+            given = given._replace(tracks=lenses.tracks(given.tracks))
+        if known is not None and known.intrinsics is not None:
+            known = replace(known, intrinsics=lenses.pinholes)
+    seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(
@@ -195,6 +220,7 @@ def reconstruct(
             },
             "scale": "arbitrary" if cameras is None else "cameras",
             **({} if cameras_by is None else {"refinement": cameras_by}),
+            **({} if lenses is None else {"lens": lenses.as_info()}),
         },
     )
 
@@ -260,6 +286,7 @@ class _Options:
     motion: str | os.PathLike[str] | None
     cameras: str | os.PathLike[str] | None
     intrinsics: str | os.PathLike[str] | None
+    distortion: Distortion
     masks: str | os.PathLike[str] | None
 
     def check(self) -> None:
@@ -272,6 +299,12 @@ class _Options:
             raise Page4DError(f"Expected a limit of at least 1 point, got {self.max_points}.")
         if self.refine not in get_args(Refine):
             raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {self.refine!r}.")
+        if self.distortion not in get_args(Distortion):
+            raise Page4DError(
+                f"Expected distortion to be {' or '.join(get_args(Distortion))}, got {self.distortion!r}."
+            )
+        if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
+            raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
         if self.tracks is not None and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
         if self.points == "world" and (self.cameras is not None or self.intrinsics is not None):
@@ -321,6 +354,52 @@ def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
     return hidden
 
 
+def _find_lenses(
+    seen: Prediction,
+    frames: Frames,
+    given_tracks: PointTracks | None,
+    known: KnownCameras | None,
+    visible: MaskFolder | None,
+    report: Progress,
+) -> Lenses | None:
+    """A radial distortion of all frames by which tracks agree better; None where there is none to speak of."""
+    if len(set(frames.sizes)) > 1:
+        logger.warning("Images are not undistorted: tracks need frames of one size, and these differ.")
+        return None
+    refined = _refined(seen, frames, given_tracks, known, visible, report, distortion="radial")
+    if refined.radial is None:
+        logger.warning("Images are not undistorted: no distortion was found that makes tracks agree better.")
+        return None
+    lenses = Lenses.radial(refined.intrinsics, refined.radial, frames.sizes)
+    return None if lenses.bend < LEAST_BEND else lenses
+
+
+def _refined(
+    seen: Prediction,
+    frames: Frames,
+    given_tracks: PointTracks | None,
+    known: KnownCameras | None,
+    visible: MaskFolder | None,
+    report: Progress,
+    distortion: Distortion = "none",
+) -> Refinement:
+    from .refinement import refine  # pycolmap and SciPy, for those who need it
+
+    intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
+    return refine(
+        frames.images,
+        seen.extrinsics,
+        float(np.sqrt(np.median(intrinsics[:, 0, 0]) * np.median(intrinsics[:, 1, 1]))),
+        seen.depth,
+        seen.dynamics,
+        given=given_tracks,
+        known=known,
+        visible=visible,
+        distortion=distortion,
+        progress=report,
+    )
+
+
 def _settle_cameras(
     seen: Prediction,
     frames: Frames,
@@ -347,25 +426,14 @@ def _settle_cameras(
     elif options.refine == "off":
         return None, None
     else:
-        from .refinement import not_refined  # pycolmap and SciPy, for those who need it
-        from .refinement import refine as refine_cameras
+        from .refinement import not_refined
 
         if options.points == "world":
             told = not_refined("points of the point head do not follow them")
         elif several_sizes:
             told = not_refined("tracks need frames of one size, and these differ")
         else:
-            refined = refine_cameras(
-                frames.images,
-                seen.extrinsics,
-                float(np.sqrt(np.median(seen.intrinsics[:, 0, 0]) * np.median(seen.intrinsics[:, 1, 1]))),
-                seen.depth,
-                seen.dynamics,
-                given=given_tracks,
-                known=known,
-                visible=visible,
-                progress=report,
-            )
+            refined = _refined(seen, frames, given_tracks, known, visible, report)
             told, kept_tracks = refined.report, refined.point_tracks
             if refined.changed:
                 seen.extrinsics, seen.depth = refined.extrinsics, refined.depth

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from ..scene.tracks import PointTracks
-from .bundle_adjustment import Adjusted, rays_of, reprojection_errors, triangulated
+from .bundle_adjustment import LOSS_SCALES, Adjusted, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
@@ -40,6 +41,7 @@ LEAST_RATIO = 1.5  # or else in the median error
 AT_INFINITY = 1e5  # times as far
 TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
 LOST = 0.5  # the same of a single frame, whose camera then never came near
+LEAST_GAIN_OF_DISTORTION = 0.02  # of the robust cost of static tracks: noise of their positions brings less
 LEAST_PARALLAX = np.radians(1.0)  # of a track between known cameras, to tell depth
 POOR_SHARE = 0.5  # of inliers: below it the user is told
 
@@ -64,6 +66,7 @@ class Refinement:
     image_size: tuple[int, int]  # (height, width)
     report: Report
     known_intrinsics: np.ndarray | None = None  # [S, 3, 3], pixels of the images
+    radial: float | None = None  # k1 of all frames' lens, where it was asked for and the clip shows it
 
     @property
     def changed(self) -> bool:
@@ -98,6 +101,7 @@ def refine(
     given: PointTracks | None = None,
     known: KnownCameras | None = None,
     visible: Sequence[np.ndarray] | None = None,
+    distortion: Literal["none", "radial"] = "none",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Refinement:
     """Refine the cameras of a clip.
@@ -111,6 +115,8 @@ def refine(
         given: a user's tracks, to refine by instead of those of optical flow.
         known: what the user knows of the cameras, which is held.
         visible: `(H, W)` bool of each frame, false where tracks are not to be followed.
+        distortion: "radial" looks for the lens's too, and leaves depth as it is: it is to be refined in images that
+            are undistorted by the result.
         progress: told how far the work is.
 
     Returns:
@@ -141,7 +147,7 @@ def refine(
     focal = known.focal or focal
     lifted = _lifted(seen, tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
-    clip = _Clip(seen, tracks, size, depth, motion, known, _scored(tracks, start, size), progress)
+    clip = _Clip(seen, tracks, size, depth, motion, known, _scored(tracks, start, size), distortion, progress)
     return _refined(clip) if known.extrinsics is None else _with_known_poses(clip, known.extrinsics)
 
 
@@ -203,8 +209,11 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
         return taken(clip.scored(start), "too few points could be followed")
     agrees = agree_on_motion(tracks, len(poses), size).agrees
     start = replace(start, focal=check_against_tracks(clip.known, tracks, agrees, start.focal, size))
-    start = replace(start, points=_lifted(clip.seen, tracks, poses, start.focal, depth, size))
-    start = triangulated(tracks, start, size)
+    # A network whose own cameras hardly move gives a scale that is no start: where rays tell depth, they give it.
+    free = triangulated(tracks, replace(start, points=np.full((len(tracks), 3), np.nan)), size)
+    lifted = _lifted(clip.seen, tracks, poses, start.focal, depth, size)
+    near = np.where(_parallax(tracks, free)[:, None] > LEAST_PARALLAX, free.points, lifted)
+    start = triangulated(tracks, replace(start, points=near), size)
     candidates = clip.adjusted(replace(start, used=np.ones(len(tracks), bool)), agrees, hold_poses=True)
     best = max(candidates, key=lambda candidate: candidate.inlier_share) if candidates else clip.scored(start)
     told = best.solution.used & (_parallax(tracks, best.solution) > LEAST_PARALLAX)
@@ -227,6 +236,7 @@ class _Clip:
     motion: list[np.ndarray] | None  # [h, w] float32 each
     known: KnownCameras
     before: _Scored  # the network's cameras
+    distortion: Literal["none", "radial"]
     progress: Callable[[str, int, int], None]
 
     @property
@@ -303,6 +313,8 @@ def _mapped(clip: _Clip, agrees: np.ndarray) -> list[_Scored]:
 
 
 def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
+    if clip.distortion == "radial":
+        return _with_distortion(clip, best, outcome, note)
     corrected = correct_depth(clip.depth, clip.seen, best.solution, clip.size)
     remaining = corrected.errors.get(corrected.correction, 0.0)
     if remaining > POOR:
@@ -316,6 +328,29 @@ def _with_corrected_depth(clip: _Clip, best: _Scored, outcome: str, note: str) -
         depth_correction=corrected.correction,
         depth_error=round(remaining, 4),
     )
+
+
+def _with_distortion(clip: _Clip, best: _Scored, outcome: str, note: str) -> Refinement:
+    """Cameras adjusted together with a radial distortion, where static tracks then agree clearly better."""
+    unbent = clip.result(best, outcome, note)
+    if outcome not in ("refined", "known"):
+        return unbent
+    start, hold_poses = replace(best.solution, radial=0.0), clip.known.extrinsics is not None
+    try:
+        bent = clip.scored(
+            adjust_clip(
+                clip.tracks, start, clip.size, hold_focal=clip.hold_focal, hold_poses=hold_poses, in_parts=False
+            )
+        )
+    except ValueError:  # a distortion that cannot be undone
+        return unbent
+    rows = (best.solution.used | bent.solution.used)[clip.tracks.track]
+    straight, curved = (
+        float(np.log1p((np.minimum(each.errors[rows], 1e3) / LOSS_SCALES[-1]) ** 2).mean()) for each in (best, bent)
+    )
+    if curved > (1 - LEAST_GAIN_OF_DISTORTION) * straight:
+        return unbent
+    return replace(clip.result(bent, outcome, note), radial=bent.solution.radial)
 
 
 def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:

@@ -34,6 +34,7 @@ THUMBNAIL_WIDTH = 96
 FRUSTUMS = 16  # besides those of the time that is shown, at most
 GREY, CURRENT, PATH = (190, 190, 190), (255, 120, 0), (30, 100, 200)
 BESIDE_PANEL = 0.75  # of the page's width: what the panel leaves when it opens, which the page tells too late
+ABOVE_PANEL = 0.4  # of a window that is higher than wide, as on a phone: there the panel is at the bottom
 POINT_SIZES = (0.1, 4.0)  # times the scene's own
 TIMES_NAMES: dict[Times, str] = {"one": "one time", "all": "all times", "static": "static of all times"}
 
@@ -298,12 +299,19 @@ class Viewer:
             return
         self._frustums.value = self._path.value = True
         scene = self.scene
-        aspect = BESIDE_PANEL * (client.camera.aspect or 1.5)
+        aspect, above = client.camera.aspect or 1.5, 1.0
+        if aspect < 1:
+            above = ABOVE_PANEL
+        else:
+            aspect *= BESIDE_PANEL
         cameras = zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True)
         corners = np.concatenate([camera_corners(*camera, self._depth) for camera in cameras])
-        look = overview(scene.extrinsics, scene.everything.points, aspect, corners)
-        pose = look.extrinsics
-        _look(client, camera_centers(pose), pose[2, :3], -pose[1, :3], look.distance, 2 * math.atan(0.5 / look.focal))
+        look = overview(scene.extrinsics, scene.everything.points, aspect / above, corners)
+        pose, focal = look.extrinsics, above * look.focal
+        position = (
+            camera_centers(pose) + (1 - above) / 2 / focal * look.distance * pose[1, :3]
+        )  # lower, so all is higher
+        _look(client, position, pose[2, :3], -pose[1, :3], look.distance, 2 * math.atan(0.5 / focal))
 
 
 class _Inside:

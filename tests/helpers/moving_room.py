@@ -25,16 +25,24 @@ class RoomClip(NamedTuple):
 
 
 @functools.cache
-def moving_room(scene: str = "rigid", *, frames: int = 12, camera_stands: bool = False) -> RoomClip:
+def moving_room(
+    scene: str = "rigid",
+    *,
+    frames: int = 12,
+    camera_stands: bool = False,
+    size: tuple[int, int] = SIZE,
+    focal: float = FOCAL,
+    supersampling: int = 2,
+) -> RoomClip:
     """A quarter of a scene of `page4d synth`."""
     made = SCENES[scene](3)
     times = torch.linspace(0.1, 0.35, frames, dtype=torch.float64)
     extrinsics = made.camera.extrinsics(times)
     if camera_stands:
         extrinsics = extrinsics[:1].expand(frames, 3, 4)
-    camera = torch.tensor([[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]], dtype=torch.float64)
+    camera = torch.tensor([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1]], dtype=torch.float64)
     intrinsics = camera.expand(frames, 3, 3)
-    rendered = render_clip(made, extrinsics, intrinsics, times, SIZE, supersampling=2)
+    rendered = render_clip(made, extrinsics, intrinsics, times, size, supersampling=supersampling)
     return RoomClip(
         (255 * rendered["images"]).round().to(torch.uint8).numpy(),
         extrinsics.numpy(),

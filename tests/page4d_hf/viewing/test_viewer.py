@@ -1,9 +1,11 @@
 """The viewer: what its server sends, and what a browser shows."""
 
 import http.client
+import math
 import socket
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +91,24 @@ def test_the_page_shows_image_depth_and_motion_of_the_frame(scene):
         assert all(content.startswith(f"![{name}](data:image/jpeg;base64,") for name, content in before.items())
         viewer.show(3)
         assert all(markdown.content != before[name] for name, markdown in viewer._pictures.items())
+
+
+@pytest.mark.parametrize(("aspect", "width", "height"), [(1.6, 0.75, 1.0), (0.46, 1.0, 0.4)], ids=["screen", "phone"])
+def test_who_opens_the_viewer_sees_all_beside_or_above_its_panel(scene, aspect, width, height):
+    client = SimpleNamespace(camera=SimpleNamespace(aspect=aspect))
+    with viewer_of(scene) as viewer:
+        viewer._look_from_behind(client)
+    camera = client.camera
+    forward = camera.look_at - camera.position
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, camera.up_direction)
+    axes = np.stack((right / np.linalg.norm(right), np.cross(forward, right) / np.linalg.norm(right), forward))
+    places = (np.concatenate((camera_centers(scene.extrinsics), scene.everything.points)) - camera.position) @ axes.T
+    x, y = (places[:, :2] / places[:, 2:] / math.tan(camera.fov / 2)).T  # from -1 to 1 over the window's height
+    inside = (np.abs(x) < width * aspect) & (y > -1) & (y < 2 * height - 1)
+    assert (places[:, 2] > 0).all()
+    assert inside[: len(scene)].all()  # the cameras
+    assert inside.mean() > 0.85  # strays may be out of the picture
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,227 @@
+"""Lens distortion: undone where it is known, found where it is asked for; against rendered truth bent by a lens."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import cv2
+import numpy as np
+import pytest
+from moving_room import RoomClip, moving_room
+from PIL import Image
+from small_networks import save_small_network, small_network
+from test_known_cameras import write_colmap, write_trajectory, write_transforms
+
+from page4d_hf.captures.pinhole import distort, undistort
+from page4d_hf.cli import main
+from page4d_hf.errors import Page4DError
+from page4d_hf.frames import read_frames
+from page4d_hf.reconstruction.known_cameras import KnownCameras, known_cameras, read_cameras
+from page4d_hf.reconstruction.lenses import Lenses, UndistortedFrames
+from page4d_hf.reconstruction.mask_folders import MaskFolder
+from page4d_hf.reconstruction.reconstruct import reconstruct
+from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.scene import read_scene
+from page4d_hf.scene.tracks import PointTracks
+
+K1 = -0.25
+SIZE = HEIGHT, WIDTH = 192, 256
+WIDE, LONG = 200.0, 255.0  # pixels: focal lengths of a pinhole and of a lens, whose images are part of the pinhole's
+CENTER = np.array([WIDTH / 2, HEIGHT / 2])
+MATRIX = np.array([[LONG, 0, WIDTH / 2], [0, LONG, HEIGHT / 2], [0, 0, 1]])
+
+
+def room() -> RoomClip:
+    return moving_room(size=SIZE, focal=WIDE, supersampling=1)
+
+
+PINHOLE = {"fl_x": LONG, "fl_y": LONG, "cx": WIDTH / 2, "cy": HEIGHT / 2, "w": WIDTH, "h": HEIGHT}
+
+
+@functools.cache
+def bent_room(k1: float = K1) -> tuple[np.ndarray, np.ndarray]:
+    """Images and depth of the room as seen through a lens."""
+    pixels = np.stack(np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5), axis=-1)
+    rays = undistort(((pixels - CENTER) / LONG).reshape(-1, 2), np.array([k1, 0, 0, 0]))
+    x, y = np.moveaxis((WIDE * rays + CENTER - 0.5).reshape(*SIZE, 2).astype(np.float32), -1, 0)
+    assert min(x.min(), y.min(), WIDTH - 1 - x.max(), HEIGHT - 1 - y.max()) > 0
+    images = np.stack([cv2.remap(image, x, y, cv2.INTER_CUBIC) for image in room().images])
+    return images, np.stack([cv2.remap(depth, x, y, cv2.INTER_NEAREST) for depth in room().depth])
+
+
+def intrinsics(count: int = 12) -> np.ndarray:
+    return np.tile(MATRIX, (count, 1, 1))
+
+
+def network(k1: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Cameras and depth as a network might give them."""
+    extrinsics = room().extrinsics.copy()
+    extrinsics[1:, :, 3] += np.random.default_rng(0).normal(size=(len(extrinsics) - 1, 3)) * 0.06
+    return extrinsics, list(bent_room(k1)[1])
+
+
+def lenses(k1: float = K1) -> Lenses:
+    return Lenses.radial(intrinsics(), k1, [SIZE] * 12)
+
+
+def through_pinhole(image: np.ndarray, pinhole: np.ndarray) -> np.ndarray:
+    """An image of the room as a camera of other intrinsics sees it."""
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV's first pixel is at 0
+    change = np.linalg.inv(half) @ pinhole @ np.linalg.inv(room().intrinsics[0]) @ half
+    return cv2.warpAffine(image, change[:2], (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
+
+
+def write_images(folder, images) -> None:
+    folder.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"view{i}.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The bent frames as images."""
+    write_images(tmp_path / "images", bent_room()[0])
+    return tmp_path
+
+
+def test_undistorted_frames_are_what_a_pinhole_camera_sees(folder):
+    frames, lens = read_frames(folder / "images"), lenses()
+    undone = UndistortedFrames.of(frames, lens)
+    assert undone.names == frames.names
+    assert undone.sizes == frames.sizes
+    expected = through_pinhole(room().images[3], lens.pinholes[3]).astype(int)
+    inner = slice(4, -4), slice(4, -4)
+    off = np.abs(undone.images[3].astype(int) - expected)[inner].mean()
+    assert off < 2.5
+    assert off < 0.3 * np.abs(frames.images[3].astype(int) - expected)[inner].mean()
+
+
+def test_masks_and_tracks_are_undistorted_as_images_are(tmp_path):
+    """Squares that are white in images and masks, and tracks of their centres."""
+    images = np.zeros((3, *SIZE, 3), np.uint8)
+    centers = np.array([[40, 32], [128, 96], [220, 160]])
+    for frame, (x, y) in enumerate(centers):
+        images[frame, y - 8 : y + 8, x - 8 : x + 8] = 255
+    write_images(tmp_path / "images", images)
+    lens = Lenses.radial(intrinsics(3), K1, [SIZE] * 3)
+    frames = UndistortedFrames.of(read_frames(tmp_path / "images"), lens)
+    masks = MaskFolder(tmp_path / "images", frames)
+    xy = np.repeat(centers[None].astype(np.float32), 2, axis=0)
+    xy[1] = 0.5  # the images' corner, which undistorted images do not show
+    tracks = lens.tracks(PointTracks(xy, np.ones((2, 3), bool), np.full((2, 3), np.nan, np.float32)))
+    assert not tracks.visible[1].any()
+    for frame in range(3):
+        white = frames.images[frame][..., 0] > 127
+        assert (masks[frame] == white).mean() > 0.99
+        rows, columns = np.nonzero(white)
+        middle = np.array([columns.mean(), rows.mean()]) + 0.5
+        np.testing.assert_allclose(tracks.xy[0, frame], middle, atol=0.5)
+        assert frame == 1 or np.abs(middle - centers[frame]).max() > 1
+
+
+def test_a_radial_distortion_is_found_with_the_cameras_and_the_focal_length():
+    extrinsics, depth = network(K1)
+    images = list(bent_room()[0])
+    plain, refined = (refine(images, extrinsics, 0.95 * LONG, depth, distortion=each) for each in ("none", "radial"))
+    # What counts is where the lens puts things: the coefficient and the focal length trade with each other.
+    rays = CENTER[None] / LONG
+    true = LONG * distort(rays, np.array([K1, 0, 0, 0]))
+    found = refined.focal * distort(rays * LONG / refined.focal, np.array([refined.radial, 0, 0, 0]))
+    assert np.linalg.norm(found - true) < 0.15 * np.linalg.norm(true - CENTER)
+    assert refined.report["error_p50_after"] < 0.85 * plain.report["error_p50_after"]
+
+
+def test_no_distortion_is_found_where_there_is_none():
+    extrinsics, depth = network(0.0)
+    refined = refine(list(bent_room(0.0)[0]), extrinsics, 0.95 * LONG, depth, distortion="radial")
+    assert refined.report["outcome"] == "refined"
+    assert refined.radial is None
+
+
+@pytest.mark.parametrize(
+    ("model", "extra", "fisheye"),
+    [
+        ("SIMPLE_RADIAL", (K1,), False),
+        ("RADIAL", (K1, 0.05), False),
+        ("OPENCV", (K1, 0.05, 0.002, -0.001), False),
+        ("OPENCV_FISHEYE", (0.05, 0.01, -0.01, 0.002), True),
+    ],
+)
+def test_lenses_of_colmap_models_are_taken(model, extra, fisheye, folder):
+    focal = (LONG,) if model in ("SIMPLE_RADIAL", "RADIAL") else (LONG, LONG)
+    write_colmap(folder, model=model, params=(*focal, WIDTH / 2, HEIGHT / 2, *extra), size=SIZE)
+    known = known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
+    assert known.lenses.fisheye.all() == fisheye
+    np.testing.assert_allclose(known.lenses.distortion[0, : len(extra)], extra)
+    np.testing.assert_allclose(known.intrinsics, known.lenses.pinholes)
+    # Every ray of the undistorted image's corners is one of the distorted image.
+    corners = (np.array([[0, 0], [WIDTH, HEIGHT]]) - known.intrinsics[0, :2, 2]) / known.intrinsics[0, [0, 1], [0, 1]]
+    seen = LONG * distort(corners, known.lenses.distortion[0], fisheye) + CENTER
+    assert (seen > -0.6).all()
+    assert (seen < np.array([WIDTH, HEIGHT]) + 0.6).all()
+
+
+def test_a_lens_that_hardly_bends_is_a_pinhole(folder):
+    write_transforms(folder, k1=1e-4, **PINHOLE)
+    known = known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
+    assert known.lenses is None
+    np.testing.assert_allclose(known.intrinsics[0], MATRIX)
+
+
+def test_a_distortion_that_cannot_be_undone_is_refused(folder):
+    write_transforms(folder, k1=-2.0, **PINHOLE)
+    with pytest.raises(Page4DError, match=r"The lens of .* is out of range: its distortion cannot be undone"):
+        known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
+
+
+def test_a_distortion_is_not_looked_for_where_it_is_known(folder):
+    write_transforms(folder, k1=K1, **PINHOLE)
+    with pytest.raises(Page4DError, match=r"The distortion is known, from .*: leave out --distortion radial"):
+        reconstruct(folder / "images", small_network(), cameras=folder, distortion="radial")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"distortion": "fisheye"}, "Expected distortion to be none or radial, got 'fisheye'"),
+        ({"distortion": "radial", "refine": "off"}, "it takes --refine auto and --points depth"),
+    ],
+)
+def test_wrong_options_are_refused(options, told, folder):
+    with pytest.raises(Page4DError, match=told):
+        reconstruct(folder / "images", small_network(), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False])
+def test_the_command_undistorts_the_scene_by_the_known_lens_or_the_one_that_it_finds(known, folder, capsys):
+    """With poses and focal length known, the lens is all that is left to find."""
+    model, scene = save_small_network(folder / "model"), folder / "scene"
+    options: list[object] = ["--cameras", write_transforms(folder, k1=K1, **PINHOLE)]
+    if not known:
+        given = f"{LONG},{LONG},{WIDTH / 2},{HEIGHT / 2}"
+        options = ["--cameras", write_trajectory(folder), "--intrinsics", given, "--distortion", "radial"]
+    fixed = ["--model", model, "--output", scene, "--resolution", 56, "--motion", "off"]
+    main(["reconstruct", *map(str, (folder / "images", *fixed, *options))])
+    assert "Images are undistorted: k1 = -0.2" in capsys.readouterr().out
+    info = json.loads((scene / "page4d" / "info.json").read_text())
+    np.testing.assert_allclose(info["lens"]["k1"], K1, atol=1e-6 if known else 0.03)
+    assert info["refinement"]["outcome"] == "known"
+    assert info["refinement"]["inlier_share_after"] > 0.8
+    made = read_scene(scene)
+    np.testing.assert_allclose(made.extrinsics, room().extrinsics, atol=1e-6)
+    assert not made.distortion.any()
+    expected = through_pinhole(room().images[5], made.intrinsics[5]).astype(int)
+    with Image.open(made.image_paths[5]) as image:
+        off = np.abs(np.asarray(image).astype(int) - expected)[4:-4, 4:-4]
+    assert off.mean() < 3
+
+
+@pytest.mark.parametrize("k1", [K1, 0.15])
+def test_known_poses_hold_while_the_distortion_is_found(k1):
+    poses, (extrinsics, depth) = room().extrinsics, network(k1)
+    known = KnownCameras(poses, intrinsics())
+    refined = refine(list(bent_room(k1)[0]), extrinsics, LONG, depth, known=known, distortion="radial")
+    np.testing.assert_array_equal(refined.extrinsics, poses)
+    np.testing.assert_allclose(refined.radial, k1, atol=0.02)
