@@ -130,6 +130,8 @@ def lift_tracks(
     return paths
 
 
+@torch.inference_mode(False)  # where reconstruct runs in it
+@torch.enable_grad()
 def settle_paths(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Paths whose noise along the rays is settled: they go evenly, and bodies keep their shape.
 
@@ -170,24 +172,23 @@ def settle_paths(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDAr
     def cost(values: torch.Tensor) -> torch.Tensor:
         return F.huber_loss(values, torch.zeros_like(values), reduction="sum")
 
-    with torch.inference_mode(False), torch.enable_grad():
-        factor = torch.zeros(len(ray), requires_grad=True)  # logarithms
-        optimizer = torch.optim.Adam([factor], lr=SETTLING_RATE)
-        for _ in range(SETTLING_STEPS):
-            points = center + ray * factor.exp()[:, None]
-            acceleration = (points[after] - 2 * points[here] + points[before]).norm(dim=1) / far[here]
-            apart = (points[first] - points[second]).norm(dim=1).clamp_min(1e-9).log()
-            usual = apart.new_zeros(len(one)).index_add(0, pairs, apart) / shared
-            loss = (
-                cost(factor / DEPTH_NOISE)
-                + cost(acceleration / ACCELERATION)
-                + cost((apart - usual[pairs]) / CHANGE_OF_DISTANCE) / NEIGHBOURS
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        found = np.full(rays.shape, np.nan, np.float32)
-        found[known] = (center + ray * factor.detach().exp()[:, None]).numpy()
+    factor = torch.zeros(len(ray), requires_grad=True)  # logarithms
+    optimizer = torch.optim.Adam([factor], lr=SETTLING_RATE)
+    for _ in range(SETTLING_STEPS):
+        points = center + ray * factor.exp()[:, None]
+        acceleration = (points[after] - 2 * points[here] + points[before]).norm(dim=1) / far[here]
+        apart = (points[first] - points[second]).norm(dim=1).clamp_min(1e-9).log()
+        usual = apart.new_zeros(len(one)).index_add(0, pairs, apart) / shared
+        loss = (
+            cost(factor / DEPTH_NOISE)
+            + cost(acceleration / ACCELERATION)
+            + cost((apart - usual[pairs]) / CHANGE_OF_DISTANCE) / NEIGHBOURS
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = np.full(rays.shape, np.nan, np.float32)
+    found[known] = (center + ray * factor.detach().exp()[:, None]).numpy()
     settled[usable] = found
     return settled
 
