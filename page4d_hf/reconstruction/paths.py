@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
-from .tracks import Corners, as_point_tracks, track_points
+from .tracks import Corners, as_point_tracks, track_points, without_hidden
 
 MOVES = 0.5  # of the motion mask, above which a pixel moves
 DENSE = Corners(quality=0.0005, spacing=3, most=4000)  # of what moves, which is small
@@ -50,6 +50,7 @@ def tracks_of_motion(
     tracks: PointTracks,
     *,
     dense: bool = True,
+    visible: Sequence[npt.NDArray[Any]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[PointTracks, npt.NDArray[np.bool_]]:
     """The tracks of a clip, with many more of what moves.
@@ -59,6 +60,7 @@ def tracks_of_motion(
         motion: their motion masks `(h, w)`, 0 static to 1 moving.
         tracks: K tracks through them.
         dense: whether to track what moves, rather than to take the tracks as they are.
+        visible: `(H, W)` bool of each frame, false where nothing is to be followed.
         progress: told how many frames are done.
 
     Returns:
@@ -71,6 +73,7 @@ def tracks_of_motion(
     ]
     if dense and any(mask.any() for mask in moving):
         found = track_points(images, choice=DENSE, where=moving, progress=progress)
+        found = found if visible is None else without_hidden(found, visible)
         more = as_point_tracks(found, np.full((len(found), 3), np.nan), len(images))
         tracks = PointTracks(
             np.concatenate((tracks.xy, more.xy)),

@@ -197,7 +197,7 @@ def reconstruct(
         progress=lambda done: report("motion", done, len(frames)),
     )
     if kept_tracks is not None and seen.dynamics is not None:
-        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, given.tracks is None, report)
+        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, visible, given.tracks is None, report)
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
         extrinsics=seen.extrinsics,
@@ -444,7 +444,12 @@ def _settle_cameras(
 
 
 def _paths_of_motion(
-    tracks: PointTracks, seen: Prediction, frames: Frames, dense: bool, report: Progress
+    tracks: PointTracks,
+    seen: Prediction,
+    frames: Frames,
+    visible: MaskFolder | None,
+    dense: bool,
+    report: Progress,
 ) -> PointTracks:
     """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
     from .paths import lift_tracks, settle_paths, tracks_of_motion
@@ -454,7 +459,9 @@ def _paths_of_motion(
     def followed(done: int) -> None:
         report("tracks of motion", done, len(frames))
 
-    tracks, moving = tracks_of_motion(frames.images, seen.dynamics, tracks, dense=dense, progress=followed)
+    tracks, moving = tracks_of_motion(
+        frames.images, seen.dynamics, tracks, dense=dense, visible=visible, progress=followed
+    )
     sizes = np.array([(width, height) for height, width in frames.sizes])
     paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
     centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
