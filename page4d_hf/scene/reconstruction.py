@@ -14,8 +14,8 @@ from .tracks import PointTracks
 
 @dataclass
 class Reconstruction:
-    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale; or the world
-    and scale of the cameras that the user knew.
+    """What PAGE-4D sees in S frames: one world, that of the first camera (OpenCV axes), arbitrary scale or
+    metres; or the world and scale of the cameras that the user knew.
 
     Maps cover exactly their image, at the network's resolution, so that their size may differ where that of the images
     does. What a crop left out of the network's input is NaN, and has confidence 0.
@@ -42,5 +42,5 @@ class Reconstruction:
 
     @property
     def scale(self) -> str:
-        """The unit of the world: "arbitrary", or "cameras" where it is that of the cameras that the user knew."""
+        """The unit of the world: "arbitrary", "metres", or "cameras": that of the cameras that the user knew."""
         return str(self.info.get("scale", "arbitrary"))

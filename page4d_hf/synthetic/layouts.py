@@ -6,6 +6,7 @@ A place is drawn around a camera that is already there: most of what it is furni
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,13 @@ from .random_bodies import ABSENT, ABSENT_SIZE
 LAYOUTS = ("room", "hall", "desk", "street", "nature")
 SHARES = (0.34, 0.26, 0.16, 0.12, 0.12)
 OUTDOORS = (3, 4)
-MATERIALS = 24  # of a scene: the first ones are for people, see `random_materials`
-SKIN, HAIR, LEAVES, GLOW = 0, 1, 2, 3
+MATERIALS = 24  # of a scene; the first ones are for what has colours of its own
+SKIN, HAIR, LEAVES, GLOW = SPECIAL = range(4)
+UNPAINTED: Mapping[int, int] = {}
 SLOTS = (44, 44, 14)  # most ellipsoids, boxes and turned solids in a place
+
+
+Motion = tuple[Array, Array]  # offsets [S, 3] in the world, and turns [S] about the vertical
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class _Builder:
         self.floor = -float(view.room[1])
 
     def ahead(self, nearest: float, farthest: float, spread: float = 1.0) -> tuple[float, float]:
-        """A place on the floor in view; near ones are as likely as far ones that are twice as far."""
+        """A place on the floor in view, at a distance that is even in its logarithm."""
         rng, view = self.rng, self.view
         distance = nearest * (farthest / nearest) ** rng.random() if farthest > nearest else nearest
         angle = view.heading + rng.uniform(-1, 1) * view.half_angle * spread
@@ -76,13 +81,17 @@ class _Builder:
         height: float,
         z: float,
         yaw: float,
-        motion: tuple[Array, Array] | None = None,
+        motion: Motion | None = None,
+        *,
         floor: bool = True,
+        paint: Mapping[int, int] = UNPAINTED,
     ) -> bool:
         """Put a prop at a place, `height` above the floor, unless slots or the camera are in the way.
 
         Args:
             motion: offsets `(S, 3)` in the world and further turns `(S,)` about the vertical.
+            floor: nothing else on the floor may overlap it.
+            paint: materials of the scene for some of the prop's; the others are drawn.
         """
         counts = [prop.shape.count(kind) for kind in range(3)]
         if any(len(have) + more > most for have, more, most in zip(self.parts, counts, SLOTS, strict=True)):
@@ -91,37 +100,21 @@ class _Builder:
         offset, further = (np.zeros((frames, 3)), np.zeros(frames)) if motion is None else motion
         place = np.array((x, self.floor + height, z)) + offset  # [S, 3]
         turn = props.about(1, yaw + further)  # [S, 3, 3]
+        half = np.array(prop.half_sizes, np.float64)  # [P, 3]
+        linear = turn @ prop.turns()  # [P, S, 3, 3]
+        middle = place + (turn @ prop.centers()[..., None])[..., 0]  # [P, S, 3]
+        # The eye in the parts' own axes: is it within their boxes, about?
+        eye = (linear.swapaxes(-1, -2) @ (self.view.eyes - middle)[..., None])[..., 0]
+        if (np.abs(eye) < half[:, None] + self.near).all(-1).any():
+            return False
         moves = motion is not None or (prop.bends and not self.still)
-        parts = []
-        palette = self.rng.integers(4, MATERIALS, 4)
-        for shape, half, center, own, profile, material in zip(
-            prop.shape, prop.half_sizes, prop.center, prop.turn, prop.profile, prop.material, strict=True
-        ):
-            half = np.asarray(half, np.float64)
-            middle = place + (turn @ np.broadcast_to(np.asarray(center, np.float64), (frames, 3))[..., None])[..., 0]
-            linear = turn @ own
-            # The eye in the part's own axes: how far outside of its bounding ellipsoid or box, about.
-            offset_eye = (np.swapaxes(linear, -1, -2) @ (self.view.eyes - middle)[..., None])[..., 0]
-            if (np.abs(offset_eye) < half + self.near).all(-1).any():
-                return False
-            parts.append((shape, (linear, middle, half, np.asarray(profile), int(palette[material]), moves)))
-        for shape, part in parts:
+        palette = [paint.get(i, int(drawn)) for i, drawn in enumerate(self.rng.integers(len(SPECIAL), MATERIALS, 4))]
+        for i, (shape, profile, material) in enumerate(zip(prop.shape, prop.profile, prop.material, strict=True)):
+            part = (linear[i], middle[i], half[i], np.array(profile), palette[material], moves)
             self.parts[shape].append(part)
         if floor:
             self.taken.append((x, z, prop.radius))
         return True
-
-    def paint(self, first: tuple[int, int, int], materials: dict[int, int], prop: Prop) -> None:
-        """Give the parts of the last prop materials of the scene in place of drawn ones."""
-        at = list(first)
-        for shape, material in zip(prop.shape, prop.material, strict=True):
-            if material in materials:
-                *part, _, moves = self.parts[shape][at[shape]]
-                self.parts[shape][at[shape]] = (*part, materials[material], moves)  # type: ignore[assignment]
-            at[shape] += 1
-
-    def counts(self) -> tuple[int, int, int]:
-        return len(self.parts[0]), len(self.parts[1]), len(self.parts[2])
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -135,15 +128,14 @@ class _Builder:
                 if self.is_free(x, z, prop.radius):
                     # About parallel to the walls, but for some.
                     yaw = math.pi / 2 * rng.integers(4) + (rng.uniform(-0.8, 0.8) if rng.random() < 0.4 else 0.0)
-                    before = self.counts()
-                    if self.put(prop, x, 0.0, z, yaw):
-                        self.paint_leaves(before, prop)
+                    if self.put(prop, x, 0.0, z, yaw, paint=self.leaves(prop)):
                         self.load(prop, x, z, yaw)
                     break
 
-    def paint_leaves(self, before: tuple[int, int, int], prop: Prop) -> None:
-        if self.rng.random() < 0.75 and getattr(prop, "top", None) is None and prop.shape.count(props.ELLIPSOID) >= 3:
-            self.paint(before, {0: LEAVES}, prop)
+    def leaves(self, prop: Prop) -> Mapping[int, int]:
+        """Green for most plants, which are what is made of three ellipsoids and more."""
+        green = prop.shape.count(props.ELLIPSOID) >= 3 and self.rng.random() < 0.75
+        return {0: LEAVES} if green else UNPAINTED
 
     def load(self, prop: Prop, x: float, z: float, yaw: float, most: int = 4, height: float = 0.0) -> None:
         """Small things on a prop."""
@@ -182,16 +174,10 @@ class _Builder:
                 self.hang(*at(0.015), yaw)
                 continue
             prop = props.AT_WALLS[int(rng.integers(len(props.AT_WALLS)))](rng)
-            depth = max(
-                abs(float(np.asarray(c)[..., 2].min())) + h[2]
-                for c, h in zip(prop.center, prop.half_sizes, strict=True)
-            )
+            depth = float((np.abs(prop.centers()[:, 0, 2]) + np.array(prop.half_sizes)[:, 2]).max())
             x, z = at(depth + 0.02)
-            if self.is_free(x, z, prop.radius):
-                before = self.counts()
-                if self.put(prop, x, 0.0, z, yaw):
-                    self.paint_leaves(before, prop)
-                    self.load(prop, x, z, yaw)
+            if self.is_free(x, z, prop.radius) and self.put(prop, x, 0.0, z, yaw, paint=self.leaves(prop)):
+                self.load(prop, x, z, yaw)
 
     def hang(self, x: float, z: float, yaw: float) -> None:
         """A picture, window, door or shelf on a wall."""
@@ -209,9 +195,7 @@ class _Builder:
             prop.add(props.BOX, (w, h, 0.01), (0, rng.uniform(1.2, 1.7), 0))
         else:
             prop.add(props.BOX, (rng.uniform(0.3, 0.8), 0.015, 0.1), (0, rng.uniform(1.1, 1.6), 0.1))
-        before = self.counts()
-        if self.put(prop, x, 0.0, z, yaw, floor=False) and kind == 1:
-            self.paint(before, {0: GLOW}, prop)
+        self.put(prop, x, 0.0, z, yaw, floor=False, paint={0: GLOW} if kind == 1 else UNPAINTED)
 
     def ceiling(self) -> None:
         """Lamps under the ceiling, or beams."""
@@ -224,10 +208,7 @@ class _Builder:
                 prop.add(props.BOX, (rng.uniform(0.1, 0.7), 0.03, rng.uniform(0.06, 0.3)), (0, -0.04, 0))
             else:
                 prop.add(props.BOX, (0.06, 0.1, 6), (0, -0.12, 0), 1)
-            before = self.counts()
-            yaw = math.pi / 2 * rng.integers(2)
-            if self.put(prop, x, tall, z, yaw, floor=False):
-                self.paint(before, {0: GLOW}, prop)
+            self.put(prop, x, tall, z, math.pi / 2 * rng.integers(2), floor=False, paint={0: GLOW})
 
     def people(self, count: int, nearest: float, farthest: float) -> None:
         """People who stand, sit or walk, nearly all of them in motion."""
@@ -236,31 +217,32 @@ class _Builder:
             x, z = self.ahead(nearest, farthest, 0.85)
             walks = rng.random() < 0.5
             sits = not walks and rng.random() < 0.5
-            rate = rng.uniform(0.5, 2.5) * self.speed * (not self.still)
-            phase = 2 * math.pi * (rng.random() + rate * self.times)
-            person = (
-                props.animal(rng, phase) if rng.random() < 0.08 else props.person(rng, phase, walks=walks, sits=sits)
-            )
+            phase = self.phase(0.5, 2.5)
+            is_animal = rng.random() < 0.08
+            person = props.animal(rng, phase) if is_animal else props.person(rng, phase, walks=walks, sits=sits)
             yaw = rng.uniform(-math.pi, math.pi)
             motion = None
-            if not self.still and self.speed and walks:
+            if walks and not self.still:
                 length = rng.uniform(0.3, 1.8) * self.speed
                 motion = self.walk(yaw, length, rng.uniform(-0.6, 0.6) * self.speed)
-            elif not self.still and self.speed and rng.random() < 0.5:
+            elif not self.still and rng.random() < 0.5:
                 motion = (np.zeros((len(self.times), 3)), 0.5 * self.speed * np.sin(phase * 0.5))
-            before = self.counts()
-            if self.put(person, x, 0.0, z, yaw, motion):
-                self.paint(before, {0: SKIN, 1: HAIR}, person)
+            self.put(person, x, 0.0, z, yaw, motion, paint={0: SKIN, 1: HAIR})
 
-    def walk(self, yaw: float, length: float, curve: float) -> tuple[Array, Array]:
-        """Along its nose, on an arc."""
+    def phase(self, slowest: float, fastest: float) -> Array:
+        """Radians `(S,)` of a gesture that is repeated so many times in a clip; one of them where nothing moves."""
+        rate = 0.0 if self.still else self.rng.uniform(slowest, fastest) * self.speed
+        return 2 * math.pi * (self.rng.random() + rate * self.times)
+
+    def walk(self, yaw: float, length: float, curve: float) -> Motion:
+        """Straight ahead, on an arc."""
         turn = curve * (self.times - 0.5)
         steps = np.stack((np.sin(yaw + turn), np.zeros_like(turn), np.cos(yaw + turn)), axis=-1)
         return steps * (length * (self.times - 0.5))[:, None], turn
 
-    def nudge(self) -> tuple[Array, Array] | None:
+    def nudge(self) -> Motion | None:
         """Slid, lifted or turned as by a hand."""
-        if self.still or not self.speed:
+        if self.still:
             return None
         rng = self.rng
         way = np.array((rng.uniform(-0.25, 0.25), rng.uniform(0, 0.2) * (rng.random() < 0.5), rng.uniform(-0.25, 0.25)))
@@ -275,7 +257,7 @@ class _Builder:
             side = 1.0 if rng.random() < 0.5 else -1.0
             prop, yaw = props.car(rng), 0.0 if side < 0 else math.pi
             x = side * rng.uniform(0.25, 0.5) * streets
-            moves = not self.still and self.speed > 0 and rng.random() < 0.6
+            moves = not self.still and rng.random() < 0.6
             motion = self.walk(yaw, rng.uniform(1, 6) * self.speed, 0.0) if moves else None
             if self.is_free(x, z, prop.radius):
                 self.put(prop, x, 0.0, z, yaw, motion)
@@ -310,7 +292,7 @@ def furnish(rng: Rng, view: View, times: Array, *, still: bool, speed: float, cr
         crowd: a factor of how many people there are.
         near: metres: no part comes closer to a camera.
     """
-    build = _Builder(rng, view, times, still, speed, near)
+    build = _Builder(rng, view, times, still or speed == 0, speed, near)
     kind = LAYOUTS[view.kind]
     depth = float(view.room[2])
 
@@ -368,21 +350,13 @@ def _desk(build: _Builder, count: int) -> None:
     if not build.put(prop, x, 0.0, z, yaw):
         return
     for _ in range(count):
-        small = (
-            props.monitor(rng)
-            if rng.random() < 0.12
-            else props.plant(rng)
-            if rng.random() < 0.08
-            else props.trinket(rng)
-        )
+        small = props.ON_DESKS[int(rng.integers(len(props.ON_DESKS)))](rng)
         a, b = rng.uniform(-0.35, 0.35), rng.uniform(-0.3, 0.3)
         motion = build.nudge() if rng.random() < 0.2 else None
         build.put(small, x + a, top, z + b, rng.uniform(0, 6), motion, floor=False)
     if rng.random() < 0.5:
-        phase = 2 * math.pi * (rng.random() + rng.uniform(0.4, 1.5) * build.speed * (not build.still) * build.times)
-        arm = props.hand(rng, phase)
-        before = build.counts()
+        arm = props.hand(rng, build.phase(0.4, 1.5))
         a, b = rng.uniform(-0.2, 0.2, 2)
         yaw = view.heading + math.pi + rng.uniform(-1.2, 1.2)
-        if build.put(arm, x + a, top + rng.uniform(0, 0.1), z + b, yaw, build.nudge(), floor=False):
-            build.paint(before, {0: SKIN}, arm)
+        height = top + rng.uniform(0, 0.1)
+        build.put(arm, x + a, height, z + b, yaw, build.nudge(), floor=False, paint={0: SKIN})

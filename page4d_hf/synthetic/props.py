@@ -60,10 +60,23 @@ class Prop:
     @property
     def radius(self) -> float:
         """How far it reaches sideways, about."""
-        return max(
-            float(np.hypot(*np.asarray(c)[..., ::2].reshape(-1, 2).T).max()) + max(h[0], h[2])
-            for c, h in zip(self.center, self.half_sizes, strict=True)
-        )
+        centers, half_sizes = self.centers(), np.array(self.half_sizes)[:, ::2]
+        return float((np.hypot(centers[..., 0], centers[..., 2]).max(1) + half_sizes.max(1)).max())
+
+    def centers(self) -> Array:
+        """Where the parts are, `(P, S, 3)`; S is 1 unless they move against each other."""
+        return _stacked(self.center) if self.bends else np.array(self.center, np.float64)[:, None]
+
+    def turns(self) -> Array:
+        """How the parts are turned, `(P, S, 3, 3)`."""
+        return _stacked(self.turn) if self.bends else np.array(self.turn)[:, None]
+
+
+def _stacked(items: Sequence[Sequence[float] | Array]) -> Array:
+    """Items, of which some are given for each of S frames, as `(P, S, ...)`."""
+    arrays = [np.asarray(item, np.float64) for item in items]
+    most = max(arrays, key=lambda array: array.ndim)
+    return np.stack([np.broadcast_to(array, most.shape) for array in arrays])
 
 
 def about(axis: int, angle: float | Array) -> Array:
@@ -463,6 +476,7 @@ def hill(rng: Rng) -> Prop:
 Maker = Callable[[Rng], Prop]
 AT_WALLS: tuple[Maker, ...] = (cupboard, cupboard, bookcase, sofa, bed, table, partition, floor_lamp, plant)
 ON_FLOORS: tuple[Maker, ...] = (table, table, chair, chair, cartons, bin_, plant, sofa, partition, floor_lamp)
+ON_DESKS: tuple[Maker, ...] = (*(trinket,) * 8, monitor, plant)
 IN_HALLS: tuple[Maker, ...] = (table, table, table, chair, chair, partition, partition, pillar, cupboard, cartons, bin_)
 IN_STREETS: tuple[Maker, ...] = (tree, car, car, post, post, fence, rocks)
 IN_NATURE: tuple[Maker, ...] = (tree, tree, tree, rocks, rocks, rocks, fence, post, hill, hill, building)

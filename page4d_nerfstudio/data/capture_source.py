@@ -104,6 +104,8 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         seen = np.arange(len(train))
         similarity, path_error = align_paths(extrinsics[train], scene.extrinsics, turns=True)
         extrinsics, intrinsics = similarity.apply_to_extrinsics(extrinsics), intrinsics.copy()
+        # Where PAGE-4D sees a longer lens than the capture's, its world is seen right by a longer one.
+        intrinsics[:, :2, :2] *= np.median(scene.intrinsics[:, 0, 0] / intrinsics[train, 0, 0])
         extrinsics[train], intrinsics[train] = scene.extrinsics, scene.intrinsics
     elif by_page4d:
         # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.

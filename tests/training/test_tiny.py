@@ -215,7 +215,17 @@ def test_clips_said_by_options_are_those_said_by_a_card(tmp_path):
 
 def test_a_card_without_a_report_says_so(made):
     told = [Stage.of("still", made / "runs" / "still")]
-    assert "Not tried yet." in tiny_card(made / "tiny", told, HeldOut(1, 3, (28, 28), SyntheticOptions()))
+    card = tiny_card(made / "tiny", told, HeldOut(1, 3, (28, 28), SyntheticOptions()))
+    assert "Not tried yet." in card
+    assert "nothing but rooms with ellipsoids and boxes" in card
+
+
+def test_the_card_says_so_where_a_stage_had_lifelike_scenes(made):
+    told = Stage.of("moving", made / "runs" / "moving")
+    told.options["scenes"]["lifelike"] = 0.5
+    card = tiny_card(made / "tiny", [told], HeldOut(1, 3, (28, 28), SyntheticOptions()))
+    assert "nothing but rendered rooms, halls, streets and country" in card
+    assert "lifelike 0.5" in card
 
 
 # Taking it out of the package

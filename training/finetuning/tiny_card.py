@@ -41,8 +41,7 @@ model = AutoModel.from_pretrained("page4d").eval()
 
 ## What it is not for
 
-- Reconstructing real videos. It has seen nothing but rooms with ellipsoids and boxes, rendered without noise, blur or
-  the distortion of a lens; what it says of other images is a guess.
+- Reconstructing real videos. It has seen nothing but {seen}; what it says of other images is a guess.
 - Images much larger than {width} pixels or much longer sequences than it was trained on.
 - Anything that depends on being right: robots, measuring, safety. The scale of a scene is arbitrary.
 - Judging PAGE-4D. The published network is {ratio:.0f} times as large and was trained on real videos.
@@ -71,6 +70,11 @@ were made. Versions: {versions}.
 
 Apache-2.0, as the code.
 """
+
+
+# What a network has seen: rooms with bodies, or scenes laid out like life too.
+BODIES = "rooms with ellipsoids and boxes, rendered without noise, blur or the distortion of a lens"
+LIFELIKE = "rendered rooms, halls, streets and country, whose people and things are put together from simple solids"
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,7 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
         held_out_clips=held_out.metadata(),
     )
     last = stages[-1].options
+    lifelike = any(stage.options["scenes"]["lifelike"] for stage in stages)
     figures = "Not tried yet." if table is None else table.partition("\n")[2].strip()
     return _CARD.format(
         metadata=metadata.to_yaml(),
@@ -159,6 +164,7 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
         heads=", point map" if config.enable_point else "",
         ratio=1_190_869_017 / parameters,
         stages="\n".join(stage.row() for stage in stages),
+        seen=LIFELIKE if lifelike else BODIES,
         width=last["sampling"]["width"],
         patch=config.patch_size,
         versions=", ".join(f"{name} {version}" for name, version in last["versions"].items()),

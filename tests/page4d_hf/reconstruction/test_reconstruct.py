@@ -733,8 +733,13 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (tmp_path / "broken", {"--confidence-percentile": 100}, "percentile"),
         (tmp_path / "broken", {"--max-points": 0}, "at least 1 point"),
         (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
-        (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"There are no tracks at .*absent\.npz"),
+        (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"absent\.npz is missing"),
         (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "they take --refine auto"),
+        (
+            tmp_path / "broken",
+            {"--split-cuts": None, "--masks": tmp_path},
+            "--split-cuts takes no tracks, cameras, masks",
+        ),
         (clip, {"--device": "gpu"}, "Expected the device"),
         (clip, {"--model": tmp_path / "absent"}, "page4d pull"),
         # Nothing that costs time is done, or even looked at, for a result that has no place to go.

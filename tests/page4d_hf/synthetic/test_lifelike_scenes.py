@@ -124,9 +124,9 @@ def test_all_layouts_occur_and_from_none_to_two_fifths_of_the_image_moves(many: 
     assert (many.depth.flatten(1).median(1).values < 1.2).double().mean() > 0.05  # desk tops
 
 
-def test_nothing_moves_where_scenes_shall_be_still() -> None:
-    options = SyntheticOptions(lifelike=1.0, still_share=1.0)
-    clips = random_clips(range(12), 3, (12, 16), options=options)
+@pytest.mark.parametrize("options", [{"still_share": 1.0}, {"body_motion": 0.0}])
+def test_nothing_moves_where_scenes_shall_be_still(options: dict[str, float]) -> None:
+    clips = random_clips(range(12), 3, (12, 16), options=SyntheticOptions(lifelike=1.0, **options))  # type: ignore[arg-type]
     assert not clips.motion_mask.any()
     assert torch.equal(clips.center, clips.center[:, :1].expand_as(clips.center))
 

@@ -1,0 +1,112 @@
+"""Metric scale: a reconstruction's depth compared with that of a model of single images that knows metres."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import CheckpointError, Page4DError
+from ..frames import Frames
+from ..utils.evenly import evenly
+
+MOST_FRAMES = 16  # that the model sees, spread evenly
+MOVES = 0.5  # of the motion mask: pixels from there on take no part, as networks see their depth worse
+FEWEST_PIXELS = 100  # of a frame
+RELATIVE = ("dpt", "page4d")  # kinds of models whose depth has no unit
+
+
+@dataclass(frozen=True)
+class MetricScale:
+    """How many metres one unit of a reconstruction is."""
+
+    scale: float
+    spread: float  # of the logarithm, from frame to frame: median distance from the median
+    frames: int  # that were compared
+
+    def as_info(self, model: str) -> dict[str, Any]:
+        """For `page4d/info.json`."""
+        return {"model": model, "scale": self.scale, "spread": round(self.spread, 4), "frames": self.frames}
+
+
+def load_metric_model(name: str | os.PathLike[str], device: torch.device) -> Any:
+    """A pipeline of transformers for metric depth.
+
+    Args:
+        name: folder of a model for depth estimation, or its repository on the Hub.
+        device: where it runs, in float32.
+
+    Raises:
+        CheckpointError: there is no such model, or none for depth estimation.
+        Page4DError: the depth of such models is relative.
+    """
+    from transformers import pipeline
+
+    try:
+        made = pipeline("depth-estimation", model=os.fspath(name), device=device, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"Cannot load {os.fspath(name)!r:.200} for metric depth; name a folder or a Hub repository of a model for "
+            f"depth estimation ({reason:.300})."
+        ) from error
+    config: Any = made.model.config
+    if getattr(config, "depth_estimation_type", None) == "relative" or config.model_type in RELATIVE:
+        raise Page4DError(
+            f"The depth of {os.fspath(name)!r:.200} is relative, and has no metres; name a metric model, such as "
+            "apple/DepthPro-hf."
+        )
+    return made
+
+
+def metric_scale(
+    model: Callable[[Image.Image], Any],
+    frames: Frames,
+    depth: Sequence[np.ndarray],
+    confidence: Sequence[np.ndarray],
+    motion: Sequence[np.ndarray] | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> MetricScale:
+    """The scale by which a metric model's depth and that of a reconstruction agree.
+
+    The median over frames of the median ratio of each, over static pixels of which the network is at least as sure as
+    of half of the frame.
+
+    Args:
+        model: of `load_metric_model`: a PIL image to a dictionary with `predicted_depth`, metres over the image.
+        frames: S frames.
+        depth: z-depth, `(h, w)` float32 each over exactly the image; NaN where it is unknown.
+        confidence: `(h, w)` each; what has none takes no part.
+        motion: `(h, w)` each from 0, static, to 1, moving; None where nothing tells.
+        progress: told how many of how many frames are done.
+
+    Raises:
+        Page4DError: no frame has enough pixels to compare.
+    """
+    chosen, found = evenly(len(frames), MOST_FRAMES), []
+    for done, index in enumerate(chosen.tolist()):
+        progress(done, len(chosen))
+        metric: Any = np.asarray(model(Image.fromarray(frames.images[index][..., :3]))["predicted_depth"], np.float32)
+        ours, sure = depth[index], confidence[index]
+        metric = cv2.resize(metric.squeeze(), ours.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        usable = (ours > 0) & np.isfinite(ours) & (metric > 0) & np.isfinite(metric) & (sure > 0)
+        if motion is not None:
+            usable &= motion[index] < MOVES
+        if usable.any():
+            usable &= sure >= np.median(sure[usable])
+        if usable.sum() >= FEWEST_PIXELS:
+            found.append(np.median(np.log(metric[usable] / ours[usable].astype(np.float64))))
+    progress(len(chosen), len(chosen))
+    if not found:
+        raise Page4DError(
+            f"No frame has {FEWEST_PIXELS} static pixels of known depth to compare with metric depth; leave out "
+            "--metric-depth, or let --motion be off."
+        )
+    middle = float(np.median(found))
+    return MetricScale(float(np.exp(middle)), float(np.median(np.abs(np.array(found) - middle))), len(found))
