@@ -32,7 +32,7 @@ from .cuts import longest_shot
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
-from .metric import load_metric_model, metric_scale
+from .metric import MetricScale, load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
@@ -194,8 +194,10 @@ def reconstruct(
     def look() -> Prediction:
         return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
 
-    if distortion == "radial":
-        lenses = _find_lenses(look(), frames, given.tracks, known, visible, report)
+    if lenses is None:
+        seen = look()
+        if distortion == "radial":
+            lenses = _find_lenses(seen, frames, given.tracks, known, visible, report)
     if lenses is not None:
         frames = UndistortedFrames.of(frames, lenses)
         visible = None if masks is None else MaskFolder(masks, frames)
@@ -203,7 +205,7 @@ def reconstruct(
             given = given._replace(tracks=lenses.tracks(given.tracks))
         if known is not None and known.intrinsics is not None:
             known = replace(known, intrinsics=lenses.pinholes)
-    seen = look()
+        seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(
@@ -218,14 +220,7 @@ def reconstruct(
     )
     scale: dict[str, Any] = {"scale": "arbitrary" if cameras is None else "cameras"}
     if metric is not None:
-        found = metric_scale(
-            metric,
-            frames,
-            seen.depth,
-            seen.depth_conf,
-            seen.dynamics,
-            progress=lambda done, total: report("metric depth", done, total),
-        )
+        found = _metric_scale(seen, frames, metric, report)
         kept_tracks = _scaled(seen, kept_tracks, found.scale)
         scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
     cloud = _cloud(seen, frames, options, report)
@@ -400,8 +395,16 @@ def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[F
 
 
 def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
-    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame."""
+    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame.
+
+    Raises:
+        Page4DError: these are all pixels of all frames.
+    """
     hidden = visible.hides(seen.depth)
+    if all(off.all() for off in hidden):
+        raise Page4DError(
+            f"The masks in {visible.files[0].parent} hide all of all frames: 0 hides, other values show; invert them."
+        )
     for confidences in (seen.depth_conf, seen.points_conf or []):
         for scores, off in zip(confidences, hidden, strict=bool(confidences)):
             scores[off] = 0
@@ -496,6 +499,13 @@ def _settle_cameras(
     if told["note"]:
         logger.warning("%s", told["note"])
     return told, kept_tracks
+
+
+def _metric_scale(seen: Prediction, frames: Frames, model: Any, report: Progress) -> MetricScale:
+    def told(done: int, total: int) -> None:
+        report("metric depth", done, total)
+
+    return metric_scale(model, frames, seen.depth, seen.depth_conf, seen.dynamics, progress=told)
 
 
 def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:
