@@ -194,8 +194,10 @@ def reconstruct(
     def look() -> Prediction:
         return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
 
-    if distortion == "radial":
-        lenses = _find_lenses(look(), frames, given.tracks, known, visible, report)
+    if lenses is None:
+        seen = look()
+        if distortion == "radial":
+            lenses = _find_lenses(seen, frames, given.tracks, known, visible, report)
     if lenses is not None:
         frames = UndistortedFrames.of(frames, lenses)
         visible = None if masks is None else MaskFolder(masks, frames)
@@ -203,7 +205,7 @@ def reconstruct(
             given = given._replace(tracks=lenses.tracks(given.tracks))
         if known is not None and known.intrinsics is not None:
             known = replace(known, intrinsics=lenses.pinholes)
-    seen = look()
+        seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(
