@@ -32,7 +32,7 @@ from .cuts import longest_shot
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
-from .metric import load_metric_model, metric_scale
+from .metric import MetricScale, load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
@@ -194,8 +194,10 @@ def reconstruct(
     def look() -> Prediction:
         return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
 
-    if distortion == "radial":
-        lenses = _find_lenses(look(), frames, given.tracks, known, visible, report)
+    if lenses is None:
+        seen = look()
+        if distortion == "radial":
+            lenses = _find_lenses(seen, frames, given.tracks, known, visible, report)
     if lenses is not None:
         frames = UndistortedFrames.of(frames, lenses)
         visible = None if masks is None else MaskFolder(masks, frames)
@@ -203,7 +205,7 @@ def reconstruct(
             given = given._replace(tracks=lenses.tracks(given.tracks))
         if known is not None and known.intrinsics is not None:
             known = replace(known, intrinsics=lenses.pinholes)
-    seen = look()
+        seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(
@@ -218,16 +220,11 @@ def reconstruct(
     )
     scale: dict[str, Any] = {"scale": "arbitrary" if cameras is None else "cameras"}
     if metric is not None:
-        found = metric_scale(
-            metric,
-            frames,
-            seen.depth,
-            seen.depth_conf,
-            seen.dynamics,
-            progress=lambda done, total: report("metric depth", done, total),
-        )
+        found = _metric_scale(seen, frames, metric, report)
         kept_tracks = _scaled(seen, kept_tracks, found.scale)
         scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
+    if kept_tracks is not None and seen.dynamics is not None:
+        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, visible, given.tracks is None, report)
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
         extrinsics=seen.extrinsics,
@@ -400,8 +397,16 @@ def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[F
 
 
 def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
-    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame."""
+    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame.
+
+    Raises:
+        Page4DError: these are all pixels of all frames.
+    """
     hidden = visible.hides(seen.depth)
+    if all(off.all() for off in hidden):
+        raise Page4DError(
+            f"The masks in {visible.files[0].parent} hide all of all frames: 0 hides, other values show; invert them."
+        )
     for confidences in (seen.depth_conf, seen.points_conf or []):
         for scores, off in zip(confidences, hidden, strict=bool(confidences)):
             scores[off] = 0
@@ -496,6 +501,38 @@ def _settle_cameras(
     if told["note"]:
         logger.warning("%s", told["note"])
     return told, kept_tracks
+
+
+def _paths_of_motion(
+    tracks: PointTracks,
+    seen: Prediction,
+    frames: Frames,
+    visible: MaskFolder | None,
+    dense: bool,
+    report: Progress,
+) -> PointTracks:
+    """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
+    from .paths import lift_tracks, settle_paths, tracks_of_motion
+
+    assert seen.dynamics is not None
+
+    def followed(done: int) -> None:
+        report("tracks of motion", done, len(frames))
+
+    tracks, moving = tracks_of_motion(
+        frames.images, seen.dynamics, tracks, dense=dense, visible=visible, progress=followed
+    )
+    sizes = np.array([(width, height) for height, width in frames.sizes])
+    paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
+    centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
+    return replace(tracks, paths=settle_paths(paths, centers))
+
+
+def _metric_scale(seen: Prediction, frames: Frames, model: Any, report: Progress) -> MetricScale:
+    def told(done: int, total: int) -> None:
+        report("metric depth", done, total)
+
+    return metric_scale(model, frames, seen.depth, seen.depth_conf, seen.dynamics, progress=told)
 
 
 def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:
