@@ -3,7 +3,8 @@
 Every step is a command that a user would type, printed before it runs. The video is all that page4d-tiny, the small
 model in the package, gets to see: its cameras, points and motion are what the first 4D scene is trained on. Beside it
 stand the same training on the true cameras and points, with deformation (4D) and without (static). The held-out camera
-is the same for all three; into the world of page4d-tiny it is carried by the Sim(3) between the two camera paths.
+is the same for all three; into the world of page4d-tiny it is carried by the Sim(3) between its cameras and the true
+ones of the same frames.
 """
 
 from __future__ import annotations

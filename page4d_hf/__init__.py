@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .configuration_page4d import Page4DConfig, Page4DInitializationConfig, Page4DTrainingConfig
     from .image_processing_page4d import Page4DImageProcessor
     from .modeling_page4d import Page4DForDepthEstimation, Page4DModel, Page4DOutput
+    from .reconstruction.cuts import split_at_cuts
     from .reconstruction.reconstruct import reconstruct
     from .trainer_page4d import Page4DDataCollator, Page4DMaskScheduleCallback
 
@@ -32,6 +33,7 @@ _MODULES = {
     "Page4DOutput": "modeling_page4d",
     "Page4DTrainingConfig": "configuration_page4d",
     "reconstruct": "reconstruction.reconstruct",
+    "split_at_cuts": "reconstruction.cuts",
 }
 
 
@@ -58,4 +60,5 @@ __all__ = [
     "Page4DOutput",
     "Page4DTrainingConfig",
     "reconstruct",
+    "split_at_cuts",
 ]

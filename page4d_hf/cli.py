@@ -16,14 +16,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from .errors import CheckpointError, Page4DError
 from .utils.programs import command, input_errors_end_the_program
 from .utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from .scene.reconstruction import Reconstruction
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
 
@@ -177,6 +181,7 @@ def reconstruct(
     max_points: int = 100_000,
     refine: Literal["auto", "off"] = "auto",
     tracks: Path | None = None,
+    tracker: Literal["flow", "head"] = "flow",
     motion: str | None = None,
     cameras: Path | None = None,
     intrinsics: str | None = None,
@@ -184,6 +189,7 @@ def reconstruct(
     masks: Path | None = None,
     metric_depth: str | None = None,
     write_masks: bool = False,
+    split_cuts: bool = False,
     preview: bool = True,
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -217,6 +223,8 @@ def reconstruct(
             to them. What the clip does not show is kept, and said. off: keep the network's.
         tracks: file of tracks to refine by, instead of optical flow: .npz with tracks [K, S, 2] in pixels and visible
             [K, S].
+        tracker: what follows points to refine by. flow: optical flow. head: the track head of weights that have one, as
+            VGGT's: it follows points of each window's first frame alone, so take a short --window.
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
             scene; both; off: nothing; or a folder with an image for each frame, not 0 where something moves. By default
             both, or geometry where the model has no mask head.
@@ -233,6 +241,8 @@ def reconstruct(
             scales the scene to metres.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
             elsewhere: what COLMAP takes as ImageReader.mask_path.
+        split_cuts: where the clip cuts from one shot to another, reconstruct each, into OUTPUT/shot_01, OUTPUT/shot_02,
+            and so on. By default only the longest shot is reconstructed.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
         device: auto (a GPU where there is one), cpu, cuda or cuda:<number>.
         dtype: precision of the encoder and the aggregator. auto is bfloat16 or float16 on a GPU and float32 on a CPU.
@@ -244,19 +254,21 @@ def reconstruct(
     started = time.perf_counter()
     if not input:
         raise Page4DError("Name a video, a folder of images or a glob as INPUT; see `page4d reconstruct --help`.")
+    source = input[0] if len(input) == 1 else input
+    by_frame = any(given is not None for given in (tracks, cameras, masks)) or os.path.isdir(motion or "")
+    if split_cuts and by_frame:
+        raise Page4DError("--split-cuts takes no tracks, cameras, masks or folder of motion: they are of a whole clip.")
     # What can be wrong with the output is found out first, before the seconds of imports.
     with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
-        from .reconstruction.reconstruct import reconstruct as run
+        from .reconstruction.reconstruct import reconstruct as reconstruct_frames
         from .scene.folder import write_scene
 
         transformers_logging.disable_progress_bar()
-        made = run(
-            input[0] if len(input) == 1 else input,
-            model,
-            fps=fps,
-            max_frames=max_frames,
+        run = partial(
+            reconstruct_frames,
+            model=model,
             window=window,
             overlap=overlap,
             resolution=resolution,
@@ -266,6 +278,7 @@ def reconstruct(
             max_points=max_points,
             refine=refine,
             tracks=tracks,
+            tracker=tracker,
             motion=motion,
             cameras=cameras,
             intrinsics=intrinsics,
@@ -276,26 +289,53 @@ def reconstruct(
             dtype=dtype,
             progress=report,
         )
-        report("writing the scene", 0, 1)
-        write_scene(output, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
-        report("writing the scene", 1, 1)
+        written: list[tuple[Path, int, int, dict[str, Any]]] = []  # folder, frames, points, info
+
+        def write(folder: Path, name: Path, made: Reconstruction) -> None:
+            write_scene(folder, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
+            written.append((name, len(made), len(made.points), made.info))
+
+        if split_cuts:
+            from .reconstruction.cuts import split_at_cuts
+            from .utils.folders import whole_folder
+
+            shots = split_at_cuts(source, fps=fps, max_frames=max_frames)
+            with whole_folder(output, overwrite=overwrite) as folder:
+                for number, shot in enumerate(shots, start=1):
+                    name = f"shot_{number:02}"
+                    write(folder / name, output / name, run(shot))
+        else:
+            made = run(source, fps=fps, max_frames=max_frames)
+            report("writing the scene", 0, 1)
+            write(output, output, made)
+            report("writing the scene", 1, 1)
 
     seconds = time.perf_counter() - started
-    print(f"Wrote {output}: {len(made)} frames and {len(made.points):,} points.")
-    if "refinement" in made.info:
+    for folder, num_frames, num_points, info in written:
+        _print_reconstructed(folder, num_frames, num_points, info)
+    print(f"It took {seconds:.1f} s and at most {_peak_memory(written[0][3]['options']['device'])}.")
+    longest, num_frames, _, _ = max(written, key=lambda each: each[1])
+    if num_frames > 1:
+        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', longest)}")
+
+
+def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
+    """Say what has been made of a clip, or of a shot."""
+    print(f"Wrote {folder}: {num_frames} frames and {num_points:,} points.")
+    if "cuts" in info:
+        print("Each shot becomes a scene of its own with --split-cuts.")
+    if "refinement" in info:
         from .reconstruction.refinement import summary
 
-        print(summary(made.info["refinement"]))
-    if "lens" in made.info:
-        lens = made.info["lens"]
-        told = ", ".join(f"{name} = {lens[name]:.3g}" for name in ("k1", "k2", "k3", "k4", "p1", "p2") if name in lens)
-        print(f"Images are undistorted: {told}; corners moved by up to {lens['bends_by_pixels']:.1f} px.")
-    if "metric_depth" in made.info:
-        compared = made.info["metric_depth"]
+        print(summary(info["refinement"]))
+    if "lens" in info:
+        lens = info["lens"]
+        names = ("k1", "k2", "k3", "k4", "p1", "p2")
+        values = ", ".join(f"{name} = {lens[name]:.3g}" for name in names if name in lens)
+        print(f"Images are undistorted: {values}; corners moved by up to {lens['bends_by_pixels']:.1f} px.")
+    if "metric_depth" in info:
+        compared = info["metric_depth"]
         print(f"Metres by {compared['model']}: frames differ by {compared['spread']:.1%} in the median.")
-    print(f"It took {seconds:.1f} s and at most {_peak_memory(made.info['options']['device'])}.")
-    if len(made) > 1:
-        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
 COMMANDS["reconstruct"] = reconstruct

@@ -27,6 +27,7 @@ def export_splats(
     output: Path,
     time: float | None = None,
     all_frames: bool = False,
+    static_once: bool = False,
     world: Literal["training", "data"] = "training",
     overwrite: bool = False,
 ) -> None:
@@ -42,6 +43,8 @@ def export_splats(
             says which is which. It must not exist yet.
         time: the instant to write, from 0, the capture's first, to 1, its last.
         all_frames: write each instant of which there is a frame, into a folder.
+        static_once: write Gaussians that never move once, to splats_static.ply, and those that move to the file of each
+            instant: a tenth of the size where a tenth of them moves. Show an instant by loading both files.
         world: axes and unit. training: nerfstudio's, centred and scaled, as in its viewer; data: those of the cameras
             and points that were trained on (of a capture, after the scaling that it asks for itself).
         overwrite: replace the file, or the folder, that an earlier export wrote.
@@ -55,6 +58,8 @@ def export_splats(
     to_file = output.suffix.lower() == ".ply"
     if to_file and all_frames:
         raise Page4DError(f"--all-frames writes a file for each time: name a folder as --output, not {output}.")
+    if static_once and to_file:
+        raise Page4DError(f"--static-once writes several files: name a folder as --output, not {output}.")
     if find_spec("nerfstudio") is None:
         raise Page4DError(
             'export-splats reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".'
@@ -74,7 +79,7 @@ def export_splats(
         run = read_run(load_config)
         with progress_bar() as report:
             times = list(run.times) if time is None else [time]
-            write_splats(output, run, times, world, overwrite=overwrite, progress=report)
+            write_splats(output, run, times, world, static_once=static_once, overwrite=overwrite, progress=report)
     print(f"Wrote {output}: {len(times)} file{'s' * (len(times) > 1)}; their times are in {LISTING}.")
 
 

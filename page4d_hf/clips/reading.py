@@ -134,8 +134,7 @@ def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
             files = sorted(path.rglob("*.parquet"))
             if not files:
                 raise ClipError(f"The folder {path} holds no Parquet files; write clips with training/prepare.py.")
-            # A data card says which files make which split.
-            return {"path": str(path), "cache_dir": _cache_of([*files, *path.glob("README.md")])}
+            return {"path": str(path), "cache_dir": _cache_of(files)}
         if path.is_file():
             if path.suffix != ".parquet":
                 raise ClipError(f"{path} is no Parquet file; name a .parquet file, or a folder of them.")
@@ -155,8 +154,8 @@ def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
 def _cache_of(files: Iterable[Path]) -> str:
     """A place for the copy of these files as they are now.
 
-    `datasets` tells folders apart by their last name alone, and would give the clips that one of that name had before.
-    What lies on the Hub it tells apart by its revision.
+    `datasets` tells files of one place apart by their times alone, which copies and archives keep, and would give the
+    clips that lay there before. What lies on the Hub it tells apart by its revision.
     """
     import datasets
 

@@ -10,7 +10,7 @@ network's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pycolmap
 
 LOSS_SCALES = (4.0, 2.0, 1.0, 0.3)  # pixels, for images of the reference width: from one round to the next
+FOCAL_LOSS_SCALE = 1.0
 OUTLIER_FACTOR = 4.0  # tracks whose median error is so many times that of all are left out of the next round
 LEAST_OUTLIER = 0.5  # pixels, for images of the reference width: below it no track is one
 FEWEST_OBSERVATIONS = 8  # of a frame whose camera is adjusted
@@ -122,6 +123,7 @@ def adjust(
     start: Adjusted,
     image_size: tuple[int, int],
     *,
+    scales: Sequence[float] = LOSS_SCALES,
     hold_focal: bool = False,
     hold_poses: bool = False,
 ) -> Adjusted:
@@ -131,6 +133,7 @@ def adjust(
         tracks: of what stands still, for the most part.
         start: where to begin; its `used` says which tracks to begin with.
         image_size: (height, width).
+        scales: of the loss, of each round in turn; the focal length is found before it falls to `FOCAL_LOSS_SCALE`.
         hold_focal, hold_poses: the focal length, or the extrinsics, are known and stay as they are.
 
     Returns:
@@ -138,19 +141,13 @@ def adjust(
         median depth.
     """
     unit = image_size[1] / REFERENCE_WIDTH
-
-    def adjusted(solution: Adjusted, scale: float) -> Adjusted:
-        solution = adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
-        return without_outliers(tracks, solution, image_size)
-
     solution = start
-    for scale in LOSS_SCALES[:2]:
-        solution = adjusted(solution, scale)
-    if not hold_focal:
-        focal = focal_length(tracks, solution, start.focal, image_size, hold_poses=hold_poses)
-        solution = replace(solution, focal=focal)
-    for scale in LOSS_SCALES[2:]:
-        solution = adjusted(solution, scale)
+    for scale in scales:
+        if scale == FOCAL_LOSS_SCALE and not hold_focal:
+            focal = focal_length(tracks, solution, start.focal, image_size, hold_poses=hold_poses)
+            solution = replace(solution, focal=focal)
+        solution = adjust_once(tracks, solution, image_size, scale * unit, hold_poses=hold_poses)
+        solution = without_outliers(tracks, solution, image_size)
     return solution
 
 
@@ -191,7 +188,17 @@ def focal_length(
             if not untried:
                 break
             scores |= {x: score(x) for x in untried}
-    return prior * math.exp(min(scores, key=scores.__getitem__))
+    return prior * math.exp(_lowest(scores))
+
+
+def _lowest(scores: dict[float, float]) -> float:
+    """Where the parabola through the least score and its two neighbours is lowest."""
+    places = np.array(sorted(scores))
+    middle = min(max(int(np.argmin([scores[x] for x in places])), 1), len(places) - 2)
+    near = places[middle - 1 : middle + 2]
+    curvature, slope, _ = np.polyfit(near - near[1], [scores[x] for x in near], 2)
+    offset = -slope / (2 * curvature) if curvature > 0 else 0.0
+    return float(np.clip(near[1] + offset, near[0], near[2]))
 
 
 def _near(value: float, others: Iterable[float]) -> bool:

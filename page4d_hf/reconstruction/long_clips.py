@@ -127,7 +127,8 @@ def _parts(
         seen = _of_frames(tracks, frames)
         chosen = start.used & (seen.lengths() >= FEWEST_FRAMES)
         local = seen.select(chosen)
-        begun = Adjusted(start.extrinsics[span], start.focal, start.points[chosen], np.ones(len(local), bool))
+        everything = np.ones(len(local), bool)
+        begun = replace(start, extrinsics=start.extrinsics[span], points=start.points[chosen], used=everything)
         found = adjust(local, begun, size, hold_focal=True)
         if _explained(local, found, size) < TRUSTED:
             mapped = map_tracks(local, begun, _depth(local, begun), size, hold_focal=hold_focal)
@@ -170,7 +171,8 @@ def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
         new = slice(span.start + (reached - span.start) // 2 if reached else 0, span.stop)
         extrinsics[new] = part.extrinsics[new.start - span.start :]
         points, used, reached = np.where(part.used[:, None], part.points, points), used | part.used, span.stop
-    return Adjusted(extrinsics, float(np.median([part.focal for _, part in parts])), points, used)
+    focal = float(np.median([part.focal for _, part in parts]))
+    return replace(start, extrinsics=extrinsics, focal=focal, points=points, used=used)
 
 
 def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similarity:

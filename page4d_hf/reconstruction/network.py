@@ -25,6 +25,7 @@ from ..image_processing_page4d import (
     resample_to_original,
 )
 from ..utils.progress import Progress
+from .tracks import Corners, new_corners
 
 if TYPE_CHECKING:
     from ..modeling_page4d import Page4DOutput
@@ -37,6 +38,8 @@ Points = Literal["depth", "world"]
 LEAST_FOV, GREATEST_FOV = math.radians(1), math.radians(175)
 USUAL_FOV = math.radians(60)
 GREATEST_RESOLUTION = 4096  # eight times what the network was trained at
+MOST_FOLLOWED = 1024  # points that the track head follows at once
+LEAST_VISIBLE = 0.5  # probability that a followed point is not occluded
 LARGEST_MAP = 16  # times the network's pixels: what a map of a whole image may have, most of it cropped away
 
 
@@ -48,6 +51,7 @@ class NetworkOptions:
     mode: Mode  # of the image processor
     heads: tuple[str, ...]
     mask_strength: float | None
+    follow: bool = False  # whether the track head follows corners of the first frame
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,9 @@ class Prediction:
     points_conf: list[np.ndarray] | None  # S of [h, w] float32
     colors: list[np.ndarray]  # S of [h, w, 3] uint8
     seen_at: list[np.ndarray]  # S of [h, w, 2] float32: where in the original image each value was seen, in pixels
+
+    # S of numbers [N] int and positions [N, 2] in pixels of the original image, of what the track head follows
+    followed: list[tuple[np.ndarray, np.ndarray]] | None = None
 
     def __len__(self) -> int:
         return len(self.extrinsics)
@@ -202,12 +209,14 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
     )
     pixel_values, boxes = torch.stack(values), torch.tensor(corners, dtype=torch.float32)
     sizes = torch.tensor([each.image_size for each in inputs])
+    queries = _corners(pixel_values[0], corners[0]).to(network.device) if options.follow else None
     try:
         with _in_evaluation(network), _layers_reported(network, options.heads, report):
             output = network(
                 pixel_values[None].to(network.device),
                 mask_strength=options.mask_strength,
                 heads=options.heads,
+                query_points=queries,
                 visible=_visible(inputs, corners, (pixel_values.shape[-2], pixel_values.shape[-1])),
                 return_dict=True,
             )
@@ -232,7 +241,32 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
         points_conf=_to_images(output.world_points_conf[0], boxes, unseen=0.0) if with_points else None,
         colors=[np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)],
         seen_at=_seen_at((pixel_values.shape[-2], pixel_values.shape[-1]), sizes, boxes),
+        followed=None if queries is None else _followed(output, sizes, boxes),
     )
+
+
+def _corners(image: Tensor, box: list[float]) -> Tensor:
+    """Corners `[1, N, 2]` of an image `[3, H, W]` in [0, 1] within a box, as the track head counts pixels: the first
+    one's centre is at 0."""
+    gray = (255 * image.mean(dim=0)).clamp(0, 255).to(torch.uint8).numpy()
+    xy = new_corners(gray, np.zeros((0, 2), np.float32), Corners(most=MOST_FOLLOWED))
+    xy = xy[((xy > box[:2]) & (xy < box[2:])).all(axis=1)]
+    if not len(xy):
+        xy = np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]], np.float32)  # the head wants a point
+    return torch.from_numpy(xy - np.float32(0.5))[None]
+
+
+def _followed(output: Page4DOutput, sizes: Tensor, boxes: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Where each frame sees the points that the track head follows, in pixels of the original images."""
+    assert output.tracks is not None
+    assert output.track_visibility is not None
+    found = []
+    shown = output.track_visibility[0].cpu() > LEAST_VISIBLE  # [S, N]
+    for xy, visible, size, box in zip(output.tracks[0].float().cpu(), shown, sizes, boxes, strict=True):
+        places = (xy + 0.5 - box[:2]) / (box[2:] - box[:2]) * size.flip(0)
+        kept = visible & ((places > 0) & (places < size.flip(0))).all(dim=1)
+        found.append((kept.nonzero().flatten().numpy(), places[kept].numpy()))
+    return found
 
 
 @contextmanager

@@ -27,13 +27,16 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
+from .cuts import Report as CutReport
+from .cuts import longest_shot
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
-from .metric import load_metric_model, metric_scale
-from .motion import motion_masks, resolve_motion
+from .metric import MetricScale, load_metric_model, metric_scale
+from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
+from .tracks import joined_tracks
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 Refine = Literal["auto", "off"]
 Distortion = Literal["none", "radial"]
+Tracker = Literal["flow", "head"]
 
 
 @torch.inference_mode()
@@ -66,6 +70,7 @@ def reconstruct(
     keep_point_maps: bool = False,
     refine: Refine = "auto",
     tracks: str | os.PathLike[str] | None = None,
+    tracker: Tracker = "flow",
     motion: str | os.PathLike[str] | None = None,
     cameras: str | os.PathLike[str] | None = None,
     intrinsics: str | os.PathLike[str] | None = None,
@@ -90,7 +95,9 @@ def reconstruct(
 
     Args:
         images: S >= 1 frames: a video, a folder of images, a glob, image files, PIL images, arrays `[H, W, 3]` uint8,
-            or `Frames`; see `read_frames`.
+            or `Frames`; see `read_frames`. Where they cut from one shot to another, the longest is taken, and
+            `info["cuts"]` says where; see `split_at_cuts`. `Frames`, and frames for which there are `tracks`,
+            `cameras`, `masks` or a folder of `motion`, are all taken.
         model: folder of the weights, or their repository on the Hub; or a model, on the device and in the dtype that it
             shall run in. It runs as in evaluation, and is left as it was.
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
@@ -110,6 +117,9 @@ def reconstruct(
         refine: "auto": adjust cameras to point tracks, and depth to them, as far as the clip shows them; what it does
             not is logged, and stands in `info["refinement"]["note"]`. "off": take the network's.
         tracks: file of tracks to refine by, instead of optical flow; see `scene.read_tracks`.
+        tracker: what follows points, where no tracks are given. "flow": optical flow, to a fraction of a pixel, with
+            new points in each frame. "head": the network's track head, which follows points of each window's first
+            frame and sees no pixel finer than its input's; it needs weights that have one, as VGGT's.
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
             "both"; "off": nothing; or a folder with an image for each frame, not 0 where something moves. By default
             both, as far as the model has a head, and frames are several and of one size.
@@ -156,6 +166,7 @@ def reconstruct(
         max_points=max_points,
         refine=refine,
         tracks=tracks,
+        tracker=tracker,
         motion=resolve_motion(motion, weights.config.mask_form is not None),
         cameras=cameras,
         intrinsics=intrinsics,
@@ -164,10 +175,12 @@ def reconstruct(
         metric_depth=metric_depth,
     )
     options.check()
+    if tracker == "head" and not weights.config.enable_track:
+        raise Page4DError("Tracks by the track head need a model that has one, and this has none; take --tracker flow.")
     heads = needed_heads(weights.config, points)
     given = _read_given(options)
 
-    frames = _read_frames(images, options, report)
+    frames, cuts = _read_frames(images, options, report)
     visible = None if masks is None else MaskFolder(masks, frames)
     known = known_cameras(given.cameras, given.intrinsics, frames)
     lenses = None if known is None else known.lenses
@@ -176,13 +189,15 @@ def reconstruct(
     network = weights.load(report)
     metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
-    asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength)
+    asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength, follow=tracker == "head")
 
     def look() -> Prediction:
         return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
 
-    if distortion == "radial":
-        lenses = _find_lenses(look(), frames, given.tracks, known, visible, report)
+    if lenses is None:
+        seen = look()
+        if distortion == "radial":
+            lenses = _find_lenses(seen, frames, given.tracks, known, visible, report)
     if lenses is not None:
         frames = UndistortedFrames.of(frames, lenses)
         visible = None if masks is None else MaskFolder(masks, frames)
@@ -190,7 +205,7 @@ def reconstruct(
             given = given._replace(tracks=lenses.tracks(given.tracks))
         if known is not None and known.intrinsics is not None:
             known = replace(known, intrinsics=lenses.pinholes)
-    seen = look()
+        seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
     seen.dynamics = motion_masks(
@@ -205,16 +220,11 @@ def reconstruct(
     )
     scale: dict[str, Any] = {"scale": "arbitrary" if cameras is None else "cameras"}
     if metric is not None:
-        found = metric_scale(
-            metric,
-            frames,
-            seen.depth,
-            seen.depth_conf,
-            seen.dynamics,
-            progress=lambda done, total: report("metric depth", done, total),
-        )
+        found = _metric_scale(seen, frames, metric, report)
         kept_tracks = _scaled(seen, kept_tracks, found.scale)
         scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
+    if kept_tracks is not None and seen.dynamics is not None:
+        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, visible, given.tracks is None, report)
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
         extrinsics=seen.extrinsics,
@@ -237,6 +247,7 @@ def reconstruct(
             },
             **scale,
             **({} if cameras_by is None else {"refinement": cameras_by}),
+            **({} if cuts is None else {"cuts": cuts}),
             **({} if lenses is None else {"lens": lenses.as_info()}),
         },
     )
@@ -300,6 +311,7 @@ class _Options:
     max_points: int
     refine: Refine
     tracks: str | os.PathLike[str] | None
+    tracker: Tracker
     motion: str | os.PathLike[str] | None
     cameras: str | os.PathLike[str] | None
     intrinsics: str | os.PathLike[str] | None
@@ -323,6 +335,10 @@ class _Options:
             )
         if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
+        if self.tracker not in get_args(Tracker):
+            raise Page4DError(f"Expected tracker to be {' or '.join(get_args(Tracker))}, got {self.tracker!r}.")
+        if self.tracker == "head" and (self.refine == "off" or self.points == "world" or self.tracks is not None):
+            raise Page4DError("The track head refines: it takes --refine auto, --points depth and no --tracks.")
         if self.tracks is not None and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Tracks refine cameras and depth: they take --refine auto and --points depth.")
         if self.points == "world" and (self.cameras is not None or self.intrinsics is not None):
@@ -333,6 +349,13 @@ class _Options:
             raise Page4DError(
                 f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(self.masks)!r}."
             )
+
+    @property
+    def of_all_frames(self) -> bool:
+        """Whether something is given for each frame, so that none can be left out."""
+        folder = None if self.motion in get_args(MotionKind) else self.motion
+        lenses = self.intrinsics if os.path.exists(self.intrinsics or "") else None
+        return any(given is not None for given in (self.tracks, self.cameras, lenses, self.masks, folder))
 
     def as_info(self) -> dict[str, Any]:
         """The options for `page4d/info.json`."""
@@ -356,18 +379,34 @@ def _read_given(options: _Options) -> _Given:
     )
 
 
-def _read_frames(images: Source, options: _Options, report: Progress) -> Frames:
+def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[Frames, CutReport | None]:
+    """The frames to reconstruct, and where the clip cuts that they are a shot of."""
     if isinstance(images, Frames):
-        return read_frames(images, fps=options.fps, max_frames=options.max_frames)
+        return read_frames(images, fps=options.fps, max_frames=options.max_frames), None
     report("reading frames", 0, 1)
     frames = read_frames(images, fps=options.fps, max_frames=options.max_frames)
     report("reading frames", 1, 1)
-    return frames
+    if options.of_all_frames:
+        return frames, None
+    count = len(frames)
+    report("looking for cuts", 0, count)
+    frames, cuts = longest_shot(frames, progress=lambda done: report("looking for cuts", done, count))
+    if cuts is not None:
+        logger.warning("%s", cuts["note"])
+    return frames, cuts
 
 
 def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
-    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame."""
+    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame.
+
+    Raises:
+        Page4DError: these are all pixels of all frames.
+    """
     hidden = visible.hides(seen.depth)
+    if all(off.all() for off in hidden):
+        raise Page4DError(
+            f"The masks in {visible.files[0].parent} hide all of all frames: 0 hides, other values show; invert them."
+        )
     for confidences in (seen.depth_conf, seen.points_conf or []):
         for scores, off in zip(confidences, hidden, strict=bool(confidences)):
             scores[off] = 0
@@ -413,6 +452,7 @@ def _refined(
         seen.depth,
         seen.dynamics,
         given=given_tracks,
+        followed=None if seen.followed is None else joined_tracks(seen.followed),
         known=known,
         visible=visible,
         distortion=distortion,
@@ -461,6 +501,38 @@ def _settle_cameras(
     if told["note"]:
         logger.warning("%s", told["note"])
     return told, kept_tracks
+
+
+def _paths_of_motion(
+    tracks: PointTracks,
+    seen: Prediction,
+    frames: Frames,
+    visible: MaskFolder | None,
+    dense: bool,
+    report: Progress,
+) -> PointTracks:
+    """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
+    from .paths import lift_tracks, settle_paths, tracks_of_motion
+
+    assert seen.dynamics is not None
+
+    def followed(done: int) -> None:
+        report("tracks of motion", done, len(frames))
+
+    tracks, moving = tracks_of_motion(
+        frames.images, seen.dynamics, tracks, dense=dense, visible=visible, progress=followed
+    )
+    sizes = np.array([(width, height) for height, width in frames.sizes])
+    paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
+    centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
+    return replace(tracks, paths=settle_paths(paths, centers))
+
+
+def _metric_scale(seen: Prediction, frames: Frames, model: Any, report: Progress) -> MetricScale:
+    def told(done: int, total: int) -> None:
+        report("metric depth", done, total)
+
+    return metric_scale(model, frames, seen.depth, seen.depth_conf, seen.dynamics, progress=told)
 
 
 def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:

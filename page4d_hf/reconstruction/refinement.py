@@ -2,6 +2,7 @@
 
 No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
 moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
+The points that it gives are then looked for in all frames, and cameras adjusted to these longer tracks.
 Where adjustment explains much less than pairs of frames agree on, its start was too far off, and the tracks are mapped
 without it. Where the user knows the cameras, their poses are held and tracks tell depth.
 """
@@ -15,12 +16,13 @@ from typing import Literal
 import numpy as np
 
 from ..scene.tracks import PointTracks
-from .bundle_adjustment import LOSS_SCALES, Adjusted, rays_of, reprojection_errors, triangulated
+from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
 from .long_clips import MOST_AT_ONCE, adjust_clip
 from .mapping import map_tracks
+from .relinking import relink
 from .tracks import (
     FEWEST_FRAMES,
     REFERENCE_WIDTH,
@@ -38,12 +40,15 @@ LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width: where tra
 FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a camera may only turn
 LEAST_GAIN = 0.1  # of the share of inliers, that a camera's path must bring over one that only turns,
 LEAST_RATIO = 1.5  # or else in the median error
-AT_INFINITY = 1e5  # times as far
+AT_INFINITY = 1e5  # in the unit of the network's depth
+TURNING_ROUNDS = 50
+FEWEST_TO_TURN = 3  # points that tell a rotation
 TOO_FAR = 0.8  # of the share that pairs of frames agree on: where adjustment reaches less, its start was too far off
 LOST = 0.5  # the same of a single frame, whose camera then never came near
 LEAST_GAIN_OF_DISTORTION = 0.02  # of the robust cost of static tracks: noise of their positions brings less
 LEAST_PARALLAX = np.radians(1.0)  # of a track between known cameras, to tell depth
 POOR_SHARE = 0.5  # of inliers: below it the user is told
+MOST_LOST = 0.05  # of inliers: longer tracks that cost more have led astray
 
 Report = dict[str, float | int | str]
 
@@ -63,9 +68,8 @@ class Refinement:
     tracks: Tracks
     points: np.ndarray  # [T, 3] float64
     inlier: np.ndarray  # [T] bool: tracks of the static scene
-    image_size: tuple[int, int]  # (height, width)
+    intrinsics: np.ndarray  # [S, 3, 3], pixels of the images
     report: Report
-    known_intrinsics: np.ndarray | None = None  # [S, 3, 3], pixels of the images
     radial: float | None = None  # k1 of all frames' lens, where it was asked for and the clip shows it
 
     @property
@@ -81,15 +85,6 @@ class Refinement:
         points = np.where(known[:, None], self.points, np.nan)
         return as_point_tracks(self.tracks, points, len(self.extrinsics)) if len(self.tracks) else None
 
-    @property
-    def intrinsics(self) -> np.ndarray:
-        """The cameras' matrices `(S, 3, 3)`, in pixels of the images."""
-        if self.known_intrinsics is not None:
-            return self.known_intrinsics
-        height, width = self.image_size
-        matrix = np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
-        return np.tile(matrix, (len(self.extrinsics), 1, 1))
-
 
 def refine(
     images: Sequence[np.ndarray],
@@ -99,6 +94,7 @@ def refine(
     motion: list[np.ndarray] | None = None,
     *,
     given: PointTracks | None = None,
+    followed: Tracks | None = None,
     known: KnownCameras | None = None,
     visible: Sequence[np.ndarray] | None = None,
     distortion: Literal["none", "radial"] = "none",
@@ -113,6 +109,7 @@ def refine(
         depth: the network's z-depth, `(h, w)` float32 each over exactly the image.
         motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
         given: a user's tracks, to refine by instead of those of optical flow.
+        followed: the network's tracks, the same.
         known: what the user knows of the cameras, which is held.
         visible: `(H, W)` bool of each frame, false where tracks are not to be followed.
         distortion: "radial" looks for the lens's too, and leaves depth as it is: it is to be refined in images that
@@ -137,6 +134,8 @@ def refine(
     tracked(0)
     if given is not None:
         tracks = checked_tracks(given, images, progress=tracked)
+    elif followed is not None:
+        tracks = followed
     else:
         tracks = track_points(images, progress=tracked)
     if visible is not None:
@@ -147,7 +146,9 @@ def refine(
     focal = known.focal or focal
     lifted = _lifted(seen, tracks, extrinsics, focal, depth, size)
     start = Adjusted(np.array(extrinsics, np.float64), focal, lifted, np.isfinite(lifted).all(axis=1))
-    clip = _Clip(seen, tracks, size, depth, motion, known, _scored(tracks, start, size), distortion, progress)
+    before = _scored(tracks, start, size)
+    may_relink = given is None and distortion == "none" and len(images) <= MOST_AT_ONCE
+    clip = _Clip(images, seen, tracks, size, depth, motion, known, before, distortion, progress, visible, may_relink)
     return _refined(clip) if known.extrinsics is None else _with_known_poses(clip, known.extrinsics)
 
 
@@ -189,9 +190,22 @@ def _refined(clip: _Clip) -> Refinement:
             note = "Only the rotations of the cameras are refined: the clip does not show how far the camera moves."
     if best.inlier_share <= before.inlier_share:
         return _kept(clip, "adjusted ones agree with no more of the matches")
+    if outcome == "refined" and clip.may_relink:
+        clip, best = _relinked(clip, best)
     if best.inlier_share < POOR_SHARE:
         note = " ".join((note, _poor(best.inlier_share))).strip()
     return _with_corrected_depth(clip, best, outcome, note)
+
+
+def _relinked(clip: _Clip, best: _Scored) -> tuple[_Clip, _Scored]:
+    """The clip with longer tracks, and cameras adjusted to them, scored by the tracks as they were followed."""
+    solution = best.solution
+    seen = relink(clip.images, clip.seen, solution, clip.intrinsics(solution.focal), clip.visible)
+    longer = clip.known.idealized(seen, clip.size)
+    scored = clip.scored(adjust(longer, solution, clip.size, scales=LOSS_SCALES[2:], hold_focal=clip.hold_focal))
+    if scored.inlier_share < (1 - MOST_LOST) * best.inlier_share or scored.solution.used.sum() < FEWEST_TRACKS:
+        return clip, best
+    return replace(clip, seen=seen, tracks=longer), scored
 
 
 def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
@@ -229,6 +243,7 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
 class _Clip:
     """What a clip shows, and what the network says of it."""
 
+    images: Sequence[np.ndarray]
     seen: Tracks  # in the images: where to look up what maps say
     tracks: Tracks  # the same in one ideal camera: what cameras are adjusted to
     size: tuple[int, int]  # (height, width) of the images
@@ -238,6 +253,8 @@ class _Clip:
     before: _Scored  # the network's cameras
     distortion: Literal["none", "radial"]
     progress: Callable[[str, int, int], None]
+    visible: Sequence[np.ndarray] | None  # (H, W) bool of each frame
+    may_relink: bool
 
     @property
     def unit(self) -> float:
@@ -247,6 +264,14 @@ class _Clip:
     @property
     def hold_focal(self) -> bool:
         return self.known.focal is not None
+
+    def intrinsics(self, focal: float) -> np.ndarray:
+        """`(S, 3, 3)` in pixels of the images: known ones, or those of one camera."""
+        if self.known.intrinsics is not None:
+            return self.known.intrinsics
+        height, width = self.size
+        matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        return np.tile(matrix, (len(self.images), 1, 1))
 
     def scored(self, solution: Adjusted) -> _Scored:
         return _scored(self.tracks, solution, self.size)
@@ -284,9 +309,8 @@ class _Clip:
             self.seen,
             solution.points,
             solution.used,
-            self.size,
+            self.intrinsics(solution.focal),
             report,
-            self.known.intrinsics,
         )
 
 
@@ -393,12 +417,34 @@ def _scored(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> _Score
 
 
 def _turned(clip: _Clip, best: Adjusted) -> Adjusted:
-    """Cameras adjusted to points so far away that only their rotations count."""
-    start = clip.before.solution
-    center = -start.extrinsics[0, :, :3].T @ start.extrinsics[0, :, 3]
-    far = center + AT_INFINITY * (start.points - center)
-    far_off = replace(start, focal=best.focal, used=best.used, points=far)
-    return adjust_clip(clip.tracks, far_off, clip.size, hold_focal=clip.hold_focal, in_parts=False)
+    """Cameras that only turn, all where the first one starts, and points far away that suit them.
+
+    Rotations and directions of points in turn, each in closed form given the other, under a Cauchy loss; from the
+    rotations of the best cameras, with their focal length.
+    """
+    tracks, first = clip.tracks, clip.before.solution.extrinsics[0]
+    frame, track, counts = tracks.frame, tracks.track, best.used[tracks.track]
+    rays = np.concatenate((rays_of(tracks, best.focal, clip.size), np.ones((len(frame), 1))), axis=1)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    rotation, weight = best.extrinsics[:, :, :3].copy(), np.ones(len(rays))
+    directions, scale = np.zeros((len(tracks), 3)), LOSS_SCALES[-1] * clip.unit / best.focal
+    for _ in range(TURNING_ROUNDS):
+        there = np.einsum("oji,oj->oi", rotation[frame], rays)
+        total = np.zeros_like(directions)
+        np.add.at(total, track, weight[:, None] * there)
+        directions = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+        weight = 1 / (1 + ((there - directions[track]) ** 2).sum(axis=1) / scale**2)
+        matrix = np.zeros_like(rotation)
+        np.add.at(matrix, frame, (counts * weight)[:, None, None] * rays[:, :, None] * directions[track][:, None, :])
+        seen = np.bincount(frame[counts], minlength=len(rotation)) >= FEWEST_TO_TURN
+        u, _, vt = np.linalg.svd(matrix[seen])
+        u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
+        rotation[seen] = u @ vt
+    back = rotation[0].T @ first[:, :3]  # the world stays that of the first camera
+    rotation, directions = rotation @ back, directions @ back
+    center = -first[:, :3].T @ first[:, 3]
+    extrinsics = np.concatenate((rotation, -(rotation @ center)[..., None]), axis=2)
+    return replace(best, extrinsics=extrinsics, points=center + AT_INFINITY * directions)
 
 
 def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:

@@ -94,6 +94,7 @@ def track_points(
     images: Iterable[np.ndarray],
     *,
     choice: Corners | None = None,
+    where: Sequence[np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tracks:
     """Track corners through a clip; no more than two frames are held at a time.
@@ -101,6 +102,7 @@ def track_points(
     Args:
         images: S frames, `(H, W, 3)` uint8, of one size.
         choice: which corners; default: those that are good for cameras.
+        where: of each frame, `(H, W)` bool, where corners may start; default: everywhere.
         progress: told how many frames are done.
 
     Returns:
@@ -115,23 +117,27 @@ def track_points(
     observed: list[tuple[np.ndarray, np.ndarray]] = []
     before: np.ndarray | None = None
     for frame, image in enumerate(images):
-        gray = _gray(image)
+        gray = as_gray(image)
         if before is not None and before.shape != gray.shape:
             raise Page4DError("Tracks need frames of one size; these differ.")
         if before is not None and len(xy):
             xy, followed = _follow(flow, before, gray, xy)
             xy, number = xy[followed], number[followed]
-        corners = _new_corners(gray, xy, choice or Corners())
+        corners = new_corners(gray, xy, choice or Corners(), None if where is None else where[frame])
         xy = np.concatenate((xy, corners))
         number = np.concatenate((number, np.arange(count, count + len(corners))))
         count += len(corners)
         observed.append((number, xy))
         before = gray
         progress(frame + 1)
+    return joined_tracks(observed)
+
+
+def joined_tracks(observed: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tracks:
+    """Tracks of at least three frames, of which each frame sees some numbers [N] at positions [N, 2]."""
     frames = np.repeat(np.arange(len(observed)), [len(numbers) for numbers, _ in observed])
-    tracks = Tracks(
-        np.concatenate([numbers for numbers, _ in observed]), frames, np.concatenate([xy for _, xy in observed]), count
-    )
+    names, track = np.unique(np.concatenate([numbers for numbers, _ in observed]), return_inverse=True)
+    tracks = Tracks(track, frames, np.concatenate([xy for _, xy in observed]).astype(np.float32), len(names))
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
@@ -168,7 +174,7 @@ def _lucas_kanade(
     return there + half, status.ravel().astype(bool)
 
 
-def _gray(image: np.ndarray) -> np.ndarray:
+def as_gray(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
 
 
@@ -178,13 +184,13 @@ def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
-def _new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
-    """Corners [N, 2] where no track is near."""
+def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners, where: np.ndarray | None = None) -> np.ndarray:
+    """Corners [N, 2] of an image `(H, W)` uint8 where no track is near, and `where` [H, W] bool allows them."""
     room = choice.most - len(taken)
     if room <= 0:
         return np.zeros((0, 2), np.float32)
     spacing = max(3, round(choice.spacing * gray.shape[1] / REFERENCE_WIDTH))
-    free = np.full(gray.shape, 255, np.uint8)
+    free = np.full(gray.shape, 255, np.uint8) if where is None else where.astype(np.uint8) * 255
     for x, y in taken.astype(int):
         cv2.circle(free, (int(x), int(y)), spacing, (0,), -1)
     corners = cv2.goodFeaturesToTrack(gray, room, choice.quality, spacing, mask=free)
@@ -248,7 +254,7 @@ def checked_tracks(
     first_xy, first_value = np.zeros((len(tracks), 2), np.float32), np.full(len(tracks), np.nan, np.float32)
     along, staying = [], []
     for number, rows in enumerate(tracks.rows_of_frames(len(images))):
-        gray = cv2.GaussianBlur(_gray(images[number]), (0, 0), 1.5).astype(np.float32)
+        gray = cv2.GaussianBlur(as_gray(images[number]), (0, 0), 1.5).astype(np.float32)
         seen, xy = tracks.track[rows], tracks.xy[rows]
         if len(seen):
             value = _sampled(gray, xy)

@@ -110,6 +110,7 @@ def join(before: Prediction, after: Prediction, start: int) -> Prediction:
     moved = {
         "extrinsics": change.apply_to_extrinsics(after.extrinsics),
         "depth": [(change.scale * depth).astype(np.float32) for depth in after.depth],
+        "followed": _numbered_on(before, after),
         "points": after.points and [change.apply_to_points(points).astype(np.float32) for points in after.points],
     }
     kept, left = start + overlap // 2, overlap // 2
@@ -122,6 +123,14 @@ def join(before: Prediction, after: Prediction, start: int) -> Prediction:
         else:
             joined[name] = None if one is None else one[:kept] + other[left:]
     return Prediction(**joined)
+
+
+def _numbered_on(before: Prediction, after: Prediction) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """What a window follows, with numbers that the windows before have not given."""
+    if before.followed is None or after.followed is None:
+        return None
+    taken = 1 + max((int(numbers.max()) for numbers, _ in before.followed if len(numbers)), default=-1)
+    return [(numbers + taken, xy) for numbers, xy in after.followed]
 
 
 def align_windows(before: Prediction, after: Prediction, start: int) -> Similarity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -19,16 +19,19 @@ from torch import Tensor
 from page4d_hf.captures.layouts.nerfstudio import capture_of_scene
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_to_world_opengl
+from page4d_hf.reconstruction.motion import MotionKind
 from page4d_hf.scene.folder import read_scene
 
 from ..console import input_errors_end_the_command
+from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKS_KEY
 from ..ranges import ENDLESS, FINITE, check_ranges
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
 from .frames_source import FramesOptions, frames_of_images
 from .limits import in_reach, refuse_far_cameras
+from .motion_tracks import motion_paths, tracks_of_user
 from .posed_frames import PosedFrames
-from .reconstruction_cache import reconstruct_once
+from .reconstruction_cache import ReconstructionOptions, reconstruct_once
 from .scene_source import SceneOptions, frames_of_scene
 from .sources import find_source
 from .starting_points import SeedOptions
@@ -36,6 +39,9 @@ from .starting_points import SeedOptions
 # The cameras' extent counts as at least this share of the distance to what they see: a camera that stands still has
 # none, and the scene would be blown up without limit.
 LEAST_EXTENT_TO_DISTANCE = 0.1
+
+CameraSource = Literal["auto", "capture", "page4d"]
+CAMERAS = get_args(CameraSource)
 
 # Least and most of options that are numbers.
 RANGES = {
@@ -64,13 +70,14 @@ class Page4DDataParserConfig(DataParserConfig):
         "auto", "scene", "nerfies", "dycheck", "dnerf", "nvidia", "nerfstudio", "colmap", "tum", "bonn", "frames"
     ] = "auto"
     """Kind of data. auto detects it. frames: a video or images."""
-    cameras: Literal["auto", "capture", "page4d"] = "auto"
-    """Source of the cameras: the capture's own or PAGE-4D's (needs --model). auto: the capture's, where there are any.
-    Times and held-out frames always come from the capture."""
+    cameras: str = "auto"
+    """Source of the cameras. capture: the capture's own. page4d: PAGE-4D's (needs --model). auto: the capture's, where
+    there are any. Times and held-out frames always come from the capture. For a video or images also a file of known
+    cameras, in whose world PAGE-4D reconstructs them: transforms.json, COLMAP model or TUM trajectory."""
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
     """Source of the held-out cameras, with --cameras page4d on a capture. page4d: PAGE-4D sees the held-out frames too.
     capture: it does not; the capture's cameras are aligned with PAGE-4D's world by the Sim(3) between the training
-    cameras' centres."""
+    cameras, with their focal lengths."""
     points: Literal["auto", "page4d", "capture", "depth", "tracks", "random"] = "auto"
     """Where Gaussians start: at PAGE-4D's depth, the capture's points (its depth if it has none), the capture's depth,
     corners that are tracked through the frames and triangulated by their cameras, or random points. auto: the capture's
@@ -121,8 +128,25 @@ class Page4DDataParserConfig(DataParserConfig):
     refine: Literal["auto", "off"] = "auto"
     """auto: adjust PAGE-4D's cameras to point tracks, and its depth to them, as far as the frames show them. off: take
     the network's."""
+    motion: str | None = None
+    """What tells PAGE-4D's points what moves. head: its mask head. geometry: optical flow that contradicts a static
+    scene. both. off. For a video or images also a folder of masks, not 0 where something moves. By default both, or
+    geometry where the model has no mask head."""
+    intrinsics: str | None = None
+    """Known intrinsics of a video or images: fx,fy,cx,cy in pixels, a transforms.json or a COLMAP model."""
+    distortion: Literal["none", "radial"] = "none"
+    """radial: find the lens's radial distortion of a video or images, and undistort them."""
+    masks: Path | None = None
+    """Folder of masks of a video or images, 0 where pixels are to be left out of reconstruction and training."""
+    metric_depth: str | None = None
+    """Metric depth model of transformers that scales the reconstruction of a video or images to metres."""
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
+    tracks: str = "auto"
+    """Tracks of what moves, which the deformation starts from. auto: the capture's own, where it has some. capture: the
+    same, which it must have. page4d: those of the reconstruction, by optical flow and PAGE-4D's depth. off: none. Else
+    an .npz with tracks [K, S, 2], in pixels of the images that are trained on, and visible [K, S], of CoTracker, TAPIR
+    or the like, which the data's depth lifts."""
     cache_dir: Path | None = None
     """Where reconstructions and triangulated points are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
 
@@ -136,6 +160,13 @@ class Page4DDataParserConfig(DataParserConfig):
             raise Page4DError(
                 f"--confidence-percentile must be from 0 to below 100, got {self.confidence_percentile:g}."
             )
+        if self.cameras not in CAMERAS and not Path(self.cameras).exists():
+            raise Page4DError(
+                f"--cameras must be {', '.join(CAMERAS)} or a file of cameras, got {self.cameras!r:.200}, and there is "
+                "no such file."
+            )
+        if self.motion is not None and not self.use_mask:
+            raise Page4DError("--use-mask False leaves motion out: leave out --motion.")
         if self.reconstruction is not None and not self.use_mask:
             raise Page4DError(
                 "--use-mask False says how --model is run, and --reconstruction has been made: name one that was made "
@@ -154,6 +185,13 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     config.check()
     frames = _read(config)
     refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
+    if config.tracks == "page4d" and frames.tracks is None:
+        raise Page4DError(
+            "--tracks page4d needs a reconstruction with tracks of what moves: make one with a motion mask and "
+            "refined cameras (`page4d reconstruct --refine auto`)."
+        )
+    if config.tracks not in ("auto", "capture", "page4d", "off"):
+        frames.tracks = tracks_of_user(Path(config.tracks), frames)
     reached = in_reach(frames.points.positions, config.data)
     if not reached.all():
         frames.points = frames.points.take(reached)
@@ -167,41 +205,69 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     seeds = SeedOptions(
         config.points, config.max_points, config.num_random_points, config.confidence_percentile, config.cache_dir
     )
-    scene_options = SceneOptions(seeds, factor, config.eval_interval)
+    scene_options = SceneOptions(seeds, factor, config.eval_interval, config.tracks)
     capture_options = CaptureOptions(
         seeds,
         factor,
         config.eval_interval,
         config.held_out,
-        config.cameras,
+        "auto" if config.cameras not in CAMERAS else cast(CameraSource, config.cameras),
         config.held_out_cameras,
         config.reconstruction,
+        config.tracks,
         has_model=bool(config.model),
     )
     reconstruct = partial(
         reconstruct_once,
         model=config.model,
-        resolution=config.resolution,
-        window=config.window,
-        overlap=config.overlap,
+        options=ReconstructionOptions(
+            resolution=config.resolution,
+            window=config.window,
+            overlap=config.overlap,
+            refine=config.refine,
+            motion=config.motion,
+            cameras=None if config.cameras in CAMERAS else Path(config.cameras),
+            intrinsics=config.intrinsics,
+            distortion=config.distortion,
+            masks=config.masks,
+            metric_depth=config.metric_depth,
+        ),
         use_mask=config.use_mask,
-        refine=config.refine,
         cache_dir=config.cache_dir,
     )
     if source.kind == "capture":
+        _refuse_what_frames_take(config, "a capture has cameras and masks of its own")
         return frames_of_capture(open_capture(data, source.layout, factor), capture_options, reconstruct)
     if source.kind == "frames":
         _refuse_the_captures_own(config, "a video or plain images have no cameras of their own")
         return frames_of_images(data, FramesOptions(config.fps, config.max_frames), scene_options, reconstruct)
     scene = read_scene(data)
+    _refuse_what_frames_take(config, "a scene folder has been reconstructed, or has cameras of its own")
     if not scene.info:  # of another program
         return frames_of_capture(capture_of_scene(scene), capture_options, reconstruct)
     _refuse_the_captures_own(config, "the cameras of a scene folder are PAGE-4D's")
     return frames_of_scene(scene, scene_options)
 
 
+def _refuse_what_frames_take(config: Page4DDataParserConfig, why: str) -> None:
+    given = {
+        "cameras": config.cameras not in CAMERAS,
+        "intrinsics": config.intrinsics is not None,
+        "distortion": config.distortion != "none",
+        "masks": config.masks is not None,
+        "metric-depth": config.metric_depth is not None,
+        "motion": config.motion is not None and config.motion not in get_args(MotionKind),
+    }
+    for option in (name for name, is_given in given.items() if is_given):
+        raise Page4DError(f"--{option} as given is for a video or images: {why}. Leave it out.")
+
+
 def _refuse_the_captures_own(config: Page4DDataParserConfig, whose_cameras: str) -> None:
-    reasons = {"cameras": whose_cameras, "points": "only a capture has points of its own"}
+    reasons = {
+        "cameras": whose_cameras,
+        "points": "only a capture has points of its own",
+        "tracks": "only a capture has tracks of its own",
+    }
     for option, reason in reasons.items():
         if getattr(config, option) == "capture":
             raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it at auto.")
@@ -213,7 +279,9 @@ class Page4DDataParser(DataParser):
 
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
-    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
+    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; of what is
+    trained on "tracks_xyz" `(K, T, 3)` float32, paths of points that move, and their "tracks_times" `(T,)` in [0, 1],
+    where tracks tell them; "background_color" `(3,)` in [0, 1] where all
     images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
     scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
     """
@@ -259,6 +327,7 @@ class Page4DDataParser(DataParser):
             alpha_color=background.get("background_color"),  # for datasets of others
             metadata={
                 **self._points(),
+                **(self._tracks if split == "train" else {}),
                 **background,
                 IMAGES_KEY: frames.images,
                 INDICES_KEY: indices,
@@ -285,6 +354,15 @@ class Page4DDataParser(DataParser):
         if points.motion is not None:
             metadata["points3D_motion"] = torch.from_numpy(points.motion)
         return metadata
+
+    @cached_property
+    def _tracks(self) -> dict[str, Tensor]:
+        found = motion_paths(self._frames)
+        if found is None:
+            return {}
+        transform, scale = self._normalisation
+        positions = torch.from_numpy(found.positions).double() @ transform[:, :3].T + transform[:, 3]
+        return {TRACKS_KEY: (positions * scale).float(), TRACK_TIMES_KEY: torch.from_numpy(found.times).float()}
 
     @cached_property
     def _normalisation(self) -> tuple[Tensor, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from page4d_hf.frames import VIDEO_SUFFIXES, Frames, frame_files, read_frames
 
+from ..console import note
 from .limits import refuse_a_single_frame
 from .posed_frames import PosedFrames
 from .reconstruction_cache import Reconstruct, digest_files
@@ -35,7 +36,11 @@ def frames_of_images(
     digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames)
 
     def read() -> Frames:
-        frames = read_frames(data, fps=options.fps, max_frames=options.max_frames)
+        from page4d_hf.reconstruction.cuts import longest_shot  # OpenCV, which a cached reconstruction does without
+
+        frames, cuts = longest_shot(read_frames(data, fps=options.fps, max_frames=options.max_frames))
+        if cuts is not None:
+            note(cuts["note"])
         refuse_a_single_frame(len(frames), data)
         return frames
 

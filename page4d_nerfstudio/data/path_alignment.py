@@ -30,9 +30,9 @@ def align_paths(source: npt.NDArray[Any], target: npt.NDArray[Any], *, turns: bo
 
     Args:
         source, target: the cameras.
-        turns: whether the rotation is needed, and not the scale alone. Where the path is a line, but for what the two
-            differ by, its centres leave the rotation around it open; then it is that which carries the directions of
-            the cameras onto each other, their mean, and scale and translation follow.
+        turns: whether the rotation is needed, and not the scale alone. A short path turns by what its centres are off,
+            and one on a line leaves the rotation around it open. Where the directions of the cameras tell the rotation
+            better, it is the mean of those between single cameras, and scale and translation follow.
 
     Returns:
         The Sim(3); and what it leaves of the distance between the paths, RMSE as a share of the target's extent.
@@ -57,20 +57,9 @@ def align_paths(source: npt.NDArray[Any], target: npt.NDArray[Any], *, turns: bo
             f"path is off by {error_share:.0%} of its extent, which determines no scale. The camera hardly moves, or "
             f"the reconstruction has failed. {_WITHOUT_ALIGNMENT}"
         )
-    # A centre that is off by e turns the path around its longest axis by e / (its distance from there); so the angle is
-    # known to about the RMS of the one over the RMS of the other, over the root of their number.
-    turn = distance / extents[1] / np.sqrt(len(source))
-    if turns and turn > MOST_UNKNOWN_TURN:
-        similarity, spread = _align_directions(source, target, *centres)
-        if spread > MOST_UNKNOWN_TURN or similarity.scale <= 0:
-            raise CaptureError(
-                "PAGE-4D's cameras cannot be aligned with the capture's: the camera's path is too near to a line or a "
-                f"point for what the two differ by, which leaves the rotation around it open by about "
-                f"{min(np.degrees(turn), 180):.0f} degrees, and the directions in which they look differ by "
-                f"{np.degrees(spread):.0f} degrees (RMS). {_WITHOUT_ALIGNMENT}"
-            )
+    if turns:
+        similarity = _with_rotation(similarity, distance / extents[1], source, target, *centres)
         error_share = _distance(similarity, *centres) / float(np.linalg.norm(extents))
-        note(f"turned by the directions of the cameras, which differ by {np.degrees(spread):.1f} degrees (RMS)")
     note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
     if error_share > 0.5:
         note("so far off, PAGE-4D's points help little; --points capture or random may start better")
@@ -80,6 +69,38 @@ def align_paths(source: npt.NDArray[Any], target: npt.NDArray[Any], *, turns: bo
 def _distance(similarity: Similarity, source_centres: npt.NDArray[Any], target_centres: npt.NDArray[Any]) -> float:
     """What a Sim(3) leaves between two paths: the root of the sum of the squared distances."""
     return float(np.linalg.norm(similarity.apply_to_points(source_centres) - target_centres))
+
+
+def _with_rotation(
+    by_centres: Similarity,
+    turn: float,
+    source: npt.NDArray[Any],
+    target: npt.NDArray[Any],
+    *centres: npt.NDArray[Any],
+) -> Similarity:
+    """The Sim(3) by centres, or by directions where these tell its rotation better.
+
+    Args:
+        by_centres: of least squared distance between the centres.
+        turn: what `by_centres` leaves of the distance over the second largest extent. A centre that is off by e turns
+            the path around its longest axis by e / (its distance from there); so the rotation is known to about this
+            angle over the root of their number. That of directions is known to their RMS angle over the same.
+        source, target: the cameras.
+        centres: theirs.
+    """
+    by_directions, spread = _align_directions(source, target, *centres)
+    if spread < min(turn, MOST_UNKNOWN_TURN) and by_directions.scale > 0:
+        note(f"turned by the directions of the cameras, which differ by {np.degrees(spread):.1f} degrees (RMS)")
+        return by_directions
+    turn /= np.sqrt(len(source))
+    if turn > MOST_UNKNOWN_TURN:
+        raise CaptureError(
+            "PAGE-4D's cameras cannot be aligned with the capture's: the camera's path is too near to a line or a "
+            f"point for what the two differ by, which leaves the rotation around it open by about "
+            f"{min(np.degrees(turn), 180):.0f} degrees, and the directions in which they look differ by "
+            f"{np.degrees(spread):.0f} degrees (RMS). {_WITHOUT_ALIGNMENT}"
+        )
+    return by_centres
 
 
 def _align_directions(

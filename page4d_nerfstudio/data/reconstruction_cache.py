@@ -3,9 +3,9 @@
 Of several commands that want the same reconstruction at once, the first makes it and the others wait for it.
 
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
-the resolution, windows and refinement, and the version of page4d, `<model>` for the weights and for whether the mask
-was used. It is written whole or not at all. Where the weights are gone, an entry that was made with a model of the same
-name is taken: what was trained can still be seen.
+how they are reconstructed, the bytes of the files that this names, and the version of page4d, `<model>` for the weights
+and for whether the mask was used. It is written whole or not at all. Where the weights are gone, an entry that was made
+with a model of the same name is taken: what was trained can still be seen.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_hf.frames import Frames
+from page4d_hf.frames import IMAGE_SUFFIXES, Frames
 from page4d_hf.package_version import page4d_version
 from page4d_hf.scene.folder import Scene, read_scene, write_scene
 from page4d_hf.utils.locks import hold
@@ -60,16 +61,52 @@ def digest_files(paths: Iterable[Path], *others: object) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class ReconstructionOptions:
+    """How frames are reconstructed: the options of the same names of `page4d_hf.reconstruct`."""
+
+    resolution: int | None = None
+    window: int = 100
+    overlap: int | None = None
+    refine: Literal["auto", "off"] = "auto"
+    motion: str | None = None
+    cameras: Path | None = None
+    intrinsics: str | None = None
+    distortion: Literal["none", "radial"] = "none"
+    masks: Path | None = None
+    metric_depth: str | None = None
+
+    def digest(self) -> str:
+        """Stands for the options, and for the bytes of the files that they name.
+
+        Raises:
+            Page4DError: one of the files cannot be read.
+        """
+        files = {name: _files_of(value) for name, value in vars(self).items()}
+        values = {
+            name: [file.name for file in files[name]] or (None if value is None else str(value))
+            for name, value in vars(self).items()
+        }
+        return digest_files([file for each in files.values() for file in each], values)
+
+
+def _files_of(value: object) -> list[Path]:
+    """The files of an option that is a path: itself, or of a folder those that cameras and masks are read from."""
+    if not isinstance(value, (str, Path)) or not os.path.exists(value):
+        return []
+    if os.path.isfile(value):
+        return [Path(value)]
+    files = (path for path in sorted(Path(value).rglob("*")) if path.is_file())
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES | {".bin", ".txt", ".json"}]
+
+
 def reconstruct_once(
     read: Callable[[], Frames],
     frames_digest: str,
     *,
     model: str | None,
-    resolution: int | None = None,
-    window: int = 100,
-    overlap: int | None = None,
+    options: ReconstructionOptions | None = None,
     use_mask: bool = True,
-    refine: Literal["auto", "off"] = "auto",
     cache_dir: Path | None = None,
 ) -> Scene:
     """The reconstruction of some frames: from the cache, or made by PAGE-4D and put there.
@@ -78,10 +115,8 @@ def reconstruct_once(
         read: reads the frames; called only where there is work to do.
         frames_digest: stands for the frames' bytes and all that decides how they are read (see `digest_files`).
         model: folder or Hub name of PAGE-4D's weights.
-        resolution: width of PAGE-4D's input in pixels; the default is that of the model's image processor.
-        window, overlap: in which windows long clips go through the network; see `reconstruct`.
-        use_mask: False runs the network at mask strength 0, and leaves out what it says of motion.
-        refine: whether cameras and depth are adjusted to point tracks; see `reconstruct`.
+        options: how to reconstruct them.
+        use_mask: False runs the network at mask strength 0, and leaves motion out.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
 
     Raises:
@@ -93,7 +128,8 @@ def reconstruct_once(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
             "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
         )
-    frames_key = digest_files((), page4d_version(), frames_digest, resolution, window, overlap, refine)
+    options = options or ReconstructionOptions()
+    frames_key = digest_files((), page4d_version(), frames_digest, options.digest())
     try:
         cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
         scene = _find(model, use_mask, cache, frames_key)
@@ -106,7 +142,7 @@ def reconstruct_once(
     with _alone(cache, frames_key):
         # Whoever held the lock before may have made it; weights of the Hub may have been fetched since.
         return _find(model, use_mask, cache, frames_key) or _reconstruct(
-            read, model, use_mask, cache, frames_key, resolution, window, overlap, refine
+            read, model, use_mask, cache, frames_key, options
         )
 
 
@@ -155,10 +191,7 @@ def _reconstruct(
     use_mask: bool,
     cache: Path,
     frames_key: str,
-    resolution: int | None,
-    window: int,
-    overlap: int | None,
-    refine: Literal["auto", "off"],
+    options: ReconstructionOptions,
 ) -> Scene:
     # Seconds of imports, which a command that finds its reconstruction in the cache does without.
     from page4d_hf.reconstruction.reconstruct import reconstruct
@@ -175,17 +208,12 @@ def _reconstruct(
             frames,
             network,
             image_processor=image_processor,
-            resolution=resolution,
-            window=window,
-            overlap=overlap,
             mask_strength=None if use_mask else 0.0,
-            refine=refine,
             progress=report,
+            # Without the mask its head still speaks, but what VGGT has no head for must not help here.
+            **(vars(options) if use_mask else vars(options) | {"motion": "off"}),
         )
     reconstruction.info |= {"model": model, "use_mask": use_mask}
-    if not use_mask:
-        # Its mask head still speaks, but what VGGT has no head for must not help here.
-        reconstruction.dynamics = reconstruction.point_dynamics = None
     shutil.rmtree(entry, ignore_errors=True)  # a damaged one
     write_scene(entry, reconstruction)
     return read_scene(entry)

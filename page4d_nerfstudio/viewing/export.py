@@ -40,6 +40,7 @@ from .run_config import ExportError, building, read_config
 World = Literal["training", "data"]
 
 LISTING = "splats.json"  # in a folder of an export: its files and their times
+STATIC = "splats_static.ply"
 
 
 class Splats(NamedTuple):
@@ -187,6 +188,7 @@ def write_splats(
     times: Sequence[float],
     world: World = "training",
     *,
+    static_once: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
@@ -197,6 +199,7 @@ def write_splats(
         run: the training.
         times: in [0, 1].
         world: whose axes and unit.
+        static_once: write Gaussians that never move to a file of their own, `STATIC`, and to no other.
         overwrite: replace the folder of an earlier export.
         progress: called with a stage, and how many files of how many are done.
 
@@ -207,24 +210,35 @@ def write_splats(
     if not times:
         raise ExportError("The frames of this training have no times; name one by --time.")
     with whole_folder(folder, overwrite=overwrite) as partial:
-        entries = []
+        entries: list[dict[str, Any]] = []
+        listing: dict[str, Any] = {"world": world, "splats": entries}
+        moves = None
+        if static_once:
+            moves = run.model.in_motion.cpu().numpy() & run.model.deforms
+            listing["static"] = {
+                "file": STATIC,
+                "gaussians": _write_ply(partial / STATIC, run, float(times[0]), world, ~moves),
+            }
         for index, time in enumerate(times):
             name = f"splats_{index:05d}.ply"
-            count = _write_ply(partial / name, run, float(time), world)
+            count = _write_ply(partial / name, run, float(time), world, moves)
             entries.append({"file": name, "time": float(time), "gaussians": count})
             if progress is not None:
                 progress("writing splats", index + 1, len(times))
-        (partial / LISTING).write_text(json.dumps({"world": world, "splats": entries}, indent=2), "utf8")
+        (partial / LISTING).write_text(json.dumps(listing, indent=2), "utf8")
 
 
-def _write_ply(path: Path, run: Run, time: float, world: World) -> int:
+def _write_ply(path: Path, run: Run, time: float, world: World, chosen: npt.NDArray[np.bool_] | None = None) -> int:
+    """Write those Gaussians of `chosen` [N], by default all."""
     splats = splats_at(run.model, time)
-    finite = np.all([np.isfinite(part).reshape(len(part), -1).all(axis=1) for part in splats], axis=0)
+    if chosen is not None:
+        splats = Splats(*(part[chosen] for part in splats))
+    finite = np.all([np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in splats], axis=0)
     finite &= splats.quats.any(axis=1)  # a quaternion of no length has no direction
     if not finite.all():
         note(f"at time {time:g}, {int((~finite).sum())} Gaussians with NaN or infinity are left out")
         splats = Splats(*(part[finite] for part in splats))
-    if world == "data":
+    if world == "data" and len(splats.means):
         splats = in_data_world(splats, run.transform, run.scale)
     comments = [f"time {time:.9g}", f"world {world}"]
     PlyData([PlyElement.describe(_vertices(splats), "vertex")], byte_order="<", comments=comments).write(str(path))

@@ -38,6 +38,7 @@ class PerfectPage4D:
             0.4, quaternion_to_matrix(torch.tensor([0.1, 0.5, -0.3, 0.8], dtype=torch.float64)).numpy(), np.ones(3)
         )
         self.extrinsics = extrinsics  # by the frame's id
+        self.focal = 44.0  # that of the tests' captures
         self.seen = []
         self.cropped = False
         (tmp_path / "weights").mkdir()
@@ -53,7 +54,7 @@ class PerfectPage4D:
         self.seen.append(frames.names)
         count = len(frames)
         focal = np.array(
-            [[44.0, 0, frames.images[0].shape[1] / 2], [0, 44.0, frames.images[0].shape[0] / 2], [0, 0, 1]]
+            [[self.focal, 0, frames.images[0].shape[1] / 2], [0, self.focal, frames.images[0].shape[0] / 2], [0, 0, 1]]
         )
         depth = np.full((15, 20), self.world.scale * DEPTH, np.float32)
         confidence = np.ones((15, 20), np.float32)

@@ -32,7 +32,7 @@ class PlaneModel(nn.Module):
         self.change = lambda output: None
         self.spans, self.calls = spans or [range(num_frames)], 0
 
-    def forward(self, pixel_values, mask_strength, heads, return_dict, visible=None):
+    def forward(self, pixel_values, mask_strength, heads, return_dict, query_points=None, visible=None):
         self.asked_for = {"mask_strength": mask_strength, "heads": heads}
         height, width = pixel_values.shape[-2:]
         focal = 0.9 * width

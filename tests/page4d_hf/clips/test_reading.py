@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -79,9 +80,14 @@ def test_a_single_file_is_a_data_set_too(tmp_path, rows):
     assert loaded["clip_id"][:] == [row["clip_id"] for row in rows]
 
 
+def of_one_time(folder):
+    for path in [*folder.rglob("*.parquet"), *folder.rglob("README.md")]:
+        os.utime(path, (1e9, 1e9))
+
+
 @pytest.mark.parametrize("way", ["anew", "elsewhere", "one file", "validation", "card"])
 def test_clips_are_those_that_lie_there_now_whatever_was_read_before(tmp_path, rows, way):
-    """`datasets` alone would give the first ones again: it knows a folder by its last name."""
+    """`datasets` alone would give the first ones again: it tells files of one place apart by their times alone."""
     folder, split = tmp_path / "clips", "validation" if way == "validation" else "train"
     write_shards(folder, [rows[:3]])
     shard = folder / "data" / "train-00000.parquet"
@@ -90,6 +96,7 @@ def test_clips_are_those_that_lie_there_now_whatever_was_read_before(tmp_path, r
         write_shards(folder, [rows[:3]], split)
     if way == "card":
         (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: data/train-*\n---\n")
+    of_one_time(tmp_path)
     assert len(load_clips(path, split)) == 3
     if way == "elsewhere":
         path = tmp_path / "other" / "clips"
@@ -100,6 +107,7 @@ def test_clips_are_those_that_lie_there_now_whatever_was_read_before(tmp_path, r
         card.write_text(card.read_text().replace("train-*", "few-*"))
     else:
         write_shards(folder, [rows[:2]], split)
+    of_one_time(tmp_path)
 
     assert [row["clip_id"] for row in load_clips(path, split)] == [row["clip_id"] for row in rows[:2]]
 

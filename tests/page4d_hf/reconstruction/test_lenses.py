@@ -22,6 +22,7 @@ from page4d_hf.reconstruction.lenses import Lenses, UndistortedFrames
 from page4d_hf.reconstruction.mask_folders import MaskFolder
 from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.reconstruction.windows import predict_in_windows
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.tracks import PointTracks
 
@@ -191,6 +192,22 @@ def test_a_distortion_is_not_looked_for_where_it_is_known(folder):
 def test_wrong_options_are_refused(options, told, folder):
     with pytest.raises(Page4DError, match=told):
         reconstruct(folder / "images", small_network(), **options)
+
+
+@pytest.mark.parametrize(("k1", "times"), [(0.0, 1), (K1, 2)])
+def test_the_network_sees_a_clip_once_more_only_where_a_distortion_is_found(k1, times, tmp_path, monkeypatch):
+    runs = []
+
+    def counted(*args):
+        runs.append(args)
+        return predict_in_windows(*args)
+
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.predict_in_windows", counted)
+    known = {"cameras": write_trajectory(tmp_path), "intrinsics": f"{LONG},{LONG},{WIDTH / 2},{HEIGHT / 2}"}
+    options = {"distortion": "radial", "motion": "off", "resolution": 56}
+    made = reconstruct(list(bent_room(k1)[0]), small_network(), **known, **options)
+    assert len(runs) == times
+    assert ("lens" in made.info) == (k1 != 0)
 
 
 @pytest.mark.slow

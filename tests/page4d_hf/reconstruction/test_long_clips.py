@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -110,6 +112,19 @@ def test_a_part_whose_start_is_far_off_is_mapped_anew(monkeypatch: pytest.Monkey
     found = adjust_clip(tracks, _started(tracks, truth, start, points), SIZE, hold_focal=True)
 
     assert _error(found.extrinsics, truth) < 0.02
+
+
+def test_a_lens_s_distortion_is_found_in_a_long_clip_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
+    tracks, truth, points = _walk(np.full(44, 0.08))
+    middle = np.array((SIZE[1] / 2, SIZE[0] / 2))
+    plane = (tracks.xy - middle) / FOCAL
+    bent = middle + FOCAL * plane * (1 - 0.2 * (plane**2).sum(axis=1, keepdims=True))
+    begun = replace(_started(tracks, truth, truth, points), radial=0.0)
+
+    found = adjust_clip(replace(tracks, xy=bent.astype(np.float32)), begun, SIZE, hold_focal=True)
+
+    assert found.radial == pytest.approx(-0.2, abs=0.03)
 
 
 def test_each_keyframe_has_a_bounded_number_of_tracks_all_over_its_image(monkeypatch: pytest.MonkeyPatch) -> None:

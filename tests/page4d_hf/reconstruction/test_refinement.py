@@ -8,39 +8,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from moving_room import FOCAL, SIZE, moving_room
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.reconstruction.refinement import refine
 from page4d_hf.reconstruction.tracks import as_point_tracks, checked_tracks, track_points
 from page4d_hf.scene import PointTracks
-from page4d_hf.synthetic import SCENES, render_clip
 from page4d_hf.synthetic.scene import rotation_about
 
-SIZE = (96, 128)
-FOCAL = 110.0
 FRAMES = 12
 
 
-@functools.cache
-def clip(scene: str = "rigid", *, turn_only: bool = False, still: bool = False, forward: bool = False):
+def clip(scene: str = "rigid", **camera: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frames of a room: images `(S, H, W, 3)` uint8, true cameras `(S, 3, 4)` and z-depth `(S, H, W)`."""
-    made = SCENES[scene](3)
-    times = torch.linspace(0.1, 0.35, FRAMES, dtype=torch.float64)
-    extrinsics = made.camera.extrinsics(times)
-    if still or turn_only or forward:
-        extrinsics = extrinsics[:1].expand(FRAMES, 3, 4).clone()
-    if turn_only:
-        up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
-        turns = rotation_about(up, torch.linspace(0, 0.25, FRAMES, dtype=torch.float64))
-        extrinsics = turns @ extrinsics
-    if forward:
-        extrinsics[:, 2, 3] -= torch.linspace(0, 0.5, FRAMES, dtype=torch.float64)
-    intrinsics = torch.tensor(
-        [[FOCAL, 0, SIZE[1] / 2], [0, FOCAL, SIZE[0] / 2], [0, 0, 1]], dtype=torch.float64
-    ).expand(FRAMES, 3, 3)
-    rendered = render_clip(made, extrinsics, intrinsics, times, SIZE, supersampling=2)
-    images = (255 * rendered["images"]).round().to(torch.uint8).numpy()
-    return images, extrinsics.numpy(), rendered["depth"].float().numpy()
+    room = moving_room(scene, **camera)
+    return room.images, room.extrinsics, room.depth
 
 
 def disturbed(extrinsics: np.ndarray, *, degrees: float = 1.0, share: float = 0.2) -> np.ndarray:
@@ -157,8 +139,8 @@ def test_depth_that_is_wrong_everywhere_gets_no_worse_and_a_sentence_says_so():
 @pytest.mark.parametrize(
     ("made", "outcome", "told"),
     [
-        ({"still": True, "scene": "deforming"}, "held still", "The camera does not move"),
-        ({"turn_only": True}, "rotations refined", "the clip does not show how far the camera moves"),
+        ({"camera_stands": True, "scene": "deforming"}, "held still", "The camera does not move"),
+        ({"camera_turns": True}, "rotations refined", "the clip does not show how far the camera moves"),
     ],
 )
 def test_what_a_clip_does_not_show_is_said(made, outcome, told):
@@ -172,7 +154,7 @@ def test_what_a_clip_does_not_show_is_said(made, outcome, told):
 
 
 def test_a_camera_that_moves_straight_ahead_is_refined():
-    images, truth, depth = clip(forward=True)
+    images, truth, depth = clip(camera_advances=True)
     start = disturbed(truth)
     refined = refine(list(images), start, FOCAL, list(depth))
     assert refined.report["outcome"] == "refined"

@@ -13,8 +13,10 @@ from PIL import Image
 from small_networks import save_small_network, small_network
 
 from page4d_hf.cli import main
+from page4d_hf.errors import Page4DError
 from page4d_hf.reconstruction.motion import geometric_motion
 from page4d_hf.reconstruction.network import NetworkOptions, predict, prepare
+from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.reconstruction.refinement import refine
 from page4d_hf.reconstruction.tracks import FEWEST_FRAMES, track_points, without_hidden
 from page4d_hf.reconstruction.windows import predict_in_windows
@@ -138,6 +140,33 @@ def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(f
     assert entries[0]["mask_path"] == "masks/frame_00001.png.png"
     tracks = scene.load_tracks()
     assert (tracks.xy[tracks.visible][:, 0] >= 43).all()
+
+
+SMALLER = "Expected masks of the frames' size, 128x96, got 64x48 in .*; resize it"
+ALL_HIDDEN = "hide all of all frames: 0 hides, other values show; invert them"
+
+
+@pytest.mark.parametrize(
+    ("option", "size", "value", "told"),
+    [
+        ("masks", (64, 48), 255, SMALLER),
+        ("motion", (64, 48), 255, SMALLER),
+        ("masks", None, None, r"0\.png cannot be read as an image"),
+        ("motion", None, None, r"0\.png cannot be read as an image"),
+        ("masks", (128, 96), 0, ALL_HIDDEN),
+    ],
+)
+def test_masks_of_another_size_broken_ones_and_those_that_hide_everything_are_refused(
+    option, size, value, told, tmp_path
+):
+    for i in range(2):
+        if size is None:
+            (tmp_path / f"{i}.png").write_bytes(b"no image")
+        else:
+            Image.new("L", size, value).save(tmp_path / f"{i}.png")
+    options = {"motion": "off", "refine": "off", option: tmp_path}
+    with pytest.raises(Page4DError, match=told):
+        reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, **options)
 
 
 def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, capsys):

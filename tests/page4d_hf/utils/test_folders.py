@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -320,50 +322,51 @@ def test_a_second_process_in_one_folder_is_refused_and_told_who_the_first_is(tmp
         pass
 
 
-def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
-    program = (
-        "import subprocess, sys\n"
-        "from page4d_hf.utils.folders import working_folder\n"
-        "with working_folder(sys.argv[1]) as lock:\n"
-        "    child = subprocess.Popen(['sleep', '600'], pass_fds=(lock,), stdout=subprocess.DEVNULL)\n"
-        "    print(child.pid, flush=True)\n"
-        "    child.wait()\n"
-    )
-    run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
+STARTS = """
+import subprocess
+with working_folder(sys.argv[1]) as lock:
+    child = subprocess.Popen(["sleep", "600"], pass_fds=(lock,), stdout=subprocess.DEVNULL)
+    print(child.pid, flush=True)
+    child.wait()
+"""
+FORKS = """
+import os, time
+with working_folder(sys.argv[1]):
+    if not os.fork():
+        print(os.getpid(), flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def child_of_a_killed(program: str, target: Path) -> Iterator[int]:
+    """The process that a program in a working folder started before it was killed, itself killed afterwards; gives the
+    first one's id."""
+    program = f"import sys\nfrom page4d_hf.utils.folders import working_folder\n{program}"
+    run = subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE)
     assert run.stdout is not None
     child = int(run.stdout.readline())
     run.kill()
     run.wait()
     try:
-        with (
-            pytest.raises(Page4DError, match=rf"process {run.pid} .*started and left running"),
-            working_folder(tmp_path / "out"),
-        ):
-            pass
+        yield run.pid
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
+    with (
+        child_of_a_killed(STARTS, tmp_path / "out") as killed,
+        pytest.raises(Page4DError, match=rf"process {killed} .*started and left running"),
+        working_folder(tmp_path / "out"),
+    ):
+        pass
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
     """As the workers of a `DataLoader`, which live on for seconds when a training is killed."""
-    program = (
-        "import os, sys, time\n"
-        "from page4d_hf.utils.folders import working_folder\n"
-        "with working_folder(sys.argv[1]):\n"
-        "    if not os.fork():\n"
-        "        print(os.getpid(), flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    run = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "out")], stdout=subprocess.PIPE)
-    assert run.stdout is not None
-    child = int(run.stdout.readline())
-    run.kill()
-    run.wait()
-    try:
-        with working_folder(tmp_path / "out"):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
+    with child_of_a_killed(FORKS, tmp_path / "out"), working_folder(tmp_path / "out"):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["whole_folder", "working_folder"])

@@ -386,6 +386,31 @@ def test_plain_images_are_reconstructed_and_start_from_depth(capture, page4d, as
     torch.testing.assert_close(depth, torch.full_like(depth, page4d.world.scale * DEPTH), atol=1e-4, rtol=0)
 
 
+def test_what_is_known_of_plain_images_reaches_the_reconstruction(capture, page4d, monkeypatch, tmp_path):
+    """And makes a reconstruction of its own, which is not that without it."""
+    asked = []
+
+    def watched(*args, **options):
+        asked.append(options)
+        return page4d.reconstruct(*args, **options)
+
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.reconstruct", watched)
+    (tmp_path / "transforms.json").write_text("{}")
+    known = {
+        "cameras": str(tmp_path / "transforms.json"),
+        "intrinsics": "44,44,10,10",
+        "distortion": "radial",
+        "masks": capture / "rgb/1x",
+        "motion": "geometry",
+        "metric_depth": "some/model",
+    }
+    for options in ({}, known, known):
+        read_source(Page4DDataParserConfig(data=capture / "rgb/1x", model=page4d.model, **options))
+    assert len(asked) == 2
+    assert [asked[0][name] for name in known] == [None, None, "none", None, None, None]
+    assert [str(asked[1][name]) for name in known] == [str(value) for value in known.values()]
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # What is where
 
@@ -427,6 +452,15 @@ def test_what_is_unknown_is_told_what_is_known(tmp_path):
         ({"points": "page4d", "model": "no/such/folder"}, "No model folder no/such/folder"),
         ({"points": "page4d", "model": "x", "confidence_percentile": 100}, "--confidence-percentile"),
         ({"layout": "scene"}, "transforms.json"),
+        (
+            {"cameras": "nowhere.json"},
+            "--cameras must be auto, capture, page4d or a file of cameras, got 'nowhere.json'",
+        ),
+        ({"cameras": "/"}, "--cameras as given is for a video or images: a capture has cameras"),
+        ({"masks": Path("/")}, "--masks as given is for a video or images: a capture has cameras and masks"),
+        ({"distortion": "radial"}, "--distortion as given is for a video or images"),
+        ({"motion": "/"}, "--motion as given is for a video or images"),
+        ({"motion": "head", "use_mask": False}, "leave out --motion"),
     ],
 )
 def test_options_that_cannot_be_met_are_refused_in_a_sentence(capture, tmp_path, options, message):

@@ -70,6 +70,15 @@ def test_held_out_views_see_the_capture_s_points_where_they_see_them_in_the_capt
     torch.testing.assert_close(pixels[0], pixels[1], atol=5e-3, rtol=0)
 
 
+def test_held_out_cameras_get_the_lens_that_page4d_sees(capture, page4d):
+    page4d.focal *= 1.1
+    options = {"cameras": "page4d", "model": page4d.model, "held_out_cameras": "capture"}
+    frames = read_source(Page4DDataParserConfig(data=capture, **options))
+    own = read_capture(capture).intrinsics
+    own[:, :2, :2] *= 1.1
+    np.testing.assert_allclose(frames.intrinsics[frames.evaluation], own[frames.evaluation], rtol=1e-6)
+
+
 def jittered(capture, size):
     """The capture's cameras, each off by a little."""
     extrinsics = read_capture(capture).extrinsics.copy()
@@ -98,6 +107,25 @@ def test_of_a_path_that_is_nearly_a_line_the_directions_of_the_cameras_tell_the_
     if "points" in needs_rotation:
         moved = page4d.world.apply_to_points(read.points.astype(np.float64))
         np.testing.assert_allclose(frames.points.positions, moved, atol=0.05 * page4d.world.scale)
+
+
+def test_directions_tell_the_rotation_where_they_are_better_than_the_path(tmp_path, monkeypatch, capture):
+    page4d = seeing(capture, monkeypatch, tmp_path, jittered(capture, 0.02))
+    options = {"data": capture, "cameras": "page4d", "model": page4d.model, "held_out_cameras": "capture"}
+    frames = read_source(Page4DDataParserConfig(**options))
+    expected = page4d.world.apply_to_extrinsics(read_capture(capture).extrinsics)
+    held_out = frames.evaluation
+    np.testing.assert_allclose(frames.extrinsics[held_out, :, :3], expected[held_out, :, :3], atol=1e-6)
+
+
+def test_the_path_tells_the_rotation_where_it_is_better_than_directions(tmp_path, monkeypatch, capture):
+    read = read_capture(capture)
+    turns = Rotation.from_rotvec(np.random.default_rng(3).normal(scale=0.05, size=(len(read), 3)))
+    page4d = seeing(capture, monkeypatch, tmp_path, turns.as_matrix() @ read.extrinsics)  # about their own centres
+    options = {"data": capture, "cameras": "page4d", "model": page4d.model, "held_out_cameras": "capture"}
+    frames = read_source(Page4DDataParserConfig(**options))
+    expected = page4d.world.apply_to_extrinsics(read.extrinsics)
+    np.testing.assert_allclose(frames.extrinsics[frames.evaluation], expected[frames.evaluation], atol=1e-6)
 
 
 @pytest.mark.parametrize("needs_rotation", [{"held_out_cameras": "capture"}, {"points": "capture"}])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import page4d_hf.weights.loading
@@ -16,6 +17,7 @@ from page4d_hf.frames import Frames
 from page4d_nerfstudio.data import reconstruction_cache
 from page4d_nerfstudio.data.reconstruction_cache import (
     CACHE_VARIABLE,
+    ReconstructionOptions,
     default_cache_dir,
     digest_files,
     reconstruct_once,
@@ -26,6 +28,9 @@ from page4d_nerfstudio.data.reconstruction_cache import (
 def model(tiny_model, tmp_path):
     """A copy of the weights, to change or remove."""
     return shutil.copytree(tiny_model, tmp_path / "weights")
+
+
+SMALL = ReconstructionOptions(resolution=28)
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +51,43 @@ class Calls:
         return Frames(images, ["a", "b"], np.arange(2.0), None, "test")
 
 
-def run(read, model, digest="frames", resolution=28, refine="auto"):
-    return reconstruct_once(read, digest, model=str(model), resolution=resolution, refine=refine)
+def run(read, model, digest="frames", resolution=28, refine="auto", use_mask=True, **others):
+    options = ReconstructionOptions(resolution=resolution, refine=refine, **others)
+    return reconstruct_once(read, digest, model=str(model), options=options, use_mask=use_mask)
+
+
+def test_files_that_options_name_are_part_of_the_key_by_their_bytes(tmp_path):
+    (tmp_path / "masks").mkdir()
+    keys = []
+    for value in (0, 255):
+        Image.new("L", (4, 4), value).save(tmp_path / "masks" / "a.png")
+        (tmp_path / "transforms.json").write_text(str(value))
+        keys += [
+            ReconstructionOptions(masks=tmp_path / "masks").digest(),
+            ReconstructionOptions(cameras=tmp_path / "transforms.json").digest(),
+            ReconstructionOptions(intrinsics=f"{value + 1},1,1,1").digest(),
+            ReconstructionOptions(motion=str(tmp_path / "masks")).digest(),
+        ]
+    assert len(set(keys)) == 8
+
+
+def test_masks_and_intrinsics_reach_the_reconstruction(model, tmp_path):
+    for name in ("a", "b"):
+        mask = Image.new("L", (28, 28), 255)
+        mask.paste(0, (0, 0, 14, 28))
+        mask.save(tmp_path / f"{name}.png")
+    scene = run(Calls(), model, masks=tmp_path, intrinsics="30,31,14,14")
+    np.testing.assert_allclose(scene.intrinsics[0], [[30, 0, 14], [0, 31, 14], [0, 0, 1]])
+    assert (scene.load_confidence(0)[:, :13] == 0).all()
+    assert scene.use_paths is not None
+
+
+def test_without_the_mask_no_motion_is_computed_only_to_be_dropped(model, monkeypatch):
+    def unwanted(*args, **kwargs):
+        raise AssertionError("geometry was asked for motion")
+
+    monkeypatch.setattr("page4d_hf.reconstruction.motion.geometric_motion", unwanted)
+    assert run(Calls(), model, use_mask=False).point_dynamics is None
 
 
 def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):
@@ -119,7 +159,7 @@ def test_without_the_weights_what_others_made_is_not_used(model, tmp_path):
 
 def test_without_the_name_of_a_model_the_error_says_how_to_get_one():
     with pytest.raises(CheckpointError, match=r"--model .*page4d pull mask --output page4d"):
-        reconstruct_once(Calls(), "frames", model=None, resolution=28)
+        reconstruct_once(Calls(), "frames", model=None, options=SMALL)
 
 
 def test_a_damaged_entry_is_made_anew(model):
@@ -179,14 +219,14 @@ def test_a_cache_that_cannot_be_written_is_refused_before_frames_are_read(model,
     monkeypatch.chdir(tmp_path)
     read = Calls()
     with pytest.raises(Page4DError, match=r"Cannot keep reconstructions in|cannot be read"):
-        reconstruct_once(read, "frames", model=str(model), resolution=28, cache_dir=Path(place))
+        reconstruct_once(read, "frames", model=str(model), options=SMALL, cache_dir=Path(place))
     assert read.count == 0
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b", "~nobody-of-this-name/model", "a/b/c/d"])
 def test_a_model_s_name_that_none_can_have_ends_in_a_sentence(name):
     with pytest.raises(Page4DError, match="model"):
-        reconstruct_once(Calls(), "frames", model=name, resolution=28)
+        reconstruct_once(Calls(), "frames", model=name, options=SMALL)
 
 
 def test_a_model_of_the_hub_is_known_by_its_commit(model, tmp_path, monkeypatch):

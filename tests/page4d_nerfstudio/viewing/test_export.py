@@ -180,6 +180,29 @@ def test_a_folder_lists_its_files_and_gaussians_keep_their_places(tmp_path):
         torch.testing.assert_close(seen, shown(model, entry["time"]), atol=2e-5, rtol=0)
 
 
+def test_gaussians_that_never_move_can_be_written_once(tmp_path):
+    model = lively(fine(half_moving()))
+
+    write_splats(tmp_path / "whole", run_of(model), [0.0, 1.0])
+    write_splats(tmp_path / "once", run_of(model), [0.0, 1.0], static_once=True)
+
+    listing = json.loads((tmp_path / "once/splats.json").read_text())
+    assert listing["static"] == {"file": "splats_static.ply", "gaussians": 20}
+    static = viewer_reads(tmp_path / "once/splats_static.ply")["means"]
+    for entry in listing["splats"]:
+        assert entry["gaussians"] == 20
+        whole, moving = (viewer_reads(tmp_path / folder / entry["file"])["means"] for folder in ("whole", "once"))
+        assert torch.equal(torch.cat((moving, static)), whole)
+
+
+def test_before_anything_moves_all_gaussians_are_static(tmp_path):
+    model = half_moving()
+    write_splats(tmp_path / "once", run_of(model), [0.0, 1.0], static_once=True)
+    listing = json.loads((tmp_path / "once/splats.json").read_text())
+    assert listing["static"]["gaussians"] == 40
+    assert [entry["gaussians"] for entry in listing["splats"]] == [0, 0]
+
+
 def test_an_export_that_fails_leaves_nothing(tmp_path):
     model = fine(make_model())
 
@@ -216,6 +239,10 @@ WRONG_OPTIONS = {
     "a time before the first": ({"time": -0.1}, "got -0.1"),
     "a time after the last": ({"time": 1.01}, "got 1.01"),
     "no number": ({"time": float("nan")}, "got nan"),
+    "static ones apart in one file": (
+        {"time": 0.5, "static_once": True, "output": Path("a.ply")},
+        "--static-once writes several files: name a folder as --output, not a.ply",
+    ),
     "all frames in one file": ({"all_frames": True, "output": Path("a.ply")}, "name a folder as --output, not a.ply"),
 }
 

@@ -1,0 +1,165 @@
+"""Where a clip cuts to another shot, and what is made of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_networks import save_small_network
+
+from page4d_hf import cli, reconstruct, split_at_cuts
+from page4d_hf.frames import read_frames
+from page4d_hf.reconstruction.cuts import find_cuts, longest_shot
+from page4d_hf.synthetic import SCENES, render_clip
+
+
+@functools.cache
+def _shot(scene: str, seed: int, count: int) -> tuple[np.ndarray, ...]:
+    """Frames `(90, 120, 3)` of a synthetic scene."""
+    made = SCENES[scene](seed)
+    times = 0.02 * torch.arange(count, dtype=torch.float64)
+    intrinsics = torch.tensor([[102.0, 0, 60], [0, 102, 45], [0, 0, 1]], dtype=torch.float64).expand(count, 3, 3)
+    images = render_clip(made, made.camera.extrinsics(times), intrinsics, times, (90, 120), supersampling=1)["images"]
+    return tuple((255 * images).round().to(torch.uint8).numpy())
+
+
+def _elsewhere(count: int) -> tuple[np.ndarray, ...]:
+    """A shot of another place: the room of another seed, as a mirror and a negative have it."""
+    return tuple(255 - image[:, ::-1] for image in _shot("living-room", 5, count))
+
+
+def _lit(image: np.ndarray, gain: float, more: float = 0.0) -> np.ndarray:
+    return (gain * image.astype(float) + more).clip(0, 255).astype(np.uint8)
+
+
+def test_cuts_are_found_where_they_are() -> None:
+    film = [*_shot("living-room", 0, 10), *_elsewhere(14), *_shot("rigid", 9, 4)]
+
+    assert find_cuts(film) == [10, 24]
+
+
+def test_a_shot_of_a_single_frame_at_the_end_is_found() -> None:
+    assert find_cuts([*_shot("living-room", 0, 10), _elsewhere(14)[0]]) == [10]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda clip: clip,
+        lambda clip: clip[::4],
+        lambda clip: [*clip[:6], np.full_like(clip[6], 255), *clip[7:]],
+        lambda clip: [*clip[:6], np.zeros_like(clip[6]), np.zeros_like(clip[7]), *clip[8:]],
+        lambda clip: [*clip[:6], _lit(clip[6], 1, 120), *clip[7:]],
+        lambda clip: [*clip[:6], *(_lit(image, 0.5) for image in clip[6:])],
+        lambda clip: [clip[0]] * 5,
+        lambda clip: clip[:1],
+        lambda clip: [],
+    ],
+    ids=["as it is", "every fourth frame", "white", "black", "flash", "darker", "still", "one frame", "no frame"],
+)
+@pytest.mark.parametrize("scene", ["living-room", "fast-camera"])
+def test_a_shot_is_not_cut(scene: str, change) -> None:
+    assert find_cuts(change(list(_shot(scene, 0, 16)))) == []
+
+
+def test_frames_of_another_place_each_are_not_shots() -> None:
+    rng = np.random.default_rng(0)
+    noise = list(rng.integers(0, 255, (6, 90, 120, 3), dtype=np.uint8))
+    places = [_shot("living-room", seed, 1)[0] for seed in range(5)]
+
+    assert find_cuts(noise) == []
+    assert find_cuts(places) == []
+
+
+def test_the_longest_shot_is_taken_and_the_note_says_where_the_clip_cuts() -> None:
+    film = read_frames([*_shot("living-room", 0, 4), *_elsewhere(7), *_shot("rigid", 9, 3)])
+    film.times = film.times / 25
+
+    taken, report = longest_shot(film)
+
+    assert report is not None
+    assert report["frames"] == [4, 11]
+    assert report["seconds"] == [0.16, 0.44]
+    assert report["taken"] == [4, 11]
+    assert report["note"] == (
+        "The clip cuts at frames 4 (0.16 s) and 11 (0.44 s), counted from 0: only the longest shot is taken, frames 4 "
+        "to 10."
+    )
+    assert np.array_equal(taken.times, film.times[4:11])
+
+
+def test_frames_in_memory_have_places_and_no_seconds() -> None:
+    _, report = longest_shot(read_frames([*_shot("living-room", 0, 4), *_elsewhere(7)]))
+
+    assert report is not None
+    assert report["seconds"] is None
+    assert report["note"].startswith("The clip cuts at frame 4, counted from 0:")
+
+
+def test_shots_together_are_the_clip() -> None:
+    film = [*_shot("living-room", 0, 4), *_elsewhere(7)]
+
+    shots = split_at_cuts(film)
+
+    assert [len(shot) for shot in shots] == [4, 7]
+    assert all(map(np.array_equal, [image for shot in shots for image in shot.images], film))
+    assert [shot.names for shot in shots] == [read_frames(film).names[:4], read_frames(film).names[4:]]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for number, image in enumerate([*_shot("living-room", 0, 3), *_elsewhere(4)]):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = save_small_network(tmp_path / "model")
+
+    with caplog.at_level(logging.WARNING):
+        made = reconstruct(film, model, resolution=70)
+    whole = reconstruct(read_frames(film), model, resolution=70, refine="off")
+
+    assert made.frames.names == ["3.png", "4.png", "5.png", "6.png"]
+    assert made.info["cuts"]["frames"] == [3]
+    assert "cuts at frame 3" in caplog.text
+    assert len(whole) == 7
+    assert "cuts" not in whole.info
+
+
+def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for number in range(7):
+        Image.new("L", (120, 90), 255).save(masks / f"{number}.png")
+
+    made = reconstruct(film, save_small_network(tmp_path / "model"), masks=masks, refine="off", resolution=70)
+
+    assert len(made) == 7
+
+
+def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {
+        "model": str(save_small_network(tmp_path / "model")),
+        "device": "cpu",
+        "resolution": 70,
+        "preview": False,
+    }
+
+    for _ in range(2):
+        cli.reconstruct((str(film),), output=tmp_path / "scenes", split_cuts=True, overwrite=True, **options)
+
+    counts = [
+        len(json.loads((tmp_path / "scenes" / shot / "transforms.json").read_text())["frames"])
+        for shot in ("shot_01", "shot_02")
+    ]
+    assert counts == [3, 4]
+    assert f"--data {tmp_path / 'scenes' / 'shot_02'}" in capsys.readouterr().out
