@@ -2,6 +2,7 @@
 
     python evaluation/compare.py methods --data capture/ another/ --output methods/ --methods static page4d-4dgs
     python evaluation/compare.py initialisations --data capture/ --model page4d --output table4/
+    python evaluation/compare.py tracks --data capture/ another/ --model page4d --output tracks/
     python evaluation/compare.py novel-views --model page4d --scenes nerfies/broom nerfies/curls --output novel-views/
 
 Each run is an ns-train and an ns-eval of its own. The same command again leaves out what is done and goes on with the
@@ -12,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from evaluator.compare import novel_views as paper_table
 from evaluator.compare import variants as rows_of
-from evaluator.compare.comparison import TABLE, compare
+from evaluator.compare.comparison import TABLE, Kind, compare
 from evaluator.compare.comparison_tables import check_outcome, markdown
-from evaluator.compare.variants import CameraSource, Initialisation, Reconstructions, Variant, captures_by_name
+from evaluator.compare.variants import CameraSource, Initialisation, Motion, Reconstructions, Variant, captures_by_name
 
 from page4d_hf.utils.programs import input_errors_end_the_program
 
@@ -91,6 +92,35 @@ def initialisations(
     _compare(variants, output, seeds, steps, "initialisations", data_options, train_options)
 
 
+def tracks(
+    data: tuple[Path, ...],
+    output: Path,
+    model: str | None = None,
+    motions: tuple[Motion, ...] = ("original", "off", "capture", "page4d"),
+    cameras: tuple[CameraSource, ...] = ("capture", "page4d"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: int = 1000,
+    data_options: str = "",
+    train_options: str = "",
+) -> None:
+    """Train page4d-4dgs with motion that starts from tracks of different sources, and without tracks.
+
+    Args:
+        data: the captures.
+        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
+        model: PAGE-4D's weights, a folder or a name on the Hub, for its cameras and tracks.
+        motions: original: 4DGS as published; off: no tracks; capture: the capture's, exact those of `page4d synth`;
+            page4d: by optical flow on what moves, lifted by PAGE-4D's depth.
+        cameras: the capture's, with its points; or PAGE-4D's, with its depth.
+        seeds: of the runs of each row.
+        steps: of each training.
+        data_options: options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
+        train_options: further options of ns-train, in quotes behind the sign = too.
+    """
+    variants = rows_of.tracks(captures_by_name(data), Reconstructions(model), motions, cameras)
+    _compare(variants, output, seeds, steps, "tracks", data_options, train_options)
+
+
 def novel_views(options: tyro.conf.OmitArgPrefixes[paper_table.NovelViews]) -> None:
     """Make PAGE-4D's Table 4: novel views of several scenes by page4d-4dgs from each initialisation."""
     paper_table.run(options)
@@ -99,6 +129,7 @@ def novel_views(options: tyro.conf.OmitArgPrefixes[paper_table.NovelViews]) -> N
 COMMANDS: dict[str, Callable[..., Any]] = {
     "methods": methods,
     "initialisations": initialisations,
+    "tracks": tracks,
     "novel-views": novel_views,
 }
 
@@ -108,7 +139,7 @@ def _compare(
     output: Path,
     seeds: tuple[int, ...],
     steps: int,
-    kind: Literal["initialisations", "methods"],
+    kind: Kind,
     data_options: str,
     train_options: str,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..scene.tracks import PointTracks
 from .depth_files import read_npy_depth
 from .image_files import read_image, read_image_mask
 
@@ -61,6 +62,7 @@ class Capture:
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
     instants: np.ndarray | None = None  # [N] float64 in [0, 1], where instants are no whole steps; `time_ids` rank them
     evaluation_split: str = "val"  # the split that published figures are of
+    tracks: PointTracks | None = None  # through the N frames, of what moves
     fisheye: np.ndarray | None = None  # [N] bool: lenses of OpenCV's fisheye model; None: none is
     background: tuple[int, int, int] | None = None  # RGB from 0 to 255 that transparent images are laid over
     # What decodes the files above; module-level functions or partials of such, so that captures can be pickled. Depth:
@@ -100,6 +102,7 @@ class Capture:
             self,
             **{name: pick(getattr(self, name)) for name in PER_FRAME},
             splits={name: indices[indices >= 0] for name, indices in splits.items()},
+            tracks=None if self.tracks is None else self.tracks.of_frames(chosen),
             notes=list(self.notes),
             skipped=list(self.skipped),
         )

@@ -223,6 +223,8 @@ def reconstruct(
         found = _metric_scale(seen, frames, metric, report)
         kept_tracks = _scaled(seen, kept_tracks, found.scale)
         scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
+    if kept_tracks is not None and seen.dynamics is not None:
+        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, visible, given.tracks is None, report)
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
         extrinsics=seen.extrinsics,
@@ -499,6 +501,31 @@ def _settle_cameras(
     if told["note"]:
         logger.warning("%s", told["note"])
     return told, kept_tracks
+
+
+def _paths_of_motion(
+    tracks: PointTracks,
+    seen: Prediction,
+    frames: Frames,
+    visible: MaskFolder | None,
+    dense: bool,
+    report: Progress,
+) -> PointTracks:
+    """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
+    from .paths import lift_tracks, settle_paths, tracks_of_motion
+
+    assert seen.dynamics is not None
+
+    def followed(done: int) -> None:
+        report("tracks of motion", done, len(frames))
+
+    tracks, moving = tracks_of_motion(
+        frames.images, seen.dynamics, tracks, dense=dense, visible=visible, progress=followed
+    )
+    sizes = np.array([(width, height) for height, width in frames.sizes])
+    paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
+    centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
+    return replace(tracks, paths=settle_paths(paths, centers))
 
 
 def _metric_scale(seen: Prediction, frames: Frames, model: Any, report: Progress) -> MetricScale:

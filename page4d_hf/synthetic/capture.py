@@ -17,15 +17,19 @@ from torch import Tensor
 
 from ..errors import Page4DError
 from ..geometry import invert_extrinsics
+from ..scene.tracks import PointTracks, tracks_bytes
+from ..utils.evenly import evenly
 from ..utils.folders import whole_folder
-from .raycast import render_clip
-from .scene import SCENES, Scene
+from .raycast import PosedScene, render_clip
+from .scene import SCENES, CameraPath, Scene
 
 FOCAL_LENGTH = 0.85  # of the image's longer side: 61 degrees across
 WORLD_SCALE = 0.25  # from metres to the capture's world: the room is about as large as the unit cube
 FRAME_RATE = 24  # of the video, and what the speeds of the scene are made for
 SHARE_OF_MOVING_POINTS = 0.2  # twice their share of the pixels: what moves is what one looks at
 RECORD = "synthetic.json"  # how the capture was made
+NUM_TRACKS = 600  # of what moves
+LEAST_HIDDEN = 1e-3  # of the way from the camera, by which a point lies behind what hides it
 MOST_PIXELS = 2**22  # of an image: one takes half a kilobyte of memory while it is rendered
 MOST_RAYS = 10**10  # of a capture: hours on a CPU
 
@@ -56,6 +60,8 @@ def write_synthetic_capture(
     - `motion_mask/1x/<id>.png`: 255 where the pixel's centre shows a body that moves during the clip.
     - `points.npy`, `points_rgb.npy`, `points_dynamics.npy`: points that training frames see, those that move
       (dynamics 1) where they are at the middle instant.
+    - `tracks.npz`: tracks of points on bodies that move, through the training frames, as `scene.read_tracks` has them;
+      `paths`, in metres, are known while a point is hidden too.
     - `video.mp4`: what the training camera sees.
     - `synthetic.json`: the options.
 
@@ -141,6 +147,8 @@ def write_synthetic_capture(
 
         points.write(folder)
         train_ids = [_frame_id(0, instant) for instant in instants]
+        if (tracks := points.tracks(room.camera, intrinsics, (height, width))) is not None:
+            (folder / "tracks.npz").write_bytes(tracks_bytes(tracks, train_ids))
         val_ids = [_frame_id(1, instant) for instant in held_out]
         _write_json(
             folder / "dataset.json",
@@ -222,10 +230,12 @@ class _SeedPoints:
 
     def __init__(self, scene: Scene, count: int, num_frames: int, seed: int) -> None:
         self.scene = scene
+        self.times = torch.arange(num_frames, dtype=torch.float64) / max(num_frames - 1, 1)
         self.quotas = np.diff(np.linspace(0, count, num_frames + 1).round().astype(int)).tolist()  # of each frame
         self.middle = torch.tensor([(num_frames // 2) / max(num_frames - 1, 1)], dtype=torch.float64)
         self.generator = torch.Generator().manual_seed(seed)
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.on_bodies: list[tuple[Tensor, Tensor]] = []  # those that move: number of the body, place on it
 
     def add(self, clip: dict[str, Tensor], image: Tensor) -> None:
         """Take points at random pixels of a frame.
@@ -246,6 +256,37 @@ class _SeedPoints:
         body, position = clip["body"].flatten()[chosen], clip["position"].flatten(0, 2)[chosen]
         positions = self.scene.world_points(body, position, self.middle)[0]
         self.parts.append((positions, image.flatten(0, 1)[chosen], moving[chosen]))
+        self.on_bodies.append((body[moving[chosen]], position[moving[chosen]]))
+
+    def tracks(self, camera: CameraPath, intrinsics: Tensor, image_size: tuple[int, int]) -> PointTracks | None:
+        """At most `NUM_TRACKS` of the points that move, seen by a camera; None where nothing moves.
+
+        Args:
+            camera: of the training frames.
+            intrinsics: `(3, 3)`.
+            image_size: (height, width).
+        """
+        body, position = (torch.cat(column) for column in zip(*self.on_bodies, strict=True))
+        if len(body) == 0:
+            return None
+        chosen = torch.from_numpy(evenly(len(body), NUM_TRACKS))
+        body, position = body[chosen], position[chosen]
+        extrinsics = camera.extrinsics(self.times)
+        paths = self.scene.world_points(body, position, self.times)  # [S, K, 3]
+        eye = invert_extrinsics(extrinsics)[:, :, 3]
+        in_camera = paths @ extrinsics[:, :, :3].transpose(-1, -2) + extrinsics[:, None, :, 3]
+        in_image = in_camera @ intrinsics.T
+        xy = in_image[..., :2] / in_image[..., 2:]
+        # A ray to each point, one of its own length long, ends there unless something is in its way.
+        hits = PosedScene(self.scene, self.times).cast(eye, (paths - eye[:, None]).movedim(-1, 0))
+        size = xy.new_tensor(image_size).flip(0)
+        visible = (hits.distance > 1 - LEAST_HIDDEN) & (in_camera[..., 2] > 0) & ((xy >= 0) & (xy <= size)).all(-1)
+        return PointTracks(
+            xy.movedim(0, 1).numpy().astype(np.float32),
+            visible.T.numpy(),
+            np.full((len(body), 3), np.nan, np.float32),
+            paths.movedim(0, 1).numpy().astype(np.float32),
+        )
 
     def write(self, folder: Path) -> None:
         """Write points, colours and dynamics."""

@@ -17,6 +17,7 @@ from page4d_hf.utils.lazy_images import LazyImages
 
 from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
+from .motion_tracks import tracks_of_scene
 from .path_alignment import align_paths
 from .posed_frames import FrameDepth, PosedFrames, hold_out
 from .ready_reconstruction import ready_reconstruction
@@ -43,6 +44,7 @@ class CaptureOptions:
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
     reconstruction: Path | None = None
+    tracks: str = "auto"
     has_model: bool = False  # whether PAGE-4D can give points where there are no others
 
 
@@ -84,6 +86,13 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     if kind == "auto":
         kind = "page4d" if by_page4d else _available_points(capture, has_depth, options.has_model)
 
+    knows_scene = by_page4d or kind == "page4d" or options.tracks == "page4d"
+    if options.tracks == "capture" and (capture.tracks is None or by_page4d):
+        raise CaptureError(
+            f"--tracks capture does not fit the data: {capture.root} has "
+            f"{'no tracks' if capture.tracks is None else 'tracks in the world of its own cameras'}; leave it at auto."
+        )
+
     def reconstructed(chosen: np.ndarray) -> Scene:
         return _reconstructed(capture, images, chosen, options.reconstruction, reconstruct)
 
@@ -102,7 +111,7 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.
         scene = reconstructed(np.arange(len(capture)))
         extrinsics, intrinsics = scene.extrinsics, scene.intrinsics
-    elif kind == "page4d":
+    elif knows_scene:
         scene = reconstructed(train)
         seen = np.arange(len(train))
         similarity, path_error = align_paths(scene.extrinsics, extrinsics[train])
@@ -120,8 +129,12 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         evaluation,
         SeedPoints.none(),
         depth,
-        path_error,
+        path_error=path_error,
     )
+    if options.tracks == "page4d":
+        frames.tracks = tracks_of_scene(scene, seen, depth_scale, frames)
+    elif options.tracks in ("auto", "capture") and not by_page4d:
+        frames.tracks = capture.tracks
     if kind == "page4d":
         frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
     elif kind == "tracks":

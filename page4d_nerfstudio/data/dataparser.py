@@ -23,11 +23,13 @@ from page4d_hf.reconstruction.motion import MotionKind
 from page4d_hf.scene.folder import read_scene
 
 from ..console import input_errors_end_the_command
+from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKS_KEY
 from ..ranges import ENDLESS, FINITE, check_ranges
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
 from .frames_source import FramesOptions, frames_of_images
 from .limits import in_reach, refuse_far_cameras
+from .motion_tracks import motion_paths, tracks_of_user
 from .posed_frames import PosedFrames
 from .reconstruction_cache import ReconstructionOptions, reconstruct_once
 from .scene_source import SceneOptions, frames_of_scene
@@ -140,6 +142,11 @@ class Page4DDataParserConfig(DataParserConfig):
     """Metric depth model of transformers that scales the reconstruction of a video or images to metres."""
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
+    tracks: str = "auto"
+    """Tracks of what moves, which the deformation starts from. auto: the capture's own, where it has some. capture: the
+    same, which it must have. page4d: those of the reconstruction, by optical flow and PAGE-4D's depth. off: none. Else
+    an .npz with tracks [K, S, 2], in pixels of the images that are trained on, and visible [K, S], of CoTracker, TAPIR
+    or the like, which the data's depth lifts."""
     cache_dir: Path | None = None
     """Where reconstructions and triangulated points are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""
 
@@ -178,6 +185,13 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
     config.check()
     frames = _read(config)
     refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)
+    if config.tracks == "page4d" and frames.tracks is None:
+        raise Page4DError(
+            "--tracks page4d needs a reconstruction with tracks of what moves: make one with a motion mask and "
+            "refined cameras (`page4d reconstruct --refine auto`)."
+        )
+    if config.tracks not in ("auto", "capture", "page4d", "off"):
+        frames.tracks = tracks_of_user(Path(config.tracks), frames)
     reached = in_reach(frames.points.positions, config.data)
     if not reached.all():
         frames.points = frames.points.take(reached)
@@ -191,7 +205,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     seeds = SeedOptions(
         config.points, config.max_points, config.num_random_points, config.confidence_percentile, config.cache_dir
     )
-    scene_options = SceneOptions(seeds, factor, config.eval_interval)
+    scene_options = SceneOptions(seeds, factor, config.eval_interval, config.tracks)
     capture_options = CaptureOptions(
         seeds,
         factor,
@@ -200,6 +214,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         "auto" if config.cameras not in CAMERAS else cast(CameraSource, config.cameras),
         config.held_out_cameras,
         config.reconstruction,
+        config.tracks,
         has_model=bool(config.model),
     )
     reconstruct = partial(
@@ -248,7 +263,11 @@ def _refuse_what_frames_take(config: Page4DDataParserConfig, why: str) -> None:
 
 
 def _refuse_the_captures_own(config: Page4DDataParserConfig, whose_cameras: str) -> None:
-    reasons = {"cameras": whose_cameras, "points": "only a capture has points of its own"}
+    reasons = {
+        "cameras": whose_cameras,
+        "points": "only a capture has points of its own",
+        "tracks": "only a capture has tracks of its own",
+    }
     for option, reason in reasons.items():
         if getattr(config, option) == "capture":
             raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it at auto.")
@@ -260,7 +279,9 @@ class Page4DDataParser(DataParser):
 
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
-    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; "background_color" `(3,)` in [0, 1] where all
+    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; of what is
+    trained on "tracks_xyz" `(K, T, 3)` float32, paths of points that move, and their "tracks_times" `(T,)` in [0, 1],
+    where tracks tell them; "background_color" `(3,)` in [0, 1] where all
     images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
     scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
     """
@@ -306,6 +327,7 @@ class Page4DDataParser(DataParser):
             alpha_color=background.get("background_color"),  # for datasets of others
             metadata={
                 **self._points(),
+                **(self._tracks if split == "train" else {}),
                 **background,
                 IMAGES_KEY: frames.images,
                 INDICES_KEY: indices,
@@ -332,6 +354,15 @@ class Page4DDataParser(DataParser):
         if points.motion is not None:
             metadata["points3D_motion"] = torch.from_numpy(points.motion)
         return metadata
+
+    @cached_property
+    def _tracks(self) -> dict[str, Tensor]:
+        found = motion_paths(self._frames)
+        if found is None:
+            return {}
+        transform, scale = self._normalisation
+        positions = torch.from_numpy(found.positions).double() @ transform[:, :3].T + transform[:, 3]
+        return {TRACKS_KEY: (positions * scale).float(), TRACK_TIMES_KEY: torch.from_numpy(found.times).float()}
 
     @cached_property
     def _normalisation(self) -> tuple[Tensor, float]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from page4d_hf.captures import PinholeFrames
+from page4d_hf.scene.tracks import PointTracks
 
 from .seed_points import SeedPoints
 
@@ -32,6 +33,7 @@ class PosedFrames:
     evaluation: npt.NDArray[Any]  # [m] int, indices of the held-out frames
     points: SeedPoints
     depth: FrameDepth | None = None  # of those frames of which it is known
+    tracks: PointTracks | None = None  # through all N frames, with the `paths` of what moves
     path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
 
 

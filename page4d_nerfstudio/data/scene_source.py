@@ -12,6 +12,7 @@ from page4d_hf.scene.folder import Scene
 
 from ..console import note
 from .limits import refuse_a_single_frame, size_factor, without_far_points
+from .motion_tracks import tracks_of_scene
 from .posed_frames import PosedFrames, hold_out
 from .seed_points import SeedPoints
 from .starting_points import (
@@ -30,6 +31,7 @@ class SceneOptions:
     seeds: SeedOptions
     downscale_factor: int | None = None
     eval_interval: int = 8
+    tracks: str = "auto"
 
 
 def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = True) -> PosedFrames:
@@ -61,6 +63,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         SeedPoints.none(),
         depth=scene.load_depth,
     )
+    if options.tracks == "page4d":
+        frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)

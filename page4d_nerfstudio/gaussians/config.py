@@ -55,6 +55,8 @@ class GaussiansOptions(SplatfactoModelConfig):
     it. 0 trains on all times from the start, as 4DGS does. Captures without motion labels behave the same."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
+    use_tracks: bool = True
+    """Start the motion from tracks of what moves, where the data have some (page4d-data --tracks)."""
     size_weight: float = 0.1
     """Weight of the penalty on moving neighbourhoods that grow or shrink. A single camera cannot tell near and small
     from far and large, and few things change their size. 0 turns it off, as in 4DGS: for smoke, fire and water."""

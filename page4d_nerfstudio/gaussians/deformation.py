@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from page4d_hf.errors import Page4DError
 
 from ..ranges import FINITE, check_ranges
+from .scaffold import MotionScaffold
 
 # The two axes of each plane, of (x, y, z).
 SPACE_PLANES = ((0, 1), (0, 2), (1, 2))
@@ -230,9 +231,10 @@ class Offsets(NamedTuple):
 
     position: Tensor | None  # [N, 3], in the world's unit
     scale: Tensor | None  # [N, 3], to the logarithm
-    rotation: Tensor | None  # [N, 4], to the normalised quaternion, wxyz
+    rotation: Tensor | None  # [N, 4], to the normalised quaternion, wxyz, once it is turned
     opacity: Tensor | None  # [N, 1], to the logit
     color: Tensor | None  # [N, K, 3], to the coefficients of the spherical harmonics
+    turn: Tensor | None = None  # [N, 4] wxyz, a rotation, of the normalised quaternion
 
 
 class DeformationField(nn.Module):
@@ -248,6 +250,8 @@ class DeformationField(nn.Module):
 
     def __init__(self, config: DeformationConfig, box: RobustBox, n_training_frames: int, sh_bases: int) -> None:
         """
+        `scaffold` may be set afterwards: offsets are then in addition to its motions.
+
         Args:
             config: Sizes, and what deforms.
             box: Around the Gaussians that move.
@@ -258,6 +262,7 @@ class DeformationField(nn.Module):
             DeformationError: a size that is too small, or nothing to deform.
         """
         super().__init__()
+        self.scaffold: MotionScaffold | None = None
         self.sh_bases = sh_bases
         self.hexplane = self.planes_class(
             box,
@@ -304,14 +309,19 @@ class DeformationField(nn.Module):
         by_head = hidden.chunk(len(self.outputs), dim=-1)
         offsets = {name: self.last[name](h) for name, h in zip(self.outputs, by_head, strict=True)}
         position, color = offsets.get("position"), offsets.get("color")
+        if position is not None and self.in_units_of_box:
+            position = position * self.hexplane.half_extent.norm()
+        turn = None
+        if self.scaffold is not None:
+            moved, turn = self.scaffold(positions, time)
+            position = moved - positions if position is None else moved - positions + position
         return Offsets(
-            position=position * self.hexplane.half_extent.norm()
-            if position is not None and self.in_units_of_box
-            else position,
+            position=position,
             scale=offsets.get("scale"),
             rotation=offsets.get("rotation"),
             opacity=offsets.get("opacity"),
             color=None if color is None else color.view(-1, self.sh_bases, 3),
+            turn=turn,
         )
 
 

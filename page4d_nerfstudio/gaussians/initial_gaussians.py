@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from ..console import note
 from .config import GaussiansOptions, ModelError
 from .deformation import DeformationConfig, RobustBox
+from .scaffold import MotionScaffold
 from .schedule import CANONICAL_TIME, FIRST_SPAN
 from .views import CAMERAS_EXTENT_KEY
 
@@ -32,7 +33,12 @@ class Seeds(NamedTuple):
     in_motion: Tensor  # [N] bool, which move
 
 
-def seeds(config: GaussiansOptions, seed_points: tuple[Tensor, Tensor] | None, metadata: dict[str, Any]) -> Seeds:
+def seeds(
+    config: GaussiansOptions,
+    seed_points: tuple[Tensor, Tensor] | None,
+    metadata: dict[str, Any],
+    scaffold: MotionScaffold | None = None,
+) -> Seeds:
     """Choose the seeds of a model, at most `max_gaussians` of them.
 
     Args:
@@ -40,6 +46,7 @@ def seeds(config: GaussiansOptions, seed_points: tuple[Tensor, Tensor] | None, m
         seed_points: Positions [M, 3] and colours [M, 3] in [0, 255]; without any, or where the options ask for it,
             they are drawn at random.
         metadata: Of the dataparser: `points3D_motion` [M] in [0, 1] and `points3D_times` [M] in [0, 1], if known.
+        scaffold: Motions that carry what moves from the time when it was seen to the canonical one.
 
     Raises:
         ModelError: Where not every point has a colour, or a motion weight where there are weights.
@@ -54,8 +61,15 @@ def seeds(config: GaussiansOptions, seed_points: tuple[Tensor, Tensor] | None, m
         if len(rgb) != len(points):
             raise ModelError(f"Seed points need a colour each, got {len(points)} points and {len(rgb)} colours.")
         in_motion = _moving(config, metadata.get("points3D_motion"), len(points))
-        kept = ~in_motion | _seen_at_first(config, metadata.get("points3D_times"), in_motion)
-        points, rgb, in_motion = points[kept], rgb[kept], in_motion[kept]
+        times = metadata.get("points3D_times")
+        if scaffold is None:
+            kept = ~in_motion | _seen_at_first(config, times, in_motion)
+            points, rgb, in_motion = points[kept], rgb[kept], in_motion[kept]
+        elif times is not None:
+            times = torch.as_tensor(times).cpu()
+            for time in times[in_motion].unique().tolist():
+                then = in_motion & (times == time)
+                points[then] = scaffold.to_canonical(points[then], time)
     if len(points) > config.max_gaussians:
         kept = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: config.max_gaussians]
         points, rgb, in_motion = points[kept], rgb[kept], in_motion[kept]

@@ -40,6 +40,7 @@ from .mcmc import MotionAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .motion import ClipMotion
 from .outputs import LazyOutputs, rendering_for_the_viewer
+from .scaffold import MotionScaffold, motion_scaffold, turned
 from .strategy import MotionAwareStrategy
 from .views import INSTANTS_KEY, TrainingViews
 
@@ -93,7 +94,8 @@ class Page4DGaussiansModel(SplatfactoModel):
         config = self.config
         config.check()
         metadata = self.kwargs.get("metadata") or {}
-        points, rgb, in_motion = seeds(config, self.seed_points, metadata)
+        scaffold = motion_scaffold(metadata) if config.use_deformation and config.use_tracks else None
+        points, rgb, in_motion = seeds(config, self.seed_points, metadata, scaffold)
         box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
         self.scene_extent = scene_extent(config, points, metadata)
         self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, box.extent, config.sh_degree))
@@ -113,6 +115,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             bases = num_sh_bases(config.sh_degree)
             instants = int(metadata.get(INSTANTS_KEY, self.num_train_data))
             self.deformation = config.deformation.build(box, instants, bases)
+            self.deformation.scaffold = scaffold
 
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         if config.use_bilateral_grid:
@@ -227,11 +230,14 @@ class Page4DGaussiansModel(SplatfactoModel):
         offsets = self.deformation(positions, time)
         if self.training and self.config.size_weight > 0 and offsets.position is not None:
             self.moved.append((positions, positions + offsets.position))
+        # Only the direction of a quaternion matters; an offset should mean the same at any length.
+        quats = F.normalize(self.quats, dim=-1)
+        if offsets.turn is not None:
+            quats = quats.index_copy(0, which, turned(quats[which], offsets.turn))
         return Gaussians(
             means=add(self.means, offsets.position),
             scales=add(self.scales, offsets.scale),
-            # Only the direction of a quaternion matters; an offset should mean the same at any length.
-            quats=add(F.normalize(self.quats, dim=-1), offsets.rotation),
+            quats=add(quats, offsets.rotation),
             opacities=add(self.opacities, offsets.opacity),
             colors=add(colors, offsets.color),
         )
@@ -534,7 +540,10 @@ class Page4DGaussiansModel(SplatfactoModel):
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
-        """Load a checkpoint, with however many Gaussians it has."""
+        """Load a checkpoint, with however many Gaussians it has, and the motions of tracks where it has some."""
+        if self.deformation is not None:
+            quats = dict.get("deformation.scaffold.quats")
+            self.deformation.scaffold = None if quats is None else MotionScaffold(*quats.shape[:2])
         for name, parameter in self.gauss_params.items():
             saved = dict.get(f"gauss_params.{name}")
             if saved is None:

@@ -94,6 +94,7 @@ def published() -> PublishedModelConfig:
         motion_threshold=float("-inf"),
         regularize_every=1,
         size_weight=0.0,
+        use_tracks=False,
         densify_gradient="step",
         extent_from="cameras",
     )

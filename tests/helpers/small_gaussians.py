@@ -26,6 +26,7 @@ def make_model(
     times: torch.Tensor | None = None,
     instants: int | None = None,
     background: torch.Tensor | None = None,
+    tracks: dict[str, torch.Tensor] | None = None,
     **options,
 ):
     torch.manual_seed(0)
@@ -35,7 +36,8 @@ def make_model(
     return config.setup(
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
         num_train_data=10,
-        metadata={
+        metadata=(tracks or {})
+        | {
             name: values
             for name, values in (
                 ("points3D_motion", motion),

@@ -544,6 +544,28 @@ def test_moving_points_lie_on_their_bodies_at_the_middle_instant(capture: Captur
     assert ((reach - 1).abs() < 1e-5).any(1).all()  # each of the bodies has some
 
 
+def test_tracks_lie_where_depth_says_while_they_are_visible_and_on_their_bodies_always(
+    written: Path, capture: Capture
+) -> None:
+    train = capture.splits["train"]
+    tracks = capture.select(train).tracks
+    assert tracks is not None
+    assert tracks.paths is not None
+    assert np.isfinite(tracks.paths).all()
+    assert 0.3 < tracks.visible.mean() < 1
+    images = as_pinhole(capture, 1)
+    off = []
+    for place, frame in enumerate(train):
+        pose, matrix = capture.extrinsics[frame], capture.intrinsics[frame]
+        at = tracks.paths[:, place] @ pose[:, :3].T + pose[:, 3]
+        in_image = at @ matrix.T
+        seen = tracks.visible[:, place]
+        np.testing.assert_allclose((in_image[:, :2] / in_image[:, 2:])[seen], tracks.xy[seen, place], atol=0.02)
+        depth, (column, row) = images.load_depth(frame), tracks.xy[:, place].astype(int).T
+        off.append(np.abs(depth[row[seen], column[seen]] / at[seen, 2] - 1))
+    assert np.median(np.concatenate(off)) < 0.02  # a pixel's own depth is that of its centre
+
+
 def test_the_number_of_points_is_what_was_asked_for(capture: Capture) -> None:
     assert capture.points is not None
     assert len(capture.points) == 500

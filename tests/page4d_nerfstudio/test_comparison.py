@@ -22,7 +22,7 @@ from evaluator.compare.comparison import compare
 from evaluator.compare.comparison_tables import markdown
 from evaluator.compare.training_run import TrainingRun, gaussians_in
 from evaluator.compare.variant_data import Facts, read_facts
-from evaluator.compare.variants import Reconstructions, Variant, captures_by_name, initialisations, methods
+from evaluator.compare.variants import Reconstructions, Variant, captures_by_name, initialisations, methods, tracks
 from small_captures import write_capture
 
 from page4d_hf.captures import as_pinhole, read_capture
@@ -366,6 +366,19 @@ def test_captures_of_one_name_are_refused(tmp_path):
 def test_rows_that_need_a_reconstruction_say_so_where_there_is_none():
     rows = initialisations(Path("c"), Reconstructions(ready=Path("s")), ["page4d", "unmasked", "random"], ["capture"])
     assert [row.refused for row in rows] == [None, "it needs PAGE-4D: pass --model, or --unmasked-reconstruction", None]
+
+
+def test_tracks_are_compared_from_the_same_points_in_one_world():
+    sources = Reconstructions(ready=Path("scene"))
+    rows = tracks({"room": Path("room")}, sources, ["original", "off", "capture", "page4d"], ["capture", "page4d"])
+    names = [row.name.removeprefix("room-") for row in rows]
+    by_capture = [f"capture-cameras-{name}" for name in ("original", "off", "capture", "page4d")]
+    assert names == [*by_capture, *(f"page4d-cameras-{name}" for name in ("original", "off", "page4d"))]
+    for row in rows:
+        options = dict(zip(row.data_options[::2], row.data_options[1::2], strict=True))
+        assert options["--points"] == options["--cameras"]
+        assert ("--reconstruction" in options) == ("page4d" in (options["--cameras"], options["--tracks"]))
+    assert rows[0].method == "page4d-4dgs-original"
 
 
 def named(rows: list[Variant]) -> dict[str, Variant]:

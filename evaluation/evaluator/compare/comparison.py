@@ -18,6 +18,7 @@ from .training_run import Result, RunFailed, TrainingRun, program
 from .variant_data import Facts, check
 from .variants import Variant
 
+Kind = Literal["initialisations", "methods", "tracks"]
 TABLE, RUNS, MEANS = "table.md", "runs.csv", "means.csv"
 
 
@@ -26,7 +27,7 @@ def compare(
     output: Path,
     seeds: Sequence[int],
     steps: int,
-    kind: Literal["initialisations", "methods"],
+    kind: Kind,
 ) -> list[Row]:
     """Train and evaluate each variant with each seed, leave out what is done, and write the tables.
 

@@ -1,7 +1,8 @@
 """What is compared: the same training with other options.
 
 `initialisations` is the experiment of PAGE-4D's Table 4: 4D Gaussian splatting (Wu et al., CVPR 2024) started from the
-points, and with the cameras, of different sources. `methods` trains several methods on several captures.
+points, and with the cameras, of different sources. `methods` trains several methods on several captures. `tracks`
+starts the motion from tracks of different sources.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 from ..metrics.scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
+Motion = Literal["original", "off", "capture", "page4d"]
 CameraSource = Literal["capture", "page4d"]
 
 METHOD = "page4d-4dgs"
@@ -28,6 +30,12 @@ INITIALISATIONS: Mapping[Initialisation, str] = {
     "depth": "the capture's depth",
     "capture": "the capture's points",
     "random": "random points",
+}
+MOTIONS: Mapping[Motion, str] = {
+    "original": "none, 4DGS as published",
+    "off": "none",
+    "capture": "the capture's",
+    "page4d": "by flow and PAGE-4D's depth",
 }
 CAMERAS: Mapping[CameraSource, str] = {"capture": "the capture's", "page4d": "PAGE-4D's"}
 
@@ -153,6 +161,40 @@ def methods(captures: Mapping[str, Path], names: Sequence[str]) -> list[Variant]
                     refused=f"this installation has no method {method}" if missing else None,
                 )
             )
+    return variants
+
+
+def tracks(
+    captures: Mapping[str, Path],
+    reconstructions: Reconstructions,
+    motions: Sequence[Motion],
+    cameras: Sequence[CameraSource],
+) -> list[Variant]:
+    """A variant for each capture, source of cameras and source of tracks, from the same seed points in each pair.
+
+    With the capture's cameras: from its points. With PAGE-4D's, which see no held-out frame: from its depth.
+    """
+    variants = []
+    for place, path in captures.items():
+        for camera_source in _each_once(cameras, "--cameras"):
+            for motion in _each_once(motions, "--motions"):
+                by_page4d = camera_source == "page4d"
+                if by_page4d and motion == "capture":
+                    continue  # its tracks are in the world of its own cameras
+                options: tuple[str, ...] = ("--cameras", camera_source, "--held-out-cameras", "capture")
+                options += ("--points", camera_source)
+                options += ("--tracks", "off" if motion == "original" else motion)
+                needs_page4d = by_page4d or motion == "page4d"
+                variants.append(
+                    Variant(
+                        name=f"{place}-{camera_source}-cameras-{motion}",
+                        labels={"capture": place, "cameras": CAMERAS[camera_source], "tracks": MOTIONS[motion]},
+                        data=path,
+                        method=f"{METHOD}-original" if motion == "original" else METHOD,
+                        data_options=options + (reconstructions.options(True) if needs_page4d else ()),
+                        refused=reconstructions.missing(True) if needs_page4d else None,
+                    )
+                )
     return variants
 
 

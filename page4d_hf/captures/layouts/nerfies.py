@@ -12,6 +12,7 @@ and, beside the format, read where they are present:
     points_rgb.npy          (M, 3) uint8 colours of the points
     points_dynamics.npy     (M,) 0 for points that stand still to 1 for those that move
     motion_mask/<n>x/<id>.png   non-zero where something moves
+    tracks.npz              point tracks of what moves, as `scene.read_tracks` has them; `paths` in the stored world
     depth/<n>x/<id>.npy     z-depth in the unit of the cameras as stored, 0 where it is not known (as in DyCheck)
 
 As a data set, a folder of captures, or one alone, is a video for each camera. The published captures have cameras and
@@ -33,7 +34,8 @@ import numpy.typing as npt
 from annotated_types import Len
 from pydantic import AliasChoices, Field
 
-from ...errors import CaptureError
+from ...errors import CaptureError, SceneError
+from ...scene.tracks import PointTracks, read_tracks
 from ...utils.json_files import Record, read_json
 from ..base import Capture, DatasetLayout, FolderLayout, Layout, folder_of
 from ..files import read_array
@@ -130,6 +132,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
         depth_paths=find_beside(root / "depth", ids, image_downscale, (".npy",)),
         depth_scale=world.scale,
         image_downscale=image_downscale,
+        tracks=_read_tracks(root / "tracks.npz", ids, center, world.scale),
         notes=notes,
         skipped=skipped,
     )
@@ -375,6 +378,29 @@ def _read_points(
         raise CaptureError(f"{root / 'points_rgb.npy'} must hold uint8 colours, got {colors.dtype}; convert it.")
     dynamics = beside("points_dynamics.npy", points.shape[:1])
     return points[finite].astype(np.float64), colors, None if dynamics is None else dynamics.astype(np.float32)
+
+
+def _read_tracks(path: Path, ids: list[str], center: np.ndarray, scale: float) -> PointTracks | None:
+    """Tracks through the frames, in the capture's own world; frames that the file does not name see none of them."""
+    if not path.is_file():
+        return None
+    try:
+        tracks, names = read_tracks(path)
+    except SceneError as error:
+        raise CaptureError(str(error)) from error
+    if names is None or not set(names) & set(ids):
+        raise CaptureError(f"Expected {path} to name the capture's frames in `images`; it names none of them.")
+    none = len(names)  # a further frame, which sees nothing
+    tracks = PointTracks(
+        np.concatenate((tracks.xy, np.zeros((len(tracks), 1, 2), np.float32)), axis=1),
+        np.concatenate((tracks.visible, np.zeros((len(tracks), 1), bool)), axis=1),
+        (tracks.points - center).astype(np.float32) * np.float32(scale),
+        None
+        if tracks.paths is None
+        else np.concatenate(((tracks.paths - center) * scale, np.full((len(tracks), 1, 3), np.nan)), axis=1),
+    )
+    place_of = {name: place for place, name in enumerate(names)}
+    return tracks.of_frames(np.array([place_of.get(frame_id, none) for frame_id in ids], np.int64))
 
 
 # --------------------------------------------------------------------------------------------------------------------

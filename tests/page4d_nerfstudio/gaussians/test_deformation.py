@@ -156,7 +156,8 @@ def test_deformation_starts_as_the_identity():
 
     offsets = field(torch.randn(20, 3), 0.3)
 
-    assert all(torch.count_nonzero(offset) == 0 for offset in offsets)
+    assert offsets.turn is None
+    assert all(torch.count_nonzero(offset) == 0 for offset in offsets if offset is not None)
 
 
 def test_an_identity_still_learns():
@@ -170,7 +171,7 @@ def test_an_identity_still_learns():
 def test_offsets_have_the_shapes_of_what_they_are_added_to():
     offsets = small_field(opacity=True, color=True)(torch.rand(5, 3), 0.5)
 
-    assert [tuple(offset.shape) for offset in offsets] == [(5, 3), (5, 3), (5, 4), (5, 1), (5, 4, 3)]
+    assert [tuple(offset.shape) for offset in offsets[:5]] == [(5, 3), (5, 3), (5, 4), (5, 1), (5, 4, 3)]
 
 
 def test_what_is_switched_off_has_no_offset():

@@ -1,0 +1,147 @@
+"""Where things move, by tracks: what a capture, a reconstruction or the user gives, at the frames to train on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from page4d_hf.errors import Page4DError
+from page4d_hf.reconstruction.paths import FEWEST_FRAMES, complete_paths, lift_tracks
+from page4d_hf.scene.folder import Scene
+from page4d_hf.scene.tracks import PointTracks, read_tracks
+
+from ..console import note
+from ..gaussians.scaffold import FEWEST_TRACKS
+from .posed_frames import PosedFrames
+
+# Pixels, for images 320 wide: a track moves that no fixed point explains within them, in the median over its frames.
+MOVES = 1.5
+
+
+class MotionPaths(NamedTuple):
+    """Paths of points that move, smooth and without gaps."""
+
+    positions: npt.NDArray[Any]  # [K, T, 3] float32 in the world of the cameras
+    times: npt.NDArray[Any]  # [T] in [0, 1], rising
+
+
+def motion_paths(frames: PosedFrames) -> MotionPaths | None:
+    """The paths of what moves, by what the frames to train on show; None where too few tracks say it."""
+    tracks = frames.tracks
+    if tracks is None:
+        return None
+    times, instant = np.unique(frames.times[frames.train], return_inverse=True)
+    paths = np.zeros((len(tracks), len(times), 3))
+    seen = np.zeros((len(tracks), len(times), 1))
+    if tracks.paths is not None:
+        for place, frame in zip(instant, frames.train, strict=True):  # cameras of a rig share instants
+            known = np.isfinite(tracks.paths[:, frame]).all(axis=1)
+            paths[known, place] += tracks.paths[known, frame]
+            seen[known, place] += 1
+    complete = complete_paths(np.where(seen > 0, paths / np.maximum(seen, 1), np.nan))
+    if len(complete) >= FEWEST_TRACKS:
+        note(f"motion starts from {len(complete):,} tracks")
+        return MotionPaths(complete, times)
+    note(
+        f"{len(complete)} of {len(tracks)} tracks follow something that moves through {FEWEST_FRAMES} frames, and "
+        f"{FEWEST_TRACKS} are needed: going on without tracks"
+    )
+    return None
+
+
+def tracks_of_scene(
+    scene: Scene, seen: npt.NDArray[Any], depth_scale: float, frames: PosedFrames
+) -> PointTracks | None:
+    """A reconstruction's tracks, placed by the cameras of the frames to train on.
+
+    Depth is along the rays of the frame that saw it: what lies before a camera stays before it, whatever its pose.
+
+    Args:
+        scene: the reconstruction; its frames `seen` are the frames to train on.
+        depth_scale: from the reconstruction's scale to that of the cameras.
+        frames: their cameras.
+    """
+    tracks = scene.load_tracks()
+    if tracks is None or tracks.paths is None:
+        return None
+    count = len(frames.times)
+    paths = np.full((len(tracks), count, 3), np.nan)
+    for index, frame in zip(seen, frames.train, strict=True):
+        old, new = scene.extrinsics[index], frames.extrinsics[frame]
+        in_camera = (tracks.paths[:, index] @ old[:, :3].T + old[:, 3]) * depth_scale
+        paths[:, frame] = (in_camera - new[:, 3]) @ new[:, :3]
+    return PointTracks(np.zeros((len(tracks), count, 2)), np.isfinite(paths).all(axis=2), tracks.points, paths)
+
+
+def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
+    """A user's file of tracks through all frames or those to train on, lifted by the data's depth.
+
+    Positions are in pixels of the images that are trained on.
+
+    Raises:
+        Page4DError: the file is damaged, of other frames, leaves the images, or has no `paths` where there is no depth.
+    """
+    given, names = read_tracks(path)
+    total, train, count = len(frames.times), frames.train, given.visible.shape[1]
+    if names is not None:
+        place_of = {image.stem: place for place, image in enumerate(frames.image_paths)}
+        missing = next((name for name in names if Path(name).stem not in place_of), None)
+        if missing is not None:
+            raise Page4DError(f"{path} has tracks through {missing}, which is no frame of the data; track its frames.")
+        places = np.array([place_of[Path(name).stem] for name in names], np.int64)
+    elif count in (total, len(train)):
+        places = np.arange(total) if count == total else train
+    else:
+        raise Page4DError(
+            f"Expected tracks through the data's {total} frames or the {len(train)} to train on, and {path} has "
+            f"{count}; track these frames, or name them in `images`."
+        )
+    xy, visible = np.zeros((len(given), total, 2), np.float32), np.zeros((len(given), total), bool)
+    xy[:, places], visible[:, places] = given.xy, given.visible
+    outside = visible & ((xy < 0) | (xy > frames.images.image_sizes)).any(axis=2)
+    if outside.any():
+        raise Page4DError(
+            f"{int(outside.sum())} visible positions in {path} are outside of the images that are trained on; give "
+            "pixels of these, and mark what left them as not visible."
+        )
+    paths = np.full((len(given), total, 3), np.nan, np.float32)
+    tracks = PointTracks(xy, visible, given.points, paths)
+    if given.paths is not None:
+        paths[:, places] = given.paths
+        return tracks
+    if frames.depth is None:
+        raise Page4DError(
+            f"{path} has no `paths` [K, S, 3], and the data have no depth to lift its tracks by; give depth, or "
+            "--points page4d with a --model."
+        )
+    depth = [frames.depth(index) if index in set(train.tolist()) else None for index in range(total)]
+    camera = frames.extrinsics, frames.intrinsics, frames.images.image_sizes
+    lifted = lift_tracks(tracks, depth, *camera)
+    return replace(tracks, paths=np.where(_moves(tracks, lifted, *camera)[:, None, None], lifted, np.nan))
+
+
+def _moves(
+    tracks: PointTracks,
+    paths: npt.NDArray[Any],
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    image_sizes: npt.NDArray[Any],
+) -> npt.NDArray[Any]:
+    """Which tracks [K] bool move: the middle of their path does not explain where they are seen."""
+    known = np.isfinite(paths).all(axis=2)
+    errors = np.full(known.shape, np.nan)
+    middle = np.full((len(paths), 3), np.nan)
+    some = known.any(axis=1)
+    middle[some] = np.nanmedian(paths[some], axis=1)
+    for frame, (pose, matrix) in enumerate(zip(extrinsics, intrinsics, strict=True)):
+        at = (middle @ pose[:, :3].T + pose[:, 3]) @ matrix.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = np.linalg.norm(at[:, :2] / at[:, 2:] - tracks.xy[:, frame], axis=1) * 320 / image_sizes[frame, 0]
+        errors[:, frame] = np.where(known[:, frame], off, np.nan)
+    moves = np.zeros(len(paths), bool)
+    moves[some] = np.nanmedian(errors[some], axis=1) > MOVES
+    return moves

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from ball_on_plane import BALL
+from scipy.spatial.transform import Rotation
+from small_scene import SIZE, ball_scene, projected
+
+from page4d_hf.reconstruction.paths import complete_paths, lift_tracks, settle_paths, tracks_of_motion
+from page4d_hf.scene import PointTracks
+
+FRAMES = 24
+
+
+def turning_ball(count: int = 80, radius: float = 0.3) -> np.ndarray:
+    """Paths [K, S, 3] of points of a ball that turns and goes sideways."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(count, 3))
+    points *= radius / np.linalg.norm(points, axis=1, keepdims=True)
+    turns = Rotation.from_rotvec(np.linspace(0, 2, FRAMES)[:, None] * (0.0, 1.0, 0.0)).as_matrix()
+    return np.einsum("sij,kj->ksi", turns, points) + np.linspace((0, 0, 4), (1, 0.2, 4.5), FRAMES)
+
+
+def test_tracks_are_lifted_to_where_depth_says():
+    scene = ball_scene(4)
+    points = np.float32([[0.1, 0.2, 0.0], [-0.3, 0.1, 0.0]]) + BALL
+    z = [pose[2, :3] @ points.T + pose[2, 3] for pose in scene.extrinsics]
+    xy = np.stack([projected(points, *camera) for camera in zip(scene.extrinsics, scene.intrinsics, strict=True)], 1)
+    visible = np.ones(xy.shape[:2], bool)
+    visible[0, 2] = False
+    tracks = PointTracks(xy.astype(np.float32), visible, np.full((2, 3), np.nan))
+    depth = [np.full(SIZE[::-1], each[0], np.float32) for each in z]
+    paths = lift_tracks(tracks, depth, scene.extrinsics, scene.intrinsics, np.tile(SIZE, (4, 1)))
+    np.testing.assert_allclose(paths[0][visible[0]], np.tile(points[0], (3, 1)), atol=1e-4)
+    assert np.isnan(paths[0, 2]).all()
+
+
+@pytest.mark.parametrize("unknown", [0.0, np.nan])
+def test_tracks_are_not_lifted_at_edges_of_depth_nor_where_it_is_unknown(unknown):
+    depth = np.full((10, 10), 2.0, np.float32)
+    depth[:, 5:] = 3.0
+    depth[0] = unknown
+    xy = np.float32([[2.5, 5.5], [5.0, 5.5], [8.5, 5.5], [2.5, 0.5]])[:, None]
+    tracks = PointTracks(xy, np.ones((4, 1), bool), np.full((4, 3), np.nan))
+    paths = lift_tracks(tracks, [depth], np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None], np.array([[10, 10]]))
+    assert np.isfinite(paths[:, 0]).all(axis=1).tolist() == [True, False, True, False]
+
+
+def test_paths_are_carried_by_their_neighbours_while_they_are_hidden():
+    true = turning_ball()
+    seen = true.copy()
+    hidden = true[..., 2] > np.linspace(4, 4.5, FRAMES)  # the half of the ball that is turned away
+    seen[hidden] = np.nan
+    kept = (~hidden).sum(axis=1) >= 3
+    complete = complete_paths(seen)
+    assert len(complete) == kept.sum()
+    off = np.linalg.norm(complete - true[kept], axis=2)
+    assert np.isfinite(complete).all()
+    assert np.median(off[~hidden[kept]]) < 0.005
+    assert np.median(off[hidden[kept]]) < 0.03  # of a ball 0.6 across that goes 1.1
+
+
+def test_tracks_of_noise_are_left_out():
+    true = turning_ball()
+    rng = np.random.default_rng(1)
+    wrong = rng.random(len(true)) < 0.3
+    paths = np.where(wrong[:, None, None], 4 + rng.uniform(-1, 1, true.shape), true)
+    complete = complete_paths(paths)
+    assert len(complete) == (~wrong).sum()
+    np.testing.assert_allclose(complete, true[~wrong], atol=0.02)
+
+
+def test_no_path_is_left_of_tracks_that_are_too_short_or_alone():
+    paths = np.full((20, FRAMES, 3), np.nan)
+    paths[:, :2] = 1.0
+    assert len(complete_paths(paths)) == 0
+    assert len(complete_paths(np.zeros((1, FRAMES, 3)))) == 0
+    assert len(complete_paths(np.zeros((0, FRAMES, 3)))) == 0
+
+
+def test_noise_along_the_rays_is_settled_and_hidden_frames_stay_unknown():
+    true = turning_ball()
+    rng = np.random.default_rng(2)
+    centers = np.linspace((-0.5, 0, 0), (0.5, 0, 0), FRAMES)
+    noisy = centers + (true - centers) * np.exp(0.05 * rng.normal(size=(*true.shape[:2], 1)))
+    noisy[:, 7] = np.nan
+    settled = settle_paths(noisy, centers)
+    assert np.isnan(settled[:, 7]).all()
+
+    def motion_error(paths):
+        off = paths - true
+        return float(np.nanmedian(np.linalg.norm(off - np.nanmean(off, axis=1, keepdims=True), axis=2)))
+
+    assert motion_error(settled) < 0.3 * motion_error(noisy)
+
+
+def test_what_moves_is_tracked_and_what_stands_still_keeps_its_tracks():
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    patch = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    images, masks = [], []
+    for step in range(6):
+        image, mask = texture.copy(), np.zeros((30, 40), np.float32)
+        image[20:44, 10 + 2 * step : 34 + 2 * step] = patch
+        mask[10:22, 5 + step : 17 + step] = 1
+        images.append(image)
+        masks.append(mask)
+    static = PointTracks(np.full((1, 6, 2), 70.0, np.float32), np.ones((1, 6), bool), np.ones((1, 3)))
+    tracks, moving = tracks_of_motion(images, masks, static)
+    assert not moving[0].any()
+    assert moving[1:].any(axis=1).mean() > 0.8
+    ends = moving[:, 0] & moving[:, 5]
+    assert ends.any()
+    np.testing.assert_allclose(np.median(tracks.xy[ends, 5] - tracks.xy[ends, 0], axis=0), (10, 0), atol=0.2)
+    assert len(tracks_of_motion(images, masks, static, dense=False)[0]) == 1

@@ -1,0 +1,156 @@
+"""Tracks of what moves: from a capture, a reconstruction or the user to the frames that are trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ball_on_plane import BALL
+from perfect_page4d import outputs_of, project
+from small_captures import CENTER, SIZE, write_capture
+from small_scene import ball_folder, ball_scene
+
+from page4d_hf.captures import read_capture
+from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.scene import PointTracks
+from page4d_hf.scene.tracks import tracks_bytes
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
+from page4d_nerfstudio.data.motion_tracks import motion_paths
+
+FRAMES = 8
+
+
+def going_sideways(count: int = 30, frames: int = FRAMES) -> np.ndarray:
+    """Paths [K, S, 3] around the origin, all the same but for where they start."""
+    start = np.random.default_rng(0).uniform(-0.2, 0.2, (count, 1, 3))
+    return (start + np.linspace((-0.3, 0, 0), (0.3, 0.1, 0), frames)).astype(np.float32)
+
+
+def tracks_of(paths: np.ndarray, capture: Path) -> PointTracks:
+    """What a capture's cameras see of paths in its own world."""
+    read = read_capture(capture)
+    in_camera = np.einsum("sij,ksj->ksi", read.extrinsics[:, :, :3], paths) + read.extrinsics[:, :, 3]
+    in_image = np.einsum("sij,ksj->ksi", read.intrinsics, in_camera)
+    xy = (in_image[..., :2] / in_image[..., 2:]).astype(np.float32)
+    visible = ((xy > 0) & (xy < SIZE)).all(axis=2)
+    return PointTracks(xy, visible, np.full((len(paths), 3), np.nan))
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A capture of 8 frames, the fourth of them held out, with tracks of what moves in the stored world."""
+    folder = write_capture(tmp_path / "capture", frames=FRAMES)
+    paths = going_sideways()
+    tracks = PointTracks(np.zeros((30, FRAMES, 2)), np.ones((30, FRAMES), bool), np.full((30, 3), np.nan), paths)
+    (folder / "tracks.npz").write_bytes(tracks_bytes(tracks, read_capture(folder).frame_ids))
+    return folder
+
+
+def test_a_capture_s_tracks_come_in_its_world_at_the_times_of_the_training_frames(capture):
+    outputs = outputs_of(capture, "train")
+    metadata = outputs.metadata
+    assert metadata["tracks_times"].tolist() == pytest.approx([i / 7 for i in range(8) if i != 3])
+    assert "tracks_xyz" not in outputs_of(capture, "val").metadata
+    # What is seen of them is what is seen of the stored ones.
+    own = read_capture(capture)
+    expected = (going_sideways() - CENTER) * 0.5
+    in_camera = expected[:, 0] @ own.extrinsics[0, :, :3].T + own.extrinsics[0, :, 3]
+    in_image = in_camera @ own.intrinsics[0].T
+    pixels = project(outputs.cameras, metadata["tracks_xyz"][:, 0])[0]
+    np.testing.assert_allclose(pixels, in_image[:, :2] / in_image[:, 2:], atol=0.2)
+
+
+def test_held_out_frames_do_not_reach_the_paths(capture):
+    folder = capture
+    tracks = read_capture(folder).tracks
+    tracks.paths[:, 3] += 100.0
+    frames = read_source(Page4DDataParserConfig(data=folder))
+    frames.tracks = tracks
+    assert np.abs(motion_paths(frames).positions).max() < 10
+
+
+def test_tracks_can_be_left_out(capture):
+    assert "tracks_xyz" not in outputs_of(capture, "train", tracks="off").metadata
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_few_or_short_tracks_are_left_out_and_the_user_is_told(capture, capsys, count):
+    tracks = read_capture(capture).tracks.of_frames(np.arange(FRAMES))
+    paths = tracks.paths[:count].copy()
+    if count == 12:
+        paths[:, 1:] = np.nan  # of one frame
+    given = PointTracks(tracks.xy[:count], tracks.visible[:count], tracks.points[:count], paths)
+    (capture / "tracks.npz").write_bytes(tracks_bytes(given, read_capture(capture).frame_ids))
+    assert "tracks_xyz" not in outputs_of(capture, "train").metadata
+    assert f"of {count} tracks follow something that moves" in capsys.readouterr().out
+
+
+def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left_out(tmp_path):
+    folder = write_capture(tmp_path / "own", frames=FRAMES, points=0)
+    own = read_capture(folder)
+    moving = (going_sideways() - CENTER) * 0.5
+    moving[..., 2] = 0
+    still = np.repeat(moving[:20, :1], FRAMES, axis=1)
+    tracks = tracks_of(np.concatenate((moving, still)), folder)
+    (folder / "depth/1x").mkdir(parents=True)
+    x, y = np.meshgrid(np.arange(SIZE[0]) + 0.5, np.arange(SIZE[1]) + 0.5)
+    for frame, pose, matrix in zip(own.frame_ids, own.extrinsics, own.intrinsics, strict=True):
+        rays = np.stack((x, y, np.ones_like(x)), axis=-1) @ np.linalg.inv(matrix).T @ pose[:, :3]
+        center = -pose[:, :3].T @ pose[:, 3]
+        depth = -center[2] / rays[..., 2]  # of the plane z = 0
+        np.save(folder / f"depth/1x/{frame}.npy", (depth[..., None] / 0.5).astype(np.float32))
+    np.savez(tmp_path / "mine.npz", tracks=tracks.xy, visible=tracks.visible)
+    frames = read_source(Page4DDataParserConfig(data=folder, points="depth", tracks=str(tmp_path / "mine.npz")))
+    lifted = np.isfinite(frames.tracks.paths).all(axis=2).sum(axis=1) >= 3
+    assert lifted[:30].mean() > 0.8
+    assert not lifted[30:].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tracks": np.full((4, 5, 2), 3.0), "visible": np.ones((4, 5), bool)}, "through the data's 8 frames or the 7"),
+        ({"tracks": np.full((4, 8, 2), 99.0), "visible": np.ones((4, 8), bool)}, "32 visible positions .* are outside"),
+        ({"images": np.array([f"{i}.png" for i in range(8)])}, "no frame of the data"),
+        ({}, "no depth to lift its tracks by"),
+    ],
+)
+def test_a_user_s_tracks_that_do_not_fit_are_refused(tmp_path, change, told):
+    folder = write_capture(tmp_path / "own", frames=FRAMES)
+    arrays = {"tracks": np.full((4, 8, 2), 3.0), "visible": np.ones((4, 8), bool)} | change
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(Page4DError, match=told):
+        read_source(Page4DDataParserConfig(data=folder, tracks=str(tmp_path / "mine.npz")))
+
+
+def test_a_capture_s_tracks_are_asked_of_one_that_has_some(tmp_path):
+    folder = write_capture(tmp_path / "own", frames=FRAMES)
+    with pytest.raises(CaptureError, match="has no tracks"):
+        read_source(Page4DDataParserConfig(data=folder, tracks="capture"))
+
+
+def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_frames(tmp_path):
+    made = ball_scene(9)
+    count = 20
+    paths = np.full((len(made.tracks) + count, 9, 3), np.nan, np.float32)
+    paths[-count:] = BALL + going_sideways(count, 9)
+    padded = PointTracks(
+        np.concatenate((made.tracks.xy, np.zeros((count, 9, 2), np.float32))),
+        np.concatenate((made.tracks.visible, np.zeros((count, 9), bool))),
+        np.concatenate((made.tracks.points, np.full((count, 3), np.nan, np.float32))),
+        paths,
+    )
+    scene = ball_folder(tmp_path / "scene", 9, tracks=padded)
+    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None  # they are to be asked for
+    frames = read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))
+    np.testing.assert_allclose(
+        frames.tracks.paths[-count:][:, frames.train], paths[-count:][:, frames.train], atol=1e-4
+    )
+    assert np.isnan(frames.tracks.paths[:, frames.evaluation]).all()
+    assert len(motion_paths(frames).positions) == count
+
+
+def test_positions_between_images_and_world_agree_in_the_dataparser(capture):
+    metadata = outputs_of(capture, "train").metadata
+    assert metadata["tracks_xyz"].dtype == torch.float32
+    assert metadata["tracks_xyz"].shape == (30, FRAMES - 1, 3)
