@@ -187,3 +187,10 @@ def test_a_walking_person_keeps_its_limbs_joined() -> None:
     assert np.ptp(np.asarray(thigh)[:, 2]) > 0.05  # it swings
     assert (distance > 0.3).all()
     assert (distance < 0.5).all()
+
+
+def test_pixels_of_lifelike_scenes_are_computed_on_the_given_device_alone() -> None:
+    """A meta tensor holds no numbers, and meets tensors of another device as little as a GPU's does."""
+    options = SyntheticOptions(lifelike=1.0, photography=1.0)
+    clips = random_clips(range(4), 2, (9, 12), device="meta", options=options)
+    assert {value.device.type for value in vars(clips).values() if isinstance(value, Tensor)} == {"meta"}

@@ -8,6 +8,7 @@ import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
+from small_gaussians import half_moving, make_model
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_nerfstudio.data.datamanager import Page4DDatamanager
@@ -164,3 +165,22 @@ def test_images_are_not_pinned_where_there_is_no_cuda(monkeypatch):
 def test_a_checkpoint_without_the_state_of_random_generators_is_not_gone_on_from(pipeline):
     with pytest.raises(CheckpointError, match="holds no RNG and sampler state"):
         pipeline.resume()
+
+
+@pytest.mark.parametrize(
+    ("made", "warned"),
+    [
+        (make_model, True),
+        (half_moving, False),  # a motion mask says what moves
+        (lambda: make_model(use_deformation=False), False),
+    ],
+)
+def test_few_views_without_a_motion_mask_are_warned_of(pipeline, capsys, made, warned):
+    pipeline._model = made()
+    pipeline._warn_of_few_views()
+    assert ("no motion mask: a deformation of all Gaussians may cost more than it brings" in said(capsys)) == warned
+
+
+def said(capsys) -> str:
+    """What was printed, without the terminal's line breaks."""
+    return " ".join(capsys.readouterr().out.split())
