@@ -32,7 +32,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[nerfstudio,training,evaluation,app,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[nerfstudio,training,evaluation,scale,app,dev]"
 	touch $@
 
 clean:  ## Remove what `make` made.

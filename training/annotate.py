@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import tyro
 from prepare import print_summary
@@ -169,6 +171,8 @@ def run_on_ray(
     except ImportError as error:
         raise Page4DError("Annotation needs Ray, which is not installed; pip install 'page4d[scale]'.") from error
     try:
+        if address is not None and (at := urlsplit(address if "//" in address else f"//{address}")).port:
+            socket.create_connection((at.hostname or "", at.port), timeout=30).close()  # Ray would wait for minutes
         local = {"address": "local", "include_dashboard": False}
         ray.init(**({"address": address} if address else local), log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises no kind of its own
