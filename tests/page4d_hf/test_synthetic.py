@@ -704,9 +704,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = str(tmp_path / "capture")
+    out = str(tmp_path / "my capture")
     main(["synth", out, "--num-frames", "3", "--width", "32", "--height", "24", "--supersampling", "1"])
-    assert f"Next: ns-train page4d-4dgs --data {out}" in capsys.readouterr().out
+    assert f"Next: ns-train page4d-4dgs --data '{out}'" in capsys.readouterr().out
     with pytest.raises(SystemExit) as exit_info:
         main(["synth", out])
     assert exit_info.value.code == 1

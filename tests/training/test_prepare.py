@@ -140,12 +140,14 @@ def test_every_data_set_that_has_a_reader_can_be_named(prepare):
 
 def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
     root = write_nerfies(tmp_path / "capture", 7)
-    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--frames-per-clip", 4, "--workers", 0)
+    out = tmp_path / "my clips"
+    run(prepare, "capture", "--root", root, "--output", out, "--frames-per-clip", 4, "--workers", 0)
     said = capsys.readouterr().out
     assert "train: 2 clips, 7 frames, 1 Parquet file." in said
     assert "Left out" not in said
+    assert f"Next: accelerate launch training/finetune.py --dataset '{out}' --model page4d" in said
     frames = as_pinhole(read_capture(root))
-    decoded = [decode_frames(row, range(row["num_frames"])) for row in rows(tmp_path / "out")]
+    decoded = [decode_frames(row, range(row["num_frames"])) for row in rows(out)]
     assert [len(clip) for clip in decoded] == [4, 3]
     np.testing.assert_array_equal(np.concatenate([clip.extrinsics for clip in decoded]), frames.capture.extrinsics)
     np.testing.assert_array_equal(np.concatenate([clip.intrinsics for clip in decoded]), frames.intrinsics)

@@ -239,19 +239,20 @@ def in_package(made, monkeypatch) -> Path:
 
 def test_tiny_is_pulled_without_a_network_and_loaded_by_the_auto_classes(in_package, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d")])
+    folder = tmp_path / "my page4d"
+    cli.main(["pull", "tiny", "--output", str(folder)])
 
-    pulled = AutoModel.from_pretrained(tmp_path / "page4d")
+    pulled = AutoModel.from_pretrained(folder)
     expected = load_file(in_package / "model.safetensors")
     found = pulled.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert AutoImageProcessor.from_pretrained(tmp_path / "page4d").size["width"] == NETWORK["image_size"]
-    assert (tmp_path / "page4d" / "README.md").read_bytes() == (in_package / "README.md").read_bytes()
+    assert AutoImageProcessor.from_pretrained(folder).size["width"] == NETWORK["image_size"]
+    assert (folder / "README.md").read_bytes() == (in_package / "README.md").read_bytes()
     # The code for those who do not have this package.
-    assert (tmp_path / "page4d" / "modeling_page4d.py").is_file()
-    assert str(in_package) not in (tmp_path / "page4d" / "config.json").read_text()
-    assert f"page4d reconstruct VIDEO --model {tmp_path / 'page4d'}" in capsys.readouterr().out
+    assert (folder / "modeling_page4d.py").is_file()
+    assert str(in_package) not in (folder / "config.json").read_text()
+    assert f"page4d reconstruct VIDEO --model '{folder}'" in capsys.readouterr().out
 
 
 def test_tiny_is_pulled_in_another_precision(in_package, tmp_path):

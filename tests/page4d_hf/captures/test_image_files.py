@@ -49,4 +49,4 @@ def test_the_bound_is_the_callers_error_and_says_what_is_read() -> None:
 def test_a_damaged_image_ends_in_a_reading_or_a_sentence(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(path)
-    check_reader(lambda: read_image(path), [path], rounds=100)
+    check_reader(lambda: read_image(path), [path], rounds=100, seed=8)  # damages that Pillow meets in several ways

@@ -352,10 +352,13 @@ def test_the_command_does_not_replace_the_scene_that_it_reads(folder, capsys):
 
 
 def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(folder, capsys):
+    folder = folder.rename(folder.parent / "my scene")
     cli.main(["export", str(folder), "--format", "colmap", "--static-only"])
     told = capsys.readouterr().out
-    target = folder.parent / "scene-colmap"
+    target = folder.parent / "my scene-colmap"
     assert f"Wrote {target}" in told
-    assert f"ns-train splatfacto --data {target} colmap --colmap-path sparse/0 --masks-path masks" in told
+    assert f"ns-train splatfacto --data '{target}' colmap --colmap-path sparse/0 --masks-path masks" in told
+    cli.main(["export", str(folder), "--format", "nerfstudio"])
+    assert f"ns-train splatfacto --data '{folder.parent / 'my scene-nerfstudio'}'" in capsys.readouterr().out
     cli.main(["export", str(folder), "--format", "glb"])
-    assert (folder.parent / "scene.glb").is_file()
+    assert (folder.parent / "my scene.glb").is_file()

@@ -172,13 +172,13 @@ def test_views_are_those_of_the_training_in_the_order_of_time(config):
     ],
 )
 def test_the_command_writes_a_path(config, capsys, options, frames, times):
-    cli.main(
-        ["camera-path", "--load-config", "config.yml", "--output", "p.json", "--seconds", "1", "--fps", "10", *options]
-    )
+    words = ["--load-config", "config.yml", "--output", "my path.json", "--seconds", "1", "--fps", "10"]
+    cli.main(["camera-path", *words, *options])
 
-    path = json.loads(Path("p.json").read_text())
+    path = json.loads(Path("my path.json").read_text())
     assert [frame["render_time"] for frame in path["camera_path"]] == pytest.approx(np.linspace(*times, frames))
-    assert "ns-render camera-path --load-config config.yml --camera-path-filename p.json" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ns-render camera-path --load-config config.yml --camera-path-filename 'my path.json'" in said
 
 
 WRONG_OPTIONS = {
