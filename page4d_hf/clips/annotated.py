@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import Page4DError
-from ..scene.export import MOVES
+from ..scene.folder import MOVES
 from ..scene.reconstruction import Reconstruction
 from .encoding import EncodedClip, Skip, encode_frames
 from .schema import ClipFrames

@@ -14,10 +14,10 @@ from PIL import Image
 
 from ..errors import CheckpointError, Page4DError
 from ..frames import Frames
+from ..scene.folder import MOVES
 from ..utils.evenly import evenly
 
 MOST_FRAMES = 16  # that the model sees, spread evenly
-MOVES = 0.5  # of the motion mask: pixels from there on take no part, as networks see their depth worse
 FEWEST_PIXELS = 100  # of a frame
 RELATIVE = ("dpt", "page4d")  # kinds of models whose depth has no unit
 

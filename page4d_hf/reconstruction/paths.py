@@ -20,11 +20,11 @@ from scipy.linalg import solveh_banded
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from ..scene.folder import MOVES
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
 from .tracks import Corners, as_point_tracks, track_points, without_hidden
 
-MOVES = 0.5  # of the motion mask, above which a pixel moves
 DENSE = Corners(quality=0.0005, spacing=3, most=4000)  # of what moves, which is small
 FEWEST_FRAMES = 3  # that a path is known in
 MOST_PATHS = 800  # their pairs are compared in each frame

@@ -63,7 +63,7 @@ MARK = "page4d/info.json"  # what makes a folder a scene of page4d
 MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
 COLORS = ("red", "green", "blue")
 SPLITS = ("train", "val", "test")
-MOVES = 0.5  # dynamics from which a pixel or a point counts as moving
+MOVES = 0.5  # motion from which a pixel or a point counts as moving
 EXIF_ORIENTATION = 0x0112
 
 
