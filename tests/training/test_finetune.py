@@ -628,14 +628,6 @@ def test_clips_without_depth_and_cameras_are_refused_and_what_they_have_is_named
     assert "has images and motion masks, but none of what the loss learns from: depth, cameras." in sentence
 
 
-def test_a_run_that_was_refused_for_its_data_leaves_its_folder_to_another(tmp_path, capsys):
-    bare = dict.fromkeys(("depth", "depth_scale", "intrinsics", "extrinsics"), lambda row: None)
-    refused = write_options(tmp_path, dataset=[str(write_clips(tmp_path / "bare", **bare))])
-    assert "none of what the loss learns from" in told(capsys, "--options", refused)
-    run = train(small_options(tmp_path, dataset=[str(write_clips(tmp_path / "clips"))]))
-    assert len(steps(run.options.output)) == 3
-
-
 def test_a_loss_that_weighs_nothing_is_refused(tmp_path, capsys):
     path = write_options(tmp_path, {"camera_loss_weight": 0.0, "depth_loss_weight": 0.0})
     assert "The loss has no part that weighs anything" in told(capsys, "--options", path)

@@ -87,13 +87,12 @@ def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
     """
     folder, path = options.output, options.output / RUN_FILE
     check_working_folder(folder, RUN_FILE)
-    history = folder / HISTORY_FILE
-    if path.is_file() and (checkpoints(folder) or (history.is_file() and history.stat().st_size)):
+    if path.is_file():
         old = read_json(path, RunRecord, error=RunFolderError, remedy="name another --output")
         check_same_run(old.model_dump(), options, configuration, path)
-    else:  # a run that made no step, such as one that was refused for its data, gives way to another
+    else:
         values = to_json(options) | {"configuration": configuration, "versions": versions()}
-        with whole_file(path, overwrite=True) as partial:
+        with whole_file(path) as partial:
             partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     steps = checkpoints(folder)
     return max(steps) if steps else 0
