@@ -506,7 +506,7 @@ def view(
     from .viewing.opening import open_input
 
     if screenshot is None:
-        from .viewing.viewer import check_address
+        from .utils.addresses import check_address
 
         port = check_address(host, port)
     with progress_bar() as report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ..errors import Page4DError
+from ..utils.addresses import check_address
 from ..weights.loading import load_config
 from .jobs import jobs_end_with_the_app
 from .page import STYLE, Limits, build, workplace
@@ -16,6 +16,7 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
     Raises:
         Page4DError: a model is unavailable, the port is taken, or the host is no address of this machine.
     """
+    check_address(host, port)
     for model in models:
         if model != "tiny":
             load_config(model)  # refused now, not at the first visit
@@ -37,9 +38,5 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
                 css=STYLE,
                 theme=gradio.themes.Default(primary_hue="blue", font=("system-ui", "sans-serif")),
             )
-        except OSError as error:
-            raise Page4DError(
-                f"Cannot serve the app at {host}:{port}, {error}; name another --port or --host."
-            ) from error
         finally:
             app.close()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import io
 import math
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ import numpy as np
 from ..errors import Page4DError
 from ..scene.drawing import FRUSTUM_SHARE, camera_centers, camera_corners, frustum_depth, mean_axes, overview
 from ..scene.folder import MOVES
+from ..utils.addresses import check_address
 from ..utils.evenly import evenly
 from .display import Display, Moving, Palette, Times
 from .viewed_scene import Cloud, ViewedScene
@@ -28,7 +27,6 @@ from .viewed_scene import Cloud, ViewedScene
 if TYPE_CHECKING:
     import viser
 
-FIRST_PORT, PORTS = 8080, 100  # tried one after the other where no port is named
 PICTURE_WIDTH = 300  # pixels, of the panel
 THUMBNAIL_WIDTH = 96
 FRUSTUMS = 16  # besides those of the time that is shown, at most
@@ -37,33 +35,6 @@ BESIDE_PANEL = 0.75  # of the page's width: what the panel leaves when it opens,
 ABOVE_PANEL = 0.4  # of a window that is higher than wide, as on a phone: there the panel is at the bottom
 POINT_SIZES = (0.1, 4.0)  # times the scene's own
 TIMES_NAMES: dict[Times, str] = {"one": "one time", "all": "all times", "static": "static of all times"}
-
-
-def check_address(host: str, port: int | None) -> int:
-    """The port to listen at: the given one, or the first of some that is free.
-
-    Raises:
-        Page4DError: it is taken, or may not be listened at, or the host is no address of this machine.
-    """
-    if port is not None and not 1 <= port <= 65535:
-        raise Page4DError(f"Expected a port from 1 to 65535, got {port}.")
-    for tried in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-            return tried
-        except (OSError, ValueError) as error:  # ValueError: of a host whose name none can have
-            if getattr(error, "errno", None) == errno.EADDRINUSE:
-                continue
-            reason = getattr(error, "strerror", None) or error
-            raise Page4DError(
-                f"Cannot listen at {host!s:.200}, port {tried} ({reason}); name an address of this machine "
-                "with --host and a port above 1023 with --port."
-            ) from error
-    taken = f"Port {port} is" if port is not None else f"Ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1} are all"
-    raise Page4DError(f"{taken} taken by another program; name a free one with --port.")
 
 
 class Viewer:
