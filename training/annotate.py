@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import tyro
-from prepare import print_summary
+from prepare import divide_sequences, print_summary
 
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.errors import Page4DError
@@ -100,12 +100,13 @@ def annotate(
     load_config(model)  # what is wrong with it is told before anything is written
     annotation = Annotation(model, fps, max_frames, frames_per_clip, confidence_percentile, trust)
     options = {**asdict(annotation), "model": fingerprint(model), "seed": seed, "shard_megabytes": shard_megabytes}
-    order = _shuffled(sorted(found), seed)
+    parts = divide_sequences(list(found), 0.0, seed)
+    order = parts["train"]
     with ClipWriter(
-        output, options=options, sequences={"train": order}, seed=seed, max_shard_bytes=int(shard_megabytes * 1e6)
+        output, options=options, sequences=parts, seed=seed, max_shard_bytes=int(shard_megabytes * 1e6)
     ) as writer:
         if writer.complete:
-            print(f"Nothing to do: {output} is whole, with {writer.splits['train'].clips:,} clips.")
+            print(f"Nothing to do: {output} is whole, with {writer.num_clips:,} clips.")
             return
         todo = [name for name in order if not writer.sequence_is_done(name)]
         if len(todo) < len(order):
@@ -113,13 +114,10 @@ def annotate(
         with progress_bar() as report:
             annotated = run_on_ray([(name, found[name]) for name in todo], annotation, workers, address)
             for done, (name, clips) in enumerate(annotated, len(order) - len(todo) + 1):
-                for clip in clips:
-                    if not writer.is_done(clip.clip_id):
-                        writer.add("train", clip)
-                writer.end_sequence("train", name)
-                kept = writer.splits["train"].clips + writer.pending
-                report("videos", done, len(order), f"{kept:,} clips, {len(writer.skipped):,} skipped")
-        if not writer.splits["train"].clips and not writer.pending:
+                writer.take("train", clips, [(name, [])])
+                note = f"{writer.num_clips:,} clips, {writer.num_skipped:,} skipped"
+                report("videos", done, len(order), note)
+        if not writer.num_clips:
             raise Page4DError(f"No video gave a clip: {len(writer.skipped)} skipped, the first {writer.skipped[0]}")
         writer.finish("Clips of videos, annotated by PAGE-4D")
     print_summary(writer, output, time.perf_counter() - started)
@@ -203,12 +201,6 @@ def run_on_ray(
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _shuffled(names: list[str], seed: int) -> list[str]:
-    import numpy as np
-
-    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
 
 def main(args: list[str] | None = None) -> None:

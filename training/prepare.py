@@ -141,8 +141,8 @@ def prepare(
         if writer.complete:
             print(f"Nothing to do: {output} is whole, with {_counts(writer)}.")
             return
-        if resumed := sum(counts.clips for counts in writer.splits.values()):
-            print(f"Going on with {output}, which has {_number(resumed, 'clip')}.", flush=True)
+        if writer.num_clips:
+            print(f"Going on with {output}, which has {_number(writer.num_clips, 'clip')}.", flush=True)
         done = {part: sum(map(writer.sequence_is_done, names)) for part, names in parts.items()}
 
         def tell(part: str) -> None:
@@ -154,14 +154,10 @@ def prepare(
             for part in parts:
                 tell(part)
             for (part, ended), clips in in_order(work.encode, work.tasks(parts, writer), workers):
-                for clip in clips:
-                    if not writer.is_done(clip.clip_id):
-                        writer.add(part, clip)
-                for name, skipped in ended:
-                    writer.end_sequence(part, name, skipped)
+                writer.take(part, clips, ended)
                 done[part] += len(ended)
                 tell(part)
-        if not any(counts.clips for counts in writer.splits.values()) and not writer.pending:
+        if not writer.num_clips:
             first = writer.skipped[0] if writer.skipped else "nothing was found"
             raise Page4DError(f"No clip of {source} could be written: {writer.num_skipped} skipped, the first {first}")
         writer.finish(f"Clips of {source}")

@@ -141,6 +141,11 @@ class ClipWriter:
         """How many clips have come that are in no shard yet."""
         return len(self._shard.rows)
 
+    @property
+    def num_clips(self) -> int:
+        """How many clips there are, of all splits, in a shard or not."""
+        return sum(counts.clips for counts in self.splits.values()) + self.pending
+
     def is_done(self, clip_id: str) -> bool:
         """Whether a clip is in a whole shard, or was left out before one was closed."""
         return clip_id in self._done
@@ -148,6 +153,18 @@ class ClipWriter:
     def sequence_is_done(self, sequence: str) -> bool:
         """Whether all clips of a sequence are done."""
         return sequence in self._ended
+
+    def take(self, split: str, clips: Iterable[EncodedClip], ended: Iterable[tuple[str, Iterable[Skip]]]) -> None:
+        """Take clips, but for those that are done, and then the sequences that end with them; see `end_sequence`.
+
+        Raises:
+            ClipError: as `add`.
+        """
+        for clip in clips:
+            if not self.is_done(clip.clip_id):
+                self.add(split, clip)
+        for name, skipped in ended:
+            self.end_sequence(split, name, skipped)
 
     def add(self, split: str, clip: EncodedClip) -> None:
         """Take a clip, and write a shard if it is large enough.

@@ -25,3 +25,22 @@ def launched(*arguments: object, config: str | None = None, **changes: str) -> s
         command += ["--config_file", str(CONFIGURATIONS / config), "--main_process_port", "0"]
     command += list(map(str, arguments))
     return subprocess.run(command, env=environment(**changes), capture_output=True, text=True, check=False)
+
+
+def dies_at(name: str) -> str:
+    """The first lines of a program that is killed at the moment when a file gets its name."""
+    return f"""
+import os, runpy, signal, sys
+from page4d_hf.utils import folders
+
+class Deadly:
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def replace(self, source, target):
+        if str(target).endswith({name!r}):
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.replace(source, target)
+
+folders.os = Deadly()
+"""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from launching import dies_at
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
 pytestmark = pytest.mark.slow
@@ -25,23 +26,7 @@ BESIDE = os.pathsep.join(filter(None, (str(TRAINING), os.environ.get("PYTHONPATH
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": BESIDE}  # workers import the programs below
 
 # The program, killed at the moment when the second file gets its name.
-KILLED = """
-import os, signal, sys
-import annotate
-from page4d_hf.utils import folders
-
-class Killed:
-    def __getattr__(self, name):
-        return getattr(os, name)
-
-    def replace(self, source, target):
-        if str(target).endswith("train-00001.parquet"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.replace(source, target)
-
-folders.os = Killed()
-annotate.main(sys.argv[1:])
-"""
+KILLED = dies_at("train-00001.parquet") + "import annotate\nannotate.main(sys.argv[1:])\n"
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from launching import dies_at
 from PIL import Image
 
 from page4d_hf.captures import DATASETS, as_pinhole, read_capture
@@ -27,23 +28,13 @@ PROGRAM = Path(__file__).resolve().parents[2] / "training" / "prepare.py"
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 # The program, killed at the moment when the second shard gets its name.
-KILLED = f"""
-import os, runpy, signal, sys
-from page4d_hf.utils import folders
-
-class Deadly:
-    def __getattr__(self, name):
-        return getattr(os, name)
-
-    def replace(self, source, target):
-        if str(target).endswith("train-00001.parquet"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.replace(source, target)
-
-folders.os = Deadly()
+KILLED = (
+    dies_at("train-00001.parquet")
+    + f"""
 sys.argv = ["prepare.py", *sys.argv[1:]]
 runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 """
+)
 
 
 @pytest.fixture(scope="session")

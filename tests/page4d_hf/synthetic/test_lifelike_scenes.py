@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -15,18 +13,12 @@ from page4d_hf.synthetic import SyntheticOptions, props
 from page4d_hf.synthetic.layouts import LAYOUTS, SLOTS
 from page4d_hf.synthetic.random_scenes import RandomScenes, draw_scenes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (30, 40)
 FRAMES = 3
 SEEDS = range(16)
 OPTIONS = SyntheticOptions(lifelike=1.0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,18 +18,12 @@ from page4d_hf.synthetic.batched_raycast import FrameScenes, cast
 from page4d_hf.synthetic.random_bodies import num_ellipsoids
 from page4d_hf.synthetic.random_scenes import RandomScenes, draw_scenes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (36, 48)  # height, width
 FRAMES = 3
 SEEDS = range(12)
 OPTIONS = SyntheticOptions()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
