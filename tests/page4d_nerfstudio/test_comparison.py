@@ -393,11 +393,11 @@ def test_three_of_ten_noisy_tracks_are_elsewhere_and_the_others_are_the_sources(
     write_synthetic_capture(data, num_frames=6, width=32, height=24, supersampling=1, num_points=200)
     [row] = tracks({"room": data}, {"room": Reconstructions()}, ["capture-noise"], ["capture"], tmp_path / "tracks")
     assert read_facts(row).refused == ""
-    source = read_tracks(data / "tracks.npz")[0].paths
+    source = read_capture(data).tracks.paths
     source = source[np.isfinite(source).any(axis=(1, 2))]
-    noisy = read_tracks(row.noisy_tracks.file)[0].paths[:, : source.shape[1]]  # held-out frames come last
+    noisy = read_tracks(row.noisy_tracks.file)[0].paths
     np.testing.assert_array_equal(np.isfinite(noisy), np.isfinite(source))
-    moved = np.nanmax(np.abs(noisy - source), axis=(1, 2)) > 0
+    moved = np.nanmax(np.abs(noisy - source), axis=(1, 2)) > 1e-4  # float32 in the file
     assert 0.2 < moved.mean() < 0.4
     assert str(row.noisy_tracks.file) in row.data_options
 
