@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from evaluator.reporting.formats import NOTHING, counted, markdown_table
-from evaluator.run_folder import plain
+from pydantic_core import to_jsonable_python
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_file, whole_file
@@ -311,7 +311,7 @@ def run(options: BenchmarkOptions) -> list[Row]:
     table = markdown(rows, options)
     print(table)
     left_out = ("output", "overwrite", "as_json")
-    told = {name: plain(value) for name, value in asdict(options).items() if name not in left_out}
+    told = {name: value for name, value in to_jsonable_python(options).items() if name not in left_out}
     record = {"options": told, "rows": [asdict(row) for row in rows]}
     for name, text in (("json", json.dumps(record, indent=1)), ("md", table)):
         if name in outputs:

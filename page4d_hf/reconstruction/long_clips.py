@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from ..geometry import Similarity, align_sim3_robustly
+from ..geometry import Similarity, align_sim3_robustly, camera_centers, extrinsics_at
 from .bundle_adjustment import (
     LOSS_SCALES,
     Adjusted,
@@ -178,8 +178,8 @@ def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
 def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similarity:
     shared = part.used & whole.used
     centers = [
-        -np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3])
-        for e in (part.extrinsics[: reached - span.start], whole.extrinsics[span.start : reached])
+        camera_centers(each)
+        for each in (part.extrinsics[: reached - span.start], whole.extrinsics[span.start : reached])
     ]
     distance = np.linalg.norm(whole.points[shared] - centers[1].mean(axis=0), axis=1)
     typical = np.full(len(centers[0]), np.median(distance) if len(distance) else 1.0)
@@ -198,9 +198,8 @@ def _between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -> np.
     """Poses of all frames `(S, 3, 4)`, between those of keyframes `(K, 3, 4)` on a line and with even turns."""
     every = np.arange(num_frames)
     rotation = Slerp(frames, Rotation.from_matrix(extrinsics[:, :, :3]))(every).as_matrix()
-    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-    centers = np.stack([np.interp(every, frames, axis) for axis in centers.T], axis=1)
-    return np.concatenate((rotation, -(rotation @ centers[..., None])), axis=2)
+    centers = np.stack([np.interp(every, frames, axis) for axis in camera_centers(extrinsics).T], axis=1)
+    return extrinsics_at(rotation, centers)
 
 
 def _locate_the_others(tracks: Tracks, solution: Adjusted, frames: np.ndarray, size: tuple[int, int]) -> Adjusted:
