@@ -65,6 +65,12 @@ def projections(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArra
     return seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
 
 
+def depths(tracks: Tracks, solution: Adjusted) -> npt.NDArray[Any]:
+    """z [O] of each observation's point in its camera."""
+    pose = solution.extrinsics[tracks.frame]
+    return np.einsum("oj,oj->o", pose[:, 2, :3], solution.points[tracks.track]) + pose[:, 2, 3]
+
+
 def triangulate(
     tracks: Tracks,
     rays: npt.NDArray[Any],

@@ -20,6 +20,7 @@ from .bundle_adjustment import (
     Adjusted,
     adjust,
     adjust_once,
+    depths,
     reprojection_errors,
     triangulated,
     without_outliers,
@@ -131,7 +132,7 @@ def _parts(
         begun = replace(start, extrinsics=start.extrinsics[span], points=start.points[chosen], used=everything)
         found = adjust(local, begun, size, hold_focal=True)
         if _explained(local, found, size) < TRUSTED:
-            mapped = map_tracks(local, begun, _depth(local, begun), size, hold_focal=hold_focal)
+            mapped = map_tracks(local, begun, depths(local, begun), size, hold_focal=hold_focal)
             if mapped is not None:
                 mapped = adjust(local, mapped, size, hold_focal=True)
                 if _explained(local, mapped, size) > _explained(local, found, size):
@@ -144,13 +145,6 @@ def _parts(
 def _explained(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> float:
     errors = reprojection_errors(tracks, solution, size)
     return float((errors < EXPLAINED * size[1] / REFERENCE_WIDTH).mean()) if len(errors) else 0.0
-
-
-def _depth(tracks: Tracks, solution: Adjusted) -> np.ndarray:
-    """z of each observation's point in its camera, [O]."""
-    pose = solution.extrinsics[tracks.frame]
-    z: np.ndarray = np.einsum("oj,oj->o", pose[:, 2, :3], solution.points[tracks.track]) + pose[:, 2, 3]
-    return z
 
 
 def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
