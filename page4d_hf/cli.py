@@ -303,7 +303,9 @@ def reconstruct(
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
                     name = f"shot_{number:02}"
-                    write(folder / name, output / name, run(shot))
+                    made = run(shot)
+                    made.info["options"] |= {"fps": fps, "max_frames": max_frames}  # of the clip, before it was split
+                    write(folder / name, output / name, made)
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
