@@ -58,8 +58,8 @@ def write_synthetic_capture(
       `scene.json`, is a quarter of that.
     - `depth/1x/<id>.npy`: `(H, W, 1)` float32 z-depth in metres, at pixel centres.
     - `motion_mask/1x/<id>.png`: 255 where the pixel's centre shows a body that moves during the clip.
-    - `points.npy`, `points_rgb.npy`, `points_dynamics.npy`: points that training frames see, those that move
-      (dynamics 1) where they are at the middle instant.
+    - `points.npy`, `points_rgb.npy`, `points_motion.npy`: points that training frames see, those that move
+      (motion 1) where they are at the middle instant.
     - `tracks.npz`: tracks of points on bodies that move, through the training frames, as `scene.read_tracks` has them;
       `paths`, in metres, are known while a point is hidden too.
     - `video.mp4`: what the training camera sees.
@@ -178,15 +178,7 @@ def write_synthetic_capture(
                 "far": 1.1 * farthest * WORLD_SCALE,
             },
         )
-        options = {
-            "seed": seed,
-            "num_frames": num_frames,
-            "held_out_every": held_out_every,
-            "width": width,
-            "height": height,
-            "supersampling": supersampling,
-            "num_points": num_points,
-        }
+        options = {name: value for name, (value, _, _) in limits.items()}
         _write_json(folder / RECORD, {"scene": scene, "unit": "metres", **options})
     return out
 
@@ -289,11 +281,11 @@ class _SeedPoints:
         )
 
     def write(self, folder: Path) -> None:
-        """Write points, colours and dynamics."""
+        """Write points, colours and motion."""
         positions, colors, moving = (torch.cat(column) for column in zip(*self.parts, strict=True))
         np.save(folder / "points.npy", positions.to(torch.float32).numpy())
         np.save(folder / "points_rgb.npy", colors.numpy())
-        np.save(folder / "points_dynamics.npy", moving.to(torch.float32).numpy())
+        np.save(folder / "points_motion.npy", moving.to(torch.float32).numpy())
 
 
 class H264Video:
