@@ -345,7 +345,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit", "crowded"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -363,7 +363,8 @@ def synth(
     Args:
         output: the folder to write; it must not exist yet, or be empty.
         scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
-            camera three times as fast, or with one that goes around once (orbit).
+            camera three times as fast, with one that goes around once (orbit), or in which what moves fills a third to
+            a half of the image (crowded).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.
