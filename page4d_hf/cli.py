@@ -303,7 +303,9 @@ def reconstruct(
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
                     name = f"shot_{number:02}"
-                    write(folder / name, output / name, run(shot))
+                    made = run(shot)
+                    made.info["options"] |= {"fps": fps, "max_frames": max_frames}  # of the clip, before it was split
+                    write(folder / name, output / name, made)
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
@@ -343,7 +345,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit", "crowded"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -361,7 +363,8 @@ def synth(
     Args:
         output: the folder to write; it must not exist yet, or be empty.
         scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
-            camera three times as fast, or with one that goes around once (orbit).
+            camera three times as fast, with one that goes around once (orbit), or in which what moves fills a third to
+            a half of the image (crowded).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.
@@ -463,6 +466,7 @@ def view(
     model: str | None = None,
     color: Literal["image", "depth", "confidence", "motion", "time"] = "image",
     points: Literal["one", "all", "static"] = "one",
+    tracks: bool = True,
     time: float = 0.0,
     max_frames: int = 200,
     max_points: int = 1_000_000,
@@ -482,6 +486,7 @@ def view(
         color: what points are coloured by. depth: near is red; confidence and motion: high is bright; time: blue at the
             first time to red at the last.
         points: one: those of one time; all: of all times; static: of one time, and the static ones of all times.
+        tracks: draw the tracks of what moves, where there are some.
         time: the time to start at, from 0, the first, to 1, the last.
         max_frames: at most so many frames, spread evenly over the clip.
         max_points: at most so many points, spread evenly over frames and pixels.
@@ -511,7 +516,7 @@ def view(
         port = check_address(host, port)
     with progress_bar() as report:
         scene = open_input(input, model, max_frames=max_frames, max_points=max_points, progress=report)
-    display = Display(color=color, times=points)
+    display = Display(color=color, times=points, tracks=tracks)
     Palette(scene).check(display)
     instant = scene.nearest_instant(time)
     shown = scene.everything
