@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,9 +167,7 @@ def time_in_turns(
     with torch.inference_mode():
         for _ in range(rounds):
             for strength, seconds in zip(strengths, times, strict=True):
-                seconds.append(
-                    timed(lambda strength=strength: model(pixel_values, mask_strength=strength), pixel_values.device)
-                )
+                seconds.append(timed(partial(model, pixel_values, mask_strength=strength), pixel_values.device))
     return times
 
 

@@ -156,7 +156,8 @@ def invert_extrinsics(extrinsics: Tensor) -> Tensor:
 
 def camera_centers(extrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Centres `(..., 3)` in the world of world-to-camera extrinsics `(..., 3, 4)`."""
-    return -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
+    centers: npt.NDArray[Any] = -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
+    return centers
 
 
 def extrinsics_at(rotation: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[Any]:
