@@ -303,7 +303,9 @@ def reconstruct(
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
                     name = f"shot_{number:02}"
-                    write(folder / name, output / name, run(shot))
+                    made = run(shot)
+                    made.info["options"] |= {"fps": fps, "max_frames": max_frames}  # of the clip, before it was split
+                    write(folder / name, output / name, made)
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
@@ -343,7 +345,7 @@ COMMANDS["reconstruct"] = reconstruct
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit", "crowded"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -361,7 +363,8 @@ def synth(
     Args:
         output: the folder to write; it must not exist yet, or be empty.
         scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
-            camera three times as fast, or with one that goes around once (orbit).
+            camera three times as fast, with one that goes around once (orbit), or in which what moves fills a third to
+            a half of the image (crowded).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.
