@@ -10,7 +10,7 @@ its HyperNeRF configuration as defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -392,7 +392,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         terms = self.image_losses(outputs, batch)
         return terms | self.regularizers() if self.training else terms
 
-    def image_losses(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def image_losses(self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L1 and D-SSIM of a view against its image (where its mask is, if it has one)."""
         config = self.config
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
