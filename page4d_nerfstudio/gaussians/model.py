@@ -415,7 +415,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             terms["depth_loss"] = config.depth_weight * self._depth_error(outputs, batch)
         return terms
 
-    def _depth_error(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+    def _depth_error(self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
         """The relative error of a view's depth, of the pixels that its colours are learned from."""
         size = outputs["depth"].shape[:2]
 
