@@ -2,7 +2,8 @@
 
 Depth is noisy along the ray, and a track ends where it is hidden. Paths are therefore smoothed over time (Whittaker,
 1923; with the weights of a robust fit), tracks that keep their distance to no other are left out, and what no frame
-shows follows the rigid motion of the nearest tracks (Sorkine and Alexa, "As-Rigid-As-Possible Surface Modeling", 2007).
+shows follows the motion of the nearest tracks, rigid where they turn (after Sorkine and Alexa, "As-Rigid-As-Possible
+Surface Modeling", 2007).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ VELOCITY = 0.005  # from frame to frame, of the distance from the camera; what i
 ACCELERATION = 0.004  # from frame to frame twice, of the same
 SETTLING_STEPS, SETTLING_RATE = 300, 0.02
 LEAST_DEVIATION = 0.01  # of the spread of all paths, which is no reason to leave one out
+TURNING = 0.5  # of the squared deviations from going along, which a rotation is to explain
 EDGE = 0.1  # of depth: tracks where it varies by more within a pixel are not lifted there
 
 
@@ -341,14 +343,20 @@ def _carried(
 ) -> npt.NDArray[Any]:
     """Points [M, 3] moved as their neighbours [M, N, 3] were, of which those count that are `told` [M, N].
 
-    Rigidly by three and more, as the mean by fewer; where there is none, not at all.
+    Rigidly where a rotation tells most of what three or more do besides going along, else as their mean; where there is
+    none, not at all. A rotation that is noise grows from frame to frame.
     """
     weight = told[..., None].astype(float)
     count = np.maximum(weight.sum(axis=1), 1)
     before, after = np.where(told[..., None], before, 0), np.where(told[..., None], after, 0)
     center, target = before.sum(axis=1) / count, after.sum(axis=1) / count
     rotation = rotations_between((before - center[:, None]) * weight, after - target[:, None])
-    rotation[told.sum(axis=1) < 3] = np.eye(3)
+    apart = after - target[:, None]
+    left, along = (
+        (weight * (apart - turned) ** 2).sum(axis=(1, 2))
+        for turned in (np.einsum("mij,mnj->mni", rotation, before - center[:, None]), before - center[:, None])
+    )
+    rotation[(told.sum(axis=1) < 3) | (left > (1 - TURNING) * along)] = np.eye(3)
     moved = np.einsum("mij,mj->mi", rotation, points - center) + target
     return np.where(told.any(axis=1)[:, None], moved, points)
 

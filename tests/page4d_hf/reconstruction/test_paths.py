@@ -65,6 +65,17 @@ def test_paths_are_carried_by_their_neighbours_while_they_are_hidden():
     assert np.median(off[hidden[kept]]) < 0.03  # of a ball 0.6 across that goes 1.1
 
 
+def test_noise_of_short_tracks_does_not_turn_what_they_carry():
+    rng = np.random.default_rng(3)
+    still = rng.uniform(-0.3, 0.3, (60, 1, 3)) + np.array((0, 0, 4))
+    seen = np.repeat(still, FRAMES, axis=1) + 0.03 * rng.normal(size=(60, FRAMES, 3))
+    for track, first in enumerate(rng.integers(0, FRAMES - 4, 60)):
+        seen[track, :first] = seen[track, first + 4 :] = np.nan
+    complete = complete_paths(seen)
+    assert len(complete) > 50
+    assert np.linalg.norm(complete[:, -1] - complete[:, 0], axis=1).mean() < 0.1  # .13 where noise may turn
+
+
 def test_tracks_of_noise_are_left_out():
     true = turning_ball()
     rng = np.random.default_rng(1)
