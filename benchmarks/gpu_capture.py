@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-PARTS = ("dataset.json", "metadata.json", "scene.json", "points.npy", "points_rgb.npy", "points_dynamics.npy")
+PARTS = ("dataset.json", "metadata.json", "scene.json", "points.npy", "points_rgb.npy", "points_motion.npy")
 
 
 def halve(source: Path, target: Path) -> None:

@@ -39,7 +39,7 @@ def main(options: MotionOptions) -> None:
     for path in options.captures:
         capture = read_capture(path)
         chosen = capture.splits.get("train", np.arange(len(capture)))
-        paths = [None if capture.mask_paths is None else capture.mask_paths[i] for i in chosen]
+        paths = [None if capture.motion_mask_paths is None else capture.motion_mask_paths[i] for i in chosen]
         if None in paths:
             raise CaptureError(f"{path} has no motion mask for each of its training frames.")
         images, names = as_pinhole(capture, 1), [capture.frame_ids[i] for i in chosen]
@@ -49,10 +49,10 @@ def main(options: MotionOptions) -> None:
         geometry = geometric_motion(frames.images, made.extrinsics, made.intrinsics, made.depth)
         seconds = time.process_time() - started
         masks = {"geometry": geometry}
-        if _has_head(options.model) and made.dynamics is not None:
-            masks = {"head": made.dynamics, **masks, "both": combine(made.dynamics, geometry)}
+        if _has_head(options.model) and made.motion is not None:
+            masks = {"head": made.motion, **masks, "both": combine(made.motion, geometry)}
         size = geometry[0].shape[::-1]
-        read = capture.read_mask_file
+        read = capture.read_motion_mask_file
         shares = [cv2.resize(read(p).astype(np.float32), size, interpolation=cv2.INTER_AREA) for p in paths if p]
         truth = np.stack(shares) >= 0.5
         for name, mask in masks.items():

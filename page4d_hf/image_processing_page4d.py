@@ -446,7 +446,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         confidence = self._to_original(outputs.world_points_conf, original_sizes, image_boxes, resample)
         return _per_frame(world_points=points, confidence=confidence)
 
-    def post_process_dynamics(
+    def post_process_motion(
         self,
         outputs: Any,
         original_sizes: torch.Tensor,
@@ -454,19 +454,19 @@ class Page4DImageProcessor(TorchvisionBackend):
         resample: str = "bilinear",
     ) -> list[list[dict[str, torch.Tensor]]]:
         """
-        The dynamics mask at the size of the original images.
+        The motion mask at the size of the original images.
 
         Args:
             outputs, original_sizes, image_boxes, resample:
                 As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
-            For each video, for each frame, a dictionary of `dynamics_mask` `(height, width)`, low where the scene is
-            static and high where it moves (see [`Page4DOutput`] for its range); NaN where the image was cropped away.
+            For each video, for each frame, a dictionary of `motion` `(height, width)`, low where the scene is static
+            and high where it moves, as `dynamics_mask` of [`Page4DOutput`]; NaN where the image was cropped away.
         """
         maps = _predicted(outputs, "dynamics_mask", "mask_form=None")
         mask = self._to_original(maps, original_sizes, image_boxes, resample)
-        return _per_frame(dynamics_mask=mask)
+        return _per_frame(motion=mask)
 
     def post_process_cameras(
         self, outputs: Any, original_sizes: torch.Tensor, image_boxes: torch.Tensor

@@ -41,9 +41,9 @@ def data_digest(sequence: EvaluatedSequence) -> str:
     """
     capture = sequence.frames.capture
     columns: list[list[Path | None]] = [list(capture.image_paths)]
-    columns += [paths for paths in (capture.depth_paths, capture.mask_paths) if paths is not None]
+    columns += [paths for paths in (capture.depth_paths, capture.motion_mask_paths) if paths is not None]
     readers, others = [], []
-    for reader in (capture.read_image_file, capture.read_depth_file, capture.read_mask_file):
+    for reader in (capture.read_image_file, capture.read_depth_file, capture.read_motion_mask_file):
         words, beside = _parameters(reader)
         readers.append(words)
         others += beside

@@ -155,12 +155,12 @@ def predict(
                 raise EvaluationError(f"{sequence.name}: {error}") from error
             raise PredictionsError(str(error)) from error
     together = not inference.one_by_one
-    masked = evaluated.mask_strength > 0 and results[0].dynamics is not None
+    masked = evaluated.mask_strength > 0 and results[0].motion is not None
     return Predictions(
         list(ids),
         depth=np.stack([depth for result in results for depth in result.depth]).astype(np.float32),
         extrinsics=results[0].extrinsics if together else None,
         intrinsics=np.concatenate([result.intrinsics for result in results]),
         points=np.stack(results[0].point_maps).astype(np.float32) if together and results[0].point_maps else None,
-        dynamics=np.stack([m for result in results for m in result.dynamics or ()]) if masked else None,
+        motion=np.stack([m for result in results for m in result.motion or ()]) if masked else None,
     )

@@ -7,7 +7,7 @@ The file is a NumPy archive, `DIR/<sequence>.npz`, so that any program can write
     extrinsics   [S, 3, 4] float64            world-to-camera, OpenCV axes (x right, y down, z forward)
     intrinsics   [S, 3, 3] float64            in pixels of the sequence's images, first pixel's centre at (0.5, 0.5)
     points       [S, h, w, 3] float32         in the world of the extrinsics; not finite: none given
-    dynamics     [S, h, w] float32            0 static to 1 moving
+    motion       [S, h, w] float32            0 static to 1 moving
 
 Only `frame_ids` must be there. Depth, translations and points share one scale, which may be any. Maps cover exactly the
 image, at any resolution; all of one file have the same. Frames may come in any order, and there may be more than a
@@ -36,7 +36,7 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
     "extrinsics": (3, 4),
     "intrinsics": (3, 3),
     "points": (None, None, 3),
-    "dynamics": (None, None),
+    "motion": (None, None),
 }
 CAMERAS = ("extrinsics", "intrinsics")
 MOST_BYTES = 2**33  # of all arrays of a file, unpacked; 1,000 frames of 640x480 with all maps have 6 GiB
@@ -56,7 +56,7 @@ class Predictions:
     extrinsics: np.ndarray | None = None  # [S, 3, 4] float64 world-to-camera, OpenCV axes, scale of depth and points
     intrinsics: np.ndarray | None = None  # [S, 3, 3] float64 in pixels of the sequence's images, first centre at 0.5
     points: np.ndarray | None = None  # [S, h, w, 3] float32 in the world of the extrinsics
-    dynamics: np.ndarray | None = None  # [S, h, w] float32, 0 static to 1 moving
+    motion: np.ndarray | None = None  # [S, h, w] float32, 0 static to 1 moving
 
     def __len__(self) -> int:
         return len(self.frame_ids)

@@ -119,7 +119,7 @@ def _check(predictions: Predictions, sequence: EvaluatedSequence) -> None:
             f"{sequence.name}: predictions must be of its {len(wanted)} frames in their order, got "
             f"{len(predictions.frame_ids)} ({difference})."
         )
-    shapes = {"depth": 3, "extrinsics": 3, "intrinsics": 3, "points": 4, "dynamics": 3}
+    shapes = {"depth": 3, "extrinsics": 3, "intrinsics": 3, "points": 4, "motion": 3}
     for name, dimensions in shapes.items():
         array = getattr(predictions, name)
         if array is None:
@@ -191,7 +191,7 @@ class _DepthFrame:
         given = counts & np.isfinite(resized)
         self.missing = int(counts.sum() - given.sum())
         self.predicted, self.truth = resized[given], truth[given].astype(np.float64)
-        mask = sequence.frames.load_mask(index)
+        mask = sequence.frames.load_motion_mask(index)
         self.moving = None if mask is None else mask[given]
 
 
@@ -310,7 +310,7 @@ def _score_points(
         rows, columns = np.unravel_index(counting[i][inside], truth.shape)
         expected.append(_true_points(sequence, i, truth)[rows, columns])
         found.append(_predicted_points(predictions, sequence, i, rows, columns, truth.shape))
-        mask = sequence.frames.load_mask(i)
+        mask = sequence.frames.load_motion_mask(i)
         moving.append(np.full(len(inside), 2, np.uint8) if mask is None else mask[rows, columns].astype(np.uint8))
     labels = np.concatenate(moving)
     predicted, true = np.concatenate(found), np.concatenate(expected)

@@ -52,7 +52,7 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     export_scene(scene, place / "colmap", "colmap")
     archives = [shutil.make_archive(str(place / name), "zip", place / name) for name in ("colmap", "scene")]
     progress("exporting", steps, steps)
-    moving = "" if made.point_dynamics is None else f", {np.mean(made.point_dynamics >= 0.5):.0%} of them moving"
+    moving = "" if made.point_motion is None else f", {np.mean(made.point_motion >= 0.5):.0%} of them moving"
     return Result(
         f"{len(made)} frames, {len(made.points):,} points{moving}.",
         str(place / "scene" / "preview.jpg"),

@@ -17,7 +17,7 @@ from .image_files import read_image, read_image_mask
 # The fields of `Capture` that have an entry for each frame.
 PER_FRAME = (
     "frame_ids", "image_paths", "extrinsics", "intrinsics", "distortion", "image_sizes", "time_ids", "camera_ids",
-    "timestamps", "instants", "mask_paths", "use_paths", "depth_paths", "covisible_paths", "fisheye",
+    "timestamps", "instants", "motion_mask_paths", "use_paths", "depth_paths", "covisible_paths", "fisheye",
 )  # fmt: skip
 
 
@@ -47,11 +47,13 @@ class Capture:
     far: float | None = None
     points: np.ndarray | None = None  # [M, 3] float32 in the world
     point_colors: np.ndarray | None = None  # [M, 3] uint8
-    mask_paths: list[Path | None] | None = None  # per frame, for `read_mask_file`; None where there is none
+    motion_mask_paths: list[Path | None] | None = (
+        None  # per frame, for `read_motion_mask_file`; None where there is none
+    )
     depth_paths: list[Path | None] | None = None  # per frame, for `read_depth_file`; None where there is none
     depth_scale: float = 1.0  # what stored depth is multiplied by to be in the world's unit
     image_downscale: int = 1  # the images at `image_paths` have 1 / image_downscale of the full size
-    point_dynamics: np.ndarray | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
+    point_motion: np.ndarray | None = None  # [M] float32, 0 for a point that stands still to 1 for one that moves
     notes: list[str] = field(default_factory=list)  # what the reader had to choose, one sentence each
     sequence: str = ""  # the capture's name within its data set
     ordered: bool = True  # False: no order in time, any frames make a clip; else those of one device are a video
@@ -70,7 +72,7 @@ class Capture:
     # is 0, negative or not finite is not known. Mask: path to (H, W) bool, true where something moves. Image: path to
     # (H, W, 3) uint8, or (H, W, 4) where transparency is part of what was filmed.
     read_depth_file: Callable[[Path, np.ndarray], np.ndarray] = read_npy_depth
-    read_mask_file: Callable[[Path], np.ndarray] = read_image_mask
+    read_motion_mask_file: Callable[[Path], np.ndarray] = read_image_mask
     read_image_file: Callable[[Path], np.ndarray] = read_image
 
     def __len__(self) -> int:

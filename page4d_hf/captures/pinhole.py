@@ -102,13 +102,13 @@ class PinholeFrames:
 
         return resampled(image, undistorted)
 
-    def load_mask(self, index: int) -> npt.NDArray[np.bool_] | None:
+    def load_motion_mask(self, index: int) -> npt.NDArray[np.bool_] | None:
         """The motion mask of a frame, `(H, W)`, true where something moves; None where the capture has none.
 
         Raises:
             CaptureError: the file is missing or broken.
         """
-        return self._load(self.capture.mask_paths, index, self.capture.read_mask_file)
+        return self._load(self.capture.motion_mask_paths, index, self.capture.read_motion_mask_file)
 
     def load_use(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Which pixels of a frame are to be learned from, `(H, W)`; None where the capture does not say.

@@ -177,7 +177,7 @@ class FrameList:
         timestamp: float | None = None,  # seconds
         frame_id: str | None = None,  # None takes the image's name
         depth_path: Path | None = None,
-        mask_path: Path | None = None,
+        motion_mask_path: Path | None = None,
     ) -> None:
         """Append a frame, unless its image, its depth or its camera is missing or broken: then it is left out.
 
@@ -199,13 +199,13 @@ class FrameList:
                     "time_ids": time_id,
                     "timestamps": timestamp,
                     "depth_paths": depth_path,
-                    "mask_paths": mask_path if mask_path is not None and mask_path.is_file() else None,
+                    "motion_mask_paths": motion_mask_path if motion_mask_path and motion_mask_path.is_file() else None,
                 }
             )
 
     def has_masks(self) -> bool:
         """Whether any frame has a mask."""
-        return any(frame["mask_paths"] is not None for frame in self._frames)
+        return any(frame["motion_mask_paths"] is not None for frame in self._frames)
 
     def capture(self, **fields: Any) -> Capture:
         """The capture of the frames that were added.
@@ -245,7 +245,7 @@ class FrameList:
             camera_ids=np.zeros(len(self._frames), np.int64),
             timestamps=None if None in stamps else np.array(stamps, np.float64),
             depth_paths=known("depth_paths"),
-            mask_paths=known("mask_paths"),
+            motion_mask_paths=known("motion_mask_paths"),
             skipped=self.skipped,
             **fields,
         )

@@ -110,8 +110,8 @@ def _frames(
         scale = np.array([width / image.shape[1], height / image.shape[0], 1.0])
         intrinsics.append(scene.intrinsics[i] * scale[:, None])
     masks: Any = None
-    if scene.dynamics is not None:
-        masks = np.stack([np.nan_to_num(scene.dynamics[i]) >= MOVES for i in run])
+    if scene.motion is not None:
+        masks = np.stack([np.nan_to_num(scene.motion[i]) >= MOVES for i in run])
     return ClipFrames(
         images=np.stack(images),
         depth=np.stack(depths),

@@ -331,7 +331,7 @@ def encode_clip(plan: ClipPlan, depth_tolerance: float = DEPTH_TOLERANCE) -> Enc
     for i in range(len(frames)):
         try:
             image = _image_file(frames, i)
-            depth, mask = frames.load_depth(i), frames.load_mask(i)
+            depth, mask = frames.load_depth(i), frames.load_motion_mask(i)
         except CaptureError as error:
             skipped.append(Skip("frame", f"{plan.clip_id} {capture.frame_ids[i]}", str(error)))
             continue
@@ -409,7 +409,7 @@ def _take_frames(capture: Capture, indices: npt.ArrayLike) -> Capture:
         splits={},
         points=None,
         point_colors=None,
-        point_dynamics=None,
+        point_motion=None,
         notes=[],
         skipped=[],
     )

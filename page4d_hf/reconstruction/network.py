@@ -73,7 +73,7 @@ class Prediction:
     intrinsics: np.ndarray  # [S, 3, 3] float64 in pixels of the original images
     depth: list[np.ndarray]  # S of [h, w] float32, z-depth
     depth_conf: list[np.ndarray]  # S of [h, w] float32
-    dynamics: list[np.ndarray] | None  # S of [h, w] float32
+    motion: list[np.ndarray] | None  # S of [h, w] float32
     points: list[np.ndarray] | None  # S of [h, w, 3] float32 in the world, of the point head where it was asked
     points_conf: list[np.ndarray] | None  # S of [h, w] float32
     colors: list[np.ndarray]  # S of [h, w, 3] uint8
@@ -236,7 +236,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
         intrinsics=intrinsics_to_original(intrinsics, sizes, boxes).numpy(),
         depth=_to_images(output.depth[0].squeeze(-1), boxes),
         depth_conf=_to_images(output.depth_conf[0], boxes, unseen=0.0),
-        dynamics=None if output.dynamics_mask is None else _to_images(output.dynamics_mask[0], boxes),
+        motion=None if output.dynamics_mask is None else _to_images(output.dynamics_mask[0], boxes),
         points=_to_images(output.world_points[0], boxes) if with_points else None,
         points_conf=_to_images(output.world_points_conf[0], boxes, unseen=0.0) if with_points else None,
         colors=[np.round(255 * image).astype(np.uint8) for image in _to_images(pixel_values.movedim(1, -1), boxes, 1)],

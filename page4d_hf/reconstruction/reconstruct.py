@@ -208,13 +208,13 @@ def reconstruct(
         seen = look()
     hidden = None if visible is None else _hide(seen, visible)
     cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
-    seen.dynamics = motion_masks(
+    seen.motion = motion_masks(
         options.motion,
         frames,
         seen.extrinsics,
         seen.intrinsics,
         seen.depth,
-        seen.dynamics,
+        seen.motion,
         hidden=hidden,
         progress=lambda done: report("motion", done, len(frames)),
     )
@@ -223,7 +223,7 @@ def reconstruct(
         found = _metric_scale(seen, frames, metric, report)
         kept_tracks = _scaled(seen, kept_tracks, found.scale)
         scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
-    if kept_tracks is not None and seen.dynamics is not None:
+    if kept_tracks is not None and seen.motion is not None:
         kept_tracks = _paths_of_motion(kept_tracks, seen, frames, visible, given.tracks is None, report)
     cloud = _cloud(seen, frames, options, report)
     return Reconstruction(
@@ -231,7 +231,7 @@ def reconstruct(
         intrinsics=seen.intrinsics,
         depth=seen.depth,
         depth_conf=seen.depth_conf,
-        dynamics=seen.dynamics,
+        motion=seen.motion,
         **cloud,
         point_maps=[seen.point_map(index) for index in range(len(frames))] if keep_point_maps else None,
         frames=frames,
@@ -450,7 +450,7 @@ def _refined(
         seen.extrinsics,
         float(np.sqrt(np.median(intrinsics[:, 0, 0]) * np.median(intrinsics[:, 1, 1]))),
         seen.depth,
-        seen.dynamics,
+        seen.motion,
         given=given_tracks,
         followed=None if seen.followed is None else joined_tracks(seen.followed),
         known=known,
@@ -514,13 +514,13 @@ def _paths_of_motion(
     """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
     from .paths import lift_tracks, settle_paths, tracks_of_motion
 
-    assert seen.dynamics is not None
+    assert seen.motion is not None
 
     def followed(done: int) -> None:
         report("tracks of motion", done, len(frames))
 
     tracks, moving = tracks_of_motion(
-        frames.images, seen.dynamics, tracks, dense=dense, visible=visible, progress=followed
+        frames.images, seen.motion, tracks, dense=dense, visible=visible, progress=followed
     )
     sizes = np.array([(width, height) for height, width in frames.sizes])
     paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
@@ -532,7 +532,7 @@ def _metric_scale(seen: Prediction, frames: Frames, model: Any, report: Progress
     def told(done: int, total: int) -> None:
         report("metric depth", done, total)
 
-    return metric_scale(model, frames, seen.depth, seen.depth_conf, seen.dynamics, progress=told)
+    return metric_scale(model, frames, seen.depth, seen.depth_conf, seen.motion, progress=told)
 
 
 def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:
@@ -558,6 +558,6 @@ def _cloud(seen: Prediction, frames: Frames, options: _Options, report: Progress
         "points": gather(map(seen.point_map, range(len(frames)))),
         "point_colors": gather(seen.colors),
         "point_times": np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
-        "point_dynamics": gather(seen.dynamics) if seen.dynamics is not None else None,
+        "point_motion": gather(seen.motion) if seen.motion is not None else None,
         "point_confidence": gather(confidence),
     }

@@ -171,8 +171,8 @@ def _comparable(before: Prediction, i: int, after: Prediction, j: int) -> np.nda
     known = (np.isfinite(depths[0]) & np.isfinite(depths[1]) & (depths[0] > 0) & (depths[1] > 0)).reshape(-1)
     static = known.copy()
     for prediction, frame in ((before, i), (after, j)):
-        if prediction.dynamics is not None:
-            static &= prediction.dynamics[frame].reshape(-1) < STATIC
+        if prediction.motion is not None:
+            static &= prediction.motion[frame].reshape(-1) < STATIC
     if static.sum() < 0.05 * known.sum():
         static = known  # a mask that leaves nothing says nothing
     confidence = np.minimum(before.depth_conf[i], after.depth_conf[j]).reshape(-1)

@@ -69,7 +69,7 @@ def export_scene(
         raise SceneError(f"Expected a format of {', '.join(get_args(Format))}, got {format!r}.")
     if max_points is not None and max_points < 1:
         raise SceneError(f"Expected a limit of at least 1 point, got {max_points}.")
-    if static_only and not scene.has_dynamics and scene.point_dynamics is None:
+    if static_only and not scene.has_motion and scene.point_motion is None:
         raise SceneError(
             f"{scene.root} does not say what moves, as its model has no mask; leave out --static-only, or reconstruct "
             "it with a model that has one."
@@ -114,11 +114,11 @@ def chosen_points(scene: Scene, *, static_only: bool = False, max_points: int | 
     if scene.points is None:
         return scene
     index = np.arange(len(scene.points))
-    if static_only and scene.point_dynamics is not None:
-        index = index[scene.point_dynamics < MOVES]
+    if static_only and scene.point_motion is not None:
+        index = index[scene.point_motion < MOVES]
     if max_points is not None:
         index = index[evenly_drawn(len(index), max_points)]
-    names = ("points", "point_colors", "point_times", "point_dynamics", "point_confidence")
+    names = ("points", "point_colors", "point_times", "point_motion", "point_confidence")
     chosen: dict[str, Any] = {}
     for name in names:
         values = getattr(scene, name)
@@ -142,9 +142,9 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
     """A frame's mask as nerfstudio and COLMAP read it, `(H, W)` uint8: 0 where nothing is to be learned from."""
     width, height = (int(side) for side in scene.image_sizes[index])
     use = np.full((height, width), 255, np.uint8)
-    if static_only and scene.has_dynamics:
-        dynamics = np.nan_to_num(scene.load_dynamics(index), nan=0.0)  # what the network did not see is not masked
-        use[cv2.resize(dynamics, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
+    if static_only and scene.has_motion:
+        motion = np.nan_to_num(scene.load_motion(index), nan=0.0)  # what the network did not see is not masked
+        use[cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
     path = None if scene.use_paths is None else scene.use_paths[index]
     if path is not None:
         given = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -212,12 +212,12 @@ def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
         "times": scene.times,
         "scale": np.array(scene.scale),
     }
-    for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
+    for name in ("points", "point_colors", "point_times", "point_motion", "point_confidence"):
         if getattr(scene, name) is not None:
             arrays[name] = getattr(scene, name)
     if scene.info:
         loaders = {"depth": scene.load_depth, "confidence": scene.load_confidence}
-        for name, load in {**loaders, **({"dynamics": scene.load_dynamics} if scene.has_dynamics else {})}.items():
+        for name, load in {**loaders, **({"motion": scene.load_motion} if scene.has_motion else {})}.items():
             arrays[name], sizes = _stacked([load(i) for i in range(len(scene))])
         scale = sizes / scene.image_sizes
         arrays["map_sizes"] = sizes

@@ -3,7 +3,7 @@
     scene/
         transforms.json     cameras and times, as `nerfstudio-data` reads them (so do most radiance-field tools)
         images/             frame_00001.png, ...: copies of the frames, upright, at their own sizes
-        points.ply          x y z, red green blue, and time, dynamics, confidence as further properties
+        points.ply          x y z, red green blue, and time, motion, confidence as further properties
         preview.jpg         contact sheet: frames, depth, motion, the camera's path from above (not always there)
         masks/              frame_00001.png.png, ...: of the user, 0 where nothing is to be learned (not always there)
         motion_masks/       frame_00001.png.png, ...: where asked for, 0 where something moves and 255 elsewhere
@@ -11,14 +11,14 @@
             info.json       the model and its weights, the options, the version of page4d, where the frames came from
             depth/          frame_00001.npy, ...: `[h, w]` float32 z-depth, NaN where the network did not see the image
             confidence/     the same for the depth's confidence, 0 where the network did not see the image
-            dynamics/       the same for the dynamics mask, NaN where the network did not see the image
+            motion/         the same for the motion mask, NaN where the network did not see the image
             tracks.npz      point tracks that the cameras were refined by: tracks, visible, points, images
 
 In `transforms.json` cameras are camera-to-world with OpenGL axes (nerfstudio's convention), in a world whose axes are
 those of the first camera in OpenCV's convention (x right, y down, z forward); points are in the same world. Pixels
 count from 0 at the image's left upper corner, so that the first pixel's centre is at (0.5, 0.5). The maps under
 `page4d/` cover exactly their image, at the network's resolution. The scale is arbitrary. Where the user gave cameras,
-world and scale are theirs. Where nothing tells what moves, all that is named dynamics is left out.
+world and scale are theirs. Where nothing tells what moves, all that is named motion is left out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from .transforms_json import (
 
 FORMAT = 1  # of page4d/info.json; counts up when a reader must know
 MARK = "page4d/info.json"  # what makes a folder a scene of page4d
-MAPS = ("depth", "confidence", "dynamics")  # the last is left out by models without a mask
+MAPS = ("depth", "confidence", "motion")  # the last is left out by models without a mask
 COLORS = ("red", "green", "blue")
 SPLITS = ("train", "val", "test")
 MOVES = 0.5  # motion from which a pixel or a point counts as moving
@@ -84,7 +84,7 @@ class Scene:
     points: np.ndarray | None = None  # [M, 3] float32
     point_colors: np.ndarray | None = None  # [M, 3] uint8
     point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
-    point_dynamics: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
+    point_motion: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
     point_confidence: np.ndarray | None = None  # [M] float32
     splits: dict[str, np.ndarray] = field(default_factory=dict)  # "train", "val", "test": indices, where files say so
     use_paths: list[Path | None] | None = None  # per frame: an image, 0 where nothing is to be learned from
@@ -110,13 +110,13 @@ class Scene:
         return self._load_map("confidence", index)
 
     @property
-    def has_dynamics(self) -> bool:
-        """Whether the model that made the scene gave a dynamics mask."""
-        return (self.root / "page4d" / "dynamics").is_dir()
+    def has_motion(self) -> bool:
+        """Whether the model that made the scene gave a motion mask."""
+        return (self.root / "page4d" / "motion").is_dir()
 
-    def load_dynamics(self, index: int) -> np.ndarray:
-        """Dynamics of frame `index`, `(h, w)` float32, 0 static to 1 moving; NaN where the network did not see it."""
-        return self._load_map("dynamics", index)
+    def load_motion(self, index: int) -> np.ndarray:
+        """Motion of frame `index`, `(h, w)` float32, 0 static to 1 moving; NaN where the network did not see it."""
+        return self._load_map("motion", index)
 
     def load_tracks(self) -> PointTracks | None:
         """The point tracks that the cameras were refined by, in the scene's frames; None where there are none.
@@ -194,23 +194,23 @@ def write_scene(
         if not (np.isfinite(extrinsics).all() and np.isfinite(intrinsics).all()):
             raise SceneError(f"The camera of frame {name} is not finite; the reconstruction failed.")
 
-    if motion_masks and reconstruction.dynamics is None:
+    if motion_masks and reconstruction.motion is None:
         raise SceneError("Nothing tells what moves in these frames, so that there are no motion masks to write.")
 
     with whole_folder(target, overwrite=overwrite) as folder:
         (folder / "images").mkdir()
         stems = [f"frame_{i + 1:05d}" for i in range(len(frames))]
         images = [_write_image(frames, i, folder / "images" / stem) for i, stem in enumerate(stems)]
-        maps = (reconstruction.depth, reconstruction.depth_conf, reconstruction.dynamics)
+        maps = (reconstruction.depth, reconstruction.depth_conf, reconstruction.motion)
         for name, arrays in zip(MAPS, maps, strict=True):
             if arrays is None:
                 continue
             (folder / "page4d" / name).mkdir(parents=True)
             for stem, array in zip(stems, arrays, strict=True):
                 _write_array(_map_path(folder, name, stem), array)
-        if motion_masks and reconstruction.dynamics is not None:
+        if motion_masks and reconstruction.motion is not None:
             (folder / "motion_masks").mkdir()
-            for image, size, motion in zip(images, frames.sizes, reconstruction.dynamics, strict=True):
+            for image, size, motion in zip(images, frames.sizes, reconstruction.motion, strict=True):
                 _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
         if reconstruction.visible is not None:
             (folder / "masks").mkdir()
@@ -311,14 +311,14 @@ def _reads_the_same_everywhere(path: Path) -> bool:
 
 
 def write_points(path: Path, cloud: Reconstruction | Scene) -> None:
-    """Write the points of a scene as PLY: x y z, red green blue, and what is known of time, confidence, dynamics."""
+    """Write the points of a scene as PLY: x y z, red green blue, and what is known of time, confidence, motion."""
     assert cloud.points is not None
     assert cloud.point_colors is not None
     columns = {
         **{name: cloud.points[:, i].astype("<f4") for i, name in enumerate("xyz")},
         **{name: cloud.point_colors[:, i] for i, name in enumerate(COLORS)},
     }
-    optional = {"time": cloud.point_times, "confidence": cloud.point_confidence, "dynamics": cloud.point_dynamics}
+    optional = {"time": cloud.point_times, "confidence": cloud.point_confidence, "motion": cloud.point_motion}
     for name, values in optional.items():
         if values is not None:
             columns[name] = values.astype("<f4")
@@ -410,7 +410,7 @@ def read_scene(root: str | Path) -> Scene:
             first, last = given.min(), given.max()
             scene.point_times = np.clip((scene.point_times - first) / (last - first), 0, 1).astype(np.float32)
     if scene.info:
-        for name in MAPS if scene.has_dynamics else MAPS[:2]:
+        for name in MAPS if scene.has_motion else MAPS[:2]:
             for path in image_paths:
                 if not _map_path(root, name, path.stem).is_file():
                     raise SceneError(f"The scene lacks {_map_path(root, name, path.stem)}; make it anew.")
@@ -474,7 +474,7 @@ def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: P
 
 
 def _read_points(scene: Scene, name: str) -> None:
-    """Fill in the points of a PLY file; times, dynamics and confidence are there only if page4d wrote it."""
+    """Fill in the points of a PLY file; times, motion and confidence are there only if page4d wrote it."""
     path = find_file(scene.root, name)
     if path is None:
         raise SceneError(
@@ -485,7 +485,7 @@ def _read_points(scene: Scene, name: str) -> None:
         vertices = PlyData.read(str(path), mmap="c")["vertex"].data
         with np.errstate(over="ignore"):  # an infinity is refused below
             points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
-            for name in ("time", "dynamics", "confidence"):
+            for name in ("time", "motion", "confidence"):
                 if name in vertices.dtype.names:
                     columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
         if set(COLORS) <= set(vertices.dtype.names):
@@ -499,7 +499,7 @@ def _read_points(scene: Scene, name: str) -> None:
             raise SceneError(f"The point cloud {path} holds points whose {name} is not finite; make it anew.")
     scene.points, scene.point_colors = points, colors
     scene.point_times = columns.get("time")
-    scene.point_dynamics, scene.point_confidence = columns.get("dynamics"), columns.get("confidence")
+    scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
 
 
 def _to_8_bits(colors: np.ndarray) -> np.ndarray:

@@ -52,8 +52,8 @@ def contact_sheet(scene: Reconstruction, times: npt.NDArray[Any]) -> npt.NDArray
         "": images,
         "depth": [colored(inverse[i], low, high) for i in chosen],
     }
-    if scene.dynamics is not None:
-        rows["motion"] = [colored(scene.dynamics[i], 0, 1, cv2.COLORMAP_INFERNO) for i in chosen]
+    if scene.motion is not None:
+        rows["motion"] = [colored(scene.motion[i], 0, 1, cv2.COLORMAP_INFERNO) for i in chosen]
     height = GAP + len(rows) * (row + GAP) + WORLD_HEIGHT + GAP
     sheet = np.empty((height, WIDTH, 3), np.uint8)
     sheet[:] = PAPER

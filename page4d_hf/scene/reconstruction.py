@@ -25,11 +25,11 @@ class Reconstruction:
     intrinsics: npt.NDArray[Any]  # [S, 3, 3] float64, in pixels of the original images, first pixel's centre at 0.5
     depth: list[npt.NDArray[Any]]  # S of [h, w] float32, z-depth
     depth_conf: list[npt.NDArray[Any]]  # S of [h, w] float32
-    dynamics: list[npt.NDArray[Any]] | None  # S of [h, w] float32, 0 static to 1 moving; None of a model without a mask
+    motion: list[npt.NDArray[Any]] | None  # S of [h, w] float32, 0 static to 1 moving; None of a model without a mask
     points: npt.NDArray[Any]  # [M, 3] float32 in the world
     point_colors: npt.NDArray[Any]  # [M, 3] uint8
     point_times: npt.NDArray[Any]  # [M] float32 in [0, 1]
-    point_dynamics: npt.NDArray[Any] | None  # [M] float32, 0 static to 1 moving
+    point_motion: npt.NDArray[Any] | None  # [M] float32, 0 static to 1 moving
     point_confidence: npt.NDArray[Any]  # [M] float32
     frames: Frames  # that it was made of
     info: dict[str, Any] = field(default_factory=dict)  # how: the model and the options, for `page4d/info.json`

@@ -258,11 +258,11 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
     static, moving = own, [own.take(np.zeros(0, np.int64)) for _ in chosen]
     if scene.point_times is not None and len(chosen) > 1:
         moves = np.full(len(scene.points), True)
-        if scene.point_dynamics is not None:
-            moves = scene.point_dynamics >= MOVES
+        if scene.point_motion is not None:
+            moves = scene.point_motion >= MOVES
         static = own.take(np.flatnonzero(~moves))
         for k, time in enumerate(instants[chosen]):
-            if dense and moves.any() and scene.info and scene.has_dynamics:
+            if dense and moves.any() and scene.info and scene.has_motion:
                 frames = np.flatnonzero(instant == chosen[k])
                 moving[k] = Points.joined([_moving_points(scene, int(i), MOVING_POINTS // len(frames)) for i in frames])
             else:
@@ -306,7 +306,7 @@ def _moving_points(scene: Scene, frame: int, limit: int) -> Points:
     """Of a frame's depth map what moves, at most so many points."""
     depth = scene.load_depth(frame)
     height, width = depth.shape
-    moves = np.isfinite(depth) & (depth > 0) & (np.nan_to_num(scene.load_dynamics(frame)) >= MOVES)
+    moves = np.isfinite(depth) & (depth > 0) & (np.nan_to_num(scene.load_motion(frame)) >= MOVES)
     index = np.flatnonzero(moves)
     index = index[one_of_each_stretch(len(index), limit, np.random.default_rng(0))]
     to_map = np.diag([*np.array([width, height]) / scene.image_sizes[frame], 1.0])

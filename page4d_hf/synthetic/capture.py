@@ -58,8 +58,8 @@ def write_synthetic_capture(
       `scene.json`, is a quarter of that.
     - `depth/1x/<id>.npy`: `(H, W, 1)` float32 z-depth in metres, at pixel centres.
     - `motion_mask/1x/<id>.png`: 255 where the pixel's centre shows a body that moves during the clip.
-    - `points.npy`, `points_rgb.npy`, `points_dynamics.npy`: points that training frames see, those that move
-      (dynamics 1) where they are at the middle instant.
+    - `points.npy`, `points_rgb.npy`, `points_motion.npy`: points that training frames see, those that move
+      (motion 1) where they are at the middle instant.
     - `tracks.npz`: tracks of points on bodies that move, through the training frames, as `scene.read_tracks` has them;
       `paths`, in metres, are known while a point is hidden too.
     - `video.mp4`: what the training camera sees.
@@ -289,11 +289,11 @@ class _SeedPoints:
         )
 
     def write(self, folder: Path) -> None:
-        """Write points, colours and dynamics."""
+        """Write points, colours and motion."""
         positions, colors, moving = (torch.cat(column) for column in zip(*self.parts, strict=True))
         np.save(folder / "points.npy", positions.to(torch.float32).numpy())
         np.save(folder / "points_rgb.npy", colors.numpy())
-        np.save(folder / "points_dynamics.npy", moving.to(torch.float32).numpy())
+        np.save(folder / "points_motion.npy", moving.to(torch.float32).numpy())
 
 
 class H264Video:

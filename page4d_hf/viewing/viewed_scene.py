@@ -121,13 +121,13 @@ def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Prog
         if not scene.info:
             return Maps()
         frame = int(order[index])
-        motion = scene.load_dynamics(frame) if scene.has_dynamics else None
+        motion = scene.load_motion(frame) if scene.has_motion else None
         return Maps(scene.load_depth(frame), scene.load_confidence(frame), motion)
 
     stored = None
     if scene.points is not None and scene.point_colors is not None:
         stored = Cloud.of(
-            scene.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_dynamics
+            scene.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_motion
         )
     return _viewed(
         capture, order, maps, bool(scene.info), stored, scene.point_times, max_points, progress or (lambda *_: None)
@@ -142,14 +142,14 @@ def view_capture(
     frames = as_pinhole(capture.select(order))
 
     def maps(index: int) -> Maps:
-        mask = frames.load_mask(index)
+        mask = frames.load_motion_mask(index)
         return Maps(frames.load_depth(index), None, None if mask is None else mask.astype(np.float32))
 
     stored = None
     if capture.points is not None:
         grey = np.full((len(capture.points), 3), 128, np.uint8)
         colors = grey if capture.point_colors is None else capture.point_colors
-        stored = Cloud.of(capture.points, colors, motion=capture.point_dynamics)
+        stored = Cloud.of(capture.points, colors, motion=capture.point_motion)
     has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] for i in order)
     return _viewed(capture, order, maps, has_depth, stored, None, max_points, progress or (lambda *_: None))
 

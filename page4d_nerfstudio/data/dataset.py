@@ -92,7 +92,7 @@ class Page4DDataset(InputDataset):
         index, frame = data["image_idx"], int(self._indices[data["image_idx"]])
         with input_errors_end_the_command():
             masks = {
-                "motion_mask": self._images.load_mask(frame),
+                "motion_mask": self._images.load_motion_mask(frame),
                 "covisible_mask": self._images.load_covisible(frame),
                 "mask": self._images.load_use(frame),
             }

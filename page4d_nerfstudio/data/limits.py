@@ -30,7 +30,7 @@ def without_far_points(data: Any) -> Any:
     reached = in_reach(data.points, data.root)
     if reached.all():
         return data
-    names = ("points", "point_colors", "point_dynamics", "point_times", "point_confidence")
+    names = ("points", "point_colors", "point_motion", "point_times", "point_confidence")
     known = {name: getattr(data, name, None) for name in names}
     return replace(data, **{name: values[reached] for name, values in known.items() if values is not None})
 

@@ -80,7 +80,7 @@ def ready_reconstruction(
         points=None,
         point_colors=None,
         point_times=None,
-        point_dynamics=None,
+        point_motion=None,
         point_confidence=None,
         splits={},
     )

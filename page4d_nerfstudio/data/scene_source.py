@@ -71,7 +71,7 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
     elif seeds.points == "tracks":
         frames.points = points_of_tracks_or_random(frames, capture.camera_ids, seeds)
     elif with_points and scene.points is not None and scene.point_colors is not None:
-        stored = SeedPoints(scene.points, scene.point_colors, scene.point_times, scene.point_dynamics)
+        stored = SeedPoints(scene.points, scene.point_colors, scene.point_times, scene.point_motion)
         frames.points = points_seen_in(stored, scene.times, train).thinned(seeds.max_points)
     else:
         frames.points = points_of_reconstruction(scene, train, 1.0, frames, seeds)

@@ -53,7 +53,7 @@ def points_of_capture(capture: Capture) -> SeedPoints:
     colors = capture.point_colors
     if colors is None:
         colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
-    return SeedPoints(capture.points.astype(np.float32), colors, motion=capture.point_dynamics)
+    return SeedPoints(capture.points.astype(np.float32), colors, motion=capture.point_motion)
 
 
 def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.ndarray, max_points: int) -> SeedPoints:
@@ -72,7 +72,7 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
         return depth
 
     def pixels_of(i: int) -> tuple[np.ndarray, np.ndarray]:
-        usable, moves = depth_of(i) > 0, images.load_mask(seen[i])
+        usable, moves = depth_of(i) > 0, images.load_motion_mask(seen[i])
         return usable, np.zeros_like(usable) if moves is None else moves
 
     parts = []
@@ -81,7 +81,7 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
         positions, colors = points_from_depth(
             depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
         )
-        mask = images.load_mask(j)
+        mask = images.load_motion_mask(j)
         motion = None if mask is None else mask[keep].astype(np.float32)
         parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), motion))
     points = SeedPoints.joined(parts)
@@ -106,9 +106,9 @@ def points_of_reconstruction(
 
     def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
         usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
-        if not scene.has_dynamics:
+        if not scene.has_motion:
             return usable, np.zeros_like(usable)
-        return usable, scene.load_dynamics(seen[k]) > LIKELY_MOVES
+        return usable, scene.load_motion(seen[k]) > LIKELY_MOVES
 
     parts = []
     chosen = spread_over_frames(pixels_of, frames.times[frames.train], seeds.max_points)
@@ -117,7 +117,7 @@ def points_of_reconstruction(
         image = frames.images.load_image(j)
         positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
         times = np.full(len(positions), frames.times[j], np.float32)
-        motion = scene.load_dynamics(i)[keep] if scene.has_dynamics else None
+        motion = scene.load_motion(i)[keep] if scene.has_motion else None
         parts.append(SeedPoints(positions, colors, times, motion))
     return SeedPoints.joined(parts)
 

@@ -52,7 +52,7 @@ def truth_of(clip: StudyClip) -> Predictions:
         depth=clip.depth.numpy(),
         extrinsics=clip.extrinsics,
         intrinsics=clip.intrinsics,
-        dynamics=clip.moving.numpy().astype(np.float32),
+        motion=clip.moving.numpy().astype(np.float32),
     )
 
 

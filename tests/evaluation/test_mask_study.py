@@ -174,7 +174,7 @@ def test_every_way_to_hide_changes_what_comes_out():
     ]
     assert len({figures["rotation_error"] for figures in result.figures.values()}) == 5
     assert {mask: len(layers) for mask, layers in result.attention.items()} == {"off": NUM_LAYERS, "on": NUM_LAYERS}
-    assert picture.dynamics.shape == (3, 42, 56)
+    assert picture.motion.shape == (3, 42, 56)
     assert picture.looked_at["on"][NUM_LAYERS - 1].shape == (3, 3, 4)
 
 
@@ -194,7 +194,7 @@ def test_a_network_without_a_mask_is_studied_without_it():
 
     assert all(setting.startswith("mask off") for setting in result.figures)
     assert list(result.attention) == ["off"]
-    assert picture.dynamics is None
+    assert picture.motion is None
 
 
 def test_clips_that_can_not_be_compared_are_excluded_by_name():
@@ -291,14 +291,14 @@ def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
     clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
 
     assert clip.pixel_values.shape == (3, 3, 42, 56)
-    assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_mask(i) for i in range(3)]))
+    assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_motion_mask(i) for i in range(3)]))
     assert np.array_equal(clip.depth.numpy(), np.stack([frames.load_depth(i) for i in range(3)]))
     assert np.array_equal(clip.extrinsics, capture.extrinsics[:3])
 
 
 def test_frames_without_a_mask_are_left_out_and_counted(capture):
     chosen = capture.select([0, 1, 2])
-    chosen.mask_paths[1] = None
+    chosen.motion_mask_paths[1] = None
     clip = clip_of_sequence(EvaluatedSequence("room", as_pinhole(chosen)), Page4DImageProcessor(mode="crop"), 56, 14)
     whole = clip_of_sequence(
         EvaluatedSequence("room", as_pinhole(capture.select([0, 2]))), Page4DImageProcessor(), 56, 14
@@ -312,7 +312,7 @@ def test_frames_without_a_mask_are_left_out_and_counted(capture):
 
 def test_a_sequence_without_masks_is_excluded(capture):
     chosen = capture.select([0, 1])
-    chosen.mask_paths[:] = [None, None]
+    chosen.motion_mask_paths[:] = [None, None]
 
     with pytest.raises(ExclusionError, match="room has no motion mask of any of its 2 frames"):
         clip_of_sequence(EvaluatedSequence("room", as_pinhole(chosen)), Page4DImageProcessor(), 56, 14)

@@ -42,7 +42,7 @@ def true_predictions(sequence: EvaluatedSequence, scale: float = 1.0) -> Predict
     extrinsics = frames.capture.extrinsics.copy()
     extrinsics[:, :, 3] *= scale
     moving = np.full_like(depth, 0.5)
-    return Predictions(frames.capture.frame_ids, scale * depth, extrinsics, frames.intrinsics, dynamics=moving)
+    return Predictions(frames.capture.frame_ids, scale * depth, extrinsics, frames.intrinsics, motion=moving)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
     predictions = true_predictions(sequence)
     predictions.depth[0] = 0  # type: ignore[index]
     predictions.depth[1, :30] = np.nan  # type: ignore[index]
-    predictions.dynamics = None
+    predictions.motion = None
     assert set(draw_sequence(tmp_path, sequence, predictions)) == {"trajectory.png", "errors.png", VIDEO_NAME}
     predictions.depth[:] = np.nan  # type: ignore[index]
     assert draw_sequence(tmp_path, sequence, predictions) == ["trajectory.png"]

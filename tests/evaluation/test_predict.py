@@ -46,7 +46,7 @@ def test_predictions_fit_their_sequence(sequence: EvaluatedSequence, masked: Eva
     check_predictions(predictions, "here")
     assert predictions.frame_ids == sequence.frames.capture.frame_ids
     assert predictions.depth.shape == (COUNT, 28, 28)  # type: ignore[union-attr]  # 60 / 80 of 28 is 21, nearest 28
-    for name in ("extrinsics", "intrinsics", "points", "dynamics"):
+    for name in ("extrinsics", "intrinsics", "points", "motion"):
         assert getattr(predictions, name) is not None
 
 
@@ -85,8 +85,8 @@ def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
 ) -> None:
     on, off = predict(sequence, masked, SMALL), predict(sequence, unmasked, SMALL)
     assert np.abs(on.extrinsics - off.extrinsics).max() > 1e-6  # type: ignore[operator]
-    assert on.dynamics is not None
-    assert off.dynamics is None
+    assert on.motion is not None
+    assert off.motion is None
 
 
 def test_frames_one_by_one_know_nothing_of_each_other(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
@@ -165,7 +165,7 @@ def test_a_model_without_a_mask_head_is_run_and_says_nothing_of_motion(
     evaluated = load_evaluated_model(str(tmp_path), mask="on", device="cpu", dtype="auto")
     predictions = predict(sequence, evaluated, Inference(28, one_by_one=one_by_one))
     assert len(predictions) == COUNT
-    assert predictions.dynamics is None
+    assert predictions.motion is None
 
 
 def test_the_network_alone_is_scored(
@@ -178,4 +178,4 @@ def test_the_network_alone_is_scored(
 
     monkeypatch.setattr("page4d_hf.reconstruction.refinement.refine", unwanted)
     monkeypatch.setattr("page4d_hf.reconstruction.motion.geometric_motion", unwanted)
-    assert predict(sequence, masked, SMALL).dynamics is not None
+    assert predict(sequence, masked, SMALL).motion is not None

@@ -39,7 +39,7 @@ def some_predictions() -> Predictions:
         extrinsics=np.concatenate((rotations, rng.normal(size=(COUNT, 3, 1))), axis=2),
         intrinsics=np.tile(np.diag([50.0, 50.0, 1.0]), (COUNT, 1, 1)),
         points=rng.normal(size=(COUNT, *SIZE, 3)).astype(np.float32),
-        dynamics=rng.uniform(size=(COUNT, *SIZE)).astype(np.float32),
+        motion=rng.uniform(size=(COUNT, *SIZE)).astype(np.float32),
     )
 
 
@@ -62,7 +62,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_any_part_but_the_names_of_frames_may_be_left_out(tmp_path: Path) -> None:
-    path = save_raw(tmp_path / "a.npz", extrinsics=None, intrinsics=None, points=None, dynamics=None)
+    path = save_raw(tmp_path / "a.npz", extrinsics=None, intrinsics=None, points=None, motion=None)
     loaded = load_predictions(path)
     assert loaded.extrinsics is None
     assert loaded.depth is not None

@@ -57,9 +57,9 @@ class Truth:
             time_ids=np.arange(FRAMES),
             camera_ids=np.zeros(FRAMES, np.int64),
             depth_paths=read(self.depth),
-            mask_paths=read(self.masks),
+            motion_mask_paths=read(self.masks),
             read_depth_file=depth_of,
-            read_mask_file=lambda path: np.asarray(self.masks[int(path.name)]),
+            read_motion_mask_file=lambda path: np.asarray(self.masks[int(path.name)]),
         )
         return EvaluatedSequence("final/small", as_pinhole(capture))
 

@@ -69,11 +69,11 @@ class PerfectPage4D:
             intrinsics=np.tile(focal, (count, 1, 1)),
             depth=[depth] * count,
             depth_conf=[confidence] * count,
-            dynamics=[np.full((15, 20), 0.1 * i, np.float32) for i in range(count)],
+            motion=[np.full((15, 20), 0.1 * i, np.float32) for i in range(count)],
             points=points,
             point_colors=np.zeros((3, 3), np.uint8),
             point_times=np.zeros(3, np.float32),
-            point_dynamics=np.zeros(3, np.float32),
+            point_motion=np.zeros(3, np.float32),
             point_confidence=np.ones(3, np.float32),
             frames=frames,
         )

@@ -64,4 +64,4 @@ class Sequence:
         return read_point_odyssey(self.root, self.name)
 
     def mask(self, index: int = COUNT - 1) -> np.ndarray | None:
-        return as_pinhole(self.read()).load_mask(index)
+        return as_pinhole(self.read()).load_motion_mask(index)

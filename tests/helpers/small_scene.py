@@ -19,13 +19,13 @@ STEP = 4  # a point for each so many pixels along both axes
 def ball_scene(count: int = 4, **changes: Any) -> Reconstruction:
     """A reconstruction without error; keywords replace its fields."""
     seen = views(count)
-    depth, dynamics, points, times, moving = [], [], [], [], []
+    depth, motion, points, times, moving = [], [], [], [], []
     for i, view in enumerate(seen):
         rays = pixel_rays(view, FOCAL, PRINCIPAL, SIZE)
         z, on_ball = cast(view.centre, rays)
         z = np.where(z < 1e3, z, np.nan)
         depth.append(z.astype(np.float32))
-        dynamics.append(on_ball.astype(np.float32))
+        motion.append(on_ball.astype(np.float32))
         places = (view.centre + z[..., None] * rays)[STEP // 2 :: STEP, STEP // 2 :: STEP].reshape(-1, 3)
         known = np.isfinite(places).all(axis=1)
         points.append(places[known])
@@ -40,11 +40,11 @@ def ball_scene(count: int = 4, **changes: Any) -> Reconstruction:
         "intrinsics": np.tile(intrinsics, (count, 1, 1)),
         "depth": depth,
         "depth_conf": [np.full_like(z, 2) for z in depth],
-        "dynamics": dynamics,
+        "motion": motion,
         "points": cloud,
         "point_colors": colors(cloud),
         "point_times": np.concatenate(times).astype(np.float32),
-        "point_dynamics": np.concatenate(moving).astype(np.float32),
+        "point_motion": np.concatenate(moving).astype(np.float32),
         "point_confidence": np.linspace(1, 3, len(cloud), dtype=np.float32),
         "frames": Frames(images, [f"shot {i}" for i in range(count)], np.arange(float(count)), None, "a video"),
         "tracks": _tracks(extrinsics, intrinsics, cloud[np.concatenate(moving) == 0][::3]),

@@ -45,7 +45,7 @@ def stored_capture(
         "time_ids": np.arange(count),
         "camera_ids": np.zeros(count, np.int64),
         "depth_paths": depths,
-        "mask_paths": masks,
+        "motion_mask_paths": masks,
         "depth_scale": 1 / 5000,
         "scale": "metres",
     }

@@ -419,8 +419,8 @@ def test_padding_does_not_bleed_into_the_image(processor):
     _, top, _, bottom = (int(edge) for edge in inputs.image_boxes[0, 0])
     dynamics[..., :top, :] = dynamics[..., bottom:, :] = 1
     outputs = SimpleNamespace(dynamics_mask=dynamics)
-    frame = processor.post_process_dynamics(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
-    assert frame["dynamics_mask"].max() == 0
+    frame = processor.post_process_motion(outputs, inputs.original_sizes, inputs.image_boxes)[0][0]
+    assert frame["motion"].max() == 0
 
 
 @pytest.mark.parametrize(("size", "options"), PLACEMENTS)
@@ -469,7 +469,7 @@ def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
     inputs = processor([random_image(28, 28)] * 2, size=28)
     outputs = SimpleNamespace(dynamics_mask=torch.zeros(1, 3, 28, 28))
     with pytest.raises(ValueError, match="sizes and boxes for"):
-        processor.post_process_dynamics(outputs, inputs.original_sizes, inputs.image_boxes)
+        processor.post_process_motion(outputs, inputs.original_sizes, inputs.image_boxes)
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
     [
         ("depth", "no depth in the outputs: the model was built with enable_depth=False"),
         ("world_points", "no world_points in the outputs: the model was built with enable_point=False"),
-        ("dynamics", "no dynamics_mask in the outputs: the model was built with mask_form=None"),
+        ("motion", "no dynamics_mask in the outputs: the model was built with mask_form=None"),
         ("cameras", "no cameras: the model was built with enable_camera=False"),
     ],
 )

@@ -476,7 +476,7 @@ def test_depth_on_disk_belongs_to_the_cameras_on_disk(capture: Capture) -> None:
     scene = living_room(3)
     frames = as_pinhole(capture)
     for i in range(len(capture)):
-        depth, mask = frames.load_depth(i), frames.load_mask(i)
+        depth, mask = frames.load_depth(i), frames.load_motion_mask(i)
         assert depth is not None
         assert mask is not None
         points = unproject_depth(
@@ -510,8 +510,8 @@ def test_images_on_disk_are_what_the_renderer_gives(written: Path, capture: Capt
 def test_still_points_are_seen_where_and_as_they_are(capture: Capture) -> None:
     assert capture.points is not None
     assert capture.point_colors is not None
-    assert capture.point_dynamics is not None
-    still = capture.point_dynamics == 0
+    assert capture.point_motion is not None
+    still = capture.point_motion == 0
     points = torch.from_numpy(capture.points[still].astype(np.float64))
     frames = as_pinhole(capture)
     as_seen = np.zeros(len(points), bool)
@@ -533,10 +533,10 @@ def test_still_points_are_seen_where_and_as_they_are(capture: Capture) -> None:
 def test_moving_points_lie_on_their_bodies_at_the_middle_instant(capture: Capture) -> None:
     scene = living_room(3)
     assert capture.points is not None
-    assert capture.point_dynamics is not None
-    assert set(capture.point_dynamics) == {0, 1}
-    assert 0.15 < capture.point_dynamics.mean() < 0.25
-    metres = torch.from_numpy(capture.points[capture.point_dynamics == 1] / 0.25) + scene.room_center
+    assert capture.point_motion is not None
+    assert set(capture.point_motion) == {0, 1}
+    assert 0.15 < capture.point_motion.mean() < 0.25
+    metres = torch.from_numpy(capture.points[capture.point_motion == 1] / 0.25) + scene.room_center
     middle = torch.tensor(0.5, dtype=torch.float64)
     moving = [body for body in scene.bodies if body.moves]
     reach = torch.stack([is_inside(body, metres.double(), middle) for body in moving])

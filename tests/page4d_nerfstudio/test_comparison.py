@@ -404,7 +404,7 @@ def test_what_a_capture_does_not_allow_is_said_of_each_row(tmp_path, tiny_model,
     assert all(not facts.knows_motion for facts in found.values())
 
 
-def exact_reconstruction(data: Path, folder: Path, dynamics: bool = True) -> Path:
+def exact_reconstruction(data: Path, folder: Path, motion: bool = True) -> Path:
     """A synthetic capture's own depth, masks and training cameras, as though PAGE-4D had seen them."""
     capture = read_capture(data)
     train = capture.splits["train"]
@@ -413,18 +413,18 @@ def exact_reconstruction(data: Path, folder: Path, dynamics: bool = True) -> Pat
         [images.load_image(i) for i in train], [capture.frame_ids[i] for i in train], capture.times[train], None, "x"
     )
     depth = [images.load_depth(i) for i in train]
-    masks = [images.load_mask(i).astype(np.float32) for i in train] if dynamics else None
+    masks = [images.load_motion_mask(i).astype(np.float32) for i in train] if motion else None
     nothing = np.zeros((1, 3), np.float32)
     reconstruction = Reconstruction(
         extrinsics=capture.extrinsics[train],
         intrinsics=images.intrinsics[train],
         depth=depth,
         depth_conf=[np.ones_like(d) for d in depth],
-        dynamics=masks,
+        motion=masks,
         points=nothing,
         point_colors=nothing.astype(np.uint8),
         point_times=np.zeros(1, np.float32),
-        point_dynamics=np.zeros(1, np.float32) if dynamics else None,
+        point_motion=np.zeros(1, np.float32) if motion else None,
         point_confidence=np.ones(1, np.float32),
         frames=frames,
         info={"model": "exact"},
@@ -443,7 +443,7 @@ def synthetic(tmp_path_factory):
 
 def test_every_row_of_a_synthetic_capture_can_be_had_with_an_exact_reconstruction(synthetic, tmp_path):
     ready = exact_reconstruction(synthetic, tmp_path / "masked")
-    unmasked = exact_reconstruction(synthetic, tmp_path / "unmasked", dynamics=False)
+    unmasked = exact_reconstruction(synthetic, tmp_path / "unmasked", motion=False)
     rows = initialisations(synthetic, Reconstructions(None, ready, unmasked), ALL, ["capture", "page4d"])
     found = {row.name: read_facts(row) for row in rows}
     assert {name: facts.refused for name, facts in found.items() if facts.refused} == {}
@@ -456,7 +456,7 @@ def test_every_row_of_a_synthetic_capture_can_be_had_with_an_exact_reconstructio
 
 
 def test_a_reconstruction_without_motion_is_not_passed_off_as_one_with_the_mask(synthetic, tmp_path):
-    ready = exact_reconstruction(synthetic, tmp_path / "unmasked", dynamics=False)
+    ready = exact_reconstruction(synthetic, tmp_path / "unmasked", motion=False)
     (row,) = initialisations(synthetic, Reconstructions(ready=ready), ["page4d"], ["capture"])
     assert read_facts(row).refused == "the model has no mask, so that this is the row without it"
 

@@ -87,9 +87,9 @@ def read_facts(variant: Variant) -> Facts:
         frames = read_source(config)
     except Page4DError as error:
         return Facts(refused=" ".join(str(error).split()))
-    masks = frames.images.capture.mask_paths
+    masks = frames.images.capture.motion_mask_paths
     refused = ""
-    if variant.needs_dynamics and frames.points.motion is None:
+    if variant.needs_motion and frames.points.motion is None:
         refused = "the model has no mask, so that this is the row without it"
     elif frames.images.differs_from_files and not variant.method.startswith("page4d-"):
         refused = (

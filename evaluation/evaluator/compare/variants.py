@@ -50,7 +50,7 @@ class Variant:
     method: str = METHOD
     training_options: tuple[str, ...] = ()  # of ns-train
     data_options: tuple[str, ...] = ()  # of page4d-data
-    needs_dynamics: bool = False  # whether it is about seed points of which it is known if they move
+    needs_motion: bool = False  # whether it is about seed points of which it is known if they move
     refused: str | None = None  # why it cannot be trained, where that is known beforehand
 
     @property
@@ -111,7 +111,7 @@ def initialisations(
                     data=data,
                     method=method,
                     data_options=options,
-                    needs_dynamics=name == "page4d",
+                    needs_motion=name == "page4d",
                     refused=refused,
                 )
             )

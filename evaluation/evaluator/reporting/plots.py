@@ -144,8 +144,8 @@ def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Prediction
     """
     frames = sequence.frames
     shown = evenly(len(frames), SHOWN)
-    masks = [frames.load_mask(i) for i in shown]
-    if predictions.dynamics is None and all(mask is None for mask in masks):
+    masks = [frames.load_motion_mask(i) for i in shown]
+    if predictions.motion is None and all(mask is None for mask in masks):
         return False
     figure = Figure(figsize=(4 * len(shown) + 1, 3.5), layout="constrained")
     panels = _panels(figure, 1, len(shown))
@@ -153,12 +153,12 @@ def draw_motion(path: Path, sequence: EvaluatedSequence, predictions: Prediction
         panel.set_title(frames.capture.frame_ids[i], fontsize="small")
         image = _rgb(sequence, i)
         panel.imshow(image)
-        if predictions.dynamics is not None:
-            motion = _resized(predictions.dynamics[i], image.shape[:2])
+        if predictions.motion is not None:
+            motion = _resized(predictions.motion[i], image.shape[:2])
             colours = panel.imshow(motion, cmap="inferno", vmin=0, vmax=1, alpha=0.55)
         if mask is not None and mask.any() and not mask.all():
             panel.contour(mask, levels=[0.5], colors="cyan", linewidths=1)
-    if predictions.dynamics is not None:
+    if predictions.motion is not None:
         figure.colorbar(colours, ax=list(panels[0]), label="predicted motion")
     figure.suptitle(f"{sequence.name}; outlined: what moves in truth")
     _save(figure, path)

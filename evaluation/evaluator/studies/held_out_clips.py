@@ -96,7 +96,7 @@ def predict_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | Non
         extrinsics=extrinsics,
         intrinsics=intrinsics,
         points=points,
-        dynamics=None if output.dynamics_mask is None else output.dynamics_mask[0].float().cpu().numpy(),
+        motion=None if output.dynamics_mask is None else output.dynamics_mask[0].float().cpu().numpy(),
     )
 
 
@@ -104,7 +104,7 @@ def trivial_predictions_of(clip: StudyClip) -> Predictions:
     """What can be said of a clip without looking at it."""
     count, height, width = clip.depth.shape
     unknown = np.full(clip.depth.shape, UNKNOWN_MOTION)
-    return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), dynamics=unknown)
+    return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), motion=unknown)
 
 
 def _frame_ids(clip: StudyClip) -> list[str]:
@@ -155,7 +155,7 @@ def depth_and_motion_figures(said: Predictions, clip: StudyClip) -> dict[str, fl
     moving = clip.moving.numpy()
     scored = depth_figures(said.depth, clip.depth.numpy(), moving)
     figures = {name: value for name, value in scored.items() if not name.startswith("abs_error")}
-    area = None if said.dynamics is None else auroc(said.dynamics, moving)
+    area = None if said.motion is None else auroc(said.motion, moving)
     return figures if area is None else figures | {"motion_auroc": area}
 
 

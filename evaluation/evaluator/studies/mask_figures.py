@@ -170,8 +170,8 @@ def draw_picture(picture: Picture, path: Path) -> None:
         ("frame", clip.pixel_values.movedim(1, -1).cpu().numpy().clip(0, 1), {}),
         ("moves, in truth", clip.moving.cpu().numpy(), {"cmap": "gray", "vmin": 0, "vmax": 1}),
     ]
-    if picture.dynamics is not None:
-        rows.append(("dynamics_mask", picture.dynamics, {"cmap": "viridis", "vmin": 0, "vmax": 1}))
+    if picture.motion is not None:
+        rows.append(("dynamics_mask", picture.motion, {"cmap": "viridis", "vmin": 0, "vmax": 1}))
     for layer in picture.looked_at["off"]:
         maps = {mask: layers[layer] for mask, layers in picture.looked_at.items()}
         most = float(np.percentile(np.stack(list(maps.values())), 99))

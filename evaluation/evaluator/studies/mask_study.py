@@ -104,7 +104,7 @@ class Picture:
     """What is drawn of a clip."""
 
     clip: StudyClip
-    dynamics: np.ndarray | None  # [S, H, W], the network's dynamics_mask
+    motion: np.ndarray | None  # [S, H, W], the network's dynamics_mask
     looked_at: dict[str, dict[int, np.ndarray]]  # by "off" and "on", by layer: camera tokens' attention [S, h, w]
 
 
@@ -153,7 +153,7 @@ def study_clip(model: Page4DModel, clip: StudyClip, study: MaskStudy) -> tuple[C
                     picture.looked_at[mask] = {i: layers[i].weights["camera"][0].cpu().numpy() for i in shown(layers)}
             result.figures[str(setting)] = _figures(output, clip, result.notes)
             if output.dynamics_mask is not None:
-                picture.dynamics = output.dynamics_mask[0].float().cpu().numpy()
+                picture.motion = output.dynamics_mask[0].float().cpu().numpy()
     except ExclusionError as error:
         return ClipResult(clip.name, counts, excluded=str(error)), None
     return result, picture

@@ -110,7 +110,7 @@ def clip_of_sequence(
         CaptureError: a file is missing or broken.
     """
     frames = sequence.frames
-    masks = {i: mask for i in range(len(frames)) if (mask := frames.load_mask(i)) is not None}
+    masks = {i: mask for i in range(len(frames)) if (mask := frames.load_motion_mask(i)) is not None}
     if not masks:
         raise ExclusionError(
             f"{sequence.name} has no motion mask of any of its {len(frames)} frames; without, it cannot be said what "

@@ -91,7 +91,7 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
                 entry.frame_number,
                 timestamp=time,
                 depth_path=_fetched(folder.parent, entry.depth),
-                mask_path=_fetched(folder.parent, entry.mask),
+                motion_mask_path=_fetched(folder.parent, entry.mask),
             )
     return frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_float16_png, notes=notes)
 

@@ -107,14 +107,14 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
                 timestamp=i / rate,
                 frame_id=f"{i:05d}",
                 depth_path=folder / f"depth_{i:05d}.tiff" if has_depth else None,
-                mask_path=folder / f"segmentation_{i:05d}.png",
+                motion_mask_path=folder / f"segmentation_{i:05d}.png",
             )
     if surplus.is_file():
         frames.skip(surplus, f"{path} has {len(positions)} cameras only")
     return frames.capture(
         fps=rate,
         read_depth_file=partial(read_radial_tiff, image_size=(width, height)),
-        read_mask_file=partial(read_palette_mask, moving=moving),
+        read_motion_mask_file=partial(read_palette_mask, moving=moving),
         notes=[] if has_depth else [f"{folder} has no depth_*.tiff."],
     )
 

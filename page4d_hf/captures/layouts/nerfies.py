@@ -10,7 +10,7 @@
 and, beside the format, read where they are present:
 
     points_rgb.npy          (M, 3) uint8 colours of the points
-    points_dynamics.npy     (M,) 0 for points that stand still to 1 for those that move
+    points_motion.npy       (M,) 0 for points that stand still to 1 for those that move
     motion_mask/<n>x/<id>.png   non-zero where something moves
     tracks.npz              point tracks of what moves, as `scene.read_tracks` has them; `paths` in the stored world
     depth/<n>x/<id>.npy     z-depth in the unit of the cameras as stored, 0 where it is not known (as in DyCheck)
@@ -110,7 +110,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
     places[kept] = np.arange(len(kept))
     ids = [ids[i] for i in kept]
 
-    points, colors, dynamics = _read_points(root, notes)
+    points, colors, motion = _read_points(root, notes)
     capture = Capture(
         layout="nerfies",
         root=root,
@@ -127,8 +127,8 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
         far=world.far,
         points=None if points is None else ((points - center) * world.scale).astype(np.float32),
         point_colors=colors,
-        point_dynamics=dynamics,
-        mask_paths=find_beside(root / "motion_mask", ids, image_downscale, IMAGE_SUFFIXES),
+        point_motion=motion,
+        motion_mask_paths=find_beside(root / "motion_mask", ids, image_downscale, IMAGE_SUFFIXES),
         depth_paths=find_beside(root / "depth", ids, image_downscale, (".npy",)),
         depth_scale=world.scale,
         image_downscale=image_downscale,
@@ -351,7 +351,7 @@ def find_beside(
 def _read_points(
     root: Path, notes: list[str]
 ) -> tuple[np.ndarray | None, npt.NDArray[np.uint8] | None, npt.NDArray[np.float32] | None]:
-    """Points `(M, 3)` in the raw world, their colours `(M, 3)` and dynamics `(M,)`."""
+    """Points `(M, 3)` in the raw world, their colours `(M, 3)` and motion `(M,)`."""
     path = root / "points.npy"
     if not path.exists():
         return None, None, None
@@ -376,8 +376,8 @@ def _read_points(
     colors = beside("points_rgb.npy", points.shape)
     if colors is not None and colors.dtype != np.uint8:
         raise CaptureError(f"{root / 'points_rgb.npy'} must hold uint8 colours, got {colors.dtype}; convert it.")
-    dynamics = beside("points_dynamics.npy", points.shape[:1])
-    return points[finite].astype(np.float64), colors, None if dynamics is None else dynamics.astype(np.float32)
+    motion = beside("points_motion.npy", points.shape[:1])
+    return points[finite].astype(np.float64), colors, None if motion is None else motion.astype(np.float32)
 
 
 def _read_tracks(path: Path, ids: list[str], center: np.ndarray, scale: float) -> PointTracks | None:

@@ -59,7 +59,7 @@ def capture_of_scene(scene: Scene) -> Capture:
         scale=scene.scale,
         points=scene.points,
         point_colors=scene.point_colors,
-        point_dynamics=scene.point_dynamics,
+        point_motion=scene.point_motion,
         instants=scene.times,
         evaluation_split="test" if len(scene.splits.get("test", ())) else "val",
         use_paths=scene.use_paths,

@@ -100,7 +100,7 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
     sizes = [read_image_size(frame.image) for frame in frames]
     intrinsics = [_intrinsics(hwf[frame.row], size, frame.image) for frame, size in zip(frames, sizes, strict=True)]
     translations = -np.einsum("nij,nj->ni", rotations, centres)
-    mask_paths = [frame.mask for frame in frames]
+    motion_mask_paths = [frame.mask for frame in frames]
     return Capture(
         layout="nvidia",
         root=root,
@@ -115,7 +115,7 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
         splits=splits,
         near=float(bounds[:, 0].min()),
         far=float(bounds[:, 1].max()),
-        mask_paths=mask_paths if any(mask_paths) else None,
+        motion_mask_paths=motion_mask_paths if any(motion_mask_paths) else None,
         sequence=scene.name,
     )
 

@@ -100,7 +100,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
             timestamp=i / FRAMES_PER_SECOND,
             frame_id=f"{i:05d}",
             depth_path=folder / "depths" / f"depth_{i:05d}.png" if has_depth else None,
-            mask_path=None if moving is None else masks[i],
+            motion_mask_path=None if moving is None else masks[i],
         )
     surplus = _numbered(folder / "rgbs", "rgb", count, (".jpg", ".png"))
     if surplus.is_file():
@@ -110,7 +110,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
         depth_scale=DEPTH_SCALE,
         fps=FRAMES_PER_SECOND,
         read_depth_file=read_point_odyssey_depth,
-        read_mask_file=partial(read_color_mask, moving=moving or ()),
+        read_motion_mask_file=partial(read_color_mask, moving=moving or ()),
         notes=notes,
     )
 

@@ -101,7 +101,7 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
                 number,
                 timestamp=(number - 1) / FRAMES_PER_SECOND,
                 depth_path=None if depths is None else depths / f"{image.stem}.dpt",
-                mask_path=flows / f"{image.stem}.flo" if flows is not None and has_motion else None,
+                motion_mask_path=flows / f"{image.stem}.flo" if flows is not None and has_motion else None,
             )
     notes = []
     if depths is None:
@@ -118,7 +118,7 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
             threshold=motion_threshold,
         )
     return frames.capture(
-        scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_dpt, read_mask_file=mask_reader, notes=notes
+        scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_dpt, read_motion_mask_file=mask_reader, notes=notes
     )
 
 

@@ -102,7 +102,7 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
             timestamp=(number - 1) / FRAMES_PER_SECOND,
             frame_id=f"{number:04d}",
             depth_path=scene / f"disp1_{eye}" / f"disp1_{eye}_{number:04d}.dsp5" if has_depth else None,
-            mask_path=_rigidity_map(scene, eye, number),
+            motion_mask_path=_rigidity_map(scene, eye, number),
         )
     notes = [] if has_depth else [f"{scene / f'disp1_{eye}'} is missing."]
     marked_moves = True
@@ -115,7 +115,7 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
         scale="metres",
         fps=FRAMES_PER_SECOND,
         read_depth_file=read_spring_depth,
-        read_mask_file=partial(read_rigidity_map, marked_moves=marked_moves),
+        read_motion_mask_file=partial(read_rigidity_map, marked_moves=marked_moves),
         notes=notes,
     )
 

@@ -547,5 +547,5 @@ def test_damaged_files_end_in_a_capture_or_a_sentence(tmp_path: Path, layout: st
 def test_a_capture_goes_to_another_process(tmp_path: Path, layout: str) -> None:
     frames = as_pinhole(SMALL[layout](tmp_path).read())
     there = pickle.loads(pickle.dumps(frames))
-    for load in ("load_image", "load_depth", "load_mask"):
+    for load in ("load_image", "load_depth", "load_motion_mask"):
         np.testing.assert_array_equal(getattr(there, load)(1), getattr(frames, load)(1))

@@ -23,7 +23,7 @@ def test_selected_frames_keep_all_that_is_theirs(small_capture: Any) -> None:
     assert selected.frame_ids == [capture.frame_ids[i] for i in chosen]
     assert selected.depth_paths == [Path("7.npy"), Path("0.npy"), Path("4.npy")]
     assert selected.covisible_paths == [Path("7.png"), None, None]
-    assert selected.mask_paths is None
+    assert selected.motion_mask_paths is None
     for name in (
         "extrinsics", "intrinsics", "distortion", "image_sizes", "time_ids", "camera_ids", "timestamps"
     ):  # fmt: skip
@@ -64,10 +64,10 @@ def test_a_captures_own_decoders_are_used(small_capture: Any) -> None:
     disparity[0, :3] = [0, np.nan, -1]
     np.save(small_capture.root / "disparity.npy", disparity)
     capture.depth_paths = [small_capture.root / "disparity.npy"] * 8
-    capture.mask_paths = [small_capture.root / "any"] * 8
-    capture.read_depth_file, capture.read_mask_file = stored_inverse, left_half
+    capture.motion_mask_paths = [small_capture.root / "any"] * 8
+    capture.read_depth_file, capture.read_motion_mask_file = stored_inverse, left_half
     with np.errstate(divide="ignore"):
         depth = as_pinhole(capture).load_depth(0)
     assert depth[0, :3].tolist() == [0, 0, 0]
     assert depth[1:] == pytest.approx(capture.intrinsics[0, 0, 0] / 10 * capture.depth_scale)
-    np.testing.assert_array_equal(as_pinhole(capture).load_mask(0), left_half(Path()))
+    np.testing.assert_array_equal(as_pinhole(capture).load_motion_mask(0), left_half(Path()))

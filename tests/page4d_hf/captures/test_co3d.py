@@ -34,7 +34,7 @@ def test_frames_are_an_unordered_set_of_arbitrary_scale_in_which_nothing_moves(c
     capture = category.read()
     assert not capture.ordered
     assert capture.scale == "arbitrary"
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert capture.timestamps is None
 
 

@@ -40,7 +40,7 @@ def test_depth_that_is_not_known_is_zero(folder: Folder) -> None:
 
 
 def test_the_mask_tells_people_and_animals(folder: Folder) -> None:
-    mask = as_pinhole(read_dynamic_replica(folder.root, f"train/{RIGHT}")).load_mask(2)
+    mask = as_pinhole(read_dynamic_replica(folder.root, f"train/{RIGHT}")).load_motion_mask(2)
     np.testing.assert_array_equal(mask, folder.on_ball)
 
 
@@ -101,7 +101,7 @@ def test_a_split_that_is_absent_is_refused(folder: Folder) -> None:
 def test_a_frame_without_a_mask_stays(folder: Folder) -> None:
     (folder.folder / folder.entries[1]["mask"]["path"]).unlink()
     capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
-    assert [path is None for path in capture.mask_paths] == [False, True, False]
+    assert [path is None for path in capture.motion_mask_paths] == [False, True, False]
 
 
 def test_images_alone_can_be_fetched(folder: Folder) -> None:
@@ -112,7 +112,7 @@ def test_images_alone_can_be_fetched(folder: Folder) -> None:
     capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
     assert len(capture) == 3
     assert capture.depth_paths is None
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert len(capture.notes) == 2
 
 

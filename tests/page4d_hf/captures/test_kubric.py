@@ -35,7 +35,7 @@ def test_pixels_are_square_and_the_principal_point_is_the_middle(scene: Scene, t
 
 
 def test_what_is_dynamic_or_changes_its_pose_moves(scene: Scene, tmp_path: Path) -> None:
-    mask = as_pinhole(read_kubric(tmp_path, "0001")).load_mask(3)
+    mask = as_pinhole(read_kubric(tmp_path, "0001")).load_motion_mask(3)
     expected = scene.on_ball.copy()
     expected[[0, 0, -1, -1], [0, -1, 0, -1]] = [False, True, True, False]  # resting, dynamic, turning, trembling
     np.testing.assert_array_equal(mask, expected)

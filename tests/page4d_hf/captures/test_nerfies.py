@@ -72,13 +72,13 @@ def test_a_camera_without_lens_terms_is_a_pinhole(small_capture: Any) -> None:
     np.testing.assert_array_equal(capture.distortion[0], np.zeros(5))
 
 
-def test_colours_and_dynamics_of_points_are_read_beside_the_format(small_capture: Any) -> None:
+def test_colours_and_motion_of_points_are_read_beside_the_format(small_capture: Any) -> None:
     colors = np.arange(60, dtype=np.uint8).reshape(20, 3)
     np.save(small_capture.root / "points_rgb.npy", colors)
-    np.save(small_capture.root / "points_dynamics.npy", np.linspace(0, 1, 20))
+    np.save(small_capture.root / "points_motion.npy", np.linspace(0, 1, 20))
     capture = read_nerfies(small_capture.root)
     np.testing.assert_array_equal(capture.point_colors, colors)
-    np.testing.assert_allclose(capture.point_dynamics, np.linspace(0, 1, 20), rtol=1e-6)
+    np.testing.assert_allclose(capture.point_motion, np.linspace(0, 1, 20), rtol=1e-6)
 
 
 def test_points_that_are_not_finite_are_left_out_with_their_colours(small_capture: Any) -> None:
@@ -144,14 +144,14 @@ def test_masks_and_depth_of_the_images_size_are_found(small_capture: Any) -> Non
     (small_capture.root / "depth" / "2x").mkdir(parents=True)
     np.save(small_capture.root / "depth" / "2x" / "left_002.npy", np.ones((16, 24, 1), np.float32))
     capture = read_nerfies(small_capture.root, downscale=2)
-    assert [path.parent.name for path in capture.mask_paths] == ["2x"] * 8
+    assert [path.parent.name for path in capture.motion_mask_paths] == ["2x"] * 8
     assert [path is not None for path in capture.depth_paths] == [False, False, True] + [False] * 5
     assert capture.depth_scale == 0.25
 
 
 def test_a_capture_without_masks_or_depth_has_none(small_capture: Any) -> None:
     capture = read_nerfies(small_capture.root)
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert capture.depth_paths is None
 
 
@@ -595,7 +595,7 @@ def test_damaged_files_end_in_a_capture_or_a_sentence(small_capture: Any) -> Non
         small_capture.write_images(name, (48, 32))
     np.save(root / "depth" / "1x" / "left_000.npy", np.ones((32, 48, 1), np.float32))
     np.save(root / "points_rgb.npy", np.zeros((20, 3), np.uint8))
-    np.save(root / "points_dynamics.npy", np.zeros(20, np.float32))
+    np.save(root / "points_motion.npy", np.zeros(20, np.float32))
     names = ("dataset.json", "metadata.json", "scene.json", "camera/left_000.json", "points.npy", "points_rgb.npy")
-    more = ("points_dynamics.npy", "depth/1x/left_000.npy", "rgb/1x/left_000.png", "motion_mask/1x/left_000.png")
+    more = ("points_motion.npy", "depth/1x/left_000.npy", "rgb/1x/left_000.png", "motion_mask/1x/left_000.png")
     check_reader(lambda: load_frame(read_nerfies(root)), [root / name for name in (*names, *names, *more)], rounds=160)

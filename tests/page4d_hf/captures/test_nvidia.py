@@ -128,14 +128,14 @@ def test_each_frame_is_of_the_next_instant_and_camera(dynamicnerf: Path) -> None
 
 def test_what_moves_is_read_from_its_masks(dynamicnerf: Path) -> None:
     frames = as_pinhole(read_nvidia(dynamicnerf))
-    mask = frames.load_mask(4)
+    mask = frames.load_motion_mask(4)
     assert mask is not None
     assert mask.sum(axis=1).tolist() == [9] * SIZE[1]
 
 
 def test_a_scene_without_masks_has_none(dynamicnerf: Path) -> None:
     shutil.rmtree(dynamicnerf / "motion_masks")
-    assert read_nvidia(dynamicnerf).mask_paths is None
+    assert read_nvidia(dynamicnerf).motion_mask_paths is None
 
 
 def test_the_scene_lies_between_the_extremes_of_all_bounds(dynamicnerf: Path) -> None:
@@ -168,7 +168,7 @@ def test_masks_of_held_out_views_are_of_their_instants(nsff_scene: Path) -> None
     capture = read_nvidia(nsff_scene)
     frames = as_pinhole(capture)
     for index in (24, 100, 287):
-        mask = frames.load_mask(index)
+        mask = frames.load_motion_mask(index)
         assert mask is not None
         assert mask[0].sum() == 2 * capture.time_ids[index] + 1
 
@@ -275,7 +275,7 @@ def test_views_of_an_instant_beyond_the_video_are_refused(small_nsff: Path) -> N
 def test_a_mask_that_is_broken_is_named_when_it_is_loaded(dynamicnerf: Path) -> None:
     (dynamicnerf / "motion_masks" / "003.png").write_bytes(b"no image")
     with pytest.raises(CaptureError, match=r"003\.png cannot be read as an image"):
-        as_pinhole(read_nvidia(dynamicnerf)).load_mask(3)
+        as_pinhole(read_nvidia(dynamicnerf)).load_motion_mask(3)
 
 
 def test_damaged_files_end_in_a_capture_or_a_sentence(dynamicnerf: Path) -> None:

@@ -319,22 +319,22 @@ def depth_file(folder: Path, depth: np.ndarray) -> Path:
 
 def test_a_capture_without_masks_or_depth_gives_none(tmp_path: Path) -> None:
     frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3)))
-    assert frames.load_mask(0) is None
+    assert frames.load_motion_mask(0) is None
     assert frames.load_depth(0) is None
 
 
 def test_a_frame_without_a_mask_gives_none(tmp_path: Path) -> None:
-    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), mask_paths=[None], depth_paths=[None]))
-    assert frames.load_mask(0) is None
+    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), motion_mask_paths=[None], depth_paths=[None]))
+    assert frames.load_motion_mask(0) is None
     assert frames.load_depth(0) is None
 
 
 def test_masks_and_depth_are_those_of_the_files_where_nothing_is_to_do(tmp_path: Path) -> None:
     mask = noise(12, 16) // 128 * 255
     depth = np.random.default_rng(0).uniform(1, 2, (12, 16, 1)).astype(np.float32)
-    paths = {"mask_paths": [mask_file(tmp_path, mask)], "depth_paths": [depth_file(tmp_path, depth)]}
+    paths = {"motion_mask_paths": [mask_file(tmp_path, mask)], "depth_paths": [depth_file(tmp_path, depth)]}
     frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), **paths))
-    np.testing.assert_array_equal(frames.load_mask(0), mask > 0)
+    np.testing.assert_array_equal(frames.load_motion_mask(0), mask > 0)
     np.testing.assert_array_equal(frames.load_depth(0), depth[..., 0])
 
 
@@ -355,7 +355,7 @@ def test_masks_and_depth_follow_the_lens(tmp_path: Path, name: str, downscale: i
     rays = pixels_to_rays(pixel_centres(SIZE).reshape(-1, 2), intrinsics, distortion).reshape(SIZE[1], SIZE[0], 2)
     depth = (2 / (1 + 0.3 * rays[..., 0])).astype(np.float32)
     mask = (rays @ np.array([0.6, 0.8]) > 0.05).astype(np.uint8) * 255
-    paths = {"mask_paths": [mask_file(tmp_path, mask)], "depth_paths": [depth_file(tmp_path, depth)]}
+    paths = {"motion_mask_paths": [mask_file(tmp_path, mask)], "depth_paths": [depth_file(tmp_path, depth)]}
     frames = as_pinhole(capture_of(tmp_path, noise(120, 160, 3), intrinsics, distortion, **paths), downscale)
     width, height = frames.image_sizes[0]
     seen = (pixel_centres((width, height)) - frames.intrinsics[0, :2, 2]) / frames.intrinsics[0, (0, 1), (0, 1)]
@@ -363,7 +363,7 @@ def test_masks_and_depth_follow_the_lens(tmp_path: Path, name: str, downscale: i
     assert np.abs(frames.load_depth(0) - 2 / (1 + 0.3 * seen[..., 0])).max() < 0.015
     beyond = seen @ np.array([0.6, 0.8]) - 0.05
     sure = np.abs(beyond) > 0.012
-    np.testing.assert_array_equal(frames.load_mask(0)[sure], beyond[sure] > 0)
+    np.testing.assert_array_equal(frames.load_motion_mask(0)[sure], beyond[sure] > 0)
 
 
 @pytest.mark.parametrize(("distortion", "downscale"), [(0.0, None), (0.2, 2)])
@@ -371,9 +371,11 @@ def test_what_is_covisible_is_undistorted_and_scaled_as_motion_masks_are(tmp_pat
     distortion = np.array([distortion, 0, 0, 0, 0])
     mask = noise(12, 16) // 128 * 255
     file = mask_file(tmp_path, mask)
-    capture = capture_of(tmp_path, noise(12, 16, 3), distortion=distortion, mask_paths=[file], covisible_paths=[file])
+    capture = capture_of(
+        tmp_path, noise(12, 16, 3), distortion=distortion, motion_mask_paths=[file], covisible_paths=[file]
+    )
     frames = as_pinhole(capture, downscale)
-    np.testing.assert_array_equal(frames.load_covisible(0), frames.load_mask(0))
+    np.testing.assert_array_equal(frames.load_covisible(0), frames.load_motion_mask(0))
 
 
 def test_a_frame_of_which_nothing_is_known_to_be_covisible_gives_none(tmp_path: Path) -> None:
@@ -384,15 +386,15 @@ def test_a_frame_of_which_nothing_is_known_to_be_covisible_gives_none(tmp_path: 
 def test_a_mask_may_be_smaller_than_the_image(tmp_path: Path) -> None:
     mask = np.zeros((6, 8), np.uint8)
     mask[2, 3] = 255
-    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), mask_paths=[mask_file(tmp_path, mask)]))
-    np.testing.assert_array_equal(frames.load_mask(0), (mask > 0).repeat(2, 0).repeat(2, 1))
+    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), motion_mask_paths=[mask_file(tmp_path, mask)]))
+    np.testing.assert_array_equal(frames.load_motion_mask(0), (mask > 0).repeat(2, 0).repeat(2, 1))
 
 
 def test_a_coloured_mask_is_set_where_any_colour_is(tmp_path: Path) -> None:
     mask = np.zeros((12, 16, 3), np.uint8)
     mask[4, 5] = [0, 0, 9]
-    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), mask_paths=[mask_file(tmp_path, mask)]))
-    assert np.argwhere(frames.load_mask(0)).tolist() == [[4, 5]]
+    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), motion_mask_paths=[mask_file(tmp_path, mask)]))
+    assert np.argwhere(frames.load_motion_mask(0)).tolist() == [[4, 5]]
 
 
 def test_depth_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_without_tracks_in_the_world_there_are_no_masks(sequence: Sequence, trac
     sequence.save()
     capture = sequence.read()
     assert len(capture) == COUNT
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert "no masks of what moves" in capture.notes[0]
 
 
@@ -164,7 +164,7 @@ def test_images_and_cameras_alone_can_be_fetched(sequence: Sequence) -> None:
     capture = sequence.read()
     assert len(capture) == COUNT
     assert capture.depth_paths is None
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert len(capture.notes) == 2
 
 

@@ -111,7 +111,12 @@ def test_frames_that_stay_keep_their_order_and_those_left_out_are_named(tmp_path
         f"{tmp_path / '1.png'} was left out: the rotation of its camera is no rotation.",
         f"{tmp_path / '2.png'} was left out: the image is missing.",
     ]
-    assert (capture.sequence, capture.scale, capture.depth_paths, capture.mask_paths) == ("scene", "metres", None, None)
+    assert (capture.sequence, capture.scale, capture.depth_paths, capture.motion_mask_paths) == (
+        "scene",
+        "metres",
+        None,
+        None,
+    )
 
 
 def test_a_sequence_without_frames_is_refused_with_the_first_reason(tmp_path: Path) -> None:

@@ -47,14 +47,14 @@ def test_what_moves_is_told_from_flow_depth_and_cameras(sintel: SmallSintel) -> 
     frames = as_pinhole(read_sintel(sintel.root, NAME))
     for i in range(3):
         assert 10 < sintel.balls[i].sum() < sintel.balls[i].size / 2
-        np.testing.assert_array_equal(frames.load_mask(i), sintel.balls[i])
-    assert frames.load_mask(3) is None
+        np.testing.assert_array_equal(frames.load_motion_mask(i), sintel.balls[i])
+    assert frames.load_motion_mask(3) is None
 
 
 def test_the_threshold_of_motion_is_in_pixels(sintel: SmallSintel) -> None:
     """The ball's flow is off by 3 pixels in u and in v."""
     for threshold, moving in ((4.2, True), (4.3, False)):
-        mask = as_pinhole(read_sintel(sintel.root, NAME, motion_threshold=threshold)).load_mask(1)
+        mask = as_pinhole(read_sintel(sintel.root, NAME, motion_threshold=threshold)).load_motion_mask(1)
         assert mask.any() == moving
 
 
@@ -70,14 +70,14 @@ def test_a_zoom_is_no_motion(sintel: SmallSintel) -> None:
         sintel.intrinsics * [[1.2, 1, 1], [1, 1.2, 1], [1, 1, 1]],
         world_to_camera(sintel.views[1])[:3],
     )
-    np.testing.assert_array_equal(as_pinhole(read_sintel(sintel.root, NAME)).load_mask(0), sintel.balls[0])
+    np.testing.assert_array_equal(as_pinhole(read_sintel(sintel.root, NAME)).load_motion_mask(0), sintel.balls[0])
 
 
 def test_pixels_without_flow_do_not_move(sintel: SmallSintel) -> None:
     invalid = np.zeros(SIZE[::-1], np.uint8)
     invalid[:, 30:34] = 255
     Image.fromarray(invalid).save(sintel.path("invalid", 0, ".png"))
-    mask = as_pinhole(read_sintel(sintel.root, NAME)).load_mask(0)
+    mask = as_pinhole(read_sintel(sintel.root, NAME)).load_motion_mask(0)
     np.testing.assert_array_equal(mask, sintel.balls[0] & (invalid == 0))
     assert mask.sum() < sintel.balls[0].sum()
 
@@ -106,7 +106,7 @@ def test_each_pass_has_its_own_sequences_and_the_final_one_is_meant_if_none_is_n
 
 def test_archives_may_lie_side_by_side(sintel: SmallSintel) -> None:
     expected = as_pinhole(read_sintel(sintel.root, NAME))
-    image, depth, mask = expected.load_image(0), expected.load_depth(0), expected.load_mask(0)
+    image, depth, mask = expected.load_image(0), expected.load_depth(0), expected.load_motion_mask(0)
     for folder, kinds in (
         ("MPI-Sintel-training_images", PASSES),
         ("MPI-Sintel-depth-training-20150305", ("depth", "camdata_left")),
@@ -120,7 +120,7 @@ def test_archives_may_lie_side_by_side(sintel: SmallSintel) -> None:
     frames = as_pinhole(read_sintel(sintel.root, NAME))
     np.testing.assert_array_equal(frames.load_image(0), image)
     np.testing.assert_array_equal(frames.load_depth(0), depth)
-    np.testing.assert_array_equal(frames.load_mask(0), mask)
+    np.testing.assert_array_equal(frames.load_motion_mask(0), mask)
 
 
 def test_the_root_may_be_the_training_folder(sintel: SmallSintel) -> None:
@@ -131,14 +131,14 @@ def test_the_root_may_be_the_training_folder(sintel: SmallSintel) -> None:
 def test_without_flow_there_are_no_masks(sintel: SmallSintel) -> None:
     (sintel.training / "flow").rename(sintel.root / "elsewhere")
     capture = read_sintel(sintel.root, NAME)
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert "has no training/flow/alley_2: what moves is not known" in capture.notes[0]
 
 
 def test_without_depth_there_are_cameras_still(sintel: SmallSintel) -> None:
     (sintel.training / "depth").rename(sintel.root / "elsewhere")
     capture = read_sintel(sintel.root, NAME)
-    assert (len(capture), capture.depth_paths, capture.mask_paths) == (4, None, None)
+    assert (len(capture), capture.depth_paths, capture.motion_mask_paths) == (4, None, None)
     assert "has no training/depth/alley_2" in capture.notes[0]
 
 

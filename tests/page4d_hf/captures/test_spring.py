@@ -41,7 +41,7 @@ def test_maps_may_lie_in_the_scene_itself(tmp_path: Path) -> None:
     scene = Scene(tmp_path, maps="")
     frames = as_pinhole(read_spring(tmp_path, "train/0007/left"))
     assert (frames.load_depth(1)[0] == 0).all()
-    np.testing.assert_array_equal(frames.load_mask(1), scene.on_ball["left"][1])
+    np.testing.assert_array_equal(frames.load_motion_mask(1), scene.on_ball["left"][1])
 
 
 @pytest.mark.parametrize("marked", ["moving", "rigid"])
@@ -52,27 +52,27 @@ def test_the_flow_tells_whether_rigidity_maps_mark_what_moves(tmp_path: Path, ma
         assert not capture.notes
         frames = as_pinhole(capture)
         for i in range(COUNT):  # the last frame's map is that of the way back
-            np.testing.assert_array_equal(frames.load_mask(i), scene.on_ball[eye][i])
+            np.testing.assert_array_equal(frames.load_motion_mask(i), scene.on_ball[eye][i])
 
 
 @pytest.mark.parametrize("marked", ["moving", "rigid"])
 def test_in_a_scene_where_nothing_moves_no_mask_says_otherwise(tmp_path: Path, marked: str) -> None:
     Scene(tmp_path, marked=marked, moves=False)
     frames = as_pinhole(read_spring(tmp_path, "train/0007/left"))
-    assert not any(frames.load_mask(i).any() for i in range(COUNT))
+    assert not any(frames.load_motion_mask(i).any() for i in range(COUNT))
 
 
 def test_without_flow_what_is_marked_is_taken_to_move_and_a_note_says_so(scene: Scene) -> None:
     scene.remove("flow_FW_*/*")
     capture = read_spring(scene.root, "train/0007/left")
     assert any("taken to mark what moves" in note for note in capture.notes)
-    np.testing.assert_array_equal(as_pinhole(capture).load_mask(0), scene.on_ball["left"][0])
+    np.testing.assert_array_equal(as_pinhole(capture).load_motion_mask(0), scene.on_ball["left"][0])
 
 
 def test_without_rigidity_maps_there_are_no_masks(scene: Scene) -> None:
     scene.remove("maps/rigidmap*/*")
     capture = read_spring(scene.root, "train/0007/left")
-    assert capture.mask_paths is None
+    assert capture.motion_mask_paths is None
     assert not capture.notes
 
 

@@ -60,7 +60,7 @@ def test_a_clip_that_is_decoded_is_what_the_capture_holds(tmp_path):
     for i in range(len(capture)):
         np.testing.assert_array_equal(frames.images[i], stored.load_image(i))
         np.testing.assert_array_equal(frames.depth[i], stored.load_depth(i))
-        np.testing.assert_array_equal(frames.motion_mask[i], stored.load_mask(i))
+        np.testing.assert_array_equal(frames.motion_mask[i], stored.load_motion_mask(i))
     np.testing.assert_array_equal(frames.extrinsics, capture.extrinsics)
     np.testing.assert_array_equal(frames.intrinsics, capture.intrinsics)
     assert frames.frame_ids == capture.frame_ids
@@ -106,14 +106,14 @@ def test_a_frame_without_depth_among_others_has_none_that_is_known(tmp_path):
 
 def test_a_mask_is_given_only_where_every_frame_has_one(tmp_path):
     capture = stored_capture(tmp_path)
-    capture.mask_paths[2] = None
+    capture.motion_mask_paths[2] = None
     row = encode(capture).row
     assert decode_frames(row, [1, 2]).motion_mask is None
     assert decode_frames(row, [1, 3]).motion_mask is not None
 
 
 def test_a_capture_without_depth_and_masks_makes_clips_without_them(tmp_path):
-    row = encode(stored_capture(tmp_path, depth_paths=None, mask_paths=None)).row
+    row = encode(stored_capture(tmp_path, depth_paths=None, motion_mask_paths=None)).row
     assert row["depth"] is row["depth_scale"] is row["motion_mask"] is None
 
 
@@ -185,7 +185,7 @@ def test_images_depth_masks_and_cameras_are_resized_alike(tmp_path):
     world = np.stack((x * z, y * z, z), axis=-1)
     Image.fromarray((128 + 60 * world).clip(0, 255).round().astype(np.uint8)).save(capture.image_paths[0])
     np.save(capture.depth_paths[0], z.astype(np.float32))
-    Image.fromarray((world[..., 0] > 0).astype(np.uint8)).save(capture.mask_paths[0])
+    Image.fromarray((world[..., 0] > 0).astype(np.uint8)).save(capture.motion_mask_paths[0])
     capture.depth_scale = 1.0
     capture.intrinsics[0] = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
 
@@ -263,7 +263,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-@pytest.mark.parametrize("part", ["image_paths", "depth_paths", "mask_paths"])
+@pytest.mark.parametrize("part", ["image_paths", "depth_paths", "motion_mask_paths"])
 @pytest.mark.parametrize("damage", [truncate, Path.unlink])
 def test_a_frame_with_a_broken_or_missing_file_is_named_and_skipped(tmp_path, part, damage):
     capture = stored_capture(tmp_path, size=(64, 48))

@@ -128,7 +128,7 @@ def test_cameras_depth_and_points_are_scaled_alike(points, metric_model):
     np.testing.assert_allclose(metric.points, scale * plain.points, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(metric.point_maps, scale * np.stack(plain.point_maps), rtol=1e-4, atol=1e-4)
     model = load_metric_model(metric_model, torch.device("cpu"))
-    again = metric_scale(model, metric.frames, metric.depth, metric.depth_conf, metric.dynamics)
+    again = metric_scale(model, metric.frames, metric.depth, metric.depth_conf, metric.motion)
     assert again.scale == pytest.approx(1, rel=1e-4)
 
 

@@ -111,11 +111,11 @@ def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(t
         intrinsics=np.array([[[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]]),
         depth=[np.ones((6, 8), np.float32)],
         depth_conf=[np.ones((6, 8), np.float32)],
-        dynamics=[moving],
+        motion=[moving],
         points=np.zeros((1, 3), np.float32),
         point_colors=np.zeros((1, 3), np.uint8),
         point_times=np.zeros(1, np.float32),
-        point_dynamics=np.zeros(1, np.float32),
+        point_motion=np.zeros(1, np.float32),
         point_confidence=np.ones(1, np.float32),
         frames=as_frames(np.zeros((1, 12, 16, 3), np.uint8)),
     )
@@ -124,7 +124,7 @@ def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(t
     assert mask.shape == (12, 16)
     assert (mask[:, :7] == 0).all()
     assert (mask[:, 9:] == 255).all()
-    made.dynamics = None
+    made.motion = None
     with pytest.raises(Page4DError, match="no motion masks to write"):
         write_scene(tmp_path / "other", made, motion_masks=True)
     assert not (tmp_path / "other").exists()

@@ -87,12 +87,12 @@ def test_cameras_are_those_of_the_network(caplog):
 
 def test_maps_cover_the_whole_image_and_leave_open_what_the_crop_left_out():
     _, result = run(((100, 50),) * 2, mode="crop")
-    for depth, confidence, dynamics in zip(result.depth, result.depth_conf, result.dynamics, strict=True):
-        assert depth.shape == confidence.shape == dynamics.shape == (112, 56)
+    for depth, confidence, motion in zip(result.depth, result.depth_conf, result.motion, strict=True):
+        assert depth.shape == confidence.shape == motion.shape == (112, 56)
         seen = np.zeros((112, 56), bool)
         seen[28:84] = True
         np.testing.assert_array_equal(np.isfinite(depth), seen)
-        np.testing.assert_array_equal(np.isfinite(dynamics), seen)
+        np.testing.assert_array_equal(np.isfinite(motion), seen)
         np.testing.assert_array_equal(confidence > 0, seen)
 
 
@@ -117,7 +117,7 @@ def test_points_carry_the_time_and_the_motion_of_their_pixel():
     assert np.unique(result.point_times).tolist() == [0, np.float32(0.2), 1]
     gray = result.point_colors[:, 0]
     assert set(np.unique(gray[result.point_times == np.float32(0.2)])) >= {20, 255}
-    np.testing.assert_array_equal(result.point_dynamics, gray > 127)
+    np.testing.assert_array_equal(result.point_motion, gray > 127)
 
 
 def test_the_least_confident_pixels_give_no_point():
@@ -141,7 +141,7 @@ def test_pixels_that_are_not_finite_give_no_point():
 def test_a_network_that_gives_no_finite_point_gives_an_empty_cloud_and_says_so(caplog):
     _, result = run(change=lambda output: output.depth.fill_(np.inf))
     assert result.points.shape == (0, 3)
-    assert len(result.point_times) == len(result.point_colors) == len(result.point_dynamics) == 0
+    assert len(result.point_times) == len(result.point_colors) == len(result.point_motion) == 0
     assert "point cloud is empty" in caplog.text
 
 
@@ -233,16 +233,16 @@ def without_mask(output):
     output.dynamics_mask = None
 
 
-def test_without_a_mask_a_single_frame_has_no_dynamics():
+def test_without_a_mask_a_single_frame_has_no_motion():
     _, result = run(((28, 56),), without_mask)
-    assert result.dynamics is None
-    assert result.point_dynamics is None
+    assert result.motion is None
+    assert result.point_motion is None
 
 
 def test_without_a_mask_the_geometry_shows_motion():
     _, result = run(((28, 56),) * 3, without_mask)
-    assert [mask.shape for mask in result.dynamics] == [depth.shape for depth in result.depth]
-    assert len(result.point_dynamics) == len(result.points)
+    assert [mask.shape for mask in result.motion] == [depth.shape for depth in result.depth]
+    assert len(result.point_motion) == len(result.points)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -370,8 +370,8 @@ def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype
     assert model.dtype == getattr(torch, dtype)
     assert result.depth[0].shape == (28, 56)
     assert np.isfinite(result.points).all()
-    assert result.dynamics is not None
-    assert 0 <= result.point_dynamics.min() <= result.point_dynamics.max() <= 1
+    assert result.motion is not None
+    assert 0 <= result.point_motion.min() <= result.point_motion.max() <= 1
 
 
 @pytest.mark.slow

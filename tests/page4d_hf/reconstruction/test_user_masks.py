@@ -127,8 +127,8 @@ def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(f
         hidden, seen = slice(0, width // 3 - 1), slice(width // 3 + 2, None)
         assert (scene.load_confidence(index)[:, hidden] == 0).all()
         assert (scene.load_confidence(index)[:, seen] > 0).all()
-        assert np.isnan(scene.load_dynamics(index)[:, hidden]).all()
-        assert np.isfinite(scene.load_dynamics(index)[:, seen]).all()
+        assert np.isnan(scene.load_motion(index)[:, hidden]).all()
+        assert np.isfinite(scene.load_motion(index)[:, seen]).all()
         with Image.open(scene.use_paths[index]) as mask:
             np.testing.assert_array_equal(np.asarray(mask)[0], [0] * 43 + [255] * 85)
         first = scene.points[np.isclose(scene.point_times, scene.times[index])].astype(np.float64)

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 def test_each_camera_sees_what_it_filmed_at_its_time_and_not_what_it_filmed_later(tmp_path):
     scene = read_scene(ball_folder(tmp_path / "ball"))
     image = np.array(Image.open(scene.image_paths[3]).convert("RGB"))
-    image[scene.load_dynamics(3) == 1] = RED  # the ball, in the end
+    image[scene.load_motion(3) == 1] = RED  # the ball, in the end
     Image.fromarray(image).save(scene.image_paths[3])
     export_scene(scene, tmp_path / "ball.html", "html")
     width, height = (LARGER * side for side in SIZE)
@@ -47,7 +47,7 @@ def test_each_camera_sees_what_it_filmed_at_its_time_and_not_what_it_filmed_late
             matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
             image = np.asarray(Image.open(scene.image_paths[k]).convert("RGB"))
             filmed = cv2.warpAffine(image, matrix, SIZE).astype(float)
-            moving = cv2.warpAffine(scene.load_dynamics(k), matrix, SIZE) > 0.5
+            moving = cv2.warpAffine(scene.load_motion(k), matrix, SIZE) > 0.5
             moving = cv2.erode(moving.astype(np.uint8), np.ones((3, 3))) > 0
             assert moving.sum() > 20
             inside = (slice(6, -6), slice(6, -6))
@@ -62,8 +62,8 @@ def test_each_camera_sees_what_it_filmed_at_its_time_and_not_what_it_filmed_late
 
 def test_moving_points_are_those_of_the_depth_maps_unless_points_are_limited(folder):
     scene = read_scene(folder)
-    moving = sum(int((scene.load_dynamics(i) == 1).sum()) for i in range(len(scene)))
-    still = int((scene.point_dynamics < 0.5).sum())
+    moving = sum(int((scene.load_motion(i) == 1).sum()) for i in range(len(scene)))
+    still = int((scene.point_motion < 0.5).sum())
     assert points_page(scene, "a")[1] == still + moving
     assert points_page(scene, "a", dense=False)[1] == len(scene.points)
 

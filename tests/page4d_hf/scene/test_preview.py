@@ -44,8 +44,7 @@ def test_columns_show_frames_spread_over_the_clip_with_their_depth_and_motion():
         shown = cell(sheet, 0, column)
         assert np.abs(image - shown)[40:].mean() < 3  # below the label
         depth, moves = (
-            np.asarray(Image.fromarray(maps[frame]).resize((COLUMN, ROW)))[40:]
-            for maps in (scene.depth, scene.dynamics)
+            np.asarray(Image.fromarray(maps[frame]).resize((COLUMN, ROW)))[40:] for maps in (scene.depth, scene.motion)
         )
         colors = cell(sheet, 1, column)[40:]
         near, far = (depth < np.percentile(depth, 20)), (depth > np.percentile(depth, 80))
@@ -57,7 +56,7 @@ def test_columns_show_frames_spread_over_the_clip_with_their_depth_and_motion():
 @pytest.mark.parametrize(
     ("changes", "rows"),
     [
-        ({"dynamics": None}, 2),
+        ({"motion": None}, 2),
         ({name: np.zeros((0, 3), np.uint8) for name in ("points", "point_colors")}, 3),
         ({"depth": [np.full((4, 6), np.nan, np.float32)] * 4}, 3),
         ({"extrinsics": np.tile(np.eye(4)[:3], (4, 1, 1))}, 3),

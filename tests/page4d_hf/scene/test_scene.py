@@ -32,7 +32,7 @@ def make_frames(times=None, paths=None):
     return Frames(images, [f"shot {i}" for i in range(NUM_FRAMES)], times, paths, "a video")
 
 
-def make_reconstruction(frames=None, dynamics=True, model="m"):
+def make_reconstruction(frames=None, motion=True, model="m"):
     rng = np.random.default_rng(1)
     rotation = quaternion_to_matrix(torch.from_numpy(rng.normal(size=(NUM_FRAMES, 4)))).numpy()
     intrinsics = np.zeros((NUM_FRAMES, 3, 3))
@@ -45,11 +45,11 @@ def make_reconstruction(frames=None, dynamics=True, model="m"):
         intrinsics=intrinsics,
         depth=maps,
         depth_conf=[1 + m for m in maps],
-        dynamics=[m / 2 for m in maps] if dynamics else None,
+        motion=[m / 2 for m in maps] if motion else None,
         points=rng.normal(size=(NUM_POINTS, 3)).astype(np.float32),
         point_colors=rng.integers(0, 256, (NUM_POINTS, 3), dtype=np.uint8),
         point_times=rng.random(NUM_POINTS).astype(np.float32),
-        point_dynamics=rng.random(NUM_POINTS).astype(np.float32) if dynamics else None,
+        point_motion=rng.random(NUM_POINTS).astype(np.float32) if motion else None,
         point_confidence=1 + rng.random(NUM_POINTS).astype(np.float32),
         frames=frames or make_frames(),
         info={"model": model},
@@ -158,13 +158,13 @@ def test_what_is_written_is_read_back(scene_folder):
     np.testing.assert_allclose(scene.times, np.arange(NUM_FRAMES) / (NUM_FRAMES - 1))
     assert scene.image_sizes.tolist() == [list(SIZE)] * NUM_FRAMES
     assert (scene.distortion == 0).all()
-    for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
+    for name in ("points", "point_colors", "point_times", "point_motion", "point_confidence"):
         np.testing.assert_array_equal(getattr(scene, name), getattr(expected, name))
     for i in range(NUM_FRAMES):
         np.testing.assert_array_equal(np.asarray(Image.open(scene.image_paths[i])), make_frames().images[i])
         np.testing.assert_array_equal(scene.load_depth(i), expected.depth[i])
         np.testing.assert_array_equal(scene.load_confidence(i), expected.depth_conf[i])
-        np.testing.assert_array_equal(scene.load_dynamics(i), expected.dynamics[i])
+        np.testing.assert_array_equal(scene.load_motion(i), expected.motion[i])
 
 
 def test_the_info_says_what_made_the_scene_and_where_each_frame_came_from(scene_folder):
@@ -174,13 +174,13 @@ def test_the_info_says_what_made_the_scene_and_where_each_frame_came_from(scene_
     assert scene.info["frames"][2] == {"image": "images/frame_00003.png", "source": "shot 2", "source_time": 4.0}
 
 
-def test_a_model_without_a_mask_leaves_dynamics_out(tmp_path):
-    folder = write_scene(tmp_path / "scene", make_reconstruction(dynamics=False))
+def test_a_model_without_a_mask_leaves_motion_out(tmp_path):
+    folder = write_scene(tmp_path / "scene", make_reconstruction(motion=False))
     scene = read_scene(folder)
-    assert not scene.has_dynamics
-    assert scene.point_dynamics is None
-    with pytest.raises(SceneError, match=r"Cannot read .*dynamics"):
-        scene.load_dynamics(0)
+    assert not scene.has_motion
+    assert scene.point_motion is None
+    with pytest.raises(SceneError, match=r"Cannot read .*page4d.motion"):
+        scene.load_motion(0)
 
 
 def test_a_single_frame_is_at_time_0():
@@ -189,7 +189,7 @@ def test_a_single_frame_is_at_time_0():
 
 def test_a_cloud_without_points_can_be_written_and_read(tmp_path):
     reconstruction = make_reconstruction()
-    for name in ("points", "point_colors", "point_times", "point_dynamics", "point_confidence"):
+    for name in ("points", "point_colors", "point_times", "point_motion", "point_confidence"):
         setattr(reconstruction, name, getattr(reconstruction, name)[:0])
     scene = read_scene(write_scene(tmp_path / "scene", reconstruction))
     assert scene.points.shape == (0, 3)
@@ -210,7 +210,7 @@ def test_images_that_every_program_reads_alike_are_copied_and_others_written_ane
     plain.convert("RGBA").save(source / "7.png")
     frames = read_frames(source)
     reconstruction = make_reconstruction(frames)
-    for name in ("extrinsics", "intrinsics", "depth", "depth_conf", "dynamics"):
+    for name in ("extrinsics", "intrinsics", "depth", "depth_conf", "motion"):
         setattr(reconstruction, name, getattr(reconstruction, name)[: len(frames)])
     scene = read_scene(write_scene(tmp_path / "scene", reconstruction))
 
@@ -578,7 +578,7 @@ end_header
         ("points.ply", PLY.replace(b"element vertex 1", b"element vertex 9" + b"9" * 30), "Cannot read the point"),
         ("points.ply", PLY.replace(b"float x", b"list uchar float x") + b"2 1 1 1 1", "Cannot read the point cloud"),
         ("page4d/depth/frame_00003.npy", None, "lacks .*depth/frame_00003.npy"),
-        ("page4d/dynamics/frame_00003.npy", None, "lacks .*dynamics/frame_00003.npy"),
+        ("page4d/motion/frame_00003.npy", None, "lacks .*page4d/motion/frame_00003.npy"),
     ],
 )
 def test_a_missing_or_broken_file_of_a_scene_is_named(scene_folder, name, content, message):
@@ -597,7 +597,7 @@ def test_a_cut_off_point_cloud_is_named(scene_folder):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("points", "position"), ("point_times", "time"), ("point_dynamics", "dynamics"), ("point_confidence", "conf")],
+    [("points", "position"), ("point_times", "time"), ("point_motion", "motion"), ("point_confidence", "conf")],
 )
 def test_points_that_are_not_finite_are_refused(tmp_path, name, told):
     reconstruction = make_reconstruction()
@@ -638,7 +638,7 @@ def test_a_broken_map_is_named_when_it_is_loaded(scene_folder, content, message)
         scene.load_depth(2)
 
 
-@pytest.mark.parametrize("kind", ["confidence", "dynamics"])
+@pytest.mark.parametrize("kind", ["confidence", "motion"])
 def test_a_map_of_another_shape_than_the_depth_is_named(scene_folder, kind):
     path = scene_folder / "page4d" / kind / "frame_00003.npy"
     path.write_bytes(npy(np.ones((3, 4), np.float32)))

@@ -186,7 +186,7 @@ def test_ply_holds_the_points_with_what_is_known_of_them(scene, tmp_path):
     export_scene(scene, tmp_path / "scene.ply", "ply")
     vertices = PlyData.read(str(tmp_path / "scene.ply"))["vertex"]
     np.testing.assert_array_equal(np.stack([vertices[axis] for axis in "xyz"], axis=-1), scene.points)
-    np.testing.assert_array_equal(vertices["dynamics"], scene.point_dynamics)
+    np.testing.assert_array_equal(vertices["motion"], scene.point_motion)
     np.testing.assert_array_equal(vertices["time"], scene.point_times)
 
 
@@ -206,7 +206,7 @@ def test_npz_depth_lifts_by_the_intrinsics_of_its_maps_to_the_points(scene, tmp_
 
 
 def test_npz_fills_up_maps_of_smaller_images_with_nan(tmp_path):
-    maps = {name: [np.ones((3, 2 + i), np.float32) for i in range(4)] for name in ("depth", "depth_conf", "dynamics")}
+    maps = {name: [np.ones((3, 2 + i), np.float32) for i in range(4)] for name in ("depth", "depth_conf", "motion")}
     scene = read_scene(ball_folder(tmp_path / "scene", **maps))
     export_scene(scene, tmp_path / "scene.npz", "npz")
     with np.load(tmp_path / "scene.npz") as arrays:
@@ -218,7 +218,7 @@ def test_npz_fills_up_maps_of_smaller_images_with_nan(tmp_path):
 def test_a_nerfstudio_folder_reads_back_as_the_scene(scene, tmp_path):
     export_scene(scene, tmp_path / "scene", "nerfstudio")
     read = read_scene(tmp_path / "scene")
-    for name in ("extrinsics", "intrinsics", "image_sizes", "times", "points", "point_dynamics"):
+    for name in ("extrinsics", "intrinsics", "image_sizes", "times", "points", "point_motion"):
         np.testing.assert_allclose(getattr(read, name), getattr(scene, name), atol=1e-12)
     assert not read.info  # no maps, nothing that only page4d reads
 
@@ -249,7 +249,7 @@ def test_a_nerfstudio_folder_keeps_distortion_splits_and_masks(folder, tmp_path)
 @pytest.mark.parametrize("format", FORMATS)
 def test_static_only_leaves_out_what_moves(scene, tmp_path, format):
     made = export_scene(scene, tmp_path / f"out.{format}", format, static_only=True)
-    still = int((scene.point_dynamics == 0).sum())
+    still = int((scene.point_motion == 0).sum())
     assert 0 < still < len(scene.points)
     assert made.points - made.tracks * (format == "colmap") == still
 
@@ -259,7 +259,7 @@ def test_static_only_masks_the_moving_pixels_of_each_image(scene, tmp_path, form
     export_scene(scene, tmp_path / "out", format, static_only=True)
     for i, path in enumerate(scene.image_paths):
         mask = np.asarray(Image.open(tmp_path / "out" / "masks" / f"{path.stem}.png"))
-        np.testing.assert_array_equal(mask == 0, scene.load_dynamics(i) == 1)
+        np.testing.assert_array_equal(mask == 0, scene.load_motion(i) == 1)
 
 
 @pytest.mark.parametrize("format", FORMATS)

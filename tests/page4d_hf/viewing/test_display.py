@@ -57,7 +57,7 @@ def test_colours_follow_depth_motion_and_time(scene):
 
 
 def test_a_colour_that_the_points_do_not_have_is_refused(tmp_path):
-    folder = ball_folder(tmp_path / "ball", dynamics=None, point_dynamics=None)
+    folder = ball_folder(tmp_path / "ball", motion=None, point_motion=None)
     scene = open_input(str(folder), max_frames=9, max_points=100)
     palette = Palette(scene)
     assert palette.colors() == ["image", "depth", "confidence", "time"]

@@ -51,11 +51,11 @@ def write_page4d_scene(target, frames=9, images=None, static=False):
         intrinsics=intrinsics,
         depth=[np.full((6, 8), 5.0, np.float32)] * frames,
         depth_conf=[np.ones((6, 8), np.float32)] * frames,
-        dynamics=[np.zeros((6, 8), np.float32)] * frames,
+        motion=[np.zeros((6, 8), np.float32)] * frames,
         points=rng.normal([0, 0, 8], 1, size=(count, 3)).astype(np.float32),
         point_colors=rng.integers(0, 256, (count, 3), dtype=np.uint8),
         point_times=times[np.arange(count) % frames].astype(np.float32),
-        point_dynamics=rng.random(count).astype(np.float32),
+        point_motion=rng.random(count).astype(np.float32),
         point_confidence=np.ones(count, np.float32),
         frames=frames_read,
         info={"model": "m"},
@@ -174,7 +174,7 @@ def test_a_capture_without_held_out_frames_gets_some(capture):
 # Points
 
 
-def test_the_capture_s_points_come_with_colours_and_no_dynamics(capture):
+def test_the_capture_s_points_come_with_colours_and_no_motion(capture):
     metadata = outputs_of(capture).metadata
     np.testing.assert_array_equal(metadata["points3D_rgb"], np.load(capture / "points_rgb.npy"))
     assert metadata["points3D_rgb"].dtype == torch.uint8

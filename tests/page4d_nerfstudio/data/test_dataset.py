@@ -216,7 +216,7 @@ def test_the_datamanager_caches_images_where_there_is_no_gpu(tmp_path, cache):
         index = round(7 * camera.times.item())
         seen.add(index)
         np.testing.assert_array_equal((batch["image"] * 255).round(), frames.load_image(index))
-        np.testing.assert_array_equal(batch["motion_mask"][..., 0], frames.load_mask(index))
+        np.testing.assert_array_equal(batch["motion_mask"][..., 0], frames.load_motion_mask(index))
     assert seen == {0, 1, 2, 4, 5, 6, 7}
     ((camera, batch),) = manager.fixed_indices_eval_dataloader
     assert round(7 * camera.times.item()) == 3

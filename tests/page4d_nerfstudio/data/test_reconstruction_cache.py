@@ -87,7 +87,7 @@ def test_without_the_mask_no_motion_is_computed_only_to_be_dropped(model, monkey
         raise AssertionError("geometry was asked for motion")
 
     monkeypatch.setattr("page4d_hf.reconstruction.motion.geometric_motion", unwanted)
-    assert run(Calls(), model, use_mask=False).point_dynamics is None
+    assert run(Calls(), model, use_mask=False).point_motion is None
 
 
 def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):

@@ -1,8 +1,8 @@
 """What knowing which Gaussians move is worth: their share, speed, and PSNR, beside deforming all of them.
 
-    python benchmarks/dynamics.py                                   # a synthetic scene, made for it
-    python benchmarks/dynamics.py --data capture/ --steps 2000      # any data that say what moves
-    python benchmarks/dynamics.py --mislabel 0.5                    # half of what moves is taken for static on purpose
+    python benchmarks/known_motion.py                                # a synthetic scene, made for it
+    python benchmarks/known_motion.py --data capture/ --steps 2000   # any data that say what moves
+    python benchmarks/known_motion.py --mislabel 0.5                 # half of what moves is taken for static on purpose
 
 The trainings take turns, step by step, so that whatever else the machine does falls on all of them alike. All of them
 start from the same points. "flagged" differs from "all deform" in which Gaussians pass the deformation field, and in
