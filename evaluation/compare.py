@@ -20,8 +20,17 @@ from evaluator.compare import novel_views as paper_table
 from evaluator.compare import variants as rows_of
 from evaluator.compare.comparison import TABLE, Kind, compare
 from evaluator.compare.comparison_tables import check_outcome, markdown
-from evaluator.compare.variants import CameraSource, Initialisation, Motion, Reconstructions, Variant, captures_by_name
+from evaluator.compare.variants import (
+    MOTIONS,
+    CameraSource,
+    Initialisation,
+    Motion,
+    Reconstructions,
+    Variant,
+    captures_by_name,
+)
 
+from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import input_errors_end_the_program
 
 
@@ -96,7 +105,8 @@ def tracks(
     data: tuple[Path, ...],
     output: Path,
     model: str | None = None,
-    motions: tuple[Motion, ...] = ("original", "off", "capture", "page4d"),
+    reconstructions: tuple[Path, ...] = (),
+    motions: tuple[Motion, ...] = tuple(MOTIONS),
     cameras: tuple[CameraSource, ...] = ("capture", "page4d"),
     seeds: tuple[int, ...] = (0, 1, 2),
     steps: int = 1000,
@@ -109,15 +119,25 @@ def tracks(
         data: the captures.
         output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
         model: PAGE-4D's weights, a folder or a name on the Hub, for its cameras and tracks.
+        reconstructions: scene folders that `page4d reconstruct` made of the images to train on, in place of the model:
+            one for each capture, in their order.
         motions: original: 4DGS as published; off: no tracks; capture: the capture's, exact those of `page4d synth`;
-            page4d: by optical flow on what moves, lifted by PAGE-4D's depth.
+            page4d: by optical flow on what moves, lifted by PAGE-4D's depth; -noise: of both, 30 % of the tracks are
+            at a random place in each frame.
         cameras: the capture's, with its points; or PAGE-4D's, with its depth.
         seeds: of the runs of each row.
         steps: of each training.
         data_options: options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
         train_options: further options of ns-train, in quotes behind the sign = too.
     """
-    variants = rows_of.tracks(captures_by_name(data), Reconstructions(model), motions, cameras)
+    captures = captures_by_name(data)
+    if reconstructions and len(reconstructions) != len(captures):
+        raise Page4DError(
+            f"--reconstructions expects a folder for each of the {len(captures)} captures, got {len(reconstructions)}."
+        )
+    ready = reconstructions or (None,) * len(captures)
+    sources = {name: Reconstructions(model, folder) for name, folder in zip(captures, ready, strict=True)}
+    variants = rows_of.tracks(captures, sources, motions, cameras, output / "tracks")
     _compare(variants, output, seeds, steps, "tracks", data_options, train_options)
 
 

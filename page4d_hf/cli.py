@@ -450,6 +450,7 @@ def view(
     model: str | None = None,
     color: Literal["image", "depth", "confidence", "motion", "time"] = "image",
     points: Literal["one", "all", "static"] = "one",
+    tracks: bool = True,
     time: float = 0.0,
     max_frames: int = 200,
     max_points: int = 1_000_000,
@@ -469,6 +470,7 @@ def view(
         color: what points are coloured by. depth: near is red; confidence and motion: high is bright; time: blue at the
             first time to red at the last.
         points: one: those of one time; all: of all times; static: of one time, and the static ones of all times.
+        tracks: draw the tracks of what moves, where there are some.
         time: the time to start at, from 0, the first, to 1, the last.
         max_frames: at most so many frames, spread evenly over the clip.
         max_points: at most so many points, spread evenly over frames and pixels.
@@ -498,7 +500,7 @@ def view(
         port = check_address(host, port)
     with progress_bar() as report:
         scene = open_input(input, model, max_frames=max_frames, max_points=max_points, progress=report)
-    display = Display(color=color, times=points)
+    display = Display(color=color, times=points, tracks=tracks)
     Palette(scene).check(display)
     instant = scene.nearest_instant(time)
     shown = scene.everything

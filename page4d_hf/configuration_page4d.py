@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from .errors import Page4DError
+from .errors import Page4DError, telling_how_to_get
 
 # No `from __future__ import annotations` here: `@strict` checks values against the annotations as they stand.
 
@@ -343,16 +343,8 @@ class Page4DConfig(PreTrainedConfig):
             OSError: there is no such folder, and no such repository that can be reached.
             Page4DError: `config.json` holds no object.
         """
-        try:
+        with telling_how_to_get(pretrained_model_name_or_path):
             return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        except OSError as error:
-            if os.path.exists(pretrained_model_name_or_path):
-                raise
-            raise OSError(
-                f"There is no folder {pretrained_model_name_or_path}; `page4d pull nomask --output "
-                f"{pretrained_model_name_or_path}` fetches published weights, with tiny in place of nomask a small "
-                f"model without a network. Nor is it a model of the Hub that can be reached: {error}"
-            ) from error
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:

@@ -4,6 +4,10 @@ The command line prints such an error as one sentence and ends with exit code 1;
 `Page4DError` or one of its kinds. Messages say what was expected, what came, and what to do.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Page4DError(ValueError):
     """Root of all errors that page4d raises about its input."""
@@ -31,3 +35,22 @@ class ClipError(Page4DError):
 
 class SamplingError(Page4DError):
     """Settings of sampling or augmentation that cannot be met."""
+
+
+@contextmanager
+def telling_how_to_get(model: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of a model's folder that is not there how to get it, where transformers asks the Hub in vain.
+
+    Raises:
+        OSError: in place of transformers' own, unless the folder is there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if os.path.exists(model):
+            raise
+        raise OSError(
+            f"There is no folder {model}; `page4d pull nomask --output {model}` fetches published weights, with tiny "
+            f"in place of nomask a small model without a network. Nor is it a model of the Hub that can be reached: "
+            f"{error}"
+        ) from error

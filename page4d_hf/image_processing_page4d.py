@@ -24,6 +24,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import logging
 from transformers.utils.generic import TensorType
 
+from .errors import telling_how_to_get
 from .pillow_page4d import to_8_bits
 
 logger = logging.get_logger(__name__)
@@ -123,6 +124,16 @@ class Page4DImageProcessor(TorchvisionBackend):
 
     def __init__(self, **kwargs: Unpack[Page4DImageProcessorKwargs]) -> None:
         super().__init__(**kwargs)  # type: ignore[misc]  # the base takes every key of `valid_kwargs`
+
+    @classmethod
+    def get_image_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """As in every image processor of transformers; what is missing is said to be so, with how to get it.
+
+        Raises:
+            OSError: there is no such folder, and no such repository that can be reached.
+        """
+        with telling_how_to_get(pretrained_model_name_or_path):
+            return super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
 
     # -----------------------------------------------------------------------------------------------------------
     # Images to network input
@@ -401,7 +412,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
         Args:
             outputs ([`Page4DOutput`]):
-                Raw outputs of the model. (This file imports nothing of page4d, so that a saved copy stands alone.)
+                Raw outputs of the model.
             original_sizes, image_boxes (`torch.Tensor`):
                 As [`~Page4DImageProcessor.preprocess`] returned them.
             resample (`str`, *optional*, defaults to `"bilinear"`):
@@ -415,10 +426,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         Raises:
             ValueError: the model has no head for it, as in all `post_process_*` methods.
         """
-        maps = _predicted(outputs, "depth", "enable_depth=False").squeeze(-1)
-        depth = self._to_original(maps, original_sizes, image_boxes, resample)
-        confidence = self._to_original(outputs.depth_conf, original_sizes, image_boxes, resample)
-        return _per_frame(predicted_depth=depth, confidence=confidence)
+        maps = {"predicted_depth": "depth", "confidence": "depth_conf"}
+        return self._to_original(outputs, maps, original_sizes, image_boxes, resample)
 
     def post_process_world_points(
         self,
@@ -445,10 +454,8 @@ class Page4DImageProcessor(TorchvisionBackend):
             first frame's camera (OpenCV), arbitrary scale, and `confidence` `(height, width)`. Both are NaN where the
             image was cropped away.
         """
-        maps = _predicted(outputs, "world_points", "enable_point=False")
-        points = self._to_original(maps, original_sizes, image_boxes, resample)
-        confidence = self._to_original(outputs.world_points_conf, original_sizes, image_boxes, resample)
-        return _per_frame(world_points=points, confidence=confidence)
+        maps = {"world_points": "world_points", "confidence": "world_points_conf"}
+        return self._to_original(outputs, maps, original_sizes, image_boxes, resample)
 
     def post_process_motion(
         self,
@@ -474,9 +481,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             For each video, for each frame, a dictionary of `motion` `(height, width)`, low where the scene is static
             and high where it moves, as `dynamics_mask` of [`Page4DOutput`]; NaN where the image was cropped away.
         """
-        maps = _predicted(outputs, "dynamics_mask", "mask_form=None")
-        mask = self._to_original(maps, original_sizes, image_boxes, resample)
-        return _per_frame(motion=mask)
+        return self._to_original(outputs, {"motion": "dynamics_mask"}, original_sizes, image_boxes, resample)
 
     def post_process_cameras(
         self, outputs: Any, original_sizes: torch.Tensor, image_boxes: torch.Tensor
@@ -503,21 +508,43 @@ class Page4DImageProcessor(TorchvisionBackend):
         return [{"extrinsics": e, "intrinsics": i} for e, i in zip(extrinsics, original, strict=True)]
 
     def _to_original(
-        self, maps: torch.Tensor, original_sizes: torch.Tensor, image_boxes: torch.Tensor, resample: str
-    ) -> list[list[torch.Tensor]]:
-        """Maps `(B, S, H, W)` or `(B, S, H, W, C)` to lists of `(h, w)` or `(h, w, C)` in the original pixels."""
-        if maps.shape[:2] != original_sizes.shape[:2] or maps.shape[:2] != image_boxes.shape[:2]:
-            raise ValueError(
-                f"Expected sizes and boxes for {tuple(maps.shape[:2])} videos and frames, got "
-                f"{tuple(original_sizes.shape[:2])} and {tuple(image_boxes.shape[:2])}."
-            )
-        return [
-            [
-                resample_to_original(frame, (int(size[0]), int(size[1])), box.tolist(), resample)
-                for frame, size, box in zip(*video, strict=True)
-            ]
-            for video in zip(maps, original_sizes, image_boxes, strict=True)
-        ]
+        self,
+        outputs: Any,
+        maps: dict[str, str],
+        original_sizes: torch.Tensor,
+        image_boxes: torch.Tensor,
+        resample: str,
+    ) -> list[list[dict[str, torch.Tensor]]]:
+        """Fields of the outputs `(B, S, H, W)` or `(B, S, H, W, C)`, for each video and frame in the original pixels.
+
+        `maps` gives each field under the name that it is to have.
+        """
+        fields = {}
+        for name, of_output in maps.items():
+            field = getattr(outputs, of_output)
+            if field is None:
+                without = {"depth": "enable_depth=False", "world_points": "enable_point=False"}
+                raise ValueError(
+                    f"There is no {of_output} in the outputs: the model was built with "
+                    f"{without.get(of_output, 'mask_form=None')}."
+                )
+            if field.shape[:2] != original_sizes.shape[:2] or field.shape[:2] != image_boxes.shape[:2]:
+                raise ValueError(
+                    f"Expected sizes and boxes for {tuple(field.shape[:2])} videos and frames, got "
+                    f"{tuple(original_sizes.shape[:2])} and {tuple(image_boxes.shape[:2])}."
+                )
+            fields[name] = field.squeeze(4) if field.ndim == 5 else field  # depth comes as [B, S, H, W, 1]
+
+        def frame(video: int, index: int) -> dict[str, torch.Tensor]:
+            height, width = original_sizes[video, index].tolist()
+            box = image_boxes[video, index].tolist()
+            return {
+                name: resample_to_original(field[video, index], (height, width), box, resample)
+                for name, field in fields.items()
+            }
+
+        videos, frames = original_sizes.shape[:2]
+        return [[frame(video, index) for index in range(frames)] for video in range(videos)]
 
 
 def intrinsics_to_original(
@@ -697,20 +724,6 @@ def _crop_centred(image: torch.Tensor, box: list[float], height: int, width: int
     left, top = (image.shape[-1] - width) // 2, (image.shape[-2] - height) // 2
     image = image[:, top : top + height, left : left + width]
     return image, [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
-
-
-def _predicted(outputs: Any, name: str, option: str) -> torch.Tensor:
-    """A map of the outputs, unless the model was built without its head."""
-    maps: torch.Tensor | None = getattr(outputs, name)
-    if maps is None:
-        raise ValueError(f"There is no {name} in the outputs: the model was built with {option}.")
-    return maps
-
-
-def _per_frame(**maps: list[list[torch.Tensor]]) -> list[list[dict[str, torch.Tensor]]]:
-    """Named lists over videos and frames to dictionaries per video and frame."""
-    videos = zip(*maps.values(), strict=True)
-    return [[dict(zip(maps, frame, strict=True)) for frame in zip(*video, strict=True)] for video in videos]
 
 
 __all__ = ["Page4DImageProcessor"]

@@ -42,7 +42,7 @@ class Adjusted:
 
     extrinsics: npt.NDArray[Any]  # [S, 3, 4] float64 world-to-camera, OpenCV axes
     focal: float  # pixels
-    points: npt.NDArray[Any]  # [T, 3] float64, a point for each track
+    points: npt.NDArray[Any]  # [T, 3] float64, a point for each track; NaN where none was found
     used: npt.NDArray[Any]  # [T] bool: tracks that the cameras were adjusted to
     radial: float | None = None  # k1: a ray (x, y, 1) is seen at (x, y) (1 + k1 (x^2 + y^2)); None: a pinhole, held
 

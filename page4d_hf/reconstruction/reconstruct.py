@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -32,7 +32,7 @@ from .cuts import longest_shot
 from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
-from .metric import MetricScale, load_metric_model, metric_scale
+from .metric import load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
@@ -183,33 +183,31 @@ def reconstruct(
     given = _read_given(options)
 
     frames, cuts = _read_frames(images, options, report)
-    visible = None if masks is None else MaskFolder(masks, frames)
     known = known_cameras(given.cameras, given.intrinsics, frames)
     lenses = None if known is None else known.lenses
     if lenses is not None and distortion != "none":
         raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
+    clip = _Clip(frames, given.tracks, known, None if masks is None else MaskFolder(masks, frames), report)
     network = weights.load(report)
     metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
     asked = NetworkOptions(options.resolution, options.mode, heads, mask_strength, follow=tracker == "head")
 
-    def look() -> Prediction:
-        return predict_in_windows(network, weights.image_processor, frames.images, spans, asked, report, visible)
+    def look() -> None:
+        clip.seen = predict_in_windows(
+            network, weights.image_processor, clip.frames.images, spans, asked, report, clip.visible
+        )
 
     if lenses is None:
-        seen = look()
+        look()
         if distortion == "radial":
-            lenses = _find_lenses(seen, frames, given.tracks, known, visible, report)
+            lenses = clip.find_lenses()
     if lenses is not None:
-        frames = UndistortedFrames.of(frames, lenses)
-        visible = None if masks is None else MaskFolder(masks, frames)
-        if given.tracks is not None:
-            given = given._replace(tracks=lenses.tracks(given.tracks))
-        if known is not None and known.intrinsics is not None:
-            known = replace(known, intrinsics=lenses.pinholes)
-        seen = look()
-    hidden = None if visible is None else _hide(seen, visible)
-    cameras_by, kept_tracks = _settle_cameras(seen, frames, options, given.tracks, known, visible, report)
+        clip.undistort(lenses)
+        look()
+    hidden = clip.hide()
+    cameras_by, kept_tracks = clip.settle_cameras(options)
+    seen, frames = clip.seen, clip.frames
     seen.motion = motion_masks(
         options.motion,
         frames,
@@ -222,23 +220,29 @@ def reconstruct(
     )
     scale: dict[str, Any] = {"scale": "arbitrary" if cameras is None else "cameras"}
     if metric is not None:
-        found = _metric_scale(seen, frames, metric, report)
+        found = metric_scale(
+            metric,
+            frames,
+            seen.depth,
+            seen.depth_conf,
+            seen.motion,
+            progress=lambda done, total: report("metric depth", done, total),
+        )
         kept_tracks = _scaled(seen, kept_tracks, found.scale)
         scale = {"scale": "metres", "metric_depth": found.as_info(str(metric_depth))}
     if kept_tracks is not None and seen.motion is not None:
-        kept_tracks = _paths_of_motion(kept_tracks, seen, frames, visible, given.tracks is None, report)
-    cloud = _cloud(seen, frames, options, report)
+        kept_tracks = clip.paths_of_motion(kept_tracks)
     return Reconstruction(
         extrinsics=seen.extrinsics,
         intrinsics=seen.intrinsics,
         depth=seen.depth,
         depth_conf=seen.depth_conf,
         motion=seen.motion,
-        **cloud,
+        **clip.cloud(options),
         point_maps=[seen.point_map(index) for index in range(len(frames))] if keep_point_maps else None,
         frames=frames,
         tracks=kept_tracks,
-        visible=visible,
+        visible=clip.visible,
         info={
             "model": str(weights.source or weights.config.name_or_path),
             "weights": None if weights.source is None else fingerprint(weights.source),
@@ -329,16 +333,12 @@ class _Options:
             )
         if self.max_points < 1:
             raise Page4DError(f"Expected a limit of at least 1 point, got {self.max_points}.")
-        if self.refine not in get_args(Refine):
-            raise Page4DError(f"Expected refine to be {' or '.join(get_args(Refine))}, got {self.refine!r}.")
-        if self.distortion not in get_args(Distortion):
-            raise Page4DError(
-                f"Expected distortion to be {' or '.join(get_args(Distortion))}, got {self.distortion!r}."
-            )
+        for name, kinds in (("refine", Refine), ("distortion", Distortion), ("tracker", Tracker)):
+            if getattr(self, name) not in get_args(kinds):
+                got = getattr(self, name)
+                raise Page4DError(f"Expected {name} to be {' or '.join(get_args(kinds))}, got {got!r}.")
         if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
-        if self.tracker not in get_args(Tracker):
-            raise Page4DError(f"Expected tracker to be {' or '.join(get_args(Tracker))}, got {self.tracker!r}.")
         if self.tracker == "head" and (self.refine == "off" or self.points == "world" or self.tracks is not None):
             raise Page4DError("The track head refines: it takes --refine auto, --points depth and no --tracks.")
         if self.tracks is not None and (self.refine == "off" or self.points == "world"):
@@ -398,143 +398,152 @@ def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[F
     return frames, cuts
 
 
-def _hide(seen: Prediction, visible: MaskFolder) -> list[np.ndarray]:
-    """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame.
+@dataclass
+class _Clip:
+    """A clip on its way to a reconstruction: its frames, what the user gave for them, and what was seen in them."""
 
-    Raises:
-        Page4DError: these are all pixels of all frames.
-    """
-    hidden = visible.hides(seen.depth)
-    if all(off.all() for off in hidden):
-        raise Page4DError(
-            f"The masks in {visible.files[0].parent} hide all of all frames: 0 hides, other values show; invert them."
-        )
-    for confidences in (seen.depth_conf, seen.points_conf or []):
-        for scores, off in zip(confidences, hidden, strict=bool(confidences)):
-            scores[off] = 0
-    return hidden
+    frames: Frames
+    tracks: PointTracks | None  # the user's
+    known: KnownCameras | None
+    visible: MaskFolder | None
+    report: Progress
+    seen: Prediction = field(init=False)  # set, and set anew, when the network has seen the frames
 
+    def undistort(self, lenses: Lenses) -> None:
+        """Frames, masks, tracks and known intrinsics as a pinhole has them; the network is to see the frames anew."""
+        self.frames = UndistortedFrames.of(self.frames, lenses)
+        if self.visible is not None:
+            self.visible = MaskFolder(self.visible.files[0].parent, self.frames)
+        if self.tracks is not None:
+            self.tracks = lenses.tracks(self.tracks)
+        if self.known is not None and self.known.intrinsics is not None:
+            self.known = replace(self.known, intrinsics=lenses.pinholes)
 
-def _find_lenses(
-    seen: Prediction,
-    frames: Frames,
-    given_tracks: PointTracks | None,
-    known: KnownCameras | None,
-    visible: MaskFolder | None,
-    report: Progress,
-) -> Lenses | None:
-    """A radial distortion of all frames by which tracks agree better; None where there is none to speak of."""
-    if len(set(frames.sizes)) > 1:
-        logger.warning("Images are not undistorted: tracks need frames of one size, and these differ.")
-        return None
-    refined = _refined(seen, frames, given_tracks, known, visible, report, distortion="radial")
-    if refined.radial is None:
-        logger.warning("Images are not undistorted: no distortion was found that makes tracks agree better.")
-        return None
-    lenses = Lenses.radial(refined.intrinsics, refined.radial, frames.sizes)
-    return None if lenses.bend < LEAST_BEND else lenses
+    def find_lenses(self) -> Lenses | None:
+        """A radial distortion of all frames by which tracks agree better; None where there is none to speak of."""
+        if self._of_several_sizes():
+            logger.warning("Images are not undistorted: tracks need frames of one size, and these differ.")
+            return None
+        refined = self._refined(distortion="radial")
+        if refined.radial is None:
+            logger.warning("Images are not undistorted: no distortion was found that makes tracks agree better.")
+            return None
+        lenses = Lenses.radial(refined.intrinsics, refined.radial, self.frames.sizes)
+        return None if lenses.bend < LEAST_BEND else lenses
 
+    def hide(self) -> list[np.ndarray] | None:
+        """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame, if there are masks.
 
-def _refined(
-    seen: Prediction,
-    frames: Frames,
-    given_tracks: PointTracks | None,
-    known: KnownCameras | None,
-    visible: MaskFolder | None,
-    report: Progress,
-    distortion: Distortion = "none",
-) -> Refinement:
-    from .refinement import refine  # pycolmap and SciPy, for those who need it
+        Raises:
+            Page4DError: these are all pixels of all frames.
+        """
+        if self.visible is None:
+            return None
+        hidden = self.visible.hides(self.seen.depth)
+        if all(off.all() for off in hidden):
+            raise Page4DError(
+                f"The masks in {self.visible.files[0].parent} hide all of all frames: 0 hides, other values show; "
+                "invert them."
+            )
+        for confidences in (self.seen.depth_conf, self.seen.points_conf or []):
+            for scores, off in zip(confidences, hidden, strict=bool(confidences)):
+                scores[off] = 0
+        return hidden
 
-    intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
-    return refine(
-        frames.images,
-        seen.extrinsics,
-        float(np.sqrt(np.median(intrinsics[:, 0, 0]) * np.median(intrinsics[:, 1, 1]))),
-        seen.depth,
-        seen.motion,
-        given=given_tracks,
-        followed=None if seen.followed is None else joined_tracks(seen.followed),
-        known=known,
-        visible=visible,
-        distortion=distortion,
-        progress=report,
-    )
+    def settle_cameras(self, options: _Options) -> tuple[dict[str, Any] | None, PointTracks | None]:
+        """Put known cameras, or those that tracks agree with, in place of the network's, and bring depth to them.
 
-
-def _settle_cameras(
-    seen: Prediction,
-    frames: Frames,
-    options: _Options,
-    given_tracks: PointTracks | None,
-    known: KnownCameras | None,
-    visible: MaskFolder | None,
-    report: Progress,
-) -> tuple[dict[str, Any] | None, PointTracks | None]:
-    """Put known cameras, or those that tracks agree with, in place of the network's, and bring depth to them.
-
-    Returns:
-        A report, None where the network's cameras are taken as they are, and the tracks to keep.
-    """
-    several_sizes = len(set(frames.sizes)) > 1
-    if known is not None and known.intrinsics is not None:
-        seen.intrinsics = known.intrinsics
-    told: dict[str, Any]
-    kept_tracks = None
-    if known is not None and known.extrinsics is not None and (options.refine == "off" or several_sizes):
-        seen.depth, note = depth_by_paths(seen.depth, seen.extrinsics, known.extrinsics)
-        seen.extrinsics = known.extrinsics
-        told = {"outcome": "known", "note": f"The known cameras are taken unchecked. {note}"}
-    elif options.refine == "off":
-        return None, None
-    else:
-        from .refinement import not_refined
-
-        if options.points == "world":
-            told = not_refined("points of the point head do not follow them")
-        elif several_sizes:
-            told = not_refined("tracks need frames of one size, and these differ")
+        Returns:
+            A report, None where the network's cameras are taken as they are, and the tracks to keep.
+        """
+        seen, known = self.seen, self.known
+        if known is not None and known.intrinsics is not None:
+            seen.intrinsics = known.intrinsics
+        told: dict[str, Any]
+        kept_tracks = None
+        if known is not None and known.extrinsics is not None and (options.refine == "off" or self._of_several_sizes()):
+            seen.depth, note = depth_by_paths(seen.depth, seen.extrinsics, known.extrinsics)
+            seen.extrinsics = known.extrinsics
+            told = {"outcome": "known", "note": f"The known cameras are taken unchecked. {note}"}
+        elif options.refine == "off":
+            return None, None
         else:
-            refined = _refined(seen, frames, given_tracks, known, visible, report)
-            told, kept_tracks = refined.report, refined.point_tracks
-            if refined.changed:
-                seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
-                seen.intrinsics = refined.intrinsics
-    if told["note"]:
-        logger.warning("%s", told["note"])
-    return told, kept_tracks
+            from .refinement import not_refined
 
+            if options.points == "world":
+                told = not_refined("points of the point head do not follow them")
+            elif self._of_several_sizes():
+                told = not_refined("tracks need frames of one size, and these differ")
+            else:
+                refined = self._refined()
+                told, kept_tracks = refined.report, refined.point_tracks
+                if refined.changed:
+                    seen.extrinsics, seen.depth = refined.extrinsics, refined.depth
+                    seen.intrinsics = refined.intrinsics
+        if told["note"]:
+            logger.warning("%s", told["note"])
+        return told, kept_tracks
 
-def _paths_of_motion(
-    tracks: PointTracks,
-    seen: Prediction,
-    frames: Frames,
-    visible: MaskFolder | None,
-    dense: bool,
-    report: Progress,
-) -> PointTracks:
-    """The tracks, with where those that move go in the world; where `dense`, with many more of these."""
-    from .paths import lift_tracks, settle_paths, tracks_of_motion
+    def paths_of_motion(self, tracks: PointTracks) -> PointTracks:
+        """The tracks, with where those that move go in the world; with many more of these, unless tracks were given."""
+        from .paths import lift_tracks, settle_paths, tracks_of_motion
 
-    assert seen.motion is not None
+        seen, frames = self.seen, self.frames
+        assert seen.motion is not None
+        tracks, moving = tracks_of_motion(
+            frames.images,
+            seen.motion,
+            tracks,
+            dense=self.tracks is None,
+            visible=self.visible,
+            progress=lambda done: self.report("tracks of motion", done, len(frames)),
+        )
+        sizes = np.array([(width, height) for height, width in frames.sizes])
+        paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
+        centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
+        return replace(tracks, paths=settle_paths(paths, centers))
 
-    def followed(done: int) -> None:
-        report("tracks of motion", done, len(frames))
+    def cloud(self, options: _Options) -> dict[str, Any]:
+        """The points of a `Reconstruction`, and what goes with them."""
+        seen, count = self.seen, len(self.frames)
+        self.report("points", 0, count)
+        confidence = seen.points_conf or seen.depth_conf
+        chosen = choose_points(seen.points or seen.depth, confidence, options.confidence_percentile, options.max_points)
 
-    tracks, moving = tracks_of_motion(
-        frames.images, seen.motion, tracks, dense=dense, visible=visible, progress=followed
-    )
-    sizes = np.array([(width, height) for height, width in frames.sizes])
-    paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
-    centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
-    return replace(tracks, paths=settle_paths(paths, centers))
+        def gather(maps: Iterable[np.ndarray]) -> np.ndarray:
+            return np.concatenate([m.reshape(-1, *m.shape[2:])[index] for m, index in zip(maps, chosen, strict=True)])
 
+        times = normalized_times(self.frames.times)
+        self.report("points", count, count)
+        return {
+            "points": gather(map(seen.point_map, range(count))),
+            "point_colors": gather(seen.colors),
+            "point_times": np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
+            "point_motion": gather(seen.motion) if seen.motion is not None else None,
+            "point_confidence": gather(confidence),
+        }
 
-def _metric_scale(seen: Prediction, frames: Frames, model: Any, report: Progress) -> MetricScale:
-    def told(done: int, total: int) -> None:
-        report("metric depth", done, total)
+    def _of_several_sizes(self) -> bool:
+        return len(set(self.frames.sizes)) > 1
 
-    return metric_scale(model, frames, seen.depth, seen.depth_conf, seen.motion, progress=told)
+    def _refined(self, distortion: Distortion = "none") -> Refinement:
+        from .refinement import refine  # pycolmap and SciPy, for those who need it
+
+        seen, known = self.seen, self.known
+        intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
+        return refine(
+            self.frames.images,
+            seen.extrinsics,
+            float(np.sqrt(np.median(intrinsics[:, 0, 0]) * np.median(intrinsics[:, 1, 1]))),
+            seen.depth,
+            seen.motion,
+            given=self.tracks,
+            followed=None if seen.followed is None else joined_tracks(seen.followed),
+            known=known,
+            visible=self.visible,
+            distortion=distortion,
+            progress=self.report,
+        )
 
 
 def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> PointTracks | None:
@@ -543,23 +552,3 @@ def _scaled(seen: Prediction, tracks: PointTracks | None, scale: float) -> Point
     seen.depth = [(scale * each).astype(np.float32) for each in seen.depth]
     seen.points = seen.points and [(scale * each).astype(np.float32) for each in seen.points]
     return None if tracks is None else replace(tracks, points=(scale * tracks.points).astype(np.float32))
-
-
-def _cloud(seen: Prediction, frames: Frames, options: _Options, report: Progress) -> dict[str, Any]:
-    """The points of a `Reconstruction`, and what goes with them."""
-    report("points", 0, len(frames))
-    confidence = seen.points_conf or seen.depth_conf
-    chosen = choose_points(seen.points or seen.depth, confidence, options.confidence_percentile, options.max_points)
-
-    def gather(maps: Iterable[np.ndarray]) -> np.ndarray:
-        return np.concatenate([m.reshape(-1, *m.shape[2:])[index] for m, index in zip(maps, chosen, strict=True)])
-
-    times = normalized_times(frames.times)
-    report("points", len(frames), len(frames))
-    return {
-        "points": gather(map(seen.point_map, range(len(frames)))),
-        "point_colors": gather(seen.colors),
-        "point_times": np.repeat(times, [len(index) for index in chosen]).astype(np.float32),
-        "point_motion": gather(seen.motion) if seen.motion is not None else None,
-        "point_confidence": gather(confidence),
-    }

@@ -378,7 +378,7 @@ def _with_distortion(clip: _Clip, best: _Scored, outcome: str, note: str) -> Ref
 
 
 def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:
-    """The angle [T] that a track's rays span: twice the largest to their mean."""
+    """The angle [T] that a track's rays span: twice the largest to their mean; 0 of a track without a point."""
     pose = solution.extrinsics[tracks.frame]
     centers = -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
     rays = solution.points[tracks.track] - centers
@@ -389,7 +389,7 @@ def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:
         rays - (mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12))[tracks.track], axis=1
     )
     angle = np.zeros(len(tracks))
-    np.maximum.at(angle, tracks.track, 2 * np.arcsin(np.minimum(off / 2, 1)))
+    np.fmax.at(angle, tracks.track, 2 * np.arcsin(np.minimum(off / 2, 1)))
     return 2 * angle
 
 

@@ -178,15 +178,7 @@ def write_synthetic_capture(
                 "far": 1.1 * farthest * WORLD_SCALE,
             },
         )
-        options = {
-            "seed": seed,
-            "num_frames": num_frames,
-            "held_out_every": held_out_every,
-            "width": width,
-            "height": height,
-            "supersampling": supersampling,
-            "num_points": num_points,
-        }
+        options = {name: value for name, (value, _, _) in limits.items()}
         _write_json(folder / RECORD, {"scene": scene, "unit": "metres", **options})
     return out
 

@@ -17,6 +17,8 @@ Color = Literal["image", "depth", "confidence", "motion", "time"]
 Times = Literal["one", "all", "static"]
 Moving = Literal["all", "static", "moving"]
 
+TRACK = (230, 0, 150)  # of tracks
+
 
 @dataclass
 class Display:
@@ -27,6 +29,7 @@ class Display:
     moving: Moving = "all"
     moves_from: float = MOVES  # motion from which a point counts as moving
     least_confident: float = 20.0  # percentage of all points, the least confident, that are not shown
+    tracks: bool = True  # whether tracks of what moves are drawn, up to the time that is shown
 
 
 class Palette:

@@ -17,17 +17,18 @@ from ..scene.drawing import (
     path_lines,
 )
 from ..utils.evenly import evenly
-from .display import Display, Palette
+from .display import TRACK, Display, Palette
 from .viewed_scene import ViewedScene
 
 FRUSTUMS = 24  # of all times, at most
 POSTER_WIDTH = 512  # pixels
 CURRENT = (255, 120, 0)
 LARGEST_POINT = 8  # pixels
+TRACK_WIDTH = 1.5  # pixels
 
 
 def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[int, int]) -> np.ndarray:
-    """Points, path and cameras from behind and above, `(height, width, 3)` RGB uint8.
+    """Points, path, cameras and tracks from behind and above, `(height, width, 3)` RGB uint8.
 
     The cameras of the instant are orange, and show their images; others run from blue at the first time to red at the
     last.
@@ -58,6 +59,8 @@ def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[i
         posters.append(Poster(_shrunk(scene.load_image(int(frame))), corners[frame]))
         edges = frustum_lines(scene.extrinsics[frame], corners[frame])
         lines += [Line(edge, CURRENT, 2.5) for edge in edges]
+    if display.tracks:
+        lines += [Line(segment, TRACK, TRACK_WIDTH) for segment in scene.trails(instant)]
     return draw(
         look,
         size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from ..scene.folder import Scene
 from ..utils.evenly import evenly, one_of_each_stretch
 from ..utils.progress import Progress
 
+TRAIL = 8  # instants over which a track is drawn
+MOST_TRACKS = 400
 POINT_SHARE = 0.004  # of the scene's radius: the size of points that are not of a depth map; those fill its pixels
 
 
@@ -85,6 +87,7 @@ class ViewedScene:
     load_maps: Callable[[int], Maps]
     all_frames: int  # before thinning
     all_points: int
+    paths: np.ndarray | None = None  # [K, T, 3] float32, where tracks of what moves are at each instant; NaN: unknown
 
     def __len__(self) -> int:
         return len(self.extrinsics)
@@ -105,6 +108,14 @@ class ViewedScene:
     def instant_of(self, frame: int) -> int:
         """The place of a frame's time among `instants`."""
         return int(np.searchsorted(self.instants, self.times[frame]))
+
+    def trails(self, instant: int) -> np.ndarray:
+        """The last TRAIL steps of the tracks up to an instant, [n, 2, 3] ends of segments."""
+        if self.paths is None:
+            return np.zeros((0, 2, 3), np.float32)
+        steps = self.paths[:, max(instant - TRAIL, 0) : instant + 1]
+        segments = np.stack((steps[:, :-1], steps[:, 1:]), axis=2).reshape(-1, 2, 3)
+        return segments[np.isfinite(segments).all(axis=(1, 2))]
 
     @property
     def everything(self) -> Cloud:
@@ -130,7 +141,14 @@ def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Prog
             scene.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_motion
         )
     return _viewed(
-        capture, order, maps, bool(scene.info), stored, scene.point_times, max_points, progress or (lambda *_: None)
+        replace(capture, tracks=scene.load_tracks()),
+        order,
+        maps,
+        bool(scene.info),
+        stored,
+        scene.point_times,
+        max_points,
+        progress or (lambda *_: None),
     )
 
 
@@ -216,7 +234,30 @@ def _viewed(
         load_maps=maps,
         all_frames=len(capture),
         all_points=count,
+        paths=_paths(frames.capture, instant, len(instants)),
     )
+
+
+def _paths(capture: Capture, instant: np.ndarray, instants: int) -> np.ndarray | None:
+    """Where at most MOST_TRACKS tracks of what moves are at each instant; None where there are none.
+
+    Args:
+        capture: the frames that are shown.
+        instant: `(N,)` the place of each frame's time.
+        instants: how many there are.
+    """
+    if capture.tracks is None or capture.tracks.paths is None:
+        return None
+    of_frames = capture.tracks.paths
+    moving = np.flatnonzero(np.isfinite(of_frames).all(axis=2).sum(axis=1) > 1)
+    moving = moving[evenly(len(moving), MOST_TRACKS)]
+    if not len(moving):
+        return None
+    paths = np.full((len(moving), instants, 3), np.nan, np.float32)
+    for frame, place in enumerate(instant):
+        known = np.isfinite(of_frames[moving, frame]).all(axis=1)
+        paths[known, place] = of_frames[moving[known], frame]
+    return paths
 
 
 def _lifted(frames: PinholeFrames, index: int, maps: Maps, limit: int, rng: np.random.Generator) -> tuple[Cloud, int]:

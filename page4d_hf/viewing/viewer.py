@@ -21,7 +21,7 @@ from ..scene.drawing import FRUSTUM_SHARE, camera_centers, camera_corners, frust
 from ..scene.folder import MOVES
 from ..utils.addresses import check_address
 from ..utils.evenly import evenly
-from .display import Display, Moving, Palette, Times
+from .display import TRACK, Display, Moving, Palette, Times
 from .viewed_scene import Cloud, ViewedScene
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ PICTURE_WIDTH = 300  # pixels, of the panel
 THUMBNAIL_WIDTH = 96
 FRUSTUMS = 16  # besides those of the time that is shown, at most
 GREY, CURRENT, PATH = (190, 190, 190), (255, 120, 0), (30, 100, 200)
+DOTS, DOT_SHARE = 6, 0.03  # on a segment of a track, and their size by that of the frustums
 BESIDE_PANEL = 0.75  # of the page's width: what the panel leaves when it opens, which the page tells too late
 ABOVE_PANEL = 0.4  # of a window that is higher than wide, as on a phone: there the panel is at the bottom
 POINT_SIZES = (0.1, 4.0)  # times the scene's own
@@ -60,6 +61,7 @@ class Viewer:
         self._lock = threading.RLock()
         self._clouds: dict[tuple[Moving, int | None], Any] = {}  # those that were sent
         self._current: list[Any] = []  # frustums of the time that is shown
+        self._trails: Any = None  # of the tracks up to that time
         self._device = int(scene.camera_ids[scene.frames_at(instant)[0]])  # whose pictures are shown
         self._depth = frustum_depth(scene.extrinsics, scene.everything.points)
         self._ended = threading.Event()
@@ -103,6 +105,10 @@ class Viewer:
                 hint = "Motion from which a point counts as moving"
                 self._moving = gui.add_dropdown("Show", ["all", "static", "moving"], display.moving)
                 self._moves_from = gui.add_slider("Moves from", 0.0, 1.0, 0.01, display.moves_from, hint=hint)
+            self._tracks = None
+            if scene.paths is not None:
+                hint = "Where tracked points that move came from"
+                self._tracks = gui.add_checkbox("Tracks", display.tracks, hint=hint)
         with gui.add_folder("Cameras"):
             self._frustums = gui.add_checkbox("Frustums", True, hint="Click on one to look through it")
             self._path = gui.add_checkbox("Path", True)
@@ -117,6 +123,8 @@ class Viewer:
         for control in (self._times, self._color, self._size, self._confidence, self._moving, self._moves_from):
             if control is not None:
                 control.on_update(lambda _: self._restart())
+        if self._tracks is not None:
+            self._tracks.on_update(lambda _: self.show())
         self._frustums.on_update(lambda _: self._show_cameras())
         self._path.on_update(lambda _: self._show_cameras())
         through.on_click(lambda event: self._look_through(event.client, self.frame))
@@ -173,6 +181,7 @@ class Viewer:
                     self._clouds[key] = self._add_cloud(*key)
             for key, handle in self._clouds.items():
                 handle.visible = key in wanted
+            self._show_tracks()
             self._show_current()
 
     def _add_cloud(self, moving: Moving, instant: int | None) -> Any:
@@ -218,6 +227,20 @@ class Viewer:
         )
         handle.on_click(lambda event: self._look_through(event.client, frame))
         return handle
+
+    def _show_tracks(self) -> None:
+        """The tracks of what moves, up to the time that is shown."""
+        if self._trails is not None:
+            self._trails.remove()
+            self._trails = None
+        segments = self.scene.trails(self.instant)
+        if self._tracks is not None and self._tracks.value and len(segments):
+            # Dots: this viser draws no segments, and a spline for each track would be an object each.
+            along = np.linspace(0, 1, DOTS, dtype=np.float32)[:, None]
+            dots = (segments[:, :1] + along * (segments[:, 1:] - segments[:, :1])).reshape(-1, 3)
+            self._trails = self.server.scene.add_point_cloud(
+                "/tracks", dots, TRACK, point_size=DOT_SHARE * self._depth, point_shape="circle"
+            )
 
     def _show_current(self) -> None:
         """The cameras of the time that is shown, and the pictures of one of them."""

@@ -8,6 +8,7 @@ from page4d_hf.configuration_page4d import Page4DConfig
 from page4d_hf.frames import Frames
 from page4d_hf.geometry import Similarity, cameras_to_pose_encoding, quaternion_to_matrix
 from page4d_hf.modeling_page4d import Page4DOutput
+from page4d_hf.reconstruction.reconstruct import reconstruct
 
 PLANE = torch.tensor([0.2, -0.1, 1.0, -5.0], dtype=torch.float64)  # a x + b y + c z + d = 0
 WORLD_POINT = torch.tensor([7.0, 8.0, 9.0])
@@ -77,3 +78,11 @@ def make_frames(sizes, times=None):
         image[: len(image) // 3, : image.shape[1] // 3] = 255
     times = np.arange(len(sizes)) if times is None else times
     return Frames(images, [str(i) for i in range(len(sizes))], np.asarray(times, np.float64), None, "test")
+
+
+def reconstruct_plane(sizes=((30, 50),) * 3, change=None, times=None, **options):
+    """A perfect network, and what is reconstructed by it from frames of these sizes `(height, width)`."""
+    model = PlaneModel(len(sizes))
+    model.change = change or model.change
+    options = {"resolution": 56, "confidence_percentile": 0, "refine": "off", **options}
+    return model, reconstruct(make_frames(sizes, times), model, **options)

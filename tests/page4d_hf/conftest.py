@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,3 +33,30 @@ def tiny_model() -> Callable[..., Page4DModel]:
     from small_networks import small_network
 
     return small_network
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small network as `save_pretrained` writes it, with its image processor."""
+    from small_networks import save_small_network
+
+    return save_small_network(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def own_model_folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of `model_folder` to damage."""
+    return shutil.copytree(model_folder, tmp_path / "model")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A folder of twelve images, 50x30."""
+    from PIL import Image
+    from plane_model import make_frames
+
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for i, image in enumerate(make_frames(((30, 50),) * 12).images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
-from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
 
 
@@ -156,7 +156,7 @@ def test_a_number_of_labels_makes_no_labels():
     assert len(Page4DConfig(num_labels=10**9).id2label) == 2
 
 
-@pytest.mark.parametrize("load", [Page4DConfig, Page4DModel])
+@pytest.mark.parametrize("load", [Page4DConfig, Page4DModel, Page4DImageProcessor])
 def test_a_folder_that_is_not_there_is_told_with_how_to_get_it(tmp_path, monkeypatch, load):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -20,7 +20,7 @@ from evaluator.compare import comparison as comparing
 from evaluator.compare import training_run as runs
 from evaluator.compare.comparison import compare
 from evaluator.compare.comparison_tables import markdown
-from evaluator.compare.training_run import TrainingRun, gaussians_in
+from evaluator.compare.training_run import TrainingRun, gaussians_in, steps_per_second
 from evaluator.compare.variant_data import Facts, read_facts
 from evaluator.compare.variants import Reconstructions, Variant, captures_by_name, initialisations, methods, tracks
 from small_captures import write_capture
@@ -30,6 +30,7 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
+from page4d_hf.scene.tracks import read_tracks
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.utils.folders import LOCK
 
@@ -368,9 +369,10 @@ def test_rows_that_need_a_reconstruction_say_so_where_there_is_none():
     assert [row.refused for row in rows] == [None, "it needs PAGE-4D: pass --model, or --unmasked-reconstruction", None]
 
 
-def test_tracks_are_compared_from_the_same_points_in_one_world():
-    sources = Reconstructions(ready=Path("scene"))
-    rows = tracks({"room": Path("room")}, sources, ["original", "off", "capture", "page4d"], ["capture", "page4d"])
+def test_tracks_are_compared_from_the_same_points_in_one_world(tmp_path):
+    sources = {"room": Reconstructions(ready=Path("scene"))}
+    motions = ["original", "off", "capture", "page4d"]
+    rows = tracks({"room": Path("room")}, sources, motions, ["capture", "page4d"], tmp_path)
     names = [row.name.removeprefix("room-") for row in rows]
     by_capture = [f"capture-cameras-{name}" for name in ("original", "off", "capture", "page4d")]
     assert names == [*by_capture, *(f"page4d-cameras-{name}" for name in ("original", "off", "page4d"))]
@@ -379,6 +381,25 @@ def test_tracks_are_compared_from_the_same_points_in_one_world():
         assert options["--points"] == options["--cameras"]
         assert ("--reconstruction" in options) == ("page4d" in (options["--cameras"], options["--tracks"]))
     assert rows[0].method == "page4d-4dgs-original"
+
+
+def test_the_rate_of_a_training_is_that_between_its_first_and_last_step():
+    assert steps_per_second({10: 2.0, 20: 2.5, 50: 4.0}) == 20
+    assert steps_per_second({10: 2.0}) is None
+
+
+def test_three_of_ten_noisy_tracks_are_elsewhere_and_the_others_are_the_sources(tmp_path):
+    data = tmp_path / "room"
+    write_synthetic_capture(data, num_frames=6, width=32, height=24, supersampling=1, num_points=200)
+    [row] = tracks({"room": data}, {"room": Reconstructions()}, ["capture-noise"], ["capture"], tmp_path / "tracks")
+    assert read_facts(row).refused == ""
+    source = read_capture(data).tracks.paths
+    source = source[np.isfinite(source).any(axis=(1, 2))]
+    noisy = read_tracks(row.noisy_tracks.file)[0].paths
+    np.testing.assert_array_equal(np.isfinite(noisy), np.isfinite(source))
+    moved = np.nanmax(np.abs(noisy - source), axis=(1, 2)) > 1e-4  # float32 in the file
+    assert 0.2 < moved.mean() < 0.4
+    assert str(row.noisy_tracks.file) in row.data_options
 
 
 def named(rows: list[Variant]) -> dict[str, Variant]:

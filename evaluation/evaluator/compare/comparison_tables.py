@@ -41,7 +41,9 @@ COLUMNS = (
     Column("psnr_moving", "PSNR, moving", 2, _figure("psnr_moving")),
     Column("ssim_moving", "SSIM, moving", 3, _figure("ssim_moving")),
     Column("lpips_moving", "LPIPS, moving", 3, _figure("lpips_moving")),
+    Column("psnr_static", "PSNR, static", 2, _figure("psnr_static")),
     Column("seconds", "minutes", 1, lambda result: result.seconds, 1 / 60),
+    Column("steps_per_second", "steps/s", 1, lambda result: result.steps_per_second),
     Column("gaussians", "Gaussians", 0, lambda result: result.gaussians),
     Column("static_share", "static", 2, lambda result: result.static_share),
 )
@@ -159,7 +161,7 @@ def runs_csv(rows: Sequence[Row]) -> str:
     """One line for each run, with all figures of its ns-eval, digit for digit."""
     results = [result for row in rows for result in row.results]
     figures = sorted({name for result in results for name in result.figures})
-    own = ("seed", "status", "reason", "seconds", "gaussians", "static_share")
+    own = ("seed", "status", "reason", "seconds", "steps_per_second", "gaussians", "static_share")
     return _csv(
         {
             **result.variant.labels,

@@ -59,6 +59,7 @@ class Result:
     reason: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)  # ns-eval's, as they are
     seconds: float | None = None  # of ns-train, from its start to its end
+    steps_per_second: float | None = None
     gaussians: int | None = None
     static_share: float | None = None  # of the Gaussians; None where nothing is deformed
     facts: Mapping[str, Any] = field(default_factory=dict)  # of the data, see `checks.Facts`
@@ -70,6 +71,7 @@ class _Trained(Record):
     """`trained.json`."""
 
     seconds: float
+    steps_per_second: float | None
 
 
 class _Evaluated(Record):
@@ -83,6 +85,7 @@ class _Done(Record):
 
     figures: dict[str, Figure]
     seconds: float
+    steps_per_second: float | None
     gaussians: int | None
     static_share: float | None
     facts: dict[str, Any]
@@ -145,22 +148,28 @@ class TrainingRun:
             RunFailed: one of the commands ended badly.
         """
         if (self.folder / "trained.json").is_file():
-            seconds = _read(self.folder / "trained.json", _Trained).seconds
+            trained = _read(self.folder / "trained.json", _Trained).model_dump()
         else:
             self._remove()  # of a run that was killed; see `finished`
             self.folder.mkdir(parents=True)
             _write_json(self.folder / "settings.json", self.settings)
             started = time.monotonic()
-            self._command(self.train_words(), "train.log", inherit, at_step)
-            seconds = time.monotonic() - started
+            reached: dict[int, float] = {}  # when each step was first seen
+
+            def passed(step: int) -> None:
+                reached.setdefault(step, time.monotonic())
+                at_step(step)
+
+            self._command(self.train_words(), "train.log", inherit, passed)
+            trained = {"seconds": time.monotonic() - started, "steps_per_second": steps_per_second(reached)}
             self._checkpoint()
-            _write_json(self.folder / "trained.json", {"seconds": seconds})
+            _write_json(self.folder / "trained.json", trained)
         evaluation = self.folder / "eval.json"
         config = self.folder / "config.yml"
         self._command(["ns-eval", "--load-config", str(config), "--output-path", str(evaluation)], "eval.log", inherit)
         record = {
             "figures": _read(evaluation, _Evaluated).results,
-            "seconds": seconds,
+            **trained,
             **gaussians_in(self._checkpoint()),
             "facts": dict(facts),
             "without_lpips": self._without_lpips(),
@@ -232,6 +241,12 @@ class TrainingRun:
         text = ESCAPES.sub("", _end_of(self.folder / "eval.log").decode("utf8", "replace"))
         said = WITHOUT_LPIPS.search(text)
         return "" if said is None else " ".join(PLACE_IN_CODE.sub(" ", said.group()).split())
+
+
+def steps_per_second(reached: Mapping[int, float]) -> float | None:
+    """Steps per second between the first and the last of some steps, by when each was reached."""
+    first, last = min(reached, default=0), max(reached, default=0)
+    return (last - first) / (reached[last] - reached[first]) if last > first else None
 
 
 def gaussians_in(checkpoint: Path) -> dict[str, Any]:

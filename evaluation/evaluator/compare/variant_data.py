@@ -14,11 +14,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.scene.tracks import PointTracks, tracks_bytes
+from page4d_hf.utils.folders import whole_file
 
-from .variants import Variant
+from .variants import NoisyTracks, Variant
+
+if TYPE_CHECKING:
+    from page4d_nerfstudio.data.posed_frames import PosedFrames
+
+NOISE = 0.3  # of noisy tracks
 
 
 class Facts(NamedTuple):
@@ -69,22 +79,52 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def read_facts(variant: Variant) -> Facts:
-    """Read a variant's data, as its training will."""
+def _read(data: Path, options: Sequence[str]) -> PosedFrames:
+    """The frames that page4d-data gives.
+
+    Raises:
+        Page4DError: the options or the data are wrong.
+    """
     import tyro
 
     from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 
-    words = ["--data", str(variant.data), *variant.data_options]
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
             # As ns-train reads them: a switch takes True or False.
-            config = tyro.cli(Page4DDataParserConfig, args=words, config=(tyro.conf.FlagConversionOff,))
+            config = tyro.cli(
+                Page4DDataParserConfig, args=["--data", str(data), *options], config=(tyro.conf.FlagConversionOff,)
+            )
     except SystemExit:
-        return Facts(refused=f"options of page4d-data that it does not have, or not so: {' '.join(words[2:])}")
+        raise Page4DError(f"options of page4d-data that it does not have, or not so: {' '.join(options)}") from None
+    return read_source(config)
+
+
+def _write_noisy_tracks(variant: Variant, noisy: NoisyTracks) -> None:
+    """Write a variant's tracks as files of tracks are, NOISE of them at a random place in each frame."""
+    frames = _read(variant.data, (*variant.data_options, "--tracks", noisy.source))
+    paths = np.zeros((0, len(frames.times), 3)) if frames.tracks is None else frames.tracks.paths
+    assert paths is not None
+    paths = paths[np.isfinite(paths).any(axis=(1, 2))].astype(np.float32)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(len(paths)) < NOISE
+    if len(paths):
+        places = rng.uniform(np.nanmin(paths, (0, 1)), np.nanmax(paths, (0, 1)), paths.shape)
+        paths = np.where(wrong[:, None, None] & np.isfinite(paths), places, paths)
+    seen = np.isfinite(paths).all(axis=2)
+    tracks = PointTracks(np.zeros((*seen.shape, 2)), seen, np.full((len(paths), 3), np.nan), paths)
+    noisy.file.parent.mkdir(exist_ok=True)
+    with whole_file(noisy.file, overwrite=True) as partial:
+        partial.write_bytes(tracks_bytes(tracks, [path.stem for path in frames.image_paths]))
+
+
+def read_facts(variant: Variant) -> Facts:
+    """Read a variant's data, as its training will."""
     try:
-        frames = read_source(config)
+        if variant.noisy_tracks is not None:
+            _write_noisy_tracks(variant, variant.noisy_tracks)
+        frames = _read(variant.data, variant.data_options)
     except Page4DError as error:
         return Facts(refused=" ".join(str(error).split()))
     masks = frames.images.capture.motion_mask_paths

@@ -7,18 +7,19 @@ starts the motion from tracks of different sources.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..metrics.scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
-Motion = Literal["original", "off", "capture", "page4d"]
+Motion = Literal["original", "off", "capture", "page4d", "capture-noise", "page4d-noise"]
 CameraSource = Literal["capture", "page4d"]
 
 METHOD = "page4d-4dgs"
@@ -36,8 +37,17 @@ MOTIONS: Mapping[Motion, str] = {
     "off": "none",
     "capture": "the capture's",
     "page4d": "by flow and PAGE-4D's depth",
+    "capture-noise": "the capture's, 30 % of them noise",
+    "page4d-noise": "by flow and PAGE-4D's depth, 30 % of them noise",
 }
 CAMERAS: Mapping[CameraSource, str] = {"capture": "the capture's", "page4d": "PAGE-4D's"}
+
+
+class NoisyTracks(NamedTuple):
+    """Tracks, a part of them replaced by noise."""
+
+    source: str  # --tracks of page4d-data
+    file: Path  # where they lie
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Variant:
     training_options: tuple[str, ...] = ()  # of ns-train
     data_options: tuple[str, ...] = ()  # of page4d-data
     needs_motion: bool = False  # whether it is about seed points of which it is known if they move
+    noisy_tracks: NoisyTracks | None = None  # that are made when the data are read
     refused: str | None = None  # why it cannot be trained, where that is known beforehand
 
     @property
@@ -166,33 +177,42 @@ def methods(captures: Mapping[str, Path], names: Sequence[str]) -> list[Variant]
 
 def tracks(
     captures: Mapping[str, Path],
-    reconstructions: Reconstructions,
+    reconstructions: Mapping[str, Reconstructions],
     motions: Sequence[Motion],
     cameras: Sequence[CameraSource],
+    output: Path,
 ) -> list[Variant]:
     """A variant for each capture, source of cameras and source of tracks, from the same seed points in each pair.
 
-    With the capture's cameras: from its points. With PAGE-4D's, which see no held-out frame: from its depth.
+    With the capture's cameras: from its points. With PAGE-4D's, which see no held-out frame: from its depth. Files of
+    tracks that are partly noise are made in the folder `output`.
     """
     variants = []
     for place, path in captures.items():
+        sources = reconstructions[place]
         for camera_source in _each_once(cameras, "--cameras"):
             for motion in _each_once(motions, "--motions"):
-                by_page4d = camera_source == "page4d"
-                if by_page4d and motion == "capture":
+                by_page4d, source = camera_source == "page4d", motion.removesuffix("-noise")
+                if by_page4d and source == "capture":
                     continue  # its tracks are in the world of its own cameras
+                name = f"{place}-{camera_source}-cameras-{motion}"
+                given, noisy = "off" if motion == "original" else motion, None
+                if source != motion:
+                    noisy = NoisyTracks(source, Path(os.path.realpath(output), f"{name}.npz"))
+                    given = str(noisy.file)
                 options: tuple[str, ...] = ("--cameras", camera_source, "--held-out-cameras", "capture")
                 options += ("--points", camera_source)
-                options += ("--tracks", "off" if motion == "original" else motion)
-                needs_page4d = by_page4d or motion == "page4d"
+                options += ("--tracks", given)
+                needs_page4d = by_page4d or source == "page4d"
                 variants.append(
                     Variant(
-                        name=f"{place}-{camera_source}-cameras-{motion}",
+                        name=name,
                         labels={"capture": place, "cameras": CAMERAS[camera_source], "tracks": MOTIONS[motion]},
                         data=path,
                         method=f"{METHOD}-original" if motion == "original" else METHOD,
-                        data_options=options + (reconstructions.options(True) if needs_page4d else ()),
-                        refused=reconstructions.missing(True) if needs_page4d else None,
+                        data_options=options + (sources.options(True) if needs_page4d else ()),
+                        noisy_tracks=noisy,
+                        refused=sources.missing(True) if needs_page4d else None,
                     )
                 )
     return variants

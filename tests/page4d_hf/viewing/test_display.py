@@ -1,13 +1,16 @@
 """Which points are shown and in which colours, in the browser as in a picture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from ball_on_plane import BALL
 from PIL import Image
 from small_scene import ball_folder
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
-from page4d_hf.viewing.display import Display, Palette
+from page4d_hf.viewing.display import TRACK, Display, Palette
 from page4d_hf.viewing.opening import open_input
 from page4d_hf.viewing.picture import CURRENT, picture_of
 
@@ -79,6 +82,13 @@ def test_a_picture_shows_the_points_and_marks_the_cameras_of_its_time(scene):
         orange = (np.abs(picture.astype(int) - CURRENT).max(axis=-1) < 30).sum()
         assert orange > 30
     assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 1
+
+
+def test_a_picture_shows_the_tracks_of_what_moves_unless_they_are_left_out(scene):
+    rising = BALL.astype(np.float32) + np.float32([[0, -1, 0], [0, 1, 0]])
+    scene = replace(scene, paths=np.stack((*rising, *rising))[None])
+    with_tracks, without = (picture_of(scene, Display(tracks=shown), 3, (320, 200)) for shown in (True, False))
+    assert ((with_tracks == TRACK).all(axis=2) & (without != TRACK).any(axis=2)).any()
 
 
 def test_a_scene_without_points_has_a_picture_of_its_cameras(tmp_path):

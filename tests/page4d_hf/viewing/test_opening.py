@@ -13,6 +13,7 @@ from page4d_hf import cli
 from page4d_hf.errors import Page4DError
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import export_scene
+from page4d_hf.scene.tracks import PointTracks, tracks_bytes
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.viewing.display import Palette
 from page4d_hf.viewing.opening import open_input
@@ -163,3 +164,20 @@ def test_the_command_refuses_options_out_of_range(folder, capsys, arguments, exp
         cli.main(["view", str(folder), *arguments])
     assert ended.value.code == 1
     assert re.search(expected, capsys.readouterr().err)
+
+
+def test_trails_are_the_last_steps_of_tracks_that_move_and_leave_out_what_is_unknown(tmp_path):
+    data = write_capture(tmp_path / "capture", frames=12)
+    paths = np.full((3, 12, 3), np.nan, np.float32)
+    paths[0] = np.arange(12)[:, None] * (1, 0, 0)
+    paths[1, 4] = 0  # known at one instant only; the third has no path: it stands still
+    tracks = PointTracks(np.zeros((3, 12, 2)), np.ones((3, 12), bool), paths[:, 0], paths)
+    (data / "tracks.npz").write_bytes(tracks_bytes(tracks, [f"{frame:06d}" for frame in range(12)]))
+    scene = opened(data)
+    assert scene.paths.shape == (1, 12, 3)
+    steps = np.diff(scene.trails(10), axis=1)
+    assert len(steps) == 8
+    np.testing.assert_allclose(steps, np.broadcast_to(steps[0], steps.shape), atol=1e-5)
+    np.testing.assert_allclose(scene.trails(10)[-1, 1], scene.paths[0, 10])
+    assert len(scene.trails(0)) == 0
+    assert opened(data, max_frames=4).paths.shape == (1, 4, 3)

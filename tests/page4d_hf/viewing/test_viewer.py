@@ -5,6 +5,7 @@ import math
 import socket
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_playing_goes_on_to_the_next_times_and_round(scene):
         seen = set()
         viewer._playing.value = True
         until(lambda: seen.add(viewer.instant) or seen == {0, 1, 2, 3})
+
+
+def test_tracks_end_at_the_time_that_is_shown_and_can_be_switched_off(scene):
+    paths = np.linspace(0, 1, 4, dtype=np.float32)[None, :, None] * np.ones((2, 1, 3), np.float32)
+    with viewer_of(replace(scene, paths=paths)) as viewer:
+        assert viewer._trails is None  # no track has come from anywhere at the first time
+        viewer._time.value = 2
+        until(lambda: viewer._trails is not None)
+        viewer._tracks.value = False
+        until(lambda: viewer._trails is None)
 
 
 def test_a_frame_that_is_looked_through_sets_the_time_and_clears_the_view(scene):

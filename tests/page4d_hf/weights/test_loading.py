@@ -1,0 +1,117 @@
+"""Model folders, devices and dtypes: what is taken, and what is refused in a sentence."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
+
+
+def test_a_folder_without_a_model_is_refused_and_says_how_to_get_one(tmp_path):
+    for path, message in (
+        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull nomask --output .*absent.*page4d convert"),
+        (tmp_path, "is no model folder: it has no config.json; fetch .*page4d pull"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            load_model(path, device="cpu")
+
+
+def test_a_checkpoint_file_is_refused_and_says_how_to_convert_it(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"is a file.*page4d convert .*checkpoint\.pt OUT"):
+        load_model(tmp_path / "checkpoint.pt", device="cpu")
+
+
+def test_a_repository_that_cannot_be_reached_is_refused(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="no folder someone/page4d, nor can it be had from the Hub; fetch"):
+        load_config("someone/page4d")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps({"model_type": "bert"}), "a model of type bert, not page4d"),
+        ("{}", "a model of type None, not page4d"),
+        ("{", r"Cannot read .*config\.json"),
+        (json.dumps({"model_type": "page4d", "hidden_size": "wide"}), "configuration in .* is not valid"),
+        (json.dumps({"model_type": "page4d", "mask_form": "square"}), "configuration in .* is not valid"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_config(tmp_path)
+
+
+def test_weights_that_are_cut_off_are_refused(own_model_folder):
+    path = own_model_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="broken or cut off"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_weights_that_are_missing_are_refused(own_model_folder):
+    (own_model_folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"Cannot load the weights in .*model"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_weights_of_a_part_of_the_network_are_refused(own_model_folder):
+    from safetensors.torch import load_file, save_file
+
+    path = own_model_folder / "model.safetensors"
+    tensors = load_file(path)
+    gone = next(name for name in tensors if name.startswith("camera_head"))
+    del tensors[gone]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=f"lack 1 tensors of the network, such as {re.escape(gone)}"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_weights_of_another_size_are_refused(own_model_folder):
+    config = json.loads((own_model_folder / "config.json").read_text())
+    (own_model_folder / "config.json").write_text(json.dumps({**config, "mask_hidden_size": 12}))
+    with pytest.raises(CheckpointError, match=r"Cannot load the weights in .*model"):
+        load_model(own_model_folder, device="cpu")
+
+
+def test_a_model_folder_without_an_image_processor_gets_one_that_fits(own_model_folder):
+    (own_model_folder / "preprocessor_config.json").unlink()
+    _, processor = load_model(own_model_folder, device="cpu")
+    assert (processor.mode, processor.patch_size, dict(processor.size)) == ("crop", 14, {"height": 70, "width": 70})
+
+
+def test_a_gpu_where_there_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Page4DError, match="device cuda:0 was asked for, but PyTorch finds no CUDA GPU here"):
+        resolve_device("cuda:0")
+    assert resolve_device("auto") == resolve_device(None) == torch.device("cpu")
+
+
+def test_a_gpu_beyond_the_last_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(Page4DError, match="cuda:2 was asked for, but there are only 2 GPUs"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "0", ""])
+def test_a_device_that_is_no_device_is_refused(device):
+    with pytest.raises(Page4DError, match="Expected the device auto, cpu, cuda"):
+        resolve_device(device)
+
+
+def test_the_dtype_follows_the_device(monkeypatch):
+    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+    for capability, expected in (((9, 0), torch.bfloat16), ((7, 5), torch.float16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert resolve_dtype(None, torch.device("cuda")) == expected
+    assert resolve_dtype("float16", torch.device("cpu")) == resolve_dtype(torch.float16, torch.device("cpu"))
+    with pytest.raises(Page4DError, match="Expected the dtype auto, float32"):
+        resolve_dtype("int8", torch.device("cpu"))
