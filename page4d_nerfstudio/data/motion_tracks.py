@@ -20,6 +20,7 @@ from .posed_frames import PosedFrames
 
 # Pixels, for images 320 wide: a track moves that no fixed point explains within them, in the median over its frames.
 MOVES = 1.5
+MOST_OFF = 16.0  # of what a file says of its tracks' places in the world, in the same pixels
 
 
 class MotionPaths(NamedTuple):
@@ -83,7 +84,8 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
     Positions are in pixels of the images that are trained on.
 
     Raises:
-        Page4DError: the file is damaged, of other frames, leaves the images, or has no `paths` where there is no depth.
+        Page4DError: the file is damaged, of other frames, leaves the images, has `paths` in another world, or has none
+            and the data no depth.
     """
     given, names = read_tracks(path)
     total, train, count = len(frames.times), frames.train, given.visible.shape[1]
@@ -110,8 +112,16 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
         )
     paths = np.full((len(given), total, 3), np.nan, np.float32)
     tracks = PointTracks(xy, visible, given.points, paths)
+    camera = frames.extrinsics, frames.intrinsics, frames.images.image_sizes
     if given.paths is not None:
         paths[:, places] = given.paths
+        off = _pixels_off(tracks, paths, *camera)
+        usual = float(np.median(off[np.isfinite(off)])) if np.isfinite(off).any() else 0.0
+        if usual > MOST_OFF:
+            raise Page4DError(
+                f"The `paths` in {path} are not where its `tracks` are seen: {usual:.0f} pixels off in the median, for "
+                "images 320 wide; give them in the world of the data's cameras, or leave them out."
+            )
         return tracks
     if frames.depth is None:
         raise Page4DError(
@@ -119,7 +129,6 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
             "--points page4d with a --model."
         )
     depth = [frames.depth(index) if index in set(train.tolist()) else None for index in range(total)]
-    camera = frames.extrinsics, frames.intrinsics, frames.images.image_sizes
     lifted = lift_tracks(tracks, depth, *camera)
     return replace(tracks, paths=np.where(_moves(tracks, lifted, *camera)[:, None, None], lifted, np.nan))
 
@@ -132,16 +141,29 @@ def _moves(
     image_sizes: npt.NDArray[Any],
 ) -> npt.NDArray[Any]:
     """Which tracks [K] bool move: the middle of their path does not explain where they are seen."""
-    known = np.isfinite(paths).all(axis=2)
-    errors = np.full(known.shape, np.nan)
-    middle = np.full((len(paths), 3), np.nan)
-    some = known.any(axis=1)
-    middle[some] = np.nanmedian(paths[some], axis=1)
-    for frame, (pose, matrix) in enumerate(zip(extrinsics, intrinsics, strict=True)):
-        at = (middle @ pose[:, :3].T + pose[:, 3]) @ matrix.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            off = np.linalg.norm(at[:, :2] / at[:, 2:] - tracks.xy[:, frame], axis=1) * 320 / image_sizes[frame, 0]
-        errors[:, frame] = np.where(known[:, frame], off, np.nan)
+    known = np.isfinite(paths).all(axis=2, keepdims=True)
+    some = known.any(axis=(1, 2))
+    middle = np.full((len(paths), 1, 3), np.nan)
+    middle[some] = np.nanmedian(paths[some], axis=1, keepdims=True)
+    errors = _pixels_off(tracks, np.where(known, middle, np.nan), extrinsics, intrinsics, image_sizes)
     moves = np.zeros(len(paths), bool)
+    some &= np.isfinite(errors).any(axis=1)
     moves[some] = np.nanmedian(errors[some], axis=1) > MOVES
     return moves
+
+
+def _pixels_off(
+    tracks: PointTracks,
+    paths: npt.NDArray[Any],
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    image_sizes: npt.NDArray[Any],
+) -> npt.NDArray[Any]:
+    """How far from paths [K, N, 3] tracks are seen, [K, N] in pixels of images 320 wide; NaN where not visible."""
+    errors = np.full(paths.shape[:2], np.nan)
+    for frame, (pose, matrix) in enumerate(zip(extrinsics, intrinsics, strict=True)):
+        at = (paths[:, frame] @ pose[:, :3].T + pose[:, 3]) @ matrix.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = np.linalg.norm(at[:, :2] / at[:, 2:] - tracks.xy[:, frame], axis=1) * 320 / image_sizes[frame, 0]
+        errors[:, frame] = np.where(tracks.visible[:, frame], off, np.nan)
+    return errors

@@ -24,6 +24,7 @@ from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
 from ..ranges import ENDLESS, check_ranges
 from ..viewing import ffmpeg
 from ..viewing.panel import Panel
+from .fitted_cameras import fitted_camera
 from .health import check_count, check_losses, check_parameters
 from .randomness import random_state, set_random_state
 
@@ -50,10 +51,15 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
     num_train_views_in_eval: int = 8
     """Number of training views, spread evenly over time, to evaluate beside the held-out views, for the gap between the
     two. 0 evaluates none."""
+    fit_held_out_cameras: int = 0
+    """Steps over which each held-out camera is fitted to its image with the scene held, for figures `fitted_...` beside
+    those of the cameras as they are: for refined cameras, into whose world the held-out ones are carried. 0 fits none;
+    100 are enough for a few pixels."""
 
     def check(self) -> None:
         """Raises Page4DError where an option is out of range, of the model too."""
         ranges = {"views_per_step": (1, MOST_VIEWS_PER_STEP), "num_train_views_in_eval": (0, ENDLESS)}
+        ranges["fit_held_out_cameras"] = (0, ENDLESS)
         check_ranges(self, ranges, "--pipeline.")
         if isinstance(self.model, Page4DGaussiansModelConfig):
             self.model.check()
@@ -180,14 +186,30 @@ class Page4DPipeline(VanillaPipeline):
             What `get_average_image_metrics` gives for the held-out views; and, for each of its figures of quality that
             training views have too, `train_<figure>`, its mean over `num_train_views_in_eval` of these, and
             `gap_<figure>`, that mean minus the one of the held-out views. Without the latter two where no view is held
-            out.
+            out. With `fit_held_out_cameras`, `fitted_<figure>` of the held-out views from cameras that were fitted to
+            them.
         """
         averages: dict[str, float] = super().get_average_eval_image_metrics(step, output_path, get_std)
         for name, value in self._training_metrics(step).items():
             if name in averages and name not in SPEEDS:
                 averages[f"train_{name}"] = value
                 averages[f"gap_{name}"] = value - averages[name]
+        if self.config.fit_held_out_cameras:
+            averages |= {f"fitted_{name}": value for name, value in self._fitted_metrics(step).items()}
         return averages
+
+    def _fitted_metrics(self, step: int | None) -> dict[str, float]:
+        """Means over the held-out views, each from the camera that fits its image best."""
+        steps, model, manager = self.config.fit_held_out_cameras, self.model, self.datamanager
+        if not isinstance(model, Page4DGaussiansModel) or not isinstance(manager, Page4DDatamanager):
+            return {}
+        self.eval()
+        views = (
+            (fitted_camera(model, camera, batch, steps), batch)
+            for camera, batch in manager.fixed_indices_eval_dataloader
+        )
+        found = self.get_average_image_metrics(views, "fitted", step)
+        return {name: value for name, value in found.items() if name not in SPEEDS}
 
     def _training_metrics(self, step: int | None) -> dict[str, float]:
         """Means over some training views, as they were trained: with their camera's refined pose, if it has one."""

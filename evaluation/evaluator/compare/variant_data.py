@@ -112,8 +112,8 @@ def _write_noisy_tracks(variant: Variant, noisy: NoisyTracks) -> None:
     if len(paths):
         places = rng.uniform(np.nanmin(paths, (0, 1)), np.nanmax(paths, (0, 1)), paths.shape)
         paths = np.where(wrong[:, None, None] & np.isfinite(paths), places, paths)
-    seen = np.isfinite(paths).all(axis=2)
-    tracks = PointTracks(np.zeros((*seen.shape, 2)), seen, np.full((len(paths), 3), np.nan), paths)
+    unseen = np.zeros(paths.shape[:2], bool)  # the images do not show what is noise
+    tracks = PointTracks(np.zeros((*unseen.shape, 2)), unseen, np.full((len(paths), 3), np.nan), paths)
     noisy.file.parent.mkdir(exist_ok=True)
     with whole_file(noisy.file, overwrite=True) as partial:
         partial.write_bytes(tracks_bytes(tracks, [path.stem for path in frames.image_paths]))

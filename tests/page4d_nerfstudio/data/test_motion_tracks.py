@@ -113,6 +113,8 @@ def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left
         ({"tracks": np.full((4, 8, 2), 99.0), "visible": np.ones((4, 8), bool)}, "32 visible positions .* are outside"),
         ({"images": np.array([f"{i}.png" for i in range(8)])}, "no frame of the data"),
         ({}, "no depth to lift its tracks by"),
+        ({"tracks": np.full((4, 8, 2), np.nan)}, "32 visible positions .* are not finite"),
+        ({"paths": np.full((4, 8, 3), 0.25)}, "`paths` .* are not where its `tracks` are seen"),
     ],
 )
 def test_a_user_s_tracks_that_do_not_fit_are_refused(tmp_path, change, told):
@@ -121,6 +123,24 @@ def test_a_user_s_tracks_that_do_not_fit_are_refused(tmp_path, change, told):
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(Page4DError, match=told):
         read_source(Page4DDataParserConfig(data=folder, tracks=str(tmp_path / "mine.npz")))
+
+
+def test_a_user_s_own_paths_are_taken_in_the_world_of_the_cameras(tmp_path):
+    folder = write_capture(tmp_path / "own", frames=FRAMES)
+    paths = (going_sideways() - CENTER) * 0.5
+    tracks = tracks_of(paths, folder)
+    np.savez(tmp_path / "mine.npz", tracks=tracks.xy, visible=tracks.visible, paths=paths)
+    frames = read_source(Page4DDataParserConfig(data=folder, tracks=str(tmp_path / "mine.npz")))
+    np.testing.assert_allclose(frames.tracks.paths, paths, atol=1e-6)
+
+
+def test_tracks_of_static_things_alone_are_left_out_and_the_user_is_told(tmp_path, capsys):
+    made = ball_scene(9)  # its tracks are of the plane
+    scene = ball_folder(tmp_path / "scene", 9)
+    np.savez(tmp_path / "mine.npz", tracks=made.tracks.xy, visible=made.tracks.visible)
+    frames = read_source(Page4DDataParserConfig(data=scene, tracks=str(tmp_path / "mine.npz")))
+    assert motion_paths(frames) is None
+    assert f"0 of {len(made.tracks)} tracks follow something that moves" in capsys.readouterr().out
 
 
 def test_a_capture_s_tracks_are_asked_of_one_that_has_some(tmp_path):
