@@ -1,7 +1,7 @@
 """Draws the figures of docs/concepts: conventions.svg, mask.svg, and refinement.svg of a capture with cameras.
 
-    python docs/figures/concepts.py
-    python docs/figures/concepts.py --capture path/to/hand-on-shelf --model page4d
+python docs/figures/concepts.py
+python docs/figures/concepts.py --capture path/to/hand-on-shelf --model page4d
 """
 
 from __future__ import annotations

@@ -55,7 +55,13 @@ class FirstScreen:
             frames.append(self._tiled(parts))
         first, *rest = frames[:-1]  # the demo's scene ends as it begins, so that the loop has no jump
         first.save(
-            self.output, save_all=True, append_images=rest, duration=self.frame_milliseconds, loop=0, quality=72, method=4
+            self.output,
+            save_all=True,
+            append_images=rest,
+            duration=self.frame_milliseconds,
+            loop=0,
+            quality=72,
+            method=4,
         )
         print(f"Wrote {self.output}, {self.output.stat().st_size / 1e6:.1f} MB.")
 
