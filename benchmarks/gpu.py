@@ -37,7 +37,7 @@ from pathlib import Path
 
 # No package but this one is imported here: on a bare machine, others are yet to be installed.
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path += [str(REPOSITORY), str(REPOSITORY / "training")]
+sys.path += [str(REPOSITORY / folder) for folder in (".", "training", "evaluation")]
 
 from gpu_phases.report import markdown  # noqa: E402
 from gpu_phases.session import OutOfTime, Session, add_rows, rows_of  # noqa: E402

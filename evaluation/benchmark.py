@@ -16,18 +16,22 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
 from evaluator.reporting.formats import NOTHING, counted, markdown_table
-from evaluator.run_folder import plain
+from pydantic_core import to_jsonable_python
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_file, whole_file
 from page4d_hf.utils.measuring import device_name, peak_memory, timed
 from page4d_hf.utils.programs import input_errors_end_the_program
+
+if TYPE_CHECKING:
+    from page4d_hf import Page4DModel
 
 GIB = 2**30
 PUBLISHED_ASPECT = 336 / 518  # of the images in published tables
@@ -63,8 +67,9 @@ class BenchmarkOptions:
     """Precision of the encoder and the aggregator; the heads are in float32 always."""
     attention: str | None = None
     """Attention implementation of transformers, such as sdpa or eager; by default the model's own."""
-    mask: Literal["on", "off"] = "on"
-    """Whether the mask acts; off is VGGT."""
+    mask: Literal["on", "off", "both"] = "on"
+    """Whether the mask acts; off is VGGT. both: a pass of each in turn, so that whatever else the machine does falls on
+    both alike, and what the mask costs."""
     points: bool = True
     """Whether the point head runs too; depth and cameras always do."""
     threads: int = 0
@@ -94,6 +99,7 @@ class Row:
     peak: int | None = None  # bytes, weights included
     facts: dict[str, Any] | None = None  # image size, dtype, attention implementation, as they were
     failed: str | None = None
+    without_mask: list[float] | None = None  # with --mask both: seconds of every measured pass with the mask off
 
     @property
     def median(self) -> float:
@@ -133,16 +139,14 @@ def measure(frames: int, options: BenchmarkOptions) -> Row:
         torch.cuda.reset_peak_memory_stats(device)  # of loading and of the change of dtype
 
     masked = model.config.mask_form is not None
-    strength = 1.0 if masked and options.mask == "on" else 0.0
-    with torch.inference_mode():
-        seconds = [
-            timed(lambda: model(pixel_values, mask_strength=strength), device) for _ in range(1 + options.repeats)
-        ]
+    strengths = {"on": (1.0,), "off": (0.0,), "both": (0.0, 1.0)}[options.mask] if masked else (0.0,)
+    times = time_in_turns(model, pixel_values, strengths, 1 + options.repeats)
+    seconds = [of_strength[1:] for of_strength in times]
     facts = {
         "image_size": list(pixel_values.shape[-2:]),
         "dtype": str(dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,
-        "mask": options.mask if masked else "none in this model",
+        "mask": {"both": "off and on in turn"}.get(options.mask, options.mask) if masked else "none in this model",
         "points": model.point_head is not None,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "weights_bytes": sum(weight.nbytes for weight in model.state_dict().values()),
@@ -151,7 +155,20 @@ def measure(frames: int, options: BenchmarkOptions) -> Row:
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "torch": torch.__version__,
     }
-    return Row(frames, seconds[1:], peak_memory(device), facts)
+    without = seconds[0] if len(seconds) > 1 else None
+    return Row(frames, seconds[-1], peak_memory(device), facts, without_mask=without)
+
+
+def time_in_turns(
+    model: Page4DModel, pixel_values: torch.Tensor, strengths: Sequence[float], rounds: int
+) -> list[list[float]]:
+    """Seconds of forward passes of `pixel_values` [1, S, 3, H, W] with masks of some strengths, in turn."""
+    times: list[list[float]] = [[] for _ in strengths]
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for strength, seconds in zip(strengths, times, strict=True):
+                seconds.append(timed(partial(model, pixel_values, mask_strength=strength), pixel_values.device))
+    return times
 
 
 def _pixel_values(frames: int, options: BenchmarkOptions, processor: Any, patch_size: int) -> torch.Tensor:
@@ -246,14 +263,20 @@ def _first_line(error: BaseException) -> str:
 
 def markdown(rows: Sequence[Row], options: BenchmarkOptions) -> str:
     """The table, and underneath what its figures depend on."""
+    head = ["frames", *(["mask off", "mask costs"] if options.mask == "both" else []), "seconds"]
+    head += ["frames per second", "peak memory"]
     cells = []
     for row in rows:
-        if row.failed is not None or row.peak is None:
-            cells.append([str(row.frames), NOTHING, NOTHING, str(row.failed)])
-        else:
-            speed = row.frames / row.median
-            cells.append([str(row.frames), f"{row.median:.3g}", f"{speed:.3g}", f"{row.peak / GIB:.2f} GiB"])
-    lines = [markdown_table(["frames", "seconds", "frames per second", "peak memory"], cells, labels=0)]
+        if row.failed is not None or row.peak is None or row.seconds is None:
+            cells.append([str(row.frames), *[NOTHING] * (len(head) - 2), str(row.failed)])
+            continue
+        compared = [NOTHING] * (len(head) - 4)
+        if row.without_mask is not None:
+            costs = statistics.median(on / off - 1 for off, on in zip(row.without_mask, row.seconds, strict=True))
+            compared = [f"{statistics.median(row.without_mask):.3g}", f"{costs:+.1%}"]
+        speed = row.frames / row.median
+        cells.append([str(row.frames), *compared, f"{row.median:.3g}", f"{speed:.3g}", f"{row.peak / GIB:.2f} GiB"])
+    lines = [markdown_table(head, cells, labels=0)]
     facts = next((row.facts for row in rows if row.facts is not None), None)
     if facts is not None:
         height, width = facts["image_size"]
@@ -311,7 +334,7 @@ def run(options: BenchmarkOptions) -> list[Row]:
     table = markdown(rows, options)
     print(table)
     left_out = ("output", "overwrite", "as_json")
-    told = {name: plain(value) for name, value in asdict(options).items() if name not in left_out}
+    told = {name: value for name, value in to_jsonable_python(options).items() if name not in left_out}
     record = {"options": told, "rows": [asdict(row) for row in rows]}
     for name, text in (("json", json.dumps(record, indent=1)), ("md", table)):
         if name in outputs:

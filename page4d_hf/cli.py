@@ -299,7 +299,9 @@ def reconstruct(
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
                     name = f"shot_{number:02}"
-                    write(folder / name, output / name, run(shot))
+                    made = run(shot)
+                    made.info["options"] |= {"fps": fps, "max_frames": max_frames}  # of the clip, before it was split
+                    write(folder / name, output / name, made)
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
@@ -317,7 +319,8 @@ def reconstruct(
 
 def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
     """Say what has been made of a clip, or of a shot."""
-    print(f"Wrote {folder}: {num_frames} frames and {num_points:,} points.")
+    frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
+    print(f"Wrote {folder}: {frames} and {num_points:,} points.")
     if "cuts" in info:
         print("Each shot becomes a scene of its own with --split-cuts.")
     if "refinement" in info:
@@ -336,7 +339,7 @@ def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: d
 
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
-    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit"] = "living-room",
+    scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit", "crowded"] = "living-room",
     seed: int = 0,
     num_frames: int = 48,
     held_out_every: int = 3,
@@ -354,7 +357,8 @@ def synth(
     Args:
         output: the folder to write; it must not exist yet, or be empty.
         scene: living-room; or the same room in which nothing deforms, in which what moves only deforms, with a training
-            camera three times as fast, or with one that goes around once (orbit).
+            camera three times as fast, with one that goes around once (orbit), or in which what moves fills a third to
+            a half of the image (crowded).
         seed: draws colours, textures, sides, speeds and phases. The same seed and options give the same bytes.
         num_frames: instants, and training frames.
         held_out_every: how many instants lie between two frames of the held-out camera.

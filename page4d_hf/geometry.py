@@ -154,6 +154,17 @@ def invert_extrinsics(extrinsics: Tensor) -> Tensor:
     return torch.cat((rotation, -rotation @ extrinsics[..., :3, 3:]), dim=-1)
 
 
+def camera_centers(extrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Centres `(..., 3)` in the world of world-to-camera extrinsics `(..., 3, 4)`."""
+    centers: npt.NDArray[Any] = -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
+    return centers
+
+
+def extrinsics_at(rotation: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """World-to-camera extrinsics `(..., 3, 4)` of rotations `(..., 3, 3)` and centres `(..., 3)` in the world."""
+    return np.concatenate((rotation, -(rotation @ centers[..., None])), axis=-1)
+
+
 def unproject_depth(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor, *, pixel_center: float = 0.0) -> Tensor:
     """Lift depth maps to points in the world.
 

@@ -9,7 +9,7 @@ import statistics
 from typing import Any
 
 import torch
-from forward import time_in_turns, weights_of
+from benchmark import time_in_turns
 from torch.utils.flop_counter import FlopCounterMode
 from train import NETWORKS
 
@@ -98,7 +98,7 @@ def measure(
         torch.cuda.reset_peak_memory_stats()
     clock.seconds.clear()
     clock.peak = 0
-    off, on = time_in_turns(model, pixel_values, rounds)
+    off, on = time_in_turns(model, pixel_values, (0.0, 1.0), rounds)
     counted = slice(1 if rounds > 1 else 0, None)
     aggregator_on = statistics.median(clock.seconds[1::2][counted])
     peak = peak_memory(device)
@@ -107,7 +107,7 @@ def measure(
         "seconds, mask off": statistics.median(off[counted]),
         "seconds, mask on": statistics.median(on[counted]),
         "peak, GiB": peak / 2**30,
-        "weights, GiB": weights_of(model) / 2**30,
+        "weights, GiB": sum(weight.nbytes for weight in model.state_dict().values()) / 2**30,
         "aggregator, seconds": aggregator_on,
         "aggregator, peak GB": clock.peak / 1e9,
         "aggregator, TFLOP": flops / 1e12,

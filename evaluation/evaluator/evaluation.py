@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from pydantic_core import to_jsonable_python
 
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.reconstruction.network import resolve_resolution
@@ -31,7 +32,7 @@ from .predictions import (
 )
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .reporting.tables import write_tables
-from .run_folder import RUN, RunFolder, plain, versions
+from .run_folder import RUN, RunFolder, versions
 from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
 from .tasks import average, score
 from .trivial import trivial_predictions
@@ -163,14 +164,18 @@ class Evaluation:
     def _identity(self) -> dict[str, Any]:
         """All that decides a figure, as JSON values."""
         evaluated = self.evaluated
+
+        def told(part: Any) -> dict[str, Any]:
+            return {"text": str(part), **to_jsonable_python(part)}
+
         return {
             "task": self.task,
             "dataset": self.options.dataset,
             "method": self.options.method or _default_method(self.options),
             "trivial": self.options.trivial,
-            "protocol": {"text": str(self.protocol), **plain(self.protocol)},
-            "selection": {"text": str(self.selection), **plain(self.selection)},
-            "inference": None if evaluated is None else {"text": str(self.inference), **plain(self.inference)},
+            "protocol": told(self.protocol),
+            "selection": told(self.selection),
+            "inference": None if evaluated is None else told(self.inference),
             "model": None if evaluated is None else evaluated.facts,
             "versions": versions(),
         }

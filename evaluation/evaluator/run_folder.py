@@ -19,7 +19,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
@@ -178,7 +178,11 @@ class RunFolder:
                 for kind in ("data", "predictions")
             },
             "averages": dict(averages),
-            "sequences": [_without_reason(each) for each in scores if each.excluded is None],
+            "sequences": [
+                {name: value for name, value in asdict(each).items() if name != "excluded"}
+                for each in scores
+                if each.excluded is None
+            ],
             "excluded": {each.name: each.excluded for each in scores if each.excluded is not None},
         }
         with whole_file(self.root / RESULT, overwrite=True) as partial:
@@ -279,23 +283,6 @@ def versions(packages: Sequence[str] = VERSIONS) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples and paths as JSON values."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _without_reason(scores: SequenceScores) -> dict[str, Any]:
-    values = asdict(scores)
-    del values["excluded"]
-    return values
 
 
 def _dumps(value: Any) -> str:

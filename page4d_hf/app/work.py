@@ -36,6 +36,7 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
         Page4DError: as of `reconstruct`.
     """
     from ..reconstruction.reconstruct import reconstruct
+    from ..reconstruction.refinement import summary as cameras_summary
 
     place = Path(folder)
     made = reconstruct(uploads[0] if len(uploads) == 1 else uploads, model, max_frames=frames, progress=progress)
@@ -53,8 +54,13 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     archives = [shutil.make_archive(str(place / name), "zip", place / name) for name in ("colmap", "scene")]
     progress("exporting", steps, steps)
     moving = "" if made.point_motion is None else f", {np.mean(made.point_motion >= 0.5):.0%} of them moving"
+    sentences = [f"{len(made)} frames, {len(made.points):,} points{moving}."]
+    if "cuts" in made.info:
+        sentences.append(made.info["cuts"]["note"])
+    if "refinement" in made.info:
+        sentences.append(cameras_summary(made.info["refinement"]))
     return Result(
-        f"{len(made)} frames, {len(made.points):,} points{moving}.",
+        "\n".join(sentences),
         str(place / "scene" / "preview.jpg"),
         str(files[0]),
         [*map(str, files), *archives],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +95,15 @@ def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
     """
     mask = read_image(path, keep_grey=True)
     return (mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask) > 0
+
+
+def check_same_size(path: Path, values: npt.NDArray[Any], other_path: Path, others: npt.NDArray[Any]) -> None:
+    """Refuse values of pixels `(H, W, ...)` that two files have for one image, but in different sizes."""
+    if values.shape[:2] != others.shape[:2]:
+        raise CaptureError(
+            f"{path} is {values.shape[1]}x{values.shape[0]} but {other_path} is {others.shape[1]}x{others.shape[0]}; "
+            "fetch them again."
+        )
 
 
 def read_image_size(path: Path) -> tuple[int, int]:

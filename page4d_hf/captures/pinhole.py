@@ -9,12 +9,10 @@ undistorted. Where nothing is to do, the pixels are those of the file.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import cv2
@@ -42,18 +40,9 @@ class PinholeFrames:
     capture: Capture
     intrinsics: np.ndarray  # [N, 3, 3] float64, in pixels of what the loaders give
     image_sizes: np.ndarray  # [N, 2] int, (width, height) of what the loaders give
-    _maps: OrderedDict[bytes, np.ndarray] = field(default_factory=OrderedDict, repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def __len__(self) -> int:
         return len(self.capture)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the maps, which are cheap to compute anew, and the lock, which belongs to one process."""
-        return {"capture": self.capture, "intrinsics": self.intrinsics, "image_sizes": self.image_sizes}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _maps=OrderedDict(), _lock=Lock())
 
     @property
     def resamples(self) -> bool:
@@ -167,22 +156,22 @@ class PinholeFrames:
     def _source_positions(self, index: int, grid: int) -> npt.NDArray[np.float32]:
         """Where in the file's image the new image's samples lie: x and y in its pixels as OpenCV counts them, from 0 at
         the first centre, `(2, grid * H, grid * W)`."""
-        source, lens = self.capture.intrinsics[index], self.capture.distortion[index]
-        width, height = (int(side) * grid for side in self.image_sizes[index])
         target = self.intrinsics[index] * [[grid], [grid], [1]]
-        fisheye = self._is_fisheye(index)
-        parts = (source, lens, target, (width, height), fisheye)
-        key = b"".join(np.asarray(part, np.float64).tobytes() for part in parts)
-        with self._lock:
-            if key in self._maps:
-                self._maps.move_to_end(key)
-                return self._maps[key]
-        maps = undistortion_map(*parts)
-        with self._lock:
-            self._maps[key] = maps
-            while len(self._maps) > MAPS_KEPT:
-                self._maps.popitem(last=False)
-        return maps
+        source, lens, target = (
+            np.asarray(part, np.float64).tobytes()
+            for part in (self.capture.intrinsics[index], self.capture.distortion[index], target)
+        )
+        width, height = (int(side) * grid for side in self.image_sizes[index])
+        return _kept_map(source, lens, target, (width, height), self._is_fisheye(index))
+
+
+@lru_cache(maxsize=MAPS_KEPT)
+def _kept_map(
+    source: bytes, distortion: bytes, target: bytes, size: tuple[int, int], fisheye: bool
+) -> npt.NDArray[np.float32]:
+    """`undistortion_map` of the bytes of float64 arrays."""
+    source_array, target_array = (np.frombuffer(each).reshape(3, 3) for each in (source, target))
+    return undistortion_map(source_array, np.frombuffer(distortion), target_array, size, fisheye)
 
 
 def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:

@@ -23,7 +23,6 @@ from .rendered import random_clips
 from .sampling import (
     SYNTHETIC,
     ClipTable,
-    MicroBatchPlan,
     MicroBatchShape,
     SamplePlan,
     SamplingConfig,
@@ -32,7 +31,6 @@ from .sampling import (
     check_long_enough,
     draw_window,
     keyed_generator,
-    plan_micro_batch,
     plan_sample,
     plan_shape,
     source_weights,
@@ -115,10 +113,6 @@ class MicroBatches(Dataset[dict[str, Any]]):
             self._sources.append(Source(config, table))
         # For each streamed source and lane: a micro-batch of that lane, and how many rows those before it take.
         self._taken: dict[tuple[int, int], tuple[int, int]] = {}
-
-    def plan(self, index: int) -> MicroBatchPlan:
-        """What micro-batch `index` is made of before any clip is opened; clips that cannot be used change it yet."""
-        return plan_micro_batch(self.seed, index, self.sampling, self._sources)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Make a micro-batch.

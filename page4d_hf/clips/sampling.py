@@ -191,18 +191,8 @@ class SamplePlan:
     skips: tuple[str, ...] = ()  # clips that were drawn and could not be used, one sentence each
 
 
-@dataclass(frozen=True)
-class MicroBatchPlan:
-    """What one micro-batch is made of."""
-
-    index: int
-    num_frames: int  # S, of every sample
-    image_size: tuple[int, int]  # (height, width)
-    samples: tuple[SamplePlan, ...]
-
-
 class MicroBatchShape(NamedTuple):
-    """The part of a plan that needs no clip: cheap enough to go through all micro-batches before an index."""
+    """What of a micro-batch needs no clip: cheap enough to go through all micro-batches before an index."""
 
     num_frames: int
     image_size: tuple[int, int]  # (height, width)
@@ -267,27 +257,6 @@ def plan_sample(
         row = int(long_enough[generator.integers(len(long_enough))])
     frames = draw_window(generator, int(table.num_frames[row]), num_frames, config, ordered=bool(table.ordered[row]))
     return SamplePlan(source, row, frames, sample_seed, skips)
-
-
-def plan_micro_batch(seed: int, index: int, sampling: SamplingConfig, sources: Sequence[Source]) -> MicroBatchPlan:
-    """What a micro-batch is made of, before any clip is opened.
-
-    Args:
-        seed: of the run.
-        index: of the micro-batch, counted over the whole run and all processes.
-        sampling: the settings.
-        sources: where samples come from, in proportion to their weights.
-
-    Raises:
-        SamplingError: no source has a weight above 0.
-        ClipError: a source has no clip that is long enough.
-    """
-    shape = plan_shape(seed, index, sampling, source_weights([source.config for source in sources]))
-    samples = tuple(
-        plan_sample(seed, index, number, 0, shape.num_frames, int(source), sources)
-        for number, source in enumerate(shape.sources)
-    )
-    return MicroBatchPlan(index, shape.num_frames, shape.image_size, samples)
 
 
 def draw_window(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..captures.pinhole import undistort
+from ..geometry import camera_centers, extrinsics_at
 from .tracks import REFERENCE_WIDTH, Tracks
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ def projections(tracks: Tracks, extrinsics: npt.NDArray[Any], points: npt.NDArra
     return seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
 
 
+def depths(tracks: Tracks, solution: Adjusted) -> npt.NDArray[Any]:
+    """z [O] of each observation's point in its camera."""
+    pose = solution.extrinsics[tracks.frame]
+    return np.einsum("oj,oj->o", pose[:, 2, :3], solution.points[tracks.track]) + pose[:, 2, 3]
+
+
 def triangulate(
     tracks: Tracks,
     rays: npt.NDArray[Any],
@@ -81,7 +88,7 @@ def triangulate(
         rounds: of reweighting.
     """
     pose = extrinsics[tracks.frame]
-    rotation, center = pose[:, :, :3], -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
+    rotation, center = pose[:, :, :3], camera_centers(pose)
     ray = np.einsum("oji,oj->oi", rotation, np.concatenate((rays, np.ones((len(rays), 1))), axis=1))
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)
     across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
@@ -313,15 +320,13 @@ def _in_scale_of(
     start: Adjusted, extrinsics: npt.NDArray[Any], points: npt.NDArray[Any], used: npt.NDArray[Any], first: int
 ) -> tuple[npt.NDArray[Any], float, npt.NDArray[Any]]:
     """Undo the drift of scale, which nothing fixes, about the centre of the first camera."""
-    center = -extrinsics[first, :, :3].T @ extrinsics[first, :, 3]
+    center = camera_centers(extrinsics[first])
     before = np.median(np.linalg.norm(start.points[used] - center, axis=1))
     after = np.median(np.linalg.norm(points[used] - center, axis=1))
     scale = before / after if after > 0 and np.isfinite(after) and np.isfinite(before) else 1.0
     points = center + scale * (points - center)
-    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-    centers = center + scale * (centers - center)
-    moved = np.concatenate((extrinsics[:, :, :3], -(extrinsics[:, :, :3] @ centers[..., None])), axis=2)
-    return moved, start.focal, points
+    centers = center + scale * (camera_centers(extrinsics) - center)
+    return extrinsics_at(extrinsics[:, :, :3], centers), start.focal, points
 
 
 def _center(image_size: tuple[int, int]) -> npt.NDArray[Any]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .tracks import REFERENCE_WIDTH, Tracks
+
+if TYPE_CHECKING:
+    import pycolmap
 
 GAPS = (1, 4, 8)  # frames between the two of a pair
 TOLERANCE = 0.5  # pixels from the epipolar line, for images of the reference width
@@ -25,6 +29,26 @@ class Consensus:
     displacement: float  # how far tracks get from where they begin: median over the longer half of them, pixels
 
 
+def two_views(
+    image_size: tuple[int, int], focal: float, tolerance: float
+) -> tuple[pycolmap.Camera, pycolmap.TwoViewGeometryOptions]:
+    """A pinhole of a focal length in pixels, and options for the geometry of two of its images.
+
+    `tolerance` is in pixels from the epipolar line, for images of the reference width.
+    """
+    import pycolmap
+
+    height, width = image_size
+    camera = pycolmap.Camera(
+        model="SIMPLE_PINHOLE", width=width, height=height, params=[focal, width / 2, height / 2], camera_id=1
+    )
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.max_error = tolerance * width / REFERENCE_WIDTH
+    options.ransac.random_seed = 0
+    options.detect_watermark = False
+    return camera, options
+
+
 def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> Consensus:
     """Ask pairs of frames, by RANSAC over fundamental matrices and homographies, which tracks follow the main motion.
 
@@ -37,14 +61,7 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
     """
     import pycolmap
 
-    height, width = image_size
-    camera = pycolmap.Camera(
-        model="SIMPLE_PINHOLE", width=width, height=height, params=[width, width / 2, height / 2], camera_id=1
-    )
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.max_error = TOLERANCE * width / REFERENCE_WIDTH
-    options.ransac.random_seed = 0
-    options.detect_watermark = False
+    camera, options = two_views(image_size, focal=image_size[1], tolerance=TOLERANCE)
     # A line is easier to come near to than a point.
     loose = pycolmap.RANSACOptions(max_error=2 * options.ransac.max_error, random_seed=0)
     rows = tracks.rows_of_frames(num_frames)

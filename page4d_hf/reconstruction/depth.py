@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..utils.evenly import evenly
-from .bundle_adjustment import Adjusted
+from .bundle_adjustment import Adjusted, depths
 from .tracks import Tracks
 
 SMOOTHING = 0.1  # of the image's width: how far a track's depth reaches
@@ -60,9 +60,7 @@ def correct_depth(
         tracks, solution: what the cameras were adjusted to. Tracks that were left out count for nothing.
         image_size: (height, width).
     """
-    pose = solution.extrinsics[tracks.frame]
-    points = solution.points[tracks.track]
-    z = np.einsum("oj,oj->o", pose[:, 2, :3], points) + pose[:, 2, 3]
+    z = depths(tracks, solution)
     known = sample_maps(depth, tracks, image_size)
     good = solution.used[tracks.track] & (z > 0) & (known > 0) & np.isfinite(known)
     ratios = np.log(np.where(good, z / np.where(good, known, 1), 1))

@@ -16,6 +16,7 @@ from ..captures.layouts.colmap import FILES, find_model, read_model_cameras
 from ..captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
 from ..errors import Page4DError
 from ..frames import Frames, natural_key
+from ..geometry import camera_centers
 from ..scene.folder import read_scene
 from .lenses import LEAST_BEND, Lenses
 from .tracks import REFERENCE_WIDTH, Tracks
@@ -449,7 +450,7 @@ def _scale_of_paths(extrinsics: FloatArray, known: FloatArray) -> float | None:
     chosen = np.linspace(0, len(known) - 1, min(len(known), MOST_COMPARED)).round().astype(int)
     ours, theirs = (
         np.linalg.norm(centers[:, None] - centers[None], axis=-1)[np.triu_indices(len(chosen), 1)]
-        for centers in (-np.einsum("sji,sj->si", e[chosen, :, :3], e[chosen, :, 3]) for e in (extrinsics, known))
+        for centers in (camera_centers(e[chosen]) for e in (extrinsics, known))
     )
     moves = (theirs > LEAST_PATH * theirs.max(initial=0)) & (ours > LEAST_PATH * ours.max(initial=0))
     return float(np.median(theirs[moves] / ours[moves])) if moves.any() else None

@@ -14,12 +14,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from ..geometry import Similarity, align_sim3_robustly
+from ..geometry import Similarity, align_sim3_robustly, camera_centers, extrinsics_at
 from .bundle_adjustment import (
     LOSS_SCALES,
     Adjusted,
     adjust,
     adjust_once,
+    depths,
     reprojection_errors,
     triangulated,
     without_outliers,
@@ -131,7 +132,7 @@ def _parts(
         begun = replace(start, extrinsics=start.extrinsics[span], points=start.points[chosen], used=everything)
         found = adjust(local, begun, size, hold_focal=True)
         if _explained(local, found, size) < TRUSTED:
-            mapped = map_tracks(local, begun, _depth(local, begun), size, hold_focal=hold_focal)
+            mapped = map_tracks(local, begun, depths(local, begun), size, hold_focal=hold_focal)
             if mapped is not None:
                 mapped = adjust(local, mapped, size, hold_focal=True)
                 if _explained(local, mapped, size) > _explained(local, found, size):
@@ -144,13 +145,6 @@ def _parts(
 def _explained(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> float:
     errors = reprojection_errors(tracks, solution, size)
     return float((errors < EXPLAINED * size[1] / REFERENCE_WIDTH).mean()) if len(errors) else 0.0
-
-
-def _depth(tracks: Tracks, solution: Adjusted) -> np.ndarray:
-    """z of each observation's point in its camera, [O]."""
-    pose = solution.extrinsics[tracks.frame]
-    z: np.ndarray = np.einsum("oj,oj->o", pose[:, 2, :3], solution.points[tracks.track]) + pose[:, 2, 3]
-    return z
 
 
 def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
@@ -178,8 +172,8 @@ def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
 def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similarity:
     shared = part.used & whole.used
     centers = [
-        -np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3])
-        for e in (part.extrinsics[: reached - span.start], whole.extrinsics[span.start : reached])
+        camera_centers(each)
+        for each in (part.extrinsics[: reached - span.start], whole.extrinsics[span.start : reached])
     ]
     distance = np.linalg.norm(whole.points[shared] - centers[1].mean(axis=0), axis=1)
     typical = np.full(len(centers[0]), np.median(distance) if len(distance) else 1.0)
@@ -198,9 +192,8 @@ def _between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -> np.
     """Poses of all frames `(S, 3, 4)`, between those of keyframes `(K, 3, 4)` on a line and with even turns."""
     every = np.arange(num_frames)
     rotation = Slerp(frames, Rotation.from_matrix(extrinsics[:, :, :3]))(every).as_matrix()
-    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-    centers = np.stack([np.interp(every, frames, axis) for axis in centers.T], axis=1)
-    return np.concatenate((rotation, -(rotation @ centers[..., None])), axis=2)
+    centers = np.stack([np.interp(every, frames, axis) for axis in camera_centers(extrinsics).T], axis=1)
+    return extrinsics_at(rotation, centers)
 
 
 def _locate_the_others(tracks: Tracks, solution: Adjusted, frames: np.ndarray, size: tuple[int, int]) -> Adjusted:

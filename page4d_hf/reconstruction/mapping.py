@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .bundle_adjustment import Adjusted
-from .tracks import REFERENCE_WIDTH, Tracks
+from .bundle_adjustment import Adjusted, depths
+from .consensus import two_views
+from .tracks import Tracks
 
 if TYPE_CHECKING:
     import pycolmap
@@ -72,14 +73,7 @@ def _write_database(path: Path, tracks: Tracks, start: Adjusted, image_size: tup
     """Keypoints and two-view geometries of the tracks in use; gives the track of each keypoint, by frame."""
     import pycolmap
 
-    height, width = image_size
-    camera = pycolmap.Camera(
-        model="SIMPLE_PINHOLE", width=width, height=height, params=[start.focal, width / 2, height / 2], camera_id=1
-    )
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.max_error = TOLERANCE * width / REFERENCE_WIDTH
-    options.ransac.random_seed = 0
-    options.detect_watermark = False
+    camera, options = two_views(image_size, focal=start.focal, tolerance=TOLERANCE)
     numbers, keypoints = [], []
     for rows in tracks.rows_of_frames(len(start.extrinsics)):
         chosen = start.used[tracks.track[rows]]
@@ -133,8 +127,7 @@ def _find_the_others(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks,
 def _in_world_of(start: Adjusted, mapped: Adjusted, tracks: Tracks, depth: np.ndarray) -> Adjusted | None:
     """The same cameras and points with the first camera where the start has it, in the scale of the depth."""
     there, here = start.extrinsics[0], mapped.extrinsics[0]
-    pose = mapped.extrinsics[tracks.frame]
-    z = np.einsum("oj,oj->o", pose[:, 2, :3], mapped.points[tracks.track]) + pose[:, 2, 3]
+    z = depths(tracks, mapped)
     both = mapped.used[tracks.track] & (z > 0) & (depth > 0)
     if not both.any():
         return None

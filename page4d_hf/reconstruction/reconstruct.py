@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from ..errors import Page4DError
 from ..frames import Frames, Source, normalized_times, read_frames
+from ..geometry import camera_centers
 from ..image_processing_page4d import Mode, Page4DImageProcessor
 from ..scene.reconstruction import Reconstruction
 from ..scene.tracks import PointTracks, read_tracks
@@ -29,7 +30,7 @@ from ..weights.loading import (
 )
 from .cuts import Report as CutReport
 from .cuts import longest_shot
-from .known_cameras import CameraFile, KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
+from .known_cameras import KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
 from .metric import load_metric_model, metric_scale
@@ -180,14 +181,16 @@ def reconstruct(
     if tracker == "head" and not weights.config.enable_track:
         raise Page4DError("Tracks by the track head need a model that has one, and this has none; take --tracker flow.")
     heads = needed_heads(weights.config, points)
-    given = _read_given(options)
+    given_tracks = None if tracks is None else read_tracks(Path(tracks))[0]
+    given_cameras = None if cameras is None else read_cameras(cameras)
+    given_intrinsics = None if intrinsics is None else read_intrinsics(intrinsics)
 
     frames, cuts = _read_frames(images, options, report)
-    known = known_cameras(given.cameras, given.intrinsics, frames)
+    known = known_cameras(given_cameras, given_intrinsics, frames)
     lenses = None if known is None else known.lenses
     if lenses is not None and distortion != "none":
         raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
-    clip = _Clip(frames, given.tracks, known, None if masks is None else MaskFolder(masks, frames), report)
+    clip = _Clip(frames, given_tracks, known, None if masks is None else MaskFolder(masks, frames), report)
     network = weights.load(report)
     metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
@@ -365,22 +368,6 @@ class _Options:
         return {name: value if isinstance(value, plain) else str(value) for name, value in vars(self).items()}
 
 
-class _Given(NamedTuple):
-    """What files say that a user gave beside the frames."""
-
-    tracks: PointTracks | None
-    cameras: CameraFile | None
-    intrinsics: CameraFile | None
-
-
-def _read_given(options: _Options) -> _Given:
-    return _Given(
-        None if options.tracks is None else read_tracks(Path(options.tracks))[0],
-        None if options.cameras is None else read_cameras(options.cameras),
-        None if options.intrinsics is None else read_intrinsics(options.intrinsics),
-    )
-
-
 def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[Frames, CutReport | None]:
     """The frames to reconstruct, and where the clip cuts that they are a shot of."""
     if isinstance(images, Frames):
@@ -500,8 +487,7 @@ class _Clip:
         )
         sizes = np.array([(width, height) for height, width in frames.sizes])
         paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
-        centers = -np.einsum("sji,sj->si", seen.extrinsics[:, :, :3], seen.extrinsics[:, :, 3])
-        return replace(tracks, paths=settle_paths(paths, centers))
+        return replace(tracks, paths=settle_paths(paths, camera_centers(seen.extrinsics)))
 
     def cloud(self, options: _Options) -> dict[str, Any]:
         """The points of a `Reconstruction`, and what goes with them."""

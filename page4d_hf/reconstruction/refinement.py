@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..geometry import camera_centers, extrinsics_at
 from ..scene.tracks import PointTracks
 from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reprojection_errors, triangulated
 from .consensus import agree_on_motion
@@ -379,9 +380,7 @@ def _with_distortion(clip: _Clip, best: _Scored, outcome: str, note: str) -> Ref
 
 def _parallax(tracks: Tracks, solution: Adjusted) -> np.ndarray:
     """The angle [T] that a track's rays span: twice the largest to their mean; 0 of a track without a point."""
-    pose = solution.extrinsics[tracks.frame]
-    centers = -np.einsum("oji,oj->oi", pose[:, :, :3], pose[:, :, 3])
-    rays = solution.points[tracks.track] - centers
+    rays = solution.points[tracks.track] - camera_centers(solution.extrinsics)[tracks.frame]
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
     mean = np.zeros((len(tracks), 3))
     np.add.at(mean, tracks.track, rays)
@@ -449,9 +448,7 @@ def _turned(clip: _Clip, best: Adjusted) -> Adjusted:
 
 def _with_centers_of(start: Adjusted, turned: Adjusted) -> Adjusted:
     """Cameras with the rotations of one solution, and the centres and points of another."""
-    rotation = turned.extrinsics[:, :, :3]
-    centers = -np.einsum("sji,sj->si", start.extrinsics[:, :, :3], start.extrinsics[:, :, 3])
-    extrinsics = np.concatenate((rotation, -(rotation @ centers[..., None])), axis=2)
+    extrinsics = extrinsics_at(turned.extrinsics[:, :, :3], camera_centers(start.extrinsics))
     return replace(turned, extrinsics=extrinsics, points=start.points)
 
 
@@ -499,7 +496,7 @@ def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note:
 
 def summary(report: Report) -> str:
     """A report in one line, for a terminal."""
-    if "tracks" not in report:
+    if not report.get("tracks"):
         return f"Cameras: {report['outcome']}."
     was = report["outcome"] != "kept"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Page4DError
-from ..geometry import Similarity, align_sim3_robustly
+from ..geometry import Similarity, align_sim3_robustly, camera_centers
 from ..image_processing_page4d import Page4DImageProcessor
 from ..utils.progress import Progress
 from .network import NetworkInput, NetworkOptions, Prediction, predict, prepare
@@ -157,7 +157,7 @@ def align_windows(before: Prediction, after: Prediction, start: int) -> Similari
             "larger --overlap or --window."
         )
     typical = float(np.median(np.concatenate(distances)))
-    centers = [-np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3]) for e in (after.extrinsics, before.extrinsics)]
+    centers = [camera_centers(each.extrinsics) for each in (after, before)]
     points = (np.concatenate(source), np.concatenate(target), np.concatenate(distances), 1 - CAMERAS_SHARE)
     cameras = (centers[0][:frames], centers[1][start:], np.full(frames, typical), CAMERAS_SHARE)  # which are much surer
     return align_sim3_robustly((points, cameras))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..geometry import camera_centers
+
 FRUSTUM_SHARE = 0.1  # of the scene's radius, that a frustum is deep
 SUPERSAMPLING = 2
 PALE = (246, 246, 246)
@@ -41,11 +43,6 @@ class Poster:
 
     image: np.ndarray  # [h, w, 3]
     corners: np.ndarray  # [4, 3], clockwise from the image's left upper corner
-
-
-def camera_centers(extrinsics: np.ndarray) -> np.ndarray:
-    """Centres `(..., 3)` of world-to-camera extrinsics `(..., 3, 4)`."""
-    return -np.einsum("...ji,...j->...i", extrinsics[..., :3], extrinsics[..., 3])
 
 
 def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, size: np.ndarray, depth: float) -> np.ndarray:

@@ -32,10 +32,10 @@ from scipy.spatial import cKDTree
 
 from ..errors import SceneError
 from ..frames import read_frames
-from ..geometry import unproject_depth
+from ..geometry import camera_centers, unproject_depth
 from ..package_version import page4d_version
 from ..utils.evenly import evenly, one_of_each_stretch
-from .drawing import camera_centers, scene_radius
+from .drawing import scene_radius
 from .folder import MOVES, Scene
 
 MOST_KEYFRAMES = 64  # of a page; between them positions are linear

@@ -207,11 +207,14 @@ def _sphere_coefficients(start: Tensor, along: Tensor) -> tuple[Tensor, Tensor, 
         3, dtype=start.dtype, device=start.device
     )
     form = along.transpose(-1, -2) @ outer @ along / c[..., None, None].square()  # [F, E, 3, 3]
-    squares = torch.stack(
-        (form[..., 0, 0], 2 * form[..., 0, 2], form[..., 2, 2], form[..., 1, 1], 2 * form[..., 1, 2]), dim=-1
-    )
     lines = -(along.transpose(-1, -2) @ start[..., None]).squeeze(-1) / c[..., None]
-    return squares, 2 * form[..., 0, 1], lines
+    return *_quadratic_coefficients(form), lines
+
+
+def _quadratic_coefficients(form: Tensor) -> tuple[Tensor, Tensor]:
+    """Quadratic forms `(..., 3, 3)` of rays (x, y, 1): coefficients of (x^2, x, 1 and y^2, y) `(..., 5)`, of x y."""
+    squares = form[..., 0, 0], 2 * form[..., 0, 2], form[..., 2, 2], form[..., 1, 1], 2 * form[..., 1, 2]
+    return torch.stack(squares, dim=-1), 2 * form[..., 0, 1]
 
 
 def _box_coefficients(start: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -250,11 +253,10 @@ def _turned_coefficients(start: Tensor, along: Tensor, profile: Tensor) -> dict[
         along[..., 1, :] / _not_zero(1 - upwards)[..., None],
         torch.where((upwards < -1)[..., None], -along[..., 1, :] / _not_zero(1 + upwards)[..., None], never),
     )
+    squares, mixed = _quadratic_coefficients(under)
     return {
-        "turned_squares": torch.stack(
-            (under[..., 0, 0], 2 * under[..., 0, 2], under[..., 2, 2], under[..., 1, 1], 2 * under[..., 1, 2]), dim=-1
-        ),
-        "turned_mixed": 2 * under[..., 0, 1],
+        "turned_squares": squares,
+        "turned_mixed": mixed,
         "turned_lines": -line / square[..., None],
         "turned_within": square < 0,
         "caps": cap,

@@ -358,12 +358,27 @@ def orbited_room(seed: int = 0) -> Scene:
     return replace(scene, camera=path)
 
 
+def crowded_room(seed: int = 0) -> Scene:
+    """`living_room`, in which what moves is larger and closer to the cameras: a third to a half of the image."""
+    scene = living_room(seed)
+
+    def grown(body: Body, factor: float, nearer: float, lower: float = 0.0) -> Body:
+        motion, shift = body.motion, body.half_sizes.new_tensor([0.0, -lower, nearer])
+        grown_motion = replace(motion, center=motion.center + shift, roll=motion.roll / factor)
+        return replace(body, half_sizes=factor * body.half_sizes, motion=grown_motion)
+
+    changes = {"ball": (1.8, 1.1), "balloon": (2.0, 2.4, 0.2), "block": (1.8, 0.3), "jelly": (1.3, 0.0)}
+    bodies = tuple(grown(body, *changes[body.name]) if body.name in changes else body for body in scene.bodies)
+    return replace(scene, bodies=bodies)
+
+
 SCENES: dict[str, Callable[[int], Scene]] = {
     "living-room": living_room,
     "rigid": rigid_room,
     "deforming": deforming_room,
     "fast-camera": fast_camera_room,
     "orbit": orbited_room,
+    "crowded": crowded_room,
 }
 
 

@@ -275,8 +275,6 @@ def _beside(target: str | Path, overwrite: bool) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             stack.callback(_remove_empty, _make_parents(place))
-            # The longest name that is needed beside it, before any work is done for it.
-            shutil.rmtree(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent), ignore_errors=True)
             lock = place.parent / f".{place.name}.lock"
             again = is_held(lock)
             stack.enter_context(hold(lock, target))

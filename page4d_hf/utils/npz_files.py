@@ -50,7 +50,7 @@ def read_npz(
                 )
             for name, entry in members.items():
                 with archive.open(entry) as stream:
-                    shape, dtype = _head(stream)
+                    shape, _, dtype = read_array_header(stream)
                     declared, held = math.prod(shape) * dtype.itemsize, entry.file_size - stream.tell()
                 if not dtype.hasobject and (declared != held or not dtype.itemsize):
                     raise error(
@@ -69,8 +69,9 @@ def read_npz(
         raise error(f"{path!s:.200} cannot be read as a NumPy archive ({broken!s:.200}); {remedy}.") from broken
 
 
-def _head(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type of the array in a .npy file, up to whose values it is then read."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)  # type: ignore[no-untyped-call]  # of numpy
-    return shape, dtype
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)  # type: ignore[no-untyped-call]  # of numpy
+    return header

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from ..errors import Page4DError
-from ..scene.drawing import FRUSTUM_SHARE, camera_centers, camera_corners, frustum_depth, mean_axes, overview
+from ..geometry import camera_centers
+from ..scene.drawing import FRUSTUM_SHARE, camera_corners, frustum_depth, mean_axes, overview
 from ..scene.folder import MOVES
 from ..utils.addresses import check_address
 from ..utils.evenly import evenly

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.errors import CaptureError
-from page4d_hf.geometry import Similarity, align_sim3, invert_extrinsics
+from page4d_hf.geometry import Similarity, align_sim3, camera_centers
 
 from ..console import note
 
@@ -41,7 +40,7 @@ def align_paths(source: npt.NDArray[Any], target: npt.NDArray[Any], *, turns: bo
         CaptureError: the paths are degenerate, so that scale or rotation remain unknown: directions that differ by
             more than 10 degrees (RMS) tell no rotation either.
     """
-    centres = [invert_extrinsics(torch.from_numpy(cameras))[:, :, 3].numpy() for cameras in (source, target)]
+    centres = [camera_centers(cameras) for cameras in (source, target)]
     try:
         similarity = align_sim3(*centres)
     except ValueError as error:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
 from page4d_hf.captures import Capture, PinholeFrames
 from page4d_hf.errors import CaptureError
-from page4d_hf.geometry import invert_extrinsics
+from page4d_hf.geometry import camera_centers
 from page4d_hf.scene.folder import Scene
 
 from ..console import note
@@ -160,7 +159,7 @@ def points_before_cameras(
             near, far = np.percentile(depth[depth > 0], (2, 98))
             depth_range = float(near), float(far)
     if depth_range is None:
-        centres = invert_extrinsics(torch.from_numpy(extrinsics))[:, :, 3].numpy()
+        centres = camera_centers(extrinsics)
         extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=-1).max()) or 1.0
         depth_range = 0.5 * extent, 10 * extent
     sizes = frames.images.image_sizes[frames.train]

@@ -9,6 +9,7 @@ import numpy as np
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.errors import Page4DError
+from page4d_hf.geometry import camera_centers
 from page4d_hf.package_version import page4d_version
 from page4d_hf.utils.folders import whole_file
 
@@ -115,8 +116,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
 
 def _parallax(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
-    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-    toward = points[tracks.track] - centers[tracks.frame]
+    toward = points[tracks.track] - camera_centers(extrinsics)[tracks.frame]
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
     _, first = np.unique(tracks.track, return_index=True)  # observations come in the order of frames
     cosine = np.einsum("oi,oi->o", toward, toward[first][tracks.track])

@@ -31,8 +31,8 @@ from .randomness import random_state, set_random_state
 # Each view's image, Gaussians and gradients stay in memory until the step ends. 4DGS takes 2 to 4.
 MOST_VIEWS_PER_STEP = 64
 
-# Of a training without a motion mask, in which every Gaussian may move: so few views tell motion from shape badly
-# (12 frames of a real clip: 20.55 dB, and 20.96 without deformation).
+# Of a training without a motion mask, in which every Gaussian may move: so few views tell motion from shape badly.
+# On 12 frames of real clips deformation brought 3.8 and 1.9 dB, and cost .4.
 FEW_VIEWS = 16
 
 # Averages that say how fast a view was rendered, not how well.

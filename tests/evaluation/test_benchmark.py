@@ -55,6 +55,20 @@ def test_the_mask_is_on_or_off_as_asked_for(model, mask, strength, monkeypatch):
     assert strengths == [strength] * 3
 
 
+def test_with_both_the_mask_is_off_and_on_in_turn_and_the_table_says_what_it_costs(model, monkeypatch):
+    strengths = []
+    monkeypatch.setattr("page4d_hf.Page4DModel.forward", lambda *args, mask_strength: strengths.append(mask_strength))
+    row = measure(1, options(model, mask="both"))
+    assert strengths == [0.0, 1.0] * 3
+    assert len(row.seconds) == len(row.without_mask) == 2
+
+    row = Row(4, [2.2, 3.3, 4.0], 2**30, without_mask=[2.0, 3.0, 5.0])
+    table = squeezed(markdown([row, Row(8, failed="out of memory")], options(model, mask="both")))
+    assert "| frames | mask off | mask costs | seconds | frames per second | peak memory |" in table
+    assert "| 4 | 3 | +10.0% | 3.3 | 1.21 | 1.00 GiB |" in table
+    assert "| 8 | - | - | - | - | out of memory |" in table
+
+
 def test_real_frames_decide_on_the_height(model, tmp_path: Path):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((50, 100, 3), np.uint8))

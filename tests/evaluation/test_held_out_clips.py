@@ -34,6 +34,7 @@ from small_networks import small_network
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
+from page4d_hf.geometry import camera_centers
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.folders import MANIFEST
 from page4d_hf.utils.ranking import auroc
@@ -115,7 +116,7 @@ def test_the_trivial_depth_is_the_median(clip):
 def test_a_still_camera_turns_as_little_as_one_at_the_true_places_that_never_turns(clip):
     """Which evo can align, and whose rotations do not depend on where it is."""
     figures = still_camera_figures(clip.extrinsics)
-    centers = -np.einsum("sji,sj->si", clip.extrinsics[:, :, :3], clip.extrinsics[:, :, 3])
+    centers = camera_centers(clip.extrinsics)
     unturned = np.concatenate((np.tile(np.eye(3), (len(centers), 1, 1)), -centers[..., None]), axis=-1)
     expected = camera_figures(unturned, clip.extrinsics)
 

@@ -9,6 +9,7 @@ import numpy as np
 from ball_on_plane import BALL, cast, colors, pixel_rays, render, views, world_to_camera
 
 from page4d_hf.frames import Frames
+from page4d_hf.geometry import camera_centers
 from page4d_hf.scene import PointTracks, Reconstruction, write_scene
 
 SIZE = (48, 36)  # width, height
@@ -78,7 +79,7 @@ def _tracks(extrinsics: np.ndarray, intrinsics: np.ndarray, points: np.ndarray) 
     """Tracks of points of the plane: seen where they are inside the image and not behind the ball."""
     xy = np.stack([projected(points, pose, intrinsics) for pose in extrinsics], axis=1)
     visible = ((xy > 0) & (xy < SIZE)).all(axis=2)
-    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    centers = camera_centers(extrinsics)
     for s, center in enumerate(centers):
         visible[:, s] &= cast(center, points - center)[0] > 0.999
     assert not (np.linalg.norm(points - BALL, axis=1) < 0.69).any()

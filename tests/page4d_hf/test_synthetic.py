@@ -239,6 +239,14 @@ def test_the_orbit_sees_the_room_from_all_sides_and_ends_where_it_began(seed: in
     assert abs(np.unwrap(turns)[-1] - turns[0]) == pytest.approx(2 * np.pi, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_moves_in_the_crowded_room_fills_a_third_to_a_half_of_the_image(seed: int) -> None:
+    scene, times = SCENES["crowded"](seed), instants(8)
+    camera = torch.tensor([[34.0, 0, 20], [0, 34, 15], [0, 0, 1]], dtype=torch.float64).expand(8, 3, 3)
+    moves = render_clip(scene, scene.camera.extrinsics(times), camera, times, (30, 40), supersampling=1)["motion_mask"]
+    assert 0.3 < moves.double().mean() < 0.55
+
+
 def body_with(shape: Literal["sphere", "cube"], scene: Scene, **motion: Any) -> Body:
     still = Motion(torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), AXIS)
     half_sizes = torch.tensor([0.2, 0.3, 0.1], dtype=torch.float64)

@@ -141,7 +141,7 @@ def save_checkpoint(
     """
     final = folder / f"checkpoint-{step}"
     partial = _under_another_name(final)
-    try:
+    with telling_of_a_full_disk(f"{final} could not be written", folder, clean=partial):
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
             (partial / STATE).mkdir(parents=True)
@@ -160,15 +160,6 @@ def save_checkpoint(
                 for old in sorted(found)[:-keep]:
                     # Under another name first: what is left of one that is half removed is no checkpoint.
                     shutil.rmtree(found[old].rename(_under_another_name(found[old])))
-    except Exception as error:
-        # A full disk reaches us as many kinds of exception: safetensors and torch.save wrap it in their own.
-        if not is_disk_error(error):
-            raise
-        shutil.rmtree(partial, ignore_errors=True)
-        raise RunFolderError(
-            f"{final} could not be written ({reason(error)}). {what_is_left(folder)}; make room and run the same "
-            "command again."
-        ) from error
     accelerator.wait_for_everyone()
 
 
@@ -206,6 +197,34 @@ def load_weights_apart(accelerator: Accelerator) -> None:
     if accelerator.distributed_type != DistributedType.FSDP:
         accelerator.register_save_state_pre_hook(drop)
         accelerator.register_load_state_pre_hook(load)
+
+
+@contextmanager
+def telling_of_a_full_disk(what: str, folder: Path, *, clean: Path | None = None) -> Iterator[None]:
+    """Say in a sentence that the disk is full or cannot be written.
+
+    That reaches us as many kinds of exception: safetensors, torch.save and TensorBoard wrap it in their own.
+
+    Args:
+        what: could not be done, the sentence's beginning.
+        folder: of the run.
+        clean: a folder to remove then.
+
+    Raises:
+        RunFolderError: a file could not be written in the block.
+    """
+    try:
+        yield
+    except Page4DError:
+        raise
+    except Exception as error:
+        if not is_disk_error(error):
+            raise
+        if clean is not None:
+            shutil.rmtree(clean, ignore_errors=True)
+        raise RunFolderError(
+            f"{what} ({reason(error)}). {what_is_left(folder)}; make room and run the same command again."
+        ) from error
 
 
 def is_disk_error(error: BaseException | None) -> bool:

@@ -32,14 +32,13 @@ from .checkpoints import (
     History,
     RunFolderError,
     enter_run_folder,
-    is_disk_error,
     load_weights_apart,
     make_durable,
     quiet_threads,
     read_history,
-    reason,
     save_checkpoint,
     save_model,
+    telling_of_a_full_disk,
     what_is_left,
 )
 from .held_out import LABELS, TRIVIAL, Means, add_figures
@@ -211,21 +210,12 @@ class Finetuning:
             self.repository = create_repository(
                 options.hub_model_id or options.output.resolve().name, options.hub_private_repo
             )
-        try:
-            with quiet_threads():
-                self._train()
-                self._finish()
-                self.accelerator.end_training()
-        except Page4DError:
-            raise
-        except Exception as error:
-            # The history, the curves: all that is written beside the checkpoints, which have their own message.
-            if not is_disk_error(error):
-                raise
-            raise RunFolderError(
-                f"The run in {options.output} cannot write its files ({reason(error)}). "
-                f"{what_is_left(options.output)}; make room and run the same command again."
-            ) from error
+        # The history, the curves: all that is written beside the checkpoints, which have their own message.
+        cannot = f"The run in {options.output} cannot write its files"
+        with telling_of_a_full_disk(cannot, options.output), quiet_threads():
+            self._train()
+            self._finish()
+            self.accelerator.end_training()
 
     def _train(self) -> None:
         """Train from the step where the run is to the last, with evaluations and checkpoints on the way."""
@@ -441,17 +431,10 @@ class Finetuning:
     def _finish(self) -> None:
         """Write the trained model to the run's folder, and upload it if asked to."""
         accelerator, options = self.accelerator, self.options
-        try:
+        with telling_of_a_full_disk(f"The model could not be written to {options.output}", options.output):
             save_model(accelerator, self.model, options.output, options.sampling.sizes[0])
             if accelerator.is_main_process:
                 make_durable(options.output, deep=False)
-        except Exception as error:
-            if not is_disk_error(error):
-                raise
-            raise RunFolderError(
-                f"The model could not be written to {options.output} ({reason(error)}). "
-                f"{what_is_left(options.output)}; make room and run the same command again."
-            ) from error
         if accelerator.is_main_process:
             if self.held_out is not None:
                 print_table(options.output)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ...errors import CaptureError
 from ...frames import natural_key
-from ...geometry import align_sim3
+from ...geometry import align_sim3, camera_centers
 from ..base import Capture, FolderLayout, Layout
 from ..files import decoding
 from ..image_files import read_image_size
@@ -169,7 +169,7 @@ def points_beside(capture: Capture) -> tuple[np.ndarray, np.ndarray] | None:
     places = {Path(frame_id).name: i for i, frame_id in enumerate(capture.frame_ids)}
     images = [model.images[i] for i in model.reg_image_ids()]
     shared = [(image, places[Path(image.name).stem]) for image in images if Path(image.name).stem in places]
-    centers = -np.einsum("nji,nj->ni", capture.extrinsics[:, :, :3], capture.extrinsics[:, :, 3])
+    centers = camera_centers(capture.extrinsics)
     try:
         ours = centers[[place for _, place in shared]]
         theirs = np.array([image.projection_center() for image, _ in shared]).reshape(-1, 3)

@@ -26,7 +26,7 @@ from ...errors import CaptureError
 from ...utils.json_files import Record, read_json
 from ..base import Capture, DatasetLayout, FolderLayout, Layout, folder_of
 from ..depth_files import read_npy_depth
-from ..image_files import open_image, read_opaque_image
+from ..image_files import check_same_size, open_image, read_opaque_image
 from ..schemas import Positive, RelativePath, Whole
 from ..sequences import sequence_folder, video_of_camera
 from .nerfies import IMAGE_SUFFIXES, SPLITS, Dataset, find_beside, looks_like_nerfies, read_nerfies
@@ -141,11 +141,7 @@ def read_lidar_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[An
         if image.mode != "RGBA":
             return depth
         alpha = np.array(image.getchannel("A"))
-    if alpha.shape != depth.shape:
-        raise CaptureError(
-            f"{path} is {depth.shape[1]}x{depth.shape[0]} but {image_path} is {alpha.shape[1]}x{alpha.shape[0]}; "
-            "fetch them again."
-        )
+    check_same_size(path, depth, image_path, alpha)
     return np.where(alpha > 0, depth, 0)
 
 

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from ...errors import CaptureError
 from ...utils.evenly import evenly
 from ...utils.image_bounds import MOST_SIDE
+from ...utils.npz_files import read_array_header
 from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import read_png16
 from ..files import MOST_BYTES, decoding
@@ -247,9 +248,7 @@ def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...]
     Raises:
         Exception: of many kinds, where it is broken.
     """
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(member)  # type: ignore[no-untyped-call]  # of numpy
+    shape, fortran_order, dtype = read_array_header(member)
     held = archive.getinfo(member.name).file_size
     if min(shape, default=0) < 0 or (not dtype.hasobject and math.prod(shape) * dtype.itemsize > held):
         raise ValueError(f"{member.name} is cut short: it claims the shape {shape} of {dtype} and has {held} bytes")

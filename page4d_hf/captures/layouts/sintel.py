@@ -30,7 +30,7 @@ from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import SINTEL_TAG, read_dpt, read_sintel_floats
 from ..files import read_bytes
 from ..flow import still_flow
-from ..image_files import read_image_mask
+from ..image_files import check_same_size, read_image_mask
 from ..sequences import FrameList, check_camera, read_first_image_size
 
 PASSES = ("final", "clean", "albedo")
@@ -173,7 +173,7 @@ def read_motion_mask(
     number = int(path.stem.rpartition("_")[2])
     depth_path = depths / f"{path.stem}.dpt"
     depth = read_dpt(depth_path, np.eye(3))
-    _check_size(depth_path, depth, path, flow)
+    check_same_size(depth_path, depth, path, flow)
     camera = read_cam(cameras / f"{path.stem}.cam")
     next_camera = read_cam(cameras / f"frame_{number + 1:04d}.cam")
     difference = np.linalg.norm(flow - still_flow(depth, camera, next_camera), axis=-1)
@@ -181,17 +181,9 @@ def read_motion_mask(
     invalid_path = None if invalid is None else invalid / f"{path.stem}.png"
     if invalid_path is not None and invalid_path.is_file():
         without_flow = read_image_mask(invalid_path)
-        _check_size(invalid_path, without_flow, path, flow)
+        check_same_size(invalid_path, without_flow, path, flow)
         moving &= ~without_flow
     return moving
-
-
-def _check_size(path: Path, values: npt.NDArray[Any], flow_path: Path, flow: npt.NDArray[Any]) -> None:
-    if values.shape != flow.shape[:2]:
-        raise CaptureError(
-            f"{path} is {values.shape[1]}x{values.shape[0]} but {flow_path} is {flow.shape[1]}x{flow.shape[0]}; fetch "
-            "them again."
-        )
 
 
 def _kind_folders(root: Path, kind: str) -> list[Path]:

@@ -18,6 +18,7 @@ from page4d_hf.captures import as_pinhole, detect_layout, find_sequences, read_c
 from page4d_hf.captures.layouts.dycheck import dycheck_sequences, read_dycheck, read_dycheck_folder
 from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
+from page4d_hf.geometry import camera_centers
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def small(tmp_path: Path) -> SmallCapture:
 
 
 def centres(capture: Any) -> np.ndarray:
-    return -np.einsum("nji,nj->ni", capture.extrinsics[:, :, :3], capture.extrinsics[:, :, 3])
+    return camera_centers(capture.extrinsics)
 
 
 def test_a_data_set_is_read_in_metres(small: SmallCapture) -> None:

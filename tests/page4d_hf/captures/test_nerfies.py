@@ -17,6 +17,7 @@ from PIL import Image
 
 from page4d_hf.captures.layouts.nerfies import read_nerfies
 from page4d_hf.errors import CaptureError
+from page4d_hf.geometry import camera_centers
 
 
 def project(capture: Any, i: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +46,7 @@ def test_a_camera_sees_what_the_formula_of_nerfies_says(small_capture: Any) -> N
 
 def test_cameras_and_points_are_centred_and_scaled_as_scene_json_says(small_capture: Any) -> None:
     capture = read_nerfies(small_capture.root)
-    centres = -np.einsum("nji,nj->ni", capture.extrinsics[:, :, :3], capture.extrinsics[:, :, 3])
+    centres = camera_centers(capture.extrinsics)
     stored = np.array([small_capture.cameras[frame_id]["position"] for frame_id in small_capture.ids])
     center = np.array([0.5, -1.0, 2.0])
     np.testing.assert_allclose(centres, (stored - center) * 0.25, atol=1e-12)
@@ -573,7 +574,7 @@ def test_a_real_dycheck_capture_is_read(paper_windmill: Path) -> None:
     assert [len(capture.splits[split]) for split in ("train", "val")] == [277, 419]
     assert np.unique(capture.time_ids).size == 277
     # The moving phone trains, the two that stand still are held out.
-    centres = -np.einsum("nji,nj->ni", capture.extrinsics[:, :, :3], capture.extrinsics[:, :, 3])
+    centres = camera_centers(capture.extrinsics)
     assert (capture.camera_ids[capture.splits["train"]] == 0).all()
     assert np.ptp(centres[capture.camera_ids == 0], axis=0).max() > 0.1
 

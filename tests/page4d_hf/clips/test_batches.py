@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clip_folders import noise_clip, row, write_shards
+from clip_plans import plan_of
 from datasets import load_dataset
 
 from page4d_hf.clips import batches, decode_frames
@@ -70,7 +71,7 @@ def assert_same(first: Any, second: Any) -> None:
 def test_a_micro_batch_holds_what_the_training_needs(clips: str) -> None:
     dataset = made_of(clips, "mapped")
     for index in range(5):
-        plan, batch = dataset.plan(index), dataset[index]
+        plan, batch = plan_of(dataset, index), dataset[index]
         b, s, (h, w) = len(plan.samples), plan.num_frames, plan.image_size
         assert set(batch) == {"pixel_values", "labels", "clip_ids", "skips"}
         shapes = {name: (tuple(value.shape), value.dtype) for name, value in batch["labels"].items()}
@@ -97,7 +98,7 @@ def test_a_sample_is_the_planned_window_of_the_planned_clip_augmented_by_the_pla
     rows = load_dataset(clips, split="train")
     compared = 0
     for index in range(4):
-        plan, batch = dataset.plan(index), dataset[index]
+        plan, batch = plan_of(dataset, index), dataset[index]
         for i, sample in enumerate(plan.samples):
             if sample.row == 4:
                 continue  # the broken one
@@ -158,7 +159,7 @@ def test_synthetic_scenes_are_made_of_what_is_asked_for() -> None:
 def test_synthetic_clips_come_in_the_size_of_the_batch_with_all_their_labels() -> None:
     dataset = of(SourceConfig(path="synthetic"))
     batch = dataset[0]
-    plan = dataset.plan(0)
+    plan = plan_of(dataset, 0)
     assert batch["pixel_values"].shape == (len(plan.samples), plan.num_frames, 3, *plan.image_size)
     assert (batch["labels"]["depth"] > 0).all()
     assert batch["labels"]["has_pose"].all()
@@ -177,7 +178,7 @@ def test_clips_that_cannot_be_used_are_named_and_others_take_their_places(clips:
     skips = []
     for index in range(20):
         batch = dataset[index]
-        assert len(batch["clip_ids"]) == len(dataset.plan(index).samples)
+        assert len(batch["clip_ids"]) == len(plan_of(dataset, index).samples)
         assert not any("noise/04" in clip for clip in batch["clip_ids"])
         skips += batch["skips"]
     assert any("clip noise/04" in skip for skip in skips)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tyro
+from clip_plans import plan_micro_batch
 
 from page4d_hf.clips.sampling import (
     PAPER_SOURCES,
@@ -18,7 +19,6 @@ from page4d_hf.clips.sampling import (
     SourceConfig,
     draw_window,
     keyed_generator,
-    plan_micro_batch,
     plan_sample,
     plan_shape,
     source_named,

@@ -14,6 +14,7 @@ from PIL import Image
 from small_networks import save_small_network
 
 from page4d_hf import cli, reconstruct, split_at_cuts
+from page4d_hf.app.work import reconstruct_upload
 from page4d_hf.frames import read_frames
 from page4d_hf.reconstruction.cuts import find_cuts, longest_shot
 from page4d_hf.synthetic import SCENES, render_clip
@@ -152,14 +153,27 @@ def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsy
         "device": "cpu",
         "resolution": 70,
         "preview": False,
+        "max_frames": 7,
     }
 
     for _ in range(2):
         cli.reconstruct((str(film),), output=tmp_path / "scenes", split_cuts=True, overwrite=True, **options)
 
-    counts = [
-        len(json.loads((tmp_path / "scenes" / shot / "transforms.json").read_text())["frames"])
-        for shot in ("shot_01", "shot_02")
-    ]
-    assert counts == [3, 4]
-    assert f"--data {tmp_path / 'scenes' / 'shot_02'}" in capsys.readouterr().out
+    shots = [tmp_path / "scenes" / name for name in ("shot_01", "shot_02")]
+    assert [len(json.loads((shot / "transforms.json").read_text())["frames"]) for shot in shots] == [3, 4]
+    infos = [json.loads((shot / "page4d" / "info.json").read_text()) for shot in shots]
+    assert [info["options"]["max_frames"] for info in infos] == [7, 7]
+    assert f"--data {shots[1]}" in capsys.readouterr().out
+
+
+def test_a_visitor_of_the_app_is_told_where_a_clip_cuts(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "visit").mkdir()
+
+    made = reconstruct_upload(
+        [str(film)], str(save_small_network(tmp_path / "model")), 7, str(tmp_path / "visit"), progress=lambda *_: None
+    )
+
+    first, cut, cameras = made.summary.splitlines()
+    assert first.startswith("4 frames")
+    assert cut.startswith("The clip cuts at frame 3")
+    assert cameras.startswith("Cameras: ")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from page4d_hf.geometry import align_sim3
+from page4d_hf.geometry import align_sim3, camera_centers
 from page4d_hf.reconstruction import long_clips
 from page4d_hf.reconstruction.bundle_adjustment import Adjusted
 from page4d_hf.reconstruction.long_clips import adjust_clip, keyframes
@@ -18,7 +18,7 @@ SIZE, FOCAL = (240, 320), 280.0
 
 
 def _centers(extrinsics: np.ndarray) -> np.ndarray:
-    return -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    return camera_centers(extrinsics)
 
 
 def _cameras(centers: np.ndarray, turns: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from moving_room import FOCAL, SIZE, moving_room
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.geometry import camera_centers
 from page4d_hf.reconstruction.refinement import refine
 from page4d_hf.reconstruction.tracks import as_point_tracks, checked_tracks, track_points
 from page4d_hf.scene import PointTracks
@@ -28,7 +29,7 @@ def clip(scene: str = "rigid", **camera: bool) -> tuple[np.ndarray, np.ndarray, 
 def disturbed(extrinsics: np.ndarray, *, degrees: float = 1.0, share: float = 0.2) -> np.ndarray:
     """Cameras as a network might give them: turned and moved at random, by a share of the path's extent."""
     rng = np.random.default_rng(0)
-    centers = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    centers = camera_centers(extrinsics)
     extent = np.linalg.norm(centers - centers.mean(0), axis=1).max() or 1.0
     out = extrinsics.copy()
     for i in range(1, len(out)):
@@ -41,7 +42,7 @@ def disturbed(extrinsics: np.ndarray, *, degrees: float = 1.0, share: float = 0.
 
 def path_error(extrinsics: np.ndarray, truth: np.ndarray) -> float:
     """RMS distance of camera centres after a Sim(3), over the RMS extent of the path."""
-    a, b = (-np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3]) for e in (extrinsics, truth))
+    a, b = (camera_centers(e) for e in (extrinsics, truth))
     a, b = a - a.mean(0), b - b.mean(0)
     u, singular, vt = np.linalg.svd(b.T @ a)
     sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])

@@ -9,7 +9,7 @@ import torch
 from plane_model import PLANE, PlaneModel, make_frames
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.geometry import align_sim3
+from page4d_hf.geometry import align_sim3, camera_centers
 from page4d_hf.reconstruction import windows
 from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.reconstruction.windows import resolve_overlap, window_spans
@@ -175,8 +175,6 @@ def test_noise_of_cameras_and_depth_leaves_windows_within_its_size():
         output.pose_enc[..., :3] += torch.from_numpy(rng.normal(0, 0.005, output.pose_enc[..., :3].shape)).float()
 
     model, result = run(change)
-    found, expected = (
-        -np.einsum("sji,sj->si", e[:, :, :3], e[:, :, 3]) for e in (result.extrinsics, model.extrinsics.numpy())
-    )
+    found, expected = (camera_centers(e) for e in (result.extrinsics, model.extrinsics.numpy()))
     error = align_sim3(found, expected).apply_to_points(found) - expected
     assert np.sqrt((error**2).sum(axis=1).mean()) < 0.03

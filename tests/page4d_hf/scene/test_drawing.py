@@ -6,11 +6,11 @@ import pytest
 from ball_on_plane import views, world_to_camera
 from small_scene import SIZE, projected
 
+from page4d_hf.geometry import camera_centers
 from page4d_hf.scene.drawing import (
     Line,
     Look,
     Poster,
-    camera_centers,
     camera_corners,
     colored,
     draw,

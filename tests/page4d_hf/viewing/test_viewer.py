@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from small_scene import ball_folder
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.scene.drawing import camera_centers
+from page4d_hf.geometry import camera_centers
 from page4d_hf.utils.addresses import check_address
 from page4d_hf.viewing.display import Display
 from page4d_hf.viewing.opening import open_input
