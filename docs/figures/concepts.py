@@ -7,6 +7,7 @@ python docs/figures/concepts.py --capture path/to/hand-on-shelf --model page4d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -66,7 +67,7 @@ def camera(axes: Axes, x: float, y: float, signs: tuple[int, int], title: str, w
     toward = {name: np.array(direction) for name, direction in LOOK.items()}
     size = 0.95 * toward["x"], 0.75 * toward["y"]
     corners = [1.6 * toward["z"] + i * size[0] + j * size[1] for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-    axes.add_patch(Polygon([(x, y) + corner for corner in corners], fc=PALE, ec=STATIC, lw=1))
+    axes.add_patch(Polygon([corner + np.array((x, y)) for corner in corners], fc=PALE, ec=STATIC, lw=1))
     for dx, dy in corners:
         axes.plot([x, x + dx], [y, y + dy], color=STATIC, lw=0.7)
     for (name, direction), sign in zip(toward.items(), (1, *signs), strict=True):
@@ -120,7 +121,7 @@ def mask() -> plt.Figure:
         (7.85, 1.1, "20 to 23", FIELD, "as before"),
         (9.35, 1.15, "Heads", IMAGE, "cameras,\ndepth, points"),
     ]
-    for (x, width, *_), (following, *_) in zip(steps, steps[1:], strict=False):
+    for (x, width, *_), (following, *_) in pairwise(steps):
         arrow(axes, (x + width, 3.7), (following, 3.7))
     for x, width, *label in steps:
         box(axes, x, 3.22, width, 0.95, *label)

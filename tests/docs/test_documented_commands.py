@@ -20,7 +20,7 @@ import tyro
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = ("for", "done", "source", "export", "pip", "pip3", "make", "colmap", "ffmpeg", "hf", "benchmarks/gpu_bundle.sh")
+OTHERS = ("for", "done", "source", "export", "pip", "make", "colmap", "ffmpeg", "hf", "benchmarks/gpu_bundle.sh")
 
 
 def fences(language: str) -> list[tuple[str, str]]:
