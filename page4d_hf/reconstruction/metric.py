@@ -24,7 +24,7 @@ RELATIVE = ("dpt", "page4d")  # kinds of models whose depth has no unit
 
 @dataclass(frozen=True)
 class MetricScale:
-    """How many metres one unit of a reconstruction is."""
+    """Metres per unit of a reconstruction."""
 
     scale: float
     spread: float  # of the logarithm, from frame to frame: median distance from the median

@@ -48,7 +48,7 @@ Size = tuple[int, int]  # (height, width)
 
 
 def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> MotionKind | os.PathLike[str] | str | None:
-    """Where a motion mask comes from, before frames are read.
+    """Check the source of the motion mask, before frames are read.
 
     Args:
         motion: one of `MotionKind`, a folder of masks, or None for what is best.
@@ -126,7 +126,7 @@ def geometric_motion(
     hidden: Sequence[np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[np.ndarray]:
-    """What contradicts a static scene, frame by frame; memory does not grow with the number of frames.
+    """Motion masks from optical flow that contradicts a static scene; memory does not grow with the number of frames.
 
     Args:
         images: S frames `(H, W, 3)` uint8 of one size, in their order; each is looked at once.
@@ -243,7 +243,7 @@ class _Flow:
 def _scores(
     frame: int, flow: _Flow, extrinsics: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray, image_size: Size
 ) -> FloatArray:
-    """How far flow is from that of a static scene, `(H, W)`: the mean over pairs of log(1 + r^2 / noise^2)."""
+    """Residual of flow against a static scene, `(H, W)`: the mean over pairs of log(1 + r^2 / noise^2)."""
     height, width = flow.size
     partners = flow.partners(frame)
     if not partners:

@@ -75,7 +75,7 @@ class Refinement:
 
     @property
     def changed(self) -> bool:
-        """Whether cameras and depth are others than the network's."""
+        """Whether cameras and depth differ from the network's."""
         return self.report["outcome"] != "kept"
 
     @property
@@ -242,7 +242,7 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
 
 @dataclass(frozen=True)
 class _Clip:
-    """What a clip shows, and what the network says of it."""
+    """A clip's tracks and the network's predictions for it."""
 
     images: Sequence[np.ndarray]
     seen: Tracks  # in the images: where to look up what maps say
@@ -471,7 +471,7 @@ def _poor(inlier_share: float) -> str:
 
 
 def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note: str, size: tuple[int, int]) -> Report:
-    """What `page4d/info.json` says of a refinement; lengths in pixels of the images."""
+    """The refinement's entry in `page4d/info.json`; lengths in pixels of the images."""
     unit = size[1] / REFERENCE_WIDTH
     report: Report = {
         "outcome": outcome,

@@ -40,7 +40,7 @@ _LK: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Corners:
-    """Which corners are tracked. The defaults are for cameras, which want few and good ones."""
+    """Options of corner detection. The defaults are for cameras, which need few but reliable corners."""
 
     quality: float = CORNER_QUALITY
     spacing: float = SPACING
@@ -153,7 +153,7 @@ def without_hidden(tracks: Tracks, visible: Sequence[np.ndarray]) -> Tracks:
 
 
 def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where points [N, 2] of one image are in the next, and which of them are found there, [N] bool."""
+    """Positions [N, 2] of one image's points in the next, and which were found, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
     guess = xy + _sampled(flow.calc(before, after, None), xy)
