@@ -1,4 +1,4 @@
-"""Cameras that a user knows: read, matched to frames, and compared with what tracks show of them."""
+"""Known cameras: reading them, matching them to frames, and checking them against tracks."""
 
 from __future__ import annotations
 

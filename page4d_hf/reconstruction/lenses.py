@@ -1,4 +1,4 @@
-"""Lens distortion: images, masks and tracks as a pinhole camera would have them, in which all that follows is done."""
+"""Lens distortion: images, masks and tracks undistorted to a pinhole camera, which everything else works with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metric scale: a reconstruction's depth compared with that of a model of single images that knows metres."""
+"""Metric scale: a reconstruction's depth compared with that of a metric single-image model."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Motion that the geometry shows: pixels whose optical flow no point that stands still explains.
+"""Geometric motion masks: pixels whose optical flow no static point explains.
 
-Of each pixel, flow to frames before and after says where it goes. A static point at some depth along the pixel's ray
-explains all of it up to the noise of the flow; the depth map is a prior on that depth. What is left of the residual, in
-units of the noise that each pair of frames has itself, is the score of the pixel. It is pooled along the flow, as what
-moves may rest for a while, and smoothed over the image up to the edges that the image has.
+Flow to earlier and later frames says where each pixel goes. For each pixel the depth of a static point is fitted to all
+of its flow, with the depth map as a prior. The residual, in units of each pair's own noise, is the pixel's score.
+Scores are pooled along the flow, because moving things may rest for a while, and smoothed up to image edges.
 
-Epipolar and depth residuals are one here: across the epipolar line no depth helps, and along it the prior and the
-other frames hold depth in place.
+This unites epipolar and depth residuals: no depth reduces a residual across the epipolar line, and along it the prior
+and the other frames hold the depth.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Point tracks: where the same point of a scene is seen in consecutive frames.
 
 Corners (Shi and Tomasi, 1994) are carried from frame to frame by dense optical flow (DIS, Kroeger et al., 2016) at a
-quarter of the resolution, and set to a fraction of a pixel by Lucas-Kanade at the full one. A track ends where going
-back does not lead to where it came from.
+quarter of the resolution, and set to a fraction of a pixel by Lucas-Kanade at the full one. A track ends where tracking
+backwards does not return to its start.
 """
 
 from __future__ import annotations

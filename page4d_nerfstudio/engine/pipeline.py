@@ -1,4 +1,4 @@
-"""Nerfstudio's pipeline, with what a moving scene asks of it."""
+"""Nerfstudio's pipeline, extended for moving scenes."""
 
 from __future__ import annotations
 
