@@ -280,9 +280,9 @@ class Page4DDataParser(DataParser):
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
     "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; with tracks "tracks_xyz" `(K, T, 3)` float32, paths
-    of moving points, and "tracks_times" `(T,)` in [0, 1], of the training split; "background_color" `(3,)` in [0, 1] where
-    all images are laid over one; and what `Page4DDataset` reads images with. Only that dataset undistorts and scales
-    images and ignores alpha that is no transparency: where this is needed, any other dataset is refused.
+    of moving points, and "tracks_times" `(T,)` in [0, 1], of the training split; "background_color" `(3,)` in [0, 1]
+    where all images are laid over one; and what `Page4DDataset` reads images with. Only that dataset undistorts and
+    scales images and ignores alpha that is no transparency: where this is needed, any other dataset is refused.
     """
 
     config: Page4DDataParserConfig
