@@ -21,10 +21,10 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_to_world_opengl
 from page4d_hf.reconstruction.motion import MotionKind
 from page4d_hf.scene.folder import read_scene
+from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 
 from ..console import input_errors_end_the_command
 from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKS_KEY
-from ..ranges import ENDLESS, FINITE, check_ranges
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
 from .frames_source import FramesOptions, frames_of_images
