@@ -323,7 +323,8 @@ def reconstruct(
 
 def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
     """Say what has been made of a clip, or of a shot."""
-    print(f"Wrote {folder}: {num_frames} frames and {num_points:,} points.")
+    frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
+    print(f"Wrote {folder}: {frames} and {num_points:,} points.")
     if "cuts" in info:
         print("Each shot becomes a scene of its own with --split-cuts.")
     if "refinement" in info:

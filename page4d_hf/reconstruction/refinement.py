@@ -496,7 +496,7 @@ def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note:
 
 def summary(report: Report) -> str:
     """A report in one line, for a terminal."""
-    if "tracks" not in report:
+    if not report.get("tracks"):
         return f"Cameras: {report['outcome']}."
     was = report["outcome"] != "kept"
 

@@ -50,7 +50,7 @@ def fitted_camera(model: Page4DGaussiansModel, camera: Cameras, batch: dict[str,
                 if step < steps:
                     optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
                     optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     optimizer.step()
     finally:
         for parameter in learned:

@@ -10,7 +10,7 @@ its HyperNeRF configuration as defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -392,7 +392,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         terms = self.image_losses(outputs, batch)
         return terms | self.regularizers() if self.training else terms
 
-    def image_losses(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def image_losses(self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L1 and D-SSIM of a view against its image (where its mask is, if it has one)."""
         config = self.config
         truth = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
@@ -415,7 +415,7 @@ class Page4DGaussiansModel(SplatfactoModel):
             terms["depth_loss"] = config.depth_weight * self._depth_error(outputs, batch)
         return terms
 
-    def _depth_error(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+    def _depth_error(self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
         """The relative error of a view's depth, of the pixels that its colours are learned from."""
         size = outputs["depth"].shape[:2]
 

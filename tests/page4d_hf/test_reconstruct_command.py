@@ -79,11 +79,6 @@ def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, t
     command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 2)
     line = capsys.readouterr().out.splitlines()[-1]
     assert shlex.split(line.removeprefix("Next: ")) == ["ns-train", "page4d-4dgs", "--data", str(scene_folder)]
-
-
-def test_after_a_single_frame_no_training_is_suggested(clip, model_folder, tmp_path, capsys):
-    command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1)
-    assert "Next:" not in capsys.readouterr().out
     with pytest.raises(CheckpointError) as refused:
         load_config(tmp_path / "no model")
     pull = re.search("`(page4d pull .*?)`", str(refused.value))
@@ -91,6 +86,16 @@ def test_after_a_single_frame_no_training_is_suggested(clip, model_folder, tmp_p
     (tmp_path / "a file.pt").touch()
     with pytest.raises(CheckpointError, match=r"`page4d convert '.*/a file\.pt' OUT`"):
         load_config(tmp_path / "a file.pt")
+
+
+def test_after_a_single_frame_no_training_is_suggested_and_no_figures_of_tracks_are_given(
+    clip, model_folder, tmp_path, capsys
+):
+    command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1)
+    said = capsys.readouterr().out
+    assert "Next:" not in said
+    assert ": 1 frame and " in said
+    assert "Cameras: kept.\n" in said
 
 
 def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model_folder, tmp_path):
