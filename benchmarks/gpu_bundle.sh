@@ -4,9 +4,9 @@
 #     benchmarks/gpu_bundle.sh OUTPUT [CAPTURE]
 #
 # OUTPUT gets wheels (benchmarks/gpu_wheels.txt; for x86-64 Linux and Python 3.12), this package's metadata, the commit,
-# and CAPTURE at half its size, a capture in the layout of Nerfies; ../shared/data/hand-on-shelf by default, if it is
-# there. Run it again after a change of the code; wheels that are there are kept. What an earlier run on such a machine
-# brought back may be put beside them: csrc.so (gsplat's compiled kernels) and results.json (its figures).
+# and CAPTURE, in the layout of Nerfies, at half its size. Run it again after a change of the code; wheels that are there
+# are kept. What an earlier run on such a machine brought back may be put beside them: csrc.so (gsplat's compiled
+# kernels) and results.json (its figures).
 #
 # PYTHON (python3) needs pip, setuptools and Pillow. LIMIT (64) is how many MiB the folder and the checkout, without what
 # git ignores, may have together.
@@ -18,7 +18,7 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
 fi
 output=$(realpath -m "$1")
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-capture=${2:-$repository/../shared/data/hand-on-shelf}
+capture=${2:-}
 python=${PYTHON:-python3}
 limit=${LIMIT:-64}
 
@@ -53,7 +53,7 @@ elif [ $# -eq 2 ]; then
     echo "gpu_bundle: there is no capture $capture." >&2
     exit 1
 else
-    echo "No capture: there is no $capture, and the script would make a synthetic one, which needs PyAV there." >&2
+    echo "No capture is named: the script would make a synthetic one, which needs PyAV there." >&2
 fi
 
 bundle=$(du -sb "$output" | cut -f1)

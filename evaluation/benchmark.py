@@ -42,7 +42,7 @@ OWN_MEMORY_SHARE = 0.9  # of what the CPU's memory has to give
 
 @dataclass
 class BenchmarkOptions:
-    """What to time."""
+    """Options of the benchmark."""
 
     model: str | None = None
     """A folder for from_pretrained, or a name on the Hub; by default the published network with random weights."""

@@ -1,4 +1,4 @@
-"""How a network starts that is trained from nothing. Of no effect on weights that are loaded.
+"""Initial values of networks trained from scratch; loaded weights replace them.
 
 The published network began with pretrained weights. A small one that begins with random weights says for a long time
 that the camera stands still: attention is spread over all patches of all frames, and what tells a motion, the product

@@ -1,4 +1,4 @@
-"""What [`Page4DModel`] is trained with: labels, and the targets that they become in the network's world and scale."""
+"""Training labels of [`Page4DModel`], and the targets they become in the network's world and scale."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def page4d_loss(
     dynamics_logits: Tensor | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Page4DLosses:
-    """The loss of what a network predicts, which may leave out what it has no head for.
+    """The training loss; predictions of heads that the network lacks may be missing.
 
     Every term is a mean over what is labelled in the whole batch. A sequence without depth, poses or motion masks
     leaves the means that it has nothing for as they are without it.

@@ -21,7 +21,7 @@ OF_CARD = ("base_weights", "trained_on")  # values of a configuration that no ne
 
 @dataclass(frozen=True)
 class Terms:
-    """What is known of weights by where they come from."""
+    """Origin and licence of weights, as their card gives them."""
 
     what: str  # the title of a card
     license: str  # as the Hub calls it

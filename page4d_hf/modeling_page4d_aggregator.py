@@ -14,7 +14,7 @@ from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, for_every_
 
 
 class Page4DMask(NamedTuple):
-    """What a mask head says about every patch."""
+    """A mask head's output for every patch."""
 
     key_bias: Tensor  # [B, S, h * w], added at full strength to the logits of a patch as key; negative suppresses it
     dynamics: Tensor  # [B, S, h, w] in (0, 1): low = static, high = dynamic
@@ -136,7 +136,7 @@ class Page4DSpecialTokens(nn.Module):
 
 
 class Page4DAggregatorOutput(NamedTuple):
-    """What the aggregator gives to the heads.
+    """The aggregator's output, which the heads read.
 
     A layer's output is a pair, of the frame block and of the global block, `[B, S, P, C]` each: the heads read the two
     side by side, and joining them only where they are read keeps one copy of each.

@@ -58,7 +58,7 @@ def is_hdr(frame: av.VideoFrame) -> bool:
 
 
 def remarks(frame: av.VideoFrame) -> list[str]:
-    """What is done to the frames of a video, as sentences; empty where they are taken as they are."""
+    """Sentences on the conversions that a video's frames go through; empty where there are none."""
     sentences = []
     if is_hdr(frame):
         kind = "HLG" if int(frame.color_trc) == HLG else "PQ"

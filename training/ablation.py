@@ -75,7 +75,7 @@ class Identity(Record):
 
 @dataclass
 class Options:
-    """What is trained, from what, and where it goes."""
+    """Options of an ablation."""
 
     base: Path
     """The network that all start from: a folder for from_pretrained. Its mask, if it has one, must have no schedule and

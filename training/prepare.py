@@ -25,6 +25,7 @@ from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.programs import command, input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
+from page4d_hf.utils.ranges import check_ranges
 
 if TYPE_CHECKING:
     from page4d_hf.captures import Capture
@@ -45,6 +46,19 @@ Source = Literal[
     "capture",
     "synthetic",
 ]
+RANGES = {
+    "frames_per_clip": (2, 100_000),
+    "stride": (1, 100_000),
+    "max_side": (14, 100_000),
+    "depth_tolerance": (0, 0.1),
+    "validation_share": (0, 0.9),
+    "seed": (0, 2**31 - 1),
+    "shard_megabytes": (1, 100_000),
+    "workers": (0, 1024),
+    "num_clips": (1, 10**6),
+    "width": (14, 8192),
+    "height": (14, 8192),
+}
 SYNTHETIC_BATCH = 8  # clips that are rendered together, if they are not too large for it
 
 
@@ -97,17 +111,9 @@ def prepare(
     started = time.perf_counter()
     if frames_per_clip is None:
         frames_per_clip = 16 if source == "synthetic" else 128
-    _check_range("frames-per-clip", frames_per_clip, 2, 100_000)
-    _check_range("stride", stride, 1, 100_000)
-    if max_side is not None:
-        _check_range("max-side", max_side, 14, 100_000)
-    _check_range("depth-tolerance", depth_tolerance, 0, 0.1)
-    _check_range("validation-share", validation_share, 0, 0.9)
-    _check_range("seed", seed, 0, 2**31 - 1)
-    _check_range("shard-megabytes", shard_megabytes, 1, 100_000)
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), 8)
-    _check_range("workers", workers, 0, 1024)
+    check_ranges(locals(), RANGES)
     options: dict[str, Any] = {
         "source": source,
         "frames_per_clip": frames_per_clip,
@@ -120,9 +126,6 @@ def prepare(
     if source == "synthetic":
         if root is not None or split is not None or sequences or max_side is not None or stride != 1:
             raise Page4DError("synthetic takes no --root, --split, --sequences, --stride or --max-side.")
-        _check_range("num-clips", num_clips, 1, 10**6)
-        _check_range("width", width, 14, 8192)
-        _check_range("height", height, 14, 8192)
         options |= {"num_clips": num_clips, "width": width, "height": height, "scenes": asdict(scenes)}
         work = SyntheticWork(num_clips, frames_per_clip, (height, width), seed, scenes, depth_tolerance)
     else:
@@ -329,11 +332,6 @@ def _choose(found: Sequence[str], patterns: Sequence[str], root: Path) -> list[s
                 f"{root} has no sequence {pattern!r}; it has {len(found)}, for example {', '.join(found[:3])}."
             )
     return [name for name in found if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise Page4DError(f"--{name} must be from {low} to {high}, got {value}.")
 
 
 # --------------------------------------------------------------------------------------------------------------------

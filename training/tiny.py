@@ -36,7 +36,7 @@ CONFIGURATIONS = ("config.json", "preprocessor_config.json")
 
 @dataclass
 class Options:
-    """What is trained, and where it goes."""
+    """Options of the training."""
 
     recipes: Path = REPOSITORY / "training" / "recipes" / "tiny"
     """Folder with the options of each stage."""

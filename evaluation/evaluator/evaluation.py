@@ -46,7 +46,7 @@ PATIENCE = timedelta(days=7)  # for which processes that are done wait for the o
 
 @dataclass
 class EvaluationOptions:
-    """What is evaluated, on what, and how."""
+    """Options of a run: data set, model or predictions, protocol."""
 
     dataset: Dataset
     """Data set, in the layout in which it is published."""
@@ -240,7 +240,7 @@ class Evaluation:
         return not self.options.plots or self.folder.plots(name).is_dir()
 
     def _score(self, sequence: EvaluatedSequence, report: Report) -> SequenceScores:
-        """Run, or read, what is said of a sequence, and score it; with what is to be kept beside the scores."""
+        """Predict a sequence, or read its predictions, and score it; keep predictions and plots where asked for."""
         options, name = self.options, sequence.name
         predictions = self._predictions(sequence, report)
         if options.keep_predictions:
@@ -293,7 +293,7 @@ class Evaluation:
 def inference_of(
     protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: EvaluationOptions, evaluated: EvaluatedModel
 ) -> Inference:
-    """How a run runs PAGE-4D: as its protocol does, but for the width of the images and what the options change.
+    """The protocol's inference settings, with the options' resolution and source of points.
 
     Raises:
         Page4DError: a resolution that is not made of whole patches.

@@ -11,7 +11,7 @@ PointSource = Literal["depth", "world"]
 
 @dataclass(frozen=True)
 class Inference:
-    """How a network is run on a sequence; `str()` says it in plain words."""
+    """Inference settings; `str()` puts them into words."""
 
     resolution: int = 518  # width of its input in pixels, a multiple of the patch size
     # "crop": the image processor's mode; "squash": what that gives, stretched to a square, bilinear, no antialias.

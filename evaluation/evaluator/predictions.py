@@ -1,4 +1,4 @@
-"""What a method says of a sequence: depth, cameras, points and motion, in memory and as a file.
+"""A method's predictions for a sequence: depth, cameras, points and motion, in memory and as a file.
 
 The file is a NumPy archive, `DIR/<sequence>.npz`, so that any program can write one:
 
@@ -49,7 +49,7 @@ class PredictionsError(ExclusionError):
 
 @dataclass
 class Predictions:
-    """What a method says of S frames; what it does not say is None. Shapes and units: see the module."""
+    """A method's predictions for S frames; None for what it does not predict. Shapes and units: see the module."""
 
     frame_ids: list[str]
     depth: np.ndarray | None = None  # [S, h, w] float32 z-depth in each frame's own camera; <= 0 or NaN: none given
@@ -72,7 +72,7 @@ class Predictions:
 
 
 def predictions_path(folder: Path, sequence: str) -> Path:
-    """Where the predictions of a sequence lie, such as `folder/final/alley_2.npz`."""
+    """Path of a sequence's predictions, such as `folder/final/alley_2.npz`."""
     return folder / f"{sequence}.npz"
 
 

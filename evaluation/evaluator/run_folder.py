@@ -39,7 +39,7 @@ VERSIONS = ("page4d", "torch", "transformers", "numpy", "scipy", "opencv-python-
 
 
 class Kept(Record):
-    """What is kept of a sequence."""
+    """A sequence's stored scores."""
 
     run: str  # digest of what the run was begun with
     digest: str  # of the rest
@@ -48,7 +48,7 @@ class Kept(Record):
     again: bool  # to be tried again when the run goes on, as what excluded the sequence may be repaired
 
     def digest_of_rest(self) -> str:
-        """What `digest` is if nobody changed the file."""
+        """The value of `digest` in an unedited file."""
         return json_digest(self.model_dump(include={"scores", "source", "again"}))
 
 
@@ -129,7 +129,7 @@ class RunFolder:
             partial.write_text(_dumps(whole), encoding="utf-8")
 
     def load(self, name: str) -> Kept | None:
-        """What is kept of a sequence, or None where that is not whole or not of this run."""
+        """A sequence's stored scores; None where the file is incomplete, edited, or of another run."""
         try:
             kept: Kept = read_json(self._path(name), Kept, error=EvaluationError)
         except EvaluationError:
@@ -275,7 +275,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str] = VERSIONS) -> dict[str, str]:
-    """Versions of what decides figures; of what is not installed there is none."""
+    """Versions of the packages that affect figures; those that are not installed are left out."""
     found = {}
     for name in packages:
         try:
@@ -290,7 +290,7 @@ def _dumps(value: Any) -> str:
 
 
 def _differences(old: Any, new: Any, where: str = "") -> dict[str, str]:
-    """What differs between two JSON values: by its name, as `model.mask`, how, as `was "on", now "off"`."""
+    """Differences between two JSON values, by name: `model.mask`: `was "on", now "off"`."""
     if isinstance(old, dict) and isinstance(new, dict):
         found: dict[str, str] = {}
         for name in {**old, **new}:

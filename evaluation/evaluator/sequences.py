@@ -160,7 +160,7 @@ SELECTIONS: dict[str, dict[str, dict[str, Selection]]] = {
 
 
 def select(protocol: str, task: str, dataset: str, *, split: str | None = None, frames: int | None = None) -> Selection:
-    """What a protocol takes of a data set.
+    """A protocol's selection of a data set.
 
     Args:
         protocol, task: names of a protocol and of what it evaluates.
@@ -297,7 +297,7 @@ def choose_frames(time_ids: npt.ArrayLike, selection: Selection) -> npt.NDArray[
 
 
 def _wanted(selection: Selection) -> int | None:
-    """How many frames a long enough sequence has; None where it is all there are or at most so many."""
+    """The number of frames that a selection takes of a long enough sequence; None without a fixed number."""
     if selection.spread is not None:
         return selection.spread
     if selection.ranks is not None:

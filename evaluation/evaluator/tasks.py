@@ -176,7 +176,7 @@ def _score_depth(
 
 
 class _DepthFrame:
-    """What of one frame counts: the pixels that have true and predicted depth."""
+    """The pixels of a frame that have both true and predicted depth."""
 
     def __init__(self, predicted: np.ndarray, sequence: EvaluatedSequence, index: int, limits: DepthLimits) -> None:
         self.predicted, self.truth = np.empty(0, np.float32), np.empty(0, np.float64)

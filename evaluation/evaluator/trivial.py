@@ -1,4 +1,4 @@
-"""What can be said of a sequence without looking at it: a floor under any method's figures.
+"""The trivial predictor: predictions made without looking at a sequence, the baseline for any method.
 
 Depth is the same everywhere, so that aligning it makes it a median; the camera stands still, with a field of view of 60
 degrees across the longer side of its images. A method that is no better has learned nothing of the task.

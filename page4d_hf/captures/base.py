@@ -111,7 +111,7 @@ class Capture:
 
 
 class FolderLayout(NamedTuple):
-    """How one capture lies in a folder of its own, as `read_capture` takes it.
+    """Layout of a folder that holds one capture, for `read_capture`.
 
     `read` takes the folder and a downscale, see `read_capture`; layouts that store one size don't use the latter.
     """
@@ -122,7 +122,7 @@ class FolderLayout(NamedTuple):
 
 
 class DatasetLayout(NamedTuple):
-    """How many sequences lie in one folder, as `find_sequences` and `read_sequence` take it.
+    """Layout of a folder that holds many sequences, for `find_sequences` and `read_sequence`.
 
     The root is an existing folder, the split None or one of `splits`, and the sequence's name a path inside the root.
     """

@@ -17,7 +17,7 @@ MOST_BYTES = 2**31  # of a file that is read at once; flow of the most pixels th
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """What the file system refuses in the `with` statement, such as access or a name that is too long, as one sentence.
+    """Turn errors of the file system in the block, such as denied access or a name that is too long, into one sentence.
 
     Raises:
         CaptureError: instead of an OSError.
@@ -30,7 +30,7 @@ def readable(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def decoding(path: Path, kind: str) -> Iterator[None]:
-    """What a decoder of a file raises in the `with` statement, as one sentence.
+    """Turn whatever a file's decoder raises in the block into one sentence.
 
     Decoders raise what they happen to meet in a broken file: SyntaxError, IndexError, struct.error, zlib.error.
 
@@ -89,7 +89,7 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def one_line(error: Exception) -> str:
-    """What an error of a decoder says, in one line that is not too long."""
+    """A decoder's error message in one short line."""
     return f"{' '.join(str(error).split()) or type(error).__name__:.300}"
 
 

@@ -46,13 +46,13 @@ class PinholeFrames:
 
     @property
     def resamples(self) -> bool:
-        """Whether any image differs from its file, as it is undistorted or scaled."""
+        """Whether any image is undistorted or scaled, and so differs from its file."""
         scaled = bool((self.image_sizes != self.capture.image_sizes).any())
         return scaled or not all(self._is_plain(index) for index in range(len(self)))
 
     @property
     def differs_from_files(self) -> bool:
-        """Whether others would read other images from the files: `resamples`, or transparency that is none."""
+        """Whether other programs would read other images from the files: not resampled, or with an alpha."""
         reads_colours = self.capture.read_image_file is read_opaque_image
         return self.resamples or (reads_colours and read_image(self.capture.image_paths[0]).shape[2] == 4)
 

@@ -1,4 +1,4 @@
-"""What metadata of captures consist of, for the fields of a `Record`: numbers within reason, vectors, and paths."""
+"""Field types for capture metadata in a `Record`: bounded numbers, vectors, and paths."""
 
 from __future__ import annotations
 

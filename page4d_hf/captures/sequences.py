@@ -1,4 +1,4 @@
-"""What the readers of data sets of many sequences share: finding the sequences and gathering a sequence's frames.
+"""Shared by readers of multi-sequence data sets: finding sequences, and gathering a sequence's frames.
 
 A frame that cannot be used, be it that a file is missing or that its camera is no camera, is left out and named in
 `Capture.skipped`; a sequence without any frame left is refused.

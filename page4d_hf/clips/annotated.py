@@ -17,7 +17,7 @@ from .schema import ClipFrames
 
 @dataclass(frozen=True)
 class Trust:
-    """What a reconstruction must show to be learned from. The report of the refinement tells it.
+    """Thresholds on the refinement's report that a reconstruction must meet to become training data.
 
     Args:
         min_inliers: of all observations of tracks, the share that its cameras explain to a pixel of an image 518 wide.
@@ -38,7 +38,7 @@ class Trust:
                 raise Page4DError(f"Expected --trust.{option} from 0 to {most}, got {getattr(self, name)}.")
 
     def doubt(self, scene: Reconstruction) -> str | None:
-        """Why a reconstruction is not to be learned from, as a clause; None where it is."""
+        """Why a reconstruction does not become training data, as a clause; None where it does."""
         report = scene.info.get("refinement", {})
         if report.get("outcome") != "refined":
             return f"its cameras could not be refined ({report.get('note') or 'refinement is off'})"

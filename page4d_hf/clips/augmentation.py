@@ -22,6 +22,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvF
 
 from ..errors import ClipError, SamplingError
+from ..utils.ranges import check_ranges
 from .schema import ClipFrames
 
 MOST_CHANGE = 100  # of brightness, contrast and saturation
@@ -58,14 +59,10 @@ class AugmentationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.crop_min <= self.crop_max < math.inf:
             raise SamplingError(f"Expected 0 < crop_min <= crop_max, got {self.crop_min} and {self.crop_max}.")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= MOST_CHANGE:
-                raise SamplingError(f"{name} must be from 0 to {MOST_CHANGE}, got {getattr(self, name)}.")
-        if not 0 <= self.hue <= 0.5:
-            raise SamplingError(f"hue must be in [0, 0.5], got {self.hue}.")
-        for name in ("reverse_probability", "jitter_probability", "shared_probability", "grey_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SamplingError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
+        shares = ("reverse_probability", "jitter_probability", "shared_probability", "grey_probability")
+        changes = ("brightness", "contrast", "saturation")
+        ranges = {**dict.fromkeys(changes, (0, MOST_CHANGE)), "hue": (0, 0.5), **dict.fromkeys(shares, (0, 1))}
+        check_ranges(self, ranges, prefix="", error=SamplingError)
 
 
 NO_AUGMENTATION = AugmentationConfig(crop_min=1, crop_max=1, jitter_probability=0, grey_probability=0)

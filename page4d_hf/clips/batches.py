@@ -251,7 +251,7 @@ _LABELS = {"depth": "depth", "extrinsics": "cameras", "motion_mask": "motion mas
 
 
 def _without_labels(clip_id: str, row: pa.Table, labels: Sequence[str]) -> str:
-    """What is said of a clip that nothing can be learned from."""
+    """The message about a clip without any label that the loss uses."""
     found = ["images", *(words for name, words in _LABELS.items() if row[name][0].is_valid)]
     return (
         f"Clip {clip_id} has {' and '.join(found)}, but none of what the loss learns from: "

@@ -33,7 +33,7 @@ ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 @dataclass(frozen=True)
 class Skip:
-    """What was left out, and why."""
+    """Something left out, and the reason."""
 
     kind: Literal["frame", "clip", "sequence"]
     name: str

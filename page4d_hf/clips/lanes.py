@@ -4,8 +4,8 @@ A streamed data set can only be read front to back. Its shards are dealt out to 
 micro-batch takes the next rows of one lane; where they lie follows from the plans of the micro-batches before it, so
 any worker of any process can take up any micro-batch. What that costs:
 
-- A worker that takes up a lane behind rows that others used reads over them. Nothing is read twice where the number of
-  lanes is a multiple of processes * workers, since then each lane has one reader.
+- A worker that takes over a lane reads over the rows that others used. Nothing is read twice where the number of lanes
+  is a multiple of processes * workers, since then each lane has one reader.
 - A run that goes on at a later micro-batch reads over all rows of its lanes up to there, of the current pass over the
   data alone, but for the ids of one whole lane to find out how long a pass is.
 - Rows come in the order in which they were written, in every pass: what is not mixed in the shards is mixed only by

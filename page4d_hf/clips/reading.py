@@ -244,7 +244,7 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
 
 
 def clip_header(row: Mapping[str, Any] | pa.Table) -> ClipHeader:
-    """What a row says of its clip, without its frames.
+    """A row's description of its clip, without the frames.
 
     Raises:
         ClipError: a value is missing or of another type.

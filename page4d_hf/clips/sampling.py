@@ -73,7 +73,7 @@ class SourceConfig:
 
     @property
     def title(self) -> str:
-        """What messages call the source."""
+        """Name of the source in messages."""
         return self.name or self.path or "the source"
 
 
@@ -104,7 +104,7 @@ def source_named(name: str, path: str) -> SourceConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How many frames of which size a micro-batch has."""
+    """Number and size of a micro-batch's frames."""
 
     frames_min: int = 2
     """Fewest frames of a sample. The number is drawn uniformly for each micro-batch; all its samples share it."""
@@ -166,7 +166,7 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class ClipTable:
-    """What must be known of a source's clips to plan with them."""
+    """Lengths and ids of a source's clips, which plans are drawn from."""
 
     num_frames: npt.NDArray[np.int64]  # [N]
     ordered: npt.NDArray[np.bool_]  # [N]
@@ -182,7 +182,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """Where one sample comes from."""
+    """The clip, frames and seed of one sample."""
 
     source: int  # index into the sources
     row: int | None  # the clip; None where the source's clips are not known beforehand
@@ -192,7 +192,7 @@ class SamplePlan:
 
 
 class MicroBatchShape(NamedTuple):
-    """What of a micro-batch needs no clip: cheap enough to go through all micro-batches before an index."""
+    """The part of a micro-batch that depends on no clip; cheap to compute for all micro-batches before an index."""
 
     num_frames: int
     image_size: tuple[int, int]  # (height, width)
@@ -309,5 +309,5 @@ def check_long_enough(config: SourceConfig, table: ClipTable, num_frames: int) -
 
 
 def too_short(clip_id: str, clip_length: int, num_frames: int) -> str:
-    """What is said of a clip that has fewer frames than are wanted."""
+    """The message about a clip with fewer frames than a sample needs."""
     return f"Clip {clip_id} has {clip_length} frames, too few for {num_frames}."

@@ -55,7 +55,7 @@ class _Earlier(Record):
 
 
 class _Footer(Record):
-    """What a shard says of itself."""
+    """A shard's footer."""
 
     frames: int
     covered: list[str]
@@ -65,7 +65,7 @@ class _Footer(Record):
 
 @dataclass
 class WrittenSplit:
-    """What a split holds so far."""
+    """Counts of what a split holds so far."""
 
     clips: int = 0
     frames: int = 0
@@ -138,12 +138,12 @@ class ClipWriter:
 
     @property
     def pending(self) -> int:
-        """How many clips have come that are in no shard yet."""
+        """Number of clips that no shard holds yet."""
         return len(self._shard.rows)
 
     @property
     def num_clips(self) -> int:
-        """How many clips there are, of all splits, in a shard or not."""
+        """Number of clips in all splits, written or not."""
         return sum(counts.clips for counts in self.splits.values()) + self.pending
 
     def is_done(self, clip_id: str) -> bool:

@@ -1,10 +1,9 @@
 """Bundle adjustment of a clip's cameras and points over tracks, by pycolmap.
 
-One pinhole camera takes all frames, or one with radial distortion (COLMAP's SIMPLE_RADIAL), which is adjusted. What a
-user knows of it is held. The focal length is held in
-each adjustment anyway: left free it drifts where parallax is small, since what the tracks' own errors want outweighs
-what little they know of it. `focal_length` compares adjustments at several instead, against a prior around the
-network's.
+All frames share one camera: a pinhole, or with radial distortion (COLMAP's SIMPLE_RADIAL), which is adjusted. Known
+intrinsics are held. Each adjustment holds the focal length: left free, it drifts where parallax is small, because
+tracking errors then outweigh what tracks tell of it. `focal_length` compares adjustments at several focal lengths
+instead, with a prior around the network's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which tracks move with the scene: what pairs of frames agree on, whatever a network says of motion."""
+"""Tracks that follow the scene's main motion, by RANSAC between pairs of frames; no motion mask is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAT_SHARE = 0.7  # of what a fundamental matrix explains, that a homography mus
 
 @dataclass(frozen=True)
 class Consensus:
-    """What pairs of frames say."""
+    """What RANSAC between pairs of frames found."""
 
     agrees: np.ndarray  # [T] bool: tracks that move with the scene as far as two views can tell
     inlier_share: float  # mean over pairs

@@ -1,4 +1,4 @@
-"""The network's depth brought to adjusted cameras: to their scale, and corrected where tracks know it."""
+"""Depth correction: the network's depth in the scale of adjusted cameras, corrected near tracks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras that a user knows: read, matched to frames, and compared with what tracks show of them."""
+"""Known cameras: reading them, matching them to frames, and checking them against tracks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # from OpenCV's axes to OpenGL's and ba
 
 @dataclass(frozen=True)
 class CameraFile:
-    """What a file or an option says of cameras, before frames are read."""
+    """Cameras from a file or an option, before they are matched to frames."""
 
     path: str
     convention: Convention = CONVENTIONS[0]  # of the file's matrices
@@ -71,7 +71,7 @@ class CameraFile:
 
 @dataclass(frozen=True)
 class KnownCameras:
-    """What is known of the cameras of S frames, and held."""
+    """Known poses and intrinsics of S frames, which are held fixed."""
 
     extrinsics: FloatArray | None = None  # [S, 3, 4] world-to-camera, OpenCV axes
     intrinsics: FloatArray | None = None  # [S, 3, 3] in pixels of the frames
@@ -210,7 +210,7 @@ def _of_trajectory(path: Path) -> CameraFile:
 
 
 def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras | None:
-    """What is known of the cameras of frames: poses and intrinsics of `cameras`, but for those of `intrinsics`.
+    """Match known cameras to frames: poses of `cameras`, and intrinsics of `intrinsics` or else of `cameras`.
 
     Where lenses distort, intrinsics are those of the undistorted frames.
 
@@ -439,7 +439,7 @@ def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: Float
 
 
 def _scale_of_paths(extrinsics: FloatArray, known: FloatArray) -> float | None:
-    """How many units of known cameras are one of others: the median ratio of distances between cameras.
+    """Scale from other cameras to known ones: the median ratio of distances between cameras.
 
     Args:
         extrinsics, known: `(S, 3, 4)` each.

@@ -1,4 +1,4 @@
-"""Lens distortion: images, masks and tracks as a pinhole camera would have them, in which all that follows is done."""
+"""Lens distortion: images, masks and tracks undistorted to a pinhole camera, which everything else works with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Lenses:
 
     @property
     def bend(self) -> float:
-        """How far the lenses move what they show, at most: pixels of images of the reference width."""
+        """Largest displacement by the distortion, in pixels for images of the reference width."""
         return max(self._bend(place) for place in self._different)
 
     @cached_property

@@ -1,9 +1,9 @@
 """Bundle adjustment of clips of any length, in time that grows no faster than the number of frames.
 
-An adjustment takes time by the number of pairs of frames that see a point. So keyframes of a long clip are adjusted,
-by a bounded number of tracks in each: first in parts that overlap, each for itself, so that a start that drifts or
-fails in places does no harm; then, joined by the points that parts share, all together. The frames between keyframes
-are located by the points that these know.
+An adjustment takes time by the number of pairs of frames that share a point. Of a long clip only keyframes are
+adjusted, with a bounded number of tracks in each. First overlapping parts are adjusted separately, so that a start that
+drifts or fails in places does no harm. Parts are then joined by the points they share and adjusted together. The frames
+between keyframes are located by the keyframes' points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cameras from tracks alone, by pycolmap's incremental mapping: where the network's are too far off to start from."""
+"""Cameras from tracks alone, by pycolmap's incremental mapping, for when the network's are no usable start."""
 
 from __future__ import annotations
 

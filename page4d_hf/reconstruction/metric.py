@@ -1,4 +1,4 @@
-"""Metric scale: a reconstruction's depth compared with that of a model of single images that knows metres."""
+"""Metric scale: a reconstruction's depth compared with that of a metric single-image model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RELATIVE = ("dpt", "page4d")  # kinds of models whose depth has no unit
 
 @dataclass(frozen=True)
 class MetricScale:
-    """How many metres one unit of a reconstruction is."""
+    """Metres per unit of a reconstruction."""
 
     scale: float
     spread: float  # of the logarithm, from frame to frame: median distance from the median

@@ -1,12 +1,11 @@
-"""Motion that the geometry shows: pixels whose optical flow no point that stands still explains.
+"""Geometric motion masks: pixels whose optical flow no static point explains.
 
-Of each pixel, flow to frames before and after says where it goes. A static point at some depth along the pixel's ray
-explains all of it up to the noise of the flow; the depth map is a prior on that depth. What is left of the residual, in
-units of the noise that each pair of frames has itself, is the score of the pixel. It is pooled along the flow, as what
-moves may rest for a while, and smoothed over the image up to the edges that the image has.
+Flow to earlier and later frames says where each pixel goes. For each pixel the depth of a static point is fitted to all
+of its flow, with the depth map as a prior. The residual, in units of each pair's own noise, is the pixel's score.
+Scores are pooled along the flow, because moving things may rest for a while, and smoothed up to image edges.
 
-Epipolar and depth residuals are one here: across the epipolar line no depth helps, and along it the prior and the
-other frames hold depth in place.
+This unites epipolar and depth residuals: no depth reduces a residual across the epipolar line, and along it the prior
+and the other frames hold the depth.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ Size = tuple[int, int]  # (height, width)
 
 
 def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> MotionKind | os.PathLike[str] | str | None:
-    """Where a motion mask comes from, before frames are read.
+    """Check the source of the motion mask, before frames are read.
 
     Args:
         motion: one of `MotionKind`, a folder of masks, or None for what is best.
@@ -126,7 +125,7 @@ def geometric_motion(
     hidden: Sequence[np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[np.ndarray]:
-    """What contradicts a static scene, frame by frame; memory does not grow with the number of frames.
+    """Motion masks from optical flow that contradicts a static scene; memory does not grow with the number of frames.
 
     Args:
         images: S frames `(H, W, 3)` uint8 of one size, in their order; each is looked at once.
@@ -243,7 +242,7 @@ class _Flow:
 def _scores(
     frame: int, flow: _Flow, extrinsics: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray, image_size: Size
 ) -> FloatArray:
-    """How far flow is from that of a static scene, `(H, W)`: the mean over pairs of log(1 + r^2 / noise^2)."""
+    """Residual of flow against a static scene, `(H, W)`: the mean over pairs of log(1 + r^2 / noise^2)."""
     height, width = flow.size
     partners = flow.partners(frame)
     if not partners:

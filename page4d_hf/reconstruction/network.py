@@ -45,7 +45,7 @@ LARGEST_MAP = 16  # times the network's pixels: what a map of a whole image may 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """How frames are brought to the network, and what is asked of it."""
+    """Preprocessing and heads of a forward pass."""
 
     resolution: int  # pixels, the width of its input
     mode: Mode  # of the image processor
@@ -67,7 +67,7 @@ class NetworkInput:
 
 @dataclass
 class Prediction:
-    """What the network sees in S frames, in one world. Maps cover exactly their image."""
+    """The network's predictions for S frames, in one world. Maps cover exactly their image."""
 
     extrinsics: np.ndarray  # [S, 3, 4] float64 world-to-camera, OpenCV axes
     intrinsics: np.ndarray  # [S, 3, 3] float64 in pixels of the original images
@@ -257,7 +257,7 @@ def _corners(image: Tensor, box: list[float]) -> Tensor:
 
 
 def _followed(output: Page4DOutput, sizes: Tensor, boxes: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Where each frame sees the points that the track head follows, in pixels of the original images."""
+    """The track head's points in each frame, in pixels of the original images."""
     assert output.tracks is not None
     assert output.track_visibility is not None
     found = []

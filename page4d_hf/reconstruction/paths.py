@@ -1,4 +1,4 @@
-"""Paths of moving points in the world: tracks lifted by depth, freed of noise, and known at every frame.
+"""Paths of moving points in the world: tracks lifted by depth, smoothed, and completed at every frame.
 
 Depth is noisy along the ray, and a track ends where it is hidden. Paths are therefore smoothed over time (Whittaker,
 1923; with the weights of a robust fit), tracks that keep their distance to no other are left out, and what no frame

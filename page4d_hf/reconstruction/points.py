@@ -1,4 +1,4 @@
-"""Which pixels give a point of the cloud."""
+"""Selection of the pixels that become points of the cloud."""
 
 from __future__ import annotations
 

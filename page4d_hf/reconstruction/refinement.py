@@ -1,10 +1,10 @@
-"""From the network's cameras to cameras that explain where points are seen: tracks, consensus, bundle adjustment.
+"""Camera refinement: point tracks, consensus between pairs of frames, bundle adjustment.
 
-No single way is safe, so those that are cheap are tried and the one is taken that explains most of all observations,
-moving things included: the network's own cameras are among them, so that the result is never worse by that measure.
-The points that it gives are then looked for in all frames, and cameras adjusted to these longer tracks.
-Where adjustment explains much less than pairs of frames agree on, its start was too far off, and the tracks are mapped
-without it. Where the user knows the cameras, their poses are held and tracks tell depth.
+No single start is safe. Several cheap ones are adjusted, and the solution with the most inliers among all observations
+is taken. The network's own cameras compete too, so the result never has fewer inliers than they have. The points of the
+solution are then searched for in all frames, and cameras are adjusted to these longer tracks. Where an adjustment has
+far fewer inliers than pairs of frames agree on, its start was too far off: the tracks are then mapped from scratch.
+Known camera poses are held, and tracks only give depth.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Refinement:
 
     @property
     def changed(self) -> bool:
-        """Whether cameras and depth are others than the network's."""
+        """Whether cameras and depth differ from the network's."""
         return self.report["outcome"] != "kept"
 
     @property
@@ -242,7 +242,7 @@ def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:
 
 @dataclass(frozen=True)
 class _Clip:
-    """What a clip shows, and what the network says of it."""
+    """A clip's tracks and the network's predictions for it."""
 
     images: Sequence[np.ndarray]
     seen: Tracks  # in the images: where to look up what maps say
@@ -471,7 +471,7 @@ def _poor(inlier_share: float) -> str:
 
 
 def _report(tracks: Tracks, before: _Scored, after: _Scored, outcome: str, note: str, size: tuple[int, int]) -> Report:
-    """What `page4d/info.json` says of a refinement; lengths in pixels of the images."""
+    """The refinement's entry in `page4d/info.json`; lengths in pixels of the images."""
     unit = size[1] / REFERENCE_WIDTH
     report: Report = {
         "outcome": outcome,

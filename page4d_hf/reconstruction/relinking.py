@@ -1,9 +1,9 @@
-"""Tracks made longer by what is known of the scene: where cameras see a tracked point, it is looked for.
+"""Longer tracks: points are searched for wherever the adjusted cameras see them.
 
-Tracks that are followed from frame to frame are short where the camera is fast, drift a little with each frame, and
-never come back to what leaves the image. Here the image around a point in the middle of its track is the template that
-is matched to all frames, by inverse compositional alignment (Baker and Matthews, 2004) from where adjusted cameras see
-the point, warped as a plane there that faced the template's camera.
+Tracks that are followed from frame to frame are short under fast cameras, drift a little with each frame, and end when
+their point leaves the image. Here the image around a point in the middle of its track is a template. It is matched to
+all frames by inverse compositional alignment (Baker and Matthews, 2004), starting at the point's projection, and warped
+as a plane that faces the template's camera.
 """
 
 from __future__ import annotations

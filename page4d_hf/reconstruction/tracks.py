@@ -1,8 +1,8 @@
 """Point tracks: where the same point of a scene is seen in consecutive frames.
 
 Corners (Shi and Tomasi, 1994) are carried from frame to frame by dense optical flow (DIS, Kroeger et al., 2016) at a
-quarter of the resolution, and set to a fraction of a pixel by Lucas-Kanade at the full one. A track ends where going
-back does not lead to where it came from.
+quarter of the resolution, and set to a fraction of a pixel by Lucas-Kanade at the full one. A track ends where tracking
+backwards does not return to its start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LK: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Corners:
-    """Which corners are tracked. The defaults are for cameras, which want few and good ones."""
+    """Options of corner detection. The defaults are for cameras, which need few but reliable corners."""
 
     quality: float = CORNER_QUALITY
     spacing: float = SPACING
@@ -153,7 +153,7 @@ def without_hidden(tracks: Tracks, visible: Sequence[np.ndarray]) -> Tracks:
 
 
 def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where points [N, 2] of one image are in the next, and which of them are found there, [N] bool."""
+    """Positions [N, 2] of one image's points in the next, and which were found, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
     guess = xy + _sampled(flow.calc(before, after, None), xy)

@@ -26,7 +26,7 @@ CAMERAS_SHARE = 0.5  # of the weight of an alignment, that camera centres have b
 
 
 def resolve_overlap(window: int | None, overlap: int | None) -> int:
-    """How many frames windows share at least: `overlap`, or by default a quarter of a window.
+    """Least number of frames that windows share: `overlap`, or by default a quarter of a window.
 
     Raises:
         Page4DError: a window of fewer than 4 frames, an overlap of fewer than 2 or more than half of a window.

@@ -81,7 +81,7 @@ def scene_radius(extrinsics: np.ndarray, points: np.ndarray) -> float:
 
 
 def frustum_depth(extrinsics: np.ndarray, points: np.ndarray) -> float:
-    """How deep to draw frustums, in the world's unit."""
+    """Depth of the frustums that are drawn, in the world's unit."""
     return FRUSTUM_SHARE * scene_radius(extrinsics, points)
 
 

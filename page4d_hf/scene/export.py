@@ -32,7 +32,7 @@ TO_Y_UP = np.diag([1.0, -1.0, -1.0, 1.0])  # from x right, y down, z forward to 
 
 
 class Exported(NamedTuple):
-    """What an export holds."""
+    """Frames and points of an export."""
 
     points: int
     tracks: int  # of COLMAP, how many of the points have one

@@ -252,7 +252,7 @@ def transforms_json(
     sizes: np.ndarray,
     times: np.ndarray,
 ) -> dict[str, Any]:
-    """What nerfstudio's `transforms.json` says of frames with a pinhole each, and of their points in points.ply.
+    """Contents of nerfstudio's `transforms.json` for frames with a pinhole camera each and points in points.ply.
 
     Args:
         files: the image of each frame, from the file's folder.
@@ -302,7 +302,7 @@ def _write_image(frames: Frames, index: int, target: Path) -> str:
 
 
 def _reads_the_same_everywhere(path: Path) -> bool:
-    """Whether a program that knows nothing of EXIF, palettes or 16 bits reads the image as we did."""
+    """Whether a program without support for EXIF, palettes or 16 bits reads the same pixels."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         return False
     with Image.open(path) as image:
@@ -427,7 +427,7 @@ class _InfoFrame(Record, extra="allow"):
 
 
 class _Info(Record, extra="allow"):
-    """What readers of `page4d/info.json` rely on."""
+    """Fields of `page4d/info.json` that readers rely on."""
 
     scale: str = "arbitrary"
     model: str | None = None

@@ -1,4 +1,4 @@
-"""What a reconstruction is, before it lies in a folder."""
+"""A reconstruction in memory, before it is written to a scene folder."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def _turned_coefficients(start: Tensor, along: Tensor, profile: Tensor) -> dict[
 
 
 def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
-    """What the rays of all pixels meet first.
+    """First intersections of the rays of all pixels.
 
     Returns:
         depth `(F, H, W)` and body `(F, H, W)` int64, 0 for the room.
@@ -338,7 +338,7 @@ def _quadratic(squares: Tensor, mixed: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 @dataclass
 class Rendered:
-    """What frames show."""
+    """Images, depth and surface points of frames."""
 
     images: Tensor  # [F, 3, H, W] sRGB in [0, 1]
     depth: Tensor  # [F, H, W], 0 in the sky

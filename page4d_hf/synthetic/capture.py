@@ -20,6 +20,7 @@ from ..geometry import invert_extrinsics
 from ..scene.tracks import PointTracks, tracks_bytes
 from ..utils.evenly import evenly
 from ..utils.folders import whole_folder
+from ..utils.ranges import check_ranges
 from .raycast import PosedScene, render_clip
 from .scene import SCENES, CameraPath, Scene
 
@@ -31,6 +32,15 @@ RECORD = "synthetic.json"  # how the capture was made
 NUM_TRACKS = 600  # of what moves
 LEAST_HIDDEN = 1e-3  # of the way from the camera, by which a point lies behind what hides it
 MOST_PIXELS = 2**22  # of an image: one takes half a kilobyte of memory while it is rendered
+RANGES = {
+    "seed": (0, 2**63 - 1),
+    "num_frames": (1, 10_000),
+    "held_out_every": (1, 10_000),
+    "width": (16, 4096),
+    "height": (16, 4096),
+    "supersampling": (1, 16),
+    "num_points": (1, 10_000_000),
+}
 MOST_RAYS = 10**10  # of a capture: hours on a CPU
 
 
@@ -85,18 +95,16 @@ def write_synthetic_capture(
         Page4DError: an option is out of range, an image has more than `MOST_PIXELS` or the capture more than
             `MOST_RAYS`, the folder is in the way, or the disk is full.
     """
-    limits = {
-        "seed": (seed, 0, 2**63 - 1),
-        "num_frames": (num_frames, 1, 10_000),
-        "held_out_every": (held_out_every, 1, 10_000),
-        "width": (width, 16, 4096),
-        "height": (height, 16, 4096),
-        "supersampling": (supersampling, 1, 16),
-        "num_points": (num_points, 1, 10_000_000),
+    options = {
+        "seed": seed,
+        "num_frames": num_frames,
+        "held_out_every": held_out_every,
+        "width": width,
+        "height": height,
+        "supersampling": supersampling,
+        "num_points": num_points,
     }
-    for name, (value, low, high) in limits.items():
-        if not (isinstance(value, int) and low <= value <= high):
-            raise Page4DError(f"--{name.replace('_', '-')} must be from {low} to {high}, got {value}.")
+    check_ranges(options, RANGES, whole=True)
     if width * height > MOST_PIXELS:
         raise Page4DError(f"An image may have {MOST_PIXELS:,} pixels, and --width by --height is {width * height:,}.")
     if scene not in SCENES:
@@ -178,7 +186,6 @@ def write_synthetic_capture(
                 "far": 1.1 * farthest * WORLD_SCALE,
             },
         )
-        options = {name: value for name, (value, _, _) in limits.items()}
         _write_json(folder / RECORD, {"scene": scene, "unit": "metres", **options})
     return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import Page4DError
+from ..utils.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,11 @@ class SyntheticOptions:
     """How much cameras do to images, from 0 (nothing) to 1: exposure, tints, blur, noise, dark corners, JPEG."""
 
     def __post_init__(self) -> None:
-        for name in ("still_share", "moving_share", "light", "lifelike", "photography"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Page4DError(f"The option {name} must be from 0 to 1, got {getattr(self, name)}.")
-        for name, high in (("body_motion", 3), ("deformation", 2), ("camera_motion", 3), ("hand_held", 5)):
-            if not 0 <= getattr(self, name) <= high:
-                raise Page4DError(f"The option {name} must be from 0 to {high}, got {getattr(self, name)}.")
-        fewest, most = self.bodies
-        if not 1 <= fewest <= most <= 64:
-            raise Page4DError(
-                f"The option bodies must be two numbers from 1 to 64, the lesser first, got {self.bodies}."
-            )
-        low, wide = self.pixel_aspect
-        if not 0.5 <= low <= wide <= 2:
-            raise Page4DError(
-                f"The option pixel_aspect must be two numbers from 0.5 to 2, the lesser first, got {self.pixel_aspect}."
-            )
-        least, greatest = self.field_of_view
-        if not 5 <= least <= greatest <= 140:
-            raise Page4DError(
-                f"The option field_of_view must be two angles from 5 to 140 degrees, the lesser first, got "
-                f"{self.field_of_view}."
-            )
+        shares = ("still_share", "moving_share", "light", "lifelike", "photography")
+        factors = {"body_motion": (0, 3), "deformation": (0, 2), "camera_motion": (0, 3), "hand_held": (0, 5)}
+        pairs = {"bodies": (1, 64), "pixel_aspect": (0.5, 2), "field_of_view": (5, 140)}
+        check_ranges(self, {**dict.fromkeys(shares, (0, 1)), **factors, **pairs}, prefix="The option ")
+        for name in pairs:
+            least, most = getattr(self, name)
+            if least > most:
+                raise Page4DError(f"The option {name} must be two numbers, the lesser first, got {least} and {most}.")

@@ -142,7 +142,7 @@ def pixel_grid(
 
 @dataclass
 class Hits:
-    """What rays meet first, and how it looks there."""
+    """First intersections of rays, with normals and albedo there."""
 
     distance: Tensor  # [F, R] in lengths of the ray's direction
     points: Tensor  # [3, F, R] in the world
@@ -250,7 +250,7 @@ class PosedScene:
         return center + center.new_tensor([1.0, 0.0, 1.0]) * ((across + 0.5) % 1 * 2 - 1) * self.scene.lamp_half_size
 
     def _openness(self, hits: Hits) -> Tensor:
-        """How much of the room's stray light reaches a surface: less in corners and where bodies stand close."""
+        """Share of the room's ambient light that reaches a surface: less in corners and near bodies."""
         scene = self.scene
         x, y, z = scene.room_half_sizes[:, None, None] - (hits.points - scene.room_center[:, None, None]).abs()
         openness = 0.85 + 0.15 * hits.normals[1]

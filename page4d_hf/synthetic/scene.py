@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Motion:
-    """What a body does: each term is still where its amplitude is 0.
+    """Motion of a body, a sum of terms; a term with amplitude 0 is still.
 
     With `sway(t) = sin(2 pi (rate * t + phase))`, a point that lies at `q` (metres from the centre) in the body at rest
     lies at `Lean(t) Stretch(t) Turn(t) q + centre(t)`.

@@ -1,4 +1,4 @@
-"""Where programs listen for browsers."""
+"""Addresses that programs serve browsers at."""
 
 from __future__ import annotations
 

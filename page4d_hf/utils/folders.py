@@ -372,7 +372,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _state(path: Path) -> list[int | str | None]:
-    """What a file is recognised by: its size and, of a small one, its digest."""
+    """A file's size and, if it is small, its digest, by which changes are detected."""
     size = path.stat().st_size
     return [size, hashlib.sha256(path.read_bytes()).hexdigest()[:16] if size <= DIGESTED_BYTES else None]
 

@@ -512,7 +512,7 @@ def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model:
 
 
 def _reason(error: Exception) -> str:
-    """What a validator of the configuration has to say, without the wrapping of the class's decorator."""
+    """A configuration validator's message, without the wrapping of the class's decorator."""
     reason = " ".join(str(error.__cause__ or error).split())
     return reason if reason.endswith(".") else f"{reason}."
 

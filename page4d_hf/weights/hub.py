@@ -36,7 +36,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """Where a checkpoint lies on the Hub, and what is known of it beside its tensors."""
+    """Location of a checkpoint on the Hub, and the values of its configuration that tensors do not show."""
 
     repo_id: str
     repo_type: str
@@ -199,7 +199,7 @@ def _fetch(
 def _reason(
     error: Exception, checkpoint: PublishedCheckpoint, revision: str | None, endpoint: str, cache_dir: str | Path
 ) -> str:
-    """Why a download failed, as the part of a sentence."""
+    """Reason of a failed download, as part of a sentence."""
     if isinstance(error, OfflineModeIsEnabled):
         return f"HF_HUB_OFFLINE is set, and the file is not in the cache {cache_dir}"
     if isinstance(error, GatedRepoError):

@@ -179,7 +179,7 @@ def load_network(
 
 
 def model_source(path: str | Path) -> str:
-    """What from_pretrained takes for a model: its folder, if there is one, or else the name of a Hub repository."""
+    """The argument for from_pretrained: a model's folder, if there is one, or else the name of a Hub repository."""
     folder = Path(os.path.expanduser(path))
     return str(folder if os.path.isdir(folder) else path)
 

@@ -20,7 +20,7 @@ Size = Side | dict[str, Side | None]
 
 
 class ProcessorFile(Record):
-    """What `Page4DImageProcessor` takes from its file."""
+    """Fields of an image processor's file that `Page4DImageProcessor` reads."""
 
     patch_size: Side = 14
     size: Size | None = None
@@ -35,7 +35,7 @@ class ProcessorFile(Record):
 
 
 class IndexFile(Record):
-    """Which file of the folder holds which tensor."""
+    """Index of tensors by file."""
 
     metadata: dict[str, Any]
     weight_map: Annotated[dict[str, Annotated[str, Field(pattern=r"^[\w.-]+\.safetensors$")]], Field(min_length=1)]

@@ -21,10 +21,10 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_to_world_opengl
 from page4d_hf.reconstruction.motion import MotionKind
 from page4d_hf.scene.folder import read_scene
+from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 
 from ..console import input_errors_end_the_command
 from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKS_KEY
-from ..ranges import ENDLESS, FINITE, check_ranges
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
 from .frames_source import FramesOptions, frames_of_images
@@ -279,11 +279,10 @@ class Page4DDataParser(DataParser):
 
     Outputs have pinhole cameras with times in [0, 1] and no distortion. Their metadata are "points3D_xyz" `(M, 3)`
     float32, "points3D_rgb" `(M, 3)` uint8 and, where known, "points3D_times" `(M,)` float32 in [0, 1] and
-    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; of what is
-    trained on "tracks_xyz" `(K, T, 3)` float32, paths of points that move, and their "tracks_times" `(T,)` in [0, 1],
-    where tracks tell them; "background_color" `(3,)` in [0, 1] where all
-    images are laid over one; and what `Page4DDataset` reads images with. Where images have to be undistorted or
-    scaled, or their alpha is no transparency, only that dataset does it, and any other is refused.
+    "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; with tracks "tracks_xyz" `(K, T, 3)` float32, paths
+    of moving points, and "tracks_times" `(T,)` in [0, 1], of the training split; "background_color" `(3,)` in [0, 1]
+    where all images are laid over one; and what `Page4DDataset` reads images with. Only that dataset undistorts and
+    scales images and ignores alpha that is no transparency: where this is needed, any other dataset is refused.
     """
 
     config: Page4DDataParserConfig

@@ -1,4 +1,4 @@
-"""What holds for data of every kind: at least two frames, places near enough to compute with, images of a fair size."""
+"""Checks for data of every kind: at least two frames, positions within numeric range, images of a reasonable size."""
 
 from __future__ import annotations
 

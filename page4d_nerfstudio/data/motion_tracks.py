@@ -1,4 +1,4 @@
-"""Where things move, by tracks: what a capture, a reconstruction or the user gives, at the frames to train on."""
+"""Tracks of moving things, from a capture, a reconstruction or the user, at the training frames."""
 
 from __future__ import annotations
 

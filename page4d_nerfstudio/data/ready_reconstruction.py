@@ -1,4 +1,4 @@
-"""A reconstruction that lies there ready, in place of one that PAGE-4D makes while data are read."""
+"""An existing reconstruction (`--reconstruction`), used in place of running PAGE-4D."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Reconstructions by PAGE-4D, kept on disk, because every `ns-*` command rebuilds its data from `config.yml`.
+"""Cache of reconstructions on disk, because every `ns-*` command rebuilds its data from `config.yml`.
 
-Of several commands that want the same reconstruction at once, the first makes it and the others wait for it.
+If several commands need the same reconstruction at once, the first makes it and the others wait.
 
-An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`: `<frames>` stands for the bytes of the frames,
-how they are reconstructed, the bytes of the files that this names, and the version of page4d, `<model>` for the weights
-and for whether the mask was used. It is written whole or not at all. Where the weights are gone, an entry that was made
-with a model of the same name is taken: what was trained can still be seen.
+An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`. `<frames>` is a digest of the frames' bytes, the
+options, the files that options name, and the version of page4d; `<model>` of the weights and of whether the mask was
+used. An entry is written whole or not at all. Where the weights are gone, an entry by a model of the same name is used,
+so that trained scenes can still be viewed.
 """
 
 from __future__ import annotations

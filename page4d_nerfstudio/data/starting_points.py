@@ -1,4 +1,4 @@
-"""Where Gaussians start, of each kind of source: a capture's points, its depth, PAGE-4D's depth, chance."""
+"""Seed points of each kind of source: a capture's points, its depth, PAGE-4D's depth, or random points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds what makes it useless to train on: NaN, scenes that have emptied, more Gaussians than there may be."""
+"""Checks that end a hopeless training: NaN, emptied scenes, more Gaussians than the cap."""
 
 from __future__ import annotations
 

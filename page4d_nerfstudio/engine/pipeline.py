@@ -1,4 +1,4 @@
-"""Nerfstudio's pipeline, with what a moving scene asks of it."""
+"""Nerfstudio's pipeline, extended for moving scenes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.progress import track
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.measuring import instant
+from page4d_hf.utils.ranges import ENDLESS, check_ranges
 
 from ..console import input_errors_end_the_command, note
 from ..data.datamanager import Page4DDatamanager
 from ..data.dataset import Page4DDataset
 from ..gaussians.model import Page4DGaussiansModel, Page4DGaussiansModelConfig
-from ..ranges import ENDLESS, check_ranges
 from ..viewing import ffmpeg
 from ..viewing.panel import Panel
 from .fitted_cameras import fitted_camera

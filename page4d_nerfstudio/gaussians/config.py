@@ -8,8 +8,8 @@ from typing import Literal
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 
-from ..ranges import ENDLESS, FINITE, check_ranges
 from .deformation import DeformationConfig
 from .metrics import LPIPSNetwork
 from .schedule import REFERENCE_STEPS, Schedule, scale_steps

@@ -28,8 +28,8 @@ from nerfstudio.configs.base_config import PrintableConfig
 from torch import Tensor, nn
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.ranges import FINITE, check_ranges
 
-from ..ranges import FINITE, check_ranges
 from .scaffold import MotionScaffold
 
 # The two axes of each plane, of (x, y, z).

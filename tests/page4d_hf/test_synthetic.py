@@ -632,7 +632,7 @@ def test_the_options_are_on_record(written: Path) -> None:
     ],
 )
 def test_an_option_out_of_range_is_refused(tmp_path: Path, option: str, value: int) -> None:
-    with pytest.raises(Page4DError, match=f"--{option.replace('_', '-')} must be from .* got {value}"):
+    with pytest.raises(Page4DError, match=f"--{option.replace('_', '-')} must be a whole number from .* got {value:,}"):
         write_synthetic_capture(tmp_path / "out", **{**OPTIONS, option: value})
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What `training/finetune.py` is made of."""
+"""The parts of `training/finetune.py`."""
 
 import sys
 from pathlib import Path

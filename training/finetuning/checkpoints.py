@@ -244,7 +244,7 @@ def quiet_threads() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Why a file could not be written, in a few words."""
+    """Reason of a failed write, in a few words."""
     deepest = _disk_error(error) or error
     text = deepest.strerror if isinstance(deepest, OSError) and deepest.strerror else str(deepest)
     for sentence in map(os.strerror, FULL):

@@ -1,4 +1,4 @@
-"""How well a model does on clips that it was not trained on, beside predictors that look at nothing.
+"""Evaluation on held-out clips, beside trivial predictors.
 
 Figures and trivial predictors are those of evaluation: depth after a scale per clip (the ratio of medians), camera
 centres after a Sim(3) (ATE) and as the network gives them, in units of the mean distance of the points

@@ -1,4 +1,4 @@
-"""What makes a run's steps: AdamW, or Muon for the matrices of transformer layers and AdamW for the rest."""
+"""The optimizers of a run: AdamW, or Muon for the matrices of transformer layers and AdamW for the rest."""
 
 from __future__ import annotations
 

@@ -66,8 +66,7 @@ class _Checked:
 
 @dataclass(kw_only=True)
 class GroupOptions(_Checked):
-    """How a group of parameters is optimised: linear warm-up and cosine decay of the learning rate, decoupled weight
-    decay."""
+    """Optimisation of a parameter group: linear warm-up, cosine decay, decoupled weight decay."""
 
     learning_rate: Weight = 1e-5
     """Learning rate at the end of the warm-up."""
@@ -284,7 +283,7 @@ def from_json(path: Path) -> Options:
 
 
 def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
-    """What a file of options gives a command line to start from.
+    """Defaults of the command line from a file of options.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""Which parameters are trained, in which group, and how the learning rate of each group goes."""
+"""Trained parameters, their groups, and the learning rate schedule of each group."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def masked_layers(config: Page4DConfig) -> tuple[str, ...]:
 
 
 def masked_stage(config: Page4DConfig) -> tuple[str, ...]:
-    """What PAGE-4D trains of VGGT: the masked layers, and the mask head if there is one.
+    """The modules that PAGE-4D fine-tunes: the masked layers, and the mask head if there is one.
 
     Raises:
         OptionsError: no layers are masked.

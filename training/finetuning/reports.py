@@ -27,7 +27,7 @@ class Tried(Record):
 
 
 class Report(Record):
-    """What this program takes from a report's `held-out.json`."""
+    """Fields of a report's `held-out.json` that are read."""
 
     model: Tried
     settings: dict[str, Any]  # of the clips

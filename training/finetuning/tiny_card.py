@@ -79,7 +79,7 @@ LIFELIKE = "rendered rooms, halls, streets and country, whose people and things 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a run says of itself."""
+    """Fields of a run's `run.json` that the card gives."""
 
     name: str
     options: dict[str, Any]  # its run.json

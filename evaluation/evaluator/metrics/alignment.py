@@ -1,4 +1,4 @@
-"""What a predicted depth map is multiplied by, and what is added to it, before it is compared.
+"""Scale and shift that align predicted depth with true depth.
 
 Depth from images has no scale of its own, so a protocol fits one, and perhaps a shift, to the ground truth. The fits
 work as the published scripts do, in the same precision: predictions are float32, the ground truth is float64. Sums of

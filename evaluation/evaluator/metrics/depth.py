@@ -37,7 +37,7 @@ SMALLEST_DEPTH = 1e-5  # what logarithms and ratios take instead of less
 
 @dataclass(frozen=True)
 class DepthLimits:
-    """Which pixels count, and to what predictions are clipped, in the unit of the ground truth."""
+    """The range of true depth that counts and the bound of predictions, in the ground truth's unit."""
 
     max_depth: float | None = None  # pixels with 0 < true depth < max_depth count; None: all above 0
     clip: float | None = None  # aligned predictions are no larger than this
@@ -50,7 +50,7 @@ class DepthLimits:
         return "true depth above 0" + ("" if self.max_depth is None else f" and below {self.max_depth:g}")
 
     def count(self, truth: np.ndarray) -> npt.NDArray[np.bool_]:
-        """Which pixels of a true map of any shape count; NaN and infinity do not."""
+        """Mask of the pixels that count in a map of true depth of any shape; NaN and infinity do not."""
         counts = np.isfinite(truth) & (truth > 0)
         return counts if self.max_depth is None else counts & (truth < self.max_depth)
 
@@ -190,7 +190,7 @@ def resize_depth(depth: np.ndarray, size: tuple[int, int]) -> npt.NDArray[np.flo
 
 
 def depth_in_first_camera(depth: np.ndarray, extrinsics: np.ndarray, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
-    """How far before the first camera, along its axis, the points of each map lie: z, not the distance.
+    """z of each map's points in the first camera.
 
     Args:
         depth: `(S, h, w)` z-depth in each frame's own camera.

@@ -27,7 +27,7 @@ STATISTICS: dict[str, Callable[[np.ndarray], np.floating]] = {"mean": np.mean, "
 
 
 class PointScores(NamedTuple):
-    """How near two clouds are."""
+    """Distances between two point clouds."""
 
     figures: dict[str, float]  # "accuracy_mean", ..., "overall_median", those of a region with "_<region>" after them
     points: dict[str, int]  # "points" and "points_<region>": the true ones

@@ -1,4 +1,4 @@
-"""What a sequence scored, and the errors of evaluation."""
+"""Scores of a sequence, and the errors of evaluation."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class SequenceScores:
 
 
 class ClipOutcome(Protocol):
-    """What came of a clip."""
+    """The outcome of a clip."""
 
     @property
     def excluded(self) -> str | None:
-        """Why the clip does not count, where it does not."""
+        """Reason for excluding the clip; None where it counts."""
 
 
 OutcomeT = TypeVar("OutcomeT", bound=ClipOutcome)

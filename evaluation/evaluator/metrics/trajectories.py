@@ -39,7 +39,7 @@ class DegenerateTrajectoryError(ExclusionError):
 
 
 class TrajectoryScores(NamedTuple):
-    """How far a trajectory is from the true one."""
+    """Errors of a trajectory."""
 
     figures: dict[str, float]  # "ate", "rpe_translation", "rpe_rotation"
     alignment: Similarity  # carries the predicted world onto the true one

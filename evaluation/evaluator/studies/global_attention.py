@@ -72,7 +72,7 @@ def hidden_patches(
 
 @dataclass
 class LookedAt:
-    """How much every patch is looked at in one global layer.
+    """Attention that every patch receives in one global layer.
 
     `weights[queries]` is `[B, S, h, w]` float32: the attention weight that a patch gets as a key, mean over all heads
     and over all queries of a kind (see `QUERIES`) of all frames. What is missing to a sum of 1 goes to special tokens.
@@ -85,7 +85,7 @@ class LookedAt:
 
 @dataclass
 class Measurement:
-    """What `measured_attention` has seen; each forward pass of the model replaces it."""
+    """Attention measured in the model's last forward pass."""
 
     layers: dict[int, LookedAt] = field(default_factory=dict)
 

@@ -74,7 +74,7 @@ class ClipScores:
 
 @torch.no_grad()
 def predict_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | None = None) -> Predictions:
-    """What a network says of a clip with a mask of that strength, by default the model's.
+    """A network's predictions for a clip, at a mask strength that defaults to the model's.
 
     Raises:
         EvaluationError: it has no camera head or no depth head.
@@ -101,7 +101,7 @@ def predict_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | Non
 
 
 def trivial_predictions_of(clip: StudyClip) -> Predictions:
-    """What can be said of a clip without looking at it."""
+    """The trivial predictor's predictions for a clip."""
     count, height, width = clip.depth.shape
     unknown = np.full(clip.depth.shape, UNKNOWN_MOTION)
     return replace(trivial_predictions(_frame_ids(clip), [(width, height)] * count), motion=unknown)
@@ -275,7 +275,7 @@ CARD_KEY = "held_out_clips"
 
 
 class _Card(Record):
-    """What is read of a model's card."""
+    """The metadata of a model's card that are read."""
 
     model_config = ConfigDict(extra="forbid")  # a setting that is not known would be left out in silence
 

@@ -89,7 +89,7 @@ class MaskStudy:
 
 @dataclass
 class ClipResult:
-    """What came out for one clip, or why nothing did."""
+    """Figures of one clip, or why it has none."""
 
     name: str
     counts: dict[str, int]  # frames, frames left out for want of a motion mask, patches and moving patches
@@ -101,7 +101,7 @@ class ClipResult:
 
 @dataclass
 class Picture:
-    """What is drawn of a clip."""
+    """The maps of a clip that are drawn."""
 
     clip: StudyClip
     motion: np.ndarray | None  # [S, H, W], the network's dynamics_mask
@@ -182,7 +182,7 @@ def _check_regions(clip: StudyClip, patches: Tensor) -> None:
 
 
 def attention_figures(looked_at: LookedAt, moving: Tensor) -> dict[str, dict[str, float]]:
-    """How much each kind of query looks at patches that move, in one layer.
+    """Attention of each kind of query to moving patches, in one layer.
 
     Args:
         looked_at: of one clip.

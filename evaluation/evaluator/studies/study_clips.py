@@ -1,4 +1,4 @@
-"""What the study of the mask runs on: clips at the network's own resolution, with motion masks and exact cameras."""
+"""Clips for the mask study: at the network's resolution, with motion masks and exact cameras."""
 
 from __future__ import annotations
 

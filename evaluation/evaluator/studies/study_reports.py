@@ -1,4 +1,4 @@
-"""What the programs of the studies share: their common options, their progress, the folder that they write."""
+"""Options, progress and output folder that the study programs share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from page4d_hf.utils.progress import progress_bar
 
 @dataclass
 class StudyOptions:
-    """Which network is studied, and where the report goes."""
+    """Options of a study: the network, and the folder of the report."""
 
     model: str
     """A folder for from_pretrained, or a name on the Hub."""
@@ -32,7 +32,7 @@ class StudyOptions:
 
 @dataclass
 class StudyReport:
-    """What a study found."""
+    """A study's results."""
 
     record: dict[str, Any]  # the JSON
     text: str  # the tables

@@ -145,7 +145,7 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
 
 
 def read_rigidity_map(path: Path, marked_moves: bool = True) -> npt.NDArray[np.bool_]:
-    """What moves by a rigidity map, `(H, W)`.
+    """The motion mask of a rigidity map, `(H, W)`.
 
     Raises:
         CaptureError: the file is missing or broken.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from page4d_hf.errors import Page4DError
+from ..errors import Page4DError
 
 ENDLESS = float("inf")
 FINITE = sys.float_info.max  # any number, but not infinity
@@ -17,26 +17,31 @@ def check_ranges(
     ranges: Mapping[str, tuple[float, float]],
     prefix: str = "--",
     error: type[Page4DError] = Page4DError,
+    *,
+    whole: bool = False,
 ) -> None:
     """Refuse options that are out of range, NaN among them.
 
     Args:
-        config: has the options as attributes; None is one that is not given, and of a tuple each number counts.
+        config: has the options as attributes or keys. None is one that is not given, and of a tuple each number counts.
         ranges: least and most of each, both allowed.
-        prefix: what stands before the option's name on the command line.
+        prefix: what stands before the option's name: "--" as on the command line, or without dashes as in Python.
         error: what to raise.
+        whole: refuse all but integers.
 
     Raises:
         Page4DError: of the kind `error`.
     """
     for name, (least, most) in ranges.items():
-        given = getattr(config, name)
+        given = config[name] if isinstance(config, Mapping) else getattr(config, name)
         for value in given if isinstance(given, tuple) else (given,):
-            if value is not None and not least <= value <= most:
+            if value is not None and not (least <= value <= most and (not whole or isinstance(value, int))):
                 words = (
                     f"at least {_said(least)}" if most in (ENDLESS, FINITE) else f"from {_said(least)} to {_said(most)}"
                 )
-                raise error(f"{prefix}{name.replace('_', '-')} must be {words}, got {_said(value)}.")
+                words = f"a whole number {words}" if whole else words
+                option = name.replace("_", "-") if prefix.startswith("--") else name
+                raise error(f"{prefix}{option} must be {words}, got {_said(value)}.")
 
 
 def _said(value: float) -> str:
