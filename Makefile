@@ -12,8 +12,8 @@ demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: rec
 check: lint  ## Run the linter, the type checker and the fast tests, in two minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test: lint  ## Run the linter, the type checker and all tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of more threads wait for each other
+test: lint  ## Run the linter, the type checker and all tests; ARGS are more options of pytest.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)  # two processes of more threads wait for each other
 
 tiny: $(INSTALLED)  ## Train the small model that comes with the package again, in under three hours on two cores with AMX; started again, it goes on where it was.
 	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py
@@ -24,9 +24,9 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(INSTALLED)  ## Build the documentation's site into site/; a broken link is an error.
+docs: $(INSTALLED)  ## Build the documentation's site into site/; a broken link, or any other warning, is an error.
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: $(INSTALLED)
 

@@ -1,4 +1,4 @@
-"""The `page4d` command: `convert`, `pull`, `reconstruct`, `synth`, and what other packages add to it.
+"""The `page4d` command: `pull`, `reconstruct`, `view` and so on, and what other packages add to it.
 
 One function a subcommand; tyro makes the options from its signature and the help from its docstring. Imports that
 take seconds (torch, transformers) stand inside the functions, so that `page4d --help` answers at once.
@@ -9,6 +9,7 @@ Packages that build on this one, as page4d_nerfstudio does, add subcommands by e
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from .errors import CheckpointError, Page4DError
+from .package_version import page4d_version
 from .utils.programs import command, input_errors_end_the_program
 from .utils.progress import progress_bar
 
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from .scene.reconstruction import Reconstruction
 
 DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
-
-COMMANDS: dict[str, Callable[..., Any]] = {}
 
 COMMAND_GROUP = "page4d.commands"  # entry points: a subcommand's name, and its function
 
@@ -160,10 +160,6 @@ def _print_converted(config: Any, output: Path, seconds: float) -> None:
         f"Next: page4d reconstruct VIDEO --model {shlex.quote(str(output))}, or "
         f"page4d_hf.Page4DModel.from_pretrained({str(output)!r})"
     )
-
-
-COMMANDS["convert"] = convert
-COMMANDS["pull"] = pull
 
 
 def reconstruct(
@@ -341,9 +337,6 @@ def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: d
         print(f"Metres by {compared['model']}: frames differ by {compared['spread']:.1%} in the median.")
 
 
-COMMANDS["reconstruct"] = reconstruct
-
-
 def synth(
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")],
     scene: Literal["living-room", "rigid", "deforming", "fast-camera", "orbit", "crowded"] = "living-room",
@@ -401,9 +394,6 @@ def synth(
     print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
 
 
-COMMANDS["synth"] = synth
-
-
 def export(
     scene: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")],
     format: Literal["colmap", "glb", "ply", "npz", "nerfstudio", "html"],
@@ -457,9 +447,6 @@ def export(
         masks = ("--masks-path", "masks") if made.masks else ()
         train = command("ns-train", "splatfacto", "--data", output, "colmap", "--colmap-path", "sparse/0", *masks)
         print(f"Next: {train}")
-
-
-COMMANDS["export"] = export
 
 
 def view(
@@ -542,9 +529,6 @@ def view(
     )  # fmt: skip
 
 
-COMMANDS["view"] = view
-
-
 def app(
     models: tuple[str, ...] = ("tiny",),
     host: str = "127.0.0.1",
@@ -592,9 +576,6 @@ def app(
     launch(list(models), Limits(max_upload, max_frames, 60 * max_minutes, train_steps, keep_minutes), host, port)
 
 
-COMMANDS["app"] = app
-
-
 def _peak_memory(device: str) -> str:
     """The most memory that the process and the GPU have had in use, in words."""
     import torch
@@ -605,6 +586,17 @@ def _peak_memory(device: str) -> str:
     if device != "cpu":
         words += f" and {peak_memory(torch.device(device)) / 2**30:.1f} GiB on the GPU"
     return words
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "pull": pull,
+    "reconstruct": reconstruct,
+    "view": view,
+    "export": export,
+    "app": app,
+    "synth": synth,
+    "convert": convert,
+}
 
 
 def added_commands() -> dict[str, Callable[..., Any]]:
@@ -620,10 +612,25 @@ def added_commands() -> dict[str, Callable[..., Any]]:
     return found
 
 
+def _in_a_sentence(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in that has only the first sentence of a subcommand's help."""
+
+    def stand_in() -> None: ...
+
+    stand_in.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    return stand_in
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of the console script: errors about the input are one sentence on stderr and exit code 1."""
     with input_errors_end_the_program("page4d", "nothing was kept of what was being written."):
+        first = next(iter(sys.argv[1:] if args is None else args), "--help")
+        if first == "--version":
+            print(f"page4d {page4d_version()}")
+            return
         commands = {**COMMANDS, **added_commands(), **COMMANDS}  # ours come first, and no other takes their names
+        if first in ("-h", "--help"):
+            commands = {name: _in_a_sentence(command) for name, command in commands.items()}
         tyro.extras.subcommand_cli_from_dict(commands, prog="page4d", description=DESCRIPTION, args=args)
 
 

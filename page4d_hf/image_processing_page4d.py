@@ -95,7 +95,7 @@ class Page4DImageProcessor(TorchvisionBackend):
     Args:
         mode (`str`, *optional*, defaults to `"crop"`):
             One of `"crop"`, which the published models were released with, `"balanced"`, `"pad"`, `"square"`.
-        size (`dict[str, int]` or `int`, *optional*, defaults to `{"height": 518, "width": 518}`):
+        size (`dict[str, int]` or `int`, *optional*, defaults to 518 x 518):
             Bounds of the network's input in pixels, multiples of `patch_size`. An int stands for a square.
         patch_size (`int`, *optional*, defaults to 14):
             Patch size of the model.
@@ -103,9 +103,9 @@ class Page4DImageProcessor(TorchvisionBackend):
             Filter of the resizing, antialiased.
         do_center_crop, crop_size (`dict[str, int]` or `int`):
             A centre crop after the resizing, off by default; its sides too are multiples of `patch_size`.
-        do_resize, do_rescale, rescale_factor, do_convert_rgb:
-            As in every image processor of transformers. Its `do_normalize` and `do_pad` are refused: the model
-            normalises by itself, and `"pad"` pads.
+        kwargs:
+            `do_resize`, `do_rescale`, `rescale_factor` and `do_convert_rgb`, as in every image processor of
+            transformers. Its `do_normalize` and `do_pad` are refused: the model normalises by itself, and `"pad"` pads.
     """
 
     valid_kwargs = Page4DImageProcessorKwargs
@@ -440,7 +440,11 @@ class Page4DImageProcessor(TorchvisionBackend):
         The point head's points and their confidence at the size of the original images.
 
         Args:
-            outputs, original_sizes, image_boxes:
+            outputs:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            original_sizes:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            image_boxes:
                 As in [`~Page4DImageProcessor.post_process_depth`].
             resample (`str`, *optional*, defaults to `"nearest"`):
                 Points between two surfaces belong to neither, so that interpolating is not the default.
@@ -464,7 +468,13 @@ class Page4DImageProcessor(TorchvisionBackend):
         The motion mask at the size of the original images.
 
         Args:
-            outputs, original_sizes, image_boxes, resample:
+            outputs:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            original_sizes:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            image_boxes:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            resample:
                 As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
@@ -480,7 +490,11 @@ class Page4DImageProcessor(TorchvisionBackend):
         The cameras of the original images.
 
         Args:
-            outputs, original_sizes, image_boxes:
+            outputs:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            original_sizes:
+                As in [`~Page4DImageProcessor.post_process_depth`].
+            image_boxes:
                 As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:

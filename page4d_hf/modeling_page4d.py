@@ -634,8 +634,14 @@ class Page4DForDepthEstimation(Page4DModel):
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, height, width)`):
                 Images as [`Page4DModel`] takes them. Of shape `(batch_size, num_frames, 3, height, width)`, as
                 [`Page4DImageProcessor`] gives them, they are `batch_size * num_frames` images.
-            mask_strength, output_hidden_states, output_attentions, original_sizes:
+            mask_strength (`float` or `torch.Tensor`, *optional*):
                 As in [`Page4DModel`].
+            output_hidden_states (`bool`, *optional*):
+                As in [`Page4DModel`].
+            output_attentions (`bool`, *optional*):
+                As in [`Page4DModel`].
+            original_sizes (`torch.Tensor`, *optional*):
+                What [`Page4DImageProcessor`] gives; not used.
             image_boxes (`torch.FloatTensor`, *optional*):
                 What [`Page4DImageProcessor`] gives; the output carries it on to its `post_process_depth_estimation`.
 

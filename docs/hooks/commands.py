@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from typing import Any
 
-MARK = re.compile(r"^<!-- help: (.+) -->$", re.M)
+from page4d_hf.cli import COMMANDS, added_commands
+
+MARK = "<!-- the help of every command -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    return MARK.sub(lambda found: f"```text\n{help_of(found[1])}\n```", markdown)
+    if MARK not in markdown:
+        return markdown
+    commands = ["page4d", *(f"page4d {name}" for name in {**COMMANDS, **added_commands()})]
+    return markdown.replace(MARK, "\n\n".join(f"## {name}\n\n```text\n{help_of(name)}\n```" for name in commands))
 
 
 def help_of(command: str) -> str:
@@ -21,8 +25,7 @@ def help_of(command: str) -> str:
     Raises:
         subprocess.CalledProcessError: there is no such command.
     """
-    words = [] if command == "page4d" else command.removeprefix("page4d ").split()
-    environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
-    program = [sys.executable, "-m", "page4d_hf.cli", *words, "--help"]
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    program = [sys.executable, "-m", "page4d_hf.cli", *command.split()[1:], "--help"]
     done = subprocess.run(program, capture_output=True, text=True, check=True, env=environment)
     return done.stdout.strip()

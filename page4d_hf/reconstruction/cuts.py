@@ -76,7 +76,9 @@ def split_at_cuts(
     ```
 
     Args:
-        source, fps, max_frames: see `read_frames`.
+        source: a video, a folder of images, a glob, image files, PIL images or arrays; see `read_frames`.
+        fps: frames per second to take of a video. By default all of them.
+        max_frames: at most so many frames, spread evenly over the clip.
         progress: told how many frames are done.
     """
     frames = read_frames(source, fps=fps, max_frames=max_frames)

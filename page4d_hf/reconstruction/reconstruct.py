@@ -103,7 +103,8 @@ def reconstruct(
             shall run in. It runs as in evaluation, and is left as it was.
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
             one, one that fits.
-        fps, max_frames: which frames of a video, or how many of images, to take; see `read_frames`.
+        fps: frames per second to take of a video; see `read_frames`. By default all of them.
+        max_frames: at most so many frames, spread evenly over the clip.
         window: at most so many frames go through the network at once, which bounds memory. None takes all at once.
         overlap: frames, at least, that a window shares with the one before it, to which it is aligned; by default a
             quarter of the window.
@@ -137,8 +138,9 @@ def reconstruct(
         metric_depth: folder or Hub repository of a metric model for depth estimation of transformers, such as
             apple/DepthPro-hf, by which the scene is scaled to metres; see `metric_scale`. By default its scale is
             arbitrary, or that of known cameras.
-        device, dtype: where and in which precision to load the model of a folder; see `resolve_device` and
-            `resolve_dtype`.
+        device: where to load the model of a folder; by default a GPU where there is one.
+        dtype: precision to load it in; by default bfloat16 where the GPU has it, else float16 on a GPU and float32 on
+            a CPU. The heads are always float32.
         progress: told how far the work is.
 
     Returns:

@@ -59,6 +59,16 @@ finally:
     assert "imported: []" in done.stdout
 
 
+@pytest.mark.parametrize(("arguments", "shown"), [(["--help"], False), (["pull", "--help"], True)])
+def test_the_list_of_subcommands_has_a_sentence_for_each_and_their_own_help_the_rest(capsys, arguments, shown):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "Fetch published weights from the Hugging Face Hub" in printed
+    assert ("Licences: VGGT-1B is under CC-BY-NC-4.0" in printed) == shown
+
+
 class Added:
     """An entry point of another package."""
 

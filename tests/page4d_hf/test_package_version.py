@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 import page4d_hf
+from page4d_hf import cli
 from page4d_hf.model_card import model_card
 from page4d_hf.package_version import page4d_version
 
@@ -18,3 +19,8 @@ def test_a_source_tree_that_is_not_installed_has_an_unknown_version(config, monk
 
 def test_the_package_says_its_version_as_the_installed_distribution_has_it():
     assert page4d_hf.__version__ == version("page4d")
+
+
+def test_the_command_says_the_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"page4d {version('page4d')}\n"
