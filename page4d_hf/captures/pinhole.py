@@ -157,10 +157,10 @@ class PinholeFrames:
     def _source_positions(self, index: int, grid: int) -> npt.NDArray[np.float32]:
         """Where in the file's image the new image's samples lie: x and y in its pixels as OpenCV counts them, from 0 at
         the first centre, `(2, grid * H, grid * W)`."""
-        target = resized_intrinsics(self.intrinsics[index], (grid, grid))
+        finer = resized_intrinsics(self.intrinsics[index], (grid, grid))
         source, lens, target = (
             np.asarray(part, np.float64).tobytes()
-            for part in (self.capture.intrinsics[index], self.capture.distortion[index], target)
+            for part in (self.capture.intrinsics[index], self.capture.distortion[index], finer)
         )
         width, height = (int(side) * grid for side in self.image_sizes[index])
         return _kept_map(source, lens, target, (width, height), self._is_fisheye(index))
