@@ -13,9 +13,10 @@ from small_scene import ball_folder, ball_scene
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.scene import PointTracks
+from page4d_hf.scene.drawing import camera_centers
 from page4d_hf.scene.tracks import tracks_bytes
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
-from page4d_nerfstudio.data.motion_tracks import motion_paths
+from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths
 
 FRAMES = 8
 
@@ -83,6 +84,20 @@ def test_few_or_short_tracks_are_left_out_and_the_user_is_told(capture, capsys, 
     (capture / "tracks.npz").write_bytes(tracks_bytes(given, read_capture(capture).frame_ids))
     assert "tracks_xyz" not in outputs_of(capture, "train").metadata
     assert f"of {count} tracks follow something that moves" in capsys.readouterr().out
+
+
+def test_tracks_that_do_not_tell_where_each_other_go_are_left_out_and_the_user_is_told(capture, capsys):
+    tracks = read_capture(capture).tracks
+    directions = np.random.default_rng(1).normal(size=(len(tracks), 1, 3))
+    ways = np.linspace(0, 0.5, FRAMES)[:, None] * directions / np.linalg.norm(directions, axis=2, keepdims=True)
+    astray = PointTracks(tracks.xy, tracks.visible, tracks.points, (going_sideways()[:, :1] + ways).astype(np.float32))
+    frames = read_source(Page4DDataParserConfig(data=capture))
+    centers = camera_centers(frames.extrinsics)
+    assert error_of_prediction(tracks.paths, frames.times, centers) < 0.1
+    assert error_of_prediction(astray.paths, frames.times, centers) > 0.6
+    frames.tracks = PointTracks(tracks.xy, tracks.visible, tracks.points, astray.paths)
+    assert motion_paths(frames) is None
+    assert "tracks are left out" in capsys.readouterr().out
 
 
 def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left_out(tmp_path):
@@ -161,8 +176,8 @@ def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_fram
         paths,
     )
     scene = ball_folder(tmp_path / "scene", 9, tracks=padded)
-    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None  # they are to be asked for
-    frames = read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))
+    assert read_source(Page4DDataParserConfig(data=scene, tracks="off")).tracks is None
+    frames = read_source(Page4DDataParserConfig(data=scene))
     np.testing.assert_allclose(
         frames.tracks.paths[-count:][:, frames.train], paths[-count:][:, frames.train], atol=1e-4
     )
