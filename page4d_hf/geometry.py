@@ -165,6 +165,14 @@ def extrinsics_at(rotation: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.
     return np.concatenate((rotation, -(rotation @ centers[..., None])), axis=-1)
 
 
+def resized_intrinsics(intrinsics: npt.NDArray[Any], scale: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Intrinsics `(..., 3, 3)` of images that are resized by factors `(..., 2)` along x and y, in the new pixels."""
+    factors = np.asarray(scale, np.float64)
+    factors = np.concatenate((factors, np.ones_like(factors[..., :1])), axis=-1)
+    resized: npt.NDArray[Any] = intrinsics * factors[..., None]
+    return resized
+
+
 def unproject_depth(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor, *, pixel_center: float = 0.0) -> Tensor:
     """Lift depth maps to points in the world.
 

@@ -1,16 +1,24 @@
-"""Which version of page4d this is."""
+"""Versions of page4d and of other packages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 
 def page4d_version() -> str:
     """The version that is installed, or "unknown" in a source tree that is not."""
-    try:
-        return version("page4d")
-    except PackageNotFoundError:
-        return "unknown"
+    return versions_of(["page4d"]).get("page4d", "unknown")
 
 
-__all__ = ["page4d_version"]
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+__all__ = ["page4d_version", "versions_of"]

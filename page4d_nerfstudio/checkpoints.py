@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from page4d_hf.errors import CheckpointError
+from page4d_hf.utils.folders import make_durable
 
 CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 
@@ -97,12 +97,6 @@ def publish(finished: Path, place: Path) -> None:
         place: In a folder that exists.
     """
     # The bytes first, then the name: after a power cut too there is never a name without its bytes.
-    with finished.open("rb+") as file:
-        os.fsync(file.fileno())
+    make_durable(finished)
     finished.replace(place)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    make_durable(place.parent)

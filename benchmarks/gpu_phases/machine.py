@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.package_version import versions_of
 from page4d_hf.utils.measuring import device_name, timed
 
 from .session import Session, rows_of
@@ -34,8 +34,9 @@ def run(session: Session) -> None:
         session.add("CUDA", value=torch.version.cuda if device.type == "cuda" else None)
         session.add("Python", value=platform.python_version())
         session.add("cores", value=os.cpu_count())
+        found = versions_of(PACKAGES)
         for package in PACKAGES:
-            session.add(package, value=_version(package))
+            session.add(package, value=found.get(package))
     if not session.has("bf16 matrix product, TFLOP/s"):
         session.add(
             "bf16 matrix product, TFLOP/s", value=matrix_product_rate(device, 256 if session.toy else 8192) / 1e12
@@ -47,10 +48,3 @@ def matrix_product_rate(device: torch.device, size: int) -> float:
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = [timed(lambda: a @ b, device) for _ in range(13)][3:]
     return 2 * size**3 / statistics.median(seconds)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

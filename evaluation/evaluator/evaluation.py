@@ -13,6 +13,7 @@ import torch
 from pydantic_core import to_jsonable_python
 
 from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.package_version import versions_of
 from page4d_hf.reconstruction.network import resolve_resolution
 from page4d_hf.utils.folders import check_output_folder, whole_folder, working_folder
 from page4d_hf.utils.progress import progress_bar
@@ -32,7 +33,7 @@ from .predictions import (
 )
 from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
 from .reporting.tables import write_tables
-from .run_folder import RUN, RunFolder, versions
+from .run_folder import RUN, VERSIONS, RunFolder
 from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
 from .tasks import average, score
 from .trivial import trivial_predictions
@@ -177,7 +178,7 @@ class Evaluation:
             "selection": told(self.selection),
             "inference": None if evaluated is None else told(self.inference),
             "model": None if evaluated is None else evaluated.facts,
-            "versions": versions(),
+            "versions": versions_of(VERSIONS),
         }
 
     # ----------------------------------------------------------------------------------------------------------------

@@ -17,10 +17,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -272,17 +271,6 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.")
     result: _Result = read_json(folder / RESULT, _Result, error=EvaluationError, remedy="run it again")
     return result.model_dump(exclude_unset=True)
-
-
-def versions(packages: Sequence[str] = VERSIONS) -> dict[str, str]:
-    """Versions of the packages that affect figures; those that are not installed are left out."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _dumps(value: Any) -> str:

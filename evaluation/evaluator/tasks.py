@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from page4d_hf.geometry import resized_intrinsics
 from page4d_hf.utils.evenly import evenly
 
 from .metrics.alignment import AlignmentName
@@ -367,6 +368,6 @@ def _wanted(array: np.ndarray | None, name: str) -> np.ndarray:
 def _intrinsics_of_maps(predictions: Predictions, sequence: EvaluatedSequence, maps: np.ndarray) -> np.ndarray:
     """Predicted intrinsics `(S, 3, 3)` in pixels of maps `(S, h, w)` instead of the sequence's images."""
     assert predictions.intrinsics is not None
-    scale = np.ones((len(maps), 3))
-    scale[:, :2] = np.array([maps.shape[2], maps.shape[1]]) / sequence.frames.image_sizes
-    return predictions.intrinsics * scale[:, :, None]
+    return resized_intrinsics(
+        predictions.intrinsics, np.array([maps.shape[2], maps.shape[1]]) / sequence.frames.image_sizes
+    )

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError
+from ..geometry import resized_intrinsics
 from .base import Capture
 from .image_files import read_image, read_image_mask, read_opaque_image
 
@@ -156,10 +157,10 @@ class PinholeFrames:
     def _source_positions(self, index: int, grid: int) -> npt.NDArray[np.float32]:
         """Where in the file's image the new image's samples lie: x and y in its pixels as OpenCV counts them, from 0 at
         the first centre, `(2, grid * H, grid * W)`."""
-        target = self.intrinsics[index] * [[grid], [grid], [1]]
+        finer = resized_intrinsics(self.intrinsics[index], (grid, grid))
         source, lens, target = (
             np.asarray(part, np.float64).tobytes()
-            for part in (self.capture.intrinsics[index], self.capture.distortion[index], target)
+            for part in (self.capture.intrinsics[index], self.capture.distortion[index], finer)
         )
         width, height = (int(side) * grid for side in self.image_sizes[index])
         return _kept_map(source, lens, target, (width, height), self._is_fisheye(index))
@@ -208,8 +209,7 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
                 pinholes[key] = pinhole_intrinsics(source, lens, (int(size[0]), int(size[1])), bool(fisheye))
             except ValueError as error:
                 raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
-        scale = np.append(sizes[i] / size, 1.0)
-        intrinsics[i] = pinholes[key] * scale[:, None]
+        intrinsics[i] = resized_intrinsics(pinholes[key], sizes[i] / size)
     return PinholeFrames(capture, intrinsics, sizes)
 
 

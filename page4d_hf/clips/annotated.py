@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import Page4DError
+from ..geometry import resized_intrinsics
 from ..scene.folder import MOVES
 from ..scene.reconstruction import Reconstruction
 from .encoding import EncodedClip, Skip, encode_frames
@@ -107,8 +108,8 @@ def _frames(
         sure = scene.depth_conf[i] >= np.percentile(scene.depth_conf[i], confidence_percentile)
         usable = sure & np.isfinite(scene.depth[i]) & (scene.depth[i] > 0)
         depths.append(np.where(usable, scene.depth[i], 0).astype(np.float32))
-        scale = np.array([width / image.shape[1], height / image.shape[0], 1.0])
-        intrinsics.append(scene.intrinsics[i] * scale[:, None])
+        scale = width / image.shape[1], height / image.shape[0]
+        intrinsics.append(resized_intrinsics(scene.intrinsics[i], scale))
     masks: Any = None
     if scene.motion is not None:
         masks = np.stack([np.nan_to_num(scene.motion[i]) >= MOVES for i in run])

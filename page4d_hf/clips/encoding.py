@@ -20,6 +20,7 @@ from ..captures import Capture, PinholeFrames, as_pinhole
 from ..captures.image_files import WHITE, over
 from ..captures.pinhole import needs_undistortion
 from ..errors import CaptureError
+from ..geometry import resized_intrinsics
 from ..synthetic import SyntheticOptions
 from .rendered import random_clips
 from .schema import ClipFrames, camera_defect
@@ -429,5 +430,4 @@ def _fit_into(frames: PinholeFrames, max_side: int | None) -> PinholeFrames:
     sizes = frames.image_sizes
     factors = np.minimum(1.0, max_side / sizes.max(axis=1))
     scaled = np.maximum(np.floor(sizes * factors[:, None] + 0.5), 1).astype(np.int64)
-    scales = np.concatenate((scaled / sizes, np.ones((len(sizes), 1))), axis=1)
-    return PinholeFrames(frames.capture, frames.intrinsics * scales[:, :, None], scaled)
+    return PinholeFrames(frames.capture, resized_intrinsics(frames.intrinsics, scaled / sizes), scaled)

@@ -21,7 +21,6 @@ in it. Nothing else says what is done, so nothing can contradict it.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,7 +32,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import ClipError, Page4DError
-from ..utils.folders import FULL, whole_file, working_folder
+from ..utils.folders import FULL, make_durable, whole_file, working_folder
 from ..utils.json_files import Record, parse_json, read_json
 from .encoding import EncodedClip, Skip
 from .schema import COLUMNS, NULLABLE, SCHEMA_VERSION, clip_features
@@ -329,13 +328,13 @@ class ClipWriter:
         # A split's name as a number: the built-in hash differs from run to run.
         generator = np.random.default_rng((self._seed, zlib.crc32(self._split.encode()), counts.shards))
         path.parent.mkdir(exist_ok=True)
-        with self._whole(path) as partial, partial.open("wb") as file:
-            # A row group for each row: it can be read without the others. The files in it are compressed already.
-            with pq.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer:
-                for i in generator.permutation(len(shard.rows)):
-                    writer.write_table(pa.Table.from_pylist([shard.rows[i]], schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
+        # A row group for each row: it can be read without the others. The files in it are compressed already.
+        with (
+            self._whole(path) as partial,
+            pq.ParquetWriter(partial, schema, use_dictionary=False, write_statistics=False) as writer,
+        ):
+            for i in generator.permutation(len(shard.rows)):
+                writer.write_table(pa.Table.from_pylist([shard.rows[i]], schema=schema))
         counts.clips, counts.frames, counts.shards = (
             counts.clips + len(shard.rows),
             counts.frames + frames,
@@ -347,18 +346,17 @@ class ClipWriter:
 
     def _write_text(self, name: str, text: str) -> None:
         """Write a small file in whole."""
-        with self._whole(self.output / name) as partial, partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with self._whole(self.output / name) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     @contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:
-        """Write a file in whole, and have its name last through a power cut."""
+        """Write a file in whole, such that it outlasts a power cut."""
         try:
             with whole_file(path, overwrite=True) as partial:
                 yield partial
-            _sync_folder(path.parent)
+                make_durable(partial)
+            make_durable(path.parent)
         except (OSError, Page4DError) as error:
             raise self._write_error(error) from error
 
@@ -435,12 +433,3 @@ def _type_words(feature: Any) -> str:
 
 def _words(value: Any) -> str:
     return "unset" if value is None else json.dumps(value)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ..errors import Page4DError
 from ..frames import Frames
+from ..geometry import resized_intrinsics
 from .mask_folders import MaskFolder
 
 MotionKind = Literal["off", "head", "geometry", "both"]
@@ -247,8 +248,7 @@ def _scores(
     partners = flow.partners(frame)
     if not partners:
         return np.zeros(flow.size, np.float32)
-    to_grid = np.diag([width / image_size[1], height / image_size[0], 1.0])
-    cameras = to_grid @ intrinsics[[frame, *partners]]
+    cameras = resized_intrinsics(intrinsics[[frame, *partners]], (width / image_size[1], height / image_size[0]))
     pixels = flow.grid.reshape(-1, 2).T + 0.5
     rays = np.linalg.inv(cameras[0]) @ np.concatenate((pixels, np.ones((1, pixels.shape[1]))))  # [3, N], z = 1
     rays = rays.astype(np.float32)

@@ -2,7 +2,8 @@
 
 Depth is noisy along the ray, and a track ends where it is hidden. Paths are therefore smoothed over time (Whittaker,
 1923; with the weights of a robust fit), tracks that keep their distance to no other are left out, and what no frame
-shows follows the rigid motion of the nearest tracks (Sorkine and Alexa, "As-Rigid-As-Possible Surface Modeling", 2007).
+shows follows the motion of the nearest tracks, rigid where they turn (after Sorkine and Alexa, "As-Rigid-As-Possible
+Surface Modeling", 2007).
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ SMOOTHING = 3.0  # of the squared second difference: averages about five frames
 ROUNDS = 3  # of the robust fit
 RIGID = 4.0  # deviations, in which the distance of two tracks may change, count as much as the distance itself
 OUTLIER = 3.0  # times the usual deviation from its neighbours, above which a track is left out
-FEWEST_SHARED = 5  # frames that two tracks across a body are both seen in
-ACROSS = 16  # tracks across the body for each
-LEAST_ANGLE, LARGEST_ANGLE = 0.02, 0.2  # radians between the two
-DEPTH_NOISE = 0.3  # of the logarithm of depth along a track; what is usual, for `settle_paths`
-ACCELERATION = 0.004  # from frame to frame twice, of the distance from the camera
-CHANGE_OF_DISTANCE = 0.03  # of the logarithm of the distance of two neighbours
+DEPTH_NOISE = 0.1  # of the logarithm of depth along a track of what moves, where no static tracks tell it
+LEAST_NOISE = 0.01
+NOISE_OF_MOTION = 4.0  # times that of static tracks: depth of what moves is off by twice as much, for frames on end
+VELOCITY = 0.005  # from frame to frame, of the distance from the camera; what is usual, for `settle_paths`
+ACCELERATION = 0.004  # from frame to frame twice, of the same
 SETTLING_STEPS, SETTLING_RATE = 300, 0.02
 LEAST_DEVIATION = 0.01  # of the spread of all paths, which is no reason to leave one out
+TURNING = 0.5  # of the squared deviations from going along, which a rotation is to explain
 EDGE = 0.1  # of depth: tracks where it varies by more within a pixel are not lifted there
 
 
@@ -133,19 +134,51 @@ def lift_tracks(
     return paths
 
 
+def noise_of_depth(
+    tracks: PointTracks,
+    depth: Sequence[npt.NDArray[Any] | None],
+    extrinsics: npt.NDArray[Any],
+    intrinsics: npt.NDArray[Any],
+    image_sizes: npt.NDArray[Any],
+) -> float:
+    """By how much the logarithm of depth varies along tracks of what moves, from what it does along static ones.
+
+    Args:
+        tracks: those whose `points` are known tell it.
+        depth, extrinsics, intrinsics, image_sizes: see `lift_tracks`.
+    """
+    static = np.isfinite(tracks.points).all(axis=1)
+    known = PointTracks(tracks.xy[static], tracks.visible[static], tracks.points[static])
+    lifted = lift_tracks(known, depth, extrinsics, intrinsics, image_sizes)
+    ratio = np.full(lifted.shape[:2], np.nan)
+    for frame, pose in enumerate(extrinsics):
+        there, expected = (points @ pose[2, :3] + pose[2, 3] for points in (lifted[:, frame], known.points))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio[:, frame] = np.log(there / expected)
+    ratio = ratio[np.isfinite(ratio).sum(axis=1) >= FEWEST_FRAMES]
+    if not len(ratio):
+        return DEPTH_NOISE
+    within = 1.4826 * np.nanmedian(np.abs(ratio - np.nanmedian(ratio, axis=1, keepdims=True)))  # as of a normal one
+    return max(NOISE_OF_MOTION * float(within), LEAST_NOISE)
+
+
 @torch.inference_mode(False)  # where reconstruct runs in it
 @torch.enable_grad()
-def settle_paths(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Paths whose noise along the rays is settled: they go evenly, and bodies keep their shape.
+def settle_paths(
+    paths: npt.NDArray[Any], centers: npt.NDArray[Any], noise: float = DEPTH_NOISE
+) -> npt.NDArray[np.float32]:
+    """Paths whose noise along the rays is settled: they go slowly and evenly.
 
     Depth from frame to frame is much noisier than where the image shows a point. Each observation may therefore move
     along its ray by a factor of depth, for the least sum of three robust costs, each in units of what is usual: of the
-    logarithm of that factor, of the acceleration by the distance, and of the logarithm of the distance of two tracks
-    that seem to be of one body, by its mean over time. In rigid bodies that is structure from motion.
+    logarithm of that factor, and of velocity and acceleration by the distance. The search starts at the middle distance
+    of each track. Distances between tracks are not held: those that seem to be of one body often are not, and bend the
+    others.
 
     Args:
         paths: `(K, S, 3)` in the world, NaN where unknown.
         centers: `(S, 3)` of the cameras.
+        noise: of the logarithm of depth along a track, see `noise_of_depth`.
 
     Returns:
         `(K, S, 3)` float32. Of more than `MOST_PATHS` that are known in three frames, some, and the others as NaN.
@@ -159,37 +192,33 @@ def settle_paths(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDAr
         return settled
     distance = np.linalg.norm(rays, axis=2)
     row = np.cumsum(known).reshape(known.shape) - 1  # of each observation
-    one, other = _rigid_pairs(rays / np.maximum(distance, 1e-12)[..., None], known)
-    pair, frame = np.nonzero(known[one] & known[other])
-    triple = np.nonzero(known[:, :-2] & known[:, 1:-1] & known[:, 2:])
 
-    def rows(track: npt.NDArray[Any], at: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(row[track, at])
+    def rows(frames_apart: int) -> list[torch.Tensor]:
+        """The observations of each run of so many frames and one more, by their place in the run."""
+        count = known.shape[1] - frames_apart
+        runs = np.logical_and.reduce([known[:, k : k + count] for k in range(frames_apart + 1)])
+        return [torch.from_numpy(row[:, k : k + count][runs]) for k in range(frames_apart + 1)]
 
-    first, second, pairs = rows(one[pair], frame), rows(other[pair], frame), torch.from_numpy(pair)
-    shared = torch.bincount(pairs, minlength=len(one)).clamp_min(1)
-    before, here, after = (rows(triple[0], triple[1] + step) for step in range(3))
+    (start, end), (before, here, after) = rows(1), rows(2)
     center = torch.from_numpy(np.broadcast_to(centers, rays.shape)[known]).float()
     ray, far = torch.from_numpy(rays[known]).float(), torch.from_numpy(distance[known]).float()
 
     def cost(values: torch.Tensor) -> torch.Tensor:
         return F.huber_loss(values, torch.zeros_like(values), reduction="sum")
 
-    factor = torch.zeros(len(ray), requires_grad=True)  # logarithms
+    middle = np.broadcast_to(np.nanmedian(distance, axis=1, keepdims=True), known.shape)[known]
+    factor = (torch.from_numpy(middle).float() / far.clamp_min(1e-9)).log().requires_grad_()  # logarithms
     optimizer = torch.optim.Adam([factor], lr=SETTLING_RATE)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, SETTLING_STEPS)
     for _ in range(SETTLING_STEPS):
         points = center + ray * factor.exp()[:, None]
+        velocity = (points[end] - points[start]).norm(dim=1) / far[start]
         acceleration = (points[after] - 2 * points[here] + points[before]).norm(dim=1) / far[here]
-        apart = (points[first] - points[second]).norm(dim=1).clamp_min(1e-9).log()
-        usual = apart.new_zeros(len(one)).index_add(0, pairs, apart) / shared
-        loss = (
-            cost(factor / DEPTH_NOISE)
-            + cost(acceleration / ACCELERATION)
-            + cost((apart - usual[pairs]) / CHANGE_OF_DISTANCE) / NEIGHBOURS
-        )
+        loss = cost(factor / noise) + cost(velocity / VELOCITY) + cost(acceleration / ACCELERATION)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     found = np.full(rays.shape, np.nan, np.float32)
     found[known] = (center + ray * factor.detach().exp()[:, None]).numpy()
     settled[usable] = found
@@ -239,37 +268,16 @@ def _neighbours(paths: npt.NDArray[Any], known: npt.NDArray[Any]) -> tuple[npt.N
     return neighbours, np.median(of_them, axis=1)
 
 
-def _rigid_pairs(directions: npt.NDArray[Any], known: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Pairs of tracks that seem to be of one body, by the directions [K, S, 3] in which cameras see them.
-
-    Each track with those beside it, and with those across the body whose angle changes least: only far apart do
-    distances tell depth.
-    """
-    near, _ = _neighbours(directions, known)
-    shared, mean, deviation = _distances(directions, known, np.log)
-    across = (shared >= FEWEST_SHARED) & (mean > np.log(LEAST_ANGLE)) & (mean < np.log(LARGEST_ANGLE))
-    np.fill_diagonal(across, False)
-    steadiest = np.argsort(np.where(across, deviation, np.inf), axis=1)[:, :ACROSS]
-    one = np.arange(len(directions))[:, None]
-    chosen = np.zeros_like(across)
-    chosen[one, steadiest] = across[one, steadiest]
-    chosen[one, near] = True
-    first, second = np.nonzero(chosen)
-    return first, second
-
-
 def _distances(
-    points: npt.NDArray[Any],
-    known: npt.NDArray[Any],
-    of: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda distance: distance,
+    points: npt.NDArray[Any], known: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Of each pair of tracks [K, S, 3] the number of frames that know both, and mean and deviation of a function `of`
-    their distance over these, [K, K] each."""
+    """Of each pair of tracks [K, S, 3] the number of frames that know both, and mean and deviation of their distance
+    over these, [K, K] each."""
     shared, total, squares = (np.zeros((len(points), len(points))) for _ in range(3))
     for frame in range(points.shape[1]):
         seen = np.flatnonzero(known[:, frame])
         place = np.ix_(seen, seen)
-        values = of(np.maximum(cdist(points[seen, frame], points[seen, frame]), 1e-9))
+        values = cdist(points[seen, frame], points[seen, frame])
         shared[place] += 1
         total[place] += values
         squares[place] += values**2
@@ -335,14 +343,20 @@ def _carried(
 ) -> npt.NDArray[Any]:
     """Points [M, 3] moved as their neighbours [M, N, 3] were, of which those count that are `told` [M, N].
 
-    Rigidly by three and more, as the mean by fewer; where there is none, not at all.
+    Rigidly where a rotation tells most of what three or more do besides going along, else as their mean; where there is
+    none, not at all. A rotation that is noise grows from frame to frame.
     """
     weight = told[..., None].astype(float)
     count = np.maximum(weight.sum(axis=1), 1)
     before, after = np.where(told[..., None], before, 0), np.where(told[..., None], after, 0)
     center, target = before.sum(axis=1) / count, after.sum(axis=1) / count
     rotation = rotations_between((before - center[:, None]) * weight, after - target[:, None])
-    rotation[told.sum(axis=1) < 3] = np.eye(3)
+    apart = after - target[:, None]
+    left, along = (
+        (weight * (apart - turned) ** 2).sum(axis=(1, 2))
+        for turned in (np.einsum("mij,mnj->mni", rotation, before - center[:, None]), before - center[:, None])
+    )
+    rotation[(told.sum(axis=1) < 3) | (left > (1 - TURNING) * along)] = np.eye(3)
     moved = np.einsum("mij,mj->mi", rotation, points - center) + target
     return np.where(told.any(axis=1)[:, None], moved, points)
 

@@ -473,7 +473,7 @@ class _Clip:
 
     def paths_of_motion(self, tracks: PointTracks) -> PointTracks:
         """The tracks, with where those that move go in the world; with many more of these, unless tracks were given."""
-        from .paths import lift_tracks, settle_paths, tracks_of_motion
+        from .paths import lift_tracks, noise_of_depth, settle_paths, tracks_of_motion
 
         seen, frames = self.seen, self.frames
         assert seen.motion is not None
@@ -486,8 +486,10 @@ class _Clip:
             progress=lambda done: self.report("tracks of motion", done, len(frames)),
         )
         sizes = np.array([(width, height) for height, width in frames.sizes])
-        paths = lift_tracks(replace(tracks, visible=moving), seen.depth, seen.extrinsics, seen.intrinsics, sizes)
-        return replace(tracks, paths=settle_paths(paths, camera_centers(seen.extrinsics)))
+        camera = seen.depth, seen.extrinsics, seen.intrinsics, sizes
+        paths = lift_tracks(replace(tracks, visible=moving), *camera)
+        settled = settle_paths(paths, camera_centers(seen.extrinsics), noise_of_depth(tracks, *camera))
+        return replace(tracks, paths=settled)
 
     def cloud(self, options: _Options) -> dict[str, Any]:
         """The points of a `Reconstruction`, and what goes with them."""

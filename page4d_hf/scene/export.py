@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SceneError
+from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
@@ -219,9 +220,8 @@ def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
         loaders = {"depth": scene.load_depth, "confidence": scene.load_confidence}
         for name, load in {**loaders, **({"motion": scene.load_motion} if scene.has_motion else {})}.items():
             arrays[name], sizes = _stacked([load(i) for i in range(len(scene))])
-        scale = sizes / scene.image_sizes
         arrays["map_sizes"] = sizes
-        arrays["map_intrinsics"] = scene.intrinsics * np.append(scale, np.ones((len(scale), 1)), axis=1)[:, :, None]
+        arrays["map_intrinsics"] = resized_intrinsics(scene.intrinsics, sizes / scene.image_sizes)
     if tracks is not None:
         arrays |= {"track_xy": tracks.xy, "track_visible": tracks.visible, "track_points": tracks.points}
     buffer = io.BytesIO()

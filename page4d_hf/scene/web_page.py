@@ -32,7 +32,7 @@ from scipy.spatial import cKDTree
 
 from ..errors import SceneError
 from ..frames import read_frames
-from ..geometry import camera_centers, unproject_depth
+from ..geometry import camera_centers, resized_intrinsics, unproject_depth
 from ..package_version import page4d_version
 from ..utils.evenly import evenly, one_of_each_stretch
 from .drawing import scene_radius
@@ -309,11 +309,10 @@ def _moving_points(scene: Scene, frame: int, limit: int) -> Points:
     moves = np.isfinite(depth) & (depth > 0) & (np.nan_to_num(scene.load_motion(frame)) >= MOVES)
     index = np.flatnonzero(moves)
     index = index[one_of_each_stretch(len(index), limit, np.random.default_rng(0))]
-    to_map = np.diag([*np.array([width, height]) / scene.image_sizes[frame], 1.0])
     places = unproject_depth(
         torch.from_numpy(depth.astype(np.float64)),
         torch.from_numpy(scene.extrinsics[frame]),
-        torch.from_numpy(to_map @ scene.intrinsics[frame]),
+        torch.from_numpy(resized_intrinsics(scene.intrinsics[frame], (width, height) / scene.image_sizes[frame])),
         pixel_center=0.5,
     )
     image = read_frames([scene.image_paths[frame]]).images[0][..., :3]

@@ -238,6 +238,16 @@ def whole_file(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]
             raise _as_page4d_error(error, target, place) from error
 
 
+def make_durable(path: Path, *, deep: bool = False) -> None:
+    """Have a file's bytes or a folder's names, and with `deep` all within it, on the disk and not only in memory."""
+    for one in [*path.rglob("*"), path] if deep else [path]:
+        handle = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def make_readable(path: Path) -> None:
     """Give a file or folder that was made for its owner only the permissions that any other new one has."""
     umask = os.umask(0)

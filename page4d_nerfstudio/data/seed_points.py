@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from page4d_hf.geometry import invert_extrinsics, unproject_depth
+from page4d_hf.geometry import invert_extrinsics, resized_intrinsics, unproject_depth
 from page4d_hf.utils.evenly import one_of_each_stretch
 
 from ..gaussians.schedule import CANONICAL_TIME, FIRST_SPAN
@@ -137,11 +137,10 @@ def points_from_depth(
         positions `(n, 3)` float32 and colours `(n, 3)` uint8, the image's mean over each pixel kept, row by row.
     """
     (height, width), (image_height, image_width) = depth.shape, image.shape[:2]
-    to_depth_pixels = np.diag([width / image_width, height / image_height, 1.0])
     positions = unproject_depth(
         torch.from_numpy(depth.astype(np.float64)),
         torch.from_numpy(np.asarray(extrinsics, np.float64)),
-        torch.from_numpy(to_depth_pixels @ intrinsics),
+        torch.from_numpy(resized_intrinsics(intrinsics, (width / image_width, height / image_height))),
         pixel_center=0.5,
     ).numpy()
     colors = cv2.resize(image[..., :3], (width, height), interpolation=cv2.INTER_AREA)

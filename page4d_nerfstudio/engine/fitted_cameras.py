@@ -1,9 +1,9 @@
 """Held-out cameras fitted to what a trained model renders, so that a figure is of the scene and not of the cameras.
 
 Cameras that were refined, by bundle adjustment or in training, live in a world that the capture's held-out cameras are
-carried into by a Sim(3), and a pixel that this is off by costs more than the scene does. DyCheck (Gao et al., NeurIPS
-2022) and BARF (Lin et al., ICCV 2021) therefore fit the pose of each test view to its image before it is scored, with
-the scene held. What is fitted has seen the image: such figures stand beside the others, under a name of their own.
+carried into by a Sim(3), and a pixel that this is off by costs more than the scene does. BARF (Lin et al., ICCV 2021)
+therefore fits the pose of each test view to its image before it is scored, with the scene held. What is fitted has seen
+the image: such figures stand beside the others, under a name of their own.
 """
 
 from __future__ import annotations

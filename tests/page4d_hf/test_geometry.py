@@ -9,8 +9,10 @@ import torch
 from page4d_hf.geometry import (
     Similarity,
     align_sim3,
+    camera_centers,
     camera_to_world_opengl,
     cameras_to_pose_encoding,
+    extrinsics_at,
     extrinsics_from_camera_to_world_opengl,
     invert_extrinsics,
     is_rotation,
@@ -18,6 +20,7 @@ from page4d_hf.geometry import (
     pose_encoding_to_cameras,
     project_points,
     quaternion_to_matrix,
+    resized_intrinsics,
     unproject_depth,
 )
 
@@ -348,3 +351,21 @@ def test_a_similarity_follows_weights():
     np.testing.assert_allclose(found.apply_to_points(source), truth.apply_to_points(source), atol=1e-9)
     even = align_sim3(source[:20], target[:20])
     np.testing.assert_allclose(even.scale, align_sim3(source[:20], target[:20], np.full(20, 0.3)).scale, rtol=1e-12)
+
+
+def test_cameras_are_where_their_centres_are_and_centres_where_cameras_are():
+    rng = np.random.default_rng(0)
+    rotation = quaternion_to_matrix(torch.from_numpy(rng.normal(size=(5, 4)))).numpy()
+    centers = rng.normal(size=(5, 3))
+    extrinsics = extrinsics_at(rotation, centers)
+    np.testing.assert_allclose(camera_centers(extrinsics), centers, atol=1e-12)
+    np.testing.assert_allclose(invert_extrinsics(torch.from_numpy(extrinsics))[..., 3].numpy(), centers, atol=1e-12)
+    assert camera_centers(extrinsics[0]).shape == (3,)
+
+
+def test_a_point_is_seen_at_the_same_share_of_a_resized_image():
+    intrinsics = np.array([[50.0, 0.5, 32], [0, 60, 24], [0, 0, 1]])
+    point, scale = np.array([0.3, -0.2, 1.5]), np.array([0.5, 2.0])
+    seen, resized = (matrix @ point / point[2] for matrix in (intrinsics, resized_intrinsics(intrinsics, scale)))
+    np.testing.assert_allclose(resized[:2], seen[:2] * scale)
+    assert resized_intrinsics(np.stack([intrinsics] * 3), np.ones((3, 2))).shape == (3, 3, 3)

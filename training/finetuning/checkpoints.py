@@ -27,7 +27,8 @@ from pydantic import ConfigDict, Field
 from torch import nn
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import FULL, check_working_folder, whole_file
+from page4d_hf.package_version import versions_of
+from page4d_hf.utils.folders import FULL, check_working_folder, make_durable, whole_file
 from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .options import Options, check_same_run, to_json
@@ -35,6 +36,7 @@ from .options import Options, check_same_run, to_json
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.jsonl"
 STATE = "state"
+PACKAGES = ("page4d", "torch", "transformers", "accelerate", "datasets", "numpy")  # what computes
 # What the zip writer of torch.save says of any of them.
 TORCH_SAVE = ("unexpected pos", "file write failed", "iostream error")
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -64,13 +66,6 @@ class HistoryLine(Record):
     held_out: dict[str, float] | None = None
 
 
-def versions() -> dict[str, str]:
-    """The versions of what computes."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("page4d", "torch", "transformers", "accelerate", "datasets", "numpy")}
-
-
 def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
     """Begin a run's folder, or find where the run in it stopped.
 
@@ -91,7 +86,7 @@ def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
         old = read_json(path, RunRecord, error=RunFolderError, remedy="name another --output")
         check_same_run(old.model_dump(), options, configuration, path)
     else:
-        values = to_json(options) | {"configuration": configuration, "versions": versions()}
+        values = to_json(options) | {"configuration": configuration, "versions": versions_of(PACKAGES)}
         with whole_file(path) as partial:
             partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     steps = checkpoints(folder)
@@ -150,11 +145,11 @@ def save_checkpoint(
         accelerator.save_state(str(partial / STATE))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            make_durable(partial)
+            make_durable(partial, deep=True)
             if final.exists():
                 shutil.rmtree(final)
             partial.rename(final)
-            make_durable(folder, deep=False)
+            make_durable(folder)
             if keep:
                 found = checkpoints(folder)
                 for old in sorted(found)[:-keep]:
@@ -269,16 +264,6 @@ def _disk_error(error: BaseException) -> BaseException | None:
             found = found if isinstance(found, OSError) else link
         link = link.__cause__ or link.__context__
     return found
-
-
-def make_durable(path: Path, *, deep: bool = True) -> None:
-    """Have a folder, and with `deep` all within it, on the disk and not only in the system's memory."""
-    for one in [*path.rglob("*"), path] if deep else [path]:
-        handle = os.open(one, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def read_history(folder: Path) -> list[HistoryLine]:

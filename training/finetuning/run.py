@@ -24,6 +24,7 @@ from page4d_hf.clips.reading import split_names
 from page4d_hf.clips.sampling import SYNTHETIC, SamplingConfig, SourceConfig
 from page4d_hf.errors import ClipError, Page4DError
 from page4d_hf.model_card import OF_CARD, data_name
+from page4d_hf.utils.folders import make_durable
 from page4d_hf.utils.programs import command
 from page4d_hf.utils.progress import progress_bar
 
@@ -33,7 +34,6 @@ from .checkpoints import (
     RunFolderError,
     enter_run_folder,
     load_weights_apart,
-    make_durable,
     quiet_threads,
     read_history,
     save_checkpoint,
@@ -434,7 +434,7 @@ class Finetuning:
         with telling_of_a_full_disk(f"The model could not be written to {options.output}", options.output):
             save_model(accelerator, self.model, options.output, options.sampling.sizes[0])
             if accelerator.is_main_process:
-                make_durable(options.output, deep=False)
+                make_durable(options.output)
         if accelerator.is_main_process:
             if self.held_out is not None:
                 print_table(options.output)

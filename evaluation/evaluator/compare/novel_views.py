@@ -19,12 +19,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from page4d_hf.package_version import versions_of
 from page4d_hf.utils.folders import whole_file
 
 from ..protocols import LPIPSNetwork, NovelViewsProtocol
 from ..reporting.formats import NOTHING, latex_table, latex_text, markdown_table, spread
 from ..reporting.paper_figures import REMARKS, paper_rows
-from ..run_folder import entered_folder, versions
+from ..run_folder import entered_folder
 from . import comparison
 from .comparison_tables import Row, check_outcome, why_missing, why_no_lpips
 from .variants import CameraSource, Initialisation, Reconstructions, captures_by_name, initialisations, with_options
@@ -154,7 +155,7 @@ def gather(gathered: Mapping[str, Sequence[Row]], scenes: Sequence[str], options
         "scenes": list(scenes),
         "rows": list(rows.values()),
         "notes": list(dict.fromkeys(notes)),
-        "versions": versions(PACKAGES),
+        "versions": versions_of(PACKAGES),
     }
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ...errors import CaptureError
 from ...frames import natural_key
-from ...geometry import align_sim3, camera_centers
+from ...geometry import align_sim3, camera_centers, resized_intrinsics
 from ..base import Capture, FolderLayout, Layout
 from ..files import decoding
 from ..image_files import read_image_size
@@ -252,7 +252,7 @@ def _fit_to_image(
             f"{expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
         )
     matrix: npt.NDArray[np.float64] = camera.calibration_matrix()
-    return matrix * np.append(size / full_size, 1.0)[:, None]
+    return resized_intrinsics(matrix, size / full_size)
 
 
 def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray | None, np.ndarray | None]:
