@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.geometry import camera_centers
 from page4d_hf.reconstruction.paths import FEWEST_FRAMES, complete_paths, lift_tracks
-from page4d_hf.scene.drawing import camera_centers
 from page4d_hf.scene.folder import Scene
 from page4d_hf.scene.tracks import PointTracks, read_tracks
 

@@ -12,8 +12,8 @@ from small_scene import ball_folder, ball_scene
 
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.geometry import camera_centers
 from page4d_hf.scene import PointTracks
-from page4d_hf.scene.drawing import camera_centers
 from page4d_hf.scene.tracks import tracks_bytes
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths
