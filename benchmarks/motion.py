@@ -35,7 +35,7 @@ class MotionOptions:
 
 
 def main(options: MotionOptions) -> None:
-    from evaluator.metrics.trajectories import camera_figures, camera_to_world
+    from evaluator.metrics.trajectories import camera_figures, score_still_camera
 
     from page4d_hf import reconstruct
     from page4d_hf.captures import as_pinhole, read_capture
@@ -75,8 +75,7 @@ def main(options: MotionOptions) -> None:
         masks["truth"] = list(truth.astype(np.float32))
 
         expected = capture.extrinsics[chosen]
-        centers = camera_to_world(expected)[:, :3, 3]
-        extent = np.sqrt(((centers - centers.mean(axis=0)) ** 2).sum(axis=1).mean())
+        extent = score_still_camera(expected)["ate"]
         for name, mask in masks.items():
             cells = [""] * 5
             if name == "truth":
@@ -86,7 +85,8 @@ def main(options: MotionOptions) -> None:
                 best = max(_iou(values > threshold, truth) for threshold in np.linspace(0.05, 0.95, 19))
                 cells = [f"{value:.3f}" for value in (auroc(values, truth), _iou(values > 0.5, truth), best)]
                 cells += [f"{(values > 0.5).mean():.1%}", f"{seconds:.1f}" if name == "geometry" else ""]
-            ate = camera_figures(refined(mask).extrinsics, expected)["ate"]
+            found = by_head if mask is network.motion else refined(mask)
+            ate = camera_figures(found.extrinsics, expected)["ate"]
             print("| " + " | ".join((path.name, name, *cells, f"{ate:.4f}", f"{ate / extent:.2%}")) + " |", flush=True)
 
 

@@ -71,7 +71,7 @@ def drift(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def main(options: ReconstructOptions) -> None:
-    from evaluator.metrics.trajectories import camera_figures, camera_to_world
+    from evaluator.metrics.trajectories import camera_figures, camera_to_world, score_still_camera
 
     from page4d_hf import reconstruct
     from page4d_hf.captures import as_pinhole, read_capture
@@ -96,7 +96,7 @@ def main(options: ReconstructOptions) -> None:
             )
             truth = capture.extrinsics[chosen]
             centers = camera_to_world(truth)[:, :3, 3]
-            extent = np.sqrt(((centers - centers.mean(axis=0)) ** 2).sum(axis=1).mean())
+            extent = score_still_camera(truth)["ate"]
             for refine in options.refine:
                 stages, started = Stages(), time.process_time()
                 made = reconstruct(

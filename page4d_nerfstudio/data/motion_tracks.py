@@ -179,7 +179,8 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
             f"{path} has no `paths` [K, S, 3], and the data have no depth to lift its tracks by; give depth, or "
             "--points page4d with a --model."
         )
-    depth = [frames.depth(index) if index in set(train.tolist()) else None for index in range(total)]
+    trained = set(train.tolist())
+    depth = [frames.depth(index) if index in trained else None for index in range(total)]
     lifted = lift_tracks(tracks, depth, *camera)
     return replace(tracks, paths=np.where(_moves(tracks, lifted, *camera)[:, None, None], lifted, np.nan))
 
