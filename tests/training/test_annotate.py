@@ -59,7 +59,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
     (folder / "below").mkdir()
     for name, seed in (("a.mp4", 0), ("below/b b.mp4", 1), ("c.mp4", 2)):
-        room = folder.with_name(f"room{seed}")
+        room = tmp_path_factory.mktemp("video") / "room"
         write_synthetic_capture(room, seed=seed, num_frames=12, width=112, height=84, supersampling=1, num_points=100)
         shutil.copy(room / "video.mp4", folder / name)
     (folder / "broken.mp4").write_text("no video")
