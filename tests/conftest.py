@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the reference values and captures are not beside the project (no folder {folder.name}/)")
     return folder
+
+
+@pytest.fixture
+def light_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that multiprocessing starts do not wait for transformers, like the command `page4d`."""
+    monkeypatch.setattr(sys, "argv", ["page4d"])
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from evaluator.metrics.scores import EvaluationError
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.sequences import Selection, load_sequence
 from file_limits import largest_file
-from launching import REPOSITORY, launched
+from launching import AS_COMMAND, REPOSITORY, launched
 from PIL import Image
 from table_text import squeezed
 
@@ -451,8 +451,9 @@ def test_rows_that_were_made_on_other_data_are_named_in_the_table(tum: Path, tmp
 # The output
 
 
-HOLDER = """
-import sys, time
+HOLDER = f"""
+{AS_COMMAND}
+import time
 from page4d_hf.utils.folders import whole_file, working_folder
 with working_folder(sys.argv[1]), whole_file(sys.argv[1] + "/sequences/a.json") as partial:
     print(partial, flush=True)

@@ -10,6 +10,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGURATIONS = REPOSITORY / "training" / "accelerate"
 
+# The first line of a program that needs no Auto class: like the command `page4d`, it does not wait for transformers.
+AS_COMMAND = "import sys; sys.argv[0] = 'page4d'\n"
+
 
 def environment(**changes: str) -> dict[str, str]:
     """Of a process that a user would start, without what Accelerate may have left in this one's."""

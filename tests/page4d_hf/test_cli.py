@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launching import AS_COMMAND
 from published_weights import Sizes, published_weights
 
 from page4d_hf import Page4DConfig, Page4DModel, cli
@@ -224,8 +225,9 @@ def test_a_synthetic_capture_s_folder_is_looked_at_before_torch_is_imported(caps
     assert "is not empty" in refusal(capsys, "synth", tmp_path)
 
 
-HOLDER = """
-import sys, time
+HOLDER = f"""
+{AS_COMMAND}
+import time
 from page4d_hf.utils.folders import claimed_folder
 with claimed_folder(sys.argv[1]):
     print("held", flush=True)

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from launching import AS_COMMAND
 
 from page4d_hf.clips.workers import in_order
 from page4d_hf.errors import Page4DError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("light_processes")]
 
-ORPHANS = """
+ORPHANS = f"""
+{AS_COMMAND}
 import os, signal
 from page4d_hf.clips.workers import in_order
 

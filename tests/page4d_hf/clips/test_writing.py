@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 import pytest
+from launching import AS_COMMAND
 from stored_frames import stored_capture
 
 from page4d_hf.clips import clip_features
@@ -193,9 +194,8 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, clips):
 
 @pytest.mark.slow
 def test_two_runs_at_a_time_are_refused(tmp_path, clips):
-    program = (
-        "import sys; from page4d_hf.utils.folders import working_folder\nwith working_folder(sys.argv[1]): input(1)"
-    )
+    program = AS_COMMAND + "from page4d_hf.utils.folders import working_folder\n"
+    program += "with working_folder(sys.argv[1]): input(1)"
     first = subprocess.Popen(
         [sys.executable, "-c", program, tmp_path / "out"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -8,13 +8,13 @@ import pytest
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.reconstruction.annotation import Annotation, Annotator, annotate_video
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("light_processes")]
 
 
 @pytest.fixture
 def annotator(monkeypatch):
     monkeypatch.setattr(Annotator, "work", staticmethod(deadly_videos.work))
-    return Annotator(Annotation("page4d", None, None, 128, 20.0, Trust()))
+    return Annotator("not read by such work")
 
 
 def test_a_video_that_kills_its_process_is_named_and_the_next_has_a_new_one(annotator):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from launching import AS_COMMAND
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils import folders
@@ -264,8 +265,9 @@ def test_the_folder_is_as_readable_as_any_new_one(tmp_path):
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-HOLDER = """
-import sys, time
+HOLDER = f"""
+{AS_COMMAND}
+import time
 from page4d_hf.utils import folders
 with getattr(folders, sys.argv[1])(sys.argv[2]) as folder:
     if isinstance(folder, int):  # a working folder's lock
@@ -342,7 +344,7 @@ with working_folder(sys.argv[1]):
 def child_of_a_killed(program: str, target: Path) -> Iterator[int]:
     """The process that a program in a working folder started before it was killed, itself killed afterwards; gives the
     first one's id."""
-    program = f"import sys\nfrom page4d_hf.utils.folders import working_folder\n{program}"
+    program = f"{AS_COMMAND}from page4d_hf.utils.folders import working_folder\n{program}"
     run = subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE)
     assert run.stdout is not None
     child = int(run.stdout.readline())
