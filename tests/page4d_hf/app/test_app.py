@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import odd_jobs
 import pytest
 from browser import chromium
 from PIL import Image
@@ -299,38 +300,22 @@ def test_the_apps_folder_ends_with_it():
 # --- work in a process of its own
 
 
-def die(progress):
-    os._exit(9)
-
-
-def refuse(sentence, progress):
-    raise Page4DError(sentence)
-
-
-def wait(progress):
-    time.sleep(600)
-
-
-def count(number, progress):
-    for i in range(number):
-        progress("counting", i + 1, number)
-    return number
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures("light_processes")
 def test_a_job_that_dies_is_refused_or_takes_too_long_says_so():
     with pytest.raises(JobError, match="ended with code 9"):
-        run_apart(die, seconds=60, progress=print)
+        run_apart(odd_jobs.die, seconds=600, progress=print)
     with pytest.raises(JobError, match=r"^no cat$"):
-        run_apart(refuse, "no cat", seconds=60, progress=print)
+        run_apart(odd_jobs.refuse, "no cat", seconds=600, progress=print)
     with pytest.raises(JobError, match="longer than"):
-        run_apart(wait, seconds=0.5, progress=print)
+        run_apart(odd_jobs.wait, seconds=0.5, progress=print)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("light_processes")
 def test_a_job_tells_how_far_it_is_and_gives_its_result():
     told = []
-    assert run_apart(count, 2, seconds=600, progress=lambda *stage: told.append(stage)) == 2
+    assert run_apart(odd_jobs.count, 2, seconds=600, progress=lambda *stage: told.append(stage)) == 2
     assert told == [("counting", 1, 2), ("counting", 2, 2)]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launching import AS_COMMAND
 from published_weights import published_weights
 from safetensors.torch import save_file
 
@@ -363,7 +364,7 @@ def test_an_output_folder_that_another_process_writes_is_refused_before_anything
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     return subprocess.run(
-        [sys.executable, "-m", "page4d_hf.cli", "pull", *arguments],
+        [sys.executable, "-c", AS_COMMAND + "from page4d_hf.cli import main\nmain()", "pull", *arguments],
         cwd=folder,
         env={**clean, "HF_HOME": str(folder / "cache"), **environment},
         capture_output=True,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from crowded_scene import NAMES, assert_close_to_scale, gradients_of, make_scene, make_weights
 from gsplat import DefaultStrategy
+from launching import AS_COMMAND
 from packaging.version import Version
 from rasterization_by_formula import evaluate
 
@@ -445,8 +446,9 @@ def test_without_numba_a_cpu_is_refused_in_a_sentence(monkeypatch):
 @pytest.mark.slow
 def test_neither_the_import_nor_a_cpu_touches_gsplat():
     """Its first call to CUDA would start a build of minutes; and numba, slow to import, waits for the first image."""
-    program = """
-import sys, torch
+    program = f"""
+{AS_COMMAND}
+import torch
 from page4d_nerfstudio.rasterization import rasterize
 print([name for name in ("gsplat", "numba", "nerfstudio") if name in sys.modules])
 one = torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.ones(1, 3)
