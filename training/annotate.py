@@ -28,10 +28,18 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.frames import VIDEO_SUFFIXES
 from page4d_hf.utils.programs import input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
+from page4d_hf.utils.ranges import check_ranges
 
 if TYPE_CHECKING:
     from page4d_hf.clips.encoding import EncodedClip
     from page4d_hf.reconstruction.annotation import Annotation
+
+RANGES = {
+    "frames_per_clip": (2, 100_000),
+    "confidence_percentile": (0, 99.9),
+    "shard_megabytes": (0.001, 100_000),
+    "workers": (1, 10_000),
+}
 
 
 class RayAnnotator:
@@ -82,14 +90,7 @@ def annotate(
         address: of a Ray cluster: auto, or ray://HOST:PORT. By default this machine alone.
     """
     started = time.perf_counter()
-    if frames_per_clip < 2:
-        raise Page4DError(f"Expected --frames-per-clip of at least 2, got {frames_per_clip}.")
-    if not 0 <= confidence_percentile < 100:
-        raise Page4DError(f"Expected --confidence-percentile from 0 to below 100, got {confidence_percentile:g}.")
-    if not 0 < shard_megabytes <= 100_000:
-        raise Page4DError(f"Expected --shard-megabytes above 0, at most 100000, got {shard_megabytes:g}.")
-    if workers is not None and not 1 <= workers <= 10_000:
-        raise Page4DError(f"Expected --workers from 1 to 10000, got {workers}.")
+    check_ranges(locals(), RANGES)
     found = find_videos(videos)
 
     from page4d_hf.clips.writing import ClipWriter

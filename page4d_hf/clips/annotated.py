@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import Page4DError
 from ..geometry import resized_intrinsics
 from ..scene.folder import MOVES
 from ..scene.reconstruction import Reconstruction
+from ..utils.ranges import check_ranges
 from .encoding import EncodedClip, Skip, encode_frames
 from .schema import ClipFrames
 
@@ -33,10 +33,8 @@ class Trust:
     max_depth_error: float = 0.25
 
     def __post_init__(self) -> None:
-        for name, most in (("min_inliers", 1), ("max_error", 100), ("min_parallax", 180), ("max_depth_error", 10)):
-            if not 0 <= getattr(self, name) <= most:
-                option = name.replace("_", "-")
-                raise Page4DError(f"Expected --trust.{option} from 0 to {most}, got {getattr(self, name)}.")
+        ranges = {"min_inliers": (0, 1), "max_error": (0, 100), "min_parallax": (0, 180), "max_depth_error": (0, 10)}
+        check_ranges(self, ranges, "--trust.")
 
     def doubt(self, scene: Reconstruction) -> str | None:
         """Why a reconstruction does not become training data, as a clause; None where it does."""

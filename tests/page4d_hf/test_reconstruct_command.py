@@ -37,6 +37,7 @@ def tiny_room(tmp_path_factory):
     return room, model
 
 
+@pytest.mark.slow
 def test_cameras_are_refined_from_a_video_to_the_tracks_in_its_scene(tmp_path, capsys, tiny_room):
     room, model = tiny_room
     command(room / "video.mp4", "--model", model, "--output", tmp_path / "scene", "--max-frames", 16)

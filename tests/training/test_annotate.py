@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,10 +31,7 @@ KILLED = dies_at("train-00001.parquet") + "import annotate\nannotate.main(sys.ar
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of this machine alone, with two cores to give."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]  # any free one
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
     assert head.stdout is not None

@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from launching import AS_COMMAND, dies_at
+from launching import dies_at
 from PIL import Image
 
 from page4d_hf.captures import DATASETS, as_pinhole, read_capture
@@ -28,9 +28,13 @@ PROGRAM = Path(__file__).resolve().parents[2] / "training" / "prepare.py"
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 # The program, killed at the moment when the second shard gets its name.
-# Its workers do not wait for transformers.
-STARTED = f"import runpy\nrunpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
-KILLED = AS_COMMAND + dies_at("train-00001.parquet") + STARTED
+KILLED = (
+    dies_at("train-00001.parquet")
+    + f"""
+sys.argv = ["prepare.py", *sys.argv[1:]]
+runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
+"""
+)
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +179,7 @@ def test_the_number_of_workers_does_not_show(tmp_path, prepare):
     root = write_tum(tmp_path / "tum", ["walking_xyz", "sitting_rpy", "sitting_xyz"])
     options = ["tum", "--root", root]
     run(prepare, *options, "--output", tmp_path / "none", "--workers", 0)
-    command = [sys.executable, "-c", AS_COMMAND + STARTED, *options, "--output", tmp_path / "two", "--workers", 2]
+    command = [sys.executable, PROGRAM, *options, "--output", tmp_path / "two", "--workers", 2]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "none") == contents(tmp_path / "two")

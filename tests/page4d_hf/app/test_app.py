@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    """Whether a server of web pages is there."""
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}") as answer:
+        return answer.status == 200
+    return False
+
+
 def serve(port: int, temporary: str, options: dict) -> None:
     tempfile.tempdir = temporary  # where the app's folder is
     app_command(port=port, **options)
@@ -43,17 +50,16 @@ def serve(port: int, temporary: str, options: dict) -> None:
 def served(temporary: Path, **options):
     """An app in a process of its own: that, and its address."""
     pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
-    port = free_port()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(port, str(temporary), options))
-    process.start()
+    for _ in range(5):  # a free port may be taken by another program before the app takes it
+        port = free_port()
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=(port, str(temporary), options))
+        process.start()
+        while process.is_alive() and not answers(port):
+            time.sleep(0.2)
+        if process.is_alive():
+            break
     try:
-        while True:
-            assert process.is_alive()
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.2)
+        assert process.is_alive()
         yield process, f"http://127.0.0.1:{port}"
     finally:
         process.kill()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -299,18 +297,11 @@ def test_a_negative_seed_is_refused() -> None:
 # The same batches whoever makes them
 
 
-@pytest.fixture(scope="module")
-def alone(clips: str) -> Callable[[str, int], Any]:
-    """The batch of a kind at an index, made by one process; each is made once."""
-    whole = functools.cache(lambda kind: made_of(clips, kind))
-    return functools.cache(lambda kind, index: whole(kind)[index])
-
-
 @pytest.mark.parametrize("kind", ["mapped", "streamed", "mixed"])
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)])
-def test_neither_workers_nor_processes_change_what_comes(
-    clips: str, alone: Callable[[str, int], Any], kind: str, processes: int, workers: int
-) -> None:
+def test_neither_workers_nor_processes_change_what_comes(clips: str, kind: str, processes: int, workers: int) -> None:
+    alone = made_of(clips, kind)
+    expected = [alone[i] for i in range(8)]
     for process in range(processes):
         loader = micro_batch_loader(
             made_of(clips, kind),
@@ -320,16 +311,15 @@ def test_neither_workers_nor_processes_change_what_comes(
             workers=workers,
         )
         for index in range(process, 8, processes):
-            assert_same(next(loader), alone(kind, index))
+            assert_same(next(loader), expected[index])
 
 
 @pytest.mark.parametrize("kind", ["mapped", "streamed", "mixed"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_starting_at_an_index_gives_the_tail_of_the_whole(
-    clips: str, alone: Callable[[str, int], Any], kind: str, workers: int
-) -> None:
+def test_starting_at_an_index_gives_the_tail_of_the_whole(clips: str, kind: str, workers: int) -> None:
     """Of the streamed lanes, of 5, 5 and 2 rows, several passes lie before the index."""
-    expected = [alone(kind, index) for index in range(26)]
+    whole = made_of(clips, kind)
+    expected = [whole[i] for i in range(26)]
     tail = micro_batch_loader(made_of(clips, kind), start=22, workers=workers)
     for batch in expected[22:]:
         assert_same(next(tail), batch)

@@ -126,7 +126,7 @@ def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, cap
     model = save_small_network(tmp_path / "model")
 
     with caplog.at_level(logging.WARNING):
-        made = reconstruct(film, model, resolution=70)
+        made = reconstruct(film, model, resolution=70, refine="off")
     whole = reconstruct(read_frames(film), model, resolution=70, refine="off")
 
     assert made.frames.names == ["3.png", "4.png", "5.png", "6.png"]
@@ -153,6 +153,7 @@ def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsy
         "device": "cpu",
         "resolution": 70,
         "preview": False,
+        "refine": "off",
         "max_frames": 7,
     }
 
@@ -166,6 +167,7 @@ def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsy
     assert f"--data {shots[1]}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_visitor_of_the_app_is_told_where_a_clip_cuts(film: Path, tmp_path: Path) -> None:
     (tmp_path / "visit").mkdir()
 

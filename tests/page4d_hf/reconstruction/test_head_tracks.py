@@ -76,6 +76,7 @@ def test_windows_give_tracks_numbers_of_their_own(monkeypatch):
     assert not numbers[0] & numbers[11]
 
 
+@pytest.mark.slow
 def test_cameras_are_refined_by_the_tracks_of_the_head_and_no_flow_is_computed(monkeypatch):
     def unwanted(*args, **kwargs):
         raise AssertionError("optical flow was asked for tracks")

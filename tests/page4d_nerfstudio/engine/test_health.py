@@ -115,6 +115,7 @@ def test_a_training_that_cannot_go_on_says_why_and_keeps_its_last_checkpoint(
     assert all(value.isfinite().all() for value in state["pipeline"].values() if isinstance(value, torch.Tensor))
 
 
+@pytest.mark.slow
 def test_a_few_broken_gaussians_are_removed_and_the_training_goes_on(train, monkeypatch):
     def break_two(model):
         model.means[:2] = float("nan")
@@ -185,6 +186,7 @@ def test_what_a_training_cannot_resume_from_is_named(train, trained, sentence, w
     assert re.search(message, sentence())
 
 
+@pytest.mark.slow
 def test_other_files_beside_checkpoints_are_left_aside(train, trained, tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved/step-000000005.ckpt").write_bytes(trained.read_bytes())

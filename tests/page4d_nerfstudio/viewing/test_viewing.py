@@ -213,6 +213,7 @@ def viewer(tmp_path):
     viewer.viser_server.stop()
 
 
+@pytest.mark.slow
 def test_the_button_that_hides_cameras_does_nothing_until_they_are_drawn(viewer):
     viewer.set_camera_visibility(False)
 
@@ -222,6 +223,7 @@ def test_the_button_that_hides_cameras_does_nothing_until_they_are_drawn(viewer)
     assert [camera.visible for camera in viewer.camera_handles.values()] == [False, False]
 
 
+@pytest.mark.slow
 def test_cameras_can_be_hidden_while_others_are_being_drawn(viewer):
     """Which nerfstudio does in a thread of its own."""
 
@@ -242,6 +244,7 @@ def test_cameras_can_be_hidden_while_others_are_being_drawn(viewer):
     assert len(viewer.camera_handles) == 2
 
 
+@pytest.mark.slow
 def test_who_opens_the_viewer_looks_through_the_first_training_camera(viewer):
     data = Captured()
     data.cameras = cameras([1.0, 0.0])
@@ -256,6 +259,7 @@ def test_who_opens_the_viewer_looks_through_the_first_training_camera(viewer):
     assert HEIGHT / 2 / math.tan(state.fov / 2) == pytest.approx(30.0)
 
 
+@pytest.mark.slow
 def test_time_plays_until_it_is_stopped(viewer):
     panel, control = viewer.pipeline.panel, viewer.control_panel
     assert control.time == 0.0
