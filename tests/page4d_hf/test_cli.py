@@ -231,7 +231,7 @@ import time
 from page4d_hf.utils.folders import claimed_folder
 with claimed_folder(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
