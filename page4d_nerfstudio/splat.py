@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from nerfstudio.scripts.train import train_loop
@@ -63,7 +64,7 @@ def trained(scene: Path, downscale: int | None, steps: int | None) -> Path:
     Raises:
         SystemExit: the training could not go on; what is wrong has been said.
     """
-    config = deepcopy(page4d_4dgs.config)
+    config: Any = deepcopy(page4d_4dgs.config)
     parser = config.pipeline.datamanager.dataparser
     words: list[object] = ["ns-train", "page4d-4dgs", "--data", scene, "--vis", "tensorboard"]
     config.pipeline.datamanager.data, config.vis = scene, "tensorboard"
