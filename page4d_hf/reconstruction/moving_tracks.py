@@ -9,7 +9,7 @@ track, so that errors do not add up, until it looks too different.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -63,7 +63,8 @@ class _Points(NamedTuple):
         return _Points(*(values[kept] for values in self))
 
     def and_others(self, others: _Points) -> _Points:
-        return _Points(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+        pairs: Iterable[Any] = zip(self, others, strict=True)
+        return _Points(*map(np.concatenate, pairs))
 
 
 def track_motion(
@@ -104,13 +105,16 @@ def track_motion(
 
 
 def _prepared(image: npt.NDArray[Any], moving: npt.NDArray[np.bool_], shrink: float) -> _Image:
-    mask = moving.astype(np.float32)
+    mask: npt.NDArray[Any] = moving.astype(np.float32)
     if shrink < 1:
         size = round(image.shape[1] * shrink), max(1, round(image.shape[0] * shrink))
-        image, mask = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (image, mask))
-    color = cv2.GaussianBlur(image[..., :3].astype(np.float32), (0, 0), BLUR)
-    across, down = (cv2.Scharr(color, cv2.CV_32F, *axis, scale=1 / 32) for axis in ((1, 0), (0, 1)))
-    return _Image(as_gray(image), color, across, down, cv2.blur(mask, (3, 3)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+    color: Any = cv2.GaussianBlur(image[..., :3].astype(np.float32), (0, 0), BLUR)
+    across: Any = cv2.Scharr(color, cv2.CV_32F, 1, 0, scale=1 / 32)
+    down: Any = cv2.Scharr(color, cv2.CV_32F, 0, 1, scale=1 / 32)
+    smooth: Any = cv2.blur(mask, (3, 3))
+    return _Image(as_gray(image), color, across, down, smooth)
 
 
 def _grid(now: _Image, taken: npt.NDArray[Any], spacing: float) -> Floats:
@@ -144,7 +148,8 @@ def _renewed(points: _Points, now: _Image) -> _Points:
     old = (_likeness(patch, points) < RENEWED_BELOW) | (stretch[:, 0] > RENEWED_BEYOND)
     old |= stretch[:, 1] < 1 / RENEWED_BEYOND
     new = _new_points(now, points.number[old], points.xy[old])
-    for values, renewed in zip(points, new, strict=True):
+    pairs: Iterable[Any] = zip(points, new, strict=True)
+    for values, renewed in pairs:
         values[old] = renewed
     return points
 

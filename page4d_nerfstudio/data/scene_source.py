@@ -63,7 +63,7 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         SeedPoints.none(),
         depth=scene.load_depth,
     )
-    if options.tracks == "page4d":
+    if options.tracks in ("auto", "page4d"):
         frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
     seeds = options.seeds
     if seeds.points == "random":

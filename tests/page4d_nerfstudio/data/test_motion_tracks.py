@@ -176,8 +176,8 @@ def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_fram
         paths,
     )
     scene = ball_folder(tmp_path / "scene", 9, tracks=padded)
-    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None  # they are to be asked for
-    frames = read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))
+    assert read_source(Page4DDataParserConfig(data=scene, tracks="off")).tracks is None
+    frames = read_source(Page4DDataParserConfig(data=scene))
     np.testing.assert_allclose(
         frames.tracks.paths[-count:][:, frames.train], paths[-count:][:, frames.train], atol=1e-4
     )
