@@ -28,9 +28,9 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
+from .cameras.known_cameras import KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .cuts import Report as CutReport
 from .cuts import longest_shot
-from .known_cameras import KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
 from .metric import load_metric_model, metric_scale
@@ -43,7 +43,7 @@ from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 if TYPE_CHECKING:
     from ..configuration_page4d import Page4DConfig
     from ..modeling_page4d import Page4DModel
-    from .refinement import Refinement
+    from .cameras.refinement import Refinement
 
 logger = logging.getLogger(__name__)
 
@@ -455,7 +455,7 @@ class _Clip:
         elif options.refine == "off":
             return None, None
         else:
-            from .refinement import not_refined
+            from .cameras.refinement import not_refined
 
             if options.points == "world":
                 told = not_refined("points of the point head do not follow them")
@@ -523,7 +523,7 @@ class _Clip:
         return len(set(self.frames.sizes)) > 1
 
     def _refined(self, distortion: Distortion = "none") -> Refinement:
-        from .refinement import refine  # pycolmap and SciPy, for those who need it
+        from .cameras.refinement import refine  # pycolmap and SciPy, for those who need it
 
         seen, known = self.seen, self.known
         intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
