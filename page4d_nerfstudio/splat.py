@@ -87,4 +87,4 @@ def trained(scene: Path, downscale: int | None, steps: int | None) -> Path:
     config.set_timestamp()
     config.save_config()
     train_loop(0, 1, config)
-    return config.get_base_dir() / "config.yml"
+    return Path(config.get_base_dir()) / "config.yml"
