@@ -472,8 +472,12 @@ class _Clip:
         return told, kept_tracks
 
     def paths_of_motion(self, tracks: PointTracks) -> PointTracks:
-        """The tracks, with where those that move go in the world; with many more of these, unless tracks were given."""
-        from .paths import lift_tracks, noise_of_depth, settle_paths, tracks_of_motion
+        """The tracks, with where those that move go in the world; with many more of these, unless tracks were given.
+
+        Depth of what moves is settled by them.
+        """
+        from .paths import lift_tracks, tracks_of_motion
+        from .settling import noise_of_depth, settle_paths, settled_depth
 
         seen, frames = self.seen, self.frames
         assert seen.motion is not None
@@ -489,6 +493,10 @@ class _Clip:
         camera = seen.depth, seen.extrinsics, seen.intrinsics, sizes
         paths = lift_tracks(replace(tracks, visible=moving), *camera)
         settled = settle_paths(paths, camera_centers(seen.extrinsics), noise_of_depth(tracks, *camera))
+        seen.depth = [
+            settled_depth(*maps, paths[:, frame], settled[:, frame], *(each[frame] for each in camera[1:]))
+            for frame, maps in enumerate(zip(seen.depth, seen.motion, strict=True))
+        ]
         return replace(tracks, paths=settled)
 
     def cloud(self, options: _Options) -> dict[str, Any]:
