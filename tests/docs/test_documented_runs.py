@@ -152,8 +152,13 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommand
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, commands: ForkedCommands) -> Path:
     """A folder with all that documented commands name, and with what they find where they follow each other."""
-    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("place")
-    typist = Typist(commands, folder)
+    typist = Typist(commands, tmp_path_factory.mktemp("place"))
+    prepare(typist, tmp_path_factory.mktemp("data"))
+    return typist.folder
+
+
+def prepare(typist: Typist, data: Path) -> None:
+    folder = typist.folder
     capture = write_synthetic_capture(
         data / "capture", num_frames=12, width=96, height=54, held_out_every=4, supersampling=1, num_points=500
     )
@@ -208,16 +213,20 @@ def place(tmp_path_factory: pytest.TempPathFactory, commands: ForkedCommands) ->
         typist.type(f"ns-train page4d-4dgs --data {name}")
     for name in ("path", "frozen"):
         typist.type(f"page4d camera-path --load-config outputs/.../config.yml --seconds 0.1 --output {name}.json")
-    return folder
 
 
 @pytest.fixture
 def typist(place: Path, commands: ForkedCommands, tmp_path: Path) -> Iterator[Typist]:
-    checkout = shutil.copytree(place, tmp_path / "checkout", symlinks=True, ignore=shutil.ignore_patterns("20??-??-??_*"))
+    yield Typist(commands, copy(place, tmp_path / "checkout"))
+    shutil.rmtree(tmp_path / "checkout")  # trainings are large
+
+
+def copy(place: Path, folder: Path) -> Path:
+    """A copy of a place, with links to its trainings."""
+    shutil.copytree(place, folder, symlinks=True, ignore=shutil.ignore_patterns("20??-??-??_*"))
     for training in place.glob("outputs/*/page4d-4dgs/*"):
-        link(checkout / training.relative_to(place), training)
-    yield Typist(commands, checkout)
-    shutil.rmtree(checkout)  # trainings are large
+        link(folder / training.relative_to(place), training)
+    return folder
 
 
 @pytest.mark.parametrize("line", RUN, ids=[f"{page}: {line}" for line, page in RUN.items()])
