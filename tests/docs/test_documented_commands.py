@@ -19,6 +19,7 @@ import pytest
 import tyro
 from documented import ROOT, command_lines, fences
 
+
 class Parsed(Exception):
     """The program has understood its command line, and would begin."""
 

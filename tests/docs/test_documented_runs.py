@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,12 +64,39 @@ SHORTER = {  # what begins thus, and what follows it; the longest start counts
     "python benchmarks/train.py --data": "--networks page4d-tiny --steps 3 --frame-budget 2 --workers 1",
 }
 AFTER_WHICH = ("page4d-data", "colmap")  # words that begin the options of a subcommand
-SERVERS = {"page4d view": "http", "page4d app": "http", "ns-viewer": "http"}  # what they say when they can be seen
+SERVERS = {"page4d view": "http", "page4d app": "http", "ns-viewer": "http"}  # run until Ctrl-C, and say where before
 CAPTURES = (
     "capture", "path/to/capture", "path/to/nerfies/capture", "my-capture", "captures/room", "scenes/room", "room",
     "hand-on-shelf", "path/to/hand-on-shelf", "living-room", "rigid", "deforming", "fast-camera", "crowded", "orbit",
     "orbit640",
 )  # fmt: skip
+
+
+# What a page's Python stands on that it does not say.
+BEFORE = {
+    "docs/evaluation.md": """
+        import sys
+        import torch
+        from small_networks import small_network
+
+        sys.path.insert(0, "evaluation")
+        depth, extrinsics = torch.ones(2, 4, 6).numpy(), torch.eye(4)[:3].repeat(2, 1, 1).numpy()
+        model = small_network(num_hidden_layers=13, head_layers=[0, 2, 3, 12])
+        pixel_values, moving = torch.rand(1, 2, 3, 28, 42), torch.rand(1, 2, 2, 3) < 0.5
+        """,
+    "docs/model.md": """
+        import torch
+        from small_networks import small_network
+
+        model = small_network()
+        clip = {"pixel_values": torch.rand(2, 3, 28, 42), "labels": {"depth": torch.rand(2, 28, 42) + 1}}
+        dataset = [clip, clip]
+        """,
+    "docs/results.md": """
+        from page4d_hf.clips import random_clips
+        from page4d_hf.synthetic import SyntheticOptions
+        """,
+}
 
 
 def starts(line: str, beginnings: dict[str, str]) -> str | None:
@@ -125,7 +153,7 @@ class Typist:
         return words
 
     def outcome(self, words: list[str]) -> tuple[int, str]:
-        """Exit code and what is said; of what runs until Ctrl-C, after it."""
+        """Exit code and what is said; of what runs until Ctrl-C, 0 and what is said until it can be seen."""
         line = shlex.join(words)
         if words[0] == "accelerate":
             done = subprocess.run(words, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -133,10 +161,15 @@ class Typist:
         child = self.commands.start(*words, cwd=self.folder, log=self.log)
         server = starts(line, SERVERS)
         if server is None or "--screenshot" in words:
-            return self.commands.wait(child), self.log.read_text()
-        while SERVERS[server] not in (self.log.read_text() if self.log.exists() else "") and self.commands.runs(child):
+            return self.commands.wait(child), self.said()
+        while (running := self.commands.runs(child)) and SERVERS[server] not in self.said():
             time.sleep(0.1)
-        return self.commands.kill(child, signal.SIGINT), self.log.read_text()
+        told = self.said()
+        self.commands.kill(child, signal.SIGINT)
+        return int(not running), told
+
+    def said(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +228,7 @@ def prepare(typist: Typist, data: Path) -> None:
         link(folder / name, tum.root)
     link(folder / "path/to/PointOdyssey", Sequence(data / "odyssey").root)
     poses = {"frame_ids": [f"{when:.6f}" for when in tum.times], "extrinsics": tum.read().extrinsics}
-    (folder / "monst3r").mkdir()
+    (folder / "monst3r/final").mkdir(parents=True)
     np.savez(folder / "monst3r" / f"{tum.folder.name}.npz", **poses)
     for name in ("path/to/kitti", "kitti_raw"):
         drive = folder / name / "2011_09_26/2011_09_26_drive_0002_sync/image_02/data"
@@ -204,10 +237,12 @@ def prepare(typist: Typist, data: Path) -> None:
             cv2.imwrite(str(drive / f"{i:010d}.png"), np.full((38, 124, 3), i, np.uint8))
 
     typist.type("python training/prepare.py capture --root captures/room --output clips/room")
-    for name in ("tum", "odyssey", "mine"):
-        link(folder / "clips" / name, folder / "clips/room")
+    for name in ("clips/tum", "clips/odyssey", "clips/mine", "user/name"):
+        link(folder / name, folder / "clips/room")
     for name in ("a", "b"):
-        typist.type(f"python evaluation/evaluate.py pose --trivial --dataset nerfies --data-root scenes --output runs/{name}")
+        typist.type(
+            f"python evaluation/evaluate.py pose --trivial --dataset nerfies --data-root scenes --output runs/{name}"
+        )
     link(folder / "runs/mine", ROOT / "page4d_hf/weights/tiny")
     for name in ("capture", "scene"):
         typist.type(f"ns-train page4d-4dgs --data {name}")
@@ -237,6 +272,15 @@ def test_a_documented_command_does_what_it_is_for(typist: Typist, line: str) -> 
         words = shlex.split(line)
         if option in words and not line.startswith("python evaluation/benchmark.py"):  # which adds an ending
             assert (typist.folder / words[words.index(option) + 1]).exists(), told
+
+
+@pytest.mark.parametrize("page", sorted({page for page, _ in fences("python")}))
+def test_documented_python_runs(typist: Typist, page: str) -> None:
+    blocks = [re.sub(r"^>>> ", "", block, flags=re.M) for name, block in fences("python") if name == page]
+    lines = ['names = {"__name__": "page4d_hf.captures.layouts.mine", "__package__": "page4d_hf.captures.layouts"}']
+    lines += [f"exec({block!r}, names)" for block in (textwrap.dedent(BEFORE.get(page, "")), *blocks)]
+    (typist.folder / "page.py").write_text("\n".join(lines))
+    typist.type("python page.py")
 
 
 def test_what_is_not_run_is_still_documented() -> None:

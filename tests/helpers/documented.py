@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CARD = ROOT / "page4d_hf/weights/tiny/README.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", CARD, *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAMS = [path for folder in ("benchmarks", "evaluation", "training") for path in sorted((ROOT / folder).glob("*.py"))]
+PROGRAMS = [
+    path for folder in ("benchmarks", "evaluation", "training") for path in sorted((ROOT / folder).glob("*.py"))
+]
 OTHERS = ("for", "done", "source", "export", "pip", "make", "colmap", "ffmpeg", "hf", "benchmarks/gpu_bundle.sh")
 SENTENCES = r"""(?x)`(
     (?: python\ (?:benchmarks|evaluation|training)/\S+\.py\ [^`]*--
@@ -32,7 +34,9 @@ def fences(language: str) -> list[tuple[str, str]]:
 
 def in_sentences() -> list[tuple[str, str]]:
     """Commands within sentences, and where they are."""
-    return [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in re.findall(SENTENCES, page.read_text())]
+    return [
+        (page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in re.findall(SENTENCES, page.read_text())
+    ]
 
 
 def in_programs() -> list[tuple[str, str]]:

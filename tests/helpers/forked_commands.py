@@ -114,6 +114,7 @@ def die_in_save(number: int) -> None:
 def become(request: dict) -> None:
     """What the console script, or Python, does."""
     os.chdir(request["cwd"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background turns off
     with Path(request["log"]).open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
