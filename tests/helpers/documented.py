@@ -50,7 +50,7 @@ def in_programs() -> list[tuple[str, str]]:
 
 
 def command_lines() -> list[tuple[str, list[str]]]:
-    """The words of every command that is told, once, and where it first stands; none where a word stands for another."""
+    """The words of each command, once, and where it first stands; without those in which a word stands for others."""
     lines: dict[tuple[str, ...], str] = {}
     for page, block in [*fences("bash"), *in_sentences(), *in_programs()]:
         for line in block.replace("\\\n", " ").splitlines():
