@@ -6,6 +6,7 @@ is to write is removed first. Each has a folder of its own, like a checkout with
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -47,6 +48,8 @@ NOT_RUN = {  # what begins thus, and why
     "python training/ablation.py": "needs a stage of `make tiny`; test_ablation.py makes a small one",
     "python evaluation/evaluate.py pose --predictions": "needs a whole TUM; test_predictions.py scores small ones",
     "accelerate launch evaluation/evaluate.py pose": "needs a whole TUM; test_evaluate.py has two processes",
+    "page4d reconstruct clip.mp4 --model page4d --intrinsics": "is of a video of 1920x1080",
+    "ns-train page4d-4dgs --data hand-on-shelf --max-num-iterations 400": "needs more texture; test_starting_points.py has",
     "python training/annotate.py": "starts a cluster; test_annotate.py has one",
     "python evaluation/compare.py": "trains many times; test_comparison.py and test_novel_views.py do so in small",
 }
@@ -154,6 +157,8 @@ class Typist:
             remove(self.folder / words[words.index("--output") + 1])
         if words[1] == "synth":
             remove(self.folder / words[2])
+        if line == "page4d pull tiny":
+            remove(self.folder / "page4d")
         return words
 
     def outcome(self, words: list[str]) -> tuple[int, str]:
@@ -214,7 +219,9 @@ def prepare(typist: Typist, data: Path) -> None:
     scene, images = folder / "scene", sorted((folder / "scene/images").iterdir())
     typist.type("page4d export scene --format colmap --output colmap")
     link(folder / "images", scene / "images")
-    link(folder / "transforms.json", scene / "transforms.json")
+    cameras = json.loads((scene / "transforms.json").read_text())
+    del cameras["ply_file_path"]
+    (folder / "transforms.json").write_text(json.dumps(cameras))
     for i, image in enumerate(images[:3]):
         link(folder / f"frame{i}.png", image)
     link(folder / "photo.jpg", images[0])
