@@ -41,8 +41,8 @@ def main(options: MotionOptions) -> None:
     from page4d_hf.captures import as_pinhole, read_capture
     from page4d_hf.errors import CaptureError
     from page4d_hf.frames import Frames
+    from page4d_hf.reconstruction.cameras.refinement import refine
     from page4d_hf.reconstruction.motion import combine, geometric_motion
-    from page4d_hf.reconstruction.refinement import refine
     from page4d_hf.utils.ranking import auroc
 
     columns = ("AUROC", "IoU at .5", "best IoU", "share above .5", "seconds of CPU", "ATE refined by it", "of the path")

@@ -325,7 +325,7 @@ def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: d
     if "cuts" in info:
         print("Each shot becomes a scene of its own with --split-cuts.")
     if "refinement" in info:
-        from .reconstruction.refinement import summary
+        from .reconstruction.cameras.refinement import summary
 
         print(summary(info["refinement"]))
     if "lens" in info:

@@ -5,6 +5,7 @@ The command's help loads this file, so nerfstudio, torch and what else takes sec
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sized
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,54 @@ MOST_WIDTH = 8192  # of a video, in pixels
 SENT_EASILY = 10 * 2**20  # bytes that mail and chat take
 
 PathKind = Literal["training", "held-out", "circle", "still"]
+
+
+def splat(
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")],
+    output: Path = Path("scene.html"),
+    model: str | None = None,
+    max_frames: int | None = None,
+    downscale: int | None = None,
+    steps: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Make a moving scene of a video that anybody can open: reconstruct it, train 4D Gaussians, share them as one file.
+
+    It is three commands in one, each printed before it runs, to be repeated with options of its own: page4d reconstruct
+    into a scene folder beside the output, ns-train page4d-4dgs on it, and page4d share. Where the training was broken
+    off, name the scene folder as INPUT: it is not reconstructed again.
+
+    Args:
+        input: a video, a folder of images, a glob (in quotes), or a scene folder that page4d reconstruct wrote.
+        output: what to write, as of page4d share: scene.html, a page to look around in; scene.mp4 or scene.gif, a
+            video along the camera's path. The scene folder has its name without the ending.
+        model: folder of the weights, or their repository on the Hub. By default the folder page4d where there is one,
+            and otherwise page4d-tiny, the small model of the package, for a first look.
+        max_frames: at most so many frames, spread evenly over the whole clip. By default 48 on a CPU, 200 on a GPU.
+        downscale: whole factor by which images are made smaller for the training. By default their longer side is about
+            220 pixels on a CPU, and at most 1600 on a GPU.
+        steps: of the training. By default 1,000 on a CPU and 17,000 on a GPU.
+        overwrite: replace what page4d wrote at the output and in the scene folder. Nothing else is ever replaced.
+    """
+    if output.suffix.lower() not in (".html", ".mp4", ".gif"):
+        raise Page4DError(f"--output must end in .html, .mp4 or .gif; got {output}.")
+    for name, value, least in (("max-frames", max_frames, 2), ("downscale", downscale, 1), ("steps", steps, 1)):
+        if value is not None and value < least:
+            raise Page4DError(f"--{name} must be at least {least}, got {value}.")
+    if find_spec("nerfstudio") is None:
+        raise Page4DError('splat trains with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+    from page4d_hf.utils.folders import check_output_file
+
+    check_output_file(output, overwrite=overwrite)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, to nerfstudio's developers
+        from .splat import reconstructed, trained
+
+        scene = reconstructed(input, output.with_suffix(""), model, max_frames, overwrite=overwrite)
+        config = trained(scene, downscale, steps)
+    print(f"$ {command('page4d', 'share', '--load-config', config, '--output', output)}", flush=True)
+    share(config, output, overwrite=overwrite)
 
 
 def export_splats(

@@ -35,8 +35,8 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     Raises:
         Page4DError: as of `reconstruct`.
     """
+    from ..reconstruction.cameras.refinement import summary as cameras_summary
     from ..reconstruction.reconstruct import reconstruct
-    from ..reconstruction.refinement import summary as cameras_summary
 
     place = Path(folder)
     made = reconstruct(uploads[0] if len(uploads) == 1 else uploads, model, max_frames=frames, progress=progress)

@@ -15,8 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from scipy.linalg import solveh_banded
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
@@ -24,9 +22,9 @@ from scipy.spatial.distance import cdist
 from ..scene.folder import MOVES
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
-from .tracks import Corners, as_point_tracks, track_points, without_hidden
+from .moving_tracks import track_motion
+from .tracks import as_point_tracks, without_hidden
 
-DENSE = Corners(quality=0.0005, spacing=3, most=4000)  # of what moves, which is small
 FEWEST_FRAMES = 3  # that a path is known in
 MOST_PATHS = 800  # their pairs are compared in each frame
 NEIGHBOURS = 8
@@ -34,12 +32,6 @@ SMOOTHING = 3.0  # of the squared second difference: averages about five frames
 ROUNDS = 3  # of the robust fit
 RIGID = 4.0  # deviations, in which the distance of two tracks may change, count as much as the distance itself
 OUTLIER = 3.0  # times the usual deviation from its neighbours, above which a track is left out
-DEPTH_NOISE = 0.1  # of the logarithm of depth along a track of what moves, where no static tracks tell it
-LEAST_NOISE = 0.01
-NOISE_OF_MOTION = 4.0  # times that of static tracks: depth of what moves is off by twice as much, for frames on end
-VELOCITY = 0.005  # from frame to frame, of the distance from the camera; what is usual, for `settle_paths`
-ACCELERATION = 0.004  # from frame to frame twice, of the same
-SETTLING_STEPS, SETTLING_RATE = 300, 0.02
 LEAST_DEVIATION = 0.01  # of the spread of all paths, which is no reason to leave one out
 TURNING = 0.5  # of the squared deviations from going along, which a rotation is to explain
 EDGE = 0.1  # of depth: tracks where it varies by more within a pixel are not lifted there
@@ -73,7 +65,7 @@ def tracks_of_motion(
         for mask in motion
     ]
     if dense and any(mask.any() for mask in moving):
-        found = track_points(images, choice=DENSE, where=moving, progress=progress)
+        found = track_motion(images, moving, progress=progress)
         found = found if visible is None else without_hidden(found, visible)
         more = as_point_tracks(found, np.full((len(found), 3), np.nan), len(images))
         tracks = PointTracks(
@@ -132,97 +124,6 @@ def lift_tracks(
         points[(nearest <= 0) | (farthest - nearest > EDGE * z)] = np.nan
         paths[seen, frame] = points
     return paths
-
-
-def noise_of_depth(
-    tracks: PointTracks,
-    depth: Sequence[npt.NDArray[Any] | None],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-    image_sizes: npt.NDArray[Any],
-) -> float:
-    """By how much the logarithm of depth varies along tracks of what moves, from what it does along static ones.
-
-    Args:
-        tracks: those whose `points` are known tell it.
-        depth, extrinsics, intrinsics, image_sizes: see `lift_tracks`.
-    """
-    static = np.isfinite(tracks.points).all(axis=1)
-    known = PointTracks(tracks.xy[static], tracks.visible[static], tracks.points[static])
-    lifted = lift_tracks(known, depth, extrinsics, intrinsics, image_sizes)
-    ratio = np.full(lifted.shape[:2], np.nan)
-    for frame, pose in enumerate(extrinsics):
-        there, expected = (points @ pose[2, :3] + pose[2, 3] for points in (lifted[:, frame], known.points))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio[:, frame] = np.log(there / expected)
-    ratio = ratio[np.isfinite(ratio).sum(axis=1) >= FEWEST_FRAMES]
-    if not len(ratio):
-        return DEPTH_NOISE
-    within = 1.4826 * np.nanmedian(np.abs(ratio - np.nanmedian(ratio, axis=1, keepdims=True)))  # as of a normal one
-    return max(NOISE_OF_MOTION * float(within), LEAST_NOISE)
-
-
-@torch.inference_mode(False)  # where reconstruct runs in it
-@torch.enable_grad()
-def settle_paths(
-    paths: npt.NDArray[Any], centers: npt.NDArray[Any], noise: float = DEPTH_NOISE
-) -> npt.NDArray[np.float32]:
-    """Paths whose noise along the rays is settled: they go slowly and evenly.
-
-    Depth from frame to frame is much noisier than where the image shows a point. Each observation may therefore move
-    along its ray by a factor of depth, for the least sum of three robust costs, each in units of what is usual: of the
-    logarithm of that factor, and of velocity and acceleration by the distance. The search starts at the middle distance
-    of each track. Distances between tracks are not held: those that seem to be of one body often are not, and bend the
-    others.
-
-    Args:
-        paths: `(K, S, 3)` in the world, NaN where unknown.
-        centers: `(S, 3)` of the cameras.
-        noise: of the logarithm of depth along a track, see `noise_of_depth`.
-
-    Returns:
-        `(K, S, 3)` float32. Of more than `MOST_PATHS` that are known in three frames, some, and the others as NaN.
-    """
-    settled = np.full(paths.shape, np.nan, np.float32)
-    usable = np.flatnonzero(np.isfinite(paths).all(axis=2).sum(axis=1) >= FEWEST_FRAMES)
-    usable = usable[evenly(len(usable), MOST_PATHS)]
-    rays = paths[usable].astype(np.float64) - centers
-    known = np.isfinite(rays).all(axis=2)
-    if not len(usable):
-        return settled
-    distance = np.linalg.norm(rays, axis=2)
-    row = np.cumsum(known).reshape(known.shape) - 1  # of each observation
-
-    def rows(frames_apart: int) -> list[torch.Tensor]:
-        """The observations of each run of so many frames and one more, by their place in the run."""
-        count = known.shape[1] - frames_apart
-        runs = np.logical_and.reduce([known[:, k : k + count] for k in range(frames_apart + 1)])
-        return [torch.from_numpy(row[:, k : k + count][runs]) for k in range(frames_apart + 1)]
-
-    (start, end), (before, here, after) = rows(1), rows(2)
-    center = torch.from_numpy(np.broadcast_to(centers, rays.shape)[known]).float()
-    ray, far = torch.from_numpy(rays[known]).float(), torch.from_numpy(distance[known]).float()
-
-    def cost(values: torch.Tensor) -> torch.Tensor:
-        return F.huber_loss(values, torch.zeros_like(values), reduction="sum")
-
-    middle = np.broadcast_to(np.nanmedian(distance, axis=1, keepdims=True), known.shape)[known]
-    factor = (torch.from_numpy(middle).float() / far.clamp_min(1e-9)).log().requires_grad_()  # logarithms
-    optimizer = torch.optim.Adam([factor], lr=SETTLING_RATE)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, SETTLING_STEPS)
-    for _ in range(SETTLING_STEPS):
-        points = center + ray * factor.exp()[:, None]
-        velocity = (points[end] - points[start]).norm(dim=1) / far[start]
-        acceleration = (points[after] - 2 * points[here] + points[before]).norm(dim=1) / far[here]
-        loss = cost(factor / noise) + cost(velocity / VELOCITY) + cost(acceleration / ACCELERATION)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    found = np.full(rays.shape, np.nan, np.float32)
-    found[known] = (center + ray * factor.detach().exp()[:, None]).numpy()
-    settled[usable] = found
-    return settled
 
 
 def complete_paths(paths: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -28,9 +28,9 @@ from ..weights.loading import (
     resolve_device,
     resolve_dtype,
 )
+from .cameras.known_cameras import KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .cuts import Report as CutReport
 from .cuts import longest_shot
-from .known_cameras import KnownCameras, depth_by_paths, known_cameras, read_cameras, read_intrinsics
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import MaskFolder
 from .metric import load_metric_model, metric_scale
@@ -43,7 +43,7 @@ from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 if TYPE_CHECKING:
     from ..configuration_page4d import Page4DConfig
     from ..modeling_page4d import Page4DModel
-    from .refinement import Refinement
+    from .cameras.refinement import Refinement
 
 logger = logging.getLogger(__name__)
 
@@ -455,7 +455,7 @@ class _Clip:
         elif options.refine == "off":
             return None, None
         else:
-            from .refinement import not_refined
+            from .cameras.refinement import not_refined
 
             if options.points == "world":
                 told = not_refined("points of the point head do not follow them")
@@ -472,8 +472,12 @@ class _Clip:
         return told, kept_tracks
 
     def paths_of_motion(self, tracks: PointTracks) -> PointTracks:
-        """The tracks, with where those that move go in the world; with many more of these, unless tracks were given."""
-        from .paths import lift_tracks, noise_of_depth, settle_paths, tracks_of_motion
+        """The tracks, with where those that move go in the world; with many more of these, unless tracks were given.
+
+        Depth of what moves is settled by them.
+        """
+        from .paths import lift_tracks, tracks_of_motion
+        from .settling import noise_of_depth, settle_paths, settled_depth
 
         seen, frames = self.seen, self.frames
         assert seen.motion is not None
@@ -489,6 +493,10 @@ class _Clip:
         camera = seen.depth, seen.extrinsics, seen.intrinsics, sizes
         paths = lift_tracks(replace(tracks, visible=moving), *camera)
         settled = settle_paths(paths, camera_centers(seen.extrinsics), noise_of_depth(tracks, *camera))
+        seen.depth = [
+            settled_depth(*maps, paths[:, frame], settled[:, frame], *(each[frame] for each in camera[1:]))
+            for frame, maps in enumerate(zip(seen.depth, seen.motion, strict=True))
+        ]
         return replace(tracks, paths=settled)
 
     def cloud(self, options: _Options) -> dict[str, Any]:
@@ -515,7 +523,7 @@ class _Clip:
         return len(set(self.frames.sizes)) > 1
 
     def _refined(self, distortion: Distortion = "none") -> Refinement:
-        from .refinement import refine  # pycolmap and SciPy, for those who need it
+        from .cameras.refinement import refine  # pycolmap and SciPy, for those who need it
 
         seen, known = self.seen, self.known
         intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics

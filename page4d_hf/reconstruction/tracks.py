@@ -94,7 +94,6 @@ def track_points(
     images: Iterable[np.ndarray],
     *,
     choice: Corners | None = None,
-    where: Sequence[np.ndarray] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tracks:
     """Track corners through a clip; no more than two frames are held at a time.
@@ -102,7 +101,6 @@ def track_points(
     Args:
         images: S frames, `(H, W, 3)` uint8, of one size.
         choice: which corners; default: those that are good for cameras.
-        where: of each frame, `(H, W)` bool, where corners may start; default: everywhere.
         progress: told how many frames are done.
 
     Returns:
@@ -123,7 +121,7 @@ def track_points(
         if before is not None and len(xy):
             xy, followed = _follow(flow, before, gray, xy)
             xy, number = xy[followed], number[followed]
-        corners = new_corners(gray, xy, choice or Corners(), None if where is None else where[frame])
+        corners = new_corners(gray, xy, choice or Corners())
         xy = np.concatenate((xy, corners))
         number = np.concatenate((number, np.arange(count, count + len(corners))))
         count += len(corners)
@@ -184,13 +182,13 @@ def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
-def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners, where: np.ndarray | None = None) -> np.ndarray:
-    """Corners [N, 2] of an image `(H, W)` uint8 where no track is near, and `where` [H, W] bool allows them."""
+def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
+    """Corners [N, 2] of an image `(H, W)` uint8 where no track is near."""
     room = choice.most - len(taken)
     if room <= 0:
         return np.zeros((0, 2), np.float32)
     spacing = max(3, round(choice.spacing * gray.shape[1] / REFERENCE_WIDTH))
-    free = np.full(gray.shape, 255, np.uint8) if where is None else where.astype(np.uint8) * 255
+    free = np.full(gray.shape, 255, np.uint8)
     for x, y in taken.astype(int):
         cv2.circle(free, (int(x), int(y)), spacing, (0,), -1)
     corners = cv2.goodFeaturesToTrack(gray, room, choice.quality, spacing, mask=free)

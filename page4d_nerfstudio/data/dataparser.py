@@ -143,9 +143,9 @@ class Page4DDataParserConfig(DataParserConfig):
     confidence_percentile: float = 20.0
     """Percentage of PAGE-4D's least confident depth that gives no seed points."""
     tracks: str = "auto"
-    """Tracks of what moves, which the deformation starts from, where they predict each other. auto: the capture's own,
-    where it has some. capture: the same, which it must have. page4d: those of the reconstruction, by optical flow and
-    PAGE-4D's depth. off: none. Else an .npz with tracks [K, S, 2], in pixels of the images that are trained on, and
+    """Tracks of what moves, which the deformation starts from, where they predict each other. auto: those of the
+    cameras' source, where it has some. capture: the capture's own. page4d: those of the reconstruction, by optical flow
+    and PAGE-4D's depth. off: none. Else an .npz with tracks [K, S, 2], in pixels of the images that are trained on, and
     visible [K, S], of CoTracker, TAPIR or the like, which the data's depth lifts."""
     cache_dir: Path | None = None
     """Where reconstructions and triangulated points are cached. By default $PAGE4D_CACHE, else ~/.cache/page4d."""

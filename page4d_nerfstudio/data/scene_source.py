@@ -63,8 +63,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         SeedPoints.none(),
         depth=scene.load_depth,
     )
-    if options.tracks == "page4d":
-        frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
+    if options.tracks in ("auto", "page4d"):
+        frames.tracks = tracks_of_scene(scene, train, 1.0, frames, asked_for=options.tracks == "page4d")
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)

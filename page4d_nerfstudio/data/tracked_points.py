@@ -79,7 +79,7 @@ def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
-    from page4d_hf.reconstruction.bundle_adjustment import projections, triangulate
+    from page4d_hf.reconstruction.cameras.bundle_adjustment import projections, triangulate
     from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points
 
     # Tracks are of the capture's own images, however small those are that are trained on.
@@ -101,7 +101,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
         np.isfinite(points).all(axis=1)
         & (tracks.medians(errors) <= MOST_ERROR)
         & np.isfinite(np.bincount(tracks.track, errors, len(tracks)))  # in front of every camera
-        & (_parallax(tracks, extrinsics, points) >= LEAST_PARALLAX)
+        & (_angle_to_first_ray(tracks, extrinsics, points) >= LEAST_PARALLAX)
     )
     colors = np.zeros((len(tracks), 3), np.uint8)
     rows = tracks.rows_of_frames(len(video))
@@ -114,7 +114,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     return SeedPoints(points[kept].astype(np.float32), colors[kept])
 
 
-def _parallax(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _angle_to_first_ray(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
     toward = points[tracks.track] - camera_centers(extrinsics)[tracks.frame]
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)

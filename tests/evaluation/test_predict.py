@@ -176,6 +176,6 @@ def test_the_network_alone_is_scored(
     def unwanted(*_: object, **__: object) -> None:
         raise AssertionError("something else than the network is at work")
 
-    monkeypatch.setattr("page4d_hf.reconstruction.refinement.refine", unwanted)
+    monkeypatch.setattr("page4d_hf.reconstruction.cameras.refinement.refine", unwanted)
     monkeypatch.setattr("page4d_hf.reconstruction.motion.geometric_motion", unwanted)
     assert predict(sequence, masked, SMALL).motion is not None

@@ -80,7 +80,7 @@ def test_cameras_are_refined_by_the_tracks_of_the_head_and_no_flow_is_computed(m
     def unwanted(*args, **kwargs):
         raise AssertionError("optical flow was asked for tracks")
 
-    monkeypatch.setattr("page4d_hf.reconstruction.refinement.track_points", unwanted)
+    monkeypatch.setattr("page4d_hf.reconstruction.cameras.refinement.track_points", unwanted)
     monkeypatch.setattr(network_module, "LEAST_VISIBLE", 0.0)
     made = reconstruct(
         list(moving_room().images), small_network(enable_track=True), tracker="head", resolution=70, motion="off"

@@ -17,11 +17,11 @@ from page4d_hf.captures.pinhole import distort, undistort
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import read_frames
-from page4d_hf.reconstruction.known_cameras import KnownCameras, known_cameras, read_cameras
+from page4d_hf.reconstruction.cameras.known_cameras import KnownCameras, known_cameras, read_cameras
+from page4d_hf.reconstruction.cameras.refinement import refine
 from page4d_hf.reconstruction.lenses import Lenses, UndistortedFrames
 from page4d_hf.reconstruction.mask_folders import MaskFolder
 from page4d_hf.reconstruction.reconstruct import reconstruct
-from page4d_hf.reconstruction.refinement import refine
 from page4d_hf.reconstruction.windows import predict_in_windows
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.tracks import PointTracks

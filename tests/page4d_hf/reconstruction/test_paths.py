@@ -1,29 +1,11 @@
 import numpy as np
 import pytest
 from ball_on_plane import BALL
-from scipy.spatial.transform import Rotation
 from small_scene import SIZE, ball_scene, projected
+from turning_ball import FRAMES, turning_ball
 
-from page4d_hf.reconstruction.paths import (
-    DEPTH_NOISE,
-    complete_paths,
-    lift_tracks,
-    noise_of_depth,
-    settle_paths,
-    tracks_of_motion,
-)
+from page4d_hf.reconstruction.paths import complete_paths, lift_tracks, tracks_of_motion
 from page4d_hf.scene import PointTracks
-
-FRAMES = 24
-
-
-def turning_ball(count: int = 80, radius: float = 0.3) -> np.ndarray:
-    """Paths [K, S, 3] of points of a ball that turns and goes sideways."""
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(count, 3))
-    points *= radius / np.linalg.norm(points, axis=1, keepdims=True)
-    turns = Rotation.from_rotvec(np.linspace(0, 2, FRAMES)[:, None] * (0.0, 1.0, 0.0)).as_matrix()
-    return np.einsum("sij,kj->ksi", turns, points) + np.linspace((0, 0, 4), (1, 0.2, 4.5), FRAMES)
 
 
 def test_tracks_are_lifted_to_where_depth_says():
@@ -92,49 +74,6 @@ def test_no_path_is_left_of_tracks_that_are_too_short_or_alone():
     assert len(complete_paths(paths)) == 0
     assert len(complete_paths(np.zeros((1, FRAMES, 3)))) == 0
     assert len(complete_paths(np.zeros((0, FRAMES, 3)))) == 0
-
-
-CENTERS = np.linspace((-0.5, 0, 0), (0.5, 0, 0), FRAMES)
-
-
-def motion_error(paths, true):
-    """The median distance from true paths, but for where each is as a whole."""
-    off = paths - true
-    return float(np.nanmedian(np.linalg.norm(off - np.nanmean(off, axis=1, keepdims=True), axis=2)))
-
-
-@pytest.mark.parametrize(("noise", "left"), [(0.2, 0.3), (0.05, 0.5)])
-def test_noise_along_the_rays_is_settled_and_hidden_frames_stay_unknown(noise, left):
-    true = turning_ball()
-    rng = np.random.default_rng(2)
-    noisy = CENTERS + (true - CENTERS) * np.exp(noise * rng.normal(size=(*true.shape[:2], 1)))
-    noisy[:, 7] = np.nan
-    settled = settle_paths(noisy, CENTERS, noise)
-    assert np.isnan(settled[:, 7]).all()
-    assert motion_error(settled, true) < left * motion_error(noisy, true)
-
-
-def test_depth_that_drifts_is_not_taken_for_motion():
-    true = turning_ball()
-    true[..., 2] = true[:, :1, 2]  # across the rays only
-    drift = 0.1 * np.sin(np.linspace(0, 6, FRAMES))[:, None]
-    settled = settle_paths(CENTERS + (true - CENTERS) * np.exp(drift), CENTERS)
-    assert motion_error(settled, true) < 0.3 * motion_error(CENTERS + (true - CENTERS) * np.exp(drift), true)
-
-
-def test_static_tracks_tell_how_noisy_depth_is():
-    scene = ball_scene(9)  # whose tracks are of the plane
-    rng = np.random.default_rng(0)
-    camera = scene.extrinsics, scene.intrinsics, np.tile(SIZE, (9, 1))
-
-    def noise(deviation):
-        depth = [z * np.float32(np.exp(deviation * rng.normal())) for z in scene.depth]
-        return noise_of_depth(scene.tracks, depth, *camera)
-
-    assert noise(0.02) == pytest.approx(4 * 0.02, rel=0.5)
-    assert noise(0.0) < 0.02
-    none = PointTracks(scene.tracks.xy, scene.tracks.visible, np.full_like(scene.tracks.points, np.nan))
-    assert noise_of_depth(none, scene.depth, *camera) == DEPTH_NOISE
 
 
 def test_what_moves_is_tracked_and_what_stands_still_keeps_its_tracks():

@@ -14,10 +14,10 @@ from small_networks import save_small_network, small_network
 
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
+from page4d_hf.reconstruction.cameras.refinement import refine
 from page4d_hf.reconstruction.motion import geometric_motion
 from page4d_hf.reconstruction.network import NetworkOptions, predict, prepare
 from page4d_hf.reconstruction.reconstruct import reconstruct
-from page4d_hf.reconstruction.refinement import refine
 from page4d_hf.reconstruction.tracks import FEWEST_FRAMES, track_points, without_hidden
 from page4d_hf.reconstruction.windows import predict_in_windows
 from page4d_hf.scene import read_scene

@@ -1,6 +1,7 @@
 """Exports, each read back by the library of its format: a known pixel lands where it was."""
 
 import json
+import shutil
 
 import numpy as np
 import pycolmap
@@ -351,8 +352,8 @@ def test_the_command_does_not_replace_the_scene_that_it_reads(folder, capsys):
     assert sorted(folder.rglob("*")) == before
 
 
-def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(folder, capsys):
-    folder = folder.rename(folder.parent / "my scene")
+def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(folder, tmp_path, capsys):
+    folder = shutil.copytree(folder, tmp_path / "my scene")
     cli.main(["export", str(folder), "--format", "colmap", "--static-only"])
     told = capsys.readouterr().out
     target = folder.parent / "my scene-colmap"

@@ -164,25 +164,33 @@ def test_a_capture_s_tracks_are_asked_of_one_that_has_some(tmp_path):
         read_source(Page4DDataParserConfig(data=folder, tracks="capture"))
 
 
-def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_frames(tmp_path):
-    made = ball_scene(9)
-    count = 20
-    paths = np.full((len(made.tracks) + count, 9, 3), np.nan, np.float32)
-    paths[-count:] = BALL + going_sideways(count, 9)
+def scene_with_paths(folder, paths):
+    """A scene folder whose last tracks have paths [K, 9, 3]."""
+    made, count = ball_scene(9), len(paths)
     padded = PointTracks(
         np.concatenate((made.tracks.xy, np.zeros((count, 9, 2), np.float32))),
         np.concatenate((made.tracks.visible, np.zeros((count, 9), bool))),
         np.concatenate((made.tracks.points, np.full((count, 3), np.nan, np.float32))),
-        paths,
+        np.concatenate((np.full((len(made.tracks), 9, 3), np.nan, np.float32), paths)).astype(np.float32),
     )
-    scene = ball_folder(tmp_path / "scene", 9, tracks=padded)
-    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None  # they are to be asked for
-    frames = read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))
-    np.testing.assert_allclose(
-        frames.tracks.paths[-count:][:, frames.train], paths[-count:][:, frames.train], atol=1e-4
-    )
+    return ball_folder(folder, 9, tracks=padded)
+
+
+def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_frames(tmp_path):
+    paths = BALL + 2 * going_sideways(20, 9)
+    scene = scene_with_paths(tmp_path / "scene", paths)
+    assert read_source(Page4DDataParserConfig(data=scene, tracks="off")).tracks is None
+    frames = read_source(Page4DDataParserConfig(data=scene))
+    np.testing.assert_allclose(frames.tracks.paths[-20:][:, frames.train], paths[:, frames.train], atol=1e-4)
     assert np.isnan(frames.tracks.paths[:, frames.evaluation]).all()
-    assert len(motion_paths(frames).positions) == count
+    assert len(motion_paths(frames).positions) == 20
+
+
+def test_a_scene_s_tracks_that_stay_about_where_they_are_have_to_be_asked_for(tmp_path, capsys):
+    scene = scene_with_paths(tmp_path / "scene", BALL + going_sideways(20, 9))
+    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None
+    assert "what moves goes 4.3% of its distance" in capsys.readouterr().out
+    assert len(motion_paths(read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))).positions) == 20
 
 
 def test_positions_between_images_and_world_agree_in_the_dataparser(capture):

@@ -12,7 +12,7 @@ from moving_room import FOCAL, SIZE, moving_room
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_centers
-from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.reconstruction.cameras.refinement import refine
 from page4d_hf.reconstruction.tracks import as_point_tracks, checked_tracks, track_points
 from page4d_hf.scene import PointTracks
 from page4d_hf.synthetic.scene import rotation_about

@@ -9,9 +9,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import align_sim3, camera_centers
-from page4d_hf.reconstruction import long_clips
-from page4d_hf.reconstruction.bundle_adjustment import Adjusted
-from page4d_hf.reconstruction.long_clips import adjust_clip, keyframes
+from page4d_hf.reconstruction.cameras import long_clips
+from page4d_hf.reconstruction.cameras.bundle_adjustment import Adjusted
+from page4d_hf.reconstruction.cameras.long_clips import adjust_clip, keyframes
 from page4d_hf.reconstruction.tracks import Tracks
 
 SIZE, FOCAL = (240, 320), 280.0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..tracks import Tracks
 from .bundle_adjustment import Adjusted, depths
 from .consensus import two_views
-from .tracks import Tracks
 
 if TYPE_CHECKING:
     import pycolmap

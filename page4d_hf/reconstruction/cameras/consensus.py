@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .tracks import REFERENCE_WIDTH, Tracks
+from ..tracks import REFERENCE_WIDTH, Tracks
 
 if TYPE_CHECKING:
     import pycolmap

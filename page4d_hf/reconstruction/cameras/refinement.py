@@ -15,16 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from ..geometry import camera_centers, extrinsics_at
-from ..scene.tracks import PointTracks
-from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reprojection_errors, triangulated
-from .consensus import agree_on_motion
-from .depth import POOR, correct_depth, sample_maps
-from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
-from .long_clips import MOST_AT_ONCE, adjust_clip
-from .mapping import map_tracks
-from .relinking import relink
-from .tracks import (
+from ...geometry import camera_centers, extrinsics_at
+from ...scene.tracks import PointTracks
+from ..tracks import (
     FEWEST_FRAMES,
     REFERENCE_WIDTH,
     Tracks,
@@ -33,6 +26,13 @@ from .tracks import (
     track_points,
     without_hidden,
 )
+from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reprojection_errors, triangulated
+from .consensus import agree_on_motion
+from .depth import POOR, correct_depth, sample_maps
+from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
+from .long_clips import MOST_AT_ONCE, adjust_clip
+from .mapping import map_tracks
+from .relinking import relink
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
 LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ..utils.evenly import evenly
+from ...utils.evenly import evenly
+from ..tracks import Tracks
 from .bundle_adjustment import Adjusted, depths
-from .tracks import Tracks
 
 SMOOTHING = 0.1  # of the image's width: how far a track's depth reaches
 PRIOR_WEIGHT = 5.0  # of the frame's median against tracks, as a number of them at no distance

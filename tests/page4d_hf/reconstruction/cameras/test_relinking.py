@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from page4d_hf.reconstruction.bundle_adjustment import Adjusted
-from page4d_hf.reconstruction.relinking import relink
+from page4d_hf.reconstruction.cameras.bundle_adjustment import Adjusted
+from page4d_hf.reconstruction.cameras.relinking import relink
 from page4d_hf.reconstruction.tracks import Tracks
 
 SIZE = (60, 80)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..captures.pinhole import undistort
-from ..geometry import camera_centers, extrinsics_at
-from .tracks import REFERENCE_WIDTH, Tracks
+from ...captures.pinhole import undistort
+from ...geometry import camera_centers, extrinsics_at
+from ..tracks import REFERENCE_WIDTH, Tracks
 
 if TYPE_CHECKING:
     import pycolmap

@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from ..geometry import Similarity, align_sim3_robustly, camera_centers, extrinsics_at
+from ...geometry import Similarity, align_sim3_robustly, camera_centers, extrinsics_at
+from ..tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks
 from .bundle_adjustment import (
     LOSS_SCALES,
     Adjusted,
@@ -26,7 +27,6 @@ from .bundle_adjustment import (
     without_outliers,
 )
 from .mapping import map_tracks
-from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks
 
 MOST_AT_ONCE = 100  # frames of a clip that is adjusted as it is
 SURVIVORS = 0.7  # of a keyframe's tracks: where fewer are left, the next keyframe is due,

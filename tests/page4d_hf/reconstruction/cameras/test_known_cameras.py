@@ -16,7 +16,7 @@ from small_networks import save_small_network
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames, read_frames
-from page4d_hf.reconstruction.known_cameras import (
+from page4d_hf.reconstruction.cameras.known_cameras import (
     CONVENTIONS,
     KnownCameras,
     check_against_tracks,
@@ -25,7 +25,7 @@ from page4d_hf.reconstruction.known_cameras import (
     read_cameras,
     read_intrinsics,
 )
-from page4d_hf.reconstruction.refinement import refine
+from page4d_hf.reconstruction.cameras.refinement import refine
 from page4d_hf.reconstruction.tracks import track_points
 from page4d_hf.scene import read_scene
 

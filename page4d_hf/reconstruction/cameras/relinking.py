@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_gray
 from .bundle_adjustment import Adjusted
-from .tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_gray
 
 HALF_WINDOW = 4  # pixels around a template's middle
 BLUR = 0.6  # pixels: standard deviation, before images are sampled between their pixels

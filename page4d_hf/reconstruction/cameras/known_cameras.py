@@ -11,15 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..captures.files import readable
-from ..captures.layouts.colmap import FILES, find_model, read_model_cameras
-from ..captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
-from ..errors import Page4DError
-from ..frames import Frames, natural_key
-from ..geometry import camera_centers
-from ..scene.folder import read_scene
-from .lenses import LEAST_BEND, Lenses
-from .tracks import REFERENCE_WIDTH, Tracks
+from ...captures.files import readable
+from ...captures.layouts.colmap import FILES, find_model, read_model_cameras
+from ...captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
+from ...errors import Page4DError
+from ...frames import Frames, natural_key
+from ...geometry import camera_centers
+from ...scene.folder import read_scene
+from ..lenses import LEAST_BEND, Lenses
+from ..tracks import REFERENCE_WIDTH, Tracks
 
 GAPS = (1, 4, 8)  # frames between the two of a pair
 TOLERANCE = 2.0  # pixels from the epipolar line, for images of the reference width: measured poses are off by that

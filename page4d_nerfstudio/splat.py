@@ -1,0 +1,90 @@
+"""A video's reconstruction and training as `page4d splat` runs them, with options that suit the machine."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from nerfstudio.scripts.train import train_loop
+
+from page4d_hf import cli
+from page4d_hf.errors import Page4DError
+from page4d_hf.scene.folder import read_scene
+from page4d_hf.utils.programs import command
+from page4d_hf.weights.shipped import TINY
+
+from .configs import page4d_4dgs
+from .data.sources import find_source
+
+FRAMES = {"cpu": 48, "cuda": 200}  # at most
+SIDE_ON_CPU = 220  # pixels: of the longer side of images to train on, about
+STEPS_ON_CPU, POINTS_ON_CPU = 1000, 20_000
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def reconstructed(
+    source: Path, folder: Path, model: str | None, max_frames: int | None, *, overwrite: bool = False
+) -> Path:
+    """The scene folder of a video or images, written to `folder`; of a scene folder, itself.
+
+    Raises:
+        Page4DError: the source is neither, or as of `page4d reconstruct`.
+    """
+    found = find_source(source)
+    if found.kind == "scene" and read_scene(source).info:
+        return source
+    if found.kind != "frames":
+        train = command("ns-train", "page4d-4dgs", "--data", source)
+        raise Page4DError(f"{source} is a capture with cameras of its own; train on it by `{train}`.")
+    if folder.is_dir() and not overwrite and find_source(folder).kind == "scene":
+        again = command("page4d", "splat", folder, "--output", folder.with_suffix(".html"))
+        raise Page4DError(f"There is a scene in {folder}: `{again}` trains on it; --overwrite makes it anew.")
+    if model is None:
+        model = "page4d" if Path("page4d").is_dir() else str(TINY)
+        if model != "page4d":
+            print("The model is page4d-tiny, for a first look; `page4d pull nomask` fetches the published weights.")
+    frames = FRAMES[_device()] if max_frames is None else max_frames
+    words = ("--model", model, "--max-frames", frames, "--output", folder)
+    print(f"$ {command('page4d', 'reconstruct', source, *words)}", flush=True)
+    cli.reconstruct((str(source),), model=model, max_frames=frames, output=folder, overwrite=overwrite)
+    return folder
+
+
+def trained(scene: Path, downscale: int | None, steps: int | None) -> Path:
+    """Train page4d-4dgs on a scene folder, in nerfstudio's folder outputs/.
+
+    Returns:
+        The training's config.yml.
+
+    Raises:
+        SystemExit: the training could not go on; what is wrong has been said.
+    """
+    config: Any = deepcopy(page4d_4dgs.config)
+    parser = config.pipeline.datamanager.dataparser
+    words: list[object] = ["ns-train", "page4d-4dgs", "--data", scene, "--vis", "tensorboard"]
+    config.pipeline.datamanager.data, config.vis = scene, "tensorboard"
+    if _device() == "cpu":
+        steps = STEPS_ON_CPU if steps is None else steps
+        if downscale is None:
+            downscale = max(1, round(int(read_scene(scene).image_sizes.max()) / SIDE_ON_CPU))
+    if steps is not None:
+        words += ["--max-num-iterations", steps]
+        config.max_num_iterations = steps
+        config.__post_init__()  # schedules scale with it
+    words += ["page4d-data"]
+    if downscale is not None:
+        words += ["--downscale", downscale]
+        parser.downscale_factor = downscale
+    if _device() == "cpu":
+        words += ["--max-points", POINTS_ON_CPU]
+        parser.max_points = POINTS_ON_CPU
+    print(f"$ {command(*words)}", flush=True)
+    config.set_timestamp()
+    config.save_config()
+    train_loop(0, 1, config)
+    return Path(config.get_base_dir()) / "config.yml"

@@ -1,0 +1,97 @@
+"""`page4d splat`: from a video, images or a scene folder to one file."""
+
+import shutil
+
+import pytest
+from small_captures import write_capture
+from small_scene import ball_folder
+
+from page4d_hf import cli
+from page4d_hf.errors import Page4DError
+from page4d_hf.scene import read_scene
+from page4d_nerfstudio import commands
+from page4d_nerfstudio.commands import splat
+
+pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return ball_folder(tmp_path_factory.mktemp("ball") / "ball", count=6)
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    """An empty folder to type commands in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def printed(told):
+    """The commands that it says it runs, as words."""
+    return [line.split()[1:] for line in told.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.slow
+def test_images_become_a_scene_folder_a_training_and_a_page(there, scene, capsys):
+    shutil.copytree(scene / "images", there / "photos")
+    splat(there / "photos", there / "mine.html", max_frames=5, steps=4)
+    reconstruct, train, share = printed(capsys.readouterr().out)
+    assert reconstruct[:2] == ["page4d", "reconstruct"]
+    assert reconstruct[-4:] == ["--max-frames", "5", "--output", str(there / "mine")]
+    assert train[:4] == ["ns-train", "page4d-4dgs", "--data", str(there / "mine")]
+    assert train[train.index("--max-num-iterations") + 1] == "4"
+    assert share[:2] == ["page4d", "share"]
+    assert len(read_scene(there / "mine")) == 5
+    assert (there / share[3]).is_file()  # config.yml, from here
+    assert "<html" in (there / "mine.html").read_text()[:200]
+
+
+@pytest.mark.slow
+def test_a_scene_folder_is_trained_on_as_it_is(there, scene, capsys):
+    before = {path: path.stat().st_mtime_ns for path in scene.rglob("*")}
+    splat(scene, there / "ball.gif", steps=3, downscale=2)
+    train, _ = printed(capsys.readouterr().out)
+    assert train[train.index("--downscale") + 1] == "2"
+    assert (there / "ball.gif").read_bytes()[:3] == b"GIF"
+    assert {path: path.stat().st_mtime_ns for path in scene.rglob("*")} == before
+
+
+def test_a_scene_that_is_there_already_is_not_made_again_in_silence(there, scene):
+    shutil.copytree(scene, there / "mine")
+    with pytest.raises(Page4DError, match=r"`page4d splat .*mine --output .*mine.html` trains on it; --overwrite"):
+        splat(scene / "images", there / "mine.html")
+
+
+def test_a_capture_is_for_ns_train(there):
+    write_capture(there / "capture")
+    with pytest.raises(Page4DError, match=r"capture with cameras of its own.*`ns-train page4d-4dgs --data .*capture`"):
+        splat(there / "capture", there / "mine.html")
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("scene", {}, "--output must end in .html, .mp4 or .gif; got scene"),
+        ("scene.html", {"max_frames": 1}, "--max-frames must be at least 2, got 1"),
+        ("scene.html", {"downscale": 0}, "--downscale must be at least 1, got 0"),
+        ("scene.html", {"steps": 0}, "--steps must be at least 1, got 0"),
+        ("taken.html", {}, "taken.html exists"),
+        ("scene.html", {"model": "nowhere"}, "No model folder nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(there, scene, output, options, message):
+    (there / "taken.html").write_text("mine")
+    with pytest.raises(Page4DError, match=message):
+        splat(scene / "images", there.relative_to(there) / output, **options)
+    assert sorted(path.name for path in there.iterdir()) == ["taken.html"]
+
+
+def test_without_nerfstudio_it_says_how_to_get_it(monkeypatch, there):
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    with pytest.raises(Page4DError, match=r'pip install "page4d\[nerfstudio\]"'):
+        splat(there, there / "mine.html")
+
+
+def test_it_is_one_of_page4ds_commands():
+    assert cli.added_commands()["splat"] is splat
