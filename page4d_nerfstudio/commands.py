@@ -68,7 +68,7 @@ def splat(
         scene = reconstructed(input, output.with_suffix(""), model, max_frames, overwrite=overwrite)
         config = trained(scene, downscale, steps)
     print(f"$ {command('page4d', 'share', '--load-config', config, '--output', output)}", flush=True)
-    share(config, output, overwrite=overwrite)
+    share((config,), output, overwrite=overwrite)
 
 
 def export_splats(

@@ -49,12 +49,13 @@ NOT_RUN = {  # what begins thus, and why
     "python evaluation/evaluate.py pose --predictions": "needs a whole TUM; test_predictions.py scores small ones",
     "accelerate launch evaluation/evaluate.py pose": "needs a whole TUM; test_evaluate.py has two processes",
     "page4d reconstruct clip.mp4 --model page4d --intrinsics": "is of a video of 1920x1080",
-    "ns-train page4d-4dgs --data hand-on-shelf --max-num-iterations 400": "needs more texture; test_starting_points.py has",
+    "ns-train page4d-4dgs --data hand-on-shelf --max-num-iterations 400": "needs more texture; test_seed_points.py",
     "python training/annotate.py": "starts a cluster; test_annotate.py has one",
     "python evaluation/compare.py": "trains many times; test_comparison.py and test_novel_views.py do so in small",
 }
 SHORTER = {  # what begins thus, and what follows it; the longest start counts
     "page4d synth": "--width 96 --height 54 --num-frames 12 --held-out-every 4 --supersampling 1",
+    "page4d splat": "--steps 2",
     "ns-train": "--max-num-iterations 2 --vis tensorboard",
     "accelerate launch training/finetune.py": "--max-train-steps 1 --sampling.frame-budget 2 --sampling.frames-max 2 "
     "--sampling.width 56",
@@ -157,8 +158,9 @@ class Typist:
             remove(self.folder / words[words.index("--output") + 1])
         if words[1] == "synth":
             remove(self.folder / words[2])
-        if line == "page4d pull tiny":
-            remove(self.folder / "page4d")
+        by_default = {"page4d pull tiny": "page4d", "page4d splat my-video.mp4 --output scene.html": "scene"}
+        if line in by_default:
+            remove(self.folder / by_default[line])
         return words
 
     def outcome(self, words: list[str]) -> tuple[int, str]:
@@ -290,6 +292,8 @@ def test_documented_python_runs(typist: Typist, page: str) -> None:
     blocks = [re.sub(r"^>>> ", "", block, flags=re.M) for name, block in fences("python") if name == page]
     lines = ['names = {"__name__": "page4d_hf.captures.layouts.mine", "__package__": "page4d_hf.captures.layouts"}']
     lines += [f"exec({block!r}, names)" for block in (textwrap.dedent(BEFORE.get(page, "")), *blocks)]
+    if any("write_scene(" in block for block in blocks):
+        remove(typist.folder / "scene")
     (typist.folder / "page.py").write_text("\n".join(lines))
     typist.type("python page.py")
 

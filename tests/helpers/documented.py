@@ -18,7 +18,7 @@ SENTENCES = r"""(?x)`(
     (?: python\ (?:benchmarks|evaluation|training)/\S+\.py\ [^`]*--
       | accelerate\ launch\ [^`]*\.py\ --
       | ns-train\ \S+\ --data\ \w
-      | page4d\ (?:convert|export|pull|reconstruct|synth|view)\ \w
+      | page4d\ (?:convert|export|pull|reconstruct|splat|synth|view)\ \w
     )[^`]*)`"""
 
 
