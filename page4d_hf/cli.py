@@ -15,6 +15,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -623,6 +624,8 @@ def _in_a_sentence(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the console script: errors about the input are one sentence on stderr and exit code 1."""
+    if not sys.warnoptions:  # of what a library will do differently some day, a user of the command can change nothing
+        warnings.simplefilter("ignore", FutureWarning)
     with input_errors_end_the_program("page4d", "nothing was kept of what was being written."):
         first = next(iter(sys.argv[1:] if args is None else args), "--help")
         if first == "--version":

@@ -68,7 +68,7 @@ def splat(
         scene = reconstructed(input, output.with_suffix(""), model, max_frames, overwrite=overwrite)
         config = trained(scene, downscale, steps)
     print(f"$ {command('page4d', 'share', '--load-config', config, '--output', output)}", flush=True)
-    share(config, output, overwrite=overwrite)
+    share((config,), output, overwrite=overwrite)
 
 
 def export_splats(
@@ -182,7 +182,7 @@ def camera_path(
 
 
 def share(
-    load_config: Path,
+    load_config: tuple[Path, ...],
     output: Path,
     title: str | None = None,
     sh_degree: int | None = None,
@@ -202,7 +202,7 @@ def share(
     folder. The command runs no code that config.yml or a checkpoint may hold, and needs no program ffmpeg.
 
     Args:
-        load_config: config.yml in the training's output folder.
+        load_config: config.yml in the training's output folder; of several, as a shell finds for *, the newest.
         output: what to write, by its name. scene.html: a page to look around in, with time, which needs no network and
             no other file. scene.mp4, scene.gif: a video along a camera path. A name without an ending: a folder with a
             PLY for each instant, as export-splats --all-frames. It must not exist yet.
@@ -238,8 +238,9 @@ def share(
         raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
     if find_spec("nerfstudio") is None:
         raise Page4DError('share reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+    config = _newest(load_config)
     if not kind:
-        export_splats(load_config, output, all_frames=True, overwrite=overwrite)
+        export_splats(config, output, all_frames=True, overwrite=overwrite)
         return
     check_output_file(output, overwrite=overwrite)
 
@@ -248,12 +249,12 @@ def share(
     from .viewing.camera_paths import make_path, read_views
     from .viewing.export import read_run
 
-    views = read_views(load_config, "val" if path == "held-out" and kind != ".html" else "train")
+    views = read_views(config, "val" if path == "held-out" and kind != ".html" else "train")
     chosen = _view_of(views.times, view)
     if kind == ".html":
         from .viewing.web_page import write_page
 
-        run = read_run(load_config)
+        run = read_run(config)
         with progress_bar() as report:
             page = write_page(
                 output,
@@ -281,10 +282,19 @@ def share(
     if width is not None:
         height = width * content["render_height"] / content["render_width"]
         content |= {"render_width": width // 2 * 2, "render_height": max(2, round(height / 2) * 2)}
-    run = read_run(load_config)
+    run = read_run(config)
     with progress_bar() as report:
         frames = write_video(output, run.model, content, overwrite=overwrite, progress=report)
     print(f"Wrote {output}: {frames} frames of {content['render_width']}x{content['render_height']} pixels.")
+
+
+def _newest(configs: tuple[Path, ...]) -> Path:
+    if not configs:
+        raise Page4DError("--load-config names no training's config.yml.")
+    newest = max(configs, key=lambda config: config.stat().st_mtime if config.is_file() else 0.0)
+    if len(configs) > 1:
+        print(f"Of {len(configs)} trainings, the newest: {newest}.")
+    return newest
 
 
 def _check_path(time: tuple[float, ...], seconds: float, fps: float, radius: float) -> None:

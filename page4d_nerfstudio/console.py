@@ -39,14 +39,15 @@ class EndsTheCommand:
 
 def note(message: str) -> None:
     """Say something about the data that a user should know and that stops nothing."""
-    _say(f"page4d: {message}")
+    say(f"page4d: {message}")
 
 
 def _error(sentence: str) -> None:
     CONSOLE.rule("Error", style="red")
-    _say(sentence)
+    say(sentence)
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Print a line as it is."""
     # A path may hold square brackets, which rich would take for markup; and it is copied whole, not in lines.
     CONSOLE.print(message, markup=False, highlight=False, soft_wrap=True)

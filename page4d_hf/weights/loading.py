@@ -73,7 +73,9 @@ def load_config(path: str | Path) -> Page4DConfig:
     """
     folder = Path(os.path.expanduser(path))
     pull, convert = command("page4d", "pull", "nomask", "--output", path), command("page4d", "convert", path, "OUT")
-    how = f"fetch the published weights by `{pull}`, or convert some by `page4d convert`"
+    tiny = command("page4d", "pull", "tiny", "--output", path)
+    how = f"fetch the published weights by `{pull}`, copy the package's small ones by `{tiny}`, or convert some by "
+    how += "`page4d convert`"
     if os.path.isfile(folder):
         raise CheckpointError(f"{path} is a file, not a model folder; `{convert}` makes one of a checkpoint.")
     # A Hub repository is named owner/name; everything else is meant as a folder.

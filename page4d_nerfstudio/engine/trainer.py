@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
@@ -18,9 +19,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.folders import working_folder
+from page4d_hf.utils.programs import command
 
 from ..checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
-from ..console import input_errors_end_the_command
+from ..console import input_errors_end_the_command, say
 from ..data.sources import place_of
 from ..gaussians.model import Page4DGaussiansModel
 from ..gaussians.schedule import REFERENCE_STEPS, scale_steps
@@ -141,6 +143,16 @@ class Page4DTrainer(Trainer):
                 steps = saved_steps(self.checkpoint_dir)
                 kept = f"The checkpoint of step {steps[-1]} is kept" if steps else "There is no checkpoint yet"
                 raise TrainingError(f"{error} {kept}, in {self.checkpoint_dir}.") from error
+
+    def _after_train(self) -> None:
+        """Say how to share the scene, once it is saved and before the viewer waits for Ctrl-C."""
+        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
+        super()._after_train()
+
+    def _say_what_is_next(self, step: int) -> None:
+        if isinstance(self.pipeline.model, Page4DGaussiansModel):
+            page = f"{self.config.experiment_name}.html"
+            say(f"Next: {command('page4d', 'share', '--load-config', self.base_dir / 'config.yml', '--output', page)}")
 
     def _load_checkpoint(self) -> None:
         config = self.config

@@ -17,38 +17,7 @@ from typing import Any
 
 import pytest
 import tyro
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = ("for", "done", "source", "export", "pip", "make", "colmap", "ffmpeg", "hf", "benchmarks/gpu_bundle.sh")
-
-
-def fences(language: str) -> list[tuple[str, str]]:
-    """Fenced blocks of a language, without what they are indented by, and where they stand."""
-    found = []
-    for page in PAGES:
-        for indent, block in re.findall(rf"^( *)```{language}\n(.*?)^ *```$", page.read_text(), re.M | re.S):
-            name = page.relative_to(ROOT).as_posix()
-            found.append((name, "\n".join(line.removeprefix(indent) for line in block.splitlines())))
-    return found
-
-
-def inline() -> list[tuple[str, str]]:
-    """Programs with options within sentences, where no word stands for another, and where they are."""
-    span = r"`(python (?:benchmarks|evaluation|training)/[^`]* --[^`]*)`"
-    found = [(page.relative_to(ROOT).as_posix(), re.findall(span, page.read_text())) for page in PAGES]
-    return [(name, line) for name, lines in found for line in lines if not re.search(r"\.\.\.|\b[A-Z]{2,}\b", line)]
-
-
-def command_lines() -> list[tuple[str, list[str]]]:
-    """The words of every command that is told, once, and where it first stands."""
-    lines: dict[tuple[str, ...], str] = {}
-    for page, block in [*fences("bash"), *inline()]:
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words and words[0] not in OTHERS:
-                lines.setdefault(tuple(words), page)
-    return [(page, list(words)) for words, page in lines.items() if "=" not in words[0]]
+from documented import ROOT, command_lines, fences
 
 
 class Parsed(Exception):

@@ -1,11 +1,12 @@
-"""nerfstudio's commands in processes of their own, which all begin with what one process has imported once.
+"""Commands in processes of their own, which all begin with what one process has imported once.
 
 Run as a program, it takes a request a line on its input, and answers each with a line:
 
-    {"start": ["ns-train", ...], "cwd": ..., "log": ...}   starts a console script in a child; its process id
+    {"start": ["ns-train", ...], "cwd": ..., "log": ...}   starts a console script, or `python` with a file, in a child;
+                                                           its process id
     {"wait": 123}                                          the child's exit code, negative where a signal ended it
     {"runs": 123}                                          1 if it has not ended yet, else 0
-    {"kill": 123}                                          its exit code after a SIGKILL
+    {"kill": 123, "signal": 9}                             its exit code after the signal
 
 `kill_in_save`: n in a start lets the child die while it writes its n-th checkpoint, and `largest_file`: n gives it a
 disk that is full for files of more bytes. Children are forked before any thread has started, and on one thread each.
@@ -17,6 +18,7 @@ import importlib
 import json
 import os
 import resource
+import runpy
 import signal
 import subprocess
 import sys
@@ -25,11 +27,15 @@ from pathlib import Path
 
 
 class ForkedCommands:
-    """The program, and the children it has started."""
+    """The program, and the children it has started.
 
-    def __init__(self) -> None:
+    Args:
+        modules: what all children begin with, beside what nerfstudio's commands import.
+    """
+
+    def __init__(self, *modules: str) -> None:
         self._program = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__],
+            [sys.executable, "-W", "ignore", __file__, *modules],
             env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -52,9 +58,9 @@ class ForkedCommands:
         """Whether a child has not ended yet."""
         return self._ask({"runs": child}) == 1
 
-    def kill(self, child: int) -> int:
-        """End a child by SIGKILL; its exit code, which is another where it had ended before."""
-        return self._ask({"kill": child})
+    def kill(self, child: int, by: int = signal.SIGKILL) -> int:
+        """End a child by a signal; its exit code, which is another where it had ended before."""
+        return self._ask({"kill": child, "signal": int(by)})
 
     def close(self) -> None:
         self._program.kill()
@@ -106,8 +112,9 @@ def die_in_save(number: int) -> None:
 
 
 def become(request: dict) -> None:
-    """What the console script does."""
+    """What the console script, or Python, does."""
     os.chdir(request["cwd"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background turns off
     with Path(request["log"]).open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -117,7 +124,12 @@ def become(request: dict) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
     sys.argv = request["start"]
-    entry_points(group="console_scripts")[sys.argv[0]].load()()
+    if sys.argv[0] == "python":
+        del sys.argv[0]
+        sys.path.insert(0, str(Path(sys.argv[0]).parent))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        entry_points(group="console_scripts")[sys.argv[0]].load()()
 
 
 def start(request: dict) -> int:
@@ -141,13 +153,15 @@ def start(request: dict) -> int:
 
 
 def serve() -> None:
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     import_and_compile()
     for line in sys.stdin:
         request = json.loads(line)
         if "runs" in request:
             answer = int(os.waitid(os.P_PID, request["runs"], os.WEXITED | os.WNOHANG | os.WNOWAIT) is None)
         elif "kill" in request:
-            os.kill(request["kill"], signal.SIGKILL)  # it may have ended, but nobody has waited for it
+            os.kill(request["kill"], request["signal"])  # it may have ended, but nobody has waited for it
             answer = os.waitstatus_to_exitcode(os.waitpid(request["kill"], 0)[1])
         elif "wait" in request:
             answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -297,3 +298,15 @@ def test_a_message_of_several_lines_is_still_one_line(capsys, monkeypatch):
 
     monkeypatch.setattr(cli, "COMMANDS", {"one": fail, "two": fail})
     assert refusal(capsys, "one") == "page4d: first line second line\n"
+
+
+def test_what_libraries_will_do_differently_some_day_is_not_shown_to_users_of_a_command(monkeypatch, recwarn):
+    monkeypatch.setattr(sys, "warnoptions", [])
+    cli.main(["--version"])
+    warnings.warn("some library changes", FutureWarning, stacklevel=1)
+    assert not recwarn.list
+    monkeypatch.setattr(sys, "warnoptions", ["default"])
+    warnings.resetwarnings()
+    cli.main(["--version"])
+    with pytest.warns(FutureWarning):
+        warnings.warn("some library changes", FutureWarning, stacklevel=1)

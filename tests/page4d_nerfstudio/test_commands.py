@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import io
 import json
+import os
 import shutil
 import socket
 import time
@@ -81,6 +82,11 @@ def test_training_leaves_a_checkpoint_that_torch_loads_safely(trained):
     (checkpoint,) = (trained.parent / "nerfstudio_models").iterdir()
     state = torch.load(checkpoint, weights_only=True)
     assert state["step"] == 19
+
+
+def test_training_ends_with_the_command_that_shares_its_scene(trained, workplace):
+    lines = (workplace / "train.log").read_text().splitlines()
+    assert f"Next: page4d share --load-config {trained.relative_to(workplace)} --output capture.html" in lines
 
 
 def test_config_yml_leads_to_the_same_configuration(trained):
@@ -227,6 +233,15 @@ def test_share_writes_a_page_a_video_and_a_folder(in_workplace, tmp_path, capsys
     assert "20 frames of 48x" in said
     assert "<title>a</title>" in (tmp_path / "a.html").read_text("utf8")
     assert len(json.loads((tmp_path / "a/splats.json").read_text())["splats"]) == 8
+
+
+def test_share_takes_the_newest_of_several_trainings(in_workplace, tmp_path, capsys):
+    older = tmp_path / "config.yml"
+    older.write_text("")
+    os.utime(older, (0, 0))
+    words = ("--load-config", str(older), str(in_workplace), "--output", str(tmp_path / "a.html"), "--keyframes", "2")
+    cli.main(["share", *words])
+    assert f"Of 2 trainings, the newest: {in_workplace}." in capsys.readouterr().out
 
 
 def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):

@@ -24,6 +24,7 @@ belong to the latter.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -422,7 +423,7 @@ def nerfies_videos(root: Path, split: str | None = None) -> list[str]:
             cameras = np.unique(capture.camera_ids[capture.splits[split or SPLITS[0]]]).tolist()
         except CaptureError:
             cameras = [0]  # reading the video will tell what is wrong
-        names += [f"{folder.resolve().name}/{camera}" for camera in cameras]
+        names += [f"{_name(folder)}/{camera}" for camera in cameras]
     return names
 
 
@@ -434,7 +435,7 @@ def read_nerfies_video(root: Path, name: str) -> Capture:
         name: a name that `nerfies_videos` gives; a capture's name alone, such as "broom", has all its cameras.
     """
     folder_name, _, camera = name.partition("/")
-    folder = root if _is_nerfies(root) and root.resolve().name == folder_name else sequence_folder(root, folder_name)
+    folder = root if _is_nerfies(root) and _name(root) == folder_name else sequence_folder(root, folder_name)
     capture = read_nerfies(folder, skip_broken=True)
     if not camera:
         capture = capture.select(np.argsort(capture.time_ids, kind="stable"))
@@ -443,6 +444,10 @@ def read_nerfies_video(root: Path, name: str) -> Capture:
 
 def _is_nerfies(folder: Path) -> bool:
     return looks_like_nerfies(folder) and not (folder / "splits").is_dir()  # those are DyCheck's
+
+
+def _name(folder: Path) -> str:
+    return Path(os.path.abspath(folder)).name  # of a link its own, by which it is found again
 
 
 LAYOUT = Layout(

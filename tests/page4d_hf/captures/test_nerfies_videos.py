@@ -45,6 +45,15 @@ def test_the_folder_of_one_capture_is_a_data_set_of_one(root: Path) -> None:
     np.testing.assert_array_equal(alone.extrinsics, read_sequence("nerfies", root, "curls/0").extrinsics)
 
 
+def test_a_capture_that_is_linked_has_the_name_of_its_link(root: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "scene").symlink_to(root / "curls")
+    assert find_sequences("nerfies", links) == find_sequences("nerfies", links / "scene") == ["scene/0"]
+    for place in (links, links / "scene"):
+        assert len(read_sequence("nerfies", place, "scene/0")) == 4
+
+
 def test_a_rig_whose_cameras_take_turns_in_training_has_a_video_for_each(root: Path) -> None:
     ids = json.loads((root / "curls/dataset.json").read_text())["ids"]
     (root / "curls/dataset.json").write_text(json.dumps({"ids": ids, "train_ids": ids[::3], "val_ids": ids[1::3]}))

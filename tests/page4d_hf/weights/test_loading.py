@@ -12,7 +12,10 @@ from page4d_hf.weights.loading import load_config, load_model, resolve_device, r
 
 def test_a_folder_without_a_model_is_refused_and_says_how_to_get_one(tmp_path):
     for path, message in (
-        (tmp_path / "absent", "No model folder .*absent; fetch .*page4d pull nomask --output .*absent.*page4d convert"),
+        (
+            tmp_path / "absent",
+            "No model folder .*absent; fetch .*pull nomask --output .*absent.*pull tiny --output .*page4d convert",
+        ),
         (tmp_path, "is no model folder: it has no config.json; fetch .*page4d pull"),
     ):
         with pytest.raises(CheckpointError, match=message):

@@ -255,10 +255,10 @@ WRONG_OPTIONS = {
 def test_wrong_options_are_refused_before_anything_is_read(wrong):
     options, message = WRONG_OPTIONS[wrong]
     with pytest.raises(Page4DError, match=message):
-        share(**({"load_config": Path("nowhere.yml"), "output": Path("a.html")} | options))
+        share(**({"load_config": (Path("nowhere.yml"),), "output": Path("a.html")} | options))
 
 
 def test_an_output_in_the_way_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "a.html").write_text("")
     with pytest.raises(Page4DError, match="exists; name another one, or pass --overwrite"):
-        share(Path("nowhere.yml"), tmp_path / "a.html")
+        share((Path("nowhere.yml"),), tmp_path / "a.html")
