@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo check test tiny docs lint install clean
+.PHONY: demo check test documented tiny docs lint install clean
 
 demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: reconstruct, train, evaluate, render a novel view.
 	$(BIN)/python demo/demo.py --output demo-out
@@ -13,7 +13,10 @@ check: lint  ## Run the linter, the type checker and the fast tests, in two minu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test: lint  ## Run the linter, the type checker and all tests; ARGS are more options of pytest.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)  # two processes of more threads wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not documented" $(ARGS)  # two processes of more threads wait for each other
+
+documented: $(INSTALLED)  ## Run every documented command and snippet on small data.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m documented
 
 tiny: $(INSTALLED)  ## Train the small model that comes with the package again, in under three hours on two cores with AMX; started again, it goes on where it was.
 	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py

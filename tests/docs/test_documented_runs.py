@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from small_tum import SmallSequence
 
 from page4d_hf.synthetic.capture import write_synthetic_capture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.documented]
 pytest.importorskip("nerfstudio", reason="nerfstudio is not installed")
 
 NOT_RUN = {  # what begins thus, and why
@@ -169,6 +170,7 @@ class Typist:
         if words[:3] == ["accelerate", "launch", "training/finetune.py"]:
             words = ["python", *words[2:]]  # as it does for one process
         if words[0] == "accelerate":
+            words[0] = str(Path(sys.executable).with_name("accelerate"))
             done = subprocess.run(words, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             return done.returncode, done.stdout
         child = self.commands.start(*words, cwd=self.folder, log=self.log)
