@@ -5,7 +5,6 @@ The command's help loads this file, so nerfstudio, torch and what else takes sec
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sized
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,12 +60,11 @@ def splat(
 
     check_output_file(output, overwrite=overwrite)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, to nerfstudio's developers
-        from .splat import reconstructed, trained
+    from .splat import reconstructed, trained
 
-        scene = reconstructed(input, output.with_suffix(""), model, max_frames, overwrite=overwrite)
-        config = trained(scene, downscale, steps)
+    config = trained(
+        reconstructed(input, output.with_suffix(""), model, max_frames, overwrite=overwrite), downscale, steps
+    )
     print(f"$ {command('page4d', 'share', '--load-config', config, '--output', output)}", flush=True)
     share((config,), output, overwrite=overwrite)
 

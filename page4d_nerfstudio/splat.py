@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from nerfstudio.scripts.train import train_loop
 
 from page4d_hf import cli
@@ -45,8 +45,9 @@ def reconstructed(
         again = command("page4d", "splat", folder, "--output", folder.with_suffix(".html"))
         raise Page4DError(f"There is a scene in {folder}: `{again}` trains on it; --overwrite makes it anew.")
     if model is None:
-        model = "page4d" if Path("page4d").is_dir() else str(TINY)
-        if model != "page4d":
+        model = "page4d"
+        if not Path(model).is_dir():
+            model = str(TINY)
             print("The model is page4d-tiny, for a first look; `page4d pull nomask` fetches the published weights.")
     frames = FRAMES[_device()] if max_frames is None else max_frames
     words = ("--model", model, "--max-frames", frames, "--output", folder)
@@ -64,26 +65,22 @@ def trained(scene: Path, downscale: int | None, steps: int | None) -> Path:
     Raises:
         SystemExit: the training could not go on; what is wrong has been said.
     """
-    config: Any = deepcopy(page4d_4dgs.config)
-    parser = config.pipeline.datamanager.dataparser
-    words: list[object] = ["ns-train", "page4d-4dgs", "--data", scene, "--vis", "tensorboard"]
-    config.pipeline.datamanager.data, config.vis = scene, "tensorboard"
+    words: list[object] = ["--data", scene, "--vis", "tensorboard"]
+    of_data: list[object] = []
     if _device() == "cpu":
         steps = STEPS_ON_CPU if steps is None else steps
         if downscale is None:
             downscale = max(1, round(int(read_scene(scene).image_sizes.max()) / SIDE_ON_CPU))
+        of_data = ["--max-points", POINTS_ON_CPU]
     if steps is not None:
         words += ["--max-num-iterations", steps]
-        config.max_num_iterations = steps
-        config.__post_init__()  # schedules scale with it
-    words += ["page4d-data"]
     if downscale is not None:
-        words += ["--downscale", downscale]
-        parser.downscale_factor = downscale
-    if _device() == "cpu":
-        words += ["--max-points", POINTS_ON_CPU]
-        parser.max_points = POINTS_ON_CPU
-    print(f"$ {command(*words)}", flush=True)
+        of_data = ["--downscale", downscale, *of_data]
+    words += ["page4d-data", *of_data]
+    print(f"$ {command('ns-train', 'page4d-4dgs', *words)}", flush=True)
+    method: Any = page4d_4dgs.config
+    config = tyro.cli(type(method), default=method, args=list(map(str, words)))
+    config.pipeline.datamanager.data = config.data
     config.set_timestamp()
     config.save_config()
     train_loop(0, 1, config)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from .tracks import FINEST_FLOW_SCALE, REFERENCE_WIDTH, Tracks, as_gray, joined_tracks
+from .tracks import FINEST_FLOW_SCALE, REFERENCE_WIDTH, Tracks, as_gray, joined_tracks, sampled
 
 # Lengths are in pixels of images that are at most `REFERENCE_WIDTH` wide.
 SPACING = 4.0  # of points
@@ -92,7 +92,7 @@ def track_motion(
         now = _prepared(image, moving[frame], shrink)
         flow.setFinestScale(FINEST_FLOW_SCALE if now.gray.shape[1] >= REFERENCE_WIDTH else 1)
         if points is not None and before is not None and len(points.xy):
-            there = points.xy + _at(flow.calc(before.gray, now.gray, None), points.xy[:, None])[:, 0]
+            there = points.xy + sampled(flow.calc(before.gray, now.gray, None), points.xy)
             points = _renewed(_followed(now, points, there, spacing), now)
         seeds = _grid(now, np.zeros((0, 2)) if points is None else points.xy, spacing)
         new = _new_points(now, count + np.arange(len(seeds)), seeds)
@@ -135,10 +135,10 @@ def _grid(now: _Image, taken: npt.NDArray[Any], spacing: float) -> Floats:
 
 def _new_points(now: _Image, number: npt.NDArray[Any], xy: Floats) -> _Points:
     places = xy[:, None] + _OFFSETS
-    weight = _at(now.moving, places) * _GAUSSIAN
+    weight = sampled(now.moving, places) * _GAUSSIAN
     weight /= weight.sum(axis=1, keepdims=True) + np.float32(1e-9)
     affine = np.tile(np.eye(2, dtype=np.float32), (len(xy), 1, 1))
-    return _Points(number, xy, affine, _without_mean(_at(now.color, places), weight), weight)
+    return _Points(number, xy, affine, _without_mean(sampled(now.color, places), weight), weight)
 
 
 def _renewed(points: _Points, now: _Image) -> _Points:
@@ -162,7 +162,7 @@ def _followed(now: _Image, points: _Points, there: Floats, spacing: float) -> _P
     stretch = np.linalg.svd(found.affine, compute_uv=False)
     good = (_likeness(patch, found) > LIKENESS) & (stretch[:, 0] < STRETCH) & (stretch[:, 1] > 1 / STRETCH)
     good &= ((found.xy > 1) & (found.xy < (width - 1, height - 1))).all(axis=1)
-    good &= _at(now.moving, found.xy[:, None])[:, 0] > MASK
+    good &= sampled(now.moving, found.xy) > MASK
     kept = np.flatnonzero(good)
     for pair in cKDTree(found.xy[kept]).query_pairs(MERGED * spacing):
         good[kept[max(pair)]] = False
@@ -182,7 +182,7 @@ def _aligned(now: _Image, points: _Points, there: Floats, spacing: float) -> _Po
         error = patch - points.template
         usual = NOISE + 1.5 * np.median(np.abs(error), axis=(1, 2), keepdims=True)
         weight = points.weight[..., None] / (NOISE**2 * (1 + (error / usual) ** 2))
-        slopes = _at(now.across, places), _at(now.down, places)
+        slopes = sampled(now.across, places), sampled(now.down, places)
         # 1. The image: of x and y each a constant and two slopes.
         gradient = np.concatenate([(weight * slope * error).sum(axis=2) @ _BASIS for slope in slopes], axis=1)
         hessian = np.zeros((len(xy), 6, 6))
@@ -212,7 +212,7 @@ def _aligned(now: _Image, points: _Points, there: Floats, spacing: float) -> _Po
 def _patches(now: _Image, points: _Points) -> tuple[Floats, Floats]:
     """What the image shows where the templates are, [N, P, 3] of weighted mean 0, and the places [N, P, 2]."""
     places = points.xy[:, None] + np.einsum("nij,pj->npi", points.affine, _OFFSETS)
-    return _without_mean(_at(now.color, places), points.weight), places
+    return _without_mean(sampled(now.color, places), points.weight), places
 
 
 def _without_mean(values: Floats, weight: Floats) -> Floats:
@@ -232,16 +232,3 @@ def _likeness(patch: Floats, points: _Points) -> npt.NDArray[Any]:
     )
     error = patch - points.template
     return np.where(product(error, error) < 3 * SHADE**2, 1.0, both)
-
-
-def _at(field: npt.NDArray[Any], places: Floats) -> Floats:
-    """A field `(H, W)` or `(H, W, C)` at places [N, P, 2], the first pixel's centre at 0.5: [N, P] or [N, P, C]."""
-    x, y = np.moveaxis(places.astype(np.float32) - np.float32(0.5), -1, 0)
-    if not x.size:
-        return np.zeros((*x.shape, *field.shape[2:]), np.float32)
-    rows = 1 << 14  # cv2.remap takes no more than 32,767 rows
-    parts = [
-        cv2.remap(field, x[k : k + rows], y[k : k + rows], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for k in range(0, len(x), rows)
-    ]
-    return np.concatenate(parts)

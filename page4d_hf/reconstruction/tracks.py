@@ -22,6 +22,7 @@ from ..scene.tracks import PointTracks
 REFERENCE_WIDTH = 320
 ROUND_TRIP = 0.3  # pixels: how far forth and back may lead from the start; never less than half of it
 SPACING = 5  # pixels between corners
+_COLUMNS = 1 << 14  # that are resampled at once: cv2.remap bears no more than 32,767
 FINEST_FLOW_SCALE = 2  # DIS stops at a quarter of the resolution: Lucas-Kanade does the rest, in a tenth of the time
 WINDOW = 9  # pixels, side of Lucas-Kanade's window; larger ones are pulled by what moves behind a corner
 CORNER_QUALITY = 0.005  # of the best corner's
@@ -154,9 +155,9 @@ def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) ->
     """Positions [N, 2] of one image's points in the next, and which were found, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
-    guess = xy + _sampled(flow.calc(before, after, None), xy)
+    guess = xy + sampled(flow.calc(before, after, None), xy)
     there, found = _lucas_kanade(before, after, xy, guess)
-    back, found_back = _lucas_kanade(after, before, there, there + _sampled(flow.calc(after, before, None), there))
+    back, found_back = _lucas_kanade(after, before, there, there + sampled(flow.calc(after, before, None), there))
     found &= found_back
     found &= np.linalg.norm(there - guess, axis=1) < 2 * max(unit, 1)
     found &= np.linalg.norm(back - xy, axis=1) < ROUND_TRIP * max(unit, 0.5)
@@ -176,10 +177,16 @@ def as_gray(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
 
 
-def _sampled(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """A field `(H, W)` or `(H, W, C)` at points [N, 2]: [N] or [N, C]."""
-    x, y = (xy.astype(np.float32) - np.float32(0.5)).T
-    return cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+def sampled(field: np.ndarray, xy: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """A field `(H, W)` or `(H, W, C)` at points [..., 2], the first pixel's centre at 0.5: [...] or [..., C]."""
+    x, y = (xy.reshape(-1, 2).astype(np.float32) - np.float32(0.5)).T[:, None]
+    values = [np.zeros((0, *field.shape[2:]), field.dtype)] + [
+        cv2.remap(
+            field, x[:, k : k + _COLUMNS], y[:, k : k + _COLUMNS], interpolation, borderMode=cv2.BORDER_REPLICATE
+        )[0]
+        for k in range(0, x.size, _COLUMNS)
+    ]
+    return np.concatenate(values).reshape(*xy.shape[:-1], *field.shape[2:])
 
 
 def new_corners(gray: np.ndarray, taken: np.ndarray, choice: Corners) -> np.ndarray:
@@ -255,9 +262,9 @@ def checked_tracks(
         gray = cv2.GaussianBlur(as_gray(images[number]), (0, 0), 1.5).astype(np.float32)
         seen, xy = tracks.track[rows], tracks.xy[rows]
         if len(seen):
-            value = _sampled(gray, xy)
+            value = sampled(gray, xy)
             along.append(np.abs(value - first_value[seen]))
-            staying.append(np.abs(_sampled(gray, first_xy[seen]) - first_value[seen]))
+            staying.append(np.abs(sampled(gray, first_xy[seen]) - first_value[seen]))
             new = np.isnan(first_value[seen])
             first_xy[seen[new]], first_value[seen[new]] = xy[new], value[new]
         progress(number + 1)

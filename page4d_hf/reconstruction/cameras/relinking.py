@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_gray
+from ..tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks, as_gray, sampled
 from .bundle_adjustment import Adjusted
 
 HALF_WINDOW = 4  # pixels around a template's middle
@@ -26,7 +26,6 @@ LARGEST_ZOOM = 1.6  # of the template, or its inverse
 STEPS = 8  # of alignment
 STANDSTILL = 0.05  # pixels: a last step that is longer has not converged
 MOST_IN_A_FRAME = 1000  # of the longest tracks: adjustment takes time in proportion to observations
-_CHUNK = 1 << 14  # columns of what cv2.remap takes at once
 
 Floats = npt.NDArray[Any]
 
@@ -130,12 +129,7 @@ def _blurred(image: np.ndarray) -> Floats:
 
 def _patches(gray: Floats, places: Floats) -> Floats:
     """What an image shows at places `(N, P, 2)`, the first pixel's centre at (0.5, 0.5), less the mean: `(N, P)`."""
-    count = places.shape[0] * places.shape[1]
-    flat = np.zeros((-(-count // _CHUNK) * _CHUNK, 2), np.float32)
-    flat[:count] = places.reshape(-1, 2) - np.float32(0.5)
-    x, y = flat.T.reshape(2, -1, _CHUNK)
-    values = cv2.remap(gray, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) if count else x
-    values = values.ravel()[:count].reshape(places.shape[:2])
+    values = sampled(gray, places, cv2.INTER_CUBIC)
     return np.asarray(values - values.mean(axis=1, keepdims=True))
 
 
