@@ -334,7 +334,7 @@ def viewer_of(commands, config, workplace):
 def messages_of(client):
     """What the viewer tells its client, one message after the other."""
     while True:
-        yield from msgpack.unpackb(client.recv(timeout=60))
+        yield from msgpack.unpackb(client.recv())
 
 
 def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, commands):
