@@ -23,7 +23,6 @@ from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.dataset import Page4DDataset
-from page4d_nerfstudio.data.sources import find_source
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 WRITERS = {"dnerf": write_dnerf, "nvidia": write_nvidia, "nerfstudio": write_nerfstudio, "dycheck": write_dycheck}
@@ -62,12 +61,6 @@ def test_each_camera_sees_the_wall_as_its_image_shows_it(tmp_path, layout, named
             expected = wall_colours(dataset, i, outputs.dataparser_scale, outputs.dataparser_transform)[5:]
             shown = np.asarray(dataset.get_data(i, "uint8")["image"])[5:, :, :3].astype(float)
             assert np.abs(shown - expected).mean() < 0.8  # of JPEGs
-
-
-@pytest.mark.parametrize("layout", WRITERS)
-def test_each_layout_is_found_out(tmp_path, layout):
-    expected = ("scene", None) if layout == "nerfstudio" else ("capture", layout)
-    assert find_source(WRITERS[layout](tmp_path / "scene")) == expected
 
 
 # --------------------------------------------------------------------------------------------------------------------
