@@ -101,13 +101,6 @@ def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, m
     np.testing.assert_array_equal(second.load_depth(1), first.load_depth(1))
 
 
-def test_refined_and_unrefined_cameras_are_kept_apart(model):
-    read = Calls()
-    scenes = [run(read, model, refine=refine) for refine in ("auto", "off", "auto", "off")]
-    assert read.count == 2
-    assert ["refinement" in scene.info for scene in scenes] == [True, False, True, False]
-
-
 def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
     read = Calls()
     run(read, model)
