@@ -6,13 +6,12 @@ python examples/depth_in_transformers.py page4d room/rgb/1x/*.png
 import sys
 
 import torch
-from transformers import AutoImageProcessor, AutoModel
 
-import page4d_hf  # noqa: F401 - registers PAGE-4D with the Auto classes
+from page4d_hf import Page4DImageProcessor, Page4DModel
 
 weights, *images = sys.argv[1:]
-model = AutoModel.from_pretrained(weights).eval()
-processor = AutoImageProcessor.from_pretrained(weights)
+model = Page4DModel.from_pretrained(weights).eval()
+processor = Page4DImageProcessor.from_pretrained(weights)
 
 inputs = processor(images[:8], return_tensors="pt")
 with torch.no_grad():

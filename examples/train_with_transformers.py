@@ -6,9 +6,9 @@ python examples/train_with_transformers.py page4d runs/trainer 20
 import sys
 
 from torch.utils.data import Dataset
-from transformers import AutoModel, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
-from page4d_hf import Page4DDataCollator, Page4DMaskScheduleCallback
+from page4d_hf import Page4DDataCollator, Page4DMaskScheduleCallback, Page4DModel
 from page4d_hf.clips import random_clips
 
 weights, output, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -30,7 +30,7 @@ arguments = TrainingArguments(
     output, max_steps=steps, per_device_train_batch_size=2, learning_rate=1e-5, report_to="none", logging_steps=5
 )
 trainer = Trainer(
-    AutoModel.from_pretrained(weights),
+    Page4DModel.from_pretrained(weights),
     arguments,
     train_dataset=RandomScenes(),
     data_collator=Page4DDataCollator(),
