@@ -283,6 +283,7 @@ def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Pa
     assert "What the mask does" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkeypatch):
     def strengths(configured: float) -> set[float]:
         model, used = small_network(mask_strength=configured), set()
@@ -297,6 +298,7 @@ def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkey
     assert strengths(0.0) == {0.0}
 
 
+@pytest.mark.slow
 def test_a_study_of_some_sequences_says_so(tmp_path: Path):
     for name in ("one", "other"):
         write_synthetic_capture(tmp_path / "rooms" / name, num_frames=3, width=56, height=42, supersampling=1)
@@ -310,6 +312,7 @@ def test_a_study_of_some_sequences_says_so(tmp_path: Path):
     assert "no published figures are of it" in protocol
 
 
+@pytest.mark.slow
 def test_a_network_without_register_tokens_has_no_attention_of_theirs(tmp_path: Path):
     small_network(num_register_tokens=0).save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "1", "--synthetic.frames", "3", "--pictures", "0"]

@@ -83,6 +83,7 @@ def test_a_camera_that_stands_still_has_no_trajectory(sintel: EvaluatedSequence,
     assert not (tmp_path / "trajectory.png").exists()
 
 
+@pytest.mark.slow
 def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
     sequence = EvaluatedSequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
     predictions = true_predictions(sequence)

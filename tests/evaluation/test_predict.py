@@ -118,6 +118,7 @@ def test_the_facts_of_a_model_name_its_weights(tiny_model: Path, masked: Evaluat
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "strength", "mask", "words"),
     [("release", 1.0, "on", "on"), ("release", 0.0, "on", "off"), ("release", 0.4, "on", "at strength 0.4"),
@@ -157,6 +158,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_evaluated_model(str(tmp_path / "none"), mask="on", device="cpu", dtype="auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_model_without_a_mask_head_is_run_and_says_nothing_of_motion(
     tmp_path: Path, sequence: EvaluatedSequence, one_by_one: bool

@@ -228,6 +228,7 @@ def test_a_result_of_another_shape_is_refused_by_name(folder: RunFolder, changes
         read_result(folder.root)
 
 
+@pytest.mark.slow
 def test_whatever_is_in_a_run_s_files_is_taken_or_refused_in_a_sentence(folder: RunFolder) -> None:
     each = [scores(), scores("final/cave_2", figures={}, excluded="the camera stands still")]
     folder.write_result(each, {"ate": 0.1}, {"final/alley_2": SOURCE})

@@ -133,11 +133,13 @@ def test_a_checkpoint_is_converted(capsys, checkpoint, tmp_path):
     assert Page4DModel.from_pretrained(tmp_path / "page4d").config.head_layers == [0, 1, 1, 2]
 
 
+@pytest.mark.slow
 def test_values_that_tensors_do_not_show_are_set(checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW, "mask_strength=0.5"])
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 0.5
 
 
+@pytest.mark.slow
 def test_the_mask_is_used_as_the_option_says(capsys, checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "my page4d"), "--mask", "off", *SHALLOW])
     assert Page4DConfig.from_pretrained(tmp_path / "my page4d").mask_strength == 0

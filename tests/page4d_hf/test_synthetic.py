@@ -108,6 +108,7 @@ def test_a_body_carries_its_points_to_where_they_are_seen(scene: Scene, clip: di
         torch.testing.assert_close(points, clip["world_points"][i].flatten(0, 1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_nothing_stands_between_the_camera_and_what_it_sees(scene: Scene, clip: dict[str, Tensor]) -> None:
     """By stepping along the rays, and by no formula that the ray caster uses."""
     eyes = invert_extrinsics(clip["extrinsics"])[:, :, 3]
@@ -347,6 +348,7 @@ def test_there_is_enough_motion_and_parallax_to_tell_methods_apart(seed: int) ->
 # Images
 
 
+@pytest.mark.slow
 def test_a_surface_is_lit_where_the_lamp_sees_it(scene: Scene, clip: dict[str, Tensor]) -> None:
     posed = PosedScene(scene, clip["times"][:1])
     eye = invert_extrinsics(clip["extrinsics"][:1])[:, :, 3]
@@ -437,6 +439,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_seed_gives_the_same_bytes(written: Path, tmp_path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
@@ -448,6 +451,7 @@ def test_a_seed_gives_the_same_bytes(written: Path, tmp_path: Path, threads: int
     assert [name for name in before if before[name] != again[name]] == []
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_scene(written: Path, tmp_path: Path) -> None:
     other = contents(write_synthetic_capture(tmp_path / "other", seed=4, **OPTIONS))
     before = contents(written)
@@ -575,6 +579,7 @@ def test_the_video_shows_the_training_frames(written: Path) -> None:
         assert psnr > 28  # halved colour planes cost most of it
 
 
+@pytest.mark.slow
 def test_a_video_of_the_same_frames_has_the_same_bytes(tmp_path: Path) -> None:
     """Of 48 frames with some detail: x264's defaults differ from run to run here."""
     rows, columns = np.indices((120, 160))
@@ -633,6 +638,7 @@ def test_more_than_can_be_rendered_in_hours_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100, 2000, 6000])
 def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path: Path, size: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -656,6 +662,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_rendered
         write_synthetic_capture(name.format(tmp_path), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_overwriting_replaces_a_synthetic_capture(written: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "num_frames": 1}
     write_synthetic_capture(tmp_path / "out", **options)

@@ -108,6 +108,7 @@ def loss_of(model: Page4DModel) -> Tensor:
     return model(pixel_values, labels=labels_of(pixel_values)).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "configuration",
     [
@@ -201,6 +202,7 @@ def below(counts: Counter[str], prefixes: Sequence[str]) -> dict[str, int]:
 BEFORE = ["encoder", *expand("aggregator.frame_layers.0-1"), *expand("aggregator.global_layers.0-1")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_frozen_layers_before_the_first_trained_one_hold_no_activations(checkpointing):
     model = small_network()

@@ -206,6 +206,7 @@ def test_sigterm_ends_the_app_and_its_job_and_leaves_no_file(browser, video, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_named():
     pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
     with socket.create_server(("127.0.0.1", 0)) as taken:

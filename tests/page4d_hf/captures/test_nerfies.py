@@ -542,6 +542,7 @@ def test_points_of_a_real_capture_have_the_colours_of_the_pixels_that_see_them(s
     assert np.mean(differences) < 0.5 * np.mean(shuffled)
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_capture_or_a_sentence(small_capture: Any) -> None:
     root = small_capture.root
     for name in ("motion_mask/1x", "depth/1x"):

@@ -40,6 +40,7 @@ def test_no_track_is_seen_in_a_hidden_pixel_and_the_others_stay_as_they_were():
     np.testing.assert_array_equal(whole.xy, tracks.xy)
 
 
+@pytest.mark.slow
 def test_with_what_moves_hidden_all_observations_agree_with_the_cameras():
     room = moving_room()
     margin = np.ones((7, 7), np.uint8)
@@ -51,6 +52,7 @@ def test_with_what_moves_hidden_all_observations_agree_with_the_cameras():
     assert hidden["inlier_share_after"] > 0.9 > everything["inlier_share_after"]
 
 
+@pytest.mark.slow
 def test_what_is_hidden_does_not_spread_its_motion():
     room = moving_room()
     hidden = [cv2.dilate(moving.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0 for moving in room.moving]

@@ -296,6 +296,7 @@ def test_nerfstudio_reads_the_cameras_that_were_written(scene_folder):
     assert not cameras.distortion_params.any()
 
 
+@pytest.mark.slow
 def test_nerfstudio_reads_the_points_that_were_written(scene_folder):
     pytest.importorskip("nerfstudio")
     try:

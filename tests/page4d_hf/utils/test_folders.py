@@ -140,14 +140,6 @@ def test_overwriting_spares_a_file_that_was_changed(tmp_path):
     assert (tmp_path / "out" / "result.txt").read_text() == "mine"
 
 
-def test_overwriting_spares_a_link_and_what_it_leads_to(tmp_path):
-    write(tmp_path / "out", "old")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "out" / "data").symlink_to(tmp_path / "data")
-    with pytest.raises(Page4DError, match="did not write data"):
-        write(tmp_path / "out", "new", overwrite=True)
-
-
 @pytest.mark.parametrize("manifest", [None, "", "[]", "null", '{"files": 3}', "[" * 100_000])
 def test_overwriting_spares_a_folder_that_is_no_earlier_result(tmp_path, manifest):
     (tmp_path / "home").mkdir()

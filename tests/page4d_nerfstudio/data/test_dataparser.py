@@ -600,6 +600,7 @@ def test_at_nerfstudio_s_border_an_error_is_one_sentence_and_exit_code_1(tmp_pat
 # The command line and config.yml
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "name"), [("capture", "capture"), ("clip.mp4", "clip"), ("frames/*.png", "frames"), (".", "work")]
 )

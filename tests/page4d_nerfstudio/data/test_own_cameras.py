@@ -228,6 +228,7 @@ def test_a_ready_reconstruction_cannot_be_asked_to_leave_the_mask_out(capture, p
         read_source(Page4DDataParserConfig(data=capture, points="page4d", reconstruction=ready, use_mask=False))
 
 
+@pytest.mark.slow
 def test_without_the_mask_nothing_is_known_to_move_and_the_geometry_is_the_unmasked_network_s(
     capture, tiny_model, tmp_path, monkeypatch
 ):
