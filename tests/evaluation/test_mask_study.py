@@ -93,6 +93,7 @@ def test_a_patch_moves_if_enough_of_its_pixels_do():
 # The study
 
 
+@pytest.mark.slow
 def test_nothing_hidden_is_the_network_as_it_is():
     model, [clip] = small_network(), clips()
     result, _ = study_clip(model, clip, MaskStudy())
@@ -121,6 +122,7 @@ def test_every_way_to_hide_changes_what_comes_out():
     assert picture.looked_at["on"][NUM_LAYERS - 1].shape == (3, 3, 4)
 
 
+@pytest.mark.slow
 def test_patches_can_be_hidden_in_some_layers_alone():
     model, [clip] = small_network(), clips()
     hidden = {}
@@ -333,6 +335,7 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):
     small_network().save_pretrained(tmp_path / "model")
     with pytest.raises(SystemExit):

@@ -69,6 +69,7 @@ def test_the_video_has_a_picture_of_every_frame(sintel: EvaluatedSequence, drawn
     assert np.abs(pictures[0][:, :half].mean((0, 1)) - image.mean((0, 1))).max() < 6  # the frame is on the left
 
 
+@pytest.mark.slow
 def test_what_is_not_predicted_is_not_drawn(sintel: EvaluatedSequence, tmp_path: Path) -> None:
     """Motion is drawn all the same: there are true masks."""
     nothing = Predictions(sintel.frames.capture.frame_ids)

@@ -42,6 +42,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return error
 
 
+@pytest.mark.slow
 def test_the_help_lists_the_subcommands_and_imports_neither_torch_nor_transformers():
     program = """
 import sys
@@ -172,6 +173,7 @@ def broken(folder: Path, kind: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

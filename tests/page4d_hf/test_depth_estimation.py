@@ -78,6 +78,7 @@ def test_every_image_is_a_clip_of_its_own(folder):
     torch.testing.assert_close(single(images[0])[0], outputs.predicted_depth)
 
 
+@pytest.mark.slow
 def test_only_the_depth_head_is_loaded_and_saved(folder, tmp_path):
     model, info = Page4DForDepthEstimation.from_pretrained(folder, output_loading_info=True)
     model.save_pretrained(tmp_path)

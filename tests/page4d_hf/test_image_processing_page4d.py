@@ -222,6 +222,7 @@ def pixels_of_resizes(processor, monkeypatch):
     return pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (500, 500), (1000, 2000)])
 def test_the_balanced_mode_is_the_crop_mode_where_that_loses_nothing(processor, size):
     image = random_image(*size)

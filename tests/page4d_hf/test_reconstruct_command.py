@@ -75,6 +75,7 @@ def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder,
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, tmp_path, capsys):
     scene_folder = tmp_path / "it's my scene"
     command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 2)
@@ -89,6 +90,7 @@ def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, t
         load_config(tmp_path / "a file.pt")
 
 
+@pytest.mark.slow
 def test_after_a_single_frame_no_training_is_suggested_and_no_figures_of_tracks_are_given(
     clip, model_folder, tmp_path, capsys
 ):
@@ -99,6 +101,7 @@ def test_after_a_single_frame_no_training_is_suggested_and_no_figures_of_tracks_
     assert "Cameras: kept.\n" in said
 
 
+@pytest.mark.slow
 def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model_folder, tmp_path):
     command(clip / "7.png", clip / "3.png", "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56)
     assert [frame["source"] for frame in read_scene(tmp_path / "scene").info["frames"]] == ["7.png", "3.png"]
@@ -212,6 +215,7 @@ def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, c
     assert len(read_scene(tmp_path / "scene")) == 3
 
 
+@pytest.mark.slow
 def test_overwrite_spares_what_a_user_keeps_in_a_scene(clip, model_folder, tmp_path, capsys):
     arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1]
     command(*arguments)

@@ -56,6 +56,7 @@ def test_by_default_the_mask_s_strength_is_the_model_s(tmp_path, base):
     assert starting_network(options_from(tmp_path / "run", base)).config.mask_strength == 0
 
 
+@pytest.mark.slow
 def test_a_schedule_goes_before_the_strength_in_training(tmp_path):
     run = train(small_options(tmp_path, max_train_steps=1, mask_strength=0.25, mask_hold_start=5, mask_hold_end=9))
 

@@ -249,6 +249,7 @@ def made_at_once(job, uploads, model, frames, folder, *, seconds, progress):
     return Result("done", f"{folder}/preview.jpg", f"{folder}/scene.html", [f"{folder}/scene.zip"])
 
 
+@pytest.mark.slow
 def test_another_reconstruction_replaces_the_files_of_the_last(functions, tmp_path, monkeypatch):
     monkeypatch.setattr("page4d_hf.app.page.run_apart", made_at_once)
     (tmp_path / "a.mp4").touch()

@@ -508,6 +508,7 @@ def test_a_downscale_below_one_is_refused(small_capture: Any) -> None:
 # Real captures
 
 
+@pytest.mark.slow
 def test_the_points_of_a_real_capture_lie_before_its_cameras_and_in_their_images(shared: Path) -> None:
     capture = read_nerfies(shared / "data" / "hand-on-shelf")
     assert len(capture) == 86

@@ -291,6 +291,7 @@ def test_each_change_of_colour_is_torchvisions_with_a_factor_of_the_range(name: 
     assert abs(factors[int(np.argmin(errors))] - 1) > 0.01
 
 
+@pytest.mark.slow
 def test_frames_share_their_colours_seven_times_of_ten_and_are_changed_nine_times_of_ten() -> None:
     config = AugmentationConfig(grey_probability=0)
     one = generator(0).random((1, 4, 4, 3)).astype(np.float32)

@@ -142,6 +142,7 @@ def test_no_distortion_is_found_where_there_is_none():
     assert refined.radial is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "extra", "fisheye"),
     [
@@ -165,6 +166,7 @@ def test_lenses_of_colmap_models_are_taken(model, extra, fisheye, folder):
     assert (seen < np.array([WIDTH, HEIGHT]) + 0.6).all()
 
 
+@pytest.mark.slow
 def test_a_lens_that_hardly_bends_is_a_pinhole(folder):
     write_transforms(folder, k1=1e-4, **PINHOLE)
     known = known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
@@ -178,6 +180,7 @@ def test_a_distortion_that_cannot_be_undone_is_refused(folder):
         known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
 
 
+@pytest.mark.slow
 def test_a_distortion_is_not_looked_for_where_it_is_known(folder):
     write_transforms(folder, k1=K1, **PINHOLE)
     with pytest.raises(Page4DError, match=r"The distortion is known, from .*: leave out --distortion radial"):

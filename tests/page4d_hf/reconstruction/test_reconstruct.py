@@ -93,6 +93,7 @@ def test_maps_of_an_image_of_any_aspect_are_bounded(size, mode):
 # Refinement and motion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "points", "told"),
     [

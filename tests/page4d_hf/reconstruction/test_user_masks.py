@@ -171,6 +171,7 @@ def test_masks_of_another_size_broken_ones_and_those_that_hide_everything_are_re
         reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, **options)
 
 
+@pytest.mark.slow
 def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, capsys):
     for given, message in ((folder / "absent", "there is no folder"), (folder / "images2", "Expected 12 masks")):
         if given.name == "images2":

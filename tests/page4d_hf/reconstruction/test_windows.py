@@ -169,6 +169,7 @@ def test_a_clip_of_one_window_is_as_without_windows():
     np.testing.assert_array_equal(windowed.points, once.points)
 
 
+@pytest.mark.slow
 def test_noise_of_cameras_and_depth_leaves_windows_within_its_size():
     rng = np.random.default_rng(0)
 

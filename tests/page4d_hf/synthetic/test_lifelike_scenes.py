@@ -64,6 +64,7 @@ def test_every_pixel_but_those_of_the_sky_shows_the_surface_of_its_body(
         assert seen & set(range(first, first + slots))
 
 
+@pytest.mark.slow
 def test_nothing_stands_before_what_a_pixel_shows(clips: SyntheticClips, scenes: RandomScenes) -> None:
     """By stepping along the rays, and by no formula that the ray caster uses."""
     eye = invert_extrinsics(clips.extrinsics)[:, 1, None, None, :, 3]
@@ -117,6 +118,7 @@ def test_all_layouts_occur_and_from_none_to_two_fifths_of_the_image_moves(many: 
     assert (many.depth.flatten(1).median(1).values < 1.2).double().mean() > 0.05  # desk tops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"still_share": 1.0}, {"body_motion": 0.0}])
 def test_nothing_moves_where_scenes_shall_be_still(options: dict[str, float]) -> None:
     clips = random_clips(range(12), 3, (12, 16), options=SyntheticOptions(lifelike=1.0, **options))  # type: ignore[arg-type]

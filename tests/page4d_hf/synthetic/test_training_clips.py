@@ -407,6 +407,7 @@ def test_a_clip_becomes_frames_of_a_data_set(clips: SyntheticClips) -> None:
     np.testing.assert_array_equal(frames.motion_mask, clips.motion_mask[2].numpy())
 
 
+@pytest.mark.slow
 def test_pixels_are_computed_on_the_given_device_alone() -> None:
     """A meta tensor holds no numbers, and meets tensors of another device as little as a GPU's does."""
     clips = random_clips([0, 1], 2, (9, 12), device="meta")

@@ -91,6 +91,7 @@ def test_without_the_mask_no_motion_is_computed_only_to_be_dropped(model, monkey
     assert run(Calls(), model, use_mask=False).point_motion is None
 
 
+@pytest.mark.slow
 def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):
     read = Calls()
     first = run(read, model)
@@ -139,6 +140,7 @@ def test_the_digest_tells_bytes_order_and_options_apart(tmp_path):
     assert digests[3] == digest_files([one, other])
 
 
+@pytest.mark.slow
 def test_without_the_weights_what_they_made_is_used(model):
     read = Calls()
     root = run(read, model).root

@@ -90,6 +90,7 @@ def test_a_start_that_drifts_over_a_long_clip_is_mended(monkeypatch: pytest.Monk
     assert found.used.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_frames_between_keyframes_are_located_by_the_points_of_these(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     tracks, truth, points = _walk(np.where(np.arange(60) % 6 == 0, 0.06, 0.015))  # a gait that keyframes do not show
