@@ -167,9 +167,7 @@ def test_settings_survive_json_and_the_command_line() -> None:
     assert tyro.cli(SamplingConfig, args=["--frames-max", "9", "--aspect-min", "0.5"]) == SamplingConfig(
         frames_max=9, aspect_min=0.5
     )
-    assert tyro.cli(SourceConfig, args=["--path", "a", "--ordered", "False", "--streaming"]) == SourceConfig(
-        path="a", ordered=False, streaming=True
-    )
+    assert tyro.cli(SourceConfig, args=["--path", "a", "--ordered", "False"]) == SourceConfig(path="a", ordered=False)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +197,6 @@ def test_settings_of_sampling_that_cannot_be_met_are_refused(settings: dict[str,
         ({"stride_min": 0}, "stride_min"),
         ({"stride_min": 5}, "got 5 and 4"),
         ({"depth_percentile": 0}, "depth_percentile"),
-        ({"lanes": 0}, "lane"),
     ],
 )
 def test_settings_of_a_source_that_cannot_be_met_are_refused(settings: dict[str, Any], message: str) -> None:
