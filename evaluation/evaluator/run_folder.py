@@ -99,11 +99,7 @@ class RunFolder:
         return self.root / "plots" / name
 
     def forget(self, name: str) -> None:
-        """Remove what is kept of a sequence: its scores, predictions and plots, which would be of other data.
-
-        Raises:
-            Page4DError: somebody else's files lie among the plots.
-        """
+        """Remove what is kept of a sequence: its scores, predictions and plots, which would be of other data."""
         check_output_folder(self.plots(name), overwrite=True)
         self._path(name).unlink(missing_ok=True)  # first, so that whatever is left is of no scores
         predictions_path(self.predictions(), name).unlink(missing_ok=True)
@@ -116,9 +112,6 @@ class RunFolder:
             scores: of one sequence.
             source: digests of what was scored.
             again: the sequence is to be tried again when the run goes on, as what excluded it may be repaired.
-
-        Raises:
-            Page4DError: the file cannot be written.
         """
         path = self._path(scores.name)
         record = {"run": self.key, "digest": "", "scores": asdict(scores), "source": dict(source), "again": again}
@@ -198,9 +191,6 @@ def entered_folder(root: Path, identity: Mapping[str, Any]) -> Iterator[int]:
 
     Yields:
         The lock's descriptor, see `page4d_hf.utils.folders.working_folder`.
-
-    Raises:
-        Page4DError: it holds another run or something else, cannot be written, or another process works in it.
     """
     with working_folder(root, RUN) as lock:
         RunFolder(root, identity).enter()
@@ -263,9 +253,6 @@ def read_result(folder: Path) -> dict[str, Any]:
 
     Args:
         folder: the run's folder.
-
-    Raises:
-        EvaluationError: there is none, or it is no result.
     """
     if not (folder / RESULT).exists():
         raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.")

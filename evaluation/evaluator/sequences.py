@@ -167,9 +167,6 @@ def select(protocol: str, task: str, dataset: str, *, split: str | None = None, 
         dataset: one of `EVALUATED`.
         split: instead of the protocol's own, such as Sintel's pass "clean".
         frames: at most so many of its frames, spread evenly.
-
-    Raises:
-        EvaluationError: the data set has no such split, is not evaluated so, or `frames` is no number of frames.
     """
     by_task = SELECTIONS[protocol]
     if task not in by_task or dataset not in by_task[task]:

@@ -88,9 +88,6 @@ def average(protocol: Protocol, scores: Sequence[SequenceScores]) -> dict[str, f
     Args:
         protocol: under which they were made.
         scores: of any sequences.
-
-    Raises:
-        EvaluationError: all are excluded, or there are none.
     """
     counted = [each for each in scores if each.excluded is None]
     if not counted:

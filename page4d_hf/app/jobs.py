@@ -104,11 +104,7 @@ def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...])
 
 
 def run_commands(commands: Sequence[Sequence[object]], log: Path, *, seconds: float) -> None:
-    """Run programs one after the other; the one that runs after some seconds is ended with all that it started.
-
-    Raises:
-        JobError: an exit code is not 0, or they took too long.
-    """
+    """Run programs one after the other; the one that runs after some seconds is ended with all that it started."""
     end = time.monotonic() + seconds
     for words in commands:
         with _running, log.open("ab") as output:

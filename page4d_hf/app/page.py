@@ -169,11 +169,7 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
 
 
 def train_and_share(visit: Path, limits: Limits) -> Path:
-    """A short training on the scene of a visit, as one web page.
-
-    Raises:
-        Page4DError: a command failed, or took too long.
-    """
+    """A short training on the scene of a visit, as one web page."""
     shutil.rmtree(visit / "training", ignore_errors=True)
     run = visit / "training" / "run" / "page4d-4dgs" / "run"
     train: list[object] = [Path(sys.executable).parent / "ns-train", "page4d-4dgs", "--data", visit / "scene"]
@@ -186,11 +182,7 @@ def train_and_share(visit: Path, limits: Limits) -> Path:
 
 
 def check_size(uploads: list[str], megabytes: float) -> None:
-    """Refuse an upload of several files that are too large together; of a single one gradio does.
-
-    Raises:
-        Page4DError: they are.
-    """
+    """Refuse an upload of several files that are too large together; of a single one gradio does."""
     size = sum(os.path.getsize(upload) for upload in uploads)
     if size > megabytes * 2**20:
         raise Page4DError(f"The files have {size / 2**20:.1f} MB together, and {megabytes:g} are allowed; take fewer.")

@@ -58,11 +58,7 @@ def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
 
 
 def read_opaque_image(path: Path) -> npt.NDArray[np.uint8]:
-    """The colours `(H, W, 3)` of an 8-bit image whose transparency says something else (DyCheck's: lidar returns).
-
-    Raises:
-        CaptureError: as `read_image`.
-    """
+    """The colours `(H, W, 3)` of an 8-bit image whose transparency says something else (DyCheck's: lidar returns)."""
     return np.ascontiguousarray(read_image(path)[..., :3])
 
 
@@ -72,9 +68,6 @@ def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray
     Args:
         path: the file.
         background: red, green and blue, from 0 to 255.
-
-    Raises:
-        CaptureError: as `read_image`.
     """
     return over(read_image(path), background)
 
@@ -88,11 +81,7 @@ def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.
 
 
 def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`.
-
-    Raises:
-        CaptureError: as `read_image`.
-    """
+    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`."""
     mask = read_image(path, keep_grey=True)
     return (mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask) > 0
 
@@ -107,10 +96,6 @@ def check_same_size(path: Path, values: npt.NDArray[Any], other_path: Path, othe
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image, from its head alone.
-
-    Raises:
-        CaptureError: the file is missing, broken or no image.
-    """
+    """(width, height) of an image, from its head alone."""
     with open_image(path) as image:
         return image.size

@@ -107,11 +107,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
             self._sources.append(Source(config, table))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Make a micro-batch.
-
-        Raises:
-            ClipError: a source has no clip that is long enough, or one unusable clip came after the other.
-        """
+        """Make a micro-batch."""
         shape = plan_shape(self.seed, index, self.sampling, self._weights)
         skips: list[str] = []
         # [number of samples]

@@ -103,9 +103,6 @@ def check_size(num_clips: int, num_frames: int, image_size: tuple[int, int]) -> 
         num_clips: that are made together.
         num_frames: of each.
         image_size: (height, width).
-
-    Raises:
-        Page4DError: they have more than `MOST_FRAMES` or `MOST_PIXELS`.
     """
     height, width = image_size
     frames = num_clips * num_frames

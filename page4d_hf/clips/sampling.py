@@ -229,9 +229,6 @@ def plan_sample(
         num_frames: frames of the sample.
         source: index of its source, which stays the same over attempts, so that bad clips do not change the mixture.
         sources: all sources.
-
-    Raises:
-        ClipError: the source has no clip that is long enough.
     """
     generator = keyed_generator(seed, index, sample, attempt)
     sample_seed = int(generator.integers(2**63))
@@ -278,11 +275,7 @@ def draw_window(
 
 
 def source_weights(configs: Sequence[SourceConfig]) -> npt.NDArray[np.float64]:
-    """The sources' mixing weights.
-
-    Raises:
-        SamplingError: there is no source, or none has a weight above 0.
-    """
+    """The sources' mixing weights."""
     weights = np.array([config.weight for config in configs], np.float64)
     if not weights.sum() > 0:
         raise SamplingError("Expected at least one source of clips with a weight above 0; add one.")

@@ -154,11 +154,7 @@ class ClipWriter:
         return sequence in self._ended
 
     def take(self, split: str, clips: Iterable[EncodedClip], ended: Iterable[tuple[str, Iterable[Skip]]]) -> None:
-        """Take clips, but for those that are done, and then the sequences that end with them; see `end_sequence`.
-
-        Raises:
-            ClipError: as `add`.
-        """
+        """Take clips, but for those that are done, and then the sequences that end with them; see `end_sequence`."""
         for clip in clips:
             if not self.is_done(clip.clip_id):
                 self.add(split, clip)
@@ -166,11 +162,7 @@ class ClipWriter:
             self.end_sequence(split, name, skipped)
 
     def add(self, split: str, clip: EncodedClip) -> None:
-        """Take a clip, and write a shard if it is large enough.
-
-        Raises:
-            ClipError: the disk is full, or the folder cannot be written. Whole shards are kept.
-        """
+        """Take a clip, and write a shard if it is large enough."""
         self._enter(split)
         if clip.clip_id in self._done:
             raise ClipError(f"Two clips are named {clip.clip_id}; their ids must differ.")

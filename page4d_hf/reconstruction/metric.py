@@ -85,9 +85,6 @@ def metric_scale(
         confidence: `(h, w)` each; what has none takes no part.
         motion: `(h, w)` each from 0, static, to 1, moving; None where nothing tells.
         progress: told how many of how many frames are done.
-
-    Raises:
-        Page4DError: no frame has enough pixels to compare.
     """
     chosen, found = evenly(len(frames), MOST_FRAMES), []
     for done, index in enumerate(chosen.tolist()):

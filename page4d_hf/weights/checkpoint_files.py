@@ -151,11 +151,7 @@ def _imports(file: Any) -> Iterator[str]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a zip archive that is cut off, is none of torch.save, or would take far more memory than it has bytes.
-
-    Raises:
-        CheckpointError: it is such.
-    """
+    """Refuse a zip archive that is cut off, is none of torch.save, or would take far more memory than it has bytes."""
     size = path.stat().st_size
     try:
         # A zip archive has its table of contents at the end.

@@ -369,9 +369,6 @@ def _mask_strength(
     """At what strength a mask head that a checkpoint holds is used, and who says so.
 
     The release builds a mask head in every network, so that the weights alone do not tell whether it is to be used.
-
-    Raises:
-        CheckpointError: nobody says so, or two do.
     """
     if "mask_strength" in overrides:
         if mask is not None:
@@ -480,10 +477,6 @@ def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model:
         folder: of `save_pretrained`.
         converted: the weights as they were in the checkpoint.
         model: gives the dtype of every weight, which in a half precision is not the checkpoint's.
-
-    Raises:
-        CheckpointError: something was lost or changed on the way, which means that the disk or this program is at
-            fault.
     """
     result: Any = Page4DModel.from_pretrained(folder, output_loading_info=True)
     loaded, info = result

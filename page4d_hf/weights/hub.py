@@ -135,9 +135,6 @@ def download(
         endpoint: address of the Hub; by default that in `HF_ENDPOINT`, or huggingface.co.
         cache_dir: the cache; by default that in `HF_HUB_CACHE`, or huggingface_hub's own.
         output: where the model shall go in the end, for what the message advises.
-
-    Raises:
-        CheckpointError: it cannot be had; the message says why, and how to get it by hand.
     """
     if name not in PUBLISHED:
         raise CheckpointError(f"There is no published checkpoint {name!r}; there are {', '.join(PUBLISHED)}.")

@@ -26,9 +26,6 @@ def fingerprint(path: str | Path) -> str | None:
 
     Returns:
         16 digits for a folder; the commit that was fetched last for a repository; None where there are no weights.
-
-    Raises:
-        CheckpointError: the configuration or the weights are broken.
     """
     folder = Path(os.path.expanduser(path))
     if not os.path.isdir(folder):

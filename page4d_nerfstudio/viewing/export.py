@@ -174,9 +174,6 @@ def write_splat(path: Path, run: Run, time: float, world: World = "training", *,
 
     Returns:
         How many there are.
-
-    Raises:
-        Page4DError: the file is in the way, or cannot be written.
     """
     with whole_file(path, overwrite=overwrite) as partial:
         return _write_ply(partial, run, time, world)

@@ -267,11 +267,7 @@ def _disk_error(error: BaseException) -> BaseException | None:
 
 
 def read_history(folder: Path) -> list[HistoryLine]:
-    """The lines of a run's history.
-
-    Raises:
-        RunFolderError: it is missing or damaged.
-    """
+    """The lines of a run's history."""
     path = folder / HISTORY_FILE
     try:
         lines = path.read_bytes().splitlines()

@@ -267,11 +267,7 @@ def to_json(options: Options) -> dict[str, Any]:
 
 
 def from_json(path: Path) -> Options:
-    """Options that `to_json` wrote; those that are missing have their defaults.
-
-    Raises:
-        OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
-    """
+    """Options that `to_json` wrote; those that are missing have their defaults."""
     values = _values(path)
     if missing := sorted(REQUIRED - values.keys()):
         raise OptionsError(f"{path} lacks {', '.join(missing)}; add them.")
@@ -288,9 +284,6 @@ def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
     Returns:
         The options. Where the file lacks required ones, those are `tyro.MISSING`, and it is not checked yet whether
         options fit each other.
-
-    Raises:
-        OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
     """
     values = {name: value for name, value in _values(path).items() if name not in replaced}
     if values.keys() >= REQUIRED and not replaced:
@@ -317,9 +310,6 @@ def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, A
         new: the options now.
         configuration: the network's values now, with plain numbers.
         path: where `old` was read, for the message.
-
-    Raises:
-        OptionsError: naming each option that differs.
     """
     now = to_json(new)
     network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))

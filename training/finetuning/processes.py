@@ -23,9 +23,6 @@ def train(options: Path, accelerate: Path | None = None) -> None:
     Args:
         options: JSON file of the run.
         accelerate: configuration for `accelerate launch`; without one the run is a single process.
-
-    Raises:
-        ProcessError: the run stopped, or an earlier one is still in its folder.
     """
     command = [sys.executable]
     if accelerate is not None:

@@ -172,11 +172,7 @@ class Finetuning:
             ) from error
 
     def _held_out_source(self, source: SourceConfig) -> SourceConfig | None:
-        """A source with the split to evaluate on; `None` if it is trained on and has none.
-
-        Raises:
-            OptionsError: a source that was named to be held out has one split only, which is trained on.
-        """
+        """A source with the split to evaluate on; `None` if it is trained on and has none."""
         if source.path == SYNTHETIC:
             return source
         splits = split_names(source.path)
@@ -458,11 +454,7 @@ def configuration_of(network: Page4DModel) -> dict[str, Any]:
 
 
 def learned_from(config: Page4DConfig) -> list[str]:
-    """The columns of clips that a network's loss learns from.
-
-    Raises:
-        OptionsError: none.
-    """
+    """The columns of clips that a network's loss learns from."""
     loss = config.training
     weights = {
         "depth": config.enable_depth * loss.depth_loss_weight + config.enable_point * loss.point_loss_weight,

@@ -103,9 +103,6 @@ def write_tables(folder: Path, result: dict[str, Any]) -> None:
     Args:
         folder: the run's folder.
         result: its result.
-
-    Raises:
-        Page4DError: the files cannot be written.
     """
     table = make_table([result, *results_beside(folder, result)])
     for name, text in (("table.md", markdown(table)), ("table.tex", latex(table))):
@@ -138,9 +135,6 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
 
     Args:
         results: at least one.
-
-    Raises:
-        EvaluationError: they were made under different protocols, or on different sequences or frames.
     """
     first = results[0]
     for other in results[1:]:

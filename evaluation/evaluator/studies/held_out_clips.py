@@ -122,9 +122,6 @@ def score_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | None 
         model: in evaluation mode, with a camera head and a depth head.
         clip: with true depth, cameras and motion.
         mask_strength: from 0 to 1. By default the model's.
-
-    Raises:
-        EvaluationError: the network lacks a head.
     """
     scores = ClipScores(clip.name, {}, {})
     try:
@@ -197,9 +194,6 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
     Returns:
         Of each figure: `model`, `trivial` (over the same clips), `clips`, and `standard_error` of the model's where
         there is more than one.
-
-    Raises:
-        EvaluationError: no clip is left.
     """
     counted = not_excluded(scores, "scored")
     names = [f"{name}{region}" for name in FIGURES for region in ("", *(f"_{each}" for each in REGIONS))]
@@ -254,9 +248,6 @@ def record_of(
         clips: which they are.
         size: height and width of their images.
         model: what is to be said of the network.
-
-    Raises:
-        EvaluationError: no clip can be scored.
     """
     return {
         "clips_are": clips.words(size),
@@ -287,9 +278,6 @@ def settings_of_card(model: str) -> Synthetic | None:
 
     Args:
         model: its folder, or the name of a Hub repository.
-
-    Raises:
-        EvaluationError: what it names are no settings of clips.
     """
     from huggingface_hub import ModelCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError

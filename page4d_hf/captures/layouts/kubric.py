@@ -163,11 +163,7 @@ def read_radial_tiff(
 
 
 def read_palette_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Where a palette (or grey) image has one of the indices `moving`, `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing, broken or in colour.
-    """
+    """Where a palette (or grey) image has one of the indices `moving`, `(H, W)`."""
     indices = read_image(path, keep_grey=True)
     if indices.ndim != 2:
         raise CaptureError(f"{path} must be a palette image of instance indices, got colours; fetch it again.")

@@ -117,21 +117,13 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
 
 
 def read_point_odyssey_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far.
-
-    Raises:
-        CaptureError: the file is missing, broken or not of 16 bits.
-    """
+    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far."""
     values = read_png16(path)
     return np.where(values == TOO_FAR, 0, values).astype(np.float32)
 
 
 def read_color_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Where an image has one of the colours `moving` (red * 65536 + green * 256 + blue), `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing or broken.
-    """
+    """Where an image has one of the colours `moving` (red * 65536 + green * 256 + blue), `(H, W)`."""
     return np.isin(_read_colors(path), moving)
 
 

@@ -43,11 +43,7 @@ EYES = ("left", "right")
 
 
 def spring_sequences(root: Path, split: str | None = None) -> list[str]:
-    """Names of the sequences that have cameras, one for each eye, such as "train/0001/left".
-
-    Raises:
-        CaptureError: there is no such split, or it is "test".
-    """
+    """Names of the sequences that have cameras, one for each eye, such as "train/0001/left"."""
     root = Path(root)
     if split == "test":
         raise CaptureError(f"{root / 'test'} is published without extrinsics and cannot be read; use the split train.")
@@ -145,11 +141,7 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
 
 
 def read_rigidity_map(path: Path, marked_moves: bool = True) -> npt.NDArray[np.bool_]:
-    """The motion mask of a rigidity map, `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing or broken.
-    """
+    """The motion mask of a rigidity map, `(H, W)`."""
     return np.asarray(read_image_mask(path) == marked_moves)
 
 
