@@ -110,12 +110,7 @@ class Evaluation:
     """One task on one data set. From its making to the end of `run`, other programs are kept out of its folder."""
 
     def __init__(self, task: str, options: EvaluationOptions) -> None:
-        """Find the sequences, enter the run's folder, load the model.
-
-        Args:
-            task: one of the protocol's.
-            options: what is evaluated.
-        """
+        """Find the sequences, enter the run's folder, load the model."""
         from accelerate.state import PartialState
 
         self.task, self.options = task, options

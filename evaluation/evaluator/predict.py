@@ -102,12 +102,6 @@ def predict(
 ) -> Predictions:
     """Run a model on the frames of a sequence.
 
-    Args:
-        sequence: S frames, all of one size.
-        evaluated: the model.
-        inference: how it is run.
-        progress: told how far the work is.
-
     Returns:
         Depth, cameras and motion, in the network's resolution over exactly the image, in the world of the first camera.
         Frames that are fed one by one have no common world: then there are neither extrinsics nor points. Motion is

@@ -121,12 +121,7 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def check_predictions(predictions: Predictions, where: str) -> None:
-    """Refuse predictions that contradict themselves.
-
-    Args:
-        predictions: to be checked.
-        where: what they are, for the message.
-    """
+    """Refuse predictions that contradict themselves."""
     count = len(predictions)
     if not count:
         raise PredictionsError(f"{where} has no frames.")

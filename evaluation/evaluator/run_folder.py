@@ -130,12 +130,7 @@ class RunFolder:
         return kept if whole else None
 
     def is_finished(self, name: str, source: Mapping[str, str]) -> bool:
-        """Whether a sequence need not be run again.
-
-        Args:
-            name: the sequence.
-            source: digests of what would be scored now.
-        """
+        """Whether a sequence need not be run again."""
         kept = self.load(name)
         return kept is not None and kept.source == source and not kept.again
 
@@ -249,11 +244,7 @@ class _Result(_Open):
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The `result.json` of a finished run.
-
-    Args:
-        folder: the run's folder.
-    """
+    """The `result.json` of a finished run."""
     if not (folder / RESULT).exists():
         raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.")
     result: _Result = read_json(folder / RESULT, _Result, error=EvaluationError, remedy="run it again")

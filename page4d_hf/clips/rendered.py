@@ -73,10 +73,6 @@ class SyntheticClips:
     def frames(self, index: int, *, source: str = "synthetic") -> ClipFrames:
         """One of the clips as decoded frames, as `page4d_hf.clips` reads and writes them.
 
-        Args:
-            index: of the clip.
-            source: the data set's name.
-
         Returns:
             8-bit images; the clip's id is its seed, and its timestamps count frames.
         """

@@ -189,11 +189,7 @@ class ClipWriter:
         self._skip(skipped)
 
     def finish(self, title: str) -> None:
-        """Write what is left, the list of what was left out, and the data card.
-
-        Args:
-            title: of the data card.
-        """
+        """Write what is left, the list of what was left out, and the data card."""
         self._close_shard()
         self._record |= {
             "complete": True,

@@ -56,12 +56,7 @@ class Views(NamedTuple):
 
 
 def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
-    """The views that a training was, or is being, run on; no checkpoint is needed.
-
-    Args:
-        config_path: config.yml of the run.
-        split: training or held-out views.
-    """
+    """The views that a training was, or is being, run on; no checkpoint is needed."""
     manager: Any = read_config(config_path).pipeline.datamanager
     with building(config_path):
         if manager.data is not None:

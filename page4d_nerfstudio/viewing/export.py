@@ -66,9 +66,6 @@ class Run(NamedTuple):
 def read_run(config_path: Path) -> Run:
     """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files.
 
-    Args:
-        config_path: config.yml of the run.
-
     Raises:
         ExportError: as `read_config`; what it configures cannot be built; or there is no checkpoint where it says.
         CheckpointError: the checkpoint is broken.

@@ -291,12 +291,7 @@ class History:
     """`history.jsonl`: what happened at each step. One process writes it."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Open it, without the lines of steps that a resumed run makes again.
-
-        Args:
-            folder: of the run.
-            step: optimizer steps that the run has behind it.
-        """
+        """Open it, without the lines of steps that a resumed run makes again."""
         path = folder / HISTORY_FILE
         if path.exists():
             lines = path.read_bytes().splitlines(keepends=True)

@@ -78,9 +78,6 @@ class NovelViews:
 def run(options: NovelViews) -> dict[str, Any]:
     """Train and evaluate what is not done yet, and write and print the table.
 
-    Args:
-        options: what to train.
-
     Returns:
         What result.json holds.
     """

@@ -241,14 +241,7 @@ def markdown(record: Mapping[str, Any]) -> str:
 def record_of(
     scores: Sequence[ClipScores], clips: Synthetic, size: tuple[int, int], model: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The report as JSON values.
-
-    Args:
-        scores: of all clips.
-        clips: which they are.
-        size: height and width of their images.
-        model: what is to be said of the network.
-    """
+    """The report as JSON values."""
     return {
         "clips_are": clips.words(size),
         "settings": {**asdict(clips), "image_size": list(size)},
@@ -274,11 +267,7 @@ class _Card(Record):
 
 
 def settings_of_card(model: str) -> Synthetic | None:
-    """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none.
-
-    Args:
-        model: its folder, or the name of a Hub repository.
-    """
+    """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none."""
     from huggingface_hub import ModelCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
     from yaml import YAMLError
