@@ -242,6 +242,3 @@ def _sentence(error: Exception) -> str:
 
 def _article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
-
-
-__all__ = ["read_checkpoint"]

@@ -541,6 +541,3 @@ def _with_range(pattern: str, members: list[str]) -> str:
             runs.append([number])
     ranges = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
     return pattern.replace("#", f"{{{ranges}}}", 1)
-
-
-__all__ = ["check_conversion", "convert_checkpoint", "convert_state_dict", "infer_config", "published_name"]

@@ -226,6 +226,3 @@ def _reason(
     if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):
         return f"the download broke off ({' '.join(str(error).split())}); run the command again"
     return f"there is no connection to {endpoint} ({type(error).__name__}: {' '.join(str(error).split())})"
-
-
-__all__ = ["PUBLISHED", "DownloadedCheckpoint", "PublishedCheckpoint", "download", "pull"]

@@ -72,6 +72,3 @@ def _fetched_commit(name: str) -> str | None:
     except HFValidationError:  # neither a folder nor a name that the Hub could have
         return None
     return Path(found).parent.name if isinstance(found, str) else None
-
-
-__all__ = ["fingerprint"]

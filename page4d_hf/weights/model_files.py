@@ -46,6 +46,3 @@ def check_model_files(folder: Path) -> None:
     for name, schema in ((PROCESSOR_FILE, ProcessorFile), (INDEX_FILE, IndexFile)):
         if (folder / name).exists():
             read_json(folder / name, schema, error=CheckpointError, remedy=REMEDY)
-
-
-__all__ = ["INDEX_FILE", "PROCESSOR_FILE", "check_model_files"]

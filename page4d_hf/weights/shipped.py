@@ -43,6 +43,3 @@ def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrit
         if (TINY / "README.md").is_file():
             shutil.copyfile(TINY / "README.md", folder / "README.md")
     return model.config
-
-
-__all__ = ["TINY", "pull_tiny"]

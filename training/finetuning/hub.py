@@ -44,6 +44,3 @@ def push(folder: Path, repository: str) -> None:
             f"The trained model is in {folder}, but cannot be uploaded to {repository} "
             f"({' '.join(str(error).split())}). The same command uploads it without training again."
         ) from error
-
-
-__all__ = ["HubError", "create_repository", "push"]

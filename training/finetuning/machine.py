@@ -128,6 +128,3 @@ def fastest_precision(device: torch.device) -> Literal["bf16", "no"]:
 def fastest_attention(device: torch.device, precision: str) -> str:
     """Plain attention for bf16 on a CPU, where PyTorch's own is slower at a small network's sizes; that elsewhere."""
     return "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
-
-
-__all__ = ["fastest_attention", "fastest_precision", "make_accelerator", "run_folder", "sharding", "start_trackers"]

@@ -117,6 +117,3 @@ def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
             f"--model {options.model} does not fit its own configuration: {', '.join(missing + left.unexpected_keys)}."
         )
     return network
-
-
-__all__ = ["CONFIGURED", "grouped", "sampling_for", "starting_network"]

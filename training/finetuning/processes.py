@@ -35,6 +35,3 @@ def train(options: Path, accelerate: Path | None = None) -> None:
             f"The training of {options} stopped (status {status}); what it said stands above. The same command goes on "
             "from its newest checkpoint."
         )
-
-
-__all__ = ["REPOSITORY", "TWO_PROCESSES", "ProcessError", "train"]

@@ -98,6 +98,3 @@ def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ())
 def read_report(folder: Path) -> Report:
     """The report in a folder."""
     return read_json(folder / RESULT, Report, error=ProcessError, remedy="remove it, to have it made again")
-
-
-__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "Report", "check_reports", "read_report", "report_on_held_out"]

@@ -517,6 +517,3 @@ def print_table(folder: Path) -> None:
             trivial = figures.get(f"{TRIVIAL}/{name}")
             table.add_row(label, f"{figures[name]:.4f}", "" if trivial is None else f"{trivial:.4f}")
     Console().print(table)
-
-
-__all__ = ["Finetuning", "print_table"]
