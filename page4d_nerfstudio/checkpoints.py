@@ -58,9 +58,6 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     Args:
         path: the file.
         mmap: leave tensors on the disk until they are used.
-
-    Raises:
-        CheckpointError: the file is missing, cut short, compressed, or something else.
     """
     import torch
 

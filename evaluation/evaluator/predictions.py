@@ -77,12 +77,7 @@ def predictions_path(folder: Path, sequence: str) -> Path:
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
-    """Write predictions in the format of this module, compressed. The file is whole or absent.
-
-    Raises:
-        PredictionsError: an array is not of its shape.
-        Page4DError: the file cannot be written.
-    """
+    """Write predictions in the format of this module, compressed. The file is whole or absent."""
     check_predictions(predictions, str(path))
     arrays = {"frame_ids": np.array(predictions.frame_ids, np.str_)}
     arrays |= {name: array for name in SHAPES if (array := getattr(predictions, name)) is not None}

@@ -65,12 +65,7 @@ class RunFolder:
         self.key = json_digest(self.identity)
 
     def enter(self) -> None:
-        """Begin the run's folder, or check that it holds this run.
-
-        Raises:
-            EvaluationError: it holds a run that differs, each difference named, or something else.
-            Page4DError: it cannot be written.
-        """
+        """Begin the run's folder, or check that it holds this run."""
         path = self.root / RUN
         check_working_folder(self.root, RUN)
         if not path.is_file():
@@ -149,10 +144,6 @@ class RunFolder:
 
         Returns:
             What was written.
-
-        Raises:
-            EvaluationError: a figure is not finite.
-            Page4DError: the file cannot be written.
         """
         for owner, figures in [("The average", averages), *((each.name, each.figures) for each in scores)]:
             broken = [name for name, figure in figures.items() if not math.isfinite(figure)]

@@ -207,11 +207,6 @@ def choose_sequences(
 
     Returns:
         Names for `load_sequence`, sorted; and names of the selection's sequences that `root` lacks.
-
-    Raises:
-        CaptureError: there is no such folder, or it holds no sequence at all: says where the data set is published and
-            what it looks like.
-        EvaluationError: a name of `names` is not there, or none of the selection's sequences are.
     """
     layout = DATASETS[dataset]
     try:

@@ -21,11 +21,7 @@ WHITE = (255, 255, 255)
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image of a size within bounds, to be decoded in the `with` statement.
-
-    Raises:
-        CaptureError: the file is missing, broken or no image, or claims more pixels than are read.
-    """
+    """Open an image of a size within bounds, to be decoded in the `with` statement."""
     with decoding(path, "an image"):
         let_pillow_read(path)
         with Image.open(path) as image:
@@ -42,9 +38,6 @@ def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
 
     Returns:
         `(H, W, 3)`; with transparency `(H, W, 4)`; `(H, W)` for what `keep_grey` names.
-
-    Raises:
-        CaptureError: the file is missing, broken, or not of 8 bits.
     """
     with open_image(path) as image:
         if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):

@@ -94,11 +94,6 @@ class ClipWriter:
         sequences: the sequences of each split (`train`, `validation`), in the order in which they will come.
         seed: of the order of rows.
         max_shard_bytes: a shard is closed when its files are as large.
-
-    Raises:
-        ClipError: the folder holds a run with other options or sequences; a shard is broken; or the package `datasets`
-            is not installed.
-        Page4DError: the folder holds something else or cannot be written, or another process is writing to it.
     """
 
     def __init__(

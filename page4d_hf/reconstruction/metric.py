@@ -41,10 +41,6 @@ def load_metric_model(name: str | os.PathLike[str], device: torch.device) -> Any
     Args:
         name: folder of a model for depth estimation, or its repository on the Hub.
         device: where it runs, in float32.
-
-    Raises:
-        CheckpointError: there is no such model, or none for depth estimation.
-        Page4DError: the depth of such models is relative.
     """
     from transformers import pipeline
 

@@ -46,10 +46,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Returns:
         Tensors on the CPU by name. A prefix `module.` that all names share, as data-parallel training leaves it, is
         taken off.
-
-    Raises:
-        CheckpointError: there is no such file, it is incomplete, it holds code, it is no checkpoint, or it would take
-            far more memory than the file has bytes.
     """
     path = Path(path)
     if os.path.isdir(path):

@@ -159,9 +159,6 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     Args:
         weights: state dict with published names.
         overrides: values of `Page4DConfig` that are known better.
-
-    Raises:
-        CheckpointError: an override is no value of `Page4DConfig`, or no network can be built from the values.
     """
     for name in overrides:
         if name not in _config_fields():
@@ -276,10 +273,6 @@ def convert_state_dict(
 
     Returns:
         State dict of the model. Its tensors are the given ones or views of them, nothing is copied.
-
-    Raises:
-        CheckpointError: keys are missing, unexpected or of another shape, named as in the checkpoint; or values are
-            not numbers.
     """
     shapes = published_shapes_of(model)
     missing = [name for name in shapes if name not in weights]
@@ -417,11 +410,6 @@ def convert_checkpoint(
 
     Returns:
         The configuration of the converted model.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read, is of another network, or does not fit; or it holds a mask head,
-            and nothing tells whether it is to be used.
-        Page4DError: the output folder is in use, cannot be written, or the disk is full.
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")

@@ -97,11 +97,6 @@ def pull(
 
     Returns:
         The configuration of the converted model.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be had, or cannot be converted.
-        Page4DError: the output folder is in use or cannot be written (found out before anything is downloaded), or the
-            disk is full.
     """
     with claimed_folder(output, overwrite=overwrite):
         downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir, output=output)

@@ -101,10 +101,6 @@ def load_model(
     Args:
         path: a folder that `page4d pull`, `page4d convert` or `save_pretrained` wrote, or the name of a Hub repository.
         device, dtype: see `resolve_device` and `resolve_dtype`.
-
-    Raises:
-        CheckpointError: there is no model, it is of another kind, or its weights are broken, missing or misshapen.
-        Page4DError: no such device or dtype.
     """
     resolved_device = resolve_device(device)
     config = load_config(path)

@@ -110,10 +110,6 @@ def reconstruct_once(
         options: how to reconstruct them.
         use_mask: False runs the network at mask strength 0, and leaves motion out.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
-
-    Raises:
-        CheckpointError: no model is named, or there is none of that name and nothing in the cache.
-        Page4DError: the frames cannot be read, or the disk is full.
     """
     if not model:
         raise CheckpointError(

@@ -192,14 +192,7 @@ class Finetuning:
     # -----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train to the last step, evaluate, and write the model.
-
-        Raises:
-            TrainingError: a loss, a gradient or weights that are not finite.
-            HubError: the repository to upload to cannot be used.
-            ClipError: data that no micro-batch can be made of.
-            RunFolderError: a checkpoint, or another file of the run, that cannot be written.
-        """
+        """Train to the last step, evaluate, and write the model."""
         options = self.options
         if options.push_to_hub and self.accelerator.is_main_process:
             # What fails, fails before the training.

@@ -235,11 +235,7 @@ def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[Any]) -> np
 
 
 def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type; no more is declared than the archive says that it holds.
-
-    Raises:
-        Exception: of many kinds, where it is broken.
-    """
+    """Shape, order and type; no more is declared than the archive says that it holds."""
     shape, fortran_order, dtype = read_array_header(member)
     held = archive.getinfo(member.name).file_size
     if min(shape, default=0) < 0 or (not dtype.hasobject and math.prod(shape) * dtype.itemsize > held):

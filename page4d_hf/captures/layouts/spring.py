@@ -52,12 +52,7 @@ def spring_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_spring(root: str | Path, sequence: str) -> Capture:
-    """Read one eye of a scene, in metres.
-
-    Raises:
-        CaptureError: the cameras are missing or broken, or no frame can be used.
-        Page4DError: h5py is not installed.
-    """
+    """Read one eye of a scene, in metres."""
     root = Path(root)
     scene, eye = (root / sequence).parent, Path(sequence).name
     if eye not in EYES:
@@ -125,10 +120,6 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
 
     Returns:
         `(H, W)`, half as high and half as wide as the file.
-
-    Raises:
-        CaptureError: the file or its sky map is missing or broken.
-        Page4DError: h5py is not installed.
     """
     disparity = _read_hdf5(path, "disparity", 2)[::2, ::2]
     with np.errstate(invalid="ignore"):
