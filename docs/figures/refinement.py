@@ -1,6 +1,6 @@
-"""Draws docs/images/refinement.svg: a camera's path from the network and after bundle adjustment, over the capture's own.
+"""Draws docs/images/refinement.svg: a camera's path by the network and refined, over the capture's own.
 
-python docs/figures/refinement.py --path path/to/hand-on-shelf --model page4d
+python docs/figures/refinement.py --capture path/to/hand-on-shelf --model page4d
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from matplotlib import pyplot as plt
 
 from page4d_hf import reconstruct
 from page4d_hf.captures import as_pinhole, read_capture
-from page4d_hf.geometry import align_sim3
-from page4d_hf.scene.drawing import camera_centers
+from page4d_hf.geometry import align_sim3, camera_centers
 
 OUTPUT = Path(__file__).parents[1] / "images/refinement.svg"
 INK, STATIC, MOVING = "#26303c", "#8a97a8", "#d9663a"
 
 
-def main(path: Path, model: str = "page4d") -> None:
+def main(capture: Path, model: str = "page4d") -> None:
     """Draw the figure.
 
     Args:
-        path: a capture with cameras of its own, in any layout that page4d reads.
+        capture: one with cameras of its own, in any layout that page4d reads.
         model: folder of the weights that reconstruct it.
     """
     # Letters as shapes: the same on every machine. No date and no random names: the same file at every run.
     mpl.rcParams.update({"font.family": "DejaVu Sans", "svg.fonttype": "path", "svg.hashsalt": "page4d"})
-    capture = read_capture(path)
-    chosen = capture.splits.get("train", np.arange(len(capture)))
-    images = as_pinhole(capture, 1)
+    read = read_capture(capture)
+    chosen = read.splits.get("train", np.arange(len(read)))
+    images = as_pinhole(read, 1)
     frames = [np.asarray(images.load_image(i)) for i in chosen]
-    truth = camera_centers(capture.extrinsics[chosen])
+    truth = camera_centers(read.extrinsics[chosen])
     extent = np.sqrt(((truth - truth.mean(axis=0)) ** 2).sum(axis=1).mean())
     axes_of_the_path = np.linalg.svd(truth - truth.mean(axis=0))[2][:2]
 
