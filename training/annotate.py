@@ -155,13 +155,15 @@ def run_on_ray(
         address: of a Ray cluster; None starts Ray on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning: as Ray's next version does
+    if address:  # not 20 tries of half a minute, where `auto` finds the address of a cluster that has ended
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise Page4DError("Annotation needs Ray, which is not installed; pip install 'page4d[scale]'.") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours
     try:
         if address is not None and (at := urlsplit(address if "//" in address else f"//{address}")).port:
             socket.create_connection((at.hostname or "", at.port), timeout=30).close()  # Ray would wait for minutes
@@ -169,7 +171,8 @@ def run_on_ray(
         ray.init(**({"address": address} if address else local), log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises no kind of its own
         where = f"Found no Ray cluster at {address}" if address else "Ray could not be started on this machine"
-        raise Page4DError(f"{where} ({str(error).strip().splitlines()[0]}).") from error
+        reason = (str(error).strip() or "it does not answer").splitlines()[0]
+        raise Page4DError(f"{where} ({reason}).") from error
     try:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))

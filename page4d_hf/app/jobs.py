@@ -103,21 +103,22 @@ def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...])
         told.send(("done", result))
 
 
-def run_commands(commands: Sequence[Sequence[object]], log: Path, *, seconds: float) -> None:
-    """Run programs one after the other; the one that runs after some seconds is ended with all that it started."""
+def run_command(words: Sequence[object], folder: Path, log: Path, *, seconds: float) -> None:
+    """Run a program in a folder; after some seconds it is ended with all that it started."""
     end = time.monotonic() + seconds
-    for words in commands:
-        with _running, log.open("ab") as output:
-            process = subprocess.Popen(list(map(str, words)), stdout=output, stderr=output, start_new_session=True)
-            try:
-                while (code := process.poll()) is None:
-                    _check(end, seconds)
-                    time.sleep(POLL)
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, 9)
-                    process.wait()
-        if code != 0:
-            lines = log.read_text("utf8", errors="replace").strip().splitlines()
-            said = lines[-1] if lines else ""
-            raise JobError(f"`{shlex.join(map(str, words[:2]))}` ended with exit code {code}: {said:.300}")
+    with _running, log.open("ab") as output:
+        process = subprocess.Popen(
+            list(map(str, words)), cwd=folder, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            while (code := process.poll()) is None:
+                _check(end, seconds)
+                time.sleep(POLL)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)
+                process.wait()
+    if code != 0:
+        lines = log.read_text("utf8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else ""
+        raise JobError(f"`{shlex.join(map(str, words[:2]))}` ended with exit code {code}: {said:.300}")

@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import Page4DError
 from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..weights.shipped import TINY
-from .jobs import run_apart, run_commands
+from .jobs import run_apart, run_command
 from .work import Result, reconstruct_upload
 
 # Read as gradio is imported: it tells nobody that it runs.
@@ -170,14 +170,9 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
 
 def train_and_share(visit: Path, limits: Limits) -> Path:
     """A short training on the scene of a visit, as one web page."""
-    shutil.rmtree(visit / "training", ignore_errors=True)
-    run = visit / "training" / "run" / "page4d-4dgs" / "run"
-    train: list[object] = [Path(sys.executable).parent / "ns-train", "page4d-4dgs", "--data", visit / "scene"]
-    train += ["--max-num-iterations", limits.train_steps, "--vis", "tensorboard"]
-    train += ["--output-dir", visit / "training", "--experiment-name", "run", "--timestamp", "run"]
-    share: list[object] = [sys.executable, "-m", "page4d_hf.cli", "share", "--load-config", run / "config.yml"]
-    share += ["--output", visit / "scene.html", "--title", "scene", "--overwrite"]
-    run_commands((train, share), visit / "training.log", seconds=limits.seconds)
+    shutil.rmtree(visit / "outputs", ignore_errors=True)
+    words = (sys.executable, "-m", "page4d_hf.cli", "splat", "scene", "--output", "scene.html", "--overwrite")
+    run_command((*words, "--steps", limits.train_steps), visit, visit / "training.log", seconds=limits.seconds)
     return visit / "scene.html"
 
 

@@ -349,7 +349,7 @@ def _map_path(root: Path, name: str, stem: str) -> Path:
 # Reading
 
 
-def read_scene(root: str | Path) -> Scene:
+def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     """Read a scene folder, or any folder with nerfstudio's `transforms.json`, and check all of it but the pixels.
 
     A folder of another program may hold its intrinsics once for all frames, `camera_angle_x` instead of a focal length,
@@ -360,6 +360,7 @@ def read_scene(root: str | Path) -> Scene:
 
     Args:
         root: the folder, or its `transforms.json`.
+        cameras_only: neither read its points nor ask for its depth maps.
 
     Raises:
         SceneError: the folder or a file is missing, is malformed, or holds a camera that is none.
@@ -400,6 +401,8 @@ def read_scene(root: str | Path) -> Scene:
         notes=[] if note is None else [note],
         info=_read_info(root / MARK, image_paths),
     )
+    if cameras_only:
+        return scene
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
         if note is not None and given is not None and scene.point_times is not None:

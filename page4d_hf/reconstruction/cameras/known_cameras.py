@@ -153,7 +153,7 @@ def _of_any(path: Path) -> CameraFile:
 
 
 def _of_transforms(path: Path) -> CameraFile:
-    scene = read_scene(path)
+    scene = read_scene(path, cameras_only=True)
     order = np.argsort(scene.times, kind="stable")
     fisheye = np.zeros(len(scene), bool) if scene.fisheye is None else scene.fisheye
     sources = scene.info.get("frames")

@@ -18,7 +18,7 @@ import pytest
 from browser import chromium
 from PIL import Image
 
-from page4d_hf.app.jobs import JobError, run_apart, run_commands
+from page4d_hf.app.jobs import JobError, run_apart, run_command
 from page4d_hf.app.page import Limits, build, check_size, sweep, workplace
 from page4d_hf.app.work import Result, reconstruct_upload
 from page4d_hf.cli import app as app_command
@@ -327,9 +327,9 @@ def test_a_job_tells_how_far_it_is_and_gives_its_result():
 
 def test_a_program_that_fails_or_takes_too_long_says_so(tmp_path):
     with pytest.raises(JobError, match="exit code 3: no dog"):
-        run_commands([["true"], ["sh", "-c", "echo no dog; exit 3"]], tmp_path / "log", seconds=60)
+        run_command(["sh", "-c", "echo no dog; exit 3"], tmp_path, tmp_path / "log", seconds=600)
     with pytest.raises(JobError, match="longer than"):
-        run_commands([["sh", "-c", "sleep 60"]], tmp_path / "log", seconds=0.2)
+        run_command(["sh", "-c", "sleep 600; true"], tmp_path, tmp_path / "log", seconds=0.2)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,11 @@ def test_files_of_three_kinds_give_the_same_extrinsics(write, folder, frames):
         np.testing.assert_allclose(known.intrinsics, moving_room().intrinsics, atol=1e-9)
 
 
+def test_cameras_do_not_need_the_points_that_lie_beside_them(folder, frames):
+    known = known_cameras(read_cameras(write_transforms(folder, ply_file_path="lost.ply")), None, frames)
+    np.testing.assert_allclose(known.extrinsics, moving_room().extrinsics, atol=1e-9)
+
+
 def test_cameras_are_matched_by_file_name_in_whatever_order(folder, frames):
     path = write_transforms(folder, order=[5, 2, 9, 0, 1, 3, 4, 6, 7, 8, 10, 11])
     some = [3, 7, 8]
