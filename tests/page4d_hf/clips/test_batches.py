@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -250,19 +249,6 @@ def test_a_column_that_lacks_values_is_named(tmp_path, column) -> None:
         MicroBatches([SourceConfig(path=folder)], SMALL)
 
 
-@pytest.mark.parametrize("turned", [np.zeros((3, 3)), 1.1 * np.eye(3), np.diag([1.0, 1, -1])])
-def test_a_clip_whose_rotation_is_none_is_named(tmp_path: Path, turned: np.ndarray) -> None:
-    bad = row(noise_clip("bad", 5))
-    for extrinsics in bad["extrinsics"]:
-        for line, values in zip(extrinsics, turned.tolist(), strict=True):
-            line[:3] = values
-    path = write_shards(tmp_path / "clips", [[row(noise_clip("good", 5)), bad]])
-    dataset = of(SourceConfig(path=path))
-    made = [dataset[i] for i in range(6)]
-    assert all(clip.startswith("good") for batch in made for clip in batch["clip_ids"])
-    assert any("clip bad" in skip for batch in made for skip in batch["skips"])
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_of_broken_clips_ends_in_an_error_that_names_it(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
@@ -315,21 +301,6 @@ def test_starting_at_an_index_gives_the_tail_of_the_whole(clips: str, kind: str,
     tail = micro_batch_loader(made_of(clips, kind), start=22, workers=workers)
     for batch in expected[22:]:
         assert_same(next(tail), batch)
-
-
-def test_micro_batches_can_be_made_in_any_order(clips: str) -> None:
-    forwards, backwards = made_of(clips, "mixed"), made_of(clips, "mixed")
-    expected = [forwards[i] for i in range(10)]
-    for index in reversed(range(10)):
-        assert_same(backwards[index], expected[index])
-
-
-def test_a_data_set_travels_to_another_process_as_it_is(clips: str) -> None:
-    dataset = made_of(clips, "mixed")
-    expected = [dataset[i] for i in range(4)]
-    copy = pickle.loads(pickle.dumps(dataset))
-    for index in range(4):
-        assert_same(copy[index], expected[index])
 
 
 def test_the_loader_leaves_the_random_numbers_of_the_training_alone(clips: str) -> None:
