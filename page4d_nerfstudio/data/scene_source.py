@@ -41,9 +41,6 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         scene: of `page4d reconstruct`.
         options: how to take it.
         with_points: whether to start from the points that it stores, rather than from its depth.
-
-    Raises:
-        Page4DError: fewer than two frames, or places too far away to compute with.
     """
     for sentence in scene.notes:
         note(sentence)
@@ -64,7 +61,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         depth=scene.load_depth,
     )
     if options.tracks in ("auto", "page4d"):
-        frames.tracks = tracks_of_scene(scene, train, 1.0, frames, asked_for=options.tracks == "page4d")
+        frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
+        frames.tracks_asked_for = options.tracks == "page4d"
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)

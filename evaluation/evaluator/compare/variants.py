@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from ..metrics.scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
-Motion = Literal["original", "off", "capture", "page4d", "capture-noise", "page4d-noise"]
+Motion = Literal["original", "off", "auto", "capture", "page4d", "capture-noise", "page4d-noise"]
 CameraSource = Literal["capture", "page4d"]
 
 METHOD = "page4d-4dgs"
@@ -35,6 +35,7 @@ INITIALISATIONS: Mapping[Initialisation, str] = {
 MOTIONS: Mapping[Motion, str] = {
     "original": "none, 4DGS as published",
     "off": "none",
+    "auto": "by flow, where they go far",
     "capture": "the capture's",
     "page4d": "by flow and PAGE-4D's depth",
     "capture-noise": "the capture's, 30 % of them noise",
@@ -130,11 +131,7 @@ def initialisations(
 
 
 def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
-    """Captures by the names of their folders, as paths that hold from any folder.
-
-    Raises:
-        EvaluationError: no captures, two of one name, or one where nothing is; or nerfstudio is not installed.
-    """
+    """Captures by the names of their folders, as paths that hold from any folder."""
     if find_spec("nerfstudio") is None:
         raise EvaluationError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
     from page4d_nerfstudio.data.sources import absolute, place_of
@@ -193,8 +190,9 @@ def tracks(
         for camera_source in _each_once(cameras, "--cameras"):
             for motion in _each_once(motions, "--motions"):
                 by_page4d, source = camera_source == "page4d", motion.removesuffix("-noise")
-                if by_page4d and source == "capture":
-                    continue  # its tracks are in the world of its own cameras
+                # A capture's tracks are in the world of its own cameras, and by default taken with them.
+                if source == ("capture" if by_page4d else "auto"):
+                    continue
                 name = f"{place}-{camera_source}-cameras-{motion}"
                 given, noisy = "off" if motion == "original" else motion, None
                 if source != motion:
@@ -219,11 +217,7 @@ def tracks(
 
 
 def with_options(variants: Sequence[Variant], data_options: str, train_options: str) -> list[Variant]:
-    """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell.
-
-    Raises:
-        EvaluationError: the options cannot be split into words.
-    """
+    """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell."""
     more_data, more_training = _split("--data-options", data_options), _split("--train-options", train_options)
     return [
         replace(
