@@ -248,20 +248,6 @@ class _State:
 # Saved predictions
 
 
-@pytest.mark.parametrize(
-    ("task", "figure", "perfect"),
-    [("video-depth", "abs_rel", 0), ("mono-depth", "delta_1.25", 1), ("pose", "ate", 0), ("points", "overall_mean", 0)],
-)
-def test_the_truth_in_another_scale_has_no_error(
-    tum: Path, tmp_path: Path, task: str, figure: str, perfect: float
-) -> None:
-    save_truth(tum, tmp_path / "truth")
-    given = options(tum, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
-    result = Evaluation(task, given).run()
-    assert result["excluded"] == {}
-    assert result["averages"][figure] == pytest.approx(perfect, abs=2e-5)
-
-
 def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path: Path) -> None:
     save_truth(tum, tmp_path / "truth")
     (tmp_path / f"truth/{SECOND}.npz").unlink()
