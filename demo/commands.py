@@ -27,11 +27,7 @@ class CommandFailed(Exception):
 
 
 def run(*command: object) -> None:
-    """Print a command and run it, with the programs of this Python's environment found first.
-
-    Raises:
-        CommandFailed: its exit code was not 0.
-    """
+    """Print a command and run it, with the programs of this Python's environment found first."""
     words = _print(command)
     code = subprocess.run(words, env=_environment(), check=False).returncode
     if code != 0:

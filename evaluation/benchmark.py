@@ -199,11 +199,7 @@ def _pixel_values(frames: int, options: BenchmarkOptions, processor: Any, patch_
 
 
 def measure_apart(frames: int, options: BenchmarkOptions) -> Row:
-    """Time one number of frames in a process of its own.
-
-    Raises:
-        Page4DError: what is wrong with the options whatever the number of frames.
-    """
+    """Time one number of frames in a process of its own."""
     command = [sys.executable, __file__, "--as-json", "--frames", str(frames)]
     if options.image_size is not None:
         command += ["--image-size", *map(str, options.image_size)]
@@ -302,11 +298,7 @@ def markdown(rows: Sequence[Row], options: BenchmarkOptions) -> str:
 
 
 def run(options: BenchmarkOptions) -> list[Row]:
-    """Time all numbers of frames, from few to many, print and write the table.
-
-    Raises:
-        Page4DError: an option is wrong, or an output is in the way.
-    """
+    """Time all numbers of frames, from few to many, print and write the table."""
     if not options.frames or min(options.frames) < 1 or max(options.frames) > MOST_FRAMES:
         raise Page4DError(f"--frames must name numbers from 1 to {MOST_FRAMES:,}, got {list(options.frames)}.")
     if options.repeats < 1 or not 0 < options.max_seconds <= MOST_SECONDS:

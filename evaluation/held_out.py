@@ -42,10 +42,6 @@ def run(options: HeldOutOptions) -> dict[str, Any]:
 
     Returns:
         What held-out.json holds.
-
-    Raises:
-        Page4DError: options out of their range, no such model, no clip that can be scored, or a folder that is in the
-            way, cannot be written or is being written by another process.
     """
     made = options.clips
     if options.mask_strength is not None and not 0 <= options.mask_strength <= 1:
@@ -85,11 +81,7 @@ def _report(options: HeldOutOptions) -> StudyReport:
 
 
 def options_from(arguments: list[str]) -> HeldOutOptions:
-    """HeldOutOptions of a command line, with the clips that the card of its model names as the defaults.
-
-    Raises:
-        EvaluationError: the card names clips that cannot be made.
-    """
+    """HeldOutOptions of a command line, with the clips that the card of its model names as the defaults."""
     from evaluator.studies.held_out_clips import settings_of_card
 
     named, _ = tyro.cli(ModelOption, args=[a for a in arguments if a not in ("-h", "--help")], return_unknown_args=True)

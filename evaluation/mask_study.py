@@ -56,10 +56,6 @@ def run(options: MaskStudyOptions) -> dict[str, Any]:
 
     Returns:
         What study.json holds.
-
-    Raises:
-        Page4DError: no such model or data set, no clip that can be studied, or a folder that is in the way, cannot be
-            written or is being written by another process.
     """
     return write_report(options, NAME, _study)
 

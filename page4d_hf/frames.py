@@ -138,12 +138,7 @@ def read_frames(
 
 
 def frame_files(source: FileSource) -> list[Path]:
-    """The files that `read_frames` reads from a source, in order, none of them opened yet: one video, or images.
-
-    Raises:
-        FrameError: the source does not exist, is empty, matches nothing, holds no images, or is several files of which
-            any is a video.
-    """
+    """The files that `read_frames` reads from a source, in order, none of them opened yet: one video, or images."""
     if not isinstance(source, (str, os.PathLike)):
         files = [Path(path) for path in source]
         if not files:

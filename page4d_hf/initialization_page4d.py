@@ -116,6 +116,3 @@ def start_with_changes(layer: Page4DLayer) -> None:
     attention = layer.attention
     init.orthogonal_(attention.v_proj.weight)
     init.copy_(attention.o_proj.weight, -CHANGES_SHARE / layer.layerscale_value * attention.v_proj.weight.T)
-
-
-__all__ = ["start_at_same_place", "start_smooth", "start_still", "start_with_changes"]

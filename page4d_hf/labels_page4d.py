@@ -260,6 +260,3 @@ def _size_of(labels: Mapping[str, Any], image_size: tuple[int, int] | None) -> t
 def masked_mean(values: Tensor, counted: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
     """Mean of the values that count; 0, with a gradient of 0, where none does."""
     return torch.where(counted, values, 0).sum(dim) / counted.sum(dim).clamp(min=1)
-
-
-__all__ = ["Page4DTargets", "check_labels", "masked_mean", "normalize_labels"]

@@ -336,6 +336,3 @@ def _same_scale(
 
 def _enough_pixels(value: Tensor, valid: Tensor) -> Tensor:
     return value * (valid.sum() >= MIN_PIXELS)
-
-
-__all__ = ["Page4DLosses", "page4d_loss"]

@@ -287,6 +287,3 @@ def _data(config: Page4DConfig, trained_on: list[str]) -> str:
     if not told:
         told.append("Not known.")
     return "\n\n".join(told) + (_PAGE4D_METRICS if config.base_weights == "page4d" and not trained_on else "")
-
-
-__all__ = ["OF_CARD", "TERMS", "Terms", "data_name", "licence", "model_card", "write_model_card"]

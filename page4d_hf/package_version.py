@@ -19,6 +19,3 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-__all__ = ["page4d_version", "versions_of"]

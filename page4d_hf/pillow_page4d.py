@@ -21,6 +21,3 @@ def to_8_bits(image: Image.Image) -> Image.Image:
         )
     # Rounded in integers, which take half the memory of floats: 257 is odd, so that no value lies half way.
     return Image.fromarray(((gray.astype(np.uint32) + 128) // 257).astype(np.uint8))
-
-
-__all__ = ["to_8_bits"]

@@ -76,6 +76,3 @@ class Page4DMaskScheduleCallback(TrainerCallback):
 def _set_training_step(model: nn.Module, step: int) -> None:
     network: Any = unwrap_model(model, recursive=True)
     network.set_training_step(step)
-
-
-__all__ = ["Page4DDataCollator", "Page4DMaskScheduleCallback"]

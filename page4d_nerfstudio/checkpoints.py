@@ -28,11 +28,7 @@ def saved_steps(folder: Path) -> list[int]:
 
 
 def step_to_load(folder: Path, step: int | None) -> int:
-    """The step asked for, or without one the latest of a folder.
-
-    Raises:
-        CheckpointError: the folder has no such checkpoint, or none at all.
-    """
+    """The step asked for, or without one the latest of a folder."""
     steps = saved_steps(folder)
     if not steps:
         raise CheckpointError(
@@ -46,11 +42,7 @@ def step_to_load(folder: Path, step: int | None) -> int:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Refuse a file that is no archive as `torch.save` writes it: whole, and not compressed.
-
-    Raises:
-        CheckpointError: it is none. A compressed one could fill the memory from a few bytes.
-    """
+    """Refuse a file that is no archive as `torch.save` writes it: whole, and not compressed."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -66,9 +58,6 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     Args:
         path: the file.
         mmap: leave tensors on the disk until they are used.
-
-    Raises:
-        CheckpointError: the file is missing, cut short, compressed, or something else.
     """
     import torch
 

@@ -30,11 +30,7 @@ def _device() -> str:
 def reconstructed(
     source: Path, folder: Path, model: str | None, max_frames: int | None, *, overwrite: bool = False
 ) -> Path:
-    """The scene folder of a video or images, written to `folder`; of a scene folder, itself.
-
-    Raises:
-        Page4DError: the source is neither, or as of `page4d reconstruct`.
-    """
+    """The scene folder of a video or images, written to `folder`; of a scene folder, itself."""
     found = find_source(source)
     if found.kind == "scene" and read_scene(source).info:
         return source

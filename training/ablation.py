@@ -121,10 +121,6 @@ def run(options: Options) -> dict[str, Any]:
 
     Returns:
         What result.json holds.
-
-    Raises:
-        Page4DError: the base cannot be used, the folder belongs to another ablation, what the reports take is not
-            installed, or a run stops.
     """
     check_reports()
     base = load_config(options.base)
@@ -158,12 +154,7 @@ def _run(options: Options, recipe: RunOptions, base: Page4DConfig) -> dict[str, 
 
 
 def check(options: Options, base: Page4DConfig) -> None:
-    """Refuse what cannot be compared.
-
-    Raises:
-        Page4DError: no arms or seeds, or some twice; a base whose mask has a schedule or was trained, or which has no
-            second stage.
-    """
+    """Refuse what cannot be compared."""
     for name, values in (("arms", options.arms), ("seeds", options.seeds)):
         if not values or len(set(values)) < len(values):
             raise Page4DError(f"--{name} must name at least one, and none twice; got {', '.join(map(str, values))}.")
@@ -187,11 +178,7 @@ def check(options: Options, base: Page4DConfig) -> None:
 
 
 def enter(options: Options) -> None:
-    """Begin the folder, or check that what lies in it is of this base: runs compare options, and no weights.
-
-    Raises:
-        Page4DError: it is of another base.
-    """
+    """Begin the folder, or check that what lies in it is of this base: runs compare options, and no weights."""
     path, identity = options.output / IDENTITY, Identity(base=fingerprint(options.base))
     if path.is_file():
         found = read_json(path, Identity, error=Page4DError, remedy="name another --output")

@@ -125,11 +125,7 @@ def annotate(
 
 
 def find_videos(given: Sequence[Path]) -> dict[str, Path]:
-    """Video files by name: relative to the folder that was given, with its suffix.
-
-    Raises:
-        Page4DError: a path that is not there, no video, or two of one name.
-    """
+    """Video files by name: relative to the folder that was given, with its suffix."""
     found: dict[str, Path] = {}
     for path in given:
         if path.is_dir():
@@ -157,9 +153,6 @@ def run_on_ray(
         annotation: what is done with each.
         workers: processes, each with one GPU or, where there is none, one core.
         address: of a Ray cluster; None starts Ray on this machine.
-
-    Raises:
-        Page4DError: Ray is not installed, or there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning: as Ray's next version does

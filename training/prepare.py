@@ -300,9 +300,6 @@ def divide_sequences(
         validation_share: of their scenes, for validation: at least one scene, unless the share is 0.
         seed: of the order.
         scene_of: the scene that a sequence shows. What another eye or camera saw of it would give it away.
-
-    Raises:
-        Page4DError: there is one scene only, which cannot be divided.
     """
     import numpy as np
 

@@ -51,11 +51,7 @@ class Options:
 
 
 def stages_in(folder: Path) -> list[tuple[Path, StageOptions]]:
-    """The stages of a folder of recipes, in order.
-
-    Raises:
-        Page4DError: there are none, or one starts from what no earlier one makes.
-    """
+    """The stages of a folder of recipes, in order."""
     stages = [(path, from_json(path)) for path in sorted(folder.glob("*.json"))]
     if not stages:
         raise Page4DError(f"There are no stages in {folder}: JSON files of options for training/finetune.py.")
@@ -68,12 +64,7 @@ def stages_in(folder: Path) -> list[tuple[Path, StageOptions]]:
 
 
 def make(options: Options) -> None:
-    """Train what is left to train, and write the folder.
-
-    Raises:
-        Page4DError: a stage stops, the model is larger than the package may be, the folder is in the way, or what the
-            report takes is not installed.
-    """
+    """Train what is left to train, and write the folder."""
     check_reports()
     stages = stages_in(options.recipes)
     with claimed_folder(options.output, overwrite=True):
@@ -106,11 +97,7 @@ def _make(options: Options, stages: list[tuple[Path, StageOptions]]) -> None:
 
 
 def copy_model(model: Path, folder: Path) -> None:
-    """Copy weights and configurations, without the code that a run keeps beside them: the package is that code.
-
-    Raises:
-        Page4DError: the run has left no such files.
-    """
+    """Copy weights and configurations, without the code that a run keeps beside them: the package is that code."""
     weights = sorted(model.glob("*.safetensors*"))
     if not weights or not all((model / name).is_file() for name in CONFIGURATIONS):
         raise Page4DError(f"{model} holds no trained model (weights, {', '.join(CONFIGURATIONS)}).")
@@ -123,11 +110,7 @@ def copy_model(model: Path, folder: Path) -> None:
 
 
 def check_size(folder: Path) -> int:
-    """Bytes of all files of a folder.
-
-    Raises:
-        Page4DError: they are more than may be shipped.
-    """
+    """Bytes of all files of a folder."""
     size = sum(path.stat().st_size for path in folder.iterdir())
     if size > LARGEST:
         raise Page4DError(f"The model has {size / 1e6:.1f} MB, of which {LARGEST / 1e6:.0f} at most may be shipped.")

@@ -110,16 +110,7 @@ class Evaluation:
     """One task on one data set. From its making to the end of `run`, other programs are kept out of its folder."""
 
     def __init__(self, task: str, options: EvaluationOptions) -> None:
-        """Find the sequences, enter the run's folder, load the model.
-
-        Args:
-            task: one of the protocol's.
-            options: what is evaluated.
-
-        Raises:
-            Page4DError: data set, sequences, model or device is unavailable, or the folder cannot be written, holds
-                another run, or has another process at work in it.
-        """
+        """Find the sequences, enter the run's folder, load the model."""
         from accelerate.state import PartialState
 
         self.task, self.options = task, options
@@ -189,10 +180,6 @@ class Evaluation:
 
         Returns:
             The result, as `result.json` has it. In processes but the main one it is empty.
-
-        Raises:
-            Page4DError: the run cannot go on, as when the memory does not hold the frames or the disk is full; or not a
-                single sequence could be scored (the tables are written and say why).
         """
         # Shared out by their places, whatever is finished: another process may be done with its first one by now.
         mine = self.names[self.state.process_index :: self.state.num_processes]
@@ -294,11 +281,7 @@ class Evaluation:
 def inference_of(
     protocol: DepthProtocol | PoseProtocol | PointsProtocol, options: EvaluationOptions, evaluated: EvaluatedModel
 ) -> Inference:
-    """The protocol's inference settings, with the options' resolution and source of points.
-
-    Raises:
-        Page4DError: a resolution that is not made of whole patches.
-    """
+    """The protocol's inference settings, with the options' resolution and source of points."""
     width = resolve_resolution(options.resolution, evaluated.processor, evaluated.model.config.patch_size)
     inference = replace(protocol.inference, resolution=width)
     return inference if inference.points is None else replace(inference, points=options.points)

@@ -22,9 +22,6 @@ def kitti_drives(root: Path) -> dict[str, Path]:
 
     Args:
         root: the folder of the raw data or of the odometry benchmark.
-
-    Raises:
-        CaptureError: there is no such folder, or it holds no drive.
     """
     if not root.is_dir():
         raise CaptureError(f"There is no folder {root}; it must hold {LOOKS}. {PUBLISHED}")
@@ -40,9 +37,6 @@ def kitti_images(root: Path, drive: str | None = None) -> list[Path]:
     Args:
         root: see `kitti_drives`.
         drive: its name; None takes the first.
-
-    Raises:
-        CaptureError: see `kitti_drives`; or there is no such drive, or it has no images.
     """
     drives = kitti_drives(root)
     name = next(iter(drives)) if drive is None else drive

@@ -66,10 +66,6 @@ def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> E
         name: a folder for from_pretrained, or a Hub repository.
         mask: "off" runs the network at mask strength 0, which makes it VGGT with other weights.
         device, dtype: see `page4d_hf.weights.loading.load_model`.
-
-    Raises:
-        CheckpointError: there is no such model, or it is broken.
-        EvaluationError: its revision cannot be told.
     """
     model, processor = load_model(name, device=device, dtype=dtype)
     strength = float(model.config.mask_strength) if mask == "on" else 0.0
@@ -102,21 +98,10 @@ def predict(
 ) -> Predictions:
     """Run a model on the frames of a sequence.
 
-    Args:
-        sequence: S frames, all of one size.
-        evaluated: the model.
-        inference: how it is run.
-        progress: told how far the work is.
-
     Returns:
         Depth, cameras and motion, in the network's resolution over exactly the image, in the world of the first camera.
         Frames that are fed one by one have no common world: then there are neither extrinsics nor points. Motion is
         given by a model with its mask on alone.
-
-    Raises:
-        PredictionsError: the network gives no finite cameras, or the frames are of different sizes.
-        EvaluationError: the memory does not hold the frames.
-        CaptureError: an image cannot be read.
     """
     frames = sequence.frames
     images = [frames.load_image(index) for index in range(len(frames))]

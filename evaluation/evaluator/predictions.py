@@ -77,12 +77,7 @@ def predictions_path(folder: Path, sequence: str) -> Path:
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
-    """Write predictions in the format of this module, compressed. The file is whole or absent.
-
-    Raises:
-        PredictionsError: an array is not of its shape.
-        Page4DError: the file cannot be written.
-    """
+    """Write predictions in the format of this module, compressed. The file is whole or absent."""
     check_predictions(predictions, str(path))
     arrays = {"frame_ids": np.array(predictions.frame_ids, np.str_)}
     arrays |= {name: array for name in SHAPES if (array := getattr(predictions, name)) is not None}
@@ -94,12 +89,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Read predictions in the format of this module. No code in the file is run.
-
-    Raises:
-        PredictionsError: the file is missing, broken or cut off, holds arrays of other names, shapes or kinds or more
-            than `MOST_BYTES`, frames named twice, or cameras that are none.
-    """
+    """Read predictions in the format of this module. No code in the file is run."""
     names = [field.name for field in fields(Predictions)]
     arrays = read_npz(
         path, names, most_bytes=MOST_BYTES, error=PredictionsError, remedy="write the predictions again", only=True
@@ -126,16 +116,7 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def check_predictions(predictions: Predictions, where: str) -> None:
-    """Refuse predictions that contradict themselves.
-
-    Args:
-        predictions: to be checked.
-        where: what they are, for the message.
-
-    Raises:
-        PredictionsError: an array is not of its shape, maps are of different sizes, frames are named twice, or a camera
-            is none.
-    """
+    """Refuse predictions that contradict themselves."""
     count = len(predictions)
     if not count:
         raise PredictionsError(f"{where} has no frames.")
@@ -181,10 +162,6 @@ def match_predictions(predictions: Predictions, sequence: EvaluatedSequence, whe
         predictions: of these frames, in any order, and perhaps of others.
         sequence: what they are of.
         where: what they are, for the message.
-
-    Raises:
-        PredictionsError: a frame of the sequence has none: names (for TUM and Bonn, time stamps) that don't match are
-            never matched by their order.
     """
     wanted = sequence.frames.capture.frame_ids
     rows = {name: i for i, name in enumerate(predictions.frame_ids)}

@@ -65,12 +65,7 @@ class RunFolder:
         self.key = json_digest(self.identity)
 
     def enter(self) -> None:
-        """Begin the run's folder, or check that it holds this run.
-
-        Raises:
-            EvaluationError: it holds a run that differs, each difference named, or something else.
-            Page4DError: it cannot be written.
-        """
+        """Begin the run's folder, or check that it holds this run."""
         path = self.root / RUN
         check_working_folder(self.root, RUN)
         if not path.is_file():
@@ -99,11 +94,7 @@ class RunFolder:
         return self.root / "plots" / name
 
     def forget(self, name: str) -> None:
-        """Remove what is kept of a sequence: its scores, predictions and plots, which would be of other data.
-
-        Raises:
-            Page4DError: somebody else's files lie among the plots.
-        """
+        """Remove what is kept of a sequence: its scores, predictions and plots, which would be of other data."""
         check_output_folder(self.plots(name), overwrite=True)
         self._path(name).unlink(missing_ok=True)  # first, so that whatever is left is of no scores
         predictions_path(self.predictions(), name).unlink(missing_ok=True)
@@ -116,9 +107,6 @@ class RunFolder:
             scores: of one sequence.
             source: digests of what was scored.
             again: the sequence is to be tried again when the run goes on, as what excluded it may be repaired.
-
-        Raises:
-            Page4DError: the file cannot be written.
         """
         path = self._path(scores.name)
         record = {"run": self.key, "digest": "", "scores": asdict(scores), "source": dict(source), "again": again}
@@ -137,12 +125,7 @@ class RunFolder:
         return kept if whole else None
 
     def is_finished(self, name: str, source: Mapping[str, str]) -> bool:
-        """Whether a sequence need not be run again.
-
-        Args:
-            name: the sequence.
-            source: digests of what would be scored now.
-        """
+        """Whether a sequence need not be run again."""
         kept = self.load(name)
         return kept is not None and kept.source == source and not kept.again
 
@@ -161,10 +144,6 @@ class RunFolder:
 
         Returns:
             What was written.
-
-        Raises:
-            EvaluationError: a figure is not finite.
-            Page4DError: the file cannot be written.
         """
         for owner, figures in [("The average", averages), *((each.name, each.figures) for each in scores)]:
             broken = [name for name, figure in figures.items() if not math.isfinite(figure)]
@@ -198,9 +177,6 @@ def entered_folder(root: Path, identity: Mapping[str, Any]) -> Iterator[int]:
 
     Yields:
         The lock's descriptor, see `page4d_hf.utils.folders.working_folder`.
-
-    Raises:
-        Page4DError: it holds another run or something else, cannot be written, or another process works in it.
     """
     with working_folder(root, RUN) as lock:
         RunFolder(root, identity).enter()
@@ -259,14 +235,7 @@ class _Result(_Open):
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The `result.json` of a finished run.
-
-    Args:
-        folder: the run's folder.
-
-    Raises:
-        EvaluationError: there is none, or it is no result.
-    """
+    """The `result.json` of a finished run."""
     if not (folder / RESULT).exists():
         raise EvaluationError(f"{folder} holds no finished run (no {RESULT}); run it first.")
     result: _Result = read_json(folder / RESULT, _Result, error=EvaluationError, remedy="run it again")

@@ -167,9 +167,6 @@ def select(protocol: str, task: str, dataset: str, *, split: str | None = None, 
         dataset: one of `EVALUATED`.
         split: instead of the protocol's own, such as Sintel's pass "clean".
         frames: at most so many of its frames, spread evenly.
-
-    Raises:
-        EvaluationError: the data set has no such split, is not evaluated so, or `frames` is no number of frames.
     """
     by_task = SELECTIONS[protocol]
     if task not in by_task or dataset not in by_task[task]:
@@ -210,11 +207,6 @@ def choose_sequences(
 
     Returns:
         Names for `load_sequence`, sorted; and names of the selection's sequences that `root` lacks.
-
-    Raises:
-        CaptureError: there is no such folder, or it holds no sequence at all: says where the data set is published and
-            what it looks like.
-        EvaluationError: a name of `names` is not there, or none of the selection's sequences are.
     """
     layout = DATASETS[dataset]
     try:

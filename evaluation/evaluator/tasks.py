@@ -84,13 +84,6 @@ def average(protocol: Protocol, scores: Sequence[SequenceScores]) -> dict[str, f
 
     Depth is weighted as `SequenceScores.weight` says; figures of a region by the region's pixels. A figure that only
     some sequences have, such as those of what moves, is averaged over these.
-
-    Args:
-        protocol: under which they were made.
-        scores: of any sequences.
-
-    Raises:
-        EvaluationError: all are excluded, or there are none.
     """
     counted = [each for each in scores if each.excluded is None]
     if not counted:

@@ -104,11 +104,7 @@ def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...])
 
 
 def run_command(words: Sequence[object], folder: Path, log: Path, *, seconds: float) -> None:
-    """Run a program in a folder; after some seconds it is ended with all that it started.
-
-    Raises:
-        JobError: its exit code is not 0, or it took too long.
-    """
+    """Run a program in a folder; after some seconds it is ended with all that it started."""
     end = time.monotonic() + seconds
     with _running, log.open("ab") as output:
         process = subprocess.Popen(

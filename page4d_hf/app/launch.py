@@ -11,11 +11,7 @@ from .page import STYLE, Limits, build, workplace
 
 
 def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
-    """Serve the app until it is interrupted.
-
-    Raises:
-        Page4DError: a model is unavailable, the port is taken, or the host is no address of this machine.
-    """
+    """Serve the app until it is interrupted."""
     check_address(host, port)
     for model in models:
         if model != "tiny":

@@ -169,11 +169,7 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
 
 
 def train_and_share(visit: Path, limits: Limits) -> Path:
-    """A short training on the scene of a visit, as one web page.
-
-    Raises:
-        Page4DError: it failed, or took too long.
-    """
+    """A short training on the scene of a visit, as one web page."""
     shutil.rmtree(visit / "outputs", ignore_errors=True)
     words = (sys.executable, "-m", "page4d_hf.cli", "splat", "scene", "--output", "scene.html", "--overwrite")
     run_command((*words, "--steps", limits.train_steps), visit, visit / "training.log", seconds=limits.seconds)
@@ -181,11 +177,7 @@ def train_and_share(visit: Path, limits: Limits) -> Path:
 
 
 def check_size(uploads: list[str], megabytes: float) -> None:
-    """Refuse an upload of several files that are too large together; of a single one gradio does.
-
-    Raises:
-        Page4DError: they are.
-    """
+    """Refuse an upload of several files that are too large together; of a single one gradio does."""
     size = sum(os.path.getsize(upload) for upload in uploads)
     if size > megabytes * 2**20:
         raise Page4DError(f"The files have {size / 2**20:.1f} MB together, and {megabytes:g} are allowed; take fewer.")

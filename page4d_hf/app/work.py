@@ -31,9 +31,6 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
         frames: at most so many.
         folder: of the visitor, empty.
         progress: told how far the work is.
-
-    Raises:
-        Page4DError: as of `reconstruct`.
     """
     from ..reconstruction.cameras.refinement import summary as cameras_summary
     from ..reconstruction.reconstruct import reconstruct

@@ -52,11 +52,7 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file of a capture.
-
-    Raises:
-        CaptureError: the file is missing, too large, or cannot be read.
-    """
+    """A whole file of a capture."""
     with decoding(path, "a file"):
         if path.exists() and not path.is_file():  # a device or a pipe need not end
             raise CaptureError(f"{path} is a folder or a device, not a file; replace it.")
@@ -65,21 +61,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A whole text file of a capture, UTF-8, with or without a byte order mark.
-
-    Raises:
-        CaptureError: the file is missing, too large, or no text.
-    """
+    """A whole text file of a capture, UTF-8, with or without a byte order mark."""
     with decoding(path, "text"):
         return read_bytes(path).decode("utf-8-sig")
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """The numbers in a `.npy` file. No more memory is taken than the file has bytes, whatever shape its head claims.
-
-    Raises:
-        CaptureError: the file is missing, broken or too large, or holds something else.
-    """
+    """The numbers in a `.npy` file. No more memory is taken than the file has bytes, whatever shape its head claims."""
     with decoding(path, "a NumPy array"):
         mapped = np.lib.format.open_memmap(path, mode="r")
     if mapped.dtype.kind not in "fiub":

@@ -21,11 +21,7 @@ WHITE = (255, 255, 255)
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image of a size within bounds, to be decoded in the `with` statement.
-
-    Raises:
-        CaptureError: the file is missing, broken or no image, or claims more pixels than are read.
-    """
+    """Open an image of a size within bounds, to be decoded in the `with` statement."""
     with decoding(path, "an image"):
         let_pillow_read(path)
         with Image.open(path) as image:
@@ -42,9 +38,6 @@ def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
 
     Returns:
         `(H, W, 3)`; with transparency `(H, W, 4)`; `(H, W)` for what `keep_grey` names.
-
-    Raises:
-        CaptureError: the file is missing, broken, or not of 8 bits.
     """
     with open_image(path) as image:
         if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
@@ -58,11 +51,7 @@ def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
 
 
 def read_opaque_image(path: Path) -> npt.NDArray[np.uint8]:
-    """The colours `(H, W, 3)` of an 8-bit image whose transparency says something else (DyCheck's: lidar returns).
-
-    Raises:
-        CaptureError: as `read_image`.
-    """
+    """The colours `(H, W, 3)` of an 8-bit image whose transparency says something else (DyCheck's: lidar returns)."""
     return np.ascontiguousarray(read_image(path)[..., :3])
 
 
@@ -72,9 +61,6 @@ def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray
     Args:
         path: the file.
         background: red, green and blue, from 0 to 255.
-
-    Raises:
-        CaptureError: as `read_image`.
     """
     return over(read_image(path), background)
 
@@ -88,11 +74,7 @@ def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.
 
 
 def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`.
-
-    Raises:
-        CaptureError: as `read_image`.
-    """
+    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`."""
     mask = read_image(path, keep_grey=True)
     return (mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask) > 0
 
@@ -107,10 +89,6 @@ def check_same_size(path: Path, values: npt.NDArray[Any], other_path: Path, othe
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image, from its head alone.
-
-    Raises:
-        CaptureError: the file is missing, broken or no image.
-    """
+    """(width, height) of an image, from its head alone."""
     with open_image(path) as image:
         return image.size

@@ -65,9 +65,6 @@ class PinholeFrames:
 
         Returns:
             `(H, W, 3)`, or `(H, W, 4)` where the file has transparency.
-
-        Raises:
-            CaptureError: the file is missing, broken, or of another size than when the capture was read.
         """
         path = self.capture.image_paths[index]
         image = self.capture.read_image_file(path)
@@ -93,35 +90,20 @@ class PinholeFrames:
         return resampled(image, undistorted)
 
     def load_motion_mask(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """The motion mask of a frame, `(H, W)`, true where something moves; None where the capture has none.
-
-        Raises:
-            CaptureError: the file is missing or broken.
-        """
+        """The motion mask of a frame, `(H, W)`, true where something moves; None where the capture has none."""
         return self._load(self.capture.motion_mask_paths, index, self.capture.read_motion_mask_file)
 
     def load_use(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """Which pixels of a frame are to be learned from, `(H, W)`; None where the capture does not say.
-
-        Raises:
-            CaptureError: the file is missing or broken.
-        """
+        """Which pixels of a frame are to be learned from, `(H, W)`; None where the capture does not say."""
         return self._load(self.capture.use_paths, index, read_image_mask)
 
     def load_covisible(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """Which pixels of a frame the training frames see too, `(H, W)`; None where the capture does not say.
-
-        Raises:
-            CaptureError: the file is missing or broken.
-        """
+        """Which pixels of a frame the training frames see too, `(H, W)`; None where the capture does not say."""
         return self._load(self.capture.covisible_paths, index, read_image_mask)
 
     def load_depth(self, index: int) -> npt.NDArray[np.float32] | None:
         """The z-depth of a frame, `(H, W)`, in the unit of the capture's world, 0 where it is not known; None where
         the capture has none.
-
-        Raises:
-            CaptureError: the file is missing or broken.
         """
         intrinsics = self.capture.intrinsics[index]
         depth = self._load(self.capture.depth_paths, index, lambda path: self.capture.read_depth_file(path, intrinsics))
@@ -185,10 +167,6 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
 
     Returns:
         The frames, with the cameras that belong to them.
-
-    Raises:
-        CaptureError: the stored images are smaller than what is asked for, or a lens distorts so much that its image
-            cannot be undistorted.
     """
     factor = 1.0 if downscale is None else downscale / capture.image_downscale
     if factor < 1:

@@ -50,9 +50,6 @@ def list_sequences(
 
     Returns:
         Sorted names relative to `root`, such as "train/0001".
-
-    Raises:
-        CaptureError: `root` has no folder of the split.
     """
     if split is not None and not (root / split).is_dir():
         raise CaptureError(f"{root} has no folder {split}; name another split or the folder that holds it.")
@@ -63,22 +60,14 @@ def list_sequences(
 
 
 def sequence_folder(root: Path, name: str) -> Path:
-    """The folder of a sequence.
-
-    Raises:
-        CaptureError: there is none.
-    """
+    """The folder of a sequence."""
     if not (root / name).is_dir():
         raise CaptureError(f"There is no folder {root / name}; name one of the sequences in {root}.")
     return root / name
 
 
 def video_of_camera(capture: Capture, camera: str) -> Capture:
-    """The frames of one camera in order of time; all frames where `camera` is "".
-
-    Raises:
-        CaptureError: the capture has no such camera.
-    """
+    """The frames of one camera in order of time; all frames where `camera` is ""."""
     if not camera:
         return capture
     frames = np.flatnonzero(capture.camera_ids.astype(str) == camera)
@@ -132,11 +121,7 @@ def check_camera(
 
 
 def read_first_image_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """(width, height) of the first image that can be read: the images of a video are all of one size.
-
-    Raises:
-        CaptureError: none can be read.
-    """
+    """(width, height) of the first image that can be read: the images of a video are all of one size."""
     faults: list[CaptureError] = []
     for path in [path for path in paths if path.is_file()] or paths:
         try:
@@ -212,9 +197,6 @@ class FrameList:
 
         Args:
             fields: further fields of `Capture`.
-
-        Raises:
-            CaptureError: there is no frame.
         """
         if not self._frames:
             first = f" (the first of {len(self.skipped)}: {self.skipped[0]})" if self.skipped else ""

@@ -270,9 +270,6 @@ def plan_clips(
 
     Returns:
         The clips, and what was left out.
-
-    Raises:
-        CaptureError: the capture has no such split, or a lens distorts so much that it cannot be undone.
     """
     sequence = sequence or capture.sequence or capture.root.name
     name = f"{source}/{sequence}"

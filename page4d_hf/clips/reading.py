@@ -244,11 +244,7 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
 
 
 def clip_header(row: Mapping[str, Any] | pa.Table) -> ClipHeader:
-    """A row's description of its clip, without the frames.
-
-    Raises:
-        ClipError: a value is missing or of another type.
-    """
+    """A row's description of its clip, without the frames."""
     clip = _Row(row)
     try:
         return ClipHeader.model_validate({name: clip.value(name) for name in ClipHeader.model_fields})

@@ -73,10 +73,6 @@ class SyntheticClips:
     def frames(self, index: int, *, source: str = "synthetic") -> ClipFrames:
         """One of the clips as decoded frames, as `page4d_hf.clips` reads and writes them.
 
-        Args:
-            index: of the clip.
-            source: the data set's name.
-
         Returns:
             8-bit images; the clip's id is its seed, and its timestamps count frames.
         """
@@ -103,9 +99,6 @@ def check_size(num_clips: int, num_frames: int, image_size: tuple[int, int]) -> 
         num_clips: that are made together.
         num_frames: of each.
         image_size: (height, width).
-
-    Raises:
-        Page4DError: they have more than `MOST_FRAMES` or `MOST_PIXELS`.
     """
     height, width = image_size
     frames = num_clips * num_frames

@@ -50,13 +50,6 @@ class SourceConfig:
     depth_percentile: float = 98.0
     """Depth beyond this percentile of a frame's valid depth counts as unknown: sky, and outliers of reconstructions.
     100 keeps all, as is always done with synthetic clips: their depth is exact."""
-    streaming: bool = False
-    """Read the shards front to back instead of at random: nothing is copied to the disk first. Every sample then reads
-    a whole row, so write short clips for it."""
-    lanes: int = 8
-    """With streaming: lane l of L reads the shards l, l + L, ..., and micro-batch i takes from lane i % L. Which clips
-    come depends on this number and not on workers or processes; reading is cheapest where it is a multiple of
-    processes * workers. At most the number of shards."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -68,8 +61,6 @@ class SourceConfig:
             )
         if not 0 < self.depth_percentile <= 100:
             raise SamplingError(f"depth_percentile of {self.title} must be in (0, 100], got {self.depth_percentile}.")
-        if self.lanes < 1:
-            raise SamplingError(f"{self.title} needs at least one lane, got {self.lanes}.")
 
     @property
     def title(self) -> str:
@@ -177,7 +168,7 @@ class Source(NamedTuple):
     """A source as the plan sees it."""
 
     config: SourceConfig
-    table: ClipTable | None = None  # None: its clips are not known beforehand (streamed or synthetic)
+    table: ClipTable | None = None  # None: its clips are made as they are needed
 
 
 @dataclass(frozen=True)
@@ -185,14 +176,14 @@ class SamplePlan:
     """The clip, frames and seed of one sample."""
 
     source: int  # index into the sources
-    row: int | None  # the clip; None where the source's clips are not known beforehand
-    frames: tuple[int, ...]  # of the clip, in the sample's order; empty where the clip is not known beforehand
-    seed: int  # below 2^63, of all that is drawn later: the augmentation, the synthetic scene, a streamed clip's window
+    row: int | None  # the clip; None of a synthetic source
+    frames: tuple[int, ...]  # of the clip, in the sample's order; empty of a synthetic source
+    seed: int  # below 2^63, of all that is drawn later: the augmentation, the synthetic scene
     skips: tuple[str, ...] = ()  # clips that were drawn and could not be used, one sentence each
 
 
 class MicroBatchShape(NamedTuple):
-    """The part of a micro-batch that depends on no clip; cheap to compute for all micro-batches before an index."""
+    """The part of a micro-batch that depends on no clip."""
 
     num_frames: int
     image_size: tuple[int, int]  # (height, width)
@@ -238,9 +229,6 @@ def plan_sample(
         num_frames: frames of the sample.
         source: index of its source, which stays the same over attempts, so that bad clips do not change the mixture.
         sources: all sources.
-
-    Raises:
-        ClipError: the source has no clip that is long enough.
     """
     generator = keyed_generator(seed, index, sample, attempt)
     sample_seed = int(generator.integers(2**63))
@@ -271,7 +259,7 @@ def draw_window(
 
     Args:
         generator: what to draw with.
-        clip_length: frames of the clip, at least `num_frames` (see `too_short`).
+        clip_length: frames of the clip, at least `num_frames`.
         num_frames: frames wanted.
         config: strides, and `ordered` where it overrides the clip's.
         ordered: whether the clip's frames follow each other in time.
@@ -287,11 +275,7 @@ def draw_window(
 
 
 def source_weights(configs: Sequence[SourceConfig]) -> npt.NDArray[np.float64]:
-    """The sources' mixing weights.
-
-    Raises:
-        SamplingError: there is no source, or none has a weight above 0.
-    """
+    """The sources' mixing weights."""
     weights = np.array([config.weight for config in configs], np.float64)
     if not weights.sum() > 0:
         raise SamplingError("Expected at least one source of clips with a weight above 0; add one.")

@@ -47,9 +47,6 @@ def clip_features() -> datasets.Features:
 
     A row is a run of frames of one sequence. `depth` and `depth_scale`, `motion_mask`, and `intrinsics` and
     `extrinsics` are null for a clip that has none; what each column holds is said in `COLUMNS`.
-
-    Raises:
-        ClipError: the package `datasets` is not installed.
     """
     try:
         from datasets import Features, Image, List, Value

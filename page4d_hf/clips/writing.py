@@ -94,11 +94,6 @@ class ClipWriter:
         sequences: the sequences of each split (`train`, `validation`), in the order in which they will come.
         seed: of the order of rows.
         max_shard_bytes: a shard is closed when its files are as large.
-
-    Raises:
-        ClipError: the folder holds a run with other options or sequences; a shard is broken; or the package `datasets`
-            is not installed.
-        Page4DError: the folder holds something else or cannot be written, or another process is writing to it.
     """
 
     def __init__(
@@ -154,11 +149,7 @@ class ClipWriter:
         return sequence in self._ended
 
     def take(self, split: str, clips: Iterable[EncodedClip], ended: Iterable[tuple[str, Iterable[Skip]]]) -> None:
-        """Take clips, but for those that are done, and then the sequences that end with them; see `end_sequence`.
-
-        Raises:
-            ClipError: as `add`.
-        """
+        """Take clips, but for those that are done, and then the sequences that end with them; see `end_sequence`."""
         for clip in clips:
             if not self.is_done(clip.clip_id):
                 self.add(split, clip)
@@ -166,11 +157,7 @@ class ClipWriter:
             self.end_sequence(split, name, skipped)
 
     def add(self, split: str, clip: EncodedClip) -> None:
-        """Take a clip, and write a shard if it is large enough.
-
-        Raises:
-            ClipError: the disk is full, or the folder cannot be written. Whole shards are kept.
-        """
+        """Take a clip, and write a shard if it is large enough."""
         self._enter(split)
         if clip.clip_id in self._done:
             raise ClipError(f"Two clips are named {clip.clip_id}; their ids must differ.")
@@ -197,11 +184,7 @@ class ClipWriter:
         self._skip(skipped)
 
     def finish(self, title: str) -> None:
-        """Write what is left, the list of what was left out, and the data card.
-
-        Args:
-            title: of the data card.
-        """
+        """Write what is left, the list of what was left out, and the data card."""
         self._close_shard()
         self._record |= {
             "complete": True,

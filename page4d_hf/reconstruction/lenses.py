@@ -47,9 +47,6 @@ class Lenses:
     def pinholes(self) -> npt.NDArray[np.float64]:
         """`[S, 3, 3]`: intrinsics of the undistorted frames, which have the same size, and each pixel of which was
         seen.
-
-        Raises:
-            Page4DError: the distortion cannot be undone.
         """
         made: dict[bytes, npt.NDArray[np.float64]] = {}
         for place in self._different:

@@ -22,9 +22,6 @@ class MaskFolder(Sequence[np.ndarray]):
         folder: holds an image for each of the frames, of the frame's size. Files are matched by name (`a.png` or
             COLMAP's `a.jpg.png` to the frame `a.jpg`) where all frames have one, and else by their natural order.
         frames: whose masks they are. Those of `UndistortedFrames` are of the frames that were read, and undistorted.
-
-    Raises:
-        Page4DError: the folder holds no images, another number of them, or one of another size.
     """
 
     def __init__(self, folder: str | os.PathLike[str], frames: Frames):

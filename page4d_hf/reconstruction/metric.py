@@ -41,10 +41,6 @@ def load_metric_model(name: str | os.PathLike[str], device: torch.device) -> Any
     Args:
         name: folder of a model for depth estimation, or its repository on the Hub.
         device: where it runs, in float32.
-
-    Raises:
-        CheckpointError: there is no such model, or none for depth estimation.
-        Page4DError: the depth of such models is relative.
     """
     from transformers import pipeline
 
@@ -85,9 +81,6 @@ def metric_scale(
         confidence: `(h, w)` each; what has none takes no part.
         motion: `(h, w)` each from 0, static, to 1, moving; None where nothing tells.
         progress: told how many of how many frames are done.
-
-    Raises:
-        Page4DError: no frame has enough pixels to compare.
     """
     chosen, found = evenly(len(frames), MOST_FRAMES), []
     for done, index in enumerate(chosen.tolist()):

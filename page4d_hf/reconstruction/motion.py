@@ -53,9 +53,6 @@ def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> Mot
     Args:
         motion: one of `MotionKind`, a folder of masks, or None for what is best.
         has_head: whether the model has a mask head.
-
-    Raises:
-        Page4DError: the model has no mask head, which is asked for, or there is no such kind and no such folder.
     """
     if motion is None:
         return None
@@ -91,9 +88,6 @@ def motion_masks(
 
     Returns:
         `(h, w)` float32 of each frame, 0 static to 1 moving, NaN where depth is or hidden; None where nothing tells.
-
-    Raises:
-        Page4DError: geometry is asked for, and frames are of several sizes or a single one; or a folder does not fit.
     """
     sizes = len(set(frames.sizes))
     masks = None

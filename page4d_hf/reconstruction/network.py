@@ -101,11 +101,7 @@ class Prediction:
 
 
 def resolve_resolution(resolution: int | None, image_processor: Page4DImageProcessor, patch_size: int) -> int:
-    """Width of a network's input in pixels: `resolution`, or by default that of the model's image processor.
-
-    Raises:
-        Page4DError: it is not a multiple of the patch size, or above `GREATEST_RESOLUTION`.
-    """
+    """Width of a network's input in pixels: `resolution`, or by default that of the model's image processor."""
     width: int = image_processor.size["width"] if resolution is None else resolution
     if width > GREATEST_RESOLUTION:
         raise Page4DError(
@@ -122,11 +118,7 @@ def resolve_resolution(resolution: int | None, image_processor: Page4DImageProce
 
 
 def needed_heads(config: Page4DConfig, points: Points) -> tuple[str, ...]:
-    """The heads to run for points of a kind.
-
-    Raises:
-        Page4DError: the model lacks one, or there is no such kind.
-    """
+    """The heads to run for points of a kind."""
     if points not in get_args(Points):
         raise Page4DError(f"Expected points from {' or '.join(get_args(Points))}, got {points!r}.")
     heads = ("camera", "depth", "point") if points == "world" else ("camera", "depth")
@@ -200,9 +192,6 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
         inputs: S frames.
         options: see `NetworkOptions`.
         report: told how far the work is.
-
-    Raises:
-        Page4DError: too little memory, or cameras that are not finite.
     """
     values, corners = pad_to_common_size(
         [each.pixel_values for each in inputs], [each.box for each in inputs], [each.white for each in inputs]

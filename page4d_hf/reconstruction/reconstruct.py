@@ -419,11 +419,7 @@ class _Clip:
         return None if lenses.bend < LEAST_BEND else lenses
 
     def hide(self) -> list[np.ndarray] | None:
-        """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame, if there are masks.
-
-        Raises:
-            Page4DError: these are all pixels of all frames.
-        """
+        """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame, or None."""
         if self.visible is None:
             return None
         hidden = self.visible.hides(self.seen.depth)

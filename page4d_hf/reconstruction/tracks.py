@@ -106,9 +106,6 @@ def track_points(
 
     Returns:
         Tracks of at least three frames.
-
-    Raises:
-        Page4DError: the images are not of one size.
     """
     flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # OpenCV's types want its first guess
     flow.setFinestScale(FINEST_FLOW_SCALE)
@@ -234,9 +231,6 @@ def checked_tracks(
         given: K tracks through S frames.
         images: S frames, `(H, W, 3)` uint8, of one size; two are held at a time.
         progress: told how many frames are done.
-
-    Raises:
-        Page4DError: the tracks are of another number of frames, too few, leave the images, or show other things.
     """
     if given.visible.shape[1] != len(images):
         raise Page4DError(

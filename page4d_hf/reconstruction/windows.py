@@ -26,11 +26,7 @@ CAMERAS_SHARE = 0.5  # of the weight of an alignment, that camera centres have b
 
 
 def resolve_overlap(window: int | None, overlap: int | None) -> int:
-    """Least number of frames that windows share: `overlap`, or by default a quarter of a window.
-
-    Raises:
-        Page4DError: a window of fewer than 4 frames, an overlap of fewer than 2 or more than half of a window.
-    """
+    """Least number of frames that windows share: `overlap`, or by default a quarter of a window."""
     if window is None:
         return 0
     if window < 4:
@@ -73,9 +69,6 @@ def predict_in_windows(
         options: see `NetworkOptions`.
         report: told how far the work is.
         visible: `(H, W)` bool of each frame, false where the network's cameras are not to look; gone through once.
-
-    Raises:
-        Page4DError: too little memory for a window, cameras that are not finite, or windows that nothing aligns.
     """
     stream = zip(images, repeat(None) if visible is None else visible, strict=False)
     inputs: list[NetworkInput] = []
@@ -140,9 +133,6 @@ def align_windows(before: Prediction, after: Prediction, start: int) -> Similari
 
     Args:
         before, after, start: see `join`.
-
-    Raises:
-        Page4DError: there are too few points.
     """
     source, target, distances = [], [], []
     for place in range(len(before) - start):

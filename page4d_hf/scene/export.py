@@ -61,10 +61,6 @@ def export_scene(
         static_only: leave out points that move and, of COLMAP and nerfstudio, write `masks/`, 0 where something moves.
         max_points: at most so many points, spread evenly.
         overwrite: replace the file, or a folder that page4d wrote.
-
-    Raises:
-        SceneError: the format is not known, the limit is below 1, or the scene lacks what is asked for.
-        Page4DError: the output is in the way or cannot be written.
     """
     if format not in get_args(Format):
         raise SceneError(f"Expected a format of {', '.join(get_args(Format))}, got {format!r}.")

@@ -119,11 +119,7 @@ class Scene:
         return self._load_map("motion", index)
 
     def load_tracks(self) -> PointTracks | None:
-        """The point tracks that the cameras were refined by, in the scene's frames; None where there are none.
-
-        Raises:
-            SceneError: the file is damaged, or says nothing of a frame.
-        """
+        """The point tracks that the cameras were refined by, in the scene's frames; None where there are none."""
         path = self.root / TRACKS
         if not path.is_file():
             return None

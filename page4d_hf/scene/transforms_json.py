@@ -91,21 +91,13 @@ class TransformsCamera:
 
 
 def read_transforms(path: Path, *, error: type[Page4DError] = SceneError) -> Transforms:
-    """Read a file against its schema.
-
-    Raises:
-        Page4DError: of the kind `error`: it is missing, no JSON, or of another shape.
-    """
+    """Read a file against its schema."""
     meta: Transforms = read_json(path, Transforms, error=error, remedy="correct the file, or write it anew")
     return meta
 
 
 def frame_times(meta: Transforms, where: Path) -> np.ndarray | None:
-    """The frames' times `(N,)` float64 as they are written; None where there are none.
-
-    Raises:
-        SceneError: some frames have a time and others none.
-    """
+    """The frames' times `(N,)` float64 as they are written; None where there are none."""
     times = [frame.time for frame in meta.frames if frame.time is not None]
     if times and len(times) < len(meta.frames):
         raise SceneError(f"{where} gives the time of {len(times)} of its {len(meta.frames)} frames; give all or none.")
@@ -147,9 +139,6 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
             `camera_angle_x`, the horizontal angle of view. The file's `camera_model` OPENCV_FISHEYE has `k1 k2 k3 k4`.
         root: the folder that file paths start from.
         where: the file, for messages.
-
-    Raises:
-        SceneError: the image or its mask is missing or broken, or the camera is incomplete or not one.
     """
     png = f"{frame.file_path}.png"  # Blender's scenes leave the suffix out
     others = [f"{frame.file_path}{suffix}" for suffix in sorted(IMAGE_SUFFIXES - {".png"})]

@@ -246,9 +246,6 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
 
     Returns:
         The HTML file, in UTF-8, and how many points it holds.
-
-    Raises:
-        SceneError: the scene has no points, or a map of it is damaged.
     """
     if scene.points is None or scene.point_colors is None or not len(scene.points):
         raise SceneError(f"{scene.root} has no points to show.")

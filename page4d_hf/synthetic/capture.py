@@ -90,10 +90,6 @@ def write_synthetic_capture(
 
     Returns:
         The folder.
-
-    Raises:
-        Page4DError: an option is out of range, an image has more than `MOST_PIXELS` or the capture more than
-            `MOST_RAYS`, the folder is in the way, or the disk is full.
     """
     options = {
         "seed": seed,

@@ -11,11 +11,7 @@ FIRST_PORT, PORTS = 8080, 100  # tried one after the other where no port is name
 
 
 def check_address(host: str, port: int | None) -> int:
-    """The port to listen at: the given one, or the first of some that is free.
-
-    Raises:
-        Page4DError: it is taken, or may not be listened at, or the host is no address of this machine.
-    """
+    """The port to listen at: the given one, or the first of some that is free."""
     if port is not None and not 1 <= port <= 65535:
         raise Page4DError(f"Expected a port from 1 to 65535, got {port}.")
     for tried in [port] if port is not None else range(FIRST_PORT, FIRST_PORT + PORTS):

@@ -17,9 +17,6 @@ def check_pixels(width: int, height: int, path: str | Path, error: type[Page4DEr
         width, height: in pixels, as the file's head says.
         path: the file.
         error: what to raise.
-
-    Raises:
-        Page4DError: of the kind `error`: the image is empty or has more than `MOST_PIXELS` or `MOST_SIDE`.
     """
     if width < 1 or height < 1:
         raise error(f"{path} claims to be an image of {width}x{height} pixels, which has none; replace the file.")

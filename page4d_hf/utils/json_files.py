@@ -139,10 +139,6 @@ def read_json_group(path: Path, schema: Any, **values: str) -> list[Any]:
 
     Returns:
         The objects in the file's order; none where no object has the values.
-
-    Raises:
-        CaptureError: the file is missing, broken or too large, holds no list of objects with these keys, or one of
-            those that were asked for does not fit.
     """
     texts = _group_json_list(path, tuple(values), _modified(path)).get(tuple(values.values()), [])
     source = f"{path}, in an entry of {', '.join(values.values())},"
@@ -150,20 +146,12 @@ def read_json_group(path: Path, schema: Any, **values: str) -> list[Any]:
 
 
 def json_group_values(path: Path, *keys: str) -> list[tuple[str, ...]]:
-    """The strings that the objects of a JSON list have under `keys`, without repetition, in the file's order.
-
-    Raises:
-        CaptureError: as `read_json_group`.
-    """
+    """The strings that the objects of a JSON list have under `keys`, without repetition, in the file's order."""
     return list(_group_json_list(path, keys, _modified(path)))
 
 
 def read_json_members(path: Path) -> dict[str, str]:
-    """The members of a JSON object, each as JSON text, read once for all calls that follow each other.
-
-    Raises:
-        CaptureError: the file is missing, broken or too large, or holds no object.
-    """
+    """The members of a JSON object, each as JSON text, read once for all calls that follow each other."""
     return _split_json_object(path, _modified(path))
 
 

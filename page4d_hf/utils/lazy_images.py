@@ -69,11 +69,7 @@ class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
     @overload
     def __getitem__(self, index: slice) -> list[npt.NDArray[Any]]: ...
     def __getitem__(self, index: int | slice) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
-        """An image, or a list of those of a slice.
-
-        Raises:
-            FrameError: it cannot be read, or is not what it was when its size was found out.
-        """
+        """An image, or a list of those of a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         index = range(len(self))[operator.index(index)]

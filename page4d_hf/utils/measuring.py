@@ -45,6 +45,3 @@ def device_name(device: torch.device) -> str:
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{model} ({platform.machine()} CPU)"
-
-
-__all__ = ["device_name", "instant", "peak_memory", "timed"]

@@ -28,9 +28,6 @@ def check_ranges(
         prefix: what stands before the option's name: "--" as on the command line, or without dashes as in Python.
         error: what to raise.
         whole: refuse all but integers.
-
-    Raises:
-        Page4DError: of the kind `error`.
     """
     for name, (least, most) in ranges.items():
         given = config[name] if isinstance(config, Mapping) else getattr(config, name)

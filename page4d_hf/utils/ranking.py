@@ -23,6 +23,3 @@ def auroc(values: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
         return None
     above = rankdata(np.asarray(values).ravel())[true].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
-
-
-__all__ = ["auroc"]

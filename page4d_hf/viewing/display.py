@@ -54,11 +54,7 @@ class Palette:
         return [*found, *(["time"] if len(self.scene.instants) > 1 else [])]  # type: ignore[list-item]
 
     def check(self, display: Display) -> None:
-        """Refuse to show what the scene does not hold.
-
-        Raises:
-            Page4DError: its points have no such colour, or it is not known what moves.
-        """
+        """Refuse to show what the scene does not hold."""
         if display.color not in self.colors():
             raise Page4DError(
                 f"{self.scene.name} cannot be coloured by {display.color}; it has {', '.join(self.colors())}."

@@ -29,9 +29,6 @@ def open_input(
         max_frames: at most so many frames, spread evenly over the clip.
         max_points: at most so many points, spread evenly over frames and pixels.
         progress: told of the frames that are read.
-
-    Raises:
-        Page4DError: nothing is there, it is damaged, an option is out of range, or a video came without a model.
     """
     for name, limit in (("frames", max_frames), ("points", max_points)):
         if limit < 1:

@@ -46,10 +46,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Returns:
         Tensors on the CPU by name. A prefix `module.` that all names share, as data-parallel training leaves it, is
         taken off.
-
-    Raises:
-        CheckpointError: there is no such file, it is incomplete, it holds code, it is no checkpoint, or it would take
-            far more memory than the file has bytes.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -151,11 +147,7 @@ def _imports(file: Any) -> Iterator[str]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a zip archive that is cut off, is none of torch.save, or would take far more memory than it has bytes.
-
-    Raises:
-        CheckpointError: it is such.
-    """
+    """Refuse a zip archive that is cut off, is none of torch.save, or would take far more memory than it has bytes."""
     size = path.stat().st_size
     try:
         # A zip archive has its table of contents at the end.
@@ -246,6 +238,3 @@ def _sentence(error: Exception) -> str:
 
 def _article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
-
-
-__all__ = ["read_checkpoint"]

@@ -159,9 +159,6 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     Args:
         weights: state dict with published names.
         overrides: values of `Page4DConfig` that are known better.
-
-    Raises:
-        CheckpointError: an override is no value of `Page4DConfig`, or no network can be built from the values.
     """
     for name in overrides:
         if name not in _config_fields():
@@ -276,10 +273,6 @@ def convert_state_dict(
 
     Returns:
         State dict of the model. Its tensors are the given ones or views of them, nothing is copied.
-
-    Raises:
-        CheckpointError: keys are missing, unexpected or of another shape, named as in the checkpoint; or values are
-            not numbers.
     """
     shapes = published_shapes_of(model)
     missing = [name for name in shapes if name not in weights]
@@ -369,9 +362,6 @@ def _mask_strength(
     """At what strength a mask head that a checkpoint holds is used, and who says so.
 
     The release builds a mask head in every network, so that the weights alone do not tell whether it is to be used.
-
-    Raises:
-        CheckpointError: nobody says so, or two do.
     """
     if "mask_strength" in overrides:
         if mask is not None:
@@ -420,11 +410,6 @@ def convert_checkpoint(
 
     Returns:
         The configuration of the converted model.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read, is of another network, or does not fit; or it holds a mask head,
-            and nothing tells whether it is to be used.
-        Page4DError: the output folder is in use, cannot be written, or the disk is full.
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
@@ -480,10 +465,6 @@ def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model:
         folder: of `save_pretrained`.
         converted: the weights as they were in the checkpoint.
         model: gives the dtype of every weight, which in a half precision is not the checkpoint's.
-
-    Raises:
-        CheckpointError: something was lost or changed on the way, which means that the disk or this program is at
-            fault.
     """
     result: Any = Page4DModel.from_pretrained(folder, output_loading_info=True)
     loaded, info = result
@@ -548,6 +529,3 @@ def _with_range(pattern: str, members: list[str]) -> str:
             runs.append([number])
     ranges = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
     return pattern.replace("#", f"{{{ranges}}}", 1)
-
-
-__all__ = ["check_conversion", "convert_checkpoint", "convert_state_dict", "infer_config", "published_name"]

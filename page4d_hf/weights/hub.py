@@ -97,11 +97,6 @@ def pull(
 
     Returns:
         The configuration of the converted model.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be had, or cannot be converted.
-        Page4DError: the output folder is in use or cannot be written (found out before anything is downloaded), or the
-            disk is full.
     """
     with claimed_folder(output, overwrite=overwrite):
         downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir, output=output)
@@ -135,9 +130,6 @@ def download(
         endpoint: address of the Hub; by default that in `HF_ENDPOINT`, or huggingface.co.
         cache_dir: the cache; by default that in `HF_HUB_CACHE`, or huggingface_hub's own.
         output: where the model shall go in the end, for what the message advises.
-
-    Raises:
-        CheckpointError: it cannot be had; the message says why, and how to get it by hand.
     """
     if name not in PUBLISHED:
         raise CheckpointError(f"There is no published checkpoint {name!r}; there are {', '.join(PUBLISHED)}.")
@@ -229,6 +221,3 @@ def _reason(
     if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):
         return f"the download broke off ({' '.join(str(error).split())}); run the command again"
     return f"there is no connection to {endpoint} ({type(error).__name__}: {' '.join(str(error).split())})"
-
-
-__all__ = ["PUBLISHED", "DownloadedCheckpoint", "PublishedCheckpoint", "download", "pull"]

@@ -26,9 +26,6 @@ def fingerprint(path: str | Path) -> str | None:
 
     Returns:
         16 digits for a folder; the commit that was fetched last for a repository; None where there are no weights.
-
-    Raises:
-        CheckpointError: the configuration or the weights are broken.
     """
     folder = Path(os.path.expanduser(path))
     if not os.path.isdir(folder):
@@ -75,6 +72,3 @@ def _fetched_commit(name: str) -> str | None:
     except HFValidationError:  # neither a folder nor a name that the Hub could have
         return None
     return Path(found).parent.name if isinstance(found, str) else None
-
-
-__all__ = ["fingerprint"]

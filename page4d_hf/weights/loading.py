@@ -21,11 +21,7 @@ from .model_files import check_model_files
 
 
 def resolve_device(device: str | torch.device | None = "auto") -> torch.device:
-    """The device of a name: "auto" (or None) is a GPU where there is one, else the CPU.
-
-    Raises:
-        Page4DError: no such device, or none of that kind on this machine.
-    """
+    """The device of a name: "auto" (or None) is a GPU where there is one, else the CPU."""
     if device is None or device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d?))?", str(device)):  # torch.device fails on others, or takes 300 as 44
@@ -50,9 +46,6 @@ def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torc
         dtype: "auto" (or None): bfloat16 where the GPU has it, else float16 on a GPU and float32 on the CPU. Or
             "float32", "bfloat16", "float16".
         device: where the model is to run.
-
-    Raises:
-        Page4DError: another dtype.
     """
     if dtype is None or dtype == "auto":
         if device.type == "cpu":
@@ -66,11 +59,7 @@ def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torc
 
 
 def load_config(path: str | Path) -> Page4DConfig:
-    """Read the configuration in a model folder (or of a Hub repository), and check that it is one of PAGE-4D.
-
-    Raises:
-        CheckpointError: there is no model there, or one of another kind, or a JSON file beside it is broken.
-    """
+    """Read the configuration in a model folder (or of a Hub repository), and check that it is one of PAGE-4D."""
     folder = Path(os.path.expanduser(path))
     pull, convert = command("page4d", "pull", "nomask", "--output", path), command("page4d", "convert", path, "OUT")
     tiny = command("page4d", "pull", "tiny", "--output", path)
@@ -112,10 +101,6 @@ def load_model(
     Args:
         path: a folder that `page4d pull`, `page4d convert` or `save_pretrained` wrote, or the name of a Hub repository.
         device, dtype: see `resolve_device` and `resolve_dtype`.
-
-    Raises:
-        CheckpointError: there is no model, it is of another kind, or its weights are broken, missing or misshapen.
-        Page4DError: no such device or dtype.
     """
     resolved_device = resolve_device(device)
     config = load_config(path)
@@ -130,9 +115,6 @@ def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageP
     Args:
         path: as of `load_model`.
         config: of the network.
-
-    Raises:
-        CheckpointError: it cannot be read.
     """
     folder = Path(os.path.expanduser(path))
     if folder.is_dir() and not (folder / "preprocessor_config.json").is_file():
@@ -155,9 +137,6 @@ def load_network(
         dtype: of its weights.
         may_lack: beginnings of the names of tensors that need not be among the weights; those start as in a new
             network.
-
-    Raises:
-        CheckpointError: the weights are broken, missing or misshapen.
     """
     try:
         loaded: Any = Page4DModel.from_pretrained(

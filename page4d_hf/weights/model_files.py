@@ -42,14 +42,7 @@ class IndexFile(Record):
 
 
 def check_model_files(folder: Path) -> None:
-    """Refuse a folder whose image processor or index of weights is of another shape; it may have neither.
-
-    Raises:
-        CheckpointError: a file is broken, lacks a value, or has one of another type or out of its bounds.
-    """
+    """Refuse a folder whose image processor or index of weights is of another shape; it may have neither."""
     for name, schema in ((PROCESSOR_FILE, ProcessorFile), (INDEX_FILE, IndexFile)):
         if (folder / name).exists():
             read_json(folder / name, schema, error=CheckpointError, remedy=REMEDY)
-
-
-__all__ = ["INDEX_FILE", "PROCESSOR_FILE", "check_model_files"]

@@ -22,10 +22,6 @@ def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrit
 
     Returns:
         The configuration of the model.
-
-    Raises:
-        CheckpointError: the package has no weights, or they are broken.
-        Page4DError: the output folder is in use or the disk is full.
     """
     with whole_folder(output, overwrite=overwrite) as folder:
         if not (TINY / "config.json").is_file():
@@ -43,6 +39,3 @@ def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrit
         if (TINY / "README.md").is_file():
             shutil.copyfile(TINY / "README.md", folder / "README.md")
     return model.config
-
-
-__all__ = ["TINY", "pull_tiny"]

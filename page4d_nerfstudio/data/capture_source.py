@@ -49,11 +49,7 @@ class CaptureOptions:
 
 
 def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -> Capture:
-    """Read a capture, with the smallest of its images that are large enough.
-
-    Raises:
-        Page4DError: it is damaged, or of another layout.
-    """
+    """Read a capture, with the smallest of its images that are large enough."""
     capture = read_capture(data, layout, downscale_factor)
     factor = size_factor(capture, downscale_factor)
     if factor > capture.image_downscale:  # there may be smaller images to start from
@@ -62,12 +58,7 @@ def open_capture(data: Path, layout: str | None, downscale_factor: int | None) -
 
 
 def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Reconstruct) -> PosedFrames:
-    """The frames of a capture, with its own cameras or PAGE-4D's; the reader's notes are told.
-
-    Raises:
-        Page4DError: the options do not fit the capture, PAGE-4D cannot reconstruct it, or its cameras and PAGE-4D's
-            determine no Sim(3).
-    """
+    """The frames of a capture, with its own cameras or PAGE-4D's; the reader's notes are told."""
     for sentence in capture.notes:
         note(sentence)
     capture = without_far_points(capture)

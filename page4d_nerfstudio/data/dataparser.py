@@ -177,11 +177,7 @@ class Page4DDataParserConfig(DataParserConfig):
 
 
 def read_source(config: Page4DDataParserConfig) -> PosedFrames:
-    """Read the data that a configuration names: in one world with OpenCV axes, before it becomes nerfstudio's.
-
-    Raises:
-        Page4DError: the data are missing or damaged, or the options do not fit them.
-    """
+    """Read the data that a configuration names: in one world with OpenCV axes, before it becomes nerfstudio's."""
     config.check()
     frames = _read(config)
     refuse_far_cameras(frames.extrinsics, frames.intrinsics, config.data)  # PAGE-4D's, or moved by a Sim(3)

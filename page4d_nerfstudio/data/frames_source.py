@@ -25,11 +25,7 @@ class FramesOptions:
 def frames_of_images(
     data: Path, options: FramesOptions, scene_options: SceneOptions, reconstruct: Reconstruct
 ) -> PosedFrames:
-    """The frames of a video, a folder of images or a glob, with PAGE-4D's cameras.
-
-    Raises:
-        Page4DError: they cannot be read or reconstructed, or are fewer than two.
-    """
+    """The frames of a video, a folder of images or a glob, with PAGE-4D's cameras."""
     files = frame_files(data)
     if files[0].suffix.lower() not in VIDEO_SUFFIXES:
         refuse_a_single_frame(len(files), data)

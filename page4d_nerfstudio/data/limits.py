@@ -19,11 +19,7 @@ FARTHEST = 1e9  # units from the origin, of cameras and points: single precision
 
 
 def without_far_points(data: Any) -> Any:
-    """A `Capture` or `Scene` without those of its points that are too far away to compute with.
-
-    Raises:
-        CaptureError: all of them are, or a camera is.
-    """
+    """A `Capture` or `Scene` without those of its points that are too far away to compute with."""
     refuse_far_cameras(data.extrinsics, data.intrinsics, data.root)
     if data.points is None:
         return data

@@ -153,10 +153,6 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
     """A user's file of tracks through all frames or those to train on, lifted by the data's depth.
 
     Positions are in pixels of the images that are trained on.
-
-    Raises:
-        Page4DError: the file is damaged, of other frames, leaves the images, has `paths` in another world, or has none
-            and the data no depth.
     """
     given, names = read_tracks(path)
     total, train, count = len(frames.times), frames.train, given.visible.shape[1]

@@ -33,10 +33,6 @@ def ready_reconstruction(
 
     Returns:
         The scene with these N frames in this order, intrinsics in pixels of the wanted sizes, without a point cloud.
-
-    Raises:
-        SceneError: there is no scene; it was not made by page4d; it lacks one of the frames; the name of one is that of
-            several; or a frame's image has another aspect.
     """
     scene = read_scene(folder)
     if not scene.info:

@@ -42,11 +42,7 @@ def default_cache_dir() -> Path:
 
 
 def digest_files(paths: Iterable[Path], *others: object) -> str:
-    """A name for the bytes and the order of files, and for whatever else JSON can write down.
-
-    Raises:
-        Page4DError: a file cannot be read.
-    """
+    """A name for the bytes and the order of files, and for whatever else JSON can write down."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         content = hashlib.blake2b(digest_size=16)
@@ -77,11 +73,7 @@ class ReconstructionOptions:
     metric_depth: str | None = None
 
     def digest(self) -> str:
-        """Stands for the options, and for the bytes of the files that they name.
-
-        Raises:
-            Page4DError: one of the files cannot be read.
-        """
+        """Stands for the options, and for the bytes of the files that they name."""
         files = {name: _files_of(value) for name, value in vars(self).items()}
         values = {
             name: [file.name for file in files[name]] or (None if value is None else str(value))
@@ -118,10 +110,6 @@ def reconstruct_once(
         options: how to reconstruct them.
         use_mask: False runs the network at mask strength 0, and leaves motion out.
         cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
-
-    Raises:
-        CheckpointError: no model is named, or there is none of that name and nothing in the cache.
-        Page4DError: the frames cannot be read, or the disk is full.
     """
     if not model:
         raise CheckpointError(
@@ -148,11 +136,7 @@ def reconstruct_once(
 
 @contextmanager
 def _alone(cache: Path, frames_key: str) -> Iterator[None]:
-    """Wait until no other command reconstructs these frames, and keep others waiting meanwhile.
-
-    Raises:
-        Page4DError: nothing can be written there.
-    """
+    """Wait until no other command reconstructs these frames, and keep others waiting meanwhile."""
     lock = cache / f".{frames_key}.lock"
     with ExitStack() as stack:
         try:

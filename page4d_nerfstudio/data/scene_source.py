@@ -41,9 +41,6 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         scene: of `page4d reconstruct`.
         options: how to take it.
         with_points: whether to start from the points that it stores, rather than from its depth.
-
-    Raises:
-        Page4DError: fewer than two frames, or places too far away to compute with.
     """
     for sentence in scene.notes:
         note(sentence)

@@ -29,9 +29,6 @@ def find_source(data: Path, layout: str = "auto") -> Source:
     Args:
         data: a file, a folder or a glob.
         layout: "auto" looks; "scene", "frames" or the name of a capture's layout is taken at its word.
-
-    Raises:
-        Page4DError: nothing is there, or nothing of a known kind.
     """
     _require(data)
     if layout == "scene":
@@ -68,9 +65,6 @@ def absolute(data: Path) -> Path:
     """Where data lie, said so that it holds from any folder, as in a training's config.yml.
 
     A link keeps its name, and a glob its stars.
-
-    Raises:
-        Page4DError: nothing is there.
     """
     place = Path(os.path.abspath(data.expanduser()))
     _require(place)

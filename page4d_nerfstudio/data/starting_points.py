@@ -124,11 +124,7 @@ def points_of_reconstruction(
 def points_of_tracks_or_random(
     frames: PosedFrames, camera_ids: np.ndarray, seeds: SeedOptions, depth_range: tuple[float, float] | None = None
 ) -> SeedPoints:
-    """Triangulated tracks, and random points where the frames have too few: they are no video, or nothing has parallax.
-
-    Raises:
-        CaptureError: there are too few, and the options ask for them by name.
-    """
+    """Triangulated tracks, or random points where the frames have too few: they are no video, or lack parallax."""
     points = points_of_tracks(frames, camera_ids, seeds.cache_dir)
     if points is not None:
         note(f"starting from {len(points):,} triangulated points")

@@ -285,11 +285,7 @@ class HoldThenDecayScheduler(Scheduler):
     config: HoldThenDecaySchedulerConfig
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
-        """The scheduler of an optimizer whose learning rate is `lr_init`.
-
-        Raises:
-            Page4DError: `lr_final` is not above 0, where the logarithm has no end.
-        """
+        """The scheduler of an optimizer whose learning rate is `lr_init`."""
         if not self.config.lr_final > 0 or not lr_init > 0:
             raise Page4DError(
                 f"A learning rate that decays goes from one above 0 to another, got lr={lr_init:g} and "

@@ -55,6 +55,3 @@ def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
             c44 * (x * x * (x * x - 3 * y * y) - y * y * (3 * x * x - y * y)),
         ]
     return torch.stack(bases, dim=-1)
-
-
-__all__ = ["spherical_harmonics"]

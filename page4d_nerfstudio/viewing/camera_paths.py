@@ -56,15 +56,7 @@ class Views(NamedTuple):
 
 
 def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
-    """The views that a training was, or is being, run on; no checkpoint is needed.
-
-    Args:
-        config_path: config.yml of the run.
-        split: training or held-out views.
-
-    Raises:
-        Page4DError: the file is missing, or is no configuration of a page4d-4dgs training; or its data cannot be read.
-    """
+    """The views that a training was, or is being, run on; no checkpoint is needed."""
     manager: Any = read_config(config_path).pipeline.datamanager
     with building(config_path):
         if manager.data is not None:
@@ -76,9 +68,6 @@ def along(views: Views, frames: int) -> np.ndarray:
     """Poses [F, 3, 4] from the first view to the last, as fast as their times pass: positions linear, rotations slerp.
 
     With times that run from the first view's to the last one's, the camera is where it was when they were filmed.
-
-    Raises:
-        CameraPathError: all views are of one instant.
     """
     times, first = np.unique(views.times, return_index=True)  # of a rig's views at one instant, one
     if len(times) < 2:
@@ -101,9 +90,6 @@ def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
         view: the one in the circle's middle.
         radius: in units of that depth.
         frames: how many.
-
-    Raises:
-        CameraPathError: no seed point is in the view, or the data have none at all.
     """
     pose = views.poses[view]
     right, up, back, centre = pose.T
@@ -117,11 +103,7 @@ def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
 
 
 def median_depth(views: Views, view: int) -> float:
-    """Median depth of the seed points in a view.
-
-    Raises:
-        CameraPathError: no seed point is in the view, or the data have none at all.
-    """
+    """Median depth of the seed points in a view."""
     if views.points is None:
         raise CameraPathError(
             "The data have no seed points, which say how far away is what a circle looks at; take --path training, "
@@ -194,10 +176,6 @@ def make_path(
 
 
 def write_path(path: Path, content: dict[str, Any], *, overwrite: bool = False) -> None:
-    """Write a camera path's file, which is whole or absent.
-
-    Raises:
-        Page4DError: the file is in the way, or cannot be written.
-    """
+    """Write a camera path's file, which is whole or absent."""
     with whole_file(path, overwrite=overwrite) as partial:
         partial.write_text(json.dumps(content, indent=1), "utf8")

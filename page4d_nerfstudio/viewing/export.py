@@ -64,15 +64,7 @@ class Run(NamedTuple):
 
 
 def read_run(config_path: Path) -> Run:
-    """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files.
-
-    Args:
-        config_path: config.yml of the run.
-
-    Raises:
-        ExportError: as `read_config`; what it configures cannot be built; or there is no checkpoint where it says.
-        CheckpointError: the checkpoint is broken.
-    """
+    """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files."""
     config = read_config(config_path)
     with building(config_path):
         checkpoints = config.get_checkpoint_dir()
@@ -174,9 +166,6 @@ def write_splat(path: Path, run: Run, time: float, world: World = "training", *,
 
     Returns:
         How many there are.
-
-    Raises:
-        Page4DError: the file is in the way, or cannot be written.
     """
     with whole_file(path, overwrite=overwrite) as partial:
         return _write_ply(partial, run, time, world)
@@ -202,10 +191,6 @@ def write_splats(
         static_once: write Gaussians that never move to a file of their own, `STATIC`, and to no other.
         overwrite: replace the folder of an earlier export.
         progress: called with a stage, and how many files of how many are done.
-
-    Raises:
-        ExportError: there are no times: the frames of this training have none.
-        Page4DError: the folder is in the way, or cannot be written.
     """
     if not times:
         raise ExportError("The frames of this training have no times; name one by --time.")

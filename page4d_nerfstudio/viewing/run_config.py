@@ -34,12 +34,7 @@ class ExportError(Page4DError):
 
 
 def read_config(path: Path) -> TrainerConfig:
-    """The configuration of a page4d-4dgs training, from its config.yml; no code of the file's choice is run.
-
-    Raises:
-        ExportError: the file is missing or broken, names something that configurations are not made of, or is of
-            another training.
-    """
+    """The configuration of a page4d-4dgs training, from its config.yml; no code of the file's choice is run."""
     try:
         if path.is_dir():
             raise ExportError(f"{path} is a folder; name the config.yml of a training in it.")

@@ -38,9 +38,6 @@ def write_video(
 
     Returns:
         How many frames there are.
-
-    Raises:
-        Page4DError: the file is in the way, or cannot be written.
     """
     rate = Fraction(camera_path["fps"]).limit_denominator(1000)
     frames = _frames(model, camera_path, progress)

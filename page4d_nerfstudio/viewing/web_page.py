@@ -34,9 +34,6 @@ def keyframes_of(
         degree: of the harmonics to keep.
         most: keyframes, evenly of the instants of which there are frames.
         progress: called with what is done.
-
-    Raises:
-        ExportError: no Gaussian is to be seen at any time.
     """
     model = run.model
     may_move = model.in_motion.cpu().numpy() if model.deforms else np.zeros(model.num_points, bool)
@@ -129,10 +126,6 @@ def write_page(
         keyframes: at most so many instants.
         overwrite: replace the file.
         progress: called with what is done.
-
-    Raises:
-        Page4DError: no Gaussian is to be seen, or none by the camera that the page opens at; the file is in the way, or
-            cannot be written.
     """
     degree = min(MOST_DEGREE if degree is None else degree, run.model.active_sh_degree)
     times, moving, still = keyframes_of(run, degree, keyframes, progress)

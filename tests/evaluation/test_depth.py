@@ -154,12 +154,6 @@ def test_maps_of_different_shapes_are_refused() -> None:
         score_depth(np.ones((3, 4)), np.ones((4, 3)), "median", ANY)
 
 
-def test_a_map_of_the_right_size_is_not_interpolated() -> None:
-    depth = np.random.default_rng(0).uniform(1, 2, (5, 7)).astype(np.float32)
-    depth[2, 3] = np.nan
-    np.testing.assert_array_equal(resize_depth(depth, (7, 5)), depth)
-
-
 def test_what_is_interpolated_from_nothing_is_nothing() -> None:
     depth = np.ones((8, 8), np.float32)
     depth[0, 0] = np.nan

@@ -352,14 +352,6 @@ def test_a_run_in_which_nothing_can_be_scored_fails_after_its_table(tum: Path, t
     assert "0 of 2" in (tmp_path / "run/table.md").read_text()
 
 
-@pytest.mark.parametrize("task", ["video-depth", "mono-depth", "pose", "points"])
-@pytest.mark.parametrize("protocol", ["page4d", "cut3r"])
-def test_every_task_has_a_row_without_a_model(tum: Path, tmp_path: Path, task: str, protocol: str) -> None:
-    result = Evaluation(task, options(tum, tmp_path / "run", trivial=True, protocol=protocol)).run()
-    assert result["excluded"] == {}
-    assert "| trivial | " in squeezed((tmp_path / "run/table.md").read_text())
-
-
 def test_depth_that_is_the_same_everywhere_is_the_median_of_each_frame(tum: Path, tmp_path: Path) -> None:
     result = Evaluation("mono-depth", options(tum, tmp_path / "run", trivial=True)).run()
     frames = load_sequence("tum", tum, NAMES[0], Selection())[0].frames
@@ -398,21 +390,6 @@ def test_a_sequence_whose_files_were_repaired_is_scored_again_and_no_other(tum: 
     assert after["averages"]["abs_rel"] > 0.01
     assert {name for name in NAMES if before["data"][name] != after["data"][name]} == {SECOND}
     assert (tmp_path / f"run/sequences/{small_tum.NAME}.json").stat().st_mtime_ns == written
-
-
-@pytest.mark.parametrize("part", ["rgb/*.png", "groundtruth.txt"])
-def test_images_and_cameras_that_changed_count_as_other_data_too(tum: Path, tmp_path: Path, part: str) -> None:
-    given = options(tum, tmp_path / "run", trivial=True)
-    before = Evaluation("pose", given).run()
-    path = min((tum / SECOND).glob(part))
-    if path.suffix == ".png":
-        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    else:
-        rows = path.read_text().replace("0.3", "0.4")
-        assert rows != path.read_text()
-        path.write_text(rows)
-    after = Evaluation("pose", given).run()
-    assert {name for name in NAMES if before["data"][name] != after["data"][name]} == {SECOND}
 
 
 def test_scores_of_one_folder_of_data_are_not_taken_for_those_of_another(tum: Path, tmp_path: Path) -> None:
@@ -490,18 +467,6 @@ def test_every_process_of_a_run_ends_where_the_main_one_cannot_have_the_folder(
     with pytest.raises(Page4DError, match="being written by process 1"), _folder_of_all(_State(1, 2), tmp_path / "run"):
         pytest.fail("it went on")
     assert not (tmp_path / "run").exists()
-
-
-def test_what_a_killed_run_left_half_written_is_removed_by_the_next(
-    tum: Path, tmp_path: Path, holder: subprocess.Popen[str]
-) -> None:
-    holder.kill()
-    holder.wait()
-    (tmp_path / "run/plots").mkdir()
-    (tmp_path / f"run/plots/.{SECOND}.partial-x").mkdir()
-    (tmp_path / "run/sequences/.a.json.partial-of-another-process").touch()
-    Evaluation("pose", options(tum, tmp_path / "run", trivial=True)).run()
-    assert not list((tmp_path / "run").rglob(".*"))
 
 
 @pytest.mark.parametrize("output", ["/proc/run", "{}/file/run", "{}/" + "x" * 300])

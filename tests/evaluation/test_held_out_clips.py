@@ -26,15 +26,12 @@ from evaluator.studies.held_out_clips import (
     trivial_predictions_of,
 )
 from evaluator.studies.study_clips import StudyClip, Synthetic, synthetic_clips
-from evaluator.trivial import still_camera_figures
 from huggingface_hub import ModelCardData
 from huggingface_hub.errors import EntryNotFoundError
-from scipy.spatial.transform import Rotation
 from small_networks import small_network
 
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
-from page4d_hf.geometry import camera_centers
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.folders import MANIFEST
 from page4d_hf.utils.ranking import auroc
@@ -70,33 +67,6 @@ def test_the_truth_has_no_error(clip):
     ) == set(FIGURES)
 
 
-def test_another_world_and_scale_change_no_figure_of_points(clip):
-    said = truth_of(clip)
-    turn = Rotation.from_rotvec([0.4, -0.2, 0.9]).as_matrix()
-    extrinsics = said.extrinsics.copy()
-    extrinsics[..., :3] = extrinsics[..., :3] @ turn
-    extrinsics[..., 3] *= 3
-    moved = replace(said, depth=3 * said.depth, extrinsics=extrinsics)
-
-    assert point_figures(moved, clip)["point_error"] == pytest.approx(0, abs=1e-5)
-
-
-def test_points_that_are_off_in_what_moves_alone_are_off_there_alone(clip):
-    """The alignment is that of all pixels; what moves is so little that it hardly counts."""
-    said = truth_of(clip)
-    row, column = np.argwhere(clip.moving[0].numpy())[0]
-    moving = torch.zeros_like(clip.moving)
-    moving[0, row, column] = True
-    depth = said.depth.copy()
-    depth[0, row, column] *= 1.5
-    figures = point_figures(replace(said, depth=depth), replace(clip, moving=moving))
-
-    assert figures["point_error_dynamic"] > 100 * figures["point_error_static"] > 0
-    count = moving.numel()
-    mean = (figures["point_error_dynamic"] + (count - 1) * figures["point_error_static"]) / count
-    assert figures["point_error"] == pytest.approx(mean)
-
-
 def test_the_points_of_a_point_head_go_before_lifted_depth(clip):
     said = truth_of(clip)
     points = np.random.default_rng(0).normal(size=(*clip.depth.shape, 3)).astype(np.float32)
@@ -111,31 +81,6 @@ def test_the_trivial_depth_is_the_median(clip):
 
     assert figures["abs_rel"] == pytest.approx(float(((median - depth).abs() / depth).mean()), rel=1e-5)
     assert figures["motion_auroc"] == 0.5
-
-
-def test_a_still_camera_turns_as_little_as_one_at_the_true_places_that_never_turns(clip):
-    """Which evo can align, and whose rotations do not depend on where it is."""
-    figures = still_camera_figures(clip.extrinsics)
-    centers = camera_centers(clip.extrinsics)
-    unturned = np.concatenate((np.tile(np.eye(3), (len(centers), 1, 1)), -centers[..., None]), axis=-1)
-    expected = camera_figures(unturned, clip.extrinsics)
-
-    assert figures["rotation_error"] == pytest.approx(expected["rotation_error"], rel=1e-6)
-    assert figures["rpe_rotation"] == pytest.approx(expected["rpe_rotation"], rel=1e-6)
-
-
-def test_a_still_camera_is_off_by_the_spread_of_the_centres_and_by_each_step():
-    """A camera that goes by 1 along x and then along y, and turns by 10 degrees a frame about y."""
-    turns = Rotation.from_euler("y", [[0], [10], [20]], degrees=True).as_matrix().reshape(3, 3, 3)
-    centers = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0]])
-    rotations = turns.transpose(0, 2, 1)
-    extrinsics = np.concatenate((rotations, -rotations @ centers[..., None]), axis=-1)
-    figures = still_camera_figures(extrinsics)
-
-    assert figures["ate"] == pytest.approx(2 / 3)
-    assert figures["rpe_translation"] == pytest.approx(1)
-    assert figures["rpe_rotation"] == pytest.approx(10)
-    assert figures["rotation_error"] == pytest.approx(15)
 
 
 def test_a_network_is_scored_beside_the_trivial_on_the_same_clips(clip):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from evaluator.compare import variants as compared
-from evaluator.compare.novel_views import NovelViews, latex, markdown, run
+from evaluator.compare.novel_views import NovelViews, markdown, run
 from evaluator.metrics.scores import EvaluationError
 from table_text import squeezed
 
@@ -19,8 +19,6 @@ from evaluator.compare.comparison_tables import rows_of
 from evaluator.compare.training_run import Result
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import LOCK
-from page4d_hf.utils.locks import is_held
 
 
 class Trainings:
@@ -102,15 +100,6 @@ def test_the_table_has_the_papers_rows_and_says_that_its_scenes_differ(trainings
     assert "are not the public Nerfies scenes" in table
     assert "20 steps, 2 seeds (0, 1)" in table
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
-
-
-def test_the_latex_table_has_as_many_cells_in_every_row(trainings, scenes, tmp_path):
-    text = latex(run(options(scenes, tmp_path)))
-
-    body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len({line.count("&") for line in body[1:]}) == 1
-    assert r"\multicolumn{3}{c}{broom}" in body[0]
-    assert "the capture's" in text
 
 
 def test_a_run_that_failed_leaves_a_named_gap_and_no_average(trainings, scenes, tmp_path, capsys):
@@ -214,17 +203,6 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_training(trainin
     with pytest.raises(Page4DError, match="Cannot write /proc/views"):
         run(NovelViews(scenes, Path("/proc/views")))
     assert trainings.calls == []
-
-
-def test_the_folder_is_locked_while_scenes_are_trained(trainings, scenes, tmp_path, monkeypatch):
-    def looked_at(*arguments):
-        assert is_held(tmp_path / "out" / LOCK)
-        return trainings.compare(*arguments)
-
-    monkeypatch.setattr(comparing, "compare", looked_at)
-    run(options(scenes, tmp_path))
-    assert len(trainings.calls) == 2
-    assert not (tmp_path / "out" / LOCK).exists()
 
 
 def test_no_scene_is_refused(trainings, tmp_path):

@@ -380,9 +380,3 @@ def test_poses_are_averaged_one_by_one() -> None:
 def test_averages_of_nothing_are_refused() -> None:
     with pytest.raises(EvaluationError, match="None of 1 sequences has figures for pose"):
         average(POSE, [SequenceScores("a", {}, 0, {}, excluded="does not move")])
-
-
-def test_scoring_twice_gives_the_same(truth: Truth) -> None:
-    predictions = noisy(truth.predictions())
-    first, second = (score(VIDEO, predictions, truth.sequence()) for _ in range(2))
-    assert first == second

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 import subprocess
 import sys
 import warnings
@@ -124,28 +122,6 @@ def test_a_subcommand_of_ours_is_not_replaced_by_another_packages(add, capsys):
     assert "There is no checkpoint" in refusal(capsys, "convert", "nowhere.pt", "output-that-is-not-there")
 
 
-@pytest.mark.parametrize("name", ["convert", "pull"])
-def test_the_help_says_what_overwriting_replaces(capsys, name):
-    with pytest.raises(SystemExit):
-        cli.main([name, "--help"])
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "replace a model in the output folder that page4d pull or convert wrote" in text
-    assert "Where the folder holds anything else, or a file that was changed since, nothing is replaced" in text
-
-
-@pytest.mark.parametrize("name", ["convert", "pull"])
-def test_the_help_of_a_subcommand_explains_every_parameter(capsys, name):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([name, "--help"])
-    assert ended.value.code == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    documentation = inspect.getdoc(cli.COMMANDS[name]) or ""
-    for parameter in inspect.signature(cli.COMMANDS[name]).parameters:
-        explanation = re.search(rf"^ +{parameter}: (\S+ \S+)", documentation, re.MULTILINE)
-        assert explanation, parameter
-        assert explanation[1] in text, parameter
-
-
 def test_a_checkpoint_is_converted(capsys, checkpoint, tmp_path):
     cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW])
     said = capsys.readouterr().out
@@ -211,13 +187,6 @@ def test_a_bad_checkpoint_ends_in_one_line_that_names_it_and_nothing_is_written(
     assert message in error
     assert str(path) in error
     assert entries(tmp_path) == before
-
-
-def test_an_output_folder_in_use_is_refused_before_the_checkpoint_is_looked_at(capsys, tmp_path):
-    (tmp_path / "page4d").mkdir()
-    (tmp_path / "page4d" / "notes.txt").touch()
-    assert "is not empty" in refusal(capsys, "convert", tmp_path / "absent.pt", tmp_path / "page4d")
-    assert "is not empty" in refusal(capsys, "pull", "mask", "--output", tmp_path / "page4d")
 
 
 def test_a_synthetic_capture_s_folder_is_looked_at_before_torch_is_imported(capsys, tmp_path, monkeypatch):

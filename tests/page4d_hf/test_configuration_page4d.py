@@ -18,14 +18,6 @@ def test_the_defaults_are_the_published_stages_and_layers():
     assert config.head_layers == [4, 11, 17, 23]
 
 
-@pytest.mark.parametrize("overrides", [{}, {"mask_form": None}, {"mask_hold_start": None, "mask_hold_end": None}])
-def test_a_configuration_survives_json(tiny_config, overrides, tmp_path):
-    config = tiny_config(**overrides)
-    config.save_pretrained(tmp_path)
-
-    assert Page4DConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
-
-
 def test_what_only_training_needs_is_apart_from_the_network(tmp_path):
     Page4DConfig(training={"camera_loss": "huber"}, initialization={"patch_embedding": "smooth"}).save_pretrained(
         tmp_path

@@ -17,7 +17,7 @@ from PIL import Image
 
 import page4d_hf.frames
 from page4d_hf.errors import FrameError
-from page4d_hf.frames import frame_files, natural_key, read_frames, read_image
+from page4d_hf.frames import frame_files, read_frames, read_image
 from page4d_hf.utils import lazy_images
 
 
@@ -238,12 +238,6 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     assert frames.times.tolist() == [0, 1, 2, 3]
     assert frames.paths is not None
     assert frames.paths[0] == tmp_path / "img1.png"
-
-
-def test_natural_order_puts_numbers_before_words_and_shorter_names_first():
-    names = ["", "1", "01", "1a", "2", "10", "a", "a1", "a01", "a1b", "b"]
-    shuffled = np.random.default_rng(0).permutation(names).tolist()
-    assert sorted(shuffled, key=natural_key) == ["", "01", "1", "1a", "2", "10", "a", "a01", "a1", "a1b", "b"]
 
 
 def test_hidden_files_and_other_files_in_a_folder_are_passed_over(tmp_path):

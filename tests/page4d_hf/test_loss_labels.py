@@ -19,7 +19,6 @@ from loss_labels import (
     wrong,
 )
 
-from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
 from page4d_hf.labels_page4d import check_labels, normalize_labels
 
@@ -295,12 +294,3 @@ def test_cameras_alone_need_the_images_size():
 def test_a_configuration_of_no_loss_is_refused(tiny_config, field, value):
     with pytest.raises(StrictDataclassError, match=field):
         tiny_config(**{field: value})
-
-
-def test_the_loss_is_configured_on_disk_too(tiny_config, tmp_path):
-    tiny_config(camera_loss="huber", point_loss_weight=0.25).save_pretrained(tmp_path)
-
-    config = Page4DConfig.from_pretrained(tmp_path)
-
-    training = config.training
-    assert (training.camera_loss, training.point_loss_weight, training.loss_quantile) == ("huber", 0.25, 0.98)

@@ -86,23 +86,6 @@ def test_masked_attention_is_the_published_rank_one_form(tiny_model, tables):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_suppressed_patches_get_less_attention_from_special_queries_in_proportion(tiny_model, tables):
-    """The odds of a patch against a special key change by exp(bias), for special queries alone."""
-    attention = tiny_model(attn_implementation="eager").aggregator.global_layers[2].attention
-    tokens, bias = random_tokens(1, NUM_FRAMES * PER_FRAME, 16), random_key_bias(4.0)
-    with torch.no_grad():
-        _, plain = attention(tokens, tables)
-        _, masked = attention(tokens, tables, bias, SPECIAL)
-
-    def odds(weights):  # [heads, query, key], against the first special key
-        return weights[0] / weights[0, :, :, :1]
-
-    ratio = (odds(masked) / odds(plain)).unflatten(1, (NUM_FRAMES, PER_FRAME))
-    expected = bias.flatten().exp().expand(2, NUM_FRAMES, SPECIAL, -1)
-    torch.testing.assert_close(ratio[:, :, :SPECIAL], expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ratio[:, :, SPECIAL:], torch.ones_like(ratio[:, :, SPECIAL:]), rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_strength_zero_is_exactly_no_mask(tiny_model, form):
     with_head = tiny_model(mask_form=form)
@@ -223,21 +206,6 @@ def half_hidden() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", [*FORMS, None])
-def test_in_the_layers_of_the_mask_camera_tokens_give_no_attention_to_hidden_patches(tiny_model, form):
-    model = tiny_model(mask_form=form, attn_implementation="eager")
-    pixel_values = images(1, NUM_FRAMES, 3, 28, 42)
-    with torch.no_grad():
-        attentions = model(pixel_values, visible=half_hidden(), output_attentions=True).attentions
-
-    hidden = F.pad(F.max_pool2d((~half_hidden()).float(), 14).flatten(2), (SPECIAL, 0)).flatten().bool()
-    assert hidden.sum() == 2 * 2 * 2
-    for layer, weights in enumerate(attentions[1::2]):  # [1, heads, N, N] of the global blocks
-        queries = weights[0].unflatten(1, (NUM_FRAMES, PER_FRAME))[..., hidden]
-        assert (queries[:, :, :SPECIAL].max() == 0) == (layer in (2, 3))
-        assert queries[:, :, SPECIAL:].max() > 0
-
-
-@pytest.mark.parametrize("form", [*FORMS, None])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_what_hidden_patches_hold_does_not_reach_camera_tokens_through_a_masked_layer(tiny_model, implementation, form):
     model = tiny_model(mask_form=form, attn_implementation=implementation)
@@ -302,23 +270,6 @@ def test_hidden_pixels_that_do_not_fit_the_images_are_refused(tiny_model, visibl
 
 
 # What the mask heads predict
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_dynamics_lie_between_zero_and_one(tiny_model, form):
-    with torch.no_grad():
-        dynamics = tiny_model(mask_form=form)(10 * images(2, 3, 3, 28, 42)).dynamics_mask
-
-    assert 0 < dynamics.min() < dynamics.max() < 1
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_the_more_dynamic_a_patch_the_more_it_is_suppressed(tiny_model, form):
-    mask = predict_mask(tiny_model(mask_form=form), random_tokens(1, 4, 30, 16), 5, 6)
-    order = mask.dynamics.flatten().argsort()
-
-    assert (mask.key_bias.flatten()[order].diff() <= 1e-6).all()
-    assert mask.dynamics.max() - mask.dynamics.min() > 0.1
 
 
 def test_the_releases_mask_suppresses_above_one_half_and_favours_below(tiny_model):

@@ -195,10 +195,6 @@ def test_a_side_of_one_pixel_is_seen_wherever_the_point_is(padding_mode):
         torch.testing.assert_close(sample_at(maps, places, padding_mode)[0, :, 0], expected)
 
 
-def test_waves_of_no_displacement_are_zero_and_one_in_turn():
-    torch.testing.assert_close(displacement_waves(torch.zeros(1, 2), 4), torch.tensor([[0.0, 1.0] * 4]))
-
-
 def test_position_waves_are_interpolated_linearly_between_pixels():
     ends = sampled_position_waves(torch.tensor([[2.0, 1.0], [3.0, 1.0]]), 8, 5, 6)
     between = sampled_position_waves(torch.tensor([[2.25, 1.0]]), 8, 5, 6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import resource
@@ -348,19 +347,6 @@ def test_there_is_enough_motion_and_parallax_to_tell_methods_apart(seed: int) ->
 # Images
 
 
-def test_a_few_samples_a_pixel_are_enough(scene: Scene) -> None:
-    """Textures are smooth: at the default, images are those of five times as many rays but for some edges."""
-    times = torch.tensor([0.3], dtype=torch.float64)
-    size = (120, 160)
-    extrinsics = scene.camera.extrinsics(times)
-    images = [
-        render_clip(scene, extrinsics, intrinsics(size), times, size, supersampling=count)["images"] for count in (3, 7)
-    ]
-    difference = (images[0] - images[1]).abs() * 255
-    assert difference.mean() < 1
-    assert difference.quantile(0.99) < 8
-
-
 def test_a_surface_is_lit_where_the_lamp_sees_it(scene: Scene, clip: dict[str, Tensor]) -> None:
     posed = PosedScene(scene, clip["times"][:1])
     eye = invert_extrinsics(clip["extrinsics"][:1])[:, :, 3]
@@ -670,45 +656,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_rendered
         write_synthetic_capture(name.format(tmp_path), **OPTIONS)
 
 
-def test_a_second_run_into_one_folder_is_refused(tmp_path: Path) -> None:
-    with open(tmp_path / ".out.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Page4DError, match="out is being written by another process"):
-            write_synthetic_capture(tmp_path / "out", **OPTIONS)
-
-
-def test_overwriting_spares_what_a_user_keeps_in_a_capture(tmp_path: Path) -> None:
-    write_synthetic_capture(tmp_path / "out", **{**OPTIONS, "num_frames": 1})
-    (tmp_path / "out" / "outputs").mkdir()
-    (tmp_path / "out" / "outputs" / "a.ckpt").write_bytes(b"a night's training")
-    with pytest.raises(Page4DError, match=r"page4d did not write outputs/a\.ckpt"):
-        write_synthetic_capture(tmp_path / "out", overwrite=True, **OPTIONS)
-    assert (tmp_path / "out" / "outputs" / "a.ckpt").read_bytes() == b"a night's training"
-
-
-def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("work of years")
-    for overwrite in (False, True):
-        with pytest.raises(Page4DError, match=r"not empty|did not write thesis\.tex"):
-            write_synthetic_capture(tmp_path, overwrite=overwrite, **OPTIONS)
-    assert contents(tmp_path) == {"thesis.tex": b"work of years"}
-
-
 def test_overwriting_replaces_a_synthetic_capture(written: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "num_frames": 1}
     write_synthetic_capture(tmp_path / "out", **options)
     write_synthetic_capture(tmp_path / "out", seed=3, overwrite=True, **OPTIONS)
     assert contents(tmp_path / "out") == contents(written)
-
-
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    def interrupt(stage: str, done: int, total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_synthetic_capture(tmp_path / "out", progress=interrupt, **OPTIONS)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,6 @@ import pytest
 import torch
 import tyro
 import websockets.sync.client
-import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts import eval as ns_eval
@@ -29,7 +28,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 from plyfile import PlyData
 from scipy.spatial import cKDTree
-from small_captures import SIZE, write_capture
+from small_captures import write_capture
 from small_scene import ball_folder
 
 from page4d_hf import cli
@@ -78,22 +77,9 @@ def in_workplace(workplace, trained, monkeypatch):
     return trained
 
 
-def test_training_leaves_a_checkpoint_that_torch_loads_safely(trained):
-    (checkpoint,) = (trained.parent / "nerfstudio_models").iterdir()
-    state = torch.load(checkpoint, weights_only=True)
-    assert state["step"] == 19
-
-
 def test_training_ends_with_the_command_that_shares_its_scene(trained, workplace):
     lines = (workplace / "train.log").read_text().splitlines()
     assert f"Next: page4d share --load-config {trained.relative_to(workplace)} --output capture.html" in lines
-
-
-def test_config_yml_leads_to_the_same_configuration(trained):
-    config = yaml.load(trained.read_text(), Loader=yaml.Loader)
-    assert config.method_name == "page4d-4dgs"
-    assert config.pipeline.datamanager.data == Path("capture")
-    assert yaml.load(yaml.dump(config), Loader=yaml.Loader) == config
 
 
 def test_eval_writes_the_metrics_of_the_held_out_frames(in_workplace, tmp_path):
@@ -124,12 +110,6 @@ def test_render_dataset_renders_the_held_out_frames_beside_the_truth(in_workplac
         np.testing.assert_array_equal(image, np.array(Image.open(workplace / f"capture/rgb/1x/{name}.png")))
         assert rendered[name].shape == image.shape
     assert {path.name for path in (tmp_path / "val").iterdir()} >= {"accumulation", "depth", "motion"}
-
-
-def test_render_dataset_takes_a_smaller_size(in_workplace, tmp_path):
-    options = ("--split", "val", "--downscale-factor", 2, "--rendered-output-names", "rgb")
-    render("dataset", "--load-config", in_workplace, "--output-path", tmp_path, *options)
-    assert images_in(tmp_path / "val/rgb")["000003"].shape == (SIZE[1] // 2, SIZE[0] // 2, 3)
 
 
 def test_render_interpolate_needs_no_times(in_workplace, tmp_path):
@@ -334,7 +314,7 @@ def viewer_of(commands, config, workplace):
 def messages_of(client):
     """What the viewer tells its client, one message after the other."""
     while True:
-        yield from msgpack.unpackb(client.recv(timeout=60))
+        yield from msgpack.unpackb(client.recv())
 
 
 def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, commands):
@@ -381,38 +361,16 @@ def is_of_one_colour(message, colour):
 # Wrong input
 
 
-def edit_json(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 WRONG = {
     "no such path": (lambda capture: shutil.rmtree(capture), "There is no capture"),
-    "an empty folder": (lambda capture: (shutil.rmtree(capture), capture.mkdir()), "The folder capture is empty"),
     "a file of another kind": (
         lambda capture: (shutil.rmtree(capture), capture.write_text("text")),
         "neither a video nor an image",
     ),
     "a missing camera": (lambda capture: (capture / "camera/000004.json").unlink(), "camera/000004.json is missing"),
-    "a missing image": (lambda capture: (capture / "rgb/1x/000004.png").unlink(), "rgb/1x/000004.png is missing"),
     "a broken image": (
         lambda capture: (capture / "rgb/1x/000004.png").write_bytes((capture / "rgb/1x/000004.png").read_bytes()[:400]),
         "rgb/1x/000004.png cannot be read as an image",
-    ),
-    "NaN in a camera": (
-        lambda capture: edit_json(capture / "camera/000004.json", position=[0, float("nan"), 0]),
-        "at position.1: it should be a finite number, got nan",
-    ),
-    "ids that do not match": (
-        lambda capture: edit_json(capture / "dataset.json", train_ids=["000001", "000009"]),
-        "'000009', which is not in 'ids'",
-    ),
-    "no frames to train on": (
-        lambda capture: edit_json(capture / "dataset.json", train_ids=[]),
-        "at train_ids: it should have at least 1 item",
-    ),
-    "one frame to train on": (
-        lambda capture: edit_json(capture / "dataset.json", train_ids=["000000"]),
-        "at least 2 frames",
     ),
 }
 
@@ -460,15 +418,6 @@ def test_a_folder_that_cannot_be_written_ends_the_training_before_data_are_read(
         train("page4d-4dgs", "--data", "capture", "--output-dir", place, "--vis", "tensorboard")
     assert exit_info.value.code == 1
     assert "Cannot write the training's folder" in capsys.readouterr().out
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(workplace, monkeypatch, capsys):
-    monkeypatch.chdir(workplace)
-    with pytest.raises(SystemExit) as exit_info:
-        train("page4d-4dgs", "--data", "capture", "--machine.device-type", "cuda", "--vis", "tensorboard")
-    assert exit_info.value.code == 1
-    assert "finds no CUDA device" in capsys.readouterr().out
 
 
 def test_the_subcommands_are_those_of_the_entry_points():

@@ -1,7 +1,6 @@
 """Comparisons: what is run, what is not run again, what is said of runs that fail, and what the tables hold."""
 
 import csv
-import fcntl
 import json
 import os
 import shlex
@@ -32,7 +31,6 @@ from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
 from page4d_hf.scene.tracks import read_tracks
 from page4d_hf.synthetic import write_synthetic_capture
-from page4d_hf.utils.folders import LOCK
 
 pytestmark = pytest.mark.slow
 
@@ -185,22 +183,6 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(nerfstudio, tmp_
         compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
     assert (tmp_path / "out/notes").read_text() == (content or "")
     assert nerfstudio.calls() == []
-
-
-def test_two_comparisons_do_not_work_in_one_folder(nerfstudio, tmp_path):
-    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-    with open(tmp_path / "out" / LOCK, "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(Page4DError, match="is being written by another process"):
-            compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-
-
-def test_a_comparison_that_was_killed_in_its_first_moment_can_be_started_again(nerfstudio, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / LOCK).write_text("")
-    (tmp_path / "out/.run.json.partial-x").write_text("")
-    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_a_run_that_was_killed_while_it_was_removed_starts_anew(nerfstudio, tmp_path, monkeypatch):

@@ -6,11 +6,10 @@ import pytest
 from small_captures import write_capture
 from small_scene import ball_folder
 
-from page4d_hf import cli
 from page4d_hf.errors import Page4DError
 from page4d_hf.scene import read_scene
 from page4d_nerfstudio import commands
-from page4d_nerfstudio.commands import splat
+from page4d_nerfstudio.commands import camera_path, export_splats, splat
 
 pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
 
@@ -87,11 +86,8 @@ def test_what_cannot_be_is_refused_before_any_work(there, scene, output, options
     assert sorted(path.name for path in there.iterdir()) == ["taken.html"]
 
 
-def test_without_nerfstudio_it_says_how_to_get_it(monkeypatch, there):
+@pytest.mark.parametrize(("command", "options"), [(splat, {}), (export_splats, {"time": 0.5}), (camera_path, {})])
+def test_without_nerfstudio_a_command_says_how_to_get_it(monkeypatch, there, command, options):
     monkeypatch.setattr(commands, "find_spec", lambda name: None)
     with pytest.raises(Page4DError, match=r'pip install "page4d\[nerfstudio\]"'):
-        splat(there, there / "mine.html")
-
-
-def test_it_is_one_of_page4ds_commands():
-    assert cli.added_commands()["splat"] is splat
+        command(there / "config.yml", there / "mine.html", **options)

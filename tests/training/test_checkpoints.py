@@ -185,12 +185,6 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
         begin(small_options(tmp_path))
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
-    (tmp_path / "run").touch()
-    with pytest.raises(OptionsError, match="is a file"), run_folder(tmp_path / "run"):
-        pass
-
-
 @pytest.mark.parametrize("content", ["{", "3", "null", '{"configuration": [1]}', "[" * 100_000, "1" * 5000, b"\xff"])
 def test_damaged_options_of_a_run_are_named(tmp_path, content):
     options = small_options(tmp_path)
@@ -245,13 +239,6 @@ def test_a_full_disk_under_the_curves_is_told_in_one_sentence(tmp_path, monkeypa
     with largest_file(50), pytest.raises(RunFolderError, match=r"cannot write its files \(File too large\)"):
         run.run()
     assert not printed
-
-
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    folder = tmp_path / "file" / "run"
-    with pytest.raises(OptionsError, match=r"Cannot write .*: Not a directory"), run_folder(folder):
-        pass
 
 
 def raised_by(action: Callable[[], object]) -> BaseException:

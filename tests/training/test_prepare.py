@@ -165,16 +165,6 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, caps
     assert len({row["clip_id"] for row in rows(tmp_path / "out")}) == 12
 
 
-def test_a_second_run_of_the_same_command_has_nothing_to_do(prepare, tmp_path, capsys):
-    root = write_nerfies(tmp_path / "capture", 4)
-    command = ("capture", "--root", root, "--output", tmp_path / "out", "--workers", 0)
-    run(prepare, *command)
-    before = contents(tmp_path / "out")
-    run(prepare, *command)
-    assert "Nothing to do" in capsys.readouterr().out
-    assert contents(tmp_path / "out") == before
-
-
 def test_the_number_of_workers_does_not_show(tmp_path, prepare):
     root = write_tum(tmp_path / "tum", ["walking_xyz", "sitting_rpy", "sitting_xyz"])
     options = ["tum", "--root", root]
@@ -183,13 +173,6 @@ def test_the_number_of_workers_does_not_show(tmp_path, prepare):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "none") == contents(tmp_path / "two")
-
-
-def test_other_options_do_not_go_on_with_a_run(prepare, tmp_path, capsys):
-    root = write_nerfies(tmp_path / "capture", 4)
-    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--workers", 0)
-    said = refusal(prepare, capsys, "capture", "--root", root, "--output", tmp_path / "out", "--stride", 2)
-    assert "was begun with --stride 1, not 2" in said
 
 
 def test_sequences_are_divided_as_wholes(prepare, tmp_path):
@@ -274,16 +257,6 @@ def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepar
         assert f"1 {kind}" in said
 
 
-def test_a_missing_image_of_a_single_capture_is_named_and_left_out(prepare, tmp_path, capsys):
-    root = write_nerfies(tmp_path / "capture", 4)
-    (root / "rgb" / "1x" / "000002.png").unlink()
-    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--workers", 0)
-    said = capsys.readouterr().out
-    assert "train: 1 clip, 3 frames" in said
-    assert "Left out: 1 frame; " in said
-    assert "000002" in (tmp_path / "out" / "skipped.txt").read_text()
-
-
 def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, capsys):
     root = write_nerfies(tmp_path / "capture", 4)
     for image in (root / "rgb" / "1x").iterdir():
@@ -324,12 +297,6 @@ def test_a_wrong_option_is_refused_in_one_sentence(prepare, tmp_path, capsys, ar
     root = write_nerfies(tmp_path / "capture", 2, noise=False)
     arguments = [str(argument).replace("{root}", str(root)) for argument in arguments]
     assert words in refusal(prepare, capsys, *arguments, "--output", tmp_path / "out")
-
-
-def test_an_output_that_holds_something_else_is_left_alone(prepare, tmp_path, capsys):
-    root = write_nerfies(tmp_path / "capture", 2, noise=False)
-    said = refusal(prepare, capsys, "capture", "--root", root, "--output", root)
-    assert "holds something else" in said
 
 
 def test_synthetic_scenes_become_clips(prepare, tmp_path):

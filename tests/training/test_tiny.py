@@ -280,12 +280,3 @@ def test_what_cannot_be_pulled_is_said_in_one_sentence(tmp_path, monkeypatch, ca
     assert len(error.splitlines()) == 1
     assert message in error
     assert not (tmp_path / "page4d").exists()
-
-
-def test_a_folder_with_something_in_it_is_not_replaced(in_package, tmp_path, capsys):
-    (tmp_path / "page4d").mkdir()
-    (tmp_path / "page4d" / "notes.txt").write_text("mine")
-    with pytest.raises(SystemExit):
-        cli.main(["pull", "tiny", "--output", str(tmp_path / "page4d")])
-
-    assert "is not empty" in capsys.readouterr().err

@@ -75,10 +75,6 @@ def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
 
     Returns:
         The number of optimizer steps that its newest checkpoint has behind it; 0 for a run that begins.
-
-    Raises:
-        OptionsError: the folder holds a run with other options, or of another network.
-        Page4DError: the folder holds something else, or cannot be written.
     """
     folder, path = options.output, options.output / RUN_FILE
     check_working_folder(folder, RUN_FILE)
@@ -130,9 +126,6 @@ def save_checkpoint(
         step: optimizer steps that were made.
         width: see `save_model`.
         keep: how many of the newest checkpoints are kept; None keeps all.
-
-    Raises:
-        RunFolderError: it cannot be written, as on a full disk; those before it are untouched.
     """
     final = folder / f"checkpoint-{step}"
     partial = _under_another_name(final)
@@ -267,11 +260,7 @@ def _disk_error(error: BaseException) -> BaseException | None:
 
 
 def read_history(folder: Path) -> list[HistoryLine]:
-    """The lines of a run's history.
-
-    Raises:
-        RunFolderError: it is missing or damaged.
-    """
+    """The lines of a run's history."""
     path = folder / HISTORY_FILE
     try:
         lines = path.read_bytes().splitlines()
@@ -295,12 +284,7 @@ class History:
     """`history.jsonl`: what happened at each step. One process writes it."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Open it, without the lines of steps that a resumed run makes again.
-
-        Args:
-            folder: of the run.
-            step: optimizer steps that the run has behind it.
-        """
+        """Open it, without the lines of steps that a resumed run makes again."""
         path = folder / HISTORY_FILE
         if path.exists():
             lines = path.read_bytes().splitlines(keepends=True)

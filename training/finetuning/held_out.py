@@ -137,6 +137,3 @@ def _camera_figures(found: np.ndarray, expected: np.ndarray, has_scale: bool) ->
             ate = {"ate": score_trajectory(found, expected).figures["ate"]}
             figures |= ate | {f"{TRIVIAL}/ate": score_still_camera(expected)["ate"]}
     return figures
-
-
-__all__ = ["LABELS", "TRIVIAL", "Means", "add_figures"]

@@ -19,9 +19,6 @@ def create_repository(repository: str, private: bool) -> str:
 
     Returns:
         Its whole name, with that of its owner.
-
-    Raises:
-        HubError: there is none, and none can be made.
     """
     try:
         return HfApi().create_repo(repository, private=private, exist_ok=True).repo_id
@@ -34,11 +31,7 @@ def create_repository(repository: str, private: bool) -> str:
 
 
 def push(folder: Path, repository: str) -> None:
-    """Upload the model in a folder, without its checkpoints and curves, to a repository on the Hub.
-
-    Raises:
-        HubError: it cannot be uploaded.
-    """
+    """Upload the model in a folder, without its checkpoints and curves, to a repository on the Hub."""
     try:
         HfApi().upload_folder(
             repo_id=repository,
@@ -51,6 +44,3 @@ def push(folder: Path, repository: str) -> None:
             f"The trained model is in {folder}, but cannot be uploaded to {repository} "
             f"({' '.join(str(error).split())}). The same command uploads it without training again."
         ) from error
-
-
-__all__ = ["HubError", "create_repository", "push"]

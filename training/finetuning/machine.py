@@ -54,11 +54,7 @@ def run_folder(output: Path) -> Iterator[None]:
 
 
 def make_accelerator(options: Options) -> Accelerator:
-    """Accelerate's view of the machine, as `accelerate launch` set it up.
-
-    Raises:
-        OptionsError: a tracker that does not exist or is not installed; a precision that the device does not have.
-    """
+    """Accelerate's view of the machine, as `accelerate launch` set it up."""
     available = [str(tracker) for tracker in get_available_trackers()]
     trackers = available if "all" in options.report_to else [] if options.report_to == ("none",) else options.report_to
     for tracker in trackers:
@@ -92,9 +88,6 @@ def start_trackers(accelerator: Accelerator, output: Path, step: int, values: di
             wandb the run is named as the folder is.
         step: optimizer steps that the run has behind it.
         values: options, in one level of plain values.
-
-    Raises:
-        OptionsError: a tracker that does not start.
     """
     names = ", ".join(map(str, accelerator.log_with))
     try:
@@ -135,6 +128,3 @@ def fastest_precision(device: torch.device) -> Literal["bf16", "no"]:
 def fastest_attention(device: torch.device, precision: str) -> str:
     """Plain attention for bf16 on a CPU, where PyTorch's own is slower at a small network's sizes; that elsewhere."""
     return "eager" if device.type == "cpu" and precision == "bf16" else "sdpa"
-
-
-__all__ = ["fastest_attention", "fastest_precision", "make_accelerator", "run_folder", "sharding", "start_trackers"]

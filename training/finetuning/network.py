@@ -35,9 +35,6 @@ def starting_network(options: Options) -> Page4DModel:
 
     Args:
         options: of the run. A mask of a form that the network of `--model` does not have begins with random weights.
-
-    Raises:
-        OptionsError: no such model or configuration, or an option of the mask for a network without one.
     """
     chosen = {name: value for name in CONFIGURED if (value := getattr(options, name)) is not None}
     changes = grouped(chosen)
@@ -72,9 +69,6 @@ def sampling_for(sampling: SamplingConfig, config: Page4DConfig, model: str | Pa
         sampling: as the options have it.
         config: of the network.
         model: where its image processor is, which knows the width; without one, the network's own size decides.
-
-    Raises:
-        OptionsError: another patch size than the network's.
     """
     if sampling.patch_size not in (None, config.patch_size):
         raise OptionsError(f"--sampling.patch-size is {sampling.patch_size}, the model's is {config.patch_size}.")
@@ -123,6 +117,3 @@ def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
             f"--model {options.model} does not fit its own configuration: {', '.join(missing + left.unexpected_keys)}."
         )
     return network
-
-
-__all__ = ["CONFIGURED", "grouped", "sampling_for", "starting_network"]

@@ -81,6 +81,3 @@ def hidden_matrices(trained: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]
         for name, parameter in trained.items()
         if parameter.ndim == 2 and (".attention." in name or ".mlp." in name)
     }
-
-
-__all__ = ["Muon", "hidden_matrices", "make_optimizers"]

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
 from page4d_hf.clips.augmentation import AugmentationConfig
-from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SYNTHETIC, SamplingConfig, SourceConfig, source_named
+from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.json_files import Record, explain, read_json
@@ -119,8 +119,6 @@ class Options(GroupOptions):
     held_out: tuple[str, ...] = ()
     """Clips to evaluate on, named like --dataset: their split `validation` or, where there is no such split, the only
     one. By default the split `validation` of those of --dataset that have one; of `synthetic` other scenes."""
-    streaming: bool = False
-    """Read the datasets front to back over the network instead of copying them first."""
 
     train: tuple[str, ...] | None = None
     """What is trained: names of modules, with ranges as in aggregator.frame_layers.10-19; or `all`. The rest is
@@ -235,8 +233,6 @@ class Options(GroupOptions):
             name, found, path = word.partition("=")
             source = source_named(name, path) if found else source_named("", word)
             changes: dict[str, Any] = {"split": split}
-            if self.streaming and source.path != SYNTHETIC:
-                changes["streaming"] = True
             if weights:
                 changes["weight"] = weights[index]
             sources.append(replace(source, **changes))
@@ -271,11 +267,7 @@ def to_json(options: Options) -> dict[str, Any]:
 
 
 def from_json(path: Path) -> Options:
-    """Options that `to_json` wrote; those that are missing have their defaults.
-
-    Raises:
-        OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
-    """
+    """Options that `to_json` wrote; those that are missing have their defaults."""
     values = _values(path)
     if missing := sorted(REQUIRED - values.keys()):
         raise OptionsError(f"{path} lacks {', '.join(missing)}; add them.")
@@ -292,9 +284,6 @@ def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
     Returns:
         The options. Where the file lacks required ones, those are `tyro.MISSING`, and it is not checked yet whether
         options fit each other.
-
-    Raises:
-        OptionsError: no such file, no JSON object, or values that are no options or do not fit each other.
     """
     values = {name: value for name, value in _values(path).items() if name not in replaced}
     if values.keys() >= REQUIRED and not replaced:
@@ -321,9 +310,6 @@ def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, A
         new: the options now.
         configuration: the network's values now, with plain numbers.
         path: where `old` was read, for the message.
-
-    Raises:
-        OptionsError: naming each option that differs.
     """
     now = to_json(new)
     network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))

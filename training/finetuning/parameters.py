@@ -19,11 +19,7 @@ RANGE = re.compile(r"(\d+)-(\d+)")
 
 
 def expand(pattern: str) -> list[str]:
-    """The names of modules that a pattern stands for: `a.10-12.b` is `a.10.b`, `a.11.b` and `a.12.b`.
-
-    Raises:
-        OptionsError: a range that ends before it begins.
-    """
+    """The names of modules that a pattern stands for: `a.10-12.b` is `a.10.b`, `a.11.b` and `a.12.b`."""
     names = [""]
     for part in pattern.split("."):
         found = RANGE.fullmatch(part)
@@ -35,11 +31,7 @@ def expand(pattern: str) -> list[str]:
 
 
 def masked_layers(config: Page4DConfig) -> tuple[str, ...]:
-    """The frame and global layers of the masked stage, which are the paper's middle layers.
-
-    Raises:
-        OptionsError: there are none.
-    """
+    """The frame and global layers of the masked stage, which are the paper's middle layers."""
     layers = sorted(config.masked_layers)
     if not layers:
         raise OptionsError("The model has no masked layers, which are trained by default; say what is, with --train.")
@@ -49,11 +41,7 @@ def masked_layers(config: Page4DConfig) -> tuple[str, ...]:
 
 
 def masked_stage(config: Page4DConfig) -> tuple[str, ...]:
-    """The modules that PAGE-4D fine-tunes: the masked layers, and the mask head if there is one.
-
-    Raises:
-        OptionsError: no layers are masked.
-    """
+    """The modules that PAGE-4D fine-tunes: the masked layers, and the mask head if there is one."""
     return (*masked_layers(config), *([] if config.mask_form is None else [MASK_HEAD]))
 
 
@@ -88,9 +76,6 @@ def freeze_all_but(model: Page4DModel, patterns: Sequence[str]) -> dict[str, nn.
 
     Returns:
         The parameters that are trained, by name.
-
-    Raises:
-        OptionsError: a name that the model does not have.
     """
     wanted = [] if ALL in patterns else [name for pattern in patterns for name in expand(pattern)]
     trained: dict[str, nn.Parameter] = {}

@@ -23,9 +23,6 @@ def train(options: Path, accelerate: Path | None = None) -> None:
     Args:
         options: JSON file of the run.
         accelerate: configuration for `accelerate launch`; without one the run is a single process.
-
-    Raises:
-        ProcessError: the run stopped, or an earlier one is still in its folder.
     """
     command = [sys.executable]
     if accelerate is not None:
@@ -38,6 +35,3 @@ def train(options: Path, accelerate: Path | None = None) -> None:
             f"The training of {options} stopped (status {status}); what it said stands above. The same command goes on "
             "from its newest checkpoint."
         )
-
-
-__all__ = ["REPOSITORY", "TWO_PROCESSES", "ProcessError", "train"]

@@ -73,11 +73,7 @@ class HeldOut:
 
 
 def check_reports() -> None:
-    """Refuse to begin what ends in a report that cannot be made.
-
-    Raises:
-        ProcessError: what compares camera paths is not installed.
-    """
+    """Refuse to begin what ends in a report that cannot be made."""
     if find_spec("evo") is None:
         raise ProcessError(
             "The report on held-out clips compares camera paths by evo, which is not installed; pip install "
@@ -92,9 +88,6 @@ def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ())
         model: folder of the model.
         output: the folder to make; an earlier report in it is replaced.
         arguments: more of the program's options.
-
-    Raises:
-        Page4DError: the report cannot be made.
     """
     import held_out
 
@@ -103,12 +96,5 @@ def report_on_held_out(model: Path, output: Path, arguments: Sequence[str] = ())
 
 
 def read_report(folder: Path) -> Report:
-    """The report in a folder.
-
-    Raises:
-        ProcessError: its `held-out.json` is damaged.
-    """
+    """The report in a folder."""
     return read_json(folder / RESULT, Report, error=ProcessError, remedy="remove it, to have it made again")
-
-
-__all__ = ["FIRST_SEED", "RESULT", "TABLE", "HeldOut", "Report", "check_reports", "read_report", "report_on_held_out"]

@@ -172,11 +172,7 @@ class Finetuning:
             ) from error
 
     def _held_out_source(self, source: SourceConfig) -> SourceConfig | None:
-        """A source with the split to evaluate on; `None` if it is trained on and has none.
-
-        Raises:
-            OptionsError: a source that was named to be held out has one split only, which is trained on.
-        """
+        """A source with the split to evaluate on; `None` if it is trained on and has none."""
         if source.path == SYNTHETIC:
             return source
         splits = split_names(source.path)
@@ -196,14 +192,7 @@ class Finetuning:
     # -----------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train to the last step, evaluate, and write the model.
-
-        Raises:
-            TrainingError: a loss, a gradient or weights that are not finite.
-            HubError: the repository to upload to cannot be used.
-            ClipError: data that no micro-batch can be made of.
-            RunFolderError: a checkpoint, or another file of the run, that cannot be written.
-        """
+        """Train to the last step, evaluate, and write the model."""
         options = self.options
         if options.push_to_hub and self.accelerator.is_main_process:
             # What fails, fails before the training.
@@ -458,11 +447,7 @@ def configuration_of(network: Page4DModel) -> dict[str, Any]:
 
 
 def learned_from(config: Page4DConfig) -> list[str]:
-    """The columns of clips that a network's loss learns from.
-
-    Raises:
-        OptionsError: none.
-    """
+    """The columns of clips that a network's loss learns from."""
     loss = config.training
     weights = {
         "depth": config.enable_depth * loss.depth_loss_weight + config.enable_point * loss.point_loss_weight,
@@ -525,6 +510,3 @@ def print_table(folder: Path) -> None:
             trivial = figures.get(f"{TRIVIAL}/{name}")
             table.add_row(label, f"{figures[name]:.4f}", "" if trivial is None else f"{trivial:.4f}")
     Console().print(table)
-
-
-__all__ = ["Finetuning", "print_table"]

@@ -170,6 +170,3 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
         versions=", ".join(f"{name} {version}" for name, version in last["versions"].items()),
         figures=figures,
     )
-
-
-__all__ = ["Stage", "tiny_card"]

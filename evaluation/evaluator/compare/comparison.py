@@ -41,10 +41,6 @@ def compare(
 
     Returns:
         The rows, with all that came out.
-
-    Raises:
-        Page4DError: the folder holds something else, runs with other settings, or another comparison that is under
-            way; or an option is wrong. A run that fails raises nothing: its row says so.
     """
     if steps < 1:
         raise Page4DError(f"--steps must be at least 1, got {steps}.")

@@ -124,9 +124,6 @@ def check_outcome(rows: Iterable[Row], table: Path) -> None:
     Args:
         rows: all of the comparison.
         table: where they are written.
-
-    Raises:
-        Page4DError: a run failed, or no row is available.
     """
     statuses = [result.status for row in rows for result in row.results]
     if set(statuses) <= {"refused"}:

@@ -78,16 +78,8 @@ class NovelViews:
 def run(options: NovelViews) -> dict[str, Any]:
     """Train and evaluate what is not done yet, and write and print the table.
 
-    Args:
-        options: what to train.
-
     Returns:
         What result.json holds.
-
-    Raises:
-        Page4DError: scenes of one name, options that are wrong, a folder that holds something else, cannot be written
-            or has another process at work in it; or, after all others are done, runs that failed or a table without
-            figures: cells are empty then, and a note says why.
     """
     scenes = captures_by_name(options.scenes)
     # Scenes, initialisations and seeds may be added: the task is all that must be the same.

@@ -115,11 +115,7 @@ class TrainingRun:
         self.folder = output / variant.name / variant.method / f"seed-{seed}"
 
     def finished(self) -> Result | None:
-        """The result of the run, if it has been done.
-
-        Raises:
-            Page4DError: the folder holds a run with other settings, or something else.
-        """
+        """The result of the run, if it has been done."""
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return None
         if not (self.folder / "settings.json").is_file():
@@ -267,11 +263,7 @@ def gaussians_in(checkpoint: Path) -> dict[str, Any]:
 
 
 def program(name: str) -> str:
-    """The path of one of nerfstudio's commands: the one of this Python's environment, else the one on PATH.
-
-    Raises:
-        Page4DError: there is none.
-    """
+    """The path of one of nerfstudio's commands: the one of this Python's environment, else the one on PATH."""
     path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
     found = shutil.which(name, path=path)
     if found is None:

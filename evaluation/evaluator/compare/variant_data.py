@@ -80,11 +80,7 @@ def _quiet() -> None:
 
 
 def _read(data: Path, options: Sequence[str]) -> PosedFrames:
-    """The frames that page4d-data gives.
-
-    Raises:
-        Page4DError: the options or the data are wrong.
-    """
+    """The frames that page4d-data gives."""
     import tyro
 
     from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source

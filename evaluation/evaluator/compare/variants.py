@@ -130,11 +130,7 @@ def initialisations(
 
 
 def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
-    """Captures by the names of their folders, as paths that hold from any folder.
-
-    Raises:
-        EvaluationError: no captures, two of one name, or one where nothing is; or nerfstudio is not installed.
-    """
+    """Captures by the names of their folders, as paths that hold from any folder."""
     if find_spec("nerfstudio") is None:
         raise EvaluationError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
     from page4d_nerfstudio.data.sources import absolute, place_of
@@ -219,11 +215,7 @@ def tracks(
 
 
 def with_options(variants: Sequence[Variant], data_options: str, train_options: str) -> list[Variant]:
-    """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell.
-
-    Raises:
-        EvaluationError: the options cannot be split into words.
-    """
+    """The same variants with further options of page4d-data and of ns-train, as they are typed in a shell."""
     more_data, more_training = _split("--data-options", data_options), _split("--train-options", train_options)
     return [
         replace(

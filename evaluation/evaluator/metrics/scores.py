@@ -50,9 +50,6 @@ def not_excluded(outcomes: Sequence[OutcomeT], done: str) -> list[OutcomeT]:
     Args:
         outcomes: of all clips.
         done: what cannot be done to them where none counts, for the message: "scored".
-
-    Raises:
-        EvaluationError: none counts; with the first reasons.
     """
     counted = [each for each in outcomes if each.excluded is None]
     if not counted:

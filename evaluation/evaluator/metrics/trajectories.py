@@ -139,11 +139,7 @@ def _path(poses: np.ndarray) -> Any:
 
 
 def evo_core() -> Any:
-    """The package `evo.core`; other tasks do without.
-
-    Raises:
-        EvaluationError: it is not installed.
-    """
+    """The package `evo.core`; other tasks do without."""
     try:
         import evo.core.geometry
         import evo.core.metrics

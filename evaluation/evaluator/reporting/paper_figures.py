@@ -173,10 +173,6 @@ def paper_rows(task: str, dataset: str) -> tuple[PaperRow, ...]:
 
     Figures after another alignment than the table's first are named as in `SequenceScores.figures`, such as
     "scale&shift/abs_rel".
-
-    Args:
-        task: such as "video-depth".
-        dataset: such as "sintel".
     """
     rows: dict[str, dict[str, float]] = {}
     for alignment, prefix in ((None, ""), ("scale", ""), ("scale&shift", "scale&shift/")):

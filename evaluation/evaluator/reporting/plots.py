@@ -39,10 +39,6 @@ def draw_sequence(folder: Path, sequence: EvaluatedSequence, predictions: Predic
 
     Returns:
         Names of the files that were written: of `STILL_NAMES` and `VIDEO_NAME`.
-
-    Raises:
-        CaptureError: an image, depth or mask of the sequence cannot be read.
-        OSError: a file cannot be written.
     """
     drawn = {
         "trajectory.png": lambda path: draw_trajectory(path, sequence, predictions),

@@ -99,13 +99,6 @@ def write_tables(folder: Path, result: dict[str, Any]) -> None:
 
     Other runs in the folders beside it stand in the same table where they evaluate the same under the same protocol,
     such as the same weights with the mask off.
-
-    Args:
-        folder: the run's folder.
-        result: its result.
-
-    Raises:
-        Page4DError: the files cannot be written.
     """
     table = make_table([result, *results_beside(folder, result)])
     for name, text in (("table.md", markdown(table)), ("table.tex", latex(table))):
@@ -134,14 +127,7 @@ def shares_table(result: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def make_table(results: Sequence[dict[str, Any]]) -> Table:
-    """The table of some results, with the paper's rows above them.
-
-    Args:
-        results: at least one.
-
-    Raises:
-        EvaluationError: they were made under different protocols, or on different sequences or frames.
-    """
+    """The table of some results, with the paper's rows above them."""
     first = results[0]
     for other in results[1:]:
         differing = [name for name in SHARED if first.get(name) != other.get(name)]

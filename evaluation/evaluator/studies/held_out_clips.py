@@ -122,9 +122,6 @@ def score_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | None 
         model: in evaluation mode, with a camera head and a depth head.
         clip: with true depth, cameras and motion.
         mask_strength: from 0 to 1. By default the model's.
-
-    Raises:
-        EvaluationError: the network lacks a head.
     """
     scores = ClipScores(clip.name, {}, {})
     try:
@@ -197,9 +194,6 @@ def summarise(scores: Sequence[ClipScores]) -> dict[str, dict[str, float]]:
     Returns:
         Of each figure: `model`, `trivial` (over the same clips), `clips`, and `standard_error` of the model's where
         there is more than one.
-
-    Raises:
-        EvaluationError: no clip is left.
     """
     counted = not_excluded(scores, "scored")
     names = [f"{name}{region}" for name in FIGURES for region in ("", *(f"_{each}" for each in REGIONS))]
@@ -247,17 +241,7 @@ def markdown(record: Mapping[str, Any]) -> str:
 def record_of(
     scores: Sequence[ClipScores], clips: Synthetic, size: tuple[int, int], model: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The report as JSON values.
-
-    Args:
-        scores: of all clips.
-        clips: which they are.
-        size: height and width of their images.
-        model: what is to be said of the network.
-
-    Raises:
-        EvaluationError: no clip can be scored.
-    """
+    """The report as JSON values."""
     return {
         "clips_are": clips.words(size),
         "settings": {**asdict(clips), "image_size": list(size)},
@@ -283,14 +267,7 @@ class _Card(Record):
 
 
 def settings_of_card(model: str) -> Synthetic | None:
-    """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none.
-
-    Args:
-        model: its folder, or the name of a Hub repository.
-
-    Raises:
-        EvaluationError: what it names are no settings of clips.
-    """
+    """The clips that a model's card names under `held_out_clips` in its metadata; `None` where it names none."""
     from huggingface_hub import ModelCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
     from yaml import YAMLError

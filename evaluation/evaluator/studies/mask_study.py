@@ -119,9 +119,6 @@ def study_clip(model: Page4DModel, clip: StudyClip, study: MaskStudy) -> tuple[C
 
     Returns:
         The figures; a clip that allows none is excluded and says why. And what a picture shows.
-
-    Raises:
-        EvaluationError: the network has no camera head or no depth head.
     """
     if model.camera_head is None or model.depth_head is None:
         raise EvaluationError("The study needs a camera head and a depth head, and this model was built without.")
@@ -256,9 +253,6 @@ def summarise(results: Sequence[ClipResult]) -> dict[str, Any]:
         `attention["off" or "on"][layer][queries]`: means of `attention_figures`, and `relative` (share over uniform)
         and `relative_among_patches`.
         `counts`: clips, those excluded, those without pose figures.
-
-    Raises:
-        EvaluationError: no clip is left.
     """
     counted = not_excluded(results, "studied")
     means: dict[str, dict[str, dict[str, float]]] = {}

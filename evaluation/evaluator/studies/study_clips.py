@@ -55,11 +55,7 @@ class Synthetic:
     """What they are like."""
 
     def size_for(self, processor: Page4DImageProcessor, patch_size: int) -> tuple[int, int]:
-        """Height and width of the images for a model with this image processor.
-
-        Raises:
-            Page4DError: they are not made of whole patches.
-        """
+        """Height and width of the images for a model with this image processor."""
         width: int = processor.size["width"]
         size = self.image_size or (width, width)
         for side in size:

@@ -48,10 +48,6 @@ def write_report(options: OptionsT, name: str, study: Callable[[OptionsT], Study
 
     Returns:
         What the JSON holds; the same options give the same.
-
-    Raises:
-        Page4DError: what the study raises; or a folder that is in the way, cannot be written or is being written by
-            another process.
     """
     with claimed_folder(options.output, overwrite=options.overwrite):
         report = study(options)

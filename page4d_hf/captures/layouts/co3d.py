@@ -80,9 +80,6 @@ def co3d_sequences(
             lists are all. Of the second form, the sequences of the file of that name; None takes those of "train".
         min_viewpoint_quality: leave out sequences whose cameras are not rated above this in sequence_annotations.jgz;
             None takes all. The second form has no rating.
-
-    Raises:
-        CaptureError: annotations or set lists are missing or broken.
     """
     root = Path(root)
     names: set[str] = set()
@@ -170,11 +167,7 @@ def _capture(frames: FrameList, files: _DepthFiles, has_depth: bool) -> Capture:
 
 
 def read_co3d_depth(path: Path, intrinsics: npt.NDArray[Any], files: _DepthFiles) -> npt.NDArray[np.float32]:
-    """Z-depth in the unit of the cameras, `(H, W)`, 0 where the depth mask does not count it.
-
-    Raises:
-        CaptureError: the depth or its mask is missing or broken.
-    """
+    """Z-depth in the unit of the cameras, `(H, W)`, 0 where the depth mask does not count it."""
     mask_path, scale = files.get(str(path), (None, 1.0))
     depth = read_float16_png(path, intrinsics).astype(np.float32) * np.float32(scale)
     if mask_path is None:

@@ -130,11 +130,7 @@ class ModelCameras(NamedTuple):
 
 
 def read_model_cameras(folder: Path) -> ModelCameras:
-    """The registered images of a sparse model, of which no image need be there.
-
-    Raises:
-        CaptureError: the model is broken, has no image, or a lens of a kind that is not read.
-    """
+    """The registered images of a sparse model, of which no image need be there."""
     model = _read_model(folder)
     images = _registered(model, folder)
     cameras = [model.cameras[image.camera_id] for image in images]

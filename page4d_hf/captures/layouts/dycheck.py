@@ -128,11 +128,7 @@ def in_metres(capture: Capture) -> Capture:
 
 
 def read_lidar_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Depth from `depth/<n>x/<id>.npy`, `(H, W)`, 0 where the image beside it has no lidar return (alpha 0).
-
-    Raises:
-        CaptureError: the file or the image is broken, or they are of different sizes.
-    """
+    """Depth from `depth/<n>x/<id>.npy`, `(H, W)`, 0 where the image beside it has no lidar return (alpha 0)."""
     depth = read_npy_depth(path, intrinsics)
     image_path = path.parents[2] / "rgb" / path.parent.name / f"{path.stem}.png"
     if not image_path.is_file():

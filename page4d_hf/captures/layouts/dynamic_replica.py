@@ -37,9 +37,6 @@ def dynamic_replica_sequences(root: Path, split: str | None = None) -> list[str]
         root: the data set's folder.
         split: "train", "valid" (or "val") or "test"; None takes what there is to train on, which in a folder without
             splits is all.
-
-    Raises:
-        CaptureError: there is no such split, or in a folder without splits its annotations cannot be read.
     """
     root = Path(root)
     if split is not None and _annotation_files(root):

@@ -70,12 +70,7 @@ def kubric_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_kubric(root: str | Path, sequence: str) -> Capture:
-    """Read a scene, in its own unit.
-
-    Raises:
-        CaptureError: `metadata.json` is missing, broken or incomplete, or no frame can be used.
-        Page4DError: tifffile is not installed.
-    """
+    """Read a scene, in its own unit."""
     root = Path(root)
     folder = root / sequence
     path = folder / "metadata.json"
@@ -131,10 +126,6 @@ def read_radial_tiff(
 
     Returns:
         `(H, W)`, 0 where the ray hits nothing.
-
-    Raises:
-        CaptureError: the file is missing, broken or no depth.
-        Page4DError: tifffile is not installed.
     """
     tifffile = import_decoder("tifffile")
     with decoding(path, "a TIFF"), tifffile.TiffFile(path) as file:
@@ -163,11 +154,7 @@ def read_radial_tiff(
 
 
 def read_palette_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Where a palette (or grey) image has one of the indices `moving`, `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing, broken or in colour.
-    """
+    """Where a palette (or grey) image has one of the indices `moving`, `(H, W)`."""
     indices = read_image(path, keep_grey=True)
     if indices.ndim != 2:
         raise CaptureError(f"{path} must be a palette image of instance indices, got colours; fetch it again.")

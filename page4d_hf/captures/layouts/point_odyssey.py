@@ -117,21 +117,13 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
 
 
 def read_point_odyssey_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far.
-
-    Raises:
-        CaptureError: the file is missing, broken or not of 16 bits.
-    """
+    """Z-depth of a 16-bit PNG, `(H, W)`, in units of `DEPTH_SCALE` metres; 0 for the sky and what is too far."""
     values = read_png16(path)
     return np.where(values == TOO_FAR, 0, values).astype(np.float32)
 
 
 def read_color_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Where an image has one of the colours `moving` (red * 65536 + green * 256 + blue), `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing or broken.
-    """
+    """Where an image has one of the colours `moving` (red * 65536 + green * 256 + blue), `(H, W)`."""
     return np.isin(_read_colors(path), moving)
 
 
@@ -243,11 +235,7 @@ def _read_rows(archive: zipfile.ZipFile, key: str, rows: npt.NDArray[Any]) -> np
 
 
 def _read_header(archive: zipfile.ZipFile, member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type; no more is declared than the archive says that it holds.
-
-    Raises:
-        Exception: of many kinds, where it is broken.
-    """
+    """Shape, order and type; no more is declared than the archive says that it holds."""
     shape, fortran_order, dtype = read_array_header(member)
     held = archive.getinfo(member.name).file_size
     if min(shape, default=0) < 0 or (not dtype.hasobject and math.prod(shape) * dtype.itemsize > held):

@@ -85,9 +85,6 @@ def read_frame_annotations(path: Path, **values: str) -> list[FrameAnnotation]:
 
     Returns:
         The annotations; none where no frame has the values.
-
-    Raises:
-        CaptureError: the file is missing or broken, or a frame has no number.
     """
     return sorted(read_json_group(path, FrameAnnotation, **values), key=lambda frame: frame.frame_number)
 

@@ -122,10 +122,6 @@ def read_rgbd_lists(
     Returns:
         The capture in metres. `time_ids` count the images that are listed, those left out included; `timestamps` are
         the images'. Images without a pose are in `skipped`; those without depth stay, and `notes` counts them.
-
-    Raises:
-        CaptureError: a list is missing or broken, no image can be read or they are of another size than the camera's,
-            or no image has a pose.
     """
     pairs = folder / "associations.txt"
     if not (folder / "rgb.txt").is_file() and pairs.is_file():
@@ -205,11 +201,7 @@ def match_nearest(
 
 
 def read_trajectory(source: Path) -> Trajectory:
-    """The poses of a sequence's folder, or of a file of its own, as stored.
-
-    Raises:
-        CaptureError: there are none, or the file is broken.
-    """
+    """The poses of a sequence's folder, or of a file of its own, as stored."""
     files = [source] if source.is_file() else [source / name for name in POSE_FILES]
     path = next((file for file in files if file.is_file()), files[0])
     rows = _read_rows(path)
@@ -224,11 +216,7 @@ def read_trajectory(source: Path) -> Trajectory:
 
 
 def read_lens(path: Path) -> Lens:
-    """A calibration in a text file: fx fy cx cy, and perhaps k1 k2 p1 p2 k3.
-
-    Raises:
-        CaptureError: the file is missing, or holds something else.
-    """
+    """A calibration in a text file: fx fy cx cy, and perhaps k1 k2 p1 p2 k3."""
     numbers = [_number(path, line, word) for line, words in _read_rows(path) for word in words]
     if len(numbers) not in (4, 9) or not np.abs(numbers).max() <= LARGEST or min(numbers[:2]) < 1 / LARGEST:
         raise CaptureError(

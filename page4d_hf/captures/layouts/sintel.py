@@ -127,9 +127,6 @@ def read_cam(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float6
 
     Returns:
         extrinsics `(3, 4)`, OpenCV axes, and intrinsics `(3, 3)` as stored, in pixels whose first centre is at (0, 0).
-
-    Raises:
-        CaptureError: the file is missing, broken, or holds no camera.
     """
     data = read_bytes(path)
     if len(data) != _CAMERA_BYTES or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:
@@ -147,9 +144,6 @@ def read_cam(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float6
 def read_flo(path: Path) -> npt.NDArray[np.float32]:
     """Optical flow (u, v) in pixels, `(H, W, 2)`, from a `.flo` file: float32 tag 202021.25, int32 width and height,
     float32 u and v interleaved by rows, little-endian.
-
-    Raises:
-        CaptureError: the file is missing, broken, or of another format.
     """
     return read_sintel_floats(path, channels=2)
 
@@ -165,9 +159,6 @@ def read_motion_mask(
         cameras: the folder of its `.cam` files.
         invalid: the folder of the maps of pixels without flow, if there is one; such pixels don't move.
         threshold: pixels.
-
-    Raises:
-        CaptureError: a file is missing, broken, or of another size than the flow.
     """
     flow = read_flo(path)
     number = int(path.stem.rpartition("_")[2])

@@ -43,11 +43,7 @@ EYES = ("left", "right")
 
 
 def spring_sequences(root: Path, split: str | None = None) -> list[str]:
-    """Names of the sequences that have cameras, one for each eye, such as "train/0001/left".
-
-    Raises:
-        CaptureError: there is no such split, or it is "test".
-    """
+    """Names of the sequences that have cameras, one for each eye, such as "train/0001/left"."""
     root = Path(root)
     if split == "test":
         raise CaptureError(f"{root / 'test'} is published without extrinsics and cannot be read; use the split train.")
@@ -56,12 +52,7 @@ def spring_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_spring(root: str | Path, sequence: str) -> Capture:
-    """Read one eye of a scene, in metres.
-
-    Raises:
-        CaptureError: the cameras are missing or broken, or no frame can be used.
-        Page4DError: h5py is not installed.
-    """
+    """Read one eye of a scene, in metres."""
     root = Path(root)
     scene, eye = (root / sequence).parent, Path(sequence).name
     if eye not in EYES:
@@ -129,10 +120,6 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
 
     Returns:
         `(H, W)`, half as high and half as wide as the file.
-
-    Raises:
-        CaptureError: the file or its sky map is missing or broken.
-        Page4DError: h5py is not installed.
     """
     disparity = _read_hdf5(path, "disparity", 2)[::2, ::2]
     with np.errstate(invalid="ignore"):
@@ -145,11 +132,7 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
 
 
 def read_rigidity_map(path: Path, marked_moves: bool = True) -> npt.NDArray[np.bool_]:
-    """The motion mask of a rigidity map, `(H, W)`.
-
-    Raises:
-        CaptureError: the file is missing or broken.
-    """
+    """The motion mask of a rigidity map, `(H, W)`."""
     return np.asarray(read_image_mask(path) == marked_moves)
 
 

@@ -100,11 +100,7 @@ class KnownCameras:
 
 
 def read_intrinsics(given: str | os.PathLike[str]) -> CameraFile:
-    """Intrinsics as an option gives them: the text `fx,fy,cx,cy` in pixels of the frames, or a file of cameras.
-
-    Raises:
-        Page4DError: the text is of something else, or as of `read_cameras`.
-    """
+    """Intrinsics as an option gives them: the text `fx,fy,cx,cy` in pixels of the frames, or a file of cameras."""
     if os.path.exists(given):
         found = read_cameras(given)
         if found.intrinsics is None:
@@ -128,9 +124,6 @@ def read_cameras(path: str | os.PathLike[str]) -> CameraFile:
     Args:
         path: the file or folder. A trajectory is a text file of `timestamp tx ty tz qx qy qz qw` in each line,
             camera-to-world (TUM's); it holds no intrinsics.
-
-    Raises:
-        Page4DError: there is no such file, or it is of another kind or broken.
     """
     path = Path(path)
     with readable(path):
@@ -213,9 +206,6 @@ def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, fra
     """Match known cameras to frames: poses of `cameras`, and intrinsics of `intrinsics` or else of `cameras`.
 
     Where lenses distort, intrinsics are those of the undistorted frames.
-
-    Raises:
-        Page4DError: frames have no camera, or one of images of another aspect, or a distortion that cannot be undone.
     """
     if cameras is None and intrinsics is None:
         return None

@@ -122,9 +122,6 @@ def refine(
         "rotations refined" where the clip does not show a path of the camera, "held still" where it does not move, or
         "kept". Known poses keep their world and scale, and the outcome is "known". `report["note"]` says in a sentence
         what the user should know of it, and is empty where all is well.
-
-    Raises:
-        Page4DError: the user's tracks do not fit the images, or known poses contradict them.
     """
     height, width = images[0].shape[:2]
     size = (height, width)

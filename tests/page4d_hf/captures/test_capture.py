@@ -37,13 +37,6 @@ def test_splits_follow_the_selected_frames(small_capture: Any) -> None:
     assert selected.splits["val"].tolist() == [2, 0]  # of frames 4 to 7, in the split's order
 
 
-def test_a_capture_without_the_newer_fields_is_as_before(small_capture: Any) -> None:
-    capture = read_nerfies(small_capture.root)
-    assert (capture.sequence, capture.ordered, capture.fps, capture.timestamps, capture.skipped) == (
-        "", True, None, None, [],
-    )  # fmt: skip
-
-
 def stored_inverse(path: Path, intrinsics: np.ndarray) -> np.ndarray:
     """Inverse depth times the focal length, as disparity is."""
     return intrinsics[0, 0] / np.load(path)

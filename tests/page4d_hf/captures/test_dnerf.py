@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,11 +88,6 @@ def test_times_are_the_files_own_whichever_views_a_split_has(small: SmallScene) 
 
 def test_instants_are_ranked_over_all_views(small: SmallScene) -> None:
     assert read_dnerf(small.folder).time_ids.tolist() == [0, 1, 3, 4, 0, 4, 0, 2, 4]
-
-
-def test_frames_that_are_picked_keep_their_times(small: SmallScene) -> None:
-    capture = read_dnerf(small.folder)
-    np.testing.assert_allclose(capture.select([2, 7]).times, [2 / 3, 0.5])
 
 
 def test_without_times_a_file_s_views_are_spread_evenly_over_them(small: SmallScene) -> None:
@@ -188,11 +182,6 @@ def test_cameras_that_look_at_nothing_in_common_tell_no_depths(small: SmallScene
         small.edit(split, lambda value: [f.update(transform_matrix=np.eye(4).tolist()) for f in value["frames"]])
     capture = read_dnerf(small.folder)
     assert (capture.near, capture.far) == (None, None)
-
-
-def test_a_capture_can_go_to_another_process(small: SmallScene) -> None:
-    frames = as_pinhole(read_dnerf(small.folder))
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames)).load_image(2), frames.load_image(2))
 
 
 # --------------------------------------------------------------------------------------------------------------------

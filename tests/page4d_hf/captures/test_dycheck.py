@@ -131,13 +131,6 @@ def test_a_folder_is_told_from_other_captures_of_nerfies(small: SmallCapture) ->
     assert detect_layout(small.folder) == "nerfies"
 
 
-def test_it_is_a_capture_of_nerfies_still(small: SmallCapture) -> None:
-    ours, nerfies = read_capture(small.folder), read_capture(small.folder, layout="nerfies")
-    np.testing.assert_array_equal(ours.extrinsics, nerfies.extrinsics)
-    np.testing.assert_array_equal(ours.intrinsics, nerfies.intrinsics)
-    assert {k: v.tolist() for k, v in ours.splits.items()} == {k: v.tolist() for k, v in nerfies.splits.items()}
-
-
 def test_a_published_capture_is_read(shared: Path, tmp_path: Path) -> None:
     """Its JSON files, with one image for all frames."""
     published = shared / "data" / "dycheck-paper-windmill-cameras"

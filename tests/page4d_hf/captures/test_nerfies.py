@@ -92,11 +92,6 @@ def test_points_that_are_not_finite_are_left_out_with_their_colours(small_captur
     assert any("1 points" in note for note in capture.notes)
 
 
-def test_a_capture_without_points_has_none(small_capture: Any) -> None:
-    (small_capture.root / "points.npy").unlink()
-    assert read_nerfies(small_capture.root).points is None
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Image sizes
 
@@ -148,12 +143,6 @@ def test_masks_and_depth_of_the_images_size_are_found(small_capture: Any) -> Non
     assert [path.parent.name for path in capture.motion_mask_paths] == ["2x"] * 8
     assert [path is not None for path in capture.depth_paths] == [False, False, True] + [False] * 5
     assert capture.depth_scale == 0.25
-
-
-def test_a_capture_without_masks_or_depth_has_none(small_capture: Any) -> None:
-    capture = read_nerfies(small_capture.root)
-    assert capture.motion_mask_paths is None
-    assert capture.depth_paths is None
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -551,43 +540,6 @@ def test_points_of_a_real_capture_have_the_colours_of_the_pixels_that_see_them(s
         differences.append(np.abs(colors[y, x] - expected).mean())
         shuffled.append(np.abs(rng.permutation(colors[y, x]) - expected).mean())
     assert np.mean(differences) < 0.5 * np.mean(shuffled)
-
-
-@pytest.fixture
-def paper_windmill(shared: Path, tmp_path: Path) -> Path:
-    """A real DyCheck capture with blank images at half size, which its folder here lacks."""
-    source = shared / "data" / "dycheck-paper-windmill-cameras"
-    root = tmp_path / "paper-windmill"
-    (root / "rgb" / "2x").mkdir(parents=True)
-    for part in ("dataset.json", "metadata.json", "scene.json", "camera"):
-        (root / part).symlink_to(source / part)
-    Image.new("L", (360, 480)).save(root / "blank.png")
-    for frame_id in json.loads((source / "dataset.json").read_text())["ids"]:
-        (root / "rgb" / "2x" / f"{frame_id}.png").symlink_to(root / "blank.png")
-    return root
-
-
-def test_a_real_dycheck_capture_is_read(paper_windmill: Path) -> None:
-    capture = read_nerfies(paper_windmill)
-    assert (len(capture), capture.image_downscale) == (696, 2)
-    assert np.bincount(capture.camera_ids).tolist() == [277, 219, 200]
-    assert [len(capture.splits[split]) for split in ("train", "val")] == [277, 419]
-    assert np.unique(capture.time_ids).size == 277
-    # The moving phone trains, the two that stand still are held out.
-    centres = camera_centers(capture.extrinsics)
-    assert (capture.camera_ids[capture.splits["train"]] == 0).all()
-    assert np.ptp(centres[capture.camera_ids == 0], axis=0).max() > 0.1
-
-
-def test_all_cameras_of_a_real_dycheck_capture_look_at_its_subject(paper_windmill: Path, shared: Path) -> None:
-    """`lookat` of extra.json is in the capture's own world, after centring and scaling."""
-    extra = json.loads((shared / "data" / "dycheck-paper-windmill-cameras" / "extra.json").read_text())
-    capture = read_nerfies(paper_windmill)
-    for i in range(0, len(capture), 20):
-        pixels, depth = project(capture, i, np.array([extra["lookat"]]))
-        assert capture.near < depth[0] < capture.far
-        assert (pixels > 0).all()
-        assert (pixels < capture.image_sizes[i]).all()
 
 
 def test_damaged_files_end_in_a_capture_or_a_sentence(small_capture: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -269,13 +268,6 @@ def test_a_grey_image_becomes_colour(tmp_path: Path) -> None:
     np.testing.assert_array_equal(as_pinhole(capture_of(tmp_path, image)).load_image(0), image[..., None].repeat(3, -1))
 
 
-def test_frames_can_go_to_another_process(tmp_path: Path) -> None:
-    intrinsics, distortion = LENSES["barrel"]
-    frames = as_pinhole(capture_of(tmp_path, noise(120, 160, 3), intrinsics, distortion), downscale=2)
-    before = frames.load_image(0)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames)).load_image(0), before)
-
-
 def test_an_image_cut_short_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     frames = as_pinhole(capture_of(tmp_path, noise(120, 160, 3)))
     path = tmp_path / "image.png"
@@ -321,12 +313,6 @@ def depth_file(folder: Path, depth: np.ndarray) -> Path:
 
 def test_a_capture_without_masks_or_depth_gives_none(tmp_path: Path) -> None:
     frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3)))
-    assert frames.load_motion_mask(0) is None
-    assert frames.load_depth(0) is None
-
-
-def test_a_frame_without_a_mask_gives_none(tmp_path: Path) -> None:
-    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), motion_mask_paths=[None], depth_paths=[None]))
     assert frames.load_motion_mask(0) is None
     assert frames.load_depth(0) is None
 

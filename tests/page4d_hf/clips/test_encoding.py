@@ -205,13 +205,6 @@ def test_images_depth_masks_and_cameras_are_resized_alike(tmp_path):
     np.testing.assert_array_equal(frames.motion_mask[0][far_from_edge], (seen[..., 0] > 0)[far_from_edge])
 
 
-def test_images_that_are_small_enough_keep_their_size(tmp_path):
-    capture = stored_capture(tmp_path)
-    row = encode(capture, max_side=32).row
-    assert (row["width"], row["height"]) == (32, 24)
-    assert row["images"][0]["bytes"] == capture.image_paths[0].read_bytes()
-
-
 def test_jpeg_images_stay_jpeg_when_they_are_resized(tmp_path):
     row = encode(stored_capture(tmp_path, suffix=".jpg"), max_side=20).row
     assert all(file["bytes"].startswith(b"\xff\xd8") for file in row["images"])

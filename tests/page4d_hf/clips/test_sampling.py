@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from typing import Any
 
 import numpy as np
 import pytest
-import tyro
 from clip_plans import plan_micro_batch
 
 from page4d_hf.clips.sampling import (
@@ -30,19 +27,6 @@ def source(lengths: list[int], ordered: bool = True, **settings: Any) -> Source:
     settings.setdefault("name", "films")
     table = ClipTable(np.array(lengths), np.full(len(lengths), ordered), [f"clip-{i}" for i in range(len(lengths))])
     return Source(SourceConfig(**settings), table)
-
-
-def plans(sources: list[Source], count: int, sampling: SamplingConfig | None = None, seed: int = 0) -> list[Any]:
-    return [plan_micro_batch(seed, i, sampling or SamplingConfig(), sources) for i in range(count)]
-
-
-def test_a_plan_follows_from_seed_and_index_alone() -> None:
-    sources = [source([40, 30, 50]), source([20, 80], ordered=False)]
-    forwards = plans(sources, 20)
-    backwards = [plan_micro_batch(0, i, SamplingConfig(), sources) for i in reversed(range(20))]
-    assert forwards == backwards[::-1]
-    assert len({repr((p.num_frames, p.image_size, p.samples)) for p in forwards}) == 20
-    assert plans(sources, 20, seed=1) != forwards
 
 
 def test_the_plan_of_a_seed_does_not_change_from_machine_to_machine() -> None:
@@ -161,17 +145,6 @@ def test_the_sources_of_the_paper_have_its_weights_and_strides() -> None:
     assert source_named("mine", "/clips") == SourceConfig(path="/clips", name="mine")
 
 
-def test_settings_survive_json_and_the_command_line() -> None:
-    settings = source_named("co3d", "user/clips")
-    assert SourceConfig(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
-    assert tyro.cli(SamplingConfig, args=["--frames-max", "9", "--aspect-min", "0.5"]) == SamplingConfig(
-        frames_max=9, aspect_min=0.5
-    )
-    assert tyro.cli(SourceConfig, args=["--path", "a", "--ordered", "False", "--streaming"]) == SourceConfig(
-        path="a", ordered=False, streaming=True
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -199,7 +172,6 @@ def test_settings_of_sampling_that_cannot_be_met_are_refused(settings: dict[str,
         ({"stride_min": 0}, "stride_min"),
         ({"stride_min": 5}, "got 5 and 4"),
         ({"depth_percentile": 0}, "depth_percentile"),
-        ({"lanes": 0}, "lane"),
     ],
 )
 def test_settings_of_a_source_that_cannot_be_met_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -186,12 +186,6 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, clips):
     assert contents(tmp_path / "out") == {"thesis.tex": b"dear"}
 
 
-def test_an_output_that_is_a_file_is_refused(tmp_path, clips):
-    (tmp_path / "out").write_text("dear")
-    with pytest.raises(Page4DError, match="is a file"):
-        write(tmp_path / "out", clips)
-
-
 @pytest.mark.slow
 def test_two_runs_at_a_time_are_refused(tmp_path, clips):
     program = AS_COMMAND + "from page4d_hf.utils.folders import working_folder\n"

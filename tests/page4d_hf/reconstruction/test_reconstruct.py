@@ -89,12 +89,6 @@ def test_maps_of_an_image_of_any_aspect_are_bounded(size, mode):
     assert scene.depth_conf[0].shape == (height, width)
 
 
-def test_a_single_frame_is_reconstructed():
-    _, result = reconstruct_plane(((30, 50),))
-    assert len(result) == 1
-    assert (result.point_times == 0).all()
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # Refinement and motion
 
@@ -316,12 +310,6 @@ def interrupt(stage, done, total):
     """Progress that ends a reconstruction in the middle of the network."""
     if stage == "network" and done == 3:
         raise RuntimeError("out of the way")
-
-
-def test_a_configuration_that_asks_for_tuples_changes_nothing(model_folder):
-    model, processor = load_model(model_folder, device="cpu")
-    model.config.return_dict = False
-    assert len(reconstruct(make_frames(((30, 50),)), model, image_processor=processor, resolution=28)) == 1
 
 
 @pytest.mark.parametrize("resolution", [None, 56])

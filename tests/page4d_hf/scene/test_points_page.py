@@ -66,8 +66,3 @@ def test_moving_points_are_those_of_the_depth_maps_unless_points_are_limited(fol
     still = int((scene.point_motion < 0.5).sum())
     assert points_page(scene, "a")[1] == still + moving
     assert points_page(scene, "a", dense=False)[1] == len(scene.points)
-
-
-def test_a_scene_of_one_frame_stands_still(tmp_path):
-    scene = read_scene(ball_folder(tmp_path / "one", count=1))
-    assert points_page(scene, "a")[1] == len(scene.points)

@@ -44,7 +44,7 @@ def until(holds):
 
 
 def status(viewer, path):
-    connection = http.client.HTTPConnection(HOST, viewer.server.get_port(), timeout=30)
+    connection = http.client.HTTPConnection(HOST, viewer.server.get_port())
     connection.request("GET", path)
     return connection.getresponse().status
 
@@ -146,24 +146,22 @@ def test_a_port_that_is_taken_is_refused_and_the_default_goes_on_to_a_free_one()
 
 
 def seen_in(page, holds):
-    """Wait for what a page brings about, as long as it would itself wait for what it is told."""
-    for _ in range(600):
-        if holds():
-            return
+    """Wait for what a page brings about."""
+    while not holds():
         page.wait_for_timeout(100)
-    pytest.fail("the page did not do what it was told in a minute")
 
 
 def settled(page):
     """What the page shows once it no longer changes."""
-    before = screenshot(page)
-    for _ in range(60):
+    before, now = None, screenshot(page)
+    while (
+        before is None
+        or (now != before).any()
+        or len(np.unique(now[:, : now.shape[1] // 2].reshape(-1, 3), axis=0)) <= 100
+    ):
         page.wait_for_timeout(500)
-        now = screenshot(page)
-        if (now == before).all() and len(np.unique(now[:, : now.shape[1] // 2].reshape(-1, 3), axis=0)) > 100:
-            return now
-        before = now
-    pytest.fail("the page never came to rest with a scene in it")
+        before, now = now, screenshot(page)
+    return now
 
 
 @pytest.mark.slow

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from file_limits import largest_file
 from huggingface_hub import ModelCard
 from published_weights import FULL_SIZE, Sizes, published_shapes, published_weights
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
@@ -462,11 +456,6 @@ def test_the_folder_holds_the_weights_unchanged(shallow, converted):
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
 
 
-def test_whoever_may_read_a_new_file_may_read_every_file_of_the_folder(converted, tmp_path):
-    (tmp_path / "new").touch()
-    assert {path.stat().st_mode for path in converted.iterdir()} == {(tmp_path / "new").stat().st_mode}
-
-
 def test_the_folder_loads_without_a_key_missing_or_left_over(converted):
     _, info = Page4DModel.from_pretrained(converted, output_loading_info=True)
     assert not any(info.values())
@@ -512,73 +501,6 @@ def test_an_earlier_model_is_replaced_only_when_told_to(shallow, tmp_path):
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 1
     convert_checkpoint(checkpoint, tmp_path / "page4d", overrides={**SHALLOW, "mask_strength": 0.25}, overwrite=True)
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 0.25
-
-
-def test_a_folder_that_holds_no_model_is_not_replaced(shallow, tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "1.jpg").touch()
-    with pytest.raises(Page4DError, match=r"will not be overwritten: page4d did not write 1\.jpg"):
-        convert_checkpoint(saved(tmp_path, shallow), tmp_path / "photos", overwrite=True)
-    assert entries(tmp_path / "photos") == ["1.jpg"]
-
-
-def by_another(folder: Path) -> str:
-    """A model that was not written here."""
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    return "config.json"
-
-
-def with_notes(folder: Path) -> str:
-    (folder / "notes.txt").write_text("mine")
-    return "notes.txt"
-
-
-def with_checkpoints(folder: Path) -> str:
-    """As a run of finetune.py leaves it, begun from the model that lies there."""
-    (folder / "checkpoint-500" / "state").mkdir(parents=True)
-    (folder / "checkpoint-500" / "state" / "optimizer.bin").write_bytes(bytes(10))
-    return "checkpoint-500/state/optimizer.bin"
-
-
-def with_changes(folder: Path) -> str:
-    (folder / "README.md").write_text("my card")
-    return "README.md"
-
-
-@pytest.mark.parametrize("change", [by_another, with_notes, with_checkpoints, with_changes])
-def test_overwriting_refuses_by_name_what_was_not_written_here(shallow, tmp_path, change):
-    checkpoint = saved(tmp_path, shallow)
-    if change is by_another:
-        (tmp_path / "page4d").mkdir()
-    else:
-        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW)
-    name = change(tmp_path / "page4d")
-    before = {path: path.read_bytes() for path in (tmp_path / "page4d").rglob("*") if path.is_file()}
-    with pytest.raises(Page4DError, match=f"will not be overwritten: page4d did not write {re.escape(name)}"):
-        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW, overwrite=True)
-    assert {path: path.read_bytes() for path in (tmp_path / "page4d").rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize("size", [100, 5_000, 100_000])
-def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(shallow, tmp_path, size):
-    # Reached in the lock's own file or a configuration, in the code that goes along, and in the weights.
-    checkpoint = saved(tmp_path, shallow)
-    with pytest.raises(Page4DError, match="limit of its size"), largest_file(size):
-        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW)
-    assert entries(tmp_path) == ["checkpoint.pt"]
-
-
-def test_a_disk_that_fills_up_leaves_nothing(shallow, tmp_path, monkeypatch):
-    def full(self, folder, *args, **kwargs):
-        (Path(folder) / "model.safetensors").write_bytes(bytes(1000))
-        # What safetensors raises then: the reason is in its text alone.
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    checkpoint = saved(tmp_path, shallow)
-    monkeypatch.setattr(Page4DModel, "save_pretrained", full)
-    with pytest.raises(Page4DError, match=r"disk filled up while writing .*page4d; nothing was kept"):
-        convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW)
-    assert entries(tmp_path) == ["checkpoint.pt"]
 
 
 def change_a_weight(file: Path) -> None:
@@ -635,39 +557,3 @@ def test_the_model_card_says_what_the_weights_are(converted):
     assert "release form, strength 1" in text
     assert f"{sum(torch.Size(shape).numel() for shape in published_shapes(Sizes(depth=3)).values()):,}" in text
     assert "{" not in text
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Where it is used
-
-
-def run(program: str, folder: Path) -> str:
-    """What a fresh Python prints that runs in a folder, without a network and with caches of its own."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-USE = """
-model = AutoModel.from_pretrained({folder})
-inputs = AutoImageProcessor.from_pretrained({folder})(images=[np.zeros((35, 35, 3), np.uint8)], return_tensors="pt")
-with torch.no_grad():
-    output = model(**inputs)
-print(model.config.model_type, tuple(output.depth.shape), [tuple(t.shape) for t in output.cameras()])
-"""
-SHAPES = "page4d (1, 1, 35, 35, 1) [(1, 1, 3, 4), (1, 1, 3, 3)]"
-
-
-def test_the_auto_classes_load_it_from_the_same_folder_after_an_import(converted):
-    program = "import numpy as np, torch\nimport page4d_hf\nfrom transformers import AutoImageProcessor, AutoModel\n"
-    assert run(program + USE.format(folder='"page4d"'), converted.parent) == SHAPES
-
-
-def test_a_program_that_never_heard_of_page4d_loads_it_with_trust_remote_code(converted):
-    program = "import numpy as np, torch, sys\nfrom transformers import AutoImageProcessor, AutoModel\n"
-    program += USE.format(folder='"page4d", trust_remote_code=True')
-    program += "print('page4d_hf' in sys.modules)"
-    assert run(program, converted.parent) == f"{SHAPES}\nFalse"

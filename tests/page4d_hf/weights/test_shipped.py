@@ -1,7 +1,6 @@
 """The small model in the package."""
 
 import pytest
-from file_limits import largest_file
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_folder
@@ -17,13 +16,6 @@ def test_what_is_pulled_says_where_it_comes_from(tmp_path):
     config = pull_tiny(tmp_path / "page4d")
     assert config.base_weights == "page4d-tiny"
     assert "license: apache-2.0" in (tmp_path / "page4d" / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("size", [5_000, 100_000])
-def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(tmp_path, size):
-    with pytest.raises(Page4DError, match="limit of its size"), largest_file(size):
-        pull_tiny(tmp_path / "page4d")
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_notes_is_refused_by_name(tmp_path):

@@ -1,6 +1,5 @@
 """`page4d-data`: cameras, times, splits and points of every kind of source, in nerfstudio's terms."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import tyro
-import yaml
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
 from perfect_page4d import DEPTH, PerfectPage4D, outputs_of, project
@@ -602,11 +600,6 @@ def test_at_nerfstudio_s_border_an_error_is_one_sentence_and_exit_code_1(tmp_pat
 # The command line and config.yml
 
 
-def test_the_method_takes_the_dataparser_without_naming_it(tmp_path):
-    config = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "--data", str(tmp_path)])
-    assert isinstance(config.pipeline.datamanager.dataparser, Page4DDataParserConfig)
-
-
 @pytest.mark.parametrize(
     ("data", "name"), [("capture", "capture"), ("clip.mp4", "clip"), ("frames/*.png", "frames"), (".", "work")]
 )
@@ -625,25 +618,6 @@ def test_any_method_takes_the_dataparser_by_its_name(tmp_path):
         args = [method, "--data", str(tmp_path), "page4d-data", "--cameras", "page4d", "--downscale", "4"]
         parser = tyro.cli(AnnotatedBaseConfigUnion, args=args).pipeline.datamanager.dataparser
         assert (parser.cameras, parser.downscale_factor) == ("page4d", 4)
-
-
-def test_every_option_says_what_it_is_for(capsys):
-    with pytest.raises(SystemExit):
-        tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "page4d-data", "--help"])
-    shown = capsys.readouterr().out
-    for option in dataclasses.fields(Page4DDataParserConfig):
-        if not option.name.startswith("_"):
-            assert f"--{option.name.replace('_', '-')}" in shown
-    assert "page4d pull mask" in shown
-
-
-def test_the_configuration_survives_config_yml(capture):
-    config = Page4DDataParserConfig(data=capture, points="random", num_random_points=10, max_frames=5)
-    again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
-    assert again == config
-    one, other = (c.setup().get_dataparser_outputs("train") for c in (config, again))
-    torch.testing.assert_close(one.cameras.camera_to_worlds, other.cameras.camera_to_worlds, atol=0, rtol=0)
-    torch.testing.assert_close(one.metadata["points3D_xyz"], other.metadata["points3D_xyz"], atol=0, rtol=0)
 
 
 def test_every_layout_of_a_capture_can_be_named():

@@ -19,11 +19,9 @@ from small_layouts import (
     write_nvidia,
 )
 
-from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.dataset import Page4DDataset
-from page4d_nerfstudio.data.sources import find_source
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 WRITERS = {"dnerf": write_dnerf, "nvidia": write_nvidia, "nerfstudio": write_nerfstudio, "dycheck": write_dycheck}
@@ -62,12 +60,6 @@ def test_each_camera_sees_the_wall_as_its_image_shows_it(tmp_path, layout, named
             expected = wall_colours(dataset, i, outputs.dataparser_scale, outputs.dataparser_transform)[5:]
             shown = np.asarray(dataset.get_data(i, "uint8")["image"])[5:, :, :3].astype(float)
             assert np.abs(shown - expected).mean() < 0.8  # of JPEGs
-
-
-@pytest.mark.parametrize("layout", WRITERS)
-def test_each_layout_is_found_out(tmp_path, layout):
-    expected = ("scene", None) if layout == "nerfstudio" else ("capture", layout)
-    assert find_source(WRITERS[layout](tmp_path / "scene")) == expected
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -164,18 +156,6 @@ def test_pixels_that_mask_path_leaves_out_are_left_out_of_the_batches_mask(tmp_p
     assert first["mask"][:, half:].all()
     assert not first["mask"][:, :half].any()
     assert "mask" not in second
-
-
-def test_a_mask_path_that_is_not_there_is_named(tmp_path):
-    file = write_nerfstudio(tmp_path) / "transforms.json"
-    content = json.loads(file.read_text())
-    content["frames"][1]["mask_path"] = "masks/1.png"
-    file.write_text(json.dumps(content))
-
-    with pytest.raises(
-        CaptureError, match=r"mask_path of images/1\.png .* is 'masks/1\.png', and there is no such file"
-    ):
-        read_capture(tmp_path)
 
 
 def test_transparent_images_have_the_same_background_for_every_method(tmp_path):

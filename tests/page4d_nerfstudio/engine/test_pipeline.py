@@ -10,7 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
 from small_gaussians import half_moving, make_model
 
-from page4d_hf.errors import CheckpointError, Page4DError
+from page4d_hf.errors import Page4DError
 from page4d_nerfstudio.data.datamanager import Page4DDatamanager
 from page4d_nerfstudio.engine.pipeline import Page4DPipeline, Page4DPipelineConfig
 
@@ -129,15 +129,6 @@ def test_training_views_are_rendered_with_their_refined_poses(pipeline):
     assert rendered == [0.0, 0.0, 1.0, 1.0]
 
 
-def test_each_image_is_written_on_request(pipeline, tmp_path):
-    pipeline.get_average_image_metrics(loader({"psnr": 1.0}, {"psnr": 2.0}), "eval", output_path=tmp_path / "images")
-
-    assert sorted(file.name for file in (tmp_path / "images").iterdir()) == [
-        "eval_img_0000.png",
-        "eval_img_0001.png",
-    ]
-
-
 def test_wrong_input_ends_the_command_with_one_sentence(capsys):
     class Broken:
         def __init__(self, config, **kwargs):
@@ -160,11 +151,6 @@ def test_images_are_not_pinned_where_there_is_no_cuda(monkeypatch):
     Page4DDatamanager.__new__(Page4DDatamanager)._load_images("train", "cpu")
 
     assert asked == ["gpu"]
-
-
-def test_a_checkpoint_without_the_state_of_random_generators_is_not_gone_on_from(pipeline):
-    with pytest.raises(CheckpointError, match="holds no RNG and sampler state"):
-        pipeline.resume()
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,6 @@ class Runs:
         return os.system, ("touch RAN",)
 
 
-def test_a_checkpoint_is_read_as_it_was_saved(tmp_path):
-    torch.save(STATE, tmp_path / "step.ckpt")
-
-    read = read_checkpoint(tmp_path / "step.ckpt")
-
-    assert read["step"] == 3
-    assert torch.equal(*(state["pipeline"]["_model.gauss_params.means"] for state in (read, STATE)))
-
-
 def test_a_checkpoint_that_holds_a_program_is_refused_and_does_not_run_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(STATE | {"more": Runs()}, tmp_path / "step.ckpt")

@@ -168,19 +168,6 @@ def test_an_identity_still_learns():
     assert all(layer.weight.grad.abs().sum() > 0 for layer in [field.last["position"]])
 
 
-def test_offsets_have_the_shapes_of_what_they_are_added_to():
-    offsets = small_field(opacity=True, color=True)(torch.rand(5, 3), 0.5)
-
-    assert [tuple(offset.shape) for offset in offsets[:5]] == [(5, 3), (5, 3), (5, 4), (5, 1), (5, 4, 3)]
-
-
-def test_what_is_switched_off_has_no_offset():
-    offsets = small_field(scale=False, rotation=False)(torch.rand(5, 3), 0.5)
-
-    assert offsets.position is not None
-    assert [offsets.scale, offsets.rotation, offsets.opacity, offsets.color] == [None] * 4
-
-
 def test_a_larger_world_moves_by_as_much_more():
     positions = torch.rand(20, 3) * 2 - 1
     small = with_random_last_layers(small_field())

@@ -104,13 +104,6 @@ def test_a_weight_of_depth_is_refused_where_there_is_none(capture, capsys):
     assert "needs depth, and the data have none" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("name", ["depth_weight", "size_weight"])
-@pytest.mark.parametrize("weight", [-0.1, float("nan")])
-def test_a_weight_that_is_none_is_refused_by_name(name, weight):
-    with pytest.raises(ModelError, match=f"--pipeline.model.{name.replace('_', '-')} must be at least 0"):
-        Page4DGaussiansModelConfig(**{name: weight}).check()
-
-
 @pytest.mark.parametrize("extent", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_extent_that_is_none_is_refused(extent):
     with pytest.raises(ModelError, match="scene_extent is a length above 0"):

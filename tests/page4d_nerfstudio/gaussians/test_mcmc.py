@@ -2,10 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy.integrate import trapezoid
 from small_gaussians import HEIGHT, WIDTH, cameras, make_model, optimizers_of, train_step
 from splats import N, Splats
 
@@ -35,18 +33,6 @@ def test_the_equation_is_that_of_the_paper(opacity, copies):
     )
 
     assert after(opacity, copies) == pytest.approx((new, opacity / total), rel=1e-6)
-
-
-@pytest.mark.parametrize(("opacity", "copies"), CASES)
-def test_copies_at_one_place_look_along_a_line_like_the_one_that_was_there(opacity, copies):
-    new_opacity, scale = after(opacity, copies)
-    x = np.linspace(-40, 40, 400_001)
-    each = new_opacity * np.exp(-0.5 * (x / scale) ** 2)
-
-    composited = trapezoid(1 - (1 - each) ** copies, x)
-
-    assert composited == pytest.approx(opacity * math.sqrt(2 * math.pi), rel=1e-5)
-    assert 1 - (1 - new_opacity) ** copies == pytest.approx(opacity, rel=1e-9)
 
 
 def test_one_copy_is_what_it_was_and_more_than_51_count_as_51():
@@ -244,16 +230,3 @@ def test_what_is_hidden_at_first_does_not_fade():
     assert torch.equal(model.opacities[:20], before)
     assert model.num_points > 40
     assert int(model.in_motion.sum()) == 20
-
-
-def test_a_checkpoint_of_sampled_gaussians_keeps_their_flags():
-    model = mcmc_model(motion=(torch.arange(40) < 20).float())
-    optimizers = optimizers_of(model)
-    for step in range(12):
-        train_step(model, optimizers, step, cameras([0.5]), torch.rand(HEIGHT, WIDTH, 3))
-    resumed = mcmc_model(n=7)
-
-    resumed.load_state_dict(model.state_dict())
-
-    assert torch.equal(resumed.in_motion, model.in_motion)
-    assert resumed.num_points == model.num_points > 40

@@ -6,7 +6,7 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.models.splatfacto import SplatfactoModel, get_viewmat
+from nerfstudio.models.splatfacto import get_viewmat
 from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model, optimizers_of, train_step
 
 from page4d_nerfstudio.gaussians.deformation import DeformationConfig
@@ -65,15 +65,10 @@ def test_the_static_stage_leaves_out_gaussians_that_move():
     assert reached[20:].any()
 
 
-def test_the_static_stage_leaves_out_pixels_that_move():
+def test_the_static_stage_leaves_out_pixels_that_move_and_those_that_an_image_s_mask_leaves_out():
     model, image = half_moving(), torch.rand(HEIGHT, WIDTH, 3)
-    moving = torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)
-
-    assert not coarse_gradient(model, {"image": image, "motion_mask": moving}).any()
-
-
-def test_a_motion_mask_joins_the_mask_of_an_image():
-    model, image = half_moving(), torch.rand(HEIGHT, WIDTH, 3)
+    everything = torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)
+    assert not coarse_gradient(model, {"image": image, "motion_mask": everything}).any()
     left, right = torch.zeros(2, HEIGHT, WIDTH, 1, dtype=torch.bool)
     left[:, : WIDTH // 2], right[:, WIDTH // 2 :] = True, True
 
@@ -140,12 +135,6 @@ def test_times_grow_where_it_is_known_what_moves():
         assert other.schedule.span_at(other.schedule.coarse_steps) == 0.5
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_a_growth_of_time_that_is_no_share_is_refused(share):
-    with pytest.raises(ModelError, match=r"--pipeline\.model\.time-growth must be from 0 to 1"):
-        make_model(time_growth=share)
-
-
 def test_without_a_mask_every_gaussian_moves():
     model = fine(make_model())
 
@@ -200,16 +189,6 @@ def test_weights_that_are_not_one_for_each_point_are_refused():
         make_model(motion=torch.zeros(39))
 
 
-def test_opacity_and_colour_move_on_request():
-    options = DeformationConfig(features=4, resolution=8, multires=(1,), width=16, opacity=True, color=True)
-    model = fine(make_model(deformation=options))
-
-    gaussians = model.gaussians_at(0.3)
-
-    assert torch.all(gaussians.opacities != model.opacities)
-    assert torch.all(gaussians.colors[:, 0] != model.features_dc)
-
-
 # --- time
 
 
@@ -219,39 +198,19 @@ def test_a_camera_is_rendered_at_its_time():
     assert not torch.allclose(render(model, 0.0), render(model, 1.0), atol=1e-3)
 
 
-def test_a_camera_without_time_is_rendered_at_the_default():
-    model = fine(make_model(default_time=0.6))
+def test_a_camera_without_time_is_rendered_at_the_default_or_when_the_capture_came_past_or_at_the_start():
+    by_default = fine(make_model(default_time=0.6))
+    assert torch.allclose(render(by_default, None), render(by_default, 0.6), atol=1e-5)
 
-    assert torch.allclose(render(model, None), render(model, 0.6), atol=1e-5)
-
-
-def test_a_camera_without_time_is_rendered_when_the_capture_came_past():
     model = fine(make_model())
+    assert torch.equal(render(model, None), render(model, 0.0))
     there = cameras([0.3, 0.9])
     there.camera_to_worlds[1, 0, 3] = 5.0
     model.set_training_views(there)
-
     assert torch.allclose(render(model, None), render(model, 0.3), atol=1e-5)
 
 
-def test_a_camera_without_time_and_nothing_known_is_rendered_at_the_start():
-    model = fine(make_model())
-
-    assert torch.equal(render(model, None), render(model, 0.0))
-
-
 # --- as a nerfstudio model
-
-
-def test_the_viewer_and_the_exporter_recognise_the_model():
-    assert isinstance(make_model(), SplatfactoModel)
-
-
-def test_planes_and_heads_are_no_parameters_of_gaussians():
-    model = make_model()
-
-    assert set(model.gauss_params) == {"means", "scales", "quats", "features_dc", "features_rest", "opacities"}
-    assert {"planes", "heads"} <= set(model.get_param_groups())
 
 
 def test_evaluation_has_the_outputs_that_nerfstudio_shows():
@@ -321,32 +280,24 @@ def test_an_image_with_transparency_is_laid_over_the_background():
     assert metrics["psnr"] > 0
 
 
-def test_motion_masks_in_the_batch_give_figures_of_what_moves():
+@pytest.mark.parametrize(
+    ("mask", "figures"),
+    [
+        ("motion_mask", {"psnr", "ssim", "psnr_moving", "ssim_moving", "psnr_static"}),
+        ("covisible_mask", {"mpsnr", "mssim"}),
+    ],
+)
+def test_masks_in_the_batch_give_figures_of_what_moves_and_those_of_dycheck(mask, figures):
     model = make_model().eval()
-    mask = torch.zeros(HEIGHT, WIDTH, 1, dtype=torch.bool)
-    mask[8:16, 8:16] = True
+    inside = torch.zeros(HEIGHT, WIDTH, 1, dtype=torch.bool)
+    inside[8:16, 8:16] = True
 
     outputs = model.get_outputs_for_camera(cameras([0.5]))
-    metrics, _ = model.get_image_metrics_and_images(
-        outputs, {"image": torch.rand(HEIGHT, WIDTH, 3), "motion_mask": mask}
-    )
+    metrics, _ = model.get_image_metrics_and_images(outputs, {"image": torch.rand(HEIGHT, WIDTH, 3), mask: inside})
 
-    assert {"psnr", "ssim", "psnr_moving", "ssim_moving", "psnr_static"} <= set(metrics)
+    assert figures <= set(metrics)
+    assert ("psnr_moving" in metrics) == (mask == "motion_mask")
     assert all(type(value) is float for value in metrics.values())
-
-
-def test_a_covisible_mask_in_the_batch_gives_dychecks_figures():
-    model = make_model().eval()
-    mask = torch.zeros(HEIGHT, WIDTH, 1, dtype=torch.bool)
-    mask[:, :20] = True
-
-    outputs = model.get_outputs_for_camera(cameras([0.5]))
-    metrics, _ = model.get_image_metrics_and_images(
-        outputs, {"image": torch.rand(HEIGHT, WIDTH, 3), "covisible_mask": mask}
-    )
-
-    assert {"mpsnr", "mssim"} <= set(metrics)
-    assert "psnr_moving" not in metrics
 
 
 def test_regularisers_join_the_loss_when_the_deformation_starts():

@@ -9,7 +9,6 @@ import torch
 import tyro
 import yaml
 from interpolation import UNIT_BOX, interpolate
-from nerfstudio.plugins.registry import discover_methods
 from setuptools.config.pyprojecttoml import read_configuration
 from small_captures import write_capture
 from small_gaussians import fine, make_model
@@ -39,25 +38,6 @@ def test_the_package_declares_every_preset_as_a_method():
     declared = read_configuration(PYPROJECT)["project"]["entry-points"]["nerfstudio.method_configs"]
 
     assert declared == {name: f"page4d_nerfstudio.configs:{name.replace('-', '_')}" for name in NAMES}
-
-
-def test_the_registry_finds_the_presets_through_the_environment(monkeypatch):
-    definitions = [f"{name}=page4d_nerfstudio.configs:{name.replace('-', '_')}" for name in NAMES]
-    monkeypatch.setenv("NERFSTUDIO_METHOD_CONFIGS", ",".join(definitions))
-
-    methods, descriptions = discover_methods()
-
-    assert all(methods[name].method_name == name for name in NAMES)
-    assert len({descriptions[name] for name in NAMES}) == len(NAMES)
-
-
-def test_a_preset_is_a_method_of_ns_train():
-    name = "page4d-4dgs-original"
-    methods = tyro.extras.subcommand_type_from_defaults({name: config_of(name), "other": config_of("page4d-4dgs")})
-
-    config = tyro.cli(methods, args=[name, "--max-num-iterations", "170"])
-
-    assert (config.method_name, config.max_num_iterations) == (name, 170)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -297,11 +277,3 @@ def test_cameras_of_a_rig_share_the_samples_along_time_of_their_instants():
 
     assert of_images.deformation.hexplane.time[0].shape[2] == 10
     assert of_instants.deformation.hexplane.time[0].shape[2] == 5
-
-
-def test_the_help_names_every_option_of_the_deformation(capsys):
-    with pytest.raises(SystemExit):
-        tyro.cli(DeformationConfig, args=["--help"])
-
-    text = capsys.readouterr().out
-    assert all(field.name.replace("_", "-") in text for field in dataclasses.fields(DeformationConfig))

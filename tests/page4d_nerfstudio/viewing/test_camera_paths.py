@@ -15,7 +15,6 @@ from small_captures import SIZE, write_capture
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
-from page4d_nerfstudio import commands
 from page4d_nerfstudio.commands import camera_path
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.viewing.camera_paths import CameraPathError, Views, along, circle, make_path, read_views
@@ -213,9 +212,3 @@ def test_a_file_in_the_way_is_refused(config):
         camera_path(config, Path("path.json"))
     camera_path(config, Path("path.json"), overwrite=True, seconds=0.1)
     assert Path("path.json").stat().st_size > 0
-
-
-def test_without_nerfstudio_the_command_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(commands, "find_spec", lambda name: None)
-    with pytest.raises(Page4DError, match=r'pip install "page4d\[nerfstudio\]"'):
-        camera_path(Path("config.yml"), Path("path.json"))

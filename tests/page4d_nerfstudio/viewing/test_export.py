@@ -11,15 +11,11 @@ import pytest
 import torch
 import yaml
 from nerfstudio.configs.method_configs import all_methods
-from nerfstudio.viewer.utils import parse_object
-from nerfstudio.viewer.viewer_elements import ViewerElement
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
 
-from page4d_hf import cli
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_nerfstudio import commands
 from page4d_nerfstudio.commands import export_splats
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.gaussians.model import world_to_camera
@@ -266,20 +262,6 @@ def test_an_output_in_the_way_is_refused_before_anything_is_read(tmp_path):
         export_splats(Path("nowhere.yml"), tmp_path / "home", time=0.5, overwrite=True)
 
 
-def test_a_config_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ExportError, match=r"There is no .*config.yml"):
-        read_run(tmp_path / "config.yml")
-    with pytest.raises(ExportError, match="is a folder; name the config"):
-        read_run(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["a: [", "!!python/object:no_such_module.Config {}", "a: 1", "\x00"])
-def test_a_file_of_another_kind_is_no_config(tmp_path, text):
-    (tmp_path / "config.yml").write_text(text)
-    with pytest.raises(ExportError, match=r"of a nerfstudio training|names no_such_module.Config"):
-        read_run(tmp_path / "config.yml")
-
-
 def test_a_training_of_another_method_is_refused(config):
     config.write_text(yaml.dump(all_methods["splatfacto"]))
     with pytest.raises(ExportError, match=r"is of a training of splatfacto, .* those of page4d-4dgs"):
@@ -297,16 +279,6 @@ def test_a_training_without_a_checkpoint_is_refused(config, tmp_path, monkeypatc
     (checkpoints / "step-000000010.ckpt").write_bytes(b"PK\x03\x04 and no end")
     with pytest.raises(CheckpointError, match=r"step-000000010.ckpt is broken"):
         read_run(config)
-
-
-def test_without_nerfstudio_the_command_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(commands, "find_spec", lambda name: None)
-    with pytest.raises(Page4DError, match=r'pip install "page4d\[nerfstudio\]"'):
-        export_splats(Path("config.yml"), Path("splats"), time=0.5)
-
-
-def test_the_command_is_one_of_page4ds():
-    assert cli.added_commands()["export-splats"] is export_splats
 
 
 def test_its_module_imports_nothing_that_takes_time():
@@ -338,8 +310,3 @@ def test_nerfstudios_export_reads_a_model_in_which_nothing_moves():
         assert torch.equal(model.shs_0, model.features_dc)
         assert torch.equal(model.shs_rest, model.features_rest)
         assert model.colors.shape == (40, 3)
-
-
-def test_the_viewer_looks_through_a_model_of_what_moves():
-    """It reads every attribute in search of its elements."""
-    parse_object(fine(half_moving()), ViewerElement, "Custom Elements")
