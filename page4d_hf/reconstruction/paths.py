@@ -23,7 +23,7 @@ from ..scene.folder import MOVES
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
 from .moving_tracks import track_motion
-from .tracks import as_point_tracks, without_hidden
+from .tracks import as_point_tracks, sampled, without_hidden
 
 FEWEST_FRAMES = 3  # that a path is known in
 MOST_PATHS = 800  # their pairs are compared in each frame
@@ -107,11 +107,10 @@ def lift_tracks(
             continue
         xy = tracks.xy[seen, frame].astype(np.float64)
         scale = np.array(z_map.shape[::-1]) / image_sizes[frame]
-        x, y = (xy * scale - 0.5).astype(np.float32).T
         known = np.where(np.isfinite(z_map) & (z_map > 0), z_map, 0).astype(np.float32)
         kernel = np.ones((3, 3), np.uint8)
         nearest, farthest, z = (
-            cv2.remap(values, x[None], y[None], interpolation, borderMode=cv2.BORDER_REPLICATE)[0]
+            sampled(values, xy * scale, interpolation)
             for values, interpolation in (
                 (cv2.erode(known, kernel), cv2.INTER_NEAREST),
                 (cv2.dilate(known, kernel), cv2.INTER_NEAREST),

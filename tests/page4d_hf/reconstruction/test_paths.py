@@ -33,6 +33,15 @@ def test_tracks_are_not_lifted_at_edges_of_depth_nor_where_it_is_unknown(unknown
     assert np.isfinite(paths[:, 0]).all(axis=1).tolist() == [True, False, True, False]
 
 
+def test_a_dense_grid_of_tracks_is_lifted():
+    count = 40_000  # more than cv2.remap takes in a row
+    xy = np.random.default_rng(0).uniform(2, 8, (count, 1, 2)).astype(np.float32)
+    tracks = PointTracks(xy, np.ones((count, 1), bool), np.full((count, 3), np.nan))
+    depth, camera = [np.full((10, 10), 2.0, np.float32)], (np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None])
+    paths = lift_tracks(tracks, depth, *camera, np.array([[10, 10]]))
+    np.testing.assert_allclose(paths[:, 0], np.concatenate((xy[:, 0] / 5, np.full((count, 1), 2)), axis=1), rtol=1e-5)
+
+
 def test_paths_are_carried_by_their_neighbours_while_they_are_hidden():
     true = turning_ball()
     seen = true.copy()
