@@ -8,7 +8,7 @@ Surface Modeling", 2007).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +22,7 @@ from scipy.spatial.distance import cdist
 from ..scene.folder import MOVES
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
+from ..utils.lazy_images import LazyImages
 from .moving_tracks import track_motion
 from .tracks import as_point_tracks, sampled, without_hidden
 
@@ -60,10 +61,13 @@ def tracks_of_motion(
         The tracks, those that were given first; and where each of them is seen on something that moves, [K, S].
     """
     height, width = images[0].shape[:2]
-    moving = [
-        cv2.resize((mask > MOVES).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
-        for mask in motion
-    ]
+
+    def enlarged(masks: Sequence[npt.NDArray[Any]]) -> Iterator[npt.NDArray[np.bool_]]:
+        for mask in masks:
+            moves = (mask > MOVES).astype(np.uint8)
+            yield cv2.resize(moves, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+
+    moving = LazyImages([(height, width)] * len(motion), motion, enlarged)  # few are held of a long clip
     if dense and any(mask.any() for mask in moving):
         found = track_motion(images, moving, progress=progress)
         found = found if visible is None else without_hidden(found, visible)

@@ -157,7 +157,7 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
 
 def _write_nerfstudio(folder: Path, scene: Scene, names: list[str], *, masked: bool) -> None:
     meta = transforms_json([f"images/{name}" for name in names], scene, scene.image_sizes, scene.times)
-    coefficients = DISTORTION
+    coefficients: tuple[str, ...] = DISTORTION
     if scene.fisheye is not None:  # of all frames: their file names one model
         meta["camera_model"], coefficients = "OPENCV_FISHEYE", FISHEYE_DISTORTION
     for name, frame, lens in zip(names, meta["frames"], scene.distortion, strict=True):

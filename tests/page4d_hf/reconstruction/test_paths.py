@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from ball_on_plane import BALL
@@ -104,3 +106,16 @@ def test_what_moves_is_tracked_and_what_stands_still_keeps_its_tracks():
     assert ends.any()
     np.testing.assert_allclose(np.median(tracks.xy[ends, 5] - tracks.xy[ends, 0], axis=0), (10, 0), atol=0.2)
     assert len(tracks_of_motion(images, masks, static, dense=False)[0]) == 1
+
+
+def test_masks_of_a_long_clip_are_not_all_held_at_the_size_of_its_images(monkeypatch):
+    monkeypatch.setattr("page4d_hf.utils.lazy_images.MOST_HELD", 2**20)
+    count, size = 40, (300, 400)
+    images = [np.zeros((*size, 3), np.uint8)] * count
+    tracks = PointTracks(np.full((1, count, 2), 5, np.float32), np.ones((1, count), bool), np.zeros((1, 3)))
+    tracemalloc.start()
+    _, moving = tracks_of_motion(images, [np.ones((30, 40), np.float32)] * count, tracks, dense=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert moving.all()
+    assert peak < 10 * size[0] * size[1]  # bytes, of 40 times that
