@@ -36,12 +36,7 @@ AS_NEAR = 0.1  # of depth: pixels follow the tracks that are as near, in the wor
 
 
 def noise_of_depth(tracks: PointTracks, depth: Sequence[npt.NDArray[Any] | None], cameras: FrameCameras) -> float:
-    """By how much the logarithm of depth varies along tracks of what moves, from what it does along static ones.
-
-    Args:
-        tracks: those whose `points` are known tell it.
-        depth, cameras: see `lift_tracks`.
-    """
+    """How much the logarithm of depth varies along tracks of what moves, by static ones, whose `points` are known."""
     static = np.isfinite(tracks.points).all(axis=1)
     known = PointTracks(tracks.xy[static], tracks.visible[static], tracks.points[static])
     lifted = lift_tracks(known, depth, cameras)

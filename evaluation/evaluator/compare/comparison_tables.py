@@ -114,12 +114,7 @@ def why_missing(row: Row) -> list[str]:
 
 
 def check_outcome(rows: Iterable[Row], table: Path) -> None:
-    """Refuse to call a comparison a success whose runs failed, or of which nothing came.
-
-    Args:
-        rows: all of the comparison.
-        table: where they are written.
-    """
+    """Refuse to call a comparison a success whose runs failed, or of which nothing came; `table` has all rows."""
     statuses = [result.status for row in rows for result in row.results]
     if set(statuses) <= {"refused"}:
         raise Page4DError(f"None of the rows is available; why is said under the table (also in {table}).")

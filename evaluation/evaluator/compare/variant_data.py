@@ -41,15 +41,7 @@ class Facts(NamedTuple):
 
 
 def check(variants: Sequence[Variant], said: Callable[[Variant, Facts], None]) -> dict[str, Facts]:
-    """Read the data of some variants.
-
-    Args:
-        variants: to be read, one after the other.
-        said: told about each of them when it has been read.
-
-    Returns:
-        What was found, by the variant's name.
-    """
+    """Read the data of variants one after the other; gives what was found by their names, and tells `said` of each."""
     found: dict[str, Facts] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_quiet) as reader:
