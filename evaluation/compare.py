@@ -121,7 +121,8 @@ def tracks(
         model: PAGE-4D's weights, a folder or a name on the Hub, for its cameras and tracks.
         reconstructions: scene folders that `page4d reconstruct` made of the images to train on, in place of the model:
             one for each capture, in their order.
-        motions: original: 4DGS as published; off: no tracks; capture: the capture's, exact those of `page4d synth`;
+        motions: original: 4DGS as published; off: no tracks; auto, with PAGE-4D's cameras: what page4d-data takes by
+            default; capture: the capture's, exact those of `page4d synth`;
             page4d: by optical flow on what moves, lifted by PAGE-4D's depth; -noise: of both, 30 % of the tracks are
             at a random place in each frame.
         cameras: the capture's, with its points; or PAGE-4D's, with its depth.

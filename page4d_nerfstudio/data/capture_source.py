@@ -123,7 +123,8 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         path_error=path_error,
     )
     if options.tracks == "page4d" or (options.tracks == "auto" and by_page4d):
-        frames.tracks = tracks_of_scene(scene, seen, depth_scale, frames, asked_for=options.tracks == "page4d")
+        frames.tracks = tracks_of_scene(scene, seen, depth_scale, frames)
+        frames.tracks_asked_for = options.tracks == "page4d"
     elif options.tracks in ("auto", "capture") and not by_page4d:
         frames.tracks = capture.tracks
     if kind == "page4d":

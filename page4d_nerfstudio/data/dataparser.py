@@ -24,7 +24,7 @@ from page4d_hf.scene.folder import read_scene
 from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 
 from ..console import input_errors_end_the_command
-from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKS_KEY
+from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKED_KEY, TRACKS_KEY
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
 from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
 from .frames_source import FramesOptions, frames_of_images
@@ -351,13 +351,16 @@ class Page4DDataParser(DataParser):
         return metadata
 
     @cached_property
-    def _tracks(self) -> dict[str, Tensor]:
+    def _tracks(self) -> dict[str, Any]:
+        if self._frames.tracks is None:
+            return {}
         found = motion_paths(self._frames)
         if found is None:
-            return {}
+            return {TRACKED_KEY: True}
         transform, scale = self._normalisation
         positions = torch.from_numpy(found.positions).double() @ transform[:, :3].T + transform[:, 3]
-        return {TRACKS_KEY: (positions * scale).float(), TRACK_TIMES_KEY: torch.from_numpy(found.times).float()}
+        paths = {TRACKS_KEY: (positions * scale).float(), TRACK_TIMES_KEY: torch.from_numpy(found.times).float()}
+        return {TRACKED_KEY: True, **paths}
 
     @cached_property
     def _normalisation(self) -> tuple[Tensor, float]:

@@ -58,7 +58,14 @@ def motion_paths(frames: PosedFrames) -> MotionPaths | None:
     complete = complete_paths(paths)
     if len(complete) >= FEWEST_TRACKS:
         centers = camera_centers(frames.extrinsics[frames.train])
-        error = error_of_prediction(paths, times, np.stack([centers[instant == t].mean(0) for t in range(len(times))]))
+        centers = np.stack([centers[instant == t].mean(0) for t in range(len(times))])
+        if not frames.tracks_asked_for and (way := _mean_way(complete, centers)) < LEAST_WAY:
+            note(
+                f"tracks are left out: what moves goes {way:.1%} of its distance from the camera, and {LEAST_WAY:.0%} "
+                "is where they begin to help; take them by --tracks page4d"
+            )
+            return None
+        error = error_of_prediction(paths, times, centers)
         if error > MOST_ERROR:
             note(
                 f"tracks are left out: they predict each other with an error of {error:.0%} of standing still, and at "
@@ -108,8 +115,14 @@ def error_of_prediction(paths: npt.NDArray[Any], times: npt.NDArray[Any], center
     return float(predicted / max(still, 1e-12))
 
 
+def _mean_way(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> float:
+    """How far points go from the middle of their paths `(K, T, 3)`, over their distance from cameras at `(T, 3)`."""
+    way = np.linalg.norm(paths - np.median(paths, axis=1, keepdims=True), axis=2)
+    return float((way / np.linalg.norm(paths - centers, axis=2)).mean())
+
+
 def tracks_of_scene(
-    scene: Scene, seen: npt.NDArray[Any], depth_scale: float, frames: PosedFrames, *, asked_for: bool
+    scene: Scene, seen: npt.NDArray[Any], depth_scale: float, frames: PosedFrames
 ) -> PointTracks | None:
     """A reconstruction's tracks, placed by the cameras of the frames to train on.
 
@@ -119,17 +132,9 @@ def tracks_of_scene(
         scene: the reconstruction; its frames `seen` are the frames to train on.
         depth_scale: from the reconstruction's scale to that of the cameras.
         frames: their cameras.
-        asked_for: take them wherever there are some, rather than where what they follow goes far.
     """
     tracks = scene.load_tracks()
     if tracks is None or tracks.paths is None:
-        return None
-    way = LEAST_WAY if asked_for else mean_way(tracks.paths[:, seen], camera_centers(scene.extrinsics[seen]))
-    if 0 < way < LEAST_WAY:
-        note(
-            f"tracks are left out: what moves goes {way:.1%} of its distance from the camera, and {LEAST_WAY:.0%} is "
-            "where they begin to help; take them by --tracks page4d"
-        )
         return None
     count = len(frames.times)
     paths = np.full((len(tracks), count, 3), np.nan)
@@ -138,15 +143,6 @@ def tracks_of_scene(
         in_camera = (tracks.paths[:, index] @ old[:, :3].T + old[:, 3]) * depth_scale
         paths[:, frame] = (in_camera - new[:, 3]) @ new[:, :3]
     return PointTracks(np.zeros((len(tracks), count, 2)), np.isfinite(paths).all(axis=2), tracks.points, paths)
-
-
-def mean_way(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> float:
-    """How far points go from the middle of their paths `(K, T, 3)`, over their distance from cameras at `(T, 3)`."""
-    complete = complete_paths(paths)
-    if not len(complete):
-        return 0.0
-    way = np.linalg.norm(complete - np.median(complete, axis=1, keepdims=True), axis=2)
-    return float((way / np.linalg.norm(complete - centers, axis=2)).mean())
 
 
 def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:

@@ -34,6 +34,7 @@ class PosedFrames:
     points: SeedPoints
     depth: FrameDepth | None = None  # of those frames of which it is known
     tracks: PointTracks | None = None  # through all N frames, with the `paths` of what moves
+    tracks_asked_for: bool = True  # otherwise they are taken only if what they follow goes far
     path_error: float | None = None  # where PAGE-4D's cameras were aligned with a capture's: RMSE over their extent
 
 

@@ -61,7 +61,8 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
         depth=scene.load_depth,
     )
     if options.tracks in ("auto", "page4d"):
-        frames.tracks = tracks_of_scene(scene, train, 1.0, frames, asked_for=options.tracks == "page4d")
+        frames.tracks = tracks_of_scene(scene, train, 1.0, frames)
+        frames.tracks_asked_for = options.tracks == "page4d"
     seeds = options.seeds
     if seeds.points == "random":
         frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)

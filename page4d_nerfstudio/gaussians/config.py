@@ -14,6 +14,8 @@ from .deformation import DeformationConfig
 from .metrics import LPIPSNetwork
 from .schedule import REFERENCE_STEPS, Schedule, scale_steps
 
+TIME_GROWTH = 0.8  # where nothing says how far things move
+
 # Least and most of each option: what is a number of steps, a share, a weight or a size.
 RANGES = {
     **dict.fromkeys(("refine_every", "regularize_every"), (1, ENDLESS)),
@@ -50,9 +52,10 @@ class GaussiansOptions(SplatfactoModelConfig):
     hide_motion_at_first: bool = True
     """Leave moving seed points, and pixels inside motion masks, out of the static stage. Otherwise static Gaussians
     smear over every place where something moved. Captures without motion labels are unaffected."""
-    time_growth: float = 0.8
+    time_growth: float | None = None
     """Share of the fine stage over which the range of training times grows, from the middle of the capture to all of
-    it. 0 trains on all times from the start, as 4DGS does. Captures without motion labels behave the same."""
+    it. 0 trains on all times from the start, as 4DGS does. By default 0 where the data have tracks of what moves, taken
+    or not, and 0.8 elsewhere. Captures without motion labels behave the same."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
     use_tracks: bool = True
@@ -148,14 +151,19 @@ class GaussiansOptions(SplatfactoModelConfig):
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={self.rasterize_mode!r}."
             )
 
-    def schedule(self) -> Schedule:
-        """When each part of the training happens, scaled to `run_length`."""
+    def schedule(self, *, tracked: bool = False) -> Schedule:
+        """When each part of the training happens, scaled to `run_length`.
+
+        Args:
+            tracked: whether the data have tracks of what moves.
+        """
 
         def steps(of_reference: int) -> int:
             return scale_steps(of_reference, self.run_length)
 
         coarse_steps = steps(self.coarse_steps)
-        grows = self.time_growth if self.use_deformation else 0.0
+        growth = (0.0 if tracked else TIME_GROWTH) if self.time_growth is None else self.time_growth
+        grows = growth if self.use_deformation else 0.0
         return Schedule(
             coarse_steps=coarse_steps,
             all_times_from=coarse_steps + round(grows * max(self.run_length - coarse_steps, 0)),

@@ -38,6 +38,8 @@ def seeds(
     seed_points: tuple[Tensor, Tensor] | None,
     metadata: dict[str, Any],
     scaffold: MotionScaffold | None = None,
+    *,
+    times_grow: bool = False,
 ) -> Seeds:
     """Choose the seeds of a model, at most `max_gaussians` of them.
 
@@ -47,6 +49,7 @@ def seeds(
             they are drawn at random.
         metadata: Of the dataparser: `points3D_motion` [M] in [0, 1] and `points3D_times` [M] in [0, 1], if known.
         scaffold: Motions that carry what moves from the time when it was seen to the canonical one.
+        times_grow: Whether training times grow from the canonical one, so that only what moves there is to be seen.
 
     Raises:
         ModelError: Where not every point has a colour, or a motion weight where there are weights.
@@ -63,7 +66,7 @@ def seeds(
         in_motion = _moving(config, metadata.get("points3D_motion"), len(points))
         times = metadata.get("points3D_times")
         if scaffold is None:
-            kept = ~in_motion | _seen_at_first(config, times, in_motion)
+            kept = ~in_motion | _seen_at_first(times, in_motion, config.hide_motion_at_first and times_grow)
             points, rgb, in_motion = points[kept], rgb[kept], in_motion[kept]
         elif times is not None:
             times = torch.as_tensor(times).cpu()
@@ -85,13 +88,12 @@ def _moving(config: GaussiansOptions, weights: Any, n_points: int) -> Tensor:
     return torch.as_tensor(weights).cpu() > config.motion_threshold
 
 
-def _seen_at_first(config: GaussiansOptions, times: Any, in_motion: Tensor) -> Tensor:
+def _seen_at_first(times: Any, in_motion: Tensor, grows: bool) -> Tensor:
     """Which seed points [N] bool were seen around the canonical time, if enough of the moving ones were.
 
     A moving thing whose points come from many instants would be there many times over.
     """
     everyone = torch.ones_like(in_motion)
-    grows = config.use_deformation and config.hide_motion_at_first and config.time_growth > 0.0
     if times is None or not grows or in_motion.all():
         return everyone
     near = (torch.as_tensor(times).cpu() - CANONICAL_TIME).abs() <= FIRST_SPAN

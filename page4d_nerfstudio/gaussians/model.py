@@ -40,7 +40,7 @@ from .mcmc import MotionAwareMCMC
 from .metrics import LazyLPIPS, image_metrics, psnr
 from .motion import ClipMotion
 from .outputs import LazyOutputs, rendering_for_the_viewer
-from .scaffold import MotionScaffold, motion_scaffold, turned
+from .scaffold import TRACKED_KEY, MotionScaffold, motion_scaffold, turned
 from .strategy import MotionAwareStrategy
 from .views import INSTANTS_KEY, TrainingViews
 
@@ -95,12 +95,14 @@ class Page4DGaussiansModel(SplatfactoModel):
         config.check()
         metadata = self.kwargs.get("metadata") or {}
         scaffold = motion_scaffold(metadata) if config.use_deformation and config.use_tracks else None
-        points, rgb, in_motion = seeds(config, self.seed_points, metadata, scaffold)
+        self.schedule = config.schedule(tracked=bool(metadata.get(TRACKED_KEY)))
+        points, rgb, in_motion = seeds(
+            config, self.seed_points, metadata, scaffold, times_grow=self.schedule.times_grow
+        )
         box = RobustBox.around(points, config.deformation.box_quantile, config.deformation.box_margin)
         self.scene_extent = scene_extent(config, points, metadata)
         self.gauss_params = nn.ParameterDict(initial_parameters(points, rgb, box.extent, config.sh_degree))
 
-        self.schedule = config.schedule()
         # Known from the start, and not asked of the device at each step.
         self.hides_known_motion = config.hide_motion_at_first and bool(in_motion.any()) and not bool(in_motion.all())
         if not self.hides_known_motion:

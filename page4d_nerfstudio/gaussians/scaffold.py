@@ -23,7 +23,7 @@ from ..console import note
 from .schedule import CANONICAL_TIME
 
 # Of a dataparser's metadata: paths [K, T, 3] of points that move, in the world, and their times [T] in [0, 1].
-TRACKS_KEY, TRACK_TIMES_KEY = "tracks_xyz", "tracks_times"
+TRACKED_KEY, TRACKS_KEY, TRACK_TIMES_KEY = "tracked", "tracks_xyz", "tracks_times"
 
 FEWEST_TRACKS = 10  # fewer say too little about how things move
 MOST_NODES = 64

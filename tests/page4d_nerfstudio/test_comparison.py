@@ -351,11 +351,11 @@ def test_rows_that_need_a_reconstruction_say_so_where_there_is_none():
 
 def test_tracks_are_compared_from_the_same_points_in_one_world(tmp_path):
     sources = {"room": Reconstructions(ready=Path("scene"))}
-    motions = ["original", "off", "capture", "page4d"]
+    motions = ["original", "off", "auto", "capture", "page4d"]
     rows = tracks({"room": Path("room")}, sources, motions, ["capture", "page4d"], tmp_path)
     names = [row.name.removeprefix("room-") for row in rows]
     by_capture = [f"capture-cameras-{name}" for name in ("original", "off", "capture", "page4d")]
-    assert names == [*by_capture, *(f"page4d-cameras-{name}" for name in ("original", "off", "page4d"))]
+    assert names == [*by_capture, *(f"page4d-cameras-{name}" for name in ("original", "off", "auto", "page4d"))]
     for row in rows:
         options = dict(zip(row.data_options[::2], row.data_options[1::2], strict=True))
         assert options["--points"] == options["--cameras"]

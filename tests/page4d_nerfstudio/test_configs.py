@@ -120,6 +120,14 @@ def test_times_do_not_grow_without_deformation_or_growth(option):
     assert dataclasses.replace(model, **option).schedule().span_at(300) == 0.5
 
 
+def test_times_do_not_grow_where_what_moves_was_tracked_unless_that_is_asked_for():
+    model = parse("--max-num-iterations", "1700").pipeline.model
+
+    assert model.schedule().all_times_from == 1420
+    assert model.schedule(tracked=True).all_times_from == 300
+    assert dataclasses.replace(model, time_growth=0.5).schedule(tracked=True).all_times_from == 1000
+
+
 def test_a_run_of_no_steps_is_refused():
     with pytest.raises(Page4DError, match="at least one step"):
         Page4DTrainerConfig(max_num_iterations=0)

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from ..metrics.scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
-Motion = Literal["original", "off", "capture", "page4d", "capture-noise", "page4d-noise"]
+Motion = Literal["original", "off", "auto", "capture", "page4d", "capture-noise", "page4d-noise"]
 CameraSource = Literal["capture", "page4d"]
 
 METHOD = "page4d-4dgs"
@@ -35,6 +35,7 @@ INITIALISATIONS: Mapping[Initialisation, str] = {
 MOTIONS: Mapping[Motion, str] = {
     "original": "none, 4DGS as published",
     "off": "none",
+    "auto": "by flow, where they go far",
     "capture": "the capture's",
     "page4d": "by flow and PAGE-4D's depth",
     "capture-noise": "the capture's, 30 % of them noise",
@@ -189,8 +190,9 @@ def tracks(
         for camera_source in _each_once(cameras, "--cameras"):
             for motion in _each_once(motions, "--motions"):
                 by_page4d, source = camera_source == "page4d", motion.removesuffix("-noise")
-                if by_page4d and source == "capture":
-                    continue  # its tracks are in the world of its own cameras
+                # A capture's tracks are in the world of its own cameras, and by default taken with them.
+                if source == ("capture" if by_page4d else "auto"):
+                    continue
                 name = f"{place}-{camera_source}-cameras-{motion}"
                 given, noisy = "off" if motion == "original" else motion, None
                 if source != motion:

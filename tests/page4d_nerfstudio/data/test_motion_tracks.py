@@ -71,7 +71,8 @@ def test_held_out_frames_do_not_reach_the_paths(capture):
 
 
 def test_tracks_can_be_left_out(capture):
-    assert "tracks_xyz" not in outputs_of(capture, "train", tracks="off").metadata
+    metadata = outputs_of(capture, "train", tracks="off").metadata
+    assert not {"tracks_xyz", "tracked"} & metadata.keys()
 
 
 @pytest.mark.parametrize("count", [5, 12])
@@ -82,7 +83,9 @@ def test_few_or_short_tracks_are_left_out_and_the_user_is_told(capture, capsys, 
         paths[:, 1:] = np.nan  # of one frame
     given = PointTracks(tracks.xy[:count], tracks.visible[:count], tracks.points[:count], paths)
     (capture / "tracks.npz").write_bytes(tracks_bytes(given, read_capture(capture).frame_ids))
-    assert "tracks_xyz" not in outputs_of(capture, "train").metadata
+    metadata = outputs_of(capture, "train").metadata
+    assert "tracks_xyz" not in metadata
+    assert metadata["tracked"]
     assert f"of {count} tracks follow something that moves" in capsys.readouterr().out
 
 
@@ -188,7 +191,7 @@ def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_fram
 
 def test_a_scene_s_tracks_that_stay_about_where_they_are_have_to_be_asked_for(tmp_path, capsys):
     scene = scene_with_paths(tmp_path / "scene", BALL + going_sideways(20, 9))
-    assert read_source(Page4DDataParserConfig(data=scene)).tracks is None
+    assert motion_paths(read_source(Page4DDataParserConfig(data=scene))) is None
     assert "what moves goes 4.3% of its distance" in capsys.readouterr().out
     assert len(motion_paths(read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))).positions) == 20
 
