@@ -41,13 +41,14 @@ def splat(
         input: a video, a folder of images, a glob (in quotes), or a scene folder that page4d reconstruct wrote.
         output: what to write, as of page4d share: scene.html, a page to look around in; scene.mp4 or scene.gif, a
             video along the camera's path. The scene folder has its name without the ending.
-        model: folder of the weights, or their repository on the Hub. By default the folder page4d where there is one,
+        model: folder of the weights, or their repository on the Hub. By default the folder page4d where it holds some,
             and otherwise page4d-tiny, the small model of the package, for a first look.
         max_frames: at most so many frames, spread evenly over the whole clip. By default 48 on a CPU, 200 on a GPU.
         downscale: whole factor by which images are made smaller for the training. By default their longer side is about
             220 pixels on a CPU, and at most 1600 on a GPU.
         steps: of the training. By default 1,000 on a CPU and 17,000 on a GPU.
-        overwrite: replace what page4d wrote at the output and in the scene folder. Nothing else is ever replaced.
+        overwrite: replace the file at the output, which may not be the input, and what page4d wrote in the scene
+            folder. Nothing else is ever replaced.
     """
     if output.suffix.lower() not in (".html", ".mp4", ".gif"):
         raise Page4DError(f"--output must end in .html, .mp4 or .gif; got {output}.")
@@ -59,6 +60,8 @@ def splat(
     from page4d_hf.utils.folders import check_output_file
 
     check_output_file(output, overwrite=overwrite)
+    if output.exists() and input.exists() and output.samefile(input):
+        raise Page4DError(f"The output {output} is what is read; give --output another name.")
 
     from .splat import reconstructed, trained
 

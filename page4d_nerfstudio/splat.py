@@ -37,12 +37,17 @@ def reconstructed(
     if found.kind != "frames":
         train = command("ns-train", "page4d-4dgs", "--data", source)
         raise Page4DError(f"{source} is a capture with cameras of its own; train on it by `{train}`.")
-    if folder.is_dir() and not overwrite and find_source(folder).kind == "scene":
+    if folder.is_dir() and source.exists() and folder.samefile(source):
+        raise Page4DError(
+            f"The scene folder has the output's name without the ending, and {folder} is what is read; give --output "
+            "another name."
+        )
+    if (folder / "transforms.json").is_file() and not overwrite:
         again = command("page4d", "splat", folder, "--output", folder.with_suffix(".html"))
         raise Page4DError(f"There is a scene in {folder}: `{again}` trains on it; --overwrite makes it anew.")
     if model is None:
         model = "page4d"
-        if not Path(model).is_dir():
+        if not Path(model, "config.json").is_file():
             model = str(TINY)
             print("The model is page4d-tiny, for a first look; `page4d pull nomask` fetches the published weights.")
     frames = FRAMES[_device()] if max_frames is None else max_frames

@@ -8,7 +8,7 @@ Surface Modeling", 2007).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,8 +22,9 @@ from scipy.spatial.distance import cdist
 from ..scene.folder import MOVES
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
+from ..utils.lazy_images import LazyImages
 from .moving_tracks import track_motion
-from .tracks import as_point_tracks, without_hidden
+from .tracks import as_point_tracks, sampled, without_hidden
 
 FEWEST_FRAMES = 3  # that a path is known in
 MOST_PATHS = 800  # their pairs are compared in each frame
@@ -72,10 +73,13 @@ def tracks_of_motion(
         The tracks, those that were given first; and where each of them is seen on something that moves, [K, S].
     """
     height, width = images[0].shape[:2]
-    moving = [
-        cv2.resize((mask > MOVES).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
-        for mask in motion
-    ]
+
+    def enlarged(masks: Sequence[npt.NDArray[Any]]) -> Iterator[npt.NDArray[np.bool_]]:
+        for mask in masks:
+            moves = (mask > MOVES).astype(np.uint8)
+            yield cv2.resize(moves, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+
+    moving = LazyImages([(height, width)] * len(motion), motion, enlarged)  # few are held of a long clip
     if dense and any(mask.any() for mask in moving):
         found = track_motion(images, moving, progress=progress)
         found = found if visible is None else without_hidden(found, visible)
@@ -114,11 +118,10 @@ def lift_tracks(
         xy = tracks.xy[seen, frame].astype(np.float64)
         pose, matrix, image_size = cameras.of(frame)
         scale = np.array(z_map.shape[::-1]) / image_size
-        x, y = (xy * scale - 0.5).astype(np.float32).T
         known = np.where(np.isfinite(z_map) & (z_map > 0), z_map, 0).astype(np.float32)
         kernel = np.ones((3, 3), np.uint8)
         nearest, farthest, z = (
-            cv2.remap(values, x[None], y[None], interpolation, borderMode=cv2.BORDER_REPLICATE)[0]
+            sampled(values, xy * scale, interpolation)
             for values, interpolation in (
                 (cv2.erode(known, kernel), cv2.INTER_NEAREST),
                 (cv2.dilate(known, kernel), cv2.INTER_NEAREST),

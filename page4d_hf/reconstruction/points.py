@@ -31,15 +31,17 @@ def choose_points(
     ]
     # The percentile of very many pixels is that of some of them.
     stride = 1 + sum(mask.size for mask in known) // MOST_SCORES
-    scores = np.concatenate([score[mask][::stride] for score, mask in zip(confidence, known, strict=True)])
+    each = zip(confidence, known, strict=True)
+    scores = np.concatenate([score[mask][::stride].copy() for score, mask in each])  # a view would hold all of a frame
     if not len(scores):
         logger.warning("The network gave no finite point at all; the point cloud is empty.")
         return [np.zeros(0, np.int64)] * len(known)
     threshold = np.percentile(scores, percentile)
-    kept = [np.flatnonzero(mask & (score >= threshold)) for mask, score in zip(known, confidence, strict=True)]
-    quotas = even_quotas([len(index) for index in kept], limit)
+    kept = [mask & (score >= threshold) for mask, score in zip(known, confidence, strict=True)]
+    quotas = even_quotas([int(mask.sum()) for mask in kept], limit)
     rng = np.random.default_rng(0)  # the same frames give the same points
-    return [index[one_of_each_stretch(len(index), quota, rng)] for index, quota in zip(kept, quotas, strict=True)]
+    indices = map(np.flatnonzero, kept)  # of one frame at a time: they are larger than its maps
+    return [index[one_of_each_stretch(len(index), quota, rng)] for index, quota in zip(indices, quotas, strict=True)]
 
 
 def even_quotas(counts: list[int], limit: int) -> list[int]:

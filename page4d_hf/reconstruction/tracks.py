@@ -176,7 +176,7 @@ def as_gray(image: np.ndarray) -> np.ndarray:
 
 def sampled(field: np.ndarray, xy: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
     """A field `(H, W)` or `(H, W, C)` at points [..., 2], the first pixel's centre at 0.5: [...] or [..., C]."""
-    x, y = (xy.reshape(-1, 2).astype(np.float32) - np.float32(0.5)).T[:, None]
+    x, y = (xy.reshape(-1, 2) - 0.5).astype(np.float32).T[:, None]
     values = [np.zeros((0, *field.shape[2:]), field.dtype)] + [
         cv2.remap(
             field, x[:, k : k + _COLUMNS], y[:, k : k + _COLUMNS], interpolation, borderMode=cv2.BORDER_REPLICATE

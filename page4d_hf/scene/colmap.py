@@ -14,7 +14,8 @@ from ..utils.evenly import one_of_each_stretch
 from .folder import Scene
 from .tracks import PointTracks
 
-PARAMETERS = {"PINHOLE": 4, "OPENCV": 8, "FULL_OPENCV": 12}  # of COLMAP's camera models, how many numbers they have
+# Of COLMAP's camera models, how many numbers they have.
+PARAMETERS = {"PINHOLE": 4, "OPENCV": 8, "OPENCV_FISHEYE": 8, "FULL_OPENCV": 12}
 
 
 def write_colmap(
@@ -79,6 +80,8 @@ def evenly_drawn(count: int, limit: int | None) -> npt.NDArray[Any]:
 
 def _lens(scene: Scene) -> str:
     """The simplest camera model that holds all lenses of a scene; many programs want a single one."""
+    if scene.fisheye is not None:  # of all frames: their file names one model
+        return "OPENCV_FISHEYE"
     if not scene.distortion.any():
         return "PINHOLE"
     return "FULL_OPENCV" if scene.distortion[:, 4].any() else "OPENCV"

@@ -24,7 +24,7 @@ from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
 from .folder import MOVES, Scene, transforms_json, write_json, write_points
 from .tracks import PointTracks
-from .transforms_json import DISTORTION
+from .transforms_json import DISTORTION, FISHEYE_DISTORTION
 from .web_page import points_page
 
 Format = Literal["colmap", "glb", "ply", "npz", "nerfstudio", "html"]
@@ -157,8 +157,11 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
 
 def _write_nerfstudio(folder: Path, scene: Scene, names: list[str], *, masked: bool) -> None:
     meta = transforms_json([f"images/{name}" for name in names], scene, scene.image_sizes, scene.times)
+    coefficients: tuple[str, ...] = DISTORTION
+    if scene.fisheye is not None:  # of all frames: their file names one model
+        meta["camera_model"], coefficients = "OPENCV_FISHEYE", FISHEYE_DISTORTION
     for name, frame, lens in zip(names, meta["frames"], scene.distortion, strict=True):
-        frame.update({key: float(value) for key, value in zip(DISTORTION, lens, strict=True) if value})
+        frame.update({key: float(value) for key, value in zip(coefficients, lens, strict=False) if value})
         if masked:
             frame["mask_path"] = f"masks/{_mask_name(name)}"
     for split, indices in scene.splits.items():
@@ -180,7 +183,7 @@ def _glb(scene: Scene) -> bytes:
         assert scene.point_colors is not None
         frame = np.zeros(len(points), np.int64)
         if scene.point_times is not None:
-            frame = np.abs(scene.point_times[:, None] - scene.times).argmin(axis=1)
+            frame = _frames_at(scene.point_times, scene.times)
         for i in np.unique(frame):
             of_frame = frame == i
             cloud = trimesh.PointCloud(points[of_frame], scene.point_colors[of_frame])
@@ -199,12 +202,20 @@ def _glb(scene: Scene) -> bytes:
     return content
 
 
+def _frames_at(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The frame [M] nearest to each of some times [M], of frames at times [N]; the first of those at one instant."""
+    instants, first = np.unique(of_frames, return_index=True)
+    nearest: npt.NDArray[Any] = first[np.searchsorted((instants[1:] + instants[:-1]) / 2, times)]
+    return nearest
+
+
 def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
     arrays: dict[str, Any] = {
         "images": np.array([path.name for path in scene.image_paths]),
         "extrinsics": scene.extrinsics,
         "intrinsics": scene.intrinsics,
         "distortion": scene.distortion,
+        "fisheye": np.zeros(len(scene), bool) if scene.fisheye is None else scene.fisheye,
         "image_sizes": scene.image_sizes,
         "times": scene.times,
         "scale": np.array(scene.scale),

@@ -21,6 +21,7 @@ from .tracked_points import FEWEST_POINTS, points_of_tracks
 # Motion weight of PAGE-4D above which a pixel counts as moving when points are shared out. The model decides by its own
 # `motion_threshold`.
 LIKELY_MOVES = 0.5
+MOST_SCORES = 1 << 25  # of confidence, that a percentile is taken of
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,14 @@ def points_of_reconstruction(
         depth_scale: from the reconstruction's scale to that of the cameras.
         frames: their cameras and images.
     """
-    confidence = [scene.load_confidence(i) for i in seen]
-    known = np.concatenate([each[each > 0] for each in confidence])  # it is 0 where the network did not see the image
+    # It is 0 where the network did not see the image. The percentile of very many pixels is that of some of them.
+    stride = 1 + len(seen) * scene.load_confidence(seen[0]).size // MOST_SCORES
+    confidence = (scene.load_confidence(i) for i in seen)
+    known = np.concatenate([each[each > 0][::stride].copy() for each in confidence])  # a view would hold the map
     threshold = np.percentile(known, seeds.confidence_percentile) if len(known) else np.inf
 
     def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
-        usable = (confidence[k] >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
+        usable = (scene.load_confidence(seen[k]) >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
         if not scene.has_motion:
             return usable, np.zeros_like(usable)
         return usable, scene.load_motion(seen[k]) > LIKELY_MOVES

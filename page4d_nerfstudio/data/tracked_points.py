@@ -109,7 +109,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     for image, of_frame in zip((images.load_image(index) for index in video), rows, strict=True):
         new = ~seen[tracks.track[of_frame]]
         number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
-        colors[number] = image[y, x]
+        colors[number] = image[y, x, :3]
         seen[number] = True
     return SeedPoints(points[kept].astype(np.float32), colors[kept])
 

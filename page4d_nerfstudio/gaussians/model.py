@@ -545,7 +545,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         """Load a checkpoint, with however many Gaussians it has, and the motions of tracks where it has some."""
         if self.deformation is not None:
             quats = dict.get("deformation.scaffold.quats")
-            self.deformation.scaffold = None if quats is None else MotionScaffold(*quats.shape[:2])
+            self.deformation.scaffold = None if quats is None else MotionScaffold(*quats.shape[:2]).to(self.device)
         for name, parameter in self.gauss_params.items():
             saved = dict.get(f"gauss_params.{name}")
             if saved is None:

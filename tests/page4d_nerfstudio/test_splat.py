@@ -6,10 +6,13 @@ import pytest
 from small_captures import write_capture
 from small_scene import ball_folder
 
+from page4d_hf import cli
 from page4d_hf.errors import Page4DError
 from page4d_hf.scene import read_scene
+from page4d_hf.weights.shipped import TINY
 from page4d_nerfstudio import commands
 from page4d_nerfstudio.commands import camera_path, export_splats, splat
+from page4d_nerfstudio.splat import reconstructed
 
 pytestmark = pytest.mark.usefixtures("fresh_nerfstudio")
 
@@ -60,6 +63,40 @@ def test_a_scene_that_is_there_already_is_not_made_again_in_silence(there, scene
     shutil.copytree(scene, there / "mine")
     with pytest.raises(Page4DError, match=r"`page4d splat .*mine --output .*mine.html` trains on it; --overwrite"):
         splat(scene / "images", there / "mine.html")
+
+
+def test_a_folder_named_page4d_without_weights_is_no_model(there, scene, monkeypatch):
+    (there / "page4d").mkdir()
+    asked = {}
+    monkeypatch.setattr(cli, "reconstruct", lambda *args, **options: asked.update(options))
+    reconstructed(scene / "images", there / "mine", None, 4)
+    assert asked["model"] == str(TINY)
+    (there / "page4d" / "config.json").write_text("{}")
+    reconstructed(scene / "images", there / "mine", None, 4)
+    assert asked["model"] == "page4d"
+
+
+@pytest.mark.parametrize("name", ["empty", "notes"])
+def test_a_folder_in_the_place_of_the_scene_is_left_to_page4d_reconstruct(there, scene, monkeypatch, name):
+    (there / name).mkdir()
+    if name == "notes":
+        (there / name / "todo.txt").write_text("mine")
+    made = []
+    monkeypatch.setattr(cli, "reconstruct", lambda *args, output, **options: made.append(output))
+    assert reconstructed(scene / "images", there / name, None, None) == there / name
+    assert made == [there / name]
+
+
+def test_the_scene_folder_is_not_the_folder_of_the_images(there, scene):
+    shutil.copytree(scene / "images", there / "photos")
+    with pytest.raises(Page4DError, match=r"photos is what is read; give --output another name"):
+        splat(there / "photos", there / "photos.html")
+
+
+def test_the_output_never_replaces_the_input(there):
+    (there / "clip.mp4").write_bytes(b"video")
+    with pytest.raises(Page4DError, match=r"output .*clip.mp4 is what is read; give --output another name"):
+        splat(there / "clip.mp4", there / "clip.mp4", overwrite=True)
 
 
 def test_a_capture_is_for_ns_train(there):

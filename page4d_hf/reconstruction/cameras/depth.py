@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ...utils.evenly import evenly
-from ..tracks import Tracks
+from ..tracks import Tracks, sampled
 from .bundle_adjustment import Adjusted, depths
 
 SMOOTHING = 0.1  # of the image's width: how far a track's depth reaches
@@ -40,9 +40,7 @@ def sample_maps(maps: list[np.ndarray], tracks: Tracks, image_size: tuple[int, i
     values = np.empty(len(tracks.track), np.float32)
     for frame, rows in enumerate(tracks.rows_of_frames(len(maps))):
         field = np.ascontiguousarray(maps[frame], dtype=np.float32)
-        x, y = (tracks.xy[rows] * (field.shape[1] / width, field.shape[0] / height) - 0.5).astype(np.float32).T
-        if len(x):
-            values[rows] = cv2.remap(field, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+        values[rows] = sampled(field, tracks.xy[rows] * (field.shape[1] / width, field.shape[0] / height))
     return values
 
 

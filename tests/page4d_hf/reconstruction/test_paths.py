@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from ball_on_plane import BALL
@@ -32,6 +34,15 @@ def test_tracks_are_not_lifted_at_edges_of_depth_nor_where_it_is_unknown(unknown
     camera = FrameCameras(np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None], np.array([[10, 10]]))
     paths = lift_tracks(tracks, [depth], camera)
     assert np.isfinite(paths[:, 0]).all(axis=1).tolist() == [True, False, True, False]
+
+
+def test_a_dense_grid_of_tracks_is_lifted():
+    count = 40_000  # more than cv2.remap takes in a row
+    xy = np.random.default_rng(0).uniform(2, 8, (count, 1, 2)).astype(np.float32)
+    tracks = PointTracks(xy, np.ones((count, 1), bool), np.full((count, 3), np.nan))
+    depth, camera = [np.full((10, 10), 2.0, np.float32)], (np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None])
+    paths = lift_tracks(tracks, depth, FrameCameras(*camera, np.array([[10, 10]])))
+    np.testing.assert_allclose(paths[:, 0], np.concatenate((xy[:, 0] / 5, np.full((count, 1), 2)), axis=1), rtol=1e-5)
 
 
 def test_paths_are_carried_by_their_neighbours_while_they_are_hidden():
@@ -96,3 +107,16 @@ def test_what_moves_is_tracked_and_what_stands_still_keeps_its_tracks():
     assert ends.any()
     np.testing.assert_allclose(np.median(tracks.xy[ends, 5] - tracks.xy[ends, 0], axis=0), (10, 0), atol=0.2)
     assert len(tracks_of_motion(images, masks, static, dense=False)[0]) == 1
+
+
+def test_masks_of_a_long_clip_are_not_all_held_at_the_size_of_its_images(monkeypatch):
+    monkeypatch.setattr("page4d_hf.utils.lazy_images.MOST_HELD", 2**20)
+    count, size = 40, (300, 400)
+    images = [np.zeros((*size, 3), np.uint8)] * count
+    tracks = PointTracks(np.full((1, count, 2), 5, np.float32), np.ones((1, count), bool), np.zeros((1, 3)))
+    tracemalloc.start()
+    _, moving = tracks_of_motion(images, [np.ones((30, 40), np.float32)] * count, tracks, dense=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert moving.all()
+    assert peak < 10 * size[0] * size[1]  # bytes, of 40 times that

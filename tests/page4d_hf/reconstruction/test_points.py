@@ -1,10 +1,13 @@
 """Points of a reconstruction: which pixels give one, and what it carries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from plane_model import WORLD_POINT, reconstruct_plane
 
-from page4d_hf.reconstruction.points import even_quotas
+from page4d_hf.reconstruction import points as points_module
+from page4d_hf.reconstruction.points import choose_points, even_quotas
 
 
 def test_points_carry_the_time_and_the_motion_of_their_pixel():
@@ -69,3 +72,15 @@ def test_the_point_head_s_points_are_taken_on_request():
     assert (result.points == WORLD_POINT.numpy()).all()
     assert result.point_confidence.min() > 1.4  # its confidence falls by rows where the depth's grows
     assert len(result.points) == pytest.approx(3 * 28 * 56 / 2, abs=2)
+
+
+def test_points_of_a_long_clip_are_chosen_in_less_memory_than_its_maps_take(monkeypatch):
+    monkeypatch.setattr(points_module, "MOST_SCORES", 1 << 15)
+    maps = [np.random.default_rng(frame).random((100, 100), np.float32) for frame in range(100)]
+    tracemalloc.start()
+    chosen = choose_points(maps, maps, 25, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(map(len, chosen)) == 1000
+    assert np.mean([values.flat[index].min() > 0.24 for values, index in zip(maps, chosen, strict=True)]) > 0.9
+    assert peak < 100 * maps[0].nbytes

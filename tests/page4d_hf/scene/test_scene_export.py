@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pycolmap
@@ -12,9 +13,10 @@ from plyfile import PlyData
 from small_scene import FOCAL, PRINCIPAL, SIZE, ball_folder, grid_pixels, projected
 
 from page4d_hf import cli
+from page4d_hf.captures.pinhole import distort
 from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.scene import read_scene
-from page4d_hf.scene.export import FOLDERS, export_scene
+from page4d_hf.scene.export import FOLDERS, _frames_at, export_scene
 
 FORMATS = ("colmap", "glb", "ply", "npz", "nerfstudio", "html")
 Y_DOWN = np.diag([1.0, -1.0, -1.0])
@@ -119,6 +121,33 @@ def test_lens_distortion_becomes_the_simplest_of_colmaps_models_that_holds_it(fo
     np.testing.assert_allclose(camera.img_from_cam(np.array([x, y, 1.0])), bent * FOCAL + PRINCIPAL, atol=1e-9)
 
 
+FISHEYE = {"camera_model": "OPENCV_FISHEYE", "k1": 0.1, "k2": -0.02, "k3": 0.01, "k4": 0.005}
+
+
+def test_a_fisheye_is_one_in_a_colmap_model(folder, tmp_path):
+    scene = edited(folder, tmp_path / "bent", lambda meta: meta.update(FISHEYE))
+    export_scene(scene, tmp_path / "model", "colmap")
+    (camera,) = pycolmap.Reconstruction(str(tmp_path / "model" / "sparse" / "0")).cameras.values()
+    assert camera.model_name == "OPENCV_FISHEYE"
+    rays = np.array([[0.2, -0.3], [0.5, 0.1]])
+    found = [camera.img_from_cam(np.array([*ray, 1.0])) for ray in rays]
+    np.testing.assert_allclose(found, distort(rays, scene.distortion[0], True) * FOCAL + PRINCIPAL, atol=1e-9)
+
+
+@pytest.mark.parametrize("coefficients", [FISHEYE, {"camera_model": "OPENCV_FISHEYE"}])
+def test_a_fisheye_is_one_in_a_nerfstudio_folder_and_in_arrays(folder, tmp_path, coefficients):
+    scene = edited(folder, tmp_path / "bent", lambda meta: meta.update(coefficients))
+    export_scene(scene, tmp_path / "again", "nerfstudio")
+    read = read_scene(tmp_path / "again")
+    assert read.fisheye is not None
+    assert read.fisheye.all()
+    np.testing.assert_array_equal(read.distortion, scene.distortion)
+    export_scene(scene, tmp_path / "arrays.npz", "npz")
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        assert arrays["fisheye"].all()
+        np.testing.assert_array_equal(arrays["distortion"], scene.distortion)
+
+
 def test_stock_nerfstudio_reads_the_colmap_folder(scene, model):
     """Its `colmap` dataparser, without its own turn and scale of the world."""
     parsers = pytest.importorskip("nerfstudio.data.dataparsers.colmap_dataparser")
@@ -181,6 +210,18 @@ def test_glb_frustums_start_at_the_cameras_centre_and_end_at_its_images_corners(
         pixels = seen[~at_centre] @ scene.intrinsics[i].T
         corners = np.unique(np.round(pixels[:, :2] / pixels[:, 2:], 2) + 0.0, axis=0)
         np.testing.assert_allclose(corners, [[0, 0], [0, SIZE[1]], [SIZE[0], 0], list(SIZE)], atol=1e-2)
+
+
+def test_points_of_a_long_clip_find_their_frames_without_a_table_of_all_of_both():
+    rng = np.random.default_rng(0)
+    of_frames = np.repeat(rng.permutation(200) / 199, 2)  # of two cameras
+    times = of_frames[rng.integers(len(of_frames), size=20_000)].astype(np.float32)
+    tracemalloc.start()
+    frames = _frames_at(times, of_frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(frames, np.abs(times[:, None] - of_frames).argmin(axis=1))
+    assert peak < 2**21  # bytes, of 2**26 of the table
 
 
 def test_ply_holds_the_points_with_what_is_known_of_them(scene, tmp_path):

@@ -1,9 +1,14 @@
 """Which pixels become points."""
 
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from page4d_nerfstudio.data import starting_points
 from page4d_nerfstudio.data.seed_points import LEAST_MOVING_SHARE, spread_over_frames
+from page4d_nerfstudio.data.starting_points import SeedOptions, points_of_reconstruction
 from page4d_nerfstudio.gaussians.schedule import CANONICAL_TIME, FIRST_SPAN
 
 TIMES = np.linspace(0, 1, 21)
@@ -70,3 +75,25 @@ def test_without_a_frame_around_the_canonical_time_the_nearest_stands_in_for_it(
         for keep, (_, moves) in zip(chosen_of(maps, 100, np.array([0.0, 0.2, 1.0])), maps, strict=True)
     ]
     assert of_moving == [5, 10, 5]
+
+
+def test_the_least_confident_pixels_of_a_long_clip_are_left_out_and_few_maps_are_held(monkeypatch):
+    monkeypatch.setattr(starting_points, "MOST_SCORES", 1 << 15)
+    count, size = 150, 100
+    ranks = np.random.default_rng(0).permutation(size * size).reshape(size, size).astype(np.float32) + 1
+    scene = SimpleNamespace(
+        has_motion=False,
+        load_confidence=lambda i: ranks.copy(),
+        load_depth=lambda i: np.where(ranks > size * size / 4, 2, np.float32(3)),  # the least confident are the farther
+    )
+    camera = np.tile(np.eye(4)[:3], (count, 1, 1)), np.tile(np.diag([100.0, 100, 1]), (count, 1, 1))
+    images = SimpleNamespace(load_image=lambda i: np.zeros((size, size, 3), np.uint8))
+    times, train = np.linspace(0, 1, count), np.arange(count)
+    frames = SimpleNamespace(images=images, extrinsics=camera[0], intrinsics=camera[1], times=times, train=train)
+    tracemalloc.start()
+    points = points_of_reconstruction(scene, train, 1.0, frames, SeedOptions(max_points=4000, confidence_percentile=25))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(points) == 4000
+    assert (points.positions[:, 2] == 2).mean() > 0.97
+    assert peak < 100 * ranks.nbytes

@@ -1,7 +1,10 @@
 """Points triangulated from tracks, for captures that have cameras and no points."""
 
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from page4d_hf.captures import as_pinhole, read_capture
@@ -72,3 +75,14 @@ def test_they_are_kept_for_the_next_command(without_points, frames, monkeypatch)
 def test_smaller_images_to_train_on_start_from_points_of_the_large_ones(without_points, frames):
     small = read_source(Page4DDataParserConfig(data=without_points, points="tracks", downscale_factor=2))
     np.testing.assert_allclose(small.points.positions, frames.points.positions, atol=1e-4)
+
+
+def test_images_may_have_transparency(without_points, frames, tmp_path):
+    folder = tmp_path / "transparent"
+    shutil.copytree(without_points, folder)
+    for path in folder.glob("rgb/*/*.png"):
+        Image.open(path).convert("RGBA").save(path)
+    transparent = read_source(Page4DDataParserConfig(data=folder, points="tracks"))
+    assert transparent.images.load_image(0).shape[2] == 4
+    np.testing.assert_array_equal(transparent.points.positions, frames.points.positions)
+    np.testing.assert_array_equal(transparent.points.colors, frames.points.colors)

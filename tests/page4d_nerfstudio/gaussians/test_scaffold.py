@@ -117,3 +117,14 @@ def test_a_checkpoint_brings_its_motions_with_it():
         torch.testing.assert_close(got, expected)
     saved.load_state_dict(make_model(motion=(torch.arange(40) % 2).float()).state_dict())
     assert saved.deformation.scaffold is None
+
+
+@pytest.mark.filterwarnings("ignore:.*meta parameter:UserWarning")
+@pytest.mark.parametrize("has_tracks", [True, False])
+def test_a_checkpoint_brings_its_motions_to_the_device_of_the_model(has_tracks):
+    saved = half_moving()
+    model = saved if has_tracks else make_model(motion=(torch.arange(40) % 2).float())
+    state = saved.state_dict()
+    model.to("meta")
+    model.load_state_dict(state)
+    assert {buffer.device.type for buffer in model.deformation.scaffold.buffers()} == {"meta"}

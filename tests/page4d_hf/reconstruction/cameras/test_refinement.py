@@ -12,8 +12,9 @@ from moving_room import FOCAL, SIZE, moving_room
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_centers
+from page4d_hf.reconstruction.cameras.depth import sample_maps
 from page4d_hf.reconstruction.cameras.refinement import refine
-from page4d_hf.reconstruction.tracks import as_point_tracks, checked_tracks, track_points
+from page4d_hf.reconstruction.tracks import Tracks, as_point_tracks, checked_tracks, track_points
 from page4d_hf.scene import PointTracks
 from page4d_hf.synthetic.scene import rotation_about
 
@@ -258,3 +259,11 @@ def test_a_user_s_tracks_are_refined_by():
 def test_tracks_that_do_not_fit_the_clip_are_refused(change, told):
     with pytest.raises(Page4DError, match=told):
         checked_tracks(change(kept_tracks()), list(clip()[0]))
+
+
+def test_maps_are_read_at_the_tracks_of_a_dense_grid():
+    count = 40_000  # more than cv2.remap takes in a row
+    xy = np.random.default_rng(0).uniform(1, 9, (count, 2)).astype(np.float32)
+    tracks = Tracks(np.arange(count), np.zeros(count, np.int64), xy, count)
+    columns = np.tile(np.arange(0.5, 10, dtype=np.float32), (10, 1))
+    np.testing.assert_allclose(sample_maps([columns], tracks, (10, 10)), xy[:, 0], atol=1 / 32)
