@@ -172,15 +172,6 @@ def test_the_result_has_the_protocol_each_sequence_and_each_exclusion(folder: Ru
     assert written["excluded"] == {"final/cave_2": "the camera stands still"}
 
 
-@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
-def test_a_figure_that_is_not_finite_never_gets_into_a_result(folder: RunFolder, figure: float) -> None:
-    with pytest.raises(EvaluationError, match="final/alley_2 has no finite ate"):
-        folder.write_result([scores(figures={"ate": figure})], {}, {})
-    with pytest.raises(EvaluationError, match="The average has no finite ate"):
-        folder.write_result([scores()], {"ate": figure}, {})
-    assert not (folder.root / RESULT).exists()
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
