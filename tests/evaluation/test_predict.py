@@ -74,12 +74,6 @@ def test_points_of_the_point_head_are_others(sequence: EvaluatedSequence, masked
     assert not np.allclose(lifted, own, atol=1e-2)  # type: ignore[arg-type]
 
 
-def test_the_same_frames_give_the_same_predictions(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
-    first, second = (predict(sequence, masked, SMALL) for _ in range(2))
-    np.testing.assert_array_equal(first.depth, second.depth)
-    np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
-
-
 def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
     sequence: EvaluatedSequence, masked: EvaluatedModel, unmasked: EvaluatedModel
 ) -> None:

@@ -243,19 +243,6 @@ def test_a_full_disk_ends_in_one_line_and_nothing_is_left(capsys, checkpoint, tm
     assert entries(tmp_path) == []
 
 
-def test_an_interruption_leaves_nothing_and_no_traceback(capsys, checkpoint, tmp_path, monkeypatch):
-    def interrupted(self: Page4DModel, folder: Path, **kwargs: object) -> None:
-        (Path(folder) / "model.safetensors").write_bytes(bytes(1000))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Page4DModel, "save_pretrained", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["convert", str(checkpoint), str(tmp_path / "page4d"), *SHALLOW])
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "page4d: interrupted; nothing was kept of what was being written.\n"
-    assert entries(tmp_path) == []
-
-
 def test_a_mistake_of_the_program_itself_is_not_hidden(monkeypatch):
     def mistake() -> None:
         raise RuntimeError("bug")

@@ -149,12 +149,6 @@ def test_masks_and_depth_of_the_images_size_are_found(small_capture: Any) -> Non
 # Times, devices, splits
 
 
-def test_frames_of_one_warp_id_are_of_one_instant(small_capture: Any) -> None:
-    capture = read_nerfies(small_capture.root)
-    np.testing.assert_array_equal(capture.times, [0, 1 / 3, 2 / 3, 1] * 2)
-    np.testing.assert_array_equal(capture.camera_ids, [0] * 4 + [1] * 4)
-
-
 def test_warp_id_is_the_instant_even_where_there_is_a_time_id(small_capture: Any) -> None:
     metadata = json.loads((small_capture.root / "metadata.json").read_text())
     for entry in metadata.values():
