@@ -280,12 +280,8 @@ def _times(matrices: Tensor, vectors: Tensor) -> list[Tensor]:
 
 
 def _enter_sphere(start: Tensor, along: list[Tensor]) -> Tensor:
-    """Where rays from outside enter the unit sphere: the lower root of |start + t along|^2 = 1; NaN if there is none.
-
-    Args:
-        start: `(F, 3)`.
-        along: three components `(F, R)`.
-    """
+    """Where rays from outside `(F, 3)` along three components `(F, R)` enter the unit sphere: the lower root of
+    |start + t along|^2 = 1; NaN if there is none."""
     x, y, z = along
     a = torch.addcmul(torch.addcmul(x * x, y, y), z, z)
     b = torch.addcmul(torch.addcmul(start[:, 0:1] * x, start[:, 1:2], y), start[:, 2:3], z)

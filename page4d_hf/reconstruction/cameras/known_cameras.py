@@ -416,12 +416,8 @@ def _off_epipolar(one: FloatArray, other: FloatArray, start: FloatArray, end: Fl
 
 
 def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: FloatArray) -> tuple[list[np.ndarray], str]:
-    """The network's depth in the scale that carries the path of its cameras to that of known ones, and a sentence.
-
-    Args:
-        depth: `(h, w)` float32 of each frame.
-        extrinsics, known: `(S, 3, 4)`, the network's cameras and the known ones.
-    """
+    """The network's depth in the scale that carries the path of its cameras `(S, 3, 4)` to that of known ones, and a
+    sentence."""
     scale = _scale_of_paths(extrinsics, known)
     if scale is None:
         return depth, "Depth has the network's scale, as the cameras do not move."
