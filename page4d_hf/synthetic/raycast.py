@@ -161,12 +161,8 @@ class PosedScene:
             self.centers.append(center)
 
     def cast(self, origin: Tensor, directions: Tensor) -> Hits:
-        """Find what rays meet first.
-
-        Args:
-            origin: `(F, 3)` in the world, inside the room and outside of all bodies.
-            directions: `(3, F, R)`, of any length.
-        """
+        """Find what rays of any length `(3, F, R)` meet first, from points `(F, 3)` inside the room and outside of all
+        bodies."""
         scene = self.scene
         distance = _leave_cube(
             (origin - scene.room_center) / scene.room_half_sizes, directions / scene.room_half_sizes[:, None, None]
@@ -221,12 +217,8 @@ class PosedScene:
         return position
 
     def shade(self, hits: Hits, lamp: Tensor) -> Tensor:
-        """Light that leaves surfaces, `(3, F, R)` linear RGB: all are matt, so it is the same in all directions.
-
-        Args:
-            hits: the surfaces.
-            lamp: `(3,)`, a point of the lamp.
-        """
+        """Light of a point of the lamp `(3,)` that leaves surfaces, `(3, F, R)` linear RGB: all are matt, so it is the
+        same in all directions."""
         ways = hits.points - lamp[:, None, None]
         squared = dot(ways, ways)
         # Cosines at the surface and at the lamp, which shines down, over the squared distance.

@@ -119,12 +119,8 @@ def read_intrinsics(given: str | os.PathLike[str]) -> CameraFile:
 
 
 def read_cameras(path: str | os.PathLike[str]) -> CameraFile:
-    """Cameras of nerfstudio's transforms.json or its folder, of a folder with a COLMAP model, or of a trajectory.
-
-    Args:
-        path: the file or folder. A trajectory is a text file of `timestamp tx ty tz qx qy qz qw` in each line,
-            camera-to-world (TUM's); it holds no intrinsics.
-    """
+    """Cameras of nerfstudio's transforms.json or its folder, of a folder with a COLMAP model, or of a trajectory, which
+    holds no intrinsics (TUM's: `timestamp tx ty tz qx qy qz qw` in each line, camera-to-world)."""
     path = Path(path)
     with readable(path):
         return _of_any(path)
