@@ -71,6 +71,7 @@ def test_the_video_has_a_picture_of_every_frame(sintel: EvaluatedSequence, drawn
     assert np.abs(pictures[0][:, :half].mean((0, 1)) - image.mean((0, 1))).max() < 6  # the frame is on the left
 
 
+@pytest.mark.slow
 def test_what_is_not_predicted_is_not_drawn(sintel: EvaluatedSequence, tmp_path: Path) -> None:
     """Motion is drawn all the same: there are true masks."""
     nothing = Predictions(sintel.frames.capture.frame_ids)
@@ -85,6 +86,7 @@ def test_a_camera_that_stands_still_has_no_trajectory(sintel: EvaluatedSequence,
     assert not (tmp_path / "trajectory.png").exists()
 
 
+@pytest.mark.slow
 def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
     sequence = EvaluatedSequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
     predictions = true_predictions(sequence)

@@ -155,6 +155,7 @@ def test_page4d_measures_video_depth_in_the_first_camera(truth: Truth) -> None:
     assert figures["abs_rel"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_maps_of_another_size_see_the_same_in_the_first_camera(truth: Truth) -> None:
     truth.depth = [np.full((HEIGHT, WIDTH), 3.0, np.float32)] * FRAMES
     full = truth.predictions()

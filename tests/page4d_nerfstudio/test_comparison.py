@@ -183,25 +183,6 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(nerfstudio, tmp_
     assert nerfstudio.calls() == []
 
 
-def test_a_run_that_was_killed_while_it_was_removed_starts_anew(nerfstudio, tmp_path, monkeypatch):
-    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-    folder = tmp_path / "out/one/page4d-4dgs/seed-0"
-    (folder / "trained.json").unlink()
-    (folder / "run.json").unlink()
-
-    def killed(path, **options):
-        if Path(path).exists():
-            (Path(path) / "settings.json").unlink()
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs.shutil, "rmtree", killed)
-        with pytest.raises(KeyboardInterrupt):
-            compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-    compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
-    assert [path.name for path in folder.parent.iterdir()] == ["seed-0"]
-
-
 @pytest.mark.parametrize("name", ["settings.json", "run.json", "trained.json", "../../../run.json"])
 @pytest.mark.parametrize("text", ["", "[1]", "null", "[" * 5_000, '{"seconds": "2"}', '{"task": 3}', "1" * 400])
 def test_records_that_are_not_what_they_should_be_end_in_a_sentence(nerfstudio, tmp_path, name, text):

@@ -106,6 +106,7 @@ def test_the_card_says_how_it_was_made_and_how_good_it_is(made):
     assert report["model"]["parameters"] == parameters
 
 
+@pytest.mark.slow
 def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
     """By the program that a user has."""
     held_out.main(["--model", str(made / "tiny"), "--output", str(tmp_path / "again")])
@@ -222,6 +223,7 @@ def in_package(made, monkeypatch) -> Path:
     return made / "tiny"
 
 
+@pytest.mark.slow
 def test_tiny_is_pulled_without_a_network_and_loaded_by_the_auto_classes(in_package, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = tmp_path / "my page4d"

@@ -16,6 +16,7 @@ def motion_error(paths, true):
     return float(np.nanmedian(np.linalg.norm(off - np.nanmean(off, axis=1, keepdims=True), axis=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "left"), [(0.2, 0.3), (0.05, 0.5)])
 def test_noise_along_the_rays_is_settled_and_hidden_frames_stay_unknown(noise, left):
     true = turning_ball()
@@ -27,6 +28,7 @@ def test_noise_along_the_rays_is_settled_and_hidden_frames_stay_unknown(noise, l
     assert motion_error(settled, true) < left * motion_error(noisy, true)
 
 
+@pytest.mark.slow
 def test_depth_that_drifts_is_not_taken_for_motion():
     true = turning_ball()
     true[..., 2] = true[:, :1, 2]  # across the rays only
@@ -55,6 +57,7 @@ def swaying(amount: float) -> np.ndarray:
     return amount * np.sin(np.linspace(0, 12, FRAMES))[:, None] * (1.0, 0.3, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [0.85, 1.15])
 def test_a_moving_camera_halves_what_depth_is_off_by_as_a_whole(off):
     true, centers = turning_ball(), swaying(0.3)
@@ -63,6 +66,7 @@ def test_a_moving_camera_halves_what_depth_is_off_by_as_a_whole(off):
     assert abs(np.median(ratio) - 1) < 0.6 * abs(off - 1)
 
 
+@pytest.mark.slow
 def test_a_still_camera_leaves_a_thing_where_depth_says():
     true = turning_ball()
     settled = settle_paths(true, np.zeros((FRAMES, 3)))
