@@ -260,16 +260,16 @@ def test_another_reconstruction_replaces_the_files_of_the_last(functions, tmp_pa
 
 
 @pytest.mark.slow
-def test_images_become_a_scene_in_their_order(tmp_path):
-    images = [tmp_path / name for name in ("b.png", "a.png", "c.png")]
+def test_images_become_a_scene_in_the_order_of_their_names_whichever_was_clicked_first(tmp_path):
+    images = [tmp_path / name for name in ("10.png", "2.png", "9.png")]
     for k, image in enumerate(images):
         Image.new("RGB", (56, 42), (80 * k, 100, 50)).save(image)
     folder = tmp_path / "visit"
     folder.mkdir()
     made = reconstruct_upload([str(image) for image in images], str(TINY), 8, str(folder), progress=silent)
     assert made.summary.startswith("3 frames")
-    first = np.asarray(Image.open(read_scene(folder / "scene").image_paths[0]))
-    assert first[0, 0].tolist() == [0, 100, 50]
+    paths = read_scene(folder / "scene").image_paths
+    assert [Image.open(path).getpixel((0, 0)) for path in paths] == [(80, 100, 50), (160, 100, 50), (0, 100, 50)]
 
 
 def test_a_training_without_a_scene_is_refused(functions, tmp_path):
