@@ -40,6 +40,10 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     place = Path(folder)
     files = sorted(uploads, key=lambda upload: natural_key(Path(upload).name))
     made = reconstruct(files[0] if len(files) == 1 else files, model, max_frames=frames, progress=progress)
+    # A visitor downloads the scene with what made it, and where the server has its files is nobody's business.
+    made.frames.source = Path(made.frames.source).name
+    if Path(model).exists():
+        made.info["model"] = Path(model).name
     formats: tuple[Format, ...] = ("html", "glb", "ply")
     exports = [place / f"scene.{format}" for format in formats]
     steps = len(exports) + 2

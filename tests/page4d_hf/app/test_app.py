@@ -272,6 +272,17 @@ def test_images_become_a_scene_in_the_order_of_their_names_whichever_was_clicked
     assert [Image.open(path).getpixel((0, 0)) for path in paths] == [(80, 100, 50), (160, 100, 50), (0, 100, 50)]
 
 
+@pytest.mark.slow
+def test_a_scene_to_download_does_not_say_where_the_server_has_its_files(video, tmp_path):
+    folder = tmp_path / "visit"
+    folder.mkdir()
+    reconstruct_upload([str(video)], str(TINY), 4, str(folder), progress=silent)
+    info = read_scene(folder / "scene").info
+    assert (info["source"], info["model"]) == (video.name, TINY.name)
+    told = (folder / "scene" / "page4d" / "info.json").read_text()
+    assert not any(str(place.parent) in told for place in (video, TINY, folder))
+
+
 def test_a_training_without_a_scene_is_refused(functions, tmp_path):
     made, refused = functions
     with pytest.raises(refused, match="files are gone"):
