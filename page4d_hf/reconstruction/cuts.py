@@ -37,7 +37,7 @@ def find_cuts(images: Iterable[np.ndarray], *, progress: Callable[[int], None] =
     """The first frame of each shot but the first.
 
     Args:
-        images: `(H, W, 3 or 4)` uint8, in order; gone through once.
+        images: `(H, W, 3 or 4)` uint8, in order, of any sizes; gone through once.
         progress: told how many frames are done.
     """
     # Of each frame the image, its thumbnail, and how much that differs from the last one's.
@@ -130,7 +130,9 @@ def _differs(changes: list[float], place: int) -> bool:
 def _unrelated(images: list[np.ndarray], place: int) -> bool:
     """Whether neither flow nor features lead from the images before a place to those from it on."""
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    if _consistent(gray[place - 1], gray[place]) > MOST_CONSISTENT:
+    before, after = gray[place - 1 : place + 1]
+    # Images of a folder may differ in size: flow does not go from one to the other, and features do.
+    if before.shape == after.shape and _consistent(before, after) > MOST_CONSISTENT:
         return False
     features: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
