@@ -8,7 +8,7 @@ Surface Modeling", 2007).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -87,7 +87,7 @@ def tracks_of_motion(
 
 def lift_tracks(
     tracks: PointTracks,
-    depth: Sequence[npt.NDArray[Any] | None],
+    depth: Iterable[npt.NDArray[Any] | None],
     extrinsics: npt.NDArray[Any],
     intrinsics: npt.NDArray[Any],
     image_sizes: npt.NDArray[Any],
@@ -96,7 +96,8 @@ def lift_tracks(
 
     Args:
         tracks: K tracks through S frames.
-        depth: z-depth of each frame over exactly its image, `(h, w)`; 0, NaN or None where it is unknown.
+        depth: z-depth of each frame over exactly its image, `(h, w)`; 0, NaN or None where it is unknown. Gone through
+            once.
         extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes.
         intrinsics: `(S, 3, 3)` in pixels of the images.
         image_sizes: `(S, 2)` (width, height).

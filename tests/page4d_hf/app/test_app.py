@@ -12,7 +12,6 @@ import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import odd_jobs
 import pytest
 from browser import chromium
