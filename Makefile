@@ -10,10 +10,10 @@ demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: rec
 	$(BIN)/python demo/demo.py --output demo-out
 
 check: lint  ## Run the linter, the type checker and the fast tests, in two minutes.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test: lint  ## Run the linter, the type checker and all tests; ARGS are more options of pytest.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not documented" $(ARGS)  # two processes of more threads wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not documented" $(ARGS)  # two processes of more threads wait for each other
 
 documented: $(INSTALLED)  ## Run every documented command and snippet on small data.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m documented

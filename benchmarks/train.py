@@ -18,10 +18,10 @@ then trains on them with `--workers` workers, for the share of a step that waits
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,18 +114,6 @@ class TrainingOptions:
     """With --data: frames of a micro-batch. What a step takes and what its data take both grow with it."""
     steps: int = 10
     """With --data: steps; the first two are not counted."""
-    answer: bool = False
-    """Time one configuration from this process itself: a step for each line on the standard input."""
-
-
-@dataclass
-class Figures:
-    """Of one configuration."""
-
-    name: Configuration
-    trained: int  # parameters
-    seconds: list[float]  # of every step
-    peak: float  # GiB, weights, gradients and moments included
 
 
 def make_step(
@@ -191,95 +180,63 @@ def make_batch(
     return made.images.to(device), labels
 
 
-def answer(options: TrainingOptions) -> None:
-    """Make a step for each line on the standard input, and print what it took; at its end, print the peak memory."""
+def answer(pipe: Connection, name: Configuration, options: TrainingOptions) -> None:
+    """Send how many parameters are trained, the seconds of each step that is asked for, and at last the peak in GiB."""
     from page4d_hf.utils.measuring import peak_memory, timed
 
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
+    network, train, checkpointing, attention, precision = name
     step, trained = make_step(
-        options.networks[0],
-        options.train[0],
-        checkpointing=options.checkpointing[0] == "on",
-        attention=options.attention[0],
-        bf16=options.precision[0] == "bf16",
+        network,
+        train,
+        checkpointing=checkpointing == "on",
+        attention=attention,
+        bf16=precision == "bf16",
         batch=make_batch(options.clips, options.frames, (options.height, options.width), device),
         device=device,
     )
-    print(json.dumps(trained), flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(timed(step, device)), flush=True)
-    print(json.dumps(peak_memory(device) / 2**30), flush=True)
-
-
-class Process:
-    """A configuration in a process of its own."""
-
-    def __init__(self, name: Configuration, options: TrainingOptions) -> None:
-        command = [sys.executable, __file__, "--answer"]
-        for axis, value in zip(AXES, name, strict=True):
-            command += ["--" + axis, value]
-        for option in ("clips", "frames", "height", "width", "device", "threads"):
-            command += ["--" + option, str(getattr(options, option))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.figures = Figures(name, self._read(), [], 0.0)
-
-    def _read(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"The process of this configuration ended with code {self.process.wait()}.")
-        return json.loads(line)
-
-    def step(self) -> None:
-        """Make one."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self.figures.seconds.append(self._read())
-
-    def end(self) -> Figures:
-        """Stop it, and give its figures; of the first step, which sets things up, none."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.figures.peak = self._read()
-        self.process.wait()
-        del self.figures.seconds[0]
-        return self.figures
+    pipe.send(trained)
+    while pipe.recv():
+        pipe.send(timed(step, device))
+    pipe.send(peak_memory(device) / 2**30)
 
 
 def time_steps(options: TrainingOptions) -> None:
     """Print the table of configurations."""
-    names: list[Configuration] = list(
-        product(options.networks, options.train, options.checkpointing, options.attention, options.precision)
-    )
-    processes: list[Process] = []
-    try:
-        for name in names:
-            processes.append(Process(name, options))
-            processes[-1].step()
-        for _ in range(options.rounds):
-            for process in processes:
-                process.step()
-        figures = [process.end() for process in processes]
-    finally:
-        for process in processes:
-            process.process.kill()
+    import pandas as pd
+
+    names: list[Configuration] = list(product(*(getattr(options, axis) for axis in AXES)))
+    context = multiprocessing.get_context("spawn")
+    pipes: list[Connection] = []
+    rows = []
+    for name in names:
+        pipe, theirs = context.Pipe()
+        context.Process(target=answer, args=(theirs, name, options), daemon=True).start()
+        theirs.close()
+        rows.append({**dict(zip(AXES, name, strict=True)), "parameters": f"{pipe.recv():,}"})
+        pipes.append(pipe)
+    seconds: list[list[float]] = [[] for _ in pipes]
+    for _ in range(1 + options.rounds):
+        for pipe, of_one in zip(pipes, seconds, strict=True):
+            pipe.send(True)
+            of_one.append(pipe.recv())
+    for pipe, row, (_, *measured) in zip(pipes, rows, seconds, strict=True):  # the first step sets things up
+        pipe.send(False)
+        median = statistics.median(measured)
+        row |= {
+            "step": f"{median:.3f} s",
+            "best": f"{min(measured):.3f} s",
+            "clips / s": f"{options.clips / median:.2f}",
+        }
+        row["peak"] = f"{pipe.recv():.2f} GiB"
     print(
         f"{options.clips} clips of {options.frames} x {options.height} x {options.width}, {options.rounds} steps each; "
         "peak with weights, gradients, moments and PyTorch itself"
     )
-    head = ("network", "trained", "parameters", "checkpointing", "attention", "precision")
-    head += ("step", "best", "clips / s", "peak")
-    widths = (11, 8, 13, 13, 9, 9, 9, 9, 9, 9)
-    print(" | ".join(f"{cell:>{width}}" for cell, width in zip(head, widths, strict=True)))
-    for one in figures:
-        median, best = statistics.median(one.seconds), min(one.seconds)
-        cells = (*one.name[:2], f"{one.trained:,}", *one.name[2:])
-        cells += (f"{median:.3f} s", f"{best:.3f} s", f"{options.clips / median:.2f}", f"{one.peak:.2f} GiB")
-        print(" | ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
+    print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -385,11 +342,9 @@ def time_data(options: TrainingOptions) -> None:
 
 def main(options: TrainingOptions) -> None:
     """Print a table."""
-    if options.answer:
-        return answer(options)
     place = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
     print(f"{place}, {options.threads or 'default'} threads, torch {torch.__version__}", flush=True)
-    return time_data(options) if options.data else time_steps(options)
+    (time_data if options.data else time_steps)(options)
 
 
 if __name__ == "__main__":

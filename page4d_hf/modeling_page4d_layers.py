@@ -212,14 +212,7 @@ class Page4DAttention(nn.Module):
     def project(
         self, hidden_states: Tensor, rotary: Page4DRotaryTables | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The queries, keys and values of tokens, as they meet: normalised and rotated.
-
-        Args:
-            hidden_states, rotary, context: as in `forward`.
-
-        Returns:
-            `[B, N, heads, head_dim]` queries, and `[B, N or M, heads, head_dim]` keys and values.
-        """
+        """Queries `[B, N, heads, head_dim]`, keys and values of tokens, as they meet: normalised and rotated."""
         heads = (-1, self.head_dim)
         query = self.q_norm(self.q_proj(hidden_states).unflatten(-1, heads))
         attended_to = hidden_states if context is None else context

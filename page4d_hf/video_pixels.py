@@ -32,12 +32,7 @@ FROM_2020 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-
 
 
 def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """A frame as sRGB, `(H, W, 3)` uint8.
-
-    Args:
-        frame: as it was decoded.
-        size: (width, height) to scale to.
-    """
+    """A decoded frame as sRGB, `(H, W, 3)` uint8, scaled to a size (width, height)."""
     frame = deinterlaced(frame)
     width, height = size or (frame.width, frame.height)
     hdr = is_hdr(frame)

@@ -53,12 +53,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint of nerfstudio's, on the CPU: `pipeline`, its state, and `step`. No code in the file is run.
-
-    Args:
-        path: the file.
-        mmap: leave tensors on the disk until they are used.
-    """
+    """A checkpoint of nerfstudio's, on the CPU or, with `mmap`, left on the disk: `pipeline`, its state, and `step`."""
     import torch
 
     check_checkpoint(path)
@@ -79,12 +74,7 @@ def _broken(path: Path, error: Exception) -> CheckpointError:
 
 
 def publish(finished: Path, place: Path) -> None:
-    """Move a finished file to where it is looked for, at once and for good; whatever was there is replaced.
-
-    Args:
-        finished: On the same file system as `place`.
-        place: In a folder that exists.
-    """
+    """Move a finished file to its place on the same file system, at once and for good; what was there is replaced."""
     # The bytes first, then the name: after a power cut too there is never a name without its bytes.
     make_durable(finished)
     finished.replace(place)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import tyro
 from finetuning.network import sampling_for
@@ -29,7 +29,8 @@ from finetuning.options import from_json, to_json
 from finetuning.parameters import ALL, MASK_HEAD, masked_layers
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
 from finetuning.reports import RESULT as REPORT
-from finetuning.reports import HeldOut, Report, check_reports, read_report, report_on_held_out
+from finetuning.reports import Report, check_reports, held_out_clips, read_report, report_on_held_out
+from pydantic_core import to_jsonable_python
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import Page4DError
@@ -38,6 +39,9 @@ from page4d_hf.utils.json_files import Record, read_json
 from page4d_hf.utils.programs import input_errors_end_the_program
 from page4d_hf.weights.identity import fingerprint
 from page4d_hf.weights.loading import load_config
+
+if TYPE_CHECKING:
+    from evaluator.studies.study_clips import Synthetic
 
 ArmName = Literal["all", "middle", "middle-release", "middle-paper"]
 MaskForm = Literal["release", "paper"]
@@ -133,7 +137,7 @@ def run(options: Options) -> dict[str, Any]:
 
 def _run(options: Options, recipe: RunOptions, base: Page4DConfig) -> dict[str, Any]:
     recipe = replace(recipe, sampling=sampling_for(recipe.sampling, base, options.base))
-    clips = HeldOut.of(recipe, options.clips, options.frames)
+    clips = held_out_clips(recipe, options.clips, options.frames)
     reports: dict[str, dict[int, Report]] = {"base": {0: report(options, "base", options.base, clips)}}
     result: dict[str, Any] = {}
     # Seeds outside: what there is of a table half-way is of all arms.
@@ -192,16 +196,15 @@ def enter(options: Options) -> None:
         partial.write_text(identity.model_dump_json() + "\n", encoding="utf-8")
 
 
-def report(options: Options, name: str, model: Path, clips: HeldOut) -> Report:
+def report(options: Options, name: str, model: Path, clips: Synthetic) -> Report:
     """A model's report, made unless it is there already, of these weights and clips."""
     folder = options.output / "held-out" / name
     if (folder / REPORT).is_file():
         found = read_report(folder)
-        if found.settings == clips.settings() and found.model.weights == fingerprint(model):
+        if found.settings == to_jsonable_python(clips) and found.model.weights == fingerprint(model):
             return found
     # Without its mask, the base is what all begin with.
-    arguments = ["--mask-strength", "0"] if name == "base" else []
-    return report_on_held_out(model, folder, [*clips.arguments(), *arguments])
+    return report_on_held_out(model, folder, clips, 0.0 if name == "base" else None)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -209,7 +212,7 @@ def report(options: Options, name: str, model: Path, clips: HeldOut) -> Report:
 
 
 def gather(
-    options: Options, recipe: RunOptions, clips: HeldOut, reports: Mapping[str, Mapping[int, Report]]
+    options: Options, recipe: RunOptions, clips: Synthetic, reports: Mapping[str, Mapping[int, Report]]
 ) -> dict[str, Any]:
     """Means and spreads over the seeds that are through.
 
@@ -242,7 +245,7 @@ def gather(
         "recipe": {
             n: v for n, v in to_json(recipe).items() if n not in ("output", "model", "network", "train", "seed")
         },
-        "settings": clips.settings(),
+        "settings": to_jsonable_python(clips),
         "protocol": first.protocol,
         "rows": rows,
         "differences": {arm: figures for arm, figures in differences.items() if figures},

@@ -20,7 +20,7 @@ from finetuning.network import sampling_for
 from finetuning.options import Options as StageOptions
 from finetuning.options import from_json
 from finetuning.processes import REPOSITORY, TWO_PROCESSES, train
-from finetuning.reports import TABLE, HeldOut, check_reports, report_on_held_out
+from finetuning.reports import TABLE, check_reports, held_out_clips, report_on_held_out
 from finetuning.tiny_card import Stage, tiny_card
 
 from page4d_hf.errors import Page4DError
@@ -78,19 +78,17 @@ def _make(options: Options, stages: list[tuple[Path, StageOptions]]) -> None:
     last = stages[-1][1]
     # Sizes that its options leave open are those that it was trained with.
     last = replace(last, sampling=sampling_for(last.sampling, load_config(last.output), last.output))
-    held_out = HeldOut.of(last, options.clips, options.frames)
+    held_out = held_out_clips(last, options.clips, options.frames)
     with whole_folder(options.output, overwrite=True) as folder:
         copy_model(last.output, folder)
         check_size(folder)
-        card = folder / "README.md"
         told = [Stage.of(path.stem, stage.output) for path, stage in stages]
-        card.write_text(tiny_card(folder, told, held_out), encoding="utf-8")
-        # The clips are those that the card names, so that anybody gets the same by the same command.
         print(f"Trying it on {held_out.clips} held-out clips", flush=True)
         reports = last.output.parent / "held-out"
-        report_on_held_out(folder, reports)
+        report_on_held_out(folder, reports, held_out)
         table = (reports / TABLE).read_text(encoding="utf-8")
-        card.write_text(tiny_card(folder, told, held_out, table), encoding="utf-8")
+        # It names the clips, so that anybody gets the same report by evaluation/held_out.py.
+        (folder / "README.md").write_text(tiny_card(folder, told, held_out, table), encoding="utf-8")
         size = check_size(folder)
     print(table)
     print(f"Wrote {options.output}, {size / 1e6:.1f} MB. Next: page4d pull tiny --output page4d")

@@ -31,7 +31,7 @@ from .predictions import (
     predictions_path,
     save_predictions,
 )
-from .protocols import PROTOCOLS, DepthProtocol, NovelViewsProtocol, PointsProtocol, PoseProtocol
+from .protocols import PROTOCOLS, DepthProtocol, PointsProtocol, PoseProtocol
 from .reporting.tables import write_tables
 from .run_folder import RUN, VERSIONS, RunFolder
 from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
@@ -118,8 +118,6 @@ class Evaluation:
             known = ", ".join(PROTOCOLS[options.protocol])
             raise EvaluationError(f"The protocol {options.protocol} has no task {task}; it has {known}.")
         protocol = PROTOCOLS[options.protocol][task]
-        if isinstance(protocol, NovelViewsProtocol):
-            raise EvaluationError("Novel views are rendered, not predicted; they have a program of their own.")
         self.selection = select(options.protocol, task, options.dataset, split=options.split, frames=options.frames)
         if options.sequences:
             self.selection = self.selection.only(options.sequences)
@@ -268,7 +266,7 @@ class Evaluation:
             where = f"the data set's folder has no {self.selection.split or ''} sequence of this name"
             scores.append(SequenceScores(name, {}, 0.0, {}, excluded=" ".join(where.split())))
         counted = [each for each in scores if each.excluded is None]
-        averages = average(self.protocol, counted) if counted else {}
+        averages = average(self.protocol, counted)
         result = self.folder.write_result(scores, averages, sources)
         write_tables(self.folder.root, result)
         if not counted:

@@ -18,11 +18,7 @@ PATTERNS = ("*/*_drive_*_sync/image_02/data", "sequences/*/image_2", "dataset/se
 
 
 def kitti_drives(root: Path) -> dict[str, Path]:
-    """Folders of images by the drive's name, such as "2011_09_26_drive_0002_sync" or "00", in order.
-
-    Args:
-        root: the folder of the raw data or of the odometry benchmark.
-    """
+    """Folders of images by the drive's name, such as "2011_09_26_drive_0002_sync" or "00", in order."""
     if not root.is_dir():
         raise CaptureError(f"There is no folder {root}; it must hold {LOOKS}. {PUBLISHED}")
     folders = [folder for pattern in PATTERNS for folder in sorted(root.glob(pattern)) if folder.is_dir()]
@@ -32,12 +28,7 @@ def kitti_drives(root: Path) -> dict[str, Path]:
 
 
 def kitti_images(root: Path, drive: str | None = None) -> list[Path]:
-    """The images of a drive, in order.
-
-    Args:
-        root: see `kitti_drives`.
-        drive: its name; None takes the first.
-    """
+    """The images of a drive, in order; None takes the first drive."""
     drives = kitti_drives(root)
     name = next(iter(drives)) if drive is None else drive
     if name not in drives:

@@ -22,7 +22,6 @@ LPIPSNetwork = Literal["vgg", "alex"]
 # As page4d_nerfstudio.gaussians.metrics has them, which needs nerfstudio.
 LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"vgg": "VGG16", "alex": "AlexNet"}
 
-TASKS = ("video-depth", "mono-depth", "pose", "points", "novel-views")
 OTHERS = "other data sets"  # the key of what holds for data sets that are not named
 
 _ALIGNMENT_WORDS: dict[AlignmentName, str] = {
@@ -176,10 +175,10 @@ class NovelViewsProtocol:
         return "\n".join(lines)
 
 
-Protocol = DepthProtocol | PoseProtocol | PointsProtocol | NovelViewsProtocol
+Protocol = DepthProtocol | PoseProtocol | PointsProtocol
 
 
-def _title(protocol: Protocol) -> str:
+def _title(protocol: Protocol | NovelViewsProtocol) -> str:
     return f"Protocol {protocol.name}, {protocol.task}."
 
 
@@ -234,7 +233,6 @@ def _protocols(name: Literal["page4d", "cut3r"]) -> dict[str, Protocol]:
         ),
         "pose": PoseProtocol(name, selections["pose"], inference),
         "points": PointsProtocol(name, selections["points"], _POINTS, replace(inference, points="depth")),
-        "novel-views": NovelViewsProtocol(name),
     }
 
 

@@ -15,7 +15,6 @@ a time or the folder's own place, so that the same run gives the same bytes.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -145,10 +144,6 @@ class RunFolder:
         Returns:
             What was written.
         """
-        for owner, figures in [("The average", averages), *((each.name, each.figures) for each in scores)]:
-            broken = [name for name, figure in figures.items() if not math.isfinite(figure)]
-            if broken:
-                raise EvaluationError(f"{owner} has no finite {', '.join(broken)}; exclude a sequence that has none.")
         result = {
             **self.identity,
             **{

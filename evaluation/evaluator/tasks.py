@@ -27,7 +27,7 @@ from .metrics.depth import (
     score_depth,
 )
 from .metrics.point_maps import lifted_points, score_points
-from .metrics.scores import EvaluationError, ExclusionError, SequenceScores
+from .metrics.scores import ExclusionError, SequenceScores
 from .metrics.trajectories import DegenerateTrajectoryError, score_still_camera, score_trajectory
 from .predictions import Predictions
 from .protocols import DepthProtocol, PointsProtocol, PoseProtocol, Protocol
@@ -41,7 +41,7 @@ def score(
 
     Args:
         protocol: of depth, poses or points.
-        predictions: of the sequence's frames, in its order.
+        predictions: of the sequence's frames, in its order (see `match_predictions`).
         sequence: with its ground truth.
         still_camera: the predicted camera stands still on purpose, see `trajectories.score_still_camera`; it would be
             refused otherwise.
@@ -49,12 +49,7 @@ def score(
     Returns:
         Figures; or, where there can be none, `excluded` with the reason: nothing predicted, no true depth, a trajectory
         that cannot be aligned (then `counts["degenerate"]` is 1).
-
-    Raises:
-        EvaluationError: predictions of other frames or of wrong shapes, or a protocol of another kind.
-        CaptureError: a file of the sequence is missing or broken.
     """
-    _check(predictions, sequence)
     counts = {"frames": len(sequence.frames)}
     scores = SequenceScores(sequence.name, {}, 0.0, counts)
     try:
@@ -62,13 +57,8 @@ def score(
             _score_depth(protocol, predictions, sequence, scores)
         elif isinstance(protocol, PoseProtocol):
             _score_pose(predictions, sequence, scores, still_camera)
-        elif isinstance(protocol, PointsProtocol):
-            _score_points(protocol, predictions, sequence, scores)
         else:
-            raise EvaluationError(
-                f"The protocol {protocol.name} of {protocol.task} scores rendered views, not predictions: it trains a "
-                "model on each scene."
-            )
+            _score_points(protocol, predictions, sequence, scores)
         broken = [name for name, value in scores.figures.items() if not math.isfinite(value)]
         if broken:
             raise ExclusionError(f"{broken[0]} came out as {scores.figures[broken[0]]}: the predictions are too large.")
@@ -86,8 +76,6 @@ def average(protocol: Protocol, scores: Sequence[SequenceScores]) -> dict[str, f
     some sequences have, such as those of what moves, is averaged over these.
     """
     counted = [each for each in scores if each.excluded is None]
-    if not counted:
-        raise EvaluationError(f"None of {len(scores)} sequences has figures for {protocol.task}: nothing to average.")
     averages = {}
     for name in dict.fromkeys(name for each in counted for name in each.figures):
         having = [each for each in counted if name in each.figures]
@@ -102,29 +90,6 @@ def _weight(protocol: Protocol, figure: str, scores: SequenceScores) -> float:
     if isinstance(protocol, DepthProtocol) and region in REGIONS:
         return float(scores.counts[f"pixels_{region}"])
     return scores.weight
-
-
-def _check(predictions: Predictions, sequence: EvaluatedSequence) -> None:
-    wanted = list(sequence.frames.capture.frame_ids)
-    if list(predictions.frame_ids) != wanted:
-        first = next((pair for pair in zip(predictions.frame_ids, wanted, strict=False) if pair[0] != pair[1]), None)
-        difference = f"the first that differs is {first[0]!r} instead of {first[1]!r}" if first else "the rest agree"
-        raise EvaluationError(
-            f"{sequence.name}: predictions must be of its {len(wanted)} frames in their order, got "
-            f"{len(predictions.frame_ids)} ({difference})."
-        )
-    shapes = {"depth": 3, "extrinsics": 3, "intrinsics": 3, "points": 4, "motion": 3}
-    for name, dimensions in shapes.items():
-        array = getattr(predictions, name)
-        if array is None:
-            continue
-        ends = {"extrinsics": (3, 4), "intrinsics": (3, 3)}.get(name, ())
-        fits = array.ndim == dimensions and array.shape[len(array.shape) - len(ends) :] == ends
-        if not fits or len(array) != len(wanted) or (name == "points" and array.shape[-1] != 3) or 0 in array.shape:
-            raise EvaluationError(
-                f"{sequence.name}: {name} of {len(wanted)} frames must have {dimensions} dimensions, see Predictions; "
-                f"got {array.shape}."
-            )
 
 
 # --------------------------------------------------------------------------------------------------------------------

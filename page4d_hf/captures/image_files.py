@@ -56,12 +56,7 @@ def read_opaque_image(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """An 8-bit image `(H, W, 3)`, its transparent parts laid over a colour: alpha * image + (1 - alpha) * background.
-
-    Args:
-        path: the file.
-        background: red, green and blue, from 0 to 255.
-    """
+    """An 8-bit image `(H, W, 3)` laid over a colour (0 to 255): alpha * image + (1 - alpha) * background."""
     return over(read_image(path), background)
 
 

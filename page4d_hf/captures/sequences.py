@@ -193,11 +193,7 @@ class FrameList:
         return any(frame["motion_mask_paths"] is not None for frame in self._frames)
 
     def capture(self, **fields: Any) -> Capture:
-        """The capture of the frames that were added.
-
-        Args:
-            fields: further fields of `Capture`.
-        """
+        """The capture of the frames that were added, with further fields of `Capture`."""
         if not self._frames:
             first = f" (the first of {len(self.skipped)}: {self.skipped[0]})" if self.skipped else ""
             raise CaptureError(

@@ -136,12 +136,7 @@ def augment_clip(
 
 
 def cut_far_depth(depth: npt.NDArray[np.float32], percentile: float) -> None:
-    """Set to 0, in place, what lies beyond a percentile of each frame's valid depth.
-
-    Args:
-        depth: `(S, H, W)`, 0 where it is not known.
-        percentile: in (0, 100].
-    """
+    """Set to 0, in place, what lies beyond a percentile of each frame's valid depth `(S, H, W)`, 0 where unknown."""
     if percentile >= 100:
         return
     for frame in depth:

@@ -69,11 +69,7 @@ class EncodedClip:
 
 
 def encode_image(pixels: npt.NDArray[np.uint8], *, jpeg: bool = False) -> bytes:
-    """An image as a PNG file, or as a JPEG file of quality 95 with all of its colour resolution.
-
-    Args:
-        pixels: `(H, W, 3)`.
-    """
+    """An image `(H, W, 3)` as PNG, or as JPEG of quality 95 with all of its colour resolution."""
     options: dict[str, Any] = (
         {"format": "JPEG", "quality": JPEG_QUALITY, "subsampling": 0}
         if jpeg

@@ -84,12 +84,7 @@ PAPER_SOURCES: dict[str, SourceConfig] = {
 
 
 def source_named(name: str, path: str) -> SourceConfig:
-    """The settings of a source of the paper with the place where its clips lie; other names get the defaults.
-
-    Args:
-        name: a key of `PAPER_SOURCES`, or any other name.
-        path: folder or Hub id, or "synthetic".
-    """
+    """The settings of one of `PAPER_SOURCES`, or the defaults, with the place where its clips lie."""
     return replace(PAPER_SOURCES.get(name, SourceConfig(name=name)), path=path)
 
 

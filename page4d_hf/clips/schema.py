@@ -132,12 +132,7 @@ class ClipFrames:
 
 
 def camera_defect(intrinsics: npt.NDArray[Any], extrinsics: npt.NDArray[Any]) -> str | None:
-    """Why a camera cannot be used, as the end of a sentence; None where it can.
-
-    Args:
-        intrinsics: `(3, 3)` in pixels.
-        extrinsics: `(3, 4)` world-to-camera.
-    """
+    """Why intrinsics `(3, 3)` and extrinsics `(3, 4)` cannot be used, as the end of a sentence, or None."""
     if not (np.isfinite(intrinsics).all() and np.isfinite(extrinsics).all()):
         return "is not finite"
     rotation = extrinsics[:, :3]

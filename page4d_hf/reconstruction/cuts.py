@@ -34,12 +34,7 @@ Report = dict[str, Any]
 
 
 def find_cuts(images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None) -> list[int]:
-    """The first frame of each shot but the first.
-
-    Args:
-        images: `(H, W, 3 or 4)` uint8, in order, of any sizes; gone through once.
-        progress: told how many frames are done.
-    """
+    """The first frame of each shot but the first, of images `(H, W, 3 or 4)` uint8, of any sizes, gone through once."""
     # Of each frame the image, its thumbnail, and how much that differs from the last one's.
     recent: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=2 * AROUND + 1)
     cuts: list[int] = []

@@ -36,12 +36,7 @@ class MetricScale:
 
 
 def load_metric_model(name: str | os.PathLike[str], device: torch.device) -> Any:
-    """A pipeline of transformers for metric depth.
-
-    Args:
-        name: folder of a model for depth estimation, or its repository on the Hub.
-        device: where it runs, in float32.
-    """
+    """A pipeline of transformers for metric depth in float32, of a folder or a repository on the Hub."""
     from transformers import pipeline
 
     try:

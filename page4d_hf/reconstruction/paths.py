@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +36,18 @@ OUTLIER = 3.0  # times the usual deviation from its neighbours, above which a tr
 LEAST_DEVIATION = 0.01  # of the spread of all paths, which is no reason to leave one out
 TURNING = 0.5  # of the squared deviations from going along, which a rotation is to explain
 EDGE = 0.1  # of depth: tracks where it varies by more within a pixel are not lifted there
+
+
+class FrameCameras(NamedTuple):
+    """The cameras of S frames, or without the first axis of one."""
+
+    extrinsics: npt.NDArray[Any]  # [S, 3, 4] world-to-camera, OpenCV axes
+    intrinsics: npt.NDArray[Any]  # [S, 3, 3] in pixels of the images
+    image_sizes: npt.NDArray[Any]  # [S, 2] (width, height)
+
+    def of(self, frame: int) -> FrameCameras:
+        """The camera of one frame."""
+        return FrameCameras(*(each[frame] for each in self))
 
 
 def tracks_of_motion(
@@ -86,11 +98,7 @@ def tracks_of_motion(
 
 
 def lift_tracks(
-    tracks: PointTracks,
-    depth: Iterable[npt.NDArray[Any] | None],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-    image_sizes: npt.NDArray[Any],
+    tracks: PointTracks, depth: Iterable[npt.NDArray[Any] | None], cameras: FrameCameras
 ) -> npt.NDArray[np.float32]:
     """Where tracks are in the world, by the depth of each frame in which they are visible.
 
@@ -98,9 +106,7 @@ def lift_tracks(
         tracks: K tracks through S frames.
         depth: z-depth of each frame over exactly its image, `(h, w)`; 0, NaN or None where it is unknown. Gone through
             once.
-        extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes.
-        intrinsics: `(S, 3, 3)` in pixels of the images.
-        image_sizes: `(S, 2)` (width, height).
+        cameras: of the frames.
 
     Returns:
         `(K, S, 3)` float32; NaN where a track is not visible, depth is unknown, or an edge of it is within a pixel.
@@ -111,7 +117,8 @@ def lift_tracks(
         if z_map is None or not len(seen):
             continue
         xy = tracks.xy[seen, frame].astype(np.float64)
-        scale = np.array(z_map.shape[::-1]) / image_sizes[frame]
+        pose, matrix, image_size = cameras.of(frame)
+        scale = np.array(z_map.shape[::-1]) / image_size
         known = np.where(np.isfinite(z_map) & (z_map > 0), z_map, 0).astype(np.float32)
         kernel = np.ones((3, 3), np.uint8)
         nearest, farthest, z = (
@@ -122,7 +129,6 @@ def lift_tracks(
                 (known, cv2.INTER_LINEAR),
             )
         )
-        pose, matrix = extrinsics[frame], intrinsics[frame]
         ray = np.linalg.solve(matrix, np.concatenate((xy, np.ones((len(xy), 1))), axis=1).T).T
         points = (ray * z[:, None] - pose[:, 3]) @ pose[:, :3]
         points[(nearest <= 0) | (farthest - nearest > EDGE * z)] = np.nan

@@ -472,7 +472,7 @@ class _Clip:
 
         Depth of what moves is settled by them.
         """
-        from .paths import lift_tracks, tracks_of_motion
+        from .paths import FrameCameras, lift_tracks, tracks_of_motion
         from .settling import noise_of_depth, settle_paths, settled_depth
 
         seen, frames = self.seen, self.frames
@@ -486,11 +486,11 @@ class _Clip:
             progress=lambda done: self.report("tracks of motion", done, len(frames)),
         )
         sizes = np.array([(width, height) for height, width in frames.sizes])
-        camera = seen.depth, seen.extrinsics, seen.intrinsics, sizes
-        paths = lift_tracks(replace(tracks, visible=moving), *camera)
-        settled = settle_paths(paths, camera_centers(seen.extrinsics), noise_of_depth(tracks, *camera))
+        cameras = FrameCameras(seen.extrinsics, seen.intrinsics, sizes)
+        paths = lift_tracks(replace(tracks, visible=moving), seen.depth, cameras)
+        settled = settle_paths(paths, camera_centers(seen.extrinsics), noise_of_depth(tracks, seen.depth, cameras))
         seen.depth = [
-            settled_depth(*maps, paths[:, frame], settled[:, frame], *(each[frame] for each in camera[1:]))
+            settled_depth(*maps, paths[:, frame], settled[:, frame], cameras.of(frame))
             for frame, maps in enumerate(zip(seen.depth, seen.motion, strict=True))
         ]
         return replace(tracks, paths=settled)

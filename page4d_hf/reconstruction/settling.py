@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from ..scene.folder import MOVES
 from ..scene.tracks import PointTracks
 from ..utils.evenly import evenly
-from .paths import FEWEST_FRAMES, MOST_PATHS, lift_tracks
+from .paths import FEWEST_FRAMES, MOST_PATHS, FrameCameras, lift_tracks
 
 DEPTH_NOISE = 0.1  # of the logarithm of depth along a track of what moves, where no static tracks tell it
 LEAST_NOISE = 0.01
@@ -35,24 +35,13 @@ MOST_STEPS = 150  # of the search
 AS_NEAR = 0.1  # of depth: pixels follow the tracks that are as near, in the world
 
 
-def noise_of_depth(
-    tracks: PointTracks,
-    depth: Sequence[npt.NDArray[Any] | None],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-    image_sizes: npt.NDArray[Any],
-) -> float:
-    """By how much the logarithm of depth varies along tracks of what moves, from what it does along static ones.
-
-    Args:
-        tracks: those whose `points` are known tell it.
-        depth, extrinsics, intrinsics, image_sizes: see `lift_tracks`.
-    """
+def noise_of_depth(tracks: PointTracks, depth: Sequence[npt.NDArray[Any] | None], cameras: FrameCameras) -> float:
+    """How much the logarithm of depth varies along tracks of what moves, by static ones, whose `points` are known."""
     static = np.isfinite(tracks.points).all(axis=1)
     known = PointTracks(tracks.xy[static], tracks.visible[static], tracks.points[static])
-    lifted = lift_tracks(known, depth, extrinsics, intrinsics, image_sizes)
+    lifted = lift_tracks(known, depth, cameras)
     ratio = np.full(lifted.shape[:2], np.nan)
-    for frame, pose in enumerate(extrinsics):
+    for frame, pose in enumerate(cameras.extrinsics):
         there, expected = (points @ pose[2, :3] + pose[2, 3] for points in (lifted[:, frame], known.points))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio[:, frame] = np.log(there / expected)
@@ -149,9 +138,7 @@ def settled_depth(
     motion: npt.NDArray[Any],
     lifted: npt.NDArray[Any],
     settled: npt.NDArray[Any],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-    image_size: npt.NDArray[Any],
+    camera: FrameCameras,
 ) -> npt.NDArray[np.float32]:
     """Depth of a frame, of which what moves goes along with the tracks near it.
 
@@ -160,10 +147,9 @@ def settled_depth(
         motion: the motion mask, `(h, w)`, 0 static to 1 moving.
         lifted: `(K, 3)` where tracks are in this frame by that depth; NaN where they are not seen.
         settled: `(K, 3)` the same by `settle_paths`.
-        extrinsics: `(3, 4)` world-to-camera, OpenCV axes.
-        intrinsics: `(3, 3)` in pixels of the image.
-        image_size: (width, height).
+        camera: of this frame.
     """
+    extrinsics, intrinsics, image_size = camera
     settled_map = depth.astype(np.float32)
     known = np.isfinite(lifted).all(axis=1) & np.isfinite(settled).all(axis=1)
     row, column = np.nonzero((motion > MOVES) & (depth > 0) & np.isfinite(depth))

@@ -233,12 +233,7 @@ class _SeedPoints:
         self.on_bodies: list[tuple[Tensor, Tensor]] = []  # those that move: number of the body, place on it
 
     def add(self, clip: dict[str, Tensor], image: Tensor) -> None:
-        """Take points at random pixels of a frame.
-
-        Args:
-            clip: of one frame, as `render_clip` gives it.
-            image: `(H, W, 3)` uint8.
-        """
+        """Take points at random pixels of a frame, of which `clip` is what `render_clip` gives."""
         quota = self.quotas[len(self.parts)]
         moving = clip["motion_mask"].flatten()
         # An empty kind has no pixel for its share to be divided among.

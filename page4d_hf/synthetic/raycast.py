@@ -129,11 +129,7 @@ def camera_rays(
 def pixel_grid(
     intrinsics: Tensor, image_size: tuple[int, int], offset: tuple[float, float] = (0.5, 0.5)
 ) -> tuple[Tensor, Tensor]:
-    """Where the pixels' rays are at depth 1, in camera axes: x of columns `(F, W)` and y of rows `(F, H)`.
-
-    Args:
-        intrinsics, image_size, offset: as of `camera_rays`.
-    """
+    """Where the pixels' rays (see `camera_rays`) are at depth 1, in camera axes: x `(F, W)` and y `(F, H)`."""
     height, width = image_size
     u = torch.arange(width, dtype=intrinsics.dtype, device=intrinsics.device) + offset[0]
     v = torch.arange(height, dtype=intrinsics.dtype, device=intrinsics.device) + offset[1]

@@ -63,11 +63,7 @@ class Body:
         return not self.motion.is_still
 
     def transform(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the body is: `linear (F, 3, 3)` and `center (F, 3)`, with `x = linear @ q + center`.
-
-        Args:
-            times: `(F,)` in [0, 1].
-        """
+        """`linear (F, 3, 3)` and `center (F, 3)` at times `(F,)` in [0, 1], with `x = linear @ q + center`."""
         motion = self.motion
         sway = torch.sin(2 * math.pi * (motion.rate * times + motion.phase))
         angle = motion.turn + motion.roll * sway + 2 * math.pi * motion.spin * times
@@ -160,15 +156,7 @@ def _moved(item: Item, device: torch.device | str | None, dtype: torch.dtype | N
 
 
 def rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
-    """Rotations (Rodrigues' formula).
-
-    Args:
-        axis: `(3,)` or `(..., 3)` unit vectors.
-        angle: `(...)` radians.
-
-    Returns:
-        `(..., 3, 3)`.
-    """
+    """Rotations `(..., 3, 3)` about unit vectors `(3,)` or `(..., 3)` by `(...)` radians (Rodrigues' formula)."""
     x, y, z = axis.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).view(*x.shape, 3, 3)

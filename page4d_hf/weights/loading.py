@@ -110,12 +110,7 @@ def load_model(
 
 
 def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageProcessor:
-    """The image processor in a model folder (or of a Hub repository); one for the network where there is none.
-
-    Args:
-        path: as of `load_model`.
-        config: of the network.
-    """
+    """The image processor in a model folder or Hub repository; one for the network's sizes where there is none."""
     folder = Path(os.path.expanduser(path))
     if folder.is_dir() and not (folder / "preprocessor_config.json").is_file():
         return image_processor_for(config)

@@ -14,15 +14,7 @@ TINY = Path(__file__).resolve().parent / "tiny"
 
 
 def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrite: bool = False) -> Page4DConfig:
-    """Copy page4d-tiny out of the package to a folder for `from_pretrained`. Nothing is downloaded.
-
-    Args:
-        output: the folder to make.
-        dtype, overwrite: as for `convert_checkpoint`.
-
-    Returns:
-        The configuration of the model.
-    """
+    """Copy page4d-tiny out of the package to a folder for `from_pretrained`; options as of `convert_checkpoint`."""
     with whole_folder(output, overwrite=overwrite) as folder:
         if not (TINY / "config.json").is_file():
             raise CheckpointError(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_centers
-from page4d_hf.reconstruction.paths import FEWEST_FRAMES, complete_paths, lift_tracks
+from page4d_hf.reconstruction.paths import FEWEST_FRAMES, FrameCameras, complete_paths, lift_tracks
 from page4d_hf.scene.folder import Scene
 from page4d_hf.scene.tracks import PointTracks, read_tracks
 
@@ -175,10 +175,10 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
         )
     paths = np.full((len(given), total, 3), np.nan, np.float32)
     tracks = PointTracks(xy, visible, given.points, paths)
-    camera = frames.extrinsics, frames.intrinsics, frames.images.image_sizes
+    cameras = FrameCameras(frames.extrinsics, frames.intrinsics, frames.images.image_sizes)
     if given.paths is not None:
         paths[:, places] = given.paths
-        off = _pixels_off(tracks, paths, *camera)
+        off = _pixels_off(tracks, paths, cameras)
         usual = float(np.median(off[np.isfinite(off)])) if np.isfinite(off).any() else 0.0
         if usual > MOST_OFF:
             raise Page4DError(
@@ -194,41 +194,29 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
         )
     trained = set(train.tolist())
     depth = (depth_of(index) if index in trained else None for index in range(total))  # one map at a time
-    lifted = lift_tracks(tracks, depth, *camera)
-    return replace(tracks, paths=np.where(_moves(tracks, lifted, *camera)[:, None, None], lifted, np.nan))
+    lifted = lift_tracks(tracks, depth, cameras)
+    return replace(tracks, paths=np.where(_moves(tracks, lifted, cameras)[:, None, None], lifted, np.nan))
 
 
-def _moves(
-    tracks: PointTracks,
-    paths: npt.NDArray[Any],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-    image_sizes: npt.NDArray[Any],
-) -> npt.NDArray[Any]:
+def _moves(tracks: PointTracks, paths: npt.NDArray[Any], cameras: FrameCameras) -> npt.NDArray[Any]:
     """Which tracks [K] bool move: the middle of their path does not explain where they are seen."""
     known = np.isfinite(paths).all(axis=2, keepdims=True)
     some = known.any(axis=(1, 2))
     middle = np.full((len(paths), 1, 3), np.nan)
     middle[some] = np.nanmedian(paths[some], axis=1, keepdims=True)
-    errors = _pixels_off(tracks, np.where(known, middle, np.nan), extrinsics, intrinsics, image_sizes)
+    errors = _pixels_off(tracks, np.where(known, middle, np.nan), cameras)
     moves = np.zeros(len(paths), bool)
     some &= np.isfinite(errors).any(axis=1)
     moves[some] = np.nanmedian(errors[some], axis=1) > MOVES
     return moves
 
 
-def _pixels_off(
-    tracks: PointTracks,
-    paths: npt.NDArray[Any],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-    image_sizes: npt.NDArray[Any],
-) -> npt.NDArray[Any]:
+def _pixels_off(tracks: PointTracks, paths: npt.NDArray[Any], cameras: FrameCameras) -> npt.NDArray[Any]:
     """How far from paths [K, N, 3] tracks are seen, [K, N] in pixels of images 320 wide; NaN where not visible."""
     errors = np.full(paths.shape[:2], np.nan)
-    for frame, (pose, matrix) in enumerate(zip(extrinsics, intrinsics, strict=True)):
+    for frame, (pose, matrix, (width, _)) in enumerate(zip(*cameras, strict=True)):
         at = (paths[:, frame] @ pose[:, :3].T + pose[:, 3]) @ matrix.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            off = np.linalg.norm(at[:, :2] / at[:, 2:] - tracks.xy[:, frame], axis=1) * 320 / image_sizes[frame, 0]
+            off = np.linalg.norm(at[:, :2] / at[:, 2:] - tracks.xy[:, frame], axis=1) * 320 / width
         errors[:, frame] = np.where(tracks.visible[:, frame], off, np.nan)
     return errors

@@ -100,6 +100,7 @@ def test_sums_in_which_most_pixels_are_linear_equal_sums_over_all() -> None:
     assert sum(len(found) for found, _ in differences._near) < 0.05 * len(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.3, 0.002])
 def test_a_fit_over_many_pixels_takes_the_steps_that_it_would_over_all(noise: float) -> None:
     """With little noise it comes to the minimum, where signs decide, and stays about there."""
@@ -141,6 +142,7 @@ def test_names_the_alignments_there_are(truth: np.ndarray) -> None:
         align("affine", truth, truth)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", ["mono", "video"])
 def test_scale_and_shift_equal_the_release(copy: str, shared: Path) -> None:
     with np.load(shared / "reference" / "depth_metrics.npz") as values:

@@ -42,6 +42,7 @@ def reference_cases() -> list[tuple[str, AlignmentName, DepthLimits]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copy", ["mono", "video"])
 @pytest.mark.parametrize(("case", "alignment", "limits"), reference_cases())
 def test_figures_equal_the_release(

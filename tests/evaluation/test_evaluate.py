@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,12 +88,6 @@ def test_every_task_runs_to_its_tables(tum: Path, tmp_path: Path, tiny_model: Pa
     assert result == json.loads((output / "result.json").read_text())
     assert (output / "table.md").read_text().startswith("## ")
     assert r"\begin{table}" in (output / "table.tex").read_text()
-
-
-def test_the_same_run_twice_gives_the_same_files(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
-    for name in ("a/run", "b/run"):
-        Evaluation("video-depth", options(tum, tmp_path / name, model=str(tiny_model))).run()
-    assert files_of(tmp_path / "a/run") == files_of(tmp_path / "b/run")
 
 
 def test_a_run_that_was_killed_goes_on_and_gives_the_same_files(
@@ -255,20 +248,6 @@ class _State:
 # Saved predictions
 
 
-@pytest.mark.parametrize(
-    ("task", "figure", "perfect"),
-    [("video-depth", "abs_rel", 0), ("mono-depth", "delta_1.25", 1), ("pose", "ate", 0), ("points", "overall_mean", 0)],
-)
-def test_the_truth_in_another_scale_has_no_error(
-    tum: Path, tmp_path: Path, task: str, figure: str, perfect: float
-) -> None:
-    save_truth(tum, tmp_path / "truth")
-    given = options(tum, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
-    result = Evaluation(task, given).run()
-    assert result["excluded"] == {}
-    assert result["averages"][figure] == pytest.approx(perfect, abs=2e-5)
-
-
 def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path: Path) -> None:
     save_truth(tum, tmp_path / "truth")
     (tmp_path / f"truth/{SECOND}.npz").unlink()
@@ -277,48 +256,6 @@ def test_a_sequence_without_predictions_is_excluded_by_name(tum: Path, tmp_path:
     assert list(result["excluded"]) == [SECOND]
     assert "1 of 2" in (tmp_path / "run/table.md").read_text()
     assert f"1 excluded: {SECOND} ({SECOND}.npz is missing" in (tmp_path / "run/table.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("task", "change", "reason"),
-    [
-        ("video-depth", {"depth": 0.0}, None),
-        ("video-depth", {"depth": np.nan}, None),
-        ("video-depth", {"depth": None}, None),
-        ("pose", {"extrinsics": None}, None),
-        ("pose", {"frame_ids": ["a", "b", "c", "d"]}, "has no frame"),
-        ("points", {"depth": None, "extrinsics": None}, None),
-    ],
-)
-def test_predictions_that_cannot_be_scored_exclude_their_sequence(
-    tum: Path, tmp_path: Path, task: str, change: dict[str, Any], reason: str | None
-) -> None:
-    save_truth(tum, tmp_path / "truth")
-    path = tmp_path / f"truth/{SECOND}.npz"
-    broken = load_predictions(path)
-    for name, value in change.items():
-        array = getattr(broken, name)
-        setattr(broken, name, np.full_like(array, value) if isinstance(value, float) else value)
-    save_predictions(path, broken)
-    result = Evaluation(task, options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
-    assert list(result["excluded"]) == [SECOND]
-    assert re.search(reason or "", result["excluded"][SECOND])
-    assert all(np.isfinite(list(each["figures"].values())).all() for each in result["sequences"])
-
-
-def test_ground_truth_with_nothing_valid_excludes_its_sequence(tum: Path, tmp_path: Path) -> None:
-    save_truth(tum, tmp_path / "truth")
-    for path in (tum / SECOND / "depth").iterdir():
-        Image.fromarray(np.zeros((60, 80), np.uint16)).save(path)
-    result = Evaluation("video-depth", options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
-    assert list(result["excluded"]) == [SECOND]
-
-
-def test_fewer_than_three_poses_exclude_their_sequence(tum: Path, tmp_path: Path) -> None:
-    save_truth(tum, tmp_path / "truth")
-    (tum / SECOND / "rgb.txt").write_text("\n".join((tum / SECOND / "rgb.txt").read_text().splitlines()[:5]) + "\n")
-    result = Evaluation("pose", options(tum, tmp_path / "run", predictions=tmp_path / "truth")).run()
-    assert list(result["excluded"]) == [SECOND]
 
 
 def test_what_could_not_be_read_is_tried_again_once_it_is_repaired(tum: Path, tmp_path: Path) -> None:
@@ -392,36 +329,12 @@ def test_a_sequence_whose_files_were_repaired_is_scored_again_and_no_other(tum: 
     assert (tmp_path / f"run/sequences/{small_tum.NAME}.json").stat().st_mtime_ns == written
 
 
-def test_scores_of_one_folder_of_data_are_not_taken_for_those_of_another(tum: Path, tmp_path: Path) -> None:
-    save_truth(tum, tmp_path / "truth")
-    same, other = (Path(shutil.copytree(tum, tmp_path / name)) for name in ("same", "other"))
-    further_away(other, SECOND)
-    results = []
-    for root in (tum, same, other):
-        given = options(root, tmp_path / "run", predictions=tmp_path / "truth", protocol="cut3r")
-        results.append(Evaluation("video-depth", given).run())
-    assert results[0] == results[1]
-    assert results[2]["averages"]["abs_rel"] > 0.01
-
-
 def test_predictions_that_were_kept_of_other_data_do_not_stay(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     given = {"model": str(tiny_model), "sequences": (SECOND,)}
     Evaluation("pose", options(tum, tmp_path / "run", keep_predictions=True, **given)).run()
     further_away(tum, SECOND)
     Evaluation("pose", options(tum, tmp_path / "run", **given)).run()
     assert not (tmp_path / f"run/predictions/{SECOND}.npz").exists()
-
-
-def test_rows_that_were_made_on_other_data_are_named_in_the_table(tum: Path, tmp_path: Path) -> None:
-    save_truth(tum, tmp_path / "truth")
-    Evaluation("video-depth", options(tum, tmp_path / "runs/old", trivial=True)).run()
-    further_away(tum, SECOND)
-    given = options(tum, tmp_path / "runs/new", predictions=tmp_path / "truth")
-    Evaluation("video-depth", given).run()
-    note = f"trivial: not to be compared with row 1, truth, as it was made on other files of 1 sequence ({SECOND} the "
-    assert note in (tmp_path / "runs/new/table.md").read_text()
-    Evaluation("video-depth", options(tum, tmp_path / "runs/old", trivial=True)).run()
-    assert "not to be compared with row 1, truth" not in (tmp_path / "runs/old/table.md").read_text()
 
 
 # --------------------------------------------------------------------------------------------------------------------

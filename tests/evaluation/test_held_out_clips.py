@@ -129,6 +129,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_bytes_and_the_card_s_clips(folder, tmp_path, capsys):
     for name in "ab":
         program.main(["--model", str(folder), "--output", str(tmp_path / name)])
@@ -163,6 +164,7 @@ def test_a_model_without_a_card_is_tried_on_squares_as_wide_as_its_image_process
     assert options.clips.size_for(Page4DImageProcessor(size=28), 14) == (28, 28)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -216,6 +218,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(folder, tmp_path, capsys, arg
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_strength_of_the_mask_is_an_option(folder, tmp_path):
     common = {"model": str(folder), "clips": settings_of_card(str(folder))}
     off, on = (

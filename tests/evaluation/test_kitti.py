@@ -59,6 +59,7 @@ def test_what_is_missing_is_said_with_the_layout_and_where_it_is_published(raw: 
         kitti_images(raw)
 
 
+@pytest.mark.slow
 def test_a_network_is_timed_on_a_drives_first_frames(raw: Path, tiny_model: Path) -> None:
     given = BenchmarkOptions(str(tiny_model), kitti=raw, drive=DRIVES[1], resolution=84, repeats=1, device="cpu")
     row = measure(2, given)

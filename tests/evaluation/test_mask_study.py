@@ -93,6 +93,7 @@ def test_a_patch_moves_if_enough_of_its_pixels_do():
 # The study
 
 
+@pytest.mark.slow
 def test_nothing_hidden_is_the_network_as_it_is():
     model, [clip] = small_network(), clips()
     result, _ = study_clip(model, clip, MaskStudy())
@@ -121,6 +122,7 @@ def test_every_way_to_hide_changes_what_comes_out():
     assert picture.looked_at["on"][NUM_LAYERS - 1].shape == (3, 3, 4)
 
 
+@pytest.mark.slow
 def test_patches_can_be_hidden_in_some_layers_alone():
     model, [clip] = small_network(), clips()
     hidden = {}
@@ -283,6 +285,7 @@ def test_the_program_writes_the_same_numbers_twice_and_all_pictures(tmp_path: Pa
     assert "What the mask does" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkeypatch):
     def strengths(configured: float) -> set[float]:
         model, used = small_network(mask_strength=configured), set()
@@ -297,6 +300,7 @@ def test_the_mask_of_a_network_acts_as_strongly_as_its_configuration_says(monkey
     assert strengths(0.0) == {0.0}
 
 
+@pytest.mark.slow
 def test_a_study_of_some_sequences_says_so(tmp_path: Path):
     for name in ("one", "other"):
         write_synthetic_capture(tmp_path / "rooms" / name, num_frames=3, width=56, height=42, supersampling=1)
@@ -310,6 +314,7 @@ def test_a_study_of_some_sequences_says_so(tmp_path: Path):
     assert "no published figures are of it" in protocol
 
 
+@pytest.mark.slow
 def test_a_network_without_register_tokens_has_no_attention_of_theirs(tmp_path: Path):
     small_network(num_register_tokens=0).save_pretrained(tmp_path / "model")
     words = ["--model", str(tmp_path / "model"), "--synthetic.clips", "1", "--synthetic.frames", "3", "--pictures", "0"]
@@ -330,6 +335,7 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):
     small_network().save_pretrained(tmp_path / "model")
     with pytest.raises(SystemExit):

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from evaluator.predictions import Predictions
-from evaluator.reporting.plots import STILL_NAMES, VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
+from evaluator.reporting.plots import VIDEO_NAME, draw_sequence, draw_trajectory, write_depth_video
 from evaluator.sequences import EvaluatedSequence
 from file_limits import largest_file
 from PIL import Image
@@ -20,6 +20,8 @@ from page4d_hf.captures.layouts.sintel import read_sintel
 from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_folder
+
+PICTURES = ("trajectory.png", "errors.png", "motion.png")
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,13 @@ def true_predictions(sequence: EvaluatedSequence, scale: float = 1.0) -> Predict
 def drawn(sintel: EvaluatedSequence, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the plots of the truth."""
     folder = tmp_path_factory.mktemp("plots")
-    assert set(draw_sequence(folder, sintel, true_predictions(sintel))) == {*STILL_NAMES, VIDEO_NAME}
+    assert set(draw_sequence(folder, sintel, true_predictions(sintel))) == {*PICTURES, VIDEO_NAME}
     return folder
 
 
 @pytest.mark.slow
 def test_all_that_is_known_is_drawn(drawn: Path) -> None:
-    for name in STILL_NAMES:
+    for name in PICTURES:
         with Image.open(drawn / name) as picture:
             assert len(np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
@@ -69,6 +71,7 @@ def test_the_video_has_a_picture_of_every_frame(sintel: EvaluatedSequence, drawn
     assert np.abs(pictures[0][:, :half].mean((0, 1)) - image.mean((0, 1))).max() < 6  # the frame is on the left
 
 
+@pytest.mark.slow
 def test_what_is_not_predicted_is_not_drawn(sintel: EvaluatedSequence, tmp_path: Path) -> None:
     """Motion is drawn all the same: there are true masks."""
     nothing = Predictions(sintel.frames.capture.frame_ids)
@@ -83,6 +86,7 @@ def test_a_camera_that_stands_still_has_no_trajectory(sintel: EvaluatedSequence,
     assert not (tmp_path / "trajectory.png").exists()
 
 
+@pytest.mark.slow
 def test_depth_of_nan_and_zero_is_left_blank(tmp_path: Path) -> None:
     sequence = EvaluatedSequence(NAME, on_an_arc(read_tum(SmallSequence(tmp_path / "tum").root, NAME)))
     predictions = true_predictions(sequence)

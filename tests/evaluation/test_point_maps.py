@@ -39,6 +39,7 @@ def test_points_between_those_of_a_plane_are_half_a_spacing_away() -> None:
     assert list(figures.values()) == pytest.approx([0.5] * 6)
 
 
+@pytest.mark.slow
 def test_concentric_spheres_are_apart_by_the_difference_of_their_radii() -> None:
     # Directions of one lattice, turned; the nearest point is off the radial one by at most the spacing of 0.03.
     turned = sphere(1.2) @ Rotation.from_rotvec([0.3, 1, -0.5]).as_matrix().T

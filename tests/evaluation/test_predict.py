@@ -74,12 +74,6 @@ def test_points_of_the_point_head_are_others(sequence: EvaluatedSequence, masked
     assert not np.allclose(lifted, own, atol=1e-2)  # type: ignore[arg-type]
 
 
-def test_the_same_frames_give_the_same_predictions(sequence: EvaluatedSequence, masked: EvaluatedModel) -> None:
-    first, second = (predict(sequence, masked, SMALL) for _ in range(2))
-    np.testing.assert_array_equal(first.depth, second.depth)
-    np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
-
-
 def test_without_the_mask_cameras_differ_and_nothing_is_said_of_motion(
     sequence: EvaluatedSequence, masked: EvaluatedModel, unmasked: EvaluatedModel
 ) -> None:
@@ -118,6 +112,7 @@ def test_the_facts_of_a_model_name_its_weights(tiny_model: Path, masked: Evaluat
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "strength", "mask", "words"),
     [("release", 1.0, "on", "on"), ("release", 0.0, "on", "off"), ("release", 0.4, "on", "at strength 0.4"),
@@ -157,6 +152,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_evaluated_model(str(tmp_path / "none"), mask="on", device="cpu", dtype="auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_model_without_a_mask_head_is_run_and_says_nothing_of_motion(
     tmp_path: Path, sequence: EvaluatedSequence, one_by_one: bool

@@ -153,6 +153,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) ->
         load_predictions(tmp_path / "a.npz")
 
 
+@pytest.mark.slow
 def test_whatever_is_in_a_file_is_taken_or_refused_in_a_sentence(tmp_path: Path) -> None:
     path = save_raw(tmp_path / "a.npz")
     whole, rng, refused = path.read_bytes(), random.Random(0), 0

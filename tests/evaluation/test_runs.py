@@ -15,7 +15,6 @@ from evaluator.run_folder import RESULT, RUN, RunFolder, read_result
 from file_limits import largest_file
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import LOCK
 
 IDENTITY: dict[str, Any] = {
     "task": "pose",
@@ -85,15 +84,6 @@ def test_scores_of_other_data_or_predictions_are_made_again(folder: RunFolder, o
     assert not folder.is_finished("final/alley_2", other)
 
 
-def test_what_could_not_be_read_is_tried_again(folder: RunFolder) -> None:
-    excluded = scores(figures={}, excluded="a file is missing")
-    folder.save(excluded, SOURCE, again=True)
-    assert not folder.is_finished("final/alley_2", SOURCE)
-    kept = folder.load("final/alley_2")
-    assert kept is not None
-    assert kept.scores == excluded
-
-
 def test_the_same_run_may_be_entered_again(folder: RunFolder) -> None:
     before = (folder.root / RUN).read_bytes()
     RunFolder(folder.root, IDENTITY).enter()
@@ -122,13 +112,6 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, name: str, conten
     (tmp_path / name).write_text(content)
     with pytest.raises(Page4DError, match=reason):
         RunFolder(tmp_path, IDENTITY).enter()
-
-
-@pytest.mark.parametrize("left", [".run.json.partial-x", LOCK])
-def test_a_run_that_was_killed_before_its_record_had_its_name_is_begun_again(tmp_path: Path, left: str) -> None:
-    (tmp_path / left).touch()
-    RunFolder(tmp_path, IDENTITY).enter()
-    assert (tmp_path / RUN).is_file()
 
 
 @pytest.mark.parametrize(
@@ -189,15 +172,6 @@ def test_the_result_has_the_protocol_each_sequence_and_each_exclusion(folder: Ru
     assert written["excluded"] == {"final/cave_2": "the camera stands still"}
 
 
-@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
-def test_a_figure_that_is_not_finite_never_gets_into_a_result(folder: RunFolder, figure: float) -> None:
-    with pytest.raises(EvaluationError, match="final/alley_2 has no finite ate"):
-        folder.write_result([scores(figures={"ate": figure})], {}, {})
-    with pytest.raises(EvaluationError, match="The average has no finite ate"):
-        folder.write_result([scores()], {"ate": figure}, {})
-    assert not (folder.root / RESULT).exists()
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -228,6 +202,7 @@ def test_a_result_of_another_shape_is_refused_by_name(folder: RunFolder, changes
         read_result(folder.root)
 
 
+@pytest.mark.slow
 def test_whatever_is_in_a_run_s_files_is_taken_or_refused_in_a_sentence(folder: RunFolder) -> None:
     each = [scores(), scores("final/cave_2", figures={}, excluded="the camera stands still")]
     folder.write_result(each, {"ate": 0.1}, {"final/alley_2": SOURCE})

@@ -63,6 +63,7 @@ print(tuple(estimator("photo.png")["predicted_depth"].shape), "page4d_hf" in sys
     assert "not supported" not in done.stderr
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_image_is_a_clip_of_its_own(folder):
     whole, single = AutoModel.from_pretrained(folder), AutoModelForDepthEstimation.from_pretrained(folder)
@@ -77,6 +78,7 @@ def test_every_image_is_a_clip_of_its_own(folder):
     torch.testing.assert_close(single(images[0])[0], outputs.predicted_depth)
 
 
+@pytest.mark.slow
 def test_only_the_depth_head_is_loaded_and_saved(folder, tmp_path):
     model, info = Page4DForDepthEstimation.from_pretrained(folder, output_loading_info=True)
     model.save_pretrained(tmp_path)
@@ -106,6 +108,7 @@ def test_depth_comes_back_at_any_size_without_being_told_more(folder):
     assert torch.equal(found["predicted_depth"][0], found["predicted_depth"][first - 1])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_what_does_not_tell_the_place_of_the_images_is_refused(folder):
     processor, model = Page4DImageProcessor.from_pretrained(folder), Page4DForDepthEstimation.from_pretrained(folder)

@@ -165,23 +165,6 @@ def test_paths_of_every_kind_of_file_are_loaded(processor, tmp_path, name, kind)
         assert torch.equal(processor(images, size=56).pixel_values, expected)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_a_path_keeps_the_transparency_of_its_image(processor, tmp_path, mode):
-    image = Image.fromarray(random_image(30, 40, 4)).convert("RGBA" if mode == "P" else mode)
-    if mode == "P":
-        image = image.quantize(8)
-    image.save(tmp_path / "image.png")
-    expected = processor(Image.open(tmp_path / "image.png"), size=56).pixel_values
-    assert torch.equal(processor(str(tmp_path / "image.png"), size=56).pixel_values, expected)
-
-
-def test_a_path_gives_its_image_upright(processor, tmp_path):
-    exif = Image.Exif()
-    exif[0x112] = 6  # the camera was held upright
-    Image.fromarray(random_image(30, 40)).save(tmp_path / "image.png", exif=exif)
-    assert processor(tmp_path / "image.png").original_sizes.tolist() == [[[40, 30]]]
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_pillow_images_of_16_bits_are_scaled_to_8_from_memory_as_from_a_path(processor, tmp_path, dtype):
     gray = random_image(30, 40, 1).squeeze(-1)
@@ -239,6 +222,7 @@ def pixels_of_resizes(processor, monkeypatch):
     return pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (500, 500), (1000, 2000)])
 def test_the_balanced_mode_is_the_crop_mode_where_that_loses_nothing(processor, size):
     image = random_image(*size)

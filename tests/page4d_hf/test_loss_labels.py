@@ -132,25 +132,6 @@ def test_depth_alone_is_compared_up_to_scale(config, factor):
     assert terms_of(output, labels, config)["depth"] == pytest.approx(0, abs=1e-5 * factor)
 
 
-@pytest.mark.parametrize("present", [("depth",), ("extrinsics", "intrinsics")])
-def test_shrinking_is_no_way_to_improve_where_the_scale_is_not_known(config, present):
-    """The gradient has no part along the predictions themselves."""
-    labels = make_labels()
-    output = wrong(labels, amount=0.5)
-    labels = {name: labels[name] for name in present}
-
-    found = gradients(output, loss_of(output, labels, config).total)
-
-    for sample in range(2):
-        if "depth" in present:
-            gradient, value = found["depth"][sample], output.depth[sample]
-        else:
-            gradient, value = found["pose_enc"][sample, :, :3], output.pose_enc[sample, :, :3]
-        along = (gradient * value).sum() / (gradient.norm() * value.norm())
-        assert gradient.norm() > 0
-        assert along.item() == pytest.approx(0, abs=1e-5)
-
-
 def test_sparse_depth_teaches_its_own_pixels_only(config):
     labels = make_labels()
     known = torch.rand(labels["depth"].shape, generator=torch.Generator().manual_seed(3)) < 0.2

@@ -329,6 +329,7 @@ def test_bfloat16_autocast_does_not_reach_the_loss(config):
     torch.testing.assert_close(found.terms, expected.terms, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_the_loss_waits_for_no_value(config):
     """A fake tensor has none to give."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -362,6 +363,7 @@ def test_the_normals_compile_into_one_graph_for_every_number_of_frames():
     assert counter.frame_count == 1
 
 
+@pytest.mark.slow
 def test_predictions_of_heads_on_different_devices_meet_where_the_labels_are(tiny_config):
     """A fake tensor needs no such devices."""
     from torch._subclasses.fake_tensor import FakeTensorMode

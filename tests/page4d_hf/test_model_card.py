@@ -35,6 +35,7 @@ def test_a_card_has_the_licence_of_its_base_weights(tiny_config, base, license, 
         assert section in card.text
 
 
+@pytest.mark.slow
 def test_save_pretrained_writes_a_card_that_names_base_licence_and_data(tiny_model, tmp_path):
     model = tiny_model(base_weights="page4d", trained_on=["tum", "user/clips"])
     model.save_pretrained(tmp_path)

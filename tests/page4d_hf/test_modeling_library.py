@@ -312,13 +312,6 @@ def test_a_step_of_the_schedule_recompiles_nothing(tiny_model):
     assert counter.frame_count == 1
 
 
-def test_the_whole_model_compiles_without_a_graph_break(tiny_model):
-    model = tiny_model(**SHALLOW)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-
-    assert_same_predictions(predict(compiled), predict(model), rtol=1e-5, atol=1e-5)
-
-
 def any_images(num_frames: int, height: int, width: int) -> torch.Tensor:
     return images(1, num_frames, 3, height, width)
 

@@ -226,6 +226,7 @@ def test_what_hidden_patches_hold_does_not_reach_camera_tokens_through_a_masked_
     assert not torch.allclose(seen[0][:, :, SPECIAL:], seen[1][:, :, SPECIAL:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["release", None])
 def test_hiding_pixels_changes_cameras_alike_in_all_kinds_of_attention_and_hiding_none_changes_nothing(
     tiny_model, form
@@ -382,6 +383,7 @@ def test_training_without_a_schedule_uses_the_configured_strength(tiny_model):
         torch.testing.assert_close(model.train()(pixel_values).pose_enc, model.eval()(pixel_values).pose_enc)
 
 
+@pytest.mark.slow
 def test_the_count_of_training_steps_is_saved_with_the_model(tiny_model, tmp_path):
     model = tiny_model()
     model.set_training_step(8123)
@@ -407,6 +409,7 @@ def test_the_dynamics_are_the_sigmoid_of_their_logits(tiny_model, form):
     torch.testing.assert_close(torch.sigmoid(mask.dynamics_logits), mask.dynamics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_loss_of_its_own_teaches_the_mask_head_and_nothing_else_where_the_mask_is_off(tiny_model, form):
     """With the mask off no other loss reaches the head, so that the two gradients add up to one of the whole."""

@@ -28,6 +28,7 @@ def model(tiny_model) -> Page4DModel:
 # Sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "count"),
     [
@@ -103,6 +104,7 @@ def test_depth_and_confidences_lie_in_their_ranges(model):
     assert (output.pose_enc[..., 7:] >= 0).all()
 
 
+@pytest.mark.slow
 def test_random_weights_give_sensible_outputs():
     """Sizes as published but for the number of layers and the width, and the published initialisation."""
     torch.manual_seed(0)
@@ -255,6 +257,7 @@ def test_a_head_that_is_switched_off_predicts_nothing_and_has_no_weights(tiny_mo
         assert torch.equal(output[name], complete[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames_per_chunk", [1, 2, 3, None])
 def test_frames_in_chunks_give_what_all_at_once_give(tiny_model, frames_per_chunk):
     pixel_values = images(2, 3, 3, 28, 42)

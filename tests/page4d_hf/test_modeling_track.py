@@ -91,6 +91,7 @@ def test_sequences_of_a_batch_are_tracked_apart(calm_model):
         torch.testing.assert_close(together[name], expected, rtol=1e-3, atol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames_per_chunk", [1, 2, None])
 def test_frames_in_chunks_are_tracked_as_all_at_once(tiny_model, frames_per_chunk):
     pixel_values, queries = images(1, 3, 3, 28, 28), points_in(28, 28, 1, 4)

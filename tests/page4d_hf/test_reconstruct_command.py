@@ -75,6 +75,7 @@ def test_the_command_writes_a_scene_and_says_what_to_do_next(clip, model_folder,
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, tmp_path, capsys):
     scene_folder = tmp_path / "it's my scene"
     command(clip, "--model", model_folder, "--output", scene_folder, "--resolution", 56, "--max-frames", 2)
@@ -89,6 +90,7 @@ def test_commands_that_are_printed_can_be_given_to_a_shell(clip, model_folder, t
         load_config(tmp_path / "a file.pt")
 
 
+@pytest.mark.slow
 def test_after_a_single_frame_no_training_is_suggested_and_no_figures_of_tracks_are_given(
     clip, model_folder, tmp_path, capsys
 ):
@@ -99,11 +101,13 @@ def test_after_a_single_frame_no_training_is_suggested_and_no_figures_of_tracks_
     assert "Cameras: kept.\n" in said
 
 
+@pytest.mark.slow
 def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model_folder, tmp_path):
     command(clip / "7.png", clip / "3.png", "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56)
     assert [frame["source"] for frame in read_scene(tmp_path / "scene").info["frames"]] == ["7.png", "3.png"]
 
 
+@pytest.mark.slow
 def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_folder, tmp_path, caplog):
     Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(clip / "12.png")
     logger = logging.getLogger("transformers")
@@ -118,6 +122,7 @@ def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_fol
     assert [scene.load_depth(i).shape for i in range(3)] == [(28, 56), (28, 56), (56, 56)]
 
 
+@pytest.mark.slow
 def test_the_command_follows_the_mode_of_the_model_s_image_processor(clip, own_model_folder, tmp_path):
     Page4DImageProcessor(mode="pad").save_pretrained(own_model_folder)
     options = ("--model", own_model_folder, "--resolution", 56, "--max-frames", 1)
@@ -126,6 +131,7 @@ def test_the_command_follows_the_mode_of_the_model_s_image_processor(clip, own_m
     assert [read_scene(tmp_path / name).info["options"]["mode"] for name in ("default", "crop")] == ["pad", "crop"]
 
 
+@pytest.mark.slow
 def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, model_folder, tmp_path, capsys):
     no_point_head = tmp_path / "no_point_head"
     Page4DConfig(enable_point=False).save_pretrained(no_point_head)
@@ -197,6 +203,7 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, capsys):
     arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56]
     command(*arguments, "--max-frames", 2)
@@ -208,6 +215,7 @@ def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, c
     assert len(read_scene(tmp_path / "scene")) == 3
 
 
+@pytest.mark.slow
 def test_overwrite_spares_what_a_user_keeps_in_a_scene(clip, model_folder, tmp_path, capsys):
     arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1]
     command(*arguments)

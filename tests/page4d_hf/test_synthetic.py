@@ -64,10 +64,11 @@ def one_thread() -> Iterator[None]:
 
 
 def is_inside(body: Body, points: Tensor, time: Tensor) -> Tensor:
-    """How far within a body points `(..., 3)` lie at a time `()`: below 1 is inside."""
-    linear, center = body.transform(time[None])
-    unit = (points - center[0]) @ torch.linalg.inv(linear[0]).T / body.half_sizes
-    return unit.norm(dim=-1) if body.shape == "sphere" else unit.abs().amax(-1)
+    """How far within a body points `(..., 3)` lie at a time `()`, or `(T, N, 3)` at times `(T,)`: below 1 is inside."""
+    linear, center = body.transform(time.reshape(-1))
+    unit = (points - center[:, None]) @ torch.linalg.inv(linear).mT / body.half_sizes
+    reach = unit.norm(dim=-1) if body.shape == "sphere" else unit.abs().amax(-1)
+    return reach.reshape(points.shape[:-1])
 
 
 def surface_points(body: Body) -> Tensor:
@@ -108,6 +109,7 @@ def test_a_body_carries_its_points_to_where_they_are_seen(scene: Scene, clip: di
         torch.testing.assert_close(points, clip["world_points"][i].flatten(0, 1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_nothing_stands_between_the_camera_and_what_it_sees(scene: Scene, clip: dict[str, Tensor]) -> None:
     """By stepping along the rays, and by no formula that the ray caster uses."""
     eyes = invert_extrinsics(clip["extrinsics"])[:, :, 3]
@@ -293,8 +295,7 @@ def test_bodies_never_run_into_one_another_or_the_room(name: str, seed: int) -> 
         assert ((points - scene.room_center).abs() < scene.room_half_sizes + 1e-9).all(), body.name
         for other in scene.bodies:
             if other is not body:
-                reach = torch.stack([is_inside(other, points[i], times[i]) for i in range(24)])
-                assert reach.min() > 1 - 1e-9, (body.name, other.name)
+                assert is_inside(other, points, times).min() > 1 - 1e-9, (body.name, other.name)
 
 
 @pytest.mark.slow
@@ -316,7 +317,7 @@ def test_cameras_look_at_the_scene_from_inside_the_room_and_never_through_a_body
         eyes = invert_extrinsics(extrinsics)[:, :, 3]
         assert ((eyes - scene.room_center).abs() < scene.room_half_sizes - 0.1).all()
         for body in scene.bodies:
-            assert min(is_inside(body, eyes[i], times[i]) for i in range(48)) > 2
+            assert is_inside(body, eyes[:, None], times).min() > 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -347,6 +348,7 @@ def test_there_is_enough_motion_and_parallax_to_tell_methods_apart(seed: int) ->
 # Images
 
 
+@pytest.mark.slow
 def test_a_surface_is_lit_where_the_lamp_sees_it(scene: Scene, clip: dict[str, Tensor]) -> None:
     posed = PosedScene(scene, clip["times"][:1])
     eye = invert_extrinsics(clip["extrinsics"][:1])[:, :, 3]
@@ -437,6 +439,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_seed_gives_the_same_bytes(written: Path, tmp_path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
@@ -448,6 +451,7 @@ def test_a_seed_gives_the_same_bytes(written: Path, tmp_path: Path, threads: int
     assert [name for name in before if before[name] != again[name]] == []
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_scene(written: Path, tmp_path: Path) -> None:
     other = contents(write_synthetic_capture(tmp_path / "other", seed=4, **OPTIONS))
     before = contents(written)
@@ -575,6 +579,7 @@ def test_the_video_shows_the_training_frames(written: Path) -> None:
         assert psnr > 28  # halved colour planes cost most of it
 
 
+@pytest.mark.slow
 def test_a_video_of_the_same_frames_has_the_same_bytes(tmp_path: Path) -> None:
     """Of 48 frames with some detail: x264's defaults differ from run to run here."""
     rows, columns = np.indices((120, 160))
@@ -633,6 +638,7 @@ def test_more_than_can_be_rendered_in_hours_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100, 2000, 6000])
 def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path: Path, size: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -656,6 +662,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_rendered
         write_synthetic_capture(name.format(tmp_path), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_overwriting_replaces_a_synthetic_capture(written: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "num_frames": 1}
     write_synthetic_capture(tmp_path / "out", **options)

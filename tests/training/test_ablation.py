@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import ablation
-import held_out
 import numpy as np
 import pytest
 import torch
 from finetuning.options import from_json
-from finetuning.reports import Report, read_report
+from finetuning.reports import Report, read_report, report_on_held_out
 from small_training import small_network, train, write_options
 from torch import Tensor
 
@@ -61,10 +60,9 @@ class Here:
         self.trained.append(path.stem)
         assert train(from_json(path)).options.output.name == path.stem
 
-    def report(self, model: Path, output: Path, arguments: list[str]) -> Report:
+    def report(self, model: Path, output: Path, *options: Any) -> Report:
         self.reported.append(output.name)
-        held_out.main(["--model", str(model), "--output", str(output), "--overwrite", *arguments])
-        return read_report(output)
+        return report_on_held_out(model, output, *options)
 
     def instead(self, patched: pytest.MonkeyPatch) -> Here:
         patched.setattr(ablation, "train", self.train)

@@ -14,15 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 from file_limits import largest_file
-from finetuning.checkpoints import RUN_FILE, History, RunFolderError, is_disk_error, read_history, reason
+from finetuning.checkpoints import History, RunFolderError, is_disk_error, read_history, reason
 from finetuning.machine import run_folder
 from finetuning.options import OptionsError
 from small_training import GROUP, MIDDLE, Changed, begin, history, small_options, steps, stop, train
 from transformers import AutoModel
 
 import page4d_hf  # noqa: F401  registers the network with AutoModel
-from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import LOCK
 
 pytestmark = pytest.mark.slow
 
@@ -110,16 +108,6 @@ def test_what_an_interrupted_checkpoint_left_is_removed(tmp_path):
         assert not partial.exists()
 
 
-def test_a_run_that_was_killed_before_its_record_had_its_name_begins_again(tmp_path):
-    options = small_options(tmp_path)
-    options.output.mkdir()
-    for name in (LOCK, f".{RUN_FILE}.partial-x"):
-        (options.output / name).touch()
-    with run_folder(options.output):
-        assert begin(options).step == 0
-    assert names(options.output) == {RUN_FILE}
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -176,13 +164,6 @@ def test_a_damaged_newest_checkpoint_is_named(tmp_path, file, damage):
 
 # ---------------------------------------------------------------------------------------------------------------
 # Folders in the way
-
-
-def test_a_folder_with_other_things_is_refused(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "notes.txt").touch()
-    with pytest.raises(Page4DError, match=r"holds something else \(it has no run\.json\)"):
-        begin(small_options(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["{", "3", "null", '{"configuration": [1]}', "[" * 100_000, "1" * 5000, b"\xff"])

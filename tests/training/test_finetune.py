@@ -297,26 +297,6 @@ def test_bfloat16_trains_too(tmp_path):
     assert json.loads((run.options.output / "run.json").read_text())["mixed_precision"] == "bf16"
 
 
-class Repeated:
-    """One micro-batch, again and again."""
-
-    def __init__(self, batch: dict[str, Any]) -> None:
-        self.batch = batch
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.batch
-
-
-def test_the_loss_falls(tmp_path):
-    group = {**GROUP, "learning_rate": 3e-3}
-    run = begin(small_options(tmp_path, max_train_steps=12, gradient_accumulation_steps=1, train=["all"], **group))
-    batch = run.data[0]
-    run.data = Repeated(batch)
-    run.run()
-    losses = [line["loss"] for line in steps(run.options.output)]
-    assert losses[-1] < 0.9 * losses[0]
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # Losses that are not finite
 
@@ -566,10 +546,7 @@ def test_options_on_the_command_line_come_over_those_of_the_file(tmp_path, capsy
         ({"sampling": 3}, "at sampling: it should be an object, got 3"),
         ({"sampling": {**SAMPLING, "patch_size": 7}}, "--sampling.patch-size is 7, the model's is 14"),
         ({"no_such": 1}, r"options\.json has no_such, which does not exist"),
-        ({"sampling": {"no_such": 1}}, r"options\.json has sampling\.no_such, which does not exist"),
         ({"optimizer": "Muon"}, "at optimizer: it should be 'adamw' or 'muon', got 'Muon'"),
-        ({"max_train_steps": 2.5}, r"at max_train_steps: it should be a valid integer, got 2\.5"),
-        ({"max_train_steps": "2"}, "at max_train_steps: it should be a valid integer, got '2'"),
         ({"max_train_steps": 10**400}, "at max_train_steps: it should be less than or equal to 1000000000, got 1000"),
         ({"scenes": {"bodies": [3]}}, r"lacks scenes\.bodies\.1"),
         ({"sampling": {"width": 2**14, "patch_size": 16}}, "more than the 500,000,000 pixels that are allowed"),

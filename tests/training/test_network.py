@@ -37,6 +37,7 @@ def options_from(folder: Path, model: str, **changes: Any) -> Any:
     return replace(small_options(folder, **changes), network=None, model=model)
 
 
+@pytest.mark.slow
 def test_the_mask_s_strength_is_the_option_s_and_not_the_model_s(tmp_path, base):
     run = train(options_from(tmp_path / "run", base, mask_strength=1.0, max_train_steps=1))
     folder = run.options.output
@@ -55,6 +56,7 @@ def test_by_default_the_mask_s_strength_is_the_model_s(tmp_path, base):
     assert starting_network(options_from(tmp_path / "run", base)).config.mask_strength == 0
 
 
+@pytest.mark.slow
 def test_a_schedule_goes_before_the_strength_in_training(tmp_path):
     run = train(small_options(tmp_path, max_train_steps=1, mask_strength=0.25, mask_hold_start=5, mask_hold_end=9))
 
@@ -114,6 +116,7 @@ def test_a_strength_for_a_network_without_a_mask_is_refused(tmp_path):
         begin(small_options(tmp_path, network={"mask_form": None}, mask_strength=1.0))
 
 
+@pytest.mark.slow
 def test_attention_is_computed_as_the_option_says_and_the_model_does_not_remember_it(tmp_path, base):
     run = train(options_from(tmp_path / "run", base, attn_implementation="eager", max_train_steps=1))
 
@@ -144,6 +147,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
         starting_network(options_from(tmp_path / "run", str(tmp_path / "bert")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [None, "release"])
 def test_a_mask_of_another_form_begins_anew_and_all_else_is_the_model_s(tmp_path, old):
     model = saved(tmp_path / "base", mask_form=old)
@@ -164,6 +168,7 @@ def test_a_mask_of_the_same_form_keeps_its_weights(tmp_path, base):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "trained"), [(0.0, False), (1.0, True)])
 def test_the_head_of_a_mask_that_is_off_is_trained_by_its_own_loss_alone(tmp_path, weight, trained):
     network = {**CONSTANT, "mask_strength": 0.0}

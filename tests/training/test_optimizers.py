@@ -45,6 +45,7 @@ def test_an_optimizer_without_parameters_is_left_out(tmp_path, module, expected)
     assert [type(optimizer).__name__ for optimizer in optimizers] == [expected]
 
 
+@pytest.mark.slow
 def test_both_optimizers_follow_the_schedule(tmp_path):
     layers = {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup_steps": 0.5, "warmup_lr": 1e-6, "min_lr": 1e-5}
     run = begin(small_options(tmp_path, max_train_steps=5, optimizer="muon", train=["all"], **layers))

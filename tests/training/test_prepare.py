@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from launching import dies_at
 from PIL import Image
+from small_captures import write_capture
 
 from page4d_hf.captures import DATASETS, as_pinhole, read_capture
 from page4d_hf.clips import decode_frames
@@ -45,38 +46,6 @@ def prepare() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def write_nerfies(folder: Path, count: int = 30, size: tuple[int, int] = (64, 48), noise: bool = True) -> Path:
-    """A Nerfies capture of random or grey images."""
-    width, height = size
-    generator = np.random.default_rng(0)
-    ids = [f"{i:06d}" for i in range(count)]
-    (folder / "camera").mkdir(parents=True)
-    (folder / "rgb" / "1x").mkdir(parents=True)
-    for i, name in enumerate(ids):
-        pixels = generator.integers(0, 256 if noise else 1, (height, width, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "rgb" / "1x" / f"{name}.png")
-        camera = {
-            "orientation": np.eye(3).tolist(),
-            "position": [0.01 * i, 0.0, -1.0],
-            "focal_length": 60.0,
-            "principal_point": [width / 2, height / 2],
-            "skew": 0.0,
-            "pixel_aspect_ratio": 1.0,
-            "radial_distortion": [0.0, 0.0, 0.0],
-            "tangential_distortion": [0.0, 0.0],
-            "image_size": [width, height],
-        }
-        (folder / "camera" / f"{name}.json").write_text(json.dumps(camera))
-    files = {
-        "dataset": {"count": count, "num_exemplars": count, "ids": ids, "train_ids": ids, "val_ids": []},
-        "metadata": {name: {"warp_id": i, "appearance_id": i, "camera_id": 0} for i, name in enumerate(ids)},
-        "scene": {"scale": 1.0, "center": [0.0, 0.0, 0.0], "near": 0.1, "far": 10.0},
-    }
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return folder
 
 
 def write_tum(root: Path, names: list[str], count: int = 2) -> Path:
@@ -130,7 +99,7 @@ def test_every_data_set_that_has_a_reader_can_be_named(prepare):
 
 
 def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
-    root = write_nerfies(tmp_path / "capture", 7)
+    root = write_capture(tmp_path / "capture", 7, val=())
     out = tmp_path / "my clips"
     run(prepare, "capture", "--root", root, "--output", out, "--frames-per-clip", 4, "--workers", 0)
     said = capsys.readouterr().out
@@ -148,7 +117,9 @@ def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
 
 def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, capsys):
     # Noise of 83 KB an image: five clips of three images make a shard.
-    root = write_nerfies(tmp_path / "capture", 36, (192, 144))
+    root, generator = write_capture(tmp_path / "capture", 36, val=(), size=(192, 144)), np.random.default_rng(0)
+    for path in sorted((root / "rgb/1x").iterdir()):
+        Image.fromarray(generator.integers(0, 256, (144, 192, 3), np.uint8)).save(path)
     options = ["--root", root, "--frames-per-clip", 3, "--shard-megabytes", 1]
     run(prepare, "capture", "--output", tmp_path / "whole", *options, "--workers", 0)
     arguments = [str(part) for part in ("capture", "--output", tmp_path / "out", *options, "--workers", 1)]
@@ -188,7 +159,7 @@ def test_sequences_are_divided_as_wholes(prepare, tmp_path):
 
 def test_a_capture_is_held_out_with_all_cameras_of_its_rig(prepare, tmp_path):
     for name in ("broom", "curls", "tail"):
-        root = write_nerfies(tmp_path / "rigs" / name, 8)
+        root = write_capture(tmp_path / "rigs" / name, 8, val=())
         metadata = json.loads((root / "metadata.json").read_text())
         for number, entry in enumerate(metadata.values()):
             entry["camera_id"] = number // 4
@@ -258,7 +229,7 @@ def test_broken_frames_clips_and_sequences_are_named_counted_and_left_out(prepar
 
 
 def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, capsys):
-    root = write_nerfies(tmp_path / "capture", 4)
+    root = write_capture(tmp_path / "capture", 4, val=())
     for image in (root / "rgb" / "1x").iterdir():
         image.write_bytes(image.read_bytes()[:-300])
     said = refusal(prepare, capsys, "capture", "--root", root, "--output", tmp_path / "out")
@@ -294,7 +265,7 @@ def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, cap
     ],
 )
 def test_a_wrong_option_is_refused_in_one_sentence(prepare, tmp_path, capsys, arguments, words):
-    root = write_nerfies(tmp_path / "capture", 2, noise=False)
+    root = write_capture(tmp_path / "capture", 2, val=())
     arguments = [str(argument).replace("{root}", str(root)) for argument in arguments]
     assert words in refusal(prepare, capsys, *arguments, "--output", tmp_path / "out")
 
@@ -312,12 +283,12 @@ def test_synthetic_scenes_become_clips(prepare, tmp_path):
 
 def test_a_real_sequence_is_converted_with_its_depth_exact(prepare, shared, tmp_path):
     root = shared / "data" / "tum-walking-halfsphere"
-    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--stride", 5, "--workers", 0)
+    run(prepare, "capture", "--root", root, "--output", tmp_path / "out", "--stride", 15, "--workers", 0)
     (row,) = rows(tmp_path / "out")
     clip = decode_frames(row, range(row["num_frames"]))
     frames = as_pinhole(read_capture(root))
     chosen = [frames.capture.frame_ids.index(frame_id) for frame_id in clip.frame_ids]
-    assert chosen == list(range(0, len(frames), 5))
+    assert chosen == list(range(0, len(frames), 15))
     assert (row["source"], clip.metric) == ("tum", True)
     for place, i in enumerate(chosen):
         assert row["images"][place]["bytes"] == frames.capture.image_paths[i].read_bytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import held_out
 import pytest
 import tiny
 import torch
+from evaluator.studies.study_clips import Synthetic
 from finetuning import processes
 from finetuning.options import from_json
-from finetuning.reports import HeldOut, report_on_held_out
-from finetuning.tiny_card import Stage, tiny_card
+from finetuning.reports import held_out_clips
+from finetuning.tiny_card import Stage, clips_of_card, tiny_card
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors.torch import load_file
 from small_training import NETWORK, history, small_network, train, write_options
@@ -54,18 +54,12 @@ def train_here(path: Path, accelerate: Path | None) -> None:
     train(from_json(path))
 
 
-def report_here(model: Path, output: Path) -> None:
-    """What `processes.report_on_held_out` does, in this process."""
-    held_out.main(["--model", str(model), "--output", str(output), "--overwrite"])
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the program has been run to its end; `tiny` in it is what is to be shipped."""
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tiny, "train", train_here)
-        patched.setattr(tiny, "report_on_held_out", report_here)
         arguments = ["--recipes", write_stages(folder), "--output", folder / "tiny", "--clips", "2", "--frames", "3"]
         tiny.main([str(argument) for argument in arguments])
     return folder
@@ -112,9 +106,10 @@ def test_the_card_says_how_it_was_made_and_how_good_it_is(made):
     assert report["model"]["parameters"] == parameters
 
 
+@pytest.mark.slow
 def test_the_report_comes_out_again_from_what_is_shipped(made, tmp_path):
     """By the program that a user has."""
-    report_on_held_out(made / "tiny", tmp_path / "again")
+    held_out.main(["--model", str(made / "tiny"), "--output", str(tmp_path / "again")])
     for name in ("held-out.json", "held-out.md"):
         assert (tmp_path / "again" / name).read_bytes() == (made / "runs" / "held-out" / name).read_bytes()
 
@@ -197,33 +192,24 @@ def test_the_ready_stages_fit_each_other_and_the_network():
 
 def test_what_is_tried_are_clips_of_the_last_stage_s_scenes_and_shape(tmp_path):
     options = from_json(write_options(tmp_path / "options", scenes=SCENES))
-    clips = HeldOut.of(options, clips=3, frames=4)
+    clips = held_out_clips(options, clips=3, frames=4)
 
-    assert clips == HeldOut(3, 4, (28, 28), SyntheticOptions(bodies=(2, 3)))
-    assert clips.metadata()["scenes"] == {"bodies": [2, 3]}
+    assert clips == Synthetic(3, 4, (28, 28), scenes=SyntheticOptions(bodies=(2, 3)))
+    assert clips_of_card(clips)["scenes"] == {"bodies": [2, 3]}
 
 
-def test_clips_said_by_options_are_those_said_by_a_card(tmp_path):
-    clips = HeldOut(3, 4, (28, 42), SyntheticOptions(bodies=(2, 3), light=0.5), seed=9)
-    by_options = held_out.options_from(["--model", "page4d", "--output", "out", *clips.arguments()]).clips
-    card = ModelCard(f"---\n{ModelCardData(held_out_clips=clips.metadata()).to_yaml()}\n---\n")
+def test_clips_that_a_card_names_are_read_from_it(tmp_path):
+    clips = Synthetic(3, 4, (28, 42), 9, SyntheticOptions(bodies=(2, 3), light=0.5))
+    card = ModelCard(f"---\n{ModelCardData(held_out_clips=clips_of_card(clips)).to_yaml()}\n---\n")
     card.save(tmp_path / "README.md")
 
-    assert by_options == held_out.options_from(["--model", str(tmp_path), "--output", "out"]).clips
-    assert {**asdict(by_options), "scenes": by_options.scenes} == vars(clips)
-
-
-def test_a_card_without_a_report_says_so(made):
-    told = [Stage.of("still", made / "runs" / "still")]
-    card = tiny_card(made / "tiny", told, HeldOut(1, 3, (28, 28), SyntheticOptions()))
-    assert "Not tried yet." in card
-    assert "nothing but rooms with ellipsoids and boxes" in card
+    assert held_out.options_from(["--model", str(tmp_path), "--output", "out"]).clips == clips
 
 
 def test_the_card_says_so_where_a_stage_had_lifelike_scenes(made):
     told = Stage.of("moving", made / "runs" / "moving")
     told.options["scenes"]["lifelike"] = 0.5
-    card = tiny_card(made / "tiny", [told], HeldOut(1, 3, (28, 28), SyntheticOptions()))
+    card = tiny_card(made / "tiny", [told], Synthetic(1, 3, (28, 28)), "")
     assert "nothing but rendered rooms, halls, streets and country" in card
     assert "lifelike 0.5" in card
 
@@ -237,6 +223,7 @@ def in_package(made, monkeypatch) -> Path:
     return made / "tiny"
 
 
+@pytest.mark.slow
 def test_tiny_is_pulled_without_a_network_and_loaded_by_the_auto_classes(in_package, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = tmp_path / "my page4d"

@@ -31,11 +31,7 @@ CONFIGURED = ("camera_loss_weight", "depth_loss_weight", "fov_loss_weight", *OF_
 
 
 def starting_network(options: Options) -> Page4DModel:
-    """Make the network of a run, before its first step.
-
-    Args:
-        options: of the run. A mask of a form that the network of `--model` does not have begins with random weights.
-    """
+    """Make the network of a run, before its first step. A mask of a form that `--model` lacks has random weights."""
     chosen = {name: value for name in CONFIGURED if (value := getattr(options, name)) is not None}
     changes = grouped(chosen)
     network = _from_file(options, changes) if options.network is not None else _pretrained(options, changes)

@@ -18,12 +18,7 @@ class ProcessError(Page4DError):
 
 
 def train(options: Path, accelerate: Path | None = None) -> None:
-    """Run `finetune.py` to its end; what an earlier call has done of it is not done again.
-
-    Args:
-        options: JSON file of the run.
-        accelerate: configuration for `accelerate launch`; without one the run is a single process.
-    """
+    """Run `finetune.py` to its end, alone or by `accelerate launch`; what an earlier call did is not done again."""
     command = [sys.executable]
     if accelerate is not None:
         # Port 0: any that is free.

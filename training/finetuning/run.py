@@ -323,11 +323,7 @@ class Finetuning:
         return entry | ({"skipped": skipped} if skipped else {})
 
     def _skipped(self, skips: list[list[str]]) -> list[str]:
-        """Why clips were replaced by others in the micro-batches of all processes, and print it.
-
-        Args:
-            skips: of each of this process's micro-batches. To be called by all processes.
-        """
+        """Why clips of all processes' micro-batches were replaced; prints it. All processes call it with their own."""
         everyone: list[list[list[str]]] = gather_object([skips])
         # Micro-batch m of a step belongs to process m modulo their number.
         skipped = [sentence for turn in zip(*everyone, strict=True) for some in turn for sentence in some]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluator.studies.study_clips import Synthetic
 from huggingface_hub import ModelCardData
 from pydantic_core import to_jsonable_python
 
@@ -15,7 +16,6 @@ from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.json_files import read_json
 
 from .checkpoints import RUN_FILE, RunFolderError, RunRecord, read_history
-from .reports import HeldOut
 
 _CARD = """\
 ---
@@ -126,14 +126,20 @@ def _words(value: Any) -> str:
     return " to ".join(f"{one:g}" for one in value) if isinstance(value, list) else f"{value:g}"
 
 
-def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str | None = None) -> str:
+def clips_of_card(clips: Synthetic) -> dict[str, Any]:
+    """Clips as `evaluation/held_out.py` reads them from a card; of the scenes, what differs from the defaults."""
+    values, usual = to_jsonable_python(clips), to_jsonable_python(SyntheticOptions())
+    return {**values, "scenes": {name: v for name, v in values["scenes"].items() if v != usual[name]}}
+
+
+def tiny_card(folder: Path, stages: list[Stage], held_out: Synthetic, table: str) -> str:
     """Write the card.
 
     Args:
         folder: with the model's weights and configuration.
         stages: of its training, in order.
         held_out: the clips that it is tried on.
-        table: what came out, as `evaluation/held_out.py` writes it; without, the card says that it was not tried.
+        table: what came out, as `evaluation/held_out.py` writes it.
 
     Returns:
         Markdown with metadata at its beginning, those clips among it.
@@ -153,11 +159,10 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
         pipeline_tag="image-to-3d",
         license="apache-2.0",
         tags=["page4d", "depth-estimation", "camera-pose-estimation", "dynamic-scenes"],
-        held_out_clips=held_out.metadata(),
+        held_out_clips=clips_of_card(held_out),
     )
     last = stages[-1].options
     lifelike = any(stage.options["scenes"]["lifelike"] for stage in stages)
-    figures = "Not tried yet." if table is None else table.partition("\n")[2].strip()
     return _CARD.format(
         metadata=metadata.to_yaml(),
         parameters=parameters,
@@ -168,5 +173,5 @@ def tiny_card(folder: Path, stages: list[Stage], held_out: HeldOut, table: str |
         width=last["sampling"]["width"],
         patch=config.patch_size,
         versions=", ".join(f"{name} {version}" for name, version in last["versions"].items()),
-        figures=figures,
+        figures=table.partition("\n")[2].strip(),
     )

@@ -16,6 +16,7 @@ from ..reporting.formats import NOTHING, markdown_table
 from .training_run import Result
 from .variants import Variant
 
+NO_LPIPS = "LPIPS is left out: ns-eval gives none of these images, and eval.log of each run says why"
 FACTS = ("seed_points", "train_frames", "held_out_frames", "path_error")  # of the data, that the CSV has
 
 
@@ -112,19 +113,8 @@ def why_missing(row: Row) -> list[str]:
     return notes
 
 
-def why_no_lpips(results: Sequence[Result]) -> str:
-    """Why runs that came to an end lack LPIPS, as ns-eval said it."""
-    said = next((result.without_lpips for result in results if result.without_lpips), "")
-    return said or "LPIPS is left out: ns-eval gives none of these images (they may be too small for it)"
-
-
 def check_outcome(rows: Iterable[Row], table: Path) -> None:
-    """Refuse to call a comparison a success whose runs failed, or of which nothing came.
-
-    Args:
-        rows: all of the comparison.
-        table: where they are written.
-    """
+    """Refuse to call a comparison a success whose runs failed, or of which nothing came; `table` has all rows."""
     statuses = [result.status for row in rows for result in row.results]
     if set(statuses) <= {"refused"}:
         raise Page4DError(f"None of the rows is available; why is said under the table (also in {table}).")
@@ -148,7 +138,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     if done:
         notes.append("minutes: ns-train from its start to its end, without PAGE-4D's reconstruction")
     if not all("lpips" in result.figures for result in done):
-        notes.append(why_no_lpips(done))
+        notes.append(NO_LPIPS)
     if not all(result.facts.get("knows_motion", True) for result in done):
         notes.append("moving: a capture without motion masks of its held-out frames has no such figures")
     return list(dict.fromkeys(notes))

@@ -27,7 +27,7 @@ from ..reporting.formats import NOTHING, latex_table, latex_text, markdown_table
 from ..reporting.paper_figures import REMARKS, paper_rows
 from ..run_folder import entered_folder
 from . import comparison
-from .comparison_tables import Row, check_outcome, why_missing, why_no_lpips
+from .comparison_tables import NO_LPIPS, Row, check_outcome, why_missing
 from .variants import CameraSource, Initialisation, Reconstructions, captures_by_name, initialisations, with_options
 
 FIGURES = {"psnr": ("PSNR", "↑", 3), "ssim": ("SSIM", "↑", 3), "lpips": ("LPIPS", "↓", 3)}  # decimals as the paper's
@@ -132,7 +132,7 @@ def gather(gathered: Mapping[str, Sequence[Row]], scenes: Sequence[str], options
             entry["scenes"][scene] = _means([result.figures for result in row.done])
             notes += [f"{scene}: {note}" for note in why_missing(row)]
             if not all("lpips" in result.figures for result in row.done):
-                notes.append(f"{scene}: {why_no_lpips(row.done)}")
+                notes.append(f"{scene}: {NO_LPIPS}")
     notes += [f"{scene}: not run yet" for scene in scenes if scene not in gathered]
     for entry in rows.values():
         for figure in FIGURES:

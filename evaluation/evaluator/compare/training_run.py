@@ -38,9 +38,6 @@ from .variants import Variant
 NEVER = str(10**9)  # steps between evaluations during the training, whose time would count as the training's
 POLL_SECONDS = 0.5
 LAST_LINES = 64 << 10  # bytes at a log's end, in which its last words are
-# What metrics.py says, after the time of the log, before the place in the code, and wrapped into indented lines.
-WITHOUT_LPIPS = re.compile(r"LPIPS is left out.*(?:\n[ \t]+\S.*)*")
-PLACE_IN_CODE = re.compile(r"\s+\w+\.py:\d+\s*$", re.MULTILINE)
 STEP_LINE = re.compile(rb"^\s*(\d+) \(\d+\.\d+%\)", re.MULTILINE)  # of nerfstudio's local writer
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -63,7 +60,6 @@ class Result:
     gaussians: int | None = None
     static_share: float | None = None  # of the Gaussians; None where nothing is deformed
     facts: Mapping[str, Any] = field(default_factory=dict)  # of the data, see `checks.Facts`
-    without_lpips: str = ""  # why there is no LPIPS
     folder: Path | None = None
 
 
@@ -89,7 +85,6 @@ class _Done(Record):
     gaussians: int | None
     static_share: float | None
     facts: dict[str, Any]
-    without_lpips: str
 
 
 class RunFailed(Exception):
@@ -168,7 +163,6 @@ class TrainingRun:
             **trained,
             **gaussians_in(self._checkpoint()),
             "facts": dict(facts),
-            "without_lpips": self._without_lpips(),
         }
         _write_json(self.folder / "run.json", record)
         return Result(self.variant, self.seed, "done", folder=self.folder, **record)
@@ -232,11 +226,6 @@ class TrainingRun:
         if not checkpoints:
             raise RunFailed(f"ns-train left no checkpoint in {self.folder}; see {self.folder / 'train.log'}")
         return checkpoints[-1]
-
-    def _without_lpips(self) -> str:
-        text = ESCAPES.sub("", _end_of(self.folder / "eval.log").decode("utf8", "replace"))
-        said = WITHOUT_LPIPS.search(text)
-        return "" if said is None else " ".join(PLACE_IN_CODE.sub(" ", said.group()).split())
 
 
 def steps_per_second(reached: Mapping[int, float]) -> float | None:

@@ -1,8 +1,7 @@
 """Reads a variant's data before it is trained: what the capture does not allow is known at once, and PAGE-4D's
 reconstruction lies in the cache, so that its time is not counted as the training's.
 
-Done in a process of its own: its memory, a GPU's above all, is free when the trainings begin, and if it is killed, only
-the variants that it was to read are lost.
+Done in a process of its own: its memory, a GPU's above all, is free when the trainings begin.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import multiprocessing
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,33 +41,15 @@ class Facts(NamedTuple):
 
 
 def check(variants: Sequence[Variant], said: Callable[[Variant, Facts], None]) -> dict[str, Facts]:
-    """Read the data of some variants.
-
-    Args:
-        variants: to be read, one after the other.
-        said: told about each of them when it has been read.
-
-    Returns:
-        What was found, by the variant's name.
-    """
+    """Read the data of variants one after the other; gives what was found by their names, and tells `said` of each."""
     found: dict[str, Facts] = {}
     context = multiprocessing.get_context("spawn")
-    left = [variant for variant in variants if variant.refused is None]
-    while left:
-        with ProcessPoolExecutor(1, mp_context=context, initializer=_quiet) as reader:
-            alive = True
-            while left and alive:
-                variant = left.pop(0)
-                try:
-                    found[variant.name] = reader.submit(read_facts, variant).result()
-                except BrokenProcessPool:
-                    alive = False
-                    sentence = "the program that read its data was killed, perhaps for want of memory"
-                    found[variant.name] = Facts(refused=sentence)
-                said(variant, found[variant.name])
-    for variant in variants:
-        if variant.refused is not None:
-            found[variant.name] = Facts(refused=variant.refused)
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_quiet) as reader:
+        for variant in variants:
+            if variant.refused is None:
+                found[variant.name] = reader.submit(read_facts, variant).result()
+            else:
+                found[variant.name] = Facts(refused=variant.refused)
             said(variant, found[variant.name])
     return found
 

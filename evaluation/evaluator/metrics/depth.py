@@ -111,11 +111,7 @@ def score_depth(
 
 
 def regions_of(moving: np.ndarray | None) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks of `REGIONS`.
-
-    Args:
-        moving: of any shape, 0 or False static, 1 or True moving, else not known; None: nothing is known.
-    """
+    """Masks of `REGIONS`, of motion of any shape: 0 or False static, 1 or True moving, else not known."""
     return {} if moving is None else {"static": moving == 0, "dynamic": moving == 1}
 
 

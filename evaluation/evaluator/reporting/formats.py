@@ -38,11 +38,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, lab
 
 
 def latex_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int = 1) -> str:
-    """A table's `tabular` in LaTeX, for the package booktabs.
-
-    Args:
-        columns, rows, labels: as of `markdown_table`.
-    """
+    """A table's `tabular` in LaTeX, for the package booktabs; arguments as of `markdown_table`."""
     sides = "l" * labels + "r" * (len(columns) - labels)
     text: str = _frame(columns, rows, _LATEX).to_latex(index=False, column_format=sides)
     return text

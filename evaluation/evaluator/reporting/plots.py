@@ -25,7 +25,6 @@ SHOWN = 4  # frames in a picture of some frames
 GREATEST_ERROR = 0.5  # |d - d*| / d* that error maps end at
 FRAMES_PER_SECOND = 12
 VIDEO_HEIGHT = 240
-STILL_NAMES = ("trajectory.png", "errors.png", "motion.png")
 VIDEO_NAME = "depth.mp4"
 
 
@@ -38,7 +37,7 @@ def draw_sequence(folder: Path, sequence: EvaluatedSequence, predictions: Predic
         predictions: of the same frames, in the same order.
 
     Returns:
-        Names of the files that were written: of `STILL_NAMES` and `VIDEO_NAME`.
+        Names of the files that were written: trajectory.png, errors.png, motion.png and `VIDEO_NAME`.
     """
     drawn = {
         "trajectory.png": lambda path: draw_trajectory(path, sequence, predictions),

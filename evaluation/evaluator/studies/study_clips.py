@@ -71,12 +71,7 @@ class Synthetic:
 
 
 def synthetic_clips(made: Synthetic, size: tuple[int, int]) -> Iterator[StudyClip]:
-    """Random scenes with exact motion masks, see `page4d_hf.clips.random_clips`.
-
-    Args:
-        made: which.
-        size: (height, width), multiples of the patch size.
-    """
+    """Random scenes with exact motion masks, of a size (height, width) in whole patches: see `random_clips`."""
     for number in range(made.seed, made.seed + made.clips):
         clip = random_clips([number], made.frames, size, options=made.scenes)
         yield StudyClip(

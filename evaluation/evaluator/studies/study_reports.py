@@ -68,11 +68,7 @@ def with_progress(clips: Iterable[ClipT], count: int) -> Iterator[ClipT]:
 
 
 def left_out(clips: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a report says, line by line, of clips that were excluded, and what is to be known of the others.
-
-    Args:
-        clips: `excluded` and `notes` of each.
-    """
+    """What a report says, line by line, of clips that were excluded, and what is to be known of the others."""
     excluded = [clip["excluded"] for clip in clips if clip["excluded"] is not None]
     notes = [note for clip in clips for note in clip["notes"]]
     lines = [f"Excluded, {len(excluded)} of {len(clips)} clips:", "", *(f"- {reason}" for reason in excluded), ""]

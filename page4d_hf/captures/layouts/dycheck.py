@@ -71,12 +71,7 @@ def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_dycheck(root: str | Path, sequence: str) -> Capture:
-    """Read a capture, or the video of one of its phones, in metres.
-
-    Args:
-        root: the folder of the captures.
-        sequence: a name that `dycheck_sequences` gives; a capture's name alone, such as "apple", has all its frames.
-    """
+    """Read the video of a phone, such as "apple/0", or a whole capture, "apple", in metres."""
     name, _, device = sequence.partition("/")
     capture = read_dycheck_folder(sequence_folder(Path(root), name), skip_broken=True)
     capture = video_of_camera(in_metres(capture), device)

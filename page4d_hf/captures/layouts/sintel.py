@@ -46,12 +46,7 @@ _CAMERA_BYTES = 4 + 8 * (9 + 12)
 
 
 def sintel_sequences(root: Path, split: str | None = None) -> list[str]:
-    """Names of the sequences of one pass, such as "final/alley_2".
-
-    Args:
-        root: see the module.
-        split: the pass, one of `PASSES`; None takes "final".
-    """
+    """Names of the sequences of one pass, such as "final/alley_2"; None takes "final"."""
     render_pass = split or PASSES[0]
     names = {path.name for folder in _kind_folders(Path(root), render_pass) for path in folder.iterdir()}
     return sorted(f"{render_pass}/{name}" for name in names if _sequence_folder(Path(root), render_pass, name))

@@ -429,14 +429,7 @@ def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: Float
 
 
 def _scale_of_paths(extrinsics: FloatArray, known: FloatArray) -> float | None:
-    """Scale from other cameras to known ones: the median ratio of distances between cameras.
-
-    Args:
-        extrinsics, known: `(S, 3, 4)` each.
-
-    Returns:
-        None where the cameras do not move.
-    """
+    """Scale from cameras `(S, 3, 4)` to known ones: the median ratio of distances between them; None if they stand."""
     chosen = np.linspace(0, len(known) - 1, min(len(known), MOST_COMPARED)).round().astype(int)
     ours, theirs = (
         np.linalg.norm(centers[:, None] - centers[None], axis=-1)[np.triu_indices(len(chosen), 1)]

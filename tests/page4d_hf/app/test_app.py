@@ -205,6 +205,7 @@ def test_sigterm_ends_the_app_and_its_job_and_leaves_no_file(browser, video, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_named():
     pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -247,6 +248,7 @@ def made_at_once(job, uploads, model, frames, folder, *, seconds, progress):
     return Result("done", f"{folder}/preview.jpg", f"{folder}/scene.html", [f"{folder}/scene.zip"])
 
 
+@pytest.mark.slow
 def test_another_reconstruction_replaces_the_files_of_the_last(functions, tmp_path, monkeypatch):
     monkeypatch.setattr("page4d_hf.app.page.run_apart", made_at_once)
     (tmp_path / "a.mp4").touch()

@@ -543,6 +543,7 @@ def test_damaged_files_end_in_a_capture_or_a_sentence(tmp_path: Path, layout: st
     check_reader(lambda: load_frame(small.read()), [small.folder / name for name in FILES[layout]], rounds=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", SMALL)
 def test_a_capture_goes_to_another_process(tmp_path: Path, layout: str) -> None:
     frames = as_pinhole(SMALL[layout](tmp_path).read())

@@ -33,6 +33,7 @@ def test_rotations_are_orthonormal_though_the_published_correction_is_scaled(pub
     np.testing.assert_allclose(np.linalg.det(rotations), 1)
 
 
+@pytest.mark.slow
 def test_undistorted_depth_and_images_agree_with_the_cameras(published: Path) -> None:
     """Depth takes the nearest pixel, half a pixel away at most: 1.1 mm in the median. With the lens left in, 2 mm."""
     capture = read_bonn(published, NAME)

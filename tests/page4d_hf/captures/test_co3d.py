@@ -164,6 +164,7 @@ def test_a_name_without_a_category_is_refused(category: Category) -> None:
         read_co3d(category.root, NAME)
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_capture_or_a_sentence(category: Category) -> None:
     category.write_set_list("fewview", train=[NAME])
     names = ("frame_annotations.jgz", "frame_annotations.jgz", "sequence_annotations.jgz")

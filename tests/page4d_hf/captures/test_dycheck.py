@@ -131,6 +131,7 @@ def test_a_folder_is_told_from_other_captures_of_nerfies(small: SmallCapture) ->
     assert detect_layout(small.folder) == "nerfies"
 
 
+@pytest.mark.slow
 def test_a_published_capture_is_read(shared: Path, tmp_path: Path) -> None:
     """Its JSON files, with one image for all frames."""
     published = shared / "data" / "dycheck-paper-windmill-cameras"

@@ -137,6 +137,7 @@ def test_annotations_that_were_written_anew_are_read_anew(folder: Folder) -> Non
     assert len(read_dynamic_replica(folder.root, f"train/{LEFT}")) == 2
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_capture_or_a_sentence(folder: Folder) -> None:
     files = [folder.annotation_file] * 3
     files += [folder.folder / folder.entries[0][part]["path"] for part in ("image", "depth", "mask")]

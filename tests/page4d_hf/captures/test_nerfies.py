@@ -149,12 +149,6 @@ def test_masks_and_depth_of_the_images_size_are_found(small_capture: Any) -> Non
 # Times, devices, splits
 
 
-def test_frames_of_one_warp_id_are_of_one_instant(small_capture: Any) -> None:
-    capture = read_nerfies(small_capture.root)
-    np.testing.assert_array_equal(capture.times, [0, 1 / 3, 2 / 3, 1] * 2)
-    np.testing.assert_array_equal(capture.camera_ids, [0] * 4 + [1] * 4)
-
-
 def test_warp_id_is_the_instant_even_where_there_is_a_time_id(small_capture: Any) -> None:
     metadata = json.loads((small_capture.root / "metadata.json").read_text())
     for entry in metadata.values():
@@ -508,6 +502,7 @@ def test_a_downscale_below_one_is_refused(small_capture: Any) -> None:
 # Real captures
 
 
+@pytest.mark.slow
 def test_the_points_of_a_real_capture_lie_before_its_cameras_and_in_their_images(shared: Path) -> None:
     capture = read_nerfies(shared / "data" / "hand-on-shelf")
     assert len(capture) == 86
@@ -542,6 +537,7 @@ def test_points_of_a_real_capture_have_the_colours_of_the_pixels_that_see_them(s
     assert np.mean(differences) < 0.5 * np.mean(shuffled)
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_a_capture_or_a_sentence(small_capture: Any) -> None:
     root = small_capture.root
     for name in ("motion_mask/1x", "depth/1x"):

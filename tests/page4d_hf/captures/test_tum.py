@@ -29,6 +29,7 @@ def test_depth_and_cameras_put_the_pixels_on_the_surfaces(sequence: SmallSequenc
     check_geometry(read_tum(sequence.root, NAME), tolerance=2e-4)
 
 
+@pytest.mark.slow
 def test_the_camera_of_freiburg3_is_told_from_the_name(tmp_path: Path) -> None:
     """At the published size and with no file of intrinsics; pixels of the calibration count from the first centre."""
     capture = read_tum(SmallSequence(tmp_path, SIZE).root, NAME)
@@ -36,6 +37,7 @@ def test_the_camera_of_freiburg3_is_told_from_the_name(tmp_path: Path) -> None:
     check_geometry(capture, tolerance=2e-4)
 
 
+@pytest.mark.slow
 def test_the_cameras_of_freiburg1_and_2_distort(tmp_path: Path) -> None:
     folder = SmallSequence(tmp_path, SIZE).folder
     for name in ("freiburg1", "freiburg2"):
@@ -140,6 +142,7 @@ def test_the_nearest_in_time_is_matched_if_it_is_near_enough() -> None:
 # A real sequence
 
 
+@pytest.mark.slow
 def test_depth_of_a_real_sequence_agrees_between_its_frames(shared: Path) -> None:
     """Most pixels of the first frames show the room, which stands still: where a surface is seen again 0.4 s later, its
     depth there is what its own depth and the two poses say. With the poses left out it is not. (Later, the people who

@@ -85,6 +85,7 @@ def of_one_time(folder):
         os.utime(path, (1e9, 1e9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["anew", "elsewhere", "one file", "validation", "card"])
 def test_clips_are_those_that_lie_there_now_whatever_was_read_before(tmp_path, rows, way):
     """`datasets` alone would give the first ones again: it tells files of one place apart by their times alone."""

@@ -89,6 +89,7 @@ def test_every_clip_is_written_once_and_in_random_order(tmp_path, clips):
     assert written != in_order
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_order(tmp_path, clips):
     write(tmp_path / "one", clips)
     write(tmp_path / "same", clips)

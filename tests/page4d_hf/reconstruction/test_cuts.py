@@ -39,6 +39,7 @@ def _lit(image: np.ndarray, gain: float, more: float = 0.0) -> np.ndarray:
     return (gain * image.astype(float) + more).clip(0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_cuts_are_found_where_they_are() -> None:
     film = [*_shot("living-room", 0, 10), *_elsewhere(14), *_shot("rigid", 9, 4)]
 
@@ -49,6 +50,7 @@ def test_a_shot_of_a_single_frame_at_the_end_is_found() -> None:
     assert find_cuts([*_shot("living-room", 0, 10), _elsewhere(14)[0]]) == [10]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -89,6 +91,7 @@ def test_frames_of_another_place_each_are_not_shots() -> None:
     assert find_cuts(places) == []
 
 
+@pytest.mark.slow
 def test_the_longest_shot_is_taken_and_the_note_says_where_the_clip_cuts() -> None:
     film = read_frames([*_shot("living-room", 0, 4), *_elsewhere(7), *_shot("rigid", 9, 3)])
     film.times = film.times / 25
@@ -133,6 +136,7 @@ def film(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = save_small_network(tmp_path / "model")
 
@@ -147,6 +151,7 @@ def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, cap
     assert "cuts" not in whole.info
 
 
+@pytest.mark.slow
 def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -158,6 +163,7 @@ def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> 
     assert len(made) == 7
 
 
+@pytest.mark.slow
 def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {
         "model": str(save_small_network(tmp_path / "model")),

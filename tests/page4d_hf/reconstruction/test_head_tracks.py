@@ -54,6 +54,7 @@ def test_an_image_without_corners_is_followed_at_its_middle(monkeypatch):
     assert len(made.followed) == 3
 
 
+@pytest.mark.slow
 def test_windows_give_tracks_numbers_of_their_own(monkeypatch):
     monkeypatch.setattr(network_module, "LEAST_VISIBLE", 0.0)
     kept = []

@@ -121,6 +121,7 @@ def test_masks_and_tracks_are_undistorted_as_images_are(tmp_path):
         assert frame == 1 or np.abs(middle - centers[frame]).max() > 1
 
 
+@pytest.mark.slow
 def test_a_radial_distortion_is_found_with_the_cameras_and_the_focal_length():
     extrinsics, depth = network(K1)
     images = list(bent_room()[0])
@@ -133,6 +134,7 @@ def test_a_radial_distortion_is_found_with_the_cameras_and_the_focal_length():
     assert refined.report["error_p50_after"] < 0.85 * plain.report["error_p50_after"]
 
 
+@pytest.mark.slow
 def test_no_distortion_is_found_where_there_is_none():
     extrinsics, depth = network(0.0)
     refined = refine(list(bent_room(0.0)[0]), extrinsics, 0.95 * LONG, depth, distortion="radial")
@@ -140,6 +142,7 @@ def test_no_distortion_is_found_where_there_is_none():
     assert refined.radial is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "extra", "fisheye"),
     [
@@ -163,6 +166,7 @@ def test_lenses_of_colmap_models_are_taken(model, extra, fisheye, folder):
     assert (seen < np.array([WIDTH, HEIGHT]) + 0.6).all()
 
 
+@pytest.mark.slow
 def test_a_lens_that_hardly_bends_is_a_pinhole(folder):
     write_transforms(folder, k1=1e-4, **PINHOLE)
     known = known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
@@ -176,6 +180,7 @@ def test_a_distortion_that_cannot_be_undone_is_refused(folder):
         known_cameras(read_cameras(folder), None, read_frames(folder / "images"))
 
 
+@pytest.mark.slow
 def test_a_distortion_is_not_looked_for_where_it_is_known(folder):
     write_transforms(folder, k1=K1, **PINHOLE)
     with pytest.raises(Page4DError, match=r"The distortion is known, from .*: leave out --distortion radial"):
@@ -194,6 +199,7 @@ def test_wrong_options_are_refused(options, told, folder):
         reconstruct(folder / "images", small_network(), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k1", "times"), [(0.0, 1), (K1, 2)])
 def test_the_network_sees_a_clip_once_more_only_where_a_distortion_is_found(k1, times, tmp_path, monkeypatch):
     runs = []
@@ -235,6 +241,7 @@ def test_the_command_undistorts_the_scene_by_the_known_lens_or_the_one_that_it_f
     assert off.mean() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k1", [K1, 0.15])
 def test_known_poses_hold_while_the_distortion_is_found(k1):
     poses, (extrinsics, depth) = room().extrinsics, network(k1)

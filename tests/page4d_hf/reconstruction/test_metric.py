@@ -113,6 +113,7 @@ def test_known_cameras_have_a_scale_of_their_own(tmp_path, metric_model):
         reconstruct(frames(), small_network(), cameras=tmp_path, metric_depth=metric_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", ["depth", "world"])
 def test_cameras_depth_and_points_are_scaled_alike(points, metric_model):
     options = {"points": points, "refine": "off", "motion": "off", "keep_point_maps": True}

@@ -32,6 +32,7 @@ def write_masks(folder, masks, names):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("camera_stands", [False, True])
 def test_what_moves_stands_out(camera_stands):
     room = moving_room(camera_stands=camera_stands)
@@ -40,6 +41,7 @@ def test_what_moves_stands_out(camera_stands):
     assert (masks[~room.moving] < 0.5).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_cameras_that_pairs_of_frames_can_correct_do_no_harm():
     room = moving_room()
     rng = np.random.default_rng(0)
@@ -50,12 +52,14 @@ def test_cameras_that_pairs_of_frames_can_correct_do_no_harm():
     assert disturbed > exact - 0.02
 
 
+@pytest.mark.slow
 def test_the_scale_of_cameras_and_depth_is_without_meaning():
     room = moving_room()
     extrinsics = np.concatenate((room.extrinsics[:, :, :3], 50 * room.extrinsics[:, :, 3:]), axis=2)
     np.testing.assert_allclose(masks_of(room, extrinsics=extrinsics, depth=50 * room.depth), masks_of(room), atol=0.05)
 
 
+@pytest.mark.slow
 def test_what_flow_says_of_a_wall_without_contrast_is_not_believed():
     room = moving_room(camera_stands=True)
     rng = np.random.default_rng(0)
@@ -63,6 +67,7 @@ def test_what_flow_says_of_a_wall_without_contrast_is_not_believed():
     assert masks_of(room, images=noisy).max() < 0.5
 
 
+@pytest.mark.slow
 def test_masks_have_the_size_of_depth_and_are_unknown_where_it_is():
     room = moving_room(frames=3)
     depth = [np.full((10, 14), 2.0, np.float32) for _ in room.images]

@@ -57,6 +57,7 @@ def test_what_turns_and_goes_is_followed_to_its_border(zoom):
         assert cv2.distanceTransform(seen, cv2.DIST_L2, 5)[mask].max() < 12 * zoom
 
 
+@pytest.mark.slow
 def test_tracks_end_where_what_they_follow_is_covered():
     images, masks = turning_disc()
     for image, mask in zip(images[3:], masks[3:], strict=True):
@@ -66,6 +67,7 @@ def test_tracks_end_where_what_they_follow_is_covered():
     assert not ((tracks.frame >= 3) & (tracks.xy[:, 0] > 62)).any()
 
 
+@pytest.mark.slow
 def test_large_regions_have_points_farther_apart():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (240, 320, 3), dtype=np.uint8)] * 3

@@ -6,7 +6,7 @@ from ball_on_plane import BALL
 from small_scene import SIZE, ball_scene, projected
 from turning_ball import FRAMES, turning_ball
 
-from page4d_hf.reconstruction.paths import complete_paths, lift_tracks, tracks_of_motion
+from page4d_hf.reconstruction.paths import FrameCameras, complete_paths, lift_tracks, tracks_of_motion
 from page4d_hf.scene import PointTracks
 
 
@@ -19,7 +19,7 @@ def test_tracks_are_lifted_to_where_depth_says():
     visible[0, 2] = False
     tracks = PointTracks(xy.astype(np.float32), visible, np.full((2, 3), np.nan))
     depth = [np.full(SIZE[::-1], each[0], np.float32) for each in z]
-    paths = lift_tracks(tracks, depth, scene.extrinsics, scene.intrinsics, np.tile(SIZE, (4, 1)))
+    paths = lift_tracks(tracks, depth, FrameCameras(scene.extrinsics, scene.intrinsics, np.tile(SIZE, (4, 1))))
     np.testing.assert_allclose(paths[0][visible[0]], np.tile(points[0], (3, 1)), atol=1e-4)
     assert np.isnan(paths[0, 2]).all()
 
@@ -31,7 +31,8 @@ def test_tracks_are_not_lifted_at_edges_of_depth_nor_where_it_is_unknown(unknown
     depth[0] = unknown
     xy = np.float32([[2.5, 5.5], [5.0, 5.5], [8.5, 5.5], [2.5, 0.5]])[:, None]
     tracks = PointTracks(xy, np.ones((4, 1), bool), np.full((4, 3), np.nan))
-    paths = lift_tracks(tracks, [depth], np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None], np.array([[10, 10]]))
+    camera = FrameCameras(np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None], np.array([[10, 10]]))
+    paths = lift_tracks(tracks, [depth], camera)
     assert np.isfinite(paths[:, 0]).all(axis=1).tolist() == [True, False, True, False]
 
 
@@ -40,7 +41,7 @@ def test_a_dense_grid_of_tracks_is_lifted():
     xy = np.random.default_rng(0).uniform(2, 8, (count, 1, 2)).astype(np.float32)
     tracks = PointTracks(xy, np.ones((count, 1), bool), np.full((count, 3), np.nan))
     depth, camera = [np.full((10, 10), 2.0, np.float32)], (np.eye(4)[None, :3], np.diag([10.0, 10, 1])[None])
-    paths = lift_tracks(tracks, depth, *camera, np.array([[10, 10]]))
+    paths = lift_tracks(tracks, depth, FrameCameras(*camera, np.array([[10, 10]])))
     np.testing.assert_allclose(paths[:, 0], np.concatenate((xy[:, 0] / 5, np.full((count, 1), 2)), axis=1), rtol=1e-5)
 
 

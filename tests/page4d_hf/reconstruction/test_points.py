@@ -43,11 +43,6 @@ def test_a_network_that_gives_no_finite_point_gives_an_empty_cloud_and_says_so(c
     assert "point cloud is empty" in caplog.text
 
 
-def test_the_cap_takes_as_many_points_from_every_frame():
-    _, result = reconstruct_plane(((30, 50),) * 3, max_points=300)
-    assert np.unique(result.point_times, return_counts=True)[1].tolist() == [100, 100, 100]
-
-
 def test_the_same_frames_give_the_same_points():
     np.testing.assert_array_equal(
         reconstruct_plane(max_points=99)[1].points, reconstruct_plane(max_points=99)[1].points

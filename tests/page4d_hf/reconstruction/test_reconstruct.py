@@ -93,6 +93,7 @@ def test_maps_of_an_image_of_any_aspect_are_bounded(size, mode):
 # Refinement and motion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "points", "told"),
     [
@@ -226,6 +227,7 @@ def test_the_nearest_resolutions_are_named():
 # The real network, tiny and untrained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_network_reconstructs_in_full_and_half_precision(model_folder, dtype):
     model, processor = load_model(model_folder, device="cpu", dtype=dtype)
@@ -271,6 +273,7 @@ def test_a_video_is_reconstructed_at_a_frame_rate(model_folder, tmp_path):
     assert made.info["model"] == str(model_folder)
 
 
+@pytest.mark.slow
 def test_the_mask_is_as_strong_as_is_asked_and_the_model_stays_as_it_was(model_folder):
     model, processor = load_model(model_folder, device="cpu")
     for weight in model.parameters():
@@ -312,6 +315,7 @@ def interrupt(stage, done, total):
         raise RuntimeError("out of the way")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [None, 56])
 def test_the_image_processor_s_own_height_is_kept(model_folder, resolution):
     model, _ = load_model(model_folder, device="cpu")

@@ -3,6 +3,7 @@ import pytest
 from small_scene import SIZE, ball_scene
 from turning_ball import FRAMES, turning_ball
 
+from page4d_hf.reconstruction.paths import FrameCameras
 from page4d_hf.reconstruction.settling import DEPTH_NOISE, noise_of_depth, settle_paths, settled_depth
 from page4d_hf.scene import PointTracks
 
@@ -15,6 +16,7 @@ def motion_error(paths, true):
     return float(np.nanmedian(np.linalg.norm(off - np.nanmean(off, axis=1, keepdims=True), axis=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "left"), [(0.2, 0.3), (0.05, 0.5)])
 def test_noise_along_the_rays_is_settled_and_hidden_frames_stay_unknown(noise, left):
     true = turning_ball()
@@ -26,6 +28,7 @@ def test_noise_along_the_rays_is_settled_and_hidden_frames_stay_unknown(noise, l
     assert motion_error(settled, true) < left * motion_error(noisy, true)
 
 
+@pytest.mark.slow
 def test_depth_that_drifts_is_not_taken_for_motion():
     true = turning_ball()
     true[..., 2] = true[:, :1, 2]  # across the rays only
@@ -37,16 +40,16 @@ def test_depth_that_drifts_is_not_taken_for_motion():
 def test_static_tracks_tell_how_noisy_depth_is():
     scene = ball_scene(9)  # whose tracks are of the plane
     rng = np.random.default_rng(0)
-    camera = scene.extrinsics, scene.intrinsics, np.tile(SIZE, (9, 1))
+    cameras = FrameCameras(scene.extrinsics, scene.intrinsics, np.tile(SIZE, (9, 1)))
 
     def noise(deviation):
         depth = [z * np.float32(np.exp(deviation * rng.normal())) for z in scene.depth]
-        return noise_of_depth(scene.tracks, depth, *camera)
+        return noise_of_depth(scene.tracks, depth, cameras)
 
     assert noise(0.02) == pytest.approx(4 * 0.02, rel=0.5)
     assert noise(0.0) < 0.02
     none = PointTracks(scene.tracks.xy, scene.tracks.visible, np.full_like(scene.tracks.points, np.nan))
-    assert noise_of_depth(none, scene.depth, *camera) == DEPTH_NOISE
+    assert noise_of_depth(none, scene.depth, cameras) == DEPTH_NOISE
 
 
 def swaying(amount: float) -> np.ndarray:
@@ -54,6 +57,7 @@ def swaying(amount: float) -> np.ndarray:
     return amount * np.sin(np.linspace(0, 12, FRAMES))[:, None] * (1.0, 0.3, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [0.85, 1.15])
 def test_a_moving_camera_halves_what_depth_is_off_by_as_a_whole(off):
     true, centers = turning_ball(), swaying(0.3)
@@ -62,6 +66,7 @@ def test_a_moving_camera_halves_what_depth_is_off_by_as_a_whole(off):
     assert abs(np.median(ratio) - 1) < 0.6 * abs(off - 1)
 
 
+@pytest.mark.slow
 def test_a_still_camera_leaves_a_thing_where_depth_says():
     true = turning_ball()
     settled = settle_paths(true, np.zeros((FRAMES, 3)))
@@ -88,10 +93,10 @@ def test_depth_of_what_moves_follows_the_tracks_that_are_as_near():
     lifted = 2.0 * np.concatenate((rays, np.ones((len(rays), 1))), axis=1)
     settled = 1.1 * lifted
     lifted[3] = np.nan  # not seen
-    camera = np.eye(4)[:3], np.array([[20.0, 0, 6], [0, 20, 4], [0, 0, 1]]), np.array([12, 8])
-    found = settled_depth(depth, motion, lifted, settled, *camera)
+    camera = FrameCameras(np.eye(4)[:3], np.array([[20.0, 0, 6], [0, 20, 4], [0, 0, 1]]), np.array([12, 8]))
+    found = settled_depth(depth, motion, lifted, settled, camera)
     np.testing.assert_allclose(found[1:6, :8], 2.2, rtol=1e-5)
     np.testing.assert_array_equal(found[:6, 9:], 4.0)
     np.testing.assert_array_equal(found[6:], depth[6:])
     assert np.isnan(found[0, 0])
-    np.testing.assert_array_equal(settled_depth(depth, motion, 0 * lifted + np.nan, settled, *camera), depth)
+    np.testing.assert_array_equal(settled_depth(depth, motion, 0 * lifted + np.nan, settled, camera), depth)

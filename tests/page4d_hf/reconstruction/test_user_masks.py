@@ -40,6 +40,7 @@ def test_no_track_is_seen_in_a_hidden_pixel_and_the_others_stay_as_they_were():
     np.testing.assert_array_equal(whole.xy, tracks.xy)
 
 
+@pytest.mark.slow
 def test_with_what_moves_hidden_all_observations_agree_with_the_cameras():
     room = moving_room()
     margin = np.ones((7, 7), np.uint8)
@@ -51,6 +52,7 @@ def test_with_what_moves_hidden_all_observations_agree_with_the_cameras():
     assert hidden["inlier_share_after"] > 0.9 > everything["inlier_share_after"]
 
 
+@pytest.mark.slow
 def test_what_is_hidden_does_not_spread_its_motion():
     room = moving_room()
     hidden = [cv2.dilate(moving.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0 for moving in room.moving]
@@ -169,6 +171,7 @@ def test_masks_of_another_size_broken_ones_and_those_that_hide_everything_are_re
         reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, **options)
 
 
+@pytest.mark.slow
 def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, capsys):
     for given, message in ((folder / "absent", "there is no folder"), (folder / "images2", "Expected 12 masks")):
         if given.name == "images2":

@@ -76,6 +76,7 @@ def test_windows_come_together_in_the_world_of_the_first():
     assert len(np.unique(result.point_times)) == COUNT
 
 
+@pytest.mark.slow
 def test_points_of_the_point_head_are_carried_along():
     _, result = run(points="world")
     _, maps = run(points="world", keep_point_maps=True)
@@ -145,6 +146,7 @@ def test_inputs_of_one_window_are_in_memory_at_a_time(monkeypatch):
     assert most <= WINDOW
 
 
+@pytest.mark.slow
 def test_a_reconstruction_that_was_stopped_between_windows_gives_the_same_when_it_is_begun_again():
     def stop(stage, done, total):
         if stage == "windows" and done == 2:
@@ -167,6 +169,7 @@ def test_a_clip_of_one_window_is_as_without_windows():
     np.testing.assert_array_equal(windowed.points, once.points)
 
 
+@pytest.mark.slow
 def test_noise_of_cameras_and_depth_leaves_windows_within_its_size():
     rng = np.random.default_rng(0)
 

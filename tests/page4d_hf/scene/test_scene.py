@@ -296,6 +296,7 @@ def test_nerfstudio_reads_the_cameras_that_were_written(scene_folder):
     assert not cameras.distortion_params.any()
 
 
+@pytest.mark.slow
 def test_nerfstudio_reads_the_points_that_were_written(scene_folder):
     pytest.importorskip("nerfstudio")
     try:
@@ -634,6 +635,7 @@ def damaged_bytes(content, draw):
     return bytes(damaged[: draw.randrange(len(damaged))] if draw.random() < 0.3 else damaged)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # NumPy's and Pillow's words about what is damaged
 @pytest.mark.parametrize("name", ["transforms.json", "page4d/info.json", "points.ply", "page4d/depth/frame_00001.npy"])
 def test_a_fuzzed_scene_is_read_or_refused_in_a_sentence(scene_folder, name):

@@ -51,6 +51,7 @@ def outwardness(scenes: RandomScenes, points: Tensor, frame: int) -> Tensor:
     return out.unflatten(2, points.shape[1:-1])
 
 
+@pytest.mark.slow
 def test_every_pixel_but_those_of_the_sky_shows_the_surface_of_its_body(
     clips: SyntheticClips, scenes: RandomScenes
 ) -> None:
@@ -63,6 +64,7 @@ def test_every_pixel_but_those_of_the_sky_shows_the_surface_of_its_body(
         assert seen & set(range(first, first + slots))
 
 
+@pytest.mark.slow
 def test_nothing_stands_before_what_a_pixel_shows(clips: SyntheticClips, scenes: RandomScenes) -> None:
     """By stepping along the rays, and by no formula that the ray caster uses."""
     eye = invert_extrinsics(clips.extrinsics)[:, 1, None, None, :, 3]
@@ -116,6 +118,7 @@ def test_all_layouts_occur_and_from_none_to_two_fifths_of_the_image_moves(many: 
     assert (many.depth.flatten(1).median(1).values < 1.2).double().mean() > 0.05  # desk tops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"still_share": 1.0}, {"body_motion": 0.0}])
 def test_nothing_moves_where_scenes_shall_be_still(options: dict[str, float]) -> None:
     clips = random_clips(range(12), 3, (12, 16), options=SyntheticOptions(lifelike=1.0, **options))  # type: ignore[arg-type]
@@ -123,6 +126,7 @@ def test_nothing_moves_where_scenes_shall_be_still(options: dict[str, float]) ->
     assert torch.equal(clips.center, clips.center[:, :1].expand_as(clips.center))
 
 
+@pytest.mark.slow
 def test_a_clip_is_the_same_beside_clips_of_the_other_kind() -> None:
     mixed = SyntheticOptions(lifelike=0.5)
     together = random_clips(range(6), 2, SIZE, options=mixed)
@@ -181,6 +185,7 @@ def test_a_walking_person_keeps_its_limbs_joined() -> None:
     assert (distance < 0.5).all()
 
 
+@pytest.mark.slow
 def test_pixels_of_lifelike_scenes_are_computed_on_the_given_device_alone() -> None:
     """A meta tensor holds no numbers, and meets tensors of another device as little as a GPU's does."""
     options = SyntheticOptions(lifelike=1.0, photography=1.0)

@@ -99,6 +99,7 @@ def test_every_pixel_shows_a_point_on_the_surface_of_its_body(clips: SyntheticCl
     assert set(clips.body.unique().tolist()) == set(range(1 + OPTIONS.bodies[1]))
 
 
+@pytest.mark.slow
 def test_nothing_stands_between_the_camera_and_what_it_sees(clips: SyntheticClips, scenes: RandomScenes) -> None:
     """By stepping along the rays, and by no formula that the ray caster uses."""
     eyes = invert_extrinsics(clips.extrinsics)[..., 3]
@@ -124,6 +125,7 @@ def test_still_points_stay_where_they_are_and_moving_ones_do_not(clips: Syntheti
         assert (moved[mask] > 1e-4).double().mean() > 0.99
 
 
+@pytest.mark.slow
 def test_followed_points_are_where_another_frame_sees_them(clips: SyntheticClips) -> None:
     """The other frame, cast anew along the rays to those points, meets them exactly, unless something is in the way."""
     for first, second in pairs():
@@ -405,6 +407,7 @@ def test_a_clip_becomes_frames_of_a_data_set(clips: SyntheticClips) -> None:
     np.testing.assert_array_equal(frames.motion_mask, clips.motion_mask[2].numpy())
 
 
+@pytest.mark.slow
 def test_pixels_are_computed_on_the_given_device_alone() -> None:
     """A meta tensor holds no numbers, and meets tensors of another device as little as a GPU's does."""
     clips = random_clips([0, 1], 2, (9, 12), device="meta")

@@ -71,6 +71,7 @@ def test_a_colmap_folder_shows_its_points_at_all_times(folder, tmp_path):
         assert scene.load_image(i).shape == (*SIZE[::-1], 3)
 
 
+@pytest.mark.slow
 def test_more_points_than_are_shown_are_thinned_and_told_of(tmp_path):
     capture = write_capture(tmp_path / "capture", frames=3, val=(1,), points=1_200_000)
     scene = opened(capture, max_points=10**6)

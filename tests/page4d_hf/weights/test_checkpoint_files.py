@@ -150,6 +150,7 @@ def packed(folder: Path, **entries: bytes) -> Path:
     return folder / "bomb.pt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data_pkl", "data_0"])
 def test_an_archive_that_unpacks_to_far_more_than_it_holds_is_refused_unread(tmp_path, name):
     path = packed(tmp_path, **{"data_pkl": b"", name: bytes(2**26 + 2**20)})

@@ -365,15 +365,6 @@ def test_the_command_honours_the_endpoint_in_the_environment(local_hub, tmp_path
     assert "Licence: PAGE-4D's release states no licence for its weights." in done.stdout
 
 
-def test_the_command_stays_offline_when_it_is_told_to(local_hub, tmp_path):
-    done = command(tmp_path, "mask", HF_ENDPOINT=local_hub.endpoint, HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "HF_HUB_OFFLINE is set, and the file is not in the cache" in done.stderr
-    assert local_hub.requests == []
-    assert not (tmp_path / "page4d").exists()
-
-
 def test_the_repositories_are_those_of_the_authors():
     assert PUBLISHED["nomask"].repo_id == PUBLISHED["mask"].repo_id == "zhouk777/PAGE4D"
     assert PUBLISHED["nomask"].repo_type == PUBLISHED["mask"].repo_type == "dataset"

@@ -18,6 +18,7 @@ def test_what_is_pulled_says_where_it_comes_from(tmp_path):
     assert "license: apache-2.0" in (tmp_path / "page4d" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_folder_of_notes_is_refused_by_name(tmp_path):
     pull_tiny(tmp_path / "page4d")
     pull_tiny(tmp_path / "page4d", overwrite=True)

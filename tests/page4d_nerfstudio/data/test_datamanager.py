@@ -5,6 +5,7 @@ import random
 from itertools import pairwise
 from types import SimpleNamespace
 
+import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from small_captures import write_capture
@@ -97,12 +98,14 @@ def test_every_other_image_of_the_span_comes_before_any_comes_again():
     assert set(drawn[0:6:2]) == set(drawn[6:12:2]) == {0.45, 0.5, 0.55}
 
 
+@pytest.mark.slow
 def test_images_that_come_late_are_seen_more_than_half_as_often_as_the_mean_of_all():
     count = draws_of_a_training(datamanager(EVEN, GROWING), range(100, 1000))
 
     assert min(count) > sum(count) / FRAMES / 2
 
 
+@pytest.mark.slow
 def test_the_middle_is_not_forgotten_while_the_ends_catch_up():
     manager = datamanager(EVEN, GROWING)
     draws_of_a_training(manager, range(100, 800))
@@ -119,6 +122,7 @@ def test_the_static_stage_and_trainings_without_growth_draw_round_by_round():
         assert draws_of_a_training(datamanager(EVEN, schedule), steps) == [2] * FRAMES
 
 
+@pytest.mark.slow
 def test_a_resumed_training_draws_what_it_would_have(tmp_path):
     parser = Page4DDataParserConfig(data=write_capture(tmp_path / "capture", frames=13))
 

@@ -525,6 +525,7 @@ def test_data_all_of_which_are_too_far_away_are_refused(tmp_path):
         read_source(Page4DDataParserConfig(data=capture))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_whatever_numbers_a_capture_holds_it_is_read_or_refused(tmp_path):
     """Numbers of cameras and points, in any place: seeded, and the same at each run."""
@@ -600,6 +601,7 @@ def test_at_nerfstudio_s_border_an_error_is_one_sentence_and_exit_code_1(tmp_pat
 # The command line and config.yml
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "name"), [("capture", "capture"), ("clip.mp4", "clip"), ("frames/*.png", "frames"), (".", "work")]
 )

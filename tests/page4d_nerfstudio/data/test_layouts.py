@@ -48,6 +48,7 @@ def wall_colours(dataset, i, outputs_scale, transform):
     return colour(centre + rays * ((WALL - centre[2]) / rays[..., 2])[..., None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["dnerf", "nvidia", "nerfstudio"])
 @pytest.mark.parametrize("named", [False, True])
 def test_each_camera_sees_the_wall_as_its_image_shows_it(tmp_path, layout, named):

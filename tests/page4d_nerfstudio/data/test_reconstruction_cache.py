@@ -82,6 +82,7 @@ def test_masks_and_intrinsics_reach_the_reconstruction(model, tmp_path):
     assert scene.use_paths is not None
 
 
+@pytest.mark.slow
 def test_without_the_mask_no_motion_is_computed_only_to_be_dropped(model, monkeypatch):
     def unwanted(*args, **kwargs):
         raise AssertionError("geometry was asked for motion")
@@ -90,6 +91,7 @@ def test_without_the_mask_no_motion_is_computed_only_to_be_dropped(model, monkey
     assert run(Calls(), model, use_mask=False).point_motion is None
 
 
+@pytest.mark.slow
 def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, monkeypatch):
     read = Calls()
     first = run(read, model)
@@ -101,6 +103,7 @@ def test_the_second_time_neither_frames_are_read_nor_the_network_is_run(model, m
     np.testing.assert_array_equal(second.load_depth(1), first.load_depth(1))
 
 
+@pytest.mark.slow
 def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
     read = Calls()
     run(read, model)
@@ -116,6 +119,7 @@ def test_other_frames_resolution_or_weights_are_another_reconstruction(model):
     assert read.count == 4
 
 
+@pytest.mark.slow
 def test_an_update_of_page4d_makes_everything_anew(model, monkeypatch):
     read = Calls()
     run(read, model)
@@ -136,6 +140,7 @@ def test_the_digest_tells_bytes_order_and_options_apart(tmp_path):
     assert digests[3] == digest_files([one, other])
 
 
+@pytest.mark.slow
 def test_without_the_weights_what_they_made_is_used(model):
     read = Calls()
     root = run(read, model).root
@@ -163,6 +168,7 @@ def test_a_damaged_entry_is_made_anew(model):
     assert read.count == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_run_that_breaks_off_leaves_nothing_behind(model, cache, monkeypatch, error):
     def fail(*args, **kwargs):
@@ -176,6 +182,7 @@ def test_a_run_that_breaks_off_leaves_nothing_behind(model, cache, monkeypatch, 
     run(Calls(), model)
 
 
+@pytest.mark.slow
 def test_of_two_commands_at_once_the_second_waits_and_uses_what_the_first_has_made(model, cache, tmp_path, monkeypatch):
     entry = run(Calls(), model).root
     entry.rename(tmp_path / "made")

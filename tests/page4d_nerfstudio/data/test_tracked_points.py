@@ -41,6 +41,7 @@ def seen(frames, index):
     return inside, in_camera[inside, 2], (row[inside], column[inside])
 
 
+@pytest.mark.slow
 def test_they_lie_on_the_surfaces_that_the_cameras_see(frames, without_points):
     """To 3 % of the depth, of the pixel that shows a point or of one beside it: many corners are on edges."""
     truth = as_pinhole(read_capture(without_points))
@@ -55,6 +56,7 @@ def test_they_lie_on_the_surfaces_that_the_cameras_see(frames, without_points):
     assert (hits >= 0.5 * views).mean() > 0.85  # 0.90; the rest is mostly on what moves
 
 
+@pytest.mark.slow
 def test_they_have_the_colours_of_what_they_lie_on(frames):
     index = frames.train[0]
     image = frames.images.load_image(index).astype(int)
@@ -63,6 +65,7 @@ def test_they_have_the_colours_of_what_they_lie_on(frames):
     assert np.median(off) < 15
 
 
+@pytest.mark.slow
 def test_they_are_kept_for_the_next_command(without_points, frames, monkeypatch):
     def nothing(*args, **kwargs):
         raise AssertionError("tracked again")

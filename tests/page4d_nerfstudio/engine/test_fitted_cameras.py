@@ -38,6 +38,7 @@ def disturbed(truth):
     return camera
 
 
+@pytest.mark.slow
 def test_a_disturbed_camera_is_fitted_to_its_image_and_the_scene_is_held(model, truth, batch, disturbed):
     before = copy.deepcopy(model.state_dict())
     given = disturbed.camera_to_worlds.clone()

@@ -48,6 +48,7 @@ def step_of(model, pipeline: Page4DPipeline, step: int) -> tuple[dict, dict, dic
     return losses, metrics, gradients
 
 
+@pytest.mark.slow
 def test_a_step_of_two_views_is_the_mean_of_two_steps_of_one():
     model = make_model(background_color="black")
     step = model.schedule.coarse_steps

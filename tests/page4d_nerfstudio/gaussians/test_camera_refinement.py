@@ -49,6 +49,7 @@ def misplaced(model: Page4DGaussiansModel, points: torch.Tensor, camera: Cameras
     return float((places[0] - places[1]).norm(dim=-1).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
 def test_the_pose_of_a_disturbed_camera_moves_towards_the_truth(mode):
     model = make_model(

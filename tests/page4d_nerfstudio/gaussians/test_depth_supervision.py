@@ -124,6 +124,7 @@ def step_with_depth(model, optimizers, step, batch):
     return float(losses["depth_loss"].detach())
 
 
+@pytest.mark.slow
 def test_depth_is_learned():
     model = make_model(n=200, use_deformation=False, depth_weight=1.0)
     optimizers = optimizers_of(model)

@@ -196,6 +196,7 @@ def mcmc_model(**options):
     return make_model(strategy="mcmc", refine_every=2, **options)
 
 
+@pytest.mark.slow
 def test_a_model_grows_to_its_cap_and_never_beyond_with_either_strategy():
     for options in ({"strategy": "mcmc"}, {"strategy": "default", "densify_grad_thresh": 0.0}):
         model = make_model(refine_every=2, max_gaussians=50, **options)

@@ -240,16 +240,6 @@ def test_tensors_need_not_be_contiguous():
         torch.testing.assert_close(gradient, reference)
 
 
-def test_without_gradients_nothing_is_recorded():
-    scene = make_scene()
-    render, _, _ = rasterize(*scene)
-    with torch.no_grad():
-        again, _, info = rasterize(*scene, absgrad=True)
-    assert not again.requires_grad
-    assert not info["means2d"].requires_grad
-    assert torch.equal(render, again)
-
-
 @pytest.mark.parametrize("which", range(6))
 def test_any_one_input_alone_can_be_learnt(which):
     scene = make_scene()

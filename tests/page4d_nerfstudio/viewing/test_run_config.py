@@ -98,6 +98,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_that_is_no_configuration_ends_in_a_sentence(config, file):
     change, message = FILES[file]
@@ -106,6 +107,7 @@ def test_a_file_that_is_no_configuration_ends_in_a_sentence(config, file):
         read_config(changed if isinstance(changed, Path) else config)
 
 
+@pytest.mark.slow
 def test_whatever_is_typed_into_a_file_ends_in_a_sentence(config, tmp_path, monkeypatch):
     """Values of other types, lines lost, doubled or moved, bytes changed: seeded, and the same at each run."""
     monkeypatch.chdir(tmp_path)

@@ -212,6 +212,7 @@ def test_a_path_without_cameras_is_refused(tmp_path):
 # Held in the adjustment, and depth scaled to them
 
 
+@pytest.mark.slow
 def test_known_cameras_are_held_and_depth_comes_in_their_scale():
     room = moving_room()
     result = refined(KnownCameras(room.extrinsics, room.intrinsics))
@@ -221,6 +222,7 @@ def test_known_cameras_are_held_and_depth_comes_in_their_scale():
     assert depth_error(result.depth) < 0.01  # the network's is off by log 2
 
 
+@pytest.mark.slow
 def test_a_network_whose_cameras_hardly_move_does_not_spoil_known_ones():
     room, noise = moving_room(), np.random.default_rng(0)
     still = np.repeat(room.extrinsics[:1], len(room.extrinsics), axis=0)
@@ -231,6 +233,7 @@ def test_a_network_whose_cameras_hardly_move_does_not_spoil_known_ones():
     assert depth_error(refined.depth) < 0.05
 
 
+@pytest.mark.slow
 def test_a_focal_length_that_is_unknown_is_found_from_known_poses():
     result = refined(KnownCameras(moving_room().extrinsics))
     np.testing.assert_array_equal(result.extrinsics, moving_room().extrinsics)
@@ -238,6 +241,7 @@ def test_a_focal_length_that_is_unknown_is_found_from_known_poses():
     assert depth_error(result.depth) < 0.02
 
 
+@pytest.mark.slow
 def test_known_intrinsics_are_held_though_their_pixels_are_not_square():
     """The room's images, cropped and stretched: a principal point off the centre, and two focal lengths."""
     room = moving_room()
@@ -256,6 +260,7 @@ def test_known_intrinsics_are_held_though_their_pixels_are_not_square():
     assert intrinsics_alone.report["error_p50_after"] < 0.2  # pixels
 
 
+@pytest.mark.slow
 def test_cameras_that_stand_still_leave_the_scale_of_depth():
     room = moving_room(camera_stands=True)
     _, depth = network()

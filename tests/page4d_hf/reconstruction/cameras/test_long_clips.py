@@ -73,6 +73,7 @@ def test_keyframes_are_dense_where_the_image_moves_fast_and_rare_where_it_stands
     assert (chosen >= 40).sum() >= 30
 
 
+@pytest.mark.slow
 def test_a_start_that_drifts_over_a_long_clip_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     monkeypatch.setattr(long_clips, "PART", 16)
@@ -89,6 +90,7 @@ def test_a_start_that_drifts_over_a_long_clip_is_mended(monkeypatch: pytest.Monk
     assert found.used.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_frames_between_keyframes_are_located_by_the_points_of_these(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     tracks, truth, points = _walk(np.where(np.arange(60) % 6 == 0, 0.06, 0.015))  # a gait that keyframes do not show
@@ -101,6 +103,7 @@ def test_frames_between_keyframes_are_located_by_the_points_of_these(monkeypatch
     assert _error(found.extrinsics, truth) < 0.3 * _error(evenly, truth)
 
 
+@pytest.mark.slow
 def test_a_part_whose_start_is_far_off_is_mapped_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     monkeypatch.setattr(long_clips, "PART", 20)
@@ -114,6 +117,7 @@ def test_a_part_whose_start_is_far_off_is_mapped_anew(monkeypatch: pytest.Monkey
     assert _error(found.extrinsics, truth) < 0.02
 
 
+@pytest.mark.slow
 def test_a_lens_s_distortion_is_found_in_a_long_clip_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     tracks, truth, points = _walk(np.full(44, 0.08))

@@ -58,6 +58,7 @@ def rotation_error(extrinsics: np.ndarray, truth: np.ndarray) -> float:
     return float(np.degrees(np.arccos(cosines.clip(-1, 1))).mean())
 
 
+@pytest.mark.slow
 def test_tracks_follow_points_of_the_scene():
     images, extrinsics, depth = clip()
     tracks = track_points(images)
@@ -89,6 +90,7 @@ def test_cameras_come_near_the_truth_although_things_move(scene):
     assert refined.report["inlier_share_after"] > refined.report["inlier_share_before"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("degrees", "share"), [(60, 10), (170, 40)])  # one camera is lost; all are
 @pytest.mark.filterwarnings("error::RuntimeWarning")  # of tracks that get no point
 def test_cameras_too_far_off_to_start_from_are_found_from_the_tracks_alone(degrees, share):
@@ -100,12 +102,14 @@ def test_cameras_too_far_off_to_start_from_are_found_from_the_tracks_alone(degre
     np.testing.assert_allclose(refined.extrinsics[0], start[0], atol=1e-6)  # the world stays that of the first camera
 
 
+@pytest.mark.slow
 def test_a_focal_length_that_is_far_off_is_found_out():
     images, truth, depth = clip()
     refined = refine(list(images), disturbed(truth, share=0.1), 1.4 * FOCAL, list(depth))
     assert refined.focal == pytest.approx(FOCAL, rel=0.08)
 
 
+@pytest.mark.slow
 def test_depth_of_another_scale_in_each_frame_is_brought_to_the_cameras():
     images, truth, depth = clip()
     scales = np.linspace(0.85, 1.15, FRAMES)[:, None, None]
@@ -120,6 +124,7 @@ def relative_error(depth, truth) -> float:
     return float(np.abs(ratios / np.median(ratios) - 1).mean())
 
 
+@pytest.mark.slow
 def test_depth_that_is_wrong_smoothly_is_mended_by_a_field():
     images, truth, depth = clip()
     bent = (depth * np.linspace(0.7, 1.3, SIZE[1])).astype(np.float32)  # from left to right
@@ -128,6 +133,7 @@ def test_depth_that_is_wrong_smoothly_is_mended_by_a_field():
     assert relative_error(refined.depth, depth) < 0.6 * relative_error(bent, depth)
 
 
+@pytest.mark.slow
 def test_depth_that_is_wrong_everywhere_gets_no_worse_and_a_sentence_says_so():
     images, truth, depth = clip()
     blobs = cv2.GaussianBlur(np.random.default_rng(0).normal(size=SIZE), (0, 0), 2)
@@ -156,6 +162,7 @@ def test_what_a_clip_does_not_show_is_said(made, outcome, told):
     assert np.isnan(refined.point_tracks.points).all()  # how far away they are is not known
 
 
+@pytest.mark.slow
 def test_a_camera_that_moves_straight_ahead_is_refined():
     images, truth, depth = clip(camera_advances=True)
     start = disturbed(truth)
@@ -195,6 +202,7 @@ def test_of_one_frame_again_and_again_all_cameras_are_the_first():
     np.testing.assert_array_equal(refined.extrinsics, truth[:1].repeat(FRAMES, axis=0))
 
 
+@pytest.mark.slow
 def test_where_two_motions_fill_the_image_the_result_is_no_worse_than_the_start():
     images, truth, depth = clip()
     both = np.concatenate((images[:, :, :64], images[::-1, :, 64:]), axis=2)  # half of it runs backwards
@@ -216,6 +224,7 @@ def kept_tracks() -> PointTracks:
     return as_point_tracks(tracks, np.full((len(tracks), 3), np.nan), FRAMES)
 
 
+@pytest.mark.slow
 def test_points_of_kept_tracks_project_onto_where_they_are_seen():
     images, truth, depth = clip()
     refined = refine(list(images), disturbed(truth), FOCAL, list(depth))
@@ -239,6 +248,7 @@ def test_of_a_long_clip_s_tracks_the_longest_of_each_start_are_kept(monkeypatch)
     assert kept.visible[starts == 0].all()  # some go through the whole clip
 
 
+@pytest.mark.slow
 def test_a_user_s_tracks_are_refined_by():
     images, truth, depth = clip()
     start = disturbed(truth)
