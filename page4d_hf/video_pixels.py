@@ -87,11 +87,8 @@ def deinterlaced(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def tone_mapped(rgb: npt.NDArray[np.uint16], transfer: int) -> npt.NDArray[np.uint8]:
-    """HDR of BT.2020 as sRGB: white is 203 cd/m^2, and what is brighter is compressed without a change of hue.
-
-    Args:
-        rgb: `(H, W, 3)`, full range of 16 bits.
-        transfer: `HLG` (ITU-R BT.2100, with the system gamma of a display of 1,000 cd/m^2) or `PQ` (SMPTE ST 2084).
+    """HDR of BT.2020, full range of 16 bits, as sRGB: white is 203 cd/m^2, and what is brighter is compressed without a
+    change of hue. `transfer` is `HLG` (ITU-R BT.2100, with the system gamma of 1,000 cd/m^2) or `PQ` (SMPTE ST 2084).
     """
     linear = _linear(transfer)[rgb]  # of HLG the scene's light, of PQ the display's
     if transfer == HLG:

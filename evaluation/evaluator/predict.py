@@ -60,13 +60,7 @@ class SquashingProcessor(Page4DImageProcessor):
 
 
 def load_evaluated_model(name: str, *, mask: Mask, device: str, dtype: str) -> EvaluatedModel:
-    """Load a model for evaluation.
-
-    Args:
-        name: a folder for from_pretrained, or a Hub repository.
-        mask: "off" runs the network at mask strength 0, which makes it VGGT with other weights.
-        device, dtype: see `page4d_hf.weights.loading.load_model`.
-    """
+    """Load a model for evaluation, as `load_model` does; with the mask "off" it runs at mask strength 0, as VGGT."""
     model, processor = load_model(name, device=device, dtype=dtype)
     strength = float(model.config.mask_strength) if mask == "on" else 0.0
     folder = Path(name).expanduser()

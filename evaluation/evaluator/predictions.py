@@ -156,13 +156,7 @@ def check_predictions(predictions: Predictions, where: str) -> None:
 
 
 def match_predictions(predictions: Predictions, sequence: EvaluatedSequence, where: str) -> Predictions:
-    """The predictions of a sequence's frames, in its order.
-
-    Args:
-        predictions: of these frames, in any order, and perhaps of others.
-        sequence: what they are of.
-        where: what they are, for the message.
-    """
+    """The predictions of a sequence's frames, in its order, of predictions of these and perhaps others in any order."""
     wanted = sequence.frames.capture.frame_ids
     rows = {name: i for i, name in enumerate(predictions.frame_ids)}
     missing = [name for name in wanted if name not in rows]

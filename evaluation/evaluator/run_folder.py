@@ -100,13 +100,7 @@ class RunFolder:
         shutil.rmtree(self.plots(name), ignore_errors=True)
 
     def save(self, scores: SequenceScores, source: Mapping[str, str], *, again: bool = False) -> None:
-        """Keep the scores of a sequence.
-
-        Args:
-            scores: of one sequence.
-            source: digests of what was scored.
-            again: the sequence is to be tried again when the run goes on, as what excluded it may be repaired.
-        """
+        """Keep the scores of a sequence, with digests of what was scored, and whether it is to be tried again."""
         path = self._path(scores.name)
         record = {"run": self.key, "digest": "", "scores": asdict(scores), "source": dict(source), "again": again}
         kept = parse_json(_dumps(record), Kept, path, error=EvaluationError)

@@ -52,13 +52,8 @@ def still_camera_figures(truth: np.ndarray) -> dict[str, float]:
 
 
 def trivial_predictions(frame_ids: Iterable[str], image_sizes: npt.ArrayLike) -> Predictions:
-    """Depth of 1 everywhere and a camera that stands still.
-
-    Args:
-        frame_ids: names of the frames.
-        image_sizes: `[S, 2]` (width, height) of each in pixels. Maps have the shape of the first, and at most 518
-            pixels on the longer side.
-    """
+    """Depth of 1 everywhere and a camera that stands still. Maps have the shape of the first of the images' sizes
+    `[S, 2]` (width, height), and at most 518 pixels on the longer side."""
     sizes = np.asarray(image_sizes, np.float64)
     count, (width, height) = len(sizes), sizes[0]
     shrink = min(1.0, LARGEST_SIDE / max(width, height))

@@ -69,13 +69,7 @@ def workplace() -> Iterator[Path]:
 
 
 def build(models: list[str], limits: Limits, place: Path) -> Any:
-    """The app, a `gradio.Blocks`.
-
-    Args:
-        models: to choose from: "tiny" for the one in the package, folders, repositories on the Hub.
-        limits: for each visitor.
-        place: of `workplace`.
-    """
+    """The app, a `gradio.Blocks`: models are "tiny" for the one in the package, folders, or repositories on the Hub."""
     import gradio as gr
 
     def begin() -> str:

@@ -30,15 +30,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 
 def read_image(path: Path, keep_grey: bool = False) -> npt.NDArray[np.uint8]:
-    """Decode an 8-bit image.
-
-    Args:
-        path: the file.
-        keep_grey: give a grey image as `(H, W)`, and a palette image as the palette's indices.
-
-    Returns:
-        `(H, W, 3)`; with transparency `(H, W, 4)`; `(H, W)` for what `keep_grey` names.
-    """
+    """Decode an 8-bit image: `(H, W, 3)`, or `(H, W, 4)` with transparency. With `keep_grey` a grey image, or the
+    indices of a palette, come as `(H, W)`."""
     with open_image(path) as image:
         if image.mode in ("RGB", "RGBA") or (keep_grey and image.mode in ("L", "P")):
             return np.array(image)

@@ -150,13 +150,8 @@ def cut_far_depth(depth: npt.NDArray[np.float32], percentile: float) -> None:
 
 
 def jitter_colors(images: npt.NDArray[np.float32], config: AugmentationConfig, generator: np.random.Generator) -> None:
-    """Change brightness, contrast, saturation and hue in random order, and take colours away, in place.
-
-    Args:
-        images: `(S, H, W, 3)` in [0, 1].
-        config: the settings.
-        generator: all that is random comes from it, in a fixed order.
-    """
+    """Change brightness, contrast, saturation and hue of images `(S, H, W, 3)` in [0, 1] in random order, and take
+    colours away, in place."""
     shared = generator.random() < config.shared_probability
     changes = _draw_changes(config, generator)
     for number, image in enumerate(images):

@@ -93,13 +93,7 @@ class SyntheticClips:
 
 
 def check_size(num_clips: int, num_frames: int, image_size: tuple[int, int]) -> None:
-    """Refuse clips that are too large to be made together, before any memory is taken.
-
-    Args:
-        num_clips: that are made together.
-        num_frames: of each.
-        image_size: (height, width).
-    """
+    """Refuse clips that are too large to be made together, before any memory is taken."""
     height, width = image_size
     frames = num_clips * num_frames
     if frames > MOST_FRAMES or frames * height * width > MOST_PIXELS:

@@ -195,13 +195,7 @@ def keyed_generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def plan_shape(seed: int, index: int, sampling: SamplingConfig, weights: npt.NDArray[np.float64]) -> MicroBatchShape:
-    """Size of a micro-batch and the source of each of its samples.
-
-    Args:
-        seed, index: of the run and of the micro-batch.
-        sampling: the settings.
-        weights: `(number of sources,)`, not negative, with a sum above 0.
-    """
+    """Size of a micro-batch and the source of each of its samples, by the sources' weights, not negative."""
     generator = keyed_generator(seed, index)
     num_frames = int(generator.integers(sampling.frames_min, sampling.frames_max + 1))
     aspect = generator.uniform(sampling.aspect_min, sampling.aspect_max)

@@ -48,12 +48,7 @@ Size = tuple[int, int]  # (height, width)
 
 
 def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> MotionKind | os.PathLike[str] | str | None:
-    """Check the source of the motion mask, before frames are read.
-
-    Args:
-        motion: one of `MotionKind`, a folder of masks, or None for what is best.
-        has_head: whether the model has a mask head.
-    """
+    """Check the source of the motion mask before frames are read: a kind, a folder of masks, or None for the best."""
     if motion is None:
         return None
     if motion in get_args(MotionKind):

@@ -225,13 +225,7 @@ def as_point_tracks(tracks: Tracks, points: np.ndarray, num_frames: int) -> Poin
 def checked_tracks(
     given: PointTracks, images: Sequence[np.ndarray], *, progress: Callable[[int], None] = lambda done: None
 ) -> Tracks:
-    """A user's tracks, where they fit the images.
-
-    Args:
-        given: K tracks through S frames.
-        images: S frames, `(H, W, 3)` uint8, of one size; two are held at a time.
-        progress: told how many frames are done.
-    """
+    """A user's tracks, where they fit the images `(H, W, 3)` uint8, of one size, of which two are held at a time."""
     if given.visible.shape[1] != len(images):
         raise Page4DError(
             f"Expected tracks through the clip's {len(images)} frames, got {given.visible.shape[1]}; track the frames "

@@ -249,13 +249,7 @@ class _SeedPoints:
         self.on_bodies.append((body[moving[chosen]], position[moving[chosen]]))
 
     def tracks(self, camera: CameraPath, intrinsics: Tensor, image_size: tuple[int, int]) -> PointTracks | None:
-        """At most `NUM_TRACKS` of the points that move, seen by a camera; None where nothing moves.
-
-        Args:
-            camera: of the training frames.
-            intrinsics: `(3, 3)`.
-            image_size: (height, width).
-        """
+        """At most `NUM_TRACKS` of the points that move, seen by a camera; None where nothing moves."""
         body, position = (torch.cat(column) for column in zip(*self.on_bodies, strict=True))
         if len(body) == 0:
             return None

@@ -17,16 +17,8 @@ BLOCK = 8  # pixels a side, of JPEG
 
 
 def photographed(images: Tensor, seeds: Sequence[int], strength: float) -> Tensor:
-    """Images as a camera of its own takes them, for each clip.
-
-    Args:
-        images: `(B, S, 3, H, W)` sRGB in [0, 1].
-        seeds: of the clips.
-        strength: from 0, which changes nothing, to 1.
-
-    Returns:
-        `(B, S, 3, H, W)` in [0, 1], on the device of the images.
-    """
+    """Images `(B, S, 3, H, W)` sRGB in [0, 1] as a camera of each clip's own takes them, at a strength from 0, which
+    changes nothing, to 1."""
     if not strength:
         return images
     draws = Draws(seeds, STREAM)

@@ -161,12 +161,8 @@ class PosedScene:
             self.centers.append(center)
 
     def cast(self, origin: Tensor, directions: Tensor) -> Hits:
-        """Find what rays meet first.
-
-        Args:
-            origin: `(F, 3)` in the world, inside the room and outside of all bodies.
-            directions: `(3, F, R)`, of any length.
-        """
+        """Find what rays of any length `(3, F, R)` meet first, from points `(F, 3)` inside the room and outside of all
+        bodies."""
         scene = self.scene
         distance = _leave_cube(
             (origin - scene.room_center) / scene.room_half_sizes, directions / scene.room_half_sizes[:, None, None]
@@ -221,12 +217,8 @@ class PosedScene:
         return position
 
     def shade(self, hits: Hits, lamp: Tensor) -> Tensor:
-        """Light that leaves surfaces, `(3, F, R)` linear RGB: all are matt, so it is the same in all directions.
-
-        Args:
-            hits: the surfaces.
-            lamp: `(3,)`, a point of the lamp.
-        """
+        """Light of a point of the lamp `(3,)` that leaves surfaces, `(3, F, R)` linear RGB: all are matt, so it is the
+        same in all directions."""
         ways = hits.points - lamp[:, None, None]
         squared = dot(ways, ways)
         # Cosines at the surface and at the lamp, which shines down, over the squared distance.
@@ -280,12 +272,8 @@ def _times(matrices: Tensor, vectors: Tensor) -> list[Tensor]:
 
 
 def _enter_sphere(start: Tensor, along: list[Tensor]) -> Tensor:
-    """Where rays from outside enter the unit sphere: the lower root of |start + t along|^2 = 1; NaN if there is none.
-
-    Args:
-        start: `(F, 3)`.
-        along: three components `(F, R)`.
-    """
+    """Where rays from outside `(F, 3)` along three components `(F, R)` enter the unit sphere: the lower root of
+    |start + t along|^2 = 1; NaN if there is none."""
     x, y, z = along
     a = torch.addcmul(torch.addcmul(x * x, y, y), z, z)
     b = torch.addcmul(torch.addcmul(start[:, 0:1] * x, start[:, 1:2], y), start[:, 2:3], z)

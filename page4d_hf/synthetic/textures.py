@@ -26,15 +26,7 @@ class Texture:
     phases: Tensor  # [K] radians
 
     def color(self, position: Tensor, half_sizes: Tensor) -> Tensor:
-        """Albedo of points of a body.
-
-        Args:
-            position: `(3, N)` metres from the body's centre in the body at rest.
-            half_sizes: `(3,)` metres, of the body at rest.
-
-        Returns:
-            `(3, N)` linear RGB in [0, 1].
-        """
+        """Albedo `(3, N)`, linear RGB in [0, 1], of points `(3, N)` of a body at rest, in metres from its centre."""
         return PATTERNS[self.pattern](self, position, half_sizes).clamp(0, 1)
 
     def field(self, position: Tensor) -> Tensor:

@@ -11,13 +11,7 @@ MOST_PIXELS = 178_956_970  # what Pillow takes for an attack; photographs of tel
 
 
 def check_pixels(width: int, height: int, path: str | Path, error: type[Page4DError]) -> None:
-    """Refuse a size that no image has.
-
-    Args:
-        width, height: in pixels, as the file's head says.
-        path: the file.
-        error: what to raise.
-    """
+    """Refuse a size that no image has, as the file's head says it, by an error of a kind."""
     if width < 1 or height < 1:
         raise error(f"{path} claims to be an image of {width}x{height} pixels, which has none; replace the file.")
     if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:

@@ -239,13 +239,7 @@ def _viewed(
 
 
 def _paths(capture: Capture, instant: np.ndarray, instants: int) -> np.ndarray | None:
-    """Where at most MOST_TRACKS tracks of what moves are at each instant; None where there are none.
-
-    Args:
-        capture: the frames that are shown.
-        instant: `(N,)` the place of each frame's time.
-        instants: how many there are.
-    """
+    """Where at most MOST_TRACKS tracks are at each instant, by that of each frame `(N,)`; None where nothing moves."""
     if capture.tracks is None or capture.tracks.paths is None:
         return None
     of_frames = capture.tracks.paths

@@ -376,13 +376,7 @@ def serve(
     *,
     ready: Callable[[Viewer], object] = lambda viewer: None,
 ) -> None:
-    """Let browsers look at a scene until the user interrupts.
-
-    Args:
-        scene, display, instant: see `Viewer`.
-        host, port: see `check_address`.
-        ready: called once the server answers.
-    """
+    """Let browsers look at a scene until the user interrupts; `ready` is called once the server answers."""
     viewer = Viewer(scene, display, instant, host, check_address(host, port))
     try:
         ready(viewer)

@@ -459,13 +459,7 @@ def convert_checkpoint(
 
 
 def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model: Page4DModel) -> None:
-    """Read a converted folder back and compare it with what was to be written.
-
-    Args:
-        folder: of `save_pretrained`.
-        converted: the weights as they were in the checkpoint.
-        model: gives the dtype of every weight, which in a half precision is not the checkpoint's.
-    """
+    """Read a converted folder back and compare it with the checkpoint's weights, in the dtypes of `model`."""
     result: Any = Page4DModel.from_pretrained(folder, output_loading_info=True)
     loaded, info = result
     faults = [f"{kind}: {_key_list(sorted(map(str, keys)))}" for kind, keys in info.items() if keys]

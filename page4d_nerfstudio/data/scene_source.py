@@ -35,13 +35,7 @@ class SceneOptions:
 
 
 def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = True) -> PosedFrames:
-    """The frames of a scene, every so many of them held out.
-
-    Args:
-        scene: of `page4d reconstruct`.
-        options: how to take it.
-        with_points: whether to start from the points that it stores, rather than from its depth.
-    """
+    """The frames of a scene, every so many of them held out, with the points that it stores or those of its depth."""
     for sentence in scene.notes:
         note(sentence)
     scene = without_far_points(scene)

@@ -24,12 +24,7 @@ class Source(NamedTuple):
 
 
 def find_source(data: Path, layout: str = "auto") -> Source:
-    """Tell what lies at a path, or what to take it for.
-
-    Args:
-        data: a file, a folder or a glob.
-        layout: "auto" looks; "scene", "frames" or the name of a capture's layout is taken at its word.
-    """
+    """Tell what lies at a path ("auto"), or take it for "scene", "frames" or a capture of a layout as told."""
     _require(data)
     if layout == "scene":
         return Source("scene")

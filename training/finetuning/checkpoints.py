@@ -67,14 +67,9 @@ class HistoryLine(Record):
 
 
 def enter_run_folder(options: Options, configuration: dict[str, Any]) -> int:
-    """Begin a run's folder, or find where the run in it stopped.
+    """Begin a run's folder, or find how many steps the newest checkpoint of the run in it has behind it.
 
-    Args:
-        options: the run's.
-        configuration: the network's values that decide what it computes, as JSON values.
-
-    Returns:
-        The number of optimizer steps that its newest checkpoint has behind it; 0 for a run that begins.
+    `configuration` has the network's values that decide what it computes.
     """
     folder, path = options.output, options.output / RUN_FILE
     check_working_folder(folder, RUN_FILE)

@@ -59,13 +59,8 @@ def grouped(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def sampling_for(sampling: SamplingConfig, config: Page4DConfig, model: str | Path | None) -> SamplingConfig:
-    """The sizes of images that a network is trained with, where the options leave them open.
-
-    Args:
-        sampling: as the options have it.
-        config: of the network.
-        model: where its image processor is, which knows the width; without one, the network's own size decides.
-    """
+    """The sizes of images that a network is trained with: what options leave open, its image processor in `model`
+    knows, or the network's own size decides."""
     if sampling.patch_size not in (None, config.patch_size):
         raise OptionsError(f"--sampling.patch-size is {sampling.patch_size}, the model's is {config.patch_size}.")
     width = sampling.width

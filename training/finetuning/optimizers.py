@@ -21,13 +21,7 @@ OF_ADAMW_SIZE = "match_rms_adamw"
 def make_optimizers(
     trained: dict[str, nn.Parameter], options: Options, device: torch.device
 ) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
-    """The optimizers of a run, each with a schedule of its learning rates.
-
-    Args:
-        trained: parameters by name, at least one.
-        options: of the run.
-        device: where they are.
-    """
+    """The optimizers of trained parameters, each with a schedule of its learning rates."""
     matrices = hidden_matrices(trained) if options.optimizer == "muon" else {}
     optimizers: list[torch.optim.Optimizer] = []
     schedules: list[LambdaLR] = []

@@ -116,13 +116,7 @@ def _frame_ids(clip: StudyClip) -> list[str]:
 
 
 def score_clip(model: Page4DModel, clip: StudyClip, mask_strength: float | None = None) -> ClipScores:
-    """Run a network on a clip and score what it says, and what the trivial predictor says.
-
-    Args:
-        model: in evaluation mode, with a camera head and a depth head.
-        clip: with true depth, cameras and motion.
-        mask_strength: from 0 to 1. By default the model's.
-    """
+    """Run a network, in evaluation mode, with camera and depth heads, on a clip; score it and the trivial predictor."""
     scores = ClipScores(clip.name, {}, {})
     try:
         said = predict_clip(model, clip, mask_strength)

@@ -52,12 +52,7 @@ def looks_like_dycheck(folder: Path) -> bool:
 
 
 def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
-    """Names of the videos, one for each phone, such as "apple/0".
-
-    Args:
-        root: the folder of the captures.
-        split: "train" for the moving phones, "val" for those that stand still; None as "train".
-    """
+    """Names of the videos, such as "apple/0": of the moving phones, or for the split "val" of those that stand."""
     names = []
     for folder in sorted(filter(looks_like_dycheck, Path(root).iterdir())):
         path = folder / "splits" / f"{split or SPLITS[0]}.json"

@@ -428,12 +428,8 @@ def nerfies_videos(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_nerfies_video(root: Path, name: str) -> Capture:
-    """Read the video of one camera of a capture, in the world that scene.json gives: all its frames, held out or not.
-
-    Args:
-        root: the folder of the captures, or the capture itself.
-        name: a name that `nerfies_videos` gives; a capture's name alone, such as "broom", has all its cameras.
-    """
+    """Read all frames of a camera of a capture, such as "broom/0", or of all its cameras, "broom", held out or not, in
+    the world that scene.json gives."""
     folder_name, _, camera = name.partition("/")
     folder = root if _is_nerfies(root) and _name(root) == folder_name else sequence_folder(root, folder_name)
     capture = read_nerfies(folder, skip_broken=True)

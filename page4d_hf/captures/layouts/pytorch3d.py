@@ -92,15 +92,8 @@ def read_frame_annotations(path: Path, **values: str) -> list[FrameAnnotation]:
 def camera_from_viewpoint(
     viewpoint: Viewpoint, image_size: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Convert a viewpoint annotation.
-
-    Args:
-        viewpoint: the annotation.
-        image_size: (width, height) of the image.
-
-    Returns:
-        extrinsics `(3, 4)`, world-to-camera with OpenCV axes, and intrinsics `(3, 3)` in pixels.
-    """
+    """Extrinsics `(3, 4)`, world-to-camera with OpenCV axes, and intrinsics `(3, 3)` in pixels of a viewpoint
+    annotation of an image of a size (width, height)."""
     half = np.array(image_size, np.float64) / 2
     unit = np.full(2, half.min()) if viewpoint.intrinsics_format == "ndc_isotropic" else half
     fx, fy = viewpoint.focal_length * unit

@@ -179,16 +179,8 @@ def read_rgbd_lists(
 def match_nearest(
     times: npt.NDArray[Any], candidates: npt.NDArray[Any], max_difference: float
 ) -> npt.NDArray[np.int64]:
-    """For each time the candidate nearest to it.
-
-    Args:
-        times: `(N,)` seconds.
-        candidates: `(M,)` seconds, in any order.
-        max_difference: seconds, inclusive but for rounding.
-
-    Returns:
-        `(N,)` indices into `candidates`; -1 where none is near enough.
-    """
+    """For each time `(N,)` the index of the nearest candidate `(M,)`, in any order, in seconds; -1 where none is within
+    `max_difference`."""
     if len(candidates) == 0:
         return np.full(len(times), -1, np.int64)
     order = np.argsort(candidates, kind="stable")

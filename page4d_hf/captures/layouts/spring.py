@@ -112,15 +112,8 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
 
 
 def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Z-depth in metres of a file of disparities; 0 in the sky and where there is no disparity.
-
-    Args:
-        path: `<scene>/disp1_<eye>/disp1_<eye>_%04d.dsp5`; the sky map is looked for in the scene.
-        intrinsics: `(3, 3)` in pixels of the image.
-
-    Returns:
-        `(H, W)`, half as high and half as wide as the file.
-    """
+    """Z-depth `(H, W)` in metres of a file of disparities, half as high and wide as the file; 0 in the sky, which a map
+    beside it tells, and where there is no disparity."""
     disparity = _read_hdf5(path, "disparity", 2)[::2, ::2]
     with np.errstate(invalid="ignore"):
         valid = np.isfinite(disparity) & (disparity > 0)

@@ -119,12 +119,8 @@ def read_intrinsics(given: str | os.PathLike[str]) -> CameraFile:
 
 
 def read_cameras(path: str | os.PathLike[str]) -> CameraFile:
-    """Cameras of nerfstudio's transforms.json or its folder, of a folder with a COLMAP model, or of a trajectory.
-
-    Args:
-        path: the file or folder. A trajectory is a text file of `timestamp tx ty tz qx qy qz qw` in each line,
-            camera-to-world (TUM's); it holds no intrinsics.
-    """
+    """Cameras of nerfstudio's transforms.json or its folder, of a folder with a COLMAP model, or of a trajectory, which
+    holds no intrinsics (TUM's: `timestamp tx ty tz qx qy qz qw` in each line, camera-to-world)."""
     path = Path(path)
     with readable(path):
         return _of_any(path)
@@ -416,12 +412,8 @@ def _off_epipolar(one: FloatArray, other: FloatArray, start: FloatArray, end: Fl
 
 
 def depth_by_paths(depth: list[np.ndarray], extrinsics: FloatArray, known: FloatArray) -> tuple[list[np.ndarray], str]:
-    """The network's depth in the scale that carries the path of its cameras to that of known ones, and a sentence.
-
-    Args:
-        depth: `(h, w)` float32 of each frame.
-        extrinsics, known: `(S, 3, 4)`, the network's cameras and the known ones.
-    """
+    """The network's depth in the scale that carries the path of its cameras `(S, 3, 4)` to that of known ones, and a
+    sentence."""
     scale = _scale_of_paths(extrinsics, known)
     if scale is None:
         return depth, "Depth has the network's scale, as the cameras do not move."

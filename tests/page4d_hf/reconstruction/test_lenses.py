@@ -8,10 +8,10 @@ import json
 import cv2
 import numpy as np
 import pytest
+from camera_files import write_colmap, write_trajectory, write_transforms
 from moving_room import RoomClip, moving_room
 from PIL import Image
 from small_networks import save_small_network, small_network
-from test_known_cameras import write_colmap, write_trajectory, write_transforms
 
 from page4d_hf.captures.pinhole import distort, undistort
 from page4d_hf.cli import main
