@@ -353,7 +353,7 @@ class Page4DConfig(PreTrainedConfig):
         except RecursionError:
             raise Page4DError(f"{json_file} is nested too deep; expected the configuration of a network.") from None
         if not isinstance(values, dict):
-            raise Page4DError(f"{json_file} holds a {type(values).__name__}; expected the configuration of a network.")
+            raise Page4DError(f"{json_file} holds no JSON object; expected the configuration of a network.")
         return values
 
     def __post_init__(self, **kwargs: Any) -> None:

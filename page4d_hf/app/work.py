@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..frames import natural_key
 from ..scene.export import Format, export_scene
 from ..scene.folder import read_scene, write_scene
 from ..utils.progress import Progress
@@ -26,7 +27,8 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     """Reconstruct a video or images into `folder/scene`, and export it.
 
     Args:
-        uploads: the video, or the images in their order.
+        uploads: the video, or the images, in any order: browsers begin with the one that was clicked last. They are
+            taken in the natural order of their names, as those of a folder.
         model: folder of the weights, or their repository.
         frames: at most so many.
         folder: of the visitor, empty.
@@ -36,14 +38,19 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     from ..reconstruction.reconstruct import reconstruct
 
     place = Path(folder)
-    made = reconstruct(uploads[0] if len(uploads) == 1 else uploads, model, max_frames=frames, progress=progress)
+    files = sorted(uploads, key=lambda upload: natural_key(Path(upload).name))
+    made = reconstruct(files[0] if len(files) == 1 else files, model, max_frames=frames, progress=progress)
+    # A visitor downloads the scene with what made it, and where the server has its files is nobody's business.
+    made.frames.source = Path(made.frames.source).name
+    if Path(model).exists():
+        made.info["model"] = Path(model).name
     formats: tuple[Format, ...] = ("html", "glb", "ply")
-    files = [place / f"scene.{format}" for format in formats]
-    steps = len(files) + 2
+    exports = [place / f"scene.{format}" for format in formats]
+    steps = len(exports) + 2
     progress("exporting", 0, steps)
     write_scene(place / "scene", made, preview=True)
     scene = read_scene(place / "scene")
-    for step, (file, format) in enumerate(zip(files, formats, strict=True)):
+    for step, (file, format) in enumerate(zip(exports, formats, strict=True)):
         progress("exporting", 1 + step, steps)
         export_scene(scene, file, format)
     progress("exporting", steps - 1, steps)
@@ -59,6 +66,6 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     return Result(
         "\n".join(sentences),
         str(place / "scene" / "preview.jpg"),
-        str(files[0]),
-        [*map(str, files), *archives],
+        str(exports[0]),
+        [*map(str, exports), *archives],
     )

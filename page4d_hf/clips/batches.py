@@ -1,6 +1,6 @@
 """Micro-batches of a training run: each is a pure function of the run's seed and its index.
 
-`MicroBatches` makes the batch of an index from data sets of clips and synthetic scenes;
+`MicroBatches` makes the batch of an index from mapped data sets, streamed ones and synthetic scenes;
 `micro_batch_loader` gives a process its share of them, in order, made by any number of workers.
 """
 
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import ClipError, Page4DError, SamplingError
 from ..synthetic import SyntheticOptions
 from .augmentation import AugmentationConfig, AugmentedClip, augment_clip, jitter_colors
+from .lanes import Lanes
 from .reading import clip_header, decode_frames, load_clips
 from .rendered import random_clips
 from .sampling import (
@@ -28,10 +29,12 @@ from .sampling import (
     Source,
     SourceConfig,
     check_long_enough,
+    draw_window,
     keyed_generator,
     plan_sample,
     plan_shape,
     source_weights,
+    too_short,
 )
 
 if TYPE_CHECKING:
@@ -93,45 +96,56 @@ class MicroBatches(Dataset[dict[str, Any]]):
         self.scene_device = torch.device(scene_device)
         self.labels = tuple(labels)
         self._weights = source_weights(sources)
-        self._clips: list[datasets.Dataset | None] = []  # None: synthetic
+        self._clips: list[datasets.Dataset | Lanes | None] = []  # None: synthetic
         self._sources: list[Source] = []
         for config in sources:
             table: ClipTable | None = None
             if config.path == SYNTHETIC:
                 self._clips.append(None)
+            elif config.streaming:
+                streamed = load_clips(config.path, config.split, streaming=True)
+                self._clips.append(Lanes(cast("datasets.IterableDataset", streamed), config.lanes, config.title))
             else:
                 clips = cast("datasets.Dataset", load_clips(config.path, config.split))
                 table = _table_of(clips, config.title)
                 check_long_enough(config, table, self.sampling.frames_max)
                 self._clips.append(clips.with_format("arrow"))
             self._sources.append(Source(config, table))
+        # For each streamed source and lane: a micro-batch of that lane, and how many rows those before it take.
+        self._taken: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Make a micro-batch."""
-        shape = plan_shape(self.seed, index, self.sampling, self._weights)
+        shape = self._shape(index)
         skips: list[str] = []
         # [number of samples]
         samples: list[tuple[str, AugmentedClip] | None] = [None] * len(shape.sources)
         synthetic: dict[int, SamplePlan] = {}
+        streamed: dict[int, _LaneRows] = {}
         for number, source in enumerate(shape.sources.tolist()):
             clips = self._clips[source]
             if clips is None:
                 synthetic[number] = plan_sample(self.seed, index, number, 0, shape.num_frames, source, self._sources)
-            else:
-                samples[number] = self._load(clips, index, number, source, shape, skips)
+                continue
+            if isinstance(clips, Lanes) and source not in streamed:
+                streamed[source] = self._lane_rows(clips, source, index, shape)
+            samples[number] = self._load(index, number, source, shape, streamed.get(source), skips)
         if synthetic:
             for number, sample in zip(synthetic, self._render(list(synthetic.values()), shape), strict=True):
                 samples[number] = sample
         batch = _assemble([sample for sample in samples if sample is not None])
         return {**batch, "skips": skips}
 
+    def _shape(self, index: int) -> MicroBatchShape:
+        return plan_shape(self.seed, index, self.sampling, self._weights)
+
     def _load(
         self,
-        clips: datasets.Dataset,
         index: int,
         number: int,
         source: int,
         shape: MicroBatchShape,
+        lane_rows: _LaneRows | None,
         skips: list[str],
     ) -> tuple[str, AugmentedClip]:
         """A sample from a data set; the clips that could not be used are added to `skips`."""
@@ -140,12 +154,22 @@ class MicroBatches(Dataset[dict[str, Any]]):
             plan = plan_sample(self.seed, index, number, attempt, shape.num_frames, source, self._sources)
             skips.extend(plan.skips)
             generator = keyed_generator(plan.seed)
-            row: pa.Table = clips[plan.row]
+            frames = plan.frames
+            row: pa.Table
+            if lane_rows is None:
+                row = cast("datasets.Dataset", self._clips[source])[plan.row]
+            else:
+                row = lane_rows.next(again=attempt > 0)
             try:
                 header = clip_header(row)
                 if not any(row[name][0].is_valid for name in self.labels):
                     raise ClipError(_without_labels(header.clip_id, row, self.labels))
-                clip = decode_frames(row, plan.frames)
+                if lane_rows is not None:
+                    length = header.num_frames
+                    if length < shape.num_frames:
+                        raise ClipError(too_short(header.clip_id, length, shape.num_frames))
+                    frames = draw_window(generator, length, shape.num_frames, config, ordered=header.ordered)
+                clip = decode_frames(row, frames)
                 augmented = augment_clip(
                     clip, shape.image_size, self.augmentation, generator, depth_percentile=config.depth_percentile
                 )
@@ -156,6 +180,17 @@ class MicroBatches(Dataset[dict[str, Any]]):
         raise ClipError(
             f"{TRIES} clips of {config.title} that were drawn one after the other cannot be used; the last: {skips[-1]}"
         )
+
+    def _lane_rows(self, lanes: Lanes, source: int, index: int, shape: MicroBatchShape) -> _LaneRows:
+        """The rows that this micro-batch takes from a streamed source."""
+        lane = index % len(lanes)
+        at, taken = self._taken.get((source, lane), (lane, 0))
+        if at > index:
+            at, taken = lane, 0
+        for before in range(at, index, len(lanes)):
+            taken += int((self._shape(before).sources == source).sum())
+        self._taken[source, lane] = (index, taken)
+        return _LaneRows(lanes, lane, taken, int((shape.sources == source).sum()))
 
     def _render(self, plans: Sequence[SamplePlan], shape: MicroBatchShape) -> Iterator[tuple[str, AugmentedClip]]:
         """Synthetic samples, rendered all at once."""
@@ -178,6 +213,22 @@ class MicroBatches(Dataset[dict[str, Any]]):
                 frame_ids=[str(frame) for frame in range(shape.num_frames)],
             )
             yield _name(f"{SYNTHETIC}/{plan.seed}", sample.frame_ids), sample
+
+
+class _LaneRows:
+    """The rows of a lane that one micro-batch takes, and those that stand in for rows that cannot be used.
+
+    Substitutes are the rows that follow, which the lane's next micro-batch begins with all the same: where a
+    micro-batch begins must not depend on what was wrong with the clips before it.
+    """
+
+    def __init__(self, lanes: Lanes, lane: int, start: int, count: int) -> None:
+        self._lanes, self._lane, self._start = lanes, lane, start
+        self._own, self._substitutes = iter(range(start, start + count)), itertools.count(start + count)
+
+    def next(self, *, again: bool) -> pa.Table:
+        position = next(self._substitutes if again else self._own)
+        return self._lanes.row(self._lane, position, self._start)
 
 
 def _table_of(clips: datasets.Dataset, title: str) -> ClipTable:

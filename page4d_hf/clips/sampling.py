@@ -50,6 +50,13 @@ class SourceConfig:
     depth_percentile: float = 98.0
     """Depth beyond this percentile of a frame's valid depth counts as unknown: sky, and outliers of reconstructions.
     100 keeps all, as is always done with synthetic clips: their depth is exact."""
+    streaming: bool = False
+    """Read the shards front to back instead of at random: nothing is copied to the disk first. Every sample then reads
+    a whole row, so write short clips for it."""
+    lanes: int = 8
+    """With streaming: lane l of L reads the shards l, l + L, ..., and micro-batch i takes from lane i % L. Which clips
+    come depends on this number and not on workers or processes; reading is cheapest where it is a multiple of
+    processes * workers. At most the number of shards."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -61,6 +68,8 @@ class SourceConfig:
             )
         if not 0 < self.depth_percentile <= 100:
             raise SamplingError(f"depth_percentile of {self.title} must be in (0, 100], got {self.depth_percentile}.")
+        if self.lanes < 1:
+            raise SamplingError(f"{self.title} needs at least one lane, got {self.lanes}.")
 
     @property
     def title(self) -> str:
@@ -163,7 +172,7 @@ class Source(NamedTuple):
     """A source as the plan sees it."""
 
     config: SourceConfig
-    table: ClipTable | None = None  # None: its clips are made as they are needed
+    table: ClipTable | None = None  # None: its clips are not known beforehand (streamed or synthetic)
 
 
 @dataclass(frozen=True)
@@ -171,14 +180,14 @@ class SamplePlan:
     """The clip, frames and seed of one sample."""
 
     source: int  # index into the sources
-    row: int | None  # the clip; None of a synthetic source
-    frames: tuple[int, ...]  # of the clip, in the sample's order; empty of a synthetic source
-    seed: int  # below 2^63, of all that is drawn later: the augmentation, the synthetic scene
+    row: int | None  # the clip; None where the source's clips are not known beforehand
+    frames: tuple[int, ...]  # of the clip, in the sample's order; empty where the clip is not known beforehand
+    seed: int  # below 2^63, of all that is drawn later: the augmentation, the synthetic scene, a streamed clip's window
     skips: tuple[str, ...] = ()  # clips that were drawn and could not be used, one sentence each
 
 
 class MicroBatchShape(NamedTuple):
-    """The part of a micro-batch that depends on no clip."""
+    """The part of a micro-batch that depends on no clip; cheap to compute for all micro-batches before an index."""
 
     num_frames: int
     image_size: tuple[int, int]  # (height, width)
@@ -248,7 +257,7 @@ def draw_window(
 
     Args:
         generator: what to draw with.
-        clip_length: frames of the clip, at least `num_frames`.
+        clip_length: frames of the clip, at least `num_frames` (see `too_short`).
         num_frames: frames wanted.
         config: strides, and `ordered` where it overrides the clip's.
         ordered: whether the clip's frames follow each other in time.

@@ -34,7 +34,7 @@ Report = dict[str, Any]
 
 
 def find_cuts(images: Iterable[np.ndarray], *, progress: Callable[[int], None] = lambda done: None) -> list[int]:
-    """The first frame of each shot but the first, of images `(H, W, 3 or 4)` uint8 that are gone through once."""
+    """The first frame of each shot but the first, of images `(H, W, 3 or 4)` uint8, of any sizes, gone through once."""
     # Of each frame the image, its thumbnail, and how much that differs from the last one's.
     recent: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=2 * AROUND + 1)
     cuts: list[int] = []
@@ -125,7 +125,9 @@ def _differs(changes: list[float], place: int) -> bool:
 def _unrelated(images: list[np.ndarray], place: int) -> bool:
     """Whether neither flow nor features lead from the images before a place to those from it on."""
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    if _consistent(gray[place - 1], gray[place]) > MOST_CONSISTENT:
+    before, after = gray[place - 1 : place + 1]
+    # Images of a folder may differ in size: flow does not go from one to the other, and features do.
+    if before.shape == after.shape and _consistent(before, after) > MOST_CONSISTENT:
         return False
     features: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 

@@ -8,7 +8,7 @@ Surface Modeling", 2007).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -98,13 +98,14 @@ def tracks_of_motion(
 
 
 def lift_tracks(
-    tracks: PointTracks, depth: Sequence[npt.NDArray[Any] | None], cameras: FrameCameras
+    tracks: PointTracks, depth: Iterable[npt.NDArray[Any] | None], cameras: FrameCameras
 ) -> npt.NDArray[np.float32]:
     """Where tracks are in the world, by the depth of each frame in which they are visible.
 
     Args:
         tracks: K tracks through S frames.
-        depth: z-depth of each frame over exactly its image, `(h, w)`; 0, NaN or None where it is unknown.
+        depth: z-depth of each frame over exactly its image, `(h, w)`; 0, NaN or None where it is unknown. Gone through
+            once.
         cameras: of the frames.
 
     Returns:

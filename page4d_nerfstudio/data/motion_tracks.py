@@ -186,13 +186,14 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
                 "images 320 wide; give them in the world of the data's cameras, or leave them out."
             )
         return tracks
-    if frames.depth is None:
+    depth_of = frames.depth
+    if depth_of is None:
         raise Page4DError(
             f"{path} has no `paths` [K, S, 3], and the data have no depth to lift its tracks by; give depth, or "
             "--points page4d with a --model."
         )
     trained = set(train.tolist())
-    depth = [frames.depth(index) if index in trained else None for index in range(total)]
+    depth = (depth_of(index) if index in trained else None for index in range(total))  # one map at a time
     lifted = lift_tracks(tracks, depth, cameras)
     return replace(tracks, paths=np.where(_moves(tracks, lifted, cameras)[:, None, None], lifted, np.nan))
 

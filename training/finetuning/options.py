@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
 from page4d_hf.clips.augmentation import AugmentationConfig
-from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SamplingConfig, SourceConfig, source_named
+from page4d_hf.clips.sampling import MOST_ASPECT, MOST_FRAMES, SYNTHETIC, SamplingConfig, SourceConfig, source_named
 from page4d_hf.errors import Page4DError
 from page4d_hf.synthetic import SyntheticOptions
 from page4d_hf.utils.json_files import Record, explain, read_json
@@ -119,6 +119,8 @@ class Options(GroupOptions):
     held_out: tuple[str, ...] = ()
     """Clips to evaluate on, named like --dataset: their split `validation` or, where there is no such split, the only
     one. By default the split `validation` of those of --dataset that have one; of `synthetic` other scenes."""
+    streaming: bool = False
+    """Read the datasets front to back over the network instead of copying them first."""
 
     train: tuple[str, ...] | None = None
     """What is trained: names of modules, with ranges as in aggregator.frame_layers.10-19; or `all`. The rest is
@@ -233,6 +235,8 @@ class Options(GroupOptions):
             name, found, path = word.partition("=")
             source = source_named(name, path) if found else source_named("", word)
             changes: dict[str, Any] = {"split": split}
+            if self.streaming and source.path != SYNTHETIC:
+                changes["streaming"] = True
             if weights:
                 changes["weight"] = weights[index]
             sources.append(replace(source, **changes))

@@ -12,7 +12,6 @@ import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import odd_jobs
 import pytest
 from browser import chromium
@@ -262,16 +261,27 @@ def test_another_reconstruction_replaces_the_files_of_the_last(functions, tmp_pa
 
 
 @pytest.mark.slow
-def test_images_become_a_scene_in_their_order(tmp_path):
-    images = [tmp_path / name for name in ("b.png", "a.png", "c.png")]
+def test_images_become_a_scene_in_the_order_of_their_names_whichever_was_clicked_first(tmp_path):
+    images = [tmp_path / name for name in ("10.png", "2.png", "9.png")]
     for k, image in enumerate(images):
         Image.new("RGB", (56, 42), (80 * k, 100, 50)).save(image)
     folder = tmp_path / "visit"
     folder.mkdir()
     made = reconstruct_upload([str(image) for image in images], str(TINY), 8, str(folder), progress=silent)
     assert made.summary.startswith("3 frames")
-    first = np.asarray(Image.open(read_scene(folder / "scene").image_paths[0]))
-    assert first[0, 0].tolist() == [0, 100, 50]
+    paths = read_scene(folder / "scene").image_paths
+    assert [Image.open(path).getpixel((0, 0)) for path in paths] == [(80, 100, 50), (160, 100, 50), (0, 100, 50)]
+
+
+@pytest.mark.slow
+def test_a_scene_to_download_does_not_say_where_the_server_has_its_files(video, tmp_path):
+    folder = tmp_path / "visit"
+    folder.mkdir()
+    reconstruct_upload([str(video)], str(TINY), 4, str(folder), progress=silent)
+    info = read_scene(folder / "scene").info
+    assert (info["source"], info["model"]) == (video.name, TINY.name)
+    told = (folder / "scene" / "page4d" / "info.json").read_text()
+    assert not any(str(place.parent) in told for place in (video, TINY, folder))
 
 
 def test_a_training_without_a_scene_is_refused(functions, tmp_path):

@@ -44,8 +44,9 @@ def of(*sources: SourceConfig, seed: int = 0, **options: Any) -> MicroBatches:
 
 def made_of(clips: str, kind: str) -> MicroBatches:
     mapped = SourceConfig(path=clips, name="mapped")
+    streamed = SourceConfig(path=clips, name="streamed", streaming=True, lanes=3)
     synthetic = SourceConfig(path="synthetic", weight=0.4)
-    return of(*{"mapped": [mapped], "mixed": [mapped, synthetic]}[kind])
+    return of(*{"mapped": [mapped], "streamed": [streamed], "mixed": [mapped, streamed, synthetic]}[kind])
 
 
 def assert_same(first: Any, second: Any) -> None:
@@ -170,8 +171,9 @@ def test_synthetic_clips_come_in_the_size_of_the_batch_with_all_their_labels() -
 # Skips
 
 
-def test_clips_that_cannot_be_used_are_named_and_others_take_their_places(clips: str) -> None:
-    dataset = made_of(clips, "mapped")
+@pytest.mark.parametrize("kind", ["mapped", "streamed"])
+def test_clips_that_cannot_be_used_are_named_and_others_take_their_places(clips: str, kind: str) -> None:
+    dataset = made_of(clips, kind)
     skips = []
     for index in range(20):
         batch = dataset[index]
@@ -204,23 +206,25 @@ SMALL = SamplingConfig(frames_min=2, frames_max=2, frame_budget=2, width=28)
 UNLABELLED: dict[str, Any] = {"depth": None, "depth_scale": None, "intrinsics": None, "extrinsics": None}
 
 
-def test_clips_that_nothing_can_be_learned_from_end_in_an_error_that_names_what_they_have(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["mapped", "streamed"])
+def test_clips_that_nothing_can_be_learned_from_end_in_an_error_that_names_what_they_have(tmp_path, kind) -> None:
     folder = write_shards(tmp_path / "clips", [[row(noise_clip("bare", 8), **UNLABELLED)]])
-    source = SourceConfig(path=folder)
+    source = SourceConfig(path=folder, streaming=kind == "streamed")
     message = "bare has images and motion masks, but none of what the loss learns from: depth, cameras"
     with pytest.raises(ClipError, match=message):
         MicroBatches([source], SMALL)[0]
     assert MicroBatches([source], SMALL, labels=["motion_mask"])[0]["labels"]["has_motion"].all()
 
 
-def test_a_shard_that_breaks_off_is_told_in_one_sentence(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["mapped", "streamed"])
+def test_a_shard_that_breaks_off_is_told_in_one_sentence(tmp_path, kind) -> None:
     folder = write_shards(tmp_path, [[row(noise_clip(name, 8)) for name in "ab"]])
     shard = tmp_path / "data" / "train-00000.parquet"
     data = bytearray(shard.read_bytes())
     data[1000:-20_000] = bytes(len(data) - 21_000)
     shard.write_bytes(data)
     with pytest.raises(ClipError):
-        MicroBatches([SourceConfig(path=folder)], SMALL)[0]
+        MicroBatches([SourceConfig(path=folder, streaming=kind == "streamed")], SMALL)[0]
 
 
 def test_no_damage_to_a_file_raises_anything_but_a_clip_error(tmp_path) -> None:
@@ -235,7 +239,7 @@ def test_no_damage_to_a_file_raises_anything_but_a_clip_error(tmp_path) -> None:
             damaged[place] = generator.integers(256)
         shard.write_bytes(damaged[: -generator.integers(1, 100)] if number % 8 == 7 else damaged)
         try:
-            MicroBatches([SourceConfig(path=folder)], SMALL)[0]
+            MicroBatches([SourceConfig(path=folder, streaming=bool(number % 4))], SMALL)[0]
             ended.append("well")
         except ClipError:
             ended.append("refused")
@@ -247,16 +251,19 @@ def test_a_column_that_lacks_values_is_named(tmp_path, column) -> None:
     folder = write_shards(tmp_path / "clips", [[row(noise_clip("a", 8), **{column: None})]])
     with pytest.raises(ClipError, match=f"The column '{column}' of .* lacks values"):
         MicroBatches([SourceConfig(path=folder)], SMALL)
+    with pytest.raises(ClipError, match=f"at {column}: it should be a valid"):
+        MicroBatches([SourceConfig(path=folder, streaming=True)], SMALL)[0]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_of_broken_clips_ends_in_an_error_that_names_it(
-    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, streaming: bool, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "TRIES", 5)
     broken = row(noise_clip("broken", 5), images=[{"bytes": b"no image", "path": None}] * 5)
     path = write_shards(tmp_path / "clips", [[broken]])
-    dataset = of(SourceConfig(path=path, name="mine"))
+    dataset = of(SourceConfig(path=path, name="mine", streaming=streaming))
     with pytest.raises(ClipError, match=r"^5 clips of mine .* cannot be used; the last: .*clip broken"):
         next(micro_batch_loader(dataset, workers=workers))
 
@@ -276,7 +283,7 @@ def test_a_negative_seed_is_refused() -> None:
 # The same batches whoever makes them
 
 
-@pytest.mark.parametrize("kind", ["mapped", "mixed"])
+@pytest.mark.parametrize("kind", ["mapped", "streamed", "mixed"])
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)])
 def test_neither_workers_nor_processes_change_what_comes(clips: str, kind: str, processes: int, workers: int) -> None:
     alone = made_of(clips, kind)
@@ -293,14 +300,56 @@ def test_neither_workers_nor_processes_change_what_comes(clips: str, kind: str, 
             assert_same(next(loader), expected[index])
 
 
-@pytest.mark.parametrize("kind", ["mapped", "mixed"])
+@pytest.mark.parametrize("kind", ["mapped", "streamed", "mixed"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_starting_at_an_index_gives_the_tail_of_the_whole(clips: str, kind: str, workers: int) -> None:
+    """Of the streamed lanes, of 5, 5 and 2 rows, several passes lie before the index."""
     whole = made_of(clips, kind)
     expected = [whole[i] for i in range(26)]
     tail = micro_batch_loader(made_of(clips, kind), start=22, workers=workers)
     for batch in expected[22:]:
         assert_same(next(tail), batch)
+
+
+def test_streamed_clips_come_lane_by_lane_in_the_order_of_the_shards(tmp_path: Path) -> None:
+    shards = [[row(noise_clip(f"{shard}-{i}", 4)) for i in range(count)] for shard, count in enumerate(SHARDS)]
+    path = write_shards(tmp_path / "clips", shards)
+    sampling = SamplingConfig(4, 4, 12, 28, 0.5)  # three samples each
+    dataset = of(SourceConfig(path=path, streaming=True, lanes=2), sampling=sampling)
+    lanes = [
+        itertools.cycle([f"{shard}-{i}" for shard in range(lane, 5, 2) for i in range(SHARDS[shard])])
+        for lane in range(2)
+    ]
+    for index in range(14):
+        names = [clip.partition(" (")[0] for clip in dataset[index]["clip_ids"]]
+        assert names == list(itertools.islice(lanes[index % 2], 3))
+
+
+def test_a_substitute_does_not_move_where_the_next_micro_batch_begins(tmp_path: Path) -> None:
+    rows = [row(noise_clip(name, 4)) for name in "abcdef"]
+    rows[1]["images"] = [{"bytes": b"no image", "path": None}] * 4
+    path = write_shards(tmp_path / "clips", [rows])
+    sampling = SamplingConfig(4, 4, 8, 28, 0.5)  # two samples each
+    dataset = of(SourceConfig(path=path, streaming=True), sampling=sampling)
+    names = ["".join(clip[0] for clip in dataset[index]["clip_ids"]) for index in range(4)]
+    assert names == ["ac", "cd", "ef", "ac"]
+
+
+def test_each_row_is_read_once_where_every_lane_has_one_reader(clips: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from page4d_hf.clips import lanes
+
+    opened = []
+    rows_from = lanes._LaneReader._rows_from
+
+    def counted(self: Any, number: int) -> Any:
+        opened.append(number)
+        return rows_from(self, number)
+
+    monkeypatch.setattr(lanes._LaneReader, "_rows_from", counted)
+    dataset = made_of(clips, "streamed")
+    for index in range(1, 10, 3):  # lane 1 of 3 alone, as one of three workers would
+        dataset[index]
+    assert set(opened) == {0}  # every pass from its beginning, with nothing read over
 
 
 def test_the_loader_leaves_the_random_numbers_of_the_training_alone(clips: str) -> None:

@@ -172,6 +172,7 @@ def test_settings_of_sampling_that_cannot_be_met_are_refused(settings: dict[str,
         ({"stride_min": 0}, "stride_min"),
         ({"stride_min": 5}, "got 5 and 4"),
         ({"depth_percentile": 0}, "depth_percentile"),
+        ({"lanes": 0}, "lane"),
     ],
 )
 def test_settings_of_a_source_that_cannot_be_met_are_refused(settings: dict[str, Any], message: str) -> None:

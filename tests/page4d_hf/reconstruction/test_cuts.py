@@ -71,6 +71,17 @@ def test_a_shot_is_not_cut(scene: str, change) -> None:
     assert find_cuts(change(list(_shot(scene, 0, 16)))) == []
 
 
+def test_images_may_differ_in_size() -> None:
+    upright = [np.ascontiguousarray(np.rot90(image)) for image in _elsewhere(10)]
+    assert find_cuts([*_shot("living-room", 0, 10), *upright]) == [10]
+
+
+def test_a_camera_that_is_turned_upright_goes_on_with_its_shot() -> None:
+    clip = _shot("living-room", 0, 16)
+    turned = [np.ascontiguousarray(np.rot90(image)) for image in clip[8:]]
+    assert find_cuts([*clip[:8], *turned]) == []
+
+
 def test_frames_of_another_place_each_are_not_shots() -> None:
     rng = np.random.default_rng(0)
     noise = list(rng.integers(0, 255, (6, 90, 120, 3), dtype=np.uint8))

@@ -1,5 +1,6 @@
 """Tracks of what moves: from a capture, a reconstruction or the user to the frames that are trained on."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from page4d_hf.geometry import camera_centers
 from page4d_hf.scene import PointTracks
 from page4d_hf.scene.tracks import tracks_bytes
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
-from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths
+from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths, tracks_of_user
 
 FRAMES = 8
 
@@ -103,7 +104,8 @@ def test_tracks_that_do_not_tell_where_each_other_go_are_left_out_and_the_user_i
     assert "tracks are left out" in capsys.readouterr().out
 
 
-def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left_out(tmp_path):
+def going_and_still_with_depth(tmp_path: Path) -> tuple[Path, Path]:
+    """A capture with depth of a plane, and a file of 30 tracks that go along it and 20 that stand still."""
     folder = write_capture(tmp_path / "own", frames=FRAMES, points=0)
     own = read_capture(folder)
     moving = (going_sideways() - CENTER) * 0.5
@@ -118,10 +120,32 @@ def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left
         depth = -center[2] / rays[..., 2]  # of the plane z = 0
         np.save(folder / f"depth/1x/{frame}.npy", (depth[..., None] / 0.5).astype(np.float32))
     np.savez(tmp_path / "mine.npz", tracks=tracks.xy, visible=tracks.visible)
-    frames = read_source(Page4DDataParserConfig(data=folder, points="depth", tracks=str(tmp_path / "mine.npz")))
+    return folder, tmp_path / "mine.npz"
+
+
+def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left_out(tmp_path):
+    folder, mine = going_and_still_with_depth(tmp_path)
+    frames = read_source(Page4DDataParserConfig(data=folder, points="depth", tracks=str(mine)))
     lifted = np.isfinite(frames.tracks.paths).all(axis=2).sum(axis=1) >= 3
     assert lifted[:30].mean() > 0.8
     assert not lifted[30:].any()
+
+
+def test_a_user_s_tracks_are_lifted_with_one_map_of_depth_after_the_other(tmp_path):
+    folder, mine = going_and_still_with_depth(tmp_path)
+    frames = read_source(Page4DDataParserConfig(data=folder, points="depth"))
+    depth, read, held = frames.depth, [], []
+
+    def counted(index):
+        held.append(sum(each() is not None for each in read))
+        made = depth(index)
+        read.append(weakref.ref(made))
+        return made
+
+    frames.depth = counted
+    tracks_of_user(mine, frames)
+    assert len(read) == len(frames.train)
+    assert max(held) <= 1
 
 
 @pytest.mark.parametrize(
