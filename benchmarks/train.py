@@ -116,6 +116,14 @@ class TrainingOptions:
     """With --data: steps; the first two are not counted."""
 
 
+def configuration(network: str) -> Any:
+    """The `Page4DConfig` of one of `NETWORKS`, or of page4d-tiny."""
+    from page4d_hf import Page4DConfig
+    from page4d_hf.weights.shipped import TINY
+
+    return Page4DConfig.from_pretrained(TINY) if network == "page4d-tiny" else Page4DConfig(**NETWORKS[network])
+
+
 def make_step(
     network: str,
     train: str,
@@ -143,10 +151,7 @@ def make_step(
     from finetuning.run import enable_checkpointing
     from transformers import AutoModel
 
-    from page4d_hf import Page4DConfig
-    from page4d_hf.weights.shipped import TINY
-
-    config = Page4DConfig.from_pretrained(TINY) if network == "page4d-tiny" else Page4DConfig(**NETWORKS[network])
+    config = configuration(network)
     with device:  # random weights of the full network take half a minute on a CPU
         model = AutoModel.from_config(config, attn_implementation=attention).train()
     trained = freeze_all_but(model, ["all"] if train == "all" else masked_stage(config))
@@ -302,8 +307,7 @@ def time_data(options: TrainingOptions) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         network = Path(output) / "network.json"
-        values = {k: list(v) if isinstance(v, range) else v for k, v in NETWORKS[options.networks[0]].items()}
-        network.write_text(json.dumps(values))
+        network.write_text(configuration(options.networks[0]).to_json_string())
         run = Finetuning(
             RunOptions(
                 output=Path(output) / "run",
