@@ -22,7 +22,7 @@ from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
-from .folder import MOVES, Scene, transforms_json, write_json, write_points
+from .folder import MOVES, Scene, frames_at, transforms_json, write_json, write_points
 from .tracks import PointTracks
 from .transforms_json import DISTORTION, FISHEYE_DISTORTION
 from .web_page import points_page
@@ -183,7 +183,7 @@ def _glb(scene: Scene) -> bytes:
         assert scene.point_colors is not None
         frame = np.zeros(len(points), np.int64)
         if scene.point_times is not None:
-            frame = _frames_at(scene.point_times, scene.times)
+            frame = frames_at(scene.point_times, scene.times)
         for i in np.unique(frame):
             of_frame = frame == i
             cloud = trimesh.PointCloud(points[of_frame], scene.point_colors[of_frame])
@@ -200,13 +200,6 @@ def _glb(scene: Scene) -> bytes:
     shown.apply_transform(TO_Y_UP)
     content: bytes = shown.export(file_type="glb")
     return content
-
-
-def _frames_at(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The frame [M] nearest to each of some times [M], of frames at times [N]; the first of those at one instant."""
-    instants, first = np.unique(of_frames, return_index=True)
-    nearest: npt.NDArray[Any] = first[np.searchsorted((instants[1:] + instants[:-1]) / 2, times)]
-    return nearest
 
 
 def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from plyfile import PlyData, PlyElement
@@ -414,6 +415,13 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
                 if not _map_path(root, name, path.stem).is_file():
                     raise SceneError(f"The scene lacks {_map_path(root, name, path.stem)}; make it anew.")
     return scene
+
+
+def frames_at(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The frame [M] nearest to each of some times [M], of frames at times [N]; the first of those at one instant."""
+    instants, first = np.unique(of_frames, return_index=True)
+    nearest: npt.NDArray[Any] = first[np.searchsorted((instants[1:] + instants[:-1]) / 2, times)]
+    return nearest
 
 
 class _Version(Record):

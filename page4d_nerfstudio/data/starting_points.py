@@ -11,7 +11,7 @@ import numpy as np
 from page4d_hf.captures import Capture, PinholeFrames
 from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import camera_centers
-from page4d_hf.scene.folder import Scene
+from page4d_hf.scene.folder import Scene, frames_at
 
 from ..console import note
 from .posed_frames import PosedFrames
@@ -42,10 +42,7 @@ def points_seen_in(points: SeedPoints, times: np.ndarray, chosen: np.ndarray) ->
     """
     if points.times is None:
         return points
-    order = np.argsort(times)
-    middles = (times[order][1:] + times[order][:-1]) / 2
-    frame = order[np.searchsorted(middles, points.times)]
-    return points.take(np.isin(frame, chosen))
+    return points.take(np.isin(frames_at(points.times, times), chosen))
 
 
 def points_of_capture(capture: Capture) -> SeedPoints:

@@ -16,7 +16,8 @@ from page4d_hf import cli
 from page4d_hf.captures.pinhole import distort
 from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.scene import read_scene
-from page4d_hf.scene.export import FOLDERS, _frames_at, export_scene
+from page4d_hf.scene.export import FOLDERS, export_scene
+from page4d_hf.scene.folder import frames_at
 
 FORMATS = ("colmap", "glb", "ply", "npz", "nerfstudio", "html")
 Y_DOWN = np.diag([1.0, -1.0, -1.0])
@@ -217,7 +218,7 @@ def test_points_of_a_long_clip_find_their_frames_without_a_table_of_all_of_both(
     of_frames = np.repeat(rng.permutation(200) / 199, 2)  # of two cameras
     times = of_frames[rng.integers(len(of_frames), size=20_000)].astype(np.float32)
     tracemalloc.start()
-    frames = _frames_at(times, of_frames)
+    frames = frames_at(times, of_frames)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(frames, np.abs(times[:, None] - of_frames).argmin(axis=1))
