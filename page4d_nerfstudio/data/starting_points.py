@@ -12,10 +12,11 @@ from page4d_hf.captures import Capture, PinholeFrames
 from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import camera_centers
 from page4d_hf.scene.folder import Scene, frames_at
+from page4d_hf.scene.lifting import points_from_depth
 
 from ..console import note
 from .posed_frames import PosedFrames
-from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
+from .seed_points import SeedPoints, evenly, random_points, spread_over_frames
 from .tracked_points import FEWEST_POINTS, points_of_tracks
 
 # Motion weight of PAGE-4D above which a pixel counts as moving when points are shared out. The model decides by its own
