@@ -26,7 +26,7 @@ from prepare import divide_sequences, print_summary
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import VIDEO_SUFFIXES
-from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.utils.programs import first_line, input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
 from page4d_hf.utils.ranges import check_ranges
 
@@ -171,8 +171,7 @@ def run_on_ray(
         ray.init(**({"address": address} if address else local), log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises no kind of its own
         where = f"Found no Ray cluster at {address}" if address else "Ray could not be started on this machine"
-        reason = (str(error).strip() or "it does not answer").splitlines()[0]
-        raise Page4DError(f"{where} ({reason}).") from error
+        raise Page4DError(f"{where} ({first_line(error)}).") from error
     try:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))

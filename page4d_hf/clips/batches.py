@@ -71,10 +71,6 @@ class MicroBatches(Dataset[dict[str, Any]]):
             `motion_mask`. Others count as clips that cannot be used.
         scene_device: where they are rendered. Batches are on the CPU all the same; a GPU can render only where the
             batches are made in the process itself, without workers.
-
-    Raises:
-        SamplingError: no source, no weight above 0, or a negative seed.
-        ClipError: a source cannot be read, or has no clip as long as `sampling.frames_max`.
     """
 
     def __init__(

@@ -122,16 +122,7 @@ def random_points(
     near: float,
     far: float,
 ) -> SeedPoints:
-    """Points spread evenly through what the cameras see, in random colours; the same at every call.
-
-    Args:
-        count: how many points.
-        extrinsics: `(N, 3, 4)` world-to-camera, OpenCV axes.
-        intrinsics: `(N, 3, 3)` in pixels.
-        image_sizes: `(N, 2)` (width, height).
-        near: least depth, in the scale of the extrinsics.
-        far: greatest depth.
-    """
+    """Points spread evenly through what the cameras see, in random colours; the same at every call."""
     rng = np.random.default_rng(0)
     cameras = rng.integers(len(extrinsics), size=count)
     pixels = rng.random((count, 2)) * image_sizes[cameras]

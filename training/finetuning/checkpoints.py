@@ -192,9 +192,6 @@ def telling_of_a_full_disk(what: str, folder: Path, *, clean: Path | None = None
         what: could not be done, the sentence's beginning.
         folder: of the run.
         clean: a folder to remove then.
-
-    Raises:
-        RunFolderError: a file could not be written in the block.
     """
     try:
         yield
