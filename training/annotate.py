@@ -146,13 +146,8 @@ def find_videos(given: Sequence[Path]) -> dict[str, Path]:
 def run_on_ray(
     videos: Sequence[tuple[str, Path]], annotation: Annotation, workers: int | None, address: str | None
 ) -> Iterator[tuple[str, list[EncodedClip]]]:
-    """Names and clips of videos, in their order, whatever the number of workers.
-
-    Args:
-        videos: names and files.
-        annotation: what is done with each.
-        workers: processes, each with one GPU or, where there is none, one core.
-        address: of a Ray cluster; None starts Ray on this machine.
+    """Names and clips of videos, in their order, whatever the number of `workers`: processes, each with one GPU or,
+    where there is none, one core. Without an address, Ray is started on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning: as Ray's next version does

@@ -328,12 +328,7 @@ def _fitting_network(
     """The network that weights are of, on the meta device, and the weights without what is left over of a track head.
 
     PAGE-4D was trained without a track head, and its release loads checkpoints whatever they hold of one: one that is
-    not whole is left out, and so are keys that no track head has.
-
-    Args:
-        weights: state dict with published names.
-        overrides: as of `infer_config`.
-        note: is called with a sentence on what is left out.
+    not whole is left out, and so are keys that no track head has. `note` is told of what is left out.
     """
     with torch.device("meta"):
         model = Page4DModel(infer_config(weights, **overrides))

@@ -96,11 +96,9 @@ def load_model(
     device: str | torch.device | None = "auto",
     dtype: str | torch.dtype | None = "auto",
 ) -> tuple[Page4DModel, Page4DImageProcessor]:
-    """Load a model folder for inference, with its image processor.
+    """Load a model folder, or a Hub repository, for inference, with its image processor.
 
-    Args:
-        path: a folder that `page4d pull`, `page4d convert` or `save_pretrained` wrote, or the name of a Hub repository.
-        device, dtype: see `resolve_device` and `resolve_dtype`.
+    `device` and `dtype` are as of `resolve_device` and `resolve_dtype`.
     """
     resolved_device = resolve_device(device)
     config = load_config(path)
@@ -126,12 +124,7 @@ def load_network(
 ) -> Page4DModel:
     """Build a network and give it the weights of a model folder (or of a Hub repository).
 
-    Args:
-        path: as of `load_model`.
-        config: of the network.
-        dtype: of its weights.
-        may_lack: beginnings of the names of tensors that need not be among the weights; those start as in a new
-            network.
+    Tensors whose names begin as `may_lack` says need not be among the weights; they start as in a new network.
     """
     try:
         loaded: Any = Page4DModel.from_pretrained(

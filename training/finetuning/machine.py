@@ -64,14 +64,10 @@ def make_accelerator(options: Options) -> Accelerator:
 
 
 def start_trackers(accelerator: Accelerator, output: Path, step: int, values: dict[str, Any]) -> None:
-    """Begin the curves of a run, or go on with them.
+    """Begin the curves of a run, or go on with them after `step` optimizer steps.
 
-    Args:
-        accelerator: the run's; its trackers start.
-        output: the run's folder. TensorBoard's curves lie in `logs` there; others are of a project `page4d`, and of
-            wandb the run is named as the folder is.
-        step: optimizer steps that the run has behind it.
-        values: options, in one level of plain values.
+    TensorBoard's lie in `logs` in the run's folder; others are of a project `page4d`, and of wandb the run is named as
+    the folder is.
     """
     names = ", ".join(map(str, accelerator.log_with))
     try:
