@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ClipError, Page4DError, SamplingError
 from ..synthetic import SyntheticOptions
@@ -328,7 +329,7 @@ def micro_batch_loader(
     loader = DataLoader(
         _ErrorsAsItems(dataset),
         batch_size=None,
-        sampler=_Indices(first, num_processes),
+        sampler=range(first, sys.maxsize, num_processes),
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         collate_fn=_unchanged,
@@ -337,14 +338,6 @@ def micro_batch_loader(
         generator=torch.Generator().manual_seed(0),
     )
     return _raise_errors(loader)
-
-
-class _Indices(Sampler[int]):
-    def __init__(self, first: int, step: int) -> None:
-        self.first, self.step = first, step
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first, self.step)
 
 
 class _ErrorsAsItems(Dataset[dict[str, Any] | Page4DError]):

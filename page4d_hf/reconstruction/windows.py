@@ -85,12 +85,8 @@ def predict_in_windows(
 
 
 def join(before: Prediction, after: Prediction, start: int) -> Prediction:
-    """Two windows as one, in the world of the first; each gives its own half of the overlap.
-
-    Args:
-        before: of frames from 0.
-        after: of frames from `start`, of which `before` has seen the first ones too.
-        start: where `after` begins.
+    """Two windows as one, in the world of the first; each gives its own half of the overlap, which begins at frame
+    `start`.
     """
     overlap = len(before) - start
     change = align_windows(before, after, start)

@@ -180,21 +180,10 @@ def draw(
     point_size: int = 3,
     background: tuple[int, int, int] = PALE,
 ) -> np.ndarray:
-    """A picture of points, images and lines.
+    """A picture of points, images and lines, `(height, width, 3)`; `size` is (width, height).
 
-    Points hide what lies behind them among themselves; posters lie over points, and lines over both.
-
-    Args:
-        look: from where.
-        size: (width, height) of the picture.
-        points, colors: `[M, 3]`; in the world, and RGB uint8.
-        posters: images in the world.
-        lines: in the world.
-        point_size: side of the square that a point is drawn as, in pixels.
-        background: where nothing is drawn.
-
-    Returns:
-        `(height, width, 3)`.
+    Points, squares of `point_size` pixels, hide what lies behind them among themselves; posters lie over points, and
+    lines over both.
     """
     width, height = (SUPERSAMPLING * side for side in size)
     picture = np.empty((height, width, 3), np.uint8)

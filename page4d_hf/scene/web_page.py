@@ -190,15 +190,7 @@ def page_of(
 ) -> bytes:
     """The HTML file, in UTF-8; it needs nothing else.
 
-    Args:
-        title: of the page.
-        times: [F] of the keyframes of `moving`, rising.
-        moving: Gaussians at these times.
-        still: Gaussians at all times.
-        cameras: that filmed.
-        degree: of the harmonics.
-        seconds: that the clip takes when played.
-        background: red, green, blue in [0, 1].
+    `times` [F] are those of the keyframes of `moving`, rising; the clip takes so many `seconds` when played.
     """
     header, arrays = pack(times, moving, still, degree)
     header |= {

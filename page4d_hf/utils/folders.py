@@ -153,12 +153,8 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
 def folder_of_all_processes(
     state: PartialState, folder: Path, mark: str, *, error: type[Page4DError] = Page4DError
 ) -> Iterator[None]:
-    """A `working_folder` that all processes of a run share: the main one holds its lock, and all learn if it fails.
-
-    Args:
-        state: accelerate's.
-        folder, mark: as of `working_folder`.
-        error: what is raised in all processes, with the sentence of the refusal.
+    """A `working_folder` that all processes of a run share: the main one holds its lock. Where it is refused, all of
+    them raise the refusal, as `error`.
     """
     from accelerate.utils import broadcast_object_list
 

@@ -91,12 +91,9 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
 def points_of_reconstruction(
     scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, seeds: SeedOptions
 ) -> SeedPoints:
-    """PAGE-4D's depth of the frames to train on, placed by these frames' cameras.
+    """PAGE-4D's depth of the frames to train on, `seen` in the scene, placed by these frames' cameras.
 
-    Args:
-        scene: the reconstruction; its frames `seen` are the frames to train on.
-        depth_scale: from the reconstruction's scale to that of the cameras.
-        frames: their cameras and images.
+    `depth_scale` is from the reconstruction's scale to that of the cameras.
     """
     # It is 0 where the network did not see the image. The percentile of very many pixels is that of some of them.
     stride = 1 + len(seen) * scene.load_confidence(seen[0]).size // MOST_SCORES
