@@ -25,7 +25,6 @@ LPIPS_NETWORKS: dict[LPIPSNetwork, str] = {"vgg": "VGG16", "alex": "AlexNet"}
 OTHERS = "other data sets"  # the key of what holds for data sets that are not named
 
 _ALIGNMENT_WORDS: dict[AlignmentName, str] = {
-    "none": "none: depth must be in the unit of the ground truth",
     "median": "scale: the ratio of the medians, of an even number of pixels the lower of the middle two",
     "scale": (
         f"scale of least absolute differences: the ratio of the means, then {fits.WEISZFELD_STEPS} steps of Weiszfeld, "
@@ -36,7 +35,6 @@ _ALIGNMENT_WORDS: dict[AlignmentName, str] = {
         f"Adam, learning rate {fits.LEARNING_RATE:g}, at most {fits.ADAM_STEPS} steps, until the sum changes by less "
         f"than {fits.ADAM_TOLERANCE:g}"
     ),
-    "least-squares": "scale and shift of least squares",
 }
 
 

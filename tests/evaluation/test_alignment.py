@@ -12,7 +12,6 @@ from evaluator.metrics.alignment import (
     align,
     l1_scale,
     l1_scale_and_shift,
-    least_squares,
     median_scale,
 )
 from evaluator.metrics.scores import EvaluationError, ExclusionError
@@ -24,19 +23,11 @@ def truth() -> np.ndarray:
     return np.random.default_rng(0).uniform(1, 9, 501)
 
 
-@pytest.mark.parametrize("name", ["median", "scale", "least-squares"])
+@pytest.mark.parametrize("name", ["median", "scale"])
 def test_undoes_a_scale(name: str, truth: np.ndarray) -> None:
     fitted = align(name, truth / 2.5, truth)  # type: ignore[arg-type]
     assert fitted.scale == pytest.approx(2.5, rel=1e-5)
     assert fitted.shift == pytest.approx(0, abs=1e-4)
-
-
-def test_none_leaves_depth_as_it_is(truth: np.ndarray) -> None:
-    assert align("none", truth / 2.5, truth) == (1, 0)
-
-
-def test_least_squares_undoes_scale_and_shift(truth: np.ndarray) -> None:
-    assert least_squares((truth - 0.7) / 3, truth) == pytest.approx((3, 0.7), abs=1e-5)
 
 
 def test_the_median_of_an_even_number_is_the_lower_of_the_middle_two() -> None:
@@ -125,11 +116,6 @@ def test_a_fit_over_many_pixels_takes_the_steps_that_it_would_over_all(noise: fl
 def test_depth_that_is_zero_everywhere_cannot_be_scaled(name: str, truth: np.ndarray) -> None:
     with pytest.raises(ExclusionError, match="cannot be aligned"):
         align(name, np.zeros_like(truth), truth)  # type: ignore[arg-type]
-
-
-def test_flat_depth_has_no_least_squares(truth: np.ndarray) -> None:
-    with pytest.raises(ExclusionError, match="the same everywhere"):
-        least_squares(np.full_like(truth, 3), truth)
 
 
 def test_no_pixels_cannot_be_aligned() -> None:

@@ -37,8 +37,6 @@ def reference_cases() -> list[tuple[str, AlignmentName, DepthLimits]]:
         ("scale_max70", "scale", below_70),
         ("lad2_max70_clip70", "scale&shift", clipped),
         ("lad2_max70", "scale&shift", below_70),
-        ("lstsq_max70", "least-squares", below_70),
-        ("metric_max70", "none", below_70),
     ]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .scores import EvaluationError, ExclusionError
 
-AlignmentName = Literal["none", "median", "scale", "scale&shift", "least-squares"]
+AlignmentName = Literal["median", "scale", "scale&shift"]
 ALIGNMENTS: tuple[AlignmentName, ...] = get_args(AlignmentName)
 WEISZFELD_STEPS = 10
 WEISZFELD_EPSILON = 1e-8  # keeps the weight of a pixel without error finite
@@ -66,7 +66,7 @@ def align(name: AlignmentName, predicted: np.ndarray | Tensor, truth: np.ndarray
     """Fit an alignment by its name.
 
     Args:
-        name: one of `ALIGNMENTS`; "none" fits nothing.
+        name: one of `ALIGNMENTS`.
         predicted: `(N,)` depth, of the pixels that count.
         truth: `(N,)` depth of the same pixels, > 0.
 
@@ -74,14 +74,7 @@ def align(name: AlignmentName, predicted: np.ndarray | Tensor, truth: np.ndarray
         EvaluationError: there is no such alignment, or the shapes differ.
         ExclusionError: there are no pixels, or the fit has no finite scale above 0.
     """
-    if name == "none":
-        return Alignment(1.0)
-    fits = {
-        "median": median_scale,
-        "scale": l1_scale,
-        "scale&shift": l1_scale_and_shift,
-        "least-squares": least_squares,
-    }
+    fits = {"median": median_scale, "scale": l1_scale, "scale&shift": l1_scale_and_shift}
     if name not in fits:
         raise EvaluationError(f"There is no alignment {name!r}; there are {', '.join(ALIGNMENTS)}.")
     return fits[name](predicted, truth)
@@ -208,20 +201,6 @@ class AbsoluteDifferences:
         self._near = list(zip(found.split(PIXELS_AT_ONCE), expected.split(PIXELS_AT_ONCE), strict=True))
         self._far = (by_scale, by_shift, of_truth)
         self._center = (scale, shift)
-
-
-def least_squares(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> Alignment:
-    """Scale and shift of least squares.
-
-    Args, raises: see `align`. A map that is the same everywhere leaves the scale open, which is an ExclusionError.
-    """
-    predicted, truth = as_pair(predicted, truth)
-    # Double precision: the sums of squares over a video lose what single precision has.
-    columns = torch.stack((predicted.double(), torch.ones_like(truth)), dim=1).numpy(force=True)
-    (scale, shift), _, rank, _ = np.linalg.lstsq(columns, truth.numpy(force=True), rcond=None)
-    if rank < 2:
-        raise ExclusionError("The predicted depth is the same everywhere: scale and shift are not determined.")
-    return Alignment(float(scale), float(shift))  # a scale below 0 is a result, if a bad one
 
 
 def _positive(scale: Tensor) -> float:
