@@ -11,8 +11,8 @@ depends on what they are.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +31,8 @@ from page4d_hf.utils.measuring import device_name, peak_memory, timed
 from page4d_hf.utils.programs import input_errors_end_the_program
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from page4d_hf import Page4DModel
 
 GIB = 2**30
@@ -80,8 +82,6 @@ class BenchmarkOptions:
     """Write OUTPUT.json and OUTPUT.md too."""
     overwrite: bool = False
     """Replace these."""
-    as_json: bool = False
-    """Time one number of frames in this process itself, and print the figures as JSON."""
 
     def __post_init__(self) -> None:
         if self.images is not None and self.kitti is not None:
@@ -200,27 +200,34 @@ def _pixel_values(frames: int, options: BenchmarkOptions, processor: Any, patch_
 
 def measure_apart(frames: int, options: BenchmarkOptions) -> Row:
     """Time one number of frames in a process of its own."""
-    command = [sys.executable, __file__, "--as-json", "--frames", str(frames)]
-    if options.image_size is not None:
-        command += ["--image-size", *map(str, options.image_size)]
-    for name in ("model", "images", "kitti", "drive", "resolution", "attention"):
-        if getattr(options, name) is not None:
-            command += [f"--{name}", str(getattr(options, name))]
-    for name in ("repeats", "device", "dtype", "mask", "threads"):
-        command += [f"--{name}", str(getattr(options, name))]
-    command += ["--points" if options.points else "--no-points"]
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_and_send, args=(frames, options, sender), daemon=True)
+    process.start()
+    sender.close()  # so that the pipe ends when the process does
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=options.max_seconds)
-    except subprocess.TimeoutExpired:
-        return Row(frames, failed=f"took more than {options.max_seconds:g} seconds")
-    if done.returncode < 0:
-        return Row(frames, failed=f"killed by signal {-done.returncode}, perhaps for want of memory")
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [
-            f"benchmark: it ended with exit code {done.returncode}, in silence."
-        ]
-        raise Page4DError(said[-1].removeprefix("benchmark: "))
-    return Row(**json.loads(done.stdout.splitlines()[-1]))
+        if not receiver.poll(options.max_seconds):
+            return Row(frames, failed=f"took more than {options.max_seconds:g} seconds")
+        found = receiver.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        if code < 0:
+            return Row(frames, failed=f"killed by signal {-code}, perhaps for want of memory")
+        raise Page4DError(f"The process that timed {frames} frames ended with exit code {code}.") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(found, Page4DError):
+        raise found
+    return found
+
+
+def _measure_and_send(frames: int, options: BenchmarkOptions, sender: Connection) -> None:
+    try:
+        sender.send(measure_here(frames, options))
+    except Page4DError as error:
+        sender.send(error)
 
 
 def measure_here(frames: int, options: BenchmarkOptions) -> Row:
@@ -325,9 +332,10 @@ def run(options: BenchmarkOptions) -> list[Row]:
         print(f"{frames} frames: {words}", file=sys.stderr, flush=True)
     table = markdown(rows, options)
     print(table)
-    left_out = ("output", "overwrite", "as_json")
-    told = {name: value for name, value in to_jsonable_python(options).items() if name not in left_out}
-    record = {"options": told, "rows": [asdict(row) for row in rows]}
+    record = {
+        "options": to_jsonable_python(options, exclude={"output", "overwrite"}),
+        "rows": [asdict(row) for row in rows],
+    }
     for name, text in (("json", json.dumps(record, indent=1)), ("md", table)):
         if name in outputs:
             with whole_file(outputs[name], overwrite=options.overwrite) as partial:
@@ -338,11 +346,7 @@ def run(options: BenchmarkOptions) -> list[Row]:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors about the input are one sentence on stderr and exit code 1."""
     with input_errors_end_the_program("benchmark"):
-        options = tyro.cli(BenchmarkOptions, args=arguments, description=__doc__)
-        if options.as_json:
-            print(json.dumps(asdict(measure_here(options.frames[0], options))), flush=True)
-        else:
-            run(options)
+        run(tyro.cli(BenchmarkOptions, args=arguments, description=__doc__))
 
 
 if __name__ == "__main__":

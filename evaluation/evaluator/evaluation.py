@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic_core import to_jsonable_python
@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.package_version import versions_of
 from page4d_hf.reconstruction.network import resolve_resolution
-from page4d_hf.utils.folders import check_output_folder, whole_folder, working_folder
+from page4d_hf.utils.folders import check_output_folder, folder_of_all_processes, whole_folder
 from page4d_hf.utils.progress import progress_bar
 
 from .digests import data_digest, file_digest
@@ -37,9 +37,6 @@ from .run_folder import RUN, VERSIONS, RunFolder
 from .sequences import Dataset, EvaluatedSequence, choose_sequences, load_sequence, select
 from .tasks import average, score
 from .trivial import trivial_predictions
-
-if TYPE_CHECKING:
-    from accelerate.state import PartialState
 
 Report = Callable[[str, int, int], None]
 PATIENCE = timedelta(days=7)  # for which processes that are done wait for the others
@@ -133,7 +130,7 @@ class Evaluation:
         on_cpu = options.device == "cpu" or not torch.accelerator.is_available()
         self.state = PartialState(cpu=on_cpu, timeout=PATIENCE)
         with ExitStack() as stack:
-            stack.enter_context(_folder_of_all(self.state, options.output))
+            stack.enter_context(folder_of_all_processes(self.state, options.output, RUN))
             self.evaluated: EvaluatedModel | None = None
             self.inference = self.protocol.inference
             if options.model is not None:
@@ -283,24 +280,6 @@ def inference_of(
     width = resolve_resolution(options.resolution, evaluated.processor, evaluated.model.config.patch_size)
     inference = replace(protocol.inference, resolution=width)
     return inference if inference.points is None else replace(inference, points=options.points)
-
-
-@contextmanager
-def _folder_of_all(state: PartialState, folder: Path) -> Iterator[None]:
-    """Keep others out of the folder that all processes of a run share; where they cannot have it, all of them end."""
-    from accelerate.utils import broadcast_object_list
-
-    refused: list[str | None] = [None]
-    with ExitStack() as stack:
-        if state.is_main_process:
-            try:
-                stack.enter_context(working_folder(folder, RUN))
-            except Page4DError as error:
-                refused = [str(error)]
-        broadcast_object_list(refused)
-        if refused[0] is not None:
-            raise Page4DError(refused[0])
-        yield
 
 
 @contextmanager

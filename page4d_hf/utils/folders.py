@@ -13,9 +13,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import Page4DError
 from .locks import hold, is_held
+
+if TYPE_CHECKING:
+    from accelerate.state import PartialState
 
 MANIFEST = ".page4d-files.json"  # in each folder that `whole_folder` wrote: its files, with sizes and digests
 LOCK = ".page4d.lock"  # in each folder that a `working_folder` is held of
@@ -163,6 +167,32 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
         except OSError as error:
             raise _as_page4d_error(error, Path(folder), place, creating=True) from error
         yield descriptor
+
+
+@contextmanager
+def folder_of_all_processes(
+    state: PartialState, folder: Path, mark: str, *, error: type[Page4DError] = Page4DError
+) -> Iterator[None]:
+    """A `working_folder` that all processes of a run share: the main one holds its lock, and all learn if it fails.
+
+    Args:
+        state: accelerate's.
+        folder, mark: as of `working_folder`.
+        error: what is raised in all processes, with the sentence of the refusal.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    refusal: list[str | None] = [None]
+    with ExitStack() as stack:
+        if state.is_main_process:
+            try:
+                stack.enter_context(working_folder(folder, mark))
+            except Page4DError as refused:
+                refusal = [str(refused)]
+        broadcast_object_list(refusal)
+        if refusal[0] is not None:
+            raise error(refusal[0])
+        yield
 
 
 def check_working_folder(folder: str | Path, mark: str | None = None) -> None:
@@ -427,7 +457,7 @@ def _rename_into(partial: Path, place: Path) -> None:
 
 def _as_page4d_error(error: Exception, target: Path, place: Path, *, creating: bool = False) -> Exception:
     """The error to raise for a failed write: a clear sentence where writing is at fault, else the error itself."""
-    number = _errno(error)
+    number = None if isinstance(error, Page4DError) else failed_write(error)
     if number in FULL:
         return Page4DError(f"{FULL[number].format(target)}; nothing was kept. Make room and run the command again.")
     if not isinstance(error, OSError):
@@ -453,12 +483,16 @@ FULL = {
 }
 
 
-def _errno(error: Exception) -> int | None:
-    """The number of a failed write, also where a library puts it into words (safetensors) or leaves it out (NumPy)."""
+def failed_write(error: BaseException) -> int | None:
+    """The number of a failed write, also where a library puts it into words (safetensors, TensorBoard) or leaves it out
+    (NumPy)."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if told := re.search(r"os error (\d+)", str(error)):
         return int(told[1])
+    for number in FULL:
+        if os.strerror(number).lower() in str(error).lower():
+            return number
     if re.search(r"\d+ requested and \d+ written", str(error)):
         limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
         return errno.EFBIG if limited else errno.ENOSPC

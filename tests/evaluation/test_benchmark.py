@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import benchmark
 import cv2
@@ -131,12 +135,18 @@ def test_what_takes_too_long_is_a_result(model):
     assert measure_apart(1, options(model, max_seconds=0.01)).failed == "took more than 0.01 seconds"
 
 
-def test_a_process_that_is_killed_is_a_result(model, monkeypatch, tmp_path: Path):
-    program = tmp_path / "killed.py"
-    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setattr(benchmark, "__file__", str(program))
+@dataclass
+class Deadly(BenchmarkOptions):
+    """Options that end the process which they are sent to."""
 
-    assert measure_apart(1, options(model)).failed.startswith("killed by signal 9")
+    code: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (signal.raise_signal, (-self.code,)) if self.code < 0 else (os._exit, (self.code,))
+
+
+def test_a_process_that_is_killed_is_a_result():
+    assert measure_apart(1, Deadly(code=-signal.SIGKILL)).failed.startswith("killed by signal 9")
 
 
 def test_after_one_that_fails_larger_numbers_are_not_tried(model, monkeypatch, tmp_path: Path, capsys):
@@ -191,25 +201,19 @@ def test_an_attention_implementation_that_is_not_there_is_named(model):
         measure(1, options(model, attention="fast"))
 
 
-def test_what_is_wrong_ends_the_program_in_one_sentence(model, monkeypatch, tmp_path: Path, capsys):
-    program = tmp_path / "fails.py"
-    program.write_text(
-        "import sys\nprint('Loading.\\nbenchmark: there is no such model', file=sys.stderr)\nsys.exit(1)\n"
-    )
-    monkeypatch.setattr(benchmark, "__file__", str(program))
+def test_what_is_wrong_ends_the_program_in_one_sentence(tmp_path: Path, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["--model", model, "--frames", "1", "--device", "cpu"])
+        main(["--model", str(tmp_path / "nothing"), "--frames", "1", "--device", "cpu"])
 
     assert ended.value.code == 1
-    assert capsys.readouterr().err.strip() == "benchmark: there is no such model"
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert sentence.startswith("benchmark: ")
+    assert "nothing" in sentence
 
 
-def test_a_process_that_fails_in_silence_is_told_by_its_exit_code(model, monkeypatch, tmp_path: Path):
-    program = tmp_path / "fails.py"
-    program.write_text("import sys\nsys.exit(3)\n")
-    monkeypatch.setattr(benchmark, "__file__", str(program))
+def test_a_process_that_fails_in_silence_is_told_by_its_exit_code():
     with pytest.raises(Page4DError, match="exit code 3"):
-        measure_apart(1, options(model))
+        measure_apart(1, Deadly(code=3))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import small_sintel
 import small_tum
-from evaluator.evaluation import Evaluation, EvaluationOptions, _folder_of_all
+from evaluator.evaluation import Evaluation, EvaluationOptions
 from evaluator.metrics.scores import EvaluationError
 from evaluator.predictions import Predictions, PredictionsError, load_predictions, save_predictions
 from evaluator.sequences import Selection, load_sequence
@@ -220,6 +220,7 @@ def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny
     assert set.union(*shares) == set(NAMES)
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_processes_that_accelerate_launches_on_cpus_make_one_table(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     words = ["mono-depth", "--model", tiny_model, "--dataset", "tum", "--data-root", tum, "--frames", "4"]
     words += ["--sequences", *NAMES, "--output", tmp_path / "launched"]
@@ -368,18 +369,6 @@ def test_a_run_in_a_folder_where_another_works_is_refused_before_its_model_is_lo
 ) -> None:
     with pytest.raises(Page4DError, match=f"run is being written by process {holder.pid} "):
         Evaluation("pose", options(tum, tmp_path / "run", model="nowhere"))
-
-
-def test_every_process_of_a_run_ends_where_the_main_one_cannot_have_the_folder(
-    tum: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def from_the_main_one(values: list[str | None]) -> None:
-        values[0] = "run is being written by process 1."
-
-    monkeypatch.setattr("accelerate.utils.broadcast_object_list", from_the_main_one)
-    with pytest.raises(Page4DError, match="being written by process 1"), _folder_of_all(_State(1, 2), tmp_path / "run"):
-        pytest.fail("it went on")
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("output", ["/proc/run", "{}/file/run", "{}/" + "x" * 300])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from file_limits import largest_file
-from finetuning.checkpoints import History, RunFolderError, is_disk_error, read_history, reason
+from finetuning.checkpoints import History, RunFolderError, disk_error, read_history
 from finetuning.machine import run_folder
 from finetuning.options import OptionsError
 from small_training import GROUP, MIDDLE, Changed, begin, history, small_options, steps, stop, train
@@ -237,12 +237,10 @@ def test_errors_that_come_of_a_full_disk_are_recognised_and_no_others():
         except OSError as error:
             raise RuntimeError("the writer failed") from error
 
-    assert is_disk_error(full)
-    assert is_disk_error(raised_by(wrapped))
-    assert reason(raised_by(wrapped)) == "No space left on device"
-    assert is_disk_error(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
-    assert not is_disk_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_disk_error(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+    assert disk_error(full) == disk_error(raised_by(wrapped)) == "No space left on device"
+    assert disk_error(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    assert not disk_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not disk_error(FileNotFoundError(errno.ENOENT, "No such file or directory"))
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def test_a_folder_that_the_first_process_cannot_have_is_refused_in_all(tmp_path,
         values[0] = "run is being written by process 7 (finetune.py)"
 
     monkeypatch.setattr("finetuning.machine.PartialState", lambda **_: SimpleNamespace(is_main_process=False))
-    monkeypatch.setattr("finetuning.machine.broadcast_object_list", told_by_the_first)
+    monkeypatch.setattr("accelerate.utils.broadcast_object_list", told_by_the_first)
     with pytest.raises(OptionsError, match=r"process 7") as raised, run_folder(tmp_path / "run"):
         pass
     assert raised.value.in_all_processes

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from finetuning.held_out import LABELS, Means, add_figures
+from finetuning.held_out import LABELS, clip_figures, mean_figures
 from finetuning.run import print_table
 from scipy.spatial.transform import Rotation
 from small_training import begin, small_options
@@ -50,9 +50,7 @@ def perfect(labels: dict[str, Tensor]) -> Page4DOutput:
 
 
 def figures(output: Page4DOutput, labels: dict[str, Tensor]) -> dict[str, float]:
-    means = Means()
-    add_figures(means, output, labels, SIZE)
-    return means.result()
+    return mean_figures(clip_figures(output, labels, SIZE))
 
 
 def test_a_perfect_prediction_has_no_error(labels):
@@ -189,15 +187,9 @@ def test_a_figure_is_the_mean_over_the_clips_that_have_it(labels):
 
 
 def test_means_of_several_processes_are_those_of_one(labels):
-    whole = Means()
-    parts = [Means(), Means()]
-    for i, part in enumerate(parts):
-        clip = {name: value[i : i + 1] for name, value in labels.items()}
-        add_figures(part, perfect(clip), clip, SIZE)
-    add_figures(whole, perfect(labels), labels, SIZE)
-    merged = Means()
-    merged.merge(parts)
-    assert merged.result() == pytest.approx(whole.result(), abs=1e-6)
+    parts = [{name: value[i : i + 1] for name, value in labels.items()} for i in range(2)]
+    gathered = [figures for part in parts for figures in clip_figures(perfect(part), part, SIZE)]
+    assert mean_figures(gathered) == pytest.approx(figures(perfect(labels), labels), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["depth", "pose_enc"])
@@ -205,13 +197,10 @@ def test_means_of_several_processes_are_those_of_one(labels):
 def test_a_clip_that_is_not_finite_is_left_out_for_model_and_trivial_alike(labels, name, value):
     output = perfect(labels)
     output[name][1, 2] = value
-    means = Means()
-    add_figures(means, output, labels, SIZE)
+    clips = clip_figures(output, labels, SIZE)
     alone = {name: value[:1] for name, value in labels.items()}
-    assert means.result() == pytest.approx(figures(perfect(alone), alone), abs=1e-6)
-    total = Means()
-    total.merge([means, means])
-    assert (means.left_out, total.left_out) == (1, 2)
+    assert mean_figures(clips) == pytest.approx(figures(perfect(alone), alone), abs=1e-6)
+    assert clips.count(None) == 1
 
 
 def test_a_run_with_held_out_clips_is_refused_at_its_start_where_nothing_compares_trajectories(tmp_path, monkeypatch):

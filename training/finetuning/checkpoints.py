@@ -28,7 +28,7 @@ from torch import nn
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.package_version import versions_of
-from page4d_hf.utils.folders import FULL, check_working_folder, make_durable, whole_file
+from page4d_hf.utils.folders import FULL, check_working_folder, failed_write, make_durable, whole_file
 from page4d_hf.utils.json_files import Record, parse_json, read_json
 
 from .options import Options, check_same_run, to_json
@@ -37,8 +37,8 @@ RUN_FILE = "run.json"
 HISTORY_FILE = "history.jsonl"
 STATE = "state"
 PACKAGES = ("page4d", "torch", "transformers", "accelerate", "datasets", "numpy")  # what computes
-# What the zip writer of torch.save says of any of them.
-TORCH_SAVE = ("unexpected pos", "file write failed", "iostream error")
+NOT_WRITTEN = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+TORCH_SAVE = ("unexpected pos", "file write failed", "iostream error")  # what its zip writer says of any of them
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -201,57 +201,38 @@ def telling_of_a_full_disk(what: str, folder: Path, *, clean: Path | None = None
     except Page4DError:
         raise
     except Exception as error:
-        if not is_disk_error(error):
+        reason = disk_error(error)
+        if reason is None:
             raise
         if clean is not None:
             shutil.rmtree(clean, ignore_errors=True)
         raise RunFolderError(
-            f"{what} ({reason(error)}). {what_is_left(folder)}; make room and run the same command again."
+            f"{what} ({reason}). {what_is_left(folder)}; make room and run the same command again."
         ) from error
-
-
-def is_disk_error(error: BaseException | None) -> bool:
-    """Whether an exception, or one that it came from, says that a file could not be written."""
-    return error is not None and _disk_error(error) is not None
 
 
 @contextmanager
 def quiet_threads() -> Iterator[None]:
     """Have no traceback of a full disk from another thread: TensorBoard's raises it again in the one that writes."""
     usual = threading.excepthook
-    threading.excepthook = lambda told: None if is_disk_error(told.exc_value) else usual(told)
+    threading.excepthook = lambda told: None if disk_error(told.exc_value) else usual(told)
     try:
         yield
     finally:
         threading.excepthook = usual
 
 
-def reason(error: BaseException) -> str:
-    """Reason of a failed write, in a few words."""
-    deepest = _disk_error(error) or error
-    text = deepest.strerror if isinstance(deepest, OSError) and deepest.strerror else str(deepest)
-    for sentence in map(os.strerror, FULL):
-        if sentence.lower() in text.lower():
-            return sentence
-    if any(word in text for word in TORCH_SAVE):
-        return "the disk may be full"
-    return " ".join(text.split())
-
-
-def _disk_error(error: BaseException) -> BaseException | None:
-    """The innermost exception of a chain that speaks of a file that could not be written."""
-    codes = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-    words = (*(os.strerror(code).lower() for code in FULL), *TORCH_SAVE)
-    found: BaseException | None = None
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, OSError):
-            if link.errno in codes:
-                found = link
-        elif any(word in str(link).lower() for word in words):
-            found = found if isinstance(found, OSError) else link
-        link = link.__cause__ or link.__context__
-    return found
+def disk_error(error: BaseException | None) -> str | None:
+    """Why a file could not be written, in a few words, if an exception, or one that it came from, says that."""
+    reason = None
+    while error is not None:
+        number = failed_write(error)
+        if number in NOT_WRITTEN:
+            reason = os.strerror(number)
+        elif any(word in str(error).lower() for word in TORCH_SAVE):
+            reason = reason or "the disk may be full"
+        error = error.__cause__ or error.__context__
+    return reason
 
 
 def read_history(folder: Path) -> list[HistoryLine]:

@@ -42,75 +42,57 @@ LABELS = {
 }
 
 
-class Means:
-    """Sums and counts of figures, which add over processes."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, list[float]] = {}
-        self.left_out = 0  # clips
-
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Count one clip's figures, or leave the clip out if one of them is not finite.
-
-        So the model and the trivial predictors are averaged over the same clips.
-        """
-        if not all(map(math.isfinite, figures.values())):
-            self.left_out += 1
-            return
-        for name, value in figures.items():
-            total = self.sums.setdefault(name, [0.0, 0.0])
-            total[0] += value
-            total[1] += 1
-
-    def merge(self, others: Iterable[Means]) -> None:
-        """Add what other processes counted."""
-        for other in others:
-            self.left_out += other.left_out
-            for name, (value, count) in other.sums.items():
-                total = self.sums.setdefault(name, [0.0, 0.0])
-                total[0] += value
-                total[1] += count
-
-    def result(self) -> dict[str, float]:
-        """Mean of each figure over the clips that have it."""
-        return {name: value / count for name, (value, count) in sorted(self.sums.items()) if count}
+def mean_figures(clips: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
+    """Mean of each figure over the clips that have it."""
+    values: dict[str, list[float]] = {}
+    for figures in clips:
+        for name, value in (figures or {}).items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(of_name) / len(of_name) for name, of_name in sorted(values.items())}
 
 
 @torch.no_grad()
-def add_figures(means: Means, output: Page4DOutput, labels: dict[str, Tensor], image_size: tuple[int, int]) -> None:
-    """Count the figures of every clip of a batch; a clip whose depth or cameras are not finite is left out.
+def clip_figures(
+    output: Page4DOutput, labels: dict[str, Tensor], image_size: tuple[int, int]
+) -> list[dict[str, float] | None]:
+    """The figures of every clip of a batch, those of the trivial predictors as `trivial/<name>`; the batch's loss is an
+    entry of its own.
+
+    A clip of which one figure is not finite is None, so that the model and the trivial predictors are averaged over
+    the same clips.
 
     Args:
-        means: where they are counted; those of the trivial predictors as `trivial/<name>`.
         output: the model's, on the CPU or elsewhere.
         labels: as the loss takes them.
         image_size: (H, W) in pixels.
     """
     targets = normalize_labels(labels, image_size)
+    found: list[dict[str, float] | None] = []
     if output.loss is not None and bool(output.loss.isfinite()):
-        means.add({"loss": float(output.loss)})
+        found.append({"loss": float(output.loss)})
     for clip in range(len(targets.depth)):
         figures: dict[str, float] = {}
         try:
             if output.depth is not None and bool(targets.depth_valid[clip].any()):
                 valid = targets.depth_valid[clip].cpu()
                 expected = targets.depth[clip].cpu()[valid].numpy()
-                found = output.depth[clip, ..., 0].cpu()[valid].numpy()
-                for name, depth in (("", found), (f"{TRIVIAL}/", trivial_depth(expected.shape))):
+                predicted = output.depth[clip, ..., 0].cpu()[valid].numpy()
+                for name, depth in (("", predicted), (f"{TRIVIAL}/", trivial_depth(expected.shape))):
                     scores = depth_figures(depth, expected)
                     figures |= {f"{name}abs_rel": scores["abs_rel"], f"{name}delta": scores["delta_1.25"]}
             if output.pose_enc is not None and bool(targets.has_pose[clip]):
-                found = output.cameras(image_size)[0][clip].double().cpu().numpy()
+                predicted = output.cameras(image_size)[0][clip].double().cpu().numpy()
                 expected = targets.extrinsics[clip].double().cpu().numpy()
-                figures |= _camera_figures(found, expected, bool(targets.has_scale[clip]))
+                figures |= _camera_figures(predicted, expected, bool(targets.has_scale[clip]))
         except ExclusionError:
-            means.left_out += 1
+            found.append(None)
             continue
         if output.dynamics_mask is not None and targets.moving is not None and bool(targets.has_motion[clip]):
             area = auroc(output.dynamics_mask[clip].float().cpu(), targets.moving[clip].cpu())
             if area is not None:
                 figures |= {"motion_auroc": area, f"{TRIVIAL}/motion_auroc": 0.5}
-        means.add(figures)
+        found.append(figures if all(map(math.isfinite, figures.values())) else None)
+    return found
 
 
 def _camera_figures(found: np.ndarray, expected: np.ndarray, has_scale: bool) -> dict[str, float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +11,12 @@ import torch
 from accelerate.accelerator import Accelerator
 from accelerate.state import PartialState
 from accelerate.tracking import TensorBoardTracker, get_available_trackers
-from accelerate.utils import FullyShardedDataParallelPlugin, broadcast_object_list, parse_flag_from_env
+from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from page4d_hf.errors import Page4DError
-from page4d_hf.utils.folders import working_folder
+from page4d_hf.utils.folders import folder_of_all_processes
 
-from .checkpoints import RUN_FILE, is_disk_error
+from .checkpoints import RUN_FILE, disk_error
 from .options import AUTO, Options, OptionsError
 
 PROJECT = "page4d"  # that trackers know runs under
@@ -29,28 +27,13 @@ def on_cpu() -> bool:
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
-@contextmanager
-def run_folder(output: Path) -> Iterator[None]:
-    """Keep other trainings out of a run's folder: the first of all processes holds its lock, and all learn if it fails.
+def run_folder(output: Path) -> AbstractContextManager[None]:
+    """Keep other trainings out of a run's folder.
 
     Ranks outlive an `accelerate launch` that is killed; a second training is refused as long as the first of them
     lives. The others end with it.
-
-    Raises:
-        OptionsError: in all processes: the folder cannot be written, holds something else, or another training runs in
-            it; the message names the process.
     """
-    with ExitStack() as stack:
-        refusal: list[str | None] = [None]
-        if PartialState(cpu=on_cpu()).is_main_process:
-            try:
-                stack.enter_context(working_folder(output, RUN_FILE))
-            except Page4DError as error:
-                refusal = [str(error)]
-        broadcast_object_list(refusal)
-        if refusal[0] is not None:
-            raise OptionsError(refusal[0])
-        yield
+    return folder_of_all_processes(PartialState(cpu=on_cpu()), output, RUN_FILE, error=OptionsError)
 
 
 def make_accelerator(options: Options) -> Accelerator:
@@ -97,7 +80,7 @@ def start_trackers(accelerator: Accelerator, output: Path, step: int, values: di
         ]
         accelerator.init_trackers(PROJECT, values, {"wandb": {"name": output.resolve().name}})
     except Exception as error:  # each has exceptions of its own
-        if is_disk_error(error):
+        if disk_error(error):
             raise
         raise OptionsError(
             f"--report-to {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "

@@ -41,7 +41,7 @@ from .checkpoints import (
     telling_of_a_full_disk,
     what_is_left,
 )
-from .held_out import LABELS, TRIVIAL, Means, add_figures
+from .held_out import LABELS, TRIVIAL, clip_figures, mean_figures
 from .hub import create_repository, push
 from .machine import fastest_attention, make_accelerator, start_trackers
 from .network import sampling_for, starting_network
@@ -380,7 +380,7 @@ class Finetuning:
         assert self.held_out is not None
         accelerator, options = self.accelerator, self.options
         self.model.eval()
-        means = Means()
+        clips: list[dict[str, float] | None] = []
         count = options.evaluation.micro_batches
         batches = micro_batch_loader(
             self.held_out,
@@ -398,18 +398,16 @@ class Finetuning:
             output = self.model(batch["pixel_values"].to(accelerator.device), labels=labels)
             counts = number * accelerator.num_processes + accelerator.process_index < count
             if counts:
-                add_figures(means, output, labels, tuple(batch["pixel_values"].shape[-2:]))
+                clips += clip_figures(output, labels, tuple(batch["pixel_values"].shape[-2:]))
             skips.append(batch["skips"] if counts else [])
         skipped = self._skipped(skips)
-        total = Means()
-        total.merge(gather_object([means]))
-        figures = total.result()
+        clips = gather_object(clips)
+        figures, left_out = mean_figures(clips), clips.count(None)
         accelerator.log({f"held_out/{name}": value for name, value in figures.items()}, step=self.step)
         if history is not None:
-            left_out = {"left_out": total.left_out} if total.left_out else {}
-            skipping = {"skipped": skipped} if skipped else {}
-            history.add({"step": self.step, "held_out": figures} | left_out | skipping)
-            without = f"; {total.left_out} clips left out, of which something is not finite" if left_out else ""
+            notes = {name: count for name, count in (("left_out", left_out), ("skipped", skipped)) if count}
+            history.add({"step": self.step, "held_out": figures} | notes)
+            without = f"; {left_out} clips left out, of which something is not finite" if left_out else ""
             print(f"step {self.step}, held out: {_sentence(figures)}{without}", flush=True)
         self.model.train()
 
