@@ -58,9 +58,9 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(workplace, commands):
+def trained(workplace, forking_python):
     """config.yml of a training of 20 steps, typed as the README has it."""
-    code = commands.run(
+    code = forking_python.run(
         *("ns-train", "page4d-4dgs", "--data", "capture", "--max-num-iterations", 20, "--vis", "tensorboard"),
         *("--timestamp", "run"),
         cwd=workplace,
@@ -287,10 +287,10 @@ def free_port():
 
 
 @contextlib.contextmanager
-def viewer_of(commands, config, workplace):
+def viewer_of(python, config, workplace):
     """A client that is connected to a running `ns-viewer`."""
     port = free_port()
-    process = commands.start(
+    process = python.start(
         *("ns-viewer", "--load-config", config, "--viewer.websocket-port", port),
         *("--viewer.websocket-host", "127.0.0.1"),
         cwd=workplace,
@@ -298,7 +298,7 @@ def viewer_of(commands, config, workplace):
     )
     try:
         while True:
-            assert commands.runs(process), (workplace / "viewer.log").read_text()
+            assert process.poll() is None, (workplace / "viewer.log").read_text()
             try:
                 client = websockets.sync.client.connect(f"ws://127.0.0.1:{port}", max_size=None)
             except OSError:
@@ -308,7 +308,7 @@ def viewer_of(commands, config, workplace):
                 yield client
             return
     finally:
-        commands.kill(process)
+        python.kill(process)
 
 
 def messages_of(client):
@@ -317,8 +317,8 @@ def messages_of(client):
         yield from msgpack.unpackb(client.recv())
 
 
-def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, commands):
-    with viewer_of(commands, in_workplace, workplace) as client:
+def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, forking_python):
+    with viewer_of(forking_python, in_workplace, workplace) as client:
         camera = {
             "type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 0], "fov": 1.0, "aspect": 1.3,
             "look_at": [0, 0, 1], "up_direction": [0, -1, 0],
@@ -390,9 +390,9 @@ def test_wrong_data_end_the_training_in_one_sentence(tmp_path, monkeypatch, caps
     assert not rest or rest.strip().startswith("Printing profiling stats")
 
 
-def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, commands):
+def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, forking_python):
     words = ("ns-train", "page4d-4dgs", "--data", "nowhere", "--vis", "tensorboard")
-    assert commands.run(*words, cwd=tmp_path, log=tmp_path / "log") == 1
+    assert forking_python.run(*words, cwd=tmp_path, log=tmp_path / "log") == 1
     output = (tmp_path / "log").read_text()
     assert "There is no nowhere" in output.splitlines()[-1]
     assert "Traceback" not in output
