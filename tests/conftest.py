@@ -1,10 +1,13 @@
 """Fixtures that all tests share."""
 
+import multiprocessing.spawn
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked_python import ForkedPython
 
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
@@ -30,10 +33,20 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def forking_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedPython]:
+    """A Python, and console scripts, whose processes have the imports behind them."""
+    python = ForkedPython(tmp_path_factory.mktemp("forking") / "bin")
+    yield python
+    python.close()
+
+
 @pytest.fixture
-def light_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that multiprocessing starts do not wait for transformers, like the command `page4d`."""
-    monkeypatch.setattr(sys, "argv", ["page4d"])
+def quick_programs(forking_python: ForkedPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that start by `sys.executable` or by name, and processes, have the imports behind them."""
+    monkeypatch.setattr(sys, "executable", str(forking_python.executable))
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(forking_python.executable))
+    monkeypatch.setenv("PATH", f"{forking_python.folder}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture

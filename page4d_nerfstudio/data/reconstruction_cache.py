@@ -110,7 +110,7 @@ def reconstruct_once(
     if not model:
         raise CheckpointError(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
-            "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
+            "(`page4d pull nomask --output page4d` fetches the published weights; then --model page4d)."
         )
     options = options or ReconstructionOptions()
     frames_key = digest_files((), page4d_version(), frames_digest, options.digest())

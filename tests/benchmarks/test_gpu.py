@@ -15,6 +15,7 @@ import gpu
 import numpy as np
 import pytest
 import torch
+from forked_python import ForkedPython
 from gpu_capture import halve
 from gpu_phases.report import table
 from gpu_phases.session import rows_of
@@ -37,9 +38,9 @@ def states_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_run(tmp_path_factory: pytest.TempPathFactory, forking_python: ForkedPython) -> Path:
     output = tmp_path_factory.mktemp("gpu") / "toy"
-    command = [sys.executable, str(PROGRAM), "--toy", "--minutes", "600", "--output", str(output)]
+    command = [str(forking_python.executable), str(PROGRAM), "--toy", "--minutes", "600", "--output", str(output)]
     done = subprocess.run([*command, "--keep", str(output.parent / "kept")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return output
@@ -191,6 +192,7 @@ def test_a_phase_that_was_cut_short_goes_on_with_what_is_missing(one_phase, tmp_
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.usefixtures("quick_programs")
 def test_without_a_gpu_and_without_toy_a_run_ends_with_what_is_missing(tmp_path):
     with pytest.raises(SystemExit, match=r"gpu: PyTorch finds no CUDA device; --toy runs everything in small"):
         gpu.main(["--output", str(tmp_path / "run"), "--skip", "rasterizer", "splatting"])
@@ -344,6 +346,13 @@ def test_a_folder_with_something_else_is_no_place_for_a_bundle(make_bundle, tmp_
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.md"]
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_synthetic_clips_need_no_pyav_which_is_too_large_for_a_bundle():
-    code = "import sys; sys.modules['av'] = None; import page4d_hf.synthetic, page4d_hf.reconstruction.reconstruct"
+    code = """
+import sys
+for name in [name for name in sys.modules if name.split(".")[0] in ("av", "page4d_hf")]:
+    del sys.modules[name]
+sys.modules["av"] = None
+import page4d_hf.synthetic, page4d_hf.reconstruction.reconstruct
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

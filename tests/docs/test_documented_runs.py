@@ -11,8 +11,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 from documented import ROOT, command_lines, fences
-from forked_commands import ForkedCommands
+from forked_python import ForkedPython
 from PIL import Image
 from small_point_odyssey import Sequence
 from small_sintel import SmallSintel
@@ -84,12 +82,16 @@ CAPTURES = (
 # What a page's Python stands on that it does not say.
 BEFORE = {
     "docs/evaluation.md": """
+        import torch
+
+        depth, extrinsics = torch.ones(2, 4, 6).numpy(), torch.eye(4)[:3].repeat(2, 1, 1).numpy()
+        """,
+    "docs/mask-study.md": """
         import sys
         import torch
         from small_networks import small_network
 
         sys.path.insert(0, "evaluation")
-        depth, extrinsics = torch.ones(2, 4, 6).numpy(), torch.eye(4)[:3].repeat(2, 1, 1).numpy()
         model = small_network(num_hidden_layers=13, head_layers=[0, 2, 3, 12])
         pixel_values, moving = torch.rand(1, 2, 3, 28, 42), torch.rand(1, 2, 2, 3) < 0.5
         """,
@@ -139,8 +141,8 @@ def shortened(words: list[str]) -> list[str]:
 class Typist:
     """Types commands in a folder."""
 
-    def __init__(self, commands: ForkedCommands, folder: Path) -> None:
-        self.commands, self.folder = commands, folder
+    def __init__(self, python: ForkedPython, folder: Path) -> None:
+        self.python, self.folder = python, folder
         self.log = folder.parent / f"{folder.name}.log"
 
     def type(self, line: str) -> str:
@@ -169,18 +171,15 @@ class Typist:
         line = shlex.join(words)
         if words[:3] == ["accelerate", "launch", "training/finetune.py"]:
             words = ["python", *words[2:]]  # as it does for one process
-        if words[0] == "accelerate":
-            words[0] = str(Path(sys.executable).with_name("accelerate"))
-            done = subprocess.run(words, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            return done.returncode, done.stdout
-        child = self.commands.start(*words, cwd=self.folder, log=self.log)
+        process = self.python.start(*words, cwd=self.folder, log=self.log)
         server = starts(line, SERVERS)
         if server is None or "--screenshot" in words:
-            return self.commands.wait(child), self.said()
-        while (running := self.commands.runs(child)) and SERVERS[server] not in self.said():
+            return process.wait(), self.said()
+        while (running := process.poll() is None) and SERVERS[server] not in self.said():
             time.sleep(0.1)
         told = self.said()
-        self.commands.kill(child, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        process.wait()
         return int(not running), told
 
     def said(self) -> str:
@@ -188,19 +187,20 @@ class Typist:
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PAGE4D_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("datasets")))
-        forked = ForkedCommands("datasets", "page4d_hf.modeling_page4d", "page4d_hf.reconstruction.reconstruct")
-    yield forked
-    forked.close()
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedPython]:
+    caches = {
+        "PAGE4D_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "HF_DATASETS_CACHE": str(tmp_path_factory.mktemp("datasets")),
+    }
+    python = ForkedPython(tmp_path_factory.mktemp("documented") / "bin", **caches)
+    yield python
+    python.close()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, commands: ForkedCommands) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, python: ForkedPython) -> Path:
     """A folder with all that documented commands name, and with what they find where they follow each other."""
-    typist = Typist(commands, tmp_path_factory.mktemp("place"))
+    typist = Typist(python, tmp_path_factory.mktemp("place"))
     prepare(typist, tmp_path_factory.mktemp("data"))
     return typist.folder
 
@@ -266,8 +266,8 @@ def prepare(typist: Typist, data: Path) -> None:
 
 
 @pytest.fixture
-def typist(place: Path, commands: ForkedCommands, tmp_path: Path) -> Iterator[Typist]:
-    yield Typist(commands, copy(place, tmp_path / "checkout"))
+def typist(place: Path, python: ForkedPython, tmp_path: Path) -> Iterator[Typist]:
+    yield Typist(python, copy(place, tmp_path / "checkout"))
     shutil.rmtree(tmp_path / "checkout")  # trainings are large
 
 

@@ -220,6 +220,7 @@ def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny
     assert set.union(*shares) == set(NAMES)
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_processes_that_accelerate_launches_on_cpus_make_one_table(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     words = ["mono-depth", "--model", tiny_model, "--dataset", "tum", "--data-root", tum, "--frames", "4"]
     words += ["--sequences", *NAMES, "--output", tmp_path / "launched"]

@@ -12,7 +12,7 @@ import pytest
 
 from page4d_hf.synthetic.capture import write_synthetic_capture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

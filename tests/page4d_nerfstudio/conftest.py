@@ -4,17 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forked_commands import ForkedCommands
 from nerfstudio.utils import profiler, writer
 from small_networks import save_small_network
-
-
-@pytest.fixture(scope="session")
-def commands() -> Iterator[ForkedCommands]:
-    """nerfstudio's commands, each in a process of its own, without each waiting for nerfstudio's import."""
-    forked = ForkedCommands()
-    yield forked
-    forked.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -58,9 +58,9 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(workplace, commands):
+def trained(workplace, forking_python):
     """config.yml of a training of 20 steps, typed as the README has it."""
-    code = commands.run(
+    code = forking_python.run(
         *("ns-train", "page4d-4dgs", "--data", "capture", "--max-num-iterations", 20, "--vis", "tensorboard"),
         *("--timestamp", "run"),
         cwd=workplace,
@@ -268,12 +268,24 @@ def test_a_training_does_not_go_on_with_schedules_of_another_length_unless_told_
     with pytest.raises(SystemExit) as exit_info:
         train(
             *("page4d-4dgs", "--data", "capture", "--load-dir", in_workplace.parent / "nerfstudio_models"),
-            *("--max-num-iterations", 2, "--vis", "tensorboard", "--output-dir", tmp_path),
+            *("--max-num-iterations", 20, "--vis", "tensorboard", "--output-dir", tmp_path),
         )
     assert exit_info.value.code == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "is of a run of 20 steps, whose schedules --max-num-iterations 2 would change" in said
-    assert "--schedule-length 20 to go on with that one's" in said
+    assert "has 20 steps of a run of 20: it is over" in said
+
+
+def test_a_training_that_goes_on_for_longer_has_the_learning_rates_of_that_length(in_workplace, tmp_path):
+    train(
+        *("page4d-4dgs", "--data", "capture", "--load-dir", in_workplace.parent / "nerfstudio_models"),
+        *("--load-step", 19, "--max-num-iterations", 1, "--schedule-length", 17_000, "--vis", "tensorboard"),
+        *("--output-dir", tmp_path, "--timestamp", "longer"),
+    )
+    checkpoint = tmp_path / "capture/page4d-4dgs/longer/nerfstudio_models/step-000000020.ckpt"
+    optimizers = torch.load(checkpoint, weights_only=True)["optimizers"]
+    as_given = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "--data", "capture"]).optimizers
+    for name in ("planes", "heads"):  # higher in a shorter run
+        assert optimizers[name]["param_groups"][0]["lr"] == pytest.approx(as_given[name]["optimizer"].lr)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -287,10 +299,10 @@ def free_port():
 
 
 @contextlib.contextmanager
-def viewer_of(commands, config, workplace):
+def viewer_of(python, config, workplace):
     """A client that is connected to a running `ns-viewer`."""
     port = free_port()
-    process = commands.start(
+    process = python.start(
         *("ns-viewer", "--load-config", config, "--viewer.websocket-port", port),
         *("--viewer.websocket-host", "127.0.0.1"),
         cwd=workplace,
@@ -298,7 +310,7 @@ def viewer_of(commands, config, workplace):
     )
     try:
         while True:
-            assert commands.runs(process), (workplace / "viewer.log").read_text()
+            assert process.poll() is None, (workplace / "viewer.log").read_text()
             try:
                 client = websockets.sync.client.connect(f"ws://127.0.0.1:{port}", max_size=None)
             except OSError:
@@ -308,7 +320,7 @@ def viewer_of(commands, config, workplace):
                 yield client
             return
     finally:
-        commands.kill(process)
+        python.kill(process)
 
 
 def messages_of(client):
@@ -317,8 +329,8 @@ def messages_of(client):
         yield from msgpack.unpackb(client.recv())
 
 
-def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, commands):
-    with viewer_of(commands, in_workplace, workplace) as client:
+def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, workplace, forking_python):
+    with viewer_of(forking_python, in_workplace, workplace) as client:
         camera = {
             "type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 0], "fov": 1.0, "aspect": 1.3,
             "look_at": [0, 0, 1], "up_direction": [0, -1, 0],
@@ -390,9 +402,9 @@ def test_wrong_data_end_the_training_in_one_sentence(tmp_path, monkeypatch, caps
     assert not rest or rest.strip().startswith("Printing profiling stats")
 
 
-def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, commands):
+def test_the_shell_sees_no_traceback_and_exit_code_1(tmp_path, forking_python):
     words = ("ns-train", "page4d-4dgs", "--data", "nowhere", "--vis", "tensorboard")
-    assert commands.run(*words, cwd=tmp_path, log=tmp_path / "log") == 1
+    assert forking_python.run(*words, cwd=tmp_path, log=tmp_path / "log") == 1
     output = (tmp_path / "log").read_text()
     assert "There is no nowhere" in output.splitlines()[-1]
     assert "Traceback" not in output
@@ -408,6 +420,7 @@ def test_two_trainings_do_not_write_one_folder(workplace, tmp_path, monkeypatch,
         with pytest.raises(SystemExit) as exit_info:
             train("page4d-4dgs", "--data", "capture", *options)
     assert exit_info.value.code == 1
+    assert not (run / "config.yml").exists()
     assert "run is being written by another process" in " ".join(capsys.readouterr().out.split())
 
 

@@ -24,8 +24,8 @@ _CARD = """\
 
 # page4d-tiny
 
-A PAGE-4D of {parameters:,} parameters that was trained from random weights on rendered scenes. It is there to be there:
-for a first look without a download, for tests, and for teaching. From the frames of a video it gives every frame's
+A PAGE-4D of {parameters:,} parameters that was trained from random weights on rendered scenes. It is for a first
+look without a download, for tests, and for teaching. From the frames of a video it gives every frame's
 camera, depth{heads} and a map of what is taken for moving.
 
 ```bash

@@ -42,23 +42,49 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train(commands, workplace):
-    """A function from a run's name, steps and options to the exit code of its training."""
+def train(forking_python, workplace):
+    """A function from a run's name, steps and options to the exit code of its training, which code may go before."""
 
-    def run(name, steps, *more, **how):
-        return commands.run(*words(name, steps, *more), cwd=workplace, log=workplace / f"{name}.log", **how)
+    def run(name, steps, *more, after=""):
+        program, *options = words(name, steps, *more)
+        code = f"{after}\nfrom nerfstudio.scripts.train import entrypoint\nentrypoint()"
+        first = ("python", "-c", code) if after else (program,)
+        return forking_python.run(*first, *options, cwd=workplace, log=workplace / f"{name}.log")
 
     return run
 
 
-def kill_some_time_after_a_checkpoint(commands, workplace, name, *more):
+def dies_in_save(number):
+    """Code that lets the `number`-th checkpoint come half to the disk, and then kills the process."""
+    return f"""
+import itertools, os, signal, torch
+whole, count = torch.save, itertools.count(1)
+
+def save(state, path, *args, **options):
+    whole(state, path, *args, **options)
+    if next(count) == {number}:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = save
+"""
+
+
+FULL_DISK = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+"""
+
+
+def kill_some_time_after_a_checkpoint(python, workplace, name, *more):
     """Start a training, and end it by SIGKILL at a random moment."""
-    child = commands.start(*words(name, FOR_EVER, *more), cwd=workplace, log=workplace / f"{name}.log")
+    process = python.start(*words(name, FOR_EVER, *more), cwd=workplace, log=workplace / f"{name}.log")
     while not list(checkpoints(workplace, name).glob("*.ckpt")):
-        assert commands.runs(child), (workplace / f"{name}.log").read_text()
+        assert process.poll() is None, (workplace / f"{name}.log").read_text()
         time.sleep(0.01)
     time.sleep(random.SystemRandom().random())
-    return commands.kill(child)
+    return python.kill(process)
 
 
 def equal(ours, theirs):
@@ -73,9 +99,11 @@ def equal(ours, theirs):
 
 
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
-def test_what_was_killed_at_any_moment_goes_on_exactly_as_if_it_had_not_been(workplace, commands, train, strategy):
+def test_what_was_killed_at_any_moment_goes_on_exactly_as_if_it_had_not_been(
+    workplace, forking_python, train, strategy
+):
     name, option = f"{strategy}-killed", ("--pipeline.model.strategy", strategy)
-    assert kill_some_time_after_a_checkpoint(commands, workplace, name, *option) == -signal.SIGKILL
+    assert kill_some_time_after_a_checkpoint(forking_python, workplace, name, *option) == -signal.SIGKILL
     left = saved(workplace, name)
     step, more = left["step"], 9
     assert train(f"{strategy}-on", more, "--load-dir", checkpoints(workplace, name), *option) == 0
@@ -93,18 +121,18 @@ def test_what_was_killed_at_any_moment_goes_on_exactly_as_if_it_had_not_been(wor
 
 
 def test_killed_while_it_writes_a_checkpoint_a_training_has_the_one_before(workplace, train):
-    assert train("in-the-third-save", FOR_EVER, kill_in_save=3) == -signal.SIGKILL
+    assert train("in-the-third-save", FOR_EVER, after=dies_in_save(3)) == -signal.SIGKILL
     assert [path.name for path in checkpoints(workplace, "in-the-third-save").iterdir()] == ["step-000000016.ckpt"]
     assert saved(workplace, "in-the-third-save")["step"] == 16
 
 
 def test_killed_while_it_writes_its_first_checkpoint_a_training_has_none(workplace, train):
-    assert train("in-the-first-save", FOR_EVER, kill_in_save=1) == -signal.SIGKILL
+    assert train("in-the-first-save", FOR_EVER, after=dies_in_save(1)) == -signal.SIGKILL
     assert not checkpoints(workplace, "in-the-first-save").exists()
 
 
 def test_a_full_disk_ends_the_training_in_one_sentence_and_leaves_no_half_checkpoint(workplace, train):
-    assert train("full-disk", FOR_EVER, largest_file=20_000) == 1
+    assert train("full-disk", FOR_EVER, after=FULL_DISK) == 1
     said = (workplace / "full-disk.log").read_text()
     assert "The checkpoint of step 8 can't be written" in said
     assert "There is no checkpoint yet" in said
