@@ -84,7 +84,7 @@ def write_nvidia(root, count=12):
 
 
 def write_nerfstudio(root, count=6, depth=False, mask=None):
-    """Frames, with their depth in millimetres if asked for, and each with the mask `(h, w)` uint8 where there is one."""
+    """Frames, each with its depth in millimetres if asked for, and with the mask `(h, w)` uint8 if given."""
     frames = []
     for i in range(count):
         pixels, z = shot(i)

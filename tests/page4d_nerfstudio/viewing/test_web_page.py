@@ -183,9 +183,7 @@ def test_the_camera_that_filmed_can_be_followed(model, written, page):
 def test_the_camera_that_filmed_stands_still_while_a_rig_films(model, page, tmp_path):
     """Of a rig's cameras at one instant the first is followed, between instants too; each can be opened at."""
     rig = views()
-    rig = rig._replace(
-        poses=np.tile(rig.poses, (2, 1, 1)), times=np.repeat([0.0, 1.0], 3), fov=np.tile(rig.fov, 2)
-    )
+    rig = rig._replace(poses=np.tile(rig.poses, (2, 1, 1)), times=np.repeat([0.0, 1.0], 3), fov=np.tile(rig.fov, 2))
     write_page(tmp_path / "rig.html", run_of(model), rig, title="rig", view=1, seconds=1.0)
     opened(page, tmp_path / "rig.html", "view=2&time=0")
     assert page.evaluate("() => page4d.orbit.eye") == pytest.approx(rig.poses[2, :, 3])
