@@ -37,6 +37,7 @@ def options(model: str, **values) -> BenchmarkOptions:
     return BenchmarkOptions(**(defaults | values))
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_a_process_of_its_own_gives_times_memory_and_what_they_depend_on(model):
     row = measure_apart(3, options(model, attention="eager", mask="off", points=False))
 
