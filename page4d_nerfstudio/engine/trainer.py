@@ -258,13 +258,11 @@ def learning_rate_factor(name: str, extent: float, run_length: int, motion_exten
 
 
 def scale_group(group: dict[str, Any], factor: float, run_length: int, coarse_steps: int = 0) -> dict[str, Any]:
-    """A copy of an optimizer's and its scheduler's configuration for a run of this length.
+    """A copy of an optimizer's and its scheduler's configuration, whose steps are for a run of 17,000, for one of this
+    length.
 
-    Args:
-        group: `optimizer` and `scheduler`, steps for a run of 17,000.
-        factor: Factor to the learning rates.
-        run_length: Steps of the run.
-        coarse_steps: Of the static stage, of a run of 17,000: how long a scheduler holds that does not say it itself.
+    `factor` is of learning rates. Of a run of 17,000 steps, `coarse_steps` are the static stage's: how long a scheduler
+    holds that does not say it itself.
     """
     group = copy.deepcopy(group)
     group["optimizer"].lr *= factor
