@@ -108,7 +108,7 @@ def _clips(
     if options.sequences:
         selection = selection.only(options.sequences)
     names, missing = choose_sequences(dataset, root, selection, options.sequences)
-    words = f"{dataset}: {selection} Images {resolution} pixels wide ({processor.mode})."
+    words = f"{dataset}: {selection} Images {resolution} pixels wide (crop)."
     if missing:
         words += f" Not there: {', '.join(missing)}."
 

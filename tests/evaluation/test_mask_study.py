@@ -231,9 +231,10 @@ def capture(tmp_path_factory):
     return read_capture(folder)
 
 
-def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
+@pytest.mark.parametrize("mode", ["crop", "balanced", "pad"])
+def test_a_sequence_becomes_a_clip_at_the_networks_size_without_padding(capture, mode):
     frames = as_pinhole(capture.select([0, 1, 2]))
-    clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
+    clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode=mode), 56, 14)
 
     assert clip.pixel_values.shape == (3, 3, 42, 56)
     assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_motion_mask(i) for i in range(3)]))

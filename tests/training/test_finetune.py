@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -157,6 +158,17 @@ def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
 
     assert run.network.config.image_size == 56
     assert AutoImageProcessor.from_pretrained(run.options.output).size == {"height": 28, "width": 28}
+
+
+def test_a_trained_model_sees_images_as_its_base_does(tmp_path):
+    small_network().save_pretrained(tmp_path / "base")
+    Page4DImageProcessor(mode="balanced", resample=2, size=56).save_pretrained(tmp_path / "base")
+    options = replace(small_options(tmp_path, max_train_steps=1), network=None, model=str(tmp_path / "base"))
+    output = train(options).options.output
+
+    for folder in (output, output / "checkpoint-1"):
+        processor = AutoImageProcessor.from_pretrained(folder)
+        assert (processor.mode, processor.resample, processor.size["width"]) == ("balanced", 2, 28)
 
 
 def history_lines(folder: Path) -> list[bytes]:

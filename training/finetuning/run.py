@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging as transformers_logging
 
-from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 from page4d_hf.clips.augmentation import NO_AUGMENTATION
 from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
 from page4d_hf.clips.reading import split_names
@@ -44,7 +44,7 @@ from .checkpoints import (
 from .held_out import LABELS, TRIVIAL, clip_figures, mean_figures
 from .hub import create_repository, push
 from .machine import fastest_attention, make_accelerator, start_trackers
-from .network import sampling_for, starting_network
+from .network import sampling_for, starting_network, starting_processor
 from .optimizers import make_optimizers
 from .options import AUTO, Options, OptionsError, to_json
 from .parameters import freeze_all_but, masked_stage
@@ -85,6 +85,11 @@ class Finetuning:
             self.options = options = replace(options, attn_implementation=fastest)
         network = starting_network(options)
         sampling = sampling_for(options.sampling, network.config, options.model)
+        width, patch_size = sampling.sizes
+        self.image_processor = Page4DImageProcessor.from_dict(
+            starting_processor(network.config, options.model).to_dict()
+            | {"size": {"height": width, "width": width}, "patch_size": patch_size}
+        )
         train = options.train or masked_stage(network.config)
         # What the options leave to the model is the run's from here on.
         self.options = options = replace(options, sampling=sampling, train=train)
@@ -262,7 +267,7 @@ class Finetuning:
                         self.model,
                         options.output,
                         self.step,
-                        width=options.sampling.sizes[0],
+                        processor=self.image_processor,
                         keep=options.checkpoints_total_limit,
                     )
 
@@ -415,7 +420,7 @@ class Finetuning:
         """Write the trained model to the run's folder, and upload it if asked to."""
         accelerator, options = self.accelerator, self.options
         with telling_of_a_full_disk(f"The model could not be written to {options.output}", options.output):
-            save_model(accelerator, self.model, options.output, options.sampling.sizes[0])
+            save_model(accelerator, self.model, options.output, self.image_processor)
             if accelerator.is_main_process:
                 make_durable(options.output)
         if accelerator.is_main_process:

@@ -89,6 +89,8 @@ def clip_of_sequence(
 ) -> StudyClip:
     """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
 
+    Images are cropped, whatever the processor's own mode is: patches of padding would count as static ones.
+
     Args:
         sequence: frames with depth and motion masks. Those without a mask, such as Sintel's last ones (its masks come
             from optical flow to the next frame), are left out and counted.
@@ -108,7 +110,11 @@ def clip_of_sequence(
             "moves."
         )
     features = processor.preprocess(
-        [frames.load_image(i) for i in masks], size=resolution, patch_size=patch_size, return_tensors="pt"
+        [frames.load_image(i) for i in masks],
+        size=resolution,
+        patch_size=patch_size,
+        mode="crop",
+        return_tensors="pt",
     )
     pixel_values, boxes = features["pixel_values"][0], features["image_boxes"][0].tolist()
     size = (pixel_values.shape[-2], pixel_values.shape[-1])
