@@ -65,7 +65,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(program: str | None, *options: object) -> subprocess.CompletedProcess[str]:
     how = [str(TRAINING / "annotate.py")] if program is None else ["-c", program]
     words = [sys.executable, *how, *map(str, options)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    # Not in the folder of the cluster's workers: a path that is relative here is another one there.
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=TINY.parent)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -76,7 +77,7 @@ def options(videos: Path, output: Path, cluster: str) -> list[object]:
     """Anything that could be refined is kept, in files of one or two videos."""
     lenient = ["--trust.min-inliers", 0, "--trust.max-error", 100, "--trust.min-parallax", 0]
     lenient += ["--trust.max-depth-error", 10, "--shard-megabytes", 0.05]
-    return [videos, "--model", TINY, "--output", output, "--address", cluster, *lenient]
+    return [videos, "--model", TINY.name, "--output", output, "--address", cluster, *lenient]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,20 @@ def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(video
     assert again.returncode == 0, again.stderr
     assert f"Going on with {tmp_path / 'out'}" in again.stdout
     assert contents(tmp_path / "out") == contents(by_one_worker[0])
+
+
+def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(
+    videos, by_one_worker, tmp_path, monkeypatch
+):
+    import annotate
+
+    output = shutil.copytree(by_one_worker[0], tmp_path / "out")
+    (output / "README.md").unlink()
+    record = json.loads((output / "clips.json").read_text())
+    (output / "clips.json").write_text(json.dumps({**record, "complete": False}))
+    monkeypatch.chdir(TINY.parent)
+    annotate.main([str(word) for word in options(videos, output, "127.0.0.1:9")])
+    assert contents(output) == contents(by_one_worker[0])
 
 
 @pytest.mark.parametrize(
