@@ -50,6 +50,10 @@ class MaskStudyOptions(StudyOptions):
     pictures: int = 3
     """Clips of which a picture is drawn, from the first."""
 
+    def __post_init__(self) -> None:
+        if self.dataset is None and self.resolution is not None:
+            raise Page4DError("--resolution is that of a --dataset; of synthetic clips, give --synthetic.image-size.")
+
 
 def run(options: MaskStudyOptions) -> dict[str, Any]:
     """Make the study and write its folder.

@@ -335,6 +335,13 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+def test_a_resolution_is_refused_for_synthetic_clips_which_have_a_size(tmp_path: Path, capsys):
+    with pytest.raises(SystemExit):
+        program.main(["--model", "nowhere", "--resolution", "28", "--output", str(tmp_path / "study")])
+
+    assert "--synthetic.image-size" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_data_set_without_its_folder_is_asked_for(tmp_path: Path, capsys):
     small_network().save_pretrained(tmp_path / "model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -113,7 +114,8 @@ class Finetuning:
         # One process begins the folder, so that the others find it begun.
         with accelerator.main_process_first():
             self.step = enter_run_folder(options, configuration_of(network))
-        network.config.trained_on = [*network.config.trained_on, *map(data_name, options.dataset)]  # for its card
+        names = [source.name or data_name(source.path) for source in options.sources()]
+        network.config.trained_on = [*network.config.trained_on, *names]  # for its card
         found: list[int] = gather_object([self.step])
         if len(set(found)) > 1:
             raise OptionsError(
@@ -162,7 +164,7 @@ class Finetuning:
             patch_size=options.sampling.patch_size,
         )
         sources = [
-            source
+            replace(source, depth_percentile=100)  # what is scored is all that is known
             for each in options.held_out_sources()
             if each.weight > 0 and (source := self._held_out_source(each)) is not None
         ]
@@ -187,7 +189,8 @@ class Finetuning:
             return None
         if len(splits) > 1:
             return source  # reading it will tell which splits there are
-        if any((each.path, each.split) == (source.path, splits[0]) for each in self.options.sources()):
+        trained = ((os.path.realpath(each.path), each.split) for each in self.options.sources())
+        if (os.path.realpath(source.path), splits[0]) in trained:
             raise OptionsError(
                 f"--held-out {source.path} has no split {source.split}, only {splits[0]}, which is trained on; name "
                 "other clips."
@@ -281,8 +284,8 @@ class Finetuning:
         losses: list[Tensor] = []  # of the micro-batches
         skips = [batch["skips"] for batch in batches]
         sums["skips"] = torch.tensor(float(sum(map(len, skips))), device=accelerator.device)
-        moving = sum("motion_mask" in batch["labels"] for batch in batches)
-        sums["moving"] = torch.tensor(float(moving), device=accelerator.device)
+        moving = sum("motion_mask" in batch["labels"] for batch in batches) / len(batches)
+        sums["moving"] = torch.tensor(moving, device=accelerator.device)
         for number, batch in enumerate(batches):
             frames = batch["pixel_values"].new_tensor(
                 batch["pixel_values"].shape[:2].numel() * accelerator.num_processes
@@ -302,8 +305,9 @@ class Finetuning:
         means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean").tolist()
         entry: dict[str, Any] = dict(zip(sums, means, strict=True))
         skipped = self._skipped(skips) if entry.pop("skips") else []
-        if not entry.pop("moving"):
-            entry.pop("mask", None)  # of nothing, and not of a mask head that is always right
+        share, mask = entry.pop("moving"), entry.pop("mask", None)
+        if share and mask is not None:  # else it is of nothing, and not of a mask head that is always right
+            entry["mask"] = mask / share
         # Before a step that would spoil the weights. All processes see the same figures, and stop together.
         if not math.isfinite(entry["loss"]):
             self._stop(f"loss is {entry['loss']}", batches, losses)
