@@ -95,7 +95,6 @@ class EvaluationOptions:
                 "--mask off": self.mask == "off",
                 "--resolution": self.resolution is not None,
                 "--points": self.points != "depth",
-                "--device": self.device != "auto",
                 "--dtype": self.dtype != "auto",
                 "--keep-predictions": self.keep_predictions,
             }

@@ -317,8 +317,8 @@ def encode_clip(plan: ClipPlan, depth_tolerance: float = DEPTH_TOLERANCE) -> Enc
     """Read the files of a clip and make a row of them.
 
     A frame of which a file is missing or broken is left out and named. A clip is left out if fewer than 2 frames
-    remain, or if its depth maps hold no valid value at all. Depth is left out where the capture's masks say that nothing
-    is to be learned.
+    remain, or if its depth maps hold no valid value at all. Depth is left out where the capture's masks say that
+    nothing is to be learned.
     """
     frames, capture = plan.frames, plan.frames.capture
     kept: list[int] = []
