@@ -136,15 +136,8 @@ def make_step(
 ) -> tuple[Callable[..., None], int]:
     """What training/finetune.py does with one micro-batch, as a function, and how many parameters it trains.
 
-    Args:
-        network: one of `NETWORKS`, or page4d-tiny with its trained weights' configuration.
-        train: "default" (the masked layers and the mask head) or "all".
-        checkpointing: whether activations are computed twice instead of kept.
-        attention: implementation of attention.
-        bf16: whether matrix products are in bfloat16.
-        batch: `pixel_values` [B, S, 3, H, W] and labels, on `device`. The function takes the first so many frames of
-            it, or all.
-        device: where to run.
+    `network` is one of `NETWORKS`, or page4d-tiny with its trained weights' configuration; `train` is "default" (the
+    masked layers and the mask head) or "all". The function takes the first so many frames of the batch, or all.
     """
     from finetuning.options import GroupOptions
     from finetuning.parameters import freeze_all_but, masked_stage, parameter_groups

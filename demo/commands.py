@@ -35,17 +35,11 @@ def run(*command: object) -> None:
 
 
 def run_side_by_side(series: Mapping[str, Sequence[Command]], logs: Path, at_once: int) -> None:
-    """Run series of commands, some of them at a time: within a series one command after the other.
+    """Run series of commands, so many of them at once, in the order of their names: within a series one command after
+    the other.
 
-    What commands say goes to a log for each series, as it would be mixed up in the terminal. One that fails ends all.
-
-    Args:
-        series: commands by the name of their series, which is also that of its log. They begin in this order.
-        logs: folder for the logs.
-        at_once: how many series run at a time. They share the processor's cores.
-
-    Raises:
-        CommandFailed: the exit code of one was not 0; the end of its log has been printed.
+    What commands say goes to a log for each series, as it would be mixed up in the terminal. One that fails ends all,
+    by a `CommandFailed`, and the end of its log is printed.
     """
     logs.mkdir(parents=True, exist_ok=True)
     environment = _environment(share=min(at_once, len(series)))

@@ -28,7 +28,7 @@ from pydantic_core import to_jsonable_python
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_file, whole_file
 from page4d_hf.utils.measuring import device_name, peak_memory, timed
-from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.utils.programs import first_line, input_errors_end_the_program
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -239,11 +239,11 @@ def measure_here(frames: int, options: BenchmarkOptions) -> Row:
     try:
         return measure(frames, options)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return Row(frames, failed=f"out of memory: {_first_line(error)}")
+        return Row(frames, failed=f"out of memory: {first_line(error)}")
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):  # how PyTorch's allocator on the CPU says it
             raise
-        return Row(frames, failed=f"out of memory: {_first_line(error)}")
+        return Row(frames, failed=f"out of memory: {first_line(error)}")
 
 
 def _limit_memory(device: str) -> None:
@@ -261,10 +261,6 @@ def _limit_memory(device: str) -> None:
         limit = int(OWN_MEMORY_SHARE * available)
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
 
 
 def markdown(rows: Sequence[Row], options: BenchmarkOptions) -> str:

@@ -12,6 +12,7 @@ rest; captures, rows and seeds may be added.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,49 +30,60 @@ from evaluator.compare.variants import (
     Variant,
     captures_by_name,
 )
+from tyro.conf import OmitArgPrefixes
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import input_errors_end_the_program
 
 
+@dataclass
+class Runs:
+    """What all rows have in common."""
+
+    output: Path
+    """The folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the runs of each row."""
+    steps: int = 17_000
+    """Of each training."""
+    data_options: str = ""
+    """Further options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000"."""
+    train_options: str = ""
+    """Further options of ns-train, in quotes behind the sign = too."""
+
+    def compare(self, variants: list[Variant], kind: Kind) -> None:
+        """Train and evaluate what is not done yet, and print the table."""
+        variants = rows_of.with_options(variants, self.data_options, self.train_options)
+        rows = compare(variants, self.output, self.seeds, self.steps, kind)
+        print(markdown(rows))
+        check_outcome(rows, self.output / TABLE)
+        print(f"Wrote {self.output / TABLE}, runs.csv and means.csv beside it.")
+
+
 def methods(
     data: tuple[Path, ...],
-    output: Path,
+    runs: OmitArgPrefixes[Runs],
     methods: tuple[str, ...] = ("static", "page4d-4dgs-original", "page4d-4dgs"),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    steps: int = 17_000,
-    data_options: str = "",
-    train_options: str = "",
 ) -> None:
     """Train several methods on several captures and compare the held-out views.
 
     Args:
         data: the captures.
-        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
+        runs: what all rows have in common.
         methods: as ns-train knows them; static is page4d-4dgs without deformation.
-        seeds: of the runs of each row.
-        steps: of each training.
-        data_options: options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
-        train_options: further options of ns-train, in quotes behind the sign = too.
     """
-    _compare(
-        rows_of.methods(captures_by_name(data), methods), output, seeds, steps, "methods", data_options, train_options
-    )
+    runs.compare(rows_of.methods(captures_by_name(data), methods), "methods")
 
 
 def initialisations(
     data: Path,
-    output: Path,
+    runs: OmitArgPrefixes[Runs],
     model: str | None = None,
     reconstruction: Path | None = None,
     unmasked_reconstruction: Path | None = None,
     initialisations: tuple[Initialisation, ...] = ("page4d", "unmasked", "capture", "random"),
     cameras: tuple[CameraSource, ...] = ("capture", "page4d"),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    steps: int = 17_000,
     method: str = "page4d-4dgs",
-    data_options: str = "",
-    train_options: str = "",
 ) -> None:
     """Train the same method from several initialisations and compare the held-out views.
 
@@ -80,7 +92,7 @@ def initialisations(
 
     Args:
         data: the capture.
-        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
+        runs: what all rows have in common.
         model: PAGE-4D's weights, a folder or a name on the Hub. Each reconstruction is made once and kept.
         reconstruction: a scene folder that `page4d reconstruct` made of the capture's images, in place of the model.
         unmasked_reconstruction: the same by a network without the mask, for the row unmasked.
@@ -89,35 +101,26 @@ def initialisations(
             synthetic capture are as exact as a perfect reconstruction's; capture: its points; random: chance.
         cameras: the capture's, with PAGE-4D's depth scaled by the Sim(3) between both sets of camera centres; or
             PAGE-4D's, into whose world the held-out cameras are carried by that Sim(3).
-        seeds: of the runs of each row.
-        steps: of each training.
         method: what is trained.
-        data_options: further options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
-        train_options: further options of ns-train, in quotes behind the sign = too.
     """
     (capture,) = captures_by_name([data]).values()
     sources = Reconstructions(model, reconstruction, unmasked_reconstruction)
-    variants = rows_of.initialisations(capture, sources, initialisations, cameras, method)
-    _compare(variants, output, seeds, steps, "initialisations", data_options, train_options)
+    runs.compare(rows_of.initialisations(capture, sources, initialisations, cameras, method), "initialisations")
 
 
 def tracks(
     data: tuple[Path, ...],
-    output: Path,
+    runs: OmitArgPrefixes[Runs] = Runs(tyro.MISSING, steps=1000),  # noqa: B008
     model: str | None = None,
     reconstructions: tuple[Path, ...] = (),
     motions: tuple[Motion, ...] = tuple(MOTIONS),
     cameras: tuple[CameraSource, ...] = ("capture", "page4d"),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    steps: int = 1000,
-    data_options: str = "",
-    train_options: str = "",
 ) -> None:
     """Train page4d-4dgs with motion that starts from tracks of different sources, and without tracks.
 
     Args:
         data: the captures.
-        output: the folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds).
+        runs: what all rows have in common.
         model: PAGE-4D's weights, a folder or a name on the Hub, for its cameras and tracks.
         reconstructions: scene folders that `page4d reconstruct` made of the images to train on, in place of the model:
             one for each capture, in their order.
@@ -126,10 +129,6 @@ def tracks(
             page4d: by optical flow on what moves, lifted by PAGE-4D's depth; -noise: of both, 30 % of the tracks are
             at a random place in each frame.
         cameras: the capture's, with its points; or PAGE-4D's, with its depth.
-        seeds: of the runs of each row.
-        steps: of each training.
-        data_options: options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000".
-        train_options: further options of ns-train, in quotes behind the sign = too.
     """
     captures = captures_by_name(data)
     if reconstructions and len(reconstructions) != len(captures):
@@ -138,11 +137,10 @@ def tracks(
         )
     ready = reconstructions or (None,) * len(captures)
     sources = {name: Reconstructions(model, folder) for name, folder in zip(captures, ready, strict=True)}
-    variants = rows_of.tracks(captures, sources, motions, cameras, output / "tracks")
-    _compare(variants, output, seeds, steps, "tracks", data_options, train_options)
+    runs.compare(rows_of.tracks(captures, sources, motions, cameras, runs.output / "tracks"), "tracks")
 
 
-def novel_views(options: tyro.conf.OmitArgPrefixes[paper_table.NovelViews]) -> None:
+def novel_views(options: OmitArgPrefixes[paper_table.NovelViews]) -> None:
     """Make PAGE-4D's Table 4: novel views of several scenes by page4d-4dgs from each initialisation."""
     paper_table.run(options)
 
@@ -153,21 +151,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "tracks": tracks,
     "novel-views": novel_views,
 }
-
-
-def _compare(
-    variants: list[Variant],
-    output: Path,
-    seeds: tuple[int, ...],
-    steps: int,
-    kind: Kind,
-    data_options: str,
-    train_options: str,
-) -> None:
-    rows = compare(rows_of.with_options(variants, data_options, train_options), output, seeds, steps, kind)
-    print(markdown(rows))
-    check_outcome(rows, output / TABLE)
-    print(f"Wrote {output / TABLE}, runs.csv and means.csv beside it.")
 
 
 def main(arguments: list[str] | None = None) -> None:

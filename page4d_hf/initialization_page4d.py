@@ -30,10 +30,6 @@ def start_still(head: Page4DCameraHead, std: float) -> None:
 
     Random cameras would differ by more than the motion that there is to learn, and for long the errors of its own
     making would be all that the head learns from.
-
-    Args:
-        head: of a new network.
-        std: standard deviation of the weights elsewhere.
     """
     pose = torch.tensor((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, FIELD_OF_VIEW, FIELD_OF_VIEW))
     output = head.pose_mlp.fc2
@@ -84,11 +80,6 @@ def start_at_same_place(layer: Page4DLayer, std: float, rope_theta: float) -> No
     with the distance between two patches: by `SAME_PLACE_DROP` over the first one. What is seen there adds a little,
     from which the network learns to attend otherwise. Convolution is the like start of vision transformers (ConViT,
     arXiv 2103.10697).
-
-    Args:
-        layer: a global block, with qk-norm.
-        std: standard deviation of its weights.
-        rope_theta: base of the rotary embedding.
     """
     attention = layer.attention
     quarter = attention.head_dim // 4  # frequencies of one axis

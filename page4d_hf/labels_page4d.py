@@ -178,9 +178,6 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
     Args:
         labels: as [`Page4DModel.forward`] takes them, with the batch dimension.
         image_size: (height, width) of the images; needed only where labels hold cameras alone.
-
-    Raises:
-        Page4DError: what `check_labels` raises, or the image's size is not known.
     """
     size = _size_of(labels, image_size)
     full = check_labels(labels, size)

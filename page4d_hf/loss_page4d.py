@@ -89,9 +89,6 @@ def page4d_loss(
         world_points, world_points_conf: `[B, S, H, W, 3]` and `[B, S, H, W]`.
         dynamics_logits: `[B, S, h, w]` of the mask head, for every patch.
         image_size: (height, width) of the images; needed only where neither predictions nor labels hold a map.
-
-    Raises:
-        Page4DError: what `normalize_labels` raises.
     """
     maps = next((maps for maps in (depth_conf, world_points_conf) if maps is not None), None)
     if maps is not None:

@@ -172,15 +172,10 @@ These are the authors' figures, not measurements of these weights."""
 
 
 def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None = None) -> str:
-    """Write the card of a model.
+    """The card of a model, in Markdown with the Hub's metadata at its beginning.
 
-    Args:
-        config: of the model; its `base_weights` decide the licence, its `trained_on` are named as data.
-        num_parameters: how many it has.
-        source: the checkpoint that it was converted from, unchanged. `None` of a model that was made otherwise.
-
-    Returns:
-        Markdown with the Hub's metadata at its beginning.
+    `base_weights` of the configuration decide the licence, its `trained_on` are named as data. `source` is the
+    checkpoint that the model was converted from, unchanged; None of a model that was made otherwise.
     """
     terms = TERMS[config.base_weights]
     masked = config.mask_form is not None

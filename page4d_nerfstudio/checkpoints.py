@@ -10,6 +10,7 @@ from typing import Any
 
 from page4d_hf.errors import CheckpointError
 from page4d_hf.utils.folders import make_durable
+from page4d_hf.utils.programs import one_line
 
 CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 
@@ -67,9 +68,9 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 def _broken(path: Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split()) or type(error).__name__
     return CheckpointError(
-        f"The checkpoint {path} is broken ({reason:.200}); remove it, and an older one is read if there is one."
+        f"The checkpoint {path} is broken ({one_line(error):.200}); remove it, and an older one is read if there is "
+        "one."
     )
 
 

@@ -50,12 +50,6 @@ def quick_programs(forking_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def light_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that multiprocessing starts do not wait for transformers, like the command `page4d`."""
-    monkeypatch.setattr(sys, "argv", ["page4d"])
-
-
-@pytest.fixture
 def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where `datasets` copies what it maps: a cache that ends with the test."""
     import datasets

@@ -26,7 +26,7 @@ from prepare import divide_sequences, print_summary
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import VIDEO_SUFFIXES
-from page4d_hf.utils.programs import input_errors_end_the_program
+from page4d_hf.utils.programs import first_line, input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
 from page4d_hf.utils.ranges import check_ranges
 
@@ -149,13 +149,8 @@ def find_videos(given: Sequence[Path]) -> dict[str, Path]:
 def run_on_ray(
     videos: Sequence[tuple[str, Path]], annotation: Annotation, workers: int | None, address: str | None
 ) -> Iterator[tuple[str, list[EncodedClip]]]:
-    """Names and clips of videos, in their order, whatever the number of workers.
-
-    Args:
-        videos: names and files.
-        annotation: what is done with each.
-        workers: processes, each with one GPU or, where there is none, one core.
-        address: of a Ray cluster; None starts Ray on this machine.
+    """Names and clips of videos, in their order, whatever the number of `workers`: processes, each with one GPU or,
+    where there is none, one core. Without an address, Ray is started on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning: as Ray's next version does
@@ -174,8 +169,7 @@ def run_on_ray(
         ray.init(**({"address": address} if address else local), log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises no kind of its own
         where = f"Found no Ray cluster at {address}" if address else "Ray could not be started on this machine"
-        reason = (str(error).strip() or "it does not answer").splitlines()[0]
-        raise Page4DError(f"{where} ({reason}).") from error
+        raise Page4DError(f"{where} ({first_line(error)}).") from error
     try:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))

@@ -1,17 +1,7 @@
 """A method's predictions for a sequence: depth, cameras, points and motion, in memory and as a file.
 
-The file is a NumPy archive, `DIR/<sequence>.npz`, so that any program can write one:
-
-    frame_ids    [S] strings                  which frames, as the data set names them
-    depth        [S, h, w] float32            z-depth in each frame's own camera; <= 0 or not finite: none given
-    extrinsics   [S, 3, 4] float64            world-to-camera, OpenCV axes (x right, y down, z forward)
-    intrinsics   [S, 3, 3] float64            in pixels of the sequence's images, first pixel's centre at (0.5, 0.5)
-    points       [S, h, w, 3] float32         in the world of the extrinsics; not finite: none given
-    motion       [S, h, w] float32            0 static to 1 moving
-
-Only `frame_ids` must be there. Depth, translations and points share one scale, which may be any. Maps cover exactly the
-image, at any resolution; all of one file have the same. Frames may come in any order, and there may be more than a
-protocol takes. docs/evaluation.md says the same to users.
+The file is a NumPy archive, `DIR/<sequence>.npz`, so that any program can write one. It has the fields of `Predictions`
+as arrays; docs/evaluation.md says what they hold.
 """
 
 from __future__ import annotations
@@ -49,13 +39,13 @@ class PredictionsError(ExclusionError):
 
 @dataclass
 class Predictions:
-    """A method's predictions for S frames; None for what it does not predict. Shapes and units: see the module."""
+    """A method's predictions for S frames; None for what it does not predict."""
 
     frame_ids: list[str]
     depth: np.ndarray | None = None  # [S, h, w] float32 z-depth in each frame's own camera; <= 0 or NaN: none given
     extrinsics: np.ndarray | None = None  # [S, 3, 4] float64 world-to-camera, OpenCV axes, scale of depth and points
     intrinsics: np.ndarray | None = None  # [S, 3, 3] float64 in pixels of the sequence's images, first centre at 0.5
-    points: np.ndarray | None = None  # [S, h, w, 3] float32 in the world of the extrinsics
+    points: np.ndarray | None = None  # [S, h, w, 3] float32 in the world of the extrinsics; not finite: none given
     motion: np.ndarray | None = None  # [S, h, w] float32, 0 static to 1 moving
 
     def __len__(self) -> int:

@@ -54,11 +54,7 @@ class RunFolder:
     """A run's folder on disk."""
 
     def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
-        """
-        Args:
-            root: the folder; `enter` makes it.
-            identity: all that decides the run's figures, as JSON values.
-        """
+        """Of a folder that `enter` makes; `identity` is all that decides the run's figures, as JSON values."""
         self.root = root
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self.key = json_digest(self.identity)
@@ -128,15 +124,8 @@ class RunFolder:
     def write_result(
         self, scores: list[SequenceScores], averages: Mapping[str, float], sources: Mapping[str, Mapping[str, str]]
     ) -> dict[str, Any]:
-        """Write `result.json`.
-
-        Args:
-            scores: of all sequences, those excluded too.
-            averages: over those that are not.
-            sources: digests of what was scored, by sequence.
-
-        Returns:
-            What was written.
+        """Write `result.json`, with the scores of sequences that were excluded too and the digests of what was scored;
+        gives what was written.
         """
         result = {
             **self.identity,
@@ -161,11 +150,7 @@ class RunFolder:
 def entered_folder(root: Path, identity: Mapping[str, Any]) -> Iterator[int]:
     """Begin the folder of a run, or go on with it, and keep other processes out of it for the length of the block.
 
-    Args:
-        root, identity: as of `RunFolder`.
-
-    Yields:
-        The lock's descriptor, see `page4d_hf.utils.folders.working_folder`.
+    Gives the lock's descriptor, see `page4d_hf.utils.folders.working_folder`.
     """
     with working_folder(root, RUN) as lock:
         RunFolder(root, identity).enter()

@@ -160,13 +160,8 @@ SELECTIONS: dict[str, dict[str, dict[str, Selection]]] = {
 
 
 def select(protocol: str, task: str, dataset: str, *, split: str | None = None, frames: int | None = None) -> Selection:
-    """A protocol's selection of a data set.
-
-    Args:
-        protocol, task: names of a protocol and of what it evaluates.
-        dataset: one of `EVALUATED`.
-        split: instead of the protocol's own, such as Sintel's pass "clean".
-        frames: at most so many of its frames, spread evenly.
+    """A protocol's selection of a data set; a `split`, such as Sintel's pass "clean", is taken instead of the
+    protocol's own, and of its `frames` at most so many, spread evenly.
     """
     by_task = SELECTIONS[protocol]
     if task not in by_task or dataset not in by_task[task]:
@@ -197,16 +192,9 @@ def select(protocol: str, task: str, dataset: str, *, split: str | None = None, 
 def choose_sequences(
     dataset: str, root: Path, selection: Selection, names: tuple[str, ...] = ()
 ) -> tuple[list[str], list[str]]:
-    """The sequences to evaluate, and those that should be but are not there.
+    """Sorted names for `load_sequence` of what to evaluate, and those of the selection's sequences that `root` lacks.
 
-    Args:
-        dataset: one of `EVALUATED`.
-        root: the data set's folder.
-        selection: what the protocol takes.
-        names: take these instead, with or without the split before them.
-
-    Returns:
-        Names for `load_sequence`, sorted; and names of the selection's sequences that `root` lacks.
+    Sequences of `names`, with or without the split before them, are taken instead of the selection's.
     """
     layout = DATASETS[dataset]
     try:
@@ -238,13 +226,7 @@ def choose_sequences(
 
 
 def load_sequence(dataset: str, root: Path, name: str, selection: Selection) -> tuple[EvaluatedSequence, list[str]]:
-    """Read the chosen frames of a sequence; no image is opened yet.
-
-    Args:
-        dataset: one of `EVALUATED`.
-        root: the data set's folder.
-        name: a name that `choose_sequences` gave.
-        selection: which frames.
+    """Read the chosen frames of a sequence that `choose_sequences` named; no image is opened yet.
 
     Returns:
         The sequence, and what is to be known of it: frames that the reader left out, fewer frames than the protocol
@@ -274,12 +256,7 @@ def load_sequence(dataset: str, root: Path, name: str, selection: Selection) -> 
 
 
 def choose_frames(time_ids: npt.ArrayLike, selection: Selection) -> npt.NDArray[np.int64]:
-    """Indices of the chosen frames.
-
-    Args:
-        time_ids: `(N,)` int, by which `ranks` chooses; the frames are in order of time.
-        selection: which frames.
-    """
+    """Indices of the chosen frames, which are in order of time; `time_ids` `(N,)` are what `ranks` chooses by."""
     ids = np.asarray(time_ids, np.int64)
     indices = np.arange(len(ids))
     if selection.ranks is not None:

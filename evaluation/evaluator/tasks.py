@@ -36,18 +36,11 @@ from .sequences import EvaluatedSequence
 def score(
     protocol: Protocol, predictions: Predictions, sequence: EvaluatedSequence, *, still_camera: bool = False
 ) -> SequenceScores:
-    """Score what a method says of a sequence.
+    """Score what a method says of a sequence's frames, in its order (see `match_predictions`).
 
-    Args:
-        protocol: of depth, poses or points.
-        predictions: of the sequence's frames, in its order (see `match_predictions`).
-        sequence: with its ground truth.
-        still_camera: the predicted camera stands still on purpose, see `trajectories.score_still_camera`; it would be
-            refused otherwise.
-
-    Returns:
-        Figures; or, where there can be none, `excluded` with the reason: nothing predicted, no true depth, a trajectory
-        that cannot be aligned (then `counts["degenerate"]` is 1).
+    Where there can be no figures, `excluded` has the reason: nothing predicted, no true depth, a trajectory that cannot
+    be aligned (then `counts["degenerate"]` is 1). A predicted camera that stands still would be, unless it does so on
+    purpose: `still_camera`, see `trajectories.score_still_camera`.
     """
     counts = {"frames": len(sequence.frames)}
     scores = SequenceScores(sequence.name, {}, 0.0, counts)

@@ -42,9 +42,6 @@ def still_camera(count: int) -> npt.NDArray[np.float64]:
 def still_camera_figures(truth: np.ndarray) -> dict[str, float]:
     """What `trajectories.camera_figures` gives of a network's cameras, of a camera that stands still.
 
-    Args:
-        truth: `(S, 3, 4)` world-to-camera.
-
     Raises:
         ExclusionError: the true path is on a line or in a place.
     """

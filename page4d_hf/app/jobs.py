@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Page4DError
+from ..utils.programs import one_line
 from ..utils.progress import Progress
 
 POLL = 0.2  # seconds between two looks at the clock
@@ -50,11 +51,7 @@ def _check(end: float, seconds: float) -> None:
 def run_apart(job: Callable[..., Any], *arguments: Any, seconds: float, progress: Progress) -> Any:
     """The result of `job(*arguments, progress=...)` in a new process, which is killed after some seconds.
 
-    Args:
-        job: a function of a module, whose arguments and result can be pickled.
-        arguments: of it.
-        seconds: that it may take.
-        progress: told what the job tells its own.
+    The job is a function of a module, whose arguments and result can be pickled.
 
     Raises:
         JobError: the job raised a `Page4DError`, whose sentence this one has; it failed otherwise, was killed (by a
@@ -95,7 +92,7 @@ def _work(told: Connection, job: Callable[..., Any], arguments: tuple[Any, ...])
     try:
         result = job(*arguments, progress=lambda *stage: told.send(("progress", stage[:3])))
     except Page4DError as error:
-        told.send(("refused", " ".join(str(error).split())))
+        told.send(("refused", one_line(error)))
     except Exception as error:
         told.send(("failed", f"The work failed ({type(error).__name__}); try another video."))
         raise  # to the server's log

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import Page4DError
 from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..utils.programs import one_line
 from ..weights.shipped import TINY
 from .jobs import run_apart, run_command
 from .work import Result, reconstruct_upload
@@ -194,7 +195,7 @@ def told_to_the_visitor(gr: Any) -> Iterator[None]:
     try:
         yield
     except Page4DError as error:
-        raise gr.Error(html.escape(" ".join(str(error).split())), duration=None, print_exception=False) from error
+        raise gr.Error(html.escape(one_line(error)), duration=None, print_exception=False) from error
 
 
 def end(visit: str | None) -> None:

@@ -87,10 +87,8 @@ class Capture:
         return (self.time_ids - first) / max(last - first, 1)
 
     def select(self, frames: npt.ArrayLike) -> Capture:
-        """A capture of some of the frames, in the given order; `splits` name them by their new places.
-
-        Args:
-            frames: `(n,)` int indices, each at most once.
+        """A capture of some of the frames, indices of which none comes twice, in that order; `splits` name them by
+        their new places.
         """
         chosen = np.asarray(frames, np.int64)
         places = np.full(len(self), -1)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CaptureError, Page4DError
+from ..utils.programs import one_line
 
 MOST_BYTES = 2**31  # of a file that is read at once; flow of the most pixels that an image may have takes half of it
 
@@ -25,21 +26,15 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CaptureError(f"{folder!s:.200} cannot be read ({one_line(error)}); name another folder.") from error
+        raise CaptureError(f"{folder!s:.200} cannot be read ({one_line(error):.300}); name another folder.") from error
 
 
 @contextmanager
 def decoding(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a file's decoder raises in the block into one sentence.
+    """Turn whatever a file's decoder raises in the block into a `CaptureError`; `kind` is what the file should be: "an
+    image".
 
     Decoders raise what they happen to meet in a broken file: SyntaxError, IndexError, struct.error, zlib.error.
-
-    Args:
-        path: the file.
-        kind: what it should be, such as "an image".
-
-    Raises:
-        CaptureError: instead of any other error but a Page4DError.
     """
     try:
         yield
@@ -48,7 +43,7 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CaptureError(f"{path} is missing; put it back.") from error
     except Exception as error:
-        raise CaptureError(f"{path} cannot be read as {kind} ({one_line(error)}); replace the file.") from error
+        raise CaptureError(f"{path} cannot be read as {kind} ({one_line(error):.300}); replace the file.") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -74,11 +69,6 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         raise CaptureError(f"{path} must hold an array of numbers, got {mapped.dtype}; replace the file.")
     _check_bytes(path, mapped.nbytes)
     return np.array(mapped)
-
-
-def one_line(error: Exception) -> str:
-    """A decoder's error message in one short line."""
-    return f"{' '.join(str(error).split()) or type(error).__name__:.300}"
 
 
 def _check_bytes(path: Path, count: int) -> None:

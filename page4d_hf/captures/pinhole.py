@@ -158,15 +158,8 @@ def _kept_map(
 
 
 def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
-    """See a capture through pinhole cameras, with its images scaled down.
-
-    Args:
-        capture: any capture.
-        downscale: the images are wanted at 1/downscale of the capture's full size, whichever size is stored
-            (`capture.image_downscale`). None keeps the stored size.
-
-    Returns:
-        The frames, with the cameras that belong to them.
+    """See a capture through pinhole cameras, with its images at 1/downscale of its full size, whichever size is stored
+    (`capture.image_downscale`). None keeps the stored size.
     """
     factor = 1.0 if downscale is None else downscale / capture.image_downscale
     if factor < 1:

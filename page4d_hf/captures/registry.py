@@ -49,9 +49,6 @@ def read_capture(path: str | Path, layout: str | None = None, downscale: int | N
 
     Returns:
         The capture, in the layout's world.
-
-    Raises:
-        CaptureError: there is no such folder, its layout is not known, or it does not hold what its layout promises.
     """
     root = Path(path)
     with readable(root):
@@ -72,18 +69,10 @@ def read_capture(path: str | Path, layout: str | None = None, downscale: int | N
 
 
 def find_sequences(name: str, root: str | Path, split: str | None = None) -> list[str]:
-    """The sequences of a data set that lie in a folder.
+    """Names for `read_sequence`, sorted and at least one, of the sequences of a data set, a key of `DATASETS`, in a
+    folder.
 
-    Args:
-        name: a key of `DATASETS`.
-        root: the data set's folder.
-        split: one of the data set's `splits`; None takes all that there is to train on.
-
-    Returns:
-        Names for `read_sequence`, sorted; at least one.
-
-    Raises:
-        CaptureError: the data set or the split is not known, the folder is missing, or it holds no sequence.
+    Without a split, one of the data set's `splits`, they are all that there is to train on.
     """
     layout, root = _dataset(name, root)
     if split is not None and split not in layout.splits:
@@ -98,19 +87,7 @@ def find_sequences(name: str, root: str | Path, split: str | None = None) -> lis
 
 
 def read_sequence(name: str, root: str | Path, sequence: str) -> Capture:
-    """Read one sequence of a data set.
-
-    Args:
-        name: a key of `DATASETS`.
-        root: the data set's folder.
-        sequence: a name that `find_sequences` gave.
-
-    Returns:
-        The capture; `skipped` names the frames that were left out.
-
-    Raises:
-        CaptureError: the data set is not known, the folder is missing, or the sequence is not as its layout promises.
-    """
+    """Read one sequence that `find_sequences` named; `skipped` of the capture names the frames that were left out."""
     layout, root = _dataset(name, root)
     try:
         check_relative_path(sequence)

@@ -95,14 +95,8 @@ def nearest_rotation(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def check_camera(
     extrinsics: npt.NDArray[Any], intrinsics: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A camera in float64, its rotation orthonormal to the last digit.
-
-    Args:
-        extrinsics: `(3, 4)` or `(4, 4)`.
-        intrinsics: `(3, 3)`.
-
-    Returns:
-        extrinsics `(3, 4)` and intrinsics `(3, 3)`.
+    """A camera, extrinsics `(3, 4)` or `(4, 4)`, as float64 extrinsics `(3, 4)` and intrinsics `(3, 3)`, its rotation
+    orthonormal to the last digit.
 
     Raises:
         ValueError: what is wrong with the camera, as the middle of a sentence.

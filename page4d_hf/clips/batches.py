@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ClipError, Page4DError, SamplingError
 from ..synthetic import SyntheticOptions
@@ -71,10 +72,6 @@ class MicroBatches(Dataset[dict[str, Any]]):
             `motion_mask`. Others count as clips that cannot be used.
         scene_device: where they are rendered. Batches are on the CPU all the same; a GPU can render only where the
             batches are made in the process itself, without workers.
-
-    Raises:
-        SamplingError: no source, no weight above 0, or a negative seed.
-        ClipError: a source cannot be read, or has no clip as long as `sampling.frames_max`.
     """
 
     def __init__(
@@ -332,7 +329,7 @@ def micro_batch_loader(
     loader = DataLoader(
         _ErrorsAsItems(dataset),
         batch_size=None,
-        sampler=_Indices(first, num_processes),
+        sampler=range(first, sys.maxsize, num_processes),
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         collate_fn=_unchanged,
@@ -341,14 +338,6 @@ def micro_batch_loader(
         generator=torch.Generator().manual_seed(0),
     )
     return _raise_errors(loader)
-
-
-class _Indices(Sampler[int]):
-    def __init__(self, first: int, step: int) -> None:
-        self.first, self.step = first, step
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first, self.step)
 
 
 class _ErrorsAsItems(Dataset[dict[str, Any] | Page4DError]):

@@ -139,12 +139,8 @@ def encode_frames(
 ) -> dict[str, Any]:
     """Frames as a row of a data set of clips; `decode_frames` is the inverse.
 
-    Args:
-        clip: the frames.
-        sequence: the sequence's name in its data set.
-        ordered: whether the frames follow each other in time.
-        depth_tolerance: the largest relative error of a depth, see `encode_depth`.
-        jpeg: write the images as JPEG files, not PNG.
+    `depth_tolerance` is the largest relative error of a depth, see `encode_depth`. Images are PNG files unless `jpeg`
+    says otherwise.
     """
     files = []
     for i in range(len(clip)):
@@ -217,15 +213,7 @@ def encode_synthetic_clips(
     scenes: SyntheticOptions | None = None,
     depth_tolerance: float = DEPTH_TOLERANCE,
 ) -> list[EncodedClip]:
-    """Clips of random scenes, one for each seed, as `random_clips` renders them.
-
-    Args:
-        seeds: of the scenes; they become the sequences' names.
-        num_frames: of each clip.
-        image_size: (height, width).
-        scenes: what they are made of.
-        depth_tolerance: the largest relative error of a depth, see `encode_depth`.
-    """
+    """Clips of random scenes, one for each seed, as `random_clips` renders them; seeds become the sequences' names."""
     clips = random_clips(seeds, num_frames, image_size, options=scenes or SyntheticOptions())
     encoded = []
     for i, seed in enumerate(seeds):

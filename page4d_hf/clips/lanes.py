@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 class Lanes:
     """The rows of a streamed data set, in lanes: lane l of L holds the shards l, l + L, ..., over and over.
 
-    Args:
-        clips: the data set.
-        count: L; as many as there are shards if it has fewer.
-        title: what messages call the data set.
+    L is `count`, or the number of shards if there are fewer; `title` is what messages call the data set.
     """
 
     def __init__(self, clips: datasets.IterableDataset, count: int, title: str) -> None:
@@ -45,15 +42,9 @@ class Lanes:
         return self._count
 
     def row(self, lane: int, position: int, keep_from: int) -> pa.Table:
-        """A row of a lane as an Arrow table of one row.
+        """A row of a lane, by its position over all passes, as an Arrow table of one row.
 
-        Args:
-            lane: 0 to L - 1.
-            position: counted from the lane's beginning on, over all passes.
-            keep_from: rows from this position on will be asked for again, those before it will not.
-
-        Raises:
-            ClipError: the lane's shards are empty, or cannot be read.
+        Rows from `keep_from` on will be asked for again, those before it will not.
         """
         if self._process != os.getpid():
             # A forked worker must not read on in the files of the process that it came from.

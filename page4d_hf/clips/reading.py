@@ -19,6 +19,7 @@ from ..captures.image_files import WHITE, over
 from ..errors import ClipError
 from ..utils.folders import FULL
 from ..utils.json_files import Record, explain
+from ..utils.programs import one_line
 from .schema import NULLABLE, ClipFrames, clip_features
 
 if TYPE_CHECKING:
@@ -67,10 +68,6 @@ def load_clips(
     Returns:
         The rows, with the columns of `clip_features` and no others. Rows for `decode_frames` are cheapest to take from
         a mapped data set as `clips.with_format("arrow")[i]`, which reads the frames that are decoded and no others.
-
-    Raises:
-        ClipError: there is no such data set or split; a column is missing or of another type than the schema's; or the
-            split is empty; or the package `datasets` is not installed.
     """
     expected = clip_features()
     import datasets
@@ -99,18 +96,14 @@ def load_clips(
                 f"The split {split!r} of {name} cannot be copied to the cache of datasets: {deepest.strerror}; make "
                 "room, set HF_HOME to another disk, or read it without a copy (streaming)."
             ) from error
-        raise ClipError(f"The split {split!r} of {name} cannot be read: {_sentence(error)}") from error
+        raise ClipError(f"The split {split!r} of {name} cannot be read: {one_line(_deepest(error))}") from error
     if empty:
         raise ClipError(f"The split {split!r} of {name} is empty; expected at least one clip.")
     return clips
 
 
 def split_names(path_or_hub_id: str | Path) -> list[str]:
-    """The splits of a data set of clips.
-
-    Raises:
-        ClipError: there is no such data set, or the package `datasets` is not installed.
-    """
+    """The splits of a data set of clips."""
     clip_features()  # says so where `datasets` is missing
     return [str(split) for split in _splits(str(path_or_hub_id), _where(path_or_hub_id))]
 
@@ -123,7 +116,7 @@ def _splits(name: str, where: dict[str, Any]) -> datasets.IterableDatasetDict:
     except Exception as error:
         absent = f"There is no folder {name} (training/prepare.py makes such folders), and on the Hub "
         absent = "" if Path(name).exists() else absent
-        raise ClipError(f"{absent}{name} cannot be read as a data set of clips: {_sentence(error)}") from error
+        raise ClipError(f"{absent}{name} cannot be read as a data set of clips: {one_line(_deepest(error))}") from error
 
 
 def _where(path_or_hub_id: str | Path) -> dict[str, Any]:
@@ -208,12 +201,6 @@ def _deepest(error: BaseException) -> BaseException:
     return error
 
 
-def _sentence(error: Exception) -> str:
-    """The reason of an error of another library, on one line."""
-    deepest = _deepest(error)
-    return " ".join(str(deepest).split()) or type(deepest).__name__
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Frames
 
@@ -240,7 +227,8 @@ def decode_frames(row: Mapping[str, Any] | pa.Table, indices: Iterable[int]) -> 
         raise
     # What a damaged row raises depends on where it is damaged: Arrow, NumPy and Pillow have their own.
     except Exception as error:
-        raise ClipError(f"A row of clips cannot be decoded ({_sentence(error)}); write the clips again.") from error
+        reason = one_line(_deepest(error))
+        raise ClipError(f"A row of clips cannot be decoded ({reason}); write the clips again.") from error
 
 
 def clip_header(row: Mapping[str, Any] | pa.Table) -> ClipHeader:

@@ -49,14 +49,9 @@ class SyntheticClips:
         return len(self.seeds)
 
     def follow(self, frame: int, to_frame: int) -> Tensor:
-        """Where the points that a frame sees are at the time of another frame.
+        """Where the points that a frame sees are at the time of another, `(B, H, W, 3)` in the world, metres.
 
-        Args:
-            frame: whose pixels.
-            to_frame: at whose time; the same frame gives `world_points`, up to rounding.
-
-        Returns:
-            `(B, H, W, 3)` in the world, metres. Whether a point is also seen then, only its depth tells.
+        The same frame gives `world_points`, up to rounding. Whether a point is also seen then, only its depth tells.
         """
         points = [
             (linear[body] @ position[..., None]).squeeze(-1) + center[body]
@@ -130,10 +125,6 @@ def random_clips(
         device: where pixels are computed, and where the results are.
         dtype: float32 or float64.
         options: what scenes are like.
-
-    Raises:
-        Page4DError: no or negative seeds, no frames, an empty image, or another dtype; or more than `MOST_FRAMES` or
-            `MOST_PIXELS` of all clips together.
     """
     height, width = image_size
     if not len(seeds) or min(seeds) < 0:

@@ -218,15 +218,10 @@ def plan_shape(seed: int, index: int, sampling: SamplingConfig, weights: npt.NDA
 def plan_sample(
     seed: int, index: int, sample: int, attempt: int, num_frames: int, source: int, sources: Sequence[Source]
 ) -> SamplePlan:
-    """Draw the clip and the window of one sample.
+    """Draw the clip and the window of one sample of micro-batch `index`.
 
-    Args:
-        seed, index: of the run and of the micro-batch.
-        sample: its number in the micro-batch.
-        attempt: 0, or how many clips were drawn for it that could not be used.
-        num_frames: frames of the sample.
-        source: index of its source, which stays the same over attempts, so that bad clips do not change the mixture.
-        sources: all sources.
+    `attempt` counts the clips that were drawn for it and could not be used. `source` is the index of its source, which
+    stays the same over attempts, so that bad clips do not change the mixture.
     """
     generator = keyed_generator(seed, index, sample, attempt)
     sample_seed = int(generator.integers(2**63))
@@ -253,14 +248,10 @@ def draw_window(
     *,
     ordered: bool,
 ) -> tuple[int, ...]:
-    """Draw frames of one clip: a window of fixed stride, or any distinct frames of an unordered clip.
+    """Draw frames of one clip that is long enough: a window of fixed stride, or any distinct frames of an unordered
+    clip.
 
-    Args:
-        generator: what to draw with.
-        clip_length: frames of the clip, at least `num_frames` (see `too_short`).
-        num_frames: frames wanted.
-        config: strides, and `ordered` where it overrides the clip's.
-        ordered: whether the clip's frames follow each other in time.
+    `ordered` says whether the clip's frames follow each other in time; that of `config` overrides it.
     """
     if not (ordered if config.ordered is None else config.ordered):
         return tuple(int(frame) for frame in generator.choice(clip_length, num_frames, replace=False))

@@ -33,9 +33,6 @@ def in_order(
 
     Yields:
         Each task's tag and result, in the order of the tasks.
-
-    Raises:
-        Page4DError: a process was killed, which is mostly for its memory.
     """
     if workers == 0:
         for tag, task in tasks:

@@ -16,6 +16,7 @@ from ..errors import CheckpointError, Page4DError
 from ..frames import Frames
 from ..scene.folder import MOVES
 from ..utils.evenly import evenly
+from ..utils.programs import first_line
 
 MOST_FRAMES = 16  # that the model sees, spread evenly
 FEWEST_PIXELS = 100  # of a frame
@@ -42,10 +43,9 @@ def load_metric_model(name: str | os.PathLike[str], device: torch.device) -> Any
     try:
         made = pipeline("depth-estimation", model=os.fspath(name), device=device, dtype=torch.float32)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"Cannot load {os.fspath(name)!r:.200} for metric depth; name a folder or a Hub repository of a model for "
-            f"depth estimation ({reason:.300})."
+            f"depth estimation ({first_line(error):.300})."
         ) from error
     config: Any = made.model.config
     if getattr(config, "depth_estimation_type", None) == "relative" or config.model_type in RELATIVE:

@@ -73,15 +73,10 @@ def track_motion(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tracks:
-    """Follow the points of a clip's moving region, on a grid.
+    """Follow the points of a clip's moving region, `(H, W)` bool of each frame, on a grid; gives tracks of at least
+    three frames.
 
-    Args:
-        images: S frames, `(H, W, 3)` uint8, of one size; two are held at a time.
-        moving: `(H, W)` bool of each frame, where things move.
-        progress: told how many frames are done.
-
-    Returns:
-        Tracks of at least three frames, in pixels of the images.
+    Images are `(H, W, 3)` uint8, of one size; two are held at a time.
     """
     flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     shrink = min(1.0, REFERENCE_WIDTH / images[0].shape[1])

@@ -185,14 +185,7 @@ def _visible(inputs: Sequence[NetworkInput], boxes: list[list[float]], network_s
 
 
 def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOptions, report: Progress) -> Prediction:
-    """Run the network on frames, all at once.
-
-    Args:
-        network: a `Page4DModel`; it runs as in evaluation, and is left as it was.
-        inputs: S frames.
-        options: see `NetworkOptions`.
-        report: told how far the work is.
-    """
+    """Run the network on frames, all at once; it runs as in evaluation, and is left as it was."""
     values, corners = pad_to_common_size(
         [each.pixel_values for each in inputs], [each.box for each in inputs], [each.white for each in inputs]
     )

@@ -137,14 +137,11 @@ def lift_tracks(
 
 
 def complete_paths(paths: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Paths that agree with their neighbours, smoothed and known in every frame.
+    """Paths `(K, S, 3)` in the world, NaN where unknown, that agree with their neighbours, smoothed and known in every
+    frame.
 
-    Args:
-        paths: `(K, S, 3)` in the world, NaN where unknown.
-
-    Returns:
-        `(k, S, 3)` float32, of at most `MOST_PATHS` of the paths that are known in three frames and keep their distance
-        to some others. None of them may be left.
+    They are `(k, S, 3)`, at most `MOST_PATHS` of those that are known in three frames and keep their distance to some
+    others. None of them may be left.
     """
     paths = np.asarray(paths, np.float64)
     known = np.isfinite(paths).all(axis=2)

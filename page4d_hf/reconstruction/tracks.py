@@ -97,15 +97,9 @@ def track_points(
     choice: Corners | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tracks:
-    """Track corners through a clip; no more than two frames are held at a time.
+    """Track corners, by default those that are good for cameras, through a clip; gives tracks of at least three frames.
 
-    Args:
-        images: S frames, `(H, W, 3)` uint8, of one size.
-        choice: which corners; default: those that are good for cameras.
-        progress: told how many frames are done.
-
-    Returns:
-        Tracks of at least three frames.
+    Images are `(H, W, 3)` uint8, of one size; no more than two are held at a time.
     """
     flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # OpenCV's types want its first guess
     flow.setFinestScale(FINEST_FLOW_SCALE)

@@ -61,14 +61,8 @@ def predict_in_windows(
 ) -> Prediction:
     """Run the network on a clip, in the world of its first frame.
 
-    Args:
-        network: a `Page4DModel`.
-        processor: how frames become network input.
-        images: the frames `(H, W, 3 or 4)` uint8; gone through once.
-        spans: which frames each window has, see `window_spans`.
-        options: see `NetworkOptions`.
-        report: told how far the work is.
-        visible: `(H, W)` bool of each frame, false where the network's cameras are not to look; gone through once.
+    `spans` are the frames of each window, see `window_spans`. Images, and `visible`, `(H, W)` bool of each frame, false
+    where the network's cameras are not to look, are gone through once.
     """
     stream = zip(images, repeat(None) if visible is None else visible, strict=False)
     inputs: list[NetworkInput] = []
@@ -91,12 +85,8 @@ def predict_in_windows(
 
 
 def join(before: Prediction, after: Prediction, start: int) -> Prediction:
-    """Two windows as one, in the world of the first; each gives its own half of the overlap.
-
-    Args:
-        before: of frames from 0.
-        after: of frames from `start`, of which `before` has seen the first ones too.
-        start: where `after` begins.
+    """Two windows as one, in the world of the first; each gives its own half of the overlap, which begins at frame
+    `start`.
     """
     overlap = len(before) - start
     change = align_windows(before, after, start)
@@ -130,9 +120,7 @@ def align_windows(before: Prediction, after: Prediction, start: int) -> Similari
     """The Sim(3) from the world of one window to that of another, by what both see in the frames of their overlap.
 
     Camera centres and the points of confident static pixels are carried onto each other; see `align_sim3_robustly`.
-
-    Args:
-        before, after, start: see `join`.
+    `start` is where `after` begins.
     """
     source, target, distances = [], [], []
     for place in range(len(before) - start):

@@ -21,20 +21,11 @@ PARAMETERS = {"PINHOLE": 4, "OPENCV": 8, "OPENCV_FISHEYE": 8, "FULL_OPENCV": 12}
 def write_colmap(
     target: Path, scene: Scene, names: Sequence[str], tracks: PointTracks | None, max_points: int | None
 ) -> tuple[int, int]:
-    """Write a binary model: a camera for each device, an image for each frame, and points.
+    """Write a binary model, `sparse/0`: a camera for each device, an image for each frame, and points.
 
     Points come from tracks, with the pixels that they were seen at, and from the scene's own points. The latter have no
-    track: nothing but the depth map of one frame says that they were seen.
-
-    Args:
-        target: the folder to make, `sparse/0`.
-        scene: cameras and points.
-        names: file names of the images.
-        tracks: through the scene's frames; None where there are none.
-        max_points: at most so many, those with tracks before the others.
-
-    Returns:
-        The number of points, and of those with tracks.
+    track: nothing but the depth map of one frame says that they were seen. Of more than `max_points`, those with tracks
+    come first. Gives the number of points, and of those with tracks.
     """
     import pycolmap
 

@@ -46,14 +46,7 @@ class Poster:
 
 
 def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, size: np.ndarray, depth: float) -> np.ndarray:
-    """Corners of a camera's image at a depth, `[4, 3]` in the world, clockwise from the image's left upper one.
-
-    Args:
-        extrinsics: `(3, 4)`.
-        intrinsics: `(3, 3)`, in pixels.
-        size: (width, height) in pixels.
-        depth: along the camera's z axis, in the world's unit.
-    """
+    """Corners of a camera's image at a depth, `[4, 3]` in the world, clockwise from the image's left upper one."""
     width, height = size
     pixels = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
     seen = depth * pixels @ np.linalg.inv(intrinsics).T
@@ -133,13 +126,8 @@ def mean_axes(extrinsics: np.ndarray) -> np.ndarray:
 
 
 def overview(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
-    """Look from behind, beside and above the cameras, so that they and nine in ten of the points are in the picture.
-
-    Args:
-        extrinsics: `[N, 3, 4]` of the cameras.
-        points: `[M, 3]`.
-        aspect: the picture's width over its height.
-        corners: `[K, 3]`: places that are to be in the picture besides.
+    """Look from behind, beside and above the cameras, so that they, nine in ten of the points and all `corners` `[K,
+    3]` are in the picture. `aspect` is its width over its height.
     """
     right, down, forward = mean_axes(extrinsics)
     places = np.concatenate((camera_centers(extrinsics), corners))
@@ -192,21 +180,10 @@ def draw(
     point_size: int = 3,
     background: tuple[int, int, int] = PALE,
 ) -> np.ndarray:
-    """A picture of points, images and lines.
+    """A picture of points, images and lines, `(height, width, 3)`; `size` is (width, height).
 
-    Points hide what lies behind them among themselves; posters lie over points, and lines over both.
-
-    Args:
-        look: from where.
-        size: (width, height) of the picture.
-        points, colors: `[M, 3]`; in the world, and RGB uint8.
-        posters: images in the world.
-        lines: in the world.
-        point_size: side of the square that a point is drawn as, in pixels.
-        background: where nothing is drawn.
-
-    Returns:
-        `(height, width, 3)`.
+    Points, squares of `point_size` pixels, hide what lies behind them among themselves; posters lie over points, and
+    lines over both.
     """
     width, height = (SUPERSAMPLING * side for side in size)
     picture = np.empty((height, width, 3), np.uint8)

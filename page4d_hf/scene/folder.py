@@ -251,11 +251,7 @@ def transforms_json(
 ) -> dict[str, Any]:
     """Contents of nerfstudio's `transforms.json` for frames with a pinhole camera each and points in points.ply.
 
-    Args:
-        files: the image of each frame, from the file's folder.
-        cameras: extrinsics and intrinsics of as many frames.
-        sizes: `[N, 2]`, (width, height) of the images in pixels.
-        times: `(N,)` in [0, 1].
+    `files` are the frames' images, from the file's folder; `sizes` `[N, 2]` are (width, height), `times` in [0, 1].
     """
     poses = camera_to_world_opengl(torch.as_tensor(np.asarray(cameras.extrinsics, np.float64))).tolist()
     entries = []

@@ -34,10 +34,6 @@ def contact_sheet(scene: Reconstruction, times: npt.NDArray[Any]) -> npt.NDArray
 
     In rows: some frames, their depth (near is red), their motion where the model tells it; below, the points of all
     times with the path and some of the cameras, from above and from behind.
-
-    Args:
-        scene: of at least one frame.
-        times: `(S,)` of its frames, in [0, 1].
     """
     chosen = evenly(len(scene), COLUMNS)
     column = (WIDTH - GAP * (COLUMNS + 1)) // COLUMNS

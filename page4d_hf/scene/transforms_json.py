@@ -111,14 +111,9 @@ def times_by_name(meta: Transforms) -> np.ndarray:
 
 
 def spread_times(times: np.ndarray, where: Path, names: Sequence[str]) -> tuple[np.ndarray, str | None]:
-    """Times that span [0, 1], and a sentence where they were brought to it.
+    """Times `(N,)` of all frames, of whatever split, that span [0, 1], and a sentence where they were brought to it.
 
     The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last.
-
-    Args:
-        times: `(N,)` of all frames, of whatever split.
-        where: the file or folder, for the sentence.
-        names: of the frames, for the sentence.
     """
     first, last = float(times.min()), float(times.max())
     if max(abs(first), abs(last - 1)) <= TIME_STEP:

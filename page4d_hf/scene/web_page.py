@@ -24,19 +24,18 @@ from importlib.resources import files
 from string import Template
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.spatial import cKDTree
 
 from ..errors import SceneError
 from ..frames import read_frames
-from ..geometry import camera_centers, resized_intrinsics, unproject_depth
+from ..geometry import camera_centers
 from ..package_version import page4d_version
-from ..utils.evenly import evenly, one_of_each_stretch
+from ..utils.evenly import evenly
 from .drawing import scene_radius
 from .folder import MOVES, Scene
+from .lifting import points_from_depth, some_of
 
 MOST_KEYFRAMES = 64  # of a page; between them positions are linear
 CHUNK = 256  # Gaussians that share a box, in which positions are quantised
@@ -191,15 +190,7 @@ def page_of(
 ) -> bytes:
     """The HTML file, in UTF-8; it needs nothing else.
 
-    Args:
-        title: of the page.
-        times: [F] of the keyframes of `moving`, rising.
-        moving: Gaussians at these times.
-        still: Gaussians at all times.
-        cameras: that filmed.
-        degree: of the harmonics.
-        seconds: that the clip takes when played.
-        background: red, green, blue in [0, 1].
+    `times` [F] are those of the keyframes of `moving`, rising; the clip takes so many `seconds` when played.
     """
     header, arrays = pack(times, moving, still, degree)
     header |= {
@@ -302,19 +293,10 @@ class Points(NamedTuple):
 def _moving_points(scene: Scene, frame: int, limit: int) -> Points:
     """Of a frame's depth map what moves, at most so many points."""
     depth = scene.load_depth(frame)
-    height, width = depth.shape
     moves = np.isfinite(depth) & (depth > 0) & (np.nan_to_num(scene.load_motion(frame)) >= MOVES)
-    index = np.flatnonzero(moves)
-    index = index[one_of_each_stretch(len(index), limit, np.random.default_rng(0))]
-    places = unproject_depth(
-        torch.from_numpy(depth.astype(np.float64)),
-        torch.from_numpy(scene.extrinsics[frame]),
-        torch.from_numpy(resized_intrinsics(scene.intrinsics[frame], (width, height) / scene.image_sizes[frame])),
-        pixel_center=0.5,
-    )
-    image = read_frames([scene.image_paths[frame]]).images[0][..., :3]
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return Points(places.reshape(-1, 3)[index].numpy().astype(np.float32), image.reshape(-1, 3)[index])
+    keep = some_of(moves, limit, np.random.default_rng(0))
+    image = read_frames([scene.image_paths[frame]]).images[0]
+    return Points(*points_from_depth(depth, keep, image, scene.extrinsics[frame], scene.intrinsics[frame]))
 
 
 def _round_gaussians(points: Points) -> Keyframes:

@@ -29,16 +29,7 @@ DIGESTED_BYTES = 2**20  # files up to this size, which somebody may have edited,
 def check_output_folder(target: str | Path, *, overwrite: bool = False) -> Path:
     """Refuse an output folder that `whole_folder` would refuse for what is there.
 
-    Args:
-        target: the folder to make. It may exist if it is empty.
-        overwrite: allow a non-empty `target`, if all that is in it was written by `whole_folder`.
-
-    Returns:
-        The place that the folder will have, absolute and with links followed.
-
-    Raises:
-        Page4DError: `target` is a file; is not empty and may not be overwritten; holds a file that this program did
-            not write or that was changed since; is a mount point; or is, or holds, the current folder.
+    Gives the place that the folder will have, absolute and with links followed.
     """
     target = Path(target)
     place = _place(target)
@@ -84,10 +75,6 @@ def claimed_folder(
     Args:
         target, overwrite: as of `whole_folder`.
         inputs: what the work reads, which must not be replaced by what it makes.
-
-    Raises:
-        Page4DError: as `check_output_folder`; the folder is or holds one of `inputs`; it cannot be written; or another
-            process is writing it.
     """
     place = _place(target)
     for source in inputs:
@@ -114,10 +101,6 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 
     Yields:
         The temporary folder to write into.
-
-    Raises:
-        Page4DError: as `check_output_folder`; the folder cannot be written, be it that the disk is full; or another
-            process is writing it.
     """
     target = Path(target)
     with _beside(target, overwrite) as place, ExitStack() as stack:
@@ -151,9 +134,6 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
 
     Yields:
         The lock's descriptor, for programs that the command starts (`pass_fds`): the folder is theirs too.
-
-    Raises:
-        Page4DError: `folder` is a file, holds something else or cannot be written, or another process works in it.
     """
     place = _place(folder)
     with ExitStack() as stack:
@@ -173,12 +153,8 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
 def folder_of_all_processes(
     state: PartialState, folder: Path, mark: str, *, error: type[Page4DError] = Page4DError
 ) -> Iterator[None]:
-    """A `working_folder` that all processes of a run share: the main one holds its lock, and all learn if it fails.
-
-    Args:
-        state: accelerate's.
-        folder, mark: as of `working_folder`.
-        error: what is raised in all processes, with the sentence of the refusal.
+    """A `working_folder` that all processes of a run share: the main one holds its lock. Where it is refused, all of
+    them raise the refusal, as `error`.
     """
     from accelerate.utils import broadcast_object_list
 
@@ -196,14 +172,7 @@ def folder_of_all_processes(
 
 
 def check_working_folder(folder: str | Path, mark: str | None = None) -> None:
-    """Refuse an output folder that `working_folder` would refuse for what is there.
-
-    Args:
-        folder, mark: as of `working_folder`.
-
-    Raises:
-        Page4DError: `folder` is a file, or holds something else.
-    """
+    """Refuse an output folder that `working_folder` would refuse for what is there."""
     place = _place(folder)
     if place.exists() and not place.is_dir():
         raise Page4DError(f"The output {folder} is a file; name a folder.")
@@ -221,15 +190,7 @@ def is_unused(folder: Path) -> bool:
 def check_output_file(target: str | Path, *, overwrite: bool = False) -> Path:
     """Refuse an output file that `whole_file` would refuse, before any work is done for it.
 
-    Args:
-        target: the file to make.
-        overwrite: allow a `target` that is there.
-
-    Returns:
-        The place that the file will have, absolute and with links followed.
-
-    Raises:
-        Page4DError: `target` is a folder, is there and may not be overwritten, or cannot be written.
+    Gives the place that the file will have, absolute and with links followed.
     """
     place = _place(target)
     if place.is_dir():
@@ -242,20 +203,11 @@ def check_output_file(target: str | Path, *, overwrite: bool = False) -> Path:
 
 @contextmanager
 def whole_file(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Write a file under a temporary name beside `target` and rename it when the block ends well.
+    """Write a file under a temporary name beside `target`, empty at first, and rename it when the block ends well.
 
     A run that fails or is interrupted leaves `target` as it was; one that is killed outright leaves what it had written
-    in a hidden sibling `.<name>.partial-*`, which `working_folder` removes.
-
-    Args:
-        target: the file to make.
-        overwrite: replace a `target` that is there.
-
-    Yields:
-        The temporary file to write to. It is empty.
-
-    Raises:
-        Page4DError: as `check_output_file`; or the disk is full.
+    in a hidden sibling `.<name>.partial-*`, which `working_folder` removes. A `target` that is there is replaced only
+    with `overwrite`.
     """
     place = check_output_file(target, overwrite=overwrite)
     target = Path(target)
@@ -289,11 +241,7 @@ _PARTIAL = re.compile(r"\.(.+)\.partial-.+")
 
 
 def _place(target: str | Path) -> Path:
-    """The absolute place of an output, with links followed.
-
-    Raises:
-        Page4DError: no file can have that name.
-    """
+    """The absolute place of an output, with links followed."""
     try:
         str(target).encode()
         place = Path(os.path.realpath(target))

@@ -62,17 +62,9 @@ def parse_json(
     error: type[Page4DError] = CaptureError,
     remedy: str = "fetch it again",
 ) -> Any:
-    """The value of a JSON text that fits a schema.
+    """The value of a JSON text, UTF-8, that fits a schema: a `Record`, or any type that pydantic knows.
 
-    Args:
-        text: UTF-8, with or without a byte order mark.
-        schema: a `Record`, or any type that pydantic knows.
-        source: what the text is of, for the message.
-        error: what to raise.
-        remedy: what the user can do about it.
-
-    Raises:
-        Page4DError: of the kind `error`: it is no JSON, or does not fit.
+    `source` is what the text is of, `error` what to raise, and `remedy` what the user can do about it.
     """
     text = text.removeprefix(b"\xef\xbb\xbf") if isinstance(text, bytes) else text.removeprefix("\ufeff")
     adapter = _adapter(schema)
@@ -85,15 +77,7 @@ def parse_json(
 def read_json(
     path: Path, schema: Any = Any, *, error: type[Page4DError] = CaptureError, remedy: str = "fetch it again"
 ) -> Any:
-    """The value of a JSON file that fits a schema; `.jgz` and `.gz` are unpacked.
-
-    Args:
-        path: the file.
-        schema, error, remedy: as of `parse_json`.
-
-    Raises:
-        Page4DError: of the kind `error`: the file is missing, broken or too large, or does not fit.
-    """
+    """The value of a JSON file that fits a schema, see `parse_json`; `.jgz` and `.gz` are unpacked."""
     return parse_json(_read(path, MOST_BYTES, error, remedy), schema, path, error=error, remedy=remedy)
 
 

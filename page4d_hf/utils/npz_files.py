@@ -32,10 +32,6 @@ def read_npz(
         error: what to raise.
         remedy: what the user can do about a broken file.
         only: refuse an archive that holds other arrays too.
-
-    Raises:
-        Page4DError: of the kind `error`: the file is missing, broken or no archive, holds Python objects, or unpacks to
-            more than it says or than `most_bytes`.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""How all programs end where something is wrong with what they were given, and how they print commands."""
+"""How all programs end where something is wrong with what they were given, and how they print errors and commands."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ from ..errors import Page4DError
 def command(*words: object) -> str:
     """A command to print, for a shell to take as it is: words with spaces and the like in quotes."""
     return shlex.join(map(str, words))
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
@@ -36,7 +46,7 @@ def input_errors_end_the_program(
         yield
     except Page4DError as error:
         if is_first or not getattr(error, "in_all_processes", False):
-            say(" ".join(str(error).split()))
+            say(one_line(error))
         sys.exit(1)
     except KeyboardInterrupt:
         if interrupted is None:

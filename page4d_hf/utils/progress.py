@@ -24,11 +24,8 @@ class Report(Protocol):
 def progress_bar(*, shown: bool = True) -> Iterator[Report]:
     """A bar on stderr for each stage, in the order in which stages begin; in a file, a line at most every minute.
 
-    Args:
-        shown: False shows nothing, as in all processes of a distributed run but the first.
-
-    Yields:
-        To be called with what is done. A stage that begins again starts its bar again.
+    Gives what is to be called with what is done. A stage that begins again starts its bar again. Not `shown` are those
+    of all processes of a distributed run but the first.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn

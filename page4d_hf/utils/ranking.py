@@ -10,12 +10,7 @@ from scipy.stats import rankdata
 def auroc(values: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
     """Area under the ROC curve, as the Mann-Whitney U by the number of pairs (Hanley and McNeil, Radiology 1982).
 
-    Args:
-        values: of any shape.
-        truth: bool, of the same shape.
-
-    Returns:
-        From 0 to 1, 0.5 by chance. `None` where all or none are true.
+    It is 0.5 by chance, and `None` where all or none are true.
     """
     true = np.asarray(truth, bool).ravel()
     positives, negatives = int(true.sum()), int((~true).sum())

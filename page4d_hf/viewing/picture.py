@@ -28,16 +28,11 @@ TRACK_WIDTH = 1.5  # pixels
 
 
 def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[int, int]) -> np.ndarray:
-    """Points, path, cameras and tracks from behind and above, `(height, width, 3)` RGB uint8.
+    """Points, path, cameras and tracks from behind and above, `(height, width, 3)` RGB uint8; `size` is (width,
+    height).
 
-    The cameras of the instant are orange, and show their images; others run from blue at the first time to red at the
-    last.
-
-    Args:
-        scene: what to look at.
-        display: which of its points to show.
-        instant: the place of the time among the scene's.
-        size: (width, height) of the picture.
+    The cameras of the instant, a place among the scene's, are orange, and show their images; others run from blue at
+    the first time to red at the last.
     """
     everything = scene.everything.points
     depth = frustum_depth(scene.extrinsics, everything)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
-import torch
 
 from ..captures import Capture, as_pinhole
 from ..captures.layouts.nerfstudio import capture_of_scene
 from ..captures.pinhole import PinholeFrames
-from ..geometry import unproject_depth
 from ..scene.drawing import scene_radius
 from ..scene.folder import Scene
+from ..scene.lifting import points_from_depth, some_of
 from ..utils.evenly import evenly, one_of_each_stretch
 from ..utils.progress import Progress
 
@@ -258,39 +257,19 @@ def _lifted(frames: PinholeFrames, index: int, maps: Maps, limit: int, rng: np.r
     """Points of a frame's depth map, at most so many, and how many there are in all."""
     if maps.depth is None:
         return Cloud.joined([]), 0
-    height, width = maps.depth.shape
-    depth = maps.depth.reshape(-1)
+    depth = maps.depth
     known = np.isfinite(depth) & (depth > 0)
     if maps.confidence is not None:
-        known &= maps.confidence.reshape(-1) > 0
-    places = np.flatnonzero(known)
-    chosen = places[one_of_each_stretch(len(places), limit, rng)]
-    image = cv2.resize(frames.load_image(index)[..., :3], (width, height), interpolation=cv2.INTER_AREA)
-    to_map = np.diag([*np.array([width, height]) / frames.image_sizes[index], 1.0])
-    points = unproject_depth(
-        torch.from_numpy(maps.depth.astype(np.float64)),
-        torch.from_numpy(frames.capture.extrinsics[index]),
-        torch.from_numpy(to_map @ frames.intrinsics[index]),
-        pixel_center=0.5,
+        known &= maps.confidence > 0
+    chosen = some_of(known, limit, rng)
+    points, colors = points_from_depth(
+        depth, chosen, frames.load_image(index), frames.capture.extrinsics[index], frames.intrinsics[index]
     )
-
-    def of(values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else values.reshape(-1)[chosen]
-
-    cloud = Cloud.of(
-        points.reshape(-1, 3).numpy()[chosen],
-        image.reshape(-1, 3)[chosen],
-        depth[chosen],
-        of(maps.confidence),
-        None if maps.motion is None else of(_at_size(maps.motion, width, height)),
-    )
-    return cloud, len(places)
-
-
-def _at_size(values: np.ndarray, width: int, height: int) -> np.ndarray:
-    if values.shape == (height, width):
-        return values
-    return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
+    motion = maps.motion
+    if motion is not None and motion.shape != depth.shape:
+        motion = cv2.resize(motion, depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    confidence, motion = (None if values is None else values[chosen] for values in (maps.confidence, motion))
+    return Cloud.of(points, colors, depth[chosen], confidence, motion), int(known.sum())
 
 
 def _with_depth(cloud: Cloud, frames: PinholeFrames, index: int) -> Cloud:

@@ -42,13 +42,8 @@ TIMES_NAMES: dict[Times, str] = {"one": "one time", "all": "all times", "static"
 class Viewer:
     """A server for browsers; it answers until `stop`.
 
-    Points are sent when they are first shown, those of each time once.
-
-    Args:
-        scene: what to look at.
-        display: what to show at first.
-        instant: the place of the time to show at first.
-        host, port: where to listen, see `check_address`.
+    Points are sent when they are first shown, those of each time once. `instant` is the place of the time to show at
+    first; of `host` and `port` see `check_address`.
     """
 
     def __init__(self, scene: ViewedScene, display: Display, instant: int, host: str, port: int) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..utils.programs import one_line
 
 # Where training programs put the weights among the other things they save.
 WEIGHT_ENTRIES = ("model", "state_dict")
@@ -233,7 +234,7 @@ def _short_list(names: list[str], limit: int = 5) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _article(noun: str) -> str:

@@ -266,13 +266,8 @@ def convert_state_dict(
 ) -> dict[str, Tensor]:
     """Rename published weights to the names of a model, and check that they are all it needs and no more.
 
-    Args:
-        weights: state dict with published names.
-        model: the network to fit, on any device; its own weights are not looked at.
-        source: what to call the checkpoint in an error.
-
-    Returns:
-        State dict of the model. Its tensors are the given ones or views of them, nothing is copied.
+    The model may be on any device, as its own weights are not looked at. Tensors are the given ones or views of them;
+    nothing is copied. `source` is what an error calls the checkpoint.
     """
     shapes = published_shapes_of(model)
     missing = [name for name in shapes if name not in weights]
@@ -328,12 +323,7 @@ def _fitting_network(
     """The network that weights are of, on the meta device, and the weights without what is left over of a track head.
 
     PAGE-4D was trained without a track head, and its release loads checkpoints whatever they hold of one: one that is
-    not whole is left out, and so are keys that no track head has.
-
-    Args:
-        weights: state dict with published names.
-        overrides: as of `infer_config`.
-        note: is called with a sentence on what is left out.
+    not whole is left out, and so are keys that no track head has. `note` is told of what is left out.
     """
     with torch.device("meta"):
         model = Page4DModel(infer_config(weights, **overrides))

@@ -17,15 +17,10 @@ _ENDS = 2**14  # bytes that are read at each end of a tensor
 
 
 def fingerprint(path: str | Path) -> str | None:
-    """A name for weights: other weights have another, and a copy of them has the same.
+    """A name for weights, of a folder or a Hub repository: other weights have another, and a copy of them has the same.
 
-    Of 5 GB it reads 50 MB, the configuration and both ends of every tensor: training changes a tensor everywhere.
-
-    Args:
-        path: a folder for `from_pretrained`, or the name of a Hub repository.
-
-    Returns:
-        16 digits for a folder; the commit that was fetched last for a repository; None where there are no weights.
+    Of 5 GB it reads 50 MB, the configuration and both ends of every tensor: training changes a tensor everywhere. It is
+    16 digits for a folder, the commit that was fetched last for a repository, and None where there are no weights.
     """
     folder = Path(os.path.expanduser(path))
     if not os.path.isdir(folder):

@@ -16,7 +16,7 @@ from ..configuration_page4d import Page4DConfig
 from ..errors import CheckpointError, Page4DError
 from ..image_processing_page4d import Page4DImageProcessor
 from ..modeling_page4d import Page4DModel
-from ..utils.programs import command
+from ..utils.programs import command, first_line
 from .model_files import check_model_files
 
 
@@ -77,7 +77,7 @@ def load_config(path: str | Path) -> Page4DConfig:
         kind = Page4DConfig.get_config_dict(source)[0].get("model_type")
     except (OSError, ValueError) as error:
         if folder.is_dir():
-            raise CheckpointError(f"Cannot read {folder / 'config.json'}: {_first_line(error)}") from error
+            raise CheckpointError(f"Cannot read {folder / 'config.json'}: {first_line(error)}") from error
         raise CheckpointError(f"There is no folder {path}, nor can it be had from the Hub; {how}.") from error
     if kind != Page4DConfig.model_type:
         raise CheckpointError(f"{path} holds a model of type {kind!s:.50}, not {Page4DConfig.model_type}.")
@@ -96,11 +96,9 @@ def load_model(
     device: str | torch.device | None = "auto",
     dtype: str | torch.dtype | None = "auto",
 ) -> tuple[Page4DModel, Page4DImageProcessor]:
-    """Load a model folder for inference, with its image processor.
+    """Load a model folder, or a Hub repository, for inference, with its image processor.
 
-    Args:
-        path: a folder that `page4d pull`, `page4d convert` or `save_pretrained` wrote, or the name of a Hub repository.
-        device, dtype: see `resolve_device` and `resolve_dtype`.
+    `device` and `dtype` are as of `resolve_device` and `resolve_dtype`.
     """
     resolved_device = resolve_device(device)
     config = load_config(path)
@@ -118,7 +116,7 @@ def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageP
         return Page4DImageProcessor.from_pretrained(model_source(path))
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # What a file from the Hub, which was not checked, makes fail in the library.
-        raise CheckpointError(f"Cannot read the image processor in {path}: {_first_line(error)}") from error
+        raise CheckpointError(f"Cannot read the image processor in {path}: {first_line(error)}") from error
 
 
 def load_network(
@@ -126,12 +124,7 @@ def load_network(
 ) -> Page4DModel:
     """Build a network and give it the weights of a model folder (or of a Hub repository).
 
-    Args:
-        path: as of `load_model`.
-        config: of the network.
-        dtype: of its weights.
-        may_lack: beginnings of the names of tensors that need not be among the weights; those start as in a new
-            network.
+    Tensors whose names begin as `may_lack` says need not be among the weights; they start as in a new network.
     """
     try:
         loaded: Any = Page4DModel.from_pretrained(
@@ -143,7 +136,7 @@ def load_network(
         ) from error
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # Also what values of the configuration that are the library's own make fail in it.
-        raise CheckpointError(f"Cannot load the weights in {path}: {_first_line(error)}") from error
+        raise CheckpointError(f"Cannot load the weights in {path}: {first_line(error)}") from error
     network: Page4DModel = loaded[0]
     loading = loaded[1]
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(may_lack))
@@ -164,7 +157,3 @@ def image_processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
     """The image processor of a network that comes without one."""
     side = max(config.image_size // config.patch_size, 1) * config.patch_size
     return Page4DImageProcessor(patch_size=config.patch_size, size=side)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]

@@ -84,7 +84,7 @@ class Page4DDataParserConfig(DataParserConfig):
     with its own cameras (where it has none PAGE-4D's with --model, and tracks without), PAGE-4D's otherwise."""
     model: str | None = None
     """PAGE-4D's weights, a folder or a Hub name. Required for cameras or points from PAGE-4D, unless data is a scene
-    folder. `page4d pull mask --output page4d` downloads them."""
+    folder. `page4d pull` writes one."""
     use_mask: bool = True
     """Whether to use PAGE-4D's motion mask. Without it the network works like VGGT: it attends to moving and static
     regions alike, and predicts no motion."""

@@ -124,14 +124,10 @@ def _mean_way(paths: npt.NDArray[Any], centers: npt.NDArray[Any]) -> float:
 def tracks_of_scene(
     scene: Scene, seen: npt.NDArray[Any], depth_scale: float, frames: PosedFrames
 ) -> PointTracks | None:
-    """A reconstruction's tracks, placed by the cameras of the frames to train on.
+    """A reconstruction's tracks, placed by the cameras of the frames to train on, which are its frames `seen`.
 
     Depth is along the rays of the frame that saw it: what lies before a camera stays before it, whatever its pose.
-
-    Args:
-        scene: the reconstruction; its frames `seen` are the frames to train on.
-        depth_scale: from the reconstruction's scale to that of the cameras.
-        frames: their cameras.
+    `depth_scale` is from the reconstruction's scale to that of the cameras.
     """
     tracks = scene.load_tracks()
     if tracks is None or tracks.paths is None:

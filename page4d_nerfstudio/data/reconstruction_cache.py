@@ -103,18 +103,14 @@ def reconstruct_once(
 ) -> Scene:
     """The reconstruction of some frames: from the cache, or made by PAGE-4D and put there.
 
-    Args:
-        read: reads the frames; called only where there is work to do.
-        frames_digest: stands for the frames' bytes and all that decides how they are read (see `digest_files`).
-        model: folder or Hub name of PAGE-4D's weights.
-        options: how to reconstruct them.
-        use_mask: False runs the network at mask strength 0, and leaves motion out.
-        cache_dir: where reconstructions are kept (default: `default_cache_dir()`).
+    `read` reads the frames, only where there is work to do; `frames_digest` stands for their bytes and all that decides
+    how they are read (see `digest_files`). Without `use_mask` the network runs at mask strength 0, and motion is left
+    out.
     """
     if not model:
         raise CheckpointError(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
-            "(`page4d pull mask --output page4d` fetches the published weights; then --model page4d)."
+            "(`page4d pull nomask --output page4d` fetches the published weights; then --model page4d)."
         )
     options = options or ReconstructionOptions()
     frames_key = digest_files((), page4d_version(), frames_digest, options.digest())

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from page4d_hf.geometry import invert_extrinsics, resized_intrinsics, unproject_depth
+from page4d_hf.geometry import invert_extrinsics
+from page4d_hf.scene.lifting import some_of
 from page4d_hf.utils.evenly import one_of_each_stretch
 
 from ..gaussians.schedule import CANONICAL_TIME, FIRST_SPAN
@@ -102,11 +102,8 @@ def spread_over_frames(
     chosen_still = _allot(still, limit - int(chosen_moving.sum()))
     for index in range(len(times)):
         usable, moves = pixels_of(index)
-        chosen = np.zeros(usable.shape, bool)
-        for kind, quota in ((usable & ~moves, chosen_still[index]), (usable & moves, chosen_moving[index])):
-            pixels = np.flatnonzero(kind)
-            chosen.flat[pixels[evenly(len(pixels), int(quota))]] = True
-        yield chosen
+        kinds = (usable & ~moves, chosen_still[index]), (usable & moves, chosen_moving[index])
+        yield np.logical_or(*(some_of(kind, int(quota), np.random.default_rng(0)) for kind, quota in kinds))
 
 
 def _allot(counts: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
@@ -117,37 +114,6 @@ def _allot(counts: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:
     return np.diff(ends * limit // ends[-1], prepend=0)
 
 
-def points_from_depth(
-    depth: npt.NDArray[Any],
-    keep: npt.NDArray[Any],
-    image: npt.NDArray[Any],
-    extrinsics: npt.NDArray[Any],
-    intrinsics: npt.NDArray[Any],
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Lift one depth map into the world.
-
-    Args:
-        depth: `(h, w)` z-depth in the scale of the extrinsics; any size, of the same field of view as the image.
-        keep: `(h, w)` bool, which pixels to lift.
-        image: `(H, W, 3 or 4)` uint8.
-        extrinsics: `(3, 4)` world-to-camera, OpenCV axes.
-        intrinsics: `(3, 3)` in pixels of the image, first pixel's centre at 0.5.
-
-    Returns:
-        positions `(n, 3)` float32 and colours `(n, 3)` uint8, the image's mean over each pixel kept, row by row.
-    """
-    (height, width), (image_height, image_width) = depth.shape, image.shape[:2]
-    positions = unproject_depth(
-        torch.from_numpy(depth.astype(np.float64)),
-        torch.from_numpy(np.asarray(extrinsics, np.float64)),
-        torch.from_numpy(resized_intrinsics(intrinsics, (width / image_width, height / image_height))),
-        pixel_center=0.5,
-    ).numpy()
-    colors = cv2.resize(image[..., :3], (width, height), interpolation=cv2.INTER_AREA)
-    with np.errstate(over="ignore"):  # what is too far away is infinite, and whoever reads the data leaves it out
-        return positions[keep].astype(np.float32), colors[keep]
-
-
 def random_points(
     count: int,
     extrinsics: npt.NDArray[Any],
@@ -156,16 +122,7 @@ def random_points(
     near: float,
     far: float,
 ) -> SeedPoints:
-    """Points spread evenly through what the cameras see, in random colours; the same at every call.
-
-    Args:
-        count: how many points.
-        extrinsics: `(N, 3, 4)` world-to-camera, OpenCV axes.
-        intrinsics: `(N, 3, 3)` in pixels.
-        image_sizes: `(N, 2)` (width, height).
-        near: least depth, in the scale of the extrinsics.
-        far: greatest depth.
-    """
+    """Points spread evenly through what the cameras see, in random colours; the same at every call."""
     rng = np.random.default_rng(0)
     cameras = rng.integers(len(extrinsics), size=count)
     pixels = rng.random((count, 2)) * image_sizes[cameras]

@@ -12,10 +12,11 @@ from page4d_hf.captures import Capture, PinholeFrames
 from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import camera_centers
 from page4d_hf.scene.folder import Scene, frames_at
+from page4d_hf.scene.lifting import points_from_depth
 
 from ..console import note
 from .posed_frames import PosedFrames
-from .seed_points import SeedPoints, evenly, points_from_depth, random_points, spread_over_frames
+from .seed_points import SeedPoints, evenly, random_points, spread_over_frames
 from .tracked_points import FEWEST_POINTS, points_of_tracks
 
 # Motion weight of PAGE-4D above which a pixel counts as moving when points are shared out. The model decides by its own
@@ -90,12 +91,9 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
 def points_of_reconstruction(
     scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, seeds: SeedOptions
 ) -> SeedPoints:
-    """PAGE-4D's depth of the frames to train on, placed by these frames' cameras.
+    """PAGE-4D's depth of the frames to train on, `seen` in the scene, placed by these frames' cameras.
 
-    Args:
-        scene: the reconstruction; its frames `seen` are the frames to train on.
-        depth_scale: from the reconstruction's scale to that of the cameras.
-        frames: their cameras and images.
+    `depth_scale` is from the reconstruction's scale to that of the cameras.
     """
     # It is 0 where the network did not see the image. The percentile of very many pixels is that of some of them.
     stride = 1 + len(seen) * scene.load_confidence(seen[0]).size // MOST_SCORES

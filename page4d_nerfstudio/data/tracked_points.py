@@ -34,12 +34,7 @@ def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Pat
     """Static points that the frames to train on see, where their own cameras put them; None where there are few.
 
     Every `ns-*` command reads its data anew, so the points are kept in the cache, by the bytes of the frames and their
-    cameras.
-
-    Args:
-        frames: images, cameras and times.
-        camera_ids: `(N,)` int, the device of each frame: those of one, in the order of time, are taken for a video.
-        cache_dir: default: `default_cache_dir()`.
+    cameras. Frames of one device, by `camera_ids`, are taken for a video in the order of time.
     """
     train, videos = frames.train, _videos(frames, camera_ids)
     if not videos:

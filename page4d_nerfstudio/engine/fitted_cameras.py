@@ -22,16 +22,10 @@ RATE = 2e-3  # of Adam at first: radians, and shares of the scene's radius
 
 
 def fitted_camera(model: Page4DGaussiansModel, camera: Cameras, batch: dict[str, Any], steps: int) -> Cameras:
-    """The camera whose render comes nearest to the image, by the loss of the training.
+    """The camera whose render comes nearest to the image, by the loss of the training, in `steps` of Adam.
 
-    Args:
-        model: in evaluation mode; its parameters are held.
-        camera: where to start from, one camera.
-        batch: its image and masks.
-        steps: of Adam, whose rate falls linearly to 0.
-
-    Returns:
-        A copy with the pose of least loss among all that were tried, the given one included.
+    It is a copy with the pose of least loss among all that were tried, the given one included. The model is in
+    evaluation mode; its parameters are held.
     """
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fitted, best, least = copy.deepcopy(camera), camera.camera_to_worlds, float("inf")

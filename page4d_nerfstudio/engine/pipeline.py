@@ -234,17 +234,11 @@ class Page4DPipeline(VanillaPipeline):
         output_path: Path | None = None,
         get_std: bool = False,
     ) -> dict[str, float]:
-        """Each metric's mean over the images that have it (an image where nothing moves has no `psnr_moving`).
+        """Each metric's mean over the images that have it (an image where nothing moves has no `psnr_moving`), and
+        `num_rays_per_sec` and `fps` of rendering.
 
-        Args:
-            data_loader: Pairs of a camera and its batch.
-            image_prefix: Of the names of the images written.
-            step: Not used; nerfstudio's signature has it.
-            output_path: Folder for each image's truth and render side by side, made if it is missing.
-            get_std: Whether to add `<metric>_std`, 0 for a single image.
-
-        Returns:
-            Means by name, `num_rays_per_sec` and `fps` of rendering among them.
+        Each image's truth and render go side by side to `output_path`, if there is one; `get_std` adds `<metric>_std`,
+        0 for a single image. `step` is nerfstudio's, and not used.
         """
         self.eval()
         if output_path is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,16 @@ class Page4DTrainerConfig(TrainerConfig):
             self.pipeline.model.run_length = length
 
     def save_config(self) -> None:
-        """Save it as the commands that load the run's own checkpoints need it: without a step of another run's."""
+        """Save it as the commands that load the run's own checkpoints need it: without a step of another run's.
+
+        Where another training works in the folder, its configuration stays as it is.
+        """
         load_step, self.load_step = self.load_step, None
         try:
-            with input_errors_end_the_command():
+            with input_errors_end_the_command(), ExitStack() as stack:
                 try:
+                    if self.get_base_dir().is_dir():
+                        stack.enter_context(working_folder(self.get_base_dir()))
                     super().save_config()
                 except (OSError, ValueError) as error:  # before anything is read; a null byte is a ValueError
                     reason = error.strerror if isinstance(error, OSError) else error
@@ -129,7 +135,8 @@ class Page4DTrainer(Trainer):
             name: scale_group(group, learning_rate_factor(name, extent, length, motion_extent), length, coarse_steps)
             for name, group in self.config.optimizers.items()
         }
-        return Optimizers(groups, self.pipeline.get_param_groups())
+        with input_errors_end_the_command():
+            return Optimizers(groups, self.pipeline.get_param_groups())
 
     def train(self) -> None:
         """Train; where the training cannot go on, end the command with what is wrong and what is kept.
@@ -179,15 +186,36 @@ class Page4DTrainer(Trainer):
                 ) from error
 
     def _check_length(self) -> None:
-        """Raise CheckpointError where schedules would silently become those of a run of another length."""
+        """Take the schedules of the run's length, and raise CheckpointError where that was not given.
+
+        --max-num-iterations is the number of further steps, which is no length of a run.
+        """
         model, config = self.pipeline.model, self.config
         loaded = getattr(model, "loaded_run_length", None)
-        if config.schedule_length is None and loaded not in (None, model.config.run_length):
-            raise CheckpointError(
-                f"This checkpoint is of a run of {loaded:,} steps, whose schedules --max-num-iterations "
-                f"{config.max_num_iterations} would change. Give the length of the whole run: --schedule-length "
-                f"{loaded} to go on with that one's, or another."
+        if loaded is None:
+            return
+        if config.schedule_length is None:
+            left = loaded - self._start_step
+            completed = (
+                f"--max-num-iterations {left} --schedule-length {loaded} complete it" if left > 0 else "it is over"
             )
+            raise CheckpointError(
+                f"This checkpoint has {self._start_step:,} steps of a run of {loaded:,}: {completed}. To train for "
+                "longer, give the length of the whole run by --schedule-length."
+            )
+        if loaded != config.schedule_length:
+            self._set_learning_rates()
+
+    def _set_learning_rates(self) -> None:
+        """Set the learning rates that this run has at its step, in place of those of the loaded one."""
+        for name, optimizer in self.optimizers.optimizers.items():
+            rate, factor = self.optimizers.config[name]["optimizer"].lr, 1.0
+            scheduler = self.optimizers.schedulers.get(name)
+            if isinstance(scheduler, LambdaLR):
+                scheduler.base_lrs = [rate]
+                factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+            for group in optimizer.param_groups:
+                group["lr"], group["initial_lr"] = rate * factor, rate
 
     def save_checkpoint(self, step: int) -> None:
         """Save model and optimizers: whole or not at all, and nothing that a training could not go on from.
@@ -230,13 +258,11 @@ def learning_rate_factor(name: str, extent: float, run_length: int, motion_exten
 
 
 def scale_group(group: dict[str, Any], factor: float, run_length: int, coarse_steps: int = 0) -> dict[str, Any]:
-    """A copy of an optimizer's and its scheduler's configuration for a run of this length.
+    """A copy of an optimizer's and its scheduler's configuration, whose steps are for a run of 17,000, for one of this
+    length.
 
-    Args:
-        group: `optimizer` and `scheduler`, steps for a run of 17,000.
-        factor: Factor to the learning rates.
-        run_length: Steps of the run.
-        coarse_steps: Of the static stage, of a run of 17,000: how long a scheduler holds that does not say it itself.
+    `factor` is of learning rates. Of a run of 17,000 steps, `coarse_steps` are the static stage's: how long a scheduler
+    holds that does not say it itself.
     """
     group = copy.deepcopy(group)
     group["optimizer"].lr *= factor
@@ -285,7 +311,9 @@ class HoldThenDecayScheduler(Scheduler):
     config: HoldThenDecaySchedulerConfig
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
-        """The scheduler of an optimizer whose learning rate is `lr_init`."""
+        """The scheduler of an optimizer whose learning rate is `lr_init`; at 0, its parameters stay as they are."""
+        if lr_init == 0:
+            return LambdaLR(optimizer, lr_lambda=lambda _: 1.0)
         if not self.config.lr_final > 0 or not lr_init > 0:
             raise Page4DError(
                 f"A learning rate that decays goes from one above 0 to another, got lr={lr_init:g} and "

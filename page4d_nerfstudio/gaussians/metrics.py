@@ -194,7 +194,9 @@ class LazyLPIPS:
         waited = socket.getdefaulttimeout()
         socket.setdefaulttimeout(self.timeout)
         try:
-            return LearnedPerceptualImagePatchSimilarity(net_type=self.network).net.eval()
+            # Its layers draw first weights, which must not change what a training draws after this evaluation.
+            with torch.random.fork_rng(devices=[]):
+                return LearnedPerceptualImagePatchSimilarity(net_type=self.network).net.eval()
         except (OSError, RuntimeError, ModuleNotFoundError) as error:  # URLError and HTTPError are OSErrors
             name = LPIPS_NETWORKS[self.network]
             CONSOLE.log(f"LPIPS is left out, the weights of its {name} can't be had here: {error}", markup=False)

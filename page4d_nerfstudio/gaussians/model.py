@@ -503,6 +503,8 @@ class Page4DGaussiansModel(SplatfactoModel):
     def step_cb(self, optimizers: Any, step: int) -> None:
         """What nerfstudio calls before each step of training."""
         super().step_cb(optimizers, step)
+        for name, optimizer in self.optimizers.items():  # density control has new ones: nerfstudio clips gradients here
+            optimizers.parameters[name] = optimizer.param_groups[0]["params"]
         self.views_of_step.clear()
         self.moved.clear()
 

@@ -83,13 +83,8 @@ def along(views: Views, frames: int) -> np.ndarray:
 def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
     """Poses [F, 3, 4] on a circle around a view's centre, in its image plane, looking at what the view looks at.
 
-    That is the point ahead at the median depth of the seed points in the view. The last frame leads to the first.
-
-    Args:
-        views: of a split.
-        view: the one in the circle's middle.
-        radius: in units of that depth.
-        frames: how many.
+    That is the point ahead at the median depth of the seed points in the view; the radius is in units of that depth.
+    The last frame leads to the first.
     """
     pose = views.poses[view]
     right, up, back, centre = pose.T

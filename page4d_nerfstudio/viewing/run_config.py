@@ -20,6 +20,7 @@ import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import one_line
 
 from ..checkpoints import UNREADABLE
 from ..gaussians.model import Page4DGaussiansModelConfig
@@ -50,8 +51,9 @@ def read_config(path: Path) -> TrainerConfig:
             raise ValueError(f"it has more than {MOST_BYTES >> 10} KiB")
         config = yaml.load(text, Loader=_Loader)  # a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ExportError(f"{path} cannot be read as the config.yml of a nerfstudio training: {reason}") from error
+        raise ExportError(
+            f"{path} cannot be read as the config.yml of a nerfstudio training: {one_line(error)}"
+        ) from error
     except _NotBuilt as error:
         raise ExportError(
             f"{path} names {error}, which no page4d-4dgs training needs and which could run any program; only classes "

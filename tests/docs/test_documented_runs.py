@@ -82,12 +82,16 @@ CAPTURES = (
 # What a page's Python stands on that it does not say.
 BEFORE = {
     "docs/evaluation.md": """
+        import torch
+
+        depth, extrinsics = torch.ones(2, 4, 6).numpy(), torch.eye(4)[:3].repeat(2, 1, 1).numpy()
+        """,
+    "docs/mask-study.md": """
         import sys
         import torch
         from small_networks import small_network
 
         sys.path.insert(0, "evaluation")
-        depth, extrinsics = torch.ones(2, 4, 6).numpy(), torch.eye(4)[:3].repeat(2, 1, 1).numpy()
         model = small_network(num_hidden_layers=13, head_layers=[0, 2, 3, 12])
         pixel_values, moving = torch.rand(1, 2, 3, 28, 42), torch.rand(1, 2, 2, 3) < 0.5
         """,

@@ -22,7 +22,7 @@ from table_text import squeezed
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 
 @pytest.fixture(scope="module")

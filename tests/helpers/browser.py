@@ -22,6 +22,8 @@ FLAGS = [
     "--disable-background-networking",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
+    "--disable-gpu-compositing",
+    "--disable-gpu-rasterization",
     "--hide-scrollbars",
 ]
 

@@ -24,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import types
 import warnings
 from contextlib import suppress
@@ -64,7 +65,7 @@ def ask():
 name = os.path.basename(sys.argv[0])
 words = sys.argv[1:] if name == "python" else [os.path.join(os.path.dirname(PYTHON), name), *sys.argv[1:]]
 options = 0
-while words[options:] and words[options] in ("-u", "-W"):
+while words[options:] and words[options] in ("-B", "-u", "-W"):
     options += 1 + (words[options] == "-W")
 begins = words[options] if words[options:] else "-"
 forks = not begins.startswith("-") or begins in ("-c", "-m")
@@ -110,12 +111,12 @@ class ForkedPython:
         if not self._server.stdout.read(1):  # which it writes when it answers
             raise RuntimeError(log.read_text())
 
-    def start(self, *words: object, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-        """Start `python` or a console script; what it says goes into `log`."""
+    def start(self, *words: object, cwd: Path, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `python` or a console script; what it says goes into `log`. More variables may be given."""
         with log.open("wb") as file:
             return subprocess.Popen(
                 [self.folder / str(words[0]), *map(str, words[1:])],
-                env=os.environ | self._environment,
+                env=os.environ | self._environment | environment,
                 cwd=cwd,
                 stdout=file,
                 stderr=file,
@@ -219,12 +220,14 @@ def take_over(
     os.environb.update(environment)
     os.chdir(folder)
     os.umask(mask)
+    tempfile.tempdir = None  # it is found anew
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*paths, *(path for path in sys.path[1:] if path not in before)]
-    while words[0] in ("-u", "-W"):
-        if words.pop(0) == "-W":
+    while (option := words[0]) in ("-B", "-u", "-W"):
+        del words[0]
+        if option == "-W":
             warnings.simplefilter(words.pop(0))  # type: ignore[arg-type]
-        else:
+        elif option == "-u":
             sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     return words
 

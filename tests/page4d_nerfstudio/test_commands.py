@@ -268,12 +268,24 @@ def test_a_training_does_not_go_on_with_schedules_of_another_length_unless_told_
     with pytest.raises(SystemExit) as exit_info:
         train(
             *("page4d-4dgs", "--data", "capture", "--load-dir", in_workplace.parent / "nerfstudio_models"),
-            *("--max-num-iterations", 2, "--vis", "tensorboard", "--output-dir", tmp_path),
+            *("--max-num-iterations", 20, "--vis", "tensorboard", "--output-dir", tmp_path),
         )
     assert exit_info.value.code == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "is of a run of 20 steps, whose schedules --max-num-iterations 2 would change" in said
-    assert "--schedule-length 20 to go on with that one's" in said
+    assert "has 20 steps of a run of 20: it is over" in said
+
+
+def test_a_training_that_goes_on_for_longer_has_the_learning_rates_of_that_length(in_workplace, tmp_path):
+    train(
+        *("page4d-4dgs", "--data", "capture", "--load-dir", in_workplace.parent / "nerfstudio_models"),
+        *("--load-step", 19, "--max-num-iterations", 1, "--schedule-length", 17_000, "--vis", "tensorboard"),
+        *("--output-dir", tmp_path, "--timestamp", "longer"),
+    )
+    checkpoint = tmp_path / "capture/page4d-4dgs/longer/nerfstudio_models/step-000000020.ckpt"
+    optimizers = torch.load(checkpoint, weights_only=True)["optimizers"]
+    as_given = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "--data", "capture"]).optimizers
+    for name in ("planes", "heads"):  # higher in a shorter run
+        assert optimizers[name]["param_groups"][0]["lr"] == pytest.approx(as_given[name]["optimizer"].lr)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -408,6 +420,7 @@ def test_two_trainings_do_not_write_one_folder(workplace, tmp_path, monkeypatch,
         with pytest.raises(SystemExit) as exit_info:
             train("page4d-4dgs", "--data", "capture", *options)
     assert exit_info.value.code == 1
+    assert not (run / "config.yml").exists()
     assert "run is being written by another process" in " ".join(capsys.readouterr().out.split())
 
 

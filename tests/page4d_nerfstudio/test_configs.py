@@ -166,6 +166,10 @@ def test_a_decay_to_nothing_is_refused():
         learning_rates(HoldThenDecaySchedulerConfig(lr_final=0.0), 1e-1, 1)
 
 
+def test_a_learning_rate_of_0_freezes_its_parameters():
+    assert learning_rates(HoldThenDecaySchedulerConfig(), 0.0, 3) == [0.0, 0.0, 0.0]
+
+
 def test_a_rate_holds_as_long_as_the_static_stage_by_default():
     group = {"optimizer": FusedAdamConfig(), "scheduler": HoldThenDecaySchedulerConfig()}
 

@@ -245,8 +245,9 @@ def test_a_folder_with_something_else_is_refused(tmp_path, base, capsys):
     assert "holds something else (it has no ablation.json)" in capsys.readouterr().err
 
 
-def test_the_ready_recipe_fits_the_small_model():
-    recipe = from_json(ROOT / "training" / "recipes" / "ablation.json")
+@pytest.mark.parametrize("name", ["ablation.json", "ablation-large-motion.json"])
+def test_the_ready_recipes_fit_the_small_model(name):
+    recipe = from_json(ROOT / "training" / "recipes" / name)
     network = json.loads((ROOT / "training" / "recipes" / "tiny-network.json").read_text())
 
     assert recipe.sampling.patch_size == network["patch_size"]

@@ -20,6 +20,7 @@ import finetune
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
 from finetuning import processes
 from finetuning.hub import HubError, push
@@ -67,7 +68,9 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 # Killed and started again, on two processes, sharded
 
 
-def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(tmp_path, one_thread, capsys):
+def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_uploaded(
+    tmp_path, one_thread, monkeypatch, capsys
+):
     """First the launcher is killed, which leaves the training alive and its folder held, then the training."""
     changes: dict[str, Any] = {
         "max_train_steps": 9,
@@ -105,15 +108,10 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
         with suppress(OptionsError), run_folder(folder):
             break
     with small_hub() as hub:
-        second = subprocess.run(
-            [sys.executable, PROGRAM, "--options", options, "--push-to-hub", "--hub-model-id", "me/small"],
-            env=environment(HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_small"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        AcceleratorState._reset_state(True)
+        finetune.main(["--options", str(options), "--push-to-hub", "--hub-model-id", "me/small"])
 
-    assert second.returncode == 0, second.stderr
     assert steps(folder) == steps(whole), f"killed at step {step}"
     asked = hub.repositories["me/small"]
     assert asked.get("visibility", "private" if asked.get("private") else "public") == "private"
@@ -175,6 +173,7 @@ def history_lines(folder: Path) -> list[bytes]:
     return [line for line in (folder / "history.jsonl").read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch, capfd):
     clips = write_clips(tmp_path / "clips", depth_scale=unusable_of_the_seventh)
     changes: dict[str, Any] = {
@@ -208,6 +207,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, one_thread, monkeypatch,
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_sharded_weights_give_the_loss_and_gradients_of_whole_ones(tmp_path):
     done = launched(
         *("--num_machines", 1, "--num_processes", 2),

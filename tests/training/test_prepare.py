@@ -115,6 +115,7 @@ def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
     np.testing.assert_array_equal(images, [frames.load_image(i) for i in range(7)])
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, capsys):
     # Noise of 83 KB an image: five clips of three images make a shard.
     root, generator = write_capture(tmp_path / "capture", 36, val=(), size=(192, 144)), np.random.default_rng(0)
@@ -136,6 +137,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, caps
     assert len({row["clip_id"] for row in rows(tmp_path / "out")}) == 12
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_the_number_of_workers_does_not_show(tmp_path, prepare):
     root = write_tum(tmp_path / "tum", ["walking_xyz", "sitting_rpy", "sitting_xyz"])
     options = ["tum", "--root", root]

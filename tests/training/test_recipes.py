@@ -10,8 +10,8 @@ from page4d_hf import Page4DConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = sorted((ROOT / "training" / "recipes").glob("*-network.json"))
-ABLATION = ROOT / "training" / "recipes" / "ablation.json"  # starts from a model that is yet to be trained
-RECIPES = sorted(set((ROOT / "training" / "recipes").glob("*.json")) - {*NETWORKS, ABLATION})
+ABLATIONS = {*(ROOT / "training" / "recipes").glob("ablation*.json")}  # start from a model that is yet to be trained
+RECIPES = sorted(set((ROOT / "training" / "recipes").glob("*.json")) - {*NETWORKS, *ABLATIONS})
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)

@@ -113,17 +113,9 @@ def save_checkpoint(
     processor: Page4DImageProcessor,
     keep: int | None,
 ) -> None:
-    """Write `checkpoint-<step>`, all or nothing, and remove the oldest that are too many.
+    """Write `checkpoint-<step>`, all or nothing, and remove all but the newest so many, unless `keep` is None.
 
     To be called by all processes.
-
-    Args:
-        accelerator: the run's.
-        model: as the accelerator prepared it.
-        folder: the run's.
-        step: optimizer steps that were made.
-        processor: the model's image processor.
-        keep: how many of the newest checkpoints are kept; None keeps all.
     """
     final = folder / f"checkpoint-{step}"
     partial = _under_another_name(final)
@@ -187,17 +179,10 @@ def load_weights_apart(accelerator: Accelerator) -> None:
 
 @contextmanager
 def telling_of_a_full_disk(what: str, folder: Path, *, clean: Path | None = None) -> Iterator[None]:
-    """Say in a sentence that the disk is full or cannot be written.
+    """Say in a sentence, which begins with `what` could not be done, that the disk is full or cannot be written.
 
-    That reaches us as many kinds of exception: safetensors, torch.save and TensorBoard wrap it in their own.
-
-    Args:
-        what: could not be done, the sentence's beginning.
-        folder: of the run.
-        clean: a folder to remove then.
-
-    Raises:
-        RunFolderError: a file could not be written in the block.
+    That reaches us as many kinds of exception: safetensors, torch.save and TensorBoard wrap it in their own. The folder
+    `clean` is removed then.
     """
     try:
         yield

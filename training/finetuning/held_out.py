@@ -60,11 +60,6 @@ def clip_figures(
 
     A clip of which one figure is not finite is None, so that the model and the trivial predictors are averaged over
     the same clips.
-
-    Args:
-        output: the model's, on the CPU or elsewhere.
-        labels: as the loss takes them.
-        image_size: (H, W) in pixels.
     """
     targets = normalize_labels(labels, image_size)
     found: list[dict[str, float] | None] = []

@@ -15,6 +15,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from page4d_hf.utils.folders import folder_of_all_processes
+from page4d_hf.utils.programs import one_line
 
 from .checkpoints import RUN_FILE, disk_error
 from .options import AUTO, Options, OptionsError
@@ -59,18 +60,14 @@ def make_accelerator(options: Options) -> Accelerator:
             step_scheduler_with_optimizer=False,
         )
     except ValueError as error:
-        raise OptionsError(f"Accelerate cannot be set up: {' '.join(str(error).split())}") from error
+        raise OptionsError(f"Accelerate cannot be set up: {one_line(error)}") from error
 
 
 def start_trackers(accelerator: Accelerator, output: Path, step: int, values: dict[str, Any]) -> None:
-    """Begin the curves of a run, or go on with them.
+    """Begin the curves of a run, or go on with them after `step` optimizer steps.
 
-    Args:
-        accelerator: the run's; its trackers start.
-        output: the run's folder. TensorBoard's curves lie in `logs` there; others are of a project `page4d`, and of
-            wandb the run is named as the folder is.
-        step: optimizer steps that the run has behind it.
-        values: options, in one level of plain values.
+    TensorBoard's lie in `logs` in the run's folder; others are of a project `page4d`, and of wandb the run is named as
+    the folder is.
     """
     names = ", ".join(map(str, accelerator.log_with))
     try:
@@ -83,7 +80,7 @@ def start_trackers(accelerator: Accelerator, output: Path, step: int, values: di
         if disk_error(error):
             raise
         raise OptionsError(
-            f"--report-to {names}: one does not start ({type(error).__name__}: {' '.join(str(error).split())}); set it "
+            f"--report-to {names}: one does not start ({type(error).__name__}: {one_line(error)}); set it "
             "up or leave it out."
         ) from error
 

@@ -279,15 +279,10 @@ def from_json(path: Path) -> Options:
 
 
 def defaults_from_json(path: Path, replaced: Collection[str] = ()) -> Options:
-    """Defaults of the command line from a file of options.
+    """Defaults of the command line from a file of options, but for those that the command line replaces by others.
 
-    Args:
-        path: of the file.
-        replaced: options of the file that the command line replaces by others.
-
-    Returns:
-        The options. Where the file lacks required ones, those are `tyro.MISSING`, and it is not checked yet whether
-        options fit each other.
+    Where the file lacks required ones, those are `tyro.MISSING`, and it is not checked yet whether options fit each
+    other.
     """
     values = {name: value for name, value in _values(path).items() if name not in replaced}
     if values.keys() >= REQUIRED and not replaced:
@@ -307,13 +302,8 @@ def _values(path: Path) -> dict[str, Any]:
 
 
 def check_same_run(old: dict[str, Any], new: Options, configuration: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with a run under options, or with a network, that would compute something else.
-
-    Args:
-        old: the run's `run.json`.
-        new: the options now.
-        configuration: the network's values now, with plain numbers.
-        path: where `old` was read, for the message.
+    """Refuse to go on with a run, whose `run.json` is given, under options, or with a network, that would compute
+    something else.
     """
     now = to_json(new)
     network, network_now = old.get("configuration", {}), json.loads(json.dumps(configuration))

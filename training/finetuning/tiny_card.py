@@ -24,8 +24,8 @@ _CARD = """\
 
 # page4d-tiny
 
-A PAGE-4D of {parameters:,} parameters that was trained from random weights on rendered scenes. It is there to be there:
-for a first look without a download, for tests, and for teaching. From the frames of a video it gives every frame's
+A PAGE-4D of {parameters:,} parameters that was trained from random weights on rendered scenes. It is for a first
+look without a download, for tests, and for teaching. From the frames of a video it gives every frame's
 camera, depth{heads} and a map of what is taken for moving.
 
 ```bash
@@ -133,17 +133,7 @@ def clips_of_card(clips: Synthetic) -> dict[str, Any]:
 
 
 def tiny_card(folder: Path, stages: list[Stage], held_out: Synthetic, table: str) -> str:
-    """Write the card.
-
-    Args:
-        folder: with the model's weights and configuration.
-        stages: of its training, in order.
-        held_out: the clips that it is tried on.
-        table: what came out, as `evaluation/held_out.py` writes it.
-
-    Returns:
-        Markdown with metadata at its beginning, those clips among it.
-    """
+    """The card, in Markdown with metadata at its beginning; `table` is as `evaluation/held_out.py` writes it."""
     from safetensors import safe_open
 
     config = Page4DConfig.from_pretrained(folder)

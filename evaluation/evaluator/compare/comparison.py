@@ -31,16 +31,8 @@ def compare(
 ) -> list[Row]:
     """Train and evaluate each variant with each seed, leave out what is done, and write the tables.
 
-    Args:
-        variants: the rows of the table.
-        output: the folder of the comparison. One that an interrupted comparison left is gone on with; rows and seeds
-            may be added, other settings are refused.
-        seeds: nerfstudio's --machine.seed of each run.
-        steps: of each training.
-        kind: what is compared; a folder holds one kind.
-
-    Returns:
-        The rows, with all that came out.
+    A folder that an interrupted comparison left is gone on with. Rows and seeds may be added; other settings, and
+    another kind of comparison, are refused.
     """
     if steps < 1:
         raise Page4DError(f"--steps must be at least 1, got {steps}.")

@@ -110,12 +110,7 @@ def run(options: NovelViews) -> dict[str, Any]:
 
 
 def gather(gathered: Mapping[str, Sequence[Row]], scenes: Sequence[str], options: NovelViews) -> dict[str, Any]:
-    """All figures of the comparisons.
-
-    Args:
-        gathered: by scene, the rows of its comparison.
-        scenes: all scenes of the table, those that are still to come included.
-        options: what was run.
+    """All figures of the comparisons, whose rows are given by scene; `scenes` has those that are still to come, too.
 
     Returns:
         `protocol`, `scenes`, `versions`; `rows`, each with its labels, `scenes[name][figure]` (`mean`, `std` over

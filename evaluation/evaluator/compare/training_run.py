@@ -128,12 +128,8 @@ class TrainingRun:
         return Result(self.variant, self.seed, "done", folder=self.folder, **record.model_dump())
 
     def execute(self, facts: Mapping[str, Any], at_step: Callable[[int], None], inherit: tuple[int, ...]) -> Result:
-        """Train and evaluate.
-
-        Args:
-            facts: of the data, to be kept with the result.
-            at_step: told how far the training is.
-            inherit: file descriptors that the commands keep open.
+        """Train and evaluate. `facts` are kept with the result; the commands keep the file descriptors of `inherit`
+        open.
 
         Raises:
             RunFailed: one of the commands ended badly.

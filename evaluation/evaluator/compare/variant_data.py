@@ -20,6 +20,7 @@ import numpy as np
 from page4d_hf.errors import Page4DError
 from page4d_hf.scene.tracks import PointTracks, tracks_bytes
 from page4d_hf.utils.folders import whole_file
+from page4d_hf.utils.programs import one_line
 
 from .variants import NoisyTracks, Variant
 
@@ -102,7 +103,7 @@ def read_facts(variant: Variant) -> Facts:
             _write_noisy_tracks(variant, variant.noisy_tracks)
         frames = _read(variant.data, variant.data_options)
     except Page4DError as error:
-        return Facts(refused=" ".join(str(error).split()))
+        return Facts(refused=one_line(error))
     masks = frames.images.capture.motion_mask_paths
     refused = ""
     if variant.needs_motion and frames.points.motion is None:

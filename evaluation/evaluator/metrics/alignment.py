@@ -41,14 +41,9 @@ class Alignment(NamedTuple):
 
 
 def as_pair(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-    """The two maps as float32 and float64 tensors `(N,)`.
-
-    Args:
-        predicted: any shape.
-        truth: the same shape.
+    """The two maps, of any one shape, as float32 and float64 tensors `(N,)`.
 
     Raises:
-        EvaluationError: the shapes differ.
         ExclusionError: there are no pixels.
     """
     if tuple(predicted.shape) != tuple(truth.shape):
@@ -63,15 +58,9 @@ def as_pair(predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> tuple
 
 
 def align(name: AlignmentName, predicted: np.ndarray | Tensor, truth: np.ndarray | Tensor) -> Alignment:
-    """Fit an alignment by its name.
-
-    Args:
-        name: one of `ALIGNMENTS`.
-        predicted: `(N,)` depth, of the pixels that count.
-        truth: `(N,)` depth of the same pixels, > 0.
+    """Fit an alignment, by its name, of predicted depth `(N,)` to the true one of the same pixels, which is above 0.
 
     Raises:
-        EvaluationError: there is no such alignment, or the shapes differ.
         ExclusionError: there are no pixels, or the fit has no finite scale above 0.
     """
     fits = {"median": median_scale, "scale": l1_scale, "scale&shift": l1_scale_and_shift}
@@ -125,8 +114,6 @@ def l1_scale_and_shift(
         learning_rate: Adam's.
         steps: at most so many.
         tolerance: stop where the sum changes by less than this from one step to the next.
-
-    Raises: see `align`.
     """
     predicted, truth = as_pair(predicted, truth)
     start = _positive(truth.median() / predicted.median())

@@ -83,7 +83,6 @@ def score_depth(
         regions: masks of the same shape, whose figures are wanted too, after the one alignment.
 
     Raises:
-        EvaluationError: shapes differ.
         ExclusionError: no pixel counts, a prediction among those that count is not finite, or nothing can be fitted.
     """
     if tuple(predicted.shape) != tuple(truth.shape):
@@ -138,15 +137,9 @@ def depth_figures(found: np.ndarray, expected: np.ndarray, moving: np.ndarray | 
 def compare_depth(
     aligned: np.ndarray | Tensor, truth: np.ndarray | Tensor, *, clip: float | None = None
 ) -> dict[str, float]:
-    """`FIGURES` of depth that has been aligned.
-
-    Args:
-        aligned: `(N,)` depth in the unit of the truth.
-        truth: `(N,)`, > 0.
-        clip: larger predictions become this.
+    """`FIGURES` of aligned depth `(N,)` against true depth above 0; predictions larger than `clip` become this.
 
     Raises:
-        EvaluationError: the shapes differ.
         ExclusionError: there are no pixels.
     """
     found, expected = as_pair(aligned, truth)
@@ -170,14 +163,9 @@ def compare_depth(
 
 
 def resize_depth(depth: np.ndarray, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Bring a map to the size of the ground truth by cubic interpolation (OpenCV's).
+    """Bring a map `(h, w)` to a (width, height) by cubic interpolation (OpenCV's).
 
-    Args:
-        depth: `(h, w)`; NaN where there is none, which spreads to all pixels that are interpolated from such ones.
-        size: (width, height) wanted.
-
-    Returns:
-        `(height, width)`; the map itself where it has that size.
+    NaN spreads to all pixels that are interpolated from such ones.
     """
     depth = np.asarray(depth, np.float32)
     if depth.shape == (size[1], size[0]):

@@ -51,7 +51,6 @@ def score_points(
         regions: masks `(N,)`; each's figures are over its own points, with neighbours among all.
 
     Raises:
-        EvaluationError: shapes other than these, or true points that are not finite.
         ExclusionError: no point is predicted, or the predicted or true points lie in one place or on one line.
     """
     if predicted.shape != truth.shape or truth.ndim != 2 or truth.shape[1] != 3:

@@ -45,12 +45,7 @@ OutcomeT = TypeVar("OutcomeT", bound=ClipOutcome)
 
 
 def not_excluded(outcomes: Sequence[OutcomeT], done: str) -> list[OutcomeT]:
-    """Those that count.
-
-    Args:
-        outcomes: of all clips.
-        done: what cannot be done to them where none counts, for the message: "scored".
-    """
+    """Those that count; `done` is what cannot be done to the clips where none counts, for the message: "scored"."""
     counted = [each for each in outcomes if each.excluded is None]
     if not counted:
         reasons = "; ".join(each.excluded or "" for each in outcomes[:3])

@@ -53,7 +53,6 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
         truth: `(S, 3, 4)` world-to-camera of the same frames.
 
     Raises:
-        EvaluationError: shapes other than these, or evo is not installed.
         DegenerateTrajectoryError: fewer than three poses; or one of the two stands still or moves along one line.
         ExclusionError: a pose is not finite.
     """
@@ -80,18 +79,11 @@ def score_trajectory(predicted: np.ndarray, truth: np.ndarray) -> TrajectoryScor
 
 
 def score_still_camera(truth: np.ndarray) -> dict[str, float]:
-    """The figures of a camera that stands still, at the mean of the true centres: a floor under any method's.
+    """The "ate", "rpe_translation" and "rpe_rotation" of a camera that stands still, at the mean of the true centres:
+    a floor under any method's.
 
     No Sim(3) can be fitted to it, but where it stands its ATE is least, and motion from a frame to the next does not
-    depend on where it stands.
-
-    Args:
-        truth: `(S, 3, 4)` world-to-camera, OpenCV axes.
-
-    Returns:
-        "ate", "rpe_translation", "rpe_rotation".
-
-    Raises: as `score_trajectory`, so that both leave out the same sequences.
+    depend on where it stands. It raises what `score_trajectory` does, so that both leave out the same sequences.
     """
     expected = camera_to_world(truth)
     check_trajectory(expected[:, :3, 3], "true")
@@ -159,11 +151,7 @@ def camera_to_world(extrinsics: np.ndarray) -> npt.NDArray[np.float64]:
 
 
 def check_trajectory(centers: np.ndarray, whose: str) -> None:
-    """Refuse camera centres that no Sim(3) can be fitted to.
-
-    Args:
-        centers: `(S, 3)` float64.
-        whose: "true" or "predicted", for the message.
+    """Refuse camera centres `(S, 3)` that no Sim(3) can be fitted to; `whose` they are is for the message.
 
     Raises:
         DegenerateTrajectoryError: there are fewer than three, or they lie in one place or on one line.

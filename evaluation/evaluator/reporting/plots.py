@@ -29,15 +29,8 @@ VIDEO_NAME = "depth.mp4"
 
 
 def draw_sequence(folder: Path, sequence: EvaluatedSequence, predictions: Predictions) -> list[str]:
-    """Draw all that predictions and ground truth give.
-
-    Args:
-        folder: where to write.
-        sequence: S frames.
-        predictions: of the same frames, in the same order.
-
-    Returns:
-        Names of the files that were written: trajectory.png, errors.png, motion.png and `VIDEO_NAME`.
+    """Draw all that predictions and ground truth of the same frames give: trajectory.png, errors.png, motion.png and
+    `VIDEO_NAME`. Gives the names of those that were written.
     """
     drawn = {
         "trajectory.png": lambda path: draw_trajectory(path, sequence, predictions),

@@ -44,9 +44,6 @@ def hidden_patches(
         patches: `[B, S, h, w]` bool, which to hide, on the patch grid of the images that the model is given.
         hidden_from: which queries do not see them.
         layers: global layers in which they are hidden, from 0; by default all.
-
-    Raises:
-        EvaluationError: no such queries or layers; in the block: images of another shape than `patches`.
     """
     if hidden_from not in get_args(HiddenFrom):
         raise EvaluationError(
@@ -106,9 +103,6 @@ def measured_attention(
 
     Yields:
         What will have been measured, by layer, on the model's device.
-
-    Raises:
-        EvaluationError: no such layer; in the block: images of another shape than `moving`.
     """
     measurement = Measurement()
 

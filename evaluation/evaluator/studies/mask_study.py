@@ -110,15 +110,9 @@ class Picture:
 
 @torch.no_grad()
 def study_clip(model: Page4DModel, clip: StudyClip, study: MaskStudy) -> tuple[ClipResult, Picture | None]:
-    """Run the network on a clip in all settings.
+    """Run the network on a clip in all settings: in evaluation mode, with a camera head and a depth head.
 
-    Args:
-        model: in evaluation mode, with a camera head and a depth head.
-        clip: whose height and width are multiples of the patch size.
-        study: what to do.
-
-    Returns:
-        The figures; a clip that allows none is excluded and says why. And what a picture shows.
+    Gives the figures, or excludes a clip that allows none and says why; and what a picture shows.
     """
     if model.camera_head is None or model.depth_head is None:
         raise EvaluationError("The study needs a camera head and a depth head, and this model was built without.")

@@ -89,14 +89,9 @@ def clip_of_sequence(
 ) -> StudyClip:
     """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
 
-    Images are cropped, whatever the processor's own mode is: patches of padding would count as static ones.
-
-    Args:
-        sequence: frames with depth and motion masks. Those without a mask, such as Sintel's last ones (its masks come
-            from optical flow to the next frame), are left out and counted.
-        processor: how images become the network's input.
-        resolution: width of the network's input in pixels, a multiple of the patch size.
-        patch_size: the network's.
+    Images are cropped, whatever the processor's own mode is: patches of padding would count as static ones. Frames
+    without a mask, such as Sintel's last ones (its masks come from optical flow to the next frame), are left out and
+    counted.
 
     Raises:
         ExclusionError: no frame has a motion mask, or none of those has depth.

@@ -77,15 +77,7 @@ class FrameAnnotation(Record):
 
 
 def read_frame_annotations(path: Path, **values: str) -> list[FrameAnnotation]:
-    """The annotations of a sequence's frames, by rising `frame_number`.
-
-    Args:
-        path: a list of annotations, gzip or plain JSON.
-        values: what tells the sequence: the value that each of these keys must have.
-
-    Returns:
-        The annotations; none where no frame has the values.
-    """
+    """The annotations of a sequence's frames, by rising `frame_number`; `values` are what some keys must have."""
     return sorted(read_json_group(path, FrameAnnotation, **values), key=lambda frame: frame.frame_number)
 
 

@@ -53,15 +53,11 @@ def sintel_sequences(root: Path, split: str | None = None) -> list[str]:
 
 
 def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTION_THRESHOLD) -> Capture:
-    """Read a sequence, in metres; without flow, and in the last frame, there are no masks.
+    """Read a sequence that `sintel_sequences` names (without a pass, "final"), in metres; `time_ids` are the files'
+    numbers.
 
-    Args:
-        root: see the module.
-        sequence: a name that `sintel_sequences` gives; without a pass, "final".
-        motion_threshold: how far, in pixels, flow must be from that of a still point for a pixel to move.
-
-    Returns:
-        The capture, whose `time_ids` are the numbers of the files.
+    Without flow, and in the last frame, there are no masks. A pixel moves where its flow is more than
+    `motion_threshold` pixels from that of a still point.
     """
     root = Path(root)
     render_pass, _, name = sequence.rpartition("/")

@@ -160,16 +160,10 @@ def adjust(
 def focal_length(
     tracks: Tracks, solution: Adjusted, prior: float, image_size: tuple[int, int], *, hold_poses: bool = False
 ) -> float:
-    """The focal length at which tracks fit best, by how well they fit at several, and a prior.
+    """The focal length at which tracks fit best, by how well they fit at several, and a prior, the network's.
 
     Minimises log C(f) + w log(1 + (log(f / prior) / s)^2), with the robust cost C of an adjustment at f. The prior has
     heavy tails: a few percent of evidence do not move it, and a network that is wrong by half gives way.
-
-    Args:
-        tracks, solution: what is adjusted.
-        prior: the network's focal length, pixels.
-        image_size: (height, width).
-        hold_poses: the extrinsics are known.
     """
     unit = image_size[1] / REFERENCE_WIDTH
     lengths = np.where(solution.used, tracks.lengths(), 0)

@@ -53,11 +53,6 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
     """Ask pairs of frames, by RANSAC over fundamental matrices and homographies, which tracks follow the main motion.
 
     What moves along its epipolar line passes; bundle adjustment over many frames finds it out.
-
-    Args:
-        tracks: of all that is seen.
-        num_frames: S.
-        image_size: (height, width).
     """
     import pycolmap
 

@@ -313,9 +313,6 @@ def check_against_tracks(
 
     Returns:
         The focal length: the known one, or the one that agrees best.
-
-    Raises:
-        Page4DError: the poses agree with the images in another convention, or in none.
     """
     assert known.extrinsics is not None
     frames, others, start, end = _matches(tracks, static, len(known.extrinsics), image_size)

@@ -50,9 +50,7 @@ def adjust_clip(
 ) -> Adjusted:
     """`adjust` for clips of any length; up to `MOST_AT_ONCE` frames, and where poses are held, it is the same.
 
-    Args:
-        tracks, start, image_size, hold_focal, hold_poses: see `adjust`.
-        in_parts: whether keyframes of long clips are adjusted in parts first, for which points must not be too far off.
+    With `in_parts`, keyframes of long clips are adjusted in parts first, for which points must not be too far off.
     """
     if hold_poses or len(start.extrinsics) <= MOST_AT_ONCE:
         return adjust(tracks, start, image_size, hold_focal=hold_focal, hold_poses=hold_poses)

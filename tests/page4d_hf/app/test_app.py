@@ -1,10 +1,7 @@
 """The app in a real browser: a video goes up, and depth, motion, points through time and files come back."""
 
-import multiprocessing
 import os
-import signal
 import socket
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +12,7 @@ from pathlib import Path
 import odd_jobs
 import pytest
 from browser import chromium
+from forked_python import ForkedPython
 from PIL import Image
 
 from page4d_hf.app.jobs import JobError, run_apart, run_command
@@ -40,29 +38,24 @@ def answers(port: int) -> bool:
     return False
 
 
-def serve(port: int, temporary: str, options: dict) -> None:
-    tempfile.tempdir = temporary  # where the app's folder is
-    app_command(port=port, **options)
-
-
 @contextmanager
-def served(temporary: Path, **options):
+def served(python: ForkedPython, temporary: Path, **options: object):
     """An app in a process of its own: that, and its address."""
     pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    log = temporary.with_suffix(".log")
     for _ in range(5):  # a free port may be taken by another program before the app takes it
         port = free_port()
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=(port, str(temporary), options))
-        process.start()
-        while process.is_alive() and not answers(port):
+        process = python.start("page4d", "app", "--port", port, *words, cwd=temporary, log=log, TMPDIR=str(temporary))
+        while process.poll() is None and not answers(port):
             time.sleep(0.2)
-        if process.is_alive():
+        if process.poll() is None:
             break
     try:
-        assert process.is_alive()
+        assert process.poll() is None, log.read_text()
         yield process, f"http://127.0.0.1:{port}"
     finally:
-        process.kill()
-        process.join()
+        python.kill(process)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +64,11 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(place):
-    with served(place, max_upload=1.0, max_frames=4, keep_minutes=5.0, train_steps=10) as (process, address):
+def address(place, forking_python):
+    limits = {"max_upload": 1, "max_frames": 4, "keep_minutes": 5, "train_steps": 10}
+    with served(forking_python, place, **limits) as (process, address):
         yield address
-        assert process.is_alive()  # whatever was sent to it
+        assert process.poll() is None  # whatever was sent to it
 
 
 @pytest.fixture(scope="module")
@@ -193,16 +187,17 @@ def test_a_zip_and_a_file_that_is_too_large_are_refused_as_they_are_sent(page, t
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_app_and_its_job_and_leaves_no_file(browser, video, tmp_path):
-    with served(tmp_path, max_frames=6) as (process, address), visit(browser, address) as page:
+def test_sigterm_ends_the_app_and_its_job_and_leaves_no_file(browser, video, tmp_path, forking_python):
+    place = tmp_path / "served"
+    place.mkdir()
+    with served(forking_python, place, max_frames=6) as (process, address), visit(browser, address) as page:
         send(page, video)
         page.click("#reconstruct")
-        while not list(tmp_path.glob("page4d-app-*/visit-*")):
+        while not list(place.glob("page4d-app-*/visit-*")):
             time.sleep(0.05)
-        os.kill(process.pid, signal.SIGTERM)
-        process.join()
-        assert process.exitcode == 0
-    assert not list(tmp_path.iterdir())
+        process.terminate()
+        assert process.wait() == 0
+    assert not list(place.iterdir())
 
 
 @pytest.mark.slow
@@ -319,7 +314,7 @@ def test_the_apps_folder_ends_with_it():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("light_processes")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_job_that_dies_is_refused_or_takes_too_long_says_so():
     with pytest.raises(JobError, match="ended with code 9"):
         run_apart(odd_jobs.die, seconds=600, progress=print)
@@ -330,7 +325,7 @@ def test_a_job_that_dies_is_refused_or_takes_too_long_says_so():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("light_processes")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_job_tells_how_far_it_is_and_gives_its_result():
     told = []
     assert run_apart(odd_jobs.count, 2, seconds=600, progress=lambda *stage: told.append(stage)) == 2

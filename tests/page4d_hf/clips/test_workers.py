@@ -16,7 +16,7 @@ from launching import AS_COMMAND
 from page4d_hf.clips.workers import in_order
 from page4d_hf.errors import Page4DError
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("light_processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 ORPHANS = f"""
 {AS_COMMAND}

@@ -8,7 +8,7 @@ import pytest
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.reconstruction.annotation import Annotation, Annotator, annotate_video
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("light_processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 
 @pytest.fixture

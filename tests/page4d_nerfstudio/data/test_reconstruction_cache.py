@@ -156,7 +156,7 @@ def test_without_the_weights_what_others_made_is_not_used(model, tmp_path):
 
 
 def test_without_the_name_of_a_model_the_error_says_how_to_get_one():
-    with pytest.raises(CheckpointError, match=r"--model .*page4d pull mask --output page4d"):
+    with pytest.raises(CheckpointError, match=r"--model .*page4d pull nomask --output page4d"):
         reconstruct_once(Calls(), "frames", model=None, options=SMALL)
 
 

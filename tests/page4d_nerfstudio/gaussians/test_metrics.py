@@ -88,6 +88,19 @@ def test_lpips_without_weights_is_tried_once_and_left_out(truth, monkeypatch):
     assert len(tries) == 1
 
 
+def test_an_evaluation_with_lpips_leaves_what_a_training_draws_as_it_was(truth, monkeypatch):
+    def network_of_first_weights(*args, **kwargs):
+        torch.nn.Linear(3, 3)
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", network_of_first_weights)
+    before = torch.get_rng_state()
+
+    LazyLPIPS()(truth, truth)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # --- DyCheck's figures
 
 

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from gsplat.strategy.ops import duplicate
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import get_viewmat
@@ -388,6 +389,18 @@ def test_density_control_finds_its_state_where_the_gaussians_are(strategy, monke
     model.step_post_backward(0)
 
     assert seen[0]["in_motion"].device == model.means.device == torch.device("meta")
+
+
+def test_gradients_are_clipped_of_the_gaussians_that_density_control_has_made():
+    model = make_model(use_deformation=False)
+    optimizers = optimizers_of(model)
+    model.step_cb(optimizers, 0)
+    duplicate(model.gauss_params, optimizers.optimizers, {}, torch.arange(model.num_points) < 5)
+
+    model.step_cb(optimizers, 1)
+
+    for name, parameter in model.gauss_params.items():
+        assert optimizers.parameters[name][0] is parameter
 
 
 # --- checkpoints
