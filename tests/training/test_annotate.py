@@ -114,18 +114,25 @@ def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(video
     assert contents(tmp_path / "out") == contents(by_one_worker[0])
 
 
-def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(
-    videos, by_one_worker, tmp_path, monkeypatch
-):
+def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(tmp_path, monkeypatch):
     import annotate
 
-    output = shutil.copytree(by_one_worker[0], tmp_path / "out")
+    from page4d_hf.clips.encoding import encode_synthetic_clips
+
+    def annotated(todo, *_):
+        assert todo
+        return [(name, encode_synthetic_clips([0], num_frames=2, image_size=(28, 28))) for name, _ in todo]
+
+    monkeypatch.setattr(annotate, "run_on_ray", annotated)
+    (tmp_path / "a.mp4").write_text("video")
+    output = tmp_path / "out"
+    words = [str(tmp_path / "a.mp4"), "--model", str(TINY), "--output", str(output)]
+    annotate.main(words)
+    whole = contents(output)
     (output / "README.md").unlink()
-    record = json.loads((output / "clips.json").read_text())
-    (output / "clips.json").write_text(json.dumps({**record, "complete": False}))
-    monkeypatch.chdir(TINY.parent)
-    annotate.main([str(word) for word in options(videos, output, "127.0.0.1:9")])
-    assert contents(output) == contents(by_one_worker[0])
+    (output / "clips.json").write_text(json.dumps({**json.loads(whole["clips.json"]), "complete": False}))
+    annotate.main(words)
+    assert contents(output) == whole
 
 
 @pytest.mark.parametrize(
