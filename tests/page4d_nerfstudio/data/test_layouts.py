@@ -110,15 +110,22 @@ def test_transparent_pixels_are_white_and_the_model_is_told(tmp_path):
     assert dataset.metadata["background_color"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [("random", [1, 1, 1]), ("black", [0, 0, 0])])
-def test_renders_have_the_background_of_the_images_unless_another_is_named(chosen, expected):
+@pytest.mark.parametrize("chosen", ["random", "white"])
+def test_renders_have_the_background_of_the_images(chosen):
     seeds = (torch.rand(10, 3), torch.zeros(10, 3, dtype=torch.uint8))
     config = Page4DGaussiansModelConfig(background_color=chosen, use_deformation=False)
     model = config.setup(
         scene_box=None, num_train_data=2, metadata={"background_color": torch.ones(3)}, seed_points=seeds
     )
     for training in (True, False):
-        assert model.train(training)._get_background_color().tolist() == expected
+        assert model.train(training)._get_background_color().tolist() == [1, 1, 1]
+
+
+def test_a_background_that_the_images_are_not_laid_over_is_refused(tmp_path):
+    metadata = dataset_of(write_dnerf(tmp_path / "hook"), num_random_points=10).metadata
+    config = Page4DGaussiansModelConfig(background_color="black")
+    with pytest.raises(Page4DError, match=r"background-color black does not fit the data, .* colour 1 1 1; leave"):
+        config.setup(scene_box=None, num_train_data=2, metadata=metadata)
 
 
 # --------------------------------------------------------------------------------------------------------------------
