@@ -194,7 +194,10 @@ def _pixel_values(frames: int, options: BenchmarkOptions, processor: Any, patch_
     if len(images) < frames:
         source = options.images or options.kitti
         raise Page4DError(f"{source} has {len(images)} frames, not {frames}; leave the larger --frames out.")
-    features = processor.preprocess(list(images), size=resolution, patch_size=patch_size, return_tensors="pt")
+    # As frames are evaluated: padding would count as time.
+    features = processor.preprocess(
+        list(images), size=resolution, patch_size=patch_size, mode="crop", return_tensors="pt"
+    )
     return features["pixel_values"]
 
 

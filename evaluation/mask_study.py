@@ -50,6 +50,10 @@ class MaskStudyOptions(StudyOptions):
     pictures: int = 3
     """Clips of which a picture is drawn, from the first."""
 
+    def __post_init__(self) -> None:
+        if self.dataset is None and self.resolution is not None:
+            raise Page4DError("--resolution is that of a --dataset; of synthetic clips, give --synthetic.image-size.")
+
 
 def run(options: MaskStudyOptions) -> dict[str, Any]:
     """Make the study and write its folder.
@@ -108,7 +112,7 @@ def _clips(
     if options.sequences:
         selection = selection.only(options.sequences)
     names, missing = choose_sequences(dataset, root, selection, options.sequences)
-    words = f"{dataset}: {selection} Images {resolution} pixels wide ({processor.mode})."
+    words = f"{dataset}: {selection} Images {resolution} pixels wide (crop)."
     if missing:
         words += f" Not there: {', '.join(missing)}."
 

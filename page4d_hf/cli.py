@@ -426,7 +426,7 @@ def export(
     is_folder = format in ("colmap", "nerfstudio")
     if output is None:
         place = Path(os.path.abspath(scene))
-        output = scene.parent / f"{place.name}-{format}" if is_folder else scene.parent / f"{place.name}.{format}"
+        output = place.parent / (f"{place.name}-{format}" if is_folder else f"{place.name}.{format}")
     with ExitStack() as stack:
         if is_folder:
             stack.enter_context(claimed_folder(output, overwrite=overwrite, inputs=(scene,)))
@@ -510,6 +510,8 @@ def view(
     instant = scene.nearest_instant(time)
     shown = scene.everything
     print(f"{scene.name}: {len(scene)} of {scene.all_frames} frames, {len(shown):,} of {scene.all_points:,} points.")
+    if not len(shown):
+        print("No points and no depth are known: only the cameras are shown.")
     if screenshot is not None:
         from PIL import Image
 

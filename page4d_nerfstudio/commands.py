@@ -156,7 +156,7 @@ def camera_path(
             cameras, looking at what it looks at; still: at one of them.
         time: one number: time stands still at it; two: it runs from the first to the second. From 0, the capture's
             first instant, to 1, its last. By default a path along the cameras is as it was filmed, from the first of
-            them to the last; others run from 0 to 1.
+            them to the last, and others run from 0 to 1; where the data have no times, time stands still.
         seconds: length of the video.
         fps: its frames a second.
         view: which camera, for circle and still: its number among the training cameras in the order of time, from 0.

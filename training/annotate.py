@@ -99,6 +99,8 @@ def annotate(
     from page4d_hf.weights.loading import load_config
 
     load_config(model)  # what is wrong with it is told before anything is written
+    if Path(model).expanduser().is_dir():
+        model = str(Path(model).expanduser().resolve())  # a worker's working folder is another
     annotation = Annotation(model, fps, max_frames, frames_per_clip, confidence_percentile, trust)
     options = {**asdict(annotation), "model": fingerprint(model), "seed": seed, "shard_megabytes": shard_megabytes}
     parts = divide_sequences(list(found), 0.0, seed)
@@ -113,7 +115,8 @@ def annotate(
         if len(todo) < len(order):
             print(f"Going on with {output}: {len(order) - len(todo):,} of {len(order):,} videos are done.", flush=True)
         with progress_bar() as report:
-            annotated = run_on_ray([(name, found[name]) for name in todo], annotation, workers, address)
+            # All may be done: a run can stop between its last file and its record.
+            annotated = run_on_ray([(n, found[n]) for n in todo], annotation, workers, address) if todo else ()
             for done, (name, clips) in enumerate(annotated, len(order) - len(todo) + 1):
                 writer.take("train", clips, [(name, [])])
                 note = f"{writer.num_clips:,} clips, {writer.num_skipped:,} skipped"

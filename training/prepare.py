@@ -233,12 +233,13 @@ class CaptureWork:
 
 
 def _read_single_capture(root: Path) -> Capture:
-    """A capture of any known layout, without the frames that are broken."""
+    """A capture of any known layout, without the frames that are broken where its reader can leave them out."""
     from page4d_hf.captures import detect_layout, read_capture
     from page4d_hf.captures.layouts.dycheck import read_dycheck_folder
     from page4d_hf.captures.layouts.nerfies import read_nerfies
 
-    # These two refuse a broken frame unless told otherwise; the other readers always leave it out.
+    # These two leave out a broken frame if they are told to. Those of TUM and Bonn always do, the other ones refuse a
+    # capture of which an image is missing.
     layout = detect_layout(root)
     if layout == "nerfies":
         return read_nerfies(root, skip_broken=True)

@@ -94,6 +94,8 @@ class EvaluationOptions:
             options = {
                 "--mask off": self.mask == "off",
                 "--resolution": self.resolution is not None,
+                "--points": self.points != "depth",
+                "--dtype": self.dtype != "auto",
                 "--keep-predictions": self.keep_predictions,
             }
             wrong = [name for name, is_given in options.items() if is_given]

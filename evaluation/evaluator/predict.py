@@ -98,48 +98,51 @@ def predict(
         given by a model with its mask on alone.
     """
     frames = sequence.frames
-    images = [frames.load_image(index) for index in range(len(frames))]
     ids = frames.capture.frame_ids
-    if len({image.shape[:2] for image in images}) > 1:
+    if len(np.unique(frames.image_sizes, axis=0)) > 1:
         raise PredictionsError(f"The images of {sequence.name} are of different sizes; they must have one.")
     processor = evaluated.processor
     if inference.fit == "squash":
         processor = SquashingProcessor.from_dict(processor.to_dict())
-    times = np.arange(len(images), dtype=np.float64)
-    batches = [[i] for i in range(len(images))] if inference.one_by_one else [list(range(len(images)))]
-    results = []
+    times = np.arange(len(frames), dtype=np.float64)
+    together = not inference.one_by_one
+    batches = [list(range(len(frames)))] if together else [[i] for i in range(len(frames))]
+    # What is kept of each: not its images.
+    depth: list[np.ndarray] = []
+    motion: list[np.ndarray] = []
+    intrinsics: list[np.ndarray] = []
     for done, batch in enumerate(batches):
         if progress is not None and inference.one_by_one:
             progress("frames", done, len(batches))
+        images = [frames.load_image(i) for i in batch]
         try:
-            results.append(
-                reconstruct(
-                    Frames([images[i] for i in batch], [ids[i] for i in batch], times[batch], None, sequence.name),
-                    evaluated.model,
-                    image_processor=processor,
-                    resolution=inference.resolution,
-                    window=None,
-                    refine="off",  # the network alone is scored
-                    motion="off" if evaluated.model.config.mask_form is None else "head",
-                    mode="crop",
-                    mask_strength=None if evaluated.model.config.mask_form is None else evaluated.mask_strength,
-                    points=inference.points or "depth",
-                    max_points=1,  # the sparse cloud is not looked at
-                    keep_point_maps=inference.points is not None,
-                    progress=None if inference.one_by_one else progress,
-                )
+            result = reconstruct(
+                Frames(images, [ids[i] for i in batch], times[batch], None, sequence.name),
+                evaluated.model,
+                image_processor=processor,
+                resolution=inference.resolution,
+                window=None,
+                refine="off",  # the network alone is scored
+                motion="off" if evaluated.model.config.mask_form is None else "head",
+                mode="crop",
+                mask_strength=None if evaluated.model.config.mask_form is None else evaluated.mask_strength,
+                points=inference.points or "depth",
+                max_points=1,  # the sparse cloud is not looked at
+                keep_point_maps=inference.points is not None,
+                progress=progress if together else None,
             )
         except Page4DError as error:
             if isinstance(error.__cause__, torch.OutOfMemoryError):
                 raise EvaluationError(f"{sequence.name}: {error}") from error
             raise PredictionsError(str(error)) from error
-    together = not inference.one_by_one
-    masked = evaluated.mask_strength > 0 and results[0].motion is not None
+        depth += result.depth
+        motion += result.motion or []
+        intrinsics.append(result.intrinsics)
     return Predictions(
         list(ids),
-        depth=np.stack([depth for result in results for depth in result.depth]).astype(np.float32),
-        extrinsics=results[0].extrinsics if together else None,
-        intrinsics=np.concatenate([result.intrinsics for result in results]),
-        points=np.stack(results[0].point_maps).astype(np.float32) if together and results[0].point_maps else None,
-        motion=np.stack([m for result in results for m in result.motion or ()]) if masked else None,
+        depth=np.stack(depth).astype(np.float32),
+        extrinsics=result.extrinsics if together else None,
+        intrinsics=np.concatenate(intrinsics),
+        points=np.stack(result.point_maps).astype(np.float32) if together and result.point_maps else None,
+        motion=np.stack(motion) if motion and evaluated.mask_strength > 0 else None,
     )

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from page4d_hf.geometry import resized_intrinsics
 from page4d_hf.utils.evenly import evenly
@@ -102,14 +101,22 @@ def _score_depth(
             )
         depth = depth_in_first_camera(depth, predictions.extrinsics, _intrinsics_of_maps(predictions, sequence, depth))
     limits = protocol.limits_of(sequence.frames.capture.layout)
-    frames = [_DepthFrame(depth[i], sequence, i, limits) for i in range(len(depth))]
-    usable = [frame for frame in frames if len(frame.truth)]
-    if protocol.aligned == "sequence":
-        groups = [_joined(usable)] if usable else []
-    else:
-        groups = [(frame.predicted, frame.truth, frame.moving) for frame in usable]
     names: tuple[AlignmentName, ...] = (protocol.alignment, *protocol.more_alignments)
-    scored = _scored(groups, names, limits, protocol.shift_floor, scores)
+    frames: list[_DepthFrame] = []
+    scored: list[list[DepthScores]] = []
+
+    def add(group: _Group) -> None:
+        scored.extend(_scored(group, names, limits, protocol.shift_floor, scores))
+
+    for i in range(len(depth)):
+        frame = _DepthFrame(depth[i], sequence, i, limits)
+        frames.append(frame)
+        if protocol.aligned == "frame" and frame.count:
+            add(frame.pixels)
+            del frame.pixels  # those of all frames would take gigabytes
+    usable = [frame for frame in frames if frame.count]
+    if protocol.aligned == "sequence" and usable:
+        add(_joined(usable))
     scores.counts["frames_left_out"] = len(frames) - (len(usable) if protocol.aligned == "sequence" else len(scored))
     scores.counts["pixels_without_prediction"] = sum(frame.missing for frame in frames)
     _note_what_is_missing(frames, scores)
@@ -131,9 +138,7 @@ class _DepthFrame:
     """The pixels of a frame that have both true and predicted depth."""
 
     def __init__(self, predicted: np.ndarray, sequence: EvaluatedSequence, index: int, limits: DepthLimits) -> None:
-        self.predicted, self.truth = np.empty(0, np.float32), np.empty(0, np.float64)
-        self.moving: npt.NDArray[np.bool_] | None = None
-        self.missing, self.has_truth = 0, False
+        self.count, self.missing, self.has_truth = 0, 0, False
         truth = sequence.frames.load_depth(index)
         if truth is None:
             return
@@ -142,9 +147,9 @@ class _DepthFrame:
         resized = resize_depth(predicted, (truth.shape[1], truth.shape[0]))
         given = counts & np.isfinite(resized)
         self.missing = int(counts.sum() - given.sum())
-        self.predicted, self.truth = resized[given], truth[given].astype(np.float64)
+        self.count = int(given.sum())
         mask = sequence.frames.load_motion_mask(index)
-        self.moving = None if mask is None else mask[given]
+        self.pixels: _Group = resized[given], truth[given].astype(np.float64), None if mask is None else mask[given]
 
 
 _Group = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # predicted, truth, moving; each (N,)
@@ -152,46 +157,46 @@ _Group = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # predicted, truth, m
 
 def _joined(frames: list[_DepthFrame]) -> _Group:
     """All frames as one; regions are known where all or some of the frames have a mask: see `regions_of`."""
+    predicted, truth, masks = zip(*(frame.pixels for frame in frames), strict=True)
     moving = None
-    if any(frame.moving is not None for frame in frames):
+    if any(mask is not None for mask in masks):
         # 0 static, 1 moving, 2 not known: the last frame of a sequence of Sintel, for one, has no mask.
         moving = np.concatenate(
             [
-                np.full(len(frame.truth), 2, np.uint8) if frame.moving is None else frame.moving.astype(np.uint8)
-                for frame in frames
+                np.full(frame.count, 2, np.uint8) if mask is None else mask.astype(np.uint8)
+                for frame, mask in zip(frames, masks, strict=True)
             ]
         )
-    return np.concatenate([f.predicted for f in frames]), np.concatenate([f.truth for f in frames]), moving
+    return np.concatenate(predicted), np.concatenate(truth), moving
 
 
 def _scored(
-    groups: list[_Group],
+    group: _Group,
     names: tuple[AlignmentName, ...],
     limits: DepthLimits,
     shift_floor: float | None,
     scores: SequenceScores,
 ) -> list[list[DepthScores]]:
-    """Each group under each alignment. A group that cannot be aligned under one of them is left out, with a note."""
-    scored = []
-    for predicted, truth, moving in groups:
-        try:
-            scored.append(
-                [
-                    score_depth(
-                        predicted,
-                        truth,
-                        name,
-                        limits,
-                        floor=shift_floor if name == "scale&shift" else None,
-                        regions=regions_of(moving),
-                    )
-                    for name in names
-                ]
-            )
-        except ExclusionError as error:
-            if str(error) not in scores.notes:
-                scores.notes.append(str(error))
-    return scored
+    """A group under each alignment, in a list; it is empty, with a note, where one of them cannot be made."""
+    predicted, truth, moving = group
+    try:
+        return [
+            [
+                score_depth(
+                    predicted,
+                    truth,
+                    name,
+                    limits,
+                    floor=shift_floor if name == "scale&shift" else None,
+                    regions=regions_of(moving),
+                )
+                for name in names
+            ]
+        ]
+    except ExclusionError as error:
+        if str(error) not in scores.notes:
+            scores.notes.append(str(error))
+        return []
 
 
 def _figure_name(protocol: DepthProtocol, alignment: AlignmentName, figure: str) -> str:
@@ -209,14 +214,14 @@ def _note_what_is_missing(frames: list[_DepthFrame], scores: SequenceScores) -> 
         scores.notes.append(f"{without_truth} of {len(frames)} frames have no true depth that counts.")
     missing = sum(frame.missing for frame in frames)
     if missing:
-        total = missing + sum(len(frame.truth) for frame in frames)
+        total = missing + sum(frame.count for frame in frames)
         scores.notes.append(f"{missing / total:.2%} of the pixels that count have no predicted depth and are left out.")
 
 
 def _why_nothing_counts(frames: list[_DepthFrame], limits: DepthLimits, scores: SequenceScores) -> str:
     if not any(frame.has_truth for frame in frames):
         return f"None of its {len(frames)} frames has a pixel with {limits.words_of_truth()}."
-    if not any(len(frame.truth) for frame in frames):
+    if not any(frame.count for frame in frames):
         return "No pixel that has true depth has predicted depth: all of it is 0, negative or not finite."
     return scores.notes[0]
 

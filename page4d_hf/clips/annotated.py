@@ -66,6 +66,7 @@ def clips_of_reconstruction(
 ) -> list[EncodedClip]:
     """A reconstruction as rows of a data set of clips, at the network's resolution.
 
+    Clips are cut to what the network saw: where its input was a crop, nothing is known of the rest.
     Runs of frames are of about equal length. Depth is left out (0) where the network was least confident, and kept
     where something moves: refined cameras and corrected depth share one scale, which is the sequence's own.
 
@@ -99,18 +100,22 @@ def _frames(
     scene: Reconstruction, run: list[int], clip_id: str, source: str, confidence_percentile: float
 ) -> ClipFrames:
     height, width = scene.depth[0].shape
+    seen = np.any([confidence > 0 for confidence in scene.depth_conf], axis=0)
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     images, depths, intrinsics = [], [], []
     for i in run:
         image = scene.frames.images[i]
-        images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
-        sure = scene.depth_conf[i] >= np.percentile(scene.depth_conf[i], confidence_percentile)
-        usable = sure & np.isfinite(scene.depth[i]) & (scene.depth[i] > 0)
-        depths.append(np.where(usable, scene.depth[i], 0).astype(np.float32))
+        images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)[inside])
+        depth, confidence = scene.depth[i][inside], scene.depth_conf[i][inside]
+        usable = (confidence >= np.percentile(confidence, confidence_percentile)) & np.isfinite(depth) & (depth > 0)
+        depths.append(np.where(usable, depth, 0).astype(np.float32))
         scale = width / image.shape[1], height / image.shape[0]
         intrinsics.append(resized_intrinsics(scene.intrinsics[i], scale))
+        intrinsics[-1][:2, 2] -= columns[0], rows[0]
     masks: Any = None
     if scene.motion is not None:
-        masks = np.stack([np.nan_to_num(scene.motion[i]) >= MOVES for i in run])
+        masks = np.stack([np.nan_to_num(scene.motion[i][inside]) >= MOVES for i in run])
     return ClipFrames(
         images=np.stack(images),
         depth=np.stack(depths),

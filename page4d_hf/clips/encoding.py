@@ -276,8 +276,10 @@ def plan_clips(
     frames = _fit_into(as_pinhole(capture), max_side)
     groups: dict[tuple[int, ...], list[int]] = {}
     order = np.argsort(timestamps, kind="stable") if capture.ordered else np.arange(len(capture))
+    # NVIDIA's video takes each frame from the next of its cameras.
+    one = not capture.ordered or (capture.layout == "nvidia" and len(set(timestamps)) == len(timestamps))
     for i in order.tolist():
-        device = int(capture.camera_ids[i]) if capture.ordered else 0
+        device = 0 if one else int(capture.camera_ids[i])
         groups.setdefault((device, *map(int, frames.image_sizes[i])), []).append(i)
     plans: list[ClipPlan] = []
     for group in groups.values():
@@ -303,7 +305,8 @@ def encode_clip(plan: ClipPlan, depth_tolerance: float = DEPTH_TOLERANCE) -> Enc
     """Read the files of a clip and make a row of them.
 
     A frame of which a file is missing or broken is left out and named. A clip is left out if fewer than 2 frames
-    remain, or if its depth maps hold no valid value at all.
+    remain, or if its depth maps hold no valid value at all. Depth is left out where the capture's masks say that
+    nothing is to be learned.
     """
     frames, capture = plan.frames, plan.frames.capture
     kept: list[int] = []
@@ -313,10 +316,12 @@ def encode_clip(plan: ClipPlan, depth_tolerance: float = DEPTH_TOLERANCE) -> Enc
     for i in range(len(frames)):
         try:
             image = _image_file(frames, i)
-            depth, mask = frames.load_depth(i), frames.load_motion_mask(i)
+            depth, mask, use = frames.load_depth(i), frames.load_motion_mask(i), frames.load_use(i)
         except CaptureError as error:
             skipped.append(Skip("frame", f"{plan.clip_id} {capture.frame_ids[i]}", str(error)))
             continue
+        if depth is not None and use is not None:
+            depth = np.where(use, depth, np.float32(0))
         any_depth = any_depth or (depth is not None and bool(depth.any()))
         encoded = (
             None if depth is None else encode_depth(depth, scales=(capture.depth_scale,), tolerance=depth_tolerance)

@@ -123,8 +123,11 @@ class ViewedScene:
 
 
 def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Progress | None = None) -> ViewedScene:
-    """A scene folder to look at: of page4d with the points of its depth maps, of another program with its own."""
+    """A scene folder to look at: of page4d with the points of its depth maps, of another program as a capture, or with
+    its own points where it has no depth."""
     capture = capture_of_scene(scene)
+    if not scene.info and scene.depth_paths is not None:
+        return view_capture(capture, max_frames=max_frames, max_points=max_points, progress=progress)
     order = _frames(capture, max_frames)
 
     def maps(index: int) -> Maps:

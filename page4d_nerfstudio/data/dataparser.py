@@ -232,7 +232,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         cache_dir=config.cache_dir,
     )
     if source.kind == "capture":
-        _refuse_what_frames_take(config, "a capture has cameras and masks of its own")
+        _refuse_what_frames_take(config, "a capture has frames, cameras and masks of its own")
         return frames_of_capture(open_capture(data, source.layout, factor), capture_options, reconstruct)
     if source.kind == "frames":
         _refuse_the_captures_own(config, "a video or plain images have no cameras of their own")
@@ -242,11 +242,15 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     if not scene.info:  # of another program
         return frames_of_capture(capture_of_scene(scene), capture_options, reconstruct)
     _refuse_the_captures_own(config, "the cameras of a scene folder are PAGE-4D's")
+    if not config.use_mask:
+        raise Page4DError(f"--use-mask False says how --model is run, and {data} has been reconstructed; leave it out.")
     return frames_of_scene(scene, scene_options)
 
 
 def _refuse_what_frames_take(config: Page4DDataParserConfig, why: str) -> None:
     given = {
+        "fps": config.fps is not None,
+        "max-frames": config.max_frames is not None,
         "cameras": config.cameras not in CAMERAS,
         "intrinsics": config.intrinsics is not None,
         "distortion": config.distortion != "none",
@@ -261,12 +265,22 @@ def _refuse_what_frames_take(config: Page4DDataParserConfig, why: str) -> None:
 def _refuse_the_captures_own(config: Page4DDataParserConfig, whose_cameras: str) -> None:
     reasons = {
         "cameras": whose_cameras,
+        "held-out-cameras": whose_cameras,
         "points": "only a capture has points of its own",
         "tracks": "only a capture has tracks of its own",
     }
     for option, reason in reasons.items():
-        if getattr(config, option) == "capture":
-            raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it at auto.")
+        if getattr(config, option.replace("-", "_")) == "capture":
+            raise Page4DError(f"--{option} capture does not fit the data: {reason}; leave it out.")
+    if config.held_out != "auto":
+        raise Page4DError(
+            f"--held-out {config.held_out} does not fit the data: only a capture has splits; take --eval-interval."
+        )
+    if config.reconstruction is not None:
+        raise Page4DError(
+            "--reconstruction does not fit the data: it stands in for --model on a capture; leave it out, or name the "
+            "reconstruction as --data."
+        )
 
 
 @dataclass

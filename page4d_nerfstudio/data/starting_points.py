@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from page4d_hf.captures import Capture, PinholeFrames
 from page4d_hf.errors import CaptureError
@@ -57,7 +59,7 @@ def points_of_capture(capture: Capture) -> SeedPoints:
 def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.ndarray, max_points: int) -> SeedPoints:
     """A capture's own depth of the frames to train on, as much from each of them, placed by its own cameras.
 
-    With motion masks the points know whether they move.
+    Pixels that masks leave out give none. With motion masks the points know whether they move.
     """
     assert capture.depth_paths is not None
     times = capture.times
@@ -70,7 +72,8 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
         return depth
 
     def pixels_of(i: int) -> tuple[np.ndarray, np.ndarray]:
-        usable, moves = depth_of(i) > 0, images.load_motion_mask(seen[i])
+        usable = _left_in(depth_of(i) > 0, images, seen[i])
+        moves = images.load_motion_mask(seen[i])
         return usable, np.zeros_like(usable) if moves is None else moves
 
     parts = []
@@ -88,12 +91,20 @@ def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.n
     return points
 
 
+def _left_in(usable: npt.NDArray[np.bool_], images: PinholeFrames, index: int) -> npt.NDArray[np.bool_]:
+    """Of the usable pixels of a frame's map `(h, w)`, of any size over its image, those that no mask leaves out."""
+    use = images.load_use(index)
+    if use is None:
+        return usable
+    return usable & (cv2.resize(use.view(np.uint8), usable.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0)
+
+
 def points_of_reconstruction(
     scene: Scene, seen: np.ndarray, depth_scale: float, frames: PosedFrames, seeds: SeedOptions
 ) -> SeedPoints:
     """PAGE-4D's depth of the frames to train on, `seen` in the scene, placed by these frames' cameras.
 
-    `depth_scale` is from the reconstruction's scale to that of the cameras.
+    Pixels that masks leave out give no points. `depth_scale` is from the reconstruction's scale to that of the cameras.
     """
     # It is 0 where the network did not see the image. The percentile of very many pixels is that of some of them.
     stride = 1 + len(seen) * scene.load_confidence(seen[0]).size // MOST_SCORES
@@ -103,6 +114,7 @@ def points_of_reconstruction(
 
     def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
         usable = (scene.load_confidence(seen[k]) >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
+        usable = _left_in(usable, frames.images, frames.train[k])
         if not scene.has_motion:
             return usable, np.zeros_like(usable)
         return usable, scene.load_motion(seen[k]) > LIKELY_MOVES

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
+from nerfstudio.utils.colors import get_color
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
@@ -150,6 +151,19 @@ class GaussiansOptions(SplatfactoModelConfig):
             raise ModelError(
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={self.rasterize_mode!r}."
             )
+
+    def setup(self, **kwargs: Any) -> Any:
+        """Build the model for data with this metadata; raises ModelError where their images lie over a colour of their
+        own and another is to be rendered: each pixel of that background would count as wrong."""
+        own = (kwargs.get("metadata") or {}).get("background_color")
+        chosen = self.background_color
+        if own is not None and chosen != "random" and not get_color(chosen).allclose(own.cpu()):
+            rgb = " ".join(f"{channel:g}" for channel in own.tolist())
+            raise ModelError(
+                f"--pipeline.model.background-color {chosen} does not fit the data, whose images are laid over the RGB "
+                f"colour {rgb}; leave it out."
+            )
+        return super().setup(**kwargs)
 
     def schedule(self, *, tracked: bool = False) -> Schedule:
         """When each part of the training happens, scaled to `run_length`.

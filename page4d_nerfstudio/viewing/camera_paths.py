@@ -35,10 +35,12 @@ class Views(NamedTuple):
     fov: np.ndarray  # [V] float64, vertical, degrees
     size: tuple[int, int]  # width, height
     points: np.ndarray | None  # [P, 3] float64: the seed points, where the data have any
+    only_time: float | None = None  # of the training, where the data have no times; `times` then are an order alone
 
     @classmethod
-    def of(cls, outputs: DataparserOutputs) -> Views:
-        """The views that a dataparser gives; times are evenly spaced where it gives none."""
+    def of(cls, outputs: DataparserOutputs, default_time: float = 0.0) -> Views:
+        """The views that a dataparser gives; where it gives no times, they are evenly spaced, and all is trained at
+        the default time."""
         cameras = outputs.cameras
         count = len(cameras)
         times = np.linspace(0, 1, count) if cameras.times is None else cameras.times.reshape(-1).double().numpy()
@@ -52,16 +54,19 @@ class Views(NamedTuple):
             # Video has no odd sides.
             tuple(int(side.reshape(-1)[0]) // 2 * 2 for side in (cameras.width, cameras.height)),  # type: ignore[arg-type]
             None if points is None else points.double().numpy(),
+            default_time if cameras.times is None else None,
         )
 
 
 def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
     """The views that a training was, or is being, run on; no checkpoint is needed."""
-    manager: Any = read_config(config_path).pipeline.datamanager
+    pipeline: Any = read_config(config_path).pipeline
+    manager = pipeline.datamanager
     with building(config_path):
         if manager.data is not None:
             manager.dataparser.data = Path(manager.data)
-        return Views.of(manager.dataparser.setup().get_dataparser_outputs(split=split))
+        outputs = manager.dataparser.setup().get_dataparser_outputs(split=split)
+        return Views.of(outputs, pipeline.model.default_time or 0.0)
 
 
 def along(views: Views, frames: int) -> np.ndarray:
@@ -134,14 +139,17 @@ def make_path(
         views: of the split that the path is made of.
         kind: training and held-out: along the views; circle and still: at one of them.
         times: of the first and of the last frame; between them it runs evenly. The same twice: time stands still. By
-            default as the path was filmed, from the first of the views to the last; of circle and still, from 0 to 1.
+            default as the path was filmed, from the first of the views to the last; of circle and still, from 0 to 1;
+            of views without times, the only one.
         seconds: how long the video is.
         fps: its frames a second.
         view: the place of circle and still, in the order of time.
         radius: of the circle, in units of the depth of what is seen.
     """
     frames = max(1, round(seconds * fps))
-    if times is None:
+    if times is None and views.only_time is not None:
+        times = (views.only_time, views.only_time)
+    elif times is None:
         times = (0.0, 1.0) if kind in ("circle", "still") else (float(views.times[0]), float(views.times[-1]))
     if kind == "circle":
         poses = circle(views, view, radius, frames)

@@ -32,12 +32,13 @@ def keyframes_of(
     Args:
         run: the training.
         degree: of the harmonics to keep.
-        most: keyframes, evenly of the instants of which there are frames.
+        most: keyframes, evenly of the instants of which there are frames; of frames without times, the one that all
+            were trained at.
         progress: called with what is done.
     """
     model = run.model
     may_move = model.in_motion.cpu().numpy() if model.deforms else np.zeros(model.num_points, bool)
-    times = run.times if len(run.times) else np.linspace(0, 1, most)
+    times = run.times if len(run.times) else np.array([run.model.config.default_time or 0.0])
     times = times[evenly(len(times), most if may_move.any() else 1)]
     middle = len(times) // 2
     frames = []

@@ -22,7 +22,7 @@ from table_text import squeezed
 from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,6 @@ def options(model: str, **values) -> BenchmarkOptions:
     return BenchmarkOptions(**(defaults | values))
 
 
-@pytest.mark.usefixtures("quick_programs")
 def test_a_process_of_its_own_gives_times_memory_and_what_they_depend_on(model):
     row = measure_apart(3, options(model, attention="eager", mask="off", points=False))
 

@@ -429,6 +429,7 @@ def test_a_table_replaces_no_file_unless_it_is_asked_to(
         ({"predictions": Path("."), "mask": "off"}, "--mask off only say how --model is run"),
         ({"predictions": Path("."), "keep_predictions": True}, "--keep-predictions only say how"),
         ({"trivial": True, "resolution": 28}, "--resolution only say how"),
+        ({"trivial": True, "points": "world", "dtype": "float16"}, "--points and --dtype only say how"),
         ({"predictions": Path("/nothing")}, "no folder of predictions"),
     ],
 )

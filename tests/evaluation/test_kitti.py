@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from benchmark import BenchmarkOptions, measure
 from evaluator.kitti import kitti_drives, kitti_images
 
+from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import CaptureError, Page4DError
 
 DRIVES = ("2011_09_26_drive_0002_sync", "2011_09_28_drive_0037_sync")
@@ -60,8 +62,10 @@ def test_what_is_missing_is_said_with_the_layout_and_where_it_is_published(raw: 
 
 
 @pytest.mark.slow
-def test_a_network_is_timed_on_a_drives_first_frames(raw: Path, tiny_model: Path) -> None:
-    given = BenchmarkOptions(str(tiny_model), kitti=raw, drive=DRIVES[1], resolution=84, repeats=1, device="cpu")
+def test_a_network_is_timed_on_a_drives_first_frames_without_padding(raw: Path, tiny_model: Path) -> None:
+    model = shutil.copytree(tiny_model, raw.parent / "model")
+    Page4DImageProcessor(mode="balanced").save_pretrained(model)
+    given = BenchmarkOptions(str(model), kitti=raw, drive=DRIVES[1], resolution=84, repeats=1, device="cpu")
     row = measure(2, given)
     assert row.facts is not None
     assert row.facts["image_size"] == [28, 84]

@@ -231,9 +231,10 @@ def capture(tmp_path_factory):
     return read_capture(folder)
 
 
-def test_a_sequence_becomes_a_clip_at_the_networks_size(capture):
+@pytest.mark.parametrize("mode", ["crop", "balanced", "pad"])
+def test_a_sequence_becomes_a_clip_at_the_networks_size_without_padding(capture, mode):
     frames = as_pinhole(capture.select([0, 1, 2]))
-    clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode="crop"), 56, 14)
+    clip = clip_of_sequence(EvaluatedSequence("room", frames), Page4DImageProcessor(mode=mode), 56, 14)
 
     assert clip.pixel_values.shape == (3, 3, 42, 56)
     assert np.array_equal(clip.moving.numpy(), np.stack([frames.load_motion_mask(i) for i in range(3)]))
@@ -332,6 +333,13 @@ def test_an_output_that_is_in_the_way_is_named_before_anything_runs(tmp_path: Pa
     assert ended.value.code == 1
     assert "is not empty" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_resolution_is_refused_for_synthetic_clips_which_have_a_size(tmp_path: Path, capsys):
+    with pytest.raises(SystemExit):
+        program.main(["--model", "nowhere", "--resolution", "28", "--output", str(tmp_path / "study")])
+
+    assert "--synthetic.image-size" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from evaluator.sequences import EvaluatedSequence
 from small_networks import small_network
 from small_tum import NAME, SmallSequence
 
-from page4d_hf.captures import as_pinhole
+from page4d_hf.captures import PinholeFrames, as_pinhole
 from page4d_hf.captures.layouts.tum import read_tum
 from page4d_hf.errors import CheckpointError
 from page4d_hf.geometry import unproject_depth
@@ -91,6 +92,25 @@ def test_frames_one_by_one_know_nothing_of_each_other(sequence: EvaluatedSequenc
     np.testing.assert_array_equal(alone.depth[2], again.depth[0])  # type: ignore[index]
     assert alone.extrinsics is None
     assert len(alone) == COUNT
+
+
+def test_frames_one_by_one_are_in_memory_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, sequence: EvaluatedSequence, masked: EvaluatedModel
+) -> None:
+    images: list[weakref.ref[np.ndarray]] = []
+    most = []
+    load = PinholeFrames.load_image
+
+    def watched(frames: PinholeFrames, index: int) -> np.ndarray:
+        most.append(sum(image() is not None for image in images))
+        image = load(frames, index).copy()
+        images.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(PinholeFrames, "load_image", watched)
+    predict(sequence, masked, Inference(28, one_by_one=True))
+    assert len(most) == COUNT
+    assert max(most) <= 1
 
 
 def test_squashing_stretches_what_the_processor_gives() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from evaluator.metrics.depth import FIGURES, DepthLimits, score_depth
+from evaluator.metrics.depth import FIGURES, DepthLimits, resize_depth, score_depth
 from evaluator.metrics.scores import SequenceScores
 from evaluator.predictions import Predictions
 from evaluator.protocols import PROTOCOLS, DepthProtocol, PointsProtocol
@@ -143,6 +145,25 @@ def test_mono_depth_aligns_each_frame_and_averages_them_by_pixels(truth: Truth) 
     scores = score(MONO, predictions, truth.sequence())
     assert scores.figures["rmse"] == pytest.approx(expected)
     assert scores.counts["pixels"] == sum(pixels)
+
+
+def test_mono_depth_holds_the_pixels_of_one_frame(truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays: list[weakref.ref[np.ndarray]] = []
+    most = []
+
+    def watched(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        most.append(sum(array() is not None for array in arrays))
+        return resize_depth(depth, size)
+
+    def scored(predicted: np.ndarray, *rest: Any, **options: Any) -> Any:
+        arrays.append(weakref.ref(predicted))
+        return score_depth(predicted, *rest, **options)
+
+    monkeypatch.setattr("evaluator.tasks.resize_depth", watched)
+    monkeypatch.setattr("evaluator.tasks.score_depth", scored)
+    score(MONO, truth.predictions(), truth.sequence())
+    assert len(arrays) == len(most) == FRAMES
+    assert max(most) <= 1
 
 
 def test_page4d_measures_video_depth_in_the_first_camera(truth: Truth) -> None:

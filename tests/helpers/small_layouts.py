@@ -83,11 +83,19 @@ def write_nvidia(root, count=12):
     return root
 
 
-def write_nerfstudio(root, count=6):
+def write_nerfstudio(root, count=6, depth=False, mask=None):
+    """Frames, each with its depth in millimetres if asked for, and with the mask `(h, w)` uint8 if given."""
     frames = []
     for i in range(count):
-        save(shot(i)[0], root / f"images/{i}.png")
+        pixels, z = shot(i)
+        save(pixels, root / f"images/{i}.png")
         frames.append({"file_path": f"images/{i}.png", "time": i**2 / 25, "transform_matrix": opengl(i)})
+        if depth:
+            save(np.rint(1000 * z).astype(np.uint16), root / f"depth/{i}.png")
+            frames[-1]["depth_file_path"] = f"depth/{i}.png"
+        if mask is not None:
+            save(mask, root / f"masks/{i}.png")
+            frames[-1]["mask_path"] = f"masks/{i}.png"
     meta = {"fl_x": FOCAL, "fl_y": FOCAL, "frames": frames}
     meta |= {"train_filenames": [f"images/{i}.png" for i in range(4)], "test_filenames": ["images/5.png"]}
     (root / "transforms.json").write_text(json.dumps(meta | {"val_filenames": ["images/4.png"]}))

@@ -65,7 +65,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(program: str | None, *options: object) -> subprocess.CompletedProcess[str]:
     how = [str(TRAINING / "annotate.py")] if program is None else ["-c", program]
     words = [sys.executable, *how, *map(str, options)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    # Not in the folder of the cluster's workers: a path that is relative here is another one there.
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=TINY.parent)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -76,7 +77,7 @@ def options(videos: Path, output: Path, cluster: str) -> list[object]:
     """Anything that could be refined is kept, in files of one or two videos."""
     lenient = ["--trust.min-inliers", 0, "--trust.max-error", 100, "--trust.min-parallax", 0]
     lenient += ["--trust.max-depth-error", 10, "--shard-megabytes", 0.05]
-    return [videos, "--model", TINY, "--output", output, "--address", cluster, *lenient]
+    return [videos, "--model", TINY.name, "--output", output, "--address", cluster, *lenient]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,27 @@ def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(video
     assert again.returncode == 0, again.stderr
     assert f"Going on with {tmp_path / 'out'}" in again.stdout
     assert contents(tmp_path / "out") == contents(by_one_worker[0])
+
+
+def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(tmp_path, monkeypatch):
+    import annotate
+
+    from page4d_hf.clips.encoding import encode_synthetic_clips
+
+    def annotated(todo, *_):
+        assert todo
+        return [(name, encode_synthetic_clips([0], num_frames=2, image_size=(28, 28))) for name, _ in todo]
+
+    monkeypatch.setattr(annotate, "run_on_ray", annotated)
+    (tmp_path / "a.mp4").write_text("video")
+    output = tmp_path / "out"
+    words = [str(tmp_path / "a.mp4"), "--model", str(TINY), "--output", str(output)]
+    annotate.main(words)
+    whole = contents(output)
+    (output / "README.md").unlink()
+    (output / "clips.json").write_text(json.dumps({**json.loads(whole["clips.json"]), "complete": False}))
+    annotate.main(words)
+    assert contents(output) == whole
 
 
 @pytest.mark.parametrize(

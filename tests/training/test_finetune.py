@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,10 +116,9 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_was_not_and_is_u
     asked = hub.repositories["me/small"]
     assert asked.get("visibility", "private" if asked.get("private") else "public") == "private"
     uploaded = {name.removeprefix("me/small/"): content for name, content in hub.files.items()}
-    assert {"model.safetensors", "config.json", "preprocessor_config.json", "run.json", "history.jsonl"} <= set(
-        uploaded
-    )
-    assert not [name for name in uploaded if name.startswith(("checkpoint", "logs"))]
+    assert {"model.safetensors", "config.json", "preprocessor_config.json"} <= set(uploaded)
+    assert not [name for name in uploaded if name.startswith(("checkpoint", "logs", "run.json", "history"))]
+    assert not [name for name, content in uploaded.items() if str(tmp_path).encode() in content]
     (tmp_path / "pulled").mkdir()
     for name in ("model.safetensors", "config.json"):
         (tmp_path / "pulled" / name).write_bytes(uploaded[name])
@@ -155,6 +155,17 @@ def test_the_model_s_images_are_as_wide_as_those_it_was_trained_on(tmp_path):
 
     assert run.network.config.image_size == 56
     assert AutoImageProcessor.from_pretrained(run.options.output).size == {"height": 28, "width": 28}
+
+
+def test_a_trained_model_sees_images_as_its_base_does(tmp_path):
+    small_network().save_pretrained(tmp_path / "base")
+    Page4DImageProcessor(mode="balanced", resample=2, size=56).save_pretrained(tmp_path / "base")
+    options = replace(small_options(tmp_path, max_train_steps=1), network=None, model=str(tmp_path / "base"))
+    output = train(options).options.output
+
+    for folder in (output, output / "checkpoint-1"):
+        processor = AutoImageProcessor.from_pretrained(folder)
+        assert (processor.mode, processor.resample, processor.size["width"]) == ("balanced", 2, 28)
 
 
 def history_lines(folder: Path) -> list[bytes]:
@@ -352,6 +363,16 @@ def test_the_history_has_the_mask_head_s_loss_where_motion_is_labelled_alone(tmp
     assert not any("mask" in entry for entry in entries["unlabelled"])
 
 
+def test_the_mask_head_s_loss_is_the_mean_over_micro_batches_with_labels(tmp_path):
+    changes = {"mask_loss_weight": 0.5, "max_train_steps": 1}
+    alone = train(small_options(tmp_path / "alone", gradient_accumulation_steps=1, **changes)).options.output
+    run = begin(small_options(tmp_path / "two", gradient_accumulation_steps=2, **changes))
+    run.data = Changed(run.data, 1, lambda batch: [batch["labels"].pop(name) for name in ("motion_mask", "has_motion")])
+    run.run()
+
+    assert steps(run.options.output)[0]["mask"] == pytest.approx(steps(alone)[0]["mask"])
+
+
 def test_held_out_clips_are_evaluated_during_training_beside_the_trivial(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -433,16 +454,19 @@ def test_the_split_validation_is_held_out_if_there_is_one(tmp_path, capsys):
     write_clips(clips, "validation")
     run = train(small_options(tmp_path / "with", dataset=[str(clips)], max_train_steps=1, evaluation=evaluation))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
+    assert (run.held_out[0]["labels"]["depth"] > 0).all()  # all that is known is scored
+    assert not (run.data[0]["labels"]["depth"] > 0).all()  # and trained on without what is farthest
 
 
 def test_clips_that_are_held_out_as_a_whole_are_evaluated_in_their_only_split(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
-    changes = {"held_out": [str(clips)], "max_train_steps": 1}
+    changes: dict[str, Any] = {"held_out": [str(clips)], "max_train_steps": 1}
     changes["evaluation"] = {"steps": 1, "micro_batches": 1, "frames": 3, "aspect": 1.0}
     run = train(small_options(tmp_path / "other", **changes))
     assert "abs_rel" in history(run.options.output)[-1]["held_out"]
-    sentence = told(capsys, "--options", write_options(tmp_path / "same", dataset=[str(clips)], **changes))
-    assert "has no split validation, only train, which is trained on" in sentence
+    for same in (str(clips), f"{clips}/", f"point-odyssey={tmp_path}/./clips"):
+        sentence = told(capsys, "--options", write_options(tmp_path / "same", dataset=[same], **changes))
+        assert "has no split validation, only train, which is trained on" in sentence
     write_clips(clips, "test")
     sentence = told(capsys, "--options", write_options(tmp_path / "two", **changes))
     assert "has no split 'validation'; it has: train, test" in sentence

@@ -26,6 +26,7 @@ from accelerate.accelerator import Accelerator
 from pydantic import ConfigDict, Field
 from torch import nn
 
+from page4d_hf import Page4DImageProcessor
 from page4d_hf.errors import Page4DError
 from page4d_hf.package_version import versions_of
 from page4d_hf.utils.folders import FULL, check_working_folder, failed_write, make_durable, whole_file
@@ -91,24 +92,26 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     }
 
 
-def save_model(accelerator: Accelerator, model: nn.Module, folder: Path, width: int) -> None:
-    """Write a folder for from_pretrained: weights, configuration, code for `trust_remote_code`, and an image processor
-    for images of a width in pixels, that of the training.
+def save_model(accelerator: Accelerator, model: nn.Module, folder: Path, processor: Page4DImageProcessor) -> None:
+    """Write a folder for from_pretrained: weights, configuration, code for `trust_remote_code`, the image processor.
 
     To be called by all processes: sharded weights are gathered.
     """
-    from page4d_hf import Page4DImageProcessor
-
     weights = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
         network: Any = accelerator.unwrap_model(model, keep_torch_compile=False)
         network.save_pretrained(folder, state_dict=weights)
-        size = {"height": width, "width": width}
-        Page4DImageProcessor(size=size, patch_size=network.config.patch_size).save_pretrained(folder)
+        processor.save_pretrained(folder)
 
 
 def save_checkpoint(
-    accelerator: Accelerator, model: nn.Module, folder: Path, step: int, *, width: int, keep: int | None
+    accelerator: Accelerator,
+    model: nn.Module,
+    folder: Path,
+    step: int,
+    *,
+    processor: Page4DImageProcessor,
+    keep: int | None,
 ) -> None:
     """Write `checkpoint-<step>`, all or nothing, and remove all but the newest so many, unless `keep` is None.
 
@@ -121,7 +124,7 @@ def save_checkpoint(
             shutil.rmtree(partial, ignore_errors=True)
             (partial / STATE).mkdir(parents=True)
         accelerator.wait_for_everyone()
-        save_model(accelerator, model, partial, width)
+        save_model(accelerator, model, partial, processor)
         accelerator.save_state(str(partial / STATE))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

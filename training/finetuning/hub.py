@@ -9,6 +9,8 @@ from huggingface_hub import HfApi
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
 
+from .checkpoints import HISTORY_FILE, RUN_FILE
+
 
 class HubError(Page4DError):
     """A repository that cannot be used."""
@@ -31,12 +33,12 @@ def create_repository(repository: str, private: bool) -> str:
 
 
 def push(folder: Path, repository: str) -> None:
-    """Upload the model in a folder, without its checkpoints and curves, to a repository on the Hub."""
+    """Upload the model in a run's folder to a repository on the Hub; what tells of the run and its machine stays."""
     try:
         HfApi().upload_folder(
             repo_id=repository,
             folder_path=folder,
-            ignore_patterns=["checkpoint-*", "logs/*", LOCK, ".*.partial-*"],
+            ignore_patterns=["checkpoint-*", "logs/*", RUN_FILE, HISTORY_FILE, LOCK, ".*.partial-*"],
             commit_message="Upload a trained PAGE-4D",
         )
     except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 from page4d_hf.clips.sampling import SamplingConfig
 from page4d_hf.configuration_page4d import Page4DTrainingConfig
 from page4d_hf.errors import CheckpointError, Page4DError
@@ -59,15 +59,18 @@ def grouped(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def sampling_for(sampling: SamplingConfig, config: Page4DConfig, model: str | Path | None) -> SamplingConfig:
-    """The sizes of images that a network is trained with: what options leave open, its image processor in `model`
-    knows, or the network's own size decides."""
+    """The sizes of images that a network is trained with: what options leave open, its image processor decides."""
     if sampling.patch_size not in (None, config.patch_size):
         raise OptionsError(f"--sampling.patch-size is {sampling.patch_size}, the model's is {config.patch_size}.")
     width = sampling.width
     if width is None:
-        processor = image_processor_for(config) if model is None else load_image_processor(model, config)
-        width = int(processor.size["width"])
+        width = int(starting_processor(config, model).size["width"])
     return replace(sampling, width=width, patch_size=config.patch_size)
+
+
+def starting_processor(config: Page4DConfig, model: str | Path | None) -> Page4DImageProcessor:
+    """The image processor in `model`; one for the network's own size where training starts from random weights."""
+    return image_processor_for(config) if model is None else load_image_processor(model, config)
 
 
 def _from_file(options: Options, changes: dict[str, Any]) -> Page4DModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging as transformers_logging
 
-from page4d_hf import Page4DConfig, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
 from page4d_hf.clips.augmentation import NO_AUGMENTATION
 from page4d_hf.clips.batches import MicroBatches, micro_batch_loader
 from page4d_hf.clips.reading import split_names
@@ -44,7 +45,7 @@ from .checkpoints import (
 from .held_out import LABELS, TRIVIAL, clip_figures, mean_figures
 from .hub import create_repository, push
 from .machine import fastest_attention, make_accelerator, start_trackers
-from .network import sampling_for, starting_network
+from .network import sampling_for, starting_network, starting_processor
 from .optimizers import make_optimizers
 from .options import AUTO, Options, OptionsError, to_json
 from .parameters import freeze_all_but, masked_stage
@@ -85,6 +86,11 @@ class Finetuning:
             self.options = options = replace(options, attn_implementation=fastest)
         network = starting_network(options)
         sampling = sampling_for(options.sampling, network.config, options.model)
+        width, patch_size = sampling.sizes
+        self.image_processor = Page4DImageProcessor.from_dict(
+            starting_processor(network.config, options.model).to_dict()
+            | {"size": {"height": width, "width": width}, "patch_size": patch_size}
+        )
         train = options.train or masked_stage(network.config)
         # What the options leave to the model is the run's from here on.
         self.options = options = replace(options, sampling=sampling, train=train)
@@ -108,7 +114,8 @@ class Finetuning:
         # One process begins the folder, so that the others find it begun.
         with accelerator.main_process_first():
             self.step = enter_run_folder(options, configuration_of(network))
-        network.config.trained_on = [*network.config.trained_on, *map(data_name, options.dataset)]  # for its card
+        names = [source.name or data_name(source.path) for source in options.sources()]
+        network.config.trained_on = [*network.config.trained_on, *names]  # for its card
         found: list[int] = gather_object([self.step])
         if len(set(found)) > 1:
             raise OptionsError(
@@ -157,7 +164,7 @@ class Finetuning:
             patch_size=options.sampling.patch_size,
         )
         sources = [
-            source
+            replace(source, depth_percentile=100)  # what is scored is all that is known
             for each in options.held_out_sources()
             if each.weight > 0 and (source := self._held_out_source(each)) is not None
         ]
@@ -182,7 +189,8 @@ class Finetuning:
             return None
         if len(splits) > 1:
             return source  # reading it will tell which splits there are
-        if any((each.path, each.split) == (source.path, splits[0]) for each in self.options.sources()):
+        trained = ((os.path.realpath(each.path), each.split) for each in self.options.sources())
+        if (os.path.realpath(source.path), splits[0]) in trained:
             raise OptionsError(
                 f"--held-out {source.path} has no split {source.split}, only {splits[0]}, which is trained on; name "
                 "other clips."
@@ -262,7 +270,7 @@ class Finetuning:
                         self.model,
                         options.output,
                         self.step,
-                        width=options.sampling.sizes[0],
+                        processor=self.image_processor,
                         keep=options.checkpoints_total_limit,
                     )
 
@@ -276,8 +284,8 @@ class Finetuning:
         losses: list[Tensor] = []  # of the micro-batches
         skips = [batch["skips"] for batch in batches]
         sums["skips"] = torch.tensor(float(sum(map(len, skips))), device=accelerator.device)
-        moving = sum("motion_mask" in batch["labels"] for batch in batches)
-        sums["moving"] = torch.tensor(float(moving), device=accelerator.device)
+        moving = sum("motion_mask" in batch["labels"] for batch in batches) / len(batches)
+        sums["moving"] = torch.tensor(moving, device=accelerator.device)
         for number, batch in enumerate(batches):
             frames = batch["pixel_values"].new_tensor(
                 batch["pixel_values"].shape[:2].numel() * accelerator.num_processes
@@ -297,8 +305,9 @@ class Finetuning:
         means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean").tolist()
         entry: dict[str, Any] = dict(zip(sums, means, strict=True))
         skipped = self._skipped(skips) if entry.pop("skips") else []
-        if not entry.pop("moving"):
-            entry.pop("mask", None)  # of nothing, and not of a mask head that is always right
+        share, mask = entry.pop("moving"), entry.pop("mask", None)
+        if share and mask is not None:  # else it is of nothing, and not of a mask head that is always right
+            entry["mask"] = mask / share
         # Before a step that would spoil the weights. All processes see the same figures, and stop together.
         if not math.isfinite(entry["loss"]):
             self._stop(f"loss is {entry['loss']}", batches, losses)
@@ -415,7 +424,7 @@ class Finetuning:
         """Write the trained model to the run's folder, and upload it if asked to."""
         accelerator, options = self.accelerator, self.options
         with telling_of_a_full_disk(f"The model could not be written to {options.output}", options.output):
-            save_model(accelerator, self.model, options.output, options.sampling.sizes[0])
+            save_model(accelerator, self.model, options.output, self.image_processor)
             if accelerator.is_main_process:
                 make_durable(options.output)
         if accelerator.is_main_process:

@@ -89,8 +89,9 @@ def clip_of_sequence(
 ) -> StudyClip:
     """A sequence's images as the network gets them; depth and masks are taken at the centres of its pixels.
 
-    Frames without a mask, such as Sintel's last ones (its masks come from optical flow to the next frame), are left out
-    and counted.
+    Images are cropped, whatever the processor's own mode is: patches of padding would count as static ones. Frames
+    without a mask, such as Sintel's last ones (its masks come from optical flow to the next frame), are left out and
+    counted.
 
     Raises:
         ExclusionError: no frame has a motion mask, or none of those has depth.
@@ -104,7 +105,11 @@ def clip_of_sequence(
             "moves."
         )
     features = processor.preprocess(
-        [frames.load_image(i) for i in masks], size=resolution, patch_size=patch_size, return_tensors="pt"
+        [frames.load_image(i) for i in masks],
+        size=resolution,
+        patch_size=patch_size,
+        mode="crop",
+        return_tensors="pt",
     )
     pixel_values, boxes = features["pixel_values"][0], features["image_boxes"][0].tolist()
     size = (pixel_values.shape[-2], pixel_values.shape[-1])

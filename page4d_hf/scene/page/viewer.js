@@ -311,7 +311,8 @@ class Renderer {
 /* A camera that turns around a point. Its axes are those of OpenCV. */
 class Orbit {
   constructor(header) {
-    this.header = header;
+    const { poseTimes } = this.header = header;
+    this.filmed = [...poseTimes.keys()].filter((i) => poseTimes[i] !== poseTimes[i - 1]);  // of a rig, one each instant
     this.look(header.open);
   }
 
@@ -349,10 +350,10 @@ class Orbit {
 
   /* To where the scene was filmed from at a time: positions linear between views, rotations orthonormalised. */
   follow(time) {
-    const { poses, poseTimes, focals } = this.header, last = poseTimes.length - 1;
-    let before = 0;
-    while (before < last - 1 && poseTimes[before + 1] <= time) before++;
-    const after = Math.min(before + 1, last), length = poseTimes[after] - poseTimes[before];
+    const { poses, poseTimes, focals } = this.header, filmed = this.filmed, last = filmed.length - 1;
+    let place = 0;
+    while (place < last - 1 && poseTimes[filmed[place + 1]] <= time) place++;
+    const before = filmed[place], after = filmed[Math.min(place + 1, last)], length = poseTimes[after] - poseTimes[before];
     const share = length > 0 ? clamp((time - poseTimes[before]) / length, 0, 1) : 0;
     const pose = Orbit.pose(poses[before].map((value, i) => value * (1 - share) + poses[after][i] * share));
     this.forward = unit(pose.forward);
@@ -443,9 +444,13 @@ class Page {
     for (const id of ["play", "time", "clock"]) element(id).hidden = this.header.moving === 0;
     addEventListener("hashchange", () => this.obey(new URLSearchParams(location.hash.slice(1))));
     addEventListener("keydown", (event) => {
-      if (event.target.closest("button, input") || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === " ") { event.preventDefault(); this.play(!this.playing); }
-      for (const [key, id] of [["r", "reset"], ["c", "filmed"], ["f", "whole"]]) if (event.key === key) element(id).click();
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const pressed = event.key.toLowerCase();
+      if (pressed === " " && !event.target.closest("button, [type=checkbox]")) {  // those it presses
+        event.preventDefault();
+        this.play(!this.playing);
+      }
+      for (const [key, id] of [["r", "reset"], ["c", "filmed"], ["f", "whole"]]) if (pressed === key) element(id).click();
     });
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => {

@@ -51,6 +51,29 @@ def test_depth_is_left_out_where_the_network_was_least_confident():
         assert (depth[conf < np.percentile(conf, 25)] == 0).all()
 
 
+def test_a_clip_is_cut_to_what_the_network_saw():
+    scene = ball_scene()
+    whole = cut_by(scene, 0)
+    cut = cut_by(scene, 8)  # a row of JPEG's blocks
+    height = scene.depth[0].shape[0]
+    assert cut.images.shape[1] == height - 2 * 8
+    np.testing.assert_array_equal(cut.images[:, :16], whole.images[:, 8:24])
+    np.testing.assert_array_equal(cut.motion_mask, whole.motion_mask[:, 8:-8])
+    np.testing.assert_array_equal(cut.intrinsics[:, 1, 2], whole.intrinsics[:, 1, 2] - 8)
+    for depth, conf in zip(cut.depth, scene.depth_conf, strict=True):
+        np.testing.assert_array_equal(depth == 0, conf[8:-8] < np.percentile(conf[8:-8], 50))
+
+
+def cut_by(scene, rows):
+    """The clip of a scene of which so many rows at the top and at the bottom were cropped away."""
+    for i, conf in enumerate(scene.depth_conf):
+        conf[:] = 1 + np.random.default_rng(i).random(conf.shape)
+        for values, unseen in ((conf, 0), (scene.depth[i], np.nan), (scene.motion[i], np.nan)):
+            values[:rows] = values[len(values) - rows :] = unseen
+    [encoded] = clips_of_reconstruction(scene, "videos", "a", confidence_percentile=50)
+    return decode_frames(encoded.row, range(len(scene)))
+
+
 def test_long_videos_become_several_clips():
     clips = clips_of_reconstruction(ball_scene(5), "videos", "a", frames_per_clip=3)
     assert [clip.row["num_frames"] for clip in clips] == [3, 2]

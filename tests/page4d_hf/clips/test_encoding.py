@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_a_frame_without_depth_among_others_has_none_that_is_known(tmp_path):
     frames = frames_of(capture)
     assert not frames.depth[2].any()
     assert frames.depth[3].any()
+
+
+def test_depth_is_left_out_where_nothing_is_to_be_learned(tmp_path):
+    capture = stored_capture(tmp_path)
+    depth = frames_of(capture).depth
+    # Any masks: here where something moves.
+    frames = frames_of(replace(capture, use_paths=[capture.motion_mask_paths[0], *[None] * 5]))
+    np.testing.assert_array_equal(frames.depth[0], depth[0] * frames.motion_mask[0])
+    np.testing.assert_array_equal(frames.depth[1:], depth[1:])
 
 
 def test_a_mask_is_given_only_where_every_frame_has_one(tmp_path):
@@ -234,6 +244,13 @@ def test_devices_and_image_sizes_are_not_mixed_in_a_clip(tmp_path):
     assert runs == [["frame0", "frame2", "frame4"], ["frame1", "frame3", "frame5"]]
     capture = stored_capture(tmp_path, image_sizes=np.array([(32, 24), (24, 32)] * 3))
     assert lengths(capture, frames_per_clip=4) == runs
+
+
+def test_the_video_of_nvidia_s_cameras_is_one_clip_and_what_they_saw_is_a_clip_each(tmp_path):
+    capture = stored_capture(tmp_path, layout="nvidia", camera_ids=np.array([0, 1, 2, 0, 1, 2]))
+    assert lengths(capture, frames_per_clip=10) == [capture.frame_ids]
+    capture.time_ids = np.array([0, 0, 0, 1, 1, 1])
+    assert lengths(capture, frames_per_clip=10) == [["frame0", "frame3"], ["frame1", "frame4"], ["frame2", "frame5"]]
 
 
 def test_frames_of_a_clip_follow_time(tmp_path):

@@ -405,3 +405,13 @@ def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(f
     assert f"ns-train splatfacto --data '{folder.parent / 'my scene-nerfstudio'}'" in capsys.readouterr().out
     cli.main(["export", str(folder), "--format", "glb"])
     assert (folder.parent / "my scene.glb").is_file()
+
+
+@pytest.mark.parametrize("format", ["npz", "colmap"])
+def test_the_output_stands_beside_the_scene_that_the_command_is_started_in(folder, tmp_path, monkeypatch, format):
+    folder = shutil.copytree(folder, tmp_path / "scene")
+    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(folder)
+    cli.main(["export", ".", "--format", format])
+    assert (tmp_path / {"npz": "scene.npz", "colmap": "scene-colmap"}[format]).exists()
+    assert sorted(folder.rglob("*")) == before

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ball_on_plane import BALL
 from PIL import Image
+from small_layouts import write_nerfstudio
 from small_scene import ball_folder
 
 from page4d_hf import cli
@@ -96,6 +97,11 @@ def test_a_scene_without_points_has_a_picture_of_its_cameras(tmp_path):
     scene = open_input(str(ball_folder(tmp_path / "ball", depth=blind)), max_frames=9, max_points=100)
     picture = picture_of(scene, Display(), 0, (200, 100))
     assert (picture != picture[0, 0]).any()
+
+
+def test_the_command_says_where_there_is_no_point_to_show(tmp_path, capsys):
+    cli.main(["view", str(write_nerfstudio(tmp_path / "bare")), "--screenshot", str(tmp_path / "out.png")])
+    assert "No points and no depth are known: only the cameras are shown." in capsys.readouterr().out
 
 
 def test_the_command_writes_a_picture_and_says_what_was_thinned(folder, tmp_path, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ball_on_plane import colors, surface_distance
 from small_captures import write_capture
+from small_layouts import HEIGHT, WALL, WIDTH, write_nerfstudio
 from small_scene import SIZE, ball_folder, projected
 
 from page4d_hf import cli
@@ -59,6 +60,13 @@ def test_a_folder_of_another_program_shows_its_own_points_at_their_times(folder,
         seen = scene.clouds[k].points @ stored.extrinsics[k, 2, :3] + stored.extrinsics[k, 2, 3]
         np.testing.assert_allclose(scene.clouds[k].depth, seen, rtol=1e-5)
     assert not len(scene.timeless)
+
+
+def test_a_folder_of_another_program_shows_the_points_of_its_depth(tmp_path):
+    scene = opened(write_nerfstudio(tmp_path / "other", depth=True))
+    assert [len(cloud) for cloud in scene.clouds] == [WIDTH * HEIGHT] * 6
+    np.testing.assert_allclose(scene.everything.points[:, 2], WALL, atol=2e-3)  # depth in whole millimetres
+    assert scene.load_maps(0).depth.shape == (HEIGHT, WIDTH)
 
 
 def test_a_colmap_folder_shows_its_points_at_all_times(folder, tmp_path):

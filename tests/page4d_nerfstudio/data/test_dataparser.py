@@ -454,10 +454,12 @@ def test_what_is_unknown_is_told_what_is_known(tmp_path):
             {"cameras": "nowhere.json"},
             "--cameras must be auto, capture, page4d or a file of cameras, got 'nowhere.json'",
         ),
-        ({"cameras": "/"}, "--cameras as given is for a video or images: a capture has cameras"),
-        ({"masks": Path("/")}, "--masks as given is for a video or images: a capture has cameras and masks"),
+        ({"cameras": "/"}, "--cameras as given is for a video or images: a capture has frames, cameras"),
+        ({"masks": Path("/")}, "--masks as given is for a video or images: a capture has frames, cameras and masks"),
         ({"distortion": "radial"}, "--distortion as given is for a video or images"),
         ({"motion": "/"}, "--motion as given is for a video or images"),
+        ({"max_frames": 3}, "--max-frames as given is for a video or images: a capture has frames"),
+        ({"fps": 2.0}, "--fps as given is for a video or images"),
         ({"motion": "head", "use_mask": False}, "leave out --motion"),
     ],
 )
@@ -556,11 +558,20 @@ def test_whatever_numbers_a_capture_holds_it_is_read_or_refused(tmp_path):
         path.write_text(texts[path])
 
 
-def test_the_capture_s_cameras_are_refused_where_there_is_no_capture(tmp_path, capture):
+@pytest.mark.parametrize("data", ["scene", "images"])
+def test_what_only_a_capture_has_is_refused_where_there_is_no_capture(tmp_path, capture, data):
+    folder = capture / "rgb/1x" if data == "images" else write_page4d_scene(tmp_path / "scene")
+    given = dict.fromkeys(("cameras", "held_out_cameras", "points", "tracks"), "capture")
+    for option, value in (given | {"held_out": "val", "reconstruction": Path("made")}).items():
+        with pytest.raises(Page4DError, match=rf"--{option.replace('_', '-')}( capture| val)? does not fit the data: "):
+            read_source(Page4DDataParserConfig(data=folder, model="m", **{option: value}))
+
+
+@pytest.mark.parametrize("option", ["fps", "max_frames", "use_mask"])
+def test_how_a_video_is_reconstructed_is_refused_where_that_has_been_done(tmp_path, option):
     scene = write_page4d_scene(tmp_path / "scene")
-    for data, option in ((scene, "cameras"), (scene, "points"), (capture / "rgb/1x", "cameras")):
-        with pytest.raises(Page4DError, match=f"--{option} capture does not fit"):
-            read_source(Page4DDataParserConfig(data=data, model="m", **{option: "capture"}))
+    with pytest.raises(Page4DError, match=rf"--{option.replace('_', '-')} .* has been reconstructed"):
+        read_source(Page4DDataParserConfig(data=scene, **{option: False if option == "use_mask" else 4}))
 
 
 def test_the_capture_s_points_are_refused_where_it_has_neither_points_nor_depth(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from perfect_page4d import PerfectPage4D
 from small_layouts import (
     HEIGHT,
     WALL,
@@ -19,6 +20,7 @@ from small_layouts import (
     write_nvidia,
 )
 
+from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.dataset import Page4DDataset
@@ -108,15 +110,22 @@ def test_transparent_pixels_are_white_and_the_model_is_told(tmp_path):
     assert dataset.metadata["background_color"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [("random", [1, 1, 1]), ("black", [0, 0, 0])])
-def test_renders_have_the_background_of_the_images_unless_another_is_named(chosen, expected):
+@pytest.mark.parametrize("chosen", ["random", "white"])
+def test_renders_have_the_background_of_the_images(chosen):
     seeds = (torch.rand(10, 3), torch.zeros(10, 3, dtype=torch.uint8))
     config = Page4DGaussiansModelConfig(background_color=chosen, use_deformation=False)
     model = config.setup(
         scene_box=None, num_train_data=2, metadata={"background_color": torch.ones(3)}, seed_points=seeds
     )
     for training in (True, False):
-        assert model.train(training)._get_background_color().tolist() == expected
+        assert model.train(training)._get_background_color().tolist() == [1, 1, 1]
+
+
+def test_a_background_that_the_images_are_not_laid_over_is_refused(tmp_path):
+    metadata = dataset_of(write_dnerf(tmp_path / "hook"), num_random_points=10).metadata
+    config = Page4DGaussiansModelConfig(background_color="black")
+    with pytest.raises(Page4DError, match=r"background-color black does not fit the data, .* colour 1 1 1; leave"):
+        config.setup(scene_box=None, num_train_data=2, metadata=metadata)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -157,6 +166,26 @@ def test_pixels_that_mask_path_leaves_out_are_left_out_of_the_batches_mask(tmp_p
     assert first["mask"][:, half:].all()
     assert not first["mask"][:, :half].any()
     assert "mask" not in second
+
+
+@pytest.mark.parametrize("points", ["depth", "page4d"])
+def test_no_gaussian_starts_at_a_pixel_that_a_mask_leaves_out(tmp_path, monkeypatch, points):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, WIDTH // 2 :] = 255
+    root = write_nerfstudio(tmp_path / "processed", depth=True, mask=mask)
+    capture = read_capture(root)
+    page4d = PerfectPage4D(monkeypatch, tmp_path, dict(zip(capture.frame_ids, capture.extrinsics, strict=True)))
+    config = Page4DDataParserConfig(data=root, points=points, model=page4d.model, confidence_percentile=0)
+
+    frames = read_source(config)
+
+    # PAGE-4D's maps have half the image's size.
+    assert len(frames.points) == {"depth": 4 * HEIGHT * WIDTH // 2, "page4d": 4 * 15 * 10}[points]
+    for i in frames.train:
+        own = frames.points.positions[frames.points.times == np.float32(frames.times[i])].astype(np.float64)
+        in_camera = own @ frames.extrinsics[i, :, :3].T + frames.extrinsics[i, :, 3]
+        columns = in_camera[:, 0] / in_camera[:, 2] * frames.intrinsics[i, 0, 0] + frames.intrinsics[i, 0, 2]
+        assert columns.min() > WIDTH / 2
 
 
 def test_transparent_images_have_the_same_background_for_every_method(tmp_path):

@@ -87,7 +87,7 @@ def test_the_least_confident_pixels_of_a_long_clip_are_left_out_and_few_maps_are
         load_depth=lambda i: np.where(ranks > size * size / 4, 2, np.float32(3)),  # the least confident are the farther
     )
     camera = np.tile(np.eye(4)[:3], (count, 1, 1)), np.tile(np.diag([100.0, 100, 1]), (count, 1, 1))
-    images = SimpleNamespace(load_image=lambda i: np.zeros((size, size, 3), np.uint8))
+    images = SimpleNamespace(load_image=lambda i: np.zeros((size, size, 3), np.uint8), load_use=lambda i: None)
     times, train = np.linspace(0, 1, count), np.arange(count)
     frames = SimpleNamespace(images=images, extrinsics=camera[0], intrinsics=camera[1], times=times, train=train)
     tracemalloc.start()

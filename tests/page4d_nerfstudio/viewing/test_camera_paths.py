@@ -10,8 +10,10 @@ import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from scipy.spatial.transform import Rotation
 from small_captures import SIZE, write_capture
+from small_layouts import HEIGHT, WIDTH, write_nerfstudio
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
@@ -136,6 +138,19 @@ def test_views_have_even_sides_for_video_and_times_in_order(times):
     assert views.times.tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("kind", ["training", "circle", "still"])
+def test_where_data_have_no_times_a_path_stays_at_the_one_that_was_trained(kind):
+    cameras = Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 20.0, 20.0, 16.0, 12.0, width=32, height=24)
+    outputs = DataparserOutputs([], cameras, metadata={"points3D_xyz": torch.tensor([[0.0, 0.0, -1.0]])})
+
+    def times_of(views: Views, chosen: tuple[float, float] | None = None) -> list[float]:
+        return [frame["render_time"] for frame in make_path(views, kind, chosen, 1.0, 3.0, 0, 0.1)["camera_path"]]
+
+    assert times_of(Views.of(outputs)) == [0.0, 0.0, 0.0]
+    assert times_of(Views.of(outputs, default_time=0.4)) == [0.4, 0.4, 0.4]
+    assert times_of(Views.of(outputs), (0.0, 1.0)) == [0.0, 0.5, 1.0]  # as asked
+
+
 # --- the command
 
 
@@ -148,6 +163,22 @@ def config(tmp_path: Path, monkeypatch) -> Path:
     settings.pipeline.datamanager.data = Path("capture")
     (tmp_path / "config.yml").write_text(yaml.dump(settings))
     return tmp_path / "config.yml"
+
+
+def test_a_training_of_data_without_times_is_viewed_at_its_default_time(tmp_path, monkeypatch):
+    meta = write_nerfstudio(tmp_path / "processed") / "transforms.json"
+    lens = {"cx": WIDTH / 2, "cy": HEIGHT / 2, "w": WIDTH, "h": HEIGHT}
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | lens))
+    monkeypatch.chdir(tmp_path)
+    settings = yaml.load(yaml.dump(page4d_4dgs.config), Loader=yaml.Loader)
+    settings.pipeline.datamanager.dataparser = NerfstudioDataParserConfig(data=Path("processed"), load_3D_points=False)
+    settings.pipeline.model.default_time = 0.25
+    (tmp_path / "config.yml").write_text(yaml.dump(settings))
+
+    views = read_views(tmp_path / "config.yml", "train")
+
+    assert views.only_time == 0.25
+    assert views.times.tolist() == pytest.approx(np.linspace(0, 1, 4))
 
 
 def test_views_are_those_of_the_training_in_the_order_of_time(config):

@@ -180,6 +180,42 @@ def test_the_camera_that_filmed_can_be_followed(model, written, page):
 
 
 @pytest.mark.slow
+def test_the_camera_that_filmed_stands_still_while_a_rig_films(model, page, tmp_path):
+    """Of a rig's cameras at one instant the first is followed, between instants too; each can be opened at."""
+    rig = views()
+    rig = rig._replace(poses=np.tile(rig.poses, (2, 1, 1)), times=np.repeat([0.0, 1.0], 3), fov=np.tile(rig.fov, 2))
+    write_page(tmp_path / "rig.html", run_of(model), rig, title="rig", view=1, seconds=1.0)
+    opened(page, tmp_path / "rig.html", "view=2&time=0")
+    assert page.evaluate("() => page4d.orbit.eye") == pytest.approx(rig.poses[2, :, 3])
+    page.keyboard.press("c")
+    for time in (0.0, 0.1, 0.5, 0.9, 1.0):
+        page.evaluate(f"() => page4d.show({time})")
+        assert page.evaluate("() => page4d.orbit.eye") == pytest.approx(rig.poses[0, :, 3])
+
+
+@pytest.mark.slow
+def test_keys_work_whatever_was_clicked_last_and_with_caps_lock(written, page):
+    page.set_viewport_size({"width": 480, "height": 320})
+    opened(page, written, "time=0")
+    is_filmed = "() => document.getElementById('filmed').checked"
+    page.click("#time")
+    page.keyboard.press(" ")
+    assert page.evaluate("() => page4d.playing")
+    page.keyboard.press("C")
+    assert page.evaluate(is_filmed)
+    page.check("#filmed")
+    page.uncheck("#filmed")
+    page.keyboard.press("c")
+    assert page.evaluate(is_filmed)
+    page.keyboard.press(" ")  # of the box itself, and of it alone
+    assert not page.evaluate(is_filmed)
+    assert page.evaluate("() => page4d.playing")
+    page.click("#play")
+    page.keyboard.press(" ")  # of the button itself, once
+    assert page.evaluate("() => page4d.playing")
+
+
+@pytest.mark.slow
 def test_a_browser_without_webgl_2_gets_a_sentence(written, browser):
     with another(browser, "--disable-3d-apis") as without:
         page = without.new_page()
@@ -198,6 +234,18 @@ def test_what_moves_is_stored_over_time_and_the_rest_once(model):
     assert still.position.shape[0] == 1
     assert 0.9 * (COUNT // 2) < moving.amount <= COUNT // 2
     assert moving.amount + still.amount == COUNT
+
+
+@pytest.mark.parametrize("default_time", [None, 0.4])
+def test_a_training_without_times_is_stored_at_the_one_that_it_was_trained_at(default_time):
+    model = lively(default_time=default_time)
+
+    times, moving, still = keyframes_of(run_of(model)._replace(times=np.zeros(0)), 0, 5)
+
+    assert (times.tolist(), moving.amount, still.amount) == ([default_time or 0.0], 0, COUNT)
+    with torch.no_grad():
+        means = model.gaussians_at(default_time or 0.0).means.numpy()
+    np.testing.assert_allclose(np.sort(still.position[0], axis=1), np.sort(means.T, axis=1), atol=1e-6)
 
 
 def test_what_may_move_and_does_not_is_stored_once():
