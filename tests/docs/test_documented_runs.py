@@ -161,9 +161,10 @@ class Typist:
             remove(self.folder / words[words.index("--output") + 1])
         if words[1] == "synth":
             remove(self.folder / words[2])
-        by_default = {"page4d pull tiny": "page4d", "page4d splat my-video.mp4 --output scene.html": "scene"}
-        if line in by_default:
-            remove(self.folder / by_default[line])
+        if line == "page4d pull tiny":
+            remove(self.folder / "page4d")
+        if words[1] == "splat":
+            remove(self.folder / "scene")
         return words
 
     def outcome(self, words: list[str]) -> tuple[int, str]:
@@ -292,7 +293,8 @@ def test_a_documented_command_does_what_it_is_for(typist: Typist, line: str) -> 
 @pytest.mark.parametrize("page", sorted({page for page, _ in fences("python")}))
 def test_documented_python_runs(typist: Typist, page: str) -> None:
     blocks = [re.sub(r"^>>> ", "", block, flags=re.M) for name, block in fences("python") if name == page]
-    lines = ['names = {"__name__": "page4d_hf.captures.layouts.mine", "__package__": "page4d_hf.captures.layouts"}']
+    lines = [f"import sys; sys.path.append({str(ROOT / 'tests' / 'helpers')!r})"]  # of what stands before
+    lines += ['names = {"__name__": "page4d_hf.captures.layouts.mine", "__package__": "page4d_hf.captures.layouts"}']
     lines += [f"exec({block!r}, names)" for block in (textwrap.dedent(BEFORE.get(page, "")), *blocks)]
     if any("write_scene(" in block for block in blocks):
         remove(typist.folder / "scene")

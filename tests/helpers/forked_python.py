@@ -239,7 +239,8 @@ def run(words: list[str]) -> None:
         sys.path.insert(0, os.getcwd())
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         return
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main  # the latter is its name for spawned processes
     if words[0] == "-c":
         sys.path.insert(0, "")
         code = compile(words[1], "<string>", "exec")
