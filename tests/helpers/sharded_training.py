@@ -27,6 +27,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from page4d_hf import Page4DModel
+from page4d_hf.weights.loading import image_processor_for
 
 
 def network() -> Page4DModel:
@@ -77,7 +78,7 @@ def compare(precision: str, folder: Path) -> dict[str, Any]:
     loss.backward()
     found = gradients(sharded)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
-    save_model(accelerator, sharded, folder / precision, width=28)
+    save_model(accelerator, sharded, folder / precision, image_processor_for(whole.config))
     dist.barrier()
     saved = Page4DModel.from_pretrained(folder / precision).state_dict()
     norms = [norm_of(list(model.parameters())) for model in (sharded, whole)]
