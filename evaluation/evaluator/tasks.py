@@ -106,7 +106,9 @@ def _score_depth(
     scored: list[list[DepthScores]] = []
 
     def add(group: _Group) -> None:
-        scored.extend(_scored(group, names, limits, protocol.shift_floor, scores))
+        by_alignment = _scored(group, names, limits, protocol.shift_floor, scores)
+        if by_alignment is not None:
+            scored.append(by_alignment)
 
     for i in range(len(depth)):
         frame = _DepthFrame(depth[i], sequence, i, limits)
@@ -176,27 +178,25 @@ def _scored(
     limits: DepthLimits,
     shift_floor: float | None,
     scores: SequenceScores,
-) -> list[list[DepthScores]]:
-    """A group under each alignment, in a list; it is empty, with a note, where one of them cannot be made."""
+) -> list[DepthScores] | None:
+    """A group under each alignment; None, with a note, where one of them cannot be made."""
     predicted, truth, moving = group
     try:
         return [
-            [
-                score_depth(
-                    predicted,
-                    truth,
-                    name,
-                    limits,
-                    floor=shift_floor if name == "scale&shift" else None,
-                    regions=regions_of(moving),
-                )
-                for name in names
-            ]
+            score_depth(
+                predicted,
+                truth,
+                name,
+                limits,
+                floor=shift_floor if name == "scale&shift" else None,
+                regions=regions_of(moving),
+            )
+            for name in names
         ]
     except ExclusionError as error:
         if str(error) not in scores.notes:
             scores.notes.append(str(error))
-        return []
+        return None
 
 
 def _figure_name(protocol: DepthProtocol, alignment: AlignmentName, figure: str) -> str:

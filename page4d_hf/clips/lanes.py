@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClipError
+from ..utils.programs import one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -58,7 +59,7 @@ class Lanes:
             raise
         except Exception as error:  # of Arrow, of the file system, of the Hub
             del self._readers[lane]
-            raise ClipError(f"{self._title} cannot be read on: {' '.join(str(error).split())}") from error
+            raise ClipError(f"{self._title} cannot be read on: {one_line(error)}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}  # open files stay in the process that opened them

@@ -26,6 +26,7 @@ from ..image_processing_page4d import Page4DImageProcessor
 from ..model_card import model_card
 from ..modeling_page4d import Page4DModel
 from ..utils.folders import make_readable, whole_folder
+from ..utils.programs import one_line
 from .checkpoint_files import read_checkpoint
 
 logger = logging.get_logger(__name__)
@@ -478,7 +479,7 @@ def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model:
 
 def _reason(error: Exception) -> str:
     """A configuration validator's message, without the wrapping of the class's decorator."""
-    reason = " ".join(str(error.__cause__ or error).split())
+    reason = one_line(error.__cause__ or error)
     return reason if reason.endswith(".") else f"{reason}."
 
 

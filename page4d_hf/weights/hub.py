@@ -28,7 +28,7 @@ from transformers.utils import logging
 from ..configuration_page4d import Page4DConfig
 from ..errors import CheckpointError
 from ..utils.folders import claimed_folder
-from ..utils.programs import command
+from ..utils.programs import command, one_line
 from .convert_checkpoint import convert_checkpoint
 
 logger = logging.get_logger(__name__)
@@ -219,5 +219,5 @@ def _reason(
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"the cache {cache_dir} cannot be written to ({error.strerror}); name another place in HF_HOME"
     if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):
-        return f"the download broke off ({' '.join(str(error).split())}); run the command again"
+        return f"the download broke off ({one_line(error)}); run the command again"
     return f"there is no connection to {endpoint} ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -30,6 +30,7 @@ from plyfile import PlyData, PlyElement
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.utils.folders import whole_file, whole_folder
+from page4d_hf.utils.programs import one_line
 
 from ..checkpoints import UNREADABLE, read_checkpoint, saved_steps
 from ..console import note
@@ -85,9 +86,7 @@ def read_run(config_path: Path) -> Run:
     try:
         pipeline.load_pipeline(state["pipeline"], state["step"])
     except UNREADABLE as error:
-        raise ExportError(
-            f"The checkpoint {checkpoint} does not fit {config_path}: {' '.join(str(error).split()):.300}"
-        ) from error
+        raise ExportError(f"The checkpoint {checkpoint} does not fit {config_path}: {one_line(error):.300}") from error
     pipeline.eval()
     times = [clock.reshape(-1).double().cpu().numpy() for clock in clocks if clock is not None]
     return Run(

@@ -8,6 +8,7 @@ from huggingface_hub import HfApi
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import LOCK
+from page4d_hf.utils.programs import one_line
 
 from .checkpoints import HISTORY_FILE, RUN_FILE
 
@@ -27,7 +28,7 @@ def create_repository(repository: str, private: bool) -> str:
     # The Hub's client raises its own, its HTTP library's and the system's.
     except Exception as error:
         raise HubError(
-            f"--hub-model-id {repository}: the repository cannot be used ({' '.join(str(error).split())}). Look at its "
+            f"--hub-model-id {repository}: the repository cannot be used ({one_line(error)}). Look at its "
             "name, and log in with `hf auth login`."
         ) from error
 
@@ -44,5 +45,5 @@ def push(folder: Path, repository: str) -> None:
     except Exception as error:
         raise HubError(
             f"The trained model is in {folder}, but cannot be uploaded to {repository} "
-            f"({' '.join(str(error).split())}). The same command uploads it without training again."
+            f"({one_line(error)}). The same command uploads it without training again."
         ) from error

@@ -13,6 +13,7 @@ from page4d_hf.clips.sampling import SamplingConfig
 from page4d_hf.configuration_page4d import Page4DTrainingConfig
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.json_files import read_json
+from page4d_hf.utils.programs import one_line
 from page4d_hf.weights.loading import (
     image_processor_for,
     load_config,
@@ -46,7 +47,7 @@ def starting_network(options: Options) -> Page4DModel:
             network.set_attn_implementation(options.attn_implementation)
         except (ValueError, ImportError) as error:
             raise OptionsError(
-                f"--attn-implementation {options.attn_implementation} cannot be used: {' '.join(str(error).split())}"
+                f"--attn-implementation {options.attn_implementation} cannot be used: {one_line(error)}"
             ) from error
     return network
 
