@@ -53,6 +53,7 @@ class Lens(Record):
     k4: Number | None = None
     p1: Number | None = None
     p2: Number | None = None
+    is_fisheye: bool | None = None  # instant-ngp's word for what nerfstudio calls OPENCV_FISHEYE
 
 
 class TransformsFrame(Lens):
@@ -131,7 +132,8 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
     Args:
         meta: the file.
         frame: one of its frames. Its intrinsics are `fl_x fl_y cx cy w h`, with distortion as `k1 k2 k3 p1 p2`, or
-            `camera_angle_x`, the horizontal angle of view. The file's `camera_model` OPENCV_FISHEYE has `k1 k2 k3 k4`.
+            `camera_angle_x`, the horizontal angle of view. A fisheye, by the file's `camera_model` OPENCV_FISHEYE or
+            by instant-ngp's `is_fisheye`, has `k1 k2 k3 k4`.
         root: the folder that file paths start from.
         where: the file, for messages.
     """
@@ -178,7 +180,14 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
             [0, 0, 1],
         ]
     )
-    fisheye = meta.camera_model in FISHEYE_MODELS
+    named = None if meta.camera_model is None else meta.camera_model in FISHEYE_MODELS
+    flagged: bool | None = number("is_fisheye")
+    if named is not None and flagged is not None and named != flagged:
+        raise SceneError(
+            f"The lens {of} is of the camera_model {meta.camera_model}, and its is_fisheye says {str(flagged).lower()}; "
+            "correct one of them."
+        )
+    fisheye = bool(named or flagged)
     if number("k4") and not fisheye:
         raise SceneError(
             f"The distortion {of} has a fourth radial term, which only a fisheye has; set camera_model to "

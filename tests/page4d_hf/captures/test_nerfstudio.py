@@ -140,6 +140,18 @@ def test_a_fisheye_s_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) 
     check_cameras(read_nerfstudio(small.root), lambda index: VIEWS[index], tolerance=0.65)
 
 
+@pytest.mark.parametrize("of", ["the file", "frames"])
+def test_the_flag_of_instant_ngp_makes_a_lens_a_fisheye(small: SmallFolder, of: str) -> None:
+    """Its program for COLMAP writes a lens once, or with several cameras into each frame, and no `camera_model`."""
+    draw_fisheye(small, 60.0, (0.1, -0.03, 0.0, 0.0))
+    lens = {key: small.meta.pop(key) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4")}
+    del small.meta["camera_model"]
+    for entry in [small.meta] if of == "the file" else small.meta["frames"]:
+        entry.update(lens, p1=0, p2=0, is_fisheye=True)
+    small.write()
+    check_cameras(read_nerfstudio(small.root), lambda index: VIEWS[index], tolerance=0.65)
+
+
 def test_of_a_fisheye_a_pinhole_sees_60_degrees_to_each_side_at_most(small: SmallFolder) -> None:
     """Whose image is 2 * 1.4 radians wide, and wider in its corners."""
     small.meta.update(camera_model="OPENCV_FISHEYE", fl_x=20.0, fl_y=20.0, cx=SIZE[0] / 2, cy=SIZE[1] / 2)
@@ -251,6 +263,11 @@ DAMAGE: dict[str, tuple[Callable[[SmallFolder], Any], str]] = {
     "a wrong size": (set_meta(w=560), r"frame_00000\.png is 56 x 42, but .*transforms\.json says 560 x 42"),
     "a panorama": (set_meta(camera_model="EQUIRECTANGULAR"), r"transforms\.json .*EQUIRECTANGULAR"),
     "a fisheye's term": (set_meta(k4=0.1), r"frame_00000\.png .* has a fourth radial term"),
+    "a fisheye that is none": (set_meta(is_fisheye=True), r"camera_model OPENCV, and its is_fisheye says true"),
+    "a pinhole that is none": (
+        set_meta(camera_model="OPENCV_FISHEYE", is_fisheye=False),
+        r"camera_model OPENCV_FISHEYE, and its is_fisheye says false",
+    ),
     "no depth": (set_frame(depth_file_path="depth/1.png"), r"depth_file_path .*frame_00001.png .* 'depth/1\.png'"),
     "a time of NaN": (set_frame(time=NAN), r"transforms\.json .* at frames\.1\.time: it should be a finite number"),
     "a time left out": (
