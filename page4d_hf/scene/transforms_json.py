@@ -28,7 +28,7 @@ CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL
 FISHEYE_MODELS = frozenset({"OPENCV_FISHEYE"})
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
 FISHEYE_DISTORTION = ("k1", "k2", "k3", "k4")
-TIME_STEP = 1e-6  # times that differ by less are one instant: files are of few digits
+TIME_STEP = 1e-6  # of their span, in which times are one instant: files are of few digits
 LARGEST = 1e19  # of any number: in float32, too, its square is finite
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
@@ -114,16 +114,28 @@ def times_by_name(meta: Transforms) -> np.ndarray:
 def spread_times(times: np.ndarray, where: Path, names: Sequence[str]) -> tuple[np.ndarray, str | None]:
     """Times `(N,)` of all frames, of whatever split, that span [0, 1], and a sentence where they were brought to it.
 
-    The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last.
+    The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last. Times of one
+    instant, of a rig's cameras for example, come out equal.
     """
     first, last = float(times.min()), float(times.max())
-    if max(abs(first), abs(last - 1)) <= TIME_STEP:
-        return times, None
     if last - first <= TIME_STEP:  # a single instant
         return np.zeros_like(times), None
+    times = _of_instants(times, TIME_STEP * (last - first))
+    if max(abs(first), abs(last - 1)) <= TIME_STEP:
+        return times, None
     ends = f"{names[int(times.argmin())]} to {names[int(times.argmax())]}"
     note = f"The times of {where} go from {first:g} to {last:g} ({ends}); they are scaled to go from 0 to 1."
     return normalized_times(times), note
+
+
+def _of_instants(times: np.ndarray, step: float) -> np.ndarray:
+    """Times `(N,)` of which those that differ by no more than a step are made equal."""
+    order = np.argsort(times, kind="stable")
+    rising = times[order]
+    starts = np.append(True, np.diff(rising) > step)
+    instants = np.empty_like(times)
+    instants[order] = rising[starts][np.cumsum(starts) - 1]
+    return instants
 
 
 def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path, where: Path) -> TransformsCamera:

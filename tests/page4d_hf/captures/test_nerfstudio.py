@@ -99,6 +99,33 @@ def test_intrinsics_may_be_each_frame_s_own(small: SmallFolder) -> None:
     np.testing.assert_allclose(capture.intrinsics[:, 1:], expected[:, 1:])
 
 
+def test_folders_whose_frames_share_instants_are_cameras_of_a_rig(small: SmallFolder) -> None:
+    """Of which one wrote its times in single precision."""
+    frames = small.meta["frames"]
+    for i, frame in enumerate(frames[:4]):
+        source, camera, instant = small.root / frame["file_path"], i % 2, i // 2
+        frame["file_path"] = f"cam{(1, 10)[camera]}/{instant}.png"
+        frame["time"] = float((np.float64, np.float32)[camera]((1 + instant) / 3))
+        (small.root / frame["file_path"]).parent.mkdir(exist_ok=True)
+        source.rename(small.root / frame["file_path"])
+    del frames[4]
+    small.write()
+    capture = read_nerfstudio(small.root)
+    assert capture.camera_ids.tolist() == [0, 1, 0, 1]
+    assert capture.time_ids.tolist() == [0, 0, 1, 1]
+    assert capture.times.tolist() == [0, 0, 1, 1]
+
+
+def test_folders_of_other_instants_are_of_one_camera(small: SmallFolder) -> None:
+    (small.root / "more").mkdir()
+    small.meta["frames"][4]["file_path"] = "more/frame_00004.png"
+    (small.root / "images/frame_00004.png").rename(small.root / "more/frame_00004.png")
+    small.write()
+    capture = read_nerfstudio(small.root)
+    assert capture.time_ids.tolist() == [0, 1, 2, 2, 3]
+    assert not capture.camera_ids.any()
+
+
 def test_a_distorted_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) -> None:
     """Drawn by following each pixel's ray back through OpenCV's lens."""
     lens = {"k1": 0.3, "k2": -0.05, "p1": 0.01, "p2": -0.015}
