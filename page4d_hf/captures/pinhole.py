@@ -217,7 +217,8 @@ def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> 
 
 
 def undistort(distorted: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> np.ndarray:
-    """The inverse of `distort`, found by iteration to 1e-9 where the lens model has one. Of a fisheye, rays end at `FISHEYE_REACH` from the axis.
+    """The inverse of `distort` where there is one, found by iteration to 1e-9. Of a fisheye, rays end at
+    `FISHEYE_REACH` from the axis.
 
     Args:
         distorted: `(N, 2)`.

@@ -196,8 +196,8 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
     flagged: bool | None = number("is_fisheye")
     if named is not None and flagged is not None and named != flagged:
         raise SceneError(
-            f"The lens {of} is of the camera_model {meta.camera_model}, and its is_fisheye says {str(flagged).lower()}; "
-            "correct one of them."
+            f"The lens {of} is of the camera_model {meta.camera_model}, and its is_fisheye says "
+            f"{str(flagged).lower()}; correct one of them."
         )
     fisheye = bool(named or flagged)
     if number("k4") and not fisheye:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import tyro
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
@@ -359,7 +360,7 @@ class Page4DDataParser(DataParser):
             },
         )
 
-    def _masks(self, indices: np.ndarray) -> list[Path | None]:
+    def _masks(self, indices: npt.NDArray[Any]) -> list[Path | None]:
         """The files that say which pixels of some frames are to be learned from; empty where there are none."""
         paths = self._frames.images.capture.use_paths or []
         masks = [paths[i] for i in indices] if paths else []

@@ -41,8 +41,8 @@ OTHER_IMAGES = (
     "of page4d-*."
 )
 OTHER_MASKS = (
-    "Only some of these images have a mask, which only the methods page4d-* take: nerfstudio's read masks of all images "
-    "or of none. Give the others white masks, or train one of page4d-*."
+    "Only some of these images have a mask, which only the methods page4d-* take: nerfstudio's own read masks of all "
+    "images or of none. Give the others white masks, or train one of page4d-*."
 )
 
 

@@ -160,9 +160,7 @@ def read_rgbd_lists(
             )
     notes = []
     if without_depth:
-        notes.append(
-            f"{len(without_depth)} images have no depth within {MOST_APART} s, {without_depth[0]} the first."
-        )
+        notes.append(f"{len(without_depth)} images have no depth within {MOST_APART} s, {without_depth[0]} the first.")
     if trajectory.path.name != POSE_FILES[0]:
         notes.append(f"There is no {POSE_FILES[0]}: the poses are those of {trajectory.path.name}.")
     capture = frames.capture(

@@ -202,7 +202,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
 @pytest.mark.parametrize(
     ("images", "told"),
     [
-        (["r_000.png"], r"through r_000\.png, which 3 frames of the data are called; name its images with their folders"),
+        (["r_000.png"], r"r_000\.png, which 3 frames of the data are called; name its images with their folders"),
         (["elsewhere/r_000.png"], r"elsewhere/r_000\.png, which 3 frames"),
         (["train/r_000.png", "train/r_000"], r"train/r_000\.png and train/r_000, which are one frame of the data"),
     ],
