@@ -147,10 +147,14 @@ def joined_tracks(observed: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tracks:
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
-def without_hidden(tracks: Tracks, visible: Sequence[np.ndarray]) -> Tracks:
-    """Tracks without what is observed in pixels where `visible`, `(H, W)` bool of each frame, is false."""
+def without_hidden(tracks: Tracks, visible: Iterable[np.ndarray | None]) -> Tracks:
+    """Tracks without what is observed in pixels where `visible`, `(H, W)` bool of each frame, is false; None hides
+    nothing."""
     seen = np.ones(len(tracks.track), bool)
-    for mask, rows in zip(visible, tracks.rows_of_frames(len(visible)), strict=True):
+    observed = tracks.rows_of_frames(int(tracks.frame.max(initial=-1)) + 1)
+    for rows, mask in zip(observed, visible, strict=False):  # the last frames may have no observations
+        if mask is None:
+            continue
         height, width = mask.shape
         column, row = tracks.xy[rows].astype(int).T
         seen[rows] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
