@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .errors import FrameError
@@ -39,6 +40,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".ogv", ".gif"}
 )
 GREATEST_FPS = 1e6
+WHITE = (255, 255, 255)  # what the network sees behind transparency
 
 
 @dataclass
@@ -60,6 +62,13 @@ class Frames:
         if isinstance(self.images, LazyImages):
             return self.images.sizes
         return [(image.shape[0], image.shape[1]) for image in self.images]
+
+    @property
+    def transparent(self) -> bool:
+        """Whether images may have transparency, for which none is decoded."""
+        if isinstance(self.images, LazyImages):
+            return self.images.transparent
+        return any(image.shape[2:] == (4,) for image in self.images)
 
     def take(self, indices: np.ndarray) -> Frames:
         """The frames at `indices`, with their times."""
@@ -236,6 +245,14 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         image.load()
         upright = ImageOps.exif_transpose(image)
     return _pixels(upright, path)
+
+
+def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """An image `(H, W, 3)` as it is; one `(H, W, 4)` laid over a colour, alpha * image + (1 - alpha) * background."""
+    if image.shape[2] == 3:
+        return image
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
 
 
 def _pixels(image: Image.Image, name: object) -> np.ndarray:
