@@ -108,7 +108,7 @@ def read_frames(
     Args:
         source: one of
 
-            - a video file; a rotation and a mirroring in its metadata are applied, and pixels that are not square are made so.
+            - a video file; its metadata turn and mirror it, and pixels that are not square are made so.
             - an image file: one frame.
             - a folder: its image files (not those of its subfolders) in natural order, so that `9.png` comes before
               `10.png`. Hidden files and files of other kinds are passed over.
