@@ -459,7 +459,7 @@ class _Turn(NamedTuple):
     def of(cls, frame: av.VideoFrame, path: Path) -> _Turn:
         """By the nearest quarter turn; a frame without a matrix is as it is shown."""
         try:
-            stored = frame.side_data.get("DISPLAYMATRIX")
+            stored: Any = frame.side_data.get("DISPLAYMATRIX")
             # ISO/IEC 14496-12, 6.2.2: a pixel (p, q) is shown at (a p + c q + x, b p + d q + y).
             a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if stored is None else struct.unpack("=9i", bytes(stored))
         except Exception as error:
