@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from ...errors import CaptureError, SceneError
+from ...frames import WHITE
 from ...geometry import extrinsics_from_camera_to_world_opengl
 from ...scene.transforms_json import (
     TransformsCamera,
@@ -30,7 +31,7 @@ from ...scene.transforms_json import (
     times_by_name,
 )
 from ..base import Capture, FolderLayout, Layout
-from ..image_files import WHITE, read_image_over
+from ..image_files import read_image_over
 
 SPLITS = ("train", "val", "test")
 # Published figures are of the test views, save for this scene, whose test views show another scene than its training;
