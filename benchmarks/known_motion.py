@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import copy
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 import tyro
 from rasterize import one_step
+
+from page4d_hf.utils.programs import input_errors_end_the_program
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))  # its tables
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer
@@ -90,6 +94,9 @@ def render_seconds(trainer: Trainer) -> float:
 
 
 def compare(options: StaticFlagOptions, folder: Path) -> None:
+    from evaluator.reporting.formats import pandas_library
+
+    pd = pandas_library()
     data = options.data
     if data is None:
         from page4d_hf.synthetic import write_synthetic_capture
@@ -147,4 +154,5 @@ def main(options: StaticFlagOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StaticFlagOptions))
+    with input_errors_end_the_program("known_motion"):
+        main(tyro.cli(StaticFlagOptions))

@@ -26,6 +26,7 @@ import tyro
 from torch import Tensor
 
 from page4d_hf.utils.measuring import timed
+from page4d_hf.utils.programs import input_errors_end_the_program
 from page4d_nerfstudio.rasterization import rasterize
 
 if TYPE_CHECKING:
@@ -261,4 +262,5 @@ def main(options: RasterizerOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(RasterizerOptions))
+    with input_errors_end_the_program("rasterize"):
+        main(tyro.cli(RasterizerOptions))
