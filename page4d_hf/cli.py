@@ -66,7 +66,7 @@ def convert(
 
     started = time.perf_counter()
     overrides = _parse_values(set)
-    with claimed_folder(output, overwrite=overwrite):
+    with claimed_folder(output, overwrite=overwrite, inputs=(checkpoint,)):
         if not os.path.exists(checkpoint):
             raise CheckpointError(f"There is no checkpoint {str(checkpoint)!r:.200}.")
         print(f"Converting {checkpoint}", flush=True)
@@ -256,7 +256,9 @@ def reconstruct(
     if split_cuts and by_frame:
         raise Page4DError("--split-cuts takes no tracks, cameras, masks or folder of motion: they are of a whole clip.")
     # What can be wrong with the output is found out first, before the seconds of imports.
-    with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
+    named = (name for name in (motion, intrinsics, metric_depth) if name and os.path.exists(name))  # or they are words
+    read = (*input, model, cameras, tracks, masks, *named)
+    with claimed_folder(output, overwrite=overwrite, inputs=read), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as reconstruct_frames
@@ -431,7 +433,7 @@ def export(
         if is_folder:
             stack.enter_context(claimed_folder(output, overwrite=overwrite, inputs=(scene,)))
         else:
-            check_output_file(output, overwrite=overwrite)
+            check_output_file(output, overwrite=overwrite, inputs=(scene,))
 
         from .scene.export import export_scene
         from .scene.folder import read_scene
@@ -494,7 +496,7 @@ def view(
             raise Page4DError(f"Expected a picture's name that ends in .png or .jpg, got {screenshot}.")
         if not all(64 <= side <= 8192 for side in size):
             raise Page4DError(f"Expected a picture of 64 to 8192 pixels a side, got {size[0]}x{size[1]}.")
-        check_output_file(screenshot, overwrite=overwrite)
+        check_output_file(screenshot, overwrite=overwrite, inputs=(input, model))
 
     from .viewing.display import Display, Palette
     from .viewing.opening import open_input

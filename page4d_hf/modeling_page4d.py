@@ -287,6 +287,11 @@ class Page4DPreTrainedModel(PreTrainedModel):
         if is_main_process and os.path.isdir(save_directory):
             write_model_card(save_directory, self.config, num_parameters=count)
 
+    def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """As in every model of transformers, which has put a card of its own, without a licence, in place of ours."""
+        write_model_card(working_dir, self.config, num_parameters=self.num_parameters())
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
 
 class Page4DModel(Page4DPreTrainedModel):
     """Cameras, depth, world points and motion of a sequence of images.

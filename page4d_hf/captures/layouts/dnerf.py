@@ -22,7 +22,6 @@ import torch
 from ...errors import CaptureError, SceneError
 from ...geometry import extrinsics_from_camera_to_world_opengl
 from ...scene.transforms_json import (
-    TIME_STEP,
     TransformsCamera,
     frame_times,
     read_transforms,
@@ -82,7 +81,7 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
         distortion=np.stack([camera.distortion for camera in cameras]),
         fisheye=np.array([camera.fisheye for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras], np.int64),
-        time_ids=np.unique(np.rint(instants / TIME_STEP), return_inverse=True)[1].astype(np.int64),
+        time_ids=np.unique(instants, return_inverse=True)[1].astype(np.int64),
         camera_ids=np.array(files, np.int64),
         splits=splits,
         near=None if distance is None else NEAR_TO_DISTANCE * distance,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...captures.files import readable
 from ...captures.layouts.colmap import FILES, find_model, read_model_cameras
-from ...captures.layouts.rgbd_lists import POSE_DIFFERENCE, match_nearest, read_trajectory
+from ...captures.layouts.rgbd_lists import MOST_APART, match_nearest, read_trajectory
 from ...errors import Page4DError
 from ...frames import Frames, natural_key
 from ...geometry import camera_centers
@@ -262,7 +262,7 @@ def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
     elif cameras.times is not None and frames.paths is not None:
         try:
             stamps = np.array([float(path.stem) for path in frames.paths])
-            rows = match_nearest(stamps, cameras.times, POSE_DIFFERENCE)
+            rows = match_nearest(stamps, cameras.times, MOST_APART)
         except ValueError:
             pass  # names are no timestamps
     if (rows >= 0).all():

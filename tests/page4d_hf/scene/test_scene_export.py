@@ -394,6 +394,14 @@ def test_the_command_does_not_replace_the_scene_that_it_reads(folder, capsys):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_the_command_does_not_replace_a_file_of_the_scene_that_it_reads(folder, capsys):
+    points = (folder / "points.ply").read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main(["export", str(folder), "--format", "ply", "--output", str(folder / "points.ply"), "--overwrite"])
+    assert "points.ply is a file of what is read" in capsys.readouterr().err
+    assert (folder / "points.ply").read_bytes() == points
+
+
 def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(folder, tmp_path, capsys):
     folder = shutil.copytree(folder, tmp_path / "my scene")
     cli.main(["export", str(folder), "--format", "colmap", "--static-only"])

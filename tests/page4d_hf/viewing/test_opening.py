@@ -175,6 +175,15 @@ def test_the_command_refuses_options_out_of_range(folder, capsys, arguments, exp
     assert re.search(expected, capsys.readouterr().err)
 
 
+def test_the_picture_does_not_replace_an_image_of_the_scene(folder, capsys):
+    image = next((folder / "images").iterdir())
+    pixels = image.read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main(["view", str(folder), "--screenshot", str(image), "--overwrite"])
+    assert f"{image.name} is a file of what is read" in capsys.readouterr().err
+    assert image.read_bytes() == pixels
+
+
 def test_trails_are_the_last_steps_of_tracks_that_move_and_leave_out_what_is_unknown(tmp_path):
     data = write_capture(tmp_path / "capture", frames=12)
     paths = np.full((3, 12, 3), np.nan, np.float32)
