@@ -40,11 +40,11 @@ class StaticFlagOptions:
     data: Path | None = None
     """What to train on: a capture or scene folder whose points say what moves. A synthetic one by default."""
     steps: int = 600
-    """Of each training."""
+    """Steps of each training."""
     width: int = 80
-    """Of the synthetic scene's images, in pixels."""
+    """Width of the synthetic scene's images, in pixels."""
     height: int = 60
-    """Of the synthetic scene's images, in pixels."""
+    """Height of the synthetic scene's images, in pixels."""
     points: int = 5000
     """Seed points, at most."""
     mislabel: float = 0.0
@@ -52,6 +52,7 @@ class StaticFlagOptions:
     threads: int = 0
     """Threads of PyTorch; 0 leaves its default."""
     seed: int = 0
+    """Seed of the synthetic scene, of the trainings and of what is mislabelled."""
 
 
 def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str) -> Trainer:

@@ -42,9 +42,9 @@ class RasterizerOptions:
     """Times forward and backward of the rasteriser on random Gaussians."""
 
     width: int = 160
-    """Of the image, in pixels."""
+    """Width of the image, in pixels."""
     height: int = 120
-    """Of the image, in pixels."""
+    """Height of the image, in pixels."""
     gaussians: int = 10_000
     """Number of Gaussians, all in front of the camera."""
     sh_degree: int = 3
@@ -61,6 +61,7 @@ class RasterizerOptions:
     cold: bool = False
     """Ignore what numba compiled before: the first round then says what a fresh machine waits for."""
     seed: int = 0
+    """Seed of the Gaussians and of the synthetic capture."""
 
 
 def make_scene(options: RasterizerOptions) -> dict[str, Any]:

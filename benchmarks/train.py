@@ -99,9 +99,9 @@ class TrainingOptions:
     frames: int = 4
     """Frames of a clip."""
     height: int = 112
-    """Of the images, in pixels."""
+    """Height of the images, in pixels."""
     width: int = 112
-    """Of the images, in pixels."""
+    """Width of the images, in pixels."""
     rounds: int = 5
     """Measured steps of each configuration; one more goes ahead of them."""
     device: str = "cpu"
