@@ -303,7 +303,8 @@ def test_without_the_library_of_tables_nothing_is_trained(nerfstudio, tmp_path, 
 
 
 def test_help_needs_no_library_of_tables():
-    run = "import runpy, sys; sys.modules['pandas'] = None; runpy.run_module('compare', run_name='__main__')"
+    run = "import runpy, sys; sys.modules['pandas'] = None; "
+    run += "runpy.run_module('compare', run_name='__main__', alter_sys=True)"
     words = [sys.executable, "-c", run, "--help"]  # the folder of -c is the working folder
     ended = subprocess.run(words, capture_output=True, text=True, cwd=Path(program.__file__).parent, check=False)
     assert ended.returncode == 0, ended.stderr
