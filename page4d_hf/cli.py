@@ -292,22 +292,28 @@ def reconstruct(
             progress=report,
         )
         written: list[tuple[Path, int, int, dict[str, Any]]] = []  # folder, frames, points, info
+        unmasked: list[str] = []
 
-        def write(folder: Path, name: Path, made: Reconstruction) -> None:
-            write_scene(folder, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
+        def write(folder: Path, name: Path, made: Reconstruction, *, masks: bool = write_masks) -> None:
+            write_scene(folder, made, preview=preview, motion_masks=masks, overwrite=overwrite)
             written.append((name, len(made), len(made.points), made.info))
 
         if split_cuts:
             from .reconstruction.cuts import split_at_cuts
+            from .reconstruction.motion import shows_geometry
             from .utils.folders import whole_folder
 
             shots = split_at_cuts(source, fps=fps, max_frames=max_frames)
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
                     name = f"shot_{number:02}"
-                    made = run(shot)
+                    # A shot that geometry can show no motion in, as one of a single frame, must not cost the others.
+                    shown = shows_geometry(shot)
+                    made = run(shot, motion=motion if shown or motion not in ("geometry", "both") else None)
+                    masks_of_shot = write_masks and (shown or made.motion is not None)
+                    unmasked += [name] if write_masks > masks_of_shot else []
                     made.info["options"] |= {"fps": fps, "max_frames": max_frames}  # of the clip, before it was split
-                    write(folder / name, output / name, made)
+                    write(folder / name, output / name, made, masks=masks_of_shot)
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
@@ -317,6 +323,8 @@ def reconstruct(
     seconds = time.perf_counter() - started
     for folder, num_frames, num_points, info in written:
         _print_reconstructed(folder, num_frames, num_points, info)
+    if unmasked:
+        print(f"Nothing tells what moves in {', '.join(unmasked)}, of a single frame or of several sizes: no masks.")
     print(f"It took {seconds:.1f} s and at most {_peak_memory(written[0][3]['options']['device'])}.")
     longest, num_frames, _, _ = max(written, key=lambda each: each[1])
     if num_frames > 1:
