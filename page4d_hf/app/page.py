@@ -134,7 +134,7 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 upload = gr.File(
-                    label=f"Video or images, up to {limits.upload_megabytes:g} MB",
+                    label=f"Video or images, up to {limits.upload_megabytes:g} MiB",
                     file_types=sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES),
                     file_count="multiple",
                     height=150,
