@@ -12,11 +12,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import CaptureError
+from ..frames import over
 from ..pillow_page4d import let_pillow_read
 from ..utils.image_bounds import check_pixels
 from .files import decoding
-
-WHITE = (255, 255, 255)
 
 
 @contextmanager
@@ -51,14 +50,6 @@ def read_opaque_image(path: Path) -> npt.NDArray[np.uint8]:
 def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     """An 8-bit image `(H, W, 3)` laid over a colour (0 to 255): alpha * image + (1 - alpha) * background."""
     return over(read_image(path), background)
-
-
-def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """An image `(H, W, 3)` as it is, one `(H, W, 4)` laid over a colour as `read_image_over` does it: `(H, W, 3)`."""
-    if image.shape[2] == 3:
-        return image
-    alpha = image[..., 3:].astype(np.float32) / 255
-    return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
 
 
 def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:

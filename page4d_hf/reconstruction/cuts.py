@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ..frames import Frames, Source, read_frames
+from .dense_flow import DenseFlow
 
 WIDTH = 240  # pixels of the images that are compared
 AROUND = 8  # frames on each side, that say how much the image usually changes
@@ -144,9 +145,9 @@ def _unrelated(images: list[np.ndarray], place: int) -> bool:
 
 def _consistent(before: np.ndarray, after: np.ndarray) -> float:
     """Share of pixels that flow carries to another image and back."""
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = DenseFlow(preset=cv2.DISOPTICAL_FLOW_PRESET_FAST)
     before, after = cv2.equalizeHist(before), cv2.equalizeHist(after)
-    there, back = flow.calc(before, after, None), flow.calc(after, before, None)
+    there, back = flow.calc(before, after), flow.calc(after, before)
     grid = np.stack(np.meshgrid(np.arange(before.shape[1]), np.arange(before.shape[0])), axis=-1).astype(np.float32)
     target = grid + there
     returned = there + cv2.remap(back, target, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]

@@ -150,5 +150,5 @@ class UndistortedFrames(Frames):
         def undistorted(places: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
             return (lenses.image(frames.images[place], place) for place in places)
 
-        images = LazyImages(frames.sizes, range(len(frames)), undistorted)
+        images = LazyImages(frames.sizes, range(len(frames)), undistorted, frames.transparent)
         return cls(images, frames.names, frames.times, None, frames.source, lenses)

@@ -32,7 +32,7 @@ from .cameras.known_cameras import KnownCameras, depth_by_paths, known_cameras, 
 from .cuts import Report as CutReport
 from .cuts import longest_shot
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
-from .mask_folders import MaskFolder
+from .mask_folders import FrameMasks, MaskFolder, ShownPixels
 from .metric import load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from .cameras.refinement import Refinement
 
 logger = logging.getLogger(__name__)
+
+LEAST_SEEN = 0.95  # of a frame, below which what a crop hides is told
 
 Refine = Literal["auto", "off"]
 Distortion = Literal["none", "radial"]
@@ -134,7 +136,7 @@ def reconstruct(
             by the network once more. `info["lens"]` says what came of it.
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
             motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
-            its depth sees the whole images.
+            its depth sees the whole images. What is fully transparent is left out of the same, but for training.
         metric_depth: folder or Hub repository of a metric model for depth estimation of transformers, such as
             apple/DepthPro-hf, by which the scene is scaled to metres; see `metric_scale`. By default its scale is
             arbitrary, or that of known cameras.
@@ -208,6 +210,7 @@ def reconstruct(
     if lenses is not None:
         clip.undistort(lenses)
         look()
+    clip.tell_of_crop()
     hidden = clip.hide()
     cameras_by, kept_tracks = clip.settle_cameras(options)
     seen, frames = clip.seen, clip.frames
@@ -396,6 +399,12 @@ class _Clip:
     report: Progress
     seen: Prediction = field(init=False)  # set, and set anew, when the network has seen the frames
 
+    def tell_of_crop(self) -> None:
+        """Say how much of a frame the image processor's crop leaves to the network, where it hides much."""
+        seen = min(1 - float(np.isnan(depth).mean()) for depth in self.seen.depth)
+        if seen < LEAST_SEEN:
+            logger.warning("The network sees the middle %.0f %% of a frame; --mode balanced shows it all.", 100 * seen)
+
     def undistort(self, lenses: Lenses) -> None:
         """Frames, masks, tracks and known intrinsics as a pinhole has them; the network is to see the frames anew."""
         self.frames = UndistortedFrames.of(self.frames, lenses)
@@ -418,12 +427,20 @@ class _Clip:
         lenses = Lenses.radial(refined.intrinsics, refined.radial, self.frames.sizes)
         return None if lenses.bend < LEAST_BEND else lenses
 
+    @property
+    def shown(self) -> FrameMasks | None:
+        """Where frames are neither transparent nor hidden by the user; None where they are not anywhere."""
+        return ShownPixels(self.frames, self.visible) if self.frames.transparent else self.visible
+
     def hide(self) -> list[np.ndarray] | None:
-        """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame, or None."""
-        if self.visible is None:
+        """Take confidence from pixels that are not `shown`; gives them, `(h, w)` bool of each frame, or None."""
+        shown = self.shown
+        if shown is None:
             return None
-        hidden = self.visible.hides(self.seen.depth)
+        hidden = shown.hides(self.seen.depth)
         if all(off.all() for off in hidden):
+            if self.visible is None:
+                raise Page4DError("All pixels of all frames are transparent: their alpha is 0. Give images without it.")
             raise Page4DError(
                 f"The masks in {self.visible.files[0].parent} hide all of all frames: 0 hides, other values show; "
                 "invert them."
@@ -482,7 +499,7 @@ class _Clip:
             seen.motion,
             tracks,
             dense=self.tracks is None,
-            visible=self.visible,
+            visible=self.shown,
             progress=lambda done: self.report("tracks of motion", done, len(frames)),
         )
         sizes = np.array([(width, height) for height, width in frames.sizes])
@@ -532,7 +549,7 @@ class _Clip:
             given=self.tracks,
             followed=None if seen.followed is None else joined_tracks(seen.followed),
             known=known,
-            visible=self.visible,
+            visible=self.shown,
             distortion=distortion,
             progress=self.report,
         )

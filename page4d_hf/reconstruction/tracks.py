@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import Page4DError
 from ..scene.tracks import PointTracks
+from .dense_flow import DenseFlow
 
 # Lengths in pixels are for images of this width, and grow with them.
 REFERENCE_WIDTH = 320
@@ -104,8 +105,7 @@ def track_points(
 
     Images are `(H, W, 3)` uint8, of one size; no more than three are held at a time.
     """
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # OpenCV's types want its first guess
-    flow.setFinestScale(FINEST_FLOW_SCALE)
+    flow = DenseFlow(FINEST_FLOW_SCALE)
     xy, number, count = np.zeros((0, 2), np.float32), np.zeros(0, np.int64), 0
     observed: list[tuple[np.ndarray, np.ndarray]] = []
     before: np.ndarray | None = None
@@ -163,7 +163,7 @@ def without_hidden(tracks: Tracks, visible: Iterable[np.ndarray | None]) -> Trac
 
 
 def _follow_in_any_light(
-    flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray
+    flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """`_follow`, where hardly a point is found once more without what exposure changes: it keeps the order of greys."""
     followed = _follow(flow, before, after, xy)
@@ -173,13 +173,13 @@ def _follow_in_any_light(
     return max(followed, equalized, key=lambda each: each[1].sum())
 
 
-def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _follow(flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions [N, 2] of one image's points in the next, and which were found, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
-    guess = xy + sampled(flow.calc(before, after, None), xy)
+    guess = xy + sampled(flow.calc(before, after), xy)
     there, found = _lucas_kanade(before, after, xy, guess)
-    back, found_back = _lucas_kanade(after, before, there, there + sampled(flow.calc(after, before, None), there))
+    back, found_back = _lucas_kanade(after, before, there, there + sampled(flow.calc(after, before), there))
     found &= found_back
     found &= np.linalg.norm(there - guess, axis=1) < 2 * max(unit, 1)
     found &= np.linalg.norm(back - xy, axis=1) < ROUND_TRIP * max(unit, 0.5)

@@ -22,7 +22,7 @@ from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
-from .folder import MOVES, Scene, frames_at, transforms_json, write_json, write_points
+from .folder import MOVES, POINT_ARRAYS, Scene, frames_at, transforms_json, write_json, write_points
 from .tracks import PointTracks
 from .transforms_json import DISTORTION, FISHEYE_DISTORTION
 from .web_page import points_page
@@ -115,9 +115,8 @@ def chosen_points(scene: Scene, *, static_only: bool = False, max_points: int | 
         index = index[scene.point_motion < MOVES]
     if max_points is not None:
         index = index[evenly_drawn(len(index), max_points)]
-    names = ("points", "point_colors", "point_times", "point_motion", "point_confidence")
     chosen: dict[str, Any] = {}
-    for name in names:
+    for name in POINT_ARRAYS:
         values = getattr(scene, name)
         chosen[name] = None if values is None else values[index]
     return replace(scene, **chosen)
@@ -213,7 +212,7 @@ def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
         "times": scene.times,
         "scale": np.array(scene.scale),
     }
-    for name in ("points", "point_colors", "point_times", "point_motion", "point_confidence"):
+    for name in POINT_ARRAYS:
         if getattr(scene, name) is not None:
             arrays[name] = getattr(scene, name)
     if scene.info:

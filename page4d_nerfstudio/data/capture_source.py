@@ -146,8 +146,7 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
             frames.points = points_of_capture_depth(capture, images, train, seeds.max_points)
         if by_page4d:
             similarity, frames.path_error = align_paths(capture.extrinsics[train], extrinsics[train], turns=True)
-            moved = similarity.apply_to_points(frames.points.positions.astype(np.float64))
-            frames.points.positions = moved.astype(np.float32)
+            frames.points.positions = similarity.apply_to_points(frames.points.positions.astype(np.float64))
     return frames
 
 

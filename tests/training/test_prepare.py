@@ -184,6 +184,26 @@ def test_both_eyes_of_a_scene_are_held_out_together(prepare, source):
     assert not train & validation
 
 
+def test_a_scene_of_point_odyssey_is_held_out_with_all_cameras_and_renderings(prepare):
+    scenes = {
+        "kg": ["kg", "kg_ego1", "kg_ego2"],
+        "scene_j716": ["scene_j716_3rd", "scene_j716_ego1", "scene_j716_ego2"],
+        "scene1_0129": ["scene1_0129", "scene1_0129_ego"],
+        "dancingroom1": ["dancingroom1_3rd1", "dancingroom1_3rd2"],
+        "girl": ["girl", "girl_egocentric"],
+        "character2": ["character2", "character2_", "character2_f"],
+        "character3": ["character3_f"],
+        "r0": ["r0_new", "r0_new_", "r0_new_f", "r0_new_f_"],
+        "ani10": ["ani10_new_", "ani10_new_f"],
+    }
+    scene_of = {f"train/{name}": scene for scene, names in scenes.items() for name in names}
+    for seed in range(5):
+        parts = prepare.divide_sequences(list(scene_of), 0.3, seed, DATASETS["point-odyssey"].scene)
+        train, validation = ({scene_of[name] for name in part} for part in parts.values())
+        assert len(validation) == 3
+        assert not train & validation
+
+
 def test_sequences_come_in_a_random_order_folder_by_folder(prepare):
     names = [f"{category}/{i}" for category in ("apple", "ball", "car", "donut") for i in range(5)]
     parts = prepare.divide_sequences(names, 0.2, 0)

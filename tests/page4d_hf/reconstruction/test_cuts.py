@@ -185,6 +185,35 @@ def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("motion", ["geometry", None])
+def test_a_shot_of_a_single_frame_does_not_cost_the_others(
+    motion: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    for number, image in enumerate([*_shot("living-room", 0, 10), _elsewhere(14)[0]]):
+        Image.fromarray(image).save(film / f"{number:02}.png")
+    model = save_small_network(tmp_path / "model", mask_form=None)
+
+    cli.reconstruct(
+        (str(film),),
+        model=str(model),
+        output=tmp_path / "scenes",
+        device="cpu",
+        resolution=28,
+        refine="off",
+        preview=False,
+        split_cuts=True,
+        write_masks=True,
+        motion=motion,
+    )
+
+    masks = [len(list((tmp_path / "scenes" / shot).glob("motion_masks/*"))) for shot in ("shot_01", "shot_02")]
+    assert masks == [10, 0]
+    assert "Nothing tells what moves in shot_02" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_visitor_of_the_app_is_told_where_a_clip_cuts(film: Path, tmp_path: Path) -> None:
     (tmp_path / "visit").mkdir()
 
