@@ -67,7 +67,7 @@ class Visits:
 
     @contextmanager
     def swept(self) -> Iterator[Visits]:
-        """Sweep every minute during the block: where a browser was closed, gradio's own callback comes after an hour."""
+        """Sweep every minute during the block: gradio tells of a browser that was closed after an hour."""
         ended = threading.Event()
 
         def go_on() -> None:

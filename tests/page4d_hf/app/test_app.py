@@ -1,7 +1,6 @@
 """The app in a real browser: a video goes up, and depth, motion, points through time and files come back."""
 
 import json
-import os
 import socket
 import time
 import urllib.error
