@@ -3,6 +3,7 @@
 import multiprocessing.spawn
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def quick_programs(forking_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "executable", str(forking_python.executable))
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(forking_python.executable))
     monkeypatch.setenv("PATH", f"{forking_python.folder}{os.pathsep}{os.environ['PATH']}")
+    get_path = sysconfig.get_path
+    scripts = {"scripts": str(forking_python.folder)}
+    monkeypatch.setattr(sysconfig, "get_path", lambda name, **how: scripts.get(name) or get_path(name, **how))
 
 
 @pytest.fixture
