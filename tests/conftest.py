@@ -36,8 +36,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def forking_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedPython]:
-    """A Python, and console scripts, whose processes have the imports behind them."""
-    python = ForkedPython(tmp_path_factory.mktemp("forking") / "bin")
+    """A Python, and console scripts, whose processes have the imports behind them; all workers of a run share it."""
+    base = tmp_path_factory.getbasetemp()
+    python = ForkedPython((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "forking")
     yield python
     python.close()
 

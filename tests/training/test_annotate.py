@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ KILLED = dies_at("train-00001.parquet") + "import annotate\nannotate.main(sys.ar
 
 @pytest.fixture(scope="module")
 def cluster(forking_python: ForkedPython) -> Iterator[str]:
-    """The address of a cluster of this machine alone, with two cores to give; its workers have the imports behind them."""
+    """The address of a cluster of this machine alone, with two cores to give, whose workers are forked."""
     python = str(forking_python.executable)
     command = [python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]  # any free one
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
@@ -112,7 +111,9 @@ def test_broken_videos_are_named_and_counted(by_one_worker):
     assert "Left out: 1 sequence;" in printed
 
 
-def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(run, videos, cluster, by_one_worker, tmp_path):
+def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(
+    run, videos, cluster, by_one_worker, tmp_path
+):
     words = [*options(videos, tmp_path / "out", cluster), "--workers", 2]
     killed = run(KILLED, *words)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
