@@ -21,6 +21,12 @@ from .tracks import REFERENCE_WIDTH
 LEAST_BEND = 0.05  # pixels, for images of the reference width: a lens that bends less is taken for a pinhole
 
 
+COEFFICIENTS = {  # of a lens, by its model, in OpenCV's order
+    "fisheye": ("k1", "k2", "k3", "k4"),
+    "OpenCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+}
+
+
 @dataclass(frozen=True)
 class Lenses:
     """The lenses of S frames."""
@@ -88,7 +94,7 @@ class Lenses:
         """The first frame's lens, for `page4d/info.json`; pixels are those of the frames before they were
         undistorted."""
         matrix, lens = self._lens(0)
-        names = ("k1", "k2", "k3", "k4") if self._is_fisheye(0) else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+        names = COEFFICIENTS["fisheye" if self._is_fisheye(0) else "OpenCV"]
         (height, width), bend = self.sizes[0], self._bend(0)
         return {
             "model": "fisheye" if self._is_fisheye(0) else "OpenCV",

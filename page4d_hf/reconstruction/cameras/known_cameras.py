@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from ...errors import Page4DError
 from ...frames import Frames, natural_key
 from ...geometry import camera_centers
 from ...scene.folder import read_scene
-from ..lenses import LEAST_BEND, Lenses
+from ..lenses import COEFFICIENTS, LEAST_BEND, Lenses
 from ..tracks import REFERENCE_WIDTH, Tracks
 
 GAPS = (1, 4, 8)  # frames between the two of a pair
@@ -62,11 +62,21 @@ class CameraFile:
     distortion: FloatArray | None = None  # [N, D] OpenCV's coefficients, or of a fisheye k1 to k4
     fisheye: npt.NDArray[Any] | None = None  # [N] bool
     sizes: npt.NDArray[Any] | None = None  # [N, 2] (width, height) that the intrinsics are for; None: the frames'
+    images: Path | None = None  # of a scene by page4d: the folder of its images,
+    sources: list[str] | None = None  # the frame that each was made from,
+    lens: Mapping[str, Any] | None = None  # and of those the first one's lens, where it was undone
 
     def __len__(self) -> int:
         known = self.extrinsics if self.extrinsics is not None else self.intrinsics
         assert known is not None
         return len(known)
+
+    def of(self, frames: Frames) -> CameraFile:
+        """The cameras of a scene's images, where the frames are those, or else of what they were made from."""
+        if self.sources is None or {path.parent.resolve() for path in frames.paths or ()} == {self.images}:
+            return self
+        of_sources = replace(self, names=self.sources, names_of_videos=True)
+        return of_sources if self.lens is None else _distorted(of_sources, self.lens)
 
 
 @dataclass(frozen=True)
@@ -153,17 +163,37 @@ def _of_transforms(path: Path) -> CameraFile:
     order = np.argsort(scene.times, kind="stable")
     fisheye = np.zeros(len(scene), bool) if scene.fisheye is None else scene.fisheye
     sources = scene.info.get("frames")
-    names = [image.name for image in scene.image_paths] if sources is None else [each["source"] for each in sources]
     return CameraFile(
         str(path),
         convention=("camera-to-world", "OpenGL"),
-        names=[names[i] for i in order],
-        names_of_videos=sources is not None,
+        names=[scene.image_paths[i].name for i in order],
         extrinsics=scene.extrinsics[order],
         intrinsics=scene.intrinsics[order],
         distortion=scene.distortion[order],
         fisheye=fisheye[order],
         sizes=scene.image_sizes[order],
+        images=scene.image_paths[0].parent.resolve(),
+        sources=None if sources is None else [sources[i]["source"] for i in order],
+        lens=scene.info.get("lens"),
+    )
+
+
+def _distorted(cameras: CameraFile, lens: Mapping[str, Any]) -> CameraFile:
+    """Cameras of undistorted images as they were before, with the lens that `page4d/info.json` keeps."""
+    assert cameras.intrinsics is not None
+    if not np.allclose(cameras.intrinsics, cameras.intrinsics[:1]):
+        raise Page4DError(
+            f"The images of {cameras.path} were undistorted by several lenses, of which it keeps one; give "
+            f"{cameras.images} as input, or the cameras that those lenses are from."
+        )
+    count, coefficients = len(cameras), COEFFICIENTS[lens["model"]]
+    matrix = np.array([[lens["fl_x"], 0, lens["cx"]], [0, lens["fl_y"], lens["cy"]], [0, 0, 1.0]])
+    return replace(
+        cameras,
+        intrinsics=np.tile(matrix, (count, 1, 1)),
+        distortion=np.tile([float(lens.get(name, 0)) for name in coefficients], (count, 1)),
+        fisheye=np.full(count, lens["model"] == "fisheye"),
+        sizes=np.tile([lens["w"], lens["h"]], (count, 1)),
     )
 
 
@@ -205,6 +235,7 @@ def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, fra
     """
     if cameras is None and intrinsics is None:
         return None
+    cameras, intrinsics = (None if file is None else file.of(frames) for file in (cameras, intrinsics))
     known = KnownCameras()
     file = intrinsics or cameras
     if file is not None and file.intrinsics is not None:
