@@ -71,6 +71,12 @@ class CameraFile:
         assert known is not None
         return len(known)
 
+    @property
+    def of_one_lens(self) -> bool:
+        """Whether all intrinsics are the same."""
+        alike = [each for each in (self.intrinsics, self.distortion, self.fisheye, self.sizes) if each is not None]
+        return all(np.allclose(each, each[:1]) for each in alike)
+
     def of(self, frames: Frames) -> CameraFile:
         """The cameras of a scene's images, where the frames are those, or else of what they were made from."""
         if self.sources is None or {path.parent.resolve() for path in frames.paths or ()} == {self.images}:
@@ -180,8 +186,7 @@ def _of_transforms(path: Path) -> CameraFile:
 
 def _distorted(cameras: CameraFile, lens: Mapping[str, Any]) -> CameraFile:
     """Cameras of undistorted images as they were before, with the lens that `page4d/info.json` keeps."""
-    assert cameras.intrinsics is not None
-    if not np.allclose(cameras.intrinsics, cameras.intrinsics[:1]):
+    if not cameras.of_one_lens:
         raise Page4DError(
             f"The images of {cameras.path} were undistorted by several lenses, of which it keeps one; give "
             f"{cameras.images} as input, or the cameras that those lenses are from."
@@ -251,9 +256,7 @@ def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, fra
 
 def _intrinsics_of(lens: CameraFile, frames: Frames) -> KnownCameras:
     assert lens.intrinsics is not None
-    alike = [each for each in (lens.intrinsics, lens.distortion, lens.fisheye, lens.sizes) if each is not None]
-    one = len(lens) == 1 or all(np.allclose(each, each[:1]) for each in alike)
-    rows = np.zeros(len(frames), np.int64) if one else _matched(lens, frames)
+    rows = np.zeros(len(frames), np.int64) if lens.of_one_lens else _matched(lens, frames)
     matrices = lens.intrinsics[rows].astype(np.float64)
     for place, (height, width) in enumerate(frames.sizes):
         if lens.sizes is not None:
@@ -291,11 +294,9 @@ def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
     if cameras.names is not None and (frames.paths is not None or cameras.names_of_videos):
         rows = _by_name(cameras.names, frames.names)
     elif cameras.times is not None and frames.paths is not None:
-        try:
-            stamps = np.array([float(path.stem) for path in frames.paths])
+        stamps = _timestamps([path.stem for path in frames.paths], cameras.times)
+        if stamps is not None:
             rows = match_nearest(stamps, cameras.times, MOST_APART)
-        except ValueError:
-            pass  # names are no timestamps
     if (rows >= 0).all():
         return rows
     if len(cameras) == len(frames):
@@ -308,6 +309,17 @@ def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
         f"none for {len(missing)} of the frames ({missing[0]} the first): name images as it does, leave out frames "
         "without a camera, or give as many."
     )
+
+
+def _timestamps(names: Sequence[str], times: FloatArray) -> FloatArray | None:
+    """The seconds that files are named by, as the poses of a trajectory are at `times`; None where they are none, as
+    `00012` is, the place of an image, beside poses of which not all are at whole seconds."""
+    try:
+        stamps = np.array([float(name) for name in names])
+    except ValueError:
+        return None
+    counted = all(name.isdecimal() for name in names) and not np.array_equal(times, np.round(times))
+    return None if counted else stamps
 
 
 def _by_name(names: Sequence[str], frames: Sequence[str]) -> npt.NDArray[np.int64]:

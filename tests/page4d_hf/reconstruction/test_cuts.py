@@ -164,6 +164,24 @@ def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("focal", "taken"), [(None, 4), (110.0, 4), (100.0, 7)])
+def test_intrinsics_of_one_lens_leave_the_search_for_cuts(
+    focal: float | None, taken: int, film: Path, tmp_path: Path
+) -> None:
+    given = "110,110,60,45"
+    if focal is not None:
+        lens = {"cx": 60, "cy": 45, "transform_matrix": np.eye(4).tolist()}
+        focals = [110.0, 110.0, focal, *[110.0] * 4]
+        frames = [{"file_path": str(film / f"{i}.png"), "fl_x": focal, **lens} for i, focal in enumerate(focals)]
+        given = str(tmp_path / "transforms.json")
+        Path(given).write_text(json.dumps({"frames": frames}))
+
+    made = reconstruct(film, save_small_network(tmp_path / "model"), intrinsics=given, refine="off", resolution=28)
+
+    assert len(made) == taken
+
+
+@pytest.mark.slow
 def test_split_cuts_makes_a_scene_of_each_shot(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {
         "model": str(save_small_network(tmp_path / "model")),

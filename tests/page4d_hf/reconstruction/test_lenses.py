@@ -126,6 +126,13 @@ def test_masks_and_tracks_are_undistorted_as_images_are(tmp_path):
         assert frame == 1 or np.abs(middle - centers[frame]).max() > 1
 
 
+def test_tracks_of_another_number_of_frames_are_refused_before_they_are_undistorted(folder):
+    cameras = write_transforms(folder, k1=K1, **PINHOLE)
+    np.savez(folder / "tracks.npz", tracks=np.full((3, 5, 2), 50, np.float32), visible=np.ones((3, 5), bool))
+    with pytest.raises(Page4DError, match=r"Expected tracks through the clip's 12 frames, got 5"):
+        reconstruct(folder / "images", small_network(), cameras=cameras, tracks=folder / "tracks.npz", resolution=56)
+
+
 @pytest.fixture
 def undistorted_scene(folder):
     """The scene of the bent frames, which were undistorted; with known cameras, and flat depth."""
