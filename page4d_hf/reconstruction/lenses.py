@@ -147,7 +147,7 @@ class Lenses:
 class UndistortedFrames(Frames):
     """Frames as pinhole cameras would have taken them, at the sizes and under the names of those that were read."""
 
-    lenses: Lenses
+    lenses: Lenses = field(kw_only=True)
 
     @classmethod
     def of(cls, frames: Frames, lenses: Lenses) -> UndistortedFrames:
@@ -157,4 +157,4 @@ class UndistortedFrames(Frames):
             return (lenses.image(frames.images[place], place) for place in places)
 
         images = LazyImages(frames.sizes, range(len(frames)), undistorted, frames.transparent)
-        return cls(images, frames.names, frames.times, None, frames.source, lenses)
+        return cls(images, frames.names, frames.times, None, frames.source, frames.in_seconds, lenses=lenses)

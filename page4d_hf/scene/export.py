@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SceneError
+from ..frames import not_black
 from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
@@ -143,9 +144,11 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
         use[cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
     path = None if scene.use_paths is None else scene.use_paths[index]
     if path is not None:
-        given = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if given is None:
-            raise SceneError(f"Cannot read the mask {path}; replace the file.")
+        try:
+            with Image.open(path) as image:
+                given = not_black(image).view(np.uint8)
+        except Exception as error:  # whatever Pillow meets in a broken file
+            raise SceneError(f"Cannot read the mask {path}; replace the file.") from error
         use[cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
     return use
 

@@ -13,6 +13,7 @@ from plyfile import PlyData
 from small_scene import FOCAL, PRINCIPAL, SIZE, ball_folder, grid_pixels, projected
 
 from page4d_hf import cli
+from page4d_hf.captures.image_files import read_image_mask
 from page4d_hf.captures.pinhole import distort
 from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.scene import read_scene
@@ -283,6 +284,25 @@ def test_a_nerfstudio_folder_keeps_distortion_splits_and_masks(folder, tmp_path)
     assert {name: split.tolist() for name, split in read.splits.items()} == {"train": [0, 1, 2], "test": [3]}
     np.testing.assert_array_equal(np.asarray(Image.open(read.use_paths[1])), mask)
     assert np.asarray(Image.open(read.use_paths[0])).min() == 255
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "LA"])
+def test_an_exported_mask_shows_what_training_is_shown(mode, folder, tmp_path):
+    """Of a palette of colours too dark to tell apart, too: its index counts, as in nerfstudio."""
+    kept = np.zeros(SIZE[::-1], np.uint8)
+    kept[:, :5] = 1
+    mask = Image.fromarray(kept, "P")
+    mask.putpalette([0, 0, 0, 0, 0, 1] + 254 * [9, 9, 9])
+
+    def edit(meta):
+        meta["frames"][1]["mask_path"] = "mask.png"
+        (mask if mode == "P" else Image.fromarray(kept).convert(mode)).save(tmp_path / "given" / "mask.png")
+
+    scene = edited(folder, tmp_path / "given", edit)
+    export_scene(scene, tmp_path / "again", "nerfstudio")
+    with Image.open(read_scene(tmp_path / "again").use_paths[1]) as written:
+        np.testing.assert_array_equal(np.asarray(written) > 0, read_image_mask(tmp_path / "given" / "mask.png"))
+        np.testing.assert_array_equal(np.asarray(written), 255 * kept)
 
 
 # ---------------------------------------------------------------------------------------------------------------
