@@ -430,9 +430,29 @@ def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(f
     assert f"Wrote {target}" in told
     assert f"ns-train splatfacto --data '{target}' colmap --colmap-path sparse/0 --masks-path masks" in told
     cli.main(["export", str(folder), "--format", "nerfstudio"])
-    assert f"ns-train splatfacto --data '{folder.parent / 'my scene-nerfstudio'}'" in capsys.readouterr().out
+    assert f"ns-train splatfacto --data '{folder.parent / 'my scene-nerfstudio'}'\n" in capsys.readouterr().out
     cli.main(["export", str(folder), "--format", "glb"])
     assert (folder.parent / "my scene.glb").is_file()
+
+
+@pytest.mark.slow
+def test_the_command_after_a_camera_that_was_held_still_is_one_that_nerfstudio_can_run(folder, tmp_path, capsys):
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    def hold(meta):
+        for frame in meta["frames"]:
+            frame["transform_matrix"] = meta["frames"][0]["transform_matrix"]
+
+    edited(folder, tmp_path / "held", hold)
+    for format, reader in (("nerfstudio", "nerfstudio-data"), ("colmap", "colmap --colmap-path sparse/0")):
+        cli.main(["export", str(tmp_path / "held"), "--format", format])
+        assert f"held-{format} {reader} --auto-scale-poses False\n" in capsys.readouterr().out
+    config = NerfstudioDataParserConfig(
+        data=tmp_path / "held-nerfstudio", auto_scale_poses=False, load_3D_points=False, eval_mode="all"
+    )
+    poses = config.setup().get_dataparser_outputs("train").cameras.camera_to_worlds  # by default: ZeroDivisionError
+    assert len(poses) == len(read_scene(folder))
+    assert poses.isfinite().all()
 
 
 @pytest.mark.parametrize("format", ["npz", "colmap"])
