@@ -366,6 +366,8 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     """
     root = Path(root)
     if root.is_file():
+        if root.name != "transforms.json":
+            raise SceneError(f"Expected a scene's folder or its transforms.json, got the file {root}.")
         root = root.parent
     if not root.is_dir():
         raise SceneError(f"No such folder: {root}.")
