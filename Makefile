@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: rec
 check: lint  ## Run the linter, the type checker and the fast tests, in two minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test: lint  ## Run the linter, the type checker and all tests; ARGS are more options of pytest.
+test: lint  ## Run the linter, the type checker and all tests but `make documented`'s; ARGS are more options of pytest.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not documented" $(ARGS)  # two processes of more threads wait for each other
 
 documented: $(INSTALLED)  ## Run every documented command and snippet on small data.

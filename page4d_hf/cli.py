@@ -32,7 +32,10 @@ from .utils.progress import progress_bar
 if TYPE_CHECKING:
     from .scene.reconstruction import Reconstruction
 
-DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
+DESCRIPTION = (
+    "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass. "
+    "page4d --version prints the version."
+)
 
 COMMAND_GROUP = "page4d.commands"  # entry points: a subcommand's name, and its function
 
@@ -562,11 +565,11 @@ def app(
     Args:
         models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
         host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
-        port: of the page.
-        max_upload: megabytes that a video may have.
-        max_frames: that are reconstructed of it at most.
-        max_minutes: that a reconstruction, and a training, may take.
-        keep_minutes: after which the files of a visit are removed.
+        port: port of the page.
+        max_upload: largest upload, all files together, in MiB.
+        max_frames: most frames of a video that are reconstructed.
+        max_minutes: time limit of a reconstruction, and of a training.
+        keep_minutes: time after which the files of a visit are removed.
         train_steps: offer a training of so many steps, whose result is a web page; needs the extra nerfstudio. 0: none.
     """
     from importlib.util import find_spec

@@ -46,7 +46,7 @@ class Capture:
     scale: str = "arbitrary"  # "arbitrary" or "metres": the unit of the world
     near: float | None = None  # in the world's unit
     far: float | None = None
-    points: np.ndarray | None = None  # [M, 3] float32 in the world
+    points: np.ndarray | None = None  # [M, 3] float32 in the world; float64 where files are, for worlds far from 0
     point_colors: np.ndarray | None = None  # [M, 3] uint8
     motion_mask_paths: list[Path | None] | None = (
         None  # per frame, for `read_motion_mask_file`; None where there is none

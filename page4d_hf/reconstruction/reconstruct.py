@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LEAST_SEEN = 0.95  # of a frame, below which what a crop hides is told
+
 Refine = Literal["auto", "off"]
 Distortion = Literal["none", "radial"]
 Tracker = Literal["flow", "head"]
@@ -211,6 +213,7 @@ def reconstruct(
     if lenses is not None:
         clip.undistort(lenses)
         look()
+    clip.tell_of_crop()
     hidden = clip.hide()
     cameras_by, kept_tracks = clip.settle_cameras(options)
     seen, frames = clip.seen, clip.frames
@@ -399,6 +402,12 @@ class _Clip:
     visible: MaskFolder | None
     report: Progress
     seen: Prediction = field(init=False)  # set, and set anew, when the network has seen the frames
+
+    def tell_of_crop(self) -> None:
+        """Say how much of a frame the image processor's crop leaves to the network, where it hides much."""
+        seen = min(1 - float(np.isnan(depth).mean()) for depth in self.seen.depth)
+        if seen < LEAST_SEEN:
+            logger.warning("The network sees the middle %.0f %% of a frame; --mode balanced shows it all.", 100 * seen)
 
     def undistort(self, lenses: Lenses) -> None:
         """Frames, masks, tracks and known intrinsics as a pinhole has them; the network is to see the frames anew."""

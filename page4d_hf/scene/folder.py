@@ -84,7 +84,7 @@ class Scene:
     distortion: np.ndarray  # [N, 5] float64, as in a `Capture`; zeros in scenes by page4d
     image_sizes: np.ndarray  # [N, 2] int, (width, height)
     times: np.ndarray  # [N] float64 in [0, 1]
-    points: np.ndarray | None = None  # [M, 3] float32
+    points: np.ndarray | None = None  # [M, 3] float32; float64 of another program's file in double precision
     point_colors: np.ndarray | None = None  # [M, 3] uint8
     point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
     point_motion: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
@@ -511,7 +511,8 @@ def _read_points(scene: Scene, name: str) -> None:
     try:
         vertices = PlyData.read(str(path), mmap="c")["vertex"].data
         with np.errstate(over="ignore"):  # an infinity is refused below
-            points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
+            given = np.stack([vertices[name] for name in "xyz"], axis=-1)
+            points = given.astype(np.float32)
             for name in ("time", "motion", "confidence"):
                 if name in vertices.dtype.names:
                     columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
@@ -524,7 +525,8 @@ def _read_points(scene: Scene, name: str) -> None:
     for name, values in {"position": points, **columns}.items():
         if not np.isfinite(values).all():
             raise SceneError(f"The point cloud {path} holds points whose {name} is not finite; make it anew.")
-    scene.points, scene.point_colors = points, colors
+    # Of a world in geographic coordinates, float32 would leave steps of half a metre.
+    scene.points, scene.point_colors = given.astype(np.float64) if given.dtype.char == "d" else points, colors
     scene.point_times = columns.get("time")
     scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
 

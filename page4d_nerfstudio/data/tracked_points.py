@@ -111,7 +111,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
         number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
         colors[number] = image[y, x, :3]
         seen[number] = True
-    return SeedPoints(points[kept].astype(np.float32), colors[kept])
+    return SeedPoints(points[kept], colors[kept])
 
 
 def _angle_to_first_ray(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:

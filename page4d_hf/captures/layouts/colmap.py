@@ -182,7 +182,7 @@ def points_beside(capture: Capture) -> tuple[np.ndarray, np.ndarray] | None:
         )
         return None
     capture.notes.append(f"The capture has no points of its own; those of the COLMAP model {folder} are taken.")
-    return similarity.apply_to_points(points.astype(np.float64)).astype(np.float32), colors
+    return similarity.apply_to_points(points).astype(np.float32), colors
 
 
 def _image_folders(root: Path) -> list[tuple[int, Path]]:
@@ -254,7 +254,7 @@ def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray | None, np.ndarr
     if not model.points3D:
         return None, None
     points = model.points3D.values()
-    return np.array([p.xyz for p in points], np.float32), np.array([p.color for p in points], np.uint8)
+    return np.array([p.xyz for p in points], np.float64), np.array([p.color for p in points], np.uint8)
 
 
 LAYOUT = Layout(
