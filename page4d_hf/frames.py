@@ -21,9 +21,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .errors import FrameError
-from .pillow_page4d import to_8_bits
+from .pillow_page4d import let_pillow_read, to_8_bits
 from .utils.evenly import evenly
-from .utils.heif import let_pillow_read
 from .utils.image_bounds import MOST_PIXELS
 from .utils.lazy_images import LazyImages
 from .video_pixels import remarks, to_rgb

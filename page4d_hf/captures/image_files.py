@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import CaptureError
 from ..frames import not_black, over
-from ..utils.heif import let_pillow_read
+from ..pillow_page4d import let_pillow_read
 from ..utils.image_bounds import check_pixels
 from .files import decoding
 
