@@ -80,9 +80,8 @@ def metric_scale(
     chosen, found = evenly(len(frames), MOST_FRAMES), []
     for done, index in enumerate(chosen.tolist()):
         progress(done, len(chosen))
-        metric: Any = np.asarray(
-            model(Image.fromarray(over(frames.images[index], WHITE)))["predicted_depth"], np.float32
-        )
+        image = Image.fromarray(over(frames.images[index], WHITE))
+        metric: Any = np.asarray(model(image)["predicted_depth"], np.float32)
         ours, sure = depth[index], confidence[index]
         metric = cv2.resize(metric.squeeze(), ours.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         usable = (ours > 0) & np.isfinite(ours) & (metric > 0) & np.isfinite(metric) & (sure > 0)
