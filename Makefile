@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # two 
 check: style  ## Run the linter, the type checker and the fast tests, in two minutes.
 	$(MAKE) --jobs=2 types fast
 
-test: style  ## Run the linter, the type checker and all tests but the documented runs; ARGS are more options of pytest.
+test: style  ## Run the linter, the type checker and all tests but `make documented`'s; ARGS are more options of pytest.
 	$(MAKE) --jobs=2 types every
 
 fast: $(INSTALLED)

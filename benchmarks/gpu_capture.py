@@ -1,7 +1,8 @@
-"""Write a Nerfies capture at half its size, with nothing that a training does not read: `gpu_capture.py FROM TO`."""
+"""Write a Nerfies capture at half its size, with nothing that a training does not read."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -25,5 +26,16 @@ def halve(source: Path, target: Path) -> None:
         half.save(target / "rgb" / "2x" / f"{path.stem}.png", optimize=True)
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """A capture that is not there is one sentence on stderr, and exit code 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, metavar="FROM", help="the capture")
+    parser.add_argument("target", type=Path, metavar="TO", help="the folder to write")
+    options = parser.parse_args(arguments)
+    if not (options.source / "rgb" / "1x").is_dir():
+        sys.exit(f"gpu_capture: Expected a capture in the layout of Nerfies; {options.source} has no folder rgb/1x.")
+    halve(options.source, options.target)
+
+
 if __name__ == "__main__":
-    halve(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import copy
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 import tyro
 from rasterize import one_step
+
+from page4d_hf.utils.programs import input_errors_end_the_program
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))  # its tables
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer
@@ -36,11 +40,11 @@ class StaticFlagOptions:
     data: Path | None = None
     """What to train on: a capture or scene folder whose points say what moves. A synthetic one by default."""
     steps: int = 600
-    """Of each training."""
+    """Steps of each training."""
     width: int = 80
-    """Of the synthetic scene's images, in pixels."""
+    """Width of the synthetic scene's images, in pixels."""
     height: int = 60
-    """Of the synthetic scene's images, in pixels."""
+    """Height of the synthetic scene's images, in pixels."""
     points: int = 5000
     """Seed points, at most."""
     mislabel: float = 0.0
@@ -48,6 +52,7 @@ class StaticFlagOptions:
     threads: int = 0
     """Threads of PyTorch; 0 leaves its default."""
     seed: int = 0
+    """Seed of the synthetic scene, of the trainings and of what is mislabelled."""
 
 
 def make_trainer(options: StaticFlagOptions, data: Path, output: Path, name: str) -> Trainer:
@@ -90,6 +95,9 @@ def render_seconds(trainer: Trainer) -> float:
 
 
 def compare(options: StaticFlagOptions, folder: Path) -> None:
+    from evaluator.reporting.formats import pandas_library
+
+    pd = pandas_library()
     data = options.data
     if data is None:
         from page4d_hf.synthetic import write_synthetic_capture
@@ -147,4 +155,5 @@ def main(options: StaticFlagOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(StaticFlagOptions))
+    with input_errors_end_the_program("known_motion"):
+        main(tyro.cli(StaticFlagOptions))

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import tyro
 
+from page4d_hf.utils.programs import input_errors_end_the_program
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))  # its metrics
 
 
@@ -101,4 +103,5 @@ def _iou(mask: np.ndarray, truth: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(MotionOptions))
+    with input_errors_end_the_program("motion"):
+        main(tyro.cli(MotionOptions))

@@ -26,6 +26,7 @@ import tyro
 from torch import Tensor
 
 from page4d_hf.utils.measuring import timed
+from page4d_hf.utils.programs import input_errors_end_the_program
 from page4d_nerfstudio.rasterization import rasterize
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class RasterizerOptions:
     """Times forward and backward of the rasteriser on random Gaussians."""
 
     width: int = 160
-    """Of the image, in pixels."""
+    """Width of the image, in pixels."""
     height: int = 120
-    """Of the image, in pixels."""
+    """Height of the image, in pixels."""
     gaussians: int = 10_000
     """Number of Gaussians, all in front of the camera."""
     sh_degree: int = 3
@@ -60,6 +61,7 @@ class RasterizerOptions:
     cold: bool = False
     """Ignore what numba compiled before: the first round then says what a fresh machine waits for."""
     seed: int = 0
+    """Seed of the Gaussians and of the synthetic capture."""
 
 
 def make_scene(options: RasterizerOptions) -> dict[str, Any]:
@@ -261,4 +263,5 @@ def main(options: RasterizerOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(RasterizerOptions))
+    with input_errors_end_the_program("rasterize"):
+        main(tyro.cli(RasterizerOptions))

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 import tyro
 
+from page4d_hf.utils.programs import input_errors_end_the_program
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluation"))  # its metrics
 
 STAGES = ("resizing", "network", "tracks", "adjustment")  # columns of seconds
@@ -127,4 +129,5 @@ def main(options: ReconstructOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ReconstructOptions))
+    with input_errors_end_the_program("reconstruct"):
+        main(tyro.cli(ReconstructOptions))

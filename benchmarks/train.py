@@ -40,6 +40,8 @@ import torch
 import tyro
 from torch import Tensor
 
+from page4d_hf.utils.programs import input_errors_end_the_program
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 
 # Values of Page4DConfig; the full network is their defaults, and page4d-tiny is the one that comes with the package.
@@ -97,9 +99,9 @@ class TrainingOptions:
     frames: int = 4
     """Frames of a clip."""
     height: int = 112
-    """Of the images, in pixels."""
+    """Height of the images, in pixels."""
     width: int = 112
-    """Of the images, in pixels."""
+    """Width of the images, in pixels."""
     rounds: int = 5
     """Measured steps of each configuration; one more goes ahead of them."""
     device: str = "cpu"
@@ -345,4 +347,5 @@ def main(options: TrainingOptions) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrainingOptions))
+    with input_errors_end_the_program("train"):
+        main(tyro.cli(TrainingOptions))

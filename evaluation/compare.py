@@ -43,9 +43,9 @@ class Runs:
     output: Path
     """The folder for the runs, table.md, runs.csv (each run) and means.csv (means and deviations over seeds)."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the runs of each row."""
+    """Seeds of the runs of each row."""
     steps: int = 17_000
-    """Of each training."""
+    """Steps of each training."""
     data_options: str = ""
     """Further options of page4d-data, in quotes: --data-options="--downscale 4 --max-points 15000"."""
     train_options: str = ""

@@ -44,7 +44,9 @@ def points(options: Flat) -> None:
 
 
 def table(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], output: Path | None = None, overwrite: bool = False
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...", help_behavior_hint="")],
+    output: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Put finished runs of one task, data set and protocol into one table.
 

@@ -4,7 +4,7 @@
     python evaluation/mask_study.py --model page4d --dataset sintel --data-root sintel --output mask-study-sintel
 
 By default on synthetic clips, whose motion masks are exact; or on a data set with motion masks. See
-docs/evaluation.md.
+docs/mask-study.md.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ class MaskStudyOptions(StudyOptions):
     data_root: Path | None = None
     """Its folder."""
     sequences: tuple[str, ...] = ()
-    """Of the data set; by default those of the protocol's video depth."""
+    """Only these sequences of the data set. By default those of the protocol's video depth."""
     frames: int = 10
-    """At most so many of each sequence, spread evenly."""
+    """At most so many frames of each sequence, spread evenly."""
     resolution: int | None = None
     """Width of the network's input in pixels, for a data set. By default what the model's image processor says."""
     synthetic: Synthetic = field(default_factory=Synthetic)
     """Synthetic clips, where no data set is named."""
     study: MaskStudy = field(default_factory=MaskStudy)
+    """What is hidden, and from which queries."""
     pictures: int = 3
     """Clips of which a picture is drawn, from the first."""
 

@@ -32,7 +32,10 @@ from .utils.progress import progress_bar
 if TYPE_CHECKING:
     from .scene.reconstruction import Reconstruction
 
-DESCRIPTION = "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass."
+DESCRIPTION = (
+    "PAGE-4D: cameras, depth, points and motion of a moving scene, from its video or images in one pass. "
+    "page4d --version prints the version."
+)
 
 COMMAND_GROUP = "page4d.commands"  # entry points: a subcommand's name, and its function
 
@@ -66,7 +69,7 @@ def convert(
 
     started = time.perf_counter()
     overrides = _parse_values(set)
-    with claimed_folder(output, overwrite=overwrite):
+    with claimed_folder(output, overwrite=overwrite, inputs=(checkpoint,)):
         if not os.path.exists(checkpoint):
             raise CheckpointError(f"There is no checkpoint {str(checkpoint)!r:.200}.")
         print(f"Converting {checkpoint}", flush=True)
@@ -256,7 +259,9 @@ def reconstruct(
     if split_cuts and by_frame:
         raise Page4DError("--split-cuts takes no tracks, cameras, masks or folder of motion: they are of a whole clip.")
     # What can be wrong with the output is found out first, before the seconds of imports.
-    with claimed_folder(output, overwrite=overwrite, inputs=(*input, model, cameras)), progress_bar() as report:
+    named = (name for name in (motion, intrinsics, metric_depth) if name and os.path.exists(name))  # or they are words
+    read = (*input, model, cameras, tracks, masks, *named)
+    with claimed_folder(output, overwrite=overwrite, inputs=read), progress_bar() as report:
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as reconstruct_frames
@@ -287,22 +292,28 @@ def reconstruct(
             progress=report,
         )
         written: list[tuple[Path, int, int, dict[str, Any]]] = []  # folder, frames, points, info
+        unmasked: list[str] = []
 
-        def write(folder: Path, name: Path, made: Reconstruction) -> None:
-            write_scene(folder, made, preview=preview, motion_masks=write_masks, overwrite=overwrite)
+        def write(folder: Path, name: Path, made: Reconstruction, *, masks: bool = write_masks) -> None:
+            write_scene(folder, made, preview=preview, motion_masks=masks, overwrite=overwrite)
             written.append((name, len(made), len(made.points), made.info))
 
         if split_cuts:
             from .reconstruction.cuts import split_at_cuts
+            from .reconstruction.motion import shows_geometry
             from .utils.folders import whole_folder
 
             shots = split_at_cuts(source, fps=fps, max_frames=max_frames)
             with whole_folder(output, overwrite=overwrite) as folder:
                 for number, shot in enumerate(shots, start=1):
                     name = f"shot_{number:02}"
-                    made = run(shot)
+                    # A shot that geometry can show no motion in, as one of a single frame, must not cost the others.
+                    shown = shows_geometry(shot)
+                    made = run(shot, motion=motion if shown or motion not in ("geometry", "both") else None)
+                    masks_of_shot = write_masks and (shown or made.motion is not None)
+                    unmasked += [name] if write_masks > masks_of_shot else []
                     made.info["options"] |= {"fps": fps, "max_frames": max_frames}  # of the clip, before it was split
-                    write(folder / name, output / name, made)
+                    write(folder / name, output / name, made, masks=masks_of_shot)
         else:
             made = run(source, fps=fps, max_frames=max_frames)
             report("writing the scene", 0, 1)
@@ -312,6 +323,8 @@ def reconstruct(
     seconds = time.perf_counter() - started
     for folder, num_frames, num_points, info in written:
         _print_reconstructed(folder, num_frames, num_points, info)
+    if unmasked:
+        print(f"Nothing tells what moves in {', '.join(unmasked)}, of a single frame or of several sizes: no masks.")
     print(f"It took {seconds:.1f} s and at most {_peak_memory(written[0][3]['options']['device'])}.")
     longest, num_frames, _, _ = max(written, key=lambda each: each[1])
     if num_frames > 1:
@@ -431,8 +444,9 @@ def export(
         if is_folder:
             stack.enter_context(claimed_folder(output, overwrite=overwrite, inputs=(scene,)))
         else:
-            check_output_file(output, overwrite=overwrite)
+            check_output_file(output, overwrite=overwrite, inputs=(scene,))
 
+        from .geometry import camera_moves
         from .scene.export import export_scene
         from .scene.folder import read_scene
 
@@ -442,12 +456,14 @@ def export(
     masked = f", {made.masks} masks" if made.masks else ""
     seconds = time.perf_counter() - started
     print(f"Wrote {output} in {seconds:.1f} s: {len(read)} cameras, {made.points:,} points{tracked}{masked}.")
-    if format == "nerfstudio":
-        print(f"Next: {command('ns-train', 'splatfacto', '--data', output)}")
-    if format == "colmap":
-        masks = ("--masks-path", "masks") if made.masks else ()
-        train = command("ns-train", "splatfacto", "--data", output, "colmap", "--colmap-path", "sparse/0", *masks)
-        print(f"Next: {train}")
+    if is_folder:
+        # nerfstudio divides by the extent of the cameras, which is 0 where the camera was held still.
+        unscaled = () if camera_moves(read.extrinsics) else ("--auto-scale-poses", "False")
+        reader: tuple[str, ...] = ("nerfstudio-data", *unscaled) if unscaled else ()
+        if format == "colmap":
+            masks = ("--masks-path", "masks") if made.masks else ()
+            reader = ("colmap", "--colmap-path", "sparse/0", *masks, *unscaled)
+        print(f"Next: {command('ns-train', 'splatfacto', '--data', output, *reader)}")
 
 
 def view(
@@ -494,7 +510,7 @@ def view(
             raise Page4DError(f"Expected a picture's name that ends in .png or .jpg, got {screenshot}.")
         if not all(64 <= side <= 8192 for side in size):
             raise Page4DError(f"Expected a picture of 64 to 8192 pixels a side, got {size[0]}x{size[1]}.")
-        check_output_file(screenshot, overwrite=overwrite)
+        check_output_file(screenshot, overwrite=overwrite, inputs=(input, model))
 
     from .viewing.display import Display, Palette
     from .viewing.opening import open_input
@@ -549,11 +565,11 @@ def app(
     Args:
         models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
         host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
-        port: of the page.
-        max_upload: megabytes that a video may have.
-        max_frames: that are reconstructed of it at most.
-        max_minutes: that a reconstruction, and a training, may take.
-        keep_minutes: after which the files of a visit are removed.
+        port: port of the page.
+        max_upload: largest upload, all files together, in MiB.
+        max_frames: most frames of a video that are reconstructed.
+        max_minutes: time limit of a reconstruction, and of a training.
+        keep_minutes: time after which the files of a visit are removed.
         train_steps: offer a training of so many steps, whose result is a web page; needs the extra nerfstudio. 0: none.
     """
     from importlib.util import find_spec

@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .errors import FrameError
-from .pillow_page4d import to_8_bits
+from .pillow_page4d import let_pillow_read, to_8_bits
 from .utils.evenly import evenly
-from .utils.heif import let_pillow_read
 from .utils.image_bounds import MOST_PIXELS
 from .utils.lazy_images import LazyImages
 from .video_pixels import remarks, to_rgb
@@ -39,6 +40,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".ogv", ".gif"}
 )
 GREATEST_FPS = 1e6
+WHITE = (255, 255, 255)  # what the network sees behind transparency
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Frames:
     times: np.ndarray  # [N] float64: seconds from a video's first frame, or places in the sequence of images
     paths: list[Path] | None  # the image files; None for a video
     source: str  # what the frames were read from, as it was given
+    in_seconds: bool = False  # whether times are seconds, as of a video
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,6 +64,13 @@ class Frames:
             return self.images.sizes
         return [(image.shape[0], image.shape[1]) for image in self.images]
 
+    @property
+    def transparent(self) -> bool:
+        """Whether images may have transparency, for which none is decoded."""
+        if isinstance(self.images, LazyImages):
+            return self.images.transparent
+        return any(image.shape[2:] == (4,) for image in self.images)
+
     def take(self, indices: np.ndarray) -> Frames:
         """The frames at `indices`, with their times."""
         kept = indices.tolist()
@@ -70,6 +80,7 @@ class Frames:
             self.times[indices],
             None if self.paths is None else [self.paths[i] for i in kept],
             self.source,
+            self.in_seconds,
         )
 
 
@@ -98,7 +109,7 @@ def read_frames(
     Args:
         source: one of
 
-            - a video file; a rotation in its metadata is applied, and pixels that are not square are made so.
+            - a video file; its metadata turn and mirror it, and pixels that are not square are made so.
             - an image file: one frame.
             - a folder: its image files (not those of its subfolders) in natural order, so that `9.png` comes before
               `10.png`. Hidden files and files of other kinds are passed over.
@@ -238,6 +249,20 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     return _pixels(upright, path)
 
 
+def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """An image `(H, W, 3)` as it is; one `(H, W, 4)` laid over a colour, alpha * image + (1 - alpha) * background."""
+    if image.shape[2] == 3:
+        return image
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
+
+
+def not_black(image: Image.Image) -> npt.NDArray[np.bool_]:
+    """Where a mask image shows: it is not black, or a palette's index is not 0, as nerfstudio reads it; `(H, W)`."""
+    pixels = np.asarray(image.convert("RGB") if image.mode in ("LA", "PA", "CMYK", "YCbCr") else image)
+    return (pixels[..., :3].max(axis=-1) if pixels.ndim == 3 else pixels) > 0
+
+
 def _pixels(image: Image.Image, name: object) -> np.ndarray:
     """`[H, W, 3 or 4]` uint8."""
     try:
@@ -334,13 +359,13 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
                 "video down."
             )
         read.append(time)
-        sizes.append((width, height) if _quarter_turns(frame, path) % 2 else (height, width))
+        sizes.append((width, height) if _Turn.of(frame, path).sideways else (height, width))
     times = np.array(read)
     kept = _at_rate(times, fps) if fps is not None else np.arange(len(times))
     kept = kept[evenly(len(kept), max_frames)]
     numbers = kept.tolist()
     images = LazyImages([sizes[i] for i in numbers], numbers, lambda wanted: _images_of_video(path, wanted))
-    return Frames(images, [f"frame_{number:05d}" for number in numbers], times[kept], None, source)
+    return Frames(images, [f"frame_{number:05d}" for number in numbers], times[kept], None, source, True)
 
 
 def _images_of_video(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
@@ -422,21 +447,38 @@ def _square_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, in
 
 
 def _upright(frame: av.VideoFrame, size: tuple[int, int], path: Path) -> np.ndarray:
-    """`[H, W, 3]` uint8, scaled to `size`, then turned as the video's display matrix says."""
+    """`[H, W, 3]` uint8, scaled to `size`, then turned and mirrored as the video's display matrix says."""
     try:
         image = to_rgb(frame, size)
     except Exception as error:
         raise _broken_video(path, "broken", error) from error
-    quarter_turns = _quarter_turns(frame, path)
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+    return _Turn.of(frame, path).applied(image)
 
 
-def _quarter_turns(frame: av.VideoFrame, path: Path) -> int:
-    """How a video's display matrix turns a frame, counter-clockwise, as `np.rot90` counts."""
-    try:
-        return round(frame.rotation / 90) % 4
-    except Exception as error:
-        raise _broken_video(path, "broken", error) from error
+class _Turn(NamedTuple):
+    """How a video's display matrix turns and mirrors a frame: it is transposed first, then mirrored."""
+
+    sideways: bool = False
+    mirrored_x: bool = False
+    mirrored_y: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame, path: Path) -> _Turn:
+        """By the nearest quarter turn; a frame without a matrix is as it is shown."""
+        try:
+            stored: Any = frame.side_data.get("DISPLAYMATRIX")
+            # ISO/IEC 14496-12, 6.2.2: a pixel (p, q) is shown at (a p + c q + x, b p + d q + y).
+            a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if stored is None else struct.unpack("=9i", bytes(stored))
+        except Exception as error:
+            raise _broken_video(path, "broken", error) from error
+        return cls(True, c < 0, b < 0) if abs(b) + abs(c) > abs(a) + abs(d) else cls(False, a < 0, d < 0)
+
+    def applied(self, image: np.ndarray) -> np.ndarray:
+        """An image `(H, W, 3)` as it is shown."""
+        if not any(self):
+            return image
+        image = image.swapaxes(0, 1) if self.sideways else image
+        return np.ascontiguousarray(image[:: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1])
 
 
 def _broken_video(path: Path, how: str, error: Exception) -> FrameError:

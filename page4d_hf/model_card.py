@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
+from yaml import YAMLError
 
 from .configuration_page4d import Page4DConfig
 from .package_version import page4d_version
@@ -16,6 +18,13 @@ VGGT_LICENSE = "https://github.com/facebookresearch/vggt/blob/main/LICENSE.txt"
 
 # In each card that is written here, so that a later one may take its place; a card of somebody else stays.
 MARK = "<!-- written by page4d -->"
+# In those that transformers writes of itself, at `push_to_hub` and at `Trainer.create_model_card`.
+MARKS_OF_LIBRARY = (
+    "This model card has been automatically generated.",
+    "This model card has been generated automatically according to the information the Trainer had access to.",
+)
+TAGS = ("page4d", "vggt", "depth-estimation", "camera-pose-estimation", "dynamic-scenes", "custom_code")
+PROCEDURE = "\n## Training procedure\n"  # what a Trainer's card tells last: options, losses, versions
 OF_CARD = ("base_weights", "trained_on")  # values of a configuration that no network is computed with
 
 
@@ -65,7 +74,7 @@ TERMS: dict[str | None, Terms] = {
         None,
         None,
         None,
-        "page4d-tiny's weights are under Apache-2.0, as its code; no weights or data of others went into them.",
+        "page4d-tiny's weights are under Apache-2.0, as its code. It was trained without weights or data of others.",
     ),
     None: Terms(
         "A network of the PAGE-4D family",
@@ -90,8 +99,7 @@ _CARD = """\
 
 {what}
 
-Input are the frames of a video, or other images of one scene. Output are, for every frame, its camera, a depth map, a
-map of the points that are seen, and confidences of both{mask_output}.
+Input are the frames of a video, or other images of one scene. Output, for every frame: {outputs}.
 
 {origin}
 
@@ -117,17 +125,16 @@ processor = AutoImageProcessor.from_pretrained("path/to/this/folder")
 inputs = processor(images=frames, return_tensors="pt")  # frames: a list of images
 with torch.no_grad():
     output = model(**inputs)
-extrinsics, intrinsics = output.cameras()
+{read_off}
 ```
 
-Cameras are world-to-camera with OpenCV axes (x right, y down, z forward), and the first frame's camera is the world.
-Depth is along the camera's z axis. The scale is arbitrary, and one for all of a sequence.
+{conventions}The scale is arbitrary, and one for all of a sequence.
 
 ## Intended use
 
-Cameras, depth and points of videos of one scene, as a start for splatting, for editing and for research. `page4d
-reconstruct` refines the cameras by bundle adjustment, which you want before you train on them. Not intended: measuring
-in metres without known cameras, and anything where an error endangers people, such as steering a vehicle.
+Videos of one scene, as a start for splatting, for editing and for research. {refinement}Not
+intended: measuring in metres without known cameras, and anything where an error endangers people, such as steering a
+vehicle.
 
 ## This model
 
@@ -171,67 +178,105 @@ What the authors of PAGE-4D report for video depth (their Table 1; one scale for
 These are the authors' figures, not measurements of these weights."""
 
 
-def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None = None) -> str:
+# What each head gives: in words, in the example's code, and by which convention.
+_HEADS = {
+    "camera": (
+        "its camera",
+        "extrinsics, intrinsics = output.cameras()",
+        "Cameras are world-to-camera with OpenCV axes (x right, y down, z forward), and the first frame's camera is "
+        "the world. ",
+    ),
+    "depth": ("a depth map with its confidence", "depth = output.depth", "Depth is along the camera's z axis. "),
+    "point": (
+        "a map of the points that are seen, with its confidence",
+        "points = output.world_points",
+        "Points are in the world of the first frame's camera. ",
+    ),
+    "track": (
+        "where given points of the first frame are",
+        "tracks = model(**inputs, query_points=points_of_first_frame).tracks",
+        "",
+    ),
+}
+
+
+def model_card(
+    config: Page4DConfig, *, num_parameters: int, source: str | None = None, tags: Sequence[str] = ()
+) -> str:
     """The card of a model, in Markdown with the Hub's metadata at its beginning.
 
     `base_weights` of the configuration decide the licence, its `trained_on` are named as data. `source` is the
-    checkpoint that the model was converted from, unchanged; None of a model that was made otherwise.
+    checkpoint that the model was converted from, unchanged; None of a model that was made otherwise, of which the card
+    then says no more than where it started from. `tags` come after the card's own.
     """
     terms = TERMS[config.base_weights]
     masked = config.mask_form is not None
     trained_on = list(dict.fromkeys(config.trained_on))
+    heads = [name for name in _HEADS if getattr(config, f"enable_{name}")]
+    depends = {
+        "vggt": terms.base_model,
+        "depth-estimation": "depth" in heads,
+        "camera-pose-estimation": "camera" in heads,
+    }
+    own_tags = [tag for tag in TAGS if depends.get(tag, True)]
     metadata = ModelCardData(
         library_name="transformers",
-        pipeline_tag="image-to-3d",
+        pipeline_tag="depth-estimation" if heads == ["depth"] else "image-to-3d",
         license=terms.license,
         license_name=terms.license_name,
         license_link=terms.license_link,
         base_model=terms.base_model,
-        tags=[
-            "page4d",
-            *(["vggt"] if terms.base_model else []),
-            "depth-estimation",
-            "camera-pose-estimation",
-            "dynamic-scenes",
-            "custom_code",
-        ],
+        tags=[*own_tags, *tags],
     )
-    rounded = "" if config.dtype == "float32" else f", but for encoder and aggregator being rounded to {config.dtype}"
+    title = terms.what
+    dtype = config.dtype or "float32"
+    rounded = "" if dtype == "float32" else f", but for encoder and aggregator being rounded to {dtype}"
     if source is not None:
         origin = f"Converted from {source} to the format of Transformers by page4d {page4d_version()}; the weights are "
         origin += f"unchanged{rounded}."
     elif trained_on:
         origin = f"Trained with page4d {page4d_version()}. Base weights: {_base(config)}."
+        title += ", trained further" if config.base_weights else ""
     else:
         origin = f"Saved by page4d {page4d_version()}. This card does not tell how the weights were trained since."
-    heads = [name for name in ("camera", "depth", "point", "track") if getattr(config, f"enable_{name}")]
+        title = f"Weights that start from {title}" if config.base_weights else title
     limits = (
         "- The dynamics mask tells where the network looks away from for its cameras. It is no segmentation of what "
     )
     limits = f"{limits}moves.\n" if masked else ""
     if config.enable_track:
         limits += "- The track head is VGGT's; PAGE-4D does not train it.\n"
+    outputs = [_HEADS[name][0] for name in heads] + (["a map of how much it is taken for moving"] if masked else [])
+    is_published = config.base_weights == "page4d" and source is not None
     return _CARD.format(
         metadata=metadata.to_yaml(),
         mark=MARK,
-        title=f"{terms.what}, trained further" if trained_on and config.base_weights else terms.what,
+        title=title,
         what=(
             "PAGE-4D estimates cameras, depth and points of moving scenes in one pass. It is VGGT with a\n"
             "dynamics-aware mask, which keeps the cameras from looking at what moves."
             if masked
-            else "It estimates cameras, depth and points of a scene in one pass, without a dynamics-aware mask."
+            else "It is of the family of VGGT and PAGE-4D, which see a whole scene in one pass, without a "
+            "dynamics-aware mask."
         ),
-        mask_output=", and a map of how much it is taken for moving" if masked else "",
+        outputs="; ".join(outputs),
+        read_off="\n".join(_HEADS[name][1] for name in heads),
+        conventions="".join(_HEADS[name][2] for name in heads),
+        refinement=(
+            "`page4d reconstruct` refines the cameras by bundle adjustment, which you want before you train on them. "
+            if "camera" in heads
+            else ""
+        ),
         origin=origin,
         base=_base(config),
         parameters=num_parameters,
         heads=", ".join(heads),
         mask=f"{config.mask_form} form, strength {config.mask_strength:g}" if masked else "none",
-        precision="float32" if config.dtype == "float32" else f"{config.dtype}, heads float32",
+        precision="float32" if dtype == "float32" else f"{dtype}, heads float32",
         image_size=config.image_size,
         patch_size=config.patch_size,
-        and_metrics=" and metrics" if config.base_weights == "page4d" and not trained_on else "",
-        data=_data(config, trained_on),
+        and_metrics=" and metrics" if is_published else "",
+        data=_data(config, trained_on) + (_PAGE4D_METRICS if is_published else ""),
         limits=limits,
         license_words=terms.words,
         license_of_data=" The licences of the data that it was trained on apply too." if trained_on else "",
@@ -241,13 +286,29 @@ def model_card(config: Page4DConfig, *, num_parameters: int, source: str | None 
 def write_model_card(folder: str | os.PathLike[str], config: Page4DConfig, *, num_parameters: int) -> None:
     """Write the card of a saved model to `README.md` in its folder, unless somebody else's is there.
 
+    Nobody's are cards that were written here, and those that transformers wrote of itself and that name no licence;
+    what they have of tags and of a Trainer's procedure is kept.
+
     Raises:
         OSError: it cannot be written.
     """
     path = Path(folder) / "README.md"
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
-        return
-    path.write_text(model_card(config, num_parameters=num_parameters), encoding="utf-8")
+    tags: Sequence[str] = ()
+    procedure = ""
+    if path.exists():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if MARK not in text and not any(mark in text for mark in MARKS_OF_LIBRARY):
+            return
+        try:
+            metadata = ModelCard(text, ignore_metadata_errors=True).data.to_dict()
+        except (ValueError, YAMLError):  # metadata that the Hub could not read: somebody has been at it
+            return
+        if MARK not in text and metadata.get("license"):
+            return
+        tags = [tag for tag in metadata.get("tags") or () if tag not in TAGS]
+        procedure = "".join(text.partition(PROCEDURE)[1:])
+    card = model_card(config, num_parameters=num_parameters, tags=tags)
+    path.write_text(card + procedure, encoding="utf-8")
 
 
 def data_name(dataset: str) -> str:
@@ -281,4 +342,4 @@ def _data(config: Page4DConfig, trained_on: list[str]) -> str:
         told.append(f"Trained since on: {', '.join(trained_on)}.")
     if not told:
         told.append("Not known.")
-    return "\n\n".join(told) + (_PAGE4D_METRICS if config.base_weights == "page4d" and not trained_on else "")
+    return "\n\n".join(told)

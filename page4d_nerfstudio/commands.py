@@ -46,7 +46,7 @@ def splat(
         max_frames: at most so many frames, spread evenly over the whole clip. By default 48 on a CPU, 200 on a GPU.
         downscale: whole factor by which images are made smaller for the training. By default their longer side is about
             220 pixels on a CPU, and at most 1600 on a GPU.
-        steps: of the training. By default 1,000 on a CPU and 17,000 on a GPU.
+        steps: length of the training in steps. By default 1,000 on a CPU and 17,000 on a GPU.
         overwrite: replace the file at the output, which may not be the input, and what page4d wrote in the scene
             folder. Nothing else is ever replaced.
     """
@@ -94,7 +94,7 @@ def export_splats(
         time: the instant to write, from 0, the capture's first, to 1, its last.
         all_frames: write each instant of which there is a frame, into a folder.
         static_once: write Gaussians that never move once, to splats_static.ply, and those that move to the file of each
-            instant: a tenth of the size where a tenth of them moves. Show an instant by loading both files.
+            instant: a ninth of the size where a tenth of them moves. Show an instant by loading both files.
         world: axes and unit. training: nerfstudio's, centred and scaled, as in its viewer; data: those of the cameras
             and points that were trained on (of a capture, after the scaling that it asks for itself).
         overwrite: replace the file, or the folder, that an earlier export wrote.

@@ -91,14 +91,14 @@ class Options:
     arms: tuple[ArmName, ...] = ARMS
     """Which to run."""
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Of the runs of each: which clips they see, and the first weights of a mask whose form the base does not have. A
-    seed that the base was trained with would show it the same rooms again."""
+    """Seeds of the runs of each arm: which clips they see, and the first weights of a mask whose form the base does not
+    have. A seed that the base was trained with would show it the same rooms again."""
     accelerate: Path | None = TWO_PROCESSES
     """Configuration for `accelerate launch`; None trains in a single process."""
     clips: int = 64
     """Held-out clips."""
     frames: int = 8
-    """Of each of them."""
+    """Frames of each held-out clip."""
 
 
 def run_options(options: Options, recipe: RunOptions, base: Page4DConfig, arm: ArmName, seed: int) -> RunOptions:

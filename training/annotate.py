@@ -56,7 +56,9 @@ class RayAnnotator:
 
 
 def annotate(
-    videos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS ...")],
+    videos: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS ...", help_behavior_hint="")
+    ],
     model: str,
     output: Path,
     fps: float | None = None,
@@ -129,6 +131,8 @@ def annotate(
 
 def find_videos(given: Sequence[Path]) -> dict[str, Path]:
     """Video files by name: relative to the folder that was given, with its suffix."""
+    if not given:
+        raise Page4DError("Name video files, or folders of them, as VIDEOS.")
     found: dict[str, Path] = {}
     for path in given:
         if path.is_dir():

@@ -47,7 +47,7 @@ class Options:
     clips: int = 64
     """Held-out clips that the model is tried on, for its card."""
     frames: int = 8
-    """Of each of them."""
+    """Frames of each held-out clip."""
 
 
 def stages_in(folder: Path) -> list[tuple[Path, StageOptions]]:

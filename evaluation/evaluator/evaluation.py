@@ -83,7 +83,7 @@ class EvaluationOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:<number>. Several processes take a GPU each."""
     dtype: str = "auto"
-    """Of the network: auto, float32, bfloat16 or float16."""
+    """Precision of the network: auto, float32, bfloat16 or float16."""
 
     def __post_init__(self) -> None:
         if [self.model is not None, self.predictions is not None, self.trivial].count(True) != 1:

@@ -134,7 +134,7 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 upload = gr.File(
-                    label=f"Video or images, up to {limits.upload_megabytes:g} MB",
+                    label=f"Video or images, up to {limits.upload_megabytes:g} MiB",
                     file_types=sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES),
                     file_count="multiple",
                     height=150,
@@ -175,7 +175,7 @@ def check_size(uploads: list[str], megabytes: float) -> None:
     """Refuse an upload of several files that are too large together; of a single one gradio does."""
     size = sum(os.path.getsize(upload) for upload in uploads)
     if size > megabytes * 2**20:
-        raise Page4DError(f"The files have {size / 2**20:.1f} MB together, and {megabytes:g} are allowed; take fewer.")
+        raise Page4DError(f"The files have {size / 2**20:.1f} MiB together, and {megabytes:g} are allowed; take fewer.")
 
 
 def framed(page: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..frames import natural_key
 from ..scene.tracks import PointTracks
 from .depth_files import read_npy_depth
 from .image_files import read_image, read_image_mask
@@ -45,7 +46,7 @@ class Capture:
     scale: str = "arbitrary"  # "arbitrary" or "metres": the unit of the world
     near: float | None = None  # in the world's unit
     far: float | None = None
-    points: np.ndarray | None = None  # [M, 3] float32 in the world
+    points: np.ndarray | None = None  # [M, 3] float32 in the world; float64 where files are, for worlds far from 0
     point_colors: np.ndarray | None = None  # [M, 3] uint8
     motion_mask_paths: list[Path | None] | None = (
         None  # per frame, for `read_motion_mask_file`; None where there is none
@@ -149,3 +150,13 @@ class Layout(NamedTuple):
 def folder_of(sequence: str) -> str:
     """The scene of a sequence that is named by its scene and a camera, as `DatasetLayout.scene`."""
     return sequence.rpartition("/")[0]
+
+
+def devices_by_folder(folders: Sequence[str], time_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The device `(N,)` of each frame, by its folder and its instant: frames of one instant in several folders are
+    those of a rig, each folder a camera; otherwise all are of one device."""
+    names = sorted(set(folders), key=natural_key)
+    devices = np.array([names.index(folder) for folder in folders], np.int64)
+    views = np.unique(np.stack((time_ids, devices), axis=1), axis=0)
+    is_rig = len(views) > len(np.unique(time_ids))
+    return devices if is_rig else np.zeros_like(devices)

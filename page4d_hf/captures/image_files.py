@@ -12,11 +12,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import CaptureError
-from ..utils.heif import let_pillow_read
+from ..frames import not_black, over
+from ..pillow_page4d import let_pillow_read
 from ..utils.image_bounds import check_pixels
 from .files import decoding
-
-WHITE = (255, 255, 255)
 
 
 @contextmanager
@@ -53,18 +52,10 @@ def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray
     return over(read_image(path), background)
 
 
-def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """An image `(H, W, 3)` as it is, one `(H, W, 4)` laid over a colour as `read_image_over` does it: `(H, W, 3)`."""
-    if image.shape[2] == 3:
-        return image
-    alpha = image[..., 3:].astype(np.float32) / 255
-    return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
-
-
 def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`."""
-    mask = read_image(path, keep_grey=True)
-    return (mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask) > 0
+    """Where an image is not black, or a palette image's index is not 0: `(H, W)`."""
+    with open_image(path) as image:
+        return not_black(image)
 
 
 def check_same_size(path: Path, values: npt.NDArray[Any], other_path: Path, others: npt.NDArray[Any]) -> None:

@@ -217,7 +217,8 @@ def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> 
 
 
 def undistort(distorted: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> np.ndarray:
-    """The inverse of `distort`, found by iteration to 1e-9. Of a fisheye, rays end at `FISHEYE_REACH` from the axis.
+    """The inverse of `distort` where there is one, found by iteration to 1e-9. Of a fisheye, rays end at
+    `FISHEYE_REACH` from the axis.
 
     Args:
         distorted: `(N, 2)`.
@@ -232,12 +233,43 @@ def undistort(distorted: np.ndarray, distortion: np.ndarray, fisheye: bool = Fal
     points = np.ascontiguousarray(distorted, np.float64)[:, None]
     same = np.eye(3)
     rays = cv2.undistortPointsIter(points, same, np.asarray(distortion, np.float64), same, same, stop)[:, 0]
-    if not np.allclose(distort(rays, distortion), distorted, rtol=0, atol=1e-9):
+    found = _falls_on(rays, distorted, distortion)
+    if not found.all():  # a fixed-point iteration, which leaves strong lenses that can be undone
+        rays[~found] = _undistort_by_newton(points[~found, 0], distortion)
+        found = _falls_on(rays, distorted, distortion)
+    if not found.all():
         raise ValueError(
             "its distortion cannot be undone over the whole image; check its coefficients "
             f"{np.asarray(distortion).tolist()}."
         )
     return rays
+
+
+def _falls_on(rays: np.ndarray, distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.bool_]:
+    return np.isclose(distort(rays, distortion), distorted, rtol=0, atol=1e-9).all(axis=1)
+
+
+def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.float64]:
+    """Rays `(N, 2)` of points, started from what the radial terms alone say; NaN beyond where these turn back."""
+    lens = np.asarray(distortion, np.float64)
+    radial = lens.copy()
+    radial[2:4] = 0
+    grid = np.linspace(0, math.tan(FISHEYE_REACH), 20_000)
+    radii = distort(np.column_stack((grid, np.zeros_like(grid))), radial)[:, 0]
+    rises = np.diff(radii) > 0
+    rising = len(grid) if rises.all() else int(rises.argmin()) + 1
+    radius = np.linalg.norm(distorted, axis=1)
+    start = np.interp(radius, radii[:rising], grid[:rising])
+    rays = distorted * np.divide(start, radius, out=np.ones_like(radius), where=radius > 0)[:, None]
+    zero, same = np.zeros(3), np.eye(3)
+    with np.errstate(all="ignore"):
+        for _ in range(20):
+            seen, slopes = cv2.projectPoints(np.insert(rays, 2, 1, axis=1), zero, zero, same, lens)
+            (xx, xy), (yx, yy) = slopes[:, 3:5].reshape(-1, 2, 2).transpose(1, 2, 0)  # by the ray: as by a shift
+            dx, dy = (seen[:, 0] - distorted).T
+            rays = rays - np.column_stack((yy * dx - xy * dy, xx * dy - yx * dx)) / (xx * yy - xy * yx)[:, None]
+        inside = (np.linalg.norm(rays, axis=1) <= grid[rising - 1]) & ((rays * distorted).sum(axis=1) >= 0)
+    return np.where(inside[:, None], rays, np.nan)
 
 
 def _fisheye_radius(angle: np.ndarray, distortion: np.ndarray) -> np.ndarray:

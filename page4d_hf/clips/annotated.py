@@ -21,14 +21,14 @@ class Trust:
     """Thresholds on the refinement's report that a reconstruction must meet to become training data.
 
     Args:
-        min_inliers: of all observations of tracks, the share that its cameras explain to a pixel of an image 518 wide.
+        min_inliers: of all observations of tracks, the share that its cameras explain to a pixel of an image 320 wide.
         max_error: the median reprojection error, in such pixels.
         min_parallax: the angle in degrees that the rays of a static point span, in the median.
         max_depth_error: the relative error of depth where tracks know it, in the median.
     """
 
     min_inliers: float = 0.7
-    max_error: float = 1.0
+    max_error: float = 0.6
     min_parallax: float = 1.0
     max_depth_error: float = 0.25
 
@@ -44,10 +44,11 @@ class Trust:
         inliers, error, parallax = (
             float(report[name]) for name in ("inlier_share_after", "error_p50_after", "parallax_degrees")
         )
+        error /= report["inlier_pixels"]  # the reports' lengths are in pixels of the video
         if inliers < self.min_inliers:
             return f"its cameras explain {inliers:.0%} of what was tracked, below {self.min_inliers:.0%}"
         if error > self.max_error:
-            return f"its reprojection error is {error:.2f} px, above {self.max_error:g}"
+            return f"its reprojection error is {error:.2f} px of an image 320 wide, above {self.max_error:g}"
         if parallax < self.min_parallax:
             return f"its static points show a parallax of {parallax:.2f} degrees, below {self.min_parallax:g}"
         if (off := float(report["depth_error"])) > self.max_depth_error:

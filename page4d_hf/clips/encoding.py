@@ -17,9 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..captures import Capture, PinholeFrames, as_pinhole
-from ..captures.image_files import WHITE, over
 from ..captures.pinhole import needs_undistortion
 from ..errors import CaptureError
+from ..frames import WHITE, over
 from ..geometry import resized_intrinsics
 from ..synthetic import SyntheticOptions
 from .rendered import random_clips
@@ -397,6 +397,7 @@ def _take_frames(capture: Capture, indices: npt.ArrayLike) -> Capture:
         points=None,
         point_colors=None,
         point_motion=None,
+        tracks=None,
         notes=[],
         skipped=[],
     )

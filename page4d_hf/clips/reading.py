@@ -15,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 
-from ..captures.image_files import WHITE, over
 from ..errors import ClipError
+from ..frames import WHITE, over
 from ..utils.folders import FULL
 from ..utils.json_files import Record, explain
 from ..utils.programs import one_line

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ..frames import Frames, Source, read_frames
+from .dense_flow import DenseFlow
 
 WIDTH = 240  # pixels of the images that are compared
 AROUND = 8  # frames on each side, that say how much the image usually changes
@@ -86,7 +87,7 @@ def longest_shot(
 ) -> tuple[Frames, Report | None]:
     """The shot with the most frames, and where the clip cuts: None where it does not.
 
-    The report has the first frames of the other shots (`frames`), their `seconds` where the clip tells the time, the
+    The report has the first frames of the later shots (`frames`), their `seconds` where the clip tells the time, the
     first frame of the shot that is taken and the one after its last (`taken`), and a sentence for the user (`note`).
     """
     cuts = find_cuts(frames.images, progress=progress)
@@ -95,13 +96,11 @@ def longest_shot(
     edges = np.array([0, *cuts, len(frames)])
     longest = int(np.diff(edges).argmax())
     start, end = edges[longest : longest + 2].tolist()
-    timed = not np.array_equal(frames.times, np.arange(len(frames)))
-    seconds = frames.times[cuts].tolist() if timed else None
-    places = [f"{cut} ({frames.times[cut]:.2f} s)" if timed else str(cut) for cut in cuts]
+    seconds = frames.times[cuts].tolist() if frames.in_seconds else None
+    places = [f"{frames.names[cut]} ({frames.times[cut]:.2f} s)" if seconds else frames.names[cut] for cut in cuts]
     listed = places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
     note = (
-        f"The clip cuts at frame{'s' * (len(places) > 1)} {listed}, counted from 0: only the longest shot is taken, "
-        f"frames {start} to {end - 1}."
+        f"The clip cuts at {listed}: only the longest shot is taken, {frames.names[start]} to {frames.names[end - 1]}."
     )
     report: Report = {"frames": cuts, "seconds": seconds, "taken": [start, end], "note": note}
     return frames.take(np.arange(start, end)), report
@@ -144,9 +143,9 @@ def _unrelated(images: list[np.ndarray], place: int) -> bool:
 
 def _consistent(before: np.ndarray, after: np.ndarray) -> float:
     """Share of pixels that flow carries to another image and back."""
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = DenseFlow(preset=cv2.DISOPTICAL_FLOW_PRESET_FAST)
     before, after = cv2.equalizeHist(before), cv2.equalizeHist(after)
-    there, back = flow.calc(before, after, None), flow.calc(after, before, None)
+    there, back = flow.calc(before, after), flow.calc(after, before)
     grid = np.stack(np.meshgrid(np.arange(before.shape[1]), np.arange(before.shape[0])), axis=-1).astype(np.float32)
     target = grid + there
     returned = there + cv2.remap(back, target, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]

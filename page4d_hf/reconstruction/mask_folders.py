@@ -1,4 +1,4 @@
-"""Masks that a user brings: a folder with an image for each frame."""
+"""What of frames is shown: masks that a user brings, a folder with an image for each frame, and transparency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,22 @@ from ..frames import VIDEO_SUFFIXES, Frames, frame_files
 from .lenses import UndistortedFrames
 
 
-class MaskFolder(Sequence[np.ndarray]):
+class FrameMasks(Sequence[np.ndarray]):
+    """A mask `(H, W)` bool of each frame, made when it is asked for."""
+
+    def hides(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Which pixels of maps `(h, w)`, one of each frame, are 0 in the mask over half of their area: bool."""
+        return [share < 0.5 for share in self.over_maps(maps)]
+
+    def over_maps(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The share of each pixel of maps `(h, w)`, one of each frame, that the mask covers: float32 in [0, 1]."""
+        return [
+            cv2.resize(mask.astype(np.float32), each.shape[1::-1], interpolation=cv2.INTER_AREA)
+            for mask, each in zip(self, maps, strict=True)
+        ]
+
+
+class MaskFolder(FrameMasks):
     """The masks of some frames, `(H, W)` bool each, true where an image is not 0; decoded when they are asked for.
 
     Args:
@@ -57,13 +72,22 @@ class MaskFolder(Sequence[np.ndarray]):
         mask = read_image_mask(self.files[index])
         return mask if self.lenses is None else self.lenses.mask(mask, index)
 
-    def hides(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Which pixels of maps `(h, w)`, one of each frame, are 0 in the mask over half of their area: bool."""
-        return [share < 0.5 for share in self.over_maps(maps)]
 
-    def over_maps(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The share of each pixel of maps `(h, w)`, one of each frame, that the mask covers: float32 in [0, 1]."""
-        return [
-            cv2.resize(mask.astype(np.float32), each.shape[1::-1], interpolation=cv2.INTER_AREA)
-            for mask, each in zip(self, maps, strict=True)
-        ]
+class ShownPixels(FrameMasks):
+    """Where frames have something to see, `(H, W)` bool each: they are not fully transparent, and no mask hides them.
+
+    Args:
+        frames: some of which have transparency.
+        masks: the user's, if any.
+    """
+
+    def __init__(self, frames: Frames, masks: MaskFolder | None):
+        self.images, self.masks = frames.images, masks
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
+        image = self.images[index]
+        shown = image[..., 3] > 0 if image.shape[2] == 4 else np.ones(image.shape[:2], bool)
+        return shown if self.masks is None else shown & self.masks[index]

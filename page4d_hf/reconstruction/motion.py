@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ..errors import Page4DError
 from ..frames import Frames
 from ..geometry import resized_intrinsics
+from .dense_flow import DenseFlow
 from .mask_folders import MaskFolder
 
 MotionKind = Literal["off", "head", "geometry", "both"]
@@ -60,6 +61,11 @@ def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> Mot
     return motion
 
 
+def shows_geometry(frames: Frames) -> bool:
+    """Whether frames can show motion by geometry: several, of one size."""
+    return len(frames) > 1 and len(set(frames.sizes)) == 1
+
+
 def motion_masks(
     motion: str | os.PathLike[str] | None,
     frames: Frames,
@@ -84,13 +90,12 @@ def motion_masks(
     Returns:
         `(h, w)` float32 of each frame, 0 static to 1 moving, NaN where depth is or hidden; None where nothing tells.
     """
-    sizes = len(set(frames.sizes))
     masks = None
-    if motion == "head" or (motion is None and (sizes > 1 or len(frames) == 1)):
+    if motion == "head" or (motion is None and not shows_geometry(frames)):
         masks = head
     elif motion in (None, "geometry", "both"):
-        if sizes > 1 or len(frames) == 1:
-            seen = "a single frame" if len(frames) == 1 else f"frames of {sizes} sizes"
+        if not shows_geometry(frames):
+            seen = "a single frame" if len(frames) == 1 else f"frames of {len(set(frames.sizes))} sizes"
             raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
         masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, hidden=hidden, progress=progress)
         if motion != "geometry" and head is not None:
@@ -169,8 +174,7 @@ class _Flow:
     """Flow between frames that are `GAPS` apart, both ways, and where it does not lead back."""
 
     def __init__(self) -> None:
-        self._dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(0)
+        self._dense = DenseFlow(finest_scale=0)
         self._images: dict[int, np.ndarray] = {}
         self._flow: dict[tuple[int, int], FloatArray] = {}
         self._uncertain: dict[int, FloatArray] = {}
@@ -198,7 +202,7 @@ class _Flow:
                     middle = sum(pair) // 2
                     half = self._flow[pair[0], middle]
                     first = half + sampled(self._flow[middle, pair[1]], self.grid + half)
-                self._flow[pair] = self._dis.calc(self._images[pair[0]], self._images[pair[1]], first).copy()
+                self._flow[pair] = self._dense.calc(self._images[pair[0]], self._images[pair[1]], first).copy()
 
     def forget(self, frame: int) -> None:
         """Drop what no frame after this one asks for."""

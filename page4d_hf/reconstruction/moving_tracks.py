@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from .dense_flow import DenseFlow
 from .tracks import FINEST_FLOW_SCALE, REFERENCE_WIDTH, Tracks, as_gray, joined_tracks, sampled
 
 # Lengths are in pixels of images that are at most `REFERENCE_WIDTH` wide.
@@ -78,16 +79,15 @@ def track_motion(
 
     Images are `(H, W, 3)` uint8, of one size; two are held at a time.
     """
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     shrink = min(1.0, REFERENCE_WIDTH / images[0].shape[1])
     spacing = max(SPACING, shrink * (max(mask.sum() for mask in moving) / MOST_AT_ONCE) ** 0.5)
     observed: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
     points, count, before = None, 0, None
+    flow = DenseFlow(FINEST_FLOW_SCALE if images[0].shape[1] >= REFERENCE_WIDTH else 1)
     for frame, image in enumerate(images):
         now = _prepared(image, moving[frame], shrink)
-        flow.setFinestScale(FINEST_FLOW_SCALE if now.gray.shape[1] >= REFERENCE_WIDTH else 1)
         if points is not None and before is not None and len(points.xy):
-            there = points.xy + sampled(flow.calc(before.gray, now.gray, None), points.xy)
+            there = points.xy + sampled(flow.calc(before.gray, now.gray), points.xy)
             points = _renewed(_followed(now, points, there, spacing), now)
         seeds = _grid(now, np.zeros((0, 2)) if points is None else points.xy, spacing)
         new = _new_points(now, count + np.arange(len(seeds)), seeds)

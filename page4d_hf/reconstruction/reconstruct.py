@@ -32,12 +32,12 @@ from .cameras.known_cameras import KnownCameras, depth_by_paths, known_cameras, 
 from .cuts import Report as CutReport
 from .cuts import longest_shot
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
-from .mask_folders import MaskFolder
+from .mask_folders import FrameMasks, MaskFolder, ShownPixels
 from .metric import load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
-from .tracks import joined_tracks
+from .tracks import check_number_of_frames, joined_tracks
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from .cameras.refinement import Refinement
 
 logger = logging.getLogger(__name__)
+
+LEAST_SEEN = 0.95  # of a frame, below which what a crop hides is told
 
 Refine = Literal["auto", "off"]
 Distortion = Literal["none", "radial"]
@@ -98,7 +100,7 @@ def reconstruct(
         images: S >= 1 frames: a video, a folder of images, a glob, image files, PIL images, arrays `[H, W, 3]` uint8,
             or `Frames`; see `read_frames`. Where they cut from one shot to another, the longest is taken, and
             `info["cuts"]` says where; see `split_at_cuts`. `Frames`, and frames for which there are `tracks`,
-            `cameras`, `masks` or a folder of `motion`, are all taken.
+            `cameras`, `masks`, a folder of `motion` or `intrinsics` of several lenses, are all taken.
         model: folder of the weights, or their repository on the Hub; or a model, on the device and in the dtype that it
             shall run in. It runs as in evaluation, and is left as it was.
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
@@ -134,7 +136,7 @@ def reconstruct(
             by the network once more. `info["lens"]` says what came of it.
         masks: folder with an image for each frame, 0 where pixels are to be left out of tracks, points, depth's scale,
             motion and training; see `MaskFolder`. The network's cameras do not look there in the layers of its mask;
-            its depth sees the whole images.
+            its depth sees the whole images. What is fully transparent is left out of the same, but for training.
         metric_depth: folder or Hub repository of a metric model for depth estimation of transformers, such as
             apple/DepthPro-hf, by which the scene is scaled to metres; see `metric_scale`. By default its scale is
             arbitrary, or that of known cameras.
@@ -185,7 +187,10 @@ def reconstruct(
     given_cameras = None if cameras is None else read_cameras(cameras)
     given_intrinsics = None if intrinsics is None else read_intrinsics(intrinsics)
 
-    frames, cuts = _read_frames(images, options, report)
+    several_lenses = given_intrinsics is not None and not given_intrinsics.of_one_lens
+    frames, cuts = _read_frames(images, options, report, all_frames=options.of_all_frames or several_lenses)
+    if given_tracks is not None:
+        check_number_of_frames(given_tracks, len(frames))
     known = known_cameras(given_cameras, given_intrinsics, frames)
     lenses = None if known is None else known.lenses
     if lenses is not None and distortion != "none":
@@ -208,6 +213,7 @@ def reconstruct(
     if lenses is not None:
         clip.undistort(lenses)
         look()
+    clip.tell_of_crop()
     hidden = clip.hide()
     cameras_by, kept_tracks = clip.settle_cameras(options)
     seen, frames = clip.seen, clip.frames
@@ -359,8 +365,7 @@ class _Options:
     def of_all_frames(self) -> bool:
         """Whether something is given for each frame, so that none can be left out."""
         folder = None if self.motion in get_args(MotionKind) else self.motion
-        lenses = self.intrinsics if os.path.exists(self.intrinsics or "") else None
-        return any(given is not None for given in (self.tracks, self.cameras, lenses, self.masks, folder))
+        return any(given is not None for given in (self.tracks, self.cameras, self.masks, folder))
 
     def as_info(self) -> dict[str, Any]:
         """The options for `page4d/info.json`."""
@@ -368,14 +373,16 @@ class _Options:
         return {name: value if isinstance(value, plain) else str(value) for name, value in vars(self).items()}
 
 
-def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[Frames, CutReport | None]:
-    """The frames to reconstruct, and where the clip cuts that they are a shot of."""
+def _read_frames(
+    images: Source, options: _Options, report: Progress, *, all_frames: bool
+) -> tuple[Frames, CutReport | None]:
+    """The frames to reconstruct, and where the clip cuts that they are a shot of, unless `all_frames` are taken."""
     if isinstance(images, Frames):
         return read_frames(images, fps=options.fps, max_frames=options.max_frames), None
     report("reading frames", 0, 1)
     frames = read_frames(images, fps=options.fps, max_frames=options.max_frames)
     report("reading frames", 1, 1)
-    if options.of_all_frames:
+    if all_frames:
         return frames, None
     count = len(frames)
     report("looking for cuts", 0, count)
@@ -395,6 +402,12 @@ class _Clip:
     visible: MaskFolder | None
     report: Progress
     seen: Prediction = field(init=False)  # set, and set anew, when the network has seen the frames
+
+    def tell_of_crop(self) -> None:
+        """Say how much of a frame the image processor's crop leaves to the network, where it hides much."""
+        seen = min(1 - float(np.isnan(depth).mean()) for depth in self.seen.depth)
+        if seen < LEAST_SEEN:
+            logger.warning("The network sees the middle %.0f %% of a frame; --mode balanced shows it all.", 100 * seen)
 
     def undistort(self, lenses: Lenses) -> None:
         """Frames, masks, tracks and known intrinsics as a pinhole has them; the network is to see the frames anew."""
@@ -418,12 +431,20 @@ class _Clip:
         lenses = Lenses.radial(refined.intrinsics, refined.radial, self.frames.sizes)
         return None if lenses.bend < LEAST_BEND else lenses
 
+    @property
+    def shown(self) -> FrameMasks | None:
+        """Where frames are neither transparent nor hidden by the user; None where they are not anywhere."""
+        return ShownPixels(self.frames, self.visible) if self.frames.transparent else self.visible
+
     def hide(self) -> list[np.ndarray] | None:
-        """Take confidence from pixels that the user hides; gives them, `(h, w)` bool of each frame, or None."""
-        if self.visible is None:
+        """Take confidence from pixels that are not `shown`; gives them, `(h, w)` bool of each frame, or None."""
+        shown = self.shown
+        if shown is None:
             return None
-        hidden = self.visible.hides(self.seen.depth)
+        hidden = shown.hides(self.seen.depth)
         if all(off.all() for off in hidden):
+            if self.visible is None:
+                raise Page4DError("All pixels of all frames are transparent: their alpha is 0. Give images without it.")
             raise Page4DError(
                 f"The masks in {self.visible.files[0].parent} hide all of all frames: 0 hides, other values show; "
                 "invert them."
@@ -482,7 +503,7 @@ class _Clip:
             seen.motion,
             tracks,
             dense=self.tracks is None,
-            visible=self.visible,
+            visible=self.shown,
             progress=lambda done: self.report("tracks of motion", done, len(frames)),
         )
         sizes = np.array([(width, height) for height, width in frames.sizes])
@@ -532,7 +553,7 @@ class _Clip:
             given=self.tracks,
             followed=None if seen.followed is None else joined_tracks(seen.followed),
             known=known,
-            visible=self.visible,
+            visible=self.shown,
             distortion=distortion,
             progress=self.report,
         )

@@ -2,7 +2,8 @@
 
 Corners (Shi and Tomasi, 1994) are carried from frame to frame by dense optical flow (DIS, Kroeger et al., 2016) at a
 quarter of the resolution, and set to a fraction of a pixel by Lucas-Kanade at the full one. A track ends where tracking
-backwards does not return to its start.
+backwards does not return to its start. Where nearly all would end, at a flash, a black or a blurred frame, they are
+looked for in the frames behind it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..errors import Page4DError
 from ..scene.tracks import PointTracks
+from .dense_flow import DenseFlow
 
 # Lengths in pixels are for images of this width, and grow with them.
 REFERENCE_WIDTH = 320
@@ -28,6 +30,8 @@ WINDOW = 9  # pixels, side of Lucas-Kanade's window; larger ones are pulled by w
 CORNER_QUALITY = 0.005  # of the best corner's
 MOST_CORNERS = 1500  # in one frame
 FEWEST_FRAMES = 3  # of a track that is of use
+BROKEN = 0.2  # of a frame's tracks: where fewer are followed, the next frame is another, or shows nothing
+LONGEST_GAP = 5  # frames that may show nothing until tracks are given up
 MOST_CELLS = 10_000_000  # tracks times frames, of those that are kept beside a scene
 LIKENESS = 0.8  # of the difference that images have in one place, that they may have along a track
 NOISE = 4.0  # levels of grey, that a difference may always have
@@ -99,20 +103,32 @@ def track_points(
 ) -> Tracks:
     """Track corners, by default those that are good for cameras, through a clip; gives tracks of at least three frames.
 
-    Images are `(H, W, 3)` uint8, of one size; no more than two are held at a time.
+    Images are `(H, W, 3)` uint8, of one size; no more than three are held at a time.
     """
-    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # OpenCV's types want its first guess
-    flow.setFinestScale(FINEST_FLOW_SCALE)
+    flow = DenseFlow(FINEST_FLOW_SCALE)
     xy, number, count = np.zeros((0, 2), np.float32), np.zeros(0, np.int64), 0
     observed: list[tuple[np.ndarray, np.ndarray]] = []
     before: np.ndarray | None = None
+    # The last image before one that hardly any track leads to, with its points and their numbers; and when it was.
+    lost: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    lost_at = 0
     for frame, image in enumerate(images):
         gray = as_gray(image)
         if before is not None and before.shape != gray.shape:
             raise Page4DError("Tracks need frames of one size; these differ.")
         if before is not None and len(xy):
-            xy, followed = _follow(flow, before, gray, xy)
-            xy, number = xy[followed], number[followed]
+            there, followed = _follow_in_any_light(flow, before, gray, xy)
+            if lost is None and followed.mean() < BROKEN:
+                lost, lost_at = (before, xy, number), frame
+            xy, number = there[followed], number[followed]
+        if lost is not None and frame > lost_at:
+            there, followed = _follow_in_any_light(flow, lost[0], gray, lost[1])
+            if followed.mean() >= BROKEN:
+                followed &= ~np.isin(lost[2], number)
+                xy, number = np.concatenate((xy, there[followed])), np.concatenate((number, lost[2][followed]))
+                lost = None
+            elif frame - lost_at >= LONGEST_GAP:
+                lost = None
         corners = new_corners(gray, xy, choice or Corners())
         xy = np.concatenate((xy, corners))
         number = np.concatenate((number, np.arange(count, count + len(corners))))
@@ -131,10 +147,14 @@ def joined_tracks(observed: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tracks:
     return tracks.select(tracks.lengths() >= FEWEST_FRAMES)
 
 
-def without_hidden(tracks: Tracks, visible: Sequence[np.ndarray]) -> Tracks:
-    """Tracks without what is observed in pixels where `visible`, `(H, W)` bool of each frame, is false."""
+def without_hidden(tracks: Tracks, visible: Iterable[np.ndarray | None]) -> Tracks:
+    """Tracks without what is observed in pixels where `visible`, `(H, W)` bool of each frame, is false; None hides
+    nothing."""
     seen = np.ones(len(tracks.track), bool)
-    for mask, rows in zip(visible, tracks.rows_of_frames(len(visible)), strict=True):
+    observed = tracks.rows_of_frames(int(tracks.frame.max(initial=-1)) + 1)
+    for rows, mask in zip(observed, visible, strict=False):  # the last frames may have no observations
+        if mask is None:
+            continue
         height, width = mask.shape
         column, row = tracks.xy[rows].astype(int).T
         seen[rows] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
@@ -142,13 +162,24 @@ def without_hidden(tracks: Tracks, visible: Sequence[np.ndarray]) -> Tracks:
     return kept.select(kept.lengths() >= FEWEST_FRAMES)
 
 
-def _follow(flow: Any, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _follow_in_any_light(
+    flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_follow`, where hardly a point is found once more without what exposure changes: it keeps the order of greys."""
+    followed = _follow(flow, before, after, xy)
+    if followed[1].mean() >= BROKEN:
+        return followed
+    equalized = _follow(flow, cv2.equalizeHist(before), cv2.equalizeHist(after), xy)
+    return max(followed, equalized, key=lambda each: each[1].sum())
+
+
+def _follow(flow: DenseFlow, before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions [N, 2] of one image's points in the next, and which were found, [N] bool."""
     height, width = after.shape
     unit = width / REFERENCE_WIDTH
-    guess = xy + sampled(flow.calc(before, after, None), xy)
+    guess = xy + sampled(flow.calc(before, after), xy)
     there, found = _lucas_kanade(before, after, xy, guess)
-    back, found_back = _lucas_kanade(after, before, there, there + sampled(flow.calc(after, before, None), there))
+    back, found_back = _lucas_kanade(after, before, there, there + sampled(flow.calc(after, before), there))
     found &= found_back
     found &= np.linalg.norm(there - guess, axis=1) < 2 * max(unit, 1)
     found &= np.linalg.norm(back - xy, axis=1) < ROUND_TRIP * max(unit, 0.5)
@@ -216,15 +247,20 @@ def as_point_tracks(tracks: Tracks, points: np.ndarray, num_frames: int) -> Poin
     return PointTracks(xy, visible, points[kept].astype(np.float32))
 
 
+def check_number_of_frames(given: PointTracks, count: int) -> None:
+    """Refuse a user's tracks through another number of frames than a clip has."""
+    if given.visible.shape[1] != count:
+        raise Page4DError(
+            f"Expected tracks through the clip's {count} frames, got {given.visible.shape[1]}; track the frames that "
+            "are reconstructed."
+        )
+
+
 def checked_tracks(
     given: PointTracks, images: Sequence[np.ndarray], *, progress: Callable[[int], None] = lambda done: None
 ) -> Tracks:
     """A user's tracks, where they fit the images `(H, W, 3)` uint8, of one size, of which two are held at a time."""
-    if given.visible.shape[1] != len(images):
-        raise Page4DError(
-            f"Expected tracks through the clip's {len(images)} frames, got {given.visible.shape[1]}; track the frames "
-            "that are reconstructed."
-        )
+    check_number_of_frames(given, len(images))
     height, width = images[0].shape[:2]
     frame, track = np.nonzero(given.visible.T)
     tracks = Tracks(track, frame, given.xy[track, frame], len(given))

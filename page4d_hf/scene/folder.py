@@ -29,7 +29,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ from .tracks import TRACKS, PointTracks, read_tracks, tracks_bytes
 from .transforms_json import (
     CAMERA_MODELS,
     FISHEYE_MODELS,
+    TIME_STEP,
     Transforms,
     find_file,
     frame_times,
@@ -66,6 +67,7 @@ COLORS = ("red", "green", "blue")
 SPLITS = ("train", "val", "test")
 MOVES = 0.5  # motion from which a pixel or a point counts as moving
 EXIF_ORIENTATION = 0x0112
+POINT_ARRAYS = ("points", "point_colors", "point_times", "point_motion", "point_confidence")  # of a `Scene`
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Scene:
     distortion: np.ndarray  # [N, 5] float64, as in a `Capture`; zeros in scenes by page4d
     image_sizes: np.ndarray  # [N, 2] int, (width, height)
     times: np.ndarray  # [N] float64 in [0, 1]
-    points: np.ndarray | None = None  # [M, 3] float32
+    points: np.ndarray | None = None  # [M, 3] float32; float64 of another program's file in double precision
     point_colors: np.ndarray | None = None  # [M, 3] uint8
     point_times: np.ndarray | None = None  # [M] float32 in [0, 1]
     point_motion: np.ndarray | None = None  # [M] float32, 0 static to 1 moving
@@ -364,6 +366,8 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     """
     root = Path(root)
     if root.is_file():
+        if root.name != "transforms.json":
+            raise SceneError(f"Expected a scene's folder or its transforms.json, got the file {root}.")
         root = root.parent
     if not root.is_dir():
         raise SceneError(f"No such folder: {root}.")
@@ -402,9 +406,8 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
         return scene
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
-        if note is not None and given is not None and scene.point_times is not None:
-            first, last = given.min(), given.max()
-            scene.point_times = np.clip((scene.point_times - first) / (last - first), 0, 1).astype(np.float32)
+        if scene.point_times is not None and len(scene.point_times):
+            _match_points_to_frames(scene, given)
     if scene.info:
         for name in MAPS if scene.has_motion else MAPS[:2]:
             for path in image_paths:
@@ -429,6 +432,26 @@ class _InfoFrame(Record, extra="allow"):
     source: str  # file name of the image that it was made from, or frame of a video
 
 
+class _InfoLens(Record, extra="allow"):
+    """The lens that images were undistorted by: OpenCV's coefficients, or those of a fisheye."""
+
+    model: Literal["OpenCV", "fisheye"]
+    fl_x: float
+    fl_y: float
+    cx: float
+    cy: float
+    w: int
+    h: int
+    k1: float = 0
+    k2: float = 0
+    k3: float = 0
+    k4: float = 0
+    k5: float = 0
+    k6: float = 0
+    p1: float = 0
+    p2: float = 0
+
+
 class _Info(Record, extra="allow"):
     """Fields of `page4d/info.json` that readers rely on."""
 
@@ -436,6 +459,7 @@ class _Info(Record, extra="allow"):
     model: str | None = None
     source: str | None = None
     frames: list[_InfoFrame] = Field(default_factory=list)
+    lens: _InfoLens | None = None
 
 
 def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:
@@ -477,7 +501,7 @@ def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: P
 
 
 def _read_points(scene: Scene, name: str) -> None:
-    """Fill in the points of a PLY file; times, motion and confidence are there only if page4d wrote it."""
+    """Fill in the points of a PLY file, with times, motion and confidence where it has them, as those by page4d do."""
     path = find_file(scene.root, name)
     if path is None:
         raise SceneError(
@@ -487,7 +511,8 @@ def _read_points(scene: Scene, name: str) -> None:
     try:
         vertices = PlyData.read(str(path), mmap="c")["vertex"].data
         with np.errstate(over="ignore"):  # an infinity is refused below
-            points = np.stack([vertices[name] for name in "xyz"], axis=-1).astype(np.float32)
+            given = np.stack([vertices[name] for name in "xyz"], axis=-1)
+            points = given.astype(np.float32)
             for name in ("time", "motion", "confidence"):
                 if name in vertices.dtype.names:
                     columns[name] = np.ascontiguousarray(vertices[name], dtype=np.float32)
@@ -500,9 +525,29 @@ def _read_points(scene: Scene, name: str) -> None:
     for name, values in {"position": points, **columns}.items():
         if not np.isfinite(values).all():
             raise SceneError(f"The point cloud {path} holds points whose {name} is not finite; make it anew.")
-    scene.points, scene.point_colors = points, colors
+    # Of a world in geographic coordinates, float32 would leave steps of half a metre.
+    scene.points, scene.point_colors = given.astype(np.float64) if given.dtype.char == "d" else points, colors
     scene.point_times = columns.get("time")
     scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
+
+
+def _match_points_to_frames(scene: Scene, given: npt.NDArray[Any] | None) -> None:
+    """Bring times of points to those of the scene's frames, of which `given` [N] are as the file has them; leave out
+    points of frames that were removed from it. Times that are those of no frame are of another kind: there are none."""
+    times, scene.point_times = scene.point_times, None
+    if times is None or given is None:
+        return
+    frame = frames_at(times, given)
+    left = np.abs(times - given[frame]) <= TIME_STEP * max(1, np.abs(given).max())
+    if not left.any():
+        return
+    scene.point_times = scene.times[frame].astype(np.float32)
+    if not left.all():
+        where = scene.root / "transforms.json"
+        scene.notes.append(f"{(~left).sum():,} points are left out, of frames that {where} does not have.")
+        for name in POINT_ARRAYS:
+            values = getattr(scene, name)
+            setattr(scene, name, None if values is None else values[left])
 
 
 def _to_8_bits(colors: np.ndarray) -> np.ndarray:

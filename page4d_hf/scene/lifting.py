@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..frames import WHITE, over
 from ..geometry import resized_intrinsics, unproject_depth
 from ..utils.evenly import one_of_each_stretch
 
@@ -38,7 +39,8 @@ def points_from_depth(
         intrinsics: `(3, 3)` in pixels of the image, first pixel's centre at 0.5.
 
     Returns:
-        positions `(n, 3)` float32 and colours `(n, 3)` uint8, the image's mean over each pixel kept, row by row.
+        positions `(n, 3)` float32 and colours `(n, 3)` uint8, the mean over each pixel kept of the
+        image over white, row by row.
     """
     (height, width), (image_height, image_width) = depth.shape, image.shape[:2]
     positions = unproject_depth(
@@ -47,6 +49,6 @@ def points_from_depth(
         torch.from_numpy(resized_intrinsics(intrinsics, (width / image_width, height / image_height))),
         pixel_center=0.5,
     ).numpy()
-    colors = cv2.resize(image[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    colors = cv2.resize(over(image, WHITE), (width, height), interpolation=cv2.INTER_AREA)
     with np.errstate(over="ignore"):  # what is too far away is infinite, and whoever reads the data leaves it out
         return positions[keep].astype(np.float32), colors[keep]

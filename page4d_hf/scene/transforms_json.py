@@ -20,7 +20,7 @@ from pydantic import Field
 from ..errors import Page4DError, SceneError
 from ..frames import IMAGE_SUFFIXES, natural_key, normalized_times
 from ..geometry import is_rotation
-from ..utils.heif import let_pillow_read
+from ..pillow_page4d import let_pillow_read
 from ..utils.json_files import Record, read_json
 
 # nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.
@@ -28,7 +28,7 @@ CAMERA_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL
 FISHEYE_MODELS = frozenset({"OPENCV_FISHEYE"})
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
 FISHEYE_DISTORTION = ("k1", "k2", "k3", "k4")
-TIME_STEP = 1e-6  # times that differ by less are one instant: files are of few digits
+TIME_STEP = 1e-6  # of their span, in which times are one instant: files are of few digits
 LARGEST = 1e19  # of any number: in float32, too, its square is finite
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
@@ -53,6 +53,7 @@ class Lens(Record):
     k4: Number | None = None
     p1: Number | None = None
     p2: Number | None = None
+    is_fisheye: bool | None = None  # instant-ngp's word for what nerfstudio calls OPENCV_FISHEYE
 
 
 class TransformsFrame(Lens):
@@ -113,16 +114,28 @@ def times_by_name(meta: Transforms) -> np.ndarray:
 def spread_times(times: np.ndarray, where: Path, names: Sequence[str]) -> tuple[np.ndarray, str | None]:
     """Times `(N,)` of all frames, of whatever split, that span [0, 1], and a sentence where they were brought to it.
 
-    The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last.
+    The deformation, `--time` and the viewer take 0 for the first instant of a capture and 1 for its last. Times of one
+    instant, of a rig's cameras for example, come out equal.
     """
     first, last = float(times.min()), float(times.max())
-    if max(abs(first), abs(last - 1)) <= TIME_STEP:
-        return times, None
     if last - first <= TIME_STEP:  # a single instant
         return np.zeros_like(times), None
+    times = _of_instants(times, TIME_STEP * (last - first))
+    if max(abs(first), abs(last - 1)) <= TIME_STEP:
+        return times, None
     ends = f"{names[int(times.argmin())]} to {names[int(times.argmax())]}"
     note = f"The times of {where} go from {first:g} to {last:g} ({ends}); they are scaled to go from 0 to 1."
     return normalized_times(times), note
+
+
+def _of_instants(times: np.ndarray, step: float) -> np.ndarray:
+    """Times `(N,)` of which those that differ by no more than a step are made equal."""
+    order = np.argsort(times, kind="stable")
+    rising = times[order]
+    starts = np.append(True, np.diff(rising) > step)
+    instants = np.empty_like(times)
+    instants[order] = rising[starts][np.cumsum(starts) - 1]
+    return instants
 
 
 def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path, where: Path) -> TransformsCamera:
@@ -131,7 +144,8 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
     Args:
         meta: the file.
         frame: one of its frames. Its intrinsics are `fl_x fl_y cx cy w h`, with distortion as `k1 k2 k3 p1 p2`, or
-            `camera_angle_x`, the horizontal angle of view. The file's `camera_model` OPENCV_FISHEYE has `k1 k2 k3 k4`.
+            `camera_angle_x`, the horizontal angle of view. A fisheye, by the file's `camera_model` OPENCV_FISHEYE or
+            by instant-ngp's `is_fisheye`, has `k1 k2 k3 k4`.
         root: the folder that file paths start from.
         where: the file, for messages.
     """
@@ -178,7 +192,14 @@ def read_transforms_camera(meta: Transforms, frame: TransformsFrame, root: Path,
             [0, 0, 1],
         ]
     )
-    fisheye = meta.camera_model in FISHEYE_MODELS
+    named = None if meta.camera_model is None else meta.camera_model in FISHEYE_MODELS
+    flagged: bool | None = number("is_fisheye")
+    if named is not None and flagged is not None and named != flagged:
+        raise SceneError(
+            f"The lens {of} is of the camera_model {meta.camera_model}, and its is_fisheye says "
+            f"{str(flagged).lower()}; correct one of them."
+        )
+    fisheye = bool(named or flagged)
     if number("k4") and not fisheye:
         raise SceneError(
             f"The distortion {of} has a fourth radial term, which only a fisheye has; set camera_model to "

@@ -242,7 +242,7 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
         raise SceneError(f"{scene.root} has no points to show.")
     instants, instant = np.unique(scene.times, return_inverse=True)
     chosen = evenly(len(instants), MOST_KEYFRAMES)
-    own = Points(scene.points, scene.point_colors)
+    own = Points(scene.points.astype(np.float32), scene.point_colors)
     static, moving = own, [own.take(np.zeros(0, np.int64)) for _ in chosen]
     if scene.point_times is not None and len(chosen) > 1:
         moves = np.full(len(scene.points), True)

@@ -281,10 +281,11 @@ class _SeedPoints:
 
 
 class H264Video:
-    """H.264 in MP4, the same bytes for the same frames."""
+    """H.264 in MP4 with colours by BT.601, the same bytes for the same frames."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         import av  # only here: everything else works where no video can be written
+        from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         # Bit-exact: no encoder's version in the container. One thread: no rate control that depends on timing. No
         # macroblock tree: x264 165 makes other files of the same frames with it, from run to run.
@@ -294,6 +295,11 @@ class H264Video:
         even = width % 2 == 0 and height % 2 == 0
         self.stream.pix_fmt = "yuv420p" if even else "yuv444p"  # the former, which all players know, halves the sides
         self.stream.options = {"crf": "14", "threads": "1", "x264-params": "mbtree=0"}
+        self.colors = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
+        # Said in the file: readers guess otherwise, and take large images for BT.709.
+        context = self.stream.codec_context
+        context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
     def __enter__(self) -> H264Video:
         return self
@@ -309,4 +315,5 @@ class H264Video:
         """Append a frame, `(H, W, 3)` uint8."""
         import av
 
-        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        self.container.mux(self.stream.encode(frame.reformat(format=self.stream.pix_fmt, **self.colors)))

@@ -22,6 +22,7 @@ OUTDOORS = (3, 4)
 MATERIALS = 24  # of a scene; the first ones are for what has colours of its own
 SKIN, HAIR, LEAVES, GLOW = SPECIAL = range(4)
 UNPAINTED: Mapping[int, int] = {}
+MOVES = 1e-9  # of what a part's axes and its place, in metres, change by; rounding is far less
 SLOTS = (44, 44, 14)  # most ellipsoids, boxes and turned solids in a place
 
 
@@ -107,10 +108,12 @@ class _Builder:
         eye = (linear.swapaxes(-1, -2) @ (self.view.eyes - middle)[..., None])[..., 0]
         if (np.abs(eye) < half[:, None] + self.near).all(-1).any():
             return False
-        moves = motion is not None or (prop.bends and not self.still)
+        moves = np.full(len(half), motion is not None or (prop.bends and not self.still))
+        if frames > 1:  # the trunk of one who only waves stands still
+            moves &= (np.ptp(linear, axis=1).max(axis=(1, 2)) > MOVES) | (np.ptp(middle, axis=1).max(axis=1) > MOVES)
         palette = [paint.get(i, int(drawn)) for i, drawn in enumerate(self.rng.integers(len(SPECIAL), MATERIALS, 4))]
         for i, (shape, profile, material) in enumerate(zip(prop.shape, prop.profile, prop.material, strict=True)):
-            part = (linear[i], middle[i], half[i], np.array(profile), palette[material], moves)
+            part = (linear[i], middle[i], half[i], np.array(profile), palette[material], bool(moves[i]))
             self.parts[shape].append(part)
         if floor:
             self.taken.append((x, z, prop.radius))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import resource
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,8 @@ from .locks import hold, is_held
 if TYPE_CHECKING:
     from accelerate.state import PartialState
 
-MANIFEST = ".page4d-files.json"  # in each folder that `whole_folder` wrote: its files, with sizes and digests
+MANIFEST = ".page4d-files.json"  # in each folder that `whole_folder` wrote: its files, with sizes and checksums
 LOCK = ".page4d.lock"  # in each folder that a `working_folder` is held of
-DIGESTED_BYTES = 2**20  # files up to this size, which somebody may have edited, are compared by their bytes
 
 
 def check_output_folder(target: str | Path, *, overwrite: bool = False) -> Path:
@@ -77,10 +77,7 @@ def claimed_folder(
         inputs: what the work reads, which must not be replaced by what it makes.
     """
     place = _place(target)
-    for source in inputs:
-        if source is None or "\0" in str(source):  # a name that no file has
-            continue
-        read = Path(os.path.realpath(source))
+    for source, read in _places_of_inputs(inputs):
         if place in (read, *read.parents):
             raise Page4DError(f"The output {target} is or holds what is read, {source}; name another folder.")
     with _beside(target, overwrite):
@@ -187,12 +184,16 @@ def is_unused(folder: Path) -> bool:
     return all(path.name == LOCK or _PARTIAL.fullmatch(path.name) for path in folder.iterdir())
 
 
-def check_output_file(target: str | Path, *, overwrite: bool = False) -> Path:
-    """Refuse an output file that `whole_file` would refuse, before any work is done for it.
+def check_output_file(target: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Path:
+    """Refuse an output file that `whole_file` would refuse, before any work is done for it, and one that is there and
+    is, or lies in, one of the `inputs`: what the work reads.
 
     Gives the place that the file will have, absolute and with links followed.
     """
     place = _place(target)
+    for source, read in _places_of_inputs(inputs):
+        if place.is_file() and (read in (place, *place.parents) or fnmatchcase(str(place), str(read))):
+            raise Page4DError(f"The output {target} is a file of what is read, {source}; name another one.")
     if place.is_dir():
         raise Page4DError(f"The output {target} is a folder; name a file that does not exist yet.")
     if place.exists() and not overwrite:
@@ -254,6 +255,13 @@ def _place(target: str | Path) -> Path:
         raise Page4DError(
             f"The output {os.fspath(target)!r:.200} cannot be a name: {reason}; choose another."
         ) from error
+
+
+def _places_of_inputs(inputs: Iterable[str | Path | None]) -> Iterator[tuple[str | Path, Path]]:
+    """What is read, as it was named and with links followed."""
+    for source in inputs:
+        if source is not None and "\0" not in str(source):  # a name that no file has
+            yield source, Path(os.path.realpath(source))
 
 
 @contextmanager
@@ -359,14 +367,17 @@ def _files(folder: Path) -> list[str]:
     return sorted(name for name in found if name != MANIFEST)
 
 
-def _state(path: Path) -> list[int | str | None]:
-    """A file's size and, if it is small, its digest, by which changes are detected."""
-    size = path.stat().st_size
-    return [size, hashlib.sha256(path.read_bytes()).hexdigest()[:16] if size <= DIGESTED_BYTES else None]
+def _checksum(path: Path) -> int:
+    """Of all bytes of a file: 5 GB take 3 s. It tells what somebody changed, not what somebody forged."""
+    checksum = 0
+    with open(path, "rb") as stream:
+        while block := stream.read(2**20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def _write_manifest(folder: Path) -> None:
-    states = {name: _state(folder / name) for name in _files(folder)}
+    states = {name: [(folder / name).stat().st_size, _checksum(folder / name)] for name in _files(folder)}
     (folder / MANIFEST).write_text(json.dumps({"files": states}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -374,14 +385,17 @@ def _foreign_files(folder: Path) -> list[str]:
     """Files in a folder that `whole_folder` did not write, or not as they are now."""
     try:
         states = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        written = {name: (int(size), checksum) for name, (size, checksum) in states.items()}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        states = {}
-    foreign = []
-    for name in _files(folder):
-        path = folder / name
-        if path.is_symlink() or not path.is_file() or states.get(name) != _state(path):
-            foreign.append(name)
-    return foreign
+        written = {}
+
+    def is_as_written(name: str, path: Path) -> bool:
+        if path.is_symlink() or not path.is_file() or name not in written:
+            return False
+        size, checksum = written[name]
+        return path.stat().st_size == size and _checksum(path) == checksum
+
+    return [name for name in _files(folder) if not is_as_written(name, folder / name)]
 
 
 def _rename_into(partial: Path, place: Path) -> None:

@@ -28,6 +28,7 @@ class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
         sizes: (height, width) of each image.
         keys: what stands for each image in its source, such as its file or its number in a video.
         decode: yields the images of some keys in their order; it may end early where a key lies behind the one before.
+        transparent: whether some of them, or of those they were taken from, have four channels.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
         sizes: Sequence[tuple[int, int]],
         keys: Sequence[Key],
         decode: Callable[[Sequence[Key]], Iterator[npt.NDArray[Any]]],
+        transparent: bool = False,
     ) -> None:
         self.sizes, self._keys, self._decode = list(sizes), list(keys), decode
+        self.transparent = transparent
         self.fits = sum(4 * height * width for height, width in self.sizes) <= _room()
         self._held: dict[int, npt.NDArray[Any]] = {}
         self._decoder: Iterator[npt.NDArray[Any]] = iter(())
@@ -48,15 +51,16 @@ class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
     ) -> LazyImages[Key]:
         """Go through images whose sizes only decoding tells; a broken one raises what `decode` does."""
         held: dict[int, npt.NDArray[Any]] | None = {}
-        sizes, taken, room = [], 0, _room()
+        sizes, taken, room, transparent = [], 0, _room(), False
         for place, image in enumerate(decode(keys)):
             sizes.append((image.shape[0], image.shape[1]))
             taken += 4 * image.shape[0] * image.shape[1]
+            transparent |= image.shape[2:] == (4,)
             if held is not None and taken <= room:
                 held[place] = image
             else:
                 held = None
-        images = cls(sizes, keys, decode)
+        images = cls(sizes, keys, decode, transparent)
         if held is not None and images.fits:
             images._held = held
         return images
@@ -88,7 +92,8 @@ class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
 
     def take(self, indices: Sequence[int]) -> LazyImages[Key]:
         """The images at some indices."""
-        taken = LazyImages([self.sizes[i] for i in indices], [self._keys[i] for i in indices], self._decode)
+        sizes, keys = [self.sizes[i] for i in indices], [self._keys[i] for i in indices]
+        taken = LazyImages(sizes, keys, self._decode, self.transparent)
         if taken.fits:
             taken._held = {place: self._held[i] for place, i in enumerate(indices) if i in self._held}
         return taken

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import tyro
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
@@ -26,7 +27,16 @@ from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 from ..console import input_errors_end_the_command
 from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKED_KEY, TRACKS_KEY
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
-from .dataset import DEPTH_KEY, DEPTH_SCALE_KEY, IMAGES_KEY, INDICES_KEY, REFUSAL_KEY, RefusesOtherDatasets
+from .dataset import (
+    DEPTH_KEY,
+    DEPTH_SCALE_KEY,
+    IMAGES_KEY,
+    INDICES_KEY,
+    OTHER_IMAGES,
+    OTHER_MASKS,
+    REFUSAL_KEY,
+    RefusesOtherDatasets,
+)
 from .frames_source import FramesOptions, frames_of_images
 from .limits import in_reach, refuse_far_cameras
 from .motion_tracks import motion_paths, tracks_of_user
@@ -292,7 +302,8 @@ class Page4DDataParser(DataParser):
     "points3D_motion" `(M,)` float32 from 0, static, to 1, moving; with tracks "tracks_xyz" `(K, T, 3)` float32, paths
     of moving points, and "tracks_times" `(T,)` in [0, 1], of the training split; "background_color" `(3,)` in [0, 1]
     where all images are laid over one; and what `Page4DDataset` reads images with. Only that dataset undistorts and
-    scales images and ignores alpha that is no transparency: where this is needed, any other dataset is refused.
+    scales images, ignores alpha that is no transparency, and knows images with masks beside images without: where this
+    is needed, any other dataset is refused.
     """
 
     config: Page4DDataParserConfig
@@ -325,7 +336,8 @@ class Page4DDataParser(DataParser):
             camera_type=CameraType.PERSPECTIVE,
             times=torch.from_numpy(frames.times[indices]).float()[:, None],
         )
-        background = self._background()
+        background, masks = self._background(), self._masks(indices)
+        refusal = OTHER_IMAGES if frames.images.differs_from_files else OTHER_MASKS if None in masks else None
         side = self.config.scene_scale
         return DataparserOutputs(
             image_filenames=[frames.image_paths[i] for i in indices],
@@ -333,7 +345,9 @@ class Page4DDataParser(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-side] * 3, [side] * 3], dtype=torch.float32)),
             dataparser_transform=transform.float(),
             dataparser_scale=scale,
-            alpha_color=background.get("background_color"),  # for datasets of others
+            # For datasets of others.
+            alpha_color=background.get("background_color"),
+            mask_filenames=[mask for mask in masks if mask is not None] or None,
             metadata={
                 **self._points(),
                 **(self._tracks if split == "train" else {}),
@@ -342,9 +356,15 @@ class Page4DDataParser(DataParser):
                 INDICES_KEY: indices,
                 DEPTH_KEY: frames.depth,
                 DEPTH_SCALE_KEY: scale,
-                **({REFUSAL_KEY: RefusesOtherDatasets()} if frames.images.differs_from_files else {}),
+                **({} if refusal is None else {REFUSAL_KEY: RefusesOtherDatasets(refusal)}),
             },
         )
+
+    def _masks(self, indices: npt.NDArray[Any]) -> list[Path | None]:
+        """The files that say which pixels of some frames are to be learned from; empty where there are none."""
+        paths = self._frames.images.capture.use_paths or []
+        masks = [paths[i] for i in indices] if paths else []
+        return masks if any(masks) else []
 
     def _background(self) -> dict[str, Tensor]:
         color = self._frames.images.capture.background

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,24 +30,34 @@ INDICES_KEY = "page4d_indices"
 DEPTH_KEY = "page4d_depth"
 DEPTH_SCALE_KEY = "page4d_depth_scale"
 
-# Where images are not what their files show (undistorted, scaled, opaque), a `RefusesOtherDatasets`.
+# Where other datasets would read other pixels than this one, a `RefusesOtherDatasets`.
 REFUSAL_KEY = "page4d_refusal"
 
 
+OTHER_IMAGES = (
+    "page4d-data would have to undistort or scale these images, or leave out an alpha channel that is no transparency, "
+    "which only the methods page4d-* have done: others would train on other images. Store the capture's images "
+    "undistorted, opaque and in the size that is wanted (--downscale 1 takes them as large as they are), or train one "
+    "of page4d-*."
+)
+OTHER_MASKS = (
+    "Only some of these images have a mask, which only the methods page4d-* take: nerfstudio's own read masks of all "
+    "images or of none. Give the others white masks, or train one of page4d-*."
+)
+
+
+@dataclass(frozen=True)
 class RefusesOtherDatasets:
-    """Ends the command where a dataset is made that would read images as their files are, which they are not to be.
+    """Ends the command where a dataset is made that would train on other pixels than `Page4DDataset`.
 
     nerfstudio does not tell a dataparser who asks, but every dataset of its copies the outputs' metadata deeply.
     """
 
+    reason: str
+
     def __deepcopy__(self, memo: dict[int, Any]) -> RefusesOtherDatasets:
         with input_errors_end_the_command():
-            raise Page4DError(
-                "page4d-data would have to undistort or scale these images, or leave out an alpha channel that is no "
-                "transparency, which only the methods page4d-* have done: others would train on other images. Store "
-                "the capture's images undistorted, opaque and in the size that is wanted (--downscale 1 takes them as "
-                "large as they are), or train one of page4d-*."
-            )
+            raise Page4DError(self.reason)
 
 
 class Page4DDataset(InputDataset):
@@ -66,7 +76,10 @@ class Page4DDataset(InputDataset):
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         metadata = {name: value for name, value in dataparser_outputs.metadata.items() if name != REFUSAL_KEY}
-        super().__init__(replace(dataparser_outputs, metadata=metadata), scale_factor)
+        outputs = replace(dataparser_outputs, metadata=metadata)
+        if IMAGES_KEY in metadata:
+            outputs = replace(outputs, mask_filenames=None)  # `get_metadata` reads masks, as images are read
+        super().__init__(outputs, scale_factor)
         # The model is handed what is left of the metadata; how images are read is not its business.
         self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
         self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from page4d_hf.captures import Capture
 from page4d_hf.errors import CaptureError, FrameError
+from page4d_hf.scene.folder import POINT_ARRAYS
 
 from ..console import note
 
@@ -26,8 +27,7 @@ def without_far_points(data: Any) -> Any:
     reached = in_reach(data.points, data.root)
     if reached.all():
         return data
-    names = ("points", "point_colors", "point_motion", "point_times", "point_confidence")
-    known = {name: getattr(data, name, None) for name in names}
+    known = {name: getattr(data, name, None) for name in POINT_ARRAYS}
     return replace(data, **{name: values[reached] for name, values in known.items() if values is not None})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from page4d_hf.geometry import camera_centers
 from page4d_hf.reconstruction.paths import FEWEST_FRAMES, FrameCameras, complete_paths, lift_tracks
 from page4d_hf.scene.folder import Scene
 from page4d_hf.scene.tracks import PointTracks, read_tracks
+from page4d_hf.scene.transforms_json import with_slashes
 
 from ..console import note
 from ..gaussians.scaffold import FEWEST_TRACKS, MotionScaffold
@@ -149,11 +152,7 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
     given, names = read_tracks(path)
     total, train, count = len(frames.times), frames.train, given.visible.shape[1]
     if names is not None:
-        place_of = {image.stem: place for place, image in enumerate(frames.image_paths)}
-        missing = next((name for name in names if Path(name).stem not in place_of), None)
-        if missing is not None:
-            raise Page4DError(f"{path} has tracks through {missing}, which is no frame of the data; track its frames.")
-        places = np.array([place_of[Path(name).stem] for name in names], np.int64)
+        places = _places_of(names, frames.image_paths, path)
     elif count in (total, len(train)):
         places = np.arange(total) if count == total else train
     else:
@@ -192,6 +191,44 @@ def tracks_of_user(path: Path, frames: PosedFrames) -> PointTracks:
     depth = (depth_of(index) if index in trained else None for index in range(total))  # one map at a time
     lifted = lift_tracks(tracks, depth, cameras)
     return replace(tracks, paths=np.where(_moves(tracks, lifted, cameras)[:, None, None], lifted, np.nan))
+
+
+def _places_of(names: Sequence[str], image_paths: Sequence[Path], where: Path) -> npt.NDArray[np.int64]:
+    """The frame that each name means: one of the same stem, with the most folders above it in common."""
+    like: dict[str, list[int]] = {}
+    for place, image in enumerate(image_paths):
+        like.setdefault(image.stem, []).append(place)
+
+    def place_of(name: str) -> int:
+        path = Path(with_slashes(name))
+        places = like.get(path.stem)
+        if places is None:
+            raise Page4DError(f"{where} has tracks through {name}, which is no frame of the data; track its frames.")
+        common = [_folders_in_common(path, image_paths[place]) for place in places]
+        best = max(common)
+        if common.count(best) > 1:
+            raise Page4DError(
+                f"{where} has tracks through {name}, which {common.count(best)} frames of the data are called; name "
+                "its images with their folders."
+            )
+        return places[common.index(best)]
+
+    found: dict[int, str] = {}
+    for name in names:
+        place = place_of(name)
+        if place in found:
+            raise Page4DError(
+                f"{where} has tracks through {found[place]} and {name}, which are one frame of the data, "
+                f"{image_paths[place]}; name each frame once."
+            )
+        found[place] = name
+    return np.array(list(found), np.int64)
+
+
+def _folders_in_common(path: Path, other: Path) -> int:
+    """How many folders above two files have the same names, counted from the files."""
+    pairs = zip(reversed(path.parts[:-1]), reversed(other.parts[:-1]), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _moves(tracks: PointTracks, paths: npt.NDArray[Any], cameras: FrameCameras) -> npt.NDArray[Any]:

@@ -25,7 +25,7 @@ LEAST_MOVING_SHARE = 0.2
 class SeedPoints:
     """Points in the world of the cameras."""
 
-    positions: npt.NDArray[Any]  # [M, 3] float32
+    positions: npt.NDArray[Any]  # [M, 3] float32 or float64
     colors: npt.NDArray[Any]  # [M, 3] uint8
     times: npt.NDArray[Any] | None = None  # [M] float32 in [0, 1], when each point was seen
     motion: npt.NDArray[Any] | None = None  # [M] float32, 0 static to 1 moving
@@ -132,4 +132,4 @@ def random_points(
     in_camera = np.einsum("nij,nj->ni", np.linalg.inv(intrinsics)[cameras], rays) * depth
     camera_to_world = invert_extrinsics(torch.from_numpy(extrinsics)).numpy()[cameras]
     positions = np.einsum("nij,nj->ni", camera_to_world[:, :, :3], in_camera) + camera_to_world[:, :, 3]
-    return SeedPoints(positions.astype(np.float32), rng.integers(256, size=(count, 3), dtype=np.uint8))
+    return SeedPoints(positions, rng.integers(256, size=(count, 3), dtype=np.uint8))

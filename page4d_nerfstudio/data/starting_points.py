@@ -53,7 +53,7 @@ def points_of_capture(capture: Capture) -> SeedPoints:
     colors = capture.point_colors
     if colors is None:
         colors = np.full((len(capture.points), 3), 128, np.uint8)  # gray: learned within a few steps
-    return SeedPoints(capture.points.astype(np.float32), colors, motion=capture.point_motion)
+    return SeedPoints(capture.points, colors, motion=capture.point_motion)
 
 
 def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.ndarray, max_points: int) -> SeedPoints:

@@ -33,15 +33,19 @@ FEWEST_POINTS = 100  # worth starting from
 def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Path | None) -> SeedPoints | None:
     """Static points that the frames to train on see, where their own cameras put them; None where there are few.
 
-    Every `ns-*` command reads its data anew, so the points are kept in the cache, by the bytes of the frames and their
-    cameras. Frames of one device, by `camera_ids`, are taken for a video in the order of time.
+    Pixels that masks leave out give none. Every `ns-*` command reads its data anew, so the points are kept in the
+    cache, by the bytes of the frames and their masks, and by their cameras. Frames of one device, by `camera_ids`, are
+    taken for a video in the order of time.
     """
     train, videos = frames.train, _videos(frames, camera_ids)
     if not videos:
         return None
+    use_paths = frames.images.capture.use_paths
+    masks = [None if use_paths is None else use_paths[i] for i in train]
     digest = digest_files(
-        [frames.image_paths[i] for i in train],
+        [*(frames.image_paths[i] for i in train), *(mask for mask in masks if mask is not None)],
         page4d_version(),
+        [mask is not None for mask in masks],
         [values[train].tolist() for values in (frames.extrinsics, frames.intrinsics, frames.times, camera_ids)],
         frames.images.image_sizes[train].tolist(),
     )
@@ -75,7 +79,7 @@ def _videos(frames: PosedFrames, camera_ids: np.ndarray) -> list[np.ndarray]:
 
 def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     from page4d_hf.reconstruction.cameras.bundle_adjustment import projections, triangulate
-    from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points
+    from page4d_hf.reconstruction.tracks import REFERENCE_WIDTH, Corners, track_points, without_hidden
 
     # Tracks are of the capture's own images, however small those are that are trained on.
     capture = frames.images.capture
@@ -84,6 +88,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
     scale = frames.images.image_sizes[video[0]] / images.image_sizes[video[0]]
     width = frames.images.image_sizes[video[0], 0]
     tracks = track_points((images.load_image(index) for index in video), choice=Corners(QUALITY, SPACING, MOST_CORNERS))
+    tracks = without_hidden(tracks, (images.load_use(index) for index in video))
     if not len(tracks):
         return SeedPoints.none()
     matrices, extrinsics = frames.intrinsics[video][tracks.frame], frames.extrinsics[video]
@@ -106,7 +111,7 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
         number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
         colors[number] = image[y, x, :3]
         seen[number] = True
-    return SeedPoints(points[kept].astype(np.float32), colors[kept])
+    return SeedPoints(points[kept], colors[kept])
 
 
 def _angle_to_first_ray(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -49,14 +49,15 @@ class GaussiansOptions(SplatfactoModelConfig):
     use_deformation: bool = True
     """Whether Gaussians move. False trains a static model (3D Gaussian splatting) in the same way, as a baseline."""
     coarse_steps: int = 3000
-    """Steps of the static stage; the deformation starts after it."""
+    """Steps of the static stage, which 4DGS calls coarse; the deforming stage follows."""
     hide_motion_at_first: bool = True
     """Leave moving seed points, and pixels inside motion masks, out of the static stage. Otherwise static Gaussians
-    smear over every place where something moved. Captures without motion labels are unaffected."""
+    smear over every place where something moved. It needs motion labels."""
     time_growth: float | None = None
-    """Share of the fine stage over which the range of training times grows, from the middle of the capture to all of
-    it. 0 trains on all times from the start, as 4DGS does. By default 0 where the data have tracks of what moves, taken
-    or not, and 0.8 elsewhere. Captures without motion labels behave the same."""
+    """Share of the deforming stage over which the range of training times grows, from the middle of the capture to all
+    of it. 0 trains on all times from the start, as 4DGS does. By default 0 where the data have tracks of what moves,
+    taken or not, and 0.8 elsewhere. Without motion labels, or without hide_motion_at_first, it has no effect: all times
+    are taken."""
     deformation: DeformationConfig = field(default_factory=DeformationConfig)
     """The deformation field."""
     use_tracks: bool = True
@@ -108,7 +109,7 @@ class GaussiansOptions(SplatfactoModelConfig):
     warmup_length: int = 500
     """Step after which Gaussians are split and cloned."""
     stop_split_at: int = 13_000
-    """Step before which Gaussians are split and cloned (4DGS: 10,000 steps of the fine stage)."""
+    """Step before which Gaussians are split and cloned (4DGS: 10,000 steps of its fine stage)."""
     refine_every: int = 100
     """Steps between refinements, whatever the length of the run."""
     sh_degree_interval: int = 1000

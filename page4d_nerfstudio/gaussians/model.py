@@ -28,7 +28,7 @@ from torch.nn import Parameter
 
 from page4d_hf.geometry import extrinsics_from_camera_to_world_opengl
 
-from ..console import EndsTheCommand
+from ..console import EndsTheCommand, note
 from ..rasterization import rasterize
 from . import losses
 from .config import GaussiansOptions, ModelError
@@ -107,6 +107,11 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.hides_known_motion = config.hide_motion_at_first and bool(in_motion.any()) and not bool(in_motion.all())
         if not self.hides_known_motion:
             self.schedule = replace(self.schedule, all_times_from=self.schedule.coarse_steps)
+        if config.time_growth and not self.schedule.times_grow:
+            note(
+                f"--pipeline.model.time-growth {config.time_growth:g} has no effect: times grow where seed points are "
+                "labelled moving and static and what moves is hidden in the static stage."
+            )
         self.deformation: DeformationField | None = None
         if config.use_deformation:
             if int(in_motion.sum()) >= FEWEST_MOVING_POINTS:
@@ -210,7 +215,7 @@ class Page4DGaussiansModel(SplatfactoModel):
     def gaussians_at(self, time: float) -> Gaussians:
         """All Gaussians as they are at a time in [0, 1]: those that move deformed, the others as they are.
 
-        In the coarse stage, and without deformation, none move.
+        In the static stage, and without deformation, none move.
         """
         colors = torch.cat((self.features_dc[:, None, :], self.features_rest), dim=1)
         canonical = Gaussians(self.means, self.scales, self.quats, self.opacities, colors)

@@ -15,7 +15,7 @@ REFERENCE_STEPS = 17_000
 # middle, from which the way to both ends is shortest.
 CANONICAL_TIME = 0.5
 
-# The half width of the span of times around it that the fine stage starts with.
+# The half width of the span of times around it that the deforming stage starts with.
 FIRST_SPAN = 0.06
 
 
@@ -38,7 +38,7 @@ class Schedule:
 
     @property
     def times_grow(self) -> bool:
-        """Whether the fine stage starts with a part of all times."""
+        """Whether the deforming stage starts with a part of all times."""
         return self.coarse_steps < self.all_times_from
 
     def span_at(self, step: int) -> float:

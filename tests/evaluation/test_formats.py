@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from evaluator.reporting.formats import latex_table, markdown_table, spread
 from table_text import squeezed
+
+from page4d_hf.errors import Page4DError
 
 
 def test_numbers_stand_in_markdown_as_they_were_written() -> None:
@@ -25,6 +29,13 @@ def test_a_table_of_latex_has_its_signs_escaped_and_words_to_the_left() -> None:
     assert r"\begin{tabular}{lr}" in table
     assert r"a\_b & $\delta$ $<$ 1.25 $\uparrow$ \\" in table
     assert r"50 \% & 0.300 \\" in table
+
+
+@pytest.mark.parametrize("package", ["pandas", "tabulate"])
+def test_a_table_without_its_libraries_says_what_to_install(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Page4DError, match=r"pip install 'page4d\[evaluation\]'"):
+        markdown_table(["row", "n"], [["a", "1"]])
 
 
 def test_a_table_without_rows_has_its_head() -> None:

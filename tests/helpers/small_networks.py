@@ -58,8 +58,9 @@ def small_network(seed: int = 0, **overrides: Any) -> Page4DModel:
         return Page4DModel(small_config(**overrides)).eval()
 
 
-def save_small_network(folder: Path) -> Path:
-    """Write a network with the usual starting weights and the image processor to a folder, and return that."""
-    small_network(image_size=70, initializer_range=0.02, layerscale_value=0.01).save_pretrained(folder)
+def save_small_network(folder: Path, **overrides: Any) -> Path:
+    """Write a network with the usual starting weights and the image processor to a folder, and return that; keywords
+    override its configuration."""
+    small_network(image_size=70, initializer_range=0.02, layerscale_value=0.01, **overrides).save_pretrained(folder)
     Page4DImageProcessor().save_pretrained(folder)
     return folder

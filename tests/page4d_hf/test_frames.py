@@ -61,6 +61,8 @@ def test_a_video_gives_all_of_its_frames_in_order_with_their_times(tmp_path):
     frames = read_frames(write_video(tmp_path / "clip.mp4"))
     assert numbers(frames) == list(range(12))
     np.testing.assert_allclose(frames.times, np.arange(12) / 10)
+    assert frames.in_seconds
+    assert frames.take(np.arange(3)).in_seconds
     assert frames.images[0].shape == (48, 64, 3)
     assert frames.images[0].dtype == np.uint8
     assert (frames.paths, frames.names[3]) == (None, "frame_00003")
@@ -91,14 +93,44 @@ def test_a_limit_spreads_frames_evenly_over_the_whole_clip(tmp_path):
     assert len(read_frames(path, max_frames=99)) == 12
 
 
+def show_by(path, a, b, c, d):
+    """Give an MP4 a display matrix, by which a pixel (p, q) is shown at (a p + c q, b p + d q)."""
+    data = bytearray(path.read_bytes())
+    # In the track header: after the box's type, version and flags (4), times, id and duration (20) and layer, volume
+    # and reserved (16).
+    matrix = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", data, data.find(b"tkhd") + 4 + 4 + 20 + 16, *matrix)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shape", "red"),
+    [
+        ((1, 0, 0, 1), (48, 64), (0, 0)),
+        ((-1, 0, 0, -1), (48, 64), (1, 1)),
+        ((-1, 0, 0, 1), (48, 64), (0, 1)),
+        ((1, 0, 0, -1), (48, 64), (1, 0)),
+        ((0, 1, -1, 0), (64, 48), (0, 1)),
+        ((0, -1, 1, 0), (64, 48), (1, 0)),
+        ((0, 1, 1, 0), (64, 48), (0, 0)),
+        ((0, -1, -1, 0), (64, 48), (1, 1)),
+    ],
+)
+def test_a_video_turned_and_mirrored_by_its_metadata_comes_as_it_is_shown(tmp_path, matrix, shape, red):
+    path = write_video(tmp_path / "selfie.mp4")
+    show_by(path, *matrix)
+    frames = read_frames(path)
+    image = frames.images[0]
+    assert frames.sizes[0] == image.shape[:2] == shape
+    corners = {(row, column): image[-10 * row or 10, -10 * column or 10] for row in (0, 1) for column in (0, 1)}
+    np.testing.assert_allclose(corners.pop(red), (255, 0, 0), atol=8)
+    np.testing.assert_allclose(list(corners.values()), 0, atol=8)
+
+
 @pytest.mark.parametrize(("aspect", "shape"), [(None, (64, 48, 3)), (Fraction(3, 2), (96, 48, 3))])
 def test_a_video_turned_by_its_metadata_comes_upright(tmp_path, aspect, shape):
     path = write_video(tmp_path / "phone.mp4", aspect=aspect)
-    data = bytearray(path.read_bytes())
-    # The display matrix in the track header: after the box's type, version and flags (4), times, id and duration (20)
-    # and layer, volume and reserved (16). This one is a quarter turn clockwise, as phones write it.
-    struct.pack_into(">9i", data, data.find(b"tkhd") + 4 + 4 + 20 + 16, 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
+    show_by(path, 0, 1, -1, 0)  # a quarter turn clockwise, as phones write it
     image = read_frames(path).images[0]
     assert image.shape == shape
     np.testing.assert_allclose(image[10, -10], (255, 0, 0), atol=8)  # the red quarter went from left to right
@@ -237,6 +269,7 @@ def test_a_limit_on_images_keeps_their_places_as_times(tmp_path):
     frames = read_frames(tmp_path, max_frames=3)
     assert frames.names == ["0.png", "3.png", "6.png"]
     assert frames.times.tolist() == [0, 3, 6]
+    assert not frames.in_seconds
 
 
 def test_a_glob_takes_the_images_that_match(tmp_path):

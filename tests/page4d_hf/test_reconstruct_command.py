@@ -17,6 +17,7 @@ from page4d_hf.geometry import project_points
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.scene import read_scene
 from page4d_hf.synthetic import write_synthetic_capture
+from page4d_hf.utils.folders import whole_folder
 from page4d_hf.weights.identity import fingerprint
 from page4d_hf.weights.loading import load_config
 from page4d_hf.weights.shipped import pull_tiny
@@ -234,3 +235,17 @@ def test_a_second_reconstruction_into_one_folder_is_refused_before_anything_runs
         with pytest.raises(SystemExit):
             command(tmp_path / "absent", "--model", "x", "--output", tmp_path / "scene")
     assert "scene is being written by another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["masks", "tracks", "motion", "cameras", "intrinsics", "metric-depth"])
+def test_a_scene_that_an_option_reads_is_not_replaced(clip, tmp_path, capsys, option):
+    with whole_folder(tmp_path / "scene") as folder:
+        (folder / "read").mkdir()
+        (folder / "read" / "0.png").touch()
+    with pytest.raises(SystemExit):
+        command(
+            clip, "--model", "x", f"--{option}", tmp_path / "scene" / "read",
+            "--output", tmp_path / "scene", "--overwrite",
+        )  # fmt: skip
+    assert f"scene is or holds what is read, {tmp_path / 'scene' / 'read'}" in capsys.readouterr().err
+    assert (tmp_path / "scene" / "read" / "0.png").exists()

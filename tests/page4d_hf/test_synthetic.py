@@ -20,6 +20,7 @@ from torch import Tensor
 from page4d_hf.captures import Capture, as_pinhole, read_capture
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
+from page4d_hf.frames import read_frames
 from page4d_hf.geometry import invert_extrinsics, project_points, unproject_depth
 from page4d_hf.synthetic import SCENES, Body, Motion, Scene, living_room, render_clip, write_synthetic_capture
 from page4d_hf.synthetic.capture import H264Video
@@ -577,6 +578,17 @@ def test_the_video_shows_the_training_frames(written: Path) -> None:
         with Image.open(written / "rgb" / "1x" / f"0_{i:05d}.png") as image:
             psnr = -10 * math.log10(((np.array(image) - shown) ** 2).mean() / 255**2)
         assert psnr > 28  # halved colour planes cost most of it
+
+
+@pytest.mark.parametrize("width", [64, 1040])
+def test_a_video_has_the_colours_of_its_frames_whatever_its_size(tmp_path: Path, width: int) -> None:
+    """Readers take videos of more than 1024 pixels for BT.709, unless they say what they are."""
+    colours = np.array([(200, 40, 40), (40, 180, 60), (50, 60, 200), (220, 210, 30)], np.uint8)
+    image = np.tile(np.repeat(colours, width // 4, axis=0), (32, 1, 1))
+    with H264Video(tmp_path / "video.mp4", width, 32) as video:
+        video.add(image)
+    shown = read_frames(tmp_path / "video.mp4").images[0][:, width // 8 :: width // 4]
+    np.testing.assert_allclose(shown.astype(int), np.tile(colours, (32, 1, 1)), atol=3)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -292,6 +293,21 @@ def test_without_nerfstudio_s_programs_the_way_to_get_them_is_said(monkeypatch, 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Page4DError, match="no program ns-train: install nerfstudio"):
         compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+
+
+def test_without_the_library_of_tables_nothing_is_trained(nerfstudio, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(Page4DError, match="pip install"):
+        compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_needs_no_library_of_tables():
+    run = "import runpy, sys; sys.modules['pandas'] = None; "
+    run += "runpy.run_module('compare', run_name='__main__', alter_sys=True)"
+    words = [sys.executable, "-c", run, "--help"]  # the folder of -c is the working folder
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=Path(program.__file__).parent, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -148,6 +148,7 @@ def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(tmp
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        ([], "Name video files"),
         (["nosuch"], "there is no nosuch"),
         (["empty"], "Found no video in empty"),
         (["a.mp4", "copy/a.mp4"], "Two videos are named a.mp4"),

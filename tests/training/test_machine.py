@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from finetuning.machine import fastest_attention, fastest_precision, make_accelerator
+from finetuning.options import OptionsError
 from small_training import begin, small_options
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -39,6 +40,13 @@ def test_accelerate_s_word_keeps_an_accelerator_out_of_it(tmp_path, monkeypatch,
     AcceleratorState._reset_state(True)
     accelerator = make_accelerator(small_options(tmp_path, mixed_precision="auto"))
     assert accelerator.device == torch.device(device)
+
+
+@pytest.mark.parametrize(("installed", "there_are"), [([], "none"), (["wandb"], "wandb")])
+def test_curves_that_cannot_be_drawn_are_refused_with_what_to_install(tmp_path, monkeypatch, installed, there_are):
+    monkeypatch.setattr("finetuning.machine.get_available_trackers", lambda: installed)
+    with pytest.raises(OptionsError, match=rf"there are: {there_are}.*pip install 'page4d\[training\]'"):
+        make_accelerator(small_options(tmp_path, report_to=("tensorboard",)))
 
 
 def test_a_device_of_another_kind_computes_in_float32():

@@ -184,6 +184,26 @@ def test_both_eyes_of_a_scene_are_held_out_together(prepare, source):
     assert not train & validation
 
 
+def test_a_scene_of_point_odyssey_is_held_out_with_all_cameras_and_renderings(prepare):
+    scenes = {
+        "kg": ["kg", "kg_ego1", "kg_ego2"],
+        "scene_j716": ["scene_j716_3rd", "scene_j716_ego1", "scene_j716_ego2"],
+        "scene1_0129": ["scene1_0129", "scene1_0129_ego"],
+        "dancingroom1": ["dancingroom1_3rd1", "dancingroom1_3rd2"],
+        "girl": ["girl", "girl_egocentric"],
+        "character2": ["character2", "character2_", "character2_f"],
+        "character3": ["character3_f"],
+        "r0": ["r0_new", "r0_new_", "r0_new_f", "r0_new_f_"],
+        "ani10": ["ani10_new_", "ani10_new_f"],
+    }
+    scene_of = {f"train/{name}": scene for scene, names in scenes.items() for name in names}
+    for seed in range(5):
+        parts = prepare.divide_sequences(list(scene_of), 0.3, seed, DATASETS["point-odyssey"].scene)
+        train, validation = ({scene_of[name] for name in part} for part in parts.values())
+        assert len(validation) == 3
+        assert not train & validation
+
+
 def test_sequences_come_in_a_random_order_folder_by_folder(prepare):
     names = [f"{category}/{i}" for category in ("apple", "ball", "car", "donut") for i in range(5)]
     parts = prepare.divide_sequences(names, 0.2, 0)
@@ -237,6 +257,16 @@ def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, cap
     said = refusal(prepare, capsys, "capture", "--root", root, "--output", tmp_path / "out")
     assert "No clip of capture could be written" in said
     assert "000000.png" in said
+
+
+def test_a_folder_of_clips_is_not_gone_on_with_from_another_root(prepare, tmp_path, capsys):
+    """Whose captures may well have the same names."""
+    roots = [write_capture(tmp_path / place / "scene", 4, val=()) for place in ("here", "there")]
+    out = tmp_path / "out"
+    run(prepare, "capture", "--root", roots[0], "--output", out, "--workers", 0)
+    said = refusal(prepare, capsys, "capture", "--root", roots[1], "--output", out, "--workers", 0)
+    assert "was begun with --root" in said
+    assert str(tmp_path) not in (out / "README.md").read_text()  # which may be published
 
 
 def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, capsys):

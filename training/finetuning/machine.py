@@ -44,7 +44,8 @@ def make_accelerator(options: Options) -> Accelerator:
     for tracker in trackers:
         if tracker not in available:
             raise OptionsError(
-                f"--report-to {tracker} is not installed or unknown to accelerate; there are: {', '.join(available)}."
+                f"--report-to {tracker} is not installed or unknown to accelerate; there are: "
+                f"{', '.join(available) or 'none'}; pip install 'page4d[training]' brings tensorboard."
             )
     cpu = on_cpu()
     precision: str | None = options.mixed_precision

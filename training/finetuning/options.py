@@ -179,7 +179,7 @@ class Options(GroupOptions):
     gradient_checkpointing: bool = True
     """Compute activations twice instead of keeping them."""
     seed: Seed = 0
-    """Of the data and of random weights."""
+    """Seed of the data and of random weights."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     """Evaluation on held-out clips."""
 

@@ -12,6 +12,7 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.progress import progress_bar
 
+from ..reporting.formats import pandas_library
 from ..run_folder import entered_folder
 from .comparison_tables import Row, markdown, means_csv, rows_of, runs_csv
 from .training_run import Result, RunFailed, TrainingRun, program
@@ -42,6 +43,7 @@ def compare(
         )
     for name in ("ns-train", "ns-eval"):
         program(name)
+    pandas_library()  # refused now if it is missing, not after the first training
     # The lock is for the commands that are started: as long as one of them runs on, its program killed, nothing else
     # may write where it writes.
     with entered_folder(output, {"task": f"compare {kind}"}) as lock:

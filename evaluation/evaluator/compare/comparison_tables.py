@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-import pandas as pd
-
 from page4d_hf.errors import Page4DError
 
-from ..reporting.formats import NOTHING, markdown_table
+from ..reporting.formats import NOTHING, markdown_table, pandas_library
 from .training_run import Result
 from .variants import Variant
 
@@ -180,5 +178,6 @@ def means_csv(rows: Sequence[Row]) -> str:
 
 def _csv(records: Iterable[dict[str, object]]) -> str:
     # As objects: numbers are written as Python has them, and a missing one makes no float of its column.
-    text: str = pd.DataFrame(list(records), dtype=object).to_csv(index=False, lineterminator="\n")
+    frame = pandas_library().DataFrame(list(records), dtype=object)
+    text: str = frame.to_csv(index=False, lineterminator="\n")
     return text

@@ -53,9 +53,9 @@ class NovelViews:
     cameras: tuple[CameraSource, ...] = ("page4d", "capture")
     """Whose cameras are trained with: PAGE-4D's, into whose world held-out ones are carried, or the capture's."""
     seeds: tuple[int, ...] = PROTOCOL.seeds
-    """Of the runs of each row."""
+    """Seeds of the runs of each row."""
     steps: int = PROTOCOL.iterations
-    """Of each training; the paper's number."""
+    """Steps of each training; by default the paper's."""
     method: str = PROTOCOL.method
     """What is trained, as ns-train knows it."""
     lpips_network: LPIPSNetwork = PROTOCOL.lpips_network

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from page4d_hf.errors import Page4DError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +63,24 @@ def spread(value: float | None, form: str = ".4g", deviation: float | None = Non
     return f"{value:{form}}" + ("" if deviation is None else f" ± {deviation:.2g}")
 
 
-def _frame(columns: Sequence[str], rows: Iterable[Sequence[str]], signs: dict[int, str]) -> pd.DataFrame:
-    import pandas as pd  # half a second, which --help does without
+def pandas_library() -> Any:
+    """The package `pandas`, with what it writes Markdown by; it takes half a second, which --help does without.
 
+    Raises:
+        Page4DError: one of them is not installed.
+    """
+    try:
+        import pandas
+        import tabulate  # noqa: F401 - `to_markdown` imports it
+    except ImportError as error:
+        raise Page4DError(
+            "Tables are written by pandas and tabulate, which are not installed; pip install 'page4d[evaluation]'."
+        ) from error
+    return pandas
+
+
+def _frame(columns: Sequence[str], rows: Iterable[Sequence[str]], signs: dict[int, str]) -> pd.DataFrame:
     body = [[cell.translate(signs) for cell in row] for row in rows]
-    return pd.DataFrame(body, columns=[title.translate(signs) for title in columns], dtype=object)
+    titles = [title.translate(signs) for title in columns]
+    frame: pd.DataFrame = pandas_library().DataFrame(body, columns=titles, dtype=object)
+    return frame

@@ -44,13 +44,13 @@ class Synthetic:
     """Synthetic clips."""
 
     clips: int = 20
-    """How many."""
+    """Number of clips."""
     frames: int = 8
-    """Of each clip."""
+    """Frames of each clip."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels; by default a square as wide as the model's image processor says."""
     seed: int = 1_000_000
-    """Of the first clip; the others follow. Those that training draws are spread over 63 bits."""
+    """Seed of the first clip; those of the others follow. Those that training draws are spread over 63 bits."""
     scenes: SyntheticOptions = field(default_factory=SyntheticOptions)
     """What they are like."""
 

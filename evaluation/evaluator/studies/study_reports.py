@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from page4d_hf.utils.folders import claimed_folder, whole_folder
 from page4d_hf.utils.programs import input_errors_end_the_program
@@ -23,8 +23,8 @@ class StudyOptions:
     output: Path
     """The folder to make."""
     device: str = "auto"
-    """Where to run."""
-    dtype: str = "auto"
+    """auto, cpu, cuda or cuda:<number>."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the encoder and the aggregator."""
     overwrite: bool = False
     """Replace the folder of an earlier report."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ...errors import CaptureError
 from ...frames import natural_key
 from ...geometry import align_sim3, camera_centers, resized_intrinsics
-from ..base import Capture, FolderLayout, Layout
+from ..base import Capture, FolderLayout, Layout, devices_by_folder
 from ..files import decoding
 from ..image_files import read_image_size
 
@@ -182,7 +182,7 @@ def points_beside(capture: Capture) -> tuple[np.ndarray, np.ndarray] | None:
         )
         return None
     capture.notes.append(f"The capture has no points of its own; those of the COLMAP model {folder} are taken.")
-    return similarity.apply_to_points(points.astype(np.float64)).astype(np.float32), colors
+    return similarity.apply_to_points(points).astype(np.float32), colors
 
 
 def _image_folders(root: Path) -> list[tuple[int, Path]]:
@@ -215,9 +215,8 @@ def _instants(names: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
     is_rig = len(set(folders)) > 1 and len(set(files)) < len(files)
     keys = files if is_rig else names
     rank = {key: i for i, key in enumerate(sorted(set(keys), key=natural_key))}
-    device = {folder: i for i, folder in enumerate(sorted(set(folders), key=natural_key))}
     time_ids = np.array([rank[key] for key in keys], np.int64)
-    return time_ids, np.array([device[folder] if is_rig else 0 for folder in folders], np.int64)
+    return time_ids, devices_by_folder(folders, time_ids)
 
 
 def _lens(camera: pycolmap.Camera, folder: Path) -> tuple[npt.NDArray[np.float64], bool]:
@@ -255,7 +254,7 @@ def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray | None, np.ndarr
     if not model.points3D:
         return None, None
     points = model.points3D.values()
-    return np.array([p.xyz for p in points], np.float32), np.array([p.color for p in points], np.uint8)
+    return np.array([p.xyz for p in points], np.float64), np.array([p.color for p in points], np.uint8)
 
 
 LAYOUT = Layout(

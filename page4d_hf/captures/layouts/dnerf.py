@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 
 from ...errors import CaptureError, SceneError
+from ...frames import WHITE
 from ...geometry import extrinsics_from_camera_to_world_opengl
 from ...scene.transforms_json import (
-    TIME_STEP,
     TransformsCamera,
     frame_times,
     read_transforms,
@@ -31,10 +31,11 @@ from ...scene.transforms_json import (
     times_by_name,
 )
 from ..base import Capture, FolderLayout, Layout
-from ..image_files import WHITE, read_image_over
+from ..image_files import read_image_over
 
 SPLITS = ("train", "val", "test")
-# Published figures are of the test views, save for this scene, whose test views show another scene than its training.
+# Published figures are of the test views, save for this scene, whose test views show another scene than its training;
+# those of the static scene of that name, which has no times, show the same.
 EVALUATED_ON_VAL = "lego"
 # The published cameras look at the origin from 4 units away, and the scenes lie between depths of 2 and 6.
 NEAR_TO_DISTANCE, FAR_TO_DISTANCE = 0.5, 1.5
@@ -48,24 +49,34 @@ def looks_like_dnerf(root: Path) -> bool:
 def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
     """Read a scene, whose images are laid over white and stored in one size, whatever `downscale`.
 
-    `splits` has those of "train", "val" and "test" that are there; `evaluation_split` is "test", but "val" for lego.
+    `splits` has those of "train", "val" and "test" that are there; `evaluation_split` is "test", but "val" for lego
+    where it moves.
     """
     root = Path(root)
     cameras: list[TransformsCamera] = []
     times: list[npt.NDArray[np.float64]] = []
+    is_static = True
     files: list[int] = []
     splits: dict[str, npt.NDArray[np.int64]] = {}
     for place, split in enumerate(SPLITS):
         path = root / f"transforms_{split}.json"
         if split != "train" and not path.is_file():
             continue
-        own_cameras, own_times = _read_views(root, path)
+        own_cameras, own_times, has_times = _read_views(root, path)
         splits[split] = np.arange(len(cameras), len(cameras) + len(own_cameras))
         cameras += own_cameras
         times.append(own_times)
         files += [place] * len(own_cameras)
+        is_static &= not has_times
 
-    evaluation = "val" if root.resolve().name.lower() == EVALUATED_ON_VAL else "test"
+    notes = []
+    evaluation = "test"
+    if root.resolve().name.lower() == EVALUATED_ON_VAL and not is_static and splits.keys() == set(SPLITS):
+        evaluation = "val"
+        notes.append(
+            f"The test views of D-NeRF's {EVALUATED_ON_VAL} show another scene than its training: by default {root} is "
+            "evaluated on its validation views."
+        )
     if evaluation not in splits:
         evaluation = next((split for split in ("test", "val") if split in splits), "val")
     names = [Path(relpath(camera.image_path, root)).with_suffix("").as_posix() for camera in cameras]
@@ -82,12 +93,12 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
         distortion=np.stack([camera.distortion for camera in cameras]),
         fisheye=np.array([camera.fisheye for camera in cameras]),
         image_sizes=np.array([camera.image_size for camera in cameras], np.int64),
-        time_ids=np.unique(np.rint(instants / TIME_STEP), return_inverse=True)[1].astype(np.int64),
+        time_ids=np.unique(instants, return_inverse=True)[1].astype(np.int64),
         camera_ids=np.array(files, np.int64),
         splits=splits,
         near=None if distance is None else NEAR_TO_DISTANCE * distance,
         far=None if distance is None else FAR_TO_DISTANCE * distance,
-        notes=[] if note is None else [note],
+        notes=notes if note is None else [*notes, note],
         sequence=root.resolve().name,
         instants=instants,
         evaluation_split=evaluation,
@@ -96,8 +107,8 @@ def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
     )
 
 
-def _read_views(root: Path, path: Path) -> tuple[list[TransformsCamera], npt.NDArray[np.float64]]:
-    """The cameras of one file, and their times `(n,)` in [0, 1]."""
+def _read_views(root: Path, path: Path) -> tuple[list[TransformsCamera], npt.NDArray[np.float64], bool]:
+    """The cameras of one file, their times `(n,)` in [0, 1], and whether the file gives these."""
     meta = read_transforms(path, error=CaptureError)
     try:
         cameras = [read_transforms_camera(meta, frame, root, path) for frame in meta.frames]
@@ -105,13 +116,13 @@ def _read_views(root: Path, path: Path) -> tuple[list[TransformsCamera], npt.NDA
     except SceneError as error:
         raise CaptureError(str(error)) from error
     if times is None:
-        return cameras, times_by_name(meta)
+        return cameras, times_by_name(meta), False
     for frame, time in zip(meta.frames, times, strict=True):
         if not 0 <= time <= 1:
             raise CaptureError(
                 f"{path}: the time of {frame.file_path} must be from 0 to 1, got {time:g}; correct the file."
             )
-    return cameras, times
+    return cameras, times, True
 
 
 def _distance_of_subject(camera_to_worlds: np.ndarray) -> float | None:

@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
+from os.path import relpath
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import CaptureError, SceneError
 from ...scene.folder import Scene, read_scene
-from ..base import Capture, FolderLayout, Layout
+from ..base import Capture, FolderLayout, Layout, devices_by_folder
 from ..depth_files import read_npy_or_png_depth
 
 FILE_NAME = "transforms.json"
@@ -33,7 +34,8 @@ def looks_like_nerfstudio(root: Path) -> bool:
 def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
     """Read a folder with nerfstudio's `transforms.json`, a scene folder of `page4d reconstruct` among them.
 
-    Where no frame has a time, the natural order of file names is their time. Held out are `test_filenames` or, where
+    Where no frame has a time, the natural order of file names is their time. Where frames of several folders share
+    instants, each folder is a camera of a rig. Held out are `test_filenames` or, where
     the file has none, `val_filenames`. Images are taken in the one size that the file names, whatever `downscale`.
     """
     try:
@@ -44,17 +46,21 @@ def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
 
 def capture_of_scene(scene: Scene) -> Capture:
     """A scene folder as a capture: its cameras, times, splits and points."""
+    names = [path.stem for path in scene.image_paths]
+    if len(set(names)) < len(names):  # of several folders
+        names = [Path(relpath(path, scene.root)).with_suffix("").as_posix() for path in scene.image_paths]
+    time_ids = np.unique(scene.times, return_inverse=True)[1].astype(np.int64)
     return Capture(
         layout="nerfstudio",
         root=scene.root,
-        frame_ids=[path.stem for path in scene.image_paths],
+        frame_ids=names,
         image_paths=scene.image_paths,
         extrinsics=scene.extrinsics,
         intrinsics=scene.intrinsics,
         distortion=scene.distortion,
         image_sizes=scene.image_sizes,
-        time_ids=np.unique(scene.times, return_inverse=True)[1].astype(np.int64),
-        camera_ids=np.zeros(len(scene), np.int64),
+        time_ids=time_ids,
+        camera_ids=devices_by_folder([path.parent.as_posix() for path in scene.image_paths], time_ids),
         splits=scene.splits,
         scale=scene.scale,
         points=scene.points,

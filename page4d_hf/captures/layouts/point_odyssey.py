@@ -18,6 +18,7 @@ whether or not in that frame. Some older sequences have no tracks in the world (
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,9 @@ from ..image_files import read_image
 from ..sequences import FrameList, list_sequences, read_first_image_size
 
 SPLITS = ("train", "val", "test")
+# Sequences of one scene are named by it and then by the camera, as in seminar_h52_3rd, _ego1, _ego2, girl_egocentric,
+# or by how it was rendered once more, as in character2, character2_, character2_f.
+RENDERED_AGAIN = re.compile(r"(_(3rd\d*|ego\d*|egocentric|new|f|s)?)+$")
 FRAMES_PER_SECOND = 30.0
 TOO_FAR = 65535  # the stored depth of the sky and of what is beyond a kilometre
 DEPTH_SCALE = 1000 / 65535  # metres
@@ -56,6 +60,11 @@ def point_odyssey_sequences(root: Path, split: str | None = None) -> list[str]:
     return list_sequences(
         Path(root), split, SPLITS, lambda path: (path / "rgbs").is_dir() or _annotations(path) is not None
     )
+
+
+def point_odyssey_scene(sequence: str) -> str:
+    """The scene of a sequence: other cameras in it, and other renderings of it, have the same, of whatever split."""
+    return RENDERED_AGAIN.sub("", sequence.rpartition("/")[2])
 
 
 def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
@@ -253,5 +262,6 @@ LAYOUT = Layout(
         "{train,val,test}/<sequence>/ with rgbs/, depths/, masks/ and anno.npz",
         "PointOdyssey 1.2 is published at https://pointodyssey.com under CC BY-NC-SA 4.0.",
         SPLITS,
+        point_odyssey_scene,
     ),
 )

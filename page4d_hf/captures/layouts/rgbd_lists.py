@@ -4,7 +4,8 @@
     groundtruth.txt         timestamp tx ty tz qx qy qz qw, camera-to-world
 
 `#` starts a comment. The three are recorded by their own clocks' ticks: each image takes the depth and the pose that
-are nearest in time, if near enough, so that a gap in one of the lists shifts nothing. Instead of the first two there
+are nearest in time, if near enough, so that a gap in one of the lists shifts nothing. A depth map is that of one image:
+where the sensor dropped a map, its image has none. Instead of the first two there
 may be an `associations.txt` of matched pairs, `timestamp rgb timestamp depth`, and instead of motion capture the poses
 of another method, in `reference_poses.txt`.
 """
@@ -29,8 +30,7 @@ from ..sequences import FrameList, read_first_image_size
 
 DEPTH_LEVELS_PER_METRE = 5000
 FRAMES_PER_SECOND = 30.0
-POSE_DIFFERENCE = 0.02  # seconds; motion capture runs at 100 Hz
-DEPTH_DIFFERENCE = 0.04  # seconds; depth comes at 30 Hz
+MOST_APART = 0.02  # seconds, the benchmark's own; images and depth come every 0.033 s, poses every 0.01 s
 QUATERNION_TOLERANCE = 1e-2  # of the norm; poses are written with four digits
 POSE_FILES = ("groundtruth.txt", "reference_poses.txt")
 
@@ -135,8 +135,8 @@ def read_rgbd_lists(
             f"The images of {folder} are {size[0]}x{size[1]} but the camera is calibrated for {lens.image_size[0]}x"
             f"{lens.image_size[1]}; take the images as published."
         )
-    pose_rows = match_nearest(images.times, trajectory.times, POSE_DIFFERENCE)
-    depth_rows = match_nearest(images.times, depths.times, DEPTH_DIFFERENCE)
+    pose_rows = match_nearest(images.times, trajectory.times, MOST_APART)
+    depth_rows = match_once(images.times, depths.times, MOST_APART)
     frames = FrameList(layout, root, sequence)
     without_depth: list[Path] = []
     for i, (time, path) in enumerate(zip(images.times, images.paths, strict=True)):
@@ -144,7 +144,7 @@ def read_rgbd_lists(
             if pose_rows[i] < 0:
                 nearest = np.abs(trajectory.times - time).min()
                 raise ValueError(
-                    f"{trajectory.path} has no pose within {POSE_DIFFERENCE} s (the nearest is {nearest:.3g} s away)"
+                    f"{trajectory.path} has no pose within {MOST_APART} s (the nearest is {nearest:.3g} s away)"
                 )
             pose = trajectory.camera_to_world(int(pose_rows[i]))
             if depth_rows[i] < 0:
@@ -160,9 +160,7 @@ def read_rgbd_lists(
             )
     notes = []
     if without_depth:
-        notes.append(
-            f"{len(without_depth)} images have no depth within {DEPTH_DIFFERENCE} s, {without_depth[0]} the first."
-        )
+        notes.append(f"{len(without_depth)} images have no depth within {MOST_APART} s, {without_depth[0]} the first.")
     if trajectory.path.name != POSE_FILES[0]:
         notes.append(f"There is no {POSE_FILES[0]}: the poses are those of {trajectory.path.name}.")
     capture = frames.capture(
@@ -190,6 +188,21 @@ def match_nearest(
     nearest = np.where(np.abs(ordered[before] - times) <= np.abs(ordered[after] - times), before, after)
     # Seconds since 1970 in float64 are known to 2e-7.
     return np.where(np.abs(ordered[nearest] - times) <= max_difference + 1e-6, order[nearest], -1).astype(np.int64)
+
+
+def match_once(times: npt.NDArray[Any], candidates: npt.NDArray[Any], max_difference: float) -> npt.NDArray[np.int64]:
+    """As `match_nearest`, but no candidate is matched twice: the closest pairs go first, as in the benchmark's tool."""
+    order = np.argsort(candidates, kind="stable")
+    ends = [np.searchsorted(candidates[order], times + side * (max_difference + 1e-6)) for side in (-1, 1)]
+    counts = ends[1] - ends[0]
+    of_time = np.repeat(np.arange(len(times)), counts)
+    of_candidate = order[np.concatenate([np.arange(*pair) for pair in zip(*ends, strict=True)]).astype(np.int64)]
+    matched, taken = np.full(len(times), -1, np.int64), np.zeros(len(candidates), bool)
+    for pair in np.argsort(np.abs(times[of_time] - candidates[of_candidate]), kind="stable"):
+        i, j = of_time[pair], of_candidate[pair]
+        if matched[i] < 0 and not taken[j]:
+            matched[i], taken[j] = j, True
+    return matched
 
 
 def read_trajectory(source: Path) -> Trajectory:

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from ...geometry import Similarity, align_sim3_robustly, camera_centers, extrinsics_at
 from ..tracks import FEWEST_FRAMES, REFERENCE_WIDTH, Tracks
 from .bundle_adjustment import (
+    FEWEST_OBSERVATIONS,
     LOSS_SCALES,
     Adjusted,
     adjust,
@@ -60,7 +61,7 @@ def adjust_clip(
     if in_parts:
         solution = _joined(list(_parts(seen, solution, image_size, hold_focal)), solution)
     solution = adjust(seen, solution, image_size, hold_focal=hold_focal)
-    whole = replace(solution, extrinsics=_between(frames, solution.extrinsics, len(start.extrinsics)))
+    whole = replace(solution, extrinsics=poses_between(frames, solution.extrinsics, len(start.extrinsics)))
     whole = _locate_the_others(tracks, whole, frames, image_size)
     points = triangulated(
         tracks, replace(whole, points=np.where(whole.used[:, None], whole.points, np.nan)), image_size
@@ -70,22 +71,24 @@ def adjust_clip(
 
 
 def keyframes(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> np.ndarray:
-    """Numbers of frames, the first and the last among them, between which the image moves far enough to tell depth and
-    enough tracks survive."""
+    """Numbers of frames between which the image moves far enough to tell depth and enough tracks survive; the first and
+    the last that see enough tracks to be adjusted are among them."""
     most = DISPLACEMENT * image_size[1] / REFERENCE_WIDTH
     since, there = np.full(len(tracks), -1), np.zeros((len(tracks), 2))
-    chosen, begun = [0], 0
+    chosen: list[int] = []
+    begun = 0
     rows = tracks.rows_of_frames(num_frames)
-    for frame in range(num_frames):
+    seeing = [frame for frame in range(num_frames) if rows[frame].stop - rows[frame].start >= FEWEST_OBSERVATIONS]
+    for frame in seeing:
         seen, xy = tracks.track[rows[frame]], tracks.xy[rows[frame]]
-        left = since[seen] == chosen[-1]
+        left = since[seen] == chosen[-1] if chosen else np.zeros(len(seen), bool)
         due = left.sum() < SURVIVORS * begun or (
             left.any() and np.median(np.linalg.norm(xy - there[seen], axis=1)[left]) > most
         )
-        if due or frame in (0, num_frames - 1):
-            chosen += [frame] if frame else []
+        if due or frame in (seeing[0], seeing[-1]):
+            chosen.append(frame)
             since[seen], there[seen], begun = frame, xy, len(seen)
-    return np.array(chosen)
+    return np.array(chosen if len(chosen) > 1 else [0, num_frames - 1])
 
 
 def _of_frames(tracks: Tracks, frames: np.ndarray) -> Tracks:
@@ -186,9 +189,10 @@ def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similar
         return Similarity(1.0, rotation, there[:, :3].T @ (here[:, 3] - there[:, 3]))
 
 
-def _between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -> np.ndarray:
-    """Poses of all frames `(S, 3, 4)`, between those of keyframes `(K, 3, 4)` on a line and with even turns."""
-    every = np.arange(num_frames)
+def poses_between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -> np.ndarray:
+    """Poses of all frames `(S, 3, 4)` from those of some `(K, 3, 4)`: on a line and with even turns between them, and
+    those of the first and the last before and behind."""
+    every = np.arange(num_frames).clip(frames[0], frames[-1])
     rotation = Slerp(frames, Rotation.from_matrix(extrinsics[:, :, :3]))(every).as_matrix()
     centers = np.stack([np.interp(every, frames, axis) for axis in camera_centers(extrinsics).T], axis=1)
     return extrinsics_at(rotation, centers)

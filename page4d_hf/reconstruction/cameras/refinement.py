@@ -26,11 +26,19 @@ from ..tracks import (
     track_points,
     without_hidden,
 )
-from .bundle_adjustment import LOSS_SCALES, Adjusted, adjust, rays_of, reprojection_errors, triangulated
+from .bundle_adjustment import (
+    FEWEST_OBSERVATIONS,
+    LOSS_SCALES,
+    Adjusted,
+    adjust,
+    rays_of,
+    reprojection_errors,
+    triangulated,
+)
 from .consensus import agree_on_motion
 from .depth import POOR, correct_depth, sample_maps
 from .known_cameras import KnownCameras, check_against_tracks, depth_by_paths
-from .long_clips import MOST_AT_ONCE, adjust_clip
+from .long_clips import MOST_AT_ONCE, adjust_clip, poses_between
 from .mapping import map_tracks
 from .relinking import relink
 
@@ -188,11 +196,12 @@ def _refined(clip: _Clip) -> Refinement:
             note = "Only the rotations of the cameras are refined: the clip does not show how far the camera moves."
     if best.inlier_share <= before.inlier_share:
         return _kept(clip, "adjusted ones agree with no more of the matches")
+    best = _with_unseen_between(clip, best)
     if outcome == "refined" and clip.may_relink:
         clip, best = _relinked(clip, best)
-    if best.inlier_share < POOR_SHARE:
-        note = " ".join((note, _poor(best.inlier_share))).strip()
-    return _with_corrected_depth(clip, best, outcome, note)
+        best = _with_unseen_between(clip, best)
+    poor = _poor(best.inlier_share) if best.inlier_share < POOR_SHARE else ""
+    return _with_corrected_depth(clip, best, outcome, " ".join(filter(None, (note, poor, _unseen(clip, best)))))
 
 
 def _relinked(clip: _Clip, best: _Scored) -> tuple[_Clip, _Scored]:
@@ -204,6 +213,45 @@ def _relinked(clip: _Clip, best: _Scored) -> tuple[_Clip, _Scored]:
     if scored.inlier_share < (1 - MOST_LOST) * best.inlier_share or scored.solution.used.sum() < FEWEST_TRACKS:
         return clip, best
     return replace(clip, seen=seen, tracks=longer), scored
+
+
+def _with_unseen_between(clip: _Clip, best: _Scored) -> _Scored:
+    """The same with the cameras that no adjustment reached between those around them."""
+    located = _located(clip, best)
+    if located.all() or not located.any():
+        return best
+    frames = np.flatnonzero(located)
+    extrinsics = poses_between(frames, best.solution.extrinsics[frames], len(located))
+    return clip.scored(replace(best.solution, extrinsics=extrinsics))
+
+
+def _located(clip: _Clip, best: _Scored) -> np.ndarray:
+    """Frames [S] bool that see enough of the static scene's tracks for their cameras to be adjusted."""
+    seen = clip.tracks.frame[best.solution.used[clip.tracks.track]]
+    return np.bincount(seen, minlength=len(clip.images)) >= FEWEST_OBSERVATIONS
+
+
+def _unseen(clip: _Clip, best: _Scored) -> str:
+    """A sentence on frames that show hardly a point of the scene, and on parts that share hardly one, if there are."""
+    located, tracks = _located(clip, best), clip.tracks
+    count, told = len(located), []
+    if not located.all():
+        told.append(
+            f"{count - located.sum()} of {count} frames, the first of them {located.argmin()} counted from 0, show "
+            "hardly a point of the scene: their cameras are put between those around them."
+        )
+    rows = best.solution.used[tracks.track]
+    first, last = np.full(len(tracks), count), np.full(len(tracks), -1)
+    np.minimum.at(first, tracks.track[rows], tracks.frame[rows])
+    np.maximum.at(last, tracks.track[rows], tracks.frame[rows])
+    begun, ended = (np.bincount(ends[last >= 0], minlength=count).cumsum() for ends in (first, last))
+    inside = np.arange(count) < np.flatnonzero(located)[-1]
+    apart = inside & (begun >= FEWEST_OBSERVATIONS) & (begun - ended < FEWEST_OBSERVATIONS)
+    if apart.any():
+        told.append(
+            f"Hardly a point is seen both up to frame {apart.argmax()} and behind it: the two parts may not fit."
+        )
+    return " ".join(told)
 
 
 def _with_known_poses(clip: _Clip, poses: np.ndarray) -> Refinement:

@@ -290,7 +290,7 @@ def test_files_that_are_too_large_together_are_refused(tmp_path):
     for file in files:
         file.write_bytes(bytes(2**19))
     check_size([str(file) for file in files[:2]], 1)
-    with pytest.raises(Page4DError, match=r"1\.5 MB together, and 1 are allowed"):
+    with pytest.raises(Page4DError, match=r"1\.5 MiB together, and 1 are allowed"):
         check_size([str(file) for file in files], 1)
 
 

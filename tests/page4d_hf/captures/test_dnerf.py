@@ -114,7 +114,17 @@ def test_test_views_are_held_out(small: SmallScene) -> None:
 
 def test_of_lego_the_validation_views_are_held_out(tmp_path: Path) -> None:
     """Its test views show the shovel elsewhere than its training."""
-    assert read_dnerf(SmallScene(tmp_path, "lego").folder).evaluation_split == "val"
+    capture = read_dnerf(SmallScene(tmp_path, "lego").folder)
+    assert capture.evaluation_split == "val"
+    assert "is evaluated on its validation views" in capture.notes[0]
+
+
+def test_of_the_static_lego_of_nerf_the_test_views_are_held_out(tmp_path: Path) -> None:
+    scene = SmallScene(tmp_path, "lego")
+    for split in COUNTS:
+        scene.edit(split, lambda value: [frame.pop("time") for frame in value["frames"]])
+    capture = read_dnerf(scene.folder)
+    assert (capture.evaluation_split, capture.notes) == ("test", [])
 
 
 @pytest.mark.parametrize(("left", "expected"), [("val", "val"), ("test", "test")])

@@ -99,6 +99,34 @@ def test_intrinsics_may_be_each_frame_s_own(small: SmallFolder) -> None:
     np.testing.assert_allclose(capture.intrinsics[:, 1:], expected[:, 1:])
 
 
+def test_folders_whose_frames_share_instants_are_cameras_of_a_rig(small: SmallFolder) -> None:
+    """Of which one wrote its times in single precision."""
+    frames = small.meta["frames"]
+    for i, frame in enumerate(frames[:4]):
+        source, camera, instant = small.root / frame["file_path"], i % 2, i // 2
+        frame["file_path"] = f"cam{(1, 10)[camera]}/{instant}.png"
+        frame["time"] = float((np.float64, np.float32)[camera]((1 + instant) / 3))
+        (small.root / frame["file_path"]).parent.mkdir(exist_ok=True)
+        source.rename(small.root / frame["file_path"])
+    del frames[4]
+    small.write()
+    capture = read_nerfstudio(small.root)
+    assert capture.camera_ids.tolist() == [0, 1, 0, 1]
+    assert capture.time_ids.tolist() == [0, 0, 1, 1]
+    assert capture.times.tolist() == [0, 0, 1, 1]
+    assert capture.frame_ids == ["cam1/0", "cam10/0", "cam1/1", "cam10/1"]
+
+
+def test_folders_of_other_instants_are_of_one_camera(small: SmallFolder) -> None:
+    (small.root / "more").mkdir()
+    small.meta["frames"][4]["file_path"] = "more/frame_00004.png"
+    (small.root / "images/frame_00004.png").rename(small.root / "more/frame_00004.png")
+    small.write()
+    capture = read_nerfstudio(small.root)
+    assert capture.time_ids.tolist() == [0, 1, 2, 2, 3]
+    assert not capture.camera_ids.any()
+
+
 def test_a_distorted_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) -> None:
     """Drawn by following each pixel's ray back through OpenCV's lens."""
     lens = {"k1": 0.3, "k2": -0.05, "p1": 0.01, "p2": -0.015}
@@ -137,6 +165,18 @@ def draw_fisheye(small: SmallFolder, focal: float, lens: tuple[float, float, flo
 
 def test_a_fisheye_s_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) -> None:
     draw_fisheye(small, 60.0, (0.1, -0.03, 0.02, -0.01))
+    check_cameras(read_nerfstudio(small.root), lambda index: VIEWS[index], tolerance=0.65)
+
+
+@pytest.mark.parametrize("of", ["the file", "frames"])
+def test_the_flag_of_instant_ngp_makes_a_lens_a_fisheye(small: SmallFolder, of: str) -> None:
+    """Its program for COLMAP writes a lens once, or with several cameras into each frame, and no `camera_model`."""
+    draw_fisheye(small, 60.0, (0.1, -0.03, 0.0, 0.0))
+    lens = {key: small.meta.pop(key) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4")}
+    del small.meta["camera_model"]
+    for entry in [small.meta] if of == "the file" else small.meta["frames"]:
+        entry.update(lens, p1=0, p2=0, is_fisheye=True)
+    small.write()
     check_cameras(read_nerfstudio(small.root), lambda index: VIEWS[index], tolerance=0.65)
 
 
@@ -251,6 +291,11 @@ DAMAGE: dict[str, tuple[Callable[[SmallFolder], Any], str]] = {
     "a wrong size": (set_meta(w=560), r"frame_00000\.png is 56 x 42, but .*transforms\.json says 560 x 42"),
     "a panorama": (set_meta(camera_model="EQUIRECTANGULAR"), r"transforms\.json .*EQUIRECTANGULAR"),
     "a fisheye's term": (set_meta(k4=0.1), r"frame_00000\.png .* has a fourth radial term"),
+    "a fisheye that is none": (set_meta(is_fisheye=True), r"camera_model OPENCV, and its is_fisheye says true"),
+    "a pinhole that is none": (
+        set_meta(camera_model="OPENCV_FISHEYE", is_fisheye=False),
+        r"camera_model OPENCV_FISHEYE, and its is_fisheye says false",
+    ),
     "no depth": (set_frame(depth_file_path="depth/1.png"), r"depth_file_path .*frame_00001.png .* 'depth/1\.png'"),
     "a time of NaN": (set_frame(time=NAN), r"transforms\.json .* at frames\.1\.time: it should be a finite number"),
     "a time left out": (

@@ -88,6 +88,29 @@ def test_undistorting_undoes_distorting(name: str) -> None:
     np.testing.assert_allclose(undistort(distort(rays, LENSES[name][1]), LENSES[name][1]), rays, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "lens",
+    [
+        (0.1, -0.3, 0, 0, 0.4),
+        (0.2, 0.2, 0.01, -0.02, 0),
+        (0.3, 0.3, 0, 0, 0, 0.1, 0.02, 0),
+    ],
+)
+def test_strong_lenses_are_undone_as_far_as_they_can_be(lens: tuple[float, ...]) -> None:
+    """Where OpenCV's own iteration, to a fixed point, swings ever wider."""
+    distortion = np.array(lens)
+    rays = np.stack(np.meshgrid(np.linspace(-0.9, 0.9, 25), np.linspace(-0.5, 0.5, 15)), axis=-1).reshape(-1, 2)
+    np.testing.assert_allclose(undistort(distort(rays, distortion), distortion), rays, atol=1e-7)
+
+
+def test_of_a_lens_that_turns_back_no_ray_from_behind_the_turn_is_taken() -> None:
+    """x (1 - 2 x^2) is at most 0.27, at x = 0.41; beyond x = 0.71 it is negative, and reaches -0.3 at x = 0.82."""
+    distortion = np.array([-2.0, 0, 0, 0, 0])
+    np.testing.assert_allclose(distort(undistort(np.array([[0.27, 0.0]]), distortion), distortion), [[0.27, 0]])
+    with pytest.raises(ValueError, match="cannot be undone"):
+        undistort(np.array([[0.3, 0.0]]), distortion)
+
+
 def test_a_pinhole_keeps_its_camera() -> None:
     intrinsics = np.array([[100.0, 0, 70], [0, 90, 66], [0, 0, 1]])
     np.testing.assert_array_equal(pinhole_intrinsics(intrinsics, np.zeros(5), SIZE), intrinsics)

@@ -11,7 +11,7 @@ from PIL import Image
 from small_tum import NAME, SIZE, SMALL, SmallSequence
 
 from page4d_hf.captures import as_pinhole, find_sequences, read_capture, read_sequence
-from page4d_hf.captures.layouts.rgbd_lists import match_nearest
+from page4d_hf.captures.layouts.rgbd_lists import match_nearest, match_once
 from page4d_hf.captures.layouts.tum import LENSES, read_tum, tum_sequences
 from page4d_hf.errors import CaptureError
 
@@ -72,24 +72,13 @@ def test_a_capture_tells_its_sequence_its_clock_and_its_rate(sequence: SmallSequ
     assert (capture.skipped, capture.notes) == ([], [])
 
 
-def test_a_gap_in_the_depth_shifts_nothing(sequence: SmallSequence) -> None:
-    """Paired by their order, the images after the gap would have their successors' depth."""
+def test_where_the_sensor_dropped_depth_an_image_has_none(sequence: SmallSequence) -> None:
+    """Paired by their order, or with what is nearest, the images in the gap would have the depth of others."""
     sequence.write_list("depth", sequence.times[[0, 3]], 0.004)
     capture = read_tum(sequence.root, NAME)
-    assert [path and path.stem for path in capture.depth_paths] == [
-        f"{sequence.times[0] + 0.004:.6f}",
-        f"{sequence.times[0] + 0.004:.6f}",  # 29 ms before the image, within 0.04 s
-        f"{sequence.times[3] + 0.004:.6f}",  # 37 ms after
-        f"{sequence.times[3] + 0.004:.6f}",
-    ]
-
-
-def test_images_without_depth_stay_and_are_counted(sequence: SmallSequence) -> None:
-    sequence.write_list("depth", sequence.times[[0]], 0.004)
-    capture = read_tum(sequence.root, NAME)
-    assert [path is not None for path in capture.depth_paths] == [True, True, False, False]
-    assert f"2 images have no depth within 0.04 s, {sequence.image(2)} the first" in capture.notes[0]
-    assert as_pinhole(capture).load_depth(3) is None
+    assert capture.depth_paths == [sequence.depth(0), None, None, sequence.depth(3)]
+    assert f"2 images have no depth within 0.02 s, {sequence.image(1)} the first" in capture.notes[0]
+    assert as_pinhole(capture).load_depth(2) is None
 
 
 def test_lists_need_not_be_in_order_of_time(sequence: SmallSequence) -> None:
@@ -136,6 +125,19 @@ def test_the_nearest_in_time_is_matched_if_it_is_near_enough() -> None:
     assert (expected < 0).any()
     np.testing.assert_array_equal(match_nearest(times, candidates, 0.02), expected)
     assert match_nearest(times, candidates[:0], 0.02).tolist() == [-1] * 60
+
+
+def test_matched_once_the_closest_pairs_go_first() -> None:
+    times, candidates = np.array([0.06, 0.0, 0.03]), np.array([0.05, 0.016])
+    assert match_once(times, candidates, 0.02).tolist() == [0, -1, 1]  # 0.0 is 0.016 away, and 0.03 is 0.014
+    assert match_once(times, candidates[:0], 0.02).tolist() == [-1] * 3
+    rng = np.random.default_rng(0)
+    times, candidates = rng.uniform(0, 1, 60), rng.uniform(0, 1, 40)
+    distances, expected = np.abs(times[:, None] - candidates), np.full(60, -1)
+    while distances.min() <= 0.02:
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        expected[i], distances[i], distances[:, j] = j, np.inf, np.inf
+    np.testing.assert_array_equal(match_once(times, candidates, 0.02), expected)
 
 
 # --------------------------------------------------------------------------------------------------------------------

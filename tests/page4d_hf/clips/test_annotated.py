@@ -16,6 +16,7 @@ GOOD = {
     "outcome": "refined",
     "note": "",
     "inlier_share_after": 0.9,
+    "inlier_pixels": 1.0,  # of images 320 wide
     "error_p50_after": 0.4,
     "parallax_degrees": 5.0,
     "depth_error": 0.05,
@@ -92,6 +93,7 @@ def test_a_reconstruction_that_its_report_bears_out_is_kept():
         ({"outcome": "rotations refined"}, "could not be refined"),
         ({"inlier_share_after": 0.5}, "explain 50% of what was tracked"),
         ({"error_p50_after": 1.5}, "reprojection error is 1.50 px"),
+        ({"error_p50_after": 9, "inlier_pixels": 6.0}, "reprojection error is 1.50 px of an image 320 wide"),
         ({"parallax_degrees": 0.2}, "a parallax of 0.20 degrees"),
         ({"depth_error": 0.4}, "depth is off by 40%"),
     ],
@@ -100,6 +102,12 @@ def test_a_reconstruction_that_its_report_does_not_bear_out_is_left_out_with_the
     [encoded] = clips_of_reconstruction(with_report(**report), "videos", "a", trust=Trust())
     assert encoded.row is None
     assert reason in encoded.skipped[0].reason
+
+
+def test_errors_are_measured_in_pixels_of_one_image_width_whatever_the_videos():
+    of_1080p = with_report(error_p50_after=0.4 * 6, inlier_pixels=6.0)
+    [encoded] = clips_of_reconstruction(of_1080p, "videos", "a", trust=Trust())
+    assert encoded.row is not None
 
 
 def test_a_single_frame_gives_no_clip():

@@ -111,6 +111,15 @@ def test_where_cameras_cannot_be_refined_the_network_s_are_kept_and_a_sentence_s
     assert caplog.text.count(result.info["refinement"]["note"]) == 1
 
 
+def test_a_crop_that_loses_much_of_the_frames_is_told_with_the_mode_that_loses_nothing(caplog):
+    reconstruct_plane(((97, 43), (30, 50)), mode="crop")
+    assert "The network sees the middle 44 % of a frame; --mode balanced" in caplog.text
+    caplog.clear()
+    reconstruct_plane(((97, 43), (30, 50)), mode="pad")
+    reconstruct_plane(((50, 50),) * 2, mode="crop")
+    assert caplog.text == ""
+
+
 def test_the_network_is_asked_only_for_what_the_points_need():
     for points, heads in (("depth", ("camera", "depth")), ("world", ("camera", "depth", "point"))):
         model, _ = reconstruct_plane(points=points, mask_strength=0.5)

@@ -14,13 +14,16 @@ from small_networks import save_small_network, small_network
 
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
+from page4d_hf.frames import read_frames
 from page4d_hf.reconstruction.cameras.refinement import refine
+from page4d_hf.reconstruction.mask_folders import MaskFolder, ShownPixels
 from page4d_hf.reconstruction.motion import geometric_motion
 from page4d_hf.reconstruction.network import NetworkOptions, predict, prepare
 from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.reconstruction.tracks import FEWEST_FRAMES, track_points, without_hidden
 from page4d_hf.reconstruction.windows import predict_in_windows
 from page4d_hf.scene import read_scene
+from page4d_hf.scene.lifting import points_from_depth
 from page4d_hf.weights.loading import image_processor_for
 
 
@@ -181,3 +184,60 @@ def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, ca
             command(folder, "--masks", given)
         assert message in capsys.readouterr().err
         assert not (folder / "scene").exists()
+
+
+def cut_out(room) -> list[np.ndarray]:
+    """The room's frames with all but a third transparent, and black there."""
+    alpha = np.zeros((*room.images.shape[1:3], 1), np.uint8)
+    alpha[:, 43:] = 255
+    return [np.concatenate((image * (alpha > 0), alpha), axis=2) for image in room.images]
+
+
+@pytest.mark.slow
+def test_transparent_pixels_give_no_points_and_no_tracks_and_do_not_move():
+    images = cut_out(moving_room())
+    made = reconstruct(images, small_network(), resolution=56, confidence_percentile=0, motion="geometry")
+    for confidence, motion in zip(made.depth_conf, made.motion, strict=True):
+        hidden, seen = slice(0, confidence.shape[1] // 3 - 1), slice(confidence.shape[1] // 3 + 2, None)
+        assert (confidence[:, hidden] == 0).all()
+        assert (confidence[:, seen] > 0).all()
+        assert np.isnan(motion[:, hidden]).all()
+        assert np.isfinite(motion[:, seen]).all()
+    assert len(made.points) == sum((confidence > 0).sum() for confidence in made.depth_conf)
+    assert made.visible is None  # training learns what is transparent
+    assert (made.tracks.xy[made.tracks.visible][:, 0] >= 43).all()
+
+
+def test_masks_and_transparency_hide_together(tmp_path):
+    images = cut_out(moving_room())[:2]
+    visible = np.full(images[0].shape[:2], 255, np.uint8)
+    visible[:20] = 0
+    for number in range(2):
+        Image.fromarray(visible).save(tmp_path / f"{number}.png")
+    frames = read_frames(images)
+    shown = ShownPixels(frames, MaskFolder(tmp_path, frames))
+    np.testing.assert_array_equal(shown[1], (visible > 0) & (images[1][..., 3] > 0))
+    assert 0.2 < np.mean(shown.hides([np.zeros((12, 16))] * 2)) < 0.6
+
+
+def test_images_that_are_transparent_everywhere_are_refused():
+    images = [np.zeros((30, 50, 4), np.uint8)] * 2
+    with pytest.raises(Page4DError, match="All pixels of all frames are transparent"):
+        reconstruct(images, small_network(), resolution=56, motion="off", refine="off")
+
+
+def test_whether_images_are_transparent_is_known_of_files_and_of_some_of_them(tmp_path):
+    for number, mode in enumerate(("RGB", "RGBA")):
+        Image.new(mode, (8, 6)).save(tmp_path / f"{number}.png")
+    frames = read_frames(tmp_path)
+    assert frames.transparent
+    assert frames.take(np.array([1])).transparent
+    assert not read_frames(tmp_path / "0.png").transparent
+    assert not read_frames([np.zeros((6, 8, 3), np.uint8)]).transparent
+
+
+def test_points_of_a_half_transparent_image_have_its_colours_over_white():
+    image = np.full((4, 6, 4), (200, 0, 100, 128), np.uint8)
+    camera = np.eye(3, 4), np.array([[6.0, 0, 3], [0, 6, 2], [0, 0, 1]])
+    _, colors = points_from_depth(np.ones((2, 3), np.float32), np.ones((2, 3), bool), image, *camera)
+    np.testing.assert_array_equal(colors, np.tile((227, 127, 177), (6, 1)))

@@ -20,6 +20,7 @@ from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.frames import Frames, read_frames
 from page4d_hf.geometry import quaternion_to_matrix
 from page4d_hf.scene import PointTracks, Reconstruction, read_scene, read_tracks, write_scene
+from page4d_hf.scene.folder import frames_at
 
 SIZE = (24, 16)  # width, height
 NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
@@ -48,7 +49,7 @@ def make_reconstruction(frames=None, motion=True, model="m"):
         motion=[m / 2 for m in maps] if motion else None,
         points=rng.normal(size=(NUM_POINTS, 3)).astype(np.float32),
         point_colors=rng.integers(0, 256, (NUM_POINTS, 3), dtype=np.uint8),
-        point_times=rng.random(NUM_POINTS).astype(np.float32),
+        point_times=(rng.integers(0, NUM_FRAMES, NUM_POINTS) / (NUM_FRAMES - 1)).astype(np.float32),
         point_motion=rng.random(NUM_POINTS).astype(np.float32) if motion else None,
         point_confidence=1 + rng.random(NUM_POINTS).astype(np.float32),
         frames=frames or make_frames(),
@@ -368,12 +369,31 @@ def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_all_of_it_and_said(tmp_p
     assert "go from 0.01 to 0.06 (images/0.png to images/2.png)" in scene.notes[0]
 
 
-def test_times_of_points_are_scaled_with_those_of_the_frames(scene_folder):
-    """Of a scene of which frames were taken out."""
-    stored = read_scene(scene_folder).point_times
-    edit_transforms(scene_folder, lambda meta: meta["frames"].pop())
-    last = json.loads((scene_folder / "transforms.json").read_text())["frames"][-1]["time"]
-    np.testing.assert_allclose(read_scene(scene_folder).point_times, np.minimum(stored / last, 1), atol=1e-6)
+def test_points_of_frames_that_were_taken_out_are_left_out_and_those_of_the_others_keep_their_frame(scene_folder):
+    whole = read_scene(scene_folder)
+    edit_transforms(scene_folder, lambda meta: meta["frames"].pop(0))
+    scene = read_scene(scene_folder)
+    own = whole.point_times > 0  # those of the first frame are at 0
+    assert 0 < own.sum() < len(own)
+    np.testing.assert_array_equal(scene.points, whole.points[own])
+    np.testing.assert_array_equal(scene.point_motion, whole.point_motion[own])
+    frames = [frames_at(each.point_times, each.times) for each in (scene, whole)]
+    np.testing.assert_array_equal(frames[0] + 1, frames[1][own])
+    np.testing.assert_allclose(scene.point_times, scene.times[frames[0]], atol=1e-6)
+    assert f"{(~own).sum()} points are left out" in scene.notes[-1]
+
+
+def test_times_of_points_that_are_those_of_no_frame_are_not_taken_for_theirs(tmp_path):
+    """Of another program's cloud, as of a scanner's seconds since 1970."""
+    folder = make_foreign_folder(tmp_path, {"fl_x": 20, "ply_file_path": "scan.ply"}, {})
+    vertices = np.zeros(4, dtype=[(name, "f8") for name in ("x", "y", "z", "time")])
+    vertices["time"] = 1.7e9 + np.arange(4)
+    PlyData([PlyElement.describe(vertices, "vertex")]).write(str(folder / "scan.ply"))
+    by_name = read_scene(folder)
+    edit_transforms(folder, lambda meta: [frame.update(time=i / 2) for i, frame in enumerate(meta["frames"])])
+    for scene in (by_name, read_scene(folder)):
+        assert scene.point_times is None
+        assert len(scene.points) == 4
 
 
 def test_without_times_the_natural_order_of_names_is_time(tmp_path):
@@ -601,6 +621,14 @@ def test_a_map_of_another_shape_than_the_depth_is_named(scene_folder, kind):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SceneError, match="No such folder"):
         read_scene(tmp_path / "absent")
+
+
+def test_of_the_files_of_a_scene_only_transforms_json_stands_for_it(scene_folder):
+    assert len(read_scene(scene_folder / "transforms.json")) == NUM_FRAMES
+    shutil.copy(scene_folder / "transforms.json", scene_folder / "transforms_train.json")
+    for name in ("points.ply", "transforms_train.json"):
+        with pytest.raises(SceneError, match=f"or its transforms.json, got the file .*{name}"):
+            read_scene(scene_folder / name)
 
 
 def test_a_scene_that_was_moved_is_still_whole(scene_folder, tmp_path):

@@ -107,6 +107,13 @@ def test_the_limbs_of_people_move_with_the_points_that_are_followed(clips: Synth
     assert moving > 100
 
 
+def test_masks_hold_no_part_that_stands_still_in_all_frames(clips: SyntheticClips) -> None:
+    for first in range(clips.depth.shape[1]):
+        here, mask = clips.world_points[:, first], clips.motion_mask[:, first]
+        moved = torch.stack([(clips.follow(first, other) - here).norm(dim=-1) for other in range(clips.depth.shape[1])])
+        assert moved.amax(0)[mask].min() > 1e-9
+
+
 def test_all_layouts_occur_and_from_none_to_two_fifths_of_the_image_moves(many: SyntheticClips) -> None:
     share = many.motion_mask.double().mean((1, 2, 3))
     assert 0.05 < (share == 0).double().mean() < 0.35

@@ -16,6 +16,7 @@ from launching import AS_COMMAND
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils import folders
 from page4d_hf.utils.folders import (
+    check_output_file,
     check_output_folder,
     claimed_folder,
     is_unused,
@@ -134,7 +135,19 @@ def test_overwriting_spares_a_file_that_was_changed(tmp_path):
     assert (tmp_path / "out" / "result.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("manifest", [None, "", "[]", "null", '{"files": 3}', "[" * 100_000])
+def test_overwriting_spares_a_large_file_of_which_one_byte_was_changed(tmp_path):
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    with open(tmp_path / "out" / "model.safetensors", "r+b") as weights:
+        weights.seek(2**21 + 5)
+        weights.write(b"1")
+    with pytest.raises(Page4DError, match=r"did not write model\.safetensors"):
+        write(tmp_path / "out", "new", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, "", "[]", "null", '{"files": 3}', '{"files": {"config.json": 8}}', "[" * 100_000]
+)
 def test_overwriting_spares_a_folder_that_is_no_earlier_result(tmp_path, manifest):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "config.json").write_text("precious")
@@ -480,3 +493,16 @@ def test_an_output_that_is_or_holds_what_is_read_is_refused(tmp_path, monkeypatc
         pytest.fail("the folder was claimed")
     with claimed_folder("out", overwrite=True, inputs=("outside", "a\0b", "x" * 5000)):
         pass
+
+
+@pytest.mark.parametrize("source", ["scene", "scene/points.ply", "scene/*.ply", "link"])
+def test_an_output_file_that_is_one_of_those_that_are_read_is_refused(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "points.ply").write_text("points")
+    (tmp_path / "link").symlink_to(tmp_path / "scene")
+    with pytest.raises(Page4DError, match=rf"points\.ply is a file of what is read, {re.escape(source)}; name"):
+        check_output_file("scene/points.ply", overwrite=True, inputs=(None, source))
+    check_output_file("scene/new.ply", inputs=(source,))
+    (tmp_path / "old.ply").touch()
+    check_output_file("old.ply", overwrite=True, inputs=(source,))

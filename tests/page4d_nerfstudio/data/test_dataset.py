@@ -11,6 +11,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 from small_captures import SIZE, write_capture
+from small_layouts import HEIGHT, WIDTH, write_nerfstudio
 
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_nerfstudio.data.datamanager import Page4DDatamanagerConfig
@@ -229,3 +230,35 @@ def test_images_of_one_instant_count_as_one(tmp_path):
     dataset = dataset_of(capture)
 
     assert dataset.metadata["instants"] == len({float(time) for time in dataset.cameras.times}) < len(dataset)
+
+
+def masked_outputs(root, unmasked=()):
+    """Frames 0 to 3 to train on, with a mask that leaves out their left part, save some of them."""
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[:, :7] = 0
+    meta = json.loads((write_nerfstudio(root, mask=mask) / "transforms.json").read_text())
+    for i in unmasked:
+        del meta["frames"][i]["mask_path"]
+    (root / "transforms.json").write_text(json.dumps(meta))
+    return Page4DDataParserConfig(data=root, points="random").setup().get_dataparser_outputs("train")
+
+
+def test_any_dataset_gets_the_masks_of_a_capture(tmp_path):
+    outputs = masked_outputs(tmp_path / "masked")
+    theirs, ours = InputDataset(outputs)[1]["mask"], Page4DDataset(outputs)[1]["mask"]
+    assert torch.equal(theirs, ours)
+    assert theirs[:, 7:].all()
+    assert not theirs[:, :7].any()
+
+
+def test_without_masks_no_dataset_gets_any(tmp_path):
+    outputs = masked_outputs(tmp_path / "unmasked", unmasked=range(4))
+    assert "mask" not in InputDataset(outputs)[1]
+
+
+def test_masks_of_some_images_alone_are_refused_to_others(tmp_path, capsys):
+    outputs = masked_outputs(tmp_path / "partly", unmasked=[2])
+    assert ["mask" in Page4DDataset(outputs)[i] for i in range(4)] == [True, True, False, True]
+    with pytest.raises(SystemExit):
+        InputDataset(outputs)
+    assert "Only some of these images have a mask" in " ".join(capsys.readouterr().out.split())

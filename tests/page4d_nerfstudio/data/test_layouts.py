@@ -8,6 +8,7 @@ import pytest
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from perfect_page4d import PerfectPage4D
+from plyfile import PlyData, PlyElement
 from small_layouts import (
     HEIGHT,
     WALL,
@@ -194,6 +195,16 @@ def test_transparent_images_have_the_same_background_for_every_method(tmp_path):
     assert torch.equal(InputDataset(outputs).get_data(0)["image"], Page4DDataset(outputs).get_data(0)["image"])
 
 
+def test_frames_are_held_out_in_the_order_of_time_whatever_the_file_s(tmp_path):
+    path = write_dnerf(tmp_path / "scene", counts=(("train", 9),)) / "transforms_train.json"
+    meta = json.loads(path.read_text())
+    meta["frames"] = [meta["frames"][i] for i in (4, 8, 1, 5, 0, 3, 7, 2, 6)]
+    path.write_text(json.dumps(meta))
+    train, val = (outputs_of(tmp_path / "scene", split, num_random_points=10) for split in ("train", "val"))
+    assert val.cameras.times.flatten().tolist() == [0.5]
+    assert train.cameras.times.flatten().tolist() == [i / 8 for i in range(9) if i != 4]
+
+
 def test_times_and_splits_are_those_of_transforms_json(tmp_path):
     root = write_nerfstudio(tmp_path / "processed")
     expected = {"auto": 5, "test": 5, "val": 4}
@@ -203,6 +214,27 @@ def test_times_and_splits_are_those_of_transforms_json(tmp_path):
         torch.testing.assert_close(train.cameras.times.flatten(), torch.tensor([0, 1, 4, 9]) / 25)
         torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([frame**2]) / 25)
         assert [path.name for path in val.image_filenames] == [f"{frame}.png"]
+
+
+def test_points_of_a_world_in_geographic_coordinates_keep_their_places_before_the_cameras(tmp_path):
+    """Millions of metres from its origin, where float32 has steps of half a metre."""
+    offset = np.array([4_075_000.3, 931_000.7, 4_801_000.1])
+    points = np.random.default_rng(0).uniform(-1, 1, (50, 3)) + offset
+    root = write_nerfstudio(tmp_path / "earth")
+    meta = json.loads((root / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        for row, shift in zip(frame["transform_matrix"], offset, strict=False):
+            row[3] += shift
+    (root / "transforms.json").write_text(json.dumps(meta | {"ply_file_path": "points.ply"}))
+    vertices = np.array([tuple(point) for point in points], [(axis, "<f8") for axis in "xyz"])
+    PlyData([PlyElement.describe(vertices, "vertex")]).write(root / "points.ply")
+
+    outputs = outputs_of(root)
+    center = outputs.cameras.camera_to_worlds[0, :, 3].numpy()
+    transform = outputs.dataparser_transform.numpy()[:, :3]
+    seen = (outputs.metadata["points3D_xyz"].numpy() - center) @ transform / outputs.dataparser_scale
+    expected = points - np.array(meta["frames"][0]["transform_matrix"])[:3, 3]
+    np.testing.assert_allclose(seen, expected, atol=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from ball_on_plane import BALL
 from perfect_page4d import outputs_of, project
 from small_captures import CENTER, SIZE, write_capture
+from small_layouts import write_dnerf
 from small_scene import ball_folder, ball_scene
 
 from page4d_hf.captures import read_capture
@@ -174,6 +175,41 @@ def test_a_user_s_own_paths_are_taken_in_the_world_of_the_cameras(tmp_path):
     np.savez(tmp_path / "mine.npz", tracks=tracks.xy, visible=tracks.visible, paths=paths)
     frames = read_source(Page4DDataParserConfig(data=folder, tracks=str(tmp_path / "mine.npz")))
     np.testing.assert_allclose(frames.tracks.paths, paths, atol=1e-6)
+
+
+def tracks_through(tmp_path: Path, images: list[str]) -> list[str]:
+    """The frames of a D-NeRF scene, as they lie in it, in which a user's tracks through named images are visible."""
+    write_dnerf(tmp_path / "scene")  # its train, val and test views have the same names
+    count = len(images)
+    arrays = {"tracks": np.full((2, count, 2), 3.0), "visible": np.ones((2, count), bool)}
+    arrays |= {"paths": np.full((2, count, 3), np.nan), "images": np.array(images)}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    config = Page4DDataParserConfig(data=tmp_path / "scene", points="random", tracks=str(tmp_path / "mine.npz"))
+    frames = read_source(config)
+    seen = np.flatnonzero(frames.tracks.visible.any(axis=0))
+    return [frames.image_paths[i].relative_to(tmp_path / "scene").as_posix() for i in seen]
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    assert tracks_through(tmp_path, ["train/r_001.png", "/else/where/train/r_000.jpg", "test\\r_001.png"]) == [
+        "train/r_000.png",
+        "train/r_001.png",
+        "test/r_001.png",
+    ]
+    assert tracks_through(tmp_path, ["r_003.png"]) == ["train/r_003.png"]  # the only one of its name
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (["r_000.png"], r"r_000\.png, which 3 frames of the data are called; name its images with their folders"),
+        (["elsewhere/r_000.png"], r"elsewhere/r_000\.png, which 3 frames"),
+        (["train/r_000.png", "train/r_000"], r"train/r_000\.png and train/r_000, which are one frame of the data"),
+    ],
+)
+def test_names_that_several_frames_have_or_that_name_one_twice_are_refused(tmp_path, images, told):
+    with pytest.raises(Page4DError, match=told):
+        tracks_through(tmp_path, images)
 
 
 def test_tracks_of_static_things_alone_are_left_out_and_the_user_is_told(tmp_path, capsys):

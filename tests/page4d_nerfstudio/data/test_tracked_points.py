@@ -1,5 +1,6 @@
 """Points triangulated from tracks, for captures that have cameras and no points."""
 
+import json
 import shutil
 
 import numpy as np
@@ -89,3 +90,38 @@ def test_images_may_have_transparency(without_points, frames, tmp_path):
     assert transparent.images.load_image(0).shape[2] == 4
     np.testing.assert_array_equal(transparent.points.positions, frames.points.positions)
     np.testing.assert_array_equal(transparent.points.colors, frames.points.colors)
+
+
+@pytest.mark.slow
+def test_masked_pixels_give_no_points_and_other_masks_others(tmp_path):
+    """A camera passes a textured wall; masks leave out the left half of each image."""
+    size, focal, step, depth = (128, 96), 120.0, 4, 5.0
+    pattern = np.random.default_rng(0).integers(0, 255, (24, 60, 3), dtype=np.uint8)
+    wall = np.array(Image.fromarray(pattern).resize((240, 96), Image.Resampling.BICUBIC))
+    (tmp_path / "images").mkdir()
+    left = np.arange(size[0]) < size[0] // 2
+    frames = []
+    for i in range(9):
+        Image.fromarray(wall[:, step * i : step * i + size[0]]).save(tmp_path / f"images/{i}.png")
+        pose = np.eye(4)
+        pose[0, 3] = step * i * depth / focal
+        frames.append({"file_path": f"images/{i}.png", "transform_matrix": pose.tolist(), "mask_path": "mask.png"})
+    meta = {"fl_x": focal, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(meta))
+
+    def points(mask):
+        Image.fromarray(np.tile(mask, (size[1], 1))).save(tmp_path / "mask.png")
+        config = Page4DDataParserConfig(data=tmp_path, points="tracks", eval_interval=0, orientation_method="none")
+        return read_source(config)
+
+    def seen_on_the_left_alone(found):
+        alone = np.ones(len(found.points), bool)
+        for index in range(9):
+            inside, _, (_, column) = seen(found, index)
+            alone[inside] &= left[column]
+        return int(alone.sum())
+
+    whole, half = points(np.ones(size[0], bool)), points(~left)
+    assert seen_on_the_left_alone(whole) > 100
+    assert seen_on_the_left_alone(half) == 0
+    assert len(half.points) >= 100

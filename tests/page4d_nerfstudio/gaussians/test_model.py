@@ -127,6 +127,16 @@ def test_all_seed_points_are_kept_where_times_do_not_grow():
     assert make_model(n, moving, times=times, use_deformation=False).num_points == n
 
 
+def test_a_growth_of_times_that_was_asked_for_in_vain_is_told(capsys):
+    for make, options in ((make_model, {}), (half_moving, {"hide_motion_at_first": False})):
+        assert not make(time_growth=0.8, **options).schedule.times_grow
+        assert "--pipeline.model.time-growth 0.8 has no effect" in capsys.readouterr().out
+        make(**options)  # nobody asked for it
+        make(time_growth=0.0, **options)
+    half_moving(time_growth=0.8)
+    assert "no effect" not in capsys.readouterr().out
+
+
 def test_times_grow_where_it_is_known_what_moves():
     model = half_moving()
     assert model.schedule.span_at(model.schedule.coarse_steps) < 0.5

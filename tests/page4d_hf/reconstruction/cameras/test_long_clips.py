@@ -90,6 +90,17 @@ def test_a_start_that_drifts_over_a_long_clip_is_mended(monkeypatch: pytest.Monk
     assert found.used.mean() > 0.95
 
 
+def test_a_frame_that_sees_nothing_is_no_keyframe_and_others_follow_it() -> None:
+    tracks, truth, _ = _walk(np.full(60, 0.1))
+    seen = tracks.frame != 30
+    blank = Tracks(tracks.track[seen], tracks.frame[seen], tracks.xy[seen], len(tracks))
+
+    chosen = keyframes(blank, len(truth), SIZE)
+
+    assert 30 not in chosen
+    assert (chosen > 30).sum() >= (keyframes(tracks, len(truth), SIZE) > 30).sum() - 1
+
+
 @pytest.mark.slow
 def test_frames_between_keyframes_are_located_by_the_points_of_these(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
@@ -99,7 +110,7 @@ def test_frames_between_keyframes_are_located_by_the_points_of_these(monkeypatch
 
     chosen = keyframes(tracks, len(truth), SIZE)
     assert len(chosen) < 30
-    evenly = long_clips._between(chosen, truth[chosen], len(truth))
+    evenly = long_clips.poses_between(chosen, truth[chosen], len(truth))
     assert _error(found.extrinsics, truth) < 0.3 * _error(evenly, truth)
 
 

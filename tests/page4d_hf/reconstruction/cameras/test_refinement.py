@@ -14,7 +14,7 @@ from page4d_hf.errors import Page4DError
 from page4d_hf.geometry import camera_centers
 from page4d_hf.reconstruction.cameras.depth import sample_maps
 from page4d_hf.reconstruction.cameras.refinement import refine
-from page4d_hf.reconstruction.tracks import Tracks, as_point_tracks, checked_tracks, track_points
+from page4d_hf.reconstruction.tracks import Tracks, as_point_tracks, checked_tracks, joined_tracks, track_points
 from page4d_hf.scene import PointTracks
 from page4d_hf.synthetic.scene import rotation_about
 
@@ -161,6 +161,57 @@ def test_what_a_clip_does_not_show_is_said(made, outcome, told):
     assert told in refined.report["note"]
     assert rotation_error(refined.extrinsics, truth) <= rotation_error(start, truth)
     assert np.isnan(refined.point_tracks.points).all()  # how far away they are is not known
+
+
+def flash(images: np.ndarray) -> None:
+    images[6] = 255
+
+
+def two_black_frames(images: np.ndarray) -> None:
+    images[5:7] = 0
+
+
+def blur(images: np.ndarray) -> None:
+    images[6] = cv2.blur(images[6], (25, 5))
+
+
+def another_exposure(images: np.ndarray) -> None:
+    images[6:] = images[6:] // 2 + 120
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (flash, "1 of 12 frames, the first of them 6 counted from 0"),
+        (two_black_frames, "2 of 12 frames, the first of them 5"),
+        (blur, ""),
+        (another_exposure, ""),
+    ],
+)
+def test_a_frame_that_shows_nothing_does_not_tear_the_path(damage, told):
+    images, truth, depth = clip()
+    images = images.copy()
+    damage(images)
+    refined = refine(images, disturbed(truth), FOCAL, list(depth))
+    assert told in refined.report["note"]
+    assert "may not fit" not in refined.report["note"]
+    assert path_error(refined.extrinsics, truth) < 0.03
+
+
+def test_parts_that_no_track_joins_are_told():
+    """Images show nothing here, so that no point is found again behind the gap."""
+    truth, points, rng = clip()[1], np.zeros((300, 3)), np.random.default_rng(0)
+    points[:] = rng.uniform((-1, -1, 2), (1, 1, 4), points.shape) @ truth[0, :, :3] + camera_centers(truth[0])
+    seen = []
+    for frame, pose in enumerate(truth):
+        there = points @ pose[:, :3].T + pose[:, 3]
+        xy = FOCAL * there[:, :2] / there[:, 2:] + np.array(SIZE)[::-1] / 2
+        names = np.flatnonzero(((xy > 0) & (xy < SIZE[::-1])).all(axis=1))
+        seen.append((names + len(points) * (frame > 5), xy[names]))
+    blank, depth = np.zeros((len(truth), *SIZE, 3), np.uint8), [np.full(SIZE, 3.0, np.float32)] * len(truth)
+    refined = refine(blank, disturbed(truth), FOCAL, depth, followed=joined_tracks(seen))
+    assert "both up to frame 5 and behind it: the two parts may not fit" in refined.report["note"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,40 @@
+"""What the programs of `benchmarks/` say of input that they cannot use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("reconstruct", ["--captures", "nosuch"]),
+        ("motion", ["--captures", "nosuch"]),
+        ("known_motion", ["--data", "nosuch"]),
+        ("gpu_capture", ["nosuch", "out"]),
+    ],
+)
+def test_a_capture_that_is_not_there_is_one_sentence(tmp_path: Path, program: str, words: list[str]) -> None:
+    script = str(BENCHMARKS / f"{program}.py")
+    ended = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "nosuch" in ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_help_needs_no_library_of_tables(program: str) -> None:
+    run = "import runpy, sys; sys.modules['pandas'] = None; "
+    run += f"runpy.run_module({program!r}, run_name='__main__', alter_sys=True)"
+    words = [sys.executable, "-c", run, "--help"]  # the folder of -c is the working folder
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=BENCHMARKS, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "usage:" in ended.stdout
