@@ -560,7 +560,7 @@ def app(
     Each visit has files of its own, which are removed; one job runs at a time, in a process of its own.
 
     Args:
-        models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
+        models: weights to choose from: tiny, which comes with the package, folders, or repositories on the Hub.
         host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
         port: port of the page.
         max_upload: largest upload, all files together, in MiB.
