@@ -446,6 +446,7 @@ def export(
         else:
             check_output_file(output, overwrite=overwrite, inputs=(scene,))
 
+        from .geometry import camera_moves
         from .scene.export import export_scene
         from .scene.folder import read_scene
 
@@ -455,12 +456,14 @@ def export(
     masked = f", {made.masks} masks" if made.masks else ""
     seconds = time.perf_counter() - started
     print(f"Wrote {output} in {seconds:.1f} s: {len(read)} cameras, {made.points:,} points{tracked}{masked}.")
-    if format == "nerfstudio":
-        print(f"Next: {command('ns-train', 'splatfacto', '--data', output)}")
-    if format == "colmap":
-        masks = ("--masks-path", "masks") if made.masks else ()
-        train = command("ns-train", "splatfacto", "--data", output, "colmap", "--colmap-path", "sparse/0", *masks)
-        print(f"Next: {train}")
+    if is_folder:
+        # nerfstudio divides by the extent of the cameras, which is 0 where the camera was held still.
+        unscaled = () if camera_moves(read.extrinsics) else ("--auto-scale-poses", "False")
+        reader: tuple[str, ...] = ("nerfstudio-data", *unscaled) if unscaled else ()
+        if format == "colmap":
+            masks = ("--masks-path", "masks") if made.masks else ()
+            reader = ("colmap", "--colmap-path", "sparse/0", *masks, *unscaled)
+        print(f"Next: {command('ns-train', 'splatfacto', '--data', output, *reader)}")
 
 
 def view(

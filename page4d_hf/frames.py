@@ -21,9 +21,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .errors import FrameError
-from .pillow_page4d import to_8_bits
+from .pillow_page4d import let_pillow_read, to_8_bits
 from .utils.evenly import evenly
-from .utils.heif import let_pillow_read
 from .utils.image_bounds import MOST_PIXELS
 from .utils.lazy_images import LazyImages
 from .video_pixels import remarks, to_rgb
@@ -53,6 +52,7 @@ class Frames:
     times: np.ndarray  # [N] float64: seconds from a video's first frame, or places in the sequence of images
     paths: list[Path] | None  # the image files; None for a video
     source: str  # what the frames were read from, as it was given
+    in_seconds: bool = False  # whether times are seconds, as of a video
 
     def __len__(self) -> int:
         return len(self.images)
@@ -80,6 +80,7 @@ class Frames:
             self.times[indices],
             None if self.paths is None else [self.paths[i] for i in kept],
             self.source,
+            self.in_seconds,
         )
 
 
@@ -256,6 +257,12 @@ def over(image: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> npt.
     return np.rint(alpha * image[..., :3] + (1 - alpha) * np.array(background, np.float32)).astype(np.uint8)
 
 
+def not_black(image: Image.Image) -> npt.NDArray[np.bool_]:
+    """Where a mask image shows: it is not black, or a palette's index is not 0, as nerfstudio reads it; `(H, W)`."""
+    pixels = np.asarray(image.convert("RGB") if image.mode in ("LA", "PA", "CMYK", "YCbCr") else image)
+    return (pixels[..., :3].max(axis=-1) if pixels.ndim == 3 else pixels) > 0
+
+
 def _pixels(image: Image.Image, name: object) -> np.ndarray:
     """`[H, W, 3 or 4]` uint8."""
     try:
@@ -358,7 +365,7 @@ def _read_video(path: Path, source: str, fps: float | None, max_frames: int | No
     kept = kept[evenly(len(kept), max_frames)]
     numbers = kept.tolist()
     images = LazyImages([sizes[i] for i in numbers], numbers, lambda wanted: _images_of_video(path, wanted))
-    return Frames(images, [f"frame_{number:05d}" for number in numbers], times[kept], None, source)
+    return Frames(images, [f"frame_{number:05d}" for number in numbers], times[kept], None, source, True)
 
 
 def _images_of_video(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:

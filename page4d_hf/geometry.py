@@ -160,6 +160,12 @@ def camera_centers(extrinsics: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return centers
 
 
+def camera_moves(extrinsics: npt.NDArray[Any]) -> bool:
+    """Whether cameras `(N, 3, 4)`, world-to-camera, are in several places, as far as single precision tells."""
+    centers = camera_centers(np.asarray(extrinsics, np.float64))
+    return bool(np.ptp(centers, axis=0).max() > 1e-6 * max(1.0, np.abs(centers).max()))
+
+
 def extrinsics_at(rotation: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """World-to-camera extrinsics `(..., 3, 4)` of rotations `(..., 3, 3)` and centres `(..., 3)` in the world."""
     return np.concatenate((rotation, -(rotation @ centers[..., None])), axis=-1)

@@ -2,7 +2,9 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -18,14 +20,14 @@ from transformers.image_utils import (
     PILImageResampling,
     SizeDict,
     load_image,
-    make_nested_list_of_images,
+    torch_pil_interpolation_mapping,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import logging
 from transformers.utils.generic import TensorType
 
 from .errors import telling_how_to_get
-from .pillow_page4d import to_8_bits
+from .pillow_page4d import let_pillow_read, to_8_bits
 
 logger = logging.get_logger(__name__)
 
@@ -172,20 +174,36 @@ class Page4DImageProcessor(TorchvisionBackend):
         source = image_url_or_urls
         if isinstance(source, os.PathLike) or (isinstance(source, str) and os.path.isfile(source)):
             # The library's own reading loses transparency, and knows fewer kinds of files.
+            let_pillow_read(source)
             with Image.open(source) as image:
                 return ImageOps.exif_transpose(image)
         if isinstance(source, str):
             return load_image(source)
         return super().fetch_images(source)
 
+    def _prepare_image_like_inputs(
+        self, images: Any, *args: Any, expected_ndims: int = 3, **kwargs: Any
+    ) -> list[list[Callable[[], torch.Tensor]]]:
+        """Functions that give the frames of videos, so that only one at a time is in memory in its full size."""
+        videos = self._prepare_images_structure(images)
+        return [[partial(self.process_image, image, *args, **kwargs) for image in video] for video in videos]
+
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> Any:
-        if hasattr(images, "ndim") and images.ndim == expected_ndims + 2:
-            images = list(images)  # [B, S, H, W, C] or [B, S, C, H, W]
-        images = self.fetch_images(images)
-        video = images if isinstance(images, list) else [images]
-        if any(getattr(image, "ndim", None) == expected_ndims - 1 for image in video):
-            return [video]  # gray without an axis of channels, which the library's function below does not know
-        return make_nested_list_of_images(images, expected_ndims=expected_ndims)
+        """Videos of frames: images, or paths of files that are not read yet."""
+        images = self._fetch_all_but_files(images)
+        if _is_frame(images):
+            return [[images]]
+        videos = [images] if _is_video(images) else images
+        if getattr(videos, "ndim", 5) == 5 and all(_is_video(video) for video in videos):
+            return [list(video) for video in videos]
+        raise ValueError("Expected an image, a list of images (a video) or a list of lists of images (videos).")
+
+    def _fetch_all_but_files(self, images: Any) -> Any:
+        if isinstance(images, (list, tuple)):
+            return [self._fetch_all_but_files(each) for each in images]
+        if isinstance(images, os.PathLike) or (isinstance(images, str) and os.path.isfile(images)):
+            return Path(images)
+        return self.fetch_images(images)
 
     def process_image(
         self,
@@ -196,6 +214,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         **kwargs: Any,
     ) -> torch.Tensor:
         """One image of any accepted kind to an RGB tensor `(3, height, width)`, uint8 or floating in [0, 1]."""
+        if isinstance(image, os.PathLike):
+            image = self.fetch_images(image)
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
         if isinstance(image, np.ndarray):
@@ -205,6 +225,11 @@ class Page4DImageProcessor(TorchvisionBackend):
         )
         if tensor.dtype == torch.bool or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
             raise ValueError(f"Expected 8-bit or floating-point images, got {tensor.dtype}; convert them to uint8.")
+        if tensor.shape[0] != 3 or tensor.numel() == 0:
+            raise ValueError(
+                f"Expected images of 3 channels and at least one pixel, got {tuple(tensor.shape)} (channels, height, "
+                "width); leave do_convert_rgb=True for gray and transparent ones."
+            )
         return _in_range(tensor) if tensor.is_floating_point() else tensor
 
     def convert_to_rgb(
@@ -221,6 +246,7 @@ class Page4DImageProcessor(TorchvisionBackend):
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         kwargs = super()._standardize_kwargs(**kwargs)
         size, patch_size, mode = kwargs["size"], kwargs["patch_size"], kwargs["mode"]
+        kwargs["resample"] = torch_pil_interpolation_mapping.get(kwargs["resample"], kwargs["resample"])
         if mode not in get_args(Mode):
             raise ValueError(f"Expected a mode among {', '.join(get_args(Mode))}; got {mode!r}.")
         height, width = _height_width(size, "size")
@@ -245,7 +271,7 @@ class Page4DImageProcessor(TorchvisionBackend):
 
     def _preprocess(  # type: ignore[override]
         self,
-        images: list[list[torch.Tensor]],
+        images: list[list[Callable[[], torch.Tensor]]],
         do_resize: bool,
         size: SizeDict,
         resample: PILImageResampling | int | None,
@@ -264,9 +290,10 @@ class Page4DImageProcessor(TorchvisionBackend):
         if len(lengths) > 1:
             raise ValueError(f"Expected videos of equal length in a batch, got {lengths} frames.")
 
-        # One frame at a time: full-size frames are then never stacked.
+        # One frame at a time: full-size frames are then never together in memory.
         frames, sizes, boxes, whites = [], [], [], []
-        for image in (image for video in images for image in video):
+        for load in (load for video in images for load in video):
+            image = load()
             frame, box = image, _whole(image.shape[-2:])
             if do_resize:
                 frame, box = self._fit(image, _height_width(size, "size"), resample, mode, patch_size)
@@ -281,6 +308,7 @@ class Page4DImageProcessor(TorchvisionBackend):
             frames.append(frame.to(torch.float32))
             sizes.append(tuple(image.shape[-2:]))
             boxes.append(box)
+            del image
 
         frames, boxes = pad_to_common_size(frames, boxes, whites)
         video_shape = (len(images), lengths[0])
@@ -342,6 +370,11 @@ class Page4DImageProcessor(TorchvisionBackend):
     def _resize(
         self, image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling | int | None
     ) -> torch.Tensor:
+        if image.is_floating_point() and resample in (Image.Resampling.BOX, Image.Resampling.HAMMING):
+            raise ValueError(
+                f"Expected another filter for floating-point images than resample={int(resample)}, which takes only "
+                "8-bit images."
+            )
         if image.device.type == "cpu" and image.dtype == torch.uint8 and resample is not None:
             # torchvision's 8-bit filter is up to two levels off Pillow's, which the published models were trained with.
             picture = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
@@ -523,10 +556,13 @@ class Page4DImageProcessor(TorchvisionBackend):
         for name, of_output in maps.items():
             field = getattr(outputs, of_output)
             if field is None:
-                without = {"depth": "enable_depth=False", "world_points": "enable_point=False"}
+                cause = {
+                    "depth": "enable_depth=False, or heads= left it out",
+                    "world_points": "enable_point=False, or heads= left them out",
+                    "dynamics_mask": "mask_form=None",
+                }
                 raise ValueError(
-                    f"There is no {of_output} in the outputs: the model was built with "
-                    f"{without.get(of_output, 'mask_form=None')}."
+                    f"There is no {of_output} in the outputs: the model was built with {cause[of_output]}."
                 )
             if field.shape[:2] != original_sizes.shape[:2] or field.shape[:2] != image_boxes.shape[:2]:
                 raise ValueError(
@@ -560,7 +596,7 @@ def intrinsics_to_original(
     Returns:
         `(..., 3, 3)`; no image is needed, so this also goes for a crop.
     """
-    sizes, boxes = original_sizes.to(intrinsics), image_boxes.to(intrinsics)
+    sizes, boxes = (torch.as_tensor(each).to(intrinsics) for each in (original_sizes, image_boxes))
     scale = (boxes[..., 2:] - boxes[..., :2]) / sizes.flip(-1)  # [..., 2]: network pixels per original pixel, x and y
     result = intrinsics.clone()
     result[..., :2, 2] -= boxes[..., :2]
@@ -584,6 +620,16 @@ def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple
     left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
     right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _is_frame(image: Any) -> bool:
+    return isinstance(image, (Image.Image, Path)) or getattr(image, "ndim", None) in (2, 3)
+
+
+def _is_video(images: Any) -> bool:
+    if isinstance(images, (list, tuple)):
+        return all(_is_frame(image) for image in images)
+    return getattr(images, "ndim", None) == 4
 
 
 def _in_range(image: torch.Tensor) -> torch.Tensor:

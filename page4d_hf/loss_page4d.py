@@ -93,7 +93,8 @@ def page4d_loss(
     maps = next((maps for maps in (depth_conf, world_points_conf) if maps is not None), None)
     if maps is not None:
         image_size = (maps.shape[2], maps.shape[3])
-    device_type = next(value for value in (*(pose_enc_stages or ()), maps) if value is not None).device.type
+    predicted = (*(pose_enc_stages or ()), maps, dynamics_logits)
+    device_type = next(value for value in predicted if value is not None).device.type
     # Autocast would take the matrix products of cameras and points down to bfloat16.
     with torch.autocast(device_type, enabled=False):
         targets = labels if isinstance(labels, Page4DTargets) else normalize_labels(labels, image_size)

@@ -178,7 +178,9 @@ class Page4DOutput(ModelOutput):
             Page4DError: the model has no camera head, or no output that tells the image's size.
         """
         if self.pose_enc is None:
-            raise Page4DError("There are no cameras: the model was built with enable_camera=False.")
+            raise Page4DError(
+                "There are no cameras: the model was built with enable_camera=False, or heads= left them out."
+            )
         if image_size is None:
             for maps in (self.depth_conf, self.world_points_conf, self.dynamics_mask):
                 if maps is not None:
@@ -427,14 +429,16 @@ class Page4DModel(Page4DPreTrainedModel):
         unmasked = mask_strength is None or (isinstance(mask_strength, Real) and mask_strength == 0)
         if config.mask_form is None and not unmasked:
             raise Page4DError("mask_strength needs a mask, and this model was built with mask_form=None; leave it out.")
-        if unknown := sorted(set(heads or ()) - set(HEADS)):
+        if isinstance(heads, str):
+            raise Page4DError(f"heads must be a collection of names, as ({heads!r},); got the string {heads!r}.")
+        heads = HEADS if heads is None else tuple(heads)
+        if unknown := sorted(set(heads) - set(HEADS)):
             raise Page4DError(f"heads must be some of {', '.join(HEADS)}; got {', '.join(unknown)}.")
-        heads = HEADS if heads is None else heads
         pixel_values = self._checked_pixel_values(pixel_values)
         query_points = self._checked_query_points(query_points, pixel_values)
         visible = self._checked_visible(visible, pixel_values)
         if labels is not None:
-            labels = self._checked_labels(labels, pixel_values)
+            labels = self._checked_labels(labels, pixel_values, heads)
 
         # 1. Every frame to patch tokens, by itself.
         batch_size, num_frames, _, height, width = pixel_values.shape
@@ -584,22 +588,30 @@ class Page4DModel(Page4DPreTrainedModel):
             )
         return visible
 
-    def _checked_labels(self, labels: Mapping[str, Tensor], pixel_values: Tensor) -> dict[str, Tensor]:
+    def _checked_labels(
+        self, labels: Mapping[str, Tensor], pixel_values: Tensor, heads: Collection[str]
+    ) -> dict[str, Tensor]:
         """All of them, of which the missing ones are said to be missing."""
         batch_size, num_frames, _, height, width = pixel_values.shape
         checked = check_labels(labels, (batch_size, num_frames, height, width), pixel_values.device)
         posed, has_depth, has_points = (
             labels.get(name) is not None for name in ("extrinsics", "depth", "world_points")
         )
-        heads = (
-            (self.camera_head, posed),
-            (self.depth_head, has_depth),
-            (self.point_head, posed and (has_depth or has_points)),
+        training = self.config.training
+        learners = (
+            ("camera", self.camera_head, posed, training.camera_loss_weight),
+            ("depth", self.depth_head, has_depth, training.depth_loss_weight),
+            ("point", self.point_head, posed and (has_depth or has_points), training.point_loss_weight),
         )
-        if not any(head is not None and labelled for head, labelled in heads):
+        learns_mask = training.mask_loss_weight > 0 and labels.get("motion_mask") is not None
+        if not (learns_mask and self.aggregator.mask_head is not None) and not any(
+            name in heads and head is not None and labelled and (weight > 0 or not self.training)
+            for name, head, labelled, weight in learners
+        ):
             raise Page4DError(
                 f"The model has no head that learns from labels of {', '.join(sorted(labels))}: the camera head takes "
-                "extrinsics and intrinsics, the depth head depth, the point head cameras and depth or world_points."
+                "extrinsics and intrinsics, the depth head depth, the point head cameras and depth or world_points; "
+                "none that heads= leaves out learns, nor in training one whose loss weighs 0."
             )
         return checked
 
@@ -657,7 +669,8 @@ class Page4DForDepthEstimation(Page4DModel):
         >>> import page4d_hf
         >>> from transformers import pipeline
 
-        >>> depth = pipeline("depth-estimation", model="page4d")("photo.jpg")["predicted_depth"]
+        >>> depth = pipeline("depth-estimation", model="page4d", trust_remote_code=False)
+        >>> photo_depth = depth("photo.jpg")["predicted_depth"]
         ```"""
         images = pixel_values.flatten(0, 1) if pixel_values.ndim == 5 else pixel_values
         seen = super().forward(

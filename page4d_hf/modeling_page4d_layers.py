@@ -226,12 +226,15 @@ class Page4DAttention(nn.Module):
         """Attention of `[B, heads, N, head_dim]` by the implementation that is set, to `[B, N_query, heads, head_dim]`.
 
         Kernels that know no bias leave it to sdpa, and flash kernels, which know only half precisions, the others too.
+        Under autocast values are in a half precision, and normalised or rotated queries and keys in float32.
         """
         implementation = self.config._attn_implementation
         no_bias = implementation not in IMPLEMENTATIONS_WITH_BIAS
         only_halves = "flash" in (implementation or "")
-        if (no_bias and bias is not None) or (only_halves and query.dtype.itemsize > 2):
+        if (no_bias and bias is not None) or (only_halves and value.dtype.itemsize > 2):
             implementation = "sdpa"
+        elif only_halves:
+            query, key = query.to(value.dtype), key.to(value.dtype)
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attended: tuple[Tensor, Tensor | None] = attention(
             self, query, key, value, bias, dropout=0.0, scaling=self.scaling

@@ -1,7 +1,19 @@
-"""What Pillow's own conversions get wrong."""
+"""What Pillow does not read by itself, and what its own conversions get wrong."""
+
+import os
 
 import numpy as np
 from PIL import Image
+
+
+def let_pillow_read(path: str | os.PathLike[str]) -> None:
+    """Before `Image.open`: teach Pillow HEIC and HEIF, the photos of phones, if a file is one."""
+    if os.fspath(path).lower().endswith((".heic", ".heif")):
+        try:  # not `suppress`: transformers asks for whatever the code of a folder imports outside of a `try`
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return
+        register_heif_opener()
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:

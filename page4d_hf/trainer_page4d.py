@@ -15,23 +15,25 @@ from .errors import Page4DError
 
 
 class Page4DDataCollator:
-    """Stacks clips, whose `labels` are a dict of tensors, to a batch. Nothing is padded.
+    """Stacks clips, whose `labels` are a dict, to a batch of tensors. Nothing is padded, and what is `None` left out.
 
     ```python
     >>> Trainer(model, arguments, train_dataset=clips, data_collator=Page4DDataCollator())
     ```
 
     A clip is `{"pixel_values": [S, 3, H, W], "labels": {"extrinsics": [S, 3, 4], ...}}`, without the batch dimension of
-    what [`Page4DModel.forward`] takes.
+    what [`Page4DModel.forward`] takes: tensors, arrays or nested lists, as rows of `datasets` are.
     """
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The clips with a batch dimension before all others.
 
         Raises:
-            Page4DError: they differ in their size, in their number of frames, or in what is known of them.
+            Page4DError: they differ in their size, in their number of frames, or in what is known of them; or what one
+                holds is no array of numbers.
         """
-        shapes = [_shapes(clip) for clip in features]
+        clips = [_tensors(clip) for clip in features]
+        shapes = [_shapes(clip) for clip in clips]
         for other in shapes[1:]:
             if differing := sorted(name for name in {*shapes[0], *other} if shapes[0].get(name) != other.get(name)):
                 found = [given.get(differing[0], "missing") for given in (shapes[0], other)]
@@ -40,8 +42,22 @@ class Page4DDataCollator:
                     "another: bring them to one size and number of frames, and give zeros with has_pose, has_depth or "
                     "has_motion false for what is not known."
                 )
-        batch: dict[str, Any] = default_collate([dict(clip) for clip in features])
+        batch: dict[str, Any] = default_collate(clips)
         return batch
+
+
+def _tensors(clip: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """A clip with tensors for values, in dicts as they were."""
+    tensors: dict[str, Any] = {}
+    for name, value in clip.items():
+        if isinstance(value, Mapping):
+            tensors[name] = _tensors(value, f"{within}{name}.")
+        elif value is not None:
+            try:
+                tensors[name] = torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise Page4DError(f"Expected {within}{name} of a clip as an array of numbers: {error}.") from error
+    return tensors
 
 
 def _shapes(clip: Mapping[str, Any], within: str = "") -> dict[str, tuple[int, ...]]:
@@ -51,7 +67,7 @@ def _shapes(clip: Mapping[str, Any], within: str = "") -> dict[str, tuple[int, .
         if isinstance(value, Mapping):
             shapes |= _shapes(value, f"{within}{name}.")
         else:
-            shapes[within + name] = tuple(torch.as_tensor(value).shape)
+            shapes[within + name] = tuple(value.shape)
     return shapes
 
 

@@ -131,7 +131,8 @@ def prepare(
     else:
         if root is None:
             raise Page4DError(f"Name the folder of {source} with --root.")
-        options |= {"split": split, "sequences": sorted(sequences), "stride": stride, "max_side": max_side}
+        options |= {"root": str(root.resolve()), "split": split, "sequences": sorted(sequences)}
+        options |= {"stride": stride, "max_side": max_side}
         work = CaptureWork(source, root, split, sequences, frames_per_clip, stride, max_side, depth_tolerance)
     parts = divide_sequences(work.names, validation_share, seed, work.scene_of)
 

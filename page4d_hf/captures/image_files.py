@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import CaptureError
-from ..frames import over
-from ..utils.heif import let_pillow_read
+from ..frames import not_black, over
+from ..pillow_page4d import let_pillow_read
 from ..utils.image_bounds import check_pixels
 from .files import decoding
 
@@ -53,9 +53,9 @@ def read_image_over(path: Path, background: tuple[int, int, int]) -> npt.NDArray
 
 
 def read_image_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """Where an 8-bit image is not black, or a palette image's index is not 0: `(H, W)`."""
-    mask = read_image(path, keep_grey=True)
-    return (mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask) > 0
+    """Where an image is not black, or a palette image's index is not 0: `(H, W)`."""
+    with open_image(path) as image:
+        return not_black(image)
 
 
 def check_same_size(path: Path, values: npt.NDArray[Any], other_path: Path, others: npt.NDArray[Any]) -> None:

@@ -397,6 +397,7 @@ def _take_frames(capture: Capture, indices: npt.ArrayLike) -> Capture:
         points=None,
         point_colors=None,
         point_motion=None,
+        tracks=None,
         notes=[],
         skipped=[],
     )

@@ -399,7 +399,7 @@ def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[s
         "Made with these options:",
         "",
         "```json",
-        json.dumps(dict(options), indent=2),
+        json.dumps({name: value for name, value in options.items() if name != "root"}, indent=2),  # no local path
         "```",
         "",
     ]

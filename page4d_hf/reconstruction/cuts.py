@@ -87,7 +87,7 @@ def longest_shot(
 ) -> tuple[Frames, Report | None]:
     """The shot with the most frames, and where the clip cuts: None where it does not.
 
-    The report has the first frames of the other shots (`frames`), their `seconds` where the clip tells the time, the
+    The report has the first frames of the later shots (`frames`), their `seconds` where the clip tells the time, the
     first frame of the shot that is taken and the one after its last (`taken`), and a sentence for the user (`note`).
     """
     cuts = find_cuts(frames.images, progress=progress)
@@ -96,13 +96,11 @@ def longest_shot(
     edges = np.array([0, *cuts, len(frames)])
     longest = int(np.diff(edges).argmax())
     start, end = edges[longest : longest + 2].tolist()
-    timed = not np.array_equal(frames.times, np.arange(len(frames)))
-    seconds = frames.times[cuts].tolist() if timed else None
-    places = [f"{cut} ({frames.times[cut]:.2f} s)" if timed else str(cut) for cut in cuts]
+    seconds = frames.times[cuts].tolist() if frames.in_seconds else None
+    places = [f"{frames.names[cut]} ({frames.times[cut]:.2f} s)" if seconds else frames.names[cut] for cut in cuts]
     listed = places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
     note = (
-        f"The clip cuts at frame{'s' * (len(places) > 1)} {listed}, counted from 0: only the longest shot is taken, "
-        f"frames {start} to {end - 1}."
+        f"The clip cuts at {listed}: only the longest shot is taken, {frames.names[start]} to {frames.names[end - 1]}."
     )
     report: Report = {"frames": cuts, "seconds": seconds, "taken": [start, end], "note": note}
     return frames.take(np.arange(start, end)), report

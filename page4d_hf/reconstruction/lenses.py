@@ -21,6 +21,12 @@ from .tracks import REFERENCE_WIDTH
 LEAST_BEND = 0.05  # pixels, for images of the reference width: a lens that bends less is taken for a pinhole
 
 
+COEFFICIENTS = {  # of a lens, by its model, in OpenCV's order
+    "fisheye": ("k1", "k2", "k3", "k4"),
+    "OpenCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+}
+
+
 @dataclass(frozen=True)
 class Lenses:
     """The lenses of S frames."""
@@ -88,7 +94,7 @@ class Lenses:
         """The first frame's lens, for `page4d/info.json`; pixels are those of the frames before they were
         undistorted."""
         matrix, lens = self._lens(0)
-        names = ("k1", "k2", "k3", "k4") if self._is_fisheye(0) else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+        names = COEFFICIENTS["fisheye" if self._is_fisheye(0) else "OpenCV"]
         (height, width), bend = self.sizes[0], self._bend(0)
         return {
             "model": "fisheye" if self._is_fisheye(0) else "OpenCV",
@@ -141,7 +147,7 @@ class Lenses:
 class UndistortedFrames(Frames):
     """Frames as pinhole cameras would have taken them, at the sizes and under the names of those that were read."""
 
-    lenses: Lenses
+    lenses: Lenses = field(kw_only=True)
 
     @classmethod
     def of(cls, frames: Frames, lenses: Lenses) -> UndistortedFrames:
@@ -151,4 +157,4 @@ class UndistortedFrames(Frames):
             return (lenses.image(frames.images[place], place) for place in places)
 
         images = LazyImages(frames.sizes, range(len(frames)), undistorted, frames.transparent)
-        return cls(images, frames.names, frames.times, None, frames.source, lenses)
+        return cls(images, frames.names, frames.times, None, frames.source, frames.in_seconds, lenses=lenses)

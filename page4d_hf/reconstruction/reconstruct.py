@@ -37,7 +37,7 @@ from .metric import load_metric_model, metric_scale
 from .motion import MotionKind, motion_masks, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
-from .tracks import joined_tracks
+from .tracks import check_number_of_frames, joined_tracks
 from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def reconstruct(
         images: S >= 1 frames: a video, a folder of images, a glob, image files, PIL images, arrays `[H, W, 3]` uint8,
             or `Frames`; see `read_frames`. Where they cut from one shot to another, the longest is taken, and
             `info["cuts"]` says where; see `split_at_cuts`. `Frames`, and frames for which there are `tracks`,
-            `cameras`, `masks` or a folder of `motion`, are all taken.
+            `cameras`, `masks`, a folder of `motion` or `intrinsics` of several lenses, are all taken.
         model: folder of the weights, or their repository on the Hub; or a model, on the device and in the dtype that it
             shall run in. It runs as in evaluation, and is left as it was.
         image_processor: how frames become network input. By default that of the model's folder, or of a model without
@@ -187,7 +187,10 @@ def reconstruct(
     given_cameras = None if cameras is None else read_cameras(cameras)
     given_intrinsics = None if intrinsics is None else read_intrinsics(intrinsics)
 
-    frames, cuts = _read_frames(images, options, report)
+    several_lenses = given_intrinsics is not None and not given_intrinsics.of_one_lens
+    frames, cuts = _read_frames(images, options, report, all_frames=options.of_all_frames or several_lenses)
+    if given_tracks is not None:
+        check_number_of_frames(given_tracks, len(frames))
     known = known_cameras(given_cameras, given_intrinsics, frames)
     lenses = None if known is None else known.lenses
     if lenses is not None and distortion != "none":
@@ -362,8 +365,7 @@ class _Options:
     def of_all_frames(self) -> bool:
         """Whether something is given for each frame, so that none can be left out."""
         folder = None if self.motion in get_args(MotionKind) else self.motion
-        lenses = self.intrinsics if os.path.exists(self.intrinsics or "") else None
-        return any(given is not None for given in (self.tracks, self.cameras, lenses, self.masks, folder))
+        return any(given is not None for given in (self.tracks, self.cameras, self.masks, folder))
 
     def as_info(self) -> dict[str, Any]:
         """The options for `page4d/info.json`."""
@@ -371,14 +373,16 @@ class _Options:
         return {name: value if isinstance(value, plain) else str(value) for name, value in vars(self).items()}
 
 
-def _read_frames(images: Source, options: _Options, report: Progress) -> tuple[Frames, CutReport | None]:
-    """The frames to reconstruct, and where the clip cuts that they are a shot of."""
+def _read_frames(
+    images: Source, options: _Options, report: Progress, *, all_frames: bool
+) -> tuple[Frames, CutReport | None]:
+    """The frames to reconstruct, and where the clip cuts that they are a shot of, unless `all_frames` are taken."""
     if isinstance(images, Frames):
         return read_frames(images, fps=options.fps, max_frames=options.max_frames), None
     report("reading frames", 0, 1)
     frames = read_frames(images, fps=options.fps, max_frames=options.max_frames)
     report("reading frames", 1, 1)
-    if options.of_all_frames:
+    if all_frames:
         return frames, None
     count = len(frames)
     report("looking for cuts", 0, count)

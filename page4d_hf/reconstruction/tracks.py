@@ -247,15 +247,20 @@ def as_point_tracks(tracks: Tracks, points: np.ndarray, num_frames: int) -> Poin
     return PointTracks(xy, visible, points[kept].astype(np.float32))
 
 
+def check_number_of_frames(given: PointTracks, count: int) -> None:
+    """Refuse a user's tracks through another number of frames than a clip has."""
+    if given.visible.shape[1] != count:
+        raise Page4DError(
+            f"Expected tracks through the clip's {count} frames, got {given.visible.shape[1]}; track the frames that "
+            "are reconstructed."
+        )
+
+
 def checked_tracks(
     given: PointTracks, images: Sequence[np.ndarray], *, progress: Callable[[int], None] = lambda done: None
 ) -> Tracks:
     """A user's tracks, where they fit the images `(H, W, 3)` uint8, of one size, of which two are held at a time."""
-    if given.visible.shape[1] != len(images):
-        raise Page4DError(
-            f"Expected tracks through the clip's {len(images)} frames, got {given.visible.shape[1]}; track the frames "
-            "that are reconstructed."
-        )
+    check_number_of_frames(given, len(images))
     height, width = images[0].shape[:2]
     frame, track = np.nonzero(given.visible.T)
     tracks = Tracks(track, frame, given.xy[track, frame], len(given))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import SceneError
+from ..frames import not_black
 from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
@@ -143,9 +144,11 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
         use[cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
     path = None if scene.use_paths is None else scene.use_paths[index]
     if path is not None:
-        given = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if given is None:
-            raise SceneError(f"Cannot read the mask {path}; replace the file.")
+        try:
+            with Image.open(path) as image:
+                given = not_black(image).view(np.uint8)
+        except Exception as error:  # whatever Pillow meets in a broken file
+            raise SceneError(f"Cannot read the mask {path}; replace the file.") from error
         use[cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
     return use
 
@@ -197,8 +200,28 @@ def _glb(scene: Scene) -> bytes:
         lines = trimesh.load_path(frustum_lines(extrinsics, corners))
         shown.add_geometry(lines, node_name=name, geom_name=name)
     shown.apply_transform(TO_Y_UP)
-    content: bytes = shown.export(file_type="glb")
+    content: bytes = shown.export(file_type="glb", buffer_postprocessor=_linear_colors)
     return content
+
+
+def _linear_colors(buffers: dict[Any, bytes], tree: dict[str, Any]) -> None:
+    """Make colours of vertices, which trimesh writes as sRGB bytes, linear, as glTF 2.0 defines COLOR_0.
+
+    They become floats: of linear bytes few are dark, and not every program (trimesh itself) reads 16 bits.
+    """
+    from trimesh.visual.color import srgb_to_linear
+
+    keys, accessors = list(buffers), list(tree["accessors"].values())
+    primitives = [primitive["attributes"] for mesh in tree["meshes"] for primitive in mesh["primitives"]]
+    for index in {attributes["COLOR_0"] for attributes in primitives if "COLOR_0" in attributes}:
+        accessor = accessors[index]
+        key = keys[accessor["bufferView"]]
+        colors = np.frombuffer(buffers[key], np.uint8)[: 4 * accessor["count"]].reshape(-1, 4)[:, :3]
+        linear = srgb_to_linear(colors / 255).astype("<f4")
+        buffers[key] = linear.tobytes()
+        del accessor["normalized"]
+        ends = {"min": linear.min(axis=0).tolist(), "max": linear.max(axis=0).tolist()}
+        accessor |= {"componentType": 5126, "type": "VEC3", **ends}  # FLOAT
 
 
 def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:

@@ -29,7 +29,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -366,6 +366,8 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     """
     root = Path(root)
     if root.is_file():
+        if root.name != "transforms.json":
+            raise SceneError(f"Expected a scene's folder or its transforms.json, got the file {root}.")
         root = root.parent
     if not root.is_dir():
         raise SceneError(f"No such folder: {root}.")
@@ -430,6 +432,26 @@ class _InfoFrame(Record, extra="allow"):
     source: str  # file name of the image that it was made from, or frame of a video
 
 
+class _InfoLens(Record, extra="allow"):
+    """The lens that images were undistorted by: OpenCV's coefficients, or those of a fisheye."""
+
+    model: Literal["OpenCV", "fisheye"]
+    fl_x: float
+    fl_y: float
+    cx: float
+    cy: float
+    w: int
+    h: int
+    k1: float = 0
+    k2: float = 0
+    k3: float = 0
+    k4: float = 0
+    k5: float = 0
+    k6: float = 0
+    p1: float = 0
+    p2: float = 0
+
+
 class _Info(Record, extra="allow"):
     """Fields of `page4d/info.json` that readers rely on."""
 
@@ -437,6 +459,7 @@ class _Info(Record, extra="allow"):
     model: str | None = None
     source: str | None = None
     frames: list[_InfoFrame] = Field(default_factory=list)
+    lens: _InfoLens | None = None
 
 
 def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:

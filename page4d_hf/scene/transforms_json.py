@@ -20,7 +20,7 @@ from pydantic import Field
 from ..errors import Page4DError, SceneError
 from ..frames import IMAGE_SUFFIXES, natural_key, normalized_times
 from ..geometry import is_rotation
-from ..utils.heif import let_pillow_read
+from ..pillow_page4d import let_pillow_read
 from ..utils.json_files import Record, read_json
 
 # nerfstudio's names of camera models that are a pinhole with OpenCV's radial and tangential distortion, or less.

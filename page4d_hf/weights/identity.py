@@ -1,4 +1,4 @@
-"""Tells weights apart."""
+"""Tells models apart."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..utils.json_files import read_json
+from .model_files import PROCESSOR_FILE, REMEDY
 
-# Values of a configuration that nothing is computed with: the version that wrote it, and what the card says.
+# Values that nothing is computed with: of a configuration the version that wrote it and what the card says, of an image
+# processor how its class is found.
 _NOT_COMPUTED_WITH = ("transformers_version", "base_weights", "trained_on")
+_NOT_PROCESSED_WITH = ("auto_map", "image_processor_type", "processor_class")
 _ENDS = 2**14  # bytes that are read at each end of a tensor
 
 
 def fingerprint(path: str | Path) -> str | None:
-    """A name for weights, of a folder or a Hub repository: other weights have another, and a copy of them has the same.
+    """A name for a model, of a folder or a Hub repository: other weights, another configuration or another image
+    processor have another, and a copy of them has the same.
 
-    Of 5 GB it reads 50 MB, the configuration and both ends of every tensor: training changes a tensor everywhere. It is
-    16 digits for a folder, the commit that was fetched last for a repository, and None where there are no weights.
+    Of 5 GB it reads 50 MB, the JSON files and both ends of every tensor: training changes a tensor everywhere. It is 16
+    digits for a folder, the commit that was fetched last for a repository, and None where there are no weights.
     """
     folder = Path(os.path.expanduser(path))
     if not os.path.isdir(folder):
@@ -29,16 +33,20 @@ def fingerprint(path: str | Path) -> str | None:
     if not files or not (folder / "config.json").is_file():
         return None
     # As the file has it: with the defaults of the installed version, the same weights would change their name with it.
-    remedy = "fetch or convert the model again"
-    values = read_json(folder / "config.json", dict[str, Any], error=CheckpointError, remedy=remedy)
-    computed_with = {name: value for name, value in values.items() if name not in _NOT_COMPUTED_WITH}
-    digest = hashlib.sha256(json.dumps(computed_with, sort_keys=True).encode())
+    digest = hashlib.sha256(_values(folder / "config.json", _NOT_COMPUTED_WITH))
+    if (folder / PROCESSOR_FILE).is_file():
+        digest.update(_values(folder / PROCESSOR_FILE, _NOT_PROCESSED_WITH))
     for file in files:
         try:
             digest.update(_ends_of_tensors(file))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"The weights in {file} are broken or cut off; {remedy}.") from error
+            raise CheckpointError(f"The weights in {file} are broken or cut off; {REMEDY}.") from error
     return digest.hexdigest()[:16]
+
+
+def _values(file: Path, without: tuple[str, ...]) -> bytes:
+    values = read_json(file, dict[str, Any], error=CheckpointError, remedy=REMEDY)
+    return json.dumps({name: value for name, value in values.items() if name not in without}, sort_keys=True).encode()
 
 
 def _ends_of_tensors(file: Path) -> bytes:

@@ -166,7 +166,8 @@ def _splits(capture: Capture, options: CaptureOptions) -> tuple[np.ndarray, np.n
     if options.held_out != "auto":
         known = ", ".join(name for name, frames in capture.splits.items() if len(frames)) or "no splits"
         raise CaptureError(f"{capture.root} has no frames of the split {chosen!r} for --held-out; it has: {known}.")
-    rest, evaluation = hold_out(train, options.eval_interval)
+    in_time = train[np.argsort(capture.times[train], kind="stable")]  # files list them in any order
+    rest, evaluation = hold_out(in_time, options.eval_interval)
     if len(rest) == len(train):
         note(f"{capture.root} names no frames to evaluate on, and none is held out: what is trained on is evaluated")
     else:

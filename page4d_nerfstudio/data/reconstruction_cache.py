@@ -3,9 +3,9 @@
 If several commands need the same reconstruction at once, the first makes it and the others wait.
 
 An entry is a scene folder, `<cache>/reconstructions/<frames>-<model>`. `<frames>` is a digest of the frames' bytes, the
-options, the files that options name, and the version of page4d; `<model>` of the weights and of whether the mask was
-used. An entry is written whole or not at all. Where the weights are gone, an entry by a model of the same name is used,
-so that trained scenes can still be viewed.
+options, the files that options name, and the version of page4d; `<model>` of the weights, their image processor and
+whether the mask was used. An entry is written whole or not at all. Where the weights are gone, an entry by a model of
+the same name is used, so that trained scenes can still be viewed.
 """
 
 from __future__ import annotations

@@ -61,6 +61,8 @@ def test_a_video_gives_all_of_its_frames_in_order_with_their_times(tmp_path):
     frames = read_frames(write_video(tmp_path / "clip.mp4"))
     assert numbers(frames) == list(range(12))
     np.testing.assert_allclose(frames.times, np.arange(12) / 10)
+    assert frames.in_seconds
+    assert frames.take(np.arange(3)).in_seconds
     assert frames.images[0].shape == (48, 64, 3)
     assert frames.images[0].dtype == np.uint8
     assert (frames.paths, frames.names[3]) == (None, "frame_00003")
@@ -267,6 +269,7 @@ def test_a_limit_on_images_keeps_their_places_as_times(tmp_path):
     frames = read_frames(tmp_path, max_frames=3)
     assert frames.names == ["0.png", "3.png", "6.png"]
     assert frames.times.tolist() == [0, 3, 6]
+    assert not frames.in_seconds
 
 
 def test_a_glob_takes_the_images_that_match(tmp_path):

@@ -1,13 +1,16 @@
 """The image processor: equal to the release's preprocessing, and back to the images' own pixels."""
 
 import logging
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
 
 from page4d_hf.geometry import pose_encoding_to_cameras
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
@@ -165,6 +168,33 @@ def test_paths_of_every_kind_of_file_are_loaded(processor, tmp_path, name, kind)
         assert torch.equal(processor(images, size=56).pixel_values, expected)
 
 
+@pytest.mark.parametrize("name", ["photo.heic", "photo.HEIF"])
+def test_photos_of_phones_are_read(processor, tmp_path, name):
+    image = Image.new("RGB", (40, 30), (200, 100, 50))
+    pillow_heif.from_pillow(image).save(tmp_path / name)
+    found, expected = (processor(each, size=56).pixel_values for each in (str(tmp_path / name), image))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+
+
+def test_files_are_read_one_after_the_other_and_none_is_kept_in_its_full_size(processor, tmp_path, monkeypatch):
+    for i in range(3):
+        Image.fromarray(random_image(30, 40, seed=i)).save(tmp_path / f"{i}.png")
+    kept = []
+    read = Page4DImageProcessor.process_image
+
+    def watched(self, image, **kwargs):
+        assert not any(frame() is not None for frame in kept)
+        frame = read(self, image, **kwargs)
+        kept.append(weakref.ref(frame))
+        return frame
+
+    monkeypatch.setattr(Page4DImageProcessor, "process_image", watched)
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    found = processor(files, size=56).pixel_values
+    assert len(kept) == 3
+    assert torch.equal(found, processor([random_image(30, 40, seed=i) for i in range(3)], size=56).pixel_values)
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_pillow_images_of_16_bits_are_scaled_to_8_from_memory_as_from_a_path(processor, tmp_path, dtype):
     gray = random_image(30, 40, 1).squeeze(-1)
@@ -310,11 +340,21 @@ def test_a_network_input_of_too_many_pixels_is_refused(processor, size, options)
         (Image.new("F", (8, 8), 0.5), {}, "floating-point pixels"),
         ([[random_image(8, 8)], [random_image(8, 8)] * 2], {}, r"equal length in a batch, got \[1, 2\]"),
         ([[], []], {}, "at least one image"),
+        ([[[random_image(8, 8)]]], {}, r"a list of lists of images \(videos\)"),
+        (random_image(0, 8), {}, r"at least one pixel, got \(3, 0, 8\)"),
+        (random_image(8, 8, 1), {"do_convert_rgb": False}, r"3 channels .*, got \(1, 8, 8\).*do_convert_rgb=True"),
+        (random_image(8, 8).astype(np.float32) / 255, {"resample": 4}, "resample=4, which takes only 8-bit images"),
     ],
 )
 def test_what_cannot_be_processed_is_refused_by_name(processor, images, options, message):
     with pytest.raises(ValueError, match=message):
         processor(images, **options)
+
+
+def test_a_filter_has_torchvision_s_name_or_pillow_s(processor):
+    image = random_image(40, 60)
+    expected = processor(image, size=56, resample=Image.Resampling.BILINEAR).pixel_values
+    assert torch.equal(processor(image, size=56, resample=InterpolationMode.BILINEAR).pixel_values, expected)
 
 
 def test_an_unknown_mode_is_refused():
@@ -442,8 +482,11 @@ def test_sizes_of_other_videos_than_the_output_s_are_refused(processor):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ("depth", "no depth in the outputs: the model was built with enable_depth=False"),
-        ("world_points", "no world_points in the outputs: the model was built with enable_point=False"),
+        ("depth", "no depth in the outputs: the model was built with enable_depth=False, or heads= left it out"),
+        (
+            "world_points",
+            "no world_points in the outputs: the model was built with enable_point=False, or heads= left them out",
+        ),
         ("motion", "no dynamics_mask in the outputs: the model was built with mask_form=None"),
         ("cameras", "no cameras: the model was built with enable_camera=False"),
     ],

@@ -73,6 +73,40 @@ def test_labels_that_no_head_learns_from_are_refused(tiny_model):
         model(images(), labels=without(make_labels(), "depth"))
 
 
+@pytest.mark.parametrize(
+    ("options", "heads"),
+    [
+        ({}, ()),
+        ({"camera_loss_weight": 0, "depth_loss_weight": 0, "point_loss_weight": 0}, None),
+        ({"enable_camera": False, "enable_point": False, "depth_loss_weight": 0}, None),
+        ({"depth_loss_weight": 0}, ("depth",)),
+    ],
+)
+def test_labels_that_no_head_learns_from_by_its_weight_or_by_those_that_run_are_refused(tiny_model, options, heads):
+    model = tiny_model(**options).train()
+
+    with pytest.raises(Page4DError, match="heads= leaves out learns, nor in training one whose loss weighs 0"):
+        model(images(), labels=make_labels(), heads=heads)
+
+
+def test_the_mask_head_learns_alone_from_labels_of_what_moves(tiny_model):
+    weights = {"camera_loss_weight": 0, "depth_loss_weight": 0, "point_loss_weight": 0, "mask_loss_weight": 2}
+    model = tiny_model(enable_camera=False, mask_form="release", **weights).train()
+    moving = torch.rand(*make_labels()["depth"].shape) > 0.5
+    output = model(images(), labels={**make_labels(), "motion_mask": moving})
+
+    assert output.loss_terms.keys() == {"mask"}
+    assert output.loss == 2 * output.loss_terms["mask"] > 0
+
+
+def test_a_head_whose_loss_weighs_nothing_has_its_terms_in_evaluation(tiny_model):
+    model = tiny_model(enable_camera=False, enable_point=False, depth_loss_weight=0).eval()
+    output = model(images(), labels=make_labels())
+
+    assert output.loss == 0
+    assert output.loss_terms["depth"] > 0
+
+
 def test_cameras_alone_train_a_model_of_cameras_alone(tiny_model):
     model = tiny_model(enable_depth=False, enable_point=False)
 

@@ -195,6 +195,27 @@ def test_only_flash_kernels_are_never_asked_in_full_precision(tiny_model, name, 
     assert set(calls) == {torch.float32, dtype} - (set() if in_full else {torch.float32})
 
 
+def test_flash_kernels_are_asked_in_the_half_precision_of_autocast(tiny_model):
+    """Autocast leaves queries and keys in float32 after their norms."""
+    calls = []
+
+    def kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+        calls.append((query.dtype, key.dtype, value.dtype))
+        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register("my_flash_kernel", kernel)
+    model = tiny_model()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(images(1, 1, 3, 28, 28))
+        model.config._attn_implementation = "my_flash_kernel"
+        found = model(images(1, 1, 3, 28, 28))
+
+    assert set(calls) == {(torch.bfloat16,) * 3}
+    # Each layer of the encoder, each frame block, each global block, and patch queries of masked ones.
+    assert len(calls) == model.config.encoder_num_hidden_layers + 2 * model.config.num_hidden_layers
+    torch.testing.assert_close(found.pose_enc, expected.pose_enc)
+
+
 # Pixels that the user hides
 
 

@@ -409,5 +409,11 @@ def test_only_the_heads_that_are_asked_for_run_and_say_the_same(model):
     assert some.world_points is None
     for name in ("pose_enc", "depth", "depth_conf", "dynamics_mask"):
         torch.testing.assert_close(some[name], everything[name], rtol=0, atol=0)
+    for name in ("pose_enc", "depth"):
+        torch.testing.assert_close(model(pixel_values, heads=(h for h in ("depth", "camera")))[name], some[name])
     with pytest.raises(Page4DError, match="heads must be some of camera, depth, point; got points"):
         model(pixel_values, heads=("points",))
+    with pytest.raises(Page4DError, match=r"a collection of names, as \('camera',\); got the string 'camera'"):
+        model(pixel_values, heads="camera")
+    with pytest.raises(Page4DError, match="or heads= left them out"):
+        model(pixel_values, heads=("depth",)).cameras()

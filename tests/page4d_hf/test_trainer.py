@@ -91,6 +91,29 @@ def test_the_collator_stacks_and_never_pads():
     assert batch["labels"]["has_depth"].tolist() == [True, False]
 
 
+def test_rows_of_datasets_are_collated_with_what_they_hold_of_nothing_left_out():
+    clip = TinyClips()[5]
+    row = {
+        "pixel_values": clip["pixel_values"].tolist(),
+        "labels": {**{name: value.numpy().tolist() for name, value in clip["labels"].items()}, "world_points": None},
+        "query_points": None,
+    }
+    batch, expected = (Page4DDataCollator()([each, each]) for each in (row, clip))
+
+    assert batch.keys() == expected.keys()
+    assert batch["labels"].keys() == expected["labels"].keys()
+    assert torch.equal(batch["pixel_values"], expected["pixel_values"])
+    for name, value in expected["labels"].items():
+        assert torch.equal(batch["labels"][name], value)
+        assert batch["labels"][name].dtype == value.dtype
+
+
+@pytest.mark.parametrize("value", ["a name", [[1.0], [1.0, 2.0]]])
+def test_what_is_no_array_is_named_by_the_collator(value):
+    with pytest.raises(Page4DError, match=r"Expected labels\.depth of a clip as an array of numbers"):
+        Page4DDataCollator()([{"labels": {"depth": value}}])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

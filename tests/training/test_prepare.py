@@ -259,6 +259,16 @@ def test_a_source_of_which_nothing_can_be_used_is_refused(prepare, tmp_path, cap
     assert "000000.png" in said
 
 
+def test_a_folder_of_clips_is_not_gone_on_with_from_another_root(prepare, tmp_path, capsys):
+    """Whose captures may well have the same names."""
+    roots = [write_capture(tmp_path / place / "scene", 4, val=()) for place in ("here", "there")]
+    out = tmp_path / "out"
+    run(prepare, "capture", "--root", roots[0], "--output", out, "--workers", 0)
+    said = refusal(prepare, capsys, "capture", "--root", roots[1], "--output", out, "--workers", 0)
+    assert "was begun with --root" in said
+    assert str(tmp_path) not in (out / "README.md").read_text()  # which may be published
+
+
 def test_a_data_set_that_is_missing_is_said_where_to_find(prepare, tmp_path, capsys):
     for name, layout in DATASETS.items():
         said = refusal(prepare, capsys, name, "--root", tmp_path / "absent", "--output", tmp_path / "out")

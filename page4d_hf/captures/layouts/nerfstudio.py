@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from os.path import relpath
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,14 @@ def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
 
 def capture_of_scene(scene: Scene) -> Capture:
     """A scene folder as a capture: its cameras, times, splits and points."""
+    names = [path.stem for path in scene.image_paths]
+    if len(set(names)) < len(names):  # of several folders
+        names = [Path(relpath(path, scene.root)).with_suffix("").as_posix() for path in scene.image_paths]
     time_ids = np.unique(scene.times, return_inverse=True)[1].astype(np.int64)
     return Capture(
         layout="nerfstudio",
         root=scene.root,
-        frame_ids=[path.stem for path in scene.image_paths],
+        frame_ids=names,
         image_paths=scene.image_paths,
         extrinsics=scene.extrinsics,
         intrinsics=scene.intrinsics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from ...errors import Page4DError
 from ...frames import Frames, natural_key
 from ...geometry import camera_centers
 from ...scene.folder import read_scene
-from ..lenses import LEAST_BEND, Lenses
+from ..lenses import COEFFICIENTS, LEAST_BEND, Lenses
 from ..tracks import REFERENCE_WIDTH, Tracks
 
 GAPS = (1, 4, 8)  # frames between the two of a pair
@@ -62,11 +62,27 @@ class CameraFile:
     distortion: FloatArray | None = None  # [N, D] OpenCV's coefficients, or of a fisheye k1 to k4
     fisheye: npt.NDArray[Any] | None = None  # [N] bool
     sizes: npt.NDArray[Any] | None = None  # [N, 2] (width, height) that the intrinsics are for; None: the frames'
+    images: Path | None = None  # of a scene by page4d: the folder of its images,
+    sources: list[str] | None = None  # the frame that each was made from,
+    lens: Mapping[str, Any] | None = None  # and of those the first one's lens, where it was undone
 
     def __len__(self) -> int:
         known = self.extrinsics if self.extrinsics is not None else self.intrinsics
         assert known is not None
         return len(known)
+
+    @property
+    def of_one_lens(self) -> bool:
+        """Whether all intrinsics are the same."""
+        alike = [each for each in (self.intrinsics, self.distortion, self.fisheye, self.sizes) if each is not None]
+        return all(np.allclose(each, each[:1]) for each in alike)
+
+    def of(self, frames: Frames) -> CameraFile:
+        """The cameras of a scene's images, where the frames are those, or else of what they were made from."""
+        if self.sources is None or {path.parent.resolve() for path in frames.paths or ()} == {self.images}:
+            return self
+        of_sources = replace(self, names=self.sources, names_of_videos=True)
+        return of_sources if self.lens is None else _distorted(of_sources, self.lens)
 
 
 @dataclass(frozen=True)
@@ -153,17 +169,36 @@ def _of_transforms(path: Path) -> CameraFile:
     order = np.argsort(scene.times, kind="stable")
     fisheye = np.zeros(len(scene), bool) if scene.fisheye is None else scene.fisheye
     sources = scene.info.get("frames")
-    names = [image.name for image in scene.image_paths] if sources is None else [each["source"] for each in sources]
     return CameraFile(
         str(path),
         convention=("camera-to-world", "OpenGL"),
-        names=[names[i] for i in order],
-        names_of_videos=sources is not None,
+        names=[scene.image_paths[i].name for i in order],
         extrinsics=scene.extrinsics[order],
         intrinsics=scene.intrinsics[order],
         distortion=scene.distortion[order],
         fisheye=fisheye[order],
         sizes=scene.image_sizes[order],
+        images=scene.image_paths[0].parent.resolve(),
+        sources=None if sources is None else [sources[i]["source"] for i in order],
+        lens=scene.info.get("lens"),
+    )
+
+
+def _distorted(cameras: CameraFile, lens: Mapping[str, Any]) -> CameraFile:
+    """Cameras of undistorted images as they were before, with the lens that `page4d/info.json` keeps."""
+    if not cameras.of_one_lens:
+        raise Page4DError(
+            f"The images of {cameras.path} were undistorted by several lenses, of which it keeps one; give "
+            f"{cameras.images} as input, or the cameras that those lenses are from."
+        )
+    count, coefficients = len(cameras), COEFFICIENTS[lens["model"]]
+    matrix = np.array([[lens["fl_x"], 0, lens["cx"]], [0, lens["fl_y"], lens["cy"]], [0, 0, 1.0]])
+    return replace(
+        cameras,
+        intrinsics=np.tile(matrix, (count, 1, 1)),
+        distortion=np.tile([float(lens.get(name, 0)) for name in coefficients], (count, 1)),
+        fisheye=np.full(count, lens["model"] == "fisheye"),
+        sizes=np.tile([lens["w"], lens["h"]], (count, 1)),
     )
 
 
@@ -205,6 +240,7 @@ def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, fra
     """
     if cameras is None and intrinsics is None:
         return None
+    cameras, intrinsics = (None if file is None else file.of(frames) for file in (cameras, intrinsics))
     known = KnownCameras()
     file = intrinsics or cameras
     if file is not None and file.intrinsics is not None:
@@ -220,9 +256,7 @@ def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, fra
 
 def _intrinsics_of(lens: CameraFile, frames: Frames) -> KnownCameras:
     assert lens.intrinsics is not None
-    alike = [each for each in (lens.intrinsics, lens.distortion, lens.fisheye, lens.sizes) if each is not None]
-    one = len(lens) == 1 or all(np.allclose(each, each[:1]) for each in alike)
-    rows = np.zeros(len(frames), np.int64) if one else _matched(lens, frames)
+    rows = np.zeros(len(frames), np.int64) if lens.of_one_lens else _matched(lens, frames)
     matrices = lens.intrinsics[rows].astype(np.float64)
     for place, (height, width) in enumerate(frames.sizes):
         if lens.sizes is not None:
@@ -260,11 +294,9 @@ def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
     if cameras.names is not None and (frames.paths is not None or cameras.names_of_videos):
         rows = _by_name(cameras.names, frames.names)
     elif cameras.times is not None and frames.paths is not None:
-        try:
-            stamps = np.array([float(path.stem) for path in frames.paths])
+        stamps = _timestamps([path.stem for path in frames.paths], cameras.times)
+        if stamps is not None:
             rows = match_nearest(stamps, cameras.times, MOST_APART)
-        except ValueError:
-            pass  # names are no timestamps
     if (rows >= 0).all():
         return rows
     if len(cameras) == len(frames):
@@ -277,6 +309,17 @@ def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
         f"none for {len(missing)} of the frames ({missing[0]} the first): name images as it does, leave out frames "
         "without a camera, or give as many."
     )
+
+
+def _timestamps(names: Sequence[str], times: FloatArray) -> FloatArray | None:
+    """The seconds that files are named by, as the poses of a trajectory are at `times`; None where they are none, as
+    `00012` is, the place of an image, beside poses of which not all are at whole seconds."""
+    try:
+        stamps = np.array([float(name) for name in names])
+    except ValueError:
+        return None
+    counted = all(name.isdecimal() for name in names) and not np.array_equal(times, np.round(times))
+    return None if counted else stamps
 
 
 def _by_name(names: Sequence[str], frames: Sequence[str]) -> npt.NDArray[np.int64]:

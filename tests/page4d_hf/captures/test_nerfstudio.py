@@ -114,6 +114,7 @@ def test_folders_whose_frames_share_instants_are_cameras_of_a_rig(small: SmallFo
     assert capture.camera_ids.tolist() == [0, 1, 0, 1]
     assert capture.time_ids.tolist() == [0, 0, 1, 1]
     assert capture.times.tolist() == [0, 0, 1, 1]
+    assert capture.frame_ids == ["cam1/0", "cam10/0", "cam1/1", "cam10/1"]
 
 
 def test_folders_of_other_instants_are_of_one_camera(small: SmallFolder) -> None:

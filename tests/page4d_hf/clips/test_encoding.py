@@ -15,6 +15,7 @@ from page4d_hf.captures import Capture, as_pinhole
 from page4d_hf.clips import ClipFrames, decode_frames
 from page4d_hf.clips.encoding import DEPTH_TOLERANCE, EncodedClip, encode_clip, encode_depth, encode_frames, plan_clips
 from page4d_hf.errors import CaptureError
+from page4d_hf.scene import PointTracks
 
 
 def encode(capture: Capture, **options: Any) -> EncodedClip:
@@ -251,6 +252,13 @@ def test_the_video_of_nvidia_s_cameras_is_one_clip_and_what_they_saw_is_a_clip_e
     assert lengths(capture, frames_per_clip=10) == [capture.frame_ids]
     capture.time_ids = np.array([0, 0, 0, 1, 1, 1])
     assert lengths(capture, frames_per_clip=10) == [["frame0", "frame3"], ["frame1", "frame4"], ["frame2", "frame5"]]
+
+
+def test_workers_are_sent_neither_points_nor_tracks(tmp_path):
+    tracks = PointTracks(np.zeros((5, 6, 2), np.float32), np.ones((5, 6), bool), np.zeros((5, 3), np.float32))
+    capture = stored_capture(tmp_path, points=np.zeros((9, 3), np.float32), tracks=tracks)
+    (plan,), _ = plan_clips(capture, "test", frames_per_clip=10)
+    assert (plan.frames.capture.points, plan.frames.capture.tracks) == (None, None)
 
 
 def test_frames_of_a_clip_follow_time(tmp_path):

@@ -94,27 +94,30 @@ def test_frames_of_another_place_each_are_not_shots() -> None:
 @pytest.mark.slow
 def test_the_longest_shot_is_taken_and_the_note_says_where_the_clip_cuts() -> None:
     film = read_frames([*_shot("living-room", 0, 4), *_elsewhere(7), *_shot("rigid", 9, 3)])
-    film.times = film.times / 25
+    film.in_seconds = True
 
     taken, report = longest_shot(film)
 
     assert report is not None
     assert report["frames"] == [4, 11]
-    assert report["seconds"] == [0.16, 0.44]
+    assert report["seconds"] == [4, 11]  # as of a video of one frame a second
     assert report["taken"] == [4, 11]
     assert report["note"] == (
-        "The clip cuts at frames 4 (0.16 s) and 11 (0.44 s), counted from 0: only the longest shot is taken, frames 4 "
-        "to 10."
+        "The clip cuts at image_00004 (4.00 s) and image_00011 (11.00 s): only the longest shot is taken, image_00004 "
+        "to image_00010."
     )
     assert np.array_equal(taken.times, film.times[4:11])
 
 
-def test_frames_in_memory_have_places_and_no_seconds() -> None:
-    _, report = longest_shot(read_frames([*_shot("living-room", 0, 4), *_elsewhere(7)]))
+def test_images_have_places_and_no_seconds_though_some_are_left_out() -> None:
+    film = read_frames([*_shot("living-room", 0, 8), *_elsewhere(14)], max_frames=11)
+    assert film.times[-1] == 21
+
+    _, report = longest_shot(film)
 
     assert report is not None
     assert report["seconds"] is None
-    assert report["note"].startswith("The clip cuts at frame 4, counted from 0:")
+    assert report["note"].startswith(f"The clip cuts at {film.names[report['frames'][0]]}: only the longest")
 
 
 def test_shots_together_are_the_clip() -> None:
@@ -146,7 +149,7 @@ def test_a_reconstruction_is_of_the_longest_shot(film: Path, tmp_path: Path, cap
 
     assert made.frames.names == ["3.png", "4.png", "5.png", "6.png"]
     assert made.info["cuts"]["frames"] == [3]
-    assert "cuts at frame 3" in caplog.text
+    assert "cuts at 3.png: only the longest shot is taken, 3.png to 6.png" in caplog.text
     assert len(whole) == 7
     assert "cuts" not in whole.info
 
@@ -161,6 +164,24 @@ def test_what_is_given_for_all_frames_keeps_them(film: Path, tmp_path: Path) -> 
     made = reconstruct(film, save_small_network(tmp_path / "model"), masks=masks, refine="off", resolution=70)
 
     assert len(made) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("focal", "taken"), [(None, 4), (110.0, 4), (100.0, 7)])
+def test_intrinsics_of_one_lens_leave_the_search_for_cuts(
+    focal: float | None, taken: int, film: Path, tmp_path: Path
+) -> None:
+    given = "110,110,60,45"
+    if focal is not None:
+        lens = {"cx": 60, "cy": 45, "transform_matrix": np.eye(4).tolist()}
+        focals = [110.0, 110.0, focal, *[110.0] * 4]
+        frames = [{"file_path": str(film / f"{i}.png"), "fl_x": focal, **lens} for i, focal in enumerate(focals)]
+        given = str(tmp_path / "transforms.json")
+        Path(given).write_text(json.dumps({"frames": frames}))
+
+    made = reconstruct(film, save_small_network(tmp_path / "model"), intrinsics=given, refine="off", resolution=28)
+
+    assert len(made) == taken
 
 
 @pytest.mark.slow
@@ -223,5 +244,5 @@ def test_a_visitor_of_the_app_is_told_where_a_clip_cuts(film: Path, tmp_path: Pa
 
     first, cut, cameras = made.summary.splitlines()
     assert first.startswith("4 frames")
-    assert cut.startswith("The clip cuts at frame 3")
+    assert cut.startswith("The clip cuts at 3.png")
     assert cameras.startswith("Cameras: ")

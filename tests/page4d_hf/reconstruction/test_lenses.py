@@ -17,13 +17,18 @@ from page4d_hf.captures.pinhole import distort, undistort
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import read_frames
-from page4d_hf.reconstruction.cameras.known_cameras import KnownCameras, known_cameras, read_cameras
+from page4d_hf.reconstruction.cameras.known_cameras import (
+    KnownCameras,
+    known_cameras,
+    read_cameras,
+    read_intrinsics,
+)
 from page4d_hf.reconstruction.cameras.refinement import refine
 from page4d_hf.reconstruction.lenses import Lenses, UndistortedFrames
 from page4d_hf.reconstruction.mask_folders import MaskFolder
 from page4d_hf.reconstruction.reconstruct import reconstruct
 from page4d_hf.reconstruction.windows import predict_in_windows
-from page4d_hf.scene import read_scene
+from page4d_hf.scene import Reconstruction, read_scene, write_scene
 from page4d_hf.scene.tracks import PointTracks
 
 K1 = -0.25
@@ -119,6 +124,65 @@ def test_masks_and_tracks_are_undistorted_as_images_are(tmp_path):
         middle = np.array([columns.mean(), rows.mean()]) + 0.5
         np.testing.assert_allclose(tracks.xy[0, frame], middle, atol=0.5)
         assert frame == 1 or np.abs(middle - centers[frame]).max() > 1
+
+
+def test_tracks_of_another_number_of_frames_are_refused_before_they_are_undistorted(folder):
+    cameras = write_transforms(folder, k1=K1, **PINHOLE)
+    np.savez(folder / "tracks.npz", tracks=np.full((3, 5, 2), 50, np.float32), visible=np.ones((3, 5), bool))
+    with pytest.raises(Page4DError, match=r"Expected tracks through the clip's 12 frames, got 5"):
+        reconstruct(folder / "images", small_network(), cameras=cameras, tracks=folder / "tracks.npz", resolution=56)
+
+
+@pytest.fixture
+def undistorted_scene(folder):
+    """The scene of the bent frames, which were undistorted; with known cameras, and flat depth."""
+    frames, lens = read_frames(folder / "images"), lenses()
+    maps = [np.ones((6, 8), np.float32)] * len(frames)
+    made = Reconstruction(
+        extrinsics=room().extrinsics,
+        intrinsics=lens.pinholes,
+        depth=maps,
+        depth_conf=maps,
+        motion=None,
+        points=np.zeros((1, 3), np.float32),
+        point_colors=np.zeros((1, 3), np.uint8),
+        point_times=np.zeros(1, np.float32),
+        point_motion=None,
+        point_confidence=np.ones(1, np.float32),
+        frames=UndistortedFrames.of(frames, lens),
+        info={"lens": lens.as_info()},
+    )
+    return write_scene(folder / "scene", made)
+
+
+def test_cameras_of_an_undistorted_scene_have_its_lens_in_the_frames_it_was_made_of(folder, undistorted_scene):
+    frames, file = read_frames(folder / "images"), read_cameras(undistorted_scene)
+    again = known_cameras(file, None, frames)
+    np.testing.assert_allclose(again.extrinsics, room().extrinsics, atol=1e-9)
+    np.testing.assert_allclose(again.lenses.intrinsics, intrinsics())
+    np.testing.assert_allclose(again.intrinsics, lenses().pinholes)
+    undone = UndistortedFrames.of(frames, again.lenses)
+    with Image.open(undistorted_scene / "images" / "frame_00004.png") as stored:
+        np.testing.assert_array_equal(undone.images[3], np.asarray(stored))
+    alone = known_cameras(None, read_intrinsics(undistorted_scene), frames.take(np.array([0, 5])))
+    np.testing.assert_allclose(alone.lenses.intrinsics, intrinsics(2))
+
+
+def test_cameras_of_an_undistorted_scene_are_pinholes_in_its_own_images(undistorted_scene):
+    images = read_frames(undistorted_scene / "images")
+    known = known_cameras(read_cameras(undistorted_scene), None, images.take(np.arange(2, 9)))
+    assert known.lenses is None
+    np.testing.assert_allclose(known.intrinsics, lenses().pinholes[2:9])
+    np.testing.assert_allclose(known.extrinsics, room().extrinsics[2:9], atol=1e-9)
+
+
+def test_a_scene_that_several_lenses_were_undone_in_does_not_say_those_of_its_source(folder, undistorted_scene):
+    path = undistorted_scene / "transforms.json"
+    meta = json.loads(path.read_text())
+    meta["frames"][3]["fl_x"] *= 1.1
+    path.write_text(json.dumps(meta))
+    with pytest.raises(Page4DError, match=r"undistorted by several lenses, of which it keeps one; give .*images as"):
+        known_cameras(read_cameras(undistorted_scene), None, read_frames(folder / "images"))
 
 
 @pytest.mark.slow

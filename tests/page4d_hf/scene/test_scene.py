@@ -623,6 +623,14 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         read_scene(tmp_path / "absent")
 
 
+def test_of_the_files_of_a_scene_only_transforms_json_stands_for_it(scene_folder):
+    assert len(read_scene(scene_folder / "transforms.json")) == NUM_FRAMES
+    shutil.copy(scene_folder / "transforms.json", scene_folder / "transforms_train.json")
+    for name in ("points.ply", "transforms_train.json"):
+        with pytest.raises(SceneError, match=f"or its transforms.json, got the file .*{name}"):
+            read_scene(scene_folder / name)
+
+
 def test_a_scene_that_was_moved_is_still_whole(scene_folder, tmp_path):
     shutil.move(scene_folder, tmp_path / "elsewhere")
     assert len(read_scene(tmp_path / "elsewhere")) == NUM_FRAMES

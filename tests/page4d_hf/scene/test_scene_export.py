@@ -13,6 +13,7 @@ from plyfile import PlyData
 from small_scene import FOCAL, PRINCIPAL, SIZE, ball_folder, grid_pixels, projected
 
 from page4d_hf import cli
+from page4d_hf.captures.image_files import read_image_mask
 from page4d_hf.captures.pinhole import distort
 from page4d_hf.errors import Page4DError, SceneError
 from page4d_hf.scene import read_scene
@@ -194,9 +195,23 @@ def test_glb_has_a_node_for_each_frame_with_y_up(scene, tmp_path):
         cloud = trimesh.transform_points(read.geometry[name].vertices, transform) @ Y_DOWN
         np.testing.assert_allclose(cloud, points, atol=1e-5)
         np.testing.assert_allclose(projected(cloud, scene.extrinsics[i], scene.intrinsics[i]), pixels, atol=1e-2)
-        np.testing.assert_array_equal(
-            read.geometry[name].colors[:, :3], scene.point_colors[np.isclose(scene.point_times, scene.times[i])]
-        )
+
+
+def test_colours_of_a_glb_are_linear_and_of_many_levels_as_gltf_has_them(scene, tmp_path):
+    """By sRGB's curve they are those of the points; viewers such as three.js show sRGB bytes too bright."""
+    export_scene(scene, tmp_path / "scene.glb", "glb")
+    content = (tmp_path / "scene.glb").read_bytes()
+    length = int.from_bytes(content[12:16], "little")
+    meta, data = json.loads(content[20 : 20 + length]), content[28 + length :]
+    meshes = {mesh["name"]: mesh["primitives"][0]["attributes"] for mesh in meta["meshes"]}
+    for i in range(len(scene)):
+        accessor = meta["accessors"][meshes[f"points_{i + 1:05d}"]["COLOR_0"]]
+        assert (accessor["componentType"], accessor["type"], accessor.get("normalized", False)) == (5126, "VEC3", False)
+        start = meta["bufferViews"][accessor["bufferView"]]["byteOffset"]
+        linear = np.frombuffer(data, "<f4", 3 * accessor["count"], start).reshape(-1, 3).astype(np.float64)
+        shown = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        own = np.isclose(scene.point_times, scene.times[i])
+        np.testing.assert_allclose(255 * shown, scene.point_colors[own], atol=0.01)
 
 
 def test_glb_frustums_start_at_the_cameras_centre_and_end_at_its_images_corners(scene, tmp_path):
@@ -283,6 +298,25 @@ def test_a_nerfstudio_folder_keeps_distortion_splits_and_masks(folder, tmp_path)
     assert {name: split.tolist() for name, split in read.splits.items()} == {"train": [0, 1, 2], "test": [3]}
     np.testing.assert_array_equal(np.asarray(Image.open(read.use_paths[1])), mask)
     assert np.asarray(Image.open(read.use_paths[0])).min() == 255
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "LA"])
+def test_an_exported_mask_shows_what_training_is_shown(mode, folder, tmp_path):
+    """Of a palette of colours too dark to tell apart, too: its index counts, as in nerfstudio."""
+    kept = np.zeros(SIZE[::-1], np.uint8)
+    kept[:, :5] = 1
+    mask = Image.fromarray(kept, "P")
+    mask.putpalette([0, 0, 0, 0, 0, 1] + 254 * [9, 9, 9])
+
+    def edit(meta):
+        meta["frames"][1]["mask_path"] = "mask.png"
+        (mask if mode == "P" else Image.fromarray(kept).convert(mode)).save(tmp_path / "given" / "mask.png")
+
+    scene = edited(folder, tmp_path / "given", edit)
+    export_scene(scene, tmp_path / "again", "nerfstudio")
+    with Image.open(read_scene(tmp_path / "again").use_paths[1]) as written:
+        np.testing.assert_array_equal(np.asarray(written) > 0, read_image_mask(tmp_path / "given" / "mask.png"))
+        np.testing.assert_array_equal(np.asarray(written), 255 * kept)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -410,9 +444,29 @@ def test_the_command_names_its_output_after_the_scene_and_says_what_comes_next(f
     assert f"Wrote {target}" in told
     assert f"ns-train splatfacto --data '{target}' colmap --colmap-path sparse/0 --masks-path masks" in told
     cli.main(["export", str(folder), "--format", "nerfstudio"])
-    assert f"ns-train splatfacto --data '{folder.parent / 'my scene-nerfstudio'}'" in capsys.readouterr().out
+    assert f"ns-train splatfacto --data '{folder.parent / 'my scene-nerfstudio'}'\n" in capsys.readouterr().out
     cli.main(["export", str(folder), "--format", "glb"])
     assert (folder.parent / "my scene.glb").is_file()
+
+
+@pytest.mark.slow
+def test_the_command_after_a_camera_that_was_held_still_is_one_that_nerfstudio_can_run(folder, tmp_path, capsys):
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    def hold(meta):
+        for frame in meta["frames"]:
+            frame["transform_matrix"] = meta["frames"][0]["transform_matrix"]
+
+    edited(folder, tmp_path / "held", hold)
+    for format, reader in (("nerfstudio", "nerfstudio-data"), ("colmap", "colmap --colmap-path sparse/0")):
+        cli.main(["export", str(tmp_path / "held"), "--format", format])
+        assert f"held-{format} {reader} --auto-scale-poses False\n" in capsys.readouterr().out
+    config = NerfstudioDataParserConfig(
+        data=tmp_path / "held-nerfstudio", auto_scale_poses=False, load_3D_points=False, eval_mode="all"
+    )
+    poses = config.setup().get_dataparser_outputs("train").cameras.camera_to_worlds  # by default: ZeroDivisionError
+    assert len(poses) == len(read_scene(folder))
+    assert poses.isfinite().all()
 
 
 @pytest.mark.parametrize("format", ["npz", "colmap"])

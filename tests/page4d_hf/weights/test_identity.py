@@ -38,3 +38,14 @@ def test_a_fingerprint_is_the_same_with_every_version_of_the_libraries(model_fol
     monkeypatch.setattr(Page4DConfig, "to_dict", lambda self: {"default_of_another_version": 1})
 
     assert fingerprint(own_model_folder) == before == fingerprint(model_folder)
+
+
+def test_how_images_are_prepared_is_part_of_a_fingerprint_and_where_the_code_for_it_lies_is_not(own_model_folder):
+    before = fingerprint(own_model_folder)
+    file = own_model_folder / "preprocessor_config.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "auto_map": {"AutoImageProcessor": "elsewhere.Processor"}}))
+    assert fingerprint(own_model_folder) == before
+    for change in ({"mode": "pad"}, {"size": {"height": 28, "width": 28}}):
+        file.write_text(json.dumps({**values, **change}))
+        assert fingerprint(own_model_folder) != before

@@ -195,6 +195,16 @@ def test_transparent_images_have_the_same_background_for_every_method(tmp_path):
     assert torch.equal(InputDataset(outputs).get_data(0)["image"], Page4DDataset(outputs).get_data(0)["image"])
 
 
+def test_frames_are_held_out_in_the_order_of_time_whatever_the_file_s(tmp_path):
+    path = write_dnerf(tmp_path / "scene", counts=(("train", 9),)) / "transforms_train.json"
+    meta = json.loads(path.read_text())
+    meta["frames"] = [meta["frames"][i] for i in (4, 8, 1, 5, 0, 3, 7, 2, 6)]
+    path.write_text(json.dumps(meta))
+    train, val = (outputs_of(tmp_path / "scene", split, num_random_points=10) for split in ("train", "val"))
+    assert val.cameras.times.flatten().tolist() == [0.5]
+    assert train.cameras.times.flatten().tolist() == [i / 8 for i in range(9) if i != 4]
+
+
 def test_times_and_splits_are_those_of_transforms_json(tmp_path):
     root = write_nerfstudio(tmp_path / "processed")
     expected = {"auto": 5, "test": 5, "val": 4}

@@ -111,6 +111,17 @@ def test_poses_of_a_trajectory_are_matched_by_the_timestamps_that_files_are_name
     np.testing.assert_allclose(known.extrinsics, moving_room().extrinsics[some], atol=1e-6)
 
 
+def test_numbers_of_images_are_no_timestamps_unless_poses_are_at_whole_seconds(folder, frames):
+    taken = frames.take(np.arange(5))
+    taken.paths = [frames.paths[0].with_name(f"{i:05}.png") for i in range(5)]
+    half_seconds = write_trajectory(folder, stamps=0.5 * np.arange(12))
+    with pytest.raises(Page4DError, match="a camera for each of the 5 frames"):
+        known_cameras(read_cameras(half_seconds), None, taken)
+    seconds = write_trajectory(folder, stamps=np.arange(12.0))
+    known = known_cameras(read_cameras(seconds), None, taken)
+    np.testing.assert_allclose(known.extrinsics, moving_room().extrinsics[:5], atol=1e-6)
+
+
 def test_intrinsics_of_larger_images_are_scaled_to_the_frames(folder, frames):
     known = known_cameras(None, read_intrinsics(write_colmap(folder, scale=3)), frames)
     assert known.extrinsics is None
