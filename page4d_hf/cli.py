@@ -215,7 +215,7 @@ def reconstruct(
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
             and bottom; balanced: the whole frame, what is higher than wide in as many pixels, narrower; pad: the whole
             frame, padded with white to a square; square: padded with black. By default what the model's image processor
-            says: balanced of the published weights.
+            says: balanced of the weights that page4d pull writes.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.

@@ -154,6 +154,6 @@ def model_source(path: str | Path) -> str:
 
 
 def image_processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
-    """The image processor of a network that comes without one."""
+    """The image processor of a network that comes without one; it sees portraits whole, as converted weights do."""
     side = max(config.image_size // config.patch_size, 1) * config.patch_size
-    return Page4DImageProcessor(patch_size=config.patch_size, size=side)
+    return Page4DImageProcessor(patch_size=config.patch_size, size=side, mode="balanced")

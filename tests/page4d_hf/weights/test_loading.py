@@ -85,7 +85,7 @@ def test_weights_of_another_size_are_refused(own_model_folder):
 def test_a_model_folder_without_an_image_processor_gets_one_that_fits(own_model_folder):
     (own_model_folder / "preprocessor_config.json").unlink()
     _, processor = load_model(own_model_folder, device="cpu")
-    assert (processor.mode, processor.patch_size, dict(processor.size)) == ("crop", 14, {"height": 70, "width": 70})
+    assert (processor.mode, processor.patch_size, dict(processor.size)) == ("balanced", 14, {"height": 70, "width": 70})
 
 
 def test_a_gpu_where_there_is_none_is_refused(monkeypatch):
