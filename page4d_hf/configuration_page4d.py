@@ -279,22 +279,22 @@ class Page4DConfig(PreTrainedConfig):
     image_size: int = 518
     patch_size: int = 14
     num_channels: int = 3
-    image_mean: list[float] | tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: list[float | int] | tuple[float | int, ...] = (0.485, 0.456, 0.406)
+    image_std: list[float | int] | tuple[float | int, ...] = (0.229, 0.224, 0.225)
     hidden_size: int = 1024
     hidden_act: str = "gelu"
     mlp_ratio: float | int = 4.0
-    initializer_range: float = 0.02
+    initializer_range: float | int = 0.02
 
     encoder_num_hidden_layers: int = 24
     encoder_num_attention_heads: int = 16
     encoder_num_register_tokens: int = 4
-    encoder_layer_norm_eps: float = 1e-6
+    encoder_layer_norm_eps: float | int = 1e-6
 
     num_hidden_layers: int = 24
     num_attention_heads: int = 16
     num_register_tokens: int = 4
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float | int = 1e-5
     rope_theta: float | int = 100.0
 
     mask_form: str | None = "release"
@@ -356,16 +356,17 @@ class Page4DConfig(PreTrainedConfig):
             raise Page4DError(f"{json_file} holds no JSON object; expected the configuration of a network.")
         return values
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        if (group := GROUPS.get(key)) is not None and not isinstance(value, group):
+            if value is not None and not isinstance(value, dict):
+                raise Page4DError(f"{key} is a {type(value).__name__}; it must be a {group.__name__} or a dict.")
+            value = group(**(value or {}))
+        super().__setattr__(key, value)  # type: ignore[no-untyped-call]  # of the library
+
     def __post_init__(self, **kwargs: Any) -> None:
         # As JSON gives them back.
         for name in ("image_mean", "image_std", "masked_layers", "head_layers", "dense_channels", "trained_on"):
             setattr(self, name, list(getattr(self, name)))
-        for name, group in GROUPS.items():
-            values = getattr(self, name)
-            if values is None or isinstance(values, dict):
-                setattr(self, name, group(**(values or {})))
-            elif not isinstance(values, group):
-                raise Page4DError(f"{name} is a {type(values).__name__}; it must be a {group.__name__} or a dict.")
         kwargs.pop("num_labels", None)  # of classifiers: the library would make as many labels
         for name in kwargs:
             for key, group in GROUPS.items():
@@ -405,6 +406,12 @@ class Page4DConfig(PreTrainedConfig):
                 f"image_mean and image_std need {self.num_channels} values, one per channel; "
                 f"they have {len(self.image_mean)} and {len(self.image_std)}."
             )
+        for name in ("initializer_range", "encoder_layer_norm_eps", "layer_norm_eps"):
+            if getattr(self, name) < 0:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        for name, values in (("rope_theta", [self.rope_theta]), ("image_std", self.image_std)):
+            if min(values) <= 0:
+                raise Page4DError(f"{name} is {getattr(self, name)}; it must be above 0.")
         self._validate_mask()
         if any(channels % 4 or channels < 4 for channels in (*self.dense_channels, self.dense_hidden_size // 2)):
             raise Page4DError(

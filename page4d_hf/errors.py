@@ -42,15 +42,28 @@ def telling_how_to_get(model: str | os.PathLike[str]) -> Iterator[None]:
     """Say of a model's folder that is not there how to get it, where transformers asks the Hub in vain.
 
     Raises:
-        OSError: in place of transformers' own, unless the folder is there.
+        OSError: in place of transformers' own, unless the folder or such a repository is there.
     """
     try:
         yield
     except OSError as error:
-        if os.path.exists(model):
+        if os.path.exists(model) or _is_on_the_hub(model, error):
             raise
         raise OSError(
             f"There is no folder {model}; `page4d pull nomask --output {model}` fetches published weights, with tiny "
             f"in place of nomask a small model without a network. Nor is it a model of the Hub that can be reached: "
             f"{error}"
         ) from error
+
+
+def _is_on_the_hub(model: str | os.PathLike[str], error: OSError) -> bool:
+    """Whether a repository is known to be there: one that lacks a revision or a file, or that is gated."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
+
+    if isinstance(error.__cause__, (GatedRepoError, RevisionNotFoundError)):
+        return True
+    try:
+        return isinstance(try_to_load_from_cache(str(model), "config.json"), str)
+    except HFValidationError:  # a name that the Hub could not have
+        return False

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..errors import CheckpointError, Page4DError
-from ..frames import Frames
+from ..frames import WHITE, Frames, over
 from ..scene.folder import MOVES
 from ..utils.evenly import evenly
 from ..utils.programs import first_line
@@ -80,7 +80,8 @@ def metric_scale(
     chosen, found = evenly(len(frames), MOST_FRAMES), []
     for done, index in enumerate(chosen.tolist()):
         progress(done, len(chosen))
-        metric: Any = np.asarray(model(Image.fromarray(frames.images[index][..., :3]))["predicted_depth"], np.float32)
+        image = Image.fromarray(over(frames.images[index], WHITE))
+        metric: Any = np.asarray(model(image)["predicted_depth"], np.float32)
         ours, sure = depth[index], confidence[index]
         metric = cv2.resize(metric.squeeze(), ours.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         usable = (ours > 0) & np.isfinite(ours) & (metric > 0) & np.isfinite(metric) & (sure > 0)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..frames import WHITE, over
 from ..utils.evenly import evenly
 from .drawing import (
     camera_corners,
@@ -37,7 +38,7 @@ def contact_sheet(scene: Reconstruction, times: npt.NDArray[Any]) -> npt.NDArray
     """
     chosen = evenly(len(scene), COLUMNS)
     column = (WIDTH - GAP * (COLUMNS + 1)) // COLUMNS
-    images = [scene.frames.images[i][..., :3] for i in chosen]
+    images = [over(scene.frames.images[i], WHITE) for i in chosen]
     shapes = np.array([image.shape[:2] for image in images])
     row = int(np.clip(round(column * np.median(shapes[:, 0] / shapes[:, 1])), 40, 2 * column))
 

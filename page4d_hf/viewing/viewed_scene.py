@@ -11,6 +11,7 @@ import numpy as np
 from ..captures import Capture, as_pinhole
 from ..captures.layouts.nerfstudio import capture_of_scene
 from ..captures.pinhole import PinholeFrames
+from ..frames import WHITE, over
 from ..scene.drawing import scene_radius
 from ..scene.folder import Scene
 from ..scene.lifting import points_from_depth, some_of
@@ -232,7 +233,7 @@ def _viewed(
         clouds=joined,
         timeless=timeless,
         point_size=spacing or POINT_SHARE * radius,
-        load_image=lambda index: frames.load_image(index)[..., :3],
+        load_image=lambda index: over(frames.load_image(index), WHITE),
         load_maps=maps,
         all_frames=len(capture),
         all_points=count,

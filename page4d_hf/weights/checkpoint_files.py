@@ -45,8 +45,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             key `model` or `state_dict` beside other things (an optimizer, a step count), which are left out.
 
     Returns:
-        Tensors on the CPU by name. A prefix `module.` that all names share, as data-parallel training leaves it, is
-        taken off.
+        Tensors on the CPU by name. A prefix `module.` or `_orig_mod.` that all names share, as data-parallel training
+        and `torch.compile` leave it, is taken off.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -70,7 +70,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         )
     # safetensors: 8 bytes with the length of a JSON header, then the header.
     content = _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path, start)
-    return _without_module_prefix(_weights_in(content, path))
+    return _without_prefixes(_weights_in(content, path))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -222,9 +222,10 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _without_module_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    if all(name.startswith("module.") for name in weights):
-        return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+def _without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in ("module.", "_orig_mod.", "module."):  # either may be around the other
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     return weights
 
 

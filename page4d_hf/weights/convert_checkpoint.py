@@ -28,6 +28,7 @@ from ..modeling_page4d import Page4DModel
 from ..utils.folders import make_readable, whole_folder
 from ..utils.programs import one_line
 from .checkpoint_files import read_checkpoint
+from .loading import image_processor_for
 
 logger = logging.get_logger(__name__)
 
@@ -436,11 +437,7 @@ def convert_checkpoint(
         model.save_pretrained(folder)
         for file in folder.glob("*.safetensors"):
             make_readable(file)  # safetensors writes for the owner only
-        Page4DImageProcessor(
-            mode="balanced",
-            size={"height": config.image_size, "width": config.image_size},
-            patch_size=config.patch_size,
-        ).save_pretrained(folder)
+        image_processor_for(config).save_pretrained(folder)
         card = model_card(config, num_parameters=model.num_parameters(), source=source or checkpoint.name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -11,13 +11,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
+from transformers.utils import cached_file
 
 from ..configuration_page4d import Page4DConfig
 from ..errors import CheckpointError, Page4DError
 from ..image_processing_page4d import Page4DImageProcessor
 from ..modeling_page4d import Page4DModel
 from ..utils.programs import command, first_line
-from .model_files import check_model_files
+from .model_files import PROCESSOR_FILE, check_model_files
 
 
 def resolve_device(device: str | torch.device | None = "auto") -> torch.device:
@@ -109,11 +110,12 @@ def load_model(
 
 def load_image_processor(path: str | Path, config: Page4DConfig) -> Page4DImageProcessor:
     """The image processor in a model folder or Hub repository; one for the network's sizes where there is none."""
-    folder = Path(os.path.expanduser(path))
-    if folder.is_dir() and not (folder / "preprocessor_config.json").is_file():
-        return image_processor_for(config)
+    source = model_source(path)
     try:
-        return Page4DImageProcessor.from_pretrained(model_source(path))
+        # `push_to_hub` of a model uploads none.
+        if cached_file(source, PROCESSOR_FILE, _raise_exceptions_for_missing_entries=False) is None:
+            return image_processor_for(config)
+        return Page4DImageProcessor.from_pretrained(source)
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # What a file from the Hub, which was not checked, makes fail in the library.
         raise CheckpointError(f"Cannot read the image processor in {path}: {first_line(error)}") from error
@@ -154,6 +156,6 @@ def model_source(path: str | Path) -> str:
 
 
 def image_processor_for(config: PreTrainedConfig) -> Page4DImageProcessor:
-    """The image processor of a network that comes without one; it sees portraits whole, as converted weights do."""
+    """The image processor of a network that comes without one, and of converted weights: it shows the whole images."""
     side = max(config.image_size // config.patch_size, 1) * config.patch_size
-    return Page4DImageProcessor(patch_size=config.patch_size, size=side, mode="balanced")
+    return Page4DImageProcessor(mode="balanced", patch_size=config.patch_size, size=side)

@@ -36,7 +36,10 @@ def write_mp4(path: Path, frames: Iterator[av.VideoFrame], rate: Fraction) -> in
 
 
 def write_gif(path: Path, frames: Iterator[av.VideoFrame], rate: Fraction) -> int:
-    """Write RGB frames of one palette, repeated for ever, and return how many there were."""
+    """Write RGB frames of one palette, repeated for ever, and return how many there were.
+
+    All are held in memory until the last one: only then is the palette known.
+    """
     count = 0
     with av.open(str(path), "w", format="gif", options={"loop": "0"}) as container:
         stream = container.add_stream("gif", rate=rate)

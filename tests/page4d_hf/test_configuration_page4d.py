@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
+from page4d_hf.configuration_page4d import Page4DInitializationConfig, Page4DTrainingConfig
 from page4d_hf.errors import Page4DError
 
 
@@ -45,6 +46,23 @@ def test_what_only_training_needs_is_apart_from_the_network(tmp_path):
 def test_a_value_in_no_group_or_in_another_is_refused(values, message):
     with pytest.raises(Page4DError, match=message):
         Page4DConfig(**values)
+
+
+def test_whole_numbers_stand_for_floats():
+    config = Page4DConfig(image_mean=[0, 0, 0], image_std=(1, 1, 1), layer_norm_eps=0, initializer_range=0)
+    assert (config.image_mean, config.layer_norm_eps) == ([0, 0, 0], 0)
+
+
+def test_a_group_that_is_set_later_is_checked_as_one_that_is_given(tiny_config):
+    config = tiny_config()
+    config.update({"training": {"camera_loss": "huber"}})
+    config.initialization = None
+    assert config.training == Page4DTrainingConfig(camera_loss="huber")
+    assert config.initialization == Page4DInitializationConfig()
+    with pytest.raises(Page4DError, match="There is no value called camera_los in training"):
+        config.training = {"camera_los": "l1"}
+    with pytest.raises(Page4DError, match="training is a str; it must be"):
+        config.training = "huber"
 
 
 def test_every_own_value_that_differs_from_its_default_is_in_the_json(tiny_config):
@@ -99,6 +117,10 @@ def test_the_papers_stages_can_be_expressed():
         ({"mask_scale": float("nan")}, "mask_scale is nan; it must be a finite number"),
         ({"mlp_ratio": float("inf")}, "mlp_ratio is inf; it must be a finite number"),
         ({"layer_norm_eps": 10**400}, "layer_norm_eps"),
+        ({"image_std": [0.2, 0, 0.2]}, r"image_std is \[0.2, 0, 0.2\]; it must be above 0"),
+        ({"rope_theta": 0}, "rope_theta is 0; it must be above 0"),
+        ({"layer_norm_eps": -1e-5}, "layer_norm_eps is -1e-05; it must be at least 0"),
+        ({"initializer_range": -1}, "initializer_range is -1; it must be at least 0"),
         ({"base_weights": "mine"}, "base_weights is 'mine'; it must be one of"),
     ],
 )

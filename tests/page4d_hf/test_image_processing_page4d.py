@@ -453,6 +453,21 @@ def test_a_pixel_of_the_original_image_has_the_ray_of_its_place_in_the_network_i
     torch.testing.assert_close(torch.linalg.solve(result["intrinsics"][0], torch.stack((u, v, torch.ones(3)))), ray)
 
 
+def test_sizes_and_boxes_may_be_of_numpy(processor):
+    arrays, tensors = (processor(random_image(40, 60), size=56, return_tensors=kind) for kind in ("np", "pt"))
+    seen = Page4DOutput(
+        pose_enc=torch.rand(1, 1, 9, generator=torch.Generator().manual_seed(0)),
+        depth=torch.ones(1, 1, 42, 56, 1),
+        depth_conf=torch.ones(1, 1, 42, 56),
+    )
+    for name in ("cameras", "depth"):
+        found, expected = (
+            getattr(processor, f"post_process_{name}")(seen, each["original_sizes"], each["image_boxes"])[0]
+            for each in (arrays, tensors)
+        )
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_cast_of_what_goes_into_the_network_leaves_the_boxes_exact(processor, dtype):
     inputs = processor(random_image(1080, 1920))

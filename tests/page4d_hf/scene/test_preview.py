@@ -35,6 +35,13 @@ def test_the_scene_holds_the_sheet_among_the_files_that_page4d_wrote(tmp_path):
     assert len(read_scene(folder)) == 4
 
 
+def test_transparent_pixels_are_shown_white_whatever_lies_beneath():
+    scene = ball_scene(12)
+    clear = [np.concatenate((image, np.zeros_like(image[..., :1])), axis=2) for image in scene.frames.images]
+    scene.frames.images = clear
+    assert cell(sheet_of(scene), 0, 0)[40:].min() == 255  # below the label
+
+
 def test_columns_show_frames_spread_over_the_clip_with_their_depth_and_motion():
     scene = ball_scene(12)
     sheet = sheet_of(scene)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from ball_on_plane import colors, surface_distance
+from PIL import Image
 from small_captures import write_capture
 from small_layouts import HEIGHT, WALL, WIDTH, write_nerfstudio
 from small_scene import SIZE, ball_folder, projected
@@ -77,6 +78,13 @@ def test_a_colmap_folder_shows_its_points_at_all_times(folder, tmp_path):
     for i, view in enumerate(read_scene(folder).extrinsics):
         np.testing.assert_allclose(scene.extrinsics[i], view, atol=1e-6)
         assert scene.load_image(i).shape == (*SIZE[::-1], 3)
+
+
+def test_transparent_pixels_of_an_image_are_shown_white(folder, tmp_path):
+    export_scene(read_scene(folder), tmp_path / "clear", "nerfstudio")
+    for path in (tmp_path / "clear" / "images").iterdir():
+        Image.new("RGBA", SIZE, (0, 0, 0, 0)).save(path)
+    assert opened(tmp_path / "clear").load_image(1).min() == 255
 
 
 @pytest.mark.slow

@@ -39,6 +39,10 @@ def forms(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, Path]:
         "with an optimizer": saved(folder, training, "training.pt"),
         "under state_dict": saved(folder, {"state_dict": weights}, "state_dict.pt"),
         "of data-parallel training": saved(folder, {f"module.{name}": t for name, t in weights.items()}, "ddp.pt"),
+        "of a compiled model": saved(folder, {f"_orig_mod.{name}": t for name, t in weights.items()}, "compiled.pt"),
+        "of data-parallel training of a compiled model": saved(
+            folder, {f"module._orig_mod.{name}": t for name, t in weights.items()}, "both.pt"
+        ),
         "before torch 1.6": folder / "legacy.pt",
         "safetensors": folder / "model.safetensors",
     }

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
 
+from page4d_hf import Page4DConfig, Page4DImageProcessor
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.weights.loading import load_config, load_model, resolve_device, resolve_dtype
 
@@ -86,6 +88,36 @@ def test_a_model_folder_without_an_image_processor_gets_one_that_fits(own_model_
     (own_model_folder / "preprocessor_config.json").unlink()
     _, processor = load_model(own_model_folder, device="cpu")
     assert (processor.mode, processor.patch_size, dict(processor.size)) == ("balanced", 14, {"height": 70, "width": 70})
+
+
+@pytest.fixture
+def cached_repository(model_folder, tmp_path, monkeypatch):
+    """The name of a repository that the Hub's cache holds with all but its image processor, without a network."""
+    root, commit = tmp_path / "hub" / "models--someone--page4d", "a" * 40
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    shutil.copytree(model_folder, root / "snapshots" / commit, ignore=shutil.ignore_patterns("preprocessor_config*"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return "someone/page4d"
+
+
+@pytest.mark.slow
+def test_a_repository_without_an_image_processor_gets_one_that_fits(cached_repository):
+    _, processor = load_model(cached_repository, device="cpu")
+    assert (processor.mode, processor.patch_size, dict(processor.size)) == ("balanced", 14, {"height": 70, "width": 70})
+
+
+def test_what_a_repository_lacks_is_told_in_the_library_s_words(cached_repository):
+    for missing in (
+        lambda: Page4DConfig.from_pretrained(cached_repository, revision="v2"),
+        lambda: Page4DImageProcessor.from_pretrained(cached_repository),
+    ):
+        with pytest.raises(OSError, match=r"someone/page4d|connect to") as raised:
+            missing()
+        assert "There is no folder" not in str(raised.value)
+    with pytest.raises(OSError, match="There is no folder someone/else"):
+        Page4DConfig.from_pretrained("someone/else")
 
 
 def test_a_gpu_where_there_is_none_is_refused(monkeypatch):
