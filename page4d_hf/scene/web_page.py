@@ -171,7 +171,7 @@ class PageCameras(NamedTuple):
 
     poses: npt.NDArray[Any]  # [V, 3, 4], camera to world, OpenCV axes
     times: npt.NDArray[Any]  # [V], rising
-    focals: npt.NDArray[Any]  # [V], in pixels of an image of `size`
+    focals: npt.NDArray[Any]  # [V], in pixels of an image of `size`, which are square
     size: tuple[int, int]  # width, height in pixels
     open: int  # the camera that the page opens at
     distance: float  # from that camera to what it looks at, around which the page turns
@@ -321,18 +321,23 @@ def _round_gaussians(points: Points) -> Keyframes:
 
 
 def _cameras(scene: Scene, points: npt.NDArray[Any]) -> PageCameras:
-    """A scene's cameras; the page opens at the one in the middle. Lens distortion and principal point are left out."""
+    """A scene's cameras; the page opens at the one in the middle. Lens distortion and principal point are left out.
+
+    Pixels are made square: where fx and fy differ, the width does.
+    """
     order = np.argsort(scene.times, kind="stable")
-    extrinsics, (width, height) = scene.extrinsics[order], scene.image_sizes[order[0]].tolist()
+    extrinsics = scene.extrinsics[order]
     poses = np.concatenate((extrinsics[:, :, :3].transpose(0, 2, 1), camera_centers(extrinsics)[:, :, None]), axis=2)
     middle = len(order) // 2
+    width, height = scene.image_sizes[order[middle]].tolist()
+    fx, fy = scene.intrinsics[order[middle]].diagonal()[:2]
     depth = points @ extrinsics[middle, 2, :3] + extrinsics[middle, 2, 3]
     ahead = depth[depth > 0]
     return PageCameras(
         poses,
         scene.times[order],
         scene.intrinsics[order, 1, 1] * height / scene.image_sizes[order, 1],
-        (width, height),
+        (max(1, round(width * fy / fx)), height),
         middle,
         float(np.median(ahead)) if len(ahead) else scene_radius(extrinsics, points),
     )

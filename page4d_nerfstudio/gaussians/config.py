@@ -153,6 +153,11 @@ class GaussiansOptions(SplatfactoModelConfig):
                 f"page4d-4dgs rasterises in classic mode only, got rasterize_mode={self.rasterize_mode!r}."
             )
 
+    @property
+    def only_time(self) -> float:
+        """The time that all views are trained at where the data have none."""
+        return self.default_time or 0.0
+
     def setup(self, **kwargs: Any) -> Any:
         """Build the model for data with this metadata; raises ModelError where their images lie over a colour of their
         own and another is to be rendered: each pixel of that background would count as wrong."""

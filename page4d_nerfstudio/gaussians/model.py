@@ -188,7 +188,7 @@ class Page4DGaussiansModel(SplatfactoModel):
     def _unless_it_moves(self, values: Tensor) -> Tensor | EndsTheCommand:
         if not self.deforms or not bool(self.in_motion.any()):
             return values
-        time = 0.5 if self.config.default_time is None else self.config.default_time
+        time = 0.5 if self.config.default_time is None and self.training_views is not None else self.config.only_time
         return EndsTheCommand(
             "These Gaussians move, and ns-export gaussian-splat takes no time to write them at: run "
             f"`page4d export-splats --load-config CONFIG.YML --time {time:g} --output splats.ply`, or --all-frames."
@@ -206,11 +206,9 @@ class Page4DGaussiansModel(SplatfactoModel):
         """
         if camera.times is not None:
             return float(camera.times.reshape(-1)[0])
-        if self.config.default_time is not None:
-            return self.config.default_time
-        if self.training_views is not None:
+        if self.config.default_time is None and self.training_views is not None:
             return self.training_views.time_near(camera.camera_to_worlds.reshape(-1, 3, 4)[0])
-        return 0.0
+        return self.config.only_time
 
     def gaussians_at(self, time: float) -> Gaussians:
         """All Gaussians as they are at a time in [0, 1]: those that move deformed, the others as they are.

@@ -28,33 +28,39 @@ class CameraPathError(Page4DError):
 
 
 class Views(NamedTuple):
-    """The views of one split in the order of time, in the training's world."""
+    """The views of one split in the order of time, in the training's world, as cameras of square pixels.
+
+    A path and a page have one focal length a view: where fx and fy differ, as of undistorted images, the width does.
+    """
 
     poses: np.ndarray  # [V, 3, 4] float64, camera to world, OpenGL axes
     times: np.ndarray  # [V] float64, ascending
     fov: np.ndarray  # [V] float64, vertical, degrees
-    size: tuple[int, int]  # width, height
+    sizes: np.ndarray  # [V, 2] int: width, height in pixels
     points: np.ndarray | None  # [P, 3] float64: the seed points, where the data have any
     only_time: float | None = None  # of the training, where the data have no times; `times` then are an order alone
 
     @classmethod
-    def of(cls, outputs: DataparserOutputs, default_time: float = 0.0) -> Views:
+    def of(cls, outputs: DataparserOutputs, only_time: float = 0.0) -> Views:
         """The views that a dataparser gives; where it gives no times, they are evenly spaced, and all is trained at
-        the default time."""
+        the only time."""
         cameras = outputs.cameras
         count = len(cameras)
         times = np.linspace(0, 1, count) if cameras.times is None else cameras.times.reshape(-1).double().numpy()
         order = np.argsort(times, kind="stable")
         points = outputs.metadata.get("points3D_xyz")
-        heights = cameras.height.reshape(-1).double().numpy()
+        widths, heights, fx, fy = (
+            values.reshape(-1).double().numpy()[order]
+            for values in (cameras.width, cameras.height, cameras.fx, cameras.fy)
+        )
+        sizes = np.stack([np.round(widths * fy / fx), heights], axis=1).astype(int)
         return cls(
             cameras.camera_to_worlds.double().numpy()[order],
             times[order],
-            np.degrees(2 * np.arctan(heights / (2 * cameras.fy.reshape(-1).double().numpy())))[order],
-            # Video has no odd sides.
-            tuple(int(side.reshape(-1)[0]) // 2 * 2 for side in (cameras.width, cameras.height)),  # type: ignore[arg-type]
+            np.degrees(2 * np.arctan(heights / (2 * fy))),
+            np.maximum(sizes // 2 * 2, 2),  # video has no odd sides
             None if points is None else points.double().numpy(),
-            default_time if cameras.times is None else None,
+            only_time if cameras.times is None else None,
         )
 
 
@@ -66,11 +72,12 @@ def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:
         if manager.data is not None:
             manager.dataparser.data = Path(manager.data)
         outputs = manager.dataparser.setup().get_dataparser_outputs(split=split)
-        return Views.of(outputs, pipeline.model.default_time or 0.0)
+        return Views.of(outputs, pipeline.model.only_time)
 
 
-def along(views: Views, frames: int) -> np.ndarray:
-    """Poses [F, 3, 4] from the first view to the last, as fast as their times pass: positions linear, rotations slerp.
+def along(views: Views, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Poses [F, 3, 4] and fields of view [F] from the first view to the last, as fast as their times pass: rotations
+    slerp, the rest is linear.
 
     With times that run from the first view's to the last one's, the camera is where it was when they were filmed.
     """
@@ -82,7 +89,7 @@ def along(views: Views, frames: int) -> np.ndarray:
     poses[:, :, :3] = Slerp(times, Rotation.from_matrix(views.poses[first, :, :3]))(at).as_matrix()
     for axis in range(3):
         poses[:, axis, 3] = np.interp(at, times, views.poses[first, axis, 3])
-    return poses
+    return poses, np.interp(at, times, views.fov[first])
 
 
 def circle(views: Views, view: int, radius: float, frames: int) -> np.ndarray:
@@ -114,7 +121,8 @@ def median_depth(views: Views, view: int) -> float:
     depth = -points @ back
     ahead = depth > 0
     height = math.tan(math.radians(views.fov[view]) / 2) * depth
-    inside = ahead & (np.abs(points @ up) < height) & (np.abs(points @ right) < height * views.size[0] / views.size[1])
+    width = height * views.sizes[view, 0] / views.sizes[view, 1]
+    inside = ahead & (np.abs(points @ up) < height) & (np.abs(points @ right) < width)
     if not inside.any():
         raise CameraPathError(f"View {view} sees none of the seed points; take another --view.")
     return float(np.median(depth[inside]))
@@ -143,7 +151,7 @@ def make_path(
             of views without times, the only one.
         seconds: how long the video is.
         fps: its frames a second.
-        view: the place of circle and still, in the order of time.
+        view: the place of circle and still, in the order of time; all paths have its size.
         radius: of the circle, in units of the depth of what is seen.
     """
     frames = max(1, round(seconds * fps))
@@ -151,14 +159,14 @@ def make_path(
         times = (views.only_time, views.only_time)
     elif times is None:
         times = (0.0, 1.0) if kind in ("circle", "still") else (float(views.times[0]), float(views.times[-1]))
+    fov = views.fov[view].repeat(frames)
     if kind == "circle":
         poses = circle(views, view, radius, frames)
     elif kind == "still":
         poses = views.poses[view][None].repeat(frames, axis=0)
     else:
-        poses = along(views, frames)
-    fov = float(views.fov[view])
-    width, height = views.size
+        poses, fov = along(views, frames)
+    width, height = views.sizes[view].tolist()
     bottom = [0.0, 0.0, 0.0, 1.0]
     return {
         "camera_type": "perspective",
@@ -169,11 +177,11 @@ def make_path(
         "camera_path": [
             {
                 "camera_to_world": [*pose.reshape(-1).tolist(), *bottom],
-                "fov": fov,
+                "fov": angle,
                 "aspect": width / height,
                 "render_time": time,
             }
-            for pose, time in zip(poses, np.linspace(*times, frames).tolist(), strict=True)
+            for pose, angle, time in zip(poses, fov.tolist(), np.linspace(*times, frames).tolist(), strict=True)
         ],
     }
 

@@ -62,6 +62,7 @@ class Run(NamedTuple):
     times: npt.NDArray[Any]  # [T] float64, ascending: the instants of which there are frames, held-out ones included
     transform: npt.NDArray[Any]  # [3, 4] float64: with `scale`, from the data's world to the training's
     scale: float  # training = scale * (rotation data + translation)
+    only_time: float | None = None  # the one of `times`, where the data have none
 
 
 def read_run(config_path: Path) -> Run:
@@ -89,11 +90,13 @@ def read_run(config_path: Path) -> Run:
         raise ExportError(f"The checkpoint {checkpoint} does not fit {config_path}: {one_line(error):.300}") from error
     pipeline.eval()
     times = [clock.reshape(-1).double().cpu().numpy() for clock in clocks if clock is not None]
+    only_time = None if times else pipeline.model.config.only_time
     return Run(
         pipeline.model,
-        np.unique(np.concatenate(times)) if times else np.zeros(0),
+        np.unique(np.concatenate(times)) if times else np.array([only_time]),
         outputs.dataparser_transform.double().cpu().numpy(),
         float(outputs.dataparser_scale),
+        only_time,
     )
 
 
@@ -166,6 +169,7 @@ def write_splat(path: Path, run: Run, time: float, world: World = "training", *,
     Returns:
         How many there are.
     """
+    _note_untrained(run, [time])
     with whole_file(path, overwrite=overwrite) as partial:
         return _write_ply(partial, run, time, world)
 
@@ -191,8 +195,7 @@ def write_splats(
         overwrite: replace the folder of an earlier export.
         progress: called with a stage, and how many files of how many are done.
     """
-    if not times:
-        raise ExportError("The frames of this training have no times; name one by --time.")
+    _note_untrained(run, times)
     with whole_folder(folder, overwrite=overwrite) as partial:
         entries: list[dict[str, Any]] = []
         listing: dict[str, Any] = {"world": world, "splats": entries}
@@ -210,6 +213,12 @@ def write_splats(
             if progress is not None:
                 progress("writing splats", index + 1, len(times))
         (partial / LISTING).write_text(json.dumps(listing, indent=2), "utf8")
+
+
+def _note_untrained(run: Run, times: Sequence[float]) -> None:
+    """Say so where data without times are written at another than the one that they were trained at."""
+    if run.only_time is not None and any(time != run.only_time for time in times):
+        note(f"The data have no times, and all was trained at time {run.only_time:g}; no other was trained.")
 
 
 def _write_ply(path: Path, run: Run, time: float, world: World, chosen: npt.NDArray[np.bool_] | None = None) -> int:

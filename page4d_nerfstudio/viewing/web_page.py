@@ -38,8 +38,7 @@ def keyframes_of(
     """
     model = run.model
     may_move = model.in_motion.cpu().numpy() if model.deforms else np.zeros(model.num_points, bool)
-    times = run.times if len(run.times) else np.array([run.model.config.default_time or 0.0])
-    times = times[evenly(len(times), most if may_move.any() else 1)]
+    times = run.times[evenly(len(run.times), most if may_move.any() else 1)]
     middle = len(times) // 2
     frames = []
     for index, time in enumerate(times):
@@ -132,11 +131,12 @@ def write_page(
     times, moving, still = keyframes_of(run, degree, keyframes, progress)
     points = np.concatenate([group.position[len(group.position) // 2].T for group in (moving, still)])
     to_opencv = np.array([1.0, -1.0, -1.0, 1.0])
+    width, height = views.sizes[view].tolist()
     cameras = PageCameras(
         views.poses * to_opencv,
         views.times,
-        views.size[1] / 2 / np.tan(np.radians(views.fov) / 2),
-        views.size,
+        height / 2 / np.tan(np.radians(views.fov) / 2),
+        (width, height),
         view,
         median_depth(views._replace(points=points.astype(np.float64)), view),
     )

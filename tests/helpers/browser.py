@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,3 +48,11 @@ def another(browser: Any, *flags: str) -> Any:
 def screenshot(page: Any) -> np.ndarray:
     """What a page shows, [H, W, 3] uint8."""
     return np.array(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+
+
+def header_of(page: str) -> dict[str, Any]:
+    """What a page's script knows of its scene, without opening it."""
+    found = re.search(r'<script type="application/json" id="header">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    header: dict[str, Any] = json.loads(found[1])
+    return header

@@ -1,9 +1,11 @@
 """A reconstruction's points as one HTML file: in a browser each camera sees at each time what it filmed."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
-from browser import chromium, screenshot
+from browser import chromium, header_of, screenshot
 from PIL import Image
 from small_scene import SIZE, ball_folder
 
@@ -58,6 +60,14 @@ def test_each_camera_sees_what_it_filmed_at_its_time_and_not_what_it_filmed_late
             assert np.abs(picture - filmed)[moving].mean() < 10
             assert np.abs(look(k, scene.times[other]) - filmed)[moving].mean() > 40
         assert not wrong
+
+
+def test_a_page_shows_pixels_that_are_not_square_as_wide_as_they_are(folder):
+    scene = read_scene(folder)
+    wide = replace(scene, intrinsics=scene.intrinsics * np.array([0.8, 1, 1])[:, None])
+    header, wider = (header_of(points_page(one, "a")[0].decode()) for one in (scene, wide))
+    assert wider["focals"] == header["focals"]
+    assert wider["size"] == [round(header["size"][0] / 0.8), header["size"][1]]
 
 
 def test_moving_points_are_those_of_the_depth_maps_unless_points_are_limited(folder):

@@ -29,7 +29,9 @@ def some_views(count: int = 5, seed: int = 0) -> Views:
     poses[:, :, :3] = Rotation.from_rotvec(rng.normal(scale=0.1, size=(count, 3))).as_matrix()
     poses[:, :, 3] = rng.normal(scale=0.2, size=(count, 3)) + np.array([0, 0, 4])
     times = np.concatenate([[0.0], np.sort(rng.uniform(size=count - 2)), [1.0]])
-    return Views(poses, times, np.full(count, 40.0), (32, 24), rng.normal(scale=0.3, size=(200, 3)))
+    return Views(
+        poses, times, np.full(count, 40.0), np.tile([32, 24], (count, 1)), rng.normal(scale=0.3, size=(200, 3))
+    )
 
 
 def is_rotation(poses: np.ndarray) -> bool:
@@ -53,7 +55,7 @@ def test_a_path_along_the_views_passes_each_at_its_time():
     views = some_views()
     views = views._replace(times=np.array([0.0, 0.1, 0.4, 0.7, 1.0]))
 
-    poses = along(views, 101)
+    poses, _ = along(views, 101)
 
     np.testing.assert_allclose(poses[[0, 10, 40, 70, 100]], views.poses, atol=1e-12)
     assert is_rotation(poses)
@@ -61,7 +63,7 @@ def test_a_path_along_the_views_passes_each_at_its_time():
 
 def test_between_two_views_a_path_keeps_to_the_straight_line():
     views = some_views()
-    poses = along(views, 200)
+    poses, _ = along(views, 200)
     for time, pose in zip(np.linspace(0, 1, 200), poses, strict=True):
         after = min(max(int(np.searchsorted(views.times, time)), 1), 4)
         ends = views.poses[after - 1 : after + 1, :, 3]
@@ -71,8 +73,11 @@ def test_between_two_views_a_path_keeps_to_the_straight_line():
 
 def test_of_a_rigs_views_at_one_instant_one_is_passed():
     views = some_views()
-    twice = views._replace(poses=views.poses.repeat(2, axis=0), times=views.times.repeat(2))
-    np.testing.assert_allclose(along(twice, 30), along(views, 30), atol=1e-12)
+    twice = views._replace(
+        **{name: getattr(views, name).repeat(2, axis=0) for name in ("poses", "times", "fov", "sizes")}
+    )
+    for ours, theirs in zip(along(twice, 30), along(views, 30), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
 
 def test_views_of_one_instant_make_no_path():
@@ -105,6 +110,32 @@ def test_a_circle_around_a_view_of_nothing_is_refused():
         circle(behind, 1, 0.1, 10)
 
 
+def test_a_path_of_pixels_that_are_not_square_sees_what_the_camera_saw():
+    cameras = Cameras(torch.eye(4)[None, :3], 30.0, 40.0, 20.0, 15.0, width=60, height=30, times=torch.zeros(1, 1))
+    views = Views.of(DataparserOutputs([], cameras))
+
+    path = get_path_from_json(make_path(views, "still", (0.0, 0.0), 1.0, 1.0, 0, 0.1))
+
+    assert float(path.fx[0]) == pytest.approx(40, rel=1e-5)
+    assert float(path.fy[0]) == pytest.approx(40, rel=1e-5)
+    assert (int(path.width[0]), int(path.height[0])) == (80, 30)
+
+
+def test_a_path_has_the_size_and_field_of_view_of_its_own_view():
+    views = some_views()._replace(
+        times=np.linspace(0, 1, 5),
+        fov=np.array([20.0, 30.0, 40.0, 50.0, 60.0]),
+        sizes=np.array([[32, 24], [24, 32], [40, 40], [32, 24], [32, 24]]),
+    )
+
+    still = make_path(views, "still", None, 1.0, 5.0, 1, 0.1)
+    training = make_path(views, "training", None, 1.0, 9.0, 1, 0.1)
+
+    assert (still["render_width"], still["render_height"]) == (24, 32)
+    assert [frame["fov"] for frame in still["camera_path"]] == [30.0] * 5
+    assert [frame["fov"] for frame in training["camera_path"]] == pytest.approx(np.linspace(20, 60, 9))
+
+
 # --- when
 
 
@@ -134,7 +165,7 @@ def test_views_have_even_sides_for_video_and_times_in_order(times):
     cameras = Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 20.0, 20.0, 16.5, 12.5, width=33, height=25, times=times)
     outputs = DataparserOutputs([], cameras, metadata={"points3D_xyz": torch.zeros(1, 3)})
     views = Views.of(outputs)
-    assert views.size == (32, 24)
+    assert views.sizes.tolist() == [[32, 24]] * 2
     assert views.times.tolist() == [0.0, 1.0]
 
 
@@ -147,7 +178,7 @@ def test_where_data_have_no_times_a_path_stays_at_the_one_that_was_trained(kind)
         return [frame["render_time"] for frame in make_path(views, kind, chosen, 1.0, 3.0, 0, 0.1)["camera_path"]]
 
     assert times_of(Views.of(outputs)) == [0.0, 0.0, 0.0]
-    assert times_of(Views.of(outputs, default_time=0.4)) == [0.4, 0.4, 0.4]
+    assert times_of(Views.of(outputs, only_time=0.4)) == [0.4, 0.4, 0.4]
     assert times_of(Views.of(outputs), (0.0, 1.0)) == [0.0, 0.5, 1.0]  # as asked
 
 
@@ -186,7 +217,7 @@ def test_views_are_those_of_the_training_in_the_order_of_time(config):
 
     np.testing.assert_allclose(training.times, np.array([0, 1, 2, 4, 6, 7]) / 7, atol=1e-6)
     np.testing.assert_allclose(held_out.times, np.array([3, 5]) / 7, atol=1e-6)
-    assert training.size == SIZE
+    assert (training.sizes == SIZE).all()
     assert len(training.points) > 0
 
 

@@ -213,9 +213,13 @@ def test_an_export_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frames_without_times_are_refused(tmp_path):
-    with pytest.raises(ExportError, match="have no times; name one by --time"):
-        write_splats(tmp_path / "splats", run_of(fine(make_model())), [])
+@pytest.mark.parametrize("time", [0.25, 0.5])
+def test_of_data_without_times_another_than_the_trained_one_is_noted(tmp_path, capsys, time):
+    run = run_of(fine(make_model()), times=(0.25,))._replace(only_time=0.25)
+    write_splat(tmp_path / "a.ply", run, time)
+    write_splats(tmp_path / "splats", run, [time], static_once=True)
+    noted = capsys.readouterr().out.count("all was trained at time 0.25; no other was trained")
+    assert noted == (0 if time == 0.25 else 2)
 
 
 # --- the command
@@ -302,6 +306,17 @@ def test_nerfstudios_export_finds_no_colours_of_what_moves(capsys):
             read()
         assert exit_info.value.code == 1
         assert "`page4d export-splats --load-config CONFIG.YML --time 0.3 --output" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("times", "named"), [([0.0, 1.0], 0.5), (None, 0)])
+def test_nerfstudios_export_names_a_time_that_was_trained(capsys, times, named):
+    model = fine(half_moving())
+    views = cameras([0.0, 1.0])
+    views.times = None if times is None else torch.tensor(times)[:, None]
+    model.set_training_views(views)
+    with pytest.raises(SystemExit):
+        model.colors.clone()
+    assert f"--time {named} --output" in capsys.readouterr().out
 
 
 def test_nerfstudios_export_reads_a_model_in_which_nothing_moves():

@@ -28,7 +28,7 @@ def model():
 def path():
     poses = np.eye(4)[None, :3].repeat(2, axis=0)
     poses[:, 2, 3] = 4
-    views = Views(poses, np.array([0.0, 1.0]), np.full(2, 40.0), SIZE, np.zeros((1, 3)))
+    views = Views(poses, np.array([0.0, 1.0]), np.full(2, 40.0), np.tile(SIZE, (2, 1)), np.zeros((1, 3)))
     return make_path(views, "circle", None, 1.0, 10.0, 0, 0.3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import another, chromium, screenshot
+from browser import another, chromium, header_of, screenshot
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from small_gaussians import fine, make_model
 
@@ -46,7 +46,7 @@ def views() -> Views:
     poses[:, 0, 3] = -0.3, 0.0, 0.5
     angle = 0.1
     poses[2, :, :3] = [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]]
-    return Views(poses, np.array([0.0, 0.5, 1.0]), np.array([36.0, 40.0, 44.0]), SIZE, None)
+    return Views(poses, np.array([0.0, 0.5, 1.0]), np.array([36.0, 40.0, 44.0]), np.tile(SIZE, (3, 1)), None)
 
 
 def run_of(model) -> Run:
@@ -183,7 +183,8 @@ def test_the_camera_that_filmed_can_be_followed(model, written, page):
 def test_the_camera_that_filmed_stands_still_while_a_rig_films(model, page, tmp_path):
     """Of a rig's cameras at one instant the first is followed, between instants too; each can be opened at."""
     rig = views()
-    rig = rig._replace(poses=np.tile(rig.poses, (2, 1, 1)), times=np.repeat([0.0, 1.0], 3), fov=np.tile(rig.fov, 2))
+    twice = {name: np.concatenate([getattr(rig, name)] * 2) for name in ("poses", "fov", "sizes")}
+    rig = rig._replace(times=np.repeat([0.0, 1.0], 3), **twice)
     write_page(tmp_path / "rig.html", run_of(model), rig, title="rig", view=1, seconds=1.0)
     opened(page, tmp_path / "rig.html", "view=2&time=0")
     assert page.evaluate("() => page4d.orbit.eye") == pytest.approx(rig.poses[2, :, 3])
@@ -239,13 +240,22 @@ def test_what_moves_is_stored_over_time_and_the_rest_once(model):
 @pytest.mark.parametrize("default_time", [None, 0.4])
 def test_a_training_without_times_is_stored_at_the_one_that_it_was_trained_at(default_time):
     model = lively(default_time=default_time)
+    only = default_time or 0.0
 
-    times, moving, still = keyframes_of(run_of(model)._replace(times=np.zeros(0)), 0, 5)
+    times, moving, still = keyframes_of(run_of(model)._replace(times=np.array([only]), only_time=only), 0, 5)
 
-    assert (times.tolist(), moving.amount, still.amount) == ([default_time or 0.0], 0, COUNT)
+    assert (times.tolist(), moving.amount, still.amount) == ([only], 0, COUNT)
     with torch.no_grad():
-        means = model.gaussians_at(default_time or 0.0).means.numpy()
+        means = model.gaussians_at(only).means.numpy()
     np.testing.assert_allclose(np.sort(still.position[0], axis=1), np.sort(means.T, axis=1), atol=1e-6)
+
+
+def test_a_page_has_square_pixels_and_the_size_of_the_view_that_it_opens_at(model, tmp_path):
+    turned = views()._replace(sizes=np.array([SIZE, (200, 80), SIZE]))
+    write_page(tmp_path / "a.html", run_of(model), turned, title="a", view=1, seconds=1.0)
+    header = header_of((tmp_path / "a.html").read_text())
+    assert header["size"] == [200, 80]
+    assert header["focals"] == pytest.approx((40 / np.tan(np.radians([18, 20, 22]))).tolist())
 
 
 def test_what_may_move_and_does_not_is_stored_once():
