@@ -8,7 +8,7 @@ import sys
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from page4d_hf import Page4DDataCollator, Page4DMaskScheduleCallback, Page4DModel
+from page4d_hf import Page4DDataCollator, Page4DImageProcessor, Page4DMaskScheduleCallback, Page4DModel
 from page4d_hf.clips import random_clips
 
 weights, output, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -34,6 +34,7 @@ trainer = Trainer(
     arguments,
     train_dataset=RandomScenes(),
     data_collator=Page4DDataCollator(),
+    processing_class=Page4DImageProcessor.from_pretrained(weights),  # saved with the model, which is opened with it
     callbacks=[Page4DMaskScheduleCallback()],
 )
 trainer.train()

@@ -91,7 +91,8 @@ def prepare(
             synthetic renders random scenes.
         output: the folder to write; absent, empty, or begun by the same command.
         root: the folder of the data set, or of the capture.
-        split: of the source: only its sequences (of a capture: its frames). By default all that there is to train on.
+        split: of the source: only its sequences (of a capture: its frames). By default all that there is to train on: of
+            a capture all frames but those that its splits hold out, which all takes too.
         sequences: only these sequences of the source; names may have wildcards, as in 'rgbd_bonn_ball*'.
         frames_per_clip: at most so many frames a clip. By default 128, and 16 for synthetic.
         stride: take every so many-th frame of a sequence.
@@ -131,9 +132,9 @@ def prepare(
     else:
         if root is None:
             raise Page4DError(f"Name the folder of {source} with --root.")
+        work = CaptureWork(source, root, split, sequences, frames_per_clip, stride, max_side, depth_tolerance)
         options |= {"root": str(root.resolve()), "split": split, "sequences": sorted(sequences)}
         options |= {"stride": stride, "max_side": max_side}
-        work = CaptureWork(source, root, split, sequences, frames_per_clip, stride, max_side, depth_tolerance)
     parts = divide_sequences(work.names, validation_share, seed, work.scene_of)
 
     from page4d_hf.clips.workers import in_order
@@ -196,6 +197,9 @@ class CaptureWork:
         self.scene_of: Callable[[str], str] = str
         if source == "capture":
             self.capture = _read_single_capture(root)
+            if split is None:
+                self.capture = _without_held_out(self.capture)
+            self.split = None if split == "all" else split
             found = [self.capture.sequence or root.resolve().name]
         else:
             from page4d_hf.captures import DATASETS, find_sequences
@@ -247,6 +251,16 @@ def _read_single_capture(root: Path) -> Capture:
     if layout == "dycheck":
         return read_dycheck_folder(root, skip_broken=True)
     return read_capture(root)
+
+
+def _without_held_out(capture: Capture) -> Capture:
+    import numpy as np
+
+    held_out = [frames for split, frames in capture.splits.items() if split != "train"]
+    kept = np.setdiff1d(np.arange(len(capture)), np.concatenate(held_out)) if held_out else np.arange(len(capture))
+    if not len(kept):
+        raise CaptureError(f"The splits of {capture.root} hold out all of its frames; --split all takes them.")
+    return capture.select(kept)
 
 
 class SyntheticWork:

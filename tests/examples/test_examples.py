@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from page4d_hf import Page4DImageProcessor
 from page4d_hf.synthetic.capture import write_synthetic_capture
+from page4d_hf.weights.loading import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,9 +55,11 @@ def test_video_to_web_page_writes_one_file(place):
     assert (place / "out/scene.html").read_text().lstrip().lower().startswith("<!doctype html>")
 
 
-def test_train_with_transformers_saves_a_model(place):
+def test_train_with_transformers_saves_a_model_that_is_opened_at_the_resolution_of_its_start(place):
     run(place, sys.executable, "examples/train_with_transformers.py", "page4d", "runs/trainer", "2")
-    assert (place / "runs/trainer/model.safetensors").is_file()
+    _, processor = load_model(place / "runs/trainer", device="cpu", dtype="float32")
+    start = Page4DImageProcessor.from_pretrained(place / "page4d").size
+    assert processor.size == Page4DImageProcessor.from_pretrained(place / "runs/trainer").size == start
 
 
 def test_evaluate_on_a_capture_writes_tables_beside_trivial_predictors(place):

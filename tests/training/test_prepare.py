@@ -101,7 +101,7 @@ def test_every_data_set_that_has_a_reader_can_be_named(prepare):
 def test_a_capture_comes_back_from_parquet_as_it_was(prepare, tmp_path, capsys):
     root = write_capture(tmp_path / "capture", 7, val=())
     out = tmp_path / "my clips"
-    run(prepare, "capture", "--root", root, "--output", out, "--frames-per-clip", 4, "--workers", 0)
+    run(prepare, "capture", "--root", root, "--split", "all", "--output", out, "--frames-per-clip", 4, "--workers", 0)
     said = capsys.readouterr().out
     assert "train: 2 clips, 7 frames, 1 Parquet file." in said
     assert "Left out" not in said
@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(prepare, tmp_path, caps
     root, generator = write_capture(tmp_path / "capture", 36, val=(), size=(192, 144)), np.random.default_rng(0)
     for path in sorted((root / "rgb/1x").iterdir()):
         Image.fromarray(generator.integers(0, 256, (144, 192, 3), np.uint8)).save(path)
-    options = ["--root", root, "--frames-per-clip", 3, "--shard-megabytes", 1]
+    options = ["--root", root, "--split", "all", "--frames-per-clip", 3, "--shard-megabytes", 1]
     run(prepare, "capture", "--output", tmp_path / "whole", *options, "--workers", 0)
     arguments = [str(part) for part in ("capture", "--output", tmp_path / "out", *options, "--workers", 1)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
@@ -157,6 +157,13 @@ def test_sequences_are_divided_as_wholes(prepare, tmp_path):
     assert (len(train), len(validation)) == (4, 2)
     assert not sequences[0] & sequences[1]
     assert len(sequences[1]) == 2
+
+
+@pytest.mark.parametrize(("words", "taken"), [((), {0, 1, 2, 4, 5}), (("--split", "all"), set(range(6)))])
+def test_held_out_frames_of_a_capture_are_taken_only_where_that_is_asked_for(prepare, tmp_path, words, taken):
+    root, out = write_capture(tmp_path / "capture", 6, val=(3,)), tmp_path / "out"
+    run(prepare, "capture", "--root", root, "--output", out, "--workers", 0, *words)
+    assert {int(frame) for row in rows(out) for frame in row["frame_ids"]} == taken
 
 
 def test_a_capture_is_held_out_with_all_cameras_of_its_rig(prepare, tmp_path):
