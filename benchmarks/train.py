@@ -111,7 +111,7 @@ class TrainingOptions:
     data: bool = False
     """Time the data instead: one training of the first of --networks on clips from Parquet."""
     workers: int = 2
-    """With --data: processes that make micro-batches."""
+    """With --data: processes that make micro-batches; 0 makes them in the training's own."""
     frame_budget: int = 8
     """With --data: frames of a micro-batch. What a step takes and what its data take both grow with it."""
     steps: int = 10
@@ -284,23 +284,13 @@ def time_data(options: TrainingOptions) -> None:
     from finetuning.options import Options as RunOptions
     from finetuning.run import Finetuning
 
-    from page4d_hf.clips.batches import MicroBatches
-    from page4d_hf.clips.sampling import SamplingConfig, SourceConfig
+    from page4d_hf.clips.sampling import SamplingConfig
 
     datasets.disable_progress_bars()
     if options.threads:
         torch.set_num_threads(options.threads)
     sampling = SamplingConfig(frames_max=max(2, options.frame_budget // 2), frame_budget=options.frame_budget)
     with parquet_clips((392, 518)) as folder, tempfile.TemporaryDirectory() as output:
-        torch.set_num_threads(1)  # as in a worker
-        data = MicroBatches([SourceConfig(path=str(folder))], sampling)
-        making = []
-        for index in range(options.steps):
-            start = time.process_time()  # of one thread: what else the machine does leaves it as it is
-            batch = data[index]
-            making.append((time.process_time() - start) / batch["pixel_values"].shape[:2].numel())
-        if options.threads:
-            torch.set_num_threads(options.threads)
         network = Path(output) / "network.json"
         network.write_text(configuration(options.networks[0]).to_json_string())
         run = Finetuning(
@@ -319,6 +309,14 @@ def time_data(options: TrainingOptions) -> None:
                 report_to=(),
             )
         )
+        torch.set_num_threads(1)  # as in a worker
+        making = []
+        for index in range(options.steps):
+            start = time.process_time()  # of one thread: what else the machine does leaves it as it is
+            batch = run.data[index]
+            making.append((time.process_time() - start) / batch["pixel_values"].shape[:2].numel())
+        if options.threads:
+            torch.set_num_threads(options.threads)
         start = time.process_time()
         run.run()
         own = time.process_time() - start
@@ -327,16 +325,21 @@ def time_data(options: TrainingOptions) -> None:
     waited, seconds, frames = (sum(line[name] for line in lines[2:]) for name in ("data_seconds", "seconds", "frames"))
     step = (seconds - waited) / frames
     computed = own / sum(line["frames"] for line in lines)
-    print(f"images 518 wide; {options.networks[0]} network, all of it trained, about {budget} frames a step")
+    width, patch_size = run.options.sampling.sizes
+    print(
+        f"images {width} wide, in patches of {patch_size}; {options.networks[0]} network, all of it trained, about "
+        f"{budget} frames a step"
+    )
     print(f"making a micro-batch: {per_frame:.3f} s of CPU per frame, one thread (median of {len(making)})")
     print(f"computing a step: {computed:.3f} s of CPU per frame; {step:.3f} s on the clock")
     print(
         f"{options.workers} workers: {100 * waited / seconds:.1f} % of a step waits for data ({len(lines) - 2} steps)"
     )
-    print(
-        f"no more than 10 % waits where a step takes {0.9 * per_frame / options.workers:.3f} s per frame or longer, if "
-        f"{options.workers} cores are there for the workers"
-    )
+    if options.workers:
+        print(
+            f"no more than 10 % waits where a step takes {0.9 * per_frame / options.workers:.3f} s per frame or longer, if "
+            f"{options.workers} cores are there for the workers"
+        )
 
 
 def main(options: TrainingOptions) -> None:

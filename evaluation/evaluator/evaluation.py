@@ -118,8 +118,6 @@ class Evaluation:
             raise EvaluationError(f"The protocol {options.protocol} has no task {task}; it has {known}.")
         protocol = PROTOCOLS[options.protocol][task]
         self.selection = select(options.protocol, task, options.dataset, split=options.split, frames=options.frames)
-        if options.sequences:
-            self.selection = self.selection.only(options.sequences)
         # What this run takes stands by itself; the record need not repeat what it takes of other data sets.
         self.protocol = replace(protocol, selections={})
         if not isinstance(self.protocol, PoseProtocol):
@@ -128,6 +126,8 @@ class Evaluation:
         self.names, self.missing = choose_sequences(
             options.dataset, options.data_root, self.selection, options.sequences
         )
+        if options.sequences:
+            self.selection = self.selection.only(tuple(self.names))
         # Processes on CPUs that are not told so take themselves for single ones, and would all do the same.
         on_cpu = options.device == "cpu" or not torch.accelerator.is_available()
         self.state = PartialState(cpu=on_cpu, timeout=PATIENCE)

@@ -34,6 +34,7 @@ from .sampling import (
     keyed_generator,
     plan_sample,
     plan_shape,
+    shorter_clips,
     source_weights,
     too_short,
 )
@@ -60,7 +61,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
         - **has_pose**, **has_depth**, **has_motion** `(B,)` bool; the last where there is `motion_mask`.
     - **clip_ids**: for each sample, its clip and the ids of its frames, for messages.
     - **skips**: clips that were drawn and could not be used, one sentence each. Others of the same source took their
-      places.
+      places. Where lengths are known beforehand, clips that are too short are not drawn; `notes` counts them.
 
     Args:
         sources: where samples come from.
@@ -95,6 +96,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
         self._weights = source_weights(sources)
         self._clips: list[datasets.Dataset | Lanes | None] = []  # None: synthetic
         self._sources: list[Source] = []
+        self.notes: list[str] = []  # sentences on the sources
         for config in sources:
             table: ClipTable | None = None
             if config.path == SYNTHETIC:
@@ -106,6 +108,8 @@ class MicroBatches(Dataset[dict[str, Any]]):
                 clips = cast("datasets.Dataset", load_clips(config.path, config.split))
                 table = _table_of(clips, config.title)
                 check_long_enough(config, table, self.sampling.frames_max)
+                if note := shorter_clips(config, table, self.sampling.frames_max):
+                    self.notes.append(note)
                 self._clips.append(clips.with_format("arrow"))
             self._sources.append(Source(config, table))
         # For each streamed source and lane: a micro-batch of that lane, and how many rows those before it take.
@@ -149,7 +153,6 @@ class MicroBatches(Dataset[dict[str, Any]]):
         config = self._sources[source].config
         for attempt in range(TRIES):
             plan = plan_sample(self.seed, index, number, attempt, shape.num_frames, source, self._sources)
-            skips.extend(plan.skips)
             generator = keyed_generator(plan.seed)
             frames = plan.frames
             row: pa.Table

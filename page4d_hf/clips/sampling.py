@@ -183,7 +183,6 @@ class SamplePlan:
     row: int | None  # the clip; None where the source's clips are not known beforehand
     frames: tuple[int, ...]  # of the clip, in the sample's order; empty where the clip is not known beforehand
     seed: int  # below 2^63, of all that is drawn later: the augmentation, the synthetic scene, a streamed clip's window
-    skips: tuple[str, ...] = ()  # clips that were drawn and could not be used, one sentence each
 
 
 class MicroBatchShape(NamedTuple):
@@ -229,15 +228,10 @@ def plan_sample(
     if table is None:
         return SamplePlan(source, None, (), sample_seed)
     check_long_enough(config, table, num_frames)
-    skips: tuple[str, ...] = ()
-    row = int(generator.integers(len(table.num_frames)))
-    if table.num_frames[row] < num_frames:
-        skips = (too_short(table.clip_ids[row], int(table.num_frames[row]), num_frames),)
-        # A second draw among those that are long enough makes them all equally likely.
-        long_enough = np.flatnonzero(table.num_frames >= num_frames)
-        row = int(long_enough[generator.integers(len(long_enough))])
+    long_enough = np.flatnonzero(table.num_frames >= num_frames)
+    row = int(long_enough[generator.integers(len(long_enough))])
     frames = draw_window(generator, int(table.num_frames[row]), num_frames, config, ordered=bool(table.ordered[row]))
-    return SamplePlan(source, row, frames, sample_seed, skips)
+    return SamplePlan(source, row, frames, sample_seed)
 
 
 def draw_window(
@@ -279,6 +273,18 @@ def check_long_enough(config: SourceConfig, table: ClipTable, num_frames: int) -
             f"No clip of {config.title} has {num_frames} frames, the longest has {longest}; lower frames_max to "
             f"{longest}, or write longer clips."
         )
+
+
+def shorter_clips(config: SourceConfig, table: ClipTable, num_frames: int) -> str | None:
+    """A sentence on the clips of a source that have fewer than `num_frames` frames, if there are any."""
+    count = int((table.num_frames < num_frames).sum())
+    if not count:
+        return None
+    have = "clip has" if count == 1 else "clips have"
+    return (
+        f"{count:,} {have} fewer than {num_frames} frames, of the {len(table.num_frames):,} of {config.title}: samples "
+        "of more frames come from the others."
+    )
 
 
 def too_short(clip_id: str, clip_length: int, num_frames: int) -> str:

@@ -172,6 +172,15 @@ def test_options_that_differ_from_the_runs_are_refused_by_name(
     assert "text (" not in str(caught.value)  # the same in many more words
 
 
+def test_sequences_may_be_named_in_any_order(tum: Path, tmp_path: Path) -> None:
+    first, second = (
+        Evaluation("pose", options(tum, tmp_path / "run", trivial=True, sequences=names))
+        for names in ((*NAMES,), (*reversed(NAMES), NAMES[0]))
+    )
+    assert first.selection == second.selection
+    assert first.names == second.names == NAMES
+
+
 def test_a_run_of_another_task_is_refused_by_its_task_alone(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     Evaluation("pose", options(tum, tmp_path / "run", model=str(tiny_model)))
     with pytest.raises(EvaluationError, match=r'other options: task \(was "pose", now "points"\)\. Go on'):

@@ -225,6 +225,10 @@ class Finetuning:
             f"{accelerator.num_processes} process(es) of {accelerator.device}"
             + (f", from step {self.step} on." if self.step else ".")
         )
+        for note in self.data.notes:
+            accelerator.print(note)
+        for note in self.held_out.notes if self.held_out is not None else ():
+            accelerator.print(f"Held out: {note}")
         if self.held_out is None and options.evaluation.steps:
             accelerator.print(
                 "No clips are held out: none of the datasets has a split `validation`. Nothing is evaluated; name some "

@@ -18,6 +18,7 @@ from page4d_hf.clips.sampling import (
     keyed_generator,
     plan_sample,
     plan_shape,
+    shorter_clips,
     source_named,
 )
 from page4d_hf.errors import ClipError, SamplingError
@@ -105,16 +106,19 @@ def test_the_settings_of_a_source_overrule_what_its_clips_say_of_their_order() -
     assert any(list(window) != sorted(window) for window in unordered)
 
 
-def test_a_clip_that_is_too_short_is_named_and_another_is_drawn() -> None:
+def test_clips_that_are_too_short_are_not_drawn_and_the_others_equally_often() -> None:
     sources = [source([3, 20, 3, 30])]
-    drawn = [plan_sample(0, i, 0, 0, 8, 0, sources) for i in range(2000)]
-    skipped = [sample for sample in drawn if sample.skips]
-    assert {sample.skips for sample in skipped} == {
-        (f"Clip clip-{row} has 3 frames, too few for 8.",) for row in (0, 2)
-    }
-    rows = np.bincount([sample.row or 0 for sample in drawn], minlength=4)
+    rows = np.bincount([plan_sample(0, i, 0, 0, 8, 0, sources).row or 0 for i in range(2000)], minlength=4)
     assert rows[[0, 2]].sum() == 0
-    assert abs(rows[1] - 1000) < 5 * np.sqrt(500)  # none is drawn more often for standing beside a short one
+    assert abs(rows[1] - 1000) < 5 * np.sqrt(500)
+
+
+def test_clips_that_are_too_short_for_some_samples_are_counted() -> None:
+    config, table = source([3, 20, 3, 30])
+    assert table is not None
+    assert shorter_clips(config, table, 3) is None
+    told = shorter_clips(config, table, 20)
+    assert told == "2 clips have fewer than 20 frames, of the 4 of films: samples of more frames come from the others."
 
 
 def test_a_source_without_a_clip_that_is_long_enough_is_an_error_that_says_what_fits() -> None:
