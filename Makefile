@@ -4,16 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo check test documented tiny docs lint install clean
+.PHONY: demo check test documented tiny docs lint style types fast every install clean
 
 demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: reconstruct, train, evaluate, render a novel view.
 	$(BIN)/python demo/demo.py --output demo-out
 
-check: lint  ## Run the linter, the type checker and the fast tests, in two minutes.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # two processes of more threads wait for each other
 
-test: lint  ## Run the linter, the type checker and all tests but `make documented`'s; ARGS are more options of pytest.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not documented" $(ARGS)  # two processes of more threads wait for each other
+check: style  ## Run the linter, the type checker and the fast tests, in two minutes.
+	$(MAKE) --jobs=2 types fast
+
+test: style  ## Run the linter, the type checker and all tests but `make documented`'s; ARGS are more options of pytest.
+	$(MAKE) --jobs=2 types every
+
+fast: $(INSTALLED)
+	$(PYTEST) -m "not slow"
+
+every: $(INSTALLED)
+	$(PYTEST) -m "not documented" $(ARGS)
 
 documented: $(INSTALLED)  ## Run every documented command and snippet on small data.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m documented
@@ -21,11 +29,15 @@ documented: $(INSTALLED)  ## Run every documented command and snippet on small d
 tiny: $(INSTALLED)  ## Train the small model that comes with the package again, in under three hours on two cores with AMX; started again, it goes on where it was.
 	OMP_NUM_THREADS=1 $(BIN)/python training/tiny.py
 
-lint: $(INSTALLED)
+lint: style types
+
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(INSTALLED)
+	$(BIN)/mypy
 
 docs: $(INSTALLED)  ## Build the documentation's site into site/; a broken link, or any other warning, is an error.
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"

@@ -44,6 +44,8 @@ class ReconstructOptions:
     """Frames that go through the network at once."""
     refine: tuple[Literal["off", "auto"], ...] = ("off", "auto")
     """The network's cameras, refined ones, or both."""
+    mode: Literal["crop", "balanced", "pad", "square"] | None = None
+    """How frames are brought to the network's size. By default what the model's image processor says."""
     overlap: int | None = None
     """Least number of frames that windows share. By default a quarter of a window."""
 
@@ -107,6 +109,7 @@ def main(options: ReconstructOptions) -> None:
                     refine=refine,
                     window=options.window,
                     overlap=options.overlap,
+                    mode=options.mode,
                     motion="off",  # which cameras do not follow
                     progress=stages,
                 )

@@ -215,7 +215,7 @@ def reconstruct(
         mode: how frames are brought to the network's size. crop: full width, and what is higher than wide loses its top
             and bottom; balanced: the whole frame, what is higher than wide in as many pixels, narrower; pad: the whole
             frame, padded with white to a square; square: padded with black. By default what the model's image processor
-            says: balanced of the published weights.
+            says: balanced of the weights that page4d pull writes.
         points: where the point cloud comes from. depth: depth maps and cameras; world: the network's point head.
         confidence_percentile: percentage of the pixels, the least confident, that give no point.
         max_points: at most so many points, spread evenly over the frames.
@@ -563,7 +563,7 @@ def app(
     Each visit has files of its own, which are removed; one job runs at a time, in a process of its own.
 
     Args:
-        models: to choose from: tiny, which comes with the package, folders of weights, or repositories on the Hub.
+        models: weights to choose from: tiny, which comes with the package, folders, or repositories on the Hub.
         host: 127.0.0.1 serves this machine alone, 0.0.0.0 its network too.
         port: port of the page.
         max_upload: largest upload, all files together, in MiB.

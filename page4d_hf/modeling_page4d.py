@@ -305,7 +305,7 @@ class Page4DModel(Page4DPreTrainedModel):
 
     def __init__(self, config: Page4DConfig):
         super().__init__(config)
-        self._looks_at_values = True
+        self._looks_at_values = [True]  # a list, which the replicas of nn.DataParallel share
         self.encoder = Page4DEncoder(config)
         self.aggregator = Page4DAggregator(config)
         # float() as the library may build models under another default dtype.
@@ -543,11 +543,11 @@ class Page4DModel(Page4DPreTrainedModel):
 
     def _look_at_values(self, pixel_values: Tensor) -> None:
         """Warn once of images that are of 0 to 255, or normalised already."""
-        if not self._looks_at_values or pixel_values.is_meta or torch.compiler.is_compiling():
+        if not self._looks_at_values[0] or pixel_values.is_meta or torch.compiler.is_compiling():
             return
         low, high = (bound.item() for bound in pixel_values.detach().aminmax())
         in_range = low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE  # NaN is not
-        self._looks_at_values = in_range and pixel_values.device.type == "cpu"
+        self._looks_at_values[0] = in_range and pixel_values.device.type == "cpu"
         if not in_range:
             logger.warning(
                 "Expected pixel_values in [0, 1], got values from %g to %g, which give wrong outputs: divide images of "

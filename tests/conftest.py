@@ -3,6 +3,7 @@
 import multiprocessing.spawn
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def forking_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedPython]:
-    """A Python, and console scripts, whose processes have the imports behind them."""
-    python = ForkedPython(tmp_path_factory.mktemp("forking") / "bin")
+    """A Python, and console scripts, whose processes have the imports behind them; all workers of a run share it."""
+    base = tmp_path_factory.getbasetemp()
+    python = ForkedPython((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "forking")
     yield python
     python.close()
 
@@ -47,6 +49,9 @@ def quick_programs(forking_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "executable", str(forking_python.executable))
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(forking_python.executable))
     monkeypatch.setenv("PATH", f"{forking_python.folder}{os.pathsep}{os.environ['PATH']}")
+    get_path = sysconfig.get_path
+    scripts = {"scripts": str(forking_python.folder)}
+    monkeypatch.setattr(sysconfig, "get_path", lambda name, **how: scripts.get(name) or get_path(name, **how))
 
 
 @pytest.fixture

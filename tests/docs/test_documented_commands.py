@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import tyro
-from documented import ROOT, command_lines, fences
+from documented import PROGRAMS, ROOT, command_lines, fences
 
 
 class Parsed(Exception):
@@ -92,6 +92,13 @@ def test_what_documented_python_imports_is_there(page, monkeypatch):
         for node in ast.walk(ast.parse(re.sub(r"^>>> ", "", block, flags=re.M))):
             if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level):
                 exec(ast.unparse(node), {})
+
+
+def test_the_reference_has_the_help_of_every_program_for_training_and_evaluation():
+    reference = runpy.run_path(str(ROOT / "docs/hooks/commands.py"))
+    shown = {command.split()[1] for command in reference["OTHERS"] if command.startswith("python ")}
+    programs = {path.relative_to(ROOT).as_posix() for path in PROGRAMS if path.parent.name != "benchmarks"}
+    assert shown == programs
 
 
 def test_documented_extras_and_targets_of_make_exist():

@@ -32,6 +32,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 MODULES = (
     "accelerate.commands.launch", "datasets", "nerfstudio.scripts.train", "nerfstudio.scripts.viewer.run_viewer",
     "page4d_hf.clips", "page4d_hf.modeling_page4d", "page4d_hf.reconstruction.reconstruct", "page4d_hf.scene.export",
@@ -39,6 +41,8 @@ MODULES = (
 )  # fmt: skip
 # Read by these modules while they are imported.
 READ_ONCE = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "NUMBA_CACHE_DIR", "OMP_NUM_THREADS")
+
+HELD = bytes(4)  # in place of a request's length: serve until this connection ends
 
 CLIENT = """
 import marshal, os, signal, socket, sys
@@ -76,7 +80,7 @@ os.execv(PYTHON, [PYTHON, *words])
 
 
 class ForkedPython:
-    """The server, and the folder of executables.
+    """The server, and the folder of executables: one for all processes that name the same folder at once.
 
     Args:
         folder: to write the executables into; it is made.
@@ -88,22 +92,29 @@ class ForkedPython:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        folder.mkdir()
         self.executable = folder / "python"
         self._environment = {"COLUMNS": "200", **environment}
-        address = folder / "socket"
+        self._server: subprocess.Popen[bytes] | None = None
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                folder.mkdir()
+                self._serve(folder / "socket", folder / "log")
+        self._held = socket.socket(socket.AF_UNIX)
+        self._held.connect(str(folder / "socket"))
+        self._held.sendall(HELD)
+
+    def _serve(self, address: Path, log: Path) -> None:
         read_once = {name: os.environ.get(name) for name in READ_ONCE}
         known = f"SOCKET, PYTHON, READ_ONCE = {str(address)!r}, {sys.executable!r}, {read_once!r}\n"
         self.executable.write_text(f"#!{sys.executable} -IS\n{known}{CLIENT}")
         self.executable.chmod(0o755)
         for script in entry_points(group="console_scripts"):
             if script.name.startswith(("page4d", "ns-", "accelerate")):
-                (folder / script.name).symlink_to(self.executable)
-        log = folder / "log"
+                (self.folder / script.name).symlink_to(self.executable)
         with log.open("wb") as file:
             self._server = subprocess.Popen(
                 [sys.executable, __file__, str(address), str(self.executable)],
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=file,
             )
@@ -132,8 +143,10 @@ class ForkedPython:
         return process.wait()
 
     def close(self) -> None:
-        """End the server and all forks."""
-        self._server.communicate()
+        """End the server and all forks, if no other process uses them."""
+        self._held.close()
+        if self._server is not None:
+            self._server.communicate()
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -160,7 +173,7 @@ def serve(address: str) -> tuple[Any, ...]:
     """Fork for each request, and tell who asked how the fork ended.
 
     Returns:
-        In a fork, what was asked for. The server itself ends here, once who started it has closed its input.
+        In a fork, what was asked for. The server itself ends here, once all who held it have let go.
     """
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -171,13 +184,16 @@ def serve(address: str) -> tuple[Any, ...]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     os.write(1, b"!")
     asked: dict[int, socket.socket] = {}
+    holders: set[socket.socket] = set()
     while True:
-        ready = select.select([0, woken, listener, *asked.values()], [], [])[0]
+        ready = select.select([woken, listener, *holders, *asked.values()], [], [])[0]
+        let_go = bool(holders) and holders <= set(ready)
+        holders -= set(ready)
         for child, connection in asked.items():
-            if 0 in ready or connection in ready:  # nobody waits for it any more
+            if let_go or connection in ready:  # nobody waits for it any more
                 with suppress(ProcessLookupError):
                     os.killpg(child, signal.SIGKILL)
-        if 0 in ready:
+        if let_go:
             sys.exit()
         if woken in ready:
             os.read(woken, 64)
@@ -187,6 +203,9 @@ def serve(address: str) -> tuple[Any, ...]:
         if listener in ready:
             connection = listener.accept()[0]
             length, fds, _, _ = socket.recv_fds(connection, 4, 250)
+            if length == HELD:
+                holders.add(connection)
+                continue
             request = connection.recv(int.from_bytes(length, "little"), socket.MSG_WAITALL)
             child = os.fork()
             if child == 0:
@@ -194,7 +213,7 @@ def serve(address: str) -> tuple[Any, ...]:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                for held in (listener, connection, *asked.values()):
+                for held in (listener, connection, *holders, *asked.values()):
                     held.close()
                 os.close(woken)
                 os.close(wake)

@@ -171,6 +171,13 @@ def test_of_images_far_out_of_their_range_a_model_warns_once(tiny_model, caplog,
     assert re.search(rf"Expected pixel_values in \[0, 1\], got values {values}.* divide .* by 255", record.getMessage())
 
 
+def test_what_a_replica_of_data_parallel_training_has_looked_at_the_model_looks_at_no_more(tiny_model, monkeypatch):
+    model = tiny_model()
+    model._replicate_for_data_parallel()._look_at_values(torch.full((1, 3, 2, 2), 200.0))
+    monkeypatch.setattr(torch.Tensor, "aminmax", lambda self: pytest.fail("the device was waited for"))
+    model._look_at_values(torch.full((1, 3, 2, 2), 200.0))
+
+
 # Cameras
 
 

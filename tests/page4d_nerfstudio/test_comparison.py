@@ -545,6 +545,7 @@ def test_further_options_reach_the_training_before_those_of_the_row(nerfstudio, 
     assert "--steps-per-save 7 --pipeline.model.use-deformation False page4d-data --downscale 2" in words
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_a_comparison_on_a_tiny_network_from_the_capture_to_the_table(
     synthetic, tiny_model, tmp_path, monkeypatch, capsys
 ):

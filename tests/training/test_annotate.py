@@ -8,12 +8,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from forked_python import ForkedPython
 from launching import dies_at
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
@@ -29,9 +30,10 @@ KILLED = dies_at("train-00001.parquet") + "import annotate\nannotate.main(sys.ar
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster of this machine alone, with two cores to give."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]  # any free one
+def cluster(forking_python: ForkedPython) -> Iterator[str]:
+    """The address of a cluster of this machine alone, with two cores to give, whose workers are forked."""
+    python = str(forking_python.executable)
+    command = [python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]  # any free one
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
     assert head.stdout is not None
@@ -62,9 +64,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(program: str | None, *options: object) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def run(forking_python: ForkedPython) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Of the program in training/, or of another with its options."""
+    return partial(ended_run, forking_python.executable)
+
+
+def ended_run(python: Path, program: str | None, *options: object) -> subprocess.CompletedProcess[str]:
     how = [str(TRAINING / "annotate.py")] if program is None else ["-c", program]
-    words = [sys.executable, *how, *map(str, options)]
+    words = [python, *how, *map(str, options)]
     # Not in the folder of the cluster's workers: a path that is relative here is another one there.
     return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=TINY.parent)
 
@@ -81,7 +89,7 @@ def options(videos: Path, output: Path, cluster: str) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def by_one_worker(videos: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def by_one_worker(run, videos: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The data set that one worker makes, and what the program printed."""
     output = tmp_path_factory.mktemp("clips") / "one"
     ended = run(None, *options(videos, output, cluster), "--workers", 1)
@@ -103,7 +111,9 @@ def test_broken_videos_are_named_and_counted(by_one_worker):
     assert "Left out: 1 sequence;" in printed
 
 
-def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(videos, cluster, by_one_worker, tmp_path):
+def test_a_run_that_was_killed_goes_on_with_more_workers_to_the_same_files(
+    run, videos, cluster, by_one_worker, tmp_path
+):
     words = [*options(videos, tmp_path / "out", cluster), "--workers", 2]
     killed = run(KILLED, *words)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
