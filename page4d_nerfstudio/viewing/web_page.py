@@ -17,10 +17,9 @@ from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.progress import Progress
 
 from .camera_paths import Views, median_depth
-from .export import Run, Splats, splats_at
+from .export import MOST_DEGREE, Run, Splats, splats_at
 from .run_config import ExportError
 
-MOST_DEGREE = 3  # of the harmonics that the page knows
 DEGREE_0 = 0.28209479177387814  # the harmonic of degree 0
 
 
