@@ -573,10 +573,7 @@ class Page4DGaussiansModel(SplatfactoModel):
         if other:
             words = (value if isinstance(value, tuple) else (value,) for value in other.values())
             options = (f"--pipeline.model.{name} {' '.join(map(str, w))}" for name, w in zip(other, words, strict=True))
-            raise ModelError(
-                f"This checkpoint was trained with {' '.join(options)}, which make another model: repeat the options "
-                "of its training, or train anew."
-            )
+            raise ModelError(f"This checkpoint was trained with {' '.join(options)}: repeat that, or train anew.")
 
 
 def world_to_camera(camera_to_worlds: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ WRONG_CHECKPOINTS = {
     "another model": (
         lambda folder: folder,
         ("--pipeline.model.sh-degree", 1, "--pipeline.model.deformation.multires", 1, 2),
-        r"was trained with --pipeline\.model\.sh-degree 3 --pipeline\.model\.deformation\.multires 1 2 4, which make",
+        r"was trained with --pipeline\.model\.sh-degree 3 --pipeline\.model\.deformation\.multires 1 2 4: repeat that",
     ),
     "more Gaussians than the cap": (
         lambda folder: folder,
