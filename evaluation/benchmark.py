@@ -27,7 +27,7 @@ from pydantic_core import to_jsonable_python
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_file, whole_file
-from page4d_hf.utils.measuring import device_name, peak_memory, timed
+from page4d_hf.utils.measuring import device_name, memory_ran_out, peak_memory, timed
 from page4d_hf.utils.programs import first_line, input_errors_end_the_program
 
 if TYPE_CHECKING:
@@ -238,10 +238,8 @@ def measure_here(frames: int, options: BenchmarkOptions) -> Row:
     _limit_memory(options.device)
     try:
         return measure(frames, options)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Row(frames, failed=f"out of memory: {first_line(error)}")
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # how PyTorch's allocator on the CPU says it
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
             raise
         return Row(frames, failed=f"out of memory: {first_line(error)}")
 

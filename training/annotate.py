@@ -21,20 +21,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import tyro
-from prepare import divide_sequences, print_summary
+from prepare import divide_sequences, number, print_summary
 
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.errors import Page4DError
-from page4d_hf.frames import VIDEO_SUFFIXES
+from page4d_hf.frames import GREATEST_FPS, VIDEO_SUFFIXES
 from page4d_hf.utils.programs import first_line, input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
 from page4d_hf.utils.ranges import check_ranges
 
 if TYPE_CHECKING:
-    from page4d_hf.clips.encoding import EncodedClip
-    from page4d_hf.reconstruction.annotation import Annotation
+    from page4d_hf.reconstruction.annotation import Annotation, Outcome
 
 RANGES = {
+    "fps": (1e-4, GREATEST_FPS),
+    "max_frames": (3, 100_000),  # of fewer, nothing can be refined
     "frames_per_clip": (2, 100_000),
     "confidence_percentile": (0, 99.9),
     "shard_megabytes": (0.001, 100_000),
@@ -51,8 +52,12 @@ class RayAnnotator:
         self.annotator = Annotator(annotation)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """`index`, `path` and `name` of a video to its index and its pickled clips."""
-        return {"index": row["index"], "clips": pickle.dumps(self.annotator(row["path"], row["name"]))}
+        """`index`, `path` and `name` of a video to its index and, pickled, what became of it or what ends the run."""
+        try:
+            outcome: Outcome | Page4DError = self.annotator(row["path"], row["name"])
+        except Page4DError as error:
+            outcome = error
+        return {"index": row["index"], "outcome": pickle.dumps(outcome)}
 
 
 def annotate(
@@ -74,14 +79,15 @@ def annotate(
     """Make a data set of clips from videos, with the cameras, depth and motion that PAGE-4D sees in them.
 
     Run the command again to go on after an interruption. What is broken, or not borne out by its own report, is left
-    out, named in OUTPUT/skipped.txt and counted at the end.
+    out, named in OUTPUT/skipped.txt and counted at the end. Videos for which memory ran out are tried once more, one at
+    a time.
 
     Args:
         videos: video files, or folders of them (with all folders below).
         model: folder of the weights, or their repository on the Hub.
         output: the folder to write; absent, empty, or begun by the same command.
         fps: take so many frames a second of a video; by default all.
-        max_frames: take at most so many frames of a video, spread evenly.
+        max_frames: take at most so many frames of a video, spread evenly; at least 3, for cameras to be refined.
         frames_per_clip: at most so many frames a clip.
         confidence_percentile: percentage of a frame's pixels, from the least confident, whose depth is left out.
         trust: what a reconstruction must show to be kept.
@@ -111,18 +117,26 @@ def annotate(
         output, options=options, sequences=parts, seed=seed, max_shard_bytes=int(shard_megabytes * 1e6)
     ) as writer:
         if writer.complete:
-            print(f"Nothing to do: {output} is whole, with {writer.num_clips:,} clips.")
+            print(f"Nothing to do: {output} is whole, with {number(writer.num_clips, 'clip')}.")
             return
         todo = [name for name in order if not writer.sequence_is_done(name)]
         if len(todo) < len(order):
             print(f"Going on with {output}: {len(order) - len(todo):,} of {len(order):,} videos are done.", flush=True)
+        # Those for which memory ran out: one at a time, they may find enough.
+        again: list[str] = []
+        done = len(order) - len(todo)
         with progress_bar() as report:
             # All may be done: a run can stop between its last file and its record.
-            annotated = run_on_ray([(n, found[n]) for n in todo], annotation, workers, address) if todo else ()
-            for done, (name, clips) in enumerate(annotated, len(order) - len(todo) + 1):
-                writer.take("train", clips, [(name, [])])
-                note = f"{writer.num_clips:,} clips, {writer.num_skipped:,} skipped"
-                report("videos", done, len(order), note)
+            for names, at_once in ((todo, workers), (again, 1)):
+                annotated = run_on_ray([(n, found[n]) for n in names], annotation, at_once, address) if names else ()
+                for name, outcome in annotated:
+                    if outcome.memory_ran_out and at_once != 1:
+                        again.append(name)
+                        continue
+                    writer.take("train", outcome.clips, [(name, [])])
+                    done += 1
+                    note = f"{number(writer.num_clips, 'clip')}, {writer.num_skipped:,} skipped"
+                    report("videos", done, len(order), note)
         if not writer.num_clips:
             raise Page4DError(f"No video gave a clip: {len(writer.skipped)} skipped, the first {writer.skipped[0]}")
         writer.finish("Clips of videos, annotated by PAGE-4D")
@@ -152,9 +166,12 @@ def find_videos(given: Sequence[Path]) -> dict[str, Path]:
 
 def run_on_ray(
     videos: Sequence[tuple[str, Path]], annotation: Annotation, workers: int | None, address: str | None
-) -> Iterator[tuple[str, list[EncodedClip]]]:
-    """Names and clips of videos, in their order, whatever the number of `workers`: processes, each with one GPU or,
-    where there is none, one core. Without an address, Ray is started on this machine.
+) -> Iterator[tuple[str, Outcome]]:
+    """Names of videos, and what became of each, in their order, whatever the number of `workers`: processes, each with
+    one GPU or, where there is none, one core. Without an address, Ray is started on this machine.
+
+    Raises:
+        Page4DError: Ray does not start or gives up, or the model cannot be loaded.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # no warning: as Ray's next version does
@@ -190,7 +207,10 @@ def run_on_ray(
             num_gpus=1 if gpus else 0,
         )
         for row in annotated.iter_rows():
-            yield videos[row["index"]][0], pickle.loads(row["clips"])
+            outcome = pickle.loads(row["outcome"])
+            if isinstance(outcome, Page4DError):
+                raise outcome
+            yield videos[row["index"]][0], outcome
     except ray.exceptions.RayError as error:  # no worker could begin, or the cluster is gone
         raise Page4DError(f"Ray gave up ({str(error).strip().splitlines()[-1]}); run the command again.") from error
     finally:

@@ -146,12 +146,12 @@ def prepare(
             print(f"Nothing to do: {output} is whole, with {_counts(writer)}.")
             return
         if writer.num_clips:
-            print(f"Going on with {output}, which has {_number(writer.num_clips, 'clip')}.", flush=True)
+            print(f"Going on with {output}, which has {number(writer.num_clips, 'clip')}.", flush=True)
         done = {part: sum(map(writer.sequence_is_done, names)) for part, names in parts.items()}
 
         def tell(part: str) -> None:
             clips = writer.splits[part].clips + writer.pending
-            note = f"sequences, {clips:,} clips, {writer.num_skipped:,} skipped"
+            note = f"sequences, {number(clips, 'clip')}, {writer.num_skipped:,} skipped"
             report(part, done[part], len(parts[part]), note)
 
         with progress_bar() as report:
@@ -339,13 +339,14 @@ def _choose(found: Sequence[str], patterns: Sequence[str], root: Path) -> list[s
 
 def _counts(writer: ClipWriter) -> str:
     return "; ".join(
-        f"{part}: {_number(counts.clips, 'clip')}, {_number(counts.frames, 'frame')}, "
-        f"{_number(counts.shards, 'Parquet file')}"
+        f"{part}: {number(counts.clips, 'clip')}, {number(counts.frames, 'frame')}, "
+        f"{number(counts.shards, 'Parquet file')}"
         for part, counts in writer.splits.items()
     )
 
 
-def _number(count: int, thing: str) -> str:
+def number(count: int, thing: str) -> str:
+    """So many of them: "1 clip", "2 clips"."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
@@ -354,7 +355,7 @@ def print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
     print(f"Wrote {output} in {seconds:.1f} s, {size / 1e6:,.1f} MB. {_counts(writer)}.")
     if writer.skipped:
         kinds = Counter(skip.kind for skip in writer.skipped)
-        words = ", ".join(_number(count, kind) for kind, count in kinds.items())
+        words = ", ".join(number(count, kind) for kind, count in kinds.items())
         print(f"Left out: {words}; all are named in {output / 'skipped.txt'}. The first: {writer.skipped[0]}")
     finetune = command("training/finetune.py", "--dataset", output, "--model", "page4d", "--output", "finetuned")
     print(f"Next: accelerate launch {finetune}")

@@ -15,6 +15,7 @@ from page4d_hf import Page4DImageProcessor, Page4DModel
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
 from page4d_hf.reconstruction.reconstruct import reconstruct
+from page4d_hf.utils.measuring import memory_ran_out
 from page4d_hf.utils.progress import Progress
 from page4d_hf.weights.identity import fingerprint
 from page4d_hf.weights.loading import load_model
@@ -132,7 +133,7 @@ def predict(
                 progress=progress if together else None,
             )
         except Page4DError as error:
-            if isinstance(error.__cause__, torch.OutOfMemoryError):
+            if memory_ran_out(error):
                 raise EvaluationError(f"{sequence.name}: {error}") from error
             raise PredictionsError(str(error)) from error
         depth += result.depth

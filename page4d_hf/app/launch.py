@@ -7,7 +7,8 @@ import signal
 from ..utils.addresses import check_address
 from ..weights.loading import load_config
 from .jobs import jobs_end_with_the_app
-from .page import STYLE, Limits, build, workplace
+from .page import STYLE, Limits, build
+from .visits import Visits, workplace
 
 
 def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
@@ -18,10 +19,10 @@ def launch(models: list[str], limits: Limits, host: str, port: int) -> None:
             load_config(model)  # refused now, not at the first visit
     # Ended as by the keyboard, so that visitors' files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with workplace() as place, jobs_end_with_the_app():
+    with workplace() as place, Visits(place, limits.keep_minutes).swept() as visits, jobs_end_with_the_app():
         import gradio
 
-        app = build(models, limits, place)
+        app = build(models, limits, visits)
         try:
             app.launch(
                 server_name=host,

@@ -1,21 +1,21 @@
 """The page: upload, reconstruct, look, download, and optionally a short training.
 
-Every visit has a folder of its own, which is removed when the visit ends or after some time. What a video can break is
-done in processes of their own, one at a time; see `jobs`.
+Every visit has a folder of its own, which is removed after some time; see `visits`. What a video can break is done in
+processes of their own, one at a time; see `jobs`.
 """
 
 from __future__ import annotations
 
 import html
 import os
+import re
 import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import Page4DError
@@ -23,14 +23,15 @@ from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..utils.programs import one_line
 from ..weights.shipped import TINY
 from .jobs import run_apart, run_command
-from .work import Result, reconstruct_upload
+from .visits import Visits
+from .work import Result, name_of, reconstruct_upload
 
 # Read as gradio is imported: it tells nobody that it runs.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 INTRODUCTION = """# PAGE-4D
 Upload a short video, and look around in it: cameras, depth, motion and points through time. Only you see your files;
-they are removed {minutes:g} minutes after your visit."""
+they are removed {minutes:g} minutes after the last work on them."""
 STYLE = """
 .gradio-container { max-width: 1240px !important; margin: auto; }
 .framed { width: 100%; height: min(62vh, 540px); border: 0; border-radius: 12px; background: #15171c; display: block; }
@@ -54,60 +55,42 @@ class Limits:
     keep_minutes: float = 60  # files of a visit
 
 
-@contextmanager
-def workplace() -> Iterator[Path]:
-    """A folder for all visits, which ends with the app; gradio's own copies are in it too."""
-    with tempfile.TemporaryDirectory(prefix="page4d-app-") as name:
-        before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = os.path.join(name, "served")
-        try:
-            yield Path(name)
-        finally:
-            if before is None:
-                del os.environ["GRADIO_TEMP_DIR"]
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
-
-
-def build(models: list[str], limits: Limits, place: Path) -> Any:
+def build(models: list[str], limits: Limits, visits: Visits) -> Any:
     """The app, a `gradio.Blocks`: models are "tiny" for the one in the package, folders, or repositories on the Hub."""
     import gradio as gr
 
-    def begin() -> str:
-        sweep(place, limits.keep_minutes)
-        return tempfile.mkdtemp(prefix="visit-", dir=place)
+    names = names_of(models)
 
     def reconstruct(
         uploads: list[str] | None,
-        model: str,
+        model: int,
         frames: float,
         visit: str | None,
         bar: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
-        with told_to_the_visitor(gr):
+        weights = str(TINY) if models[model] == "tiny" else models[model]
+        # A visitor's names are their own, the server's are nobody's business.
+        known = {upload: Path(upload).name for upload in uploads or ()} | {weights: names[model]}
+        with told_to_the_visitor(gr, visits, known):
             if not uploads:
                 raise Page4DError("Choose a video first.")
             check_size(uploads, limits.upload_megabytes)
-            end(visit)
-            folder = begin()
-            weights = str(TINY) if model == "tiny" else model
+            visits.end(visit)
+            folder = visits.begin()
             try:
-                made: Result = run_apart(
-                    reconstruct_upload,
-                    uploads,
-                    weights,
-                    int(frames),
-                    folder,
-                    seconds=limits.seconds,
-                    progress=shown(bar),
-                )
-            except Page4DError as error:
-                end(folder)
-                # A visitor's names are their own, the server's are nobody's business.
-                sentence = str(error).replace(folder, "")
-                for upload in uploads:
-                    sentence = sentence.replace(upload, Path(upload).name)
-                raise Page4DError(sentence) from error
+                with visits.work_on(folder):
+                    made: Result = run_apart(
+                        reconstruct_upload,
+                        uploads,
+                        weights,
+                        int(frames),
+                        folder,
+                        seconds=limits.seconds,
+                        progress=shown(bar),
+                    )
+            except Page4DError:
+                visits.end(folder)
+                raise
         return (
             folder,
             made.summary,
@@ -120,16 +103,13 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
         )
 
     def train(visit: str | None, bar: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008
-        with told_to_the_visitor(gr):
-            if not visit or not Path(visit, "scene").is_dir():
-                raise Page4DError("Reconstruct a video first; the last one's files are gone.")
+        with told_to_the_visitor(gr, visits), visits.work_on(visit) as folder:
             bar(0.0, desc="training")
-            page = train_and_share(Path(visit), limits)
+            page = train_and_share(folder, limits)
         return framed(str(page)), gr.update(value=str(page), visible=True)
 
-    kept = limits.keep_minutes * 60
-    with gr.Blocks(title="PAGE-4D", delete_cache=(60, int(kept))) as app:
-        visit = gr.State(None, time_to_live=kept, delete_callback=end)
+    with gr.Blocks(title="PAGE-4D", delete_cache=(60, int(60 * limits.keep_minutes))) as app:
+        visit = gr.State(None)
         gr.Markdown(INTRODUCTION.format(minutes=limits.keep_minutes))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -140,7 +120,9 @@ def build(models: list[str], limits: Limits, place: Path) -> Any:
                     height=150,
                     elem_id="upload",
                 )
-                model = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1, elem_id="model")
+                model = gr.Dropdown(
+                    names, value=names[0], type="index", label="Model", visible=len(names) > 1, elem_id="model"
+                )
                 frames = gr.Slider(2, limits.frames, min(24, limits.frames), step=1, label="Frames of the clip")
                 start = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
                 summary = gr.Textbox(label="Result", elem_id="summary", interactive=False)
@@ -190,22 +172,18 @@ def shown(bar: Any) -> Any:
 
 
 @contextmanager
-def told_to_the_visitor(gr: Any) -> Iterator[None]:
-    """Say a `Page4DError` in the page."""
+def told_to_the_visitor(gr: Any, visits: Visits, known: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
+    """Say a `Page4DError` in the page, without the folders of visits, and by names of its own for what is `known`."""
     try:
         yield
     except Page4DError as error:
-        raise gr.Error(html.escape(one_line(error)), duration=None, print_exception=False) from error
+        sentence = re.sub(rf"{re.escape(str(visits.place))}/visit-[^/\s]*/?", "", one_line(error))
+        for path in sorted(known, key=len, reverse=True):
+            sentence = sentence.replace(path, known[path])
+        raise gr.Error(html.escape(sentence), duration=None, print_exception=False) from error
 
 
-def end(visit: str | None) -> None:
-    """Remove the files of a visit."""
-    if visit:
-        shutil.rmtree(visit, ignore_errors=True)
-
-
-def sweep(place: Path, minutes: float) -> None:
-    """Remove the files of visits that ended without a word, as where a browser was closed."""
-    for folder in place.glob("visit-*"):
-        if time.time() - folder.stat().st_mtime > 60 * minutes:
-            end(str(folder))
+def names_of(models: Sequence[str]) -> list[str]:
+    """What visitors read of models, each once: nothing of where the server has its files."""
+    names = [name_of(model) for model in models]
+    return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names, 1)]

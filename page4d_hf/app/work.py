@@ -42,8 +42,7 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     made = reconstruct(files[0] if len(files) == 1 else files, model, max_frames=frames, progress=progress)
     # A visitor downloads the scene with what made it, and where the server has its files is nobody's business.
     made.frames.source = Path(made.frames.source).name
-    if Path(model).exists():
-        made.info["model"] = Path(model).name
+    made.info["model"] = name_of(model)
     formats: tuple[Format, ...] = ("html", "glb", "ply")
     exports = [place / f"scene.{format}" for format in formats]
     steps = len(exports) + 2
@@ -69,3 +68,8 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
         str(exports[0]),
         [*map(str, exports), *archives],
     )
+
+
+def name_of(model: str) -> str:
+    """What visitors read of a model: a folder's last name, or a repository's whole one."""
+    return Path(model).resolve().name if Path(model).exists() else model

@@ -24,6 +24,7 @@ from ..image_processing_page4d import (
     pad_to_common_size,
     resample_to_original,
 )
+from ..utils.measuring import memory_ran_out
 from ..utils.progress import Progress
 from .tracks import Corners, new_corners
 
@@ -203,8 +204,7 @@ def predict(network: Any, inputs: Sequence[NetworkInput], options: NetworkOption
                 return_dict=True,
             )
     except RuntimeError as error:
-        # PyTorch has a class of its own for a GPU's memory alone.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not memory_ran_out(error):
             raise
         raise Page4DError(
             f"The memory of {network.device} does not hold {len(inputs)} frames at a width of {options.resolution}; "

@@ -35,6 +35,15 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error, or what it was raised from, says that the memory of a device is used up."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # PyTorch has a class of its own for a GPU's memory alone.
+    said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return said or (error.__cause__ is not None and memory_ran_out(error.__cause__))
+
+
 def device_name(device: torch.device) -> str:
     """The hardware behind a device, as it calls itself."""
     if device.type == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Trainings:
         self.calls: list[tuple[Any, ...]] = []
         self.status: dict[tuple[str, str, int], tuple[str, str]] = {}
         self.without_lpips: set[str] = set()
+        self.exact: set[tuple[str, int]] = set()
 
     def compare(self, variants, output, seeds, steps, kind):
         self.calls.append((variants, output, seeds, steps, kind))
@@ -39,6 +41,8 @@ class Trainings:
                 figures = {"psnr": 10.0 * len(self.calls) + place + seed, "ssim": 0.5, "lpips": 0.25, "fps": 3.0}
                 if output.name in self.without_lpips:
                     del figures["lpips"]
+                if (output.name, seed) in self.exact:
+                    figures["psnr"] = math.inf
                 done = status == "done"
                 results.append(Result(variant, seed, status, reason, figures if done else {}))
         return rows_of(variants, results)
@@ -133,6 +137,14 @@ def test_a_missing_lpips_is_explained(trainings, scenes, tmp_path):
     assert "lpips" not in result["rows"][0]["average"]
     assert "psnr" in result["rows"][0]["average"]
     assert any(note.startswith("broom: LPIPS is left out") for note in result["notes"])
+
+
+def test_an_image_that_is_exactly_right_leaves_a_mean_without_a_deviation(trainings, scenes, tmp_path):
+    trainings.exact.add(("broom", 1))
+    result = run(options(scenes, tmp_path))
+
+    assert result["rows"][0]["scenes"]["broom"]["psnr"] == {"mean": math.inf, "runs": 2}
+    assert "std" in result["rows"][0]["scenes"]["curls"]["psnr"]
 
 
 def test_after_each_scene_there_is_a_table_of_what_there_is(trainings, scenes, tmp_path, monkeypatch):

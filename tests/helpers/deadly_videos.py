@@ -5,6 +5,13 @@ import signal
 from pathlib import Path
 
 from page4d_hf.clips.encoding import EncodedClip
+from page4d_hf.reconstruction.annotation import Outcome
+
+
+def load(annotation):
+    """Nothing is needed, and "a large model" kills its process."""
+    if annotation.model == "a large model":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def work(annotation, path, name):
@@ -14,4 +21,4 @@ def work(annotation, path, name):
     if name == "once" and Path(path).exists():
         Path(path).unlink()
         os.kill(os.getpid(), signal.SIGKILL)
-    return [EncodedClip(name, {"process": os.getpid()})]
+    return Outcome([EncodedClip(name, {"process": os.getpid()})])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shlex
 import signal
@@ -19,8 +20,8 @@ import torch
 from evaluator.compare import comparison as comparing
 from evaluator.compare import training_run as runs
 from evaluator.compare.comparison import compare
-from evaluator.compare.comparison_tables import markdown
-from evaluator.compare.training_run import TrainingRun, gaussians_in, steps_per_second
+from evaluator.compare.comparison_tables import Row, markdown, means_csv
+from evaluator.compare.training_run import Result, TrainingRun, gaussians_in, steps_per_second
 from evaluator.compare.variant_data import Facts, read_facts
 from evaluator.compare.variants import Reconstructions, Variant, captures_by_name, initialisations, methods, tracks
 from small_captures import write_capture
@@ -265,6 +266,15 @@ def test_the_table_has_means_deviations_and_why_there_is_no_lpips(nerfstudio, tm
     assert cells["PSNR"] == "20.27 ± 0.24"
     assert (cells["LPIPS"], cells["Gaussians"], cells["static"]) == ("-", "1,234 ± 0", "0.25 ± 0.00")
     assert "\n- LPIPS is left out: ns-eval gives none of these images, and eval.log of each run says why\n" in table
+
+
+def test_pixels_that_are_exactly_right_have_a_mean_and_no_deviation():
+    [variant] = variants("one")
+    figures = ({"psnr_static": value} for value in (math.inf, 60.0))
+    row = Row(variant, tuple(Result(variant, seed, "done", figures=each) for seed, each in enumerate(figures)))
+    assert "| inf |" in " ".join(markdown([row]).split())
+    [line] = csv.DictReader(means_csv([row]).splitlines())
+    assert (line["psnr_static"], line["psnr_static_std"]) == ("inf", "")
 
 
 def test_how_well_cameras_could_be_aligned_is_said_of_their_row(nerfstudio, tmp_path):

@@ -128,10 +128,12 @@ def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(tmp
     import annotate
 
     from page4d_hf.clips.encoding import encode_synthetic_clips
+    from page4d_hf.reconstruction.annotation import Outcome
 
     def annotated(todo, *_):
         assert todo
-        return [(name, encode_synthetic_clips([0], num_frames=2, image_size=(28, 28))) for name, _ in todo]
+        clips = encode_synthetic_clips([0], num_frames=2, image_size=(28, 28))
+        return [(name, Outcome(clips)) for name, _ in todo]
 
     monkeypatch.setattr(annotate, "run_on_ray", annotated)
     (tmp_path / "a.mp4").write_text("video")
@@ -145,6 +147,43 @@ def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(tmp
     assert contents(output) == whole
 
 
+def test_videos_for_which_memory_ran_out_are_tried_once_more_one_at_a_time(tmp_path, monkeypatch):
+    import annotate
+
+    from page4d_hf.clips.encoding import EncodedClip, Skip, encode_synthetic_clips
+    from page4d_hf.reconstruction.annotation import Outcome
+
+    asked = []
+
+    def annotated(todo, annotation, workers, address):
+        asked.append((sorted(name for name, _ in todo), workers))
+        for name, _ in todo:
+            if name != "a.mp4" and (workers != 1 or name == "c.mp4"):
+                yield name, Outcome([EncodedClip(name, None, [Skip("sequence", name, "too long")])], True)
+            else:
+                yield name, Outcome(encode_synthetic_clips([ord(name[0])], num_frames=2, image_size=(28, 28)))
+
+    monkeypatch.setattr(annotate, "run_on_ray", annotated)
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_text("video")
+    annotate.main([str(tmp_path), "--model", str(TINY), "--output", str(tmp_path / "out"), "--workers", "2"])
+    assert asked == [(["a.mp4", "b.mp4", "c.mp4"], 2), (["b.mp4", "c.mp4"], 1)]
+    rows = [row for path in (tmp_path / "out" / "data").iterdir() for row in pq.read_table(path).to_pylist()]
+    assert len(rows) == 2
+    assert (tmp_path / "out" / "skipped.txt").read_text().splitlines() == ["sequence c.mp4: too long"]
+
+
+def test_a_model_that_a_worker_cannot_load_ends_the_run(videos, cluster, tmp_path):
+    """And no video counts as done."""
+    program = "from page4d_hf.weights import loading\nloading.load_config = lambda model: None\n"
+    program += "from page4d_hf.weights import identity\nidentity.fingerprint = str\n"
+    program += "import sys, annotate\nannotate.main(sys.argv[1:])\n"
+    ended = run(program, videos, "--model", "nosuch", "--output", tmp_path / "out", "--address", cluster)
+    assert ended.returncode == 1
+    assert "annotate: No model folder" in ended.stderr
+    assert not list((tmp_path / "out").glob("data/*"))
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -153,6 +192,8 @@ def test_a_run_that_stopped_between_its_last_file_and_its_record_is_finished(tmp
         (["empty"], "Found no video in empty"),
         (["a.mp4", "copy/a.mp4"], "Two videos are named a.mp4"),
         (["a.mp4", "--workers", "0"], "--workers"),
+        (["a.mp4", "--fps", "0"], "--fps must be from 0.0001 to 1e+06, got 0"),
+        (["a.mp4", "--max-frames", "2"], "--max-frames must be from 3"),
         (["a.mp4", "--address", "127.0.0.1:9"], "Found no Ray cluster at 127.0.0.1:9"),
     ],
 )
@@ -168,3 +209,4 @@ def test_what_cannot_be_is_told_in_a_sentence(tmp_path, monkeypatch, capsys, wor
         annotate.main([*words, "--model", str(TINY), "--output", "out"])
     assert ended.value.code == 1
     assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or "--address" in words

@@ -63,12 +63,20 @@ class Row:
     def summary(self, column: Column) -> tuple[float, float] | None:
         """Mean and sample standard deviation over the runs that have the figure, in the run's unit.
 
-        None where no run has it; a single run has a deviation of NaN.
+        None where no run has it.
         """
         values = [value for result in self.done if (value := column.of(result)) is not None]
         if not values:
             return None
-        return fmean(values), stdev(values) if len(values) > 1 else math.nan
+        return fmean(values), deviation(values)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation of some runs' figures.
+
+    NaN of a single one, and where one is infinite, as the PSNR of pixels that are exactly right.
+    """
+    return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
 
 def rows_of(variants: Sequence[Variant], results: Sequence[Result]) -> list[Row]:

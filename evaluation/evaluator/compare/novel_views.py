@@ -13,10 +13,11 @@ Runs that are done are not run again; scenes, initialisations and seeds may be a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from page4d_hf.package_version import versions_of
@@ -27,7 +28,7 @@ from ..reporting.formats import NOTHING, latex_table, latex_text, markdown_table
 from ..reporting.paper_figures import REMARKS, paper_rows
 from ..run_folder import entered_folder
 from . import comparison
-from .comparison_tables import NO_LPIPS, Row, check_outcome, why_missing
+from .comparison_tables import NO_LPIPS, Row, check_outcome, deviation, why_missing
 from .variants import CameraSource, Initialisation, Reconstructions, captures_by_name, initialisations, with_options
 
 FIGURES = {"psnr": ("PSNR", "↑", 3), "ssim": ("SSIM", "↑", 3), "lpips": ("LPIPS", "↓", 3)}  # decimals as the paper's
@@ -153,8 +154,8 @@ def _means(runs: Sequence[Any]) -> dict[str, dict[str, float]]:
         values = [run[figure] for run in runs if figure in run]
         if values and len(values) == len(runs):
             means[figure] = {"mean": fmean(values), "runs": len(values)}
-            if len(values) > 1:
-                means[figure]["std"] = stdev(values)
+            if math.isfinite(std := deviation(values)):
+                means[figure]["std"] = std
     return means
 
 

@@ -1,11 +1,12 @@
 """The app in a real browser: a video goes up, and depth, motion, points through time and files come back."""
 
-import os
+import json
 import socket
 import time
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from forked_python import ForkedPython
 from PIL import Image
 
 from page4d_hf.app.jobs import JobError, run_apart, run_command
-from page4d_hf.app.page import Limits, build, check_size, sweep, workplace
+from page4d_hf.app.page import Limits, build, check_size
+from page4d_hf.app.visits import Visits
 from page4d_hf.app.work import Result, reconstruct_upload
 from page4d_hf.cli import app as app_command
 from page4d_hf.errors import Page4DError
@@ -217,8 +219,8 @@ def functions():
     """What the page's buttons do, by name, with limits of our choice."""
     gradio = pytest.importorskip("gradio", reason="the app needs gradio, which is not installed")
 
-    def made(folder: Path, **limits):
-        app = build(["tiny"], Limits(**limits), folder)
+    def made(folder: Path, models: Sequence[str] = ("tiny",), **limits):
+        app = build(list(models), Limits(**limits), Visits(folder, 60))
         return {each.fn.__name__: each.fn for each in app.fns.values() if each.fn is not None}
 
     return made, gradio.Error
@@ -232,7 +234,7 @@ def silent(*args, **options) -> None:
 def test_a_reconstruction_that_takes_too_long_leaves_a_sentence_and_no_file(functions, video, tmp_path):
     made, refused = functions
     with pytest.raises(refused, match="longer than"):
-        made(tmp_path, seconds=0.3)["reconstruct"]([str(video)], "tiny", 4, None, silent)
+        made(tmp_path, seconds=0.3)["reconstruct"]([str(video)], 0, 4, None, silent)
     assert not list(tmp_path.glob("visit-*"))
 
 
@@ -249,9 +251,9 @@ def test_another_reconstruction_replaces_the_files_of_the_last(functions, tmp_pa
     (tmp_path / "a.mp4").touch()
     made, _ = functions
     reconstruct = made(tmp_path)["reconstruct"]
-    first = reconstruct([str(tmp_path / "a.mp4")], "tiny", 4, None, silent)[0]
-    other = reconstruct([str(tmp_path / "a.mp4")], "tiny", 4, None, silent)[0]  # of another visitor
-    again = reconstruct([str(tmp_path / "a.mp4")], "tiny", 4, first, silent)[0]
+    first = reconstruct([str(tmp_path / "a.mp4")], 0, 4, None, silent)[0]
+    other = reconstruct([str(tmp_path / "a.mp4")], 0, 4, None, silent)[0]  # of another visitor
+    again = reconstruct([str(tmp_path / "a.mp4")], 0, 4, first, silent)[0]
     assert {str(path) for path in tmp_path.glob("visit-*")} == {other, again}
 
 
@@ -279,6 +281,27 @@ def test_a_scene_to_download_does_not_say_where_the_server_has_its_files(video, 
     assert not any(str(place.parent) in told for place in (video, TINY, folder))
 
 
+@pytest.mark.slow
+def test_visitors_do_not_read_where_the_server_has_its_models(functions, tmp_path, monkeypatch):
+    gradio = pytest.importorskip("gradio")
+    models = [tmp_path / "private" / "a" / "page4d", tmp_path / "private" / "b" / "page4d"]
+    for model in models:
+        model.mkdir(parents=True)
+    (tmp_path / "video.mp4").touch()
+
+    def refused_at_once(job, uploads, model, frames, folder, *, seconds, progress):
+        raise Page4DError(f"{model}/config.json is damaged, for {uploads[0]} in {folder}/scene.")
+
+    monkeypatch.setattr("page4d_hf.app.page.run_apart", refused_at_once)
+    app = build([*map(str, models), "tiny"], Limits(), Visits(tmp_path, 60))
+    assert str(tmp_path) not in json.dumps(app.get_config_file(), default=str)
+    [choice] = [block for block in app.blocks.values() if isinstance(block, gradio.Dropdown)]
+    assert [choice.preprocess(name) for name in ("page4d (1)", "page4d (2)", "tiny")] == [0, 1, 2]
+    made, refused = functions
+    with pytest.raises(refused, match=r"^'page4d \(2\)/config.json is damaged, for video.mp4 in scene\.'$"):
+        made(tmp_path, [*map(str, models)])["reconstruct"]([str(tmp_path / "video.mp4")], 1, 4, None, silent)
+
+
 def test_a_training_without_a_scene_is_refused(functions, tmp_path):
     made, refused = functions
     with pytest.raises(refused, match="files are gone"):
@@ -292,22 +315,6 @@ def test_files_that_are_too_large_together_are_refused(tmp_path):
     check_size([str(file) for file in files[:2]], 1)
     with pytest.raises(Page4DError, match=r"1\.5 MiB together, and 1 are allowed"):
         check_size([str(file) for file in files], 1)
-
-
-def test_files_of_a_visit_expire_and_those_of_others_stay(tmp_path):
-    for name, minutes in (("visit-old", 61), ("visit-new", 59), ("another", 500)):
-        (tmp_path / name).mkdir()
-        then = time.time() - 60 * minutes
-        os.utime(tmp_path / name, (then, then))
-    sweep(tmp_path, 60)
-    assert {path.name for path in tmp_path.iterdir()} == {"visit-new", "another"}
-
-
-def test_the_apps_folder_ends_with_it():
-    with workplace() as place:
-        (place / "visit-a").mkdir()
-        assert Path(os.environ["GRADIO_TEMP_DIR"]).parent == place
-    assert not place.exists()
 
 
 # --- work in a process of its own

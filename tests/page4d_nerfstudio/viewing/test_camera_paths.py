@@ -247,11 +247,12 @@ WRONG_OPTIONS = {
     "a time after the last": ({"time": (0.0, 1.5)}, "got 0 1.5"),
     "no number": ({"time": (float("nan"),)}, "got nan"),
     "no length": ({"seconds": 0.0}, "--seconds must be a positive number, got 0"),
-    "a negative speed": ({"fps": -1.0}, "--fps must be a positive number, got -1"),
+    "a negative speed": ({"fps": -1.0}, "--fps must be from 0.1 to 1000, got -1"),
+    "a speed that nobody sees": ({"fps": 0.0004}, "--fps must be from 0.1 to 1000, got 0.0004"),
     "an endless radius": ({"radius": float("inf")}, "--radius must be a positive number, got inf"),
     "a radius beyond all scenes": ({"radius": 1e300}, "--radius must be at most 1000 times .*, got 1e\\+300"),
     "a length that is no number": ({"seconds": float("nan")}, "--seconds must be a positive number, got nan"),
-    "a speed beyond all screens": ({"fps": 1e300, "seconds": 1e300}, "--fps must be at most 1000, got 1e\\+300"),
+    "a speed beyond all screens": ({"fps": 1e300, "seconds": 1e300}, "--fps must be from 0.1 to 1000, got 1e\\+300"),
     "frames without end": ({"seconds": 1e300}, "at most 100,000 frames, and --seconds 1e\\+300 at --fps 24"),
 }
 
