@@ -8,18 +8,32 @@ from __future__ import annotations
 from collections.abc import Sized
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import command
 
-MOST_FRAMES, MOST_FPS, MOST_RADIUS = 100_000, 1000, 1000  # of a camera path: an hour of video, at most
+MOST_FRAMES, MOST_RADIUS = 100_000, 1000  # of a camera path: an hour of video, at most
+LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.1, 1000, 50  # browsers slow a GIF down that has less than 1/50 s between frames
+MOST_KEYFRAMES = 1000
 MOST_WIDTH = 8192  # of a video, in pixels
 SENT_EASILY = 10 * 2**20  # bytes that mail and chat take
 
 PathKind = Literal["training", "held-out", "circle", "still"]
+
+# Of a path, unless options say others.
+SECONDS, FPS, RADIUS = 5.0, 24.0, 0.1
+
+# What share writes, and those of its options that not all outputs take.
+OF_VIDEOS = ("path", "time", "seconds", "fps", "view", "radius", "width")
+OUTPUTS = {
+    ".html": ("a web page", ("title", "sh_degree", "keyframes", "seconds", "view")),
+    ".mp4": ("a video", OF_VIDEOS),
+    ".gif": ("a video", OF_VIDEOS),
+    "": ("a folder of PLY files", ("time",)),
+}
 
 
 def splat(
@@ -138,10 +152,10 @@ def camera_path(
     output: Path,
     path: PathKind = "training",
     time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (),
-    seconds: float = 5.0,
-    fps: float = 24.0,
+    seconds: float = SECONDS,
+    fps: float = FPS,
     view: int | None = None,
-    radius: float = 0.1,
+    radius: float = RADIUS,
     overwrite: bool = False,
 ) -> None:
     """Write a camera path with a time for each frame, which ns-render camera-path then renders.
@@ -187,13 +201,13 @@ def share(
     output: Path,
     title: str | None = None,
     sh_degree: int | None = None,
-    keyframes: int = 64,
-    path: PathKind = "training",
+    keyframes: int | None = None,
+    path: PathKind | None = None,
     time: Annotated[tuple[float, ...], tyro.conf.arg(metavar="TIME | FIRST LAST")] = (),
-    seconds: float = 5.0,
-    fps: float = 24.0,
+    seconds: float | None = None,
+    fps: float | None = None,
     view: int | None = None,
-    radius: float = 0.1,
+    radius: float | None = None,
     width: int | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -206,42 +220,55 @@ def share(
         load_config: config.yml in the training's output folder; of several, as a shell finds for *, the newest.
         output: what to write, by its name. scene.html: a page to look around in, with time, which needs no network and
             no other file. scene.mp4, scene.gif: a video along a camera path. A name without an ending: a folder with a
-            PLY for each instant, as export-splats --all-frames. It must not exist yet.
+            PLY for each instant, as export-splats --all-frames. It must not exist yet. Options of another output are
+            refused.
         title: of the page. By default the output's name.
         sh_degree: of the page: degree of the spherical harmonics to keep, from 0 to 3; less makes a smaller file. By
             default the training's.
-        keyframes: of the page: at how many instants at most to store what moves; less makes a smaller file.
-        path: of a video: training or held-out: along these cameras, in the order of time; circle: around one of the
-            training cameras, looking at what it looks at; still: at one of them.
+        keyframes: of the page: at how many instants at most to store what moves; less makes a smaller file. By default
+            64.
+        path: of a video: training, the default, or held-out: along these cameras, in the order of time; circle: around
+            one of the training cameras, looking at what it looks at; still: at one of them.
         time: of a video: one number: time stands still at it; two: it runs from the first to the second. From 0, the
-            capture's first instant, to 1, its last.
-        seconds: length of the video, or of the clip as the page plays it.
-        fps: frames a second of the video.
+            capture's first instant, to 1, its last. Of a folder: the only instant to write.
+        seconds: length of the video, or of the clip as the page plays it. By default 5.
+        fps: frames a second of the video, of a GIF at most 50. By default 24.
         view: which camera circle and still are at and the page opens at: its number among the training cameras in the
             order of time, from 0. By default the one in the middle.
-        radius: of the circle, as a share of the distance to what is seen.
+        radius: of the circle, as a share of the distance to what is seen. By default 0.1.
         width: of the video, in pixels. By default that of the training's images.
         overwrite: replace the file, or the folder of an earlier export. Nothing else is ever replaced.
     """
     from page4d_hf.utils.folders import check_output_file
 
     kind = output.suffix.lower()
-    if kind not in ("", ".html", ".mp4", ".gif"):
+    if kind not in OUTPUTS:
         raise Page4DError(
             f"--output must end in .html, .mp4 or .gif, or have no ending, for a folder of PLY files; got {output}."
         )
+    given: dict[str, Any] = {"title": title, "sh_degree": sh_degree, "keyframes": keyframes, "path": path}
+    given |= {"time": time or None, "seconds": seconds, "fps": fps, "view": view, "radius": radius, "width": width}
+    _check_fits(output, [name for name, value in given.items() if value is not None])
+    if not kind and len(time) > 1:
+        raise Page4DError(f"A folder holds each instant, or the one that --time names; got {len(time)} of them.")
+    path = path or "training"
+    seconds, fps, radius = (
+        default if value is None else value for value, default in ((seconds, SECONDS), (fps, FPS), (radius, RADIUS))
+    )
     _check_path(time, seconds, fps, radius)
+    if kind == ".gif" and fps > MOST_GIF_FPS:
+        raise Page4DError(f"--fps of a GIF must be at most {MOST_GIF_FPS}, which browsers play, got {fps:g}.")
     if sh_degree is not None and not 0 <= sh_degree <= 3:
         raise Page4DError(f"--sh-degree must be from 0 to 3, got {sh_degree}.")
-    if not 2 <= keyframes <= MOST_FPS:
-        raise Page4DError(f"--keyframes must be from 2 to {MOST_FPS}, got {keyframes}.")
+    if keyframes is not None and not 2 <= keyframes <= MOST_KEYFRAMES:
+        raise Page4DError(f"--keyframes must be from 2 to {MOST_KEYFRAMES}, got {keyframes}.")
     if width is not None and not 2 <= width <= MOST_WIDTH:
         raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
     if find_spec("nerfstudio") is None:
         raise Page4DError('share reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
     config = _newest(load_config)
     if not kind:
-        export_splats(config, output, all_frames=True, overwrite=overwrite)
+        export_splats(config, output, time[0] if time else None, all_frames=not time, overwrite=overwrite)
         return
     check_output_file(output, overwrite=overwrite)
 
@@ -298,6 +325,14 @@ def _newest(configs: tuple[Path, ...]) -> Path:
     return newest
 
 
+def _check_fits(output: Path, names: list[str]) -> None:
+    """Refuse options that say nothing of what is written."""
+    what, takes = OUTPUTS[output.suffix.lower()]
+    misfits = [f"--{name.replace('_', '-')}" for name in names if name not in takes]
+    if misfits:
+        raise Page4DError(f"{output} is {what}, which takes other options: leave out {', '.join(misfits)}.")
+
+
 def _check_path(time: tuple[float, ...], seconds: float, fps: float, radius: float) -> None:
     """Refuse options of a camera path that are out of range."""
     if len(time) > 2 or not all(0.0 <= t <= 1.0 for t in time):
@@ -305,11 +340,11 @@ def _check_path(time: tuple[float, ...], seconds: float, fps: float, radius: flo
             "--time takes one instant, where time stands still, or two, between which it runs, each from 0, the "
             f"capture's first, to 1, its last; got {' '.join(f'{t:g}' for t in time)}."
         )
-    for name, value in (("seconds", seconds), ("fps", fps), ("radius", radius)):
+    for name, value in (("seconds", seconds), ("radius", radius)):
         if not 0.0 < value < float("inf"):
             raise Page4DError(f"--{name} must be a positive number, got {value:g}.")
-    if not fps <= MOST_FPS:
-        raise Page4DError(f"--fps must be at most {MOST_FPS}, got {fps:g}.")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise Page4DError(f"--fps must be from {LEAST_FPS} to {MOST_FPS}, got {fps:g}.")
     if not radius <= MOST_RADIUS:
         raise Page4DError(f"--radius must be at most {MOST_RADIUS} times the distance to what is seen, got {radius:g}.")
     if not seconds * fps <= MOST_FRAMES:

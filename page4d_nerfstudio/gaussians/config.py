@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
@@ -11,7 +12,7 @@ from nerfstudio.utils.colors import get_color
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 
-from .deformation import DeformationConfig
+from .deformation import HEADS, SIZES, DeformationConfig
 from .metrics import LPIPSNetwork
 from .schedule import REFERENCE_STEPS, Schedule, scale_steps
 
@@ -157,6 +158,14 @@ class GaussiansOptions(SplatfactoModelConfig):
     def only_time(self) -> float:
         """The time that all views are trained at where the data have none."""
         return self.default_time or 0.0
+
+    def shaping(self) -> dict[str, Any]:
+        """The options that say which parameters there are and what they mean, by their names on the command line: a
+        checkpoint fits a model of the same."""
+        names = ["sh_degree", "use_deformation", "use_bilateral_grid", "camera_optimizer.mode"]
+        names += ["grid_shape"] * self.use_bilateral_grid
+        names += [f"deformation.{name}" for name in (*SIZES, *HEADS)] * self.use_deformation
+        return {name.replace("_", "-"): attrgetter(name)(self) for name in names}
 
     def setup(self, **kwargs: Any) -> Any:
         """Build the model for data with this metadata; raises ModelError where their images lie over a colour of their

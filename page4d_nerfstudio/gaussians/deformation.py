@@ -48,6 +48,7 @@ SIZES = {
     "width": (1, 2**14),
     "frames_per_sample": (0, FINITE),
 }
+HEADS = ("position", "scale", "rotation", "opacity", "color")
 
 
 class DeformationError(Page4DError):

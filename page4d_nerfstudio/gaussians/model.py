@@ -530,11 +530,12 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.step = step
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides parameters: the step and the length of the run, the strategy's state with the
-        motion flag, and who is whose neighbour."""
+        """What a checkpoint holds besides parameters: the step and the length of the run, the options that shape the
+        model, the strategy's state with the motion flag, and who is whose neighbour."""
         return {
             "step": self.step,
             "run_length": self.config.run_length,
+            "options": self.config.shaping(),
             "strategy": dict(self.strategy_state),
             "neighbourhoods": self.neighbourhoods.state,
         }
@@ -547,7 +548,13 @@ class Page4DGaussiansModel(SplatfactoModel):
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value
 
     def load_state_dict(self, dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
-        """Load a checkpoint, with however many Gaussians it has, and the motions of tracks where it has some."""
+        """Load a checkpoint, with however many Gaussians it has, and the motions of tracks where it has some.
+
+        Raises:
+            ModelError: without Gaussians, or of a training whose options make another model. nerfstudio loads what
+                fits of it, and leaves the rest as it is.
+        """
+        self._check_options(dict.get("_extra_state", {}).get("options", {}))
         if self.deformation is not None:
             quats = dict.get("deformation.scaffold.quats")
             self.deformation.scaffold = None if quats is None else MotionScaffold(*quats.shape[:2]).to(self.device)
@@ -558,6 +565,15 @@ class Page4DGaussiansModel(SplatfactoModel):
             # In place: the optimizers, set up before a training resumes, hold these very parameters.
             parameter.data = parameter.data.new_zeros(saved.shape)
         return super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
+
+    def _check_options(self, trained: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that was `trained` with other options of those that shape the model."""
+        own = self.config.shaping()
+        other = {name: value for name, value in trained.items() if name in own and own[name] != value}
+        if other:
+            words = (value if isinstance(value, tuple) else (value,) for value in other.values())
+            options = (f"--pipeline.model.{name} {' '.join(map(str, w))}" for name, w in zip(other, words, strict=True))
+            raise ModelError(f"This checkpoint was trained with {' '.join(options)}: repeat that, or train anew.")
 
 
 def world_to_camera(camera_to_worlds: Tensor) -> Tensor:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from scipy.spatial.transform import Rotation, Slerp
 
+from page4d_hf.captures.pinhole import pinhole_intrinsics
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 
@@ -49,10 +52,8 @@ class Views(NamedTuple):
         times = np.linspace(0, 1, count) if cameras.times is None else cameras.times.reshape(-1).double().numpy()
         order = np.argsort(times, kind="stable")
         points = outputs.metadata.get("points3D_xyz")
-        widths, heights, fx, fy = (
-            values.reshape(-1).double().numpy()[order]
-            for values in (cameras.width, cameras.height, cameras.fx, cameras.fy)
-        )
+        widths, heights = (values.reshape(-1).double().numpy()[order] for values in (cameras.width, cameras.height))
+        fx, fy = _undistorted_focals(cameras).T[:, order]
         sizes = np.stack([np.round(widths * fy / fx), heights], axis=1).astype(int)
         return cls(
             cameras.camera_to_worlds.double().numpy()[order],
@@ -62,6 +63,27 @@ class Views(NamedTuple):
             None if points is None else points.double().numpy(),
             only_time if cameras.times is None else None,
         )
+
+
+def _undistorted_focals(cameras: Cameras) -> np.ndarray:
+    """fx and fy [V, 2] of the images that are trained on: nerfstudio takes a lens's distortion out of them when it
+    reads them, by OpenCV's rule, as `pinhole_intrinsics` does."""
+    lenses = torch.cat([cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.width, cameras.height], dim=-1)
+    focals = lenses[:, :2].double().numpy().copy()
+    if cameras.distortion_params is None:
+        return focals
+    distorted = (cameras.distortion_params != 0).any(dim=-1) & (
+        cameras.camera_type[:, 0] == CameraType.PERSPECTIVE.value
+    )
+    chosen = np.flatnonzero(distorted.numpy())
+    different, which = np.unique(
+        torch.cat([lenses, cameras.distortion_params], dim=-1).double().numpy()[chosen], axis=0, return_inverse=True
+    )
+    for number, (fx, fy, cx, cy, width, height, k1, k2, k3, _, p1, p2) in enumerate(different):
+        source = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        pinhole = pinhole_intrinsics(source, np.array([k1, k2, p1, p2, k3, 0, 0, 0]), (int(width), int(height)))
+        focals[chosen[which.reshape(-1) == number]] = pinhole[0, 0], pinhole[1, 1]
+    return focals
 
 
 def read_views(config_path: Path, split: Literal["train", "val"]) -> Views:

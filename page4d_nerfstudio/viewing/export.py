@@ -42,6 +42,7 @@ World = Literal["training", "data"]
 
 LISTING = "splats.json"  # in a folder of an export: its files and their times
 STATIC = "splats_static.ply"
+MOST_DEGREE = 3  # of the harmonics that viewers know
 
 
 class Splats(NamedTuple):
@@ -103,11 +104,11 @@ def read_run(config_path: Path) -> Run:
 def splats_at(model: Page4DGaussiansModel, time: float) -> Splats:
     """A model's Gaussians at a time in [0, 1], in the training's world.
 
-    Harmonics of degrees that the training has not come to are 0.
+    Harmonics of degrees that the training has not come to are 0; those above MOST_DEGREE are left out.
     """
     with torch.no_grad():
         gaussians = model.gaussians_at(time)
-        colors = gaussians.colors.clone()
+        colors = gaussians.colors[:, : (MOST_DEGREE + 1) ** 2].clone()
         if model.config.sh_degree > 0:
             colors[:, (model.active_sh_degree + 1) ** 2 :] = 0.0
         else:
@@ -169,7 +170,7 @@ def write_splat(path: Path, run: Run, time: float, world: World = "training", *,
     Returns:
         How many there are.
     """
-    _note_untrained(run, [time])
+    _note_differences(run, [time])
     with whole_file(path, overwrite=overwrite) as partial:
         return _write_ply(partial, run, time, world)
 
@@ -195,7 +196,7 @@ def write_splats(
         overwrite: replace the folder of an earlier export.
         progress: called with a stage, and how many files of how many are done.
     """
-    _note_untrained(run, times)
+    _note_differences(run, times)
     with whole_folder(folder, overwrite=overwrite) as partial:
         entries: list[dict[str, Any]] = []
         listing: dict[str, Any] = {"world": world, "splats": entries}
@@ -215,8 +216,13 @@ def write_splats(
         (partial / LISTING).write_text(json.dumps(listing, indent=2), "utf8")
 
 
-def _note_untrained(run: Run, times: Sequence[float]) -> None:
-    """Say so where data without times are written at another than the one that they were trained at."""
+def _note_differences(run: Run, times: Sequence[float]) -> None:
+    """Say so where files cannot hold all that was trained, or data without times are written at another than theirs."""
+    if run.model.active_sh_degree > MOST_DEGREE:
+        note(
+            f"Viewers know harmonics up to degree {MOST_DEGREE}: those of degree {run.model.active_sh_degree} are left "
+            "out."
+        )
     if run.only_time is not None and any(time != run.only_time for time in times):
         note(f"The data have no times, and all was trained at time {run.only_time:g}; no other was trained.")
 

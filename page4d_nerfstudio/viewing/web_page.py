@@ -17,10 +17,9 @@ from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.progress import Progress
 
 from .camera_paths import Views, median_depth
-from .export import Run, Splats, splats_at
+from .export import MOST_DEGREE, Run, Splats, splats_at
 from .run_config import ExportError
 
-MOST_DEGREE = 3  # of the harmonics that the page knows
 DEGREE_0 = 0.28209479177387814  # the harmonic of degree 0
 
 
@@ -109,7 +108,7 @@ def write_page(
     view: int,
     seconds: float,
     degree: int | None = None,
-    keyframes: int = MOST_KEYFRAMES,
+    keyframes: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PageSize:
@@ -123,12 +122,12 @@ def write_page(
         view: the camera that the page opens at, in the order of time.
         seconds: that the clip takes when played.
         degree: of the harmonics to keep, at most the training's, which is the default.
-        keyframes: at most so many instants.
+        keyframes: at most so many instants, by default MOST_KEYFRAMES.
         overwrite: replace the file.
         progress: called with what is done.
     """
     degree = min(MOST_DEGREE if degree is None else degree, run.model.active_sh_degree)
-    times, moving, still = keyframes_of(run, degree, keyframes, progress)
+    times, moving, still = keyframes_of(run, degree, MOST_KEYFRAMES if keyframes is None else keyframes, progress)
     points = np.concatenate([group.position[len(group.position) // 2].T for group in (moving, still)])
     to_opencv = np.array([1.0, -1.0, -1.0, 1.0])
     width, height = views.sizes[view].tolist()

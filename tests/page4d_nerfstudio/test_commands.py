@@ -206,13 +206,20 @@ def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplac
 
 
 def test_share_writes_a_page_a_video_and_a_folder(in_workplace, tmp_path, capsys):
-    for name, options in (("a.html", ()), ("a.mp4", ("--width", "48", "--fps", "4", "--path", "held-out")), ("a", ())):
+    for name, options in (
+        ("a.html", ()),
+        ("a.mp4", ("--width", "48", "--fps", "4", "--path", "held-out")),
+        ("a", ()),
+        ("b", ("--time", "0.5")),
+    ):
         cli.main(["share", "--load-config", str(in_workplace), "--output", str(tmp_path / name), *options])
     said = capsys.readouterr().out
     assert "at 8 instants" in said
     assert "20 frames of 48x" in said
     assert "<title>a</title>" in (tmp_path / "a.html").read_text("utf8")
-    assert len(json.loads((tmp_path / "a/splats.json").read_text())["splats"]) == 8
+    written = {name: json.loads((tmp_path / name / "splats.json").read_text())["splats"] for name in "ab"}
+    assert len(written["a"]) == 8
+    assert [splats["time"] for splats in written["b"]] == [0.5]
 
 
 def test_share_takes_the_newest_of_several_trainings(in_workplace, tmp_path, capsys):

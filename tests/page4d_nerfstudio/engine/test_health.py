@@ -144,6 +144,11 @@ WRONG_CHECKPOINTS = {
         (),
         "The checkpoint holds no RNG and sampler state",
     ),
+    "another model": (
+        lambda folder: folder,
+        ("--pipeline.model.sh-degree", 1, "--pipeline.model.deformation.multires", 1, 2),
+        r"was trained with --pipeline\.model\.sh-degree 3 --pipeline\.model\.deformation\.multires 1 2 4: repeat that",
+    ),
     "more Gaussians than the cap": (
         lambda folder: folder,
         ("--pipeline.model.max-gaussians", 50),

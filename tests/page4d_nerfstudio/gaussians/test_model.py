@@ -454,6 +454,41 @@ def test_statistics_of_density_control_survive_a_checkpoint():
     assert torch.equal(resumed.strategy_state["grad2d"], model.strategy_state["grad2d"])
 
 
+def small_field(**changes) -> DeformationConfig:
+    return DeformationConfig(**({"features": 4, "resolution": 8, "multires": (1, 2), "width": 16} | changes))
+
+
+OTHER_OPTIONS = {
+    "fewer harmonics": ({"sh_degree": 1}, "sh-degree 3"),
+    "more harmonics": ({"sh_degree": 4}, "sh-degree 3"),
+    "no deformation": ({"use_deformation": False}, "use-deformation True"),
+    "refined cameras": ({"camera_optimizer": CameraOptimizerConfig(mode="SO3xR3")}, r"camera-optimizer\.mode off"),
+    "colours by view": ({"use_bilateral_grid": True}, "use-bilateral-grid False"),
+    "other planes": ({"deformation": small_field(multires=(1, 4))}, r"deformation\.multires 1 2"),
+    "another head": ({"deformation": small_field(opacity=True)}, r"deformation\.opacity False"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_OPTIONS)
+def test_a_checkpoint_of_another_model_is_refused_with_the_options_that_it_was_trained_with(tmp_path, other):
+    options, named = OTHER_OPTIONS[other]
+    torch.save(make_model().state_dict(), tmp_path / "checkpoint")
+    model = make_model(n=7, **options)
+    with pytest.raises(ModelError, match=f"was trained with --pipeline\\.model\\.{named}: repeat that"):
+        model.load_state_dict(torch.load(tmp_path / "checkpoint", weights_only=True))
+    assert model.num_points == 7
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_checkpoint_loads_into_a_model_whose_other_options_differ(recorded):
+    state = make_model(size_weight=0.1).state_dict()
+    if not recorded:
+        del state["_extra_state"]["options"]
+    model = make_model(n=7, size_weight=0.0, max_gaussians=50, use_tracks=False)
+    model.load_state_dict(state)
+    assert model.num_points == 40
+
+
 def test_a_checkpoint_without_gaussians_is_refused():
     with pytest.raises(ModelError, match="lacks gauss_params"):
         make_model().load_state_dict({})

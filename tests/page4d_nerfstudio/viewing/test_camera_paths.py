@@ -9,6 +9,7 @@ import torch
 import yaml
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers.full_images_datamanager import _undistort_image
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from scipy.spatial.transform import Rotation
@@ -119,6 +120,23 @@ def test_a_path_of_pixels_that_are_not_square_sees_what_the_camera_saw():
     assert float(path.fx[0]) == pytest.approx(40, rel=1e-5)
     assert float(path.fy[0]) == pytest.approx(40, rel=1e-5)
     assert (int(path.width[0]), int(path.height[0])) == (80, 30)
+
+
+def test_a_path_of_a_lens_that_nerfstudio_undistorts_sees_what_was_trained():
+    lens = torch.tensor([[-0.2, 0.05, 0.01, 0.0, 0.002, -0.001], [0.0] * 6])
+    cameras = Cameras(
+        torch.eye(4)[None, :3].repeat(2, 1, 1), 50.0, 50.0, 50.0, 30.0, width=100, height=60, distortion_params=lens
+    )
+    intrinsics = cameras[0].get_intrinsics_matrices().numpy()
+    blank = np.zeros((60, 100, 3), np.uint8)
+    trained, _, _ = _undistort_image(cameras[0], lens[0].numpy(), {}, blank, intrinsics)
+
+    views = Views.of(DataparserOutputs([], cameras))
+
+    height = 60 / 2 / np.tan(np.radians(views.fov) / 2)
+    assert height == pytest.approx([trained[1, 1], 50], rel=0.01)
+    assert trained[1, 1] < 48
+    assert views.sizes[:, 0] == pytest.approx([100 * trained[1, 1] / trained[0, 0], 100], abs=2)
 
 
 def test_a_path_has_the_size_and_field_of_view_of_its_own_view():
@@ -247,11 +265,12 @@ WRONG_OPTIONS = {
     "a time after the last": ({"time": (0.0, 1.5)}, "got 0 1.5"),
     "no number": ({"time": (float("nan"),)}, "got nan"),
     "no length": ({"seconds": 0.0}, "--seconds must be a positive number, got 0"),
-    "a negative speed": ({"fps": -1.0}, "--fps must be a positive number, got -1"),
+    "a negative speed": ({"fps": -1.0}, "--fps must be from 0.1 to 1000, got -1"),
+    "a speed that nobody sees": ({"fps": 0.0004}, "--fps must be from 0.1 to 1000, got 0.0004"),
     "an endless radius": ({"radius": float("inf")}, "--radius must be a positive number, got inf"),
     "a radius beyond all scenes": ({"radius": 1e300}, "--radius must be at most 1000 times .*, got 1e\\+300"),
     "a length that is no number": ({"seconds": float("nan")}, "--seconds must be a positive number, got nan"),
-    "a speed beyond all screens": ({"fps": 1e300, "seconds": 1e300}, "--fps must be at most 1000, got 1e\\+300"),
+    "a speed beyond all screens": ({"fps": 1e300, "seconds": 1e300}, "--fps must be from 0.1 to 1000, got 1e\\+300"),
     "frames without end": ({"seconds": 1e300}, "at most 100,000 frames, and --seconds 1e\\+300 at --fps 24"),
 }
 

@@ -107,6 +107,17 @@ def test_harmonics_that_the_training_has_not_come_to_are_zero(tmp_path, step, de
     )
 
 
+def test_harmonics_that_no_viewer_knows_are_left_out_and_told_of(tmp_path, capsys):
+    model = lively(make_model(sh_degree=4))
+    model.step = 50
+
+    write_splat(tmp_path / "splats.ply", run_of(model), 0.5)
+
+    assert model.active_sh_degree == 4
+    torch.testing.assert_close(viewer_reads(tmp_path / "splats.ply")["colors"][:, 1:], model.features_rest[:, :15].data)
+    assert "those of degree 4 are left out" in capsys.readouterr().out
+
+
 def test_colours_without_harmonics_are_written_as_those_of_degree_0(tmp_path):
     model = lively(fine(half_moving(sh_degree=0)))
 

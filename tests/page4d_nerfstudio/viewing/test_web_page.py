@@ -303,9 +303,26 @@ WRONG_OPTIONS = {
     "another kind of file": ({"output": Path("a.webm")}, "must end in .html, .mp4 or .gif"),
     "a degree that the page does not know": ({"sh_degree": 4}, "from 0 to 3, got 4"),
     "one keyframe": ({"keyframes": 1}, "from 2 to 1000, got 1"),
-    "no width": ({"width": 0}, "got 0"),
+    "no width": ({"output": Path("a.mp4"), "width": 0}, "got 0"),
     "no length": ({"seconds": 0.0}, "--seconds must be a positive number"),
-    "three times": ({"time": (0.0, 0.5, 1.0)}, "--time takes one instant"),
+    "three times": ({"output": Path("a.mp4"), "time": (0.0, 0.5, 1.0)}, "--time takes one instant"),
+    "a GIF that no browser plays": (
+        {"output": Path("a.gif"), "fps": 60.0},
+        "--fps of a GIF must be at most 50, which browsers play, got 60",
+    ),
+    "a page along a path": (
+        {"path": "training", "time": (0.0,)},
+        "a web page, which takes other options: leave out --path, --time",
+    ),
+    "a video of keyframes": ({"output": Path("a.mp4"), "keyframes": 9}, "a.mp4 is a video, .* leave out --keyframes"),
+    "a folder of a degree": (
+        {"output": Path("a"), "sh_degree": 0},
+        "a is a folder of PLY files, .* leave out --sh-degree",
+    ),
+    "a folder from one instant to another": (
+        {"output": Path("a"), "time": (0.0, 1.0)},
+        "holds each instant, or the one that --time names; got 2",
+    ),
 }
 
 
