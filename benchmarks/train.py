@@ -337,8 +337,8 @@ def time_data(options: TrainingOptions) -> None:
     )
     if options.workers:
         print(
-            f"no more than 10 % waits where a step takes {0.9 * per_frame / options.workers:.3f} s per frame or longer, if "
-            f"{options.workers} cores are there for the workers"
+            f"no more than 10 % waits where a step takes {0.9 * per_frame / options.workers:.3f} s per frame or longer, "
+            f"if {options.workers} cores are there for the workers"
         )
 
 

@@ -91,8 +91,8 @@ def prepare(
             synthetic renders random scenes.
         output: the folder to write; absent, empty, or begun by the same command.
         root: the folder of the data set, or of the capture.
-        split: of the source: only its sequences (of a capture: its frames). By default all that there is to train on: of
-            a capture all frames but those that its splits hold out, which all takes too.
+        split: of the source: only its sequences (of a capture: its frames). By default all that there is to train on,
+            of a capture all frames but those that its splits hold out; `--split all` takes these too.
         sequences: only these sequences of the source; names may have wildcards, as in 'rgbd_bonn_ball*'.
         frames_per_clip: at most so many frames a clip. By default 128, and 16 for synthetic.
         stride: take every so many-th frame of a sequence.
