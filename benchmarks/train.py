@@ -336,9 +336,10 @@ def time_data(options: TrainingOptions) -> None:
         f"{options.workers} workers: {100 * waited / seconds:.1f} % of a step waits for data ({len(lines) - 2} steps)"
     )
     if options.workers:
+        enough = 0.9 * per_frame / options.workers
         print(
-            f"no more than 10 % waits where a step takes {0.9 * per_frame / options.workers:.3f} s per frame or longer, "
-            f"if {options.workers} cores are there for the workers"
+            f"no more than 10 % waits where a step takes {enough:.3f} s per frame or longer, if "
+            f" {options.workers} cores are there for the workers"
         )
 
 
