@@ -339,7 +339,7 @@ def time_data(options: TrainingOptions) -> None:
         enough = 0.9 * per_frame / options.workers
         print(
             f"no more than 10 % waits where a step takes {enough:.3f} s per frame or longer, if "
-            f" {options.workers} cores are there for the workers"
+            f"{options.workers} cores are there for the workers"
         )
 
 

@@ -92,6 +92,11 @@ def clips_of_reconstruction(
         return [EncodedClip(f"{name}/0000", None, [Skip("sequence", name, doubt)])]
     clips = []
     for number, run in enumerate(np.array_split(np.arange(len(scene)), -(-len(scene) // frames_per_clip))):
+        if len(run) < 2:
+            frame = f"{name} {scene.frames.names[run[0]]}"
+            reason = "it is left over alone, and a clip needs two frames"
+            clips.append(EncodedClip(f"{name}/{number:04d}", None, [Skip("frame", frame, reason)]))
+            continue
         clip = _frames(scene, run.tolist(), f"{name}/{number:04d}", source, confidence_percentile)
         clips.append(EncodedClip(clip.clip_id, encode_frames(clip, sequence=sequence, jpeg=True)))
     return clips

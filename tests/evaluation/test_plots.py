@@ -71,6 +71,31 @@ def test_the_video_has_a_picture_of_every_frame(sintel: EvaluatedSequence, drawn
     assert np.abs(pictures[0][:, :half].mean((0, 1)) - image.mean((0, 1))).max() < 6  # the frame is on the left
 
 
+def test_frames_of_other_shapes_keep_theirs_in_the_video(tmp_path: Path) -> None:
+    """Of a camera that was turned: white frames of 40x20 and 20x40, each with depth beside it."""
+    for i, size in enumerate([(40, 20), (20, 40)]):
+        Image.new("RGB", size, "white").save(tmp_path / f"{i}.png")
+    capture = Capture(
+        layout="turned",
+        root=tmp_path,
+        frame_ids=["0", "1"],
+        image_paths=[tmp_path / "0.png", tmp_path / "1.png"],
+        extrinsics=np.tile(np.eye(3, 4), (2, 1, 1)),
+        intrinsics=np.array([[[40.0, 0, 20], [0, 40, 10], [0, 0, 1]], [[40, 0, 10], [0, 40, 20], [0, 0, 1]]]),
+        distortion=np.zeros((2, 5)),
+        image_sizes=np.array([[40, 20], [20, 40]]),
+        time_ids=np.arange(2),
+        camera_ids=np.zeros(2, np.int64),
+    )
+    sequence = EvaluatedSequence("turned", as_pinhole(capture))
+    write_depth_video(tmp_path / VIDEO_NAME, sequence, Predictions(["0", "1"], depth=np.ones((2, 8, 8), np.float32)))
+    with av.open(str(tmp_path / VIDEO_NAME)) as container:
+        wide, tall = (frame.to_ndarray(format="rgb24").mean(-1) for frame in container.decode(video=0))
+    assert wide.shape == tall.shape == (240, 960)
+    assert (wide[:, :480] > 200).mean() > 0.98
+    assert (tall[:, :480] > 200).mean() == pytest.approx(0.25, abs=0.02)
+
+
 @pytest.mark.slow
 def test_what_is_not_predicted_is_not_drawn(sintel: EvaluatedSequence, tmp_path: Path) -> None:
     """Motion is drawn all the same: there are true masks."""

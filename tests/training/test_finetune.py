@@ -577,6 +577,7 @@ def test_options_on_the_command_line_come_over_those_of_the_file(tmp_path, capsy
         ({"warmup_steps": -0.5}, "at warmup_steps: it should be greater than or equal to 0, got -0.5"),
         ({"evaluation": {"frames": 0}}, r"at evaluation\.frames: it should be greater than or equal to 1, got 0"),
         ({"weights": [1.0, 2.0]}, "2 values for 1 datasets"),
+        ({"seed": 5, "evaluation": {"seed": 5}}, "held-out scenes would be those of the training"),
         ({"train": ["aggregator.frame_layers.9"]}, "no parameters under aggregator.frame_layers.9"),
         ({"network": None, "model": "no/such/folder"}, "--model no/such/folder cannot be loaded"),
     ],

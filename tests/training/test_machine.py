@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from finetuning.machine import fastest_attention, fastest_precision, make_accelerator
+from finetuning.machine import fastest_attention, fastest_precision, make_accelerator, run_folder
 from finetuning.options import OptionsError
 from small_training import begin, small_options
 
@@ -40,6 +40,14 @@ def test_accelerate_s_word_keeps_an_accelerator_out_of_it(tmp_path, monkeypatch,
     AcceleratorState._reset_state(True)
     accelerator = make_accelerator(small_options(tmp_path, mixed_precision="auto"))
     assert accelerator.device == torch.device(device)
+
+
+@pytest.mark.parametrize("name", ["deepspeed", "megatron_lm"])
+def test_sharding_that_is_not_supported_is_refused_before_it_is_set_up(tmp_path, monkeypatch, name):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+    with pytest.raises(OptionsError, match=f"without --use_{name}; shard weights by --use_fsdp"):
+        run_folder(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("installed", "there_are"), [([], "none"), (["wandb"], "wandb")])

@@ -33,7 +33,14 @@ def run_folder(output: Path) -> AbstractContextManager[None]:
 
     Ranks outlive an `accelerate launch` that is killed; a second training is refused as long as the first of them
     lives. The others end with it.
+
+    Raises:
+        OptionsError: the folder cannot be used, or `accelerate launch` was told to shard by what is not supported: told
+            before any of it is set up.
     """
+    for name in ("deepspeed", "megatron_lm"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name.upper()}"):
+            raise OptionsError(f"Expected accelerate launch without --use_{name}; shard weights by --use_fsdp.")
     return folder_of_all_processes(PartialState(cpu=on_cpu()), output, RUN_FILE, error=OptionsError)
 
 

@@ -218,6 +218,12 @@ class Options(GroupOptions):
             )
         if (self.mask_hold_start is None) != (self.mask_hold_end is None):
             raise OptionsError("Give both --mask-hold-start and --mask-hold-end, or none.")
+        rendered = SYNTHETIC in {source.path for source in self.held_out_sources() if source.weight > 0}
+        if rendered and self.evaluation.steps and self.seed == self.evaluation.seed:
+            raise OptionsError(
+                f"--seed and --evaluation.seed are both {self.seed}, so that held-out scenes would be those of the "
+                "training; give another."
+            )
 
     def sources(self) -> list[SourceConfig]:
         """The datasets to train on, with their settings."""

@@ -166,16 +166,18 @@ def write_depth_video(path: Path, sequence: EvaluatedSequence, predictions: Pred
     low, high = np.nanpercentile(inverse, (2, 98))
     colormap = matplotlib.colormaps["inferno"]
 
+    sizes = sequence.frames.image_sizes  # a video has one size: narrower frames get black beside them
+    widths = np.maximum(np.round(sizes[:, 0] / sizes[:, 1] * VIDEO_HEIGHT / 2).astype(int) * 2, 2)
+
     def pictures() -> Iterator[npt.NDArray[np.uint8]]:
-        for i, values in enumerate(inverse):
-            image = _rgb(sequence, i)
-            height = VIDEO_HEIGHT
-            width = max(round(image.shape[1] / image.shape[0] * height / 2) * 2, 2)
+        for i, (values, width) in enumerate(zip(inverse, widths.tolist(), strict=True)):
             shares = np.nan_to_num((values - low) / max(high - low, 1e-12))
             coloured = np.round(255 * colormap(shares.clip(0, 1))[..., :3]).astype(np.uint8)
-            yield np.hstack(
-                [cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA) for part in (image, coloured)]
-            )
+            picture = np.zeros((VIDEO_HEIGHT, 2 * widths.max(), 3), np.uint8)
+            for half, part in zip(np.split(picture, 2, axis=1), (_rgb(sequence, i), coloured), strict=True):
+                left = (half.shape[1] - width) // 2
+                half[:, left : left + width] = cv2.resize(part, (width, VIDEO_HEIGHT), interpolation=cv2.INTER_AREA)
+            yield picture
 
     with av.open(str(path), "w") as container:
         stream = None

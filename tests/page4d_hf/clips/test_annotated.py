@@ -81,6 +81,15 @@ def test_long_videos_become_several_clips():
     assert [clip.clip_id for clip in clips] == ["videos/a/0000", "videos/a/0001"]
 
 
+def test_a_frame_that_is_left_over_alone_is_named():
+    scene = ball_scene(5)
+    *clips, alone = clips_of_reconstruction(scene, "videos", "a", frames_per_clip=2)
+    assert {clip.row["num_frames"] for clip in clips} == {2}
+    assert alone.row is None
+    name = scene.frames.names[-1]
+    assert str(alone.skipped[0]) == f"frame videos/a {name}: it is left over alone, and a clip needs two frames"
+
+
 def test_a_reconstruction_that_its_report_bears_out_is_kept():
     [encoded] = clips_of_reconstruction(with_report(), "videos", "a", trust=Trust())
     assert encoded.row is not None
