@@ -657,6 +657,15 @@ def test_held_out_clips_that_cannot_be_used_are_counted_too(tmp_path):
     assert all("synthetic-00000007" in sentence for sentence in skipped)
 
 
+def test_clips_that_are_too_short_for_some_samples_are_counted_at_the_start_and_not_again(tmp_path, capfd):
+    clips = write_clips(tmp_path / "clips", num_frames=lambda row: 2 if row["clip_id"].endswith("7") else 3)
+    sampling = {**SAMPLING, "frames_min": 3, "frames_max": 3}
+    run = train(small_options(tmp_path, dataset=[str(clips)], sampling=sampling))
+    told = f"1 clip has fewer than 3 frames, of the 2 of {clips}: samples of more frames come from the others."
+    assert capfd.readouterr().out.splitlines().count(told) == 1
+    assert not any("skipped" in line for line in steps(run.options.output))
+
+
 def test_held_out_clips_that_are_too_short_are_told_with_their_option(tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
     evaluation = {"steps": 1, "frames": 5}
