@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
-from evaluator.reporting.formats import NOTHING, counted, markdown_table
+from evaluator.reporting.formats import NOTHING, markdown_table
 from pydantic_core import to_jsonable_python
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import check_output_file, whole_file
 from page4d_hf.utils.measuring import device_name, memory_ran_out, peak_memory, timed
-from page4d_hf.utils.programs import first_line, input_errors_end_the_program
+from page4d_hf.utils.programs import counted, first_line, input_errors_end_the_program
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -73,9 +73,7 @@ def splat(
         raise Page4DError('splat trains with nerfstudio: install it with pip install "page4d[nerfstudio]".')
     from page4d_hf.utils.folders import check_output_file
 
-    check_output_file(output, overwrite=overwrite)
-    if output.exists() and input.exists() and output.samefile(input):
-        raise Page4DError(f"The output {output} is what is read; give --output another name.")
+    check_output_file(output, overwrite=overwrite, inputs=(input,) if input.is_file() else ())
 
     from .splat import reconstructed, trained
 
@@ -131,13 +129,13 @@ def export_splats(
     from page4d_hf.utils.progress import progress_bar
 
     if time is not None and to_file:
-        check_output_file(output, overwrite=overwrite)
+        check_output_file(output, overwrite=overwrite, inputs=(load_config,))
         from .viewing.export import read_run, write_splat
 
         count = write_splat(output, read_run(load_config), time, world, overwrite=overwrite)
         print(f"Wrote {output}: {count:,} Gaussians at time {time:g}.")
         return
-    with claimed_folder(output, overwrite=overwrite):
+    with claimed_folder(output, overwrite=overwrite, inputs=(load_config,)):
         from .viewing.export import LISTING, read_run, write_splats
 
         run = read_run(load_config)
@@ -183,7 +181,7 @@ def camera_path(
     _check_path(time, seconds, fps, radius)
     if find_spec("nerfstudio") is None:
         raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
-    check_output_file(output, overwrite=overwrite)
+    check_output_file(output, overwrite=overwrite, inputs=(load_config,))
 
     from .viewing.camera_paths import make_path, read_views, write_path
 
@@ -270,7 +268,7 @@ def share(
     if not kind:
         export_splats(config, output, time[0] if time else None, all_frames=not time, overwrite=overwrite)
         return
-    check_output_file(output, overwrite=overwrite)
+    check_output_file(output, overwrite=overwrite, inputs=(config,))
 
     from page4d_hf.utils.progress import progress_bar
 

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import tyro
-from prepare import divide_sequences, number, print_summary
+from prepare import divide_sequences, print_summary
 
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import GREATEST_FPS, VIDEO_SUFFIXES
-from page4d_hf.utils.programs import first_line, input_errors_end_the_program
+from page4d_hf.utils.programs import counted, first_line, input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
 from page4d_hf.utils.ranges import check_ranges
 
@@ -117,7 +117,7 @@ def annotate(
         output, options=options, sequences=parts, seed=seed, max_shard_bytes=int(shard_megabytes * 1e6)
     ) as writer:
         if writer.complete:
-            print(f"Nothing to do: {output} is whole, with {number(writer.num_clips, 'clip')}.")
+            print(f"Nothing to do: {output} is whole, with {counted(writer.num_clips, 'clip')}.")
             return
         todo = [name for name in order if not writer.sequence_is_done(name)]
         if len(todo) < len(order):
@@ -135,7 +135,7 @@ def annotate(
                         continue
                     writer.take("train", outcome.clips, [(name, [])])
                     done += 1
-                    note = f"{number(writer.num_clips, 'clip')}, {writer.num_skipped:,} skipped"
+                    note = f"{counted(writer.num_clips, 'clip')}, {writer.num_skipped:,} skipped"
                     report("videos", done, len(order), note)
         if not writer.num_clips:
             raise Page4DError(f"No video gave a clip: {len(writer.skipped)} skipped, the first {writer.skipped[0]}")

@@ -23,7 +23,7 @@ import tyro
 
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.synthetic import SyntheticOptions
-from page4d_hf.utils.programs import command, input_errors_end_the_program
+from page4d_hf.utils.programs import command, counted, input_errors_end_the_program
 from page4d_hf.utils.progress import progress_bar
 from page4d_hf.utils.ranges import check_ranges
 
@@ -147,12 +147,12 @@ def prepare(
             print(f"Nothing to do: {output} is whole, with {_counts(writer)}.")
             return
         if writer.num_clips:
-            print(f"Going on with {output}, which has {number(writer.num_clips, 'clip')}.", flush=True)
+            print(f"Going on with {output}, which has {counted(writer.num_clips, 'clip')}.", flush=True)
         done = {part: sum(map(writer.sequence_is_done, names)) for part, names in parts.items()}
 
         def tell(part: str) -> None:
             clips = writer.splits[part].clips + writer.pending
-            note = f"sequences, {number(clips, 'clip')}, {writer.num_skipped:,} skipped"
+            note = f"sequences, {counted(clips, 'clip')}, {writer.num_skipped:,} skipped"
             report(part, done[part], len(parts[part]), note)
 
         with progress_bar() as report:
@@ -353,15 +353,10 @@ def _choose(found: Sequence[str], patterns: Sequence[str], root: Path) -> list[s
 
 def _counts(writer: ClipWriter) -> str:
     return "; ".join(
-        f"{part}: {number(counts.clips, 'clip')}, {number(counts.frames, 'frame')}, "
-        f"{number(counts.shards, 'Parquet file')}"
+        f"{part}: {counted(counts.clips, 'clip')}, {counted(counts.frames, 'frame')}, "
+        f"{counted(counts.shards, 'Parquet file')}"
         for part, counts in writer.splits.items()
     )
-
-
-def number(count: int, thing: str) -> str:
-    """So many of them: "1 clip", "2 clips"."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
@@ -369,7 +364,7 @@ def print_summary(writer: ClipWriter, output: Path, seconds: float) -> None:
     print(f"Wrote {output} in {seconds:.1f} s, {size / 1e6:,.1f} MB. {_counts(writer)}.")
     if writer.skipped:
         kinds = Counter(skip.kind for skip in writer.skipped)
-        words = ", ".join(number(count, kind) for kind, count in kinds.items())
+        words = ", ".join(counted(count, kind) for kind, count in kinds.items())
         print(f"Left out: {words}; all are named in {output / 'skipped.txt'}. The first: {writer.skipped[0]}")
     finetune = command("training/finetune.py", "--dataset", output, "--model", "page4d", "--output", "finetuned")
     print(f"Next: accelerate launch {finetune}")

@@ -26,6 +26,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of them: "1 clip", "2 clips"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @contextmanager
 def input_errors_end_the_program(
     name: str, interrupted: str | None = None, *, say: Callable[[str], object] | None = None

@@ -95,7 +95,7 @@ def test_the_scene_folder_is_not_the_folder_of_the_images(there, scene):
 
 def test_the_output_never_replaces_the_input(there):
     (there / "clip.mp4").write_bytes(b"video")
-    with pytest.raises(Page4DError, match=r"output .*clip.mp4 is what is read; give --output another name"):
+    with pytest.raises(Page4DError, match=r"output .*clip.mp4 is a file of what is read"):
         splat(there / "clip.mp4", there / "clip.mp4", overwrite=True)
 
 

@@ -51,11 +51,6 @@ def latex_text(text: str) -> str:
     return text.translate(_LATEX)
 
 
-def counted(number: int, noun: str) -> str:
-    """So many of them: "1 clip", "2 clips"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def spread(value: float | None, form: str = ".4g", deviation: float | None = None) -> str:
     """A figure, and where there is one its deviation, for a cell: "0.127 ± 0.004"."""
     if value is None:

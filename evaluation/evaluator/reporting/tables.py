@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from page4d_hf.utils.folders import whole_file
+from page4d_hf.utils.programs import counted
 
 from .. import trivial
 from ..inference import Inference
 from ..metrics.scores import EvaluationError
 from ..run_folder import RESULT, read_result
-from .formats import NOTHING, counted, latex_table, latex_text, markdown_table, spread
+from .formats import NOTHING, latex_table, latex_text, markdown_table, spread
 from .paper_figures import REMARKS, paper_rows
 
 PAPER = "paper"  # instead of sequences that count, in rows of published figures

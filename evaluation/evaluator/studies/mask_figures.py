@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from page4d_hf.utils.evenly import evenly
+from page4d_hf.utils.programs import counted
 
 from ..metrics.depth import FIGURES_BY_REGION, REGIONS
-from ..reporting.formats import counted, markdown_table, spread
+from ..reporting.formats import markdown_table, spread
 from .mask_study import PLAIN, POSE_FIGURES, ClipResult, Picture
 from .study_reports import left_out
 
