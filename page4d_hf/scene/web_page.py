@@ -41,10 +41,11 @@ MOST_KEYFRAMES = 64  # of a page; between them positions are linear
 CHUNK = 256  # Gaussians that share a box, in which positions are quantised
 FAINTEST = 1 / 255  # the rasteriser draws nothing fainter
 SCALE_SPAN = 12.0  # a Gaussian e^12 times smaller than the largest is a point
-OUTLIERS = 0.001  # share of colours, at either end, that are cut to the range of the others
+OUTLIERS = 0.001  # share of harmonics, and of colours beyond [0, 1], at either end, that are cut to the others' range
 
 # Of points: what they are drawn as, and how they play.
 OPACITY, NEIGHBOURS, WIDTH = 0.9, 6, 0.5
+WIDEST = 4  # times as wide as most of the scene: points that move alone are no balloons
 MOVING_POINTS = 3000  # of a time, at most
 PLAYED_FPS, PLAYED_SECONDS = 12, (2.0, 10.0)
 DARK = (0.11, 0.12, 0.15)  # behind points, most of which are light
@@ -119,6 +120,10 @@ def pack(times: npt.NDArray[Any], moving: Keyframes, still: Keyframes, degree: i
         name: _range([getattr(group, name) for group in groups.values()], cut)
         for name, cut in (("scale", 0.0), ("colour", OUTLIERS), ("harmonics", OUTLIERS))
     }
+    # What can be displayed stays, however little there is of it: a small red thing is red.
+    least, most = _range([group.colour for group in groups.values()], 0.0)
+    low, high = ranges["colour"]
+    ranges["colour"] = [min(low, max(least, 0.0)), max(high, min(most, 1.0))]
     ranges["scale"][0] = max(ranges["scale"][0], ranges["scale"][1] - SCALE_SPAN)
     header: dict[str, Any] = {"times": times.tolist(), "degree": degree, "chunk": CHUNK, "ranges": ranges}
     header |= {"boxes": {}, "arrays": []}
@@ -227,7 +232,8 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
     """The page of a scene's points: static ones of all frames, moving ones at their times, round and as large as the
     gaps between them.
 
-    Where it is not known what moves, all points are shown at their times alone.
+    Where it is not known what moves, all points are shown at their times alone. The page's world has its origin among
+    the cameras and the distance that the page opens at as its unit, so that float32 holds any scene.
 
     Args:
         scene: with points.
@@ -242,7 +248,12 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
         raise SceneError(f"{scene.root} has no points to show.")
     instants, instant = np.unique(scene.times, return_inverse=True)
     chosen = evenly(len(instants), MOST_KEYFRAMES)
-    own = Points(scene.points.astype(np.float32), scene.point_colors)
+    cameras = _cameras(scene, scene.points)
+    origin, unit = cameras.poses[:, :, 3].mean(axis=0), cameras.distance
+    placed = cameras.poses.copy()
+    placed[:, :, 3] = (placed[:, :, 3] - origin) / unit
+    cameras = cameras._replace(poses=placed, distance=1.0)
+    own = Points(((scene.points - origin) / unit).astype(np.float32), scene.point_colors)
     static, moving = own, [own.take(np.zeros(0, np.int64)) for _ in chosen]
     if scene.point_times is not None and len(chosen) > 1:
         moves = np.full(len(scene.points), True)
@@ -252,10 +263,17 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
         for k, time in enumerate(instants[chosen]):
             if dense and moves.any() and scene.info and scene.has_motion:
                 frames = np.flatnonzero(instant == chosen[k])
-                moving[k] = Points.joined([_moving_points(scene, int(i), MOVING_POINTS // len(frames)) for i in frames])
+                limit = MOVING_POINTS // len(frames)
+                moving[k] = Points.joined([_moving_points(scene, int(i), limit, origin, unit) for i in frames])
             else:
                 moving[k] = own.take(np.flatnonzero(moves & (np.abs(scene.point_times - time) < 1e-6)))
-    parts = [_round_gaussians(points) for points in moving]
+    spacings = [_spacing(points.places) for points in (static, *moving)]
+    known = np.concatenate(spacings)
+    known = known[np.isfinite(known)]
+    usual = float(np.percentile(known, 90)) if len(known) else 1.0
+    still, *parts = [
+        _round_gaussians(points, spacing, usual) for points, spacing in zip((static, *moving), spacings, strict=True)
+    ]
     shown = np.zeros((len(chosen), 1, sum(part.amount for part in parts)), np.float32)
     ends = np.cumsum([part.amount for part in parts])
     for opacity, part, end in zip(shown, parts, ends, strict=True):
@@ -265,8 +283,8 @@ def points_page(scene: Scene, title: str, *, dense: bool = True) -> tuple[bytes,
         title,
         instants[chosen],
         joined._replace(opacity=shown).neighbours_together(),
-        _round_gaussians(static).neighbours_together(),
-        _cameras(scene, own.places),
+        still.neighbours_together(),
+        cameras,
         degree=0,
         seconds=float(np.clip(len(instants) / PLAYED_FPS, *PLAYED_SECONDS)),
         background=DARK,
@@ -290,24 +308,33 @@ class Points(NamedTuple):
         return Points(self.places[index], self.colors[index])
 
 
-def _moving_points(scene: Scene, frame: int, limit: int) -> Points:
-    """Of a frame's depth map what moves, at most so many points."""
+def _moving_points(scene: Scene, frame: int, limit: int, origin: npt.NDArray[Any], unit: float) -> Points:
+    """Of a frame's depth map what moves, at most so many points, in the page's world."""
     depth = scene.load_depth(frame)
     moves = np.isfinite(depth) & (depth > 0) & (np.nan_to_num(scene.load_motion(frame)) >= MOVES)
     keep = some_of(moves, limit, np.random.default_rng(0))
     image = read_frames([scene.image_paths[frame]]).images[0]
-    return Points(*points_from_depth(depth, keep, image, scene.extrinsics[frame], scene.intrinsics[frame]))
+    pose = scene.extrinsics[frame].astype(np.float64)
+    pose[:, 3] = (pose[:, 3] + pose[:, :3] @ origin) / unit
+    return Points(*points_from_depth(depth / unit, keep, image, pose, scene.intrinsics[frame]))
 
 
-def _round_gaussians(points: Points) -> Keyframes:
-    """A Gaussian for each point, as wide as a share of the mean distance to its nearest neighbours."""
+def _spacing(places: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The mean distance of each point to its nearest neighbours, [N]; infinite of a single one."""
+    count = len(places)
+    if count < 2:
+        return np.full(count, np.inf)
+    spacing: npt.NDArray[Any] = cKDTree(places).query(places, min(NEIGHBOURS + 1, count))[0][:, 1:].mean(axis=1)
+    return spacing
+
+
+def _round_gaussians(points: Points, spacing: npt.NDArray[Any], usual: float) -> Keyframes:
+    """A Gaussian for each point, as wide as a share of its spacing; a single one has the `usual` spacing."""
     places, colors = points
     count = len(places)
-    spacing = np.ones(count)
-    if count > 1:
-        near = min(NEIGHBOURS + 1, count)
-        spacing = cKDTree(places).query(places, near)[0][:, 1:].mean(axis=1)
-        spacing = spacing.clip(1e-6, max(np.percentile(spacing, 90), 1e-6))  # strays are no balloons
+    spacing = np.where(np.isfinite(spacing), spacing.clip(1e-6, max(WIDEST * usual, 1e-6)), usual)
+    if count:
+        spacing = spacing.clip(None, np.percentile(spacing, 90))  # strays are no balloons
     rotation = np.zeros((1, 4, count), np.float32)
     rotation[:, 3] = 1
     return Keyframes(
@@ -331,13 +358,18 @@ def _cameras(scene: Scene, points: npt.NDArray[Any]) -> PageCameras:
     middle = len(order) // 2
     width, height = scene.image_sizes[order[middle]].tolist()
     fx, fy = scene.intrinsics[order[middle]].diagonal()[:2]
-    depth = points @ extrinsics[middle, 2, :3] + extrinsics[middle, 2, 3]
-    ahead = depth[depth > 0]
     return PageCameras(
         poses,
         scene.times[order],
         scene.intrinsics[order, 1, 1] * height / scene.image_sizes[order, 1],
         (max(1, round(width * fy / fx)), height),
         middle,
-        float(np.median(ahead)) if len(ahead) else scene_radius(extrinsics, points),
+        distance_ahead(extrinsics, middle, points),
     )
+
+
+def distance_ahead(extrinsics: npt.NDArray[Any], view: int, points: npt.NDArray[Any]) -> float:
+    """The median depth of the points before one of the cameras [V, 3, 4], or the scene's radius where none is."""
+    depth = points @ extrinsics[view, 2, :3] + extrinsics[view, 2, 3]
+    ahead = depth[depth > 0]
+    return float(np.median(ahead)) if len(ahead) else scene_radius(extrinsics, points)

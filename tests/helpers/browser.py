@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,3 +58,22 @@ def header_of(page: str) -> dict[str, Any]:
     assert found is not None
     header: dict[str, Any] = json.loads(found[1])
     return header
+
+
+def unpacked(page: str) -> tuple[dict[str, Any], dict[tuple[str, str], np.ndarray]]:
+    """A page's header, and by group and name the whole numbers of its arrays, [keyframes, channels, Gaussians]."""
+    header = header_of(page)
+    found = re.search(r'id="scene">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data = np.frombuffer(zlib.decompress(base64.b64decode(found[1])), np.uint8)
+    arrays, at = {}, 0
+    for entry in header["arrays"]:
+        shape = entry["frames"], entry["channels"], header[entry["group"]]
+        wide, size = entry["most"] > 255, int(np.prod(shape))
+        numbers = data[at : at + size].astype(np.uint16 if wide else np.uint8)
+        if wide:
+            numbers |= data[at + size : at + 2 * size].astype(np.uint16) << 8
+        at += (1 + wide) * size
+        differences = numbers.reshape(shape)
+        arrays[entry["group"], entry["name"]] = np.cumsum(differences, axis=0, dtype=differences.dtype)
+    return header, arrays

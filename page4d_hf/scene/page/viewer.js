@@ -1,6 +1,6 @@
 /* Shows moving 3D Gaussians in WebGL 2, as page4d's rasteriser draws them: EWA projection with the pixel filter of
-   gsplat, spherical harmonics, alpha blending in the order of depth. World and cameras are page4d-4dgs's; a camera has
-   OpenCV axes (x right, y down, z forward).
+   gsplat, spherical harmonics, alpha blending in the order of depth. The world is page4d-4dgs's or that of `points_page`;
+   a camera has OpenCV axes (x right, y down, z forward).
 
    The address may end in #time=0.5&view=3&bare: the instant, the training camera, and no controls. */
 "use strict";

@@ -5,13 +5,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from browser import chromium, header_of, screenshot
+from browser import chromium, header_of, screenshot, unpacked
 from PIL import Image
-from small_scene import SIZE, ball_folder
+from small_scene import SIZE, ball_folder, ball_scene
 
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import export_scene
-from page4d_hf.scene.web_page import points_page
+from page4d_hf.scene.web_page import CHUNK, Keyframes, pack, points_page
 
 LARGER = 8  # the window, times the images
 RED = (250, 20, 20)
@@ -76,3 +76,68 @@ def test_moving_points_are_those_of_the_depth_maps_unless_points_are_limited(fol
     still = int((scene.point_motion < 0.5).sum())
     assert points_page(scene, "a")[1] == still + moving
     assert points_page(scene, "a", dense=False)[1] == len(scene.points)
+
+
+def sizes(header, arrays, group):
+    """Standard deviations of a page's Gaussians."""
+    low, high = header["ranges"]["scale"]
+    return np.exp(low + arrays[group, "scale"] / 255 * (high - low))
+
+
+def test_pixels_that_move_alone_are_no_wider_than_what_is_around_them(tmp_path):
+    motion = ball_scene().motion
+    for frame, others in ((1, slice(1, None)), (2, slice(1, -1))):  # a single one, and two that are far apart
+        pixels = np.flatnonzero(motion[frame] == 1)
+        motion[frame].flat[pixels[others]] = 0
+    scene = read_scene(ball_folder(tmp_path / "ball", motion=motion))
+
+    header, arrays = unpacked(points_page(scene, "a")[0].decode())
+
+    moving = np.sort(sizes(header, arrays, "moving")[0, 0])
+    assert moving[-1] < 3 * max(moving[-4], sizes(header, arrays, "still").max())
+    assert (moving > sizes(header, arrays, "still").max()).sum() == 2  # of the two alone
+
+
+@pytest.mark.parametrize(("unit", "origin"), [(1, (5e5, 5.3e6, 300)), (1e-4, (0, 0, 0)), (1e5, (0, 0, 0))])
+def test_a_page_is_the_same_in_any_unit_and_place_of_the_world(folder, unit, origin):
+    scene = replace(read_scene(folder), info={})  # of another program
+    extrinsics = scene.extrinsics.copy()
+    extrinsics[:, :, 3] = unit * extrinsics[:, :, 3] - extrinsics[:, :, :3] @ origin
+    elsewhere = replace(scene, extrinsics=extrinsics, points=unit * scene.points.astype(np.float64) + origin)
+
+    (header, arrays), (other, same) = (unpacked(points_page(one, "a")[0].decode()) for one in (scene, elsewhere))
+
+    assert header["distance"] == other["distance"] == 1
+    np.testing.assert_allclose(other["poses"], header["poses"], atol=1e-6)
+    for group in ("moving", "still"):
+        places, others = (np.sort(placed(*page, group), axis=1) for page in ((header, arrays), (other, same)))
+        np.testing.assert_allclose(others, places, atol=1e-4)
+        np.testing.assert_allclose(
+            np.sort(sizes(other, same, group), axis=None), np.sort(sizes(header, arrays, group), axis=None), rtol=0.05
+        )
+
+
+def placed(header, arrays, group):
+    """Where a page's Gaussians are at the first keyframe, [3, N]."""
+    boxes = np.repeat(header["boxes"][group], CHUNK, axis=0)[: header[group]].T
+    return boxes[:3] + arrays[group, "position"][0] / (2**16 - 1) * boxes[3:]
+
+
+def test_a_small_thing_of_a_vivid_colour_keeps_it():
+    rng = np.random.default_rng(0)
+    colours = rng.integers(90, 140, (10_000, 3))
+    colours[-5:] = RED
+    count = len(colours)
+    still = Keyframes(
+        position=rng.uniform(size=(1, 3, count)),
+        rotation=np.tile([[0.0], [0.0], [0.0], [1.0]], (1, 1, count)),
+        scale=np.zeros((1, 3, count)),
+        opacity=np.ones((1, 1, count)),
+        colour=colours.T[None] / 255,
+        harmonics=np.zeros((1, 0, count)),
+    )
+    still.colour[0, :, 0] = 7, -7, 7  # brighter and darker than anything that is displayed
+
+    low, high = pack(np.zeros(1), still.select(np.zeros(0, int)), still, 0).header["ranges"]["colour"]
+
+    assert (low, high) == (0, 1)
