@@ -92,6 +92,7 @@ void main() {
 }`;
 
 const FILTER = 0.3;  // pixels squared, of an image of the training's size
+const LOST = "The graphics card dropped this page; load it again.";
 const element = (id) => document.getElementById(id);
 
 /* ------------------------------------------------------------------------------------------------ small mathematics */
@@ -370,6 +371,10 @@ class Orbit {
 class Page {
   constructor(header, renderer) {
     Object.assign(this, { header, renderer, canvas: renderer.canvas, orbit: new Orbit(header), time: 0, playing: false });
+    // Where nothing moves, time passes for the camera that filmed alone.
+    const times = header.moving > 0 ? header.times : this.orbit.filmed.map((view) => header.poseTimes[view]);
+    this.first = times[0];
+    this.length = times[times.length - 1] - times[0] || 1;
     this.stale = true;   // the picture
     this.passed = null;  // when the last picture was drawn, in a scene that plays
     this.pointers = new Map();
@@ -381,16 +386,22 @@ class Page {
 
   obey(wishes) {
     const view = Number(wishes.get("view"));
-    if (wishes.has("view") && this.header.poses[view]) this.orbit.look(view);
+    if (wishes.has("view") && this.header.poses[view]) {
+      element("filmed").checked = false;
+      this.orbit.look(view);
+    }
     const time = parseFloat(wishes.get("time"));
     const still = Number.isFinite(time) || matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.show(Number.isFinite(time) ? clamp(time, 0, 1) : this.header.times[0]);
-    this.play(!still && this.header.moving > 0);
+    this.show(Number.isFinite(time) ? clamp(time, 0, 1) : this.first);
+    this.play(!still);
     element("controls").hidden = element("heading").hidden = wishes.has("bare");
   }
 
-  play(on) {
-    this.playing = on;
+  /* Whether anything changes over time. */
+  changes() { return this.header.moving > 0 || element("filmed").checked && this.orbit.filmed.length > 1; }
+
+  play(wish) {
+    const on = this.playing = wish && this.changes();
     this.passed = null;
     element("playing").setAttribute("d", on ? "M7 5h4v14H7zm6 0h4v14h-4z" : "M8 5v14l11-7z");
     element("play").setAttribute("aria-label", on ? "Pause" : "Play");
@@ -400,7 +411,8 @@ class Page {
     this.time = time;
     this.renderer.update(time);
     if (element("filmed").checked) this.orbit.follow(time);
-    const { times, seconds } = this.header, first = times[0], share = (time - first) / (times[times.length - 1] - first || 1);
+    const { seconds } = this.header, share = clamp((time - this.first) / this.length, 0, 1);
+    for (const id of ["play", "time", "clock"]) element(id).hidden = !this.changes();
     element("time").value = time;
     element("time").style.setProperty("--done", `${100 * share}%`);
     element("clock").textContent = `${(share * seconds).toFixed(1)} s`;
@@ -410,8 +422,8 @@ class Page {
   frame(now) {
     if (this.playing) {
       if (this.passed !== null) {
-        const { times, seconds } = this.header, first = times[0], length = times[times.length - 1] - first || 1;
-        this.show(first + (this.time - first + (now - this.passed) / 1000 / seconds * length) % length);
+        const { first, length } = this, passed = (now - this.passed) / 1000 / this.header.seconds;
+        this.show(first + (this.time - first + passed * length) % length);
       }
       this.passed = now;
     }
@@ -427,7 +439,7 @@ class Page {
   }
 
   move(action) {
-    element("filmed").checked = false;
+    if (element("filmed").checked) element("filmed").click();
     document.body.classList.add("moved");
     action();
     this.stale = true;
@@ -437,20 +449,22 @@ class Page {
     const { canvas, orbit, pointers } = this;
     element("play").onclick = () => this.play(!this.playing);
     element("time").oninput = (event) => { this.play(false); this.show(Number(event.target.value)); };
-    element("filmed").onchange = () => this.show(this.time);
+    element("filmed").onchange = () => {
+      if (!this.changes()) this.play(false);
+      this.show(this.time);
+    };
     element("reset").onclick = () => this.move(() => orbit.look(this.header.open));
     element("whole").hidden = !document.fullscreenEnabled;
     element("whole").onclick = () => document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen();
-    for (const id of ["play", "time", "clock"]) element(id).hidden = this.header.moving === 0;
     addEventListener("hashchange", () => this.obey(new URLSearchParams(location.hash.slice(1))));
     addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      const pressed = event.key.toLowerCase();
+      if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+      const pressed = (event.key > "~" ? event.code.replace("Key", "") : event.key).toLowerCase();  // by place, if not Latin
       if (pressed === " " && !event.target.closest("button, [type=checkbox]")) {  // those it presses
         event.preventDefault();
         this.play(!this.playing);
       }
-      for (const [key, id] of [["r", "reset"], ["c", "filmed"], ["f", "whole"]]) if (pressed === key) element(id).click();
+      for (const [key, id] of [["r", "reset"], ["c", "filmed"], ["f", "whole"]]) if (pressed === key && !element(id).hidden) element(id).click();
     });
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => {
@@ -481,18 +495,21 @@ class Page {
 }
 
 async function open() {
+  window.onerror = null;  // of scripts that cannot be read
   try {
     if (!window.DecompressionStream) throw new Error("This page needs a browser from 2023 or later (it has no DecompressionStream); open it in a current Chrome, Edge, Firefox or Safari.");
     const header = JSON.parse(element("header").textContent);
     const gaussians = new Gaussians(header, arraysOf(header, await unpack(element("scene").textContent)));
     const renderer = new Renderer(element("canvas"), header, gaussians);
-    element("canvas").addEventListener("webglcontextlost", () => { element("message").textContent = "The graphics card dropped this page; load it again."; });
+    element("canvas").addEventListener("webglcontextlost", () => { element("message").textContent = LOST; });
     window.page4d = new Page(header, renderer);
     element("message").textContent = "";
     document.documentElement.dataset.ready = "true";
   } catch (error) {
     element("controls").hidden = element("heading").hidden = true;
-    element("message").textContent = error.message;
+    // Whatever a lost context made fail says nothing of the cause.
+    const lost = element("canvas").getContext("webgl2")?.isContextLost();
+    element("message").textContent = lost ? LOST : error.message;
   }
 }
 open();

@@ -214,6 +214,45 @@ def test_keys_work_whatever_was_clicked_last_and_with_caps_lock(written, page):
     page.click("#play")
     page.keyboard.press(" ")  # of the button itself, once
     assert page.evaluate("() => page4d.playing")
+    for key, code, checked in (("с", "KeyC", True), ("j", "KeyC", True), ("ا", "KeyH", True), ("c", "KeyI", False)):
+        event = f"new KeyboardEvent('keydown', {{key: '{key}', code: '{code}', bubbles: true}})"  # of other layouts
+        page.evaluate(f"() => document.body.dispatchEvent({event})")
+        assert page.evaluate(is_filmed) == checked
+    page.keyboard.down("c")
+    page.keyboard.down("c")  # held
+    assert page.evaluate(is_filmed)
+    page.evaluate("() => { document.getElementById('whole').hidden = true; }")  # as where it cannot be had
+    page.keyboard.press("f")
+    assert not page.evaluate("() => document.fullscreenElement")
+
+
+@pytest.mark.slow
+def test_a_view_of_the_address_ends_the_look_through_the_camera_that_filmed(written, page):
+    opened(page, written, "time=0")
+    page.keyboard.press("c")
+    page.evaluate("() => { location.hash = 'time=0&view=2'; }")
+    page.wait_for_function(f"() => Math.abs(page4d.orbit.eye[0] - {views().poses[2, 0, 3]}) < 1e-9")
+    assert not page.evaluate("() => document.getElementById('filmed').checked")
+
+
+@pytest.mark.slow
+def test_where_nothing_moves_time_passes_for_the_camera_that_filmed_alone(page, tmp_path):
+    still = lively(motion=torch.zeros(COUNT))
+    page.set_viewport_size({"width": 480, "height": 320})
+    write_page(tmp_path / "a.html", run_of(still), views(), title="a", view=1, seconds=1.0)
+    opened(page, tmp_path / "a.html", "")
+    for key in (" ", "c", "r"):
+        page.keyboard.press(key)
+        assert [page.is_visible(f"#{name}") for name in ("play", "time", "clock")] == [key == "c"] * 3
+        assert not page.evaluate("() => page4d.playing")
+    page.keyboard.press("c")
+    page.fill("#time", "1")
+    assert page.evaluate("() => page4d.orbit.eye") == pytest.approx(views().poses[2, :, 3])
+    assert page.text_content("#clock") == "1.0 s"
+    page.click("#play")
+    page.wait_for_function("() => page4d.time > 0 && page4d.time < 1")
+    page.keyboard.press("r")
+    assert not page.evaluate("() => page4d.playing")
 
 
 @pytest.mark.slow
@@ -223,6 +262,36 @@ def test_a_browser_without_webgl_2_gets_a_sentence(written, browser):
         page.goto(written.as_uri())
         page.wait_for_function("() => document.getElementById('message').textContent.includes('needs WebGL 2')")
         assert not page.is_visible("#controls")
+
+
+@pytest.mark.slow
+def test_a_context_that_is_lost_while_the_page_opens_is_told_as_such(written, browser):
+    with browser.new_context() as context:
+        context.add_init_script(
+            """const get = HTMLCanvasElement.prototype.getContext;
+            HTMLCanvasElement.prototype.getContext = function (kind, options) {
+              const context = get.call(this, kind, options);
+              context.getExtension("WEBGL_lose_context")?.loseContext();
+              return context;
+            };"""
+        )
+        page = context.new_page()
+        page.goto(written.as_uri())
+        page.wait_for_function("() => document.getElementById('message').textContent.includes('dropped this page')")
+
+
+@pytest.mark.slow
+def test_a_preview_without_scripts_and_a_browser_that_cannot_read_them_get_a_sentence(written, browser, tmp_path):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(written.as_uri())
+        assert "this preview runs no scripts" in page.text_content("#message")
+    unread = tmp_path / "unread.html"
+    unread.write_text(written.read_text().replace("class Page {", "class Page { static ?"))
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(unread.as_uri())
+        assert "needs a browser from 2023 or later" in page.text_content("#message")
 
 
 # --- what is stored
