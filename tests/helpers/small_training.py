@@ -128,7 +128,7 @@ class Changed:
     """
 
     def __init__(self, data: Any, index: int, change: Any) -> None:
-        self.data, self.index, self.change = data, index, change
+        self.data, self.index, self.change, self.notes = data, index, change, data.notes
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         batch = self.data[index]

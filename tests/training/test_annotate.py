@@ -173,7 +173,7 @@ def test_videos_for_which_memory_ran_out_are_tried_once_more_one_at_a_time(tmp_p
     assert (tmp_path / "out" / "skipped.txt").read_text().splitlines() == ["sequence c.mp4: too long"]
 
 
-def test_a_model_that_a_worker_cannot_load_ends_the_run(videos, cluster, tmp_path):
+def test_a_model_that_a_worker_cannot_load_ends_the_run(run, videos, cluster, tmp_path):
     """And no video counts as done."""
     program = "from page4d_hf.weights import loading\nloading.load_config = lambda model: None\n"
     program += "from page4d_hf.weights import identity\nidentity.fingerprint = str\n"
