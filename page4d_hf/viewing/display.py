@@ -108,7 +108,7 @@ class Palette:
         return cloud.colors
 
     def pictures(self, maps: Maps) -> dict[str, np.ndarray]:
-        """Depth, confidence and motion of a frame as images, as far as they are known."""
+        """Depth and motion of a frame as images, as far as they are known."""
         found = {}
         if maps.depth is not None:
             inverse = _inverse(maps.depth)

@@ -12,6 +12,7 @@ from ..captures import Capture, as_pinhole
 from ..captures.layouts.nerfstudio import capture_of_scene
 from ..captures.pinhole import PinholeFrames
 from ..frames import WHITE, over
+from ..geometry import camera_centers, extrinsics_at
 from ..scene.drawing import scene_radius
 from ..scene.folder import Scene
 from ..scene.lifting import points_from_depth, some_of
@@ -20,6 +21,7 @@ from ..utils.progress import Progress
 
 TRAIL = 8  # instants over which a track is drawn
 MOST_TRACKS = 400
+FAR = 1000  # of the scene's radius, from which float32 is too coarse
 POINT_SHARE = 0.004  # of the scene's radius: the size of points that are not of a depth map; those fill its pixels
 
 
@@ -126,7 +128,7 @@ class ViewedScene:
 def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Progress | None = None) -> ViewedScene:
     """A scene folder to look at: of page4d with the points of its depth maps, of another program as a capture, or with
     its own points where it has no depth."""
-    capture = capture_of_scene(scene)
+    capture = _near_origin(replace(capture_of_scene(scene), tracks=scene.load_tracks()))
     if not scene.info and scene.depth_paths is not None:
         return view_capture(capture, max_frames=max_frames, max_points=max_points, progress=progress)
     order = _frames(capture, max_frames)
@@ -139,12 +141,12 @@ def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Prog
         return Maps(scene.load_depth(frame), scene.load_confidence(frame), motion)
 
     stored = None
-    if scene.points is not None and scene.point_colors is not None:
+    if capture.points is not None and scene.point_colors is not None:
         stored = Cloud.of(
-            scene.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_motion
+            capture.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_motion
         )
     return _viewed(
-        replace(capture, tracks=scene.load_tracks()),
+        capture,
         order,
         maps,
         bool(scene.info),
@@ -159,6 +161,7 @@ def view_capture(
     capture: Capture, *, max_frames: int, max_points: int, progress: Progress | None = None
 ) -> ViewedScene:
     """A capture to look at: with the points of its depth or, where it has none, its own."""
+    capture = _near_origin(capture)
     order = _frames(capture, max_frames)
     frames = as_pinhole(capture.select(order))
 
@@ -173,6 +176,22 @@ def view_capture(
         stored = Cloud.of(capture.points, colors, motion=capture.point_motion)
     has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] for i in order)
     return _viewed(capture, order, maps, has_depth, stored, None, max_points, progress or (lambda *_: None))
+
+
+def _near_origin(capture: Capture) -> Capture:
+    """A capture whose world is moved to its cameras where it is so far away, as in geographic coordinates, that
+    float32, in which points are shown, would put them onto a lattice."""
+    points = capture.points
+    centers = camera_centers(capture.extrinsics)
+    origin = centers.mean(axis=0)
+    if np.linalg.norm(origin) < FAR * scene_radius(capture.extrinsics, np.zeros((0, 3)) if points is None else points):
+        return capture
+    extrinsics = extrinsics_at(capture.extrinsics[:, :, :3], centers - origin)
+    tracks = capture.tracks
+    if tracks is not None:
+        paths = None if tracks.paths is None else tracks.paths - origin
+        tracks = replace(tracks, points=tracks.points - origin, paths=paths)
+    return replace(capture, extrinsics=extrinsics, points=None if points is None else points - origin, tracks=tracks)
 
 
 def _frames(capture: Capture, limit: int) -> np.ndarray:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PICTURE_WIDTH = 300  # pixels, of the panel
 THUMBNAIL_WIDTH = 96
+PICTURES = ("image", "depth", "motion")  # of a frame; those that are not known are empty
 FRUSTUMS = 16  # besides those of the time that is shown, at most
 GREY, CURRENT, PATH = (190, 190, 190), (255, 120, 0), (30, 100, 200)
 DOTS, DOT_SHARE = 6, 0.03  # on a segment of a track, and their size by that of the frustums
@@ -92,6 +93,7 @@ class Viewer:
         with gui.add_folder("Points"):
             self._color = gui.add_dropdown("Colour", self.palette.colors(), display.color)
             self._size = gui.add_slider("Size", *POINT_SIZES, 0.1, 1.0)
+            self._shown_size = 1.0
             # Elements are there or not: viser's page breaks where their visibility changes.
             self._confidence = self._moving = self._moves_from = None
             if len(self.palette.confidence):
@@ -112,10 +114,9 @@ class Viewer:
             behind = gui.add_button("Look from behind", hint="At all cameras and points")
         with gui.add_folder("Frame"):
             self._told = gui.add_markdown("")
-            maps = self.palette.pictures(self.scene.load_maps(self.frame))
-            self._pictures = {name: gui.add_markdown("", Path("/")) for name in ("image", *maps)}
+            self._pictures = {name: gui.add_markdown("", Path("/")) for name in PICTURES}
 
-        self._time.on_update(lambda _: self.show(int(self._time.value)))
+        self._time.on_update(lambda _: self._slide())
         for control in (self._times, self._color, self._size, self._confidence, self._moving, self._moves_from):
             if control is not None:
                 control.on_update(lambda _: self._restart())
@@ -126,11 +127,21 @@ class Viewer:
         through.on_click(lambda event: self._look_through(event.client, self.frame))
         behind.on_click(lambda event: self._look_from_behind(event.client))
 
+    # viser queues each change of a control: the first that is worked off shows the latest, and the others nothing.
+
+    def _slide(self) -> None:
+        """Show the time of the slider."""
+        with self._lock:
+            if int(self._time.value) != self.instant:
+                self.show(int(self._time.value))
+
     def _restart(self) -> None:
         """Show the points anew, as the panel asks for them."""
         with self._lock:
             times: dict[str, Times] = {name: key for key, name in TIMES_NAMES.items()}
             moving: dict[str, Moving] = {key: key for key in get_args(Moving)}
+            shown = self.display, self._shown_size
+            self._shown_size = float(self._size.value)
             self.display = replace(
                 self.display,
                 color=self._color.value,
@@ -139,6 +150,8 @@ class Viewer:
                 moves_from=MOVES if self._moves_from is None else float(self._moves_from.value),
                 least_confident=0 if self._confidence is None else float(self._confidence.value),
             )
+            if shown == (self.display, self._shown_size):
+                return
             for handle in self._clouds.values():
                 handle.remove()
             self._clouds.clear()
@@ -147,7 +160,9 @@ class Viewer:
     def _play(self) -> None:
         while not self._ended.wait(1 / float(self._fps.value)):
             if self._playing.value:
-                self._time.value = (self.instant + 1) % len(self.scene.instants)
+                with self._lock:
+                    self.show((self.instant + 1) % len(self.scene.instants))  # here: playing is no faster than showing
+                    self._time.value = self.instant
 
     # -----------------------------------------------------------------------------------------------------------
     # The scene
@@ -186,7 +201,7 @@ class Viewer:
             f"/points/{moving}/{instant}",
             cloud.points,
             cloud.colors,
-            point_size=self.scene.point_size * float(self._size.value),
+            point_size=self.scene.point_size * self._shown_size,
             point_shape="circle",
         )
 
@@ -273,7 +288,9 @@ class Viewer:
         """See what a frame's camera saw, all of it."""
         scene = self.scene
         self._device = int(scene.camera_ids[frame])
-        self._time.value = scene.instant_of(frame)
+        with self._lock:
+            self.show(scene.instant_of(frame))
+            self._time.value = self.instant
         self._frustums.value = self._path.value = False  # others stand in the way
         if client is None:
             return

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from page4d_hf.scene.web_page import MOST_KEYFRAMES, Keyframes, PageCameras, page_of
+from page4d_hf.geometry import extrinsics_at
+from page4d_hf.scene.web_page import MOST_KEYFRAMES, Keyframes, PageCameras, distance_ahead, page_of
 from page4d_hf.utils.evenly import evenly
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.progress import Progress
 
-from .camera_paths import Views, median_depth
+from .camera_paths import CameraPathError, Views, median_depth
 from .export import MOST_DEGREE, Run, Splats, splats_at
 from .run_config import ExportError
 
@@ -128,16 +129,22 @@ def write_page(
     """
     degree = min(MOST_DEGREE if degree is None else degree, run.model.active_sh_degree)
     times, moving, still = keyframes_of(run, degree, MOST_KEYFRAMES if keyframes is None else keyframes, progress)
-    points = np.concatenate([group.position[len(group.position) // 2].T for group in (moving, still)])
-    to_opencv = np.array([1.0, -1.0, -1.0, 1.0])
+    points = np.concatenate([group.position[len(group.position) // 2].T for group in (moving, still)]).astype(
+        np.float64
+    )
+    poses = views.poses * np.array([1.0, -1.0, -1.0, 1.0])  # of OpenCV
+    try:
+        distance = median_depth(views._replace(points=points), view)
+    except CameraPathError:  # the view sees no Gaussian's centre
+        distance = distance_ahead(extrinsics_at(poses[:, :, :3].transpose(0, 2, 1), poses[:, :, 3]), view, points)
     width, height = views.sizes[view].tolist()
     cameras = PageCameras(
-        views.poses * to_opencv,
+        poses,
         views.times,
         height / 2 / np.tan(np.radians(views.fov) / 2),
         (width, height),
         view,
-        median_depth(views._replace(points=points.astype(np.float64)), view),
+        distance,
     )
     background = run.model.background_color.tolist()
     content = page_of(title, times, moving, still, cameras, degree=degree, seconds=seconds, background=background)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from small_scene import SIZE, ball_folder, projected
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
+from page4d_hf.geometry import camera_centers, extrinsics_at
 from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import export_scene
 from page4d_hf.scene.tracks import PointTracks, tracks_bytes
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_hf.viewing.display import Palette
 from page4d_hf.viewing.opening import open_input
+from page4d_hf.viewing.viewed_scene import view_scene
 from page4d_hf.weights.shipped import TINY
 
 
@@ -61,6 +64,25 @@ def test_a_folder_of_another_program_shows_its_own_points_at_their_times(folder,
         seen = scene.clouds[k].points @ stored.extrinsics[k, 2, :3] + stored.extrinsics[k, 2, 3]
         np.testing.assert_allclose(scene.clouds[k].depth, seen, rtol=1e-5)
     assert not len(scene.timeless)
+
+
+def test_a_scene_in_geographic_coordinates_is_shown_as_anywhere_else(folder):
+    stored = replace(read_scene(folder), info={})
+    tracks = PointTracks(np.zeros((5, 4, 2)), np.ones((5, 4), bool), np.full((5, 3), np.nan), np.ones((5, 4, 3)))
+    origin = np.array([5e5, 5.3e6, 300])
+    far = replace(
+        stored,
+        extrinsics=extrinsics_at(stored.extrinsics[:, :, :3], camera_centers(stored.extrinsics) + origin),
+        points=stored.points.astype(np.float64) + origin,
+    )
+    far.load_tracks = lambda: replace(tracks, paths=tracks.paths + origin)
+    stored.load_tracks = lambda: tracks
+    near, shown = (view_scene(scene, max_frames=100, max_points=10**6) for scene in (stored, far))
+    middle = camera_centers(near.extrinsics).mean(axis=0)
+    np.testing.assert_allclose(shown.everything.points, near.everything.points - middle, atol=1e-5)
+    np.testing.assert_allclose(camera_centers(shown.extrinsics), camera_centers(near.extrinsics) - middle, atol=1e-5)
+    np.testing.assert_allclose(shown.paths, near.paths - middle, atol=1e-5)
+    np.testing.assert_allclose(shown.everything.depth, near.everything.depth, rtol=1e-4)
 
 
 def test_a_folder_of_another_program_shows_the_points_of_its_depth(tmp_path):

@@ -19,6 +19,7 @@ from page4d_hf.geometry import camera_centers
 from page4d_hf.utils.addresses import check_address
 from page4d_hf.viewing.display import Display
 from page4d_hf.viewing.opening import open_input
+from page4d_hf.viewing.viewed_scene import Maps
 from page4d_hf.viewing.viewer import Viewer
 
 HOST = "127.0.0.1"
@@ -79,6 +80,50 @@ def test_playing_goes_on_to_the_next_times_and_round(scene):
         until(lambda: seen.add(viewer.instant) or seen == {0, 1, 2, 3})
 
 
+def test_playing_is_no_faster_than_showing(scene):
+    with viewer_of(scene) as viewer:
+        show, seen = viewer.show, []
+
+        def watched(instant):
+            seen.append((int(viewer._time.value), instant))
+            show(instant)
+
+        viewer.show = watched
+        viewer._fps.value = 30
+        viewer._playing.value = True
+        until(lambda: len(seen) >= 8)
+        assert all(instant == (slider + 1) % 4 for slider, instant in seen)
+
+
+@pytest.mark.parametrize(
+    ("control", "values", "job", "work"),
+    [("_time", (3, 2, 3), "_slide", "show"), ("_size", (2.0, 3.0, 2.5), "_restart", "_add_cloud")],
+)
+def test_of_many_changes_of_a_control_the_last_is_shown_once(scene, control, values, job, work):
+    with viewer_of(scene) as viewer:
+        jobs, works = [], []
+        for name, calls in ((job, jobs), (work, works)):
+            setattr(viewer, name, counted(getattr(viewer, name), calls))
+        with viewer._lock:
+            for value in values:
+                getattr(viewer, control).value = value
+        until(lambda: len(jobs) == 3)
+        assert len(works) == 1
+        if control == "_time":
+            assert viewer.instant == 3
+
+
+def counted(function, calls):
+    """A function that tells of each call once it has ended."""
+
+    def called(*given):
+        result = function(*given)
+        calls.append(given)
+        return result
+
+    return called
+
+
 def test_tracks_end_at_the_time_that_is_shown_and_can_be_switched_off(scene):
     paths = np.linspace(0, 1, 4, dtype=np.float32)[None, :, None] * np.ones((2, 1, 3), np.float32)
     with viewer_of(replace(scene, paths=paths)) as viewer:
@@ -94,6 +139,15 @@ def test_a_frame_that_is_looked_through_sets_the_time_and_clears_the_view(scene)
         viewer._look_through(None, 3)
         until(lambda: (viewer.instant, viewer.frame) == (3, 3))
         assert not viewer._frustums.value
+
+
+def test_a_panel_that_opened_where_maps_were_missing_shows_those_of_other_times(scene):
+    lacking = replace(scene, load_maps=lambda frame: scene.load_maps(frame) if frame else Maps())
+    with viewer_of(lacking) as viewer:
+        contents = [{name: bool(at.content) for name, at in viewer._pictures.items()}]
+        viewer.show(3)
+        contents.append({name: bool(at.content) for name, at in viewer._pictures.items()})
+    assert contents == [dict.fromkeys(("image", "depth", "motion"), known) | {"image": True} for known in (False, True)]
 
 
 def test_the_page_shows_image_depth_and_motion_of_the_frame(scene):

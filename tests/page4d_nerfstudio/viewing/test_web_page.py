@@ -214,8 +214,9 @@ def test_keys_work_whatever_was_clicked_last_and_with_caps_lock(written, page):
     page.click("#play")
     page.keyboard.press(" ")  # of the button itself, once
     assert page.evaluate("() => page4d.playing")
-    for key, code, checked in (("с", "KeyC", True), ("j", "KeyC", True), ("ا", "KeyH", True), ("c", "KeyI", False)):
-        event = f"new KeyboardEvent('keydown', {{key: '{key}', code: '{code}', bubbles: true}})"  # of other layouts
+    other_layouts = [("\u0441", "KeyC", True), ("j", "KeyC", True), ("\u0627", "KeyH", True), ("c", "KeyI", False)]
+    for key, code, checked in other_layouts:
+        event = f"new KeyboardEvent('keydown', {{key: '{key}', code: '{code}', bubbles: true}})"
         page.evaluate(f"() => document.body.dispatchEvent({event})")
         assert page.evaluate(is_filmed) == checked
     page.keyboard.down("c")
@@ -356,6 +357,13 @@ def test_broken_and_invisible_gaussians_are_left_out(tmp_path):
     with pytest.raises(ExportError, match="No Gaussian"):
         write_page(tmp_path / "b.html", run_of(model), views(), title="b", view=0, seconds=1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_a_page_may_open_where_no_gaussian_is_seen(model, tmp_path):
+    away = views()
+    away.poses[1, :, :3] = np.diag([-1.0, 1, -1])
+    write_page(tmp_path / "a.html", run_of(model), away, title="a", view=1, seconds=1.0)
+    assert 0 < header_of((tmp_path / "a.html").read_text())["distance"] < 10
 
 
 def test_fewer_harmonics_and_keyframes_make_a_smaller_file(model, written, tmp_path):
