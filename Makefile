@@ -9,7 +9,8 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: reconstruct, train, evaluate, render a novel view.
 	$(BIN)/python demo/demo.py --output demo-out
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # two processes of more threads wait for each other
+# Processes of several threads would wait for each other; three keep two cores busy, as some tests wait for programs.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: style  ## Run the linter, the type checker and the fast tests, in two minutes.
 	$(MAKE) --jobs=2 types fast

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "words"),
     [
@@ -29,7 +30,6 @@ def test_a_capture_that_is_not_there_is_one_sentence(tmp_path: Path, program: st
     assert "nosuch" in ended.stdout + ended.stderr
 
 
-@pytest.mark.slow
 def test_data_are_timed_at_the_networks_own_size_without_workers_too(tmp_path: Path) -> None:
     words = ["--data", "--networks", "page4d-tiny", "--steps", "3", "--frame-budget", "2", "--workers", "0"]
     run = [sys.executable, str(BENCHMARKS / "train.py"), *words]
@@ -38,7 +38,6 @@ def test_data_are_timed_at_the_networks_own_size_without_workers_too(tmp_path: P
     assert "images 56 wide, in patches of 8;" in ended.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("program", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
 def test_help_needs_no_library_of_tables(program: str) -> None:
     run = "import runpy, sys; sys.modules['pandas'] = None; "

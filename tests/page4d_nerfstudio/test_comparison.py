@@ -312,6 +312,7 @@ def test_without_the_library_of_tables_nothing_is_trained(nerfstudio, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_help_needs_no_library_of_tables():
     run = "import runpy, sys; sys.modules['pandas'] = None; "
     run += "runpy.run_module('compare', run_name='__main__', alter_sys=True)"
