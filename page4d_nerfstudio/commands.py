@@ -17,7 +17,7 @@ from page4d_hf.utils.programs import command
 
 MOST_FRAMES, MOST_RADIUS = 100_000, 1000  # of a camera path: an hour of video, at most
 LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.1, 1000, 50  # browsers slow a GIF down that has less than 1/50 s between frames
-MOST_KEYFRAMES = 1000
+KEYFRAMES_LIMIT = 1000
 MOST_WIDTH = 8192  # of a video, in pixels
 SENT_EASILY = 10 * 2**20  # bytes that mail and chat take
 
@@ -258,8 +258,8 @@ def share(
         raise Page4DError(f"--fps of a GIF must be at most {MOST_GIF_FPS}, which browsers play, got {fps:g}.")
     if sh_degree is not None and not 0 <= sh_degree <= 3:
         raise Page4DError(f"--sh-degree must be from 0 to 3, got {sh_degree}.")
-    if keyframes is not None and not 2 <= keyframes <= MOST_KEYFRAMES:
-        raise Page4DError(f"--keyframes must be from 2 to {MOST_KEYFRAMES}, got {keyframes}.")
+    if keyframes is not None and not 2 <= keyframes <= KEYFRAMES_LIMIT:
+        raise Page4DError(f"--keyframes must be from 2 to {KEYFRAMES_LIMIT}, got {keyframes}.")
     if width is not None and not 2 <= width <= MOST_WIDTH:
         raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
     if find_spec("nerfstudio") is None:
