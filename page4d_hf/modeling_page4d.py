@@ -88,7 +88,13 @@ from .initialization_page4d import start_at_same_place, start_smooth, start_stil
 from .labels_page4d import check_labels
 from .loss_page4d import page4d_loss
 from .model_card import write_model_card
-from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
+from .modeling_page4d_aggregator import (
+    Page4DAggregator,
+    Page4DMaskSchedule,
+    Page4DPaperMaskHead,
+    Page4DSpecialTokens,
+    side_by_side,
+)
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
 from .modeling_page4d_layers import Page4DLayer
@@ -239,7 +245,15 @@ class Page4DPreTrainedModel(PreTrainedModel):
         "Page4DDenseHead",
         "Page4DTrackHead",
     ]
-    _keep_in_fp32_modules_strict = ["mask_head", "camera_head", "depth_head", "point_head", "track_head"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = [  # noqa: RUF012
+        "aggregator.mask_head",
+        "camera_head",
+        "depth_head",
+        "point_head",
+        "track_head",
+    ]
+    # By this list, and by whole names alone, quantization leaves modules as they are.
+    _keep_in_fp32_modules = _keep_in_fp32_modules_strict
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -446,8 +460,7 @@ class Page4DModel(Page4DPreTrainedModel):
         patch_tokens = self.encoder(self._normalised(pixel_values).flatten(0, 1))  # [B * S, h * w, C]
 
         # 2. All frames together.
-        kept_layers = set(range(config.num_hidden_layers) if output_hidden_states else config.head_layers)
-        kept_layers.add(config.num_hidden_layers - 1)
+        kept_layers = {*config.head_layers, config.num_hidden_layers - 1}
         if visible is not None:
             share = nn.functional.avg_pool2d(visible.to(patch_tokens.device, torch.float32), config.patch_size)
             visible = share.flatten(2) >= 0.5  # [B, S, h * w]
@@ -456,6 +469,7 @@ class Page4DModel(Page4DPreTrainedModel):
             *grid,
             kept_layers,
             mask_strength,
+            output_hidden_states,
             output_attentions,
             visible,
         )
@@ -503,8 +517,7 @@ class Page4DModel(Page4DPreTrainedModel):
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
             output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)
         if output_hidden_states:
-            layers = range(config.num_hidden_layers)
-            output.hidden_states = tuple(side_by_side(*aggregated.features[layer]) for layer in layers)
+            output.hidden_states = aggregated.hidden_states
         if output_attentions:
             output.attentions = aggregated.attentions
         return output
@@ -687,11 +700,6 @@ class Page4DForDepthEstimation(Page4DModel):
             hidden_states=seen.hidden_states,
             attentions=seen.attentions,
         )
-
-
-def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:
-    """A layer's two outputs as one; the blocks may lie on different devices."""
-    return torch.cat((frame_tokens.to(global_tokens.device), global_tokens), dim=-1)
 
 
 __all__ = [
