@@ -97,7 +97,7 @@ from .modeling_page4d_aggregator import (
 )
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
-from .modeling_page4d_layers import Page4DLayer
+from .modeling_page4d_layers import Page4DLayer, in_full
 from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
 
 logger = logging.get_logger(__name__)
@@ -252,7 +252,7 @@ class Page4DPreTrainedModel(PreTrainedModel):
         "point_head",
         "track_head",
     ]
-    # By this list, and by whole names alone, quantization leaves modules as they are.
+    # Quantization leaves alone what this list names, in full from the root.
     _keep_in_fp32_modules = _keep_in_fp32_modules_strict
 
     @torch.no_grad()
@@ -322,11 +322,10 @@ class Page4DModel(Page4DPreTrainedModel):
         self._looks_at_values = [True]  # a list, which the replicas of nn.DataParallel share
         self.encoder = Page4DEncoder(config)
         self.aggregator = Page4DAggregator(config)
-        # float() as the library may build models under another default dtype.
-        self.camera_head = Page4DCameraHead(config).float() if config.enable_camera else None
-        self.depth_head = Page4DDenseHead(config, config.dense_hidden_size, 2).float() if config.enable_depth else None
-        self.point_head = Page4DDenseHead(config, config.dense_hidden_size, 4).float() if config.enable_point else None
-        self.track_head = Page4DTrackHead(config).float() if config.enable_track else None
+        self.camera_head = in_full(Page4DCameraHead(config)) if config.enable_camera else None
+        self.depth_head = in_full(Page4DDenseHead(config, config.dense_hidden_size, 2)) if config.enable_depth else None
+        self.point_head = in_full(Page4DDenseHead(config, config.dense_hidden_size, 4)) if config.enable_point else None
+        self.track_head = in_full(Page4DTrackHead(config)) if config.enable_track else None
         self.post_init()  # type: ignore[no-untyped-call]  # of the library
 
     @classmethod

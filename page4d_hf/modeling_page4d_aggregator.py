@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_page4d import Page4DConfig
-from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, for_every_frame, no_autocast, rotary_tables
+from .modeling_page4d_layers import (
+    Page4DFloat32Module,
+    Page4DLayer,
+    for_every_frame,
+    in_full,
+    no_autocast,
+    rotary_tables,
+)
 
 
 class Page4DMask(NamedTuple):
@@ -183,8 +190,7 @@ class Page4DAggregator(nn.Module):
         self.mask_head: nn.Module | None = None
         self.mask_schedule: Page4DMaskSchedule | None = None
         if config.mask_form is not None:
-            # float() as the library may build models under another default dtype.
-            self.mask_head = MASK_HEADS[config.mask_form](config).float()
+            self.mask_head = in_full(MASK_HEADS[config.mask_form](config))
             training = config.training
             if training.mask_hold_start is not None:
                 self.mask_schedule = Page4DMaskSchedule(training.mask_hold_start, training.mask_hold_end)

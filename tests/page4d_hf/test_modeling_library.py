@@ -134,8 +134,8 @@ def test_casting_a_model_leaves_its_heads_as_they_are(tiny_model, dtype):
             assert torch.equal(weight, model.get_parameter(name)), name
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-def test_a_model_loaded_in_half_precision_is_the_model_cast_to_it(folder, dtype):
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float64])
+def test_a_model_loaded_in_another_precision_is_the_model_cast_to_it(folder, dtype):
     loaded = Page4DModel.from_pretrained(folder, dtype=dtype).state_dict()
     cast = Page4DModel.from_pretrained(folder, dtype=torch.float32).to(dtype).state_dict()
 
