@@ -26,7 +26,7 @@ import tyro
 
 from .errors import CheckpointError, Page4DError
 from .package_version import page4d_version
-from .utils.programs import command, input_errors_end_the_program, not_installed
+from .utils.programs import input_errors_end_the_program, not_installed, say_next
 from .utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -250,6 +250,7 @@ def reconstruct(
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
             changed since, nothing is replaced.
     """
+    from .frames import frame_files
     from .utils.folders import claimed_folder
 
     started = time.perf_counter()
@@ -259,10 +260,12 @@ def reconstruct(
     by_frame = any(given is not None for given in (tracks, cameras, masks)) or os.path.isdir(motion or "")
     if split_cuts and by_frame:
         raise Page4DError("--split-cuts takes no tracks, cameras, masks or folder of motion: they are of a whole clip.")
-    # What can be wrong with the output is found out first, before the seconds of imports.
+    # What can be wrong with the output, and then with the frames' names, is found out before the seconds of imports.
     named = (name for name in (motion, intrinsics, metric_depth) if name and os.path.exists(name))  # or they are words
     read = (*input, model, cameras, tracks, masks, *named)
     with claimed_folder(output, overwrite=overwrite, inputs=read), progress_bar() as report:
+        frame_files(source)
+
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as reconstruct_frames
@@ -329,7 +332,7 @@ def reconstruct(
     print(f"It took {seconds:.1f} s and at most {_peak_memory(written[0][3]['options']['device'])}.")
     longest, num_frames, _, _ = max(written, key=lambda each: each[1])
     if num_frames > 1:
-        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', longest)}")
+        say_next("ns-train", "page4d-4dgs", "--data", longest)
 
 
 def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
@@ -337,7 +340,7 @@ def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: d
     frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
     print(f"Wrote {folder}: {frames} and {num_points:,} points.")
     if "cuts" in info:
-        print("Each shot becomes a scene of its own with --split-cuts.")
+        print("`page4d reconstruct --split-cuts` makes a scene of each shot.")
     if "refinement" in info:
         from .reconstruction.cameras.refinement import summary
 
@@ -406,7 +409,7 @@ def synth(
     held_out = len(range(0, num_frames, held_out_every))
     seconds = time.perf_counter() - started
     print(f"Wrote {output} in {seconds:.1f} s: {num_frames} training and {held_out} held-out frames, {width}x{height}.")
-    print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
+    say_next("ns-train", "page4d-4dgs", "--data", output)
 
 
 def export(
@@ -464,7 +467,7 @@ def export(
         if format == "colmap":
             masks = ("--masks-path", "masks") if made.masks else ()
             reader = ("colmap", "--colmap-path", "sparse/0", *masks, *unscaled)
-        print(f"Next: {command('ns-train', 'splatfacto', '--data', output, *reader)}")
+        say_next("ns-train", "splatfacto", "--data", output, *reader)
 
 
 def view(

@@ -8,15 +8,34 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from ..errors import Page4DError
 
+_goes_on_by_itself = ContextVar("goes on by itself", default=False)
+
 
 def command(*words: object) -> str:
     """A command to print, for a shell to take as it is: words with spaces and the like in quotes."""
     return shlex.join(map(str, words))
+
+
+def say_next(*words: object, say: Callable[[str], object] = print) -> None:
+    """Say which command to type next, but where the program `goes_on_by_itself`."""
+    if not _goes_on_by_itself.get():
+        say(f"Next: {command(*words)}")
+
+
+@contextmanager
+def goes_on_by_itself() -> Iterator[None]:
+    """A block whose steps each end in a next one, which the program runs itself."""
+    token = _goes_on_by_itself.set(True)
+    try:
+        yield
+    finally:
+        _goes_on_by_itself.reset(token)
 
 
 def install_command(*extras: str) -> str:
@@ -70,7 +89,8 @@ def input_errors_end_the_program(
 
     Args:
         name: of the program, which the sentence begins with.
-        interrupted: what to say when the user interrupts, with exit code 130. Without it the interrupt passes.
+        interrupted: what to say when the user interrupts, with exit code 130; a `KeyboardInterrupt` with a message of
+            its own has that said instead. Without it the interrupt passes.
         say: prints the sentence. By default it goes to stderr, behind the name.
     """
     say = say or (lambda sentence: print(f"{name}: {sentence}", file=sys.stderr, flush=True))
@@ -81,9 +101,9 @@ def input_errors_end_the_program(
         if is_first or not getattr(error, "in_all_processes", False):
             say(one_line(error))
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if interrupted is None:
             raise
         if is_first:
-            say(f"interrupted; {interrupted}")
+            say(f"interrupted; {error.args[0] if error.args else interrupted}")
         sys.exit(130)

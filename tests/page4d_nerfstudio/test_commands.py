@@ -229,7 +229,7 @@ def test_share_takes_the_newest_of_several_trainings(in_workplace, tmp_path, cap
     os.utime(older, (0, 0))
     words = ("--load-config", str(older), str(in_workplace), "--output", str(tmp_path / "a.html"), "--keyframes", "2")
     cli.main(["share", *words])
-    assert f"Of 2 trainings, the newest: {in_workplace}." in capsys.readouterr().out
+    assert f"Of 2 trainings, the newest with a checkpoint: {in_workplace}." in capsys.readouterr().out
 
 
 def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):

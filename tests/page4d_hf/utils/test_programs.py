@@ -9,7 +9,14 @@ import pytest
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils import programs
-from page4d_hf.utils.programs import command, input_errors_end_the_program, install_command, not_installed
+from page4d_hf.utils.programs import (
+    command,
+    goes_on_by_itself,
+    input_errors_end_the_program,
+    install_command,
+    not_installed,
+    say_next,
+)
 from page4d_hf.utils.progress import progress_bar
 
 
@@ -62,6 +69,19 @@ def test_an_interrupt_ends_a_program_with_what_was_kept_and_exit_code_130(capsys
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == "prog: interrupted; nothing was kept.\n"
+
+
+def test_an_interrupt_that_knows_better_says_what_was_kept(capsys):
+    with pytest.raises(SystemExit), input_errors_end_the_program("prog", "nothing was kept."):
+        raise KeyboardInterrupt("half is kept.")
+    assert capsys.readouterr().err == "prog: interrupted; half is kept.\n"
+
+
+def test_the_next_command_is_left_out_where_the_program_goes_on_by_itself(capsys):
+    with goes_on_by_itself():
+        say_next("prog", "a b")
+    say_next("prog", "c d")
+    assert capsys.readouterr().out == "Next: prog 'c d'\n"
 
 
 def test_what_all_processes_meet_the_first_says_for_them(capsys, monkeypatch):
