@@ -176,6 +176,7 @@ def test_page4d_measures_video_depth_in_the_first_camera(truth: Truth) -> None:
     assert figures["abs_rel"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_predictions_behind_the_first_camera_are_raised_for_scale_and_shift_alone(truth: Truth) -> None:
     predictions = truth.predictions()
     assert predictions.depth is not None

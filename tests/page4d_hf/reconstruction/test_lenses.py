@@ -133,6 +133,7 @@ def test_tracks_of_another_number_of_frames_are_refused_before_they_are_undistor
         reconstruct(folder / "images", small_network(), cameras=cameras, tracks=folder / "tracks.npz", resolution=56)
 
 
+@pytest.mark.slow
 def test_given_tracks_are_undistorted_with_the_frames(folder, monkeypatch):
     class EnoughError(Exception):
         pass
