@@ -76,11 +76,13 @@ def test_they_are_kept_for_the_next_command(without_points, frames, monkeypatch)
     np.testing.assert_array_equal(again.points.positions, frames.points.positions)
 
 
+@pytest.mark.slow
 def test_smaller_images_to_train_on_start_from_points_of_the_large_ones(without_points, frames):
     small = read_source(Page4DDataParserConfig(data=without_points, points="tracks", downscale_factor=2))
     np.testing.assert_allclose(small.points.positions, frames.points.positions, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_may_have_transparency(without_points, frames, tmp_path):
     folder = tmp_path / "transparent"
     shutil.copytree(without_points, folder)
