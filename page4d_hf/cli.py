@@ -226,8 +226,8 @@ def reconstruct(
         tracker: what follows points to refine by. flow: optical flow. head: the track head of weights that have one, as
             VGGT's: it follows points of each window's first frame alone, so take a short --window.
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
-            scene; both; off: nothing; or a folder with an image for each frame, not 0 where something moves. By default
-            both, or geometry where the model has no mask head.
+            scene; both; off: nothing; or a folder with an image for each frame, non-zero where something moves. By
+            default both, or geometry where the model has no mask head.
         cameras: known cameras, which are held, and in whose scale the scene comes: a transforms.json, a folder with a
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or

@@ -62,7 +62,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
     check_checkpoint(path)
     # nerfstudio's schedulers leave learning rates as NumPy's numbers, which PyTorch refuses unless told.
-    number = np.float64(0)
+    number: Any = np.float64(0)
     try:
         with torch.serialization.safe_globals([number.__reduce__()[0], np.dtype, type(number.dtype)]):
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)

@@ -126,7 +126,7 @@ def reconstruct(
             new points in each frame. "head": the network's track head, which follows points of each window's first
             frame and sees no pixel finer than its input's; it needs weights that have one, as VGGT's.
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
-            "both"; "off": nothing; or a folder with an image for each frame, not 0 where something moves, by which
+            "both"; "off": nothing; or a folder with an image for each frame, non-zero where something moves, by which
             cameras are refined too. By default both, as far as the model has a head, and frames are several and of one
             size.
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,

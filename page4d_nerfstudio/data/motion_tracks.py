@@ -65,7 +65,7 @@ def motion_paths(frames: PosedFrames) -> MotionPaths | None:
         if not frames.tracks_asked_for and (way := _mean_way(complete, centers)) < LEAST_WAY:
             note(
                 f"tracks are left out: what moves goes {way:.1%} of its distance from the camera, and {LEAST_WAY:.0%} "
-                "is where they begin to help; take them by --tracks page4d"
+                "is where they begin to help; `page4d-data --tracks page4d` takes them anyway"
             )
             return None
         error = error_of_prediction(paths, times, centers)

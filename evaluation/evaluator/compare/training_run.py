@@ -197,7 +197,7 @@ class TrainingRun:
     ) -> None:
         """Run a command to its end, its output into a file, with `more` in its environment."""
         path = self.folder / log
-        environment = os.environ | {"COLUMNS": "300", "PYTHONUNBUFFERED": "1"} | (more or {})
+        environment = os.environ | {"COLUMNS": "300", "PYTHONUNBUFFERED": "1", **(more or {})}
         with open(path, "wb") as file:
             file.write(f"{shlex.join(words)}\n".encode())
             file.flush()
