@@ -10,8 +10,10 @@ and the other frames hold the depth.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import cv2
@@ -21,8 +23,12 @@ import numpy.typing as npt
 from ..errors import Page4DError
 from ..frames import Frames
 from ..geometry import resized_intrinsics
+from ..scene.folder import MARK
+from ..utils.folders import MANIFEST
 from .dense_flow import DenseFlow
 from .mask_folders import MaskFolder
+
+logger = logging.getLogger(__name__)
 
 MotionKind = Literal["off", "head", "geometry", "both"]
 
@@ -44,6 +50,10 @@ REACH = 5  # pixels: radius of the guided filter
 EDGE = 0.03  # of the range of grey: contrast above it is an edge
 HALF_SCORE, SCORE_SCALE = 1.9, 0.45  # score that is as likely to move as not, and the slope there
 
+# Folders of masks that page4d writes, for COLMAP and nerfstudio: 0 where something moves, or is to be left out.
+WRITTEN = ("motion_masks", "masks")
+IMPLAUSIBLE = 0.75  # of a user's masks that moves: nothing would be left to find cameras by
+
 FloatArray = npt.NDArray[np.float32]
 Size = tuple[int, int]  # (height, width)
 
@@ -58,7 +68,17 @@ def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> Mot
     elif not os.path.isdir(motion):
         kinds = ", ".join(get_args(MotionKind))
         raise Page4DError(f"Expected motion by {kinds} or a folder of masks, got {os.fspath(motion)!r}.")
+    elif _is_written(Path(os.path.realpath(motion))):
+        raise Page4DError(
+            f"Expected masks that are 0 where nothing moves; page4d wrote {os.fspath(motion)}, for programs that want "
+            "0 where something does. Give a copy with black and white exchanged."
+        )
     return motion
+
+
+def _is_written(folder: Path) -> bool:
+    """Whether masks are of a scene folder or an export."""
+    return folder.name in WRITTEN and any((folder.parent / mark).is_file() for mark in (MARK, MANIFEST))
 
 
 def shows_geometry(frames: Frames) -> bool:
@@ -113,7 +133,15 @@ def motion_masks(
             masks = combine(masks, head)
         masks = _without(masks, map(np.isnan, depth))
     elif isinstance(motion, MaskFolder):
-        masks = _without(motion.over_maps(depth), map(np.isnan, depth))
+        masks = motion.over_maps(depth)
+        moving = np.mean([mask.mean() for mask in masks])
+        if moving > IMPLAUSIBLE:
+            logger.warning(
+                "%.0f %% of the pixels move by the masks in %s, which should be 0 where nothing moves; where they are "
+                "the other way round, give a copy with black and white exchanged.",
+                100 * moving, motion.files[0].parent,
+            )  # fmt: skip
+        masks = _without(masks, map(np.isnan, depth))
     return masks if masks is None or hidden is None else _without(masks, hidden)
 
 

@@ -126,9 +126,9 @@ def reconstruct(
             new points in each frame. "head": the network's track head, which follows points of each window's first
             frame and sees no pixel finer than its input's; it needs weights that have one, as VGGT's.
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
-            "both"; "off": nothing; or a folder with an image for each frame, non-zero where something moves, by which
-            cameras are refined too. By default both, as far as the model has a head, and frames are several and of one
-            size.
+            "both"; "off": nothing; or a folder with an image for each frame, 0 where nothing moves and non-zero where
+            something does, the opposite of the masks that `write_scene` writes, by which cameras are refined too. By
+            default both, as far as the model has a head, and frames are several and of one size.
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
             Where their lenses distort, frames are undistorted first.

@@ -140,8 +140,9 @@ class Page4DDataParserConfig(DataParserConfig):
     the network's."""
     motion: str | None = None
     """What tells PAGE-4D's points what moves. head: its mask head. geometry: optical flow that contradicts a static
-    scene. both. off. For a video or images also a folder of masks, non-zero where something moves. By default both, or
-    geometry where the model has no mask head."""
+    scene. both. off. For a video or images also a folder of masks, 0 where nothing moves and non-zero where something
+    does, the opposite of page4d reconstruct --write-masks. By default both, or geometry where the model has no mask
+    head."""
     intrinsics: str | None = None
     """Known intrinsics of a video or images: fx,fy,cx,cy in pixels, a transforms.json or a COLMAP model."""
     distortion: Literal["none", "radial"] = "none"

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import http.client
 import io
 import json
 import os
@@ -366,6 +367,16 @@ def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, work
         assert elements["Time"]["visible"]
         assert tuple(elements["Gaussians"]["options"]) == ("all", "static", "moving")
         assert "Moving from (%)" in elements
+
+
+def test_the_viewer_hands_out_its_page_and_no_file_outside_of_it(in_workplace, workplace, forking_python):
+    with viewer_of(forking_python, in_workplace, workplace) as client:
+        statuses = []
+        for path in ("/", "/../../../../../../../../../../../../etc/passwd"):
+            connection = http.client.HTTPConnection(*client.remote_address)
+            connection.request("GET", path)
+            statuses.append(connection.getresponse().status)
+    assert statuses == [200, 404]
 
 
 TURBO_OF_0 = (48, 18, 59)  # the first colour of the map that nerfstudio's viewer takes by default

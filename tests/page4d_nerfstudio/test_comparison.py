@@ -312,7 +312,7 @@ def test_seeds_and_steps_that_make_no_comparison_are_refused(nerfstudio, tmp_pat
 def test_without_nerfstudio_s_programs_the_way_to_get_them_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(runs.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Page4DError, match="no program ns-train: install nerfstudio"):
+    with pytest.raises(Page4DError, match=r"no program ns-train; `pip install .*\[nerfstudio\]"):
         compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
 
 

@@ -136,5 +136,5 @@ def test_what_cannot_be_is_refused_before_any_work(there, scene, output, options
 @pytest.mark.parametrize(("command", "options"), [(splat, {}), (export_splats, {"time": 0.5}), (camera_path, {})])
 def test_without_nerfstudio_a_command_says_how_to_get_it(monkeypatch, there, command, options):
     monkeypatch.setattr(commands, "find_spec", lambda name: None)
-    with pytest.raises(Page4DError, match=r'pip install "page4d\[nerfstudio\]"'):
+    with pytest.raises(Page4DError, match=r"nerfstudio, which is not installed; `pip install .*\[nerfstudio\]"):
         command(there / "config.yml", there / "mine.html", **options)

@@ -32,6 +32,7 @@ from pydantic import AllowInfNan
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.json_files import Record, read_json
+from page4d_hf.utils.programs import install_command
 
 from .variants import Variant
 
@@ -260,7 +261,7 @@ def program(name: str) -> str:
     path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
     found = shutil.which(name, path=path)
     if found is None:
-        raise Page4DError(f'There is no program {name}: install nerfstudio with pip install "page4d[nerfstudio]".')
+        raise Page4DError(f"There is no program {name}; `{install_command('nerfstudio')}` brings it.")
     return found
 
 

@@ -12,6 +12,7 @@ from page4d_hf.frames import Frames
 from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, motion_source, resolve_motion
 from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
+from page4d_hf.utils.folders import MANIFEST
 from page4d_hf.utils.ranking import auroc
 
 
@@ -132,6 +133,31 @@ def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(t
     with pytest.raises(Page4DError, match="no motion masks to write"):
         write_scene(tmp_path / "other", made, motion_masks=True)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "mark"), [("motion_masks", "page4d/info.json"), ("masks", MANIFEST)], ids=["scene", "export"]
+)
+def test_masks_that_page4d_wrote_the_other_way_round_are_refused(tmp_path, folder, mark):
+    (tmp_path / folder).mkdir()
+    assert resolve_motion(tmp_path / folder, has_head=False)  # of nobody knows whom
+    (tmp_path / mark).parent.mkdir(exist_ok=True)
+    (tmp_path / mark).write_text("{}")
+    with pytest.raises(Page4DError, match=rf"page4d wrote .*/{folder}, .* black and white exchanged"):
+        resolve_motion(tmp_path / folder, has_head=False)
+
+
+def test_masks_by_which_nearly_everything_moves_are_doubted(tmp_path, caplog):
+    depth, cameras = [np.ones((6, 8), np.float32)], (np.zeros((1, 3, 4)), np.zeros((1, 3, 3)))
+    frames = as_frames(np.zeros((1, 6, 8, 3), np.uint8))
+    moving = np.zeros((6, 8), bool)
+    moving[0] = True
+    masks = motion_source(write_masks(tmp_path / "masks", [moving], ["a.png"]), frames)
+    motion_masks(masks, frames, *cameras, depth, None)
+    assert not caplog.messages
+    inverse = motion_source(write_masks(tmp_path / "inverse", [~moving], ["a.png"]), frames)
+    motion_masks(inverse, frames, *cameras, depth, None)
+    assert "83 % of the pixels move" in caplog.text
 
 
 def test_what_cannot_tell_motion_is_refused_or_left_out(tmp_path):
