@@ -243,6 +243,13 @@ def test_transparent_pixels_give_no_points_and_no_tracks_and_do_not_move():
     assert (made.tracks.xy[made.tracks.visible][:, 0] >= 43).all()
 
 
+def test_transparent_pixels_give_no_points_of_the_point_head_either():
+    images = cut_out(moving_room())[:2]
+    options = {"points": "world", "refine": "off", "motion": "off", "confidence_percentile": 0}
+    made = reconstruct(images, small_network(), resolution=28, **options)
+    assert 0 < len(made.points) == sum((confidence > 0).sum() for confidence in made.depth_conf)
+
+
 def test_masks_and_transparency_hide_together(tmp_path):
     images = cut_out(moving_room())[:2]
     visible = np.full(images[0].shape[:2], 255, np.uint8)

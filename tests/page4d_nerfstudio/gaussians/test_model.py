@@ -247,9 +247,12 @@ def test_depth_is_the_distance_along_the_view():
         model.opacities.fill_(5.0)
     model.eval()
 
-    depth = model.get_outputs_for_camera(cameras([0.5]))["depth"]
+    outputs = model.get_outputs_for_camera(cameras([0.5]))
+    depth, empty = outputs["depth"], outputs["accumulation"] == 0
 
     assert depth[HEIGHT // 2, WIDTH // 2, 0] == pytest.approx(4.0, abs=1e-4)
+    assert empty.any()
+    assert (depth[empty] == depth[~empty].max()).all()  # as far as anything: not in front of it
 
 
 def test_a_crop_shows_what_is_inside_at_that_time():
