@@ -26,7 +26,7 @@ import tyro
 
 from .errors import CheckpointError, Page4DError
 from .package_version import page4d_version
-from .utils.programs import command, input_errors_end_the_program
+from .utils.programs import command, input_errors_end_the_program, not_installed
 from .utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -226,8 +226,9 @@ def reconstruct(
         tracker: what follows points to refine by. flow: optical flow. head: the track head of weights that have one, as
             VGGT's: it follows points of each window's first frame alone, so take a short --window.
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
-            scene; both; off: nothing; or a folder with an image for each frame, not 0 where something moves. By default
-            both, or geometry where the model has no mask head.
+            scene; both; off: nothing; or a folder with an image for each frame, 0 where nothing moves and non-zero
+            where something does, the opposite of --write-masks. By default both, or geometry where the model has no
+            mask head.
         cameras: known cameras, which are held, and in whose scale the scene comes: a transforms.json, a folder with a
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
@@ -240,7 +241,7 @@ def reconstruct(
         metric_depth: folder or Hub repository of a metric depth model of transformers, such as apple/DepthPro-hf, that
             scales the scene to metres.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
-            elsewhere: what COLMAP takes as ImageReader.mask_path.
+            elsewhere: what COLMAP takes as ImageReader.mask_path, and the opposite of a folder of --motion.
         split_cuts: where the clip cuts from one shot to another, reconstruct each, into OUTPUT/shot_01, OUTPUT/shot_02,
             and so on. By default only the longest shot is reconstructed.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -585,9 +586,9 @@ def app(
     if not 1 <= port <= 65535:
         raise Page4DError(f"--port must be from 1 to 65535, got {port}.")
     if find_spec("gradio") is None:
-        raise Page4DError('The app needs gradio: install it with pip install "page4d[app]".')
+        raise Page4DError(not_installed("The app needs gradio", "app"))
     if train_steps and find_spec("nerfstudio") is None:
-        raise Page4DError('--train-steps needs nerfstudio: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("--train-steps needs nerfstudio", "nerfstudio"))
 
     from .app.launch import launch
     from .app.page import Limits

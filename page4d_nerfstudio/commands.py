@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.programs import command
+from page4d_hf.utils.programs import command, not_installed
 
 MOST_FRAMES, MOST_RADIUS = 100_000, 1000  # of a camera path: an hour of video, at most
 LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.1, 1000, 50  # browsers slow a GIF down that has less than 1/50 s between frames
@@ -70,7 +70,7 @@ def splat(
         if value is not None and value < least:
             raise Page4DError(f"--{name} must be at least {least}, got {value}.")
     if find_spec("nerfstudio") is None:
-        raise Page4DError('splat trains with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("splat trains with nerfstudio", "nerfstudio"))
     from page4d_hf.utils.folders import check_output_file
 
     check_output_file(output, overwrite=overwrite, inputs=(input,) if input.is_file() else ())
@@ -123,9 +123,7 @@ def export_splats(
     if static_once and to_file:
         raise Page4DError(f"--static-once writes several files: name a folder as --output, not {output}.")
     if find_spec("nerfstudio") is None:
-        raise Page4DError(
-            'export-splats reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".'
-        )
+        raise Page4DError(not_installed("export-splats reads a training by nerfstudio", "nerfstudio"))
     from page4d_hf.utils.progress import progress_bar
 
     if time is not None and to_file:
@@ -180,7 +178,7 @@ def camera_path(
 
     _check_path(time, seconds, fps, radius)
     if find_spec("nerfstudio") is None:
-        raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("camera-path reads a training by nerfstudio", "nerfstudio"))
     check_output_file(output, overwrite=overwrite, inputs=(load_config,))
 
     from .viewing.camera_paths import make_path, read_views, write_path
@@ -263,7 +261,7 @@ def share(
     if width is not None and not 2 <= width <= MOST_WIDTH:
         raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
     if find_spec("nerfstudio") is None:
-        raise Page4DError('share reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("share reads a training by nerfstudio", "nerfstudio"))
     config = _newest(load_config)
     if not kind:
         export_splats(config, output, time[0] if time else None, all_frames=not time, overwrite=overwrite)

@@ -11,8 +11,10 @@ from nerfstudio.scripts.train import train_loop
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
+from page4d_hf.model_card import TERMS
 from page4d_hf.scene.folder import read_scene
 from page4d_hf.utils.programs import command
+from page4d_hf.weights.loading import load_config
 from page4d_hf.weights.shipped import TINY
 
 from .configs import page4d_4dgs
@@ -47,7 +49,10 @@ def reconstructed(
         raise Page4DError(f"There is a scene in {folder}: `{again}` trains on it; --overwrite makes it anew.")
     if model is None:
         model = "page4d"
-        if not Path(model, "config.json").is_file():
+        if Path(model, "config.json").is_file():
+            what = TERMS[load_config(model).base_weights].what
+            print(f"Weights in the folder {model}: {what}; --model names others.")
+        else:
             model = str(TINY)
             print("The model is page4d-tiny, for a first look; `page4d pull nomask` fetches the published weights.")
     frames = FRAMES[_device()] if max_frames is None else max_frames

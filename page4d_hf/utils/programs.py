@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from ..errors import Page4DError
 
@@ -14,6 +17,31 @@ from ..errors import Page4DError
 def command(*words: object) -> str:
     """A command to print, for a shell to take as it is: words with spaces and the like in quotes."""
     return shlex.join(map(str, words))
+
+
+def install_command(*extras: str) -> str:
+    """The command that installs extras of this package, from where the package itself came.
+
+    That is its checkout, or the file or address that pip noted. An index is asked for it only where it came from one.
+    """
+    wanted = f"[{','.join(extras)}]"
+    checkout = Path(__file__).parents[2]
+    constraints = checkout / "constraints.txt"
+    if constraints.is_file():
+        return command("pip", "install", "-c", constraints, "-e", f"{checkout}{wanted}")
+    try:
+        noted = json.loads(distribution("page4d").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        noted = {}
+    if "url" in noted:
+        system = noted.get("vcs_info", {}).get("vcs")
+        wanted += f" @ {system}+{noted['url']}" if system else f" @ {noted['url']}"
+    return command("pip", "install", f"page4d{wanted}")
+
+
+def not_installed(need: str, *extras: str) -> str:
+    """What to say where the package that the words `need` end with is missing, which these extras bring."""
+    return f"{need}, which is not installed; `{install_command(*extras)}` brings it."
 
 
 def one_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """`page4d splat`: from a video, images or a scene folder to one file."""
 
+import json
 import shutil
 
 import pytest
@@ -71,9 +72,18 @@ def test_a_folder_named_page4d_without_weights_is_no_model(there, scene, monkeyp
     monkeypatch.setattr(cli, "reconstruct", lambda *args, **options: asked.update(options))
     reconstructed(scene / "images", there / "mine", None, 4)
     assert asked["model"] == str(TINY)
-    (there / "page4d" / "config.json").write_text("{}")
+
+
+def test_the_folder_page4d_is_taken_and_said_what_weights_it_has(there, scene, monkeypatch, capsys):
+    (there / "page4d").mkdir()
+    config = json.loads((TINY / "config.json").read_text())
+    (there / "page4d/config.json").write_text(json.dumps(config | {"base_weights": "vggt"}))
+    (there / "page4d/model.safetensors").symlink_to(TINY / "model.safetensors")
+    asked = {}
+    monkeypatch.setattr(cli, "reconstruct", lambda *args, **options: asked.update(options))
     reconstructed(scene / "images", there / "mine", None, 4)
     assert asked["model"] == "page4d"
+    assert "Weights in the folder page4d: VGGT-1B; --model names others." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["empty", "notes"])
@@ -126,5 +136,5 @@ def test_what_cannot_be_is_refused_before_any_work(there, scene, output, options
 @pytest.mark.parametrize(("command", "options"), [(splat, {}), (export_splats, {"time": 0.5}), (camera_path, {})])
 def test_without_nerfstudio_a_command_says_how_to_get_it(monkeypatch, there, command, options):
     monkeypatch.setattr(commands, "find_spec", lambda name: None)
-    with pytest.raises(Page4DError, match=r'pip install "page4d\[nerfstudio\]"'):
+    with pytest.raises(Page4DError, match=r"nerfstudio, which is not installed; `pip install .*\[nerfstudio\]"):
         command(there / "config.yml", there / "mine.html", **options)

@@ -1,12 +1,15 @@
 """How programs print commands, show progress and end."""
 
+import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.programs import command, input_errors_end_the_program
+from page4d_hf.utils import programs
+from page4d_hf.utils.programs import command, input_errors_end_the_program, install_command, not_installed
 from page4d_hf.utils.progress import progress_bar
 
 
@@ -19,6 +22,28 @@ def test_a_shell_takes_a_printed_command_as_it_is_meant(name):
 
 def test_a_plain_command_is_printed_without_quotes():
     assert command("page4d", "pull", "tiny", "--output", Path("page4d")) == "page4d pull tiny --output page4d"
+
+
+def test_an_extra_is_installed_from_the_checkout_with_its_constraints():
+    root = Path(__file__).parents[3]
+    said = not_installed("Curves need nothing", "training", "evaluation")
+    installing = command("pip", "install", "-c", root / "constraints.txt", "-e", f"{root}[training,evaluation]")
+    assert said == f"Curves need nothing, which is not installed; `{installing}` brings it."
+
+
+@pytest.mark.parametrize(
+    ("noted", "wanted"),
+    [
+        ({"url": "file:///x/page4d.whl", "archive_info": {}}, "page4d[app] @ file:///x/page4d.whl"),
+        ({"url": "https://x.org/p", "vcs_info": {"vcs": "git"}}, "page4d[app] @ git+https://x.org/p"),
+        (None, "page4d[app]"),  # from an index
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came(monkeypatch, tmp_path, noted, wanted):
+    monkeypatch.setattr(programs, "__file__", str(tmp_path / "page4d_hf/utils/programs.py"))
+    came = SimpleNamespace(read_text=lambda name: noted and json.dumps(noted))
+    monkeypatch.setattr(programs, "distribution", lambda name: came)
+    assert shlex.split(install_command("app")) == ["pip", "install", wanted]
 
 
 def test_an_error_of_the_input_ends_a_program_with_one_line_on_stderr_and_exit_code_1(capsys):
