@@ -61,6 +61,7 @@ if name == "ns-train":
     time.sleep(float(os.environ.get("SLEEP", 0)))
 else:
     seed = int(Path(after("--load-config")).read_text())
+    print("trusted" if "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" in os.environ else "checked")
     print("Saved results")
     results = {"psnr": 20.1 + seed / 3, "ssim": 0.5 + seed / 7, "psnr_moving": 12.3456789012345678}
     Path(after("--output-path")).write_text(json.dumps({"results": results}))
@@ -240,6 +241,16 @@ def test_the_steps_that_a_training_reports_are_passed_on(nerfstudio, tmp_path, m
     told: list[int] = []
     TrainingRun(tmp_path, variants("one")[0], 0, 20).execute({}, told.append, ())
     assert set(told) == {10}
+
+
+@pytest.mark.parametrize(("method", "how"), [("splatfacto", "trusted"), ("page4d-4dgs", "checked")])
+def test_checkpoints_of_nerfstudio_s_own_methods_are_trusted_in_their_evaluation_alone(
+    nerfstudio, tmp_path, method, how
+):
+    run = TrainingRun(tmp_path, variants("one", method=method)[0], 0, 20)
+    run.execute({}, lambda step: None, ())
+    assert how in (run.folder / "eval.log").read_text().splitlines()
+    assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_the_csv_has_each_run_s_figures_digit_for_digit_and_their_means_over_seeds(nerfstudio, tmp_path):
