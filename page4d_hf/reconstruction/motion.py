@@ -86,8 +86,22 @@ def shows_geometry(frames: Frames) -> bool:
     return len(frames) > 1 and len(set(frames.sizes)) == 1
 
 
+def motion_source(motion: str | os.PathLike[str] | None, frames: Frames) -> MotionKind | MaskFolder | None:
+    """What tells motion in some frames, of what `resolve_motion` gives.
+
+    Raises:
+        Page4DError: a folder's masks are not of these frames, or geometry cannot show motion in them.
+    """
+    if motion in ("geometry", "both") and not shows_geometry(frames):
+        seen = "a single frame" if len(frames) == 1 else f"frames of {len(set(frames.sizes))} sizes"
+        raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
+    if motion is None or motion in get_args(MotionKind):
+        return cast(MotionKind | None, motion)
+    return MaskFolder(motion, frames)
+
+
 def motion_masks(
-    motion: str | os.PathLike[str] | None,
+    motion: MotionKind | MaskFolder | None,
     frames: Frames,
     extrinsics: np.ndarray,
     intrinsics: np.ndarray,
@@ -100,7 +114,7 @@ def motion_masks(
     """The motion masks of a reconstruction.
 
     Args:
-        motion: as in `resolve_motion`. None: head and geometry, as far as there are.
+        motion: as `motion_source` gives it. None: head and geometry, as far as there are.
         frames: S frames.
         extrinsics, intrinsics, depth: as in `geometric_motion`.
         head: the network's motion mask, `(h, w)` float32 each, of the same sizes as the depth.
@@ -114,20 +128,18 @@ def motion_masks(
     if motion == "head" or (motion is None and not shows_geometry(frames)):
         masks = head
     elif motion in (None, "geometry", "both"):
-        if not shows_geometry(frames):
-            seen = "a single frame" if len(frames) == 1 else f"frames of {len(set(frames.sizes))} sizes"
-            raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
         masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, hidden=hidden, progress=progress)
         if motion != "geometry" and head is not None:
             masks = combine(masks, head)
         masks = _without(masks, map(np.isnan, depth))
-    elif motion != "off":
-        masks = MaskFolder(motion, frames).over_maps(depth)
+    elif isinstance(motion, MaskFolder):
+        masks = motion.over_maps(depth)
         moving = np.mean([mask.mean() for mask in masks])
         if moving > IMPLAUSIBLE:
             logger.warning(
                 "%.0f %% of the pixels move by the masks in %s, which should be 0 where nothing moves; where they are "
-                "the other way round, give a copy with black and white exchanged.", 100 * moving, os.fspath(motion),
+                "the other way round, give a copy with black and white exchanged.",
+                100 * moving, motion.files[0].parent,
             )  # fmt: skip
         masks = _without(masks, map(np.isnan, depth))
     return masks if masks is None or hidden is None else _without(masks, hidden)

@@ -129,6 +129,8 @@ class Page4DPipeline(VanillaPipeline):
             self.datamanager.set_order(state["order"])
         if isinstance(self.model, Page4DGaussiansModel):
             check_count(self.model, self.model.step)
+            if isinstance(self.datamanager, Page4DDatamanager):
+                self.datamanager.schedule = self.model.schedule  # as the checkpoint may have changed it
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

@@ -68,6 +68,18 @@ def test_a_video_gives_all_of_its_frames_in_order_with_their_times(tmp_path):
     assert (frames.paths, frames.names[3]) == (None, "frame_00003")
 
 
+def test_frames_of_a_raw_stream_which_has_no_timestamps_follow_each_other_evenly(tmp_path):
+    raw = write_video(tmp_path / "clip.h264")
+    frames = read_frames(raw.rename(tmp_path / "clip.mp4"))
+    assert numbers(frames) == list(range(12))
+    np.testing.assert_allclose(frames.times, np.arange(12) / 25)  # FFmpeg's rate for streams that tell none
+
+
+def test_a_frame_a_rounding_error_before_its_target_is_taken(tmp_path):
+    assert 0.29 * 100 < 29
+    assert numbers(read_frames(write_video(tmp_path / "clip.mp4", [0, 280, 290]), fps=100)) == [0, 1, 2]
+
+
 def test_a_frame_rate_picks_frames_by_their_timestamps_not_by_their_number(tmp_path):
     times = [0, 20, 40, 60, 80, 500, 980, 1000, 1500, 2000]
     frames = read_frames(write_video(tmp_path / "clip.mp4", times), fps=2)

@@ -6,8 +6,8 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
-import socket
 import time
 from importlib import import_module
 from pathlib import Path
@@ -300,33 +300,18 @@ def test_a_training_that_goes_on_for_longer_has_the_learning_rates_of_that_lengt
 # The viewer
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @contextlib.contextmanager
 def viewer_of(python, config, workplace):
     """A client that is connected to a running `ns-viewer`."""
-    port = free_port()
-    process = python.start(
-        *("ns-viewer", "--load-config", config, "--viewer.websocket-port", port),
-        *("--viewer.websocket-host", "127.0.0.1"),
-        cwd=workplace,
-        log=workplace / "viewer.log",
-    )
+    log = workplace / "viewer.log"
+    words = ("--load-config", config, "--viewer.websocket-host", "127.0.0.1")
+    process = python.start("ns-viewer", *words, cwd=workplace, log=log)
     try:
-        while True:
-            assert process.poll() is None, (workplace / "viewer.log").read_text()
-            try:
-                client = websockets.sync.client.connect(f"ws://127.0.0.1:{port}", max_size=None)
-            except OSError:
-                time.sleep(0.5)
-                continue
-            with client:
-                yield client
-            return
+        while not (address := re.search(r"ws://127\.0\.0\.1:\d+", log.read_text())):  # it listens there by then
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.5)
+        with websockets.sync.client.connect(address[0], max_size=None) as client:
+            yield client
     finally:
         python.kill(process)
 

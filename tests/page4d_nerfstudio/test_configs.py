@@ -139,6 +139,11 @@ def test_a_run_of_no_steps_is_refused():
         Page4DTrainerConfig(max_num_iterations=0)
 
 
+def test_the_length_of_a_run_is_given_in_one_way_alone():
+    with pytest.raises(SystemExit):
+        parse("--pipeline.model.run-length", "100")
+
+
 # --- learning rates
 
 

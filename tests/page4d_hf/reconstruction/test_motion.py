@@ -9,7 +9,7 @@ from PIL import Image
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
-from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, resolve_motion
+from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, motion_source, resolve_motion
 from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
 from page4d_hf.utils.folders import MANIFEST
@@ -94,19 +94,18 @@ def test_a_users_masks_are_taken_by_name_else_in_natural_order(tmp_path):
         "order": ["9.png", "10.png"],
     }.items():
         folder = write_masks(tmp_path / kind, moving, names)
-        masks = motion_masks(str(folder), frames, *cameras, depth, None)
+        masks = motion_masks(motion_source(str(folder), frames), frames, *cameras, depth, None)
         assert [mask.mean() for mask in masks] == [0, 1]
 
 
 def test_masks_of_another_number_or_size_are_refused(tmp_path):
     frames = as_frames(np.zeros((2, 6, 8, 3), np.uint8))
-    cameras, depth = (np.zeros((2, 3, 4)), np.zeros((2, 3, 3))), [np.ones((3, 4), np.float32)] * 2
     few = write_masks(tmp_path / "few", [np.zeros((6, 8))], ["x.png"])
     with pytest.raises(Page4DError, match=r"Expected 2 masks .*, got 1;"):
-        motion_masks(few, frames, *cameras, depth, None)
+        motion_source(few, frames)
     small = write_masks(tmp_path / "small", [np.zeros((3, 4))] * 2, ["x.png", "y.png"])
     with pytest.raises(Page4DError, match=r"8x6, got 4x3"):
-        motion_masks(small, frames, *cameras, depth, None)
+        motion_source(small, frames)
 
 
 def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(tmp_path):
@@ -153,9 +152,11 @@ def test_masks_by_which_nearly_everything_moves_are_doubted(tmp_path, caplog):
     frames = as_frames(np.zeros((1, 6, 8, 3), np.uint8))
     moving = np.zeros((6, 8), bool)
     moving[0] = True
-    motion_masks(str(write_masks(tmp_path / "masks", [moving], ["a.png"])), frames, *cameras, depth, None)
+    masks = motion_source(write_masks(tmp_path / "masks", [moving], ["a.png"]), frames)
+    motion_masks(masks, frames, *cameras, depth, None)
     assert not caplog.messages
-    motion_masks(str(write_masks(tmp_path / "inverse", [~moving], ["a.png"])), frames, *cameras, depth, None)
+    inverse = motion_source(write_masks(tmp_path / "inverse", [~moving], ["a.png"]), frames)
+    motion_masks(inverse, frames, *cameras, depth, None)
     assert "83 % of the pixels move" in caplog.text
 
 
@@ -169,4 +170,4 @@ def test_what_cannot_tell_motion_is_refused_or_left_out(tmp_path):
     cameras, depth = (np.zeros((1, 3, 4)), np.zeros((1, 3, 3))), [np.ones((3, 4), np.float32)]
     assert motion_masks(None, single, *cameras, depth, None) is None
     with pytest.raises(Page4DError, match="a single frame"):
-        motion_masks("geometry", single, *cameras, depth, None)
+        motion_source("geometry", single)
