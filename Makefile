@@ -52,4 +52,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## Remove what `make` made.
-	rm -rf $(VENV) demo-out
+	rm -rf $(VENV) demo-out site

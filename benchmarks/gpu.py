@@ -35,15 +35,12 @@ from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
 
-# No package but this one is imported here: on a bare machine, others are yet to be installed.
+# Nothing but the standard library is imported here: on a bare machine all else is yet to be installed, and takes long.
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path += [str(REPOSITORY / folder) for folder in (".", "training", "evaluation")]
 
 from gpu_phases.report import markdown  # noqa: E402
 from gpu_phases.session import OutOfTime, Session, add_rows, rows_of  # noqa: E402
-
-from page4d_hf.errors import Page4DError  # noqa: E402
-from page4d_hf.utils.folders import is_unused, whole_file, working_folder  # noqa: E402
 
 POLL_SECONDS = 0.2
 RESERVE_SECONDS = 5.0  # to write the results and end
@@ -51,6 +48,10 @@ PATIENCE_OF_TOYS = 4  # times as long as a phase may take on a GPU
 LARGEST_KEPT = 16 << 20  # bytes of a file that is copied to --keep
 LOG_KEPT = 4 << 20  # bytes of the end of each phase's log
 DONE, CUT, LEFT_OUT, FAILED = "done", "cut short", "left out", "failed"
+
+
+class RunError(Exception):
+    """What keeps a run from its phases; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +118,23 @@ class Run:
         """Take over what an earlier run has finished.
 
         Raises:
-            Page4DError: the folder holds something else, or figures of other code.
+            RunError: the folder holds something else, or figures of other code.
         """
         path = self.output / "results.json"
         if not path.is_file():
-            if not is_unused(self.output):
-                raise Page4DError(f"{self.output} holds something else than such a run; name another --output.")
-            kept = self.options.bundle and self.options.bundle / path.name  # of an earlier machine
-            if not kept or not kept.is_file():
+            if any(self.output.iterdir()):
+                raise RunError(f"{self.output} holds something else than such a run; name another --output.")
+            if self.options.bundle is None or not (self.options.bundle / path.name).is_file():
                 return
-            path = kept
+            path = self.options.bundle / path.name  # of an earlier machine
         earlier = json.loads(path.read_text("utf-8"))
         for name, now in (("commit", self.commit), ("toy", self.options.toy)):
             if earlier[name] != now:
-                raise Page4DError(
-                    f"{self.output} holds figures of another run ({name} {earlier[name]}, now {now}); name another "
-                    "--output."
-                )
+                others = f"{path.parent} holds figures of another run ({name} {earlier[name]}, now {now})"
+                if path.parent == self.output:
+                    raise RunError(f"{others}; name another --output.")
+                print(f"{others}; they are left aside.", flush=True)
+                return
         for phase in earlier["phases"]:
             self.states[phase["name"]] = State(phase["status"], phase["reason"], phase["seconds"])
             if not rows_of(self.output, phase["name"]):
@@ -154,8 +155,9 @@ class Run:
             "phases": phases,
         }
         for name, text in (("results.json", json.dumps(results, indent=1)), ("results.md", markdown(results))):
-            with whole_file(self.output / name, overwrite=True) as partial:
-                partial.write_text(text, "utf-8")
+            partial = self.output / f"{name}.partial"
+            partial.write_text(text, "utf-8")
+            partial.replace(self.output / name)
         if self.options.keep is not None:
             self._keep(self.options.keep)
 
@@ -171,6 +173,10 @@ class Run:
         for path in (*self.output.glob("results.*"), *self.output.glob("tiny-*"), kernels):
             if path.is_file() and path.stat().st_size <= LARGEST_KEPT:
                 shutil.copy(path, folder)
+
+    def news(self) -> tuple[dict[str, State], list[int]]:
+        """What is another whenever there is more to write."""
+        return dict(self.states), [path.stat().st_size for path in sorted(self.output.glob("*.jsonl"))]
 
     def log(self, phase: Phase) -> Path:
         return self.output / f"{phase.name}.log"
@@ -211,6 +217,7 @@ class Process:
                 cwd=REPOSITORY,
                 start_new_session=True,
             )
+        run.states[phase.name] = State(CUT, "the run was ended")  # what it is if nothing else is written any more
         return cls(run, phase, session, popen, time.monotonic())
 
     def poll(self) -> bool:
@@ -259,6 +266,8 @@ def last_words(log: Path) -> str:
 def run_phase(session: Session) -> None:
     """In a phase's own process."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    from page4d_hf.errors import Page4DError
+
     try:
         import_module(f"gpu_phases.{session.phase}").run(session)
     except OutOfTime as error:
@@ -284,17 +293,17 @@ def install(bundle: Path, site: Path) -> dict[str, str]:
     """Install a bundle's wheels into a folder, and give the environment in which they are found.
 
     Raises:
-        Page4DError: the bundle holds no wheels, or pip cannot install them.
+        RunError: the bundle holds no wheels, or pip cannot install them.
     """
     wheels = sorted(map(str, (bundle / "wheels").glob("*.whl")))
     if not wheels:
-        raise Page4DError(f"There are no wheels in {bundle}; make it with benchmarks/gpu_bundle.sh {bundle}.")
+        raise RunError(f"There are no wheels in {bundle}; make it with benchmarks/gpu_bundle.sh {bundle}.")
     if not site.is_dir():
         partial = site.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--quiet", "--target", str(partial)]
         if subprocess.run([sys.executable, "-m", "pip", "install", *options, *wheels], check=False).returncode:
-            raise Page4DError(f"pip cannot install the wheels of {bundle}; what it said stands above.")
+            raise RunError(f"pip cannot install the wheels of {bundle}; what it said stands above.")
         for info in bundle.glob("*.dist-info"):
             shutil.copytree(info, partial / info.name)  # what makes nerfstudio and page4d find this package
         if (bundle / "csrc.so").is_file():
@@ -332,24 +341,24 @@ def run_all(run: Run, end: float) -> None:
         return
     kernels: Process | None = None
     running: Process | None = None
+    written = None
     try:
         if any(phase.needs_kernels for phase in pending) and not options.toy:
             run.states.pop(KERNELS.name, None)
             kernels = Process.start(run, KERNELS, end)
         while pending or running:
-            time.sleep(POLL_SECONDS if running else 0)
             if kernels is not None and kernels.poll():
                 kernels = None
-            if running is not None:
-                if not running.poll():
-                    continue
+            if running is not None and running.poll():
                 if running.phase.name == "machine" and run.states["machine"].status == FAILED:
-                    raise Page4DError(run.states["machine"].reason)
+                    raise RunError(run.states["machine"].reason)
                 running = None
-            running = start_next(run, pending, kernels, end)
-            if running is None and pending:
-                time.sleep(POLL_SECONDS)
-            run.write()
+            if running is None:
+                running = start_next(run, pending, kernels, end)
+            if written != (news := run.news()):
+                run.write()
+                written = news
+            time.sleep(POLL_SECONDS)
     finally:
         for process in (kernels, running):
             if process is not None:
@@ -366,8 +375,8 @@ def start_next(run: Run, pending: list[Phase], kernels: Process | None, end: flo
             reason = f"it takes at least {phase.least:g} minutes, and {max(left, 0) / 60:.1f} were left"
         elif phase.needs_kernels and kernels is None and failed.status != DONE:
             reason = f"gsplat's kernels are missing: {failed.reason}"
-        elif phase.needs_kernels and kernels is not None:
-            continue
+        elif kernels is not None and (phase.needs_kernels or phase is PHASES[-1]):
+            continue  # the last takes all the time that is left: what waits for the kernels comes before it
         else:
             pending.remove(phase)
             most = phase.most * (PATIENCE_OF_TOYS if run.options.toy else 1)
@@ -399,19 +408,21 @@ def main(arguments: list[str] | None = None) -> None:
         return run_phase(Session(**json.loads(options.phase)))
     if options.output is None:
         parser.error("the following arguments are required: --output")
+    if options.data is not None and not options.data.is_dir():
+        parser.error(f"there is no capture {options.data}")
     end = time.time() + 60 * options.minutes - RESERVE_SECONDS
     try:
-        with working_folder(options.output):
-            run = Run(options, commit_of(options.bundle))
-            run.read()
-            if options.bundle is not None:
-                run.environment |= install(options.bundle.resolve(), options.output.resolve() / "site")
-                if options.data is None and (options.bundle / "capture").is_dir():
-                    options.data = options.bundle / "capture"
-            run.write()
-            run_all(run, end)
-            print((options.output / "results.md").read_text("utf-8"))
-    except Page4DError as error:
+        options.output.mkdir(parents=True, exist_ok=True)
+        run = Run(options, commit_of(options.bundle))
+        run.read()
+        run.write()
+        if options.bundle is not None:
+            run.environment |= install(options.bundle.resolve(), options.output.resolve() / "site")
+            if options.data is None and (options.bundle / "capture").is_dir():
+                options.data = options.bundle / "capture"
+        run_all(run, end)
+        print((options.output / "results.md").read_text("utf-8"))
+    except (RunError, OSError) as error:
         sys.exit(f"gpu: {' '.join(str(error).split())}")
 
 

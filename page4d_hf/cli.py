@@ -26,7 +26,7 @@ import tyro
 
 from .errors import CheckpointError, Page4DError
 from .package_version import page4d_version
-from .utils.programs import command, input_errors_end_the_program
+from .utils.programs import input_errors_end_the_program, not_installed, say_next
 from .utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -226,8 +226,9 @@ def reconstruct(
         tracker: what follows points to refine by. flow: optical flow. head: the track head of weights that have one, as
             VGGT's: it follows points of each window's first frame alone, so take a short --window.
         motion: what tells motion. head: the network's mask head; geometry: optical flow that contradicts a static
-            scene; both; off: nothing; or a folder with an image for each frame, not 0 where something moves. By default
-            both, or geometry where the model has no mask head.
+            scene; both; off: nothing; or a folder with an image for each frame, 0 where nothing moves and non-zero
+            where something does, the opposite of --write-masks. By default both, or geometry where the model has no
+            mask head.
         cameras: known cameras, which are held, and in whose scale the scene comes: a transforms.json, a folder with a
             COLMAP model, or a trajectory (timestamp tx ty tz qx qy qz qw in each line, camera-to-world).
         intrinsics: known intrinsics, which are held: fx,fy,cx,cy in pixels of the frames, or a transforms.json or
@@ -240,7 +241,7 @@ def reconstruct(
         metric_depth: folder or Hub repository of a metric depth model of transformers, such as apple/DepthPro-hf, that
             scales the scene to metres.
         write_masks: write motion masks as images too, motion_masks/frame_00001.png.png, 0 where something moves and 255
-            elsewhere: what COLMAP takes as ImageReader.mask_path.
+            elsewhere: what COLMAP takes as ImageReader.mask_path, and the opposite of a folder of --motion.
         split_cuts: where the clip cuts from one shot to another, reconstruct each, into OUTPUT/shot_01, OUTPUT/shot_02,
             and so on. By default only the longest shot is reconstructed.
         preview: write preview.jpg into the scene: frames, depth, motion and the camera's path from above.
@@ -249,6 +250,7 @@ def reconstruct(
         overwrite: replace what page4d wrote into the output folder. Where it holds anything else, or a file that was
             changed since, nothing is replaced.
     """
+    from .frames import frame_files
     from .utils.folders import claimed_folder
 
     started = time.perf_counter()
@@ -258,10 +260,12 @@ def reconstruct(
     by_frame = any(given is not None for given in (tracks, cameras, masks)) or os.path.isdir(motion or "")
     if split_cuts and by_frame:
         raise Page4DError("--split-cuts takes no tracks, cameras, masks or folder of motion: they are of a whole clip.")
-    # What can be wrong with the output is found out first, before the seconds of imports.
+    # What can be wrong with the output, and then with the frames' names, is found out before the seconds of imports.
     named = (name for name in (motion, intrinsics, metric_depth) if name and os.path.exists(name))  # or they are words
     read = (*input, model, cameras, tracks, masks, *named)
     with claimed_folder(output, overwrite=overwrite, inputs=read), progress_bar() as report:
+        frame_files(source)
+
         from transformers.utils import logging as transformers_logging
 
         from .reconstruction.reconstruct import reconstruct as reconstruct_frames
@@ -328,7 +332,7 @@ def reconstruct(
     print(f"It took {seconds:.1f} s and at most {_peak_memory(written[0][3]['options']['device'])}.")
     longest, num_frames, _, _ = max(written, key=lambda each: each[1])
     if num_frames > 1:
-        print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', longest)}")
+        say_next("ns-train", "page4d-4dgs", "--data", longest)
 
 
 def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
@@ -336,7 +340,7 @@ def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: d
     frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
     print(f"Wrote {folder}: {frames} and {num_points:,} points.")
     if "cuts" in info:
-        print("Each shot becomes a scene of its own with --split-cuts.")
+        print("`page4d reconstruct --split-cuts` makes a scene of each shot.")
     if "refinement" in info:
         from .reconstruction.cameras.refinement import summary
 
@@ -405,7 +409,7 @@ def synth(
     held_out = len(range(0, num_frames, held_out_every))
     seconds = time.perf_counter() - started
     print(f"Wrote {output} in {seconds:.1f} s: {num_frames} training and {held_out} held-out frames, {width}x{height}.")
-    print(f"Next: {command('ns-train', 'page4d-4dgs', '--data', output)}")
+    say_next("ns-train", "page4d-4dgs", "--data", output)
 
 
 def export(
@@ -463,7 +467,7 @@ def export(
         if format == "colmap":
             masks = ("--masks-path", "masks") if made.masks else ()
             reader = ("colmap", "--colmap-path", "sparse/0", *masks, *unscaled)
-        print(f"Next: {command('ns-train', 'splatfacto', '--data', output, *reader)}")
+        say_next("ns-train", "splatfacto", "--data", output, *reader)
 
 
 def view(
@@ -585,9 +589,9 @@ def app(
     if not 1 <= port <= 65535:
         raise Page4DError(f"--port must be from 1 to 65535, got {port}.")
     if find_spec("gradio") is None:
-        raise Page4DError('The app needs gradio: install it with pip install "page4d[app]".')
+        raise Page4DError(not_installed("The app needs gradio", "app"))
     if train_steps and find_spec("nerfstudio") is None:
-        raise Page4DError('--train-steps needs nerfstudio: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("--train-steps needs nerfstudio", "nerfstudio"))
 
     from .app.launch import launch
     from .app.page import Limits

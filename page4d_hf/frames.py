@@ -34,10 +34,11 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif", ".heic", ".heif"}
+    | {".jfif", ".jpe"}  # JPEG, as browsers on Windows save it
 )
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv", ".3gp"}
-    | {".ogv", ".gif"}
+    | {".ogv", ".gif", ".3g2", ".f4v", ".vob", ".mxf"}
 )
 GREATEST_FPS = 1e6
 WHITE = (255, 255, 255)  # what the network sees behind transparency
@@ -389,10 +390,10 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]
     try:
         with av.open(str(path)) as container:
             stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream):
-                raise FrameError(
-                    f"{path} holds no video, only {', '.join({s.type for s in container.streams}) or 'nothing'}."
-                )
+            # The cover of a song is a video stream too, which the best one is where there is no other.
+            if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
+                kinds = ("a cover picture" if isinstance(s, av.VideoStream) else s.type for s in container.streams)
+                raise FrameError(f"{path} holds no video, only {' and '.join(dict.fromkeys(kinds)) or 'nothing'}.")
             stream.thread_type = "AUTO"
             period = 1 / float(stream.average_rate or 25)
             for frame in container.decode(stream):
@@ -417,7 +418,7 @@ def _decode(path: Path) -> Iterator[tuple[float, av.VideoFrame, av.VideoStream]]
     # A file that was cut off (a download that stopped) decodes without an error as far as it goes.
     if duration is not None and duration - end > max(0.5, 0.05 * duration):
         raise FrameError(
-            f"The video {path} breaks off: it says that it is {duration:.1f} s long, but its {count} frames end at "
+            f"The video {path} breaks off: it says that it is {duration:.1f} s long, but its last frame ends at "
             f"{end:.1f} s; copy it anew, or cut it there with a video tool."
         )
 

@@ -19,6 +19,7 @@ from transformers.image_utils import (
     ImageInput,
     PILImageResampling,
     SizeDict,
+    infer_channel_dimension_format,
     load_image,
     torch_pil_interpolation_mapping,
 )
@@ -218,30 +219,30 @@ class Page4DImageProcessor(TorchvisionBackend):
             image = self.fetch_images(image)
         if isinstance(image, Image.Image):
             image = to_8_bits(image)
-        if isinstance(image, np.ndarray):
-            image = np.ascontiguousarray(image)  # torch knows no views that run backwards
-        tensor = super().process_image(
-            image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, device=device
-        )
+            if do_convert_rgb:
+                image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            tensor, input_data_format = tvF.pil_to_tensor(image), ChannelDimension.FIRST
+        elif isinstance(image, np.ndarray):
+            tensor = torch.from_numpy(np.ascontiguousarray(image))  # torch knows no views that run backwards
+        else:
+            tensor = cast(torch.Tensor, image)
+        # Not the base class's own conversion: its versions differ in what they convert, and in what they call for it.
+        if tensor.ndim == 2:
+            tensor, input_data_format = tensor[None], ChannelDimension.FIRST
+        if input_data_format is None:
+            input_data_format = infer_channel_dimension_format(tensor, num_channels=(1, 3, 4))
+        if input_data_format == ChannelDimension.LAST:
+            tensor = tensor.permute(2, 0, 1)
         if tensor.dtype == torch.bool or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
             raise ValueError(f"Expected 8-bit or floating-point images, got {tensor.dtype}; convert them to uint8.")
-        if tensor.shape[0] != 3 or tensor.numel() == 0:
+        if tensor.shape[0] not in ((1, 3, 4) if do_convert_rgb else (3,)) or tensor.numel() == 0:
             raise ValueError(
                 f"Expected images of 3 channels and at least one pixel, got {tuple(tensor.shape)} (channels, height, "
                 "width); leave do_convert_rgb=True for gray and transparent ones."
             )
-        return _in_range(tensor) if tensor.is_floating_point() else tensor
-
-    def convert_to_rgb(
-        self, image: torch.Tensor, input_data_format: str | ChannelDimension | None = None
-    ) -> torch.Tensor:
-        """Gray or RGBA tensor `(C, height, width)` to RGB over white, rounded as Pillow's `alpha_composite` does."""
-        if image.shape[0] == 4 and image.dtype == torch.uint8:
-            color, alpha = image[:3].to(torch.int32), image[3:].to(torch.int32)
-            return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
-        if image.is_floating_point():
-            image = _in_range(image)
-        return super().convert_to_rgb(image, input_data_format=input_data_format)
+        if tensor.is_floating_point():
+            tensor = _in_range(tensor)
+        return _to_rgb(tensor).contiguous().to(device=device)
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         kwargs = super()._standardize_kwargs(**kwargs)
@@ -646,6 +647,17 @@ def _in_range(image: torch.Tensor) -> torch.Tensor:
     else:
         remedy = "scale them or pass uint8"
     raise ValueError(f"Expected floating-point images in [0, 1], got values from {low:g} to {high:g}; {remedy}.")
+
+
+def _to_rgb(image: torch.Tensor) -> torch.Tensor:
+    """`(1, 3 or 4, height, width)`, uint8 or floating in [0, 1], to RGB over white, rounded as by Pillow."""
+    if image.shape[0] != 4:
+        return image.expand(3, -1, -1)
+    if image.dtype == torch.uint8:
+        color, alpha = image[:3].to(torch.int32), image[3:].to(torch.int32)
+        return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+    color, alpha = image[:3].to(torch.float32), image[3:].to(torch.float32)
+    return (color * alpha + (1 - alpha)).to(image.dtype)
 
 
 def _ceil(value: float) -> int:

@@ -33,6 +33,7 @@ from torch.utils.checkpoint import checkpoint
 from .configuration_page4d import Page4DTrainingConfig
 from .geometry import cameras_to_pose_encoding
 from .labels_page4d import FARTHEST, SCALE_RANGE, Page4DTargets, masked_mean, normalize_labels
+from .modeling_page4d_layers import no_autocast
 
 STAGE_DECAY = 0.6  # weight of a refinement stage of the cameras over that of the next
 MAX_TERM = 100.0  # no pixel, and no component of a translation, adds more than this
@@ -94,9 +95,8 @@ def page4d_loss(
     if maps is not None:
         image_size = (maps.shape[2], maps.shape[3])
     predicted = (*(pose_enc_stages or ()), maps, dynamics_logits)
-    device_type = next(value for value in predicted if value is not None).device.type
     # Autocast would take the matrix products of cameras and points down to bfloat16.
-    with torch.autocast(device_type, enabled=False):
+    with no_autocast(next(value for value in predicted if value is not None)):
         targets = labels if isinstance(labels, Page4DTargets) else normalize_labels(labels, image_size)
         # A model may be spread over devices, and its heads give what they give where they lie.
         device = targets.scale.device

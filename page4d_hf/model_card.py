@@ -229,7 +229,12 @@ def model_card(
         tags=[*own_tags, *tags],
     )
     title = terms.what
+    quantization = config.to_dict().get("quantization_config")
     dtype = config.dtype or "float32"
+    precision = "float32" if dtype == "float32" else f"{dtype}, heads float32"
+    if quantization is not None:
+        method = quantization.get("quant_method")
+        precision = f"quantized by {getattr(method, 'value', method)}, heads float32"
     rounded = "" if dtype == "float32" else f", but for encoder and aggregator being rounded to {dtype}"
     if source is not None:
         origin = f"Converted from {source} to the format of Transformers by page4d {page4d_version()}; the weights are "
@@ -272,7 +277,7 @@ def model_card(
         parameters=num_parameters,
         heads=", ".join(heads),
         mask=f"{config.mask_form} form, strength {config.mask_strength:g}" if masked else "none",
-        precision="float32" if dtype == "float32" else f"{dtype}, heads float32",
+        precision=precision,
         image_size=config.image_size,
         patch_size=config.patch_size,
         and_metrics=" and metrics" if is_published else "",

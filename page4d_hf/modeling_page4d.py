@@ -88,10 +88,16 @@ from .initialization_page4d import start_at_same_place, start_smooth, start_stil
 from .labels_page4d import check_labels
 from .loss_page4d import page4d_loss
 from .model_card import write_model_card
-from .modeling_page4d_aggregator import Page4DAggregator, Page4DMaskSchedule, Page4DPaperMaskHead, Page4DSpecialTokens
+from .modeling_page4d_aggregator import (
+    Page4DAggregator,
+    Page4DMaskSchedule,
+    Page4DPaperMaskHead,
+    Page4DSpecialTokens,
+    side_by_side,
+)
 from .modeling_page4d_encoder import Page4DEncoder, Page4DEncoderEmbeddings
 from .modeling_page4d_heads import Page4DCameraHead, Page4DDenseHead
-from .modeling_page4d_layers import Page4DLayer
+from .modeling_page4d_layers import Page4DLayer, in_full
 from .modeling_page4d_track import Page4DTrackHead, Page4DTrackTransformer
 
 logger = logging.get_logger(__name__)
@@ -239,7 +245,15 @@ class Page4DPreTrainedModel(PreTrainedModel):
         "Page4DDenseHead",
         "Page4DTrackHead",
     ]
-    _keep_in_fp32_modules_strict = ["mask_head", "camera_head", "depth_head", "point_head", "track_head"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = [  # noqa: RUF012
+        "aggregator.mask_head",
+        "camera_head",
+        "depth_head",
+        "point_head",
+        "track_head",
+    ]
+    # Quantization leaves alone what this list names, in full from the root.
+    _keep_in_fp32_modules = _keep_in_fp32_modules_strict
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -308,11 +322,10 @@ class Page4DModel(Page4DPreTrainedModel):
         self._looks_at_values = [True]  # a list, which the replicas of nn.DataParallel share
         self.encoder = Page4DEncoder(config)
         self.aggregator = Page4DAggregator(config)
-        # float() as the library may build models under another default dtype.
-        self.camera_head = Page4DCameraHead(config).float() if config.enable_camera else None
-        self.depth_head = Page4DDenseHead(config, config.dense_hidden_size, 2).float() if config.enable_depth else None
-        self.point_head = Page4DDenseHead(config, config.dense_hidden_size, 4).float() if config.enable_point else None
-        self.track_head = Page4DTrackHead(config).float() if config.enable_track else None
+        self.camera_head = in_full(Page4DCameraHead(config)) if config.enable_camera else None
+        self.depth_head = in_full(Page4DDenseHead(config, config.dense_hidden_size, 2)) if config.enable_depth else None
+        self.point_head = in_full(Page4DDenseHead(config, config.dense_hidden_size, 4)) if config.enable_point else None
+        self.track_head = in_full(Page4DTrackHead(config)) if config.enable_track else None
         self.post_init()  # type: ignore[no-untyped-call]  # of the library
 
     @classmethod
@@ -446,8 +459,7 @@ class Page4DModel(Page4DPreTrainedModel):
         patch_tokens = self.encoder(self._normalised(pixel_values).flatten(0, 1))  # [B * S, h * w, C]
 
         # 2. All frames together.
-        kept_layers = set(range(config.num_hidden_layers) if output_hidden_states else config.head_layers)
-        kept_layers.add(config.num_hidden_layers - 1)
+        kept_layers = {*config.head_layers, config.num_hidden_layers - 1}
         if visible is not None:
             share = nn.functional.avg_pool2d(visible.to(patch_tokens.device, torch.float32), config.patch_size)
             visible = share.flatten(2) >= 0.5  # [B, S, h * w]
@@ -456,6 +468,7 @@ class Page4DModel(Page4DPreTrainedModel):
             *grid,
             kept_layers,
             mask_strength,
+            output_hidden_states,
             output_attentions,
             visible,
         )
@@ -503,8 +516,7 @@ class Page4DModel(Page4DPreTrainedModel):
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
             output = Page4DOutput(loss=losses.total, loss_terms=terms, **output)
         if output_hidden_states:
-            layers = range(config.num_hidden_layers)
-            output.hidden_states = tuple(side_by_side(*aggregated.features[layer]) for layer in layers)
+            output.hidden_states = aggregated.hidden_states
         if output_attentions:
             output.attentions = aggregated.attentions
         return output
@@ -687,11 +699,6 @@ class Page4DForDepthEstimation(Page4DModel):
             hidden_states=seen.hidden_states,
             attentions=seen.attentions,
         )
-
-
-def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:
-    """A layer's two outputs as one; the blocks may lie on different devices."""
-    return torch.cat((frame_tokens.to(global_tokens.device), global_tokens), dim=-1)
 
 
 __all__ = [

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_page4d import Page4DConfig
-from .modeling_page4d_layers import Page4DFloat32Module, Page4DLayer, for_every_frame, no_autocast, rotary_tables
+from .modeling_page4d_layers import (
+    Page4DFloat32Module,
+    Page4DLayer,
+    for_every_frame,
+    in_full,
+    no_autocast,
+    rotary_tables,
+)
 
 
 class Page4DMask(NamedTuple):
@@ -143,6 +150,7 @@ class Page4DAggregatorOutput(NamedTuple):
     """
 
     features: dict[int, tuple[Tensor, Tensor]]  # by layer, of the layers that were asked for
+    hidden_states: tuple[Tensor, ...]  # of every layer the pair side by side, where they were asked for
     mask: Page4DMask | None  # of a network with a mask head
     attentions: tuple[Tensor, ...]  # of every frame block and global block in turn, where they were asked for
 
@@ -182,8 +190,7 @@ class Page4DAggregator(nn.Module):
         self.mask_head: nn.Module | None = None
         self.mask_schedule: Page4DMaskSchedule | None = None
         if config.mask_form is not None:
-            # float() as the library may build models under another default dtype.
-            self.mask_head = MASK_HEADS[config.mask_form](config).float()
+            self.mask_head = in_full(MASK_HEADS[config.mask_form](config))
             training = config.training
             if training.mask_hold_start is not None:
                 self.mask_schedule = Page4DMaskSchedule(training.mask_hold_start, training.mask_hold_end)
@@ -206,6 +213,7 @@ class Page4DAggregator(nn.Module):
         width: int,
         kept_layers: Collection[int],
         mask_strength: float | Tensor | None = None,
+        output_hidden_states: bool = False,
         output_attentions: bool = False,
         visible: Tensor | None = None,
     ) -> Page4DAggregatorOutput:
@@ -217,6 +225,7 @@ class Page4DAggregator(nn.Module):
             kept_layers: whose output to give. The others are not kept in memory.
             mask_strength: in [0, 1], a number or a scalar tensor. `None` for the schedule's in training, and the
                 configuration's otherwise.
+            output_hidden_states: whether to join every layer's pair and keep it.
             output_attentions: whether to keep the attention weights, which only eager attention has.
             visible: `[B, S, h * w]` bool, false of patches that the special queries shall not see in the masked layers.
         """
@@ -231,6 +240,7 @@ class Page4DAggregator(nn.Module):
             height, width, self.num_special_tokens, self.head_dim, self.rope_theta, tokens.device, tokens.dtype
         )
         features: dict[int, tuple[Tensor, Tensor]] = {}
+        hidden_states: list[Tensor] = []
         attentions: list[Tensor] = []
         mask, key_bias = None, self._key_bias(None, 0, visible)
         for index, (frame_layer, global_layer) in enumerate(zip(self.frame_layers, self.global_layers, strict=True)):
@@ -248,9 +258,13 @@ class Page4DAggregator(nn.Module):
             tokens = tokens.view(shape)
             if output_attentions:
                 attentions.append(weights)
+            if output_hidden_states:
+                # What follows reads the joined tensor, so that gradients reach it.
+                hidden_states.append(side_by_side(frame_tokens, tokens))
+                frame_tokens, tokens = hidden_states[-1].chunk(2, dim=-1)
             if index in kept_layers:
                 features[index] = (frame_tokens, tokens)
-        return Page4DAggregatorOutput(features, mask, tuple(attentions))
+        return Page4DAggregatorOutput(features, tuple(hidden_states), mask, tuple(attentions))
 
     def _key_bias(self, mask: Page4DMask | None, strength: float | Tensor, visible: Tensor | None) -> Tensor | None:
         """The bias of every token as a key, `[B, S, P]`: 0 for special tokens. `None` if there is none."""
@@ -262,3 +276,8 @@ class Page4DAggregator(nn.Module):
             bias = torch.zeros_like(visible, dtype=torch.float32) if bias is None else bias
             bias = bias.masked_fill(~visible.to(bias.device), -math.inf)
         return None if bias is None else nn.functional.pad(bias, (self.num_special_tokens, 0))
+
+
+def side_by_side(frame_tokens: Tensor, global_tokens: Tensor) -> Tensor:
+    """A layer's two outputs as one; the blocks may lie on different devices."""
+    return torch.cat((frame_tokens.to(global_tokens.device), global_tokens), dim=-1)

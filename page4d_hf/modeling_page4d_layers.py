@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from .configuration_page4d import Page4DConfig
 
 # The attention implementations that add a bias to the logits. Flash kernels cannot.
 IMPLEMENTATIONS_WITH_BIAS = ("eager", "sdpa")
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Page4DFloat32Module(nn.Module):
@@ -34,6 +36,11 @@ class Page4DFloat32Module(nn.Module):
 
         super()._apply(apply_but_keep_precision, recurse)  # type: ignore[no-untyped-call]  # of the library
         return self
+
+
+def in_full(module: Module) -> Module:
+    """A new module in float32 (or finer), as the library may build models under another default dtype."""
+    return module.to(torch.promote_types(torch.get_default_dtype(), torch.float32))
 
 
 def no_autocast(tensor: Tensor) -> AbstractContextManager[Any]:

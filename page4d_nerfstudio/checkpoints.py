@@ -8,10 +8,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from page4d_hf.errors import CheckpointError
 from page4d_hf.utils.folders import make_durable
 from page4d_hf.utils.programs import one_line
 
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colours in PyTorch's messages
 CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
 
 # What comes of loading a file that is no checkpoint, half of one, or one of another training.
@@ -58,8 +61,11 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     import torch
 
     check_checkpoint(path)
+    # nerfstudio's schedulers leave learning rates as NumPy's numbers, which PyTorch refuses unless told.
+    number: Any = np.float64(0)
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals([number.__reduce__()[0], np.dtype, type(number.dtype)]):
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         if not isinstance(state["pipeline"], dict) or not isinstance(state["step"], int):
             raise TypeError("its pipeline is no state, or its step no number")
     except UNREADABLE as error:
@@ -68,9 +74,9 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 def _broken(path: Path, error: Exception) -> CheckpointError:
+    why = ESCAPES.sub("", one_line(error))
     return CheckpointError(
-        f"The checkpoint {path} is broken ({one_line(error):.200}); remove it, and an older one is read if there is "
-        "one."
+        f"The checkpoint {path} is broken ({why:.200}); remove it, and an older one is read if there is one."
     )
 
 

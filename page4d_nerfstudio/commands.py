@@ -5,6 +5,7 @@ The command's help loads this file, so nerfstudio, torch and what else takes sec
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sized
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.utils.programs import command
+from page4d_hf.utils.programs import command, counted, goes_on_by_itself, not_installed, say_next
 
 MOST_FRAMES, MOST_RADIUS = 100_000, 1000  # of a camera path: an hour of video, at most
 LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.1, 1000, 50  # browsers slow a GIF down that has less than 1/50 s between frames
@@ -49,7 +50,7 @@ def splat(
 
     It is three commands in one, each printed before it runs, to be repeated with options of its own: page4d reconstruct
     into a scene folder beside the output, ns-train page4d-4dgs on it, and page4d share. Where the training was broken
-    off, name the scene folder as INPUT: it is not reconstructed again.
+    off, name the scene folder as INPUT: it is not reconstructed again. Ctrl-C prints the command that goes on.
 
     Args:
         input: a video, a folder of images, a glob (in quotes), or a scene folder that page4d reconstruct wrote.
@@ -70,18 +71,30 @@ def splat(
         if value is not None and value < least:
             raise Page4DError(f"--{name} must be at least {least}, got {value}.")
     if find_spec("nerfstudio") is None:
-        raise Page4DError('splat trains with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("splat trains with nerfstudio", "nerfstudio"))
+    from page4d_hf.frames import frame_files
     from page4d_hf.utils.folders import check_output_file
 
-    check_output_file(output, overwrite=overwrite, inputs=(input,) if input.is_file() else ())
+    # What is wrong with the names is found out first, before the seconds of imports.
+    check_output_file(output, overwrite=overwrite, inputs=(input,) if os.path.isfile(input) else ())
+    if not os.path.isdir(input):
+        frame_files(input)
 
     from .splat import reconstructed, trained
 
-    config = trained(
-        reconstructed(input, output.with_suffix(""), model, max_frames, overwrite=overwrite), downscale, steps
-    )
-    print(f"$ {command('page4d', 'share', '--load-config', config, '--output', output)}", flush=True)
-    share((config,), output, overwrite=overwrite)
+    given = {"--downscale": downscale, "--steps": steps}
+    options = [word for name_and_value in given.items() if name_and_value[1] is not None for word in name_and_value]
+    written = ["--output", output, *["--overwrite"] * overwrite]
+    with goes_on_by_itself():
+        scene = reconstructed(input, output, model, max_frames, overwrite=overwrite)
+        rest = command("page4d", "splat", scene, *options, *written)
+        try:
+            config = trained(scene, downscale, steps)
+            rest = command("page4d", "share", "--load-config", config, *written)
+            print(f"$ {rest}", flush=True)
+            share((config,), output, overwrite=overwrite)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(f"what was finished is kept, and `{rest}` goes on from it.") from interrupt
 
 
 def export_splats(
@@ -123,9 +136,7 @@ def export_splats(
     if static_once and to_file:
         raise Page4DError(f"--static-once writes several files: name a folder as --output, not {output}.")
     if find_spec("nerfstudio") is None:
-        raise Page4DError(
-            'export-splats reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".'
-        )
+        raise Page4DError(not_installed("export-splats reads a training by nerfstudio", "nerfstudio"))
     from page4d_hf.utils.progress import progress_bar
 
     if time is not None and to_file:
@@ -180,7 +191,7 @@ def camera_path(
 
     _check_path(time, seconds, fps, radius)
     if find_spec("nerfstudio") is None:
-        raise Page4DError('camera-path reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("camera-path reads a training by nerfstudio", "nerfstudio"))
     check_output_file(output, overwrite=overwrite, inputs=(load_config,))
 
     from .viewing.camera_paths import make_path, read_views, write_path
@@ -190,8 +201,7 @@ def camera_path(
     content = make_path(views, path, times, seconds, fps, _view_of(views.times, view), radius)
     write_path(output, content, overwrite=overwrite)
     print(f"Wrote {output}: {len(content['camera_path'])} frames.")
-    render = command("ns-render", "camera-path", "--load-config", load_config, "--camera-path-filename", output)
-    print(f"Next: {render}")
+    say_next("ns-render", "camera-path", "--load-config", load_config, "--camera-path-filename", output)
 
 
 def share(
@@ -215,7 +225,8 @@ def share(
     folder. The command runs no code that config.yml or a checkpoint may hold, and needs no program ffmpeg.
 
     Args:
-        load_config: config.yml in the training's output folder; of several, as a shell finds for *, the newest.
+        load_config: config.yml in the training's output folder; of several, as a shell finds for *, the newest that has
+            a checkpoint.
         output: what to write, by its name. scene.html: a page to look around in, with time, which needs no network and
             no other file. scene.mp4, scene.gif: a video along a camera path. A name without an ending: a folder with a
             PLY for each instant, as export-splats --all-frames. It must not exist yet. Options of another output are
@@ -263,12 +274,13 @@ def share(
     if width is not None and not 2 <= width <= MOST_WIDTH:
         raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
     if find_spec("nerfstudio") is None:
-        raise Page4DError('share reads a nerfstudio training: install it with pip install "page4d[nerfstudio]".')
+        raise Page4DError(not_installed("share reads a training by nerfstudio", "nerfstudio"))
+    if kind:
+        check_output_file(output, overwrite=overwrite, inputs=load_config)
     config = _newest(load_config)
     if not kind:
         export_splats(config, output, time[0] if time else None, all_frames=not time, overwrite=overwrite)
         return
-    check_output_file(output, overwrite=overwrite, inputs=(config,))
 
     from page4d_hf.utils.progress import progress_bar
 
@@ -295,8 +307,8 @@ def share(
                 progress=report,
             )
         print(
-            f"Wrote {output}, {page.size / 1e6:.1f} MB: {page.moving:,} Gaussians at {page.keyframes} instants and "
-            f"{page.still:,} that stand still. Open it in a browser."
+            f"Wrote {output}, {page.size / 1e6:.1f} MB: {counted(page.moving, 'Gaussian')} at "
+            f"{counted(page.keyframes, 'instant')} and {page.still:,} that stand still. Open it in a browser."
         )
         if page.size > SENT_EASILY:
             print("A smaller file: --sh-degree 0 and fewer --keyframes.")
@@ -315,12 +327,18 @@ def share(
 
 
 def _newest(configs: tuple[Path, ...]) -> Path:
+    """Of several trainings the newest that has a checkpoint; the newest of all where none has."""
     if not configs:
         raise Page4DError("--load-config names no training's config.yml.")
-    newest = max(configs, key=lambda config: config.stat().st_mtime if config.is_file() else 0.0)
+    newest_first = sorted(configs, key=lambda config: config.stat().st_mtime if config.is_file() else 0.0, reverse=True)
     if len(configs) > 1:
-        print(f"Of {len(configs)} trainings, the newest: {newest}.")
-    return newest
+        from .viewing.export import checkpoints_of
+
+        for config in newest_first:
+            if checkpoints_of(config).steps:
+                print(f"Of {len(configs)} trainings, the newest with a checkpoint: {config}.")
+                return config
+    return newest_first[0]
 
 
 def _check_fits(output: Path, names: list[str]) -> None:

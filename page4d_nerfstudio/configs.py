@@ -95,7 +95,7 @@ def _method(name: str) -> MethodSpecification:
             "camera_opt": decaying(1e-4, 5e-7),
             "bilateral_grid": decaying(2e-3, 1e-4),
         },
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+        viewer=ViewerConfig(websocket_host="127.0.0.1", num_rays_per_chunk=1 << 15),
         vis="viewer",
     )
     return MethodSpecification(config=config, description=preset.description)

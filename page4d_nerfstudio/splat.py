@@ -11,11 +11,14 @@ from nerfstudio.scripts.train import train_loop
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
+from page4d_hf.model_card import TERMS
 from page4d_hf.scene.folder import read_scene
 from page4d_hf.utils.programs import command
+from page4d_hf.weights.loading import load_config
 from page4d_hf.weights.shipped import TINY
 
 from .configs import page4d_4dgs
+from .data.limits import refuse_a_single_frame
 from .data.sources import find_source
 
 FRAMES = {"cpu": 48, "cuda": 200}  # at most
@@ -28,9 +31,10 @@ def _device() -> str:
 
 
 def reconstructed(
-    source: Path, folder: Path, model: str | None, max_frames: int | None, *, overwrite: bool = False
+    source: Path, output: Path, model: str | None, max_frames: int | None, *, overwrite: bool = False
 ) -> Path:
-    """The scene folder of a video or images, written to `folder`; of a scene folder, itself."""
+    """The scene folder of a video or images, with the output's name without the ending; of a scene folder, itself."""
+    folder = output.with_suffix("")
     found = find_source(source)
     if found.kind == "scene" and read_scene(source).info:
         return source
@@ -43,15 +47,18 @@ def reconstructed(
             "another name."
         )
     if (folder / "transforms.json").is_file() and not overwrite:
-        again = command("page4d", "splat", folder, "--output", folder.with_suffix(".html"))
+        again = command("page4d", "splat", folder, "--output", output)
         raise Page4DError(f"There is a scene in {folder}: `{again}` trains on it; --overwrite makes it anew.")
     if model is None:
         model = "page4d"
-        if not Path(model, "config.json").is_file():
+        if Path(model, "config.json").is_file():
+            what = TERMS[load_config(model).base_weights].what
+            print(f"Weights in the folder {model}: {what}; --model names others.")
+        else:
             model = str(TINY)
             print("The model is page4d-tiny, for a first look; `page4d pull nomask` fetches the published weights.")
     frames = FRAMES[_device()] if max_frames is None else max_frames
-    words = ("--model", model, "--max-frames", frames, "--output", folder)
+    words = ("--model", model, "--max-frames", frames, "--output", folder, *["--overwrite"] * overwrite)
     print(f"$ {command('page4d', 'reconstruct', source, *words)}", flush=True)
     cli.reconstruct((str(source),), model=model, max_frames=frames, output=folder, overwrite=overwrite)
     return folder
@@ -64,14 +71,17 @@ def trained(scene: Path, downscale: int | None, steps: int | None) -> Path:
         The training's config.yml.
 
     Raises:
+        FrameError: the scene has a single frame.
         SystemExit: the training could not go on; what is wrong has been said.
     """
+    read = read_scene(scene)
+    refuse_a_single_frame(len(read), scene)
     words: list[object] = ["--data", scene, "--vis", "tensorboard"]
     of_data: list[object] = []
     if _device() == "cpu":
         steps = STEPS_ON_CPU if steps is None else steps
         if downscale is None:
-            downscale = max(1, round(int(read_scene(scene).image_sizes.max()) / SIDE_ON_CPU))
+            downscale = max(1, round(int(read.image_sizes.max()) / SIDE_ON_CPU))
         of_data = ["--max-points", POINTS_ON_CPU]
     if steps is not None:
         words += ["--max-num-iterations", steps]

@@ -11,6 +11,7 @@ import pytest
 from forked_python import ForkedPython
 
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"  # the servers of tests are no proxy's business
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,6 +53,17 @@ def quick_programs(forking_python: ForkedPython, monkeypatch: pytest.MonkeyPatch
     get_path = sysconfig.get_path
     scripts = {"scripts": str(forking_python.folder)}
     monkeypatch.setattr(sysconfig, "get_path", lambda name, **how: scripts.get(name) or get_path(name, **how))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums in the same order in every process: results can be compared to the last bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from prepare import divide_sequences, print_summary
 from page4d_hf.clips.annotated import Trust
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import GREATEST_FPS, VIDEO_SUFFIXES
-from page4d_hf.utils.programs import counted, first_line, input_errors_end_the_program
+from page4d_hf.utils.programs import counted, first_line, input_errors_end_the_program, not_installed
 from page4d_hf.utils.progress import progress_bar
 from page4d_hf.utils.ranges import check_ranges
 
@@ -181,7 +181,7 @@ def run_on_ray(
         import ray
         import ray.data
     except ImportError as error:
-        raise Page4DError("Annotation needs Ray, which is not installed; pip install 'page4d[scale]'.") from error
+        raise Page4DError(not_installed("Annotation needs Ray", "scale")) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours
     try:
         if address is not None and (at := urlsplit(address if "//" in address else f"//{address}")).port:

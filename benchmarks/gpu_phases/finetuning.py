@@ -60,15 +60,16 @@ def climb(
     expected = 0.0
     for frames in counts:
         name = f"{frames} frames, {kind}"
-        if session.has(name):
-            continue
-        session.needs(4 * 3 * expected, name)  # at most twice as many frames, with attention over all of them
-        try:
-            figures = measure(step, frames, device)
-        except torch.OutOfMemoryError:
-            session.add(name, note="out of memory")
+        figures = session.row(name)
+        if figures is None:
+            session.needs(4 * 3 * expected, name)  # at most twice as many frames, with attention over all of them
+            try:
+                figures = measure(step, frames, device) | {"trained parameters": trained}
+            except torch.OutOfMemoryError:
+                figures = {"note": "out of memory"}
+            session.add(name, **figures)
+        if "note" in figures:
             return
-        session.add(name, **figures, **{"trained parameters": trained})
         expected = figures["seconds"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import not_installed
 
 from .session import Session
 
@@ -19,7 +20,7 @@ from .session import Session
 def run(session: Session) -> None:
     spec = find_spec("gsplat")
     if spec is None or spec.origin is None:
-        raise Page4DError('gsplat is not installed: pip install "page4d[nerfstudio]", or give a --bundle with it.')
+        raise Page4DError(f"{not_installed('This phase needs gsplat', 'nerfstudio')} Or give a --bundle with it.")
     package = Path(spec.origin).parent
     started = time.monotonic()
     if find_spec("gsplat.csrc") is None:

@@ -5,6 +5,7 @@ Encoder and aggregator are in bfloat16, the heads in float32.
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -22,9 +23,10 @@ from .session import Session
 SIZE, SIZE_OF_VGGT = (294, 518), (336, 518)
 SHAPES = (
     *((frames, *SIZE) for frames in (1, 2, 8, 32, 64, 100, 200)),
-    *((frames, *SIZE_OF_VGGT) for frames in (100, 200)),
+    *((frames, *SIZE_OF_VGGT) for frames in (1, 2, 8, 100, 200)),
     *((frames, *SIZE) for frames in (300, 400)),
 )
+MORE_ROUNDS, MORE_SECONDS = 5, 4.0  # at most, after the first round
 TOY_SHAPES = ((1, 28, 42), (2, 28, 42))
 # Seconds and GB of VGGT's aggregator on an H100 with flash attention 3, by number of frames (its README).
 VGGT = {1: (0.04, 1.88), 2: (0.05, 2.07), 8: (0.11, 3.23), 100: (3.12, 21.15), 200: (8.75, 40.63)}
@@ -39,24 +41,21 @@ def run(session: Session) -> None:
         model = Page4DModel(config).eval().requires_grad_(False).to(torch.bfloat16)
     limit = matrix_product_rate(device, 256 if session.toy else 8192)
     clock, flops = AggregatorClock(model, device), AggregatorFlops(config)
-    expected = 0.0
-    tokens = 0.0
-    for frames, height, width in TOY_SHAPES if session.toy else SHAPES:
-        name = f"{frames} x {height} x {width}"
-        if session.has(name):
-            continue
-        # Attention over all tokens grows with their square, all else more slowly.
-        growth = (frames * height * width / tokens) ** 2 if tokens else 1.0
-        # What takes long is measured once, and needs no warming up: smaller ones went before it.
-        rounds = 6 if expected * growth < 0.5 else 1
-        session.needs(2 * rounds * expected * growth, name)
-        try:
-            figures = measure(model, clock, (frames, height, width), rounds, flops.of(frames, height, width), limit)
-        except torch.OutOfMemoryError:
-            session.add(name, note="out of memory")
+    expected, pixels = 0.0, 1  # of the size before
+    for shape in TOY_SHAPES if session.toy else SHAPES:
+        name = " x ".join(map(str, shape))
+        figures = session.row(name)
+        if figures is None:
+            # Attention over all tokens grows with their square, all else more slowly.
+            session.needs(2 * expected * (math.prod(shape) / pixels) ** 2 + MORE_SECONDS, name)
+            try:
+                figures = measure(model, clock, shape, flops.of(*shape), limit)
+            except torch.OutOfMemoryError:
+                figures = {"note": "out of memory"}
+            session.add(name, **figures)
+        if "note" in figures:
             break
-        session.add(name, **figures)
-        expected, tokens = figures["seconds, mask on"], frames * height * width
+        expected, pixels = figures["seconds, mask on"], math.prod(shape)
 
 
 class AggregatorClock:
@@ -78,15 +77,16 @@ class AggregatorClock:
 
 
 def measure(
-    model: Page4DModel, clock: AggregatorClock, shape: tuple[int, int, int], rounds: int, flops: int, limit: float
+    model: Page4DModel, clock: AggregatorClock, shape: tuple[int, int, int], flops: int, limit: float
 ) -> dict[str, Any]:
     """Medians over passes with the mask off and on.
+
+    The first pass of each sets things up, and counts only where there is no time for another.
 
     Args:
         model: on its device.
         clock: the model's.
         shape: frames, height, width.
-        rounds: passes of each, of which the first does not count if there are others.
         flops: of encoder and aggregator.
         limit: FLOP/s of matrix products.
     """
@@ -98,14 +98,16 @@ def measure(
         torch.cuda.reset_peak_memory_stats()
     clock.seconds.clear()
     clock.peak = 0
-    off, on = time_in_turns(model, pixel_values, (0.0, 1.0), rounds)
-    counted = slice(1 if rounds > 1 else 0, None)
-    aggregator_on = statistics.median(clock.seconds[1::2][counted])
+    off, on = time_in_turns(model, pixel_values, (0.0, 1.0), 1)
+    if more := min(MORE_ROUNDS, int(MORE_SECONDS / (off[0] + on[0]))):
+        clock.seconds.clear()
+        off, on = time_in_turns(model, pixel_values, (0.0, 1.0), more)
+    aggregator_on = statistics.median(clock.seconds[1::2])
     peak = peak_memory(device)
-    published = VGGT.get(frames, (None, None)) if height >= SIZE[0] else (None, None)
+    published = VGGT.get(frames, (None, None)) if (height, width) == SIZE_OF_VGGT else (None, None)
     return {
-        "seconds, mask off": statistics.median(off[counted]),
-        "seconds, mask on": statistics.median(on[counted]),
+        "seconds, mask off": statistics.median(off),
+        "seconds, mask on": statistics.median(on),
         "peak, GiB": peak / 2**30,
         "weights, GiB": sum(weight.nbytes for weight in model.state_dict().values()) / 2**30,
         "aggregator, seconds": aggregator_on,

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 from rasterize import Device, RasterizerOptions, compare_devices
 
+from page4d_hf.errors import Page4DError
+
 from .session import Session
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,16 +38,21 @@ def run(session: Session) -> None:
                 **{f"{name}, s": values[name] for name in ("forward", "backward", "both", "best", "first")},
                 **{"image, difference": values["image"], "gradients, relative difference": values["gradients"]},
             )
+    if not session.has("tests"):
+        raise Page4DError("pytest crashed and left no report; rasterizer.log says where.")
 
 
 def test(session: Session) -> None:
-    """Run the tests that are marked `gpu`; rows name those that fail, the log says how."""
+    """Run the tests that are marked `gpu`; rows name those that fail, the log says how. A crash leaves none."""
     if session.has("tests"):
         return
     report = session.folder / "tests.xml"
+    report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", str(TESTS), "-m", "gpu", "-rs", "-p", "no:cacheprovider"]
     status = subprocess.run([*command, f"--junitxml={report}"], cwd=REPOSITORY, check=False).returncode
-    cases = list(ElementTree.parse(report).iter("testcase")) if report.is_file() else []
+    if not report.is_file():
+        return
+    cases = list(ElementTree.parse(report).iter("testcase"))
     failed = [case.get("name") for case in cases if {"failure", "error"} & {child.tag for child in case}]
     skipped = sum(case.find("skipped") is not None for case in cases)
     for name in failed:

@@ -43,9 +43,14 @@ class Session:
         if left < seconds:
             raise OutOfTime(f"{what} would take about {seconds:.0f} s, {max(left, 0):.0f} s were left")
 
+    def row(self, name: str) -> dict[str, Any] | None:
+        """The row of that name, of this run or an earlier one, if it was left whole."""
+        rows = [row for row in rows_of(self.output, self.phase) if row["name"] == name and not row.get("cut short")]
+        return rows[-1] if rows else None
+
     def has(self, name: str) -> bool:
-        """Whether an earlier run has left that row, and left it whole."""
-        return any(row["name"] == name and not row.get("cut short") for row in rows_of(self.output, self.phase))
+        """Whether there is such a row."""
+        return self.row(name) is not None
 
     def add(self, name: str, **figures: Any) -> None:
         """Leave a row; names of figures are the columns' titles."""

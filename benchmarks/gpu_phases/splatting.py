@@ -14,14 +14,13 @@ from rasterize import train_step
 
 from page4d_hf.utils.measuring import instant, timed
 
-from .session import Session, rows_of
+from .session import Session
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer
 
 METHODS = ("page4d-4dgs", "page4d-4dgs-original")
 STEPS, TOY_STEPS = 3_000, 3
-LONG = ("page4d-4dgs", 17_000)  # the method's own length, where time allows
 RENDER_SIZE, TOY_RENDER_SIZE = (960, 540), (48, 32)
 EVALUATION_SECONDS = 15.0  # kept for evaluating and rendering what was trained
 
@@ -29,20 +28,12 @@ EVALUATION_SECONDS = 15.0  # kept for evaluating and rendering what was trained
 def run(session: Session) -> None:
     data = Path(session.data) if session.data else make_capture(session)
     steps = TOY_STEPS if session.toy else STEPS
-    missing = [method for method in METHODS if not session.has(row_name(method, steps))]
+    names = {method: f"{method}, {steps:,} steps" for method in METHODS}
+    missing = [method for method in METHODS if not session.has(names[method])]
     for left, method in zip(range(len(missing), 0, -1), missing, strict=True):
-        name = row_name(method, steps)
+        name = names[method]
         session.needs(0 if session.toy else 30, name)
         session.add(name, **train(session, data, method, steps, session.seconds_left() / left))
-    name = row_name(*LONG)
-    if not session.toy and not session.has(name):
-        speed = next(row["steps per second"] for row in rows_of(session.output, session.phase))
-        session.needs(LONG[1] / speed + 2 * EVALUATION_SECONDS, name)
-        session.add(name, **train(session, data, *LONG, session.seconds_left()))
-
-
-def row_name(method: str, steps: int) -> str:
-    return f"{method}, {steps:,} steps"
 
 
 def make_capture(session: Session) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 from page4d_hf.weights.shipped import TINY
 
-from .session import Session, rows_of
+from .session import Session
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "training" / "recipes" / "tiny" / "5-fine.json"
@@ -37,6 +37,7 @@ TOY_CHANGES: dict[str, Any] = CHANGES | {
 }
 MOST_WORKERS = 12
 PROBE_STEPS, LEAST_STEPS = 20, 100
+SLACK = 1.25  # times as long as expected; a training that is killed leaves nothing
 START_SECONDS = 40.0  # of a training: imports, held-out clips before and after, writing the model
 HELD_OUT = {
     "loss": "loss",
@@ -51,14 +52,16 @@ WEIGHTS = ("model.safetensors", "config.json", "preprocessor_config.json")
 
 
 def run(session: Session) -> None:
-    if not session.has("before"):
+    before = session.row("before")
+    if before is None:
         session.needs(0 if session.toy else 2 * START_SECONDS, "a short training to find the speed")
         # So small a rate leaves the weights as they were: what is evaluated is the model that comes with the package.
-        session.add("before", **train(session, "probe", 1 if session.toy else PROBE_STEPS, rate=1e-12))
-    seconds = next(row["seconds per step"] for row in rows_of(session.output, session.phase) if row["name"] == "before")
-    steps = 2 if session.toy else int((session.seconds_left() - START_SECONDS) / (1.1 * seconds))
+        before = train(session, "probe", 1 if session.toy else PROBE_STEPS, rate=1e-12)
+        session.add("before", **before)
+    seconds = SLACK * before["seconds per step"]
+    steps = 2 if session.toy else int((session.seconds_left() - START_SECONDS) / seconds)
     if not session.toy:
-        session.needs(START_SECONDS + 1.1 * LEAST_STEPS * seconds, f"a training of at least {LEAST_STEPS} steps")
+        session.needs(START_SECONDS + LEAST_STEPS * seconds, f"a training of at least {LEAST_STEPS} steps")
     session.add("after", **train(session, f"stage-{steps}", steps))
     for name in WEIGHTS:
         shutil.copyfile(session.folder / f"stage-{steps}" / name, Path(session.output) / f"tiny-{name}")

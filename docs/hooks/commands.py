@@ -11,7 +11,7 @@ from typing import Any
 
 from page4d_hf.cli import COMMANDS, added_commands
 
-MARK = "<!-- the help of every command -->"
+MARK = "<!-- the help of every command takes the place of what follows -->"  # for readers of the file itself
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = (
     *("ns-train page4d-4dgs", "ns-train page4d-4dgs page4d-data"),
@@ -30,7 +30,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         helps = list(threads.map(help_of, commands))
     sections = (f"## {name}\n\n```text\n{text}\n```" for name, text in zip(commands, helps, strict=True))
-    return markdown.replace(MARK, "\n\n".join(sections))
+    return markdown.partition(MARK)[0] + "\n\n".join(sections)
 
 
 def help_of(command: str) -> str:

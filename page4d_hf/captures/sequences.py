@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..errors import CaptureError, Page4DError
 from ..geometry import is_rotation
+from ..utils.programs import not_installed
 from .base import Capture
 from .image_files import read_image_size
 from .schemas import LARGEST
@@ -32,9 +33,7 @@ def import_decoder(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise Page4DError(
-            f"Reading this data set needs the package {name}, which is not installed; pip install 'page4d[training]'."
-        ) from error
+        raise Page4DError(not_installed(f"Reading this data set needs the package {name}", "training")) from error
 
 
 def list_sequences(

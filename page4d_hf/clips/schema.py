@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import ClipError
 from ..geometry import is_rotation
+from ..utils.programs import not_installed
 
 if TYPE_CHECKING:
     import datasets
@@ -51,9 +52,7 @@ def clip_features() -> datasets.Features:
     try:
         from datasets import Features, Image, List, Value
     except ImportError as error:
-        raise ClipError(
-            "Data sets of clips need the package datasets, which is not installed; pip install 'page4d[training]'."
-        ) from error
+        raise ClipError(not_installed("Data sets of clips need the package datasets", "training")) from error
 
     files = List(Image(decode=False))
     matrices = List(List(List(Value("float64"))))

@@ -65,6 +65,10 @@ class MaskFolder(FrameMasks):
 
         self.lenses = frames.lenses if isinstance(frames, UndistortedFrames) else None
 
+    def of(self, frames: UndistortedFrames) -> MaskFolder:
+        """The same masks as the undistorted frames have them."""
+        return MaskFolder(self.files[0].parent, frames)
+
     def __len__(self) -> int:
         return len(self.files)
 

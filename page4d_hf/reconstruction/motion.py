@@ -10,8 +10,10 @@ and the other frames hold the depth.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import cv2
@@ -21,8 +23,12 @@ import numpy.typing as npt
 from ..errors import Page4DError
 from ..frames import Frames
 from ..geometry import resized_intrinsics
+from ..scene.folder import MARK
+from ..utils.folders import MANIFEST
 from .dense_flow import DenseFlow
 from .mask_folders import MaskFolder
+
+logger = logging.getLogger(__name__)
 
 MotionKind = Literal["off", "head", "geometry", "both"]
 
@@ -44,6 +50,10 @@ REACH = 5  # pixels: radius of the guided filter
 EDGE = 0.03  # of the range of grey: contrast above it is an edge
 HALF_SCORE, SCORE_SCALE = 1.9, 0.45  # score that is as likely to move as not, and the slope there
 
+# Folders of masks that page4d writes, for COLMAP and nerfstudio: 0 where something moves, or is to be left out.
+WRITTEN = ("motion_masks", "masks")
+IMPLAUSIBLE = 0.75  # of a user's masks that moves: nothing would be left to find cameras by
+
 FloatArray = npt.NDArray[np.float32]
 Size = tuple[int, int]  # (height, width)
 
@@ -58,7 +68,17 @@ def resolve_motion(motion: str | os.PathLike[str] | None, has_head: bool) -> Mot
     elif not os.path.isdir(motion):
         kinds = ", ".join(get_args(MotionKind))
         raise Page4DError(f"Expected motion by {kinds} or a folder of masks, got {os.fspath(motion)!r}.")
+    elif _is_written(Path(os.path.realpath(motion))):
+        raise Page4DError(
+            f"Expected masks that are 0 where nothing moves; page4d wrote {os.fspath(motion)}, for programs that want "
+            "0 where something does. Give a copy with black and white exchanged."
+        )
     return motion
+
+
+def _is_written(folder: Path) -> bool:
+    """Whether masks are of a scene folder or an export."""
+    return folder.name in WRITTEN and any((folder.parent / mark).is_file() for mark in (MARK, MANIFEST))
 
 
 def shows_geometry(frames: Frames) -> bool:
@@ -66,8 +86,22 @@ def shows_geometry(frames: Frames) -> bool:
     return len(frames) > 1 and len(set(frames.sizes)) == 1
 
 
+def motion_source(motion: str | os.PathLike[str] | None, frames: Frames) -> MotionKind | MaskFolder | None:
+    """What tells motion in some frames, of what `resolve_motion` gives.
+
+    Raises:
+        Page4DError: a folder's masks are not of these frames, or geometry cannot show motion in them.
+    """
+    if motion in ("geometry", "both") and not shows_geometry(frames):
+        seen = "a single frame" if len(frames) == 1 else f"frames of {len(set(frames.sizes))} sizes"
+        raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
+    if motion is None or motion in get_args(MotionKind):
+        return cast(MotionKind | None, motion)
+    return MaskFolder(motion, frames)
+
+
 def motion_masks(
-    motion: str | os.PathLike[str] | None,
+    motion: MotionKind | MaskFolder | None,
     frames: Frames,
     extrinsics: np.ndarray,
     intrinsics: np.ndarray,
@@ -80,7 +114,7 @@ def motion_masks(
     """The motion masks of a reconstruction.
 
     Args:
-        motion: as in `resolve_motion`. None: head and geometry, as far as there are.
+        motion: as `motion_source` gives it. None: head and geometry, as far as there are.
         frames: S frames.
         extrinsics, intrinsics, depth: as in `geometric_motion`.
         head: the network's motion mask, `(h, w)` float32 each, of the same sizes as the depth.
@@ -94,15 +128,20 @@ def motion_masks(
     if motion == "head" or (motion is None and not shows_geometry(frames)):
         masks = head
     elif motion in (None, "geometry", "both"):
-        if not shows_geometry(frames):
-            seen = "a single frame" if len(frames) == 1 else f"frames of {len(set(frames.sizes))} sizes"
-            raise Page4DError(f"Geometry shows motion between frames of one size, and this is {seen}.")
         masks = geometric_motion(frames.images, extrinsics, intrinsics, depth, hidden=hidden, progress=progress)
         if motion != "geometry" and head is not None:
             masks = combine(masks, head)
         masks = _without(masks, map(np.isnan, depth))
-    elif motion != "off":
-        masks = _without(MaskFolder(motion, frames).over_maps(depth), map(np.isnan, depth))
+    elif isinstance(motion, MaskFolder):
+        masks = motion.over_maps(depth)
+        moving = np.mean([mask.mean() for mask in masks])
+        if moving > IMPLAUSIBLE:
+            logger.warning(
+                "%.0f %% of the pixels move by the masks in %s, which should be 0 where nothing moves; where they are "
+                "the other way round, give a copy with black and white exchanged.",
+                100 * moving, motion.files[0].parent,
+            )  # fmt: skip
+        masks = _without(masks, map(np.isnan, depth))
     return masks if masks is None or hidden is None else _without(masks, hidden)
 
 

@@ -79,13 +79,16 @@ def track_motion(
 
     Images are `(H, W, 3)` uint8, of one size; two are held at a time.
     """
-    shrink = min(1.0, REFERENCE_WIDTH / images[0].shape[1])
+    height, width = images[0].shape[:2]
+    shrink = min(1.0, REFERENCE_WIDTH / width)
+    size = round(width * shrink), max(1, round(height * shrink))
+    scale = np.array(size, np.float32) / (width, height)  # by axis: sides are whole numbers
     spacing = max(SPACING, shrink * (max(mask.sum() for mask in moving) / MOST_AT_ONCE) ** 0.5)
     observed: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
     points, count, before = None, 0, None
-    flow = DenseFlow(FINEST_FLOW_SCALE if images[0].shape[1] >= REFERENCE_WIDTH else 1)
+    flow = DenseFlow(FINEST_FLOW_SCALE if width >= REFERENCE_WIDTH else 1)
     for frame, image in enumerate(images):
-        now = _prepared(image, moving[frame], shrink)
+        now = _prepared(image, moving[frame], size)
         if points is not None and before is not None and len(points.xy):
             there = points.xy + sampled(flow.calc(before.gray, now.gray), points.xy)
             points = _renewed(_followed(now, points, there, spacing), now)
@@ -93,16 +96,15 @@ def track_motion(
         new = _new_points(now, count + np.arange(len(seeds)), seeds)
         points = new if points is None else points.and_others(new)
         count += len(seeds)
-        observed.append((points.number, points.xy / np.float32(shrink)))
+        observed.append((points.number, points.xy / scale))
         before = now
         progress(frame + 1)
     return joined_tracks(observed)
 
 
-def _prepared(image: npt.NDArray[Any], moving: npt.NDArray[np.bool_], shrink: float) -> _Image:
+def _prepared(image: npt.NDArray[Any], moving: npt.NDArray[np.bool_], size: tuple[int, int]) -> _Image:
     mask: npt.NDArray[Any] = moving.astype(np.float32)
-    if shrink < 1:
-        size = round(image.shape[1] * shrink), max(1, round(image.shape[0] * shrink))
+    if size[0] < image.shape[1]:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
     color: Any = cv2.GaussianBlur(image[..., :3].astype(np.float32), (0, 0), BLUR)

@@ -151,7 +151,8 @@ def complete_paths(paths: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     least = LEAST_DEVIATION * (float(np.linalg.norm(paths[known].std(axis=0))) if known.any() else 0.0)
     for _ in range(2):  # what is left out may have been the neighbour of others
         neighbours, deviation = _neighbours(paths, known)
-        usual = float(np.median(deviation)) if len(deviation) and np.isfinite(np.median(deviation)) else 0.0
+        told = deviation[np.isfinite(deviation)]  # by enough neighbours
+        usual = float(np.median(told)) if len(told) else 0.0
         kept = deviation <= max(OUTLIER * usual, least)
         paths, known = paths[kept], known[kept]
     neighbours, _ = _neighbours(paths, known)

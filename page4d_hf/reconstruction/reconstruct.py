@@ -34,7 +34,7 @@ from .cuts import longest_shot
 from .lenses import LEAST_BEND, Lenses, UndistortedFrames
 from .mask_folders import FrameMasks, MaskFolder, ShownPixels
 from .metric import load_metric_model, metric_scale
-from .motion import MotionKind, motion_masks, resolve_motion
+from .motion import MotionKind, motion_masks, motion_source, resolve_motion
 from .network import NetworkOptions, Points, Prediction, needed_heads, resolve_resolution
 from .points import choose_points
 from .tracks import check_number_of_frames, joined_tracks
@@ -43,6 +43,7 @@ from .windows import WINDOW, predict_in_windows, resolve_overlap, window_spans
 if TYPE_CHECKING:
     from ..configuration_page4d import Page4DConfig
     from ..modeling_page4d import Page4DModel
+    from .cameras.known_cameras import CameraFile
     from .cameras.refinement import Refinement
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,9 @@ def reconstruct(
             new points in each frame. "head": the network's track head, which follows points of each window's first
             frame and sees no pixel finer than its input's; it needs weights that have one, as VGGT's.
         motion: what tells motion: "head", the network's mask head; "geometry", flow that contradicts a static scene;
-            "both"; "off": nothing; or a folder with an image for each frame, not 0 where something moves. By default
-            both, as far as the model has a head, and frames are several and of one size.
+            "both"; "off": nothing; or a folder with an image for each frame, 0 where nothing moves and non-zero where
+            something does, the opposite of the masks that `write_scene` writes, by which cameras are refined too. By
+            default both, as far as the model has a head, and frames are several and of one size.
         cameras: known poses, and intrinsics where the file has them: a transforms.json, a folder with a COLMAP model,
             or a trajectory as TUM's; see `read_cameras`. They are held; depth and points come in their world and scale.
             Where their lenses distort, frames are undistorted first.
@@ -187,15 +189,16 @@ def reconstruct(
     given_cameras = None if cameras is None else read_cameras(cameras)
     given_intrinsics = None if intrinsics is None else read_intrinsics(intrinsics)
 
-    several_lenses = given_intrinsics is not None and not given_intrinsics.of_one_lens
-    frames, cuts = _read_frames(images, options, report, all_frames=options.of_all_frames or several_lenses)
+    all_frames = given_for_each_frame(given_intrinsics, tracks, cameras, masks, motion)
+    frames, cuts = _read_frames(images, options, report, all_frames=all_frames)
     if given_tracks is not None:
         check_number_of_frames(given_tracks, len(frames))
     known = known_cameras(given_cameras, given_intrinsics, frames)
     lenses = None if known is None else known.lenses
     if lenses is not None and distortion != "none":
         raise Page4DError(f"The distortion is known, from {lenses.path}: leave out --distortion {distortion}.")
-    clip = _Clip(frames, given_tracks, known, None if masks is None else MaskFolder(masks, frames), report)
+    visible = None if masks is None else MaskFolder(masks, frames)
+    clip = _Clip(frames, given_tracks, known, visible, motion_source(options.motion, frames), report)
     network = weights.load(report)
     metric = None if metric_depth is None else load_metric_model(metric_depth, network.device)
     spans = window_spans(len(frames), window, options.overlap)
@@ -218,7 +221,7 @@ def reconstruct(
     cameras_by, kept_tracks = clip.settle_cameras(options)
     seen, frames = clip.seen, clip.frames
     seen.motion = motion_masks(
-        options.motion,
+        clip.motion,
         frames,
         seen.extrinsics,
         seen.intrinsics,
@@ -361,16 +364,24 @@ class _Options:
                 f"Expected a folder of masks, 0 where pixels are hidden; there is no folder {str(self.masks)!r}."
             )
 
-    @property
-    def of_all_frames(self) -> bool:
-        """Whether something is given for each frame, so that none can be left out."""
-        folder = None if self.motion in get_args(MotionKind) else self.motion
-        return any(given is not None for given in (self.tracks, self.cameras, self.masks, folder))
-
     def as_info(self) -> dict[str, Any]:
         """The options for `page4d/info.json`."""
         plain = (bool, int, float, type(None))
         return {name: value if isinstance(value, plain) else str(value) for name, value in vars(self).items()}
+
+
+def given_for_each_frame(
+    intrinsics: CameraFile | None,
+    tracks: str | os.PathLike[str] | None,
+    cameras: str | os.PathLike[str] | None,
+    masks: str | os.PathLike[str] | None,
+    motion: str | os.PathLike[str] | None,
+) -> bool:
+    """Whether one of the options of `reconstruct` is of each frame, so that none can be left out at a cut."""
+    folder = None if motion in get_args(MotionKind) else motion
+    if any(given is not None for given in (tracks, cameras, masks, folder)):
+        return True
+    return intrinsics is not None and not intrinsics.of_one_lens
 
 
 def _read_frames(
@@ -400,6 +411,7 @@ class _Clip:
     tracks: PointTracks | None  # the user's
     known: KnownCameras | None
     visible: MaskFolder | None
+    motion: MotionKind | MaskFolder | None  # what tells it
     report: Progress
     seen: Prediction = field(init=False)  # set, and set anew, when the network has seen the frames
 
@@ -413,7 +425,9 @@ class _Clip:
         """Frames, masks, tracks and known intrinsics as a pinhole has them; the network is to see the frames anew."""
         self.frames = UndistortedFrames.of(self.frames, lenses)
         if self.visible is not None:
-            self.visible = MaskFolder(self.visible.files[0].parent, self.frames)
+            self.visible = self.visible.of(self.frames)
+        if isinstance(self.motion, MaskFolder):
+            self.motion = self.motion.of(self.frames)
         if self.tracks is not None:
             self.tracks = lenses.tracks(self.tracks)
         if self.known is not None and self.known.intrinsics is not None:
@@ -544,12 +558,13 @@ class _Clip:
 
         seen, known = self.seen, self.known
         intrinsics = seen.intrinsics if known is None or known.intrinsics is None else known.intrinsics
+        motion = self.motion.over_maps(seen.depth) if isinstance(self.motion, MaskFolder) else seen.motion
         return refine(
             self.frames.images,
             seen.extrinsics,
             float(np.sqrt(np.median(intrinsics[:, 0, 0]) * np.median(intrinsics[:, 1, 1]))),
             seen.depth,
-            seen.motion,
+            motion,
             given=self.tracks,
             followed=None if seen.followed is None else joined_tracks(seen.followed),
             known=known,

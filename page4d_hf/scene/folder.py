@@ -27,7 +27,7 @@ import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +67,12 @@ COLORS = ("red", "green", "blue")
 SPLITS = ("train", "val", "test")
 MOVES = 0.5  # motion from which a pixel or a point counts as moving
 EXIF_ORIENTATION = 0x0112
-POINT_ARRAYS = ("points", "point_colors", "point_times", "point_motion", "point_confidence")  # of a `Scene`
+# Fields of a `Scene` that have an entry for each frame, or for each point.
+FRAME_ARRAYS = (
+    "image_paths", "extrinsics", "intrinsics", "distortion", "image_sizes", "times", "use_paths", "depth_paths",
+    "fisheye",
+)  # fmt: skip
+POINT_ARRAYS = ("points", "point_colors", "point_times", "point_motion", "point_confidence")
 
 
 @dataclass
@@ -98,6 +103,15 @@ class Scene:
 
     def __len__(self) -> int:
         return len(self.image_paths)
+
+    def take(self, indices: npt.NDArray[Any]) -> Scene:
+        """Some of the frames, in this order, with all points and without `splits`."""
+
+        def pick(values: Any) -> Any:
+            return values[indices] if isinstance(values, np.ndarray) else values and [values[i] for i in indices]
+
+        info = {**self.info, "frames": pick(self.info["frames"])} if "frames" in self.info else self.info
+        return replace(self, **{name: pick(getattr(self, name)) for name in FRAME_ARRAYS}, splits={}, info=info)
 
     @property
     def scale(self) -> str:
@@ -387,6 +401,7 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     given = frame_times(meta, where)
     names = [frame.file_path for frame in meta.frames]
     times, note = (times_by_name(meta), None) if given is None else spread_times(given, where, names)
+    info, written = _read_info(root / MARK, image_paths)
     scene = Scene(
         root=root,
         image_paths=image_paths,
@@ -400,14 +415,14 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
         depth_paths=depth if any(depth) else None,
         fisheye=np.array([camera.fisheye for camera in cameras]) if any(camera.fisheye for camera in cameras) else None,
         notes=[] if note is None else [note],
-        info=_read_info(root / MARK, image_paths),
+        info=info,
     )
     if cameras_only:
         return scene
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
         if scene.point_times is not None and len(scene.point_times):
-            _match_points_to_frames(scene, given)
+            _match_points_to_frames(scene, [each for each in (given, written) if each is not None])
     if scene.info:
         for name in MAPS if scene.has_motion else MAPS[:2]:
             for path in image_paths:
@@ -430,6 +445,7 @@ class _Version(Record):
 class _InfoFrame(Record, extra="allow"):
     image: str  # its file, from the scene's root
     source: str  # file name of the image that it was made from, or frame of a video
+    source_time: float | None = None  # in any unit
 
 
 class _InfoLens(Record, extra="allow"):
@@ -462,22 +478,28 @@ class _Info(Record, extra="allow"):
     lens: _InfoLens | None = None
 
 
-def _read_info(path: Path, image_paths: list[Path]) -> dict[str, Any]:
-    """`page4d/info.json`, with a source for each of the images; empty where there is none."""
+def _read_info(path: Path, image_paths: list[Path]) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
+    """`page4d/info.json`, with a source for each of the images, and the times [N] that these had when the scene was
+    written; empty and None where there is none."""
     if not path.is_file():
-        return {}
+        return {}, None
     remedy = "make the scene anew"
     version = read_json(path, _Version, error=SceneError, remedy=remedy).format
     if version != FORMAT:
         raise SceneError(f"{path} is of format {version}, and this page4d reads {FORMAT}; update page4d.")
     info: dict[str, Any] = read_json(path, _Info, error=SceneError, remedy=remedy).model_dump(exclude_unset=True)
+    written = None
     if "frames" in info:  # transforms.json may have lost some since, or have them in another order
         sources = {path.parents[1] / frame["image"]: frame for frame in info["frames"]}
         unknown = next((image for image in image_paths if image not in sources), None)
         if unknown is not None:
             raise SceneError(f"{path} does not say where {unknown} came from; {remedy}.")
+        if sources and all(frame.get("source_time") is not None for frame in sources.values()):
+            times = normalized_times(np.array([frame["source_time"] for frame in sources.values()]))
+            at = dict(zip(sources, times, strict=True))
+            written = np.array([at[image] for image in image_paths])
         info["frames"] = [sources[image] for image in image_paths]
-    return info
+    return info, written
 
 
 def _read_splits(meta: Transforms, root: Path, image_paths: list[Path], where: Path) -> dict[str, np.ndarray]:
@@ -531,14 +553,21 @@ def _read_points(scene: Scene, name: str) -> None:
     scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
 
 
-def _match_points_to_frames(scene: Scene, given: npt.NDArray[Any] | None) -> None:
-    """Bring times of points to those of the scene's frames, of which `given` [N] are as the file has them; leave out
-    points of frames that were removed from it. Times that are those of no frame are of another kind: there are none."""
+def _match_points_to_frames(scene: Scene, told: list[npt.NDArray[Any]]) -> None:
+    """Bring times of points to those of the scene's frames, and leave out points of frames that were removed.
+
+    `told` are the frames' times [N] as the file has them and as they were written, which the user may have changed
+    since: those count that are of more points. Times that are those of no frame are of another kind: there are none.
+    """
     times, scene.point_times = scene.point_times, None
-    if times is None or given is None:
+    if times is None:
         return
-    frame = frames_at(times, given)
-    left = np.abs(times - given[frame]) <= TIME_STEP * max(1, np.abs(given).max())
+    frame, left = np.zeros(len(times), np.int64), np.zeros(len(times), bool)
+    for each in told:
+        nearest = frames_at(times, each)
+        of_them = np.abs(times - each[nearest]) <= TIME_STEP * max(1, np.abs(each).max())
+        if of_them.sum() > left.sum():
+            frame, left = nearest, of_them
     if not left.any():
         return
     scene.point_times = scene.times[frame].astype(np.float32)

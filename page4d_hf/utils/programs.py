@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from ..errors import Page4DError
+
+_goes_on_by_itself = ContextVar("goes on by itself", default=False)
 
 
 def command(*words: object) -> str:
     """A command to print, for a shell to take as it is: words with spaces and the like in quotes."""
     return shlex.join(map(str, words))
+
+
+def say_next(*words: object, say: Callable[[str], object] = print) -> None:
+    """Say which command to type next, but where the program `goes_on_by_itself`."""
+    if not _goes_on_by_itself.get():
+        say(f"Next: {command(*words)}")
+
+
+@contextmanager
+def goes_on_by_itself() -> Iterator[None]:
+    """A block whose steps each end in a next one, which the program runs itself."""
+    token = _goes_on_by_itself.set(True)
+    try:
+        yield
+    finally:
+        _goes_on_by_itself.reset(token)
+
+
+def install_command(*extras: str) -> str:
+    """The command that installs extras of this package, from where the package itself came.
+
+    That is its checkout, or the file or address that pip noted. An index is asked for it only where it came from one.
+    """
+    wanted = f"[{','.join(extras)}]"
+    checkout = Path(__file__).parents[2]
+    constraints = checkout / "constraints.txt"
+    if constraints.is_file():
+        return command("pip", "install", "-c", constraints, "-e", f"{checkout}{wanted}")
+    try:
+        noted = json.loads(distribution("page4d").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        noted = {}
+    if "url" in noted:
+        system = noted.get("vcs_info", {}).get("vcs")
+        wanted += f" @ {system}+{noted['url']}" if system else f" @ {noted['url']}"
+    return command("pip", "install", f"page4d{wanted}")
+
+
+def not_installed(need: str, *extras: str) -> str:
+    """What to say where the package that the words `need` end with is missing, which these extras bring."""
+    return f"{need}, which is not installed; `{install_command(*extras)}` brings it."
 
 
 def one_line(error: BaseException) -> str:
@@ -42,7 +89,8 @@ def input_errors_end_the_program(
 
     Args:
         name: of the program, which the sentence begins with.
-        interrupted: what to say when the user interrupts, with exit code 130. Without it the interrupt passes.
+        interrupted: what to say when the user interrupts, with exit code 130; a `KeyboardInterrupt` with a message of
+            its own has that said instead. Without it the interrupt passes.
         say: prints the sentence. By default it goes to stderr, behind the name.
     """
     say = say or (lambda sentence: print(f"{name}: {sentence}", file=sys.stderr, flush=True))
@@ -53,9 +101,9 @@ def input_errors_end_the_program(
         if is_first or not getattr(error, "in_all_processes", False):
             say(one_line(error))
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if interrupted is None:
             raise
         if is_first:
-            say(f"interrupted; {interrupted}")
+            say(f"interrupted; {error.args[0] if error.args else interrupted}")
         sys.exit(130)

@@ -23,6 +23,7 @@ from ..scene.folder import MOVES
 from ..utils.addresses import check_address
 from ..utils.evenly import evenly
 from .display import TRACK, Display, Moving, Palette, Times
+from .guarded_server import guard_servers
 from .viewed_scene import Cloud, ViewedScene
 
 if TYPE_CHECKING:
@@ -321,29 +322,11 @@ class Viewer:
         _look(client, position, pose[2, :3], -pose[1, :3], look.distance, 2 * math.atan(0.5 / focal))
 
 
-class _Inside:
-    """A folder of which nothing outside can be named: viser serves `folder / name` for whatever name it is asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-
-    def __truediv__(self, name: str) -> Path:
-        path = (self.folder / name).resolve()
-        return path if path.is_relative_to(self.folder) else self.folder / "not-there"
-
-
 def _viser_server(host: str, port: int, label: str) -> viser.ViserServer:
     import psutil
     import viser
-    from viser import infra
 
-    class GuardedServer(infra.WebsockServer):
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**{**options, "http_server_root": _Inside(options["http_server_root"])})
-
-    if infra.WebsockServer.__name__ != GuardedServer.__name__:
-        infra.WebsockServer = GuardedServer  # type: ignore[assignment,misc]
-
+    guard_servers()
     # It prints a table of its own; and it looks through all processes, any of which may end meanwhile.
     with contextlib.redirect_stdout(io.StringIO()):
         while True:

@@ -17,7 +17,7 @@ from ..configuration_page4d import Page4DConfig
 from ..errors import CheckpointError, Page4DError
 from ..image_processing_page4d import Page4DImageProcessor
 from ..modeling_page4d import Page4DModel
-from ..utils.programs import command, first_line
+from ..utils.programs import command, first_line, one_line
 from .model_files import PROCESSOR_FILE, check_model_files
 
 
@@ -79,7 +79,7 @@ def load_config(path: str | Path) -> Page4DConfig:
     except (OSError, ValueError) as error:
         if folder.is_dir():
             raise CheckpointError(f"Cannot read {folder / 'config.json'}: {first_line(error)}") from error
-        raise CheckpointError(f"There is no folder {path}, nor can it be had from the Hub; {how}.") from error
+        raise CheckpointError(one_line(error)) from error  # names the path, and says what to do
     if kind != Page4DConfig.model_type:
         raise CheckpointError(f"{path} holds a model of type {kind!s:.50}, not {Page4DConfig.model_type}.")
     if folder.is_dir():

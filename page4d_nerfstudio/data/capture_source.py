@@ -85,7 +85,9 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         )
 
     def reconstructed(chosen: np.ndarray) -> Scene:
-        return _reconstructed(capture, images, chosen, options.reconstruction, reconstruct)
+        order = _as_videos(capture, chosen, train)
+        scene = _reconstructed(capture, images, chosen[order], options.reconstruction, reconstruct)
+        return scene.take(np.argsort(order))
 
     extrinsics, intrinsics, depth_scale, seen = capture.extrinsics, images.intrinsics, 1.0, train
     depth: FrameDepth | None = images.load_depth if has_depth and not by_page4d else None
@@ -205,6 +207,26 @@ def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Lit
 
 def _near_and_far(capture: Capture) -> tuple[float, float] | None:
     return None if capture.near is None or capture.far is None else (capture.near, capture.far)
+
+
+def _as_videos(capture: Capture, frames: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Places `(n,)` of frames in the order in which PAGE-4D sees them: that of time, as tracks, motion and windows go
+    from each frame to the next.
+
+    Of a rig, whose cameras share instants, the frames to train on come first, and each camera is a video of its own.
+    """
+    times, held_out = capture.times[frames], ~np.isin(frames, train)
+    if not _shares_instants(times):
+        return np.argsort(times, kind="stable")
+    device = capture.camera_ids[frames].copy()
+    for part in (held_out, ~held_out):
+        if not _shares_instants(times[part]):  # such as a video that takes its frames from the cameras in turn
+            device[part] = 0
+    return np.lexsort((times, device, held_out))
+
+
+def _shares_instants(times: np.ndarray) -> bool:
+    return len(np.unique(times)) < len(times)
 
 
 def _reconstructed(

@@ -140,8 +140,9 @@ class Page4DDataParserConfig(DataParserConfig):
     the network's."""
     motion: str | None = None
     """What tells PAGE-4D's points what moves. head: its mask head. geometry: optical flow that contradicts a static
-    scene. both. off. For a video or images also a folder of masks, not 0 where something moves. By default both, or
-    geometry where the model has no mask head."""
+    scene. both. off. For a video or images also a folder of masks, 0 where nothing moves and non-zero where something
+    does, the opposite of page4d reconstruct --write-masks. By default both, or geometry where the model has no mask
+    head."""
     intrinsics: str | None = None
     """Known intrinsics of a video or images: fx,fy,cx,cy in pixels, a transforms.json or a COLMAP model."""
     distortion: Literal["none", "radial"] = "none"
@@ -223,21 +224,22 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         config.tracks,
         has_model=bool(config.model),
     )
+    reconstruction = ReconstructionOptions(
+        resolution=config.resolution,
+        window=config.window,
+        overlap=config.overlap,
+        refine=config.refine,
+        motion=config.motion,
+        cameras=None if config.cameras in CAMERAS else Path(config.cameras),
+        intrinsics=config.intrinsics,
+        distortion=config.distortion,
+        masks=config.masks,
+        metric_depth=config.metric_depth,
+    )
     reconstruct = partial(
         reconstruct_once,
         model=config.model,
-        options=ReconstructionOptions(
-            resolution=config.resolution,
-            window=config.window,
-            overlap=config.overlap,
-            refine=config.refine,
-            motion=config.motion,
-            cameras=None if config.cameras in CAMERAS else Path(config.cameras),
-            intrinsics=config.intrinsics,
-            distortion=config.distortion,
-            masks=config.masks,
-            metric_depth=config.metric_depth,
-        ),
+        options=reconstruction,
         use_mask=config.use_mask,
         cache_dir=config.cache_dir,
     )
@@ -246,7 +248,8 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         return frames_of_capture(open_capture(data, source.layout, factor), capture_options, reconstruct)
     if source.kind == "frames":
         _refuse_the_captures_own(config, "a video or plain images have no cameras of their own")
-        return frames_of_images(data, FramesOptions(config.fps, config.max_frames), scene_options, reconstruct)
+        frames_options = FramesOptions(config.fps, config.max_frames)
+        return frames_of_images(data, frames_options, scene_options, reconstruct, reconstruction)
     scene = read_scene(data)
     _refuse_what_frames_take(config, "a scene folder has been reconstructed, or has cameras of its own")
     if not scene.info:  # of another program

@@ -10,7 +10,7 @@ from page4d_hf.frames import VIDEO_SUFFIXES, Frames, frame_files, read_frames
 from ..console import note
 from .limits import refuse_a_single_frame
 from .posed_frames import PosedFrames
-from .reconstruction_cache import Reconstruct, digest_files
+from .reconstruction_cache import Reconstruct, ReconstructionOptions, digest_files
 from .scene_source import SceneOptions, frames_of_scene
 
 
@@ -23,9 +23,14 @@ class FramesOptions:
 
 
 def frames_of_images(
-    data: Path, options: FramesOptions, scene_options: SceneOptions, reconstruct: Reconstruct
+    data: Path,
+    options: FramesOptions,
+    scene_options: SceneOptions,
+    reconstruct: Reconstruct,
+    reconstruction: ReconstructionOptions,
 ) -> PosedFrames:
-    """The frames of a video, a folder of images or a glob, with PAGE-4D's cameras."""
+    """The frames of a video, a folder of images or a glob, with PAGE-4D's cameras; `reconstruct` has the options
+    `reconstruction`."""
     files = frame_files(data)
     if files[0].suffix.lower() not in VIDEO_SUFFIXES:
         refuse_a_single_frame(len(files), data)
@@ -34,9 +39,11 @@ def frames_of_images(
     def read() -> Frames:
         from page4d_hf.reconstruction.cuts import longest_shot  # OpenCV, which a cached reconstruction does without
 
-        frames, cuts = longest_shot(read_frames(data, fps=options.fps, max_frames=options.max_frames))
-        if cuts is not None:
-            note(cuts["note"])
+        frames = read_frames(data, fps=options.fps, max_frames=options.max_frames)
+        if not reconstruction.of_all_frames():
+            frames, cuts = longest_shot(frames)
+            if cuts is not None:
+                note(cuts["note"])
         refuse_a_single_frame(len(frames), data)
         return frames
 

@@ -65,7 +65,7 @@ def motion_paths(frames: PosedFrames) -> MotionPaths | None:
         if not frames.tracks_asked_for and (way := _mean_way(complete, centers)) < LEAST_WAY:
             note(
                 f"tracks are left out: what moves goes {way:.1%} of its distance from the camera, and {LEAST_WAY:.0%} "
-                "is where they begin to help; take them by --tracks page4d"
+                "is where they begin to help; `page4d-data --tracks page4d` takes them anyway"
             )
             return None
         error = error_of_prediction(paths, times, centers)
@@ -129,7 +129,8 @@ def tracks_of_scene(
 ) -> PointTracks | None:
     """A reconstruction's tracks, placed by the cameras of the frames to train on, which are its frames `seen`.
 
-    Depth is along the rays of the frame that saw it: what lies before a camera stays before it, whatever its pose.
+    Depth is along the rays of the frame that saw it: what lies before a camera stays before it and at its pixel,
+    whatever pose and lens the camera has. Pixels that masks leave out give no path, as they give no points.
     `depth_scale` is from the reconstruction's scale to that of the cameras.
     """
     tracks = scene.load_tracks()
@@ -139,7 +140,14 @@ def tracks_of_scene(
     paths = np.full((len(tracks), count, 3), np.nan)
     for index, frame in zip(seen, frames.train, strict=True):
         old, new = scene.extrinsics[index], frames.extrinsics[frame]
-        in_camera = (tracks.paths[:, index] @ old[:, :3].T + old[:, 3]) * depth_scale
+        size = frames.images.image_sizes[frame]
+        factor = size / scene.image_sizes[index]
+        same_pixel = np.linalg.solve(frames.intrinsics[frame], np.diag([*factor, 1]) @ scene.intrinsics[index])
+        in_camera = (tracks.paths[:, index] @ old[:, :3].T + old[:, 3]) @ same_pixel.T * depth_scale
+        use = frames.images.load_use(frame)
+        if use is not None:
+            column, row = (tracks.xy[:, index] * factor).astype(int).clip(0, size - 1).T
+            in_camera[~use[row, column]] = np.nan
         paths[:, frame] = (in_camera - new[:, 3]) @ new[:, :3]
     return PointTracks(np.zeros((len(tracks), count, 2)), np.isfinite(paths).all(axis=2), tracks.points, paths)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from page4d_hf.errors import SceneError
 from page4d_hf.frames import VIDEO_SUFFIXES, normalized_times
-from page4d_hf.scene.folder import Scene, read_scene
+from page4d_hf.scene.folder import POINT_ARRAYS, Scene, read_scene
 
 
 def ready_reconstruction(
@@ -65,21 +65,8 @@ def ready_reconstruction(
         raise SceneError(f"The images of the reconstruction {folder} have another aspect than the capture's.")
     intrinsics = scene.intrinsics[chosen].copy()
     intrinsics[:, :2] *= factors[:, :, None]
-    return replace(
-        scene,
-        image_paths=[scene.image_paths[i] for i in chosen],
-        extrinsics=scene.extrinsics[chosen],
-        intrinsics=intrinsics,
-        distortion=scene.distortion[chosen],
-        image_sizes=np.asarray(image_sizes),
-        times=scene.times[chosen],
-        points=None,
-        point_colors=None,
-        point_times=None,
-        point_motion=None,
-        point_confidence=None,
-        splits={},
-    )
+    pointless: dict[str, Any] = dict.fromkeys(POINT_ARRAYS)
+    return replace(scene.take(chosen), intrinsics=intrinsics, image_sizes=np.asarray(image_sizes), **pointless)
 
 
 def _is_video_at(scene: Scene, times: npt.NDArray[Any]) -> bool:

@@ -42,7 +42,7 @@ def frames_of_scene(scene: Scene, options: SceneOptions, *, with_points: bool = 
     refuse_a_single_frame(len(scene), scene.root)
     capture = capture_of_scene(scene)
     images = as_pinhole(capture, size_factor(capture, options.downscale_factor))
-    train, evaluation = hold_out(np.arange(len(scene)), options.eval_interval)
+    train, evaluation = hold_out(np.argsort(scene.times, kind="stable"), options.eval_interval)
     frames = PosedFrames(
         images,
         scene.image_paths,

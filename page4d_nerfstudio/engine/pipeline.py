@@ -17,6 +17,7 @@ from rich.progress import track
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.measuring import instant
 from page4d_hf.utils.ranges import ENDLESS, check_ranges
+from page4d_hf.viewing.guarded_server import guard_servers
 
 from ..console import input_errors_end_the_command, note
 from ..data.datamanager import Page4DDatamanager
@@ -68,6 +69,7 @@ class Page4DPipelineConfig(VanillaPipelineConfig):
         # Every ns-* command builds its pipeline here.
         with input_errors_end_the_command():
             self.check()  # before data are read
+            guard_servers()  # nerfstudio's viewer, which comes after the pipeline, may be open to other machines
             if kwargs.get("test_mode") in ("test", "inference"):
                 ffmpeg.offer()  # to ns-render, which looks for it next
             return super().setup(**kwargs)
@@ -127,6 +129,8 @@ class Page4DPipeline(VanillaPipeline):
             self.datamanager.set_order(state["order"])
         if isinstance(self.model, Page4DGaussiansModel):
             check_count(self.model, self.model.step)
+            if isinstance(self.datamanager, Page4DDatamanager):
+                self.datamanager.schedule = self.model.schedule  # as the checkpoint may have changed it
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from page4d_hf.errors import CheckpointError, Page4DError
 from page4d_hf.utils.folders import working_folder
-from page4d_hf.utils.programs import command
+from page4d_hf.utils.programs import say_next
 
 from ..checkpoints import UNREADABLE, check_checkpoint, publish, saved_steps, step_to_load
 from ..console import input_errors_end_the_command, say
@@ -159,7 +159,7 @@ class Page4DTrainer(Trainer):
     def _say_what_is_next(self, step: int) -> None:
         if isinstance(self.pipeline.model, Page4DGaussiansModel):
             page = f"{self.config.experiment_name}.html"
-            say(f"Next: {command('page4d', 'share', '--load-config', self.base_dir / 'config.yml', '--output', page)}")
+            say_next("page4d", "share", "--load-config", self.base_dir / "config.yml", "--output", page, say=say)
 
     def _load_checkpoint(self) -> None:
         config = self.config

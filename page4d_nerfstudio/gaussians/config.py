@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal
 
+import tyro
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 from nerfstudio.utils.colors import get_color
 
@@ -140,7 +141,7 @@ class GaussiansOptions(SplatfactoModelConfig):
     """Split Gaussians that are large on the screen before this step. 0 never does."""
     ssim_lambda: float = 0.0
     """Weight of the D-SSIM loss; the rest is L1 (4DGS: 0 for HyperNeRF; 3D Gaussian splatting: 0.2)."""
-    run_length: int = REFERENCE_STEPS
+    run_length: tyro.conf.Suppress[int] = REFERENCE_STEPS
     """Length of the run in steps. The trainer sets it from --max-num-iterations."""
 
     def check(self) -> None:

@@ -530,11 +530,12 @@ class Page4DGaussiansModel(SplatfactoModel):
         self.step = step
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides parameters: the step and the length of the run, the options that shape the
-        model, the strategy's state with the motion flag, and who is whose neighbour."""
+        """What a checkpoint holds besides parameters: the step and the length of the run, when things began to move,
+        the options that shape the model, the strategy's state with the motion flag, and who is whose neighbour."""
         return {
             "step": self.step,
             "run_length": self.config.run_length,
+            "deforming_from": (self.schedule.coarse_steps, self.schedule.all_times_from),
             "options": self.config.shaping(),
             "strategy": dict(self.strategy_state),
             "neighbourhoods": self.neighbourhoods.state,
@@ -543,6 +544,13 @@ class Page4DGaussiansModel(SplatfactoModel):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.loaded_run_length = state["run_length"]
+        coarse_steps, all_times_from = state["deforming_from"]
+        if self.step >= coarse_steps:  # a run that is made longer does not go back to its static stage
+            self.schedule = replace(
+                self.schedule,
+                coarse_steps=min(coarse_steps, self.schedule.coarse_steps),
+                all_times_from=min(all_times_from, self.schedule.all_times_from),
+            )
         self.neighbourhoods.state = state["neighbourhoods"]
         for name, value in state["strategy"].items():
             self.strategy_state[name] = value.to(self.device) if isinstance(value, Tensor) else value

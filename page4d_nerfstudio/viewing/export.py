@@ -25,6 +25,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.splatfacto import RGB2SH
 from plyfile import PlyData, PlyElement
 from scipy.spatial.transform import Rotation
@@ -66,13 +67,30 @@ class Run(NamedTuple):
     only_time: float | None = None  # the one of `times`, where the data have none
 
 
-def read_run(config_path: Path) -> Run:
-    """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files."""
+class Checkpoints(NamedTuple):
+    """A training's checkpoints, as far as its folder is found from here."""
+
+    config: TrainerConfig
+    folder: Path
+    steps: list[int]  # ascending
+
+
+def checkpoints_of(config_path: Path) -> Checkpoints:
     config = read_config(config_path)
     with building(config_path):
-        checkpoints = config.get_checkpoint_dir()
-        steps = saved_steps(checkpoints)
+        folder = config.get_checkpoint_dir()
+        return Checkpoints(config, folder, saved_steps(folder))
+
+
+def read_run(config_path: Path) -> Run:
+    """Read a training's newest checkpoint, as nerfstudio's `eval_setup` does, but without running code of its files."""
+    config, checkpoints, steps = checkpoints_of(config_path)
     if not steps:
+        if config_path.resolve().parent == config.get_base_dir().resolve():
+            raise ExportError(
+                f"The training of {config_path} has no checkpoint yet; wait for its first or, if it was interrupted, "
+                "train anew."
+            )
         raise ExportError(
             f"There is no checkpoint in {checkpoints}, where {config_path} says; start the command in the folder where "
             "the training was started."

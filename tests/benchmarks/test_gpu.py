@@ -17,11 +17,13 @@ import pytest
 import torch
 from forked_python import ForkedPython
 from gpu_capture import halve
+from gpu_phases import finetuning, network, rasterizer
 from gpu_phases.report import table
-from gpu_phases.session import rows_of
+from gpu_phases.session import OutOfTime, Session, rows_of
 from PIL import Image
 
 from page4d_hf.captures.layouts.nerfies import read_nerfies
+from page4d_hf.errors import Page4DError
 
 pytestmark = pytest.mark.slow
 
@@ -191,6 +193,84 @@ def test_a_phase_that_was_cut_short_goes_on_with_what_is_missing(one_phase, tmp_
     assert second["rows"][0] == first["rows"][0]
 
 
+def test_the_phase_that_takes_all_that_is_left_waits_while_others_wait_for_the_kernels(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(gpu.Process, "start", lambda run, phase, deadline: started.append(phase.name))
+    run = gpu.Run(SimpleNamespace(output=tmp_path, toy=False), "commit")
+    pending = [phase for phase in gpu.PHASES if phase.name in ("splatting", "tiny")]
+    end = time.time() + 600
+
+    gpu.start_next(run, pending, SimpleNamespace(), end)
+    assert started == []
+    for _ in range(2):
+        gpu.start_next(run, pending, None, end)
+    assert started == ["splatting", "tiny"]
+
+
+def test_what_is_known_is_kept_while_its_phase_goes_on(one_phase, tmp_path, monkeypatch):
+    one_phase("s.add('1 frame', seconds=0.5); time.sleep(600)")
+    kept = []
+
+    def interrupt_once_there_is_a_row(seconds: float) -> None:
+        time.sleep(0.01)
+        if rows_of(tmp_path / "run", "network"):
+            kept.append(results_of(tmp_path / "kept")["phases"])
+        if len(kept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu.time, "sleep", interrupt_once_there_is_a_row)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(["--toy", "--output", str(tmp_path / "run"), "--keep", str(tmp_path / "kept")])
+
+    (phase,) = kept[-1]
+    assert phase["rows"] == [{"name": "1 frame", "seconds": 0.5}]
+    assert (phase["status"], phase["reason"]) == ("cut short", "the run was ended")
+
+
+def test_a_resumed_network_asks_for_the_time_that_its_rows_tell(tmp_path, monkeypatch):
+    session = Session("network", str(tmp_path), time.time() + 60, "cpu", True, None)
+    monkeypatch.setattr(network, "matrix_product_rate", lambda *_: 1.0)
+    session.add("1 x 28 x 42", **{"seconds, mask on": 600.0})
+
+    with pytest.raises(OutOfTime, match="2 x 28 x 42 would take about 4804 s"):
+        network.run(session)
+
+
+def test_a_resumed_finetuning_asks_for_the_time_that_its_rows_tell(tmp_path):
+    session = Session("finetuning", str(tmp_path), time.time() + 60, "cpu", True, None)
+    session.add("2 frames, checkpointing", seconds=10.0)
+
+    with pytest.raises(OutOfTime, match="4 frames, checkpointing would take about 120 s"):
+        finetuning.climb(session, "checkpointing", lambda frames: None, (2, 4), torch.device("cpu"), 1)
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1.0, 0.1), (3.0, 3.0)])
+def test_the_first_pass_of_a_size_counts_only_where_there_is_no_time_for_another(monkeypatch, first, expected):
+    clock = SimpleNamespace(device=torch.device("cpu"), seconds=[], peak=0)
+
+    def time_in_turns(model, pixel_values, strengths, rounds):
+        seconds = 0.1 if clock.peak else first
+        clock.seconds += [seconds] * 2 * rounds
+        clock.peak = 1
+        return [[seconds] * rounds for _ in strengths]
+
+    monkeypatch.setattr(network, "time_in_turns", time_in_turns)
+    figures = network.measure(torch.nn.Linear(1, 1), clock, (1, 14, 14), 1, 1.0)
+
+    names = ("seconds, mask off", "seconds, mask on", "aggregator, seconds")
+    assert [figures[name] for name in names] == [expected] * 3
+
+
+def test_tests_that_crash_are_no_finished_phase(tmp_path, monkeypatch):
+    session = Session("rasterizer", str(tmp_path), time.time() + 60, "cpu", True, None)
+    monkeypatch.setattr(rasterizer, "TOY_SCENES", {})
+    monkeypatch.setattr(rasterizer.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=-11))
+
+    with pytest.raises(Page4DError, match="pytest crashed"):
+        rasterizer.run(session)
+    assert not session.has("tests")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.usefixtures("quick_programs")
 def test_without_a_gpu_and_without_toy_a_run_ends_with_what_is_missing(tmp_path):
@@ -211,6 +291,41 @@ def test_figures_of_other_code_are_not_added_to(one_phase, tmp_path, monkeypatch
         SystemExit, match=r"holds figures of another run .commit .* now another.; name another --output"
     ):
         gpu.main(["--toy", "--output", str(tmp_path / "run")])
+
+
+def test_figures_of_other_code_in_a_bundle_are_left_aside(one_phase, tmp_path, monkeypatch, capsys):
+    one_phase("s.add('1 frame', seconds=0.5)")
+    bundle = tmp_path / "bundle"
+    gpu.main(["--toy", "--output", str(tmp_path / "first"), "--keep", str(bundle)])
+    monkeypatch.setattr(gpu, "commit_of", lambda bundle: "another")
+    monkeypatch.setattr(gpu, "install", lambda bundle, site: {})
+
+    gpu.main(["--toy", "--output", str(tmp_path / "second"), "--bundle", str(bundle)])
+
+    assert f"{bundle} holds figures of another run" in capsys.readouterr().out
+    assert results_of(tmp_path / "second")["commit"] == "another"
+
+
+def test_a_run_whose_bundle_could_not_be_installed_can_be_started_again(one_phase, tmp_path):
+    one_phase("pass")
+    bundle = tmp_path / "bundle"
+    (bundle / "wheels").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="There are no wheels"):
+            gpu.main(["--toy", "--output", str(tmp_path / "run"), "--bundle", str(bundle)])
+
+
+def test_a_capture_that_is_not_there_is_told_before_anything_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--toy", "--output", str(tmp_path / "run"), "--data", str(tmp_path / "nowhere")])
+
+    assert f"there is no capture {tmp_path / 'nowhere'}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_itself_needs_nothing_but_the_standard_library():
+    command = [sys.executable, "-S", str(PROGRAM), "--help"]
+    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
@@ -333,6 +448,20 @@ def test_a_bundle_over_its_limit_is_refused(make_bundle, tmp_path):
 
     assert done.returncode == 1
     assert "together they are larger than 16 MiB" in done.stderr
+
+
+def test_metadata_that_this_setuptools_cannot_make_is_refused_before_the_downloads(tmp_path, capture):
+    (tmp_path / "setuptools").mkdir()
+    (tmp_path / "setuptools" / "__init__.py").write_text("__version__ = '65.5.0'")
+    (tmp_path / "setuptools" / "build_meta.py").touch()
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHON": sys.executable, "PYTHONPATH": str(tmp_path)}
+    command = ["bash", BUNDLE, tmp_path / "bundle", capture]
+
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 1
+    assert "needs setuptools 77 or later" in done.stderr
+    assert not list((tmp_path / "bundle" / "wheels").iterdir())
 
 
 def test_a_folder_with_something_else_is_no_place_for_a_bundle(make_bundle, tmp_path):

@@ -73,9 +73,9 @@ SHORTER = {  # what begins thus, and what follows it; the longest start counts
 AFTER_WHICH = ("page4d-data", "colmap")  # words that begin the options of a subcommand
 SERVERS = {"page4d view": "http", "page4d app": "http", "ns-viewer": "http"}  # run until Ctrl-C, and say where before
 CAPTURES = (
-    "capture", "path/to/capture", "path/to/nerfies/capture", "my-capture", "captures/room", "scenes/room", "room",
-    "hand-on-shelf", "path/to/hand-on-shelf", "living-room", "rigid", "deforming", "fast-camera", "crowded", "orbit",
-    "orbit640",
+    "capture", "path/to/capture", "path/to/nerfies/capture", "my-capture", "captures/room", "scenes/room",
+    "unseen/orbit", "room", "hand-on-shelf", "path/to/hand-on-shelf", "living-room", "rigid", "deforming",
+    "fast-camera", "crowded", "orbit", "orbit640",
 )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ class Typist:
             remove(self.folder / words[2])
         if line == "page4d pull tiny":
             remove(self.folder / "page4d")
-        if words[1] == "splat":
+        if words[1] == "splat" and words[2] != "scene":
             remove(self.folder / "scene")
         return words
 
@@ -252,7 +252,8 @@ def prepare(typist: Typist, data: Path) -> None:
         for i in range(2):
             cv2.imwrite(str(drive / f"{i:010d}.png"), np.full((38, 124, 3), i, np.uint8))
 
-    typist.type("python training/prepare.py capture --root captures/room --output clips/room")
+    for root, name in (("captures/room", "room"), ("unseen/orbit", "unseen")):
+        typist.type(f"python training/prepare.py capture --root {root} --output clips/{name}")
     for name in ("clips/tum", "clips/odyssey", "clips/mine", "user/name"):
         link(folder / name, folder / "clips/room")
     for name in ("a", "b"):

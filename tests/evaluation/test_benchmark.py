@@ -192,7 +192,7 @@ def test_the_table_says_what_its_figures_depend_on(model):
     ],
 )
 def test_numbers_out_of_range_are_refused(model, values):
-    with pytest.raises(Page4DError, match="must"):
+    with pytest.raises(Page4DError, match=r"^--(frames|repeats) must"):
         run(options(model, **values))
 
 

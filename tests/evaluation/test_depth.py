@@ -112,9 +112,10 @@ def test_true_depth_beyond_the_limits_does_not_count(unknown: float) -> None:
 
 def test_predictions_are_clipped_after_they_are_aligned() -> None:
     predicted, truth = np.array([1.0, 1.0, 90.0]), np.array([2.0, 2.0, 60.0])
-    clipped = score_depth(predicted, truth, "median", DepthLimits(70, clip=70))
+    everything = {"static": np.ones(3, bool)}
+    clipped = score_depth(predicted, truth, "median", DepthLimits(70, clip=70), regions=everything)
     assert clipped.alignment.scale == 2
-    assert clipped.figures["rmse"] == pytest.approx(10 / np.sqrt(3))
+    assert clipped.figures["rmse"] == clipped.figures["rmse_static"] == pytest.approx(10 / np.sqrt(3))
 
 
 def test_regions_share_one_alignment_and_make_up_the_whole() -> None:

@@ -229,18 +229,19 @@ def test_sequences_are_shared_out_over_processes(tum: Path, tmp_path: Path, tiny
     assert set.union(*shares) == set(NAMES)
 
 
-@pytest.mark.usefixtures("quick_programs")
+@pytest.mark.usefixtures("quick_programs", "one_thread")  # launched processes have one thread each
 def test_processes_that_accelerate_launches_on_cpus_make_one_table(tum: Path, tmp_path: Path, tiny_model: Path) -> None:
     words = ["mono-depth", "--model", tiny_model, "--dataset", "tum", "--data-root", tum, "--frames", "4"]
     words += ["--sequences", *NAMES, "--output", tmp_path / "launched"]
     done = launched(REPOSITORY / "evaluation" / "evaluate.py", *words, config="cpu.yaml")
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
     Evaluation("mono-depth", options(tum, tmp_path / "alone", model=str(tiny_model), frames=4)).run()
 
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("## Monocular depth") == 1
+    assert done.stdout.count("## Monocular depth") == 1, told
     both, alone = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("launched", "alone"))
-    assert both["averages"] == alone["averages"]
-    assert [each["name"] for each in both["sequences"]] == NAMES
+    assert both["averages"] == alone["averages"], told
+    assert [each["name"] for each in both["sequences"]] == NAMES, told
 
 
 class _State:

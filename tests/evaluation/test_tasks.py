@@ -15,7 +15,7 @@ from evaluator.metrics.scores import SequenceScores
 from evaluator.predictions import Predictions
 from evaluator.protocols import PROTOCOLS, DepthProtocol, PointsProtocol
 from evaluator.sequences import EvaluatedSequence
-from evaluator.tasks import average, score
+from evaluator.tasks import _predicted_points, average, score
 
 from page4d_hf.captures import Capture, as_pinhole
 from page4d_hf.geometry import Similarity
@@ -177,6 +177,18 @@ def test_page4d_measures_video_depth_in_the_first_camera(truth: Truth) -> None:
 
 
 @pytest.mark.slow
+def test_predictions_behind_the_first_camera_are_raised_for_scale_and_shift_alone(truth: Truth) -> None:
+    predictions = truth.predictions()
+    assert predictions.depth is not None
+    predictions.depth[:, :2] = 0.01  # some of them behind the first camera
+    raised, as_they_are = (
+        score(replace(VIDEO, shift_floor=floor), predictions, truth.sequence()).figures for floor in (0.0, None)
+    )
+    assert {name: raised[name] for name in FIGURES} == {name: as_they_are[name] for name in FIGURES}
+    assert raised["scale&shift/abs_rel"] != as_they_are["scale&shift/abs_rel"]
+
+
+@pytest.mark.slow
 def test_maps_of_another_size_see_the_same_in_the_first_camera(truth: Truth) -> None:
     truth.depth = [np.full((HEIGHT, WIDTH), 3.0, np.float32)] * FRAMES
     full = truth.predictions()
@@ -315,6 +327,13 @@ def test_given_points_are_taken_before_those_of_depth_and_cameras(truth: Truth) 
 
 
 def test_points_of_smaller_maps_are_those_of_the_nearest_pixel(truth: Truth) -> None:
+    numbered = np.stack(np.broadcast_arrays(np.arange(3)[:, None], np.arange(6)[None], 0), axis=-1)
+    predictions = replace(truth.predictions(), points=numbered[None].astype(np.float32))
+    found = _predicted_points(predictions, truth.sequence(), 0, np.arange(5), np.arange(5, 10), (5, 10))
+    assert found[:, :2].tolist() == [[0, 3], [0, 3], [1, 4], [2, 5], [2, 5]]
+
+
+def test_depth_of_half_the_size_gives_points_a_part_of_a_pixel_away(truth: Truth) -> None:
     # Depth that is the same in blocks of 2x2 pixels loses nothing in maps of half the size but the place in the block.
     block = np.random.default_rng(3).uniform(2, 4, (FRAMES, HEIGHT // 2, WIDTH // 2)).astype(np.float32)
     truth.depth = list(np.kron(block, np.ones((2, 2), np.float32)))

@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,8 @@ import sys
 import tempfile
 import types
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ MODULES = (
 # Read by these modules while they are imported.
 READ_ONCE = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "NUMBA_CACHE_DIR", "OMP_NUM_THREADS")
 
-HELD = bytes(4)  # in place of a request's length: serve until this connection ends
+HELD = bytes(4)  # in place of a request's length: serve until this connection ends; the server answers with it
 
 CLIENT = """
 import marshal, os, signal, socket, sys
@@ -51,7 +53,7 @@ def ask():
     fds = [int(name) for name in os.listdir("/proc/self/fd")]
     fds = [fd for fd in fds if os.path.lexists(f"/proc/self/fd/{fd}") and (fd < 3 or os.get_inheritable(fd))]
     server = socket.socket(socket.AF_UNIX)
-    server.connect(SOCKET)
+    server.connect(f"/proc/self/fd/{os.open(FOLDER, os.O_PATH)}/socket")
     request = marshal.dumps((words, dict(os.environb), os.getcwd(), os.umask(0o22), fds))
     socket.send_fds(server, [len(request).to_bytes(4, "little")], fds)
     server.sendall(request)
@@ -79,6 +81,16 @@ os.execv(PYTHON, [PYTHON, *words])
 """
 
 
+@contextmanager
+def address_in(folder: Path | str) -> Iterator[str]:
+    """The address of the server of a folder, whose own path may be longer than the 107 bytes of an address."""
+    opened = os.open(folder, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{opened}/socket"
+    finally:
+        os.close(opened)
+
+
 class ForkedPython:
     """The server, and the folder of executables: one for all processes that name the same folder at once.
 
@@ -96,16 +108,26 @@ class ForkedPython:
         self._environment = {"COLUMNS": "200", **environment}
         self._server: subprocess.Popen[bytes] | None = None
         with FileLock(f"{folder}.lock"):
-            if not folder.exists():
+            if not self._hold():  # none was there, or it has ended as all others let go of it
+                shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
-                self._serve(folder / "socket", folder / "log")
-        self._held = socket.socket(socket.AF_UNIX)
-        self._held.connect(str(folder / "socket"))
-        self._held.sendall(HELD)
+                self._serve(folder / "log")
+                assert self._hold(), (folder / "log").read_text()
 
-    def _serve(self, address: Path, log: Path) -> None:
+    def _hold(self) -> bool:
+        """Keep the server that is there, if one is, until `close`."""
+        self._held = socket.socket(socket.AF_UNIX)
+        with suppress(OSError), address_in(self.folder) as address:
+            self._held.connect(address)
+            self._held.sendall(HELD)
+            if self._held.recv(4) == HELD:
+                return True
+        self._held.close()
+        return False
+
+    def _serve(self, log: Path) -> None:
         read_once = {name: os.environ.get(name) for name in READ_ONCE}
-        known = f"SOCKET, PYTHON, READ_ONCE = {str(address)!r}, {sys.executable!r}, {read_once!r}\n"
+        known = f"FOLDER, PYTHON, READ_ONCE = {str(self.folder)!r}, {sys.executable!r}, {read_once!r}\n"
         self.executable.write_text(f"#!{sys.executable} -IS\n{known}{CLIENT}")
         self.executable.chmod(0o755)
         for script in entry_points(group="console_scripts"):
@@ -113,7 +135,7 @@ class ForkedPython:
                 (self.folder / script.name).symlink_to(self.executable)
         with log.open("wb") as file:
             self._server = subprocess.Popen(
-                [sys.executable, __file__, str(address), str(self.executable)],
+                [sys.executable, __file__, str(self.folder), str(self.executable)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -169,14 +191,15 @@ def import_and_compile() -> None:
     gc.freeze()  # forks leave alone what they share
 
 
-def serve(address: str) -> tuple[Any, ...]:
+def serve(folder: str) -> tuple[Any, ...]:
     """Fork for each request, and tell who asked how the fork ended.
 
     Returns:
         In a fork, what was asked for. The server itself ends here, once all who held it have let go.
     """
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
+    with address_in(folder) as address:
+        listener.bind(address)
     listener.listen(64)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -204,9 +227,16 @@ def serve(address: str) -> tuple[Any, ...]:
             connection = listener.accept()[0]
             length, fds, _, _ = socket.recv_fds(connection, 4, 250)
             if length == HELD:
+                connection.sendall(HELD)
                 holders.add(connection)
                 continue
-            request = connection.recv(int.from_bytes(length, "little"), socket.MSG_WAITALL)
+            size = int.from_bytes(length, "little")
+            request = connection.recv(size, socket.MSG_WAITALL)
+            if not size or len(request) < size:  # who asked was killed before it had said all
+                connection.close()
+                for fd in fds:
+                    os.close(fd)
+                continue
             child = os.fork()
             if child == 0:
                 os.setsid()
@@ -220,7 +250,8 @@ def serve(address: str) -> tuple[Any, ...]:
                 return (fds, *marshal.loads(request))
             for fd in fds:
                 os.close(fd)
-            connection.sendall(child.to_bytes(4, "little"))
+            with suppress(OSError):  # who asked was killed meanwhile: the child is ended above
+                connection.sendall(child.to_bytes(4, "little"))
             asked[child] = connection
 
 
@@ -298,6 +329,6 @@ if __name__ == "__main__":
     exit_code = [0]
     atexit.register(exit_now)  # before all others: those that are registered last run first
     import_and_compile()
-    address, sys.executable = sys.argv[1:]
+    folder, sys.executable = sys.argv[1:]
     multiprocessing.set_executable(sys.executable)
-    run_and_exit(take_over(*serve(address)))
+    run_and_exit(take_over(*serve(folder)))

@@ -68,6 +68,18 @@ def test_a_video_gives_all_of_its_frames_in_order_with_their_times(tmp_path):
     assert (frames.paths, frames.names[3]) == (None, "frame_00003")
 
 
+def test_frames_of_a_raw_stream_which_has_no_timestamps_follow_each_other_evenly(tmp_path):
+    raw = write_video(tmp_path / "clip.h264")
+    frames = read_frames(raw.rename(tmp_path / "clip.mp4"))
+    assert numbers(frames) == list(range(12))
+    np.testing.assert_allclose(frames.times, np.arange(12) / 25)  # FFmpeg's rate for streams that tell none
+
+
+def test_a_frame_a_rounding_error_before_its_target_is_taken(tmp_path):
+    assert 0.29 * 100 < 29
+    assert numbers(read_frames(write_video(tmp_path / "clip.mp4", [0, 280, 290]), fps=100)) == [0, 1, 2]
+
+
 def test_a_frame_rate_picks_frames_by_their_timestamps_not_by_their_number(tmp_path):
     times = [0, 20, 40, 60, 80, 500, 980, 1000, 1500, 2000]
     frames = read_frames(write_video(tmp_path / "clip.mp4", times), fps=2)
@@ -229,6 +241,17 @@ def test_a_video_whose_pixels_are_so_wide_that_a_frame_is_huge_is_refused(tmp_pa
         read_frames(path)
 
 
+@pytest.mark.parametrize("suffix", [".3g2", ".f4v", ".mxf", ".vob"])
+def test_videos_of_rarer_containers_are_read(tmp_path, suffix):
+    with av.open(str(tmp_path / f"clip{suffix}"), "w") as container:
+        stream = container.add_stream("mpeg2video" if suffix in (".mxf", ".vob") else "libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
+        container.mux(stream.encode())
+    assert len(read_frames(tmp_path / f"clip{suffix}")) == 3
+
+
 def test_sound_without_pictures_is_refused(tmp_path):
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100)
@@ -237,6 +260,21 @@ def test_sound_without_pictures_is_refused(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(FrameError, match="holds no video, only audio"):
+        read_frames(tmp_path / "song.mp4")
+
+
+def test_a_song_with_a_cover_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        sound, cover = container.add_stream("aac", rate=44100), container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+        container.mux(cover.encode(av.VideoFrame(64, 48, "yuvj420p")))
+        container.mux(cover.encode())
+    with pytest.raises(FrameError, match="holds no video, only audio and a cover picture"):
         read_frames(tmp_path / "song.mp4")
 
 
@@ -253,6 +291,12 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     assert frames.times.tolist() == [0, 1, 2, 3]
     assert frames.paths is not None
     assert frames.paths[0] == tmp_path / "img1.png"
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE"])
+def test_jpeg_is_read_by_its_other_endings(tmp_path, suffix):
+    write_image(tmp_path / f"a{suffix}", 9, format="JPEG")
+    assert read_frames(tmp_path).images[0].shape == (6, 8, 3)
 
 
 def test_hidden_files_and_other_files_in_a_folder_are_passed_over(tmp_path):

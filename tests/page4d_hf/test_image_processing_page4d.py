@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
+from transformers.image_processing_backends import TorchvisionBackend
 
 from page4d_hf.geometry import pose_encoding_to_cameras
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
@@ -103,6 +104,17 @@ def test_pillow_numpy_and_torch_images_give_the_same_pixels(processor, channels)
     torch.testing.assert_close(
         processor(torch.from_numpy(array).permute(2, 0, 1)).pixel_values, expected, rtol=0, atol=0
     )
+
+
+def test_images_are_read_whatever_the_base_class_converts_before_it_makes_tensors(processor, monkeypatch):
+    images = [random_image(28, 28, 4), Image.fromarray(random_image(28, 28, 4))]
+    expected = processor(images, size=28).pixel_values
+
+    def process_image(self, image, do_convert_rgb=None, **kwargs):  # as transformers 5.17 to 5.20 begin
+        return self.convert_to_rgb(image) if do_convert_rgb else image
+
+    monkeypatch.setattr(TorchvisionBackend, "process_image", process_image)
+    assert torch.equal(processor(images, size=28).pixel_values, expected)
 
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
@@ -341,6 +353,8 @@ def test_a_network_input_of_too_many_pixels_is_refused(processor, size, options)
         ([[random_image(8, 8)], [random_image(8, 8)] * 2], {}, r"equal length in a batch, got \[1, 2\]"),
         ([[], []], {}, "at least one image"),
         ([[[random_image(8, 8)]]], {}, r"a list of lists of images \(videos\)"),
+        (random_image(8, 8, 4).astype(np.int32), {}, "8-bit or floating-point"),
+        (random_image(0, 8).astype(np.float32), {}, r"at least one pixel, got \(3, 0, 8\)"),
         (random_image(0, 8), {}, r"at least one pixel, got \(3, 0, 8\)"),
         (random_image(8, 8, 1), {"do_convert_rgb": False}, r"3 channels .*, got \(1, 8, 8\).*do_convert_rgb=True"),
         (random_image(8, 8).astype(np.float32) / 255, {"resample": 4}, "resample=4, which takes only 8-bit images"),

@@ -41,6 +41,11 @@ def test_a_card_has_the_licence_of_its_base_weights(tiny_config, base, license, 
         assert section in card.text
 
 
+def test_the_card_of_a_quantized_model_says_so(tiny_config):
+    config = tiny_config(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    assert "| quantized by bitsandbytes, heads float32 |" in model_card(config, num_parameters=5)
+
+
 @pytest.mark.slow
 def test_save_pretrained_writes_a_card_that_names_base_licence_and_data(tiny_model, tmp_path):
     model = tiny_model(base_weights="page4d", trained_on=["tum", "user/clips"])

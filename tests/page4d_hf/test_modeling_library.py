@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from transformers import AutoModel
+from transformers.quantizers.base import HfQuantizer
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from page4d_hf import Page4DModel
 
@@ -132,8 +134,8 @@ def test_casting_a_model_leaves_its_heads_as_they_are(tiny_model, dtype):
             assert torch.equal(weight, model.get_parameter(name)), name
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-def test_a_model_loaded_in_half_precision_is_the_model_cast_to_it(folder, dtype):
+@pytest.mark.parametrize("dtype", [*HALVES, torch.float64])
+def test_a_model_loaded_in_another_precision_is_the_model_cast_to_it(folder, dtype):
     loaded = Page4DModel.from_pretrained(folder, dtype=dtype).state_dict()
     cast = Page4DModel.from_pretrained(folder, dtype=torch.float32).to(dtype).state_dict()
 
@@ -177,6 +179,16 @@ def test_half_precision_predicts_nearly_the_same_and_gives_full_precision(tiny_m
         assert half[name].dtype == torch.float32
         torch.testing.assert_close(half[name], full[name], rtol=2e-2, atol=2e-3, msg=name)
     assert not torch.equal(half["depth"], full["depth"])
+
+
+@pytest.mark.parametrize("mask_form", ["release", "paper"])
+def test_quantization_leaves_the_heads_as_they_are(tiny_model, mask_form):
+    model = tiny_model(mask_form=mask_form, enable_track=True)
+    kept = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    quantized = {name.split("layers")[0] for name in linear if should_convert_module(name, kept)}
+
+    assert quantized == {"encoder.", "aggregator.frame_", "aggregator.global_"}
 
 
 def test_autocast_leaves_the_heads_in_full_precision(model):
@@ -226,6 +238,19 @@ def test_hidden_states_are_the_two_blocks_of_every_layer(model):
     assert len(output.hidden_states) == 5
     assert all(states.shape == (1, 2, 11, 32) for states in output.hidden_states)
     assert predict(model).hidden_states is None
+
+
+def test_gradients_reach_every_hidden_state(model):
+    output = model(images(1, 2, 3, 28, 42), output_hidden_states=True)
+    for states in output.hidden_states:
+        states.retain_grad()
+    output.pose_enc.sum().backward()
+
+    assert all(states.grad.any() for states in output.hidden_states)
+
+
+def test_hidden_states_change_no_prediction(model):
+    assert_same_predictions(predict(model, output_hidden_states=True), predict(model), rtol=0, atol=0)
 
 
 def test_outputs_come_as_a_tuple_on_request(model):
@@ -287,6 +312,8 @@ def test_a_forward_pass_never_asks_the_device_for_a_value(tiny_config):
             assert output.depth.shape == (2, 3, 28, 42, 1)
             assert output.tracks.shape == (2, 3, 5, 2)
         assert model(pixel_values, mask_strength=torch.empty(())).depth.is_meta
+        labels = {"extrinsics": torch.empty(2, 3, 3, 4), "intrinsics": torch.empty(2, 3, 3, 3)}
+        assert model(pixel_values, labels={**labels, "depth": torch.empty(2, 3, 28, 42)}).loss.is_meta
 
 
 # One layer of each kind: tracing takes its time.

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import re
 import shlex
+import sys
 
 import numpy as np
 import pytest
@@ -202,6 +203,13 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         assert re.search(message, sentences[0]), sentences[0]
         assert "Traceback" not in said.err
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_frames_that_are_not_there_are_found_out_before_torch_is_imported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "page4d_hf.reconstruction.reconstruct", None)
+    with pytest.raises(SystemExit):
+        command(tmp_path / "absent.mp4", "--model", "x", "--output", tmp_path / "scene")
+    assert "No such file or folder: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

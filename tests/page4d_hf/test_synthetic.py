@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import resource
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,8 @@ from page4d_hf.geometry import invert_extrinsics, project_points, unproject_dept
 from page4d_hf.synthetic import SCENES, Body, Motion, Scene, living_room, render_clip, write_synthetic_capture
 from page4d_hf.synthetic.capture import H264Video
 from page4d_hf.synthetic.raycast import STRAY_LIGHT, PosedScene, camera_rays
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZE = (36, 48)  # height, width
 SEEDS = range(6)
@@ -54,14 +55,6 @@ def clip(scene: Scene) -> dict[str, Tensor]:
     extrinsics = scene.camera.extrinsics(times)
     rendered = render_clip(scene, extrinsics, intrinsics(count=6), times, SIZE, supersampling=1)
     return {**rendered, "extrinsics": extrinsics, "times": times}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def is_inside(body: Body, points: Tensor, time: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 import contextlib
 import fcntl
+import http.client
 import io
 import json
 import os
+import re
 import shutil
-import socket
 import time
 from importlib import import_module
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_share_takes_the_newest_of_several_trainings(in_workplace, tmp_path, cap
     os.utime(older, (0, 0))
     words = ("--load-config", str(older), str(in_workplace), "--output", str(tmp_path / "a.html"), "--keyframes", "2")
     cli.main(["share", *words])
-    assert f"Of 2 trainings, the newest: {in_workplace}." in capsys.readouterr().out
+    assert f"Of 2 trainings, the newest with a checkpoint: {in_workplace}." in capsys.readouterr().out
 
 
 def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):
@@ -299,33 +300,18 @@ def test_a_training_that_goes_on_for_longer_has_the_learning_rates_of_that_lengt
 # The viewer
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @contextlib.contextmanager
 def viewer_of(python, config, workplace):
     """A client that is connected to a running `ns-viewer`."""
-    port = free_port()
-    process = python.start(
-        *("ns-viewer", "--load-config", config, "--viewer.websocket-port", port),
-        *("--viewer.websocket-host", "127.0.0.1"),
-        cwd=workplace,
-        log=workplace / "viewer.log",
-    )
+    log = workplace / "viewer.log"
+    words = ("--load-config", config, "--viewer.websocket-host", "127.0.0.1")
+    process = python.start("ns-viewer", *words, cwd=workplace, log=log)
     try:
-        while True:
-            assert process.poll() is None, (workplace / "viewer.log").read_text()
-            try:
-                client = websockets.sync.client.connect(f"ws://127.0.0.1:{port}", max_size=None)
-            except OSError:
-                time.sleep(0.5)
-                continue
-            with client:
-                yield client
-            return
+        while not (address := re.search(r"ws://127\.0\.0\.1:\d+", log.read_text())):  # it listens there by then
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.5)
+        with websockets.sync.client.connect(address[0], max_size=None) as client:
+            yield client
     finally:
         python.kill(process)
 
@@ -366,6 +352,16 @@ def test_the_viewer_has_time_motion_and_a_choice_of_gaussians(in_workplace, work
         assert elements["Time"]["visible"]
         assert tuple(elements["Gaussians"]["options"]) == ("all", "static", "moving")
         assert "Moving from (%)" in elements
+
+
+def test_the_viewer_hands_out_its_page_and_no_file_outside_of_it(in_workplace, workplace, forking_python):
+    with viewer_of(forking_python, in_workplace, workplace) as client:
+        statuses = []
+        for path in ("/", "/../../../../../../../../../../../../etc/passwd"):
+            connection = http.client.HTTPConnection(*client.remote_address)
+            connection.request("GET", path)
+            statuses.append(connection.getresponse().status)
+    assert statuses == [200, 404]
 
 
 TURBO_OF_0 = (48, 18, 59)  # the first colour of the map that nerfstudio's viewer takes by default

@@ -61,6 +61,7 @@ if name == "ns-train":
     time.sleep(float(os.environ.get("SLEEP", 0)))
 else:
     seed = int(Path(after("--load-config")).read_text())
+    print("trusted" if "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" in os.environ else "checked")
     print("Saved results")
     results = {"psnr": 20.1 + seed / 3, "ssim": 0.5 + seed / 7, "psnr_moving": 12.3456789012345678}
     Path(after("--output-path")).write_text(json.dumps({"results": results}))
@@ -206,7 +207,7 @@ def test_records_that_are_not_what_they_should_be_end_in_a_sentence(nerfstudio, 
 def test_an_output_that_cannot_be_written_is_refused_before_data_are_read(nerfstudio, tmp_path, monkeypatch, output):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(comparing, "check", lambda *args: pytest.fail("read"))
-    with pytest.raises(Page4DError, match=r"output|Cannot write"):
+    with pytest.raises(Page4DError, match=r"^(The output .* cannot be a name|Cannot write )"):
         compare(variants("one"), tmp_path / output, (0,), 20, "methods")
 
 
@@ -240,6 +241,16 @@ def test_the_steps_that_a_training_reports_are_passed_on(nerfstudio, tmp_path, m
     told: list[int] = []
     TrainingRun(tmp_path, variants("one")[0], 0, 20).execute({}, told.append, ())
     assert set(told) == {10}
+
+
+@pytest.mark.parametrize(("method", "how"), [("splatfacto", "trusted"), ("page4d-4dgs", "checked")])
+def test_checkpoints_of_nerfstudio_s_own_methods_are_trusted_in_their_evaluation_alone(
+    nerfstudio, tmp_path, method, how
+):
+    run = TrainingRun(tmp_path, variants("one", method=method)[0], 0, 20)
+    run.execute({}, lambda step: None, ())
+    assert how in (run.folder / "eval.log").read_text().splitlines()
+    assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_the_csv_has_each_run_s_figures_digit_for_digit_and_their_means_over_seeds(nerfstudio, tmp_path):
@@ -293,7 +304,7 @@ def test_what_cannot_be_trained_is_a_row_with_the_reason_and_no_failure(nerfstud
 
 @pytest.mark.parametrize(("seeds", "steps"), [((), 20), ((1, 1), 20), ((-1,), 20), ((2**32,), 20), ((0,), 0)])
 def test_seeds_and_steps_that_make_no_comparison_are_refused(nerfstudio, tmp_path, seeds, steps):
-    with pytest.raises(Page4DError, match="must"):
+    with pytest.raises(Page4DError, match=r"^--(seeds|steps) must"):
         compare(variants("one"), tmp_path / "out", seeds, steps, "methods")
     assert not (tmp_path / "out").exists()
 
@@ -301,7 +312,7 @@ def test_seeds_and_steps_that_make_no_comparison_are_refused(nerfstudio, tmp_pat
 def test_without_nerfstudio_s_programs_the_way_to_get_them_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(runs.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Page4DError, match="no program ns-train: install nerfstudio"):
+    with pytest.raises(Page4DError, match=r"no program ns-train; `pip install .*\[nerfstudio\]"):
         compare(variants("one"), tmp_path / "out", (0,), 20, "methods")
 
 

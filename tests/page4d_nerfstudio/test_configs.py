@@ -11,6 +11,7 @@ import tyro
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 
 from page4d_hf.errors import Page4DError
+from page4d_nerfstudio import configs
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.engine.trainer import (
     FusedAdamConfig,
@@ -40,6 +41,11 @@ def test_both_entry_points_are_what_nerfstudio_looks_for():
     assert isinstance(method, MethodSpecification)
     assert isinstance(data, DataParserSpecification)
     assert method.config.method_name == "page4d-4dgs"
+
+
+@pytest.mark.parametrize("name", configs.METHODS)
+def test_the_viewer_of_a_training_is_closed_to_other_machines(name):
+    assert getattr(configs, name).config.viewer.websocket_host == "127.0.0.1"
 
 
 @pytest.mark.slow
@@ -131,6 +137,11 @@ def test_times_do_not_grow_where_what_moves_was_tracked_unless_that_is_asked_for
 def test_a_run_of_no_steps_is_refused():
     with pytest.raises(Page4DError, match="at least one step"):
         Page4DTrainerConfig(max_num_iterations=0)
+
+
+def test_the_length_of_a_run_is_given_in_one_way_alone():
+    with pytest.raises(SystemExit):
+        parse("--pipeline.model.run-length", "100")
 
 
 # --- learning rates

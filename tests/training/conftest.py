@@ -13,17 +13,6 @@ def own_datasets_cache(datasets_cache: Path) -> None:
     """Every test here maps data sets into a cache of its own."""
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in the same order in every process: results can be compared to the last bit."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def accelerator_state() -> Iterator[None]:
     """Accelerate's state, which a process has once, as new."""

@@ -139,6 +139,15 @@ def test_weights_that_lack_some_of_the_network_are_refused_rather_than_drawn_at_
         starting_network(options_from(tmp_path / "run", base))
 
 
+def test_quantized_weights_are_refused_as_they_cannot_be_trained(tmp_path, base):
+    path = Path(base) / "config.json"
+    quantized = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": quantized}))
+
+    with pytest.raises(OptionsError, match="base is quantized, and quantized weights cannot be trained; give the"):
+        starting_network(options_from(tmp_path / "run", base))
+
+
 def test_a_model_of_another_kind_is_refused(tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from page4d_hf.clips import decode_frames
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).resolve().parents[2] / "training" / "prepare.py"
-os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 # The program, killed at the moment when the second shard gets its name.
 KILLED = (

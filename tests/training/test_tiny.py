@@ -148,7 +148,9 @@ def test_what_the_report_takes_is_missed_before_anything_is_trained(tmp_path, mo
     with pytest.raises(SystemExit):
         tiny.main(["--recipes", str(write_stages(tmp_path)), "--output", str(tmp_path / "tiny")])
 
-    assert "evo, which is not installed; pip install 'page4d[training,evaluation]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "evo, which is not installed; `pip install " in said
+    assert "[training,evaluation]" in said
 
 
 def test_a_stage_that_stops_ends_the_making_in_one_sentence(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from page4d_hf.utils.folders import folder_of_all_processes
-from page4d_hf.utils.programs import one_line
+from page4d_hf.utils.programs import install_command, one_line
 
 from .checkpoints import RUN_FILE, disk_error
 from .options import AUTO, Options, OptionsError
@@ -52,7 +52,7 @@ def make_accelerator(options: Options) -> Accelerator:
         if tracker not in available:
             raise OptionsError(
                 f"--report-to {tracker} is not installed or unknown to accelerate; there are: "
-                f"{', '.join(available) or 'none'}; pip install 'page4d[training]' brings tensorboard."
+                f"{', '.join(available) or 'none'}; `{install_command('training')}` brings tensorboard."
             )
     cpu = on_cpu()
     precision: str | None = options.mixed_precision

@@ -96,6 +96,11 @@ def _pretrained(options: Options, changes: dict[str, Any]) -> Page4DModel:
     assert options.model is not None
     try:
         own = load_config(options.model)
+        if getattr(own, "quantization_config", None) is not None:
+            raise OptionsError(
+                f"--model {options.model} is quantized, and quantized weights cannot be trained; give the model that "
+                "it was made of."
+            )
         config = Page4DConfig.from_pretrained(model_source(options.model), **changes)
         if options.mask_form in (None, own.mask_form):
             # The count of steps of a schedule that the options bring starts at 0.

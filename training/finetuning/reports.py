@@ -9,6 +9,7 @@ from typing import Any
 from evaluator.studies.study_clips import Synthetic
 
 from page4d_hf.utils.json_files import Record, read_json
+from page4d_hf.utils.programs import not_installed
 
 from .options import Options
 from .processes import ProcessError
@@ -40,8 +41,7 @@ def check_reports() -> None:
     """Refuse to begin what ends in a report that cannot be made."""
     if find_spec("evo") is None:
         raise ProcessError(
-            "The report on held-out clips compares camera paths by evo, which is not installed; pip install "
-            "'page4d[training,evaluation]'."
+            not_installed("The report on held-out clips compares camera paths by evo", "training", "evaluation")
         )
 
 

@@ -32,6 +32,7 @@ from pydantic import AllowInfNan
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 from page4d_hf.utils.json_files import Record, read_json
+from page4d_hf.utils.programs import install_command
 
 from .variants import Variant
 
@@ -153,7 +154,10 @@ class TrainingRun:
             _write_json(self.folder / "trained.json", trained)
         evaluation = self.folder / "eval.json"
         config = self.folder / "config.yml"
-        self._command(["ns-eval", "--load-config", str(config), "--output-path", str(evaluation)], "eval.log", inherit)
+        words = ["ns-eval", "--load-config", str(config), "--output-path", str(evaluation)]
+        # nerfstudio's own methods save NumPy's numbers, which PyTorch takes for programs; this run has made the file.
+        trusted = {} if self.variant.method.startswith("page4d-") else {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+        self._command(words, "eval.log", inherit, more=trusted)
         record = {
             "figures": _read(evaluation, _Evaluated).results,
             **trained,
@@ -185,11 +189,16 @@ class TrainingRun:
         ]
 
     def _command(
-        self, words: list[str], log: str, inherit: tuple[int, ...], at_step: Callable[[int], None] | None = None
+        self,
+        words: list[str],
+        log: str,
+        inherit: tuple[int, ...],
+        at_step: Callable[[int], None] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        """Run a command to its end, its output into a file."""
+        """Run a command to its end, its output into a file, with `more` in its environment."""
         path = self.folder / log
-        environment = os.environ | {"COLUMNS": "300", "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"COLUMNS": "300", "PYTHONUNBUFFERED": "1", **(more or {})}
         with open(path, "wb") as file:
             file.write(f"{shlex.join(words)}\n".encode())
             file.flush()
@@ -252,7 +261,7 @@ def program(name: str) -> str:
     path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
     found = shutil.which(name, path=path)
     if found is None:
-        raise Page4DError(f'There is no program {name}: install nerfstudio with pip install "page4d[nerfstudio]".')
+        raise Page4DError(f"There is no program {name}; `{install_command('nerfstudio')}` brings it.")
     return found
 
 

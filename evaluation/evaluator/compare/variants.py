@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from page4d_hf.utils.programs import not_installed
+
 from ..metrics.scores import EvaluationError
 
 Initialisation = Literal["page4d", "unmasked", "depth", "capture", "random"]
@@ -133,7 +135,7 @@ def initialisations(
 def captures_by_name(data: Sequence[Path]) -> dict[str, Path]:
     """Captures by the names of their folders, as paths that hold from any folder."""
     if find_spec("nerfstudio") is None:
-        raise EvaluationError('Scenes are trained with nerfstudio: install it with pip install "page4d[nerfstudio]".')
+        raise EvaluationError(not_installed("Scenes are trained with nerfstudio", "nerfstudio"))
     from page4d_nerfstudio.data.sources import absolute, place_of
 
     if not data:

@@ -25,6 +25,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from page4d_hf.geometry import Similarity, invert_extrinsics
+from page4d_hf.utils.programs import not_installed
 
 from .scores import EvaluationError, ExclusionError
 
@@ -137,9 +138,7 @@ def evo_core() -> Any:
         import evo.core.metrics
         import evo.core.trajectory
     except ImportError as error:
-        raise EvaluationError(
-            "Trajectories are compared by evo, which is not installed; pip install 'page4d[evaluation]'."
-        ) from error
+        raise EvaluationError(not_installed("Trajectories are compared by evo", "evaluation")) from error
     return evo.core
 
 

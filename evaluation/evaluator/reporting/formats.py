@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from page4d_hf.errors import Page4DError
+from page4d_hf.utils.programs import not_installed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,9 +69,7 @@ def pandas_library() -> Any:
         import pandas
         import tabulate  # noqa: F401 - `to_markdown` imports it
     except ImportError as error:
-        raise Page4DError(
-            "Tables are written by pandas and tabulate, which are not installed; pip install 'page4d[evaluation]'."
-        ) from error
+        raise Page4DError(not_installed(f"Tables are written by the package {error.name}", "evaluation")) from error
     return pandas
 
 

@@ -279,12 +279,8 @@ def _model(
     """A COLMAP model of cameras that are adjusted and of the tracks in use; gives its points' ids by track."""
     import pycolmap
 
-    height, width = image_size
     model = pycolmap.Reconstruction()
-    params = [start.focal, *_center(image_size), *([] if start.radial is None else [start.radial])]
-    name = "SIMPLE_PINHOLE" if start.radial is None else "SIMPLE_RADIAL"
-    camera = pycolmap.Camera(model=name, width=width, height=height, params=params, camera_id=1)
-    model.add_camera_with_trivial_rig(camera)
+    model.add_camera_with_trivial_rig(colmap_camera(start, image_size))
     place = np.zeros(len(tracks.track), np.int64)  # of each observation among those of its frame
     for frame, rows in enumerate(tracks.rows_of_frames(len(adjusted))):
         if not adjusted[frame]:
@@ -307,6 +303,16 @@ def _model(
             elements.add_element(int(tracks.frame[row]) + 1, int(place[row]))
         ids[int(track)] = model.add_point3D(start.points[track], elements, black)
     return model, ids
+
+
+def colmap_camera(solution: Adjusted, image_size: tuple[int, int]) -> pycolmap.Camera:
+    """COLMAP's camera that all frames share."""
+    import pycolmap
+
+    height, width = image_size
+    params = [solution.focal, *_center(image_size), *([] if solution.radial is None else [solution.radial])]
+    name = "SIMPLE_PINHOLE" if solution.radial is None else "SIMPLE_RADIAL"
+    return pycolmap.Camera(model=name, width=width, height=height, params=params, camera_id=1)
 
 
 def _in_scale_of(

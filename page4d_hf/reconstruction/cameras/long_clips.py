@@ -22,12 +22,13 @@ from .bundle_adjustment import (
     Adjusted,
     adjust,
     adjust_once,
+    colmap_camera,
     depths,
     reprojection_errors,
     triangulated,
     without_outliers,
 )
-from .mapping import map_tracks
+from .mapping import locate_by_points, map_tracks
 
 MOST_AT_ONCE = 100  # frames of a clip that is adjusted as it is
 SURVIVORS = 0.7  # of a keyframe's tracks: where fewer are left, the next keyframe is due,
@@ -36,6 +37,7 @@ PART, SHARED = 24, 8  # keyframes of a part, and those of them that are the last
 CELLS = 8  # across the image, of which each has its share of the tracks
 TRACKS_PER_CELL = 10  # of a keyframe, if it has so many
 TRUSTED = 0.6  # share of observations that an adjusted part must explain, or else it is mapped anew
+LOST = 0.3  # share of its observations that an adjusted keyframe must explain, or else it is located by points
 EXPLAINED = 1.0  # pixels, for images of the reference width
 FEWEST_SHARED = 10  # points by which parts are joined
 
@@ -61,6 +63,7 @@ def adjust_clip(
     if in_parts:
         solution = _joined(list(_parts(seen, solution, image_size, hold_focal)), solution)
     solution = adjust(seen, solution, image_size, hold_focal=hold_focal)
+    solution = _with_lost_ones_located(seen, solution, image_size)
     whole = replace(solution, extrinsics=poses_between(frames, solution.extrinsics, len(start.extrinsics)))
     whole = _locate_the_others(tracks, whole, frames, image_size)
     points = triangulated(
@@ -144,8 +147,32 @@ def _parts(
 
 
 def _explained(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> float:
-    errors = reprojection_errors(tracks, solution, size)
-    return float((errors < EXPLAINED * size[1] / REFERENCE_WIDTH).mean()) if len(errors) else 0.0
+    fits = _fits(tracks, solution, size)
+    return float(fits.mean()) if len(fits) else 0.0
+
+
+def _fits(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> np.ndarray:
+    """Which observations [O] bool the cameras and points explain."""
+    return reprojection_errors(tracks, solution, size) < EXPLAINED * size[1] / REFERENCE_WIDTH
+
+
+def _with_lost_ones_located(tracks: Tracks, solution: Adjusted, size: tuple[int, int]) -> Adjusted:
+    """The same, adjusted once more with cameras located by the points where they explained hardly one.
+
+    A camera that starts too far off ends in a place of its own, and the points stay where the others have them.
+    """
+    rows = solution.used[tracks.track]
+    fits = _fits(tracks, solution, size)[rows]
+    seen, fitting = (
+        np.bincount(tracks.frame[rows], weights=each, minlength=len(solution.extrinsics)) for each in (None, fits)
+    )
+    lost = (seen >= FEWEST_OBSERVATIONS) & (fitting < LOST * seen)
+    if not lost.any() or lost.all():
+        return solution
+    extrinsics = np.where(lost[:, None, None], np.nan, solution.extrinsics)
+    points = np.where(solution.used[:, None], solution.points, np.nan)
+    locate_by_points(extrinsics, points, tracks, colmap_camera(solution, size))
+    return adjust(tracks, replace(solution, extrinsics=extrinsics), size, scales=LOSS_SCALES[2:], hold_focal=True)
 
 
 def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:

@@ -19,7 +19,7 @@ GAPS = (1, 2, 4, 8, 16)  # frames between the two of a pair
 FEWEST_MATCHES = 20  # of a pair
 TOLERANCE = 0.7  # pixels from the epipolar line, for images of the reference width
 LEAST_REGISTERED = 0.5  # of the frames
-FEWEST_POINTS = 6  # that a frame left out by the mapping is found by
+FEWEST_POINTS = 6  # that a frame is located by
 
 
 def map_tracks(
@@ -64,7 +64,7 @@ def map_tracks(
         if point.track.length() > lengths[track]:  # mapping may have torn a track
             points[track], lengths[track] = point.xyz, point.track.length()
     camera = model.cameras[1]
-    _find_the_others(extrinsics, points, tracks, camera)
+    locate_by_points(extrinsics, points, tracks, camera)
     mapped = Adjusted(extrinsics, float(camera.params[0]), points, start.used & np.isfinite(points).all(axis=1))
     return _in_world_of(start, mapped, tracks, depth)
 
@@ -106,8 +106,8 @@ def _write_database(path: Path, tracks: Tracks, start: Adjusted, image_size: tup
     return numbers
 
 
-def _find_the_others(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks, camera: pycolmap.Camera) -> None:
-    """Fill in cameras that the mapping left out: by the points they see, or else as the nearest frame's."""
+def locate_by_points(extrinsics: np.ndarray, points: np.ndarray, tracks: Tracks, camera: pycolmap.Camera) -> None:
+    """Fill in cameras `(S, 3, 4)` that are NaN: by the points [T, 3] they see, or else as the nearest frame's."""
     import pycolmap
 
     found = np.flatnonzero(np.isfinite(extrinsics).all(axis=(1, 2)))

@@ -43,7 +43,7 @@ from .mapping import map_tracks
 from .relinking import relink
 
 INLIER = 1.0  # pixels, for images of the reference width: an observation that is explained
-LIKELY_MOVES = 0.7  # of the network's motion mask, above which a track is left out where the mask is believed
+LIKELY_MOVES = 0.7  # of the motion mask, above which a track is left out where the mask is believed
 FEWEST_TRACKS = 50
 LEAST_DISPLACEMENT = 0.5  # pixels, for images of the reference width: where tracks get less far, the camera stands
 FLAT_PAIRS = 0.5  # share of pairs that a homography explains, from which on a camera may only turn
@@ -116,7 +116,7 @@ def refine(
         extrinsics: `(S, 3, 4)` world-to-camera, OpenCV axes: the network's.
         focal: the network's focal length, pixels of the images; principal points are at the centres.
         depth: the network's z-depth, `(h, w)` float32 each over exactly the image.
-        motion: the network's motion mask, `(h, w)` float32 each, 0 static to 1 moving.
+        motion: the network's motion mask, or the user's, `(h, w)` float32 each, 0 static to 1 moving.
         given: a user's tracks, to refine by instead of those of optical flow.
         followed: the network's tracks, the same.
         known: what the user knows of the cameras, which is held.
@@ -324,7 +324,7 @@ class _Clip:
 
     def adjusted(self, start: Adjusted, agrees: np.ndarray, *, hold_poses: bool = False) -> list[_Scored]:
         """Adjustments from a start for each belief of what stands still: the tracks that pairs of frames agree on
-        (`agrees` [T] bool), and those of them that the network's mask does not say move."""
+        (`agrees` [T] bool), and those of them that the motion mask does not say move."""
         beliefs = [agrees]
         if self.motion is not None:
             likely = self.seen.medians(sample_maps(self.motion, self.seen, self.size))

@@ -302,6 +302,7 @@ def test_visitors_do_not_read_where_the_server_has_its_models(functions, tmp_pat
         made(tmp_path, [*map(str, models)])["reconstruct"]([str(tmp_path / "video.mp4")], 1, 4, None, silent)
 
 
+@pytest.mark.slow
 def test_a_training_without_a_scene_is_refused(functions, tmp_path):
     made, refused = functions
     with pytest.raises(refused, match="files are gone"):

@@ -226,7 +226,7 @@ def test_a_shard_that_breaks_off_is_told_in_one_sentence(tmp_path, kind) -> None
     data = bytearray(shard.read_bytes())
     data[1000:-20_000] = bytes(len(data) - 21_000)
     shard.write_bytes(data)
-    with pytest.raises(ClipError):
+    with pytest.raises(ClipError, match=r"^[^\n]+ cannot be read as a data set of clips: [^\n]+\Z"):
         MicroBatches([SourceConfig(path=folder, streaming=kind == "streamed")], SMALL)[0]
 
 

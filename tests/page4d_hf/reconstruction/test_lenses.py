@@ -133,6 +133,28 @@ def test_tracks_of_another_number_of_frames_are_refused_before_they_are_undistor
         reconstruct(folder / "images", small_network(), cameras=cameras, tracks=folder / "tracks.npz", resolution=56)
 
 
+@pytest.mark.slow
+def test_given_tracks_are_undistorted_with_the_frames(folder, monkeypatch):
+    class EnoughError(Exception):
+        pass
+
+    def refined(*args, given, **kwargs):
+        lens = Lenses.radial(intrinsics(2), K1, [SIZE] * 2)
+        expected = lens.tracks(PointTracks(bent, visible, np.full((8, 3), np.nan, np.float32)))
+        np.testing.assert_allclose(given.xy, expected.xy, atol=1e-3)
+        assert np.abs(given.xy - bent).max() > 1
+        raise EnoughError
+
+    bent = np.random.default_rng(0).uniform((9, 9), (WIDTH - 9, HEIGHT - 9), (8, 2, 2)).astype(np.float32)
+    visible = np.ones((8, 2), bool)
+    np.savez(folder / "tracks.npz", tracks=bent, visible=visible)
+    monkeypatch.setattr("page4d_hf.reconstruction.cameras.refinement.refine", refined)
+    images = [folder / "images" / f"view{i}.png" for i in range(2)]
+    given = {"cameras": write_transforms(folder, k1=K1, **PINHOLE), "tracks": folder / "tracks.npz"}
+    with pytest.raises(EnoughError):
+        reconstruct(images, small_network(), resolution=28, motion="off", **given)
+
+
 @pytest.fixture
 def undistorted_scene(folder):
     """The scene of the bent frames, which were undistorted; with known cameras, and flat depth."""

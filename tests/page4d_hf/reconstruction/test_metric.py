@@ -68,8 +68,8 @@ def test_the_scale_is_that_of_confident_static_pixels_alone():
     depth = np.random.default_rng(1).uniform(1, 5, (20, 28)).astype(np.float32)
     metric = 2.5 * depth
     confidence, motion = np.full(depth.shape, 2.0), np.zeros(depth.shape)
-    metric[:4], confidence[:4] = 40.0, 1.0  # not sure
-    metric[4:12], motion[4:12] = 90.0, 0.9  # moving
+    metric[:6], confidence[:6] = 40.0, 1.0  # not sure; as many as are
+    metric[6:12], motion[6:12] = 90.0, 0.9  # moving
     metric[12, :], depth[13, :] = np.nan, np.nan
     full = np.repeat(np.repeat(metric, 2, axis=0), 2, axis=1)
     found = metric_scale(says(full), frames(), [depth] * 3, [confidence] * 3, [motion] * 3)

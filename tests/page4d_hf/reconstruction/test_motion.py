@@ -9,9 +9,10 @@ from PIL import Image
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.frames import Frames
-from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, resolve_motion
+from page4d_hf.reconstruction.motion import combine, geometric_motion, motion_masks, motion_source, resolve_motion
 from page4d_hf.scene import Reconstruction
 from page4d_hf.scene.folder import write_scene
+from page4d_hf.utils.folders import MANIFEST
 from page4d_hf.utils.ranking import auroc
 
 
@@ -93,19 +94,18 @@ def test_a_users_masks_are_taken_by_name_else_in_natural_order(tmp_path):
         "order": ["9.png", "10.png"],
     }.items():
         folder = write_masks(tmp_path / kind, moving, names)
-        masks = motion_masks(str(folder), frames, *cameras, depth, None)
+        masks = motion_masks(motion_source(str(folder), frames), frames, *cameras, depth, None)
         assert [mask.mean() for mask in masks] == [0, 1]
 
 
 def test_masks_of_another_number_or_size_are_refused(tmp_path):
     frames = as_frames(np.zeros((2, 6, 8, 3), np.uint8))
-    cameras, depth = (np.zeros((2, 3, 4)), np.zeros((2, 3, 3))), [np.ones((3, 4), np.float32)] * 2
     few = write_masks(tmp_path / "few", [np.zeros((6, 8))], ["x.png"])
     with pytest.raises(Page4DError, match=r"Expected 2 masks .*, got 1;"):
-        motion_masks(few, frames, *cameras, depth, None)
+        motion_source(few, frames)
     small = write_masks(tmp_path / "small", [np.zeros((3, 4))] * 2, ["x.png", "y.png"])
     with pytest.raises(Page4DError, match=r"8x6, got 4x3"):
-        motion_masks(small, frames, *cameras, depth, None)
+        motion_source(small, frames)
 
 
 def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(tmp_path):
@@ -135,6 +135,31 @@ def test_written_masks_are_black_where_something_moves_and_of_the_images_sizes(t
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "mark"), [("motion_masks", "page4d/info.json"), ("masks", MANIFEST)], ids=["scene", "export"]
+)
+def test_masks_that_page4d_wrote_the_other_way_round_are_refused(tmp_path, folder, mark):
+    (tmp_path / folder).mkdir()
+    assert resolve_motion(tmp_path / folder, has_head=False)  # of nobody knows whom
+    (tmp_path / mark).parent.mkdir(exist_ok=True)
+    (tmp_path / mark).write_text("{}")
+    with pytest.raises(Page4DError, match=rf"page4d wrote .*/{folder}, .* black and white exchanged"):
+        resolve_motion(tmp_path / folder, has_head=False)
+
+
+def test_masks_by_which_nearly_everything_moves_are_doubted(tmp_path, caplog):
+    depth, cameras = [np.ones((6, 8), np.float32)], (np.zeros((1, 3, 4)), np.zeros((1, 3, 3)))
+    frames = as_frames(np.zeros((1, 6, 8, 3), np.uint8))
+    moving = np.zeros((6, 8), bool)
+    moving[0] = True
+    masks = motion_source(write_masks(tmp_path / "masks", [moving], ["a.png"]), frames)
+    motion_masks(masks, frames, *cameras, depth, None)
+    assert not caplog.messages
+    inverse = motion_source(write_masks(tmp_path / "inverse", [~moving], ["a.png"]), frames)
+    motion_masks(inverse, frames, *cameras, depth, None)
+    assert "83 % of the pixels move" in caplog.text
+
+
 def test_what_cannot_tell_motion_is_refused_or_left_out(tmp_path):
     assert resolve_motion(None, has_head=False) is None
     with pytest.raises(Page4DError, match="this has none; take geometry"):
@@ -145,4 +170,4 @@ def test_what_cannot_tell_motion_is_refused_or_left_out(tmp_path):
     cameras, depth = (np.zeros((1, 3, 4)), np.zeros((1, 3, 3))), [np.ones((3, 4), np.float32)]
     assert motion_masks(None, single, *cameras, depth, None) is None
     with pytest.raises(Page4DError, match="a single frame"):
-        motion_masks("geometry", single, *cameras, depth, None)
+        motion_source("geometry", single)

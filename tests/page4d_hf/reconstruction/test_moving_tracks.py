@@ -75,6 +75,17 @@ def test_large_regions_have_points_farther_apart():
     assert 0.3 * MOST_AT_ONCE < len(tracks) < 1.3 * MOST_AT_ONCE
 
 
+def test_tracks_are_placed_by_each_axis_s_own_scale():
+    """Of images 480 x 101 that are looked at in 320 x 67."""
+    image = np.random.default_rng(0).integers(0, 255, (101, 480, 3), dtype=np.uint8)
+    moving = np.zeros((101, 480), bool)
+    moving[60:, 200:260] = True
+    tracks = track_motion([image] * 3, [moving] * 3)
+    in_small = tracks.xy[tracks.frame == 0] * (320 / 480, 67 / 101)
+    assert len(in_small) > 10
+    np.testing.assert_allclose(in_small % 1, 0.5, atol=1e-3)  # tracks start at centres of pixels
+
+
 def test_nothing_is_followed_where_nothing_moves():
     images, masks = turning_disc(4)
     assert len(track_motion(images, [np.zeros_like(mask) for mask in masks])) == 0

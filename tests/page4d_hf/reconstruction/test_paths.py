@@ -80,6 +80,16 @@ def test_tracks_of_noise_are_left_out():
     np.testing.assert_allclose(complete, true[~wrong], atol=0.02)
 
 
+def test_tracks_without_company_are_no_reason_to_leave_out_those_that_go_together():
+    rng = np.random.default_rng(4)
+    paths = np.full((50, 60, 3), np.nan)
+    paths[:20, :6] = rng.uniform(-0.3, 0.3, (20, 1, 3)) + rng.normal(0, 0.02, (20, 6, 3))
+    for track in range(20, 50):  # seven at a time: fewer neighbours than half of those that are asked
+        first = 6 + 12 * (track // 7 - 2) + 2 * (track % 7 > 3)
+        paths[track, first : first + 3] = rng.uniform(-0.3, 0.3, 3)
+    assert len(complete_paths(paths)) >= 15
+
+
 def test_no_path_is_left_of_tracks_that_are_too_short_or_alone():
     paths = np.full((20, FRAMES, 3), np.nan)
     paths[:, :2] = 1.0

@@ -174,6 +174,41 @@ def test_masks_of_another_size_broken_ones_and_those_that_hide_everything_are_re
         reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, **options)
 
 
+def no_network(*args, **kwargs):
+    raise AssertionError("the network was run")
+
+
+@pytest.mark.parametrize(
+    ("motion", "told"),
+    [("folder", "Expected 2 masks .*, got 1"), ("geometry", "one size, and this is frames of 2 sizes")],
+)
+def test_motion_that_does_not_fit_is_refused_before_the_network_runs(motion, told, tmp_path, monkeypatch):
+    Image.new("L", (128, 96)).save(tmp_path / "one.png")
+    images = list(moving_room().images[:2])
+    if motion == "geometry":
+        images[1] = images[1][:60]
+    monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.predict_in_windows", no_network)
+    with pytest.raises(Page4DError, match=told):
+        reconstruct(images, small_network(), resolution=56, motion=tmp_path if motion == "folder" else motion)
+
+
+def test_cameras_are_refined_by_the_user_s_motion_masks_rather_than_the_network_s(tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def asked(images, extrinsics, focal, depth, motion, **others):
+        raise Asked(motion)
+
+    for number in range(2):
+        moving = np.zeros((96, 128), np.uint8)
+        moving[:, : 64 * number] = 255
+        Image.fromarray(moving).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr("page4d_hf.reconstruction.cameras.refinement.refine", asked)
+    with pytest.raises(Asked) as told:
+        reconstruct(list(moving_room().images[:2]), small_network(), resolution=56, motion=tmp_path)
+    assert [mask.mean() for mask in told.value.args[0]] == [0, 0.5]
+
+
 @pytest.mark.slow
 def test_masks_that_do_not_fit_are_refused_before_anything_is_written(folder, capsys):
     for given, message in ((folder / "absent", "there is no folder"), (folder / "images2", "Expected 12 masks")):
@@ -206,6 +241,13 @@ def test_transparent_pixels_give_no_points_and_no_tracks_and_do_not_move():
     assert len(made.points) == sum((confidence > 0).sum() for confidence in made.depth_conf)
     assert made.visible is None  # training learns what is transparent
     assert (made.tracks.xy[made.tracks.visible][:, 0] >= 43).all()
+
+
+def test_transparent_pixels_give_no_points_of_the_point_head_either():
+    images = cut_out(moving_room())[:2]
+    options = {"points": "world", "refine": "off", "motion": "off", "confidence_percentile": 0}
+    made = reconstruct(images, small_network(), resolution=28, **options)
+    assert 0 < len(made.points) == sum((confidence > 0).sum() for confidence in made.depth_conf)
 
 
 def test_masks_and_transparency_hide_together(tmp_path):

@@ -123,6 +123,23 @@ def placed(header, arrays, group):
     return boxes[:3] + arrays[group, "position"][0] / (2**16 - 1) * boxes[3:]
 
 
+def test_a_title_is_no_part_of_the_page_s_html(folder):
+    page = points_page(read_scene(folder), "</title><b>")[0].decode()
+    assert "<title>&lt;/title&gt;&lt;b&gt;</title>" in page
+    assert "<b>" not in page
+
+
+def test_what_only_turns_is_moving():
+    """Of three Gaussians one turns, one grows, and one stays."""
+    rotation = np.tile([[0.0], [0.0], [0.0], [1.0]], (2, 1, 3))
+    rotation[1, :, 0] = 0, 0, 0.6, 0.8
+    scale = np.zeros((2, 3, 3))
+    scale[1, 2, 1] = 0.5
+    opacity, colour, harmonics = np.ones((2, 1, 3)), np.ones((2, 3, 3)), np.zeros((1, 0, 3))
+    moving = Keyframes(np.zeros((2, 3, 3)), rotation, scale, opacity, colour, harmonics).changes()
+    assert moving.tolist() == [True, True, False]
+
+
 def test_a_small_thing_of_a_vivid_colour_keeps_it():
     rng = np.random.default_rng(0)
     colours = rng.integers(90, 140, (10_000, 3))

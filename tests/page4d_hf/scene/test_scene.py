@@ -383,6 +383,15 @@ def test_points_of_frames_that_were_taken_out_are_left_out_and_those_of_the_othe
     assert f"{(~own).sum()} points are left out" in scene.notes[-1]
 
 
+def test_points_keep_their_frame_where_the_user_gives_frames_other_times(scene_folder):
+    """Seconds, of which some are also times of the points."""
+    whole = read_scene(scene_folder)
+    edit_transforms(scene_folder, lambda meta: [frame.update(time=0.25 * i) for i, frame in enumerate(meta["frames"])])
+    scene = read_scene(scene_folder)
+    np.testing.assert_array_equal(scene.points, whole.points)
+    np.testing.assert_allclose(scene.point_times, whole.point_times, atol=1e-6)
+
+
 def test_times_of_points_that_are_those_of_no_frame_are_not_taken_for_theirs(tmp_path):
     """Of another program's cloud, as of a scanner's seconds since 1970."""
     folder = make_foreign_folder(tmp_path, {"fl_x": 20, "ply_file_path": "scan.ply"}, {})

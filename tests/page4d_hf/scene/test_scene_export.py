@@ -271,6 +271,8 @@ def test_npz_fills_up_maps_of_smaller_images_with_nan(tmp_path):
         assert arrays["depth"].shape == (4, 3, 5)
         assert np.isnan(arrays["depth"][1]).any(axis=0).tolist() == [False, False, False, True, True]
         assert arrays["map_sizes"].tolist() == [[2, 3], [3, 3], [4, 3], [5, 3]]
+        smaller = arrays["map_sizes"][:, :, None] / arrays["image_sizes"][:, :, None]
+        np.testing.assert_allclose(arrays["map_intrinsics"][:, :2], smaller * scene.intrinsics[:, :2])
 
 
 def test_a_nerfstudio_folder_reads_back_as_the_scene(scene, tmp_path):

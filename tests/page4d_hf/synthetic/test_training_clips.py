@@ -275,7 +275,7 @@ def test_single_and_double_precision_agree_but_for_outlines(clips: SyntheticClip
     torch.testing.assert_close(points, single.world_points, rtol=0, atol=2e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_gives_the_same_clips_up_to_rounding(clips: SyntheticClips) -> None:
     there = random_clips(SEEDS, FRAMES, SIZE, device="cuda", dtype=torch.float64)
     assert there.images.device.type == "cuda"

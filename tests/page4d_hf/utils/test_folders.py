@@ -25,8 +25,6 @@ from page4d_hf.utils.folders import (
     working_folder,
 )
 
-pytestmark = pytest.mark.slow
-
 
 def entries(folder: Path) -> list[str]:
     """Everything in a folder, hidden files too."""
@@ -263,6 +261,7 @@ def start_holder(kind: str, target: Path) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up_after_it(tmp_path):
     run = start_holder("whole_folder", tmp_path / "out")
     run.kill()
@@ -283,6 +282,7 @@ def test_a_folder_moved_away_by_a_run_that_was_killed_comes_back(tmp_path):
     assert entries(tmp_path) == ["out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "second"),
     [("whole_folder", claimed_folder), ("whole_folder", whole_folder), ("working_folder", working_folder)],
@@ -331,6 +331,7 @@ def child_of_a_killed(program: str, target: Path) -> Iterator[int]:
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
     with (
         child_of_a_killed(STARTS, tmp_path / "out") as killed,
@@ -340,12 +341,14 @@ def test_a_lock_outlives_its_process_in_the_programs_that_it_started(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
     """As the workers of a `DataLoader`, which live on for seconds when a training is killed."""
     with child_of_a_killed(FORKS, tmp_path / "out"), working_folder(tmp_path / "out"):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["whole_folder", "working_folder"])
 def test_what_another_process_is_writing_in_a_working_folder_is_left_to_it(tmp_path, kind):
     run = start_holder(kind, tmp_path / "out" / "inner")
@@ -361,6 +364,7 @@ def test_what_another_process_is_writing_in_a_working_folder_is_left_to_it(tmp_p
     assert not list(tmp_path.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_a_working_folder_is_cleared_of_what_a_killed_run_left(tmp_path):
     run = start_holder("working_folder", tmp_path / "out")
     run.kill()

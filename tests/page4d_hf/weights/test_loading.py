@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 
+import httpx
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 
 from page4d_hf import Page4DConfig, Page4DImageProcessor
 from page4d_hf.errors import CheckpointError, Page4DError
@@ -32,8 +34,20 @@ def test_a_checkpoint_file_is_refused_and_says_how_to_convert_it(tmp_path):
 
 def test_a_repository_that_cannot_be_reached_is_refused(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="no folder someone/page4d, nor can it be had from the Hub; fetch"):
+    message = "There is no folder someone/page4d; `page4d pull nomask .*Nor is it a model of the Hub .*: We couldn't"
+    with pytest.raises(CheckpointError, match=message):
         load_config("someone/page4d")
+
+
+def test_a_gated_repository_is_said_to_be_gated(monkeypatch):
+    def gated(*args: object, **options: object) -> None:
+        answer = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+        raise GatedRepoError("Access to model someone/page4d is restricted.", response=answer)
+
+    monkeypatch.setattr("transformers.utils.hub.hf_hub_download", gated)
+    with pytest.raises(CheckpointError, match=r"gated repo\. Make sure to have access .*someone/page4d") as raised:
+        load_config("someone/page4d")
+    assert "There is no folder" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,16 @@ def test_a_scene_folder_gives_its_cameras_times_and_points(tmp_path):
     assert {"points3D_motion", "points3D_times"} <= set(train.metadata)
 
 
+def test_of_a_scene_whose_file_lists_frames_in_any_order_moments_are_held_out_evenly(tmp_path):
+    scene = write_page4d_scene(tmp_path / "scene")
+    path = scene / "transforms.json"
+    meta = json.loads(path.read_text())
+    meta["frames"] = [meta["frames"][i] for i in (3, 0, 7, 5, 1, 8, 2, 6, 4)]
+    path.write_text(json.dumps(meta))
+    frames = read_source(Page4DDataParserConfig(data=scene, eval_interval=3))
+    assert (8 * frames.times[frames.evaluation]).round().tolist() == [1, 4, 7]
+
+
 def test_points_that_only_held_out_frames_saw_are_left_out(tmp_path):
     times = outputs_of(write_page4d_scene(tmp_path / "scene")).metadata["points3D_times"]
     assert sorted({round(8 * time) for time in times.tolist()}) == [0, 1, 2, 3, 5, 6, 7, 8]
@@ -407,6 +417,21 @@ def test_what_is_known_of_plain_images_reaches_the_reconstruction(capture, page4
     assert len(asked) == 2
     assert [asked[0][name] for name in known] == [None, None, "none", None, None, None]
     assert [str(asked[1][name]) for name in known] == [str(value) for value in known.values()]
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [({}, 4), ({"intrinsics": "44,44,20,15"}, 4), ({"masks": "rgb/1x"}, 8), ({"motion": "rgb/1x"}, 8)],
+)
+def test_what_is_given_for_each_frame_keeps_the_frames_before_and_after_a_cut(
+    capture, page4d, monkeypatch, options, taken
+):
+    monkeypatch.setattr(
+        "page4d_hf.reconstruction.cuts.longest_shot", lambda frames: (frames.take(np.arange(4)), {"note": "it cuts"})
+    )
+    options = {name: str(capture / value) if name in ("masks", "motion") else value for name, value in options.items()}
+    read_source(Page4DDataParserConfig(data=capture / "rgb/1x", model=page4d.model, **options))
+    assert len(page4d.seen[0]) == taken
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -32,6 +32,15 @@ def test_without_distortion_images_are_those_on_disk(tmp_path):
         np.testing.assert_array_equal(dataset.get_data(i, "uint8")["image"], np.array(Image.open(path)))
 
 
+def test_masks_on_the_gpu_are_no_business_of_the_next_dataset(tmp_path):
+    """`ns-render dataset` makes two."""
+    parser = Page4DDataParserConfig(data=write_capture(tmp_path / "capture"))
+    for _ in range(2):
+        manager = Page4DDatamanagerConfig(dataparser=parser, masks_on_gpu=True).setup(device="cpu", test_mode="test")
+        assert "mask" not in manager.exclude_batch_keys_from_device
+    assert "mask" in InputDataset.exclude_batch_keys_from_device
+
+
 def test_images_are_undistorted(tmp_path):
     capture = write_capture(tmp_path / "capture", distortion=(0.2, 0.0, 0.0))
     frames = as_pinhole(read_capture(capture))

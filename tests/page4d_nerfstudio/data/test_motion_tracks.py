@@ -1,5 +1,6 @@
 """Tracks of what moves: from a capture, a reconstruction or the user to the frames that are trained on."""
 
+import json
 import weakref
 from pathlib import Path
 
@@ -8,17 +9,18 @@ import pytest
 import torch
 from ball_on_plane import BALL
 from perfect_page4d import outputs_of, project
+from PIL import Image
 from small_captures import CENTER, SIZE, write_capture
 from small_layouts import write_dnerf
-from small_scene import ball_folder, ball_scene
+from small_scene import ball_folder, ball_scene, projected
 
 from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.geometry import camera_centers
-from page4d_hf.scene import PointTracks
+from page4d_hf.scene import PointTracks, read_scene
 from page4d_hf.scene.tracks import tracks_bytes
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
-from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths, tracks_of_user
+from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths, tracks_of_scene, tracks_of_user
 
 FRAMES = 8
 
@@ -247,6 +249,35 @@ def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_fram
     np.testing.assert_allclose(frames.tracks.paths[-20:][:, frames.train], paths[:, frames.train], atol=1e-4)
     assert np.isnan(frames.tracks.paths[:, frames.evaluation]).all()
     assert len(motion_paths(frames).positions) == 20
+
+
+def test_a_scene_s_tracks_stay_at_their_pixels_under_another_lens_and_size(tmp_path):
+    folder = scene_with_paths(tmp_path / "scene", BALL + 2 * going_sideways(20, 9))
+    scene = read_scene(folder)
+    frames = read_source(Page4DDataParserConfig(data=folder, downscale_factor=2, eval_interval=0))
+    frames.intrinsics[:, :2, :2] *= 1.25  # a capture's own
+    tracks = tracks_of_scene(scene, np.arange(9), 1.0, frames)
+    for i in range(9):
+        at, in_scene = (
+            projected(paths[-20:, i], *(matrices[i] for matrices in cameras))
+            for paths, *cameras in (
+                (tracks.paths, frames.extrinsics, frames.intrinsics),
+                (scene.load_tracks().paths, scene.extrinsics, scene.intrinsics),
+            )
+        )
+        np.testing.assert_allclose(2 * at, in_scene, atol=0.01)
+
+
+def test_a_scene_s_tracks_give_no_path_where_masks_leave_pixels_out(tmp_path):
+    folder = scene_with_paths(tmp_path / "scene", BALL + 2 * going_sideways(20, 9))
+    Image.new("L", (48, 36), 0).save(folder / "nothing.png")
+    meta = json.loads((folder / "transforms.json").read_text())
+    meta["frames"][4]["mask_path"] = "nothing.png"
+    (folder / "transforms.json").write_text(json.dumps(meta))
+    frames = read_source(Page4DDataParserConfig(data=folder, eval_interval=0))
+    known = np.isfinite(frames.tracks.paths[-20:]).all(axis=2)
+    assert known.all(axis=0).tolist() == [True] * 4 + [False] + [True] * 4
+    assert not known[:, 4].any()
 
 
 def test_a_scene_s_tracks_that_stay_about_where_they_are_have_to_be_asked_for(tmp_path, capsys):

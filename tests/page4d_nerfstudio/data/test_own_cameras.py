@@ -61,6 +61,33 @@ def test_held_out_cameras_of_the_capture_are_carried_and_their_frames_not_seen(c
     np.testing.assert_allclose(frames.intrinsics[frames.evaluation], own[frames.evaluation])
 
 
+def taken_at(capture, instants, devices):
+    """The capture with its frames at these instants, by these cameras of a rig."""
+    metadata = {
+        f"{number:06d}": {"warp_id": instant, "appearance_id": instant, "camera_id": device}
+        for number, (instant, device) in enumerate(zip(instants, devices, strict=True))
+    }
+    (capture / "metadata.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    ("instants", "devices", "seen"),
+    [
+        ([5, 2, 7, 3, 0, 1, 6, 4], [0] * 8, [4, 5, 1, 3, 7, 0, 6, 2]),
+        # A rig of two: what is trained on first, and each camera a video.
+        ([0, 0, 1, 1, 2, 2, 3, 3], [0, 1] * 4, [0, 2, 4, 6, 1, 5, 7, 3]),
+        # A video that takes its frames from three cameras in turn, of whose other frames one is held out.
+        ([0, 1, 2, 2, 3, 4, 5, 6], [0, 1, 2, 1, 0, 1, 2, 0], [0, 1, 2, 4, 5, 6, 7, 3]),
+    ],
+)
+def test_page4d_sees_frames_in_the_order_of_time_and_not_of_the_file(capture, page4d, instants, devices, seen):
+    taken_at(capture, instants, devices)
+    frames = read_source(Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model))
+    assert page4d.seen == [[f"{number:06d}" for number in seen]]
+    expected = page4d.world.apply_to_extrinsics(read_capture(capture).extrinsics)
+    np.testing.assert_allclose(frames.extrinsics, expected, atol=1e-6)
+
+
 def test_held_out_views_see_the_capture_s_points_where_they_see_them_in_the_capture(capture, page4d):
     carried = {"cameras": "page4d", "model": page4d.model, "held_out_cameras": "capture", "points": "capture"}
     pixels = [

@@ -12,6 +12,8 @@ from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.synthetic import write_synthetic_capture
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def without_points(tmp_path_factory):
@@ -42,7 +44,6 @@ def seen(frames, index):
     return inside, in_camera[inside, 2], (row[inside], column[inside])
 
 
-@pytest.mark.slow
 def test_they_lie_on_the_surfaces_that_the_cameras_see(frames, without_points):
     """To 3 % of the depth, of the pixel that shows a point or of one beside it: many corners are on edges."""
     truth = as_pinhole(read_capture(without_points))
@@ -57,7 +58,6 @@ def test_they_lie_on_the_surfaces_that_the_cameras_see(frames, without_points):
     assert (hits >= 0.5 * views).mean() > 0.85  # 0.90; the rest is mostly on what moves
 
 
-@pytest.mark.slow
 def test_they_have_the_colours_of_what_they_lie_on(frames):
     index = frames.train[0]
     image = frames.images.load_image(index).astype(int)
@@ -66,7 +66,6 @@ def test_they_have_the_colours_of_what_they_lie_on(frames):
     assert np.median(off) < 15
 
 
-@pytest.mark.slow
 def test_they_are_kept_for_the_next_command(without_points, frames, monkeypatch):
     def nothing(*args, **kwargs):
         raise AssertionError("tracked again")
@@ -92,7 +91,6 @@ def test_images_may_have_transparency(without_points, frames, tmp_path):
     np.testing.assert_array_equal(transparent.points.colors, frames.points.colors)
 
 
-@pytest.mark.slow
 def test_masked_pixels_give_no_points_and_other_masks_others(tmp_path):
     """A camera passes a textured wall; masks leave out the left half of each image."""
     size, focal, step, depth = (128, 96), 120.0, 4, 5.0

@@ -4,6 +4,7 @@ import os
 import random
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,6 +28,14 @@ def test_a_checkpoint_that_holds_a_program_is_refused_and_does_not_run_it(tmp_pa
     with pytest.raises(CheckpointError, match=r"step\.ckpt is broken"):
         read_checkpoint(tmp_path / "step.ckpt")
     assert not (tmp_path / "RAN").exists()
+
+
+def test_a_checkpoint_with_numpy_s_numbers_is_read(tmp_path):
+    """As nerfstudio's schedulers leave them in its optimizers."""
+    torch.save(STATE | {"optimizers": {"lr": np.float64(0.25)}}, tmp_path / "step.ckpt")
+
+    for mmap in (False, True):
+        assert read_checkpoint(tmp_path / "step.ckpt", mmap=mmap)["optimizers"] == {"lr": 0.25}
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused_before_it_is_unpacked(tmp_path):

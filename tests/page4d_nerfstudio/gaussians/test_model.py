@@ -247,9 +247,12 @@ def test_depth_is_the_distance_along_the_view():
         model.opacities.fill_(5.0)
     model.eval()
 
-    depth = model.get_outputs_for_camera(cameras([0.5]))["depth"]
+    outputs = model.get_outputs_for_camera(cameras([0.5]))
+    depth, empty = outputs["depth"], outputs["accumulation"] == 0
 
     assert depth[HEIGHT // 2, WIDTH // 2, 0] == pytest.approx(4.0, abs=1e-4)
+    assert empty.any()
+    assert (depth[empty] == depth[~empty].max()).all()  # as far as anything: not in front of it
 
 
 def test_a_crop_shows_what_is_inside_at_that_time():
@@ -441,6 +444,34 @@ def test_optimizers_made_before_a_checkpoint_was_loaded_train_what_it_held():
 
     assert len(before) == 60
     assert not torch.equal(resumed.means, before)
+
+
+def test_a_run_that_is_made_longer_does_not_go_back_to_its_static_stage():
+    motion = (torch.arange(40) % 3 == 0).float()
+    trained = make_model(motion=motion)
+    trained.step = trained.schedule.all_times_from
+    longer = make_model(motion=motion, run_length=20 * trained.config.run_length)
+    assert trained.step < longer.schedule.coarse_steps
+
+    longer.load_state_dict(trained.state_dict())
+
+    assert longer.deforms
+    assert longer.schedule.span_at(longer.step) == 0.5
+    # And so it is read by whatever opens its own checkpoints.
+    opened = make_model(motion=motion, run_length=longer.config.run_length)
+    opened.load_state_dict(longer.state_dict())
+    assert opened.schedule == longer.schedule
+
+
+def test_a_run_that_is_made_longer_in_its_static_stage_keeps_to_the_longer_one():
+    trained = make_model()
+    trained.step = trained.schedule.coarse_steps - 1
+    longer = make_model(run_length=20 * trained.config.run_length)
+    schedule = longer.schedule
+
+    longer.load_state_dict(trained.state_dict())
+
+    assert longer.schedule == schedule
 
 
 def test_statistics_of_density_control_survive_a_checkpoint():

@@ -173,6 +173,15 @@ def test_nerfstudio_reads_places_times_and_focal_lengths(kind, times):
         np.testing.assert_allclose(cameras.camera_to_worlds, np.tile(views.poses[2], (10, 1, 1)), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "times"), [("training", (0.25, 0.75)), ("held-out", (0.25, 0.75)), ("circle", (0, 1)), ("still", (0, 1))]
+)
+def test_by_default_a_path_along_views_has_their_times_and_one_at_a_view_all(kind, times):
+    views = some_views()._replace(times=np.linspace(0.25, 0.75, 5))
+    path = make_path(views, kind, None, 1.0, 5.0, 2, 0.1)["camera_path"]
+    assert [frame["render_time"] for frame in path] == pytest.approx(np.linspace(*times, 5))
+
+
 def test_a_video_lasts_as_long_as_its_frames():
     content = make_path(some_views(), "still", (0.0, 1.0), 0.31, 10.0, 0, 0.1)
     assert (len(content["camera_path"]), content["seconds"]) == (3, pytest.approx(0.3))

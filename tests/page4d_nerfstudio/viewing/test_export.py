@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
 
 from page4d_hf.errors import CheckpointError, Page4DError
-from page4d_nerfstudio.commands import export_splats
+from page4d_nerfstudio.commands import export_splats, share
 from page4d_nerfstudio.configs import page4d_4dgs
 from page4d_nerfstudio.gaussians.model import world_to_camera
 from page4d_nerfstudio.rasterization import rasterize
@@ -294,6 +294,36 @@ def test_a_training_without_a_checkpoint_is_refused(config, tmp_path, monkeypatc
     (checkpoints / "step-000000010.ckpt").write_bytes(b"PK\x03\x04 and no end")
     with pytest.raises(CheckpointError, match=r"step-000000010.ckpt is broken"):
         read_run(config)
+
+
+def interrupted_and_finished(folder: Path) -> list[Path]:
+    """config.yml of two trainings in outputs/: the newer has no checkpoint, the older one that is broken."""
+    paths = []
+    for number, timestamp in enumerate(("interrupted", "finished")):
+        settings = {**vars(page4d_4dgs.config), "experiment_name": "a", "timestamp": timestamp}
+        path = folder / f"outputs/a/page4d-4dgs/{timestamp}/config.yml"
+        path.parent.mkdir(parents=True)
+        path.write_text(yaml.dump(page4d_4dgs.config.__class__(**settings)))
+        os.utime(path, (10 - number, 10 - number))
+        paths.append(path)
+    checkpoint = paths[1].parent / "nerfstudio_models/step-000000010.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"PK\x03\x04 and no end")
+    return paths
+
+
+def test_of_several_trainings_the_newest_that_has_a_checkpoint_is_shared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    configs = interrupted_and_finished(tmp_path)
+    with pytest.raises(CheckpointError, match=r"finished/nerfstudio_models/step-000000010.ckpt is broken"):
+        share(tuple(configs), tmp_path / "splats")
+
+
+def test_a_training_that_was_interrupted_before_its_first_checkpoint_is_named_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    interrupted, _ = interrupted_and_finished(tmp_path)
+    with pytest.raises(ExportError, match=r"interrupted/config.yml has no checkpoint yet; wait for its first or, if"):
+        read_run(interrupted)
 
 
 def test_its_module_imports_nothing_that_takes_time():

@@ -136,10 +136,11 @@ def test_whatever_is_typed_into_a_file_ends_in_a_sentence(config, tmp_path, monk
 
 def test_outputs_that_cannot_be_written_are_refused_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
+    told = r"^(The output .* cannot be a name|Cannot write )"
     for output in (Path("/proc/x"), tmp_path / "file/below", tmp_path / ("a" * 300), Path("a\0b")):
         for suffix in ("", ".ply"):
-            with pytest.raises(Page4DError, match=r"output|Cannot write"):
+            with pytest.raises(Page4DError, match=told):
                 commands.export_splats(Path("nowhere.yml"), Path(f"{output}{suffix}"), time=0.5)
-        with pytest.raises(Page4DError, match=r"output|Cannot write"):
+        with pytest.raises(Page4DError, match=told):
             commands.camera_path(Path("nowhere.yml"), output)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -188,11 +187,7 @@ def viewer(tmp_path):
     pipeline = torch.nn.Module()
     pipeline.datamanager, pipeline.model = SimpleNamespace(includes_time=True), make_model()
     pipeline.panel = Panel(pipeline.model)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port=port)
-    viewer = Viewer(config, tmp_path / "log" / "viewer.txt", tmp_path, pipeline)
+    viewer = Viewer(ViewerConfig(websocket_host="127.0.0.1"), tmp_path / "log" / "viewer.txt", tmp_path, pipeline)
     yield viewer
     viewer.viser_server.stop()
 

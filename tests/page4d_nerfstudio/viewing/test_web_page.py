@@ -73,7 +73,7 @@ def model():
 @pytest.fixture(scope="module")
 def written(model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("pages") / "a scene.html"
-    write_page(path, run_of(model), views(), title='<b>"a" & b</b>', view=1, seconds=2.0)
+    write_page(path, run_of(model), views(), title='<b>"a" & b</title>', view=1, seconds=2.0)
     return path
 
 
@@ -127,7 +127,7 @@ def test_a_larger_window_shows_the_same_larger(model, written, page):
 def test_the_page_plays_pauses_and_goes_to_a_time(written, page):
     page.set_viewport_size({"width": 480, "height": 320})
     opened(page, written, "")  # plays by itself
-    assert page.title() == '<b>"a" & b</b>'
+    assert page.title() == '<b>"a" & b</title>'
     page.wait_for_function("() => page4d.playing && page4d.time > 0.1")
     page.click("#play")
     paused = page.evaluate("() => page4d.time")

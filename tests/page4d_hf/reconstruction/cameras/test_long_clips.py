@@ -115,15 +115,28 @@ def test_frames_between_keyframes_are_located_by_the_points_of_these(monkeypatch
 
 
 @pytest.mark.slow
-def test_a_part_whose_start_is_far_off_is_mapped_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", [0, 4])  # the adjustment finds all but one camera; it fails, and the part is mapped
+def test_a_part_whose_start_is_far_off_is_found(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     monkeypatch.setattr(long_clips, "PART", 20)
     tracks, truth, points = _walk(np.full(44, 0.1))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     start = truth.copy()
     start[24:] = _cameras(_centers(truth)[24:] + rng.normal(0, 1, (20, 3)), rng.normal(0, 0.6, (20, 3)))
 
     found = adjust_clip(tracks, _started(tracks, truth, start, points), SIZE, hold_focal=True)
+
+    assert _error(found.extrinsics, truth) < 0.02
+
+
+@pytest.mark.slow
+def test_a_keyframe_that_starts_behind_what_it_sees_is_located_by_the_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
+    tracks, truth, points = _walk(np.full(44, 0.1))
+    start = truth.copy()
+    start[27:28] = _cameras(_centers(truth)[27:28] + np.array((0, 0, 8)), np.array([[0, 0.1, 0]]))
+
+    found = adjust_clip(tracks, _started(tracks, truth, start, points), SIZE, hold_focal=True, in_parts=False)
 
     assert _error(found.extrinsics, truth) < 0.02
 
