@@ -229,6 +229,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         # Not the base class's own conversion: its versions differ in what they convert, and in what they call for it.
         if tensor.ndim == 2:
             tensor, input_data_format = tensor[None], ChannelDimension.FIRST
+        if tensor.ndim != 3:
+            raise ValueError(f"Expected images of 2 or 3 dimensions, got {tuple(tensor.shape)}; give them one by one.")
         if input_data_format is None:
             input_data_format = infer_channel_dimension_format(tensor, num_channels=(1, 3, 4))
         if input_data_format == ChannelDimension.LAST:

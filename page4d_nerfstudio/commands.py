@@ -83,7 +83,7 @@ def splat(
     from .splat import reconstructed, trained
 
     given = {"--downscale": downscale, "--steps": steps}
-    options = [word for name_and_value in given.items() if name_and_value[1] is not None for word in name_and_value]
+    options = [word for name, value in given.items() if value is not None for word in (name, value)]
     written = ["--output", output, *["--overwrite"] * overwrite]
     with goes_on_by_itself():
         scene = reconstructed(input, output, model, max_frames, overwrite=overwrite)

@@ -29,7 +29,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -422,7 +422,7 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
         if scene.point_times is not None and len(scene.point_times):
-            _match_points_to_frames(scene, [each for each in (given, written) if each is not None])
+            _match_points_to_frames(scene, given, written)
     if scene.info:
         for name in MAPS if scene.has_motion else MAPS[:2]:
             for path in image_paths:
@@ -478,9 +478,16 @@ class _Info(Record, extra="allow"):
     lens: _InfoLens | None = None
 
 
-def _read_info(path: Path, image_paths: list[Path]) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
-    """`page4d/info.json`, with a source for each of the images, and the times [N] that these had when the scene was
-    written; empty and None where there is none."""
+class _Written(NamedTuple):
+    """Times at which a scene was written, which the user may have changed since."""
+
+    of_frames: npt.NDArray[Any]  # [N], of the frames that the scene has now
+    of_all: npt.NDArray[Any]  # of these and of frames that were removed since
+
+
+def _read_info(path: Path, image_paths: list[Path]) -> tuple[dict[str, Any], _Written | None]:
+    """`page4d/info.json`, with a source for each of the images, and the times that frames were written with; empty and
+    None where there is none."""
     if not path.is_file():
         return {}, None
     remedy = "make the scene anew"
@@ -497,7 +504,7 @@ def _read_info(path: Path, image_paths: list[Path]) -> tuple[dict[str, Any], npt
         if sources and all(frame.get("source_time") is not None for frame in sources.values()):
             times = normalized_times(np.array([frame["source_time"] for frame in sources.values()]))
             at = dict(zip(sources, times, strict=True))
-            written = np.array([at[image] for image in image_paths])
+            written = _Written(np.array([at[image] for image in image_paths]), times)
         info["frames"] = [sources[image] for image in image_paths]
     return info, written
 
@@ -553,21 +560,21 @@ def _read_points(scene: Scene, name: str) -> None:
     scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
 
 
-def _match_points_to_frames(scene: Scene, told: list[npt.NDArray[Any]]) -> None:
+def _match_points_to_frames(scene: Scene, given: npt.NDArray[Any] | None, written: _Written | None) -> None:
     """Bring times of points to those of the scene's frames, and leave out points of frames that were removed.
 
-    `told` are the frames' times [N] as the file has them and as they were written, which the user may have changed
-    since: those count that are of more points. Times that are those of no frame are of another kind: there are none.
+    Points whose times are all those that frames were written with are of these; others are of frames whose times [N] in
+    the file, `given`, are theirs. Times that are those of no frame are of another kind: there are none.
     """
     times, scene.point_times = scene.point_times, None
     if times is None:
         return
-    frame, left = np.zeros(len(times), np.int64), np.zeros(len(times), bool)
-    for each in told:
-        nearest = frames_at(times, each)
-        of_them = np.abs(times - each[nearest]) <= TIME_STEP * max(1, np.abs(each).max())
-        if of_them.sum() > left.sum():
-            frame, left = nearest, of_them
+    of_frames = given
+    if written is not None and _nearest(times, written.of_all)[1].all():
+        of_frames = written.of_frames
+    if of_frames is None:
+        return
+    frame, left = _nearest(times, of_frames)
     if not left.any():
         return
     scene.point_times = scene.times[frame].astype(np.float32)
@@ -577,6 +584,12 @@ def _match_points_to_frames(scene: Scene, told: list[npt.NDArray[Any]]) -> None:
         for name in POINT_ARRAYS:
             values = getattr(scene, name)
             setattr(scene, name, None if values is None else values[left])
+
+
+def _nearest(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The frame [M] nearest to each of some times [M], of frames at times [N], and whether the time [M] bool is its."""
+    nearest = frames_at(times, of_frames)
+    return nearest, np.abs(times - of_frames[nearest]) <= TIME_STEP * max(1, np.abs(of_frames).max())
 
 
 def _to_8_bits(colors: np.ndarray) -> np.ndarray:

@@ -53,8 +53,10 @@ def install_command(*extras: str) -> str:
     except PackageNotFoundError:
         noted = {}
     if "url" in noted:
-        system = noted.get("vcs_info", {}).get("vcs")
-        wanted += f" @ {system}+{noted['url']}" if system else f" @ {noted['url']}"
+        source, from_vcs = noted["url"], noted.get("vcs_info")
+        if from_vcs:
+            source = f"{from_vcs['vcs']}+{source}@{from_vcs['commit_id']}"
+        wanted += f" @ {source}"
     return command("pip", "install", f"page4d{wanted}")
 
 

@@ -39,7 +39,7 @@ from .dataset import (
 )
 from .frames_source import FramesOptions, frames_of_images
 from .limits import in_reach, refuse_far_cameras
-from .motion_tracks import motion_paths, tracks_of_user
+from .motion_tracks import TRACK_SOURCES, motion_paths, tracks_of_user
 from .posed_frames import PosedFrames
 from .reconstruction_cache import ReconstructionOptions, reconstruct_once
 from .scene_source import SceneOptions, frames_of_scene
@@ -197,7 +197,7 @@ def read_source(config: Page4DDataParserConfig) -> PosedFrames:
             "--tracks page4d needs a reconstruction with tracks of what moves: make one with a motion mask and "
             "refined cameras (`page4d reconstruct --refine auto`)."
         )
-    if config.tracks not in ("auto", "capture", "page4d", "off"):
+    if config.tracks not in TRACK_SOURCES:
         frames.tracks = tracks_of_user(Path(config.tracks), frames)
     reached = in_reach(frames.points.positions, config.data)
     if not reached.all():

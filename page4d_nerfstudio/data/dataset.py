@@ -80,7 +80,7 @@ class Page4DDataset(InputDataset):
         if IMAGES_KEY in metadata:
             outputs = replace(outputs, mask_filenames=None)  # `get_metadata` reads masks, as images are read
         super().__init__(outputs, scale_factor)
-        # nerfstudio's is the class's, and --masks-on-gpu takes from it: the next dataset would lack what it takes.
+        # nerfstudio keeps this list on the class, and --masks-on-gpu removes from it, for later datasets too.
         self.exclude_batch_keys_from_device = list(self.exclude_batch_keys_from_device)
         # The model is handed what is left of the metadata; how images are read is not its business.
         self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)

@@ -9,6 +9,7 @@ from page4d_hf.frames import VIDEO_SUFFIXES, Frames, frame_files, read_frames
 
 from ..console import note
 from .limits import refuse_a_single_frame
+from .motion_tracks import TRACK_SOURCES
 from .posed_frames import PosedFrames
 from .reconstruction_cache import Reconstruct, ReconstructionOptions, digest_files
 from .scene_source import SceneOptions, frames_of_scene
@@ -34,13 +35,14 @@ def frames_of_images(
     files = frame_files(data)
     if files[0].suffix.lower() not in VIDEO_SUFFIXES:
         refuse_a_single_frame(len(files), data)
-    digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames)
+    all_frames = reconstruction.of_all_frames() or scene_options.tracks not in TRACK_SOURCES
+    digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames, all_frames)
 
     def read() -> Frames:
         from page4d_hf.reconstruction.cuts import longest_shot  # OpenCV, which a cached reconstruction does without
 
         frames = read_frames(data, fps=options.fps, max_frames=options.max_frames)
-        if not reconstruction.of_all_frames():
+        if not all_frames:
             frames, cuts = longest_shot(frames)
             if cuts is not None:
                 note(cuts["note"])

@@ -24,6 +24,7 @@ from ..console import note
 from ..gaussians.scaffold import FEWEST_TRACKS, MotionScaffold
 from .posed_frames import PosedFrames
 
+TRACK_SOURCES = ("auto", "capture", "page4d", "off")  # values of --tracks that are no file
 # Pixels, for images 320 wide: a track moves that no fixed point explains within them, in the median over its frames.
 MOVES = 1.5
 # See `error_of_prediction`. Above it motion starts worse than from nothing: of four scenes, those of .46 and .56 gained
@@ -146,7 +147,7 @@ def tracks_of_scene(
         in_camera = (tracks.paths[:, index] @ old[:, :3].T + old[:, 3]) @ same_pixel.T * depth_scale
         use = frames.images.load_use(frame)
         if use is not None:
-            column, row = (tracks.xy[:, index] * factor).astype(int).clip(0, size - 1).T
+            column, row = np.nan_to_num(tracks.xy[:, index] * factor).astype(int).clip(0, size - 1).T
             in_camera[~use[row, column]] = np.nan
         paths[:, frame] = (in_camera - new[:, 3]) @ new[:, :3]
     return PointTracks(np.zeros((len(tracks), count, 2)), np.isfinite(paths).all(axis=2), tracks.points, paths)

@@ -76,6 +76,7 @@ class Checkpoints(NamedTuple):
 
 
 def checkpoints_of(config_path: Path) -> Checkpoints:
+    """Which checkpoints a training has, without reading one."""
     config = read_config(config_path)
     with building(config_path):
         folder = config.get_checkpoint_dir()

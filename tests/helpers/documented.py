@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", CARD, *sorted((ROOT / "do
 PROGRAMS = [
     path for folder in ("benchmarks", "evaluation", "training") for path in sorted((ROOT / folder).glob("*.py"))
 ]
-OTHERS = ("for", "done", "source", "export", "pip", "make", "colmap", "ffmpeg", "hf", "benchmarks/gpu_bundle.sh")
+OTHERS = ("for", "done", "source", "export", "pip", "make", "colmap", "ffmpeg", "hf", "ssh", "benchmarks/gpu_bundle.sh")
 SENTENCES = r"""(?x)`(
     (?: python\ (?:benchmarks|evaluation|training)/\S+\.py\ [^`]*--
       | accelerate\ launch\ [^`]*\.py\ --

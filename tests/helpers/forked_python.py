@@ -227,7 +227,8 @@ def serve(folder: str) -> tuple[Any, ...]:
             connection = listener.accept()[0]
             length, fds, _, _ = socket.recv_fds(connection, 4, 250)
             if length == HELD:
-                connection.sendall(HELD)
+                with suppress(OSError):
+                    connection.sendall(HELD)
                 holders.add(connection)
                 continue
             size = int.from_bytes(length, "little")

@@ -172,7 +172,13 @@ def _with_lost_ones_located(tracks: Tracks, solution: Adjusted, size: tuple[int,
     extrinsics = np.where(lost[:, None, None], np.nan, solution.extrinsics)
     points = np.where(solution.used[:, None], solution.points, np.nan)
     locate_by_points(extrinsics, points, tracks, colmap_camera(solution, size))
-    return adjust(tracks, replace(solution, extrinsics=extrinsics), size, scales=LOSS_SCALES[2:], hold_focal=True)
+    # The first camera is the world's, also where it was lost.
+    change = _from_camera_to_camera(extrinsics[0], solution.extrinsics[0])
+    moved = replace(
+        solution, extrinsics=change.apply_to_extrinsics(extrinsics), points=change.apply_to_points(solution.points)
+    )
+    located = adjust(tracks, moved, size, scales=LOSS_SCALES[2:], hold_focal=True)
+    return located if _explained(tracks, located, size) > _explained(tracks, solution, size) else solution
 
 
 def _joined(parts: list[tuple[slice, Adjusted]], start: Adjusted) -> Adjusted:
@@ -211,9 +217,13 @@ def _onto(span: slice, part: Adjusted, reached: int, whole: Adjusted) -> Similar
     try:
         return align_sim3_robustly(groups)
     except ValueError:  # cameras in one place, and hardly a point: as the first shared camera has it
-        here, there = part.extrinsics[0], whole.extrinsics[span.start]
-        rotation = there[:, :3].T @ here[:, :3]
-        return Similarity(1.0, rotation, there[:, :3].T @ (here[:, 3] - there[:, 3]))
+        return _from_camera_to_camera(part.extrinsics[0], whole.extrinsics[span.start])
+
+
+def _from_camera_to_camera(here: np.ndarray, there: np.ndarray) -> Similarity:
+    """From the world of one camera `(3, 4)` to one in which it has the pose of the other."""
+    rotation = there[:, :3].T @ here[:, :3]
+    return Similarity(1.0, rotation, there[:, :3].T @ (here[:, 3] - there[:, 3]))
 
 
 def poses_between(frames: np.ndarray, extrinsics: np.ndarray, num_frames: int) -> np.ndarray:

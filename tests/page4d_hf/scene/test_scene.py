@@ -383,13 +383,30 @@ def test_points_of_frames_that_were_taken_out_are_left_out_and_those_of_the_othe
     assert f"{(~own).sum()} points are left out" in scene.notes[-1]
 
 
-def test_points_keep_their_frame_where_the_user_gives_frames_other_times(scene_folder):
-    """Seconds, of which some are also times of the points."""
+@pytest.mark.parametrize("step", [0.25, -0.25], ids=["in seconds", "backwards"])
+def test_points_keep_their_frame_where_the_user_gives_frames_other_times(scene_folder, step):
+    """Some of these are also times of the points."""
     whole = read_scene(scene_folder)
-    edit_transforms(scene_folder, lambda meta: [frame.update(time=0.25 * i) for i, frame in enumerate(meta["frames"])])
+    edit_transforms(scene_folder, lambda meta: [frame.update(time=step * i) for i, frame in enumerate(meta["frames"])])
     scene = read_scene(scene_folder)
     np.testing.assert_array_equal(scene.points, whole.points)
-    np.testing.assert_allclose(scene.point_times, whole.point_times, atol=1e-6)
+    frames = [frames_at(each.point_times, each.times) for each in (scene, whole)]
+    np.testing.assert_array_equal(*frames)
+    np.testing.assert_allclose(scene.point_times, scene.times[frames[0]], atol=1e-6)
+
+
+def test_points_of_removed_frames_are_left_out_where_the_others_have_other_times_too(scene_folder):
+    whole = read_scene(scene_folder)
+
+    def last_two(meta):
+        meta["frames"] = meta["frames"][-2:]
+        for i, frame in enumerate(meta["frames"]):
+            frame["time"] = i  # 0 and 1, as the first and the last of the points have
+
+    edit_transforms(scene_folder, last_two)
+    scene = read_scene(scene_folder)
+    own = frames_at(whole.point_times, whole.times) >= len(whole.times) - 2
+    np.testing.assert_array_equal(scene.points, whole.points[own])
 
 
 def test_times_of_points_that_are_those_of_no_frame_are_not_taken_for_theirs(tmp_path):

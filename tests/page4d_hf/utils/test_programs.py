@@ -42,7 +42,10 @@ def test_an_extra_is_installed_from_the_checkout_with_its_constraints():
     ("noted", "wanted"),
     [
         ({"url": "file:///x/page4d.whl", "archive_info": {}}, "page4d[app] @ file:///x/page4d.whl"),
-        ({"url": "https://x.org/p", "vcs_info": {"vcs": "git"}}, "page4d[app] @ git+https://x.org/p"),
+        (
+            {"url": "https://x.org/p", "vcs_info": {"vcs": "git", "commit_id": "9f3c"}},
+            "page4d[app] @ git+https://x.org/p@9f3c",
+        ),
         (None, "page4d[app]"),  # from an index
     ],
 )

@@ -421,7 +421,14 @@ def test_what_is_known_of_plain_images_reaches_the_reconstruction(capture, page4
 
 @pytest.mark.parametrize(
     ("options", "taken"),
-    [({}, 4), ({"intrinsics": "44,44,20,15"}, 4), ({"masks": "rgb/1x"}, 8), ({"motion": "rgb/1x"}, 8)],
+    [
+        ({}, 4),
+        ({"intrinsics": "44,44,20,15"}, 4),
+        ({"tracks": "off"}, 4),
+        ({"masks": "rgb/1x"}, 8),
+        ({"motion": "rgb/1x"}, 8),
+        ({"tracks": "tracks.npz"}, 8),
+    ],
 )
 def test_what_is_given_for_each_frame_keeps_the_frames_before_and_after_a_cut(
     capture, page4d, monkeypatch, options, taken
@@ -429,6 +436,7 @@ def test_what_is_given_for_each_frame_keeps_the_frames_before_and_after_a_cut(
     monkeypatch.setattr(
         "page4d_hf.reconstruction.cuts.longest_shot", lambda frames: (frames.take(np.arange(4)), {"note": "it cuts"})
     )
+    monkeypatch.setattr("page4d_nerfstudio.data.dataparser.tracks_of_user", lambda path, frames: None)
     options = {name: str(capture / value) if name in ("masks", "motion") else value for name, value in options.items()}
     read_source(Page4DDataParserConfig(data=capture / "rgb/1x", model=page4d.model, **options))
     assert len(page4d.seen[0]) == taken

@@ -309,7 +309,9 @@ def test_the_command_writes_a_scene_with_the_known_cameras_and_in_their_scale(re
 def test_wrong_options_are_refused_before_frames_are_read(arguments, message, tmp_path, capsys):
     model = save_small_network(tmp_path / "model")
     options = ["--model", str(model), "--output", str(tmp_path / "scene")]
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames/0.png").touch()  # which cannot be read
     with pytest.raises(SystemExit):
-        main(["reconstruct", str(tmp_path / "no-frames"), *options, *arguments])
+        main(["reconstruct", str(tmp_path / "frames"), *options, *arguments])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "scene").exists()

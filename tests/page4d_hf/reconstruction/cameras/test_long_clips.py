@@ -130,15 +130,19 @@ def test_a_part_whose_start_is_far_off_is_found(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.slow
-def test_a_keyframe_that_starts_behind_what_it_sees_is_located_by_the_points(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [0, 27])
+def test_a_keyframe_that_starts_behind_what_it_sees_is_located_by_the_points(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     monkeypatch.setattr(long_clips, "MOST_AT_ONCE", 40)
     tracks, truth, points = _walk(np.full(44, 0.1))
     start = truth.copy()
-    start[27:28] = _cameras(_centers(truth)[27:28] + np.array((0, 0, 8)), np.array([[0, 0.1, 0]]))
+    start[[number]] = _cameras(_centers(truth)[[number]] + np.array((0, 0, 8)), np.array([[0, 0.1, 0]]))
 
     found = adjust_clip(tracks, _started(tracks, truth, start, points), SIZE, hold_focal=True, in_parts=False)
 
     assert _error(found.extrinsics, truth) < 0.02
+    np.testing.assert_allclose(found.extrinsics[0], start[0], atol=1e-6)
 
 
 @pytest.mark.slow
