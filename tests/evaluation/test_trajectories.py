@@ -138,7 +138,7 @@ def test_coordinates_too_large_to_square_are_refused(truth: np.ndarray) -> None:
 
 def test_says_what_to_install_without_evo(truth: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "evo.core.metrics", None)
-    with pytest.raises(EvaluationError, match=r"page4d\[evaluation\]"):
+    with pytest.raises(EvaluationError, match=r"evo, .*\[evaluation\]"):
         score_trajectory(truth, truth)
 
 
