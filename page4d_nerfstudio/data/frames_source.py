@@ -35,14 +35,14 @@ def frames_of_images(
     files = frame_files(data)
     if files[0].suffix.lower() not in VIDEO_SUFFIXES:
         refuse_a_single_frame(len(files), data)
-    all_frames = reconstruction.of_all_frames() or scene_options.tracks not in TRACK_SOURCES
-    digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames, all_frames)
+    tracks = None if scene_options.tracks in TRACK_SOURCES else scene_options.tracks
+    digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames, tracks is not None)
 
     def read() -> Frames:
         from page4d_hf.reconstruction.cuts import longest_shot  # OpenCV, which a cached reconstruction does without
 
         frames = read_frames(data, fps=options.fps, max_frames=options.max_frames)
-        if not all_frames:
+        if not reconstruction.of_all_frames(tracks):
             frames, cuts = longest_shot(frames)
             if cuts is not None:
                 note(cuts["note"])

@@ -72,13 +72,13 @@ class ReconstructionOptions:
     masks: Path | None = None
     metric_depth: str | None = None
 
-    def of_all_frames(self) -> bool:
-        """Whether they leave no frame out where a clip cuts."""
+    def of_all_frames(self, tracks: str | None) -> bool:
+        """Whether they, or a file of the user's tracks, leave no frame out where a clip cuts."""
         from page4d_hf.reconstruction.cameras.known_cameras import read_intrinsics
         from page4d_hf.reconstruction.reconstruct import given_for_each_frame
 
         intrinsics = None if self.intrinsics is None else read_intrinsics(self.intrinsics)
-        return given_for_each_frame(intrinsics, None, self.cameras, self.masks, self.motion)
+        return given_for_each_frame(intrinsics, tracks, self.cameras, self.masks, self.motion)
 
     def digest(self) -> str:
         """Stands for the options, and for the bytes of the files that they name."""
