@@ -22,9 +22,9 @@ from .path_alignment import align_paths
 from .posed_frames import FrameDepth, PosedFrames, hold_out
 from .ready_reconstruction import ready_reconstruction
 from .reconstruction_cache import Reconstruct, digest_files
+from .scene_source import SceneOptions
 from .seed_points import SeedPoints
 from .starting_points import (
-    SeedOptions,
     points_before_cameras,
     points_of_capture,
     points_of_capture_depth,
@@ -34,17 +34,13 @@ from .starting_points import (
 
 
 @dataclass(frozen=True)
-class CaptureOptions:
+class CaptureOptions(SceneOptions):
     """What `page4d-data` asks of a capture; see the options of the same names."""
 
-    seeds: SeedOptions
-    downscale_factor: int | None = None
-    eval_interval: int = 8
     held_out: Literal["auto", "val", "test"] = "auto"
     cameras: Literal["auto", "capture", "page4d"] = "auto"
     held_out_cameras: Literal["page4d", "capture"] = "page4d"
     reconstruction: Path | None = None
-    tracks: str = "auto"
     has_model: bool = False  # whether PAGE-4D can give points where there are no others
 
 
@@ -77,7 +73,6 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     if kind == "auto":
         kind = "page4d" if by_page4d else _available_points(capture, has_depth, options.has_model)
 
-    knows_scene = by_page4d or kind == "page4d" or options.tracks == "page4d"
     if options.tracks == "capture" and (capture.tracks is None or by_page4d):
         raise CaptureError(
             f"--tracks capture does not fit the data: {capture.root} has "
@@ -104,7 +99,7 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
         # All frames get a camera, so that the held-out ones can be compared; points come from the others alone.
         scene = reconstructed(np.arange(len(capture)))
         extrinsics, intrinsics = scene.extrinsics, scene.intrinsics
-    elif knows_scene:
+    elif kind == "page4d" or options.tracks == "page4d":
         scene = reconstructed(train)
         seen = np.arange(len(train))
         similarity, path_error = align_paths(scene.extrinsics, extrinsics[train])
@@ -127,25 +122,22 @@ def frames_of_capture(capture: Capture, options: CaptureOptions, reconstruct: Re
     if options.tracks == "page4d" or (options.tracks == "auto" and by_page4d):
         frames.tracks = tracks_of_scene(scene, seen, depth_scale, frames)
         frames.tracks_asked_for = options.tracks == "page4d"
-    elif options.tracks in ("auto", "capture") and not by_page4d:
+    elif options.tracks in ("auto", "capture"):
         frames.tracks = capture.tracks
+    near, far = (None, None) if by_page4d else (capture.near, capture.far)
+    depth_range = None if near is None or far is None else (near, far)
     if kind == "page4d":
         frames.points = points_of_reconstruction(scene, seen, depth_scale, frames, seeds)
     elif kind == "tracks":
-        frames.points = points_of_tracks_or_random(
-            frames, capture.camera_ids, seeds, None if by_page4d else _near_and_far(capture)
-        )
-    elif kind == "random" and by_page4d:
-        frames.points = points_before_cameras(frames, seeds.num_random_points, known=scene.points)
+        frames.points = points_of_tracks_or_random(frames, capture.camera_ids, seeds, depth_range)
     elif kind == "random":
-        frames.points = points_before_cameras(
-            frames, seeds.num_random_points, depth_range=_near_and_far(capture), known=capture.points
-        )
+        known = scene.points if by_page4d else capture.points
+        frames.points = points_before_cameras(frames, seeds.num_random_points, depth_range=depth_range, known=known)
     else:
         if capture.points is not None and kind != "depth":
             frames.points = points_of_capture(capture).thinned(seeds.max_points)
         else:
-            frames.points = points_of_capture_depth(capture, images, train, seeds.max_points)
+            frames.points = points_of_capture_depth(capture, frames, seeds.max_points)
         if by_page4d:
             similarity, frames.path_error = align_paths(capture.extrinsics[train], extrinsics[train], turns=True)
             frames.points.positions = similarity.apply_to_points(frames.points.positions.astype(np.float64))
@@ -203,10 +195,6 @@ def _available_points(capture: Capture, has_depth: bool, has_model: bool) -> Lit
     if has_model:
         note(f"{capture.root} has no points of its own; starting from PAGE-4D's")
     return "page4d" if has_model else "tracks"
-
-
-def _near_and_far(capture: Capture) -> tuple[float, float] | None:
-    return None if capture.near is None or capture.far is None else (capture.near, capture.far)
 
 
 def _as_videos(capture: Capture, frames: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,17 +27,8 @@ from page4d_hf.utils.ranges import ENDLESS, FINITE, check_ranges
 from ..console import input_errors_end_the_command
 from ..gaussians.scaffold import TRACK_TIMES_KEY, TRACKED_KEY, TRACKS_KEY
 from .capture_source import CaptureOptions, frames_of_capture, open_capture
-from .dataset import (
-    DEPTH_KEY,
-    DEPTH_SCALE_KEY,
-    IMAGES_KEY,
-    INDICES_KEY,
-    OTHER_IMAGES,
-    OTHER_MASKS,
-    REFUSAL_KEY,
-    RefusesOtherDatasets,
-)
-from .frames_source import FramesOptions, frames_of_images
+from .dataset import IMAGES_KEY, OTHER_IMAGES, OTHER_MASKS, REFUSAL_KEY, RefusesOtherDatasets, SplitImages
+from .frames_source import frames_of_images
 from .limits import in_reach, refuse_far_cameras
 from .motion_tracks import TRACK_SOURCES, motion_paths, tracks_of_user
 from .posed_frames import PosedFrames
@@ -50,8 +41,7 @@ from .starting_points import SeedOptions
 # none, and the scene would be blown up without limit.
 LEAST_EXTENT_TO_DISTANCE = 0.1
 
-CameraSource = Literal["auto", "capture", "page4d"]
-CAMERAS = get_args(CameraSource)
+CAMERAS = ("auto", "capture", "page4d")  # values of --cameras that are no file
 
 # Least and most of options that are numbers.
 RANGES = {
@@ -209,33 +199,13 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     """Find out what the data are, and hand each kind of source the options that it has."""
     data, source = config.data, find_source(config.data, config.layout)
     factor = None if config.downscale_factor is None else int(config.downscale_factor)
-    seeds = SeedOptions(
-        config.points, config.max_points, config.num_random_points, config.confidence_percentile, config.cache_dir
+    seeds = _options(SeedOptions, config)
+    scene_options = _options(SceneOptions, config, seeds=seeds, downscale_factor=factor)
+    capture_options = _options(
+        CaptureOptions, config, seeds=seeds, downscale_factor=factor, has_model=bool(config.model)
     )
-    scene_options = SceneOptions(seeds, factor, config.eval_interval, config.tracks)
-    capture_options = CaptureOptions(
-        seeds,
-        factor,
-        config.eval_interval,
-        config.held_out,
-        "auto" if config.cameras not in CAMERAS else cast(CameraSource, config.cameras),
-        config.held_out_cameras,
-        config.reconstruction,
-        config.tracks,
-        has_model=bool(config.model),
-    )
-    reconstruction = ReconstructionOptions(
-        resolution=config.resolution,
-        window=config.window,
-        overlap=config.overlap,
-        refine=config.refine,
-        motion=config.motion,
-        cameras=None if config.cameras in CAMERAS else Path(config.cameras),
-        intrinsics=config.intrinsics,
-        distortion=config.distortion,
-        masks=config.masks,
-        metric_depth=config.metric_depth,
-    )
+    camera_file = None if config.cameras in CAMERAS else Path(config.cameras)
+    reconstruction = _options(ReconstructionOptions, config, cameras=camera_file)
     reconstruct = partial(
         reconstruct_once,
         model=config.model,
@@ -248,8 +218,7 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
         return frames_of_capture(open_capture(data, source.layout, factor), capture_options, reconstruct)
     if source.kind == "frames":
         _refuse_the_captures_own(config, "a video or plain images have no cameras of their own")
-        frames_options = FramesOptions(config.fps, config.max_frames)
-        return frames_of_images(data, frames_options, scene_options, reconstruct, reconstruction)
+        return frames_of_images(data, config.fps, config.max_frames, scene_options, reconstruct, reconstruction)
     scene = read_scene(data)
     _refuse_what_frames_take(config, "a scene folder has been reconstructed, or has cameras of its own")
     if not scene.info:  # of another program
@@ -258,6 +227,15 @@ def _read(config: Page4DDataParserConfig) -> PosedFrames:
     if not config.use_mask:
         raise Page4DError(f"--use-mask False says how --model is run, and {data} has been reconstructed; leave it out.")
     return frames_of_scene(scene, scene_options)
+
+
+Options = TypeVar("Options", SeedOptions, SceneOptions, CaptureOptions, ReconstructionOptions)
+
+
+def _options(kind: type[Options], config: Page4DDataParserConfig, **others: Any) -> Options:
+    """Options of a kind: `others`, and those that the configuration has by the same names."""
+    names = {each.name for each in fields(kind)} - others.keys()
+    return kind(**{name: getattr(config, name) for name in names}, **others)
 
 
 def _refuse_what_frames_take(config: Page4DDataParserConfig, why: str) -> None:
@@ -355,10 +333,7 @@ class Page4DDataParser(DataParser):
                 **self._points(),
                 **(self._tracks if split == "train" else {}),
                 **background,
-                IMAGES_KEY: frames.images,
-                INDICES_KEY: indices,
-                DEPTH_KEY: frames.depth,
-                DEPTH_SCALE_KEY: scale,
+                IMAGES_KEY: SplitImages(frames.images, indices, frames.depth, scale),
                 **({} if refusal is None else {REFUSAL_KEY: RefusesOtherDatasets(refusal)}),
             },
         )
@@ -375,12 +350,7 @@ class Page4DDataParser(DataParser):
 
     def _points(self) -> dict[str, Tensor]:
         points = self._frames.points
-        transform, scale = self._normalisation
-        positions = torch.from_numpy(points.positions).double() @ transform[:, :3].T + transform[:, 3]
-        metadata = {
-            "points3D_xyz": (positions * scale).float(),
-            "points3D_rgb": torch.from_numpy(points.colors),
-        }
+        metadata = {"points3D_xyz": self._placed(points.positions), "points3D_rgb": torch.from_numpy(points.colors)}
         if points.times is not None:
             metadata["points3D_times"] = torch.from_numpy(points.times)
         if points.motion is not None:
@@ -394,10 +364,13 @@ class Page4DDataParser(DataParser):
         found = motion_paths(self._frames)
         if found is None:
             return {TRACKED_KEY: True}
+        times = torch.from_numpy(found.times).float()
+        return {TRACKED_KEY: True, TRACKS_KEY: self._placed(found.positions), TRACK_TIMES_KEY: times}
+
+    def _placed(self, positions: npt.NDArray[Any]) -> Tensor:
+        """Positions `(..., 3)` of the data's world in nerfstudio's, float32."""
         transform, scale = self._normalisation
-        positions = torch.from_numpy(found.positions).double() @ transform[:, :3].T + transform[:, 3]
-        paths = {TRACKS_KEY: (positions * scale).float(), TRACK_TIMES_KEY: torch.from_numpy(found.times).float()}
-        return {TRACKED_KEY: True, **paths}
+        return ((torch.from_numpy(positions).double() @ transform[:, :3].T + transform[:, 3]) * scale).float()
 
     @cached_property
     def _normalisation(self) -> tuple[Tensor, float]:

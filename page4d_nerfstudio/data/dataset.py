@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,18 +21,10 @@ from ..console import input_errors_end_the_command
 from ..gaussians.views import CAMERAS_EXTENT_KEY, INSTANTS_KEY, cameras_extent
 from .posed_frames import FrameDepth
 
-# What `page4d-data` puts into its outputs' metadata for this dataset: `PinholeFrames` of the whole scene, and which of
-# them are the split's.
+# What `page4d-data` puts into its outputs' metadata for this dataset: `SplitImages`, and a `RefusesOtherDatasets` where
+# others would read other pixels than this one.
 IMAGES_KEY = "page4d_images"
-INDICES_KEY = "page4d_indices"
-
-# Its `FrameDepth` where there is one, and by what that is multiplied to be in the unit of nerfstudio's world.
-DEPTH_KEY = "page4d_depth"
-DEPTH_SCALE_KEY = "page4d_depth_scale"
-
-# Where other datasets would read other pixels than this one, a `RefusesOtherDatasets`.
 REFUSAL_KEY = "page4d_refusal"
-
 
 OTHER_IMAGES = (
     "page4d-data would have to undistort or scale these images, or leave out an alpha channel that is no transparency, "
@@ -44,6 +36,15 @@ OTHER_MASKS = (
     "Only some of these images have a mask, which only the methods page4d-* take: nerfstudio's own read masks of all "
     "images or of none. Give the others white masks, or train one of page4d-*."
 )
+
+
+class SplitImages(NamedTuple):
+    """What a split's images are read with."""
+
+    frames: PinholeFrames  # of the whole scene
+    indices: npt.NDArray[np.int64]  # which of them are the split's
+    depth: FrameDepth | None
+    depth_scale: float  # from the unit of `depth` to that of nerfstudio's world
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,7 @@ class Page4DDataset(InputDataset):
         # nerfstudio keeps this list on the class, and --masks-on-gpu removes from it, for later datasets too.
         self.exclude_batch_keys_from_device = list(self.exclude_batch_keys_from_device)
         # The model is handed what is left of the metadata; how images are read is not its business.
-        self._images: PinholeFrames | None = self.metadata.pop(IMAGES_KEY, None)
-        self._indices: npt.NDArray[np.int64] | None = self.metadata.pop(INDICES_KEY, None)
-        self._depth: FrameDepth | None = self.metadata.pop(DEPTH_KEY, None)
-        self._depth_scale: float = self.metadata.pop(DEPTH_SCALE_KEY, 1.0)
+        self._images: SplitImages | None = self.metadata.pop(IMAGES_KEY, None)
         self.with_depth = False
         self.metadata[CAMERAS_EXTENT_KEY] = torch.tensor(cameras_extent(self.cameras.camera_to_worlds))
         if self.cameras.times is not None:
@@ -94,31 +92,32 @@ class Page4DDataset(InputDataset):
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
         """The image `(H, W, 3)`, or `(H, W, 4)` with transparency; ends the command where its file is broken."""
-        if self._images is None or self._indices is None:
+        if self._images is None:
             return super().get_numpy_image(image_idx)
         with input_errors_end_the_command():
-            image = self._images.load_image(int(self._indices[image_idx]))
+            image = self._images.frames.load_image(int(self._images.indices[image_idx]))
         return self._to_camera_size(image, image_idx, cv2.INTER_AREA)
 
     def get_metadata(self, data: dict[str, Any]) -> dict[str, Any]:
         """What a batch has beyond its image: the masks that there are."""
-        if self._images is None or self._indices is None:
+        if self._images is None:
             return super().get_metadata(data)
-        index, frame = data["image_idx"], int(self._indices[data["image_idx"]])
+        frames, indices, depth_of, depth_scale = self._images
+        index, frame = data["image_idx"], int(indices[data["image_idx"]])
         with input_errors_end_the_command():
             masks = {
-                "motion_mask": self._images.load_motion_mask(frame),
-                "covisible_mask": self._images.load_covisible(frame),
-                "mask": self._images.load_use(frame),
+                "motion_mask": frames.load_motion_mask(frame),
+                "covisible_mask": frames.load_covisible(frame),
+                "mask": frames.load_use(frame),
             }
-            depth = self._depth(frame) if self.with_depth and self._depth is not None else None
+            depth = depth_of(frame) if self.with_depth and depth_of is not None else None
         found = {
             name: torch.from_numpy(self._to_camera_size(mask.astype(np.uint8), index, cv2.INTER_NEAREST) > 0)[..., None]
             for name, mask in masks.items()
             if mask is not None
         }
         if depth is not None:
-            found["depth"] = torch.from_numpy(self._depth_map(depth, index))[..., None]
+            found["depth"] = torch.from_numpy(self._depth_map(depth * depth_scale, index))[..., None]
         return found
 
     def _depth_map(self, depth: npt.NDArray[Any], image_idx: int) -> npt.NDArray[np.float32]:
@@ -126,12 +125,12 @@ class Page4DDataset(InputDataset):
         camera = self.cameras[image_idx]
         size = (int(camera.width), int(camera.height))
         depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT) if depth.shape[::-1] != size else depth
-        return np.where(np.isfinite(depth) & (depth > 0), depth * self._depth_scale, 0).astype(np.float32)
+        return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
 
     @property
     def knows_depth(self) -> bool:
         """Whether the data have depth of any frame."""
-        return self._depth is not None
+        return self._images is not None and self._images.depth is not None
 
     def _to_camera_size(self, image: npt.NDArray[Any], image_idx: int, interpolation: int) -> npt.NDArray[Any]:
         """Scale an image `(H, W, 3 or 4)` or a mask `(H, W)` as `scale_factor` has scaled its camera."""

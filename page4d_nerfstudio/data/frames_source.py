@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from page4d_hf.frames import VIDEO_SUFFIXES, Frames, frame_files, read_frames
@@ -15,17 +14,10 @@ from .reconstruction_cache import Reconstruct, ReconstructionOptions, digest_fil
 from .scene_source import SceneOptions, frames_of_scene
 
 
-@dataclass(frozen=True)
-class FramesOptions:
-    """Which frames `page4d-data` takes; see the options of the same names."""
-
-    fps: float | None = None
-    max_frames: int | None = None
-
-
 def frames_of_images(
     data: Path,
-    options: FramesOptions,
+    fps: float | None,
+    max_frames: int | None,
     scene_options: SceneOptions,
     reconstruct: Reconstruct,
     reconstruction: ReconstructionOptions,
@@ -36,12 +28,12 @@ def frames_of_images(
     if files[0].suffix.lower() not in VIDEO_SUFFIXES:
         refuse_a_single_frame(len(files), data)
     tracks = None if scene_options.tracks in TRACK_SOURCES else scene_options.tracks
-    digest = digest_files(files, [path.name for path in files], options.fps, options.max_frames, tracks is not None)
+    digest = digest_files(files, [path.name for path in files], fps, max_frames, tracks is not None)
 
     def read() -> Frames:
         from page4d_hf.reconstruction.cuts import longest_shot  # OpenCV, which a cached reconstruction does without
 
-        frames = read_frames(data, fps=options.fps, max_frames=options.max_frames)
+        frames = read_frames(data, fps=fps, max_frames=max_frames)
         if not reconstruction.of_all_frames(tracks):
             frames, cuts = longest_shot(frames)
             if cuts is not None:

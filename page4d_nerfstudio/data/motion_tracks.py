@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.geometry import camera_centers
+from page4d_hf.geometry import camera_centers, project_points
 from page4d_hf.reconstruction.paths import FEWEST_FRAMES, FrameCameras, complete_paths, lift_tracks
 from page4d_hf.scene.folder import Scene
 from page4d_hf.scene.tracks import PointTracks, read_tracks
@@ -60,29 +60,29 @@ def motion_paths(frames: PosedFrames) -> MotionPaths | None:
             seen[known, place] += 1
     paths = np.where(seen > 0, paths / np.maximum(seen, 1), np.nan)
     complete = complete_paths(paths)
-    if len(complete) >= FEWEST_TRACKS:
-        centers = camera_centers(frames.extrinsics[frames.train])
-        centers = np.stack([centers[instant == t].mean(0) for t in range(len(times))])
-        if not frames.tracks_asked_for and (way := _mean_way(complete, centers)) < LEAST_WAY:
-            note(
-                f"tracks are left out: what moves goes {way:.1%} of its distance from the camera, and {LEAST_WAY:.0%} "
-                "is where they begin to help; `page4d-data --tracks page4d` takes them anyway"
-            )
-            return None
-        error = error_of_prediction(paths, times, centers)
-        if error > MOST_ERROR:
-            note(
-                f"tracks are left out: they predict each other with an error of {error:.0%} of standing still, and at "
-                f"most {MOST_ERROR:.0%} helps: they are too short, or depth is too poor"
-            )
-            return None
-        note(f"motion starts from {len(complete):,} tracks")
-        return MotionPaths(complete, times)
-    note(
-        f"{len(complete)} of {len(tracks)} tracks follow something that moves through {FEWEST_FRAMES} frames, and "
-        f"{FEWEST_TRACKS} are needed: going on without tracks"
-    )
-    return None
+    if len(complete) < FEWEST_TRACKS:
+        note(
+            f"{len(complete)} of {len(tracks)} tracks follow something that moves through {FEWEST_FRAMES} frames, and "
+            f"{FEWEST_TRACKS} are needed: going on without tracks"
+        )
+        return None
+    centers = camera_centers(frames.extrinsics[frames.train])
+    centers = np.stack([centers[instant == t].mean(0) for t in range(len(times))])
+    if not frames.tracks_asked_for and (way := _mean_way(complete, centers)) < LEAST_WAY:
+        note(
+            f"tracks are left out: what moves goes {way:.1%} of its distance from the camera, and {LEAST_WAY:.0%} "
+            "is where they begin to help; `page4d-data --tracks page4d` takes them anyway"
+        )
+        return None
+    error = error_of_prediction(paths, times, centers)
+    if error > MOST_ERROR:
+        note(
+            f"tracks are left out: they predict each other with an error of {error:.0%} of standing still, and at "
+            f"most {MOST_ERROR:.0%} helps: they are too short, or depth is too poor"
+        )
+        return None
+    note(f"motion starts from {len(complete):,} tracks")
+    return MotionPaths(complete, times)
 
 
 def error_of_prediction(paths: npt.NDArray[Any], times: npt.NDArray[Any], centers: npt.NDArray[Any]) -> float:
@@ -255,10 +255,6 @@ def _moves(tracks: PointTracks, paths: npt.NDArray[Any], cameras: FrameCameras) 
 
 def _pixels_off(tracks: PointTracks, paths: npt.NDArray[Any], cameras: FrameCameras) -> npt.NDArray[Any]:
     """How far from paths [K, N, 3] tracks are seen, [K, N] in pixels of images 320 wide; NaN where not visible."""
-    errors = np.full(paths.shape[:2], np.nan)
-    for frame, (pose, matrix, (width, _)) in enumerate(zip(*cameras, strict=True)):
-        at = (paths[:, frame] @ pose[:, :3].T + pose[:, 3]) @ matrix.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            off = np.linalg.norm(at[:, :2] / at[:, 2:] - tracks.xy[:, frame], axis=1) * 320 / width
-        errors[:, frame] = np.where(tracks.visible[:, frame], off, np.nan)
-    return errors
+    seen, _ = project_points(*(torch.from_numpy(each).double() for each in (paths.swapaxes(0, 1), *cameras[:2])))
+    off = np.linalg.norm(seen.numpy().swapaxes(0, 1) - tracks.xy, axis=2) * 320 / cameras.image_sizes[:, 0]
+    return np.where(tracks.visible, off, np.nan)

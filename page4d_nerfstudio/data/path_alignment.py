@@ -57,7 +57,7 @@ def align_paths(source: npt.NDArray[Any], target: npt.NDArray[Any], *, turns: bo
             f"the reconstruction has failed. {_WITHOUT_ALIGNMENT}"
         )
     if turns:
-        similarity = _with_rotation(similarity, distance / extents[1], source, target, *centres)
+        similarity = _with_rotation(similarity, distance / extents[1], source, target)
         error_share = _distance(similarity, *centres) / float(np.linalg.norm(extents))
     note(f"after Sim(3), PAGE-4D's camera path is off the capture's by {error_share:.1%} of its extent (RMSE)")
     if error_share > 0.5:
@@ -71,11 +71,7 @@ def _distance(similarity: Similarity, source_centres: npt.NDArray[Any], target_c
 
 
 def _with_rotation(
-    by_centres: Similarity,
-    turn: float,
-    source: npt.NDArray[Any],
-    target: npt.NDArray[Any],
-    *centres: npt.NDArray[Any],
+    by_centres: Similarity, turn: float, source: npt.NDArray[Any], target: npt.NDArray[Any]
 ) -> Similarity:
     """The Sim(3) by centres, or by directions where these tell its rotation better.
 
@@ -85,9 +81,8 @@ def _with_rotation(
             the path around its longest axis by e / (its distance from there); so the rotation is known to about this
             angle over the root of their number. That of directions is known to their RMS angle over the same.
         source, target: the cameras.
-        centres: theirs.
     """
-    by_directions, spread = _align_directions(source, target, *centres)
+    by_directions, spread = _align_directions(source, target)
     if spread < min(turn, MOST_UNKNOWN_TURN) and by_directions.scale > 0:
         note(f"turned by the directions of the cameras, which differ by {np.degrees(spread):.1f} degrees (RMS)")
         return by_directions
@@ -102,12 +97,7 @@ def _with_rotation(
     return by_centres
 
 
-def _align_directions(
-    source: npt.NDArray[Any],
-    target: npt.NDArray[Any],
-    source_centres: npt.NDArray[Any],
-    target_centres: npt.NDArray[Any],
-) -> tuple[Similarity, float]:
+def _align_directions(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> tuple[Similarity, float]:
     """The Sim(3) whose rotation is the mean of those between single cameras; and their RMS angle from it, in radians.
 
     Scale and translation are those of least squared distance between the centres, given the rotation.
@@ -115,7 +105,7 @@ def _align_directions(
     turns = Rotation.from_matrix(np.swapaxes(target[:, :, :3], 1, 2) @ source[:, :, :3])  # from world to world
     mean = turns.mean()
     spread = float(np.sqrt(np.square((mean.inv() * turns).magnitude()).mean()))
-    turned = source_centres @ mean.as_matrix().T
+    turned, target_centres = camera_centers(source) @ mean.as_matrix().T, camera_centers(target)
     turned_mean, target_mean = turned.mean(axis=0), target_centres.mean(axis=0)
     offsets = turned - turned_mean
     scale = float((offsets * (target_centres - target_mean)).sum() / np.square(offsets).sum())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from page4d_hf.captures import Capture, PinholeFrames
+from page4d_hf.captures import Capture
 from page4d_hf.errors import CaptureError
 from page4d_hf.geometry import camera_centers
 from page4d_hf.scene.folder import Scene, frames_at
@@ -56,47 +57,31 @@ def points_of_capture(capture: Capture) -> SeedPoints:
     return SeedPoints(capture.points, colors, motion=capture.point_motion)
 
 
-def points_of_capture_depth(capture: Capture, images: PinholeFrames, train: np.ndarray, max_points: int) -> SeedPoints:
+def points_of_capture_depth(capture: Capture, frames: PosedFrames, max_points: int) -> SeedPoints:
     """A capture's own depth of the frames to train on, as much from each of them, placed by its own cameras.
 
-    Pixels that masks leave out give none. With motion masks the points know whether they move.
+    With motion masks the points know whether they move.
     """
     assert capture.depth_paths is not None
-    times = capture.times
-    seen = [int(j) for j in train if capture.depth_paths[j] is not None]
-    seen = [seen[i] for i in evenly(len(seen), max_points)]
+    images = frames.images
+    seen = np.array([j for j in frames.train if capture.depth_paths[j] is not None])
+    seen = seen[evenly(len(seen), max_points)]
 
-    def depth_of(i: int) -> np.ndarray:
-        depth = images.load_depth(seen[i])
+    def depth_of(index: int) -> np.ndarray:
+        depth = images.load_depth(seen[index])
         assert depth is not None
         return depth
 
-    def pixels_of(i: int) -> tuple[np.ndarray, np.ndarray]:
-        usable = _left_in(depth_of(i) > 0, images, seen[i])
-        moves = images.load_motion_mask(seen[i])
-        return usable, np.zeros_like(usable) if moves is None else moves
-
-    parts = []
-    for i, keep in enumerate(spread_over_frames(pixels_of, times[seen], max_points)):
-        j = seen[i]
-        positions, colors = points_from_depth(
-            depth_of(i), keep, images.load_image(j), capture.extrinsics[j], images.intrinsics[j]
-        )
-        mask = images.load_motion_mask(j)
-        motion = None if mask is None else mask[keep].astype(np.float32)
-        parts.append(SeedPoints(positions, colors, np.full(len(positions), times[j], np.float32), motion))
-    points = SeedPoints.joined(parts)
+    points = _points_of_depth(
+        replace(frames, extrinsics=capture.extrinsics, intrinsics=images.intrinsics, train=seen),
+        depth_of,
+        lambda index: depth_of(index) > 0,
+        lambda index: images.load_motion_mask(seen[index]),
+        max_points,
+    )
     if len(points) == 0:
         raise CaptureError(f"The depth of {capture.root} is known nowhere; pass --points page4d or random.")
     return points
-
-
-def _left_in(usable: npt.NDArray[np.bool_], images: PinholeFrames, index: int) -> npt.NDArray[np.bool_]:
-    """Of the usable pixels of a frame's map `(h, w)`, of any size over its image, those that no mask leaves out."""
-    use = images.load_use(index)
-    if use is None:
-        return usable
-    return usable & (cv2.resize(use.view(np.uint8), usable.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0)
 
 
 def points_of_reconstruction(
@@ -104,7 +89,7 @@ def points_of_reconstruction(
 ) -> SeedPoints:
     """PAGE-4D's depth of the frames to train on, `seen` in the scene, placed by these frames' cameras.
 
-    Pixels that masks leave out give no points. `depth_scale` is from the reconstruction's scale to that of the cameras.
+    `depth_scale` is from the reconstruction's scale to that of the cameras.
     """
     # It is 0 where the network did not see the image. The percentile of very many pixels is that of some of them.
     stride = 1 + len(seen) * scene.load_confidence(seen[0]).size // MOST_SCORES
@@ -112,22 +97,47 @@ def points_of_reconstruction(
     known = np.concatenate([each[each > 0][::stride].copy() for each in confidence])  # a view would hold the map
     threshold = np.percentile(known, seeds.confidence_percentile) if len(known) else np.inf
 
-    def pixels_of(k: int) -> tuple[np.ndarray, np.ndarray]:
-        usable = (scene.load_confidence(seen[k]) >= threshold) & (scene.load_depth(seen[k]) > 0)  # not of NaN
-        usable = _left_in(usable, frames.images, frames.train[k])
-        if not scene.has_motion:
-            return usable, np.zeros_like(usable)
-        return usable, scene.load_motion(seen[k]) > LIKELY_MOVES
+    def usable_of(index: int) -> npt.NDArray[np.bool_]:
+        usable: npt.NDArray[np.bool_] = scene.load_confidence(seen[index]) >= threshold
+        return usable & (scene.load_depth(seen[index]) > 0)  # not of NaN
+
+    return _points_of_depth(
+        frames,
+        lambda index: scene.load_depth(seen[index]) * depth_scale,
+        usable_of,
+        lambda index: scene.load_motion(seen[index]) if scene.has_motion else None,
+        seeds.max_points,
+    )
+
+
+def _points_of_depth(
+    frames: PosedFrames,
+    depth_of: Callable[[int], np.ndarray],
+    usable_of: Callable[[int], npt.NDArray[np.bool_]],
+    motion_of: Callable[[int], np.ndarray | None],
+    max_points: int,
+) -> SeedPoints:
+    """Points of depth maps of the frames to train on, placed by their cameras; pixels that masks leave out give none.
+
+    What is `_of` a frame is so by its place in `frames.train`: `(h, w)` each, of any size over its image.
+    """
+
+    def pixels_of(index: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        usable, motion = usable_of(index), motion_of(index)
+        use = frames.images.load_use(frames.train[index])
+        if use is not None:
+            resized = cv2.resize(use.view(np.uint8), usable.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            usable &= resized > 0
+        return usable, np.zeros_like(usable) if motion is None else motion > LIKELY_MOVES
 
     parts = []
-    chosen = spread_over_frames(pixels_of, frames.times[frames.train], seeds.max_points)
-    for i, j, keep in zip(seen, frames.train, chosen, strict=True):
-        depth = scene.load_depth(i) * depth_scale
+    chosen = spread_over_frames(pixels_of, frames.times[frames.train], max_points)
+    for index, (j, keep) in enumerate(zip(frames.train, chosen, strict=True)):
         image = frames.images.load_image(j)
-        positions, colors = points_from_depth(depth, keep, image, frames.extrinsics[j], frames.intrinsics[j])
+        positions, colors = points_from_depth(depth_of(index), keep, image, frames.extrinsics[j], frames.intrinsics[j])
         times = np.full(len(positions), frames.times[j], np.float32)
-        motion = scene.load_motion(i)[keep] if scene.has_motion else None
-        parts.append(SeedPoints(positions, colors, times, motion))
+        motion = motion_of(index)
+        parts.append(SeedPoints(positions, colors, times, None if motion is None else motion[keep].astype(np.float32)))
     return SeedPoints.joined(parts)
 
 
