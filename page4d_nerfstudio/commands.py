@@ -16,13 +16,13 @@ import tyro
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import command, counted, goes_on_by_itself, not_installed, say_next
 
+from .viewing import PathKind
+
 MOST_FRAMES, MOST_RADIUS = 100_000, 1000  # of a camera path: an hour of video, at most
 LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.1, 1000, 50  # browsers slow a GIF down that has less than 1/50 s between frames
 KEYFRAMES_LIMIT = 1000
 MOST_WIDTH = 8192  # of a video, in pixels
 SENT_EASILY = 10 * 2**20  # bytes that mail and chat take
-
-PathKind = Literal["training", "held-out", "circle", "still"]
 
 # Of a path, unless options say others.
 SECONDS, FPS, RADIUS = 5.0, 24.0, 0.1
@@ -284,15 +284,15 @@ def share(
 
     from page4d_hf.utils.progress import progress_bar
 
-    from .viewing.camera_paths import make_path, read_views
+    from .viewing.camera_paths import make_path
     from .viewing.export import read_run
 
-    views = read_views(config, "val" if path == "held-out" and kind != ".html" else "train")
+    run = read_run(config)
+    views = run.views("val" if path == "held-out" and kind != ".html" else "train")
     chosen = _view_of(views.times, view)
     if kind == ".html":
         from .viewing.web_page import write_page
 
-        run = read_run(config)
         with progress_bar() as report:
             page = write_page(
                 output,
@@ -320,7 +320,6 @@ def share(
     if width is not None:
         height = width * content["render_height"] / content["render_width"]
         content |= {"render_width": width // 2 * 2, "render_height": max(2, round(height / 2) * 2)}
-    run = read_run(config)
     with progress_bar() as report:
         frames = write_video(output, run.model, content, overwrite=overwrite, progress=report)
     print(f"Wrote {output}: {frames} frames of {content['render_width']}x{content['render_height']} pixels.")

@@ -2,3 +2,7 @@
 
 `run_config` reads the `config.yml` of a training without running code that it may hold.
 """
+
+from typing import Literal
+
+PathKind = Literal["training", "held-out", "circle", "still"]  # of a camera path

@@ -21,9 +21,8 @@ from page4d_hf.captures.pinhole import pinhole_intrinsics
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.folders import whole_file
 
+from . import PathKind
 from .run_config import building, read_config
-
-PathKind = Literal["training", "held-out", "circle", "still"]
 
 
 class CameraPathError(Page4DError):

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.splatfacto import RGB2SH
 from plyfile import PlyData, PlyElement
@@ -35,8 +35,10 @@ from page4d_hf.utils.programs import one_line
 
 from ..checkpoints import UNREADABLE, read_checkpoint, saved_steps
 from ..console import note
+from ..data.dataparser import Page4DDataParser
 from ..gaussians.model import Page4DGaussiansModel
 from ..rasterization.spherical_harmonics import spherical_harmonics
+from .camera_paths import Views
 from .run_config import ExportError, building, read_config
 
 World = Literal["training", "data"]
@@ -56,6 +58,10 @@ class Splats(NamedTuple):
     scales: npt.NDArray[Any]  # [N, 3]
     quats: npt.NDArray[Any]  # [N, 4], wxyz, unit
 
+    def select(self, which: npt.NDArray[Any]) -> Splats:
+        """Those of `which`, [N] bool."""
+        return Splats(*(part[which] for part in self))
+
 
 class Run(NamedTuple):
     """A training that was read back."""
@@ -65,6 +71,14 @@ class Run(NamedTuple):
     transform: npt.NDArray[Any]  # [3, 4] float64: with `scale`, from the data's world to the training's
     scale: float  # training = scale * (rotation data + translation)
     only_time: float | None = None  # the one of `times`, where the data have none
+    dataparser: DataParser | None = None  # which has read the data
+
+    def views(self, split: Literal["train", "val"]) -> Views:
+        """The views of a split; `page4d-data` reads nothing anew."""
+        parser: Any = self.dataparser
+        if not isinstance(parser, Page4DDataParser):
+            parser = parser.config.setup()  # the one that was told, for inference, not to look how large images are
+        return Views.of(parser.get_dataparser_outputs(split=split), self.model.config.only_time)
 
 
 class Checkpoints(NamedTuple):
@@ -117,6 +131,7 @@ def read_run(config_path: Path) -> Run:
         outputs.dataparser_transform.double().cpu().numpy(),
         float(outputs.dataparser_scale),
         only_time,
+        manager.dataparser,
     )
 
 
@@ -250,12 +265,12 @@ def _write_ply(path: Path, run: Run, time: float, world: World, chosen: npt.NDAr
     """Write those Gaussians of `chosen` [N], by default all."""
     splats = splats_at(run.model, time)
     if chosen is not None:
-        splats = Splats(*(part[chosen] for part in splats))
+        splats = splats.select(chosen)
     finite = np.all([np.isfinite(part).all(axis=tuple(range(1, part.ndim))) for part in splats], axis=0)
     finite &= splats.quats.any(axis=1)  # a quaternion of no length has no direction
     if not finite.all():
         note(f"at time {time:g}, {int((~finite).sum())} Gaussians with NaN or infinity are left out")
-        splats = Splats(*(part[finite] for part in splats))
+        splats = splats.select(finite)
     if world == "data" and len(splats.means):
         splats = in_data_world(splats, run.transform, run.scale)
     comments = [f"time {time:.9g}", f"world {world}"]

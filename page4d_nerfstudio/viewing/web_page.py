@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from nerfstudio.models.splatfacto import SH2RGB
 from scipy.special import expit
 
 from page4d_hf.geometry import extrinsics_at
@@ -20,8 +21,6 @@ from page4d_hf.utils.progress import Progress
 from .camera_paths import CameraPathError, Views, median_depth
 from .export import MOST_DEGREE, Run, Splats, splats_at
 from .run_config import ExportError
-
-DEGREE_0 = 0.28209479177387814  # the harmonic of degree 0
 
 
 def keyframes_of(
@@ -45,10 +44,10 @@ def keyframes_of(
         splats = splats_at(model, float(time))
         splats = splats._replace(rest=splats.rest[:, : (degree + 1) ** 2 - 1])
         if index == middle:
-            still = _keyframes([_select(splats, ~may_move)])
+            still = _keyframes([splats.select(~may_move)])
         else:
             splats = splats._replace(rest=splats.rest[:, :0])  # as that of the middle is kept
-        frames.append(_select(splats, may_move))
+        frames.append(splats.select(may_move))
         if progress is not None:
             progress("gathering keyframes", index + 1, len(times))
     moving = _keyframes(frames)
@@ -77,7 +76,7 @@ def _keyframes(frames: list[Splats]) -> Keyframes:
         rotation,
         stack("scales"),
         expit(stack("opacities")),
-        0.5 + DEGREE_0 * stack("dc"),
+        SH2RGB(stack("dc")),
         _columns(rest).T[None],
     )
 
@@ -85,10 +84,6 @@ def _keyframes(frames: list[Splats]) -> Keyframes:
 def _columns(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """[N, ...] as [N, C], also of no Gaussians."""
     return values.reshape(len(values), math.prod(values.shape[1:]))
-
-
-def _select(splats: Splats, which: npt.NDArray[Any]) -> Splats:
-    return Splats(*(part[which] for part in splats))
 
 
 class PageSize(NamedTuple):
