@@ -7,17 +7,34 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from page4d_hf.captures import read_capture
 from page4d_hf.geometry import Similarity, quaternion_to_matrix
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
 from page4d_hf.scene import Reconstruction
 from page4d_nerfstudio.data import reconstruction_cache
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
+from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
+from page4d_nerfstudio.data.dataset import Page4DDataset
 
 DEPTH = 2.5  # of the plane in front of each camera that PAGE-4D is made to see below
 
 
+def frames_of(data, **options):
+    """What `page4d-data` reads, in its own world."""
+    return read_source(Page4DDataParserConfig(data=data, **options))
+
+
+def splits_of(data, **options):
+    """Outputs to train and to evaluate on, of data that are read once."""
+    parser = Page4DDataParserConfig(data=data, **options).setup()
+    return [parser.get_dataparser_outputs(split) for split in ("train", "val")]
+
+
 def outputs_of(data, split="train", **options):
-    return Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
+    return Page4DDataParserConfig(data=data, **options).setup().get_dataparser_outputs(split)
+
+
+def dataset_of(data, split="train", scale_factor=1.0, **options):
+    return Page4DDataset(outputs_of(data, split, **options), scale_factor)
 
 
 def project(cameras, points):
@@ -31,13 +48,16 @@ def project(cameras, points):
 
 
 class PerfectPage4D:
-    """Stands in for the network: true cameras, moved into a world of its own, and a plane before each of them."""
+    """Stands in for the network: a capture's cameras, or those given for its frames, moved into a world of its own, and
+    a plane before each of them.
+    """
 
-    def __init__(self, monkeypatch, tmp_path, extrinsics):
+    def __init__(self, monkeypatch, tmp_path, capture, extrinsics=None):
         self.world = Similarity(
             0.4, quaternion_to_matrix(torch.tensor([0.1, 0.5, -0.3, 0.8], dtype=torch.float64)).numpy(), np.ones(3)
         )
-        self.extrinsics = extrinsics  # by the frame's id
+        read = read_capture(capture)
+        self.extrinsics = dict(zip(read.frame_ids, read.extrinsics if extrinsics is None else extrinsics, strict=True))
         self.focal = 44.0  # that of the tests' captures
         self.seen = []
         self.cropped = False

@@ -37,6 +37,8 @@ from page4d_hf.scene import read_scene
 from page4d_hf.scene.export import export_scene
 from page4d_hf.utils.folders import LOCK, MANIFEST
 from page4d_nerfstudio.commands import camera_path as camera_path_command
+from page4d_nerfstudio.data import dataparser
+from page4d_nerfstudio.data.dataparser import read_source
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModel
 from page4d_nerfstudio.viewing.export import read_run
 
@@ -206,30 +208,28 @@ def test_export_in_the_datas_world_undoes_what_nerfstudio_does_to_it(in_workplac
     np.testing.assert_allclose(placed, positions_in(tmp_path / "training.ply"), atol=1e-5)
 
 
-def test_share_writes_a_page_a_video_and_a_folder(in_workplace, tmp_path, capsys):
+def test_share_writes_a_page_a_video_and_a_folder_of_the_newest_training(in_workplace, tmp_path, capsys, monkeypatch):
+    older = tmp_path / "config.yml"
+    older.write_text("")
+    os.utime(older, (0, 0))
+    read = []
+    monkeypatch.setattr(dataparser, "read_source", lambda config: read.append(config) or read_source(config))
     for name, options in (
         ("a.html", ()),
         ("a.mp4", ("--width", "48", "--fps", "4", "--path", "held-out")),
         ("a", ()),
         ("b", ("--time", "0.5")),
     ):
-        cli.main(["share", "--load-config", str(in_workplace), "--output", str(tmp_path / name), *options])
+        cli.main(["share", "--load-config", str(older), str(in_workplace), "--output", str(tmp_path / name), *options])
+    assert len(read) == 4  # the data, once for each
     said = capsys.readouterr().out
+    assert f"Of 2 trainings, the newest with a checkpoint: {in_workplace}." in said
     assert "at 8 instants" in said
     assert "20 frames of 48x" in said
     assert "<title>a</title>" in (tmp_path / "a.html").read_text("utf8")
     written = {name: json.loads((tmp_path / name / "splats.json").read_text())["splats"] for name in "ab"}
     assert len(written["a"]) == 8
     assert [splats["time"] for splats in written["b"]] == [0.5]
-
-
-def test_share_takes_the_newest_of_several_trainings(in_workplace, tmp_path, capsys):
-    older = tmp_path / "config.yml"
-    older.write_text("")
-    os.utime(older, (0, 0))
-    words = ("--load-config", str(older), str(in_workplace), "--output", str(tmp_path / "a.html"), "--keyframes", "2")
-    cli.main(["share", *words])
-    assert f"Of 2 trainings, the newest with a checkpoint: {in_workplace}." in capsys.readouterr().out
 
 
 def test_nerfstudios_own_export_of_what_moves_is_refused_with_the_right_command(in_workplace, tmp_path, capsys):

@@ -158,27 +158,23 @@ def learning_rates(scheduler, lr: float, steps: int) -> list[float]:
     return rates
 
 
-def test_a_learning_rate_holds_then_decays_exponentially_then_stays():
-    rates = learning_rates(HoldThenDecaySchedulerConfig(lr_final=1e-3, hold_steps=2, max_steps=4), 1e-1, 7)
+@pytest.mark.parametrize(
+    ("options", "lr", "expected"),
+    [
+        ({"hold_steps": 2, "max_steps": 4}, 1e-1, [1e-1, 1e-1, 1e-1, 1e-2, 1e-3, 1e-3, 1e-3]),
+        ({"hold_steps": 2, "max_steps": 6, "starts_anew": True}, 1e-1, [1e-1, 10**-1.5, 1e-1, 10**-1.5, 1e-2]),
+        ({}, 0.0, [0.0, 0.0, 0.0]),  # which freezes the parameters
+    ],
+)
+def test_a_learning_rate_holds_then_decays_exponentially_then_stays(options, lr, expected):
+    rates = learning_rates(HoldThenDecaySchedulerConfig(lr_final=1e-3, **options), lr, len(expected))
 
-    assert rates == pytest.approx([1e-1, 1e-1, 1e-1, 1e-2, 1e-3, 1e-3, 1e-3])
-
-
-def test_a_schedule_that_starts_anew_decays_in_both_stages():
-    scheduler = HoldThenDecaySchedulerConfig(lr_final=1e-3, hold_steps=2, max_steps=6, starts_anew=True)
-
-    rates = learning_rates(scheduler, 1e-1, 5)
-
-    assert rates == pytest.approx([1e-1, 10**-1.5, 1e-1, 10**-1.5, 1e-2])
+    assert rates == pytest.approx(expected)
 
 
 def test_a_decay_to_nothing_is_refused():
     with pytest.raises(Page4DError, match=r"goes from one above 0 to another, got lr=0\.1 and lr_final=0"):
         learning_rates(HoldThenDecaySchedulerConfig(lr_final=0.0), 1e-1, 1)
-
-
-def test_a_learning_rate_of_0_freezes_its_parameters():
-    assert learning_rates(HoldThenDecaySchedulerConfig(), 0.0, 3) == [0.0, 0.0, 0.0]
 
 
 def test_a_rate_holds_as_long_as_the_static_stage_by_default():

@@ -5,16 +5,15 @@ is tested with the reader.
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from perfect_page4d import splits_of
 from PIL import Image
 from small_captures import write_capture
 from small_layouts import write_dnerf, write_dycheck, write_nerfstudio, write_nvidia
 from small_tum import SmallSequence
 
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.data.dataset import Page4DDataset
 
 WRITERS = {
@@ -79,9 +78,7 @@ DAMAGES = {
 
 def read_all(root):
     """Cameras, points and images of a capture, as a training and its evaluation read them."""
-    parser = Page4DDataParserConfig(data=Path(root), num_random_points=10).setup()
-    for split in ("train", "val"):
-        dataset = Page4DDataset(parser.get_dataparser_outputs(split))
+    for dataset in map(Page4DDataset, splits_of(root, num_random_points=10)):
         for i in range(len(dataset)):
             dataset.get_data(i, "uint8")
 

@@ -145,9 +145,9 @@ def test_a_capture_with_a_gap_in_its_middle_begins_beside_the_gap():
     assert times_seen(datamanager(times, GROWING), step=100) == {0.75}
 
 
-def test_a_resumed_training_may_begin_where_times_grow(tmp_path):
+def test_a_resumed_training_may_begin_where_times_grow(capture):
     """No step before it has made nerfstudio read the images, and with them the cameras that it keeps."""
-    parser = Page4DDataParserConfig(data=write_capture(tmp_path / "capture"))
+    parser = Page4DDataParserConfig(data=capture)
     manager = Page4DDatamanagerConfig(dataparser=parser).setup(device="cpu")
     manager.schedule = GROWING
 

@@ -12,53 +12,23 @@ import torch
 import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
-from perfect_page4d import DEPTH, PerfectPage4D, outputs_of, project
+from perfect_page4d import DEPTH, PerfectPage4D, frames_of, outputs_of, project, splits_of
 from PIL import Image
 from small_captures import SIZE, write_capture
 from small_layouts import write_dnerf
+from small_scene import PRINCIPAL, ball_folder, ball_scene
 
 from page4d_hf.captures import LAYOUTS, as_pinhole, read_capture
 from page4d_hf.errors import CaptureError, CheckpointError, Page4DError
-from page4d_hf.frames import Frames, normalized_times
-from page4d_hf.geometry import camera_to_world_opengl, project_points, quaternion_to_matrix
-from page4d_hf.scene import Reconstruction, write_scene
+from page4d_hf.geometry import camera_to_world_opengl, project_points
 from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.posed_frames import hold_out
-from page4d_nerfstudio.data.seed_points import evenly
 from page4d_nerfstudio.data.sources import find_source
 
 
 @pytest.fixture
-def capture(tmp_path):
-    return write_capture(tmp_path / "capture")
-
-
-def write_page4d_scene(target, frames=9, images=None, static=False):
-    """A scene folder with random cameras, whose point i was seen in frame i modulo `frames`."""
-    rng = np.random.default_rng(3)
-    if images is None:
-        images = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8) for _ in range(frames)]
-    frames_read = Frames(images, [str(i) for i in range(frames)], np.arange(frames) * 0.25, None, "test")
-    times = normalized_times(frames_read.times)
-    turns = np.concatenate((0.05 * rng.normal(size=(frames, 3)), np.ones((frames, 1))), axis=1)
-    translations = np.zeros((frames, 3, 1)) if static else rng.normal(size=(frames, 3, 1))
-    intrinsics = np.tile(np.array([[45.0, 0, 20.5], [0, 45.0, 14.0], [0, 0, 1]]), (frames, 1, 1))
-    count = 20 * frames
-    reconstruction = Reconstruction(
-        extrinsics=np.concatenate((quaternion_to_matrix(torch.from_numpy(turns)).numpy(), translations), axis=-1),
-        intrinsics=intrinsics,
-        depth=[np.full((6, 8), 5.0, np.float32)] * frames,
-        depth_conf=[np.ones((6, 8), np.float32)] * frames,
-        motion=[np.zeros((6, 8), np.float32)] * frames,
-        points=rng.normal([0, 0, 8], 1, size=(count, 3)).astype(np.float32),
-        point_colors=rng.integers(0, 256, (count, 3), dtype=np.uint8),
-        point_times=times[np.arange(count) % frames].astype(np.float32),
-        point_motion=rng.random(count).astype(np.float32),
-        point_confidence=np.ones(count, np.float32),
-        frames=frames_read,
-        info={"model": "m"},
-    )
-    return write_scene(target, reconstruction)
+def scene(tmp_path):
+    return ball_folder(tmp_path / "scene", 9)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -92,9 +62,7 @@ def test_the_transform_and_scale_lead_back_to_the_capture(capture, orientation):
 
 
 def test_cameras_lie_within_one_around_the_origin(capture):
-    parser = Page4DDataParserConfig(data=capture).setup()
-    cameras = [parser.get_dataparser_outputs(split).cameras.camera_to_worlds[:, :, 3] for split in ("train", "val")]
-    centres = torch.cat(cameras)
+    centres = torch.cat([outputs.cameras.camera_to_worlds[:, :, 3] for outputs in splits_of(capture)])
     assert centres.abs().max() == pytest.approx(1, abs=1e-6)
     torch.testing.assert_close(centres.mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
 
@@ -107,7 +75,7 @@ def test_up_is_z_unless_the_axes_are_to_be_kept(capture):
 
 
 def test_a_camera_that_stands_still_does_not_blow_up_the_scene(tmp_path):
-    scene = write_page4d_scene(tmp_path / "scene", static=True)
+    scene = ball_folder(tmp_path / "scene", 9, extrinsics=np.tile(ball_scene(1).extrinsics, (9, 1, 1)))
     outputs = outputs_of(scene)
     distance = outputs.metadata["points3D_xyz"].norm(dim=-1).median()
     assert distance == pytest.approx(10, rel=0.05)  # 1 / LEAST_EXTENT_TO_DISTANCE
@@ -115,16 +83,14 @@ def test_a_camera_that_stands_still_does_not_blow_up_the_scene(tmp_path):
 
 
 def test_times_go_from_0_to_1_over_all_frames_and_follow_each_split(capture):
-    parser = Page4DDataParserConfig(data=capture).setup()
-    assert parser.includes_time
-    train, val = (parser.get_dataparser_outputs(split).cameras.times for split in ("train", "val"))
+    assert Page4DDataParserConfig(data=capture).setup().includes_time
+    train, val = (outputs.cameras.times for outputs in splits_of(capture))
     torch.testing.assert_close(train, torch.tensor([0, 1, 2, 4, 5, 6, 7])[:, None] / 7)
     torch.testing.assert_close(val, torch.tensor([[3 / 7]]))
 
 
 def test_test_is_val(capture):
-    parser = Page4DDataParserConfig(data=capture).setup()
-    names = [parser.get_dataparser_outputs(split).image_filenames for split in ("val", "test")]
+    names = [outputs_of(capture, split).image_filenames for split in ("val", "test")]
     assert names[0] == names[1] == [capture / "rgb/1x/000003.png"]
 
 
@@ -161,8 +127,7 @@ def test_a_stored_size_is_preferred_to_scaling(tmp_path):
 def test_a_capture_without_held_out_frames_gets_some(capture):
     dataset = json.loads((capture / "dataset.json").read_text())
     (capture / "dataset.json").write_text(json.dumps(dataset | {"val_ids": []}))
-    parser = Page4DDataParserConfig(data=capture).setup()
-    train, val = (parser.get_dataparser_outputs(split).image_filenames for split in ("train", "val"))
+    train, val = (outputs.image_filenames for outputs in splits_of(capture))
     assert train
     assert val
     assert not set(train) & set(val)
@@ -188,15 +153,6 @@ def test_points_are_thinned_evenly_and_the_same_each_time(capture):
     assert [place // 4 for place in places] == list(range(50))  # one of each four, in order
 
 
-@pytest.mark.parametrize(("count", "limit"), [(10, 7), (240, 100), (1001, 1000), (7, 7), (3, 9)])
-def test_no_point_is_taken_twice(count, limit):
-    chosen = evenly(count, limit)
-    assert len(chosen) == min(count, limit)
-    assert (np.diff(chosen) > 0).all()
-    assert chosen[0] >= 0
-    assert chosen[-1] < count
-
-
 def test_random_points_are_seen_and_lie_between_near_and_far(capture):
     outputs = outputs_of(capture, points="random", num_random_points=500)
     points = outputs.metadata["points3D_xyz"]
@@ -213,7 +169,7 @@ def test_a_capture_without_points_in_which_nothing_can_be_tracked_starts_from_ra
     assert len(outputs_of(capture, num_random_points=123).metadata["points3D_xyz"]) == 123
     assert "starting from random points" in capsys.readouterr().out
     with pytest.raises(CaptureError, match="--points tracks does not fit the data"):
-        read_source(Page4DDataParserConfig(data=capture, points="tracks"))
+        frames_of(capture, points="tracks")
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -227,12 +183,12 @@ def test_frames_that_are_evaluated_and_trained_on_are_counted(tmp_path, capsys, 
             shutil.copytree(root / "train", root / split)
         (root / f"transforms_{split}.json").write_text(train.replace("train/", f"{split}/") if copied else train)
     count = len(json.loads(train)["frames"])
-    read_source(Page4DDataParserConfig(data=root, points="random"))
+    frames_of(root, points="random")
     assert f"{count} of the {count} frames to evaluate on are trained on too" in capsys.readouterr().out
 
 
 def test_frames_that_are_evaluated_alone_need_no_word(tmp_path, capsys):
-    read_source(Page4DDataParserConfig(data=write_dnerf(tmp_path / "scene"), points="random"))
+    frames_of(write_dnerf(tmp_path / "scene"), points="random")
     assert "trained on too" not in capsys.readouterr().out
 
 
@@ -240,33 +196,29 @@ def test_frames_that_are_evaluated_alone_need_no_word(tmp_path, capsys):
 # Scene folders, and those of other programs
 
 
-def test_a_scene_folder_gives_its_cameras_times_and_points(tmp_path):
-    scene = write_page4d_scene(tmp_path / "scene")
-    parser = Page4DDataParserConfig(data=scene).setup()
-    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+def test_a_scene_folder_gives_its_cameras_times_and_points(scene):
+    train, val = splits_of(scene)
     torch.testing.assert_close(val.cameras.times, torch.tensor([[0.5]]))
     assert len(train.cameras) == 8
-    assert train.cameras.cx[0] == 20.5
+    assert train.cameras.cx[0] == PRINCIPAL[0]
     assert {"points3D_motion", "points3D_times"} <= set(train.metadata)
 
 
-def test_of_a_scene_whose_file_lists_frames_in_any_order_moments_are_held_out_evenly(tmp_path):
-    scene = write_page4d_scene(tmp_path / "scene")
+def test_of_a_scene_whose_file_lists_frames_in_any_order_moments_are_held_out_evenly(scene):
     path = scene / "transforms.json"
     meta = json.loads(path.read_text())
     meta["frames"] = [meta["frames"][i] for i in (3, 0, 7, 5, 1, 8, 2, 6, 4)]
     path.write_text(json.dumps(meta))
-    frames = read_source(Page4DDataParserConfig(data=scene, eval_interval=3))
+    frames = frames_of(scene, eval_interval=3)
     assert (8 * frames.times[frames.evaluation]).round().tolist() == [1, 4, 7]
 
 
-def test_points_that_only_held_out_frames_saw_are_left_out(tmp_path):
-    times = outputs_of(write_page4d_scene(tmp_path / "scene")).metadata["points3D_times"]
+def test_points_that_only_held_out_frames_saw_are_left_out(scene):
+    times = outputs_of(scene).metadata["points3D_times"]
     assert sorted({round(8 * time) for time in times.tolist()}) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
-def test_a_folder_of_nerfstudio_s_is_read_with_its_times(tmp_path):
-    scene = write_page4d_scene(tmp_path / "scene")
+def test_a_folder_of_nerfstudio_s_is_read_with_its_times(scene):
     shutil.rmtree(scene / "page4d")
     outputs = outputs_of(scene, "val")
     torch.testing.assert_close(outputs.cameras.times, torch.tensor([[0.5]]))
@@ -288,19 +240,12 @@ def test_of_two_frames_none_is_held_out():
     assert train.tolist() == evaluation.tolist() == [4, 9]
 
 
-def test_with_interval_0_all_frames_are_trained_on_and_evaluated(tmp_path):
-    parser = Page4DDataParserConfig(data=write_page4d_scene(tmp_path / "scene"), eval_interval=0).setup()
-    assert [len(parser.get_dataparser_outputs(split).cameras) for split in ("train", "val")] == [9, 9]
+def test_with_interval_0_all_frames_are_trained_on_and_evaluated(scene):
+    assert [len(outputs.cameras) for outputs in splits_of(scene, eval_interval=0)] == [9, 9]
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Cameras and points by PAGE-4D
-
-
-@pytest.fixture
-def page4d(monkeypatch, tmp_path, capture):
-    read = read_capture(capture)
-    return PerfectPage4D(monkeypatch, tmp_path, dict(zip(read.frame_ids, read.extrinsics, strict=True)))
 
 
 def depth_in_own_camera(outputs, points_per_frame):
@@ -348,8 +293,7 @@ def test_page4d_s_points_are_thinned_evenly_over_frames_with_a_fifth_for_what_mo
 
 
 def test_page4d_s_cameras_keep_the_capture_s_times_and_splits(capture, page4d):
-    parser = Page4DDataParserConfig(data=capture, cameras="page4d", model=page4d.model).setup()
-    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    train, val = splits_of(capture, cameras="page4d", model=page4d.model)
     torch.testing.assert_close(val.cameras.times, torch.tensor([[3 / 7]]))
     assert val.image_filenames == [capture / "rgb/1x/000003.png"]
     assert train.cameras.cx[0] == SIZE[0] / 2  # PAGE-4D's, not the capture's
@@ -377,18 +321,15 @@ def test_the_capture_s_points_follow_page4d_s_cameras(capture, page4d):
 def test_cameras_on_one_line_cannot_be_aligned_and_the_error_says_what_to_do(tmp_path, monkeypatch):
     centres = np.linspace([0, 0, -3], [0.5, 0, -3], 8)
     capture = write_capture(tmp_path / "capture", centres=centres)
-    read = read_capture(capture)
-    page4d = PerfectPage4D(monkeypatch, tmp_path, dict(zip(read.frame_ids, read.extrinsics, strict=True)))
+    page4d = PerfectPage4D(monkeypatch, tmp_path, capture)
     with pytest.raises(CaptureError, match=r"one line.*--cameras page4d"):
-        read_source(Page4DDataParserConfig(data=capture, points="page4d", model=page4d.model))
+        frames_of(capture, points="page4d", model=page4d.model)
 
 
 @pytest.mark.parametrize("as_glob", [False, True])
 def test_plain_images_are_reconstructed_and_start_from_depth(capture, page4d, as_glob):
     data = capture / "rgb/1x"
-    options = {"model": page4d.model, "eval_interval": 4}
-    parser = Page4DDataParserConfig(data=data / "*.png" if as_glob else data, **options).setup()
-    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    train, val = splits_of(data / "*.png" if as_glob else data, model=page4d.model, eval_interval=4)
     torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([2, 6]) / 7)
     depth = depth_in_own_camera(train, 240) / train.dataparser_scale
     torch.testing.assert_close(depth, torch.full_like(depth, page4d.world.scale * DEPTH), atol=1e-4, rtol=0)
@@ -413,7 +354,7 @@ def test_what_is_known_of_plain_images_reaches_the_reconstruction(capture, page4
         "metric_depth": "some/model",
     }
     for options in ({}, known, known):
-        read_source(Page4DDataParserConfig(data=capture / "rgb/1x", model=page4d.model, **options))
+        frames_of(capture / "rgb/1x", model=page4d.model, **options)
     assert len(asked) == 2
     assert [asked[0][name] for name in known] == [None, None, "none", None, None, None]
     assert [str(asked[1][name]) for name in known] == [str(value) for value in known.values()]
@@ -438,7 +379,7 @@ def test_what_is_given_for_each_frame_keeps_the_frames_before_and_after_a_cut(
     )
     monkeypatch.setattr("page4d_nerfstudio.data.dataparser.tracks_of_user", lambda path, frames: None)
     options = {name: str(capture / value) if name in ("masks", "motion") else value for name, value in options.items()}
-    read_source(Page4DDataParserConfig(data=capture / "rgb/1x", model=page4d.model, **options))
+    frames_of(capture / "rgb/1x", model=page4d.model, **options)
     assert len(page4d.seen[0]) == taken
 
 
@@ -446,8 +387,7 @@ def test_what_is_given_for_each_frame_keeps_the_frames_before_and_after_a_cut(
 # What is where
 
 
-def test_each_kind_of_data_is_found_out(tmp_path, capture):
-    scene = write_page4d_scene(tmp_path / "scene")
+def test_each_kind_of_data_is_found_out(tmp_path, capture, scene):
     video = tmp_path / "clip.mp4"
     video.touch()
     assert find_source(capture) == ("capture", "nerfies")
@@ -519,14 +459,14 @@ def test_options_that_cannot_be_met_are_refused_in_a_sentence(capture, tmp_path,
 def test_numbers_beyond_all_bounds_are_refused_before_data_are_read(tmp_path, options):
     (name, *_) = options
     with pytest.raises(Page4DError, match=rf"--{name.replace('_', '-')} must be "):
-        read_source(Page4DDataParserConfig(data=tmp_path / "nowhere", **options))
+        frames_of(tmp_path / "nowhere", **options)
 
 
 @pytest.mark.parametrize("data", ["a" * 300, "a\0b", "file/below"])
 def test_data_of_a_name_that_none_can_have_end_in_a_sentence(tmp_path, data):
     (tmp_path / "file").touch()
     with pytest.raises(Page4DError, match=r"There is no|no name"):
-        read_source(Page4DDataParserConfig(data=tmp_path / data))
+        frames_of(tmp_path / data)
 
 
 @pytest.mark.parametrize("points", ["capture", "random"])
@@ -538,7 +478,7 @@ def test_points_too_far_away_to_compute_with_are_left_out(tmp_path, capsys, poin
     positions[[3, 5], [0, 2]] = far
     np.save(capture / "points.npy", positions)
 
-    frames = read_source(Page4DDataParserConfig(data=capture, points=points, num_random_points=50))
+    frames = frames_of(capture, points=points, num_random_points=50)
 
     assert len(frames.points) == (len(positions) - 2 if points == "capture" else 50)
     assert np.abs(frames.points.positions).max() < 1e3
@@ -550,14 +490,14 @@ def test_data_all_of_which_are_too_far_away_are_refused(tmp_path):
     positions = np.load(capture / "points.npy").astype(np.float64)
     np.save(capture / "points.npy", positions + 1e20)
     with pytest.raises(CaptureError, match=r"All points of .* are more than 1e\+09 units from the origin; scale"):
-        read_source(Page4DDataParserConfig(data=capture))
+        frames_of(capture)
     np.save(capture / "points.npy", positions)
     camera = json.loads((capture / "camera/000002.json").read_text())
     (capture / "camera/000002.json").write_text(json.dumps(camera | {"position": [1e30, 0, 0]}))
     with pytest.raises(
         CaptureError, match=r"000002.json .* at position.0: it should be less than or equal to 1000000000, got 1e\+30"
     ):
-        read_source(Page4DDataParserConfig(data=capture))
+        frames_of(capture)
 
 
 @pytest.mark.slow
@@ -592,34 +532,33 @@ def test_whatever_numbers_a_capture_holds_it_is_read_or_refused(tmp_path):
 
 
 @pytest.mark.parametrize("data", ["scene", "images"])
-def test_what_only_a_capture_has_is_refused_where_there_is_no_capture(tmp_path, capture, data):
-    folder = capture / "rgb/1x" if data == "images" else write_page4d_scene(tmp_path / "scene")
+def test_what_only_a_capture_has_is_refused_where_there_is_no_capture(capture, data, scene):
+    folder = capture / "rgb/1x" if data == "images" else scene
     given = dict.fromkeys(("cameras", "held_out_cameras", "points", "tracks"), "capture")
     for option, value in (given | {"held_out": "val", "reconstruction": Path("made")}).items():
         with pytest.raises(Page4DError, match=rf"--{option.replace('_', '-')}( capture| val)? does not fit the data: "):
-            read_source(Page4DDataParserConfig(data=folder, model="m", **{option: value}))
+            frames_of(folder, model="m", **{option: value})
 
 
 @pytest.mark.parametrize("option", ["fps", "max_frames", "use_mask"])
-def test_how_a_video_is_reconstructed_is_refused_where_that_has_been_done(tmp_path, option):
-    scene = write_page4d_scene(tmp_path / "scene")
+def test_how_a_video_is_reconstructed_is_refused_where_that_has_been_done(option, scene):
     with pytest.raises(Page4DError, match=rf"--{option.replace('_', '-')} .* has been reconstructed"):
-        read_source(Page4DDataParserConfig(data=scene, **{option: False if option == "use_mask" else 4}))
+        frames_of(scene, **{option: False if option == "use_mask" else 4})
 
 
 def test_the_capture_s_points_are_refused_where_it_has_neither_points_nor_depth(tmp_path):
     capture = write_capture(tmp_path / "capture", points=0)
     with pytest.raises(CaptureError, match="no points of its own"):
-        read_source(Page4DDataParserConfig(data=capture, points="capture"))
+        frames_of(capture, points="capture")
 
 
 def test_a_single_frame_cannot_be_trained_on(tmp_path, page4d):
     capture = write_capture(tmp_path / "two", frames=2, val=(1,))
     with pytest.raises(Page4DError, match=r"at least 2 frames.*gives 1"):
-        read_source(Page4DDataParserConfig(data=capture))
+        frames_of(capture)
     image = capture / "rgb/1x/000000.png"
     with pytest.raises(Page4DError, match=r"at least 2 frames.*gives 1"):
-        read_source(Page4DDataParserConfig(data=image, model=page4d.model))
+        frames_of(image, model=page4d.model)
     assert page4d.seen == []
 
 
@@ -627,7 +566,7 @@ def test_without_the_weights_the_error_comes_before_the_video_is_read(tmp_path):
     video = tmp_path / "clip.mp4"
     video.write_bytes(b"no video at all")
     with pytest.raises(CheckpointError, match="page4d pull"):
-        read_source(Page4DDataParserConfig(data=video, model=str(tmp_path / "weights")))
+        frames_of(video, model=str(tmp_path / "weights"))
 
 
 def test_at_nerfstudio_s_border_an_error_is_one_sentence_and_exit_code_1(tmp_path, capsys):

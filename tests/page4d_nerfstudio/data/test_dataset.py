@@ -2,13 +2,13 @@
 
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from perfect_page4d import dataset_of, outputs_of
 from PIL import Image
 from small_captures import SIZE, write_capture
 from small_layouts import HEIGHT, WIDTH, write_nerfstudio
@@ -19,22 +19,16 @@ from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig
 from page4d_nerfstudio.data.dataset import Page4DDataset
 
 
-def dataset_of(data, split="train", scale_factor=1.0, **options):
-    outputs = Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
-    return Page4DDataset(outputs, scale_factor)
-
-
-def test_without_distortion_images_are_those_on_disk(tmp_path):
-    capture = write_capture(tmp_path / "capture")
+def test_without_distortion_images_are_those_on_disk(capture):
     dataset = dataset_of(capture)
     assert len(dataset) == 7
     for i, path in enumerate(dataset.image_filenames):
         np.testing.assert_array_equal(dataset.get_data(i, "uint8")["image"], np.array(Image.open(path)))
 
 
-def test_masks_on_the_gpu_are_no_business_of_the_next_dataset(tmp_path):
+def test_masks_on_the_gpu_are_no_business_of_the_next_dataset(capture):
     """`ns-render dataset` makes two."""
-    parser = Page4DDataParserConfig(data=write_capture(tmp_path / "capture"))
+    parser = Page4DDataParserConfig(data=capture)
     for _ in range(2):
         manager = Page4DDatamanagerConfig(dataparser=parser, masks_on_gpu=True).setup(device="cpu", test_mode="test")
         assert "mask" not in manager.exclude_batch_keys_from_device
@@ -60,8 +54,7 @@ def test_images_masks_and_cameras_have_one_size(tmp_path, downscale, scale_facto
         assert tuple(batch["motion_mask"].shape) == (*size, 1)
 
 
-def test_scaling_by_either_option_keeps_the_mean_colour(tmp_path):
-    capture = write_capture(tmp_path / "capture")
+def test_scaling_by_either_option_keeps_the_mean_colour(capture):
     full, by_factor, by_scale = (
         dataset_of(capture, **options).get_data(0)["image"].mean(dim=(0, 1))
         for options in ({}, {"downscale_factor": 2}, {"scale_factor": 0.5})
@@ -94,8 +87,8 @@ def make_dycheck(capture):
     return capture
 
 
-def test_held_out_frames_of_dycheck_say_what_is_covisible(tmp_path):
-    capture = make_dycheck(write_capture(tmp_path / "capture"))
+def test_held_out_frames_of_dycheck_say_what_is_covisible(capture):
+    capture = make_dycheck(capture)
     mask = dataset_of(capture, "val").get_data(0)["covisible_mask"]
     assert (tuple(mask.shape), mask.dtype) == ((*SIZE[::-1], 1), torch.bool)
     assert mask[:, : SIZE[0] // 2].all()
@@ -104,8 +97,7 @@ def test_held_out_frames_of_dycheck_say_what_is_covisible(tmp_path):
     assert tuple(dataset_of(capture, "val", scale_factor=0.5).get_data(0)["covisible_mask"].shape) == (15, 20, 1)
 
 
-def test_transparency_is_kept_for_the_model_to_composite(tmp_path):
-    capture = write_capture(tmp_path / "capture")
+def test_transparency_is_kept_for_the_model_to_composite(capture):
     for path in (capture / "rgb/1x").iterdir():
         image = Image.open(path)
         image.putalpha(128)
@@ -115,8 +107,7 @@ def test_transparency_is_kept_for_the_model_to_composite(tmp_path):
     torch.testing.assert_close(image[..., 3], torch.full_like(image[..., 3], 128 / 255))
 
 
-def test_a_scaled_image_has_no_dark_rim_where_it_is_transparent(tmp_path):
-    capture = write_capture(tmp_path / "capture")
+def test_a_scaled_image_has_no_dark_rim_where_it_is_transparent(capture):
     pixels = np.full((*SIZE[::-1], 4), 200, np.uint8)
     pixels[:, :21] = 0  # the new pixels' column 10 is half transparent
     for path in (capture / "rgb/1x").iterdir():
@@ -128,8 +119,8 @@ def test_a_scaled_image_has_no_dark_rim_where_it_is_transparent(tmp_path):
     assert torch.equal(dataset_of(capture).get_data(0, "uint8")["image"], torch.from_numpy(pixels))
 
 
-def test_float32_images_are_the_uint8_ones_over_255(tmp_path):
-    dataset = dataset_of(write_capture(tmp_path / "capture"))
+def test_float32_images_are_the_uint8_ones_over_255(capture):
+    dataset = dataset_of(capture)
     torch.testing.assert_close(dataset.get_data(2)["image"], dataset.get_data(2, "uint8")["image"] / 255)
 
 
@@ -141,8 +132,7 @@ def test_the_model_is_not_handed_the_reader_of_images(tmp_path):
     assert torch.equal(again.get_data(1)["image"], dataset.get_data(1)["image"])
 
 
-def test_what_another_dataparser_gives_is_read_as_nerfstudio_reads_it(tmp_path):
-    capture = write_capture(tmp_path / "capture")
+def test_what_another_dataparser_gives_is_read_as_nerfstudio_reads_it(capture):
     frame = {
         "fl_x": 44, "fl_y": 44, "cx": 20, "cy": 15, "w": SIZE[0], "h": SIZE[1],
         "transform_matrix": np.eye(4).tolist(),
@@ -158,7 +148,7 @@ def test_what_another_dataparser_gives_is_read_as_nerfstudio_reads_it(tmp_path):
 @pytest.mark.parametrize(("lens", "downscale"), [((0.1, 0.0, 0.0), None), ((0.0, 0.0, 0.0), 2)])
 def test_images_that_only_this_dataset_fits_to_their_cameras_are_refused_to_others(tmp_path, lens, downscale, capsys):
     capture = write_capture(tmp_path / "capture", distortion=lens)
-    outputs = Page4DDataParserConfig(data=capture, downscale_factor=downscale).setup().get_dataparser_outputs("train")
+    outputs = outputs_of(capture, downscale_factor=downscale)
 
     assert len(Page4DDataset(outputs)) == 7
     with pytest.raises(SystemExit) as exit_info:
@@ -167,14 +157,14 @@ def test_images_that_only_this_dataset_fits_to_their_cameras_are_refused_to_othe
     assert "would have to undistort or scale these images" in capsys.readouterr().out
 
 
-def test_images_whose_alpha_is_no_transparency_are_refused_to_others(tmp_path, capsys):
-    capture = make_dycheck(write_capture(tmp_path / "capture"))
+def test_images_whose_alpha_is_no_transparency_are_refused_to_others(capture, capsys):
+    capture = make_dycheck(capture)
     for path in (capture / "rgb/1x").iterdir():
         with Image.open(path) as image:
             lidar = image.convert("RGBA")
         lidar.putalpha(0)
         lidar.save(path)
-    outputs = Page4DDataParserConfig(data=capture).setup().get_dataparser_outputs("train")
+    outputs = outputs_of(capture)
 
     assert Page4DDataset(outputs)[0]["image"].shape[-1] == 3
     with pytest.raises(SystemExit):
@@ -182,8 +172,8 @@ def test_images_whose_alpha_is_no_transparency_are_refused_to_others(tmp_path, c
     assert "an alpha channel that is no transparency" in " ".join(capsys.readouterr().out.split())
 
 
-def test_images_that_are_as_their_files_can_be_read_by_any_dataset(tmp_path):
-    outputs = Page4DDataParserConfig(data=write_capture(tmp_path / "capture")).setup().get_dataparser_outputs("train")
+def test_images_that_are_as_their_files_can_be_read_by_any_dataset(capture):
+    outputs = outputs_of(capture)
 
     assert torch.equal(InputDataset(outputs)[2]["image"], Page4DDataset(outputs)[2]["image"])
 
@@ -221,8 +211,8 @@ def test_some_training_views_are_spread_evenly_over_time(tmp_path):
     assert len(list(manager.training_views(100))) == 12
 
 
-def test_camera_paths_are_kept_beside_the_images_of_a_glob(tmp_path):
-    config = Page4DDatamanagerConfig(dataparser=Page4DDataParserConfig(data=write_capture(tmp_path / "capture")))
+def test_camera_paths_are_kept_beside_the_images_of_a_glob(tmp_path, capture):
+    config = Page4DDatamanagerConfig(dataparser=Page4DDataParserConfig(data=capture))
     manager = config.setup(device="cpu", test_mode="test")
     assert manager.get_datapath() == tmp_path / "capture"
     manager.config.dataparser.data = tmp_path / "capture/rgb/*x/[0-9]*.png"
@@ -249,7 +239,7 @@ def masked_outputs(root, unmasked=()):
     for i in unmasked:
         del meta["frames"][i]["mask_path"]
     (root / "transforms.json").write_text(json.dumps(meta))
-    return Page4DDataParserConfig(data=root, points="random").setup().get_dataparser_outputs("train")
+    return outputs_of(root, points="random")
 
 
 def test_any_dataset_gets_the_masks_of_a_capture(tmp_path):

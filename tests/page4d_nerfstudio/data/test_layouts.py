@@ -1,13 +1,12 @@
 """Captures in the layouts of published data sets, all the way to what nerfstudio trains and evaluates on."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from perfect_page4d import PerfectPage4D
+from perfect_page4d import PerfectPage4D, dataset_of, frames_of, outputs_of, splits_of
 from plyfile import PlyData, PlyElement
 from small_layouts import (
     HEIGHT,
@@ -21,21 +20,11 @@ from small_layouts import (
     write_nvidia,
 )
 
-from page4d_hf.captures import read_capture
 from page4d_hf.errors import CaptureError, Page4DError
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.dataset import Page4DDataset
 from page4d_nerfstudio.gaussians.model import Page4DGaussiansModelConfig
 
 WRITERS = {"dnerf": write_dnerf, "nvidia": write_nvidia, "nerfstudio": write_nerfstudio, "dycheck": write_dycheck}
-
-
-def outputs_of(data, split="train", **options):
-    return Page4DDataParserConfig(data=Path(data), **options).setup().get_dataparser_outputs(split)
-
-
-def dataset_of(data, split="train", **options):
-    return Page4DDataset(outputs_of(data, split, **options))
 
 
 def wall_colours(dataset, i, outputs_scale, transform):
@@ -56,9 +45,7 @@ def wall_colours(dataset, i, outputs_scale, transform):
 @pytest.mark.parametrize("named", [False, True])
 def test_each_camera_sees_the_wall_as_its_image_shows_it(tmp_path, layout, named):
     root = WRITERS[layout](tmp_path / "scene")
-    for split in ("train", "val"):
-        parser = Page4DDataParserConfig(data=root, layout=layout if named else "auto", num_random_points=10).setup()
-        outputs = parser.get_dataparser_outputs(split)
+    for outputs in splits_of(root, layout=layout if named else "auto", num_random_points=10):
         dataset = Page4DDataset(outputs)
         for i in range(0, len(dataset), 5):
             expected = wall_colours(dataset, i, outputs.dataparser_scale, outputs.dataparser_transform)[5:]
@@ -94,7 +81,7 @@ def test_the_split_to_evaluate_on_is_the_published_one_or_the_one_named(tmp_path
 def test_a_split_that_is_not_there_is_refused(tmp_path):
     root = write_dnerf(tmp_path / "hook", (("train", 4), ("test", 3)))
     with pytest.raises(CaptureError, match=r"no frames of the split 'val' for --held-out; it has: train, test"):
-        read_source(Page4DDataParserConfig(data=root, held_out="val"))
+        frames_of(root, held_out="val")
 
 
 def test_where_all_views_train_some_are_held_out(tmp_path):
@@ -135,8 +122,7 @@ def test_a_background_that_the_images_are_not_laid_over_is_refused(tmp_path):
 
 def test_other_cameras_of_each_instant_are_evaluated_on_with_their_masks(tmp_path):
     root = write_nvidia(tmp_path / "Balloon1-2", count=4)
-    parser = Page4DDataParserConfig(data=root, num_random_points=10).setup()
-    train, val = (Page4DDataset(parser.get_dataparser_outputs(split)) for split in ("train", "val"))
+    train, val = map(Page4DDataset, splits_of(root, num_random_points=10))
     torch.testing.assert_close(train.cameras.times.flatten(), torch.arange(4) / 3)
     torch.testing.assert_close(val.cameras.times.flatten(), (torch.arange(4) / 3).repeat_interleave(3))
     assert [int(train.get_data(i)["motion_mask"].sum()) for i in range(4)] == [0, HEIGHT, 2 * HEIGHT, 3 * HEIGHT]
@@ -157,7 +143,7 @@ def test_pixels_that_mask_path_leaves_out_are_left_out_of_the_batches_mask(tmp_p
     content = json.loads(file.read_text())
     content["frames"][0]["mask_path"] = "masks/0.png"
     file.write_text(json.dumps(content))
-    outputs = Page4DDataParserConfig(data=tmp_path, downscale_factor=downscale).setup().get_dataparser_outputs("train")
+    outputs = outputs_of(tmp_path, downscale_factor=downscale)
 
     first, second = (Page4DDataset(outputs).get_data(index) for index in range(2))
 
@@ -174,11 +160,9 @@ def test_no_gaussian_starts_at_a_pixel_that_a_mask_leaves_out(tmp_path, monkeypa
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:, WIDTH // 2 :] = 255
     root = write_nerfstudio(tmp_path / "processed", depth=True, mask=mask)
-    capture = read_capture(root)
-    page4d = PerfectPage4D(monkeypatch, tmp_path, dict(zip(capture.frame_ids, capture.extrinsics, strict=True)))
-    config = Page4DDataParserConfig(data=root, points=points, model=page4d.model, confidence_percentile=0)
+    page4d = PerfectPage4D(monkeypatch, tmp_path, root)
 
-    frames = read_source(config)
+    frames = frames_of(root, points=points, model=page4d.model, confidence_percentile=0)
 
     # PAGE-4D's maps have half the image's size.
     assert len(frames.points) == {"depth": 4 * HEIGHT * WIDTH // 2, "page4d": 4 * 15 * 10}[points]
@@ -190,7 +174,7 @@ def test_no_gaussian_starts_at_a_pixel_that_a_mask_leaves_out(tmp_path, monkeypa
 
 
 def test_transparent_images_have_the_same_background_for_every_method(tmp_path):
-    outputs = Page4DDataParserConfig(data=write_dnerf(tmp_path)).setup().get_dataparser_outputs("train")
+    outputs = outputs_of(write_dnerf(tmp_path))
 
     assert torch.equal(InputDataset(outputs).get_data(0)["image"], Page4DDataset(outputs).get_data(0)["image"])
 
@@ -200,7 +184,7 @@ def test_frames_are_held_out_in_the_order_of_time_whatever_the_file_s(tmp_path):
     meta = json.loads(path.read_text())
     meta["frames"] = [meta["frames"][i] for i in (4, 8, 1, 5, 0, 3, 7, 2, 6)]
     path.write_text(json.dumps(meta))
-    train, val = (outputs_of(tmp_path / "scene", split, num_random_points=10) for split in ("train", "val"))
+    train, val = splits_of(tmp_path / "scene", num_random_points=10)
     assert val.cameras.times.flatten().tolist() == [0.5]
     assert train.cameras.times.flatten().tolist() == [i / 8 for i in range(9) if i != 4]
 
@@ -209,8 +193,7 @@ def test_times_and_splits_are_those_of_transforms_json(tmp_path):
     root = write_nerfstudio(tmp_path / "processed")
     expected = {"auto": 5, "test": 5, "val": 4}
     for held_out, frame in expected.items():
-        parser = Page4DDataParserConfig(data=root, held_out=held_out, num_random_points=10).setup()
-        train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+        train, val = splits_of(root, held_out=held_out, num_random_points=10)
         torch.testing.assert_close(train.cameras.times.flatten(), torch.tensor([0, 1, 4, 9]) / 25)
         torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([frame**2]) / 25)
         assert [path.name for path in val.image_filenames] == [f"{frame}.png"]
@@ -243,8 +226,7 @@ def test_points_of_a_world_in_geographic_coordinates_keep_their_places_before_th
 
 def test_the_phones_that_stand_still_are_evaluated_on_at_their_instants(tmp_path):
     root = write_dycheck(tmp_path / "spin")
-    parser = Page4DDataParserConfig(data=root).setup()
-    train, val = (parser.get_dataparser_outputs(split) for split in ("train", "val"))
+    train, val = splits_of(root)
     assert [path.stem for path in val.image_filenames] == ["1_00001", "1_00003", "2_00001", "2_00003"]
     torch.testing.assert_close(val.cameras.times.flatten(), torch.tensor([1, 3, 1, 3]) / 3)
     torch.testing.assert_close(train.cameras.times.flatten(), torch.arange(4) / 3)
@@ -289,7 +271,7 @@ def test_depth_that_is_known_nowhere_is_refused(tmp_path):
     for path in (root / "depth/1x").iterdir():
         np.save(path, np.full((HEIGHT, WIDTH), np.nan, np.float32))
     with pytest.raises(Page4DError, match=r"The depth of .*spin is known nowhere; pass --points page4d or random"):
-        read_source(Page4DDataParserConfig(data=root))
+        frames_of(root)
 
 
 def test_what_held_out_frames_share_with_the_training_comes_with_them(tmp_path):

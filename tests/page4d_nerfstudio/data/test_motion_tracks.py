@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ball_on_plane import BALL
-from perfect_page4d import outputs_of, project
+from perfect_page4d import frames_of, outputs_of, project
 from PIL import Image
 from small_captures import CENTER, SIZE, write_capture
 from small_layouts import write_dnerf
@@ -19,7 +19,6 @@ from page4d_hf.errors import CaptureError, Page4DError
 from page4d_hf.geometry import camera_centers
 from page4d_hf.scene import PointTracks, read_scene
 from page4d_hf.scene.tracks import tracks_bytes
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 from page4d_nerfstudio.data.motion_tracks import error_of_prediction, motion_paths, tracks_of_scene, tracks_of_user
 
 FRAMES = 8
@@ -54,6 +53,7 @@ def capture(tmp_path):
 def test_a_capture_s_tracks_come_in_its_world_at_the_times_of_the_training_frames(capture):
     outputs = outputs_of(capture, "train")
     metadata = outputs.metadata
+    assert (metadata["tracks_xyz"].dtype, metadata["tracks_xyz"].shape) == (torch.float32, (30, FRAMES - 1, 3))
     assert metadata["tracks_times"].tolist() == pytest.approx([i / 7 for i in range(8) if i != 3])
     assert "tracks_xyz" not in outputs_of(capture, "val").metadata
     # What is seen of them is what is seen of the stored ones.
@@ -66,10 +66,9 @@ def test_a_capture_s_tracks_come_in_its_world_at_the_times_of_the_training_frame
 
 
 def test_held_out_frames_do_not_reach_the_paths(capture):
-    folder = capture
-    tracks = read_capture(folder).tracks
+    tracks = read_capture(capture).tracks
     tracks.paths[:, 3] += 100.0
-    frames = read_source(Page4DDataParserConfig(data=folder))
+    frames = frames_of(capture)
     frames.tracks = tracks
     assert np.abs(motion_paths(frames).positions).max() < 10
 
@@ -98,7 +97,7 @@ def test_tracks_that_do_not_tell_where_each_other_go_are_left_out_and_the_user_i
     directions = np.random.default_rng(1).normal(size=(len(tracks), 1, 3))
     ways = np.linspace(0, 0.5, FRAMES)[:, None] * directions / np.linalg.norm(directions, axis=2, keepdims=True)
     astray = PointTracks(tracks.xy, tracks.visible, tracks.points, (going_sideways()[:, :1] + ways).astype(np.float32))
-    frames = read_source(Page4DDataParserConfig(data=capture))
+    frames = frames_of(capture)
     centers = camera_centers(frames.extrinsics)
     assert error_of_prediction(tracks.paths, frames.times, centers) < 0.1
     assert error_of_prediction(astray.paths, frames.times, centers) > 0.6
@@ -128,7 +127,7 @@ def going_and_still_with_depth(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left_out(tmp_path):
     folder, mine = going_and_still_with_depth(tmp_path)
-    frames = read_source(Page4DDataParserConfig(data=folder, points="depth", tracks=str(mine)))
+    frames = frames_of(folder, points="depth", tracks=str(mine))
     lifted = np.isfinite(frames.tracks.paths).all(axis=2).sum(axis=1) >= 3
     assert lifted[:30].mean() > 0.8
     assert not lifted[30:].any()
@@ -136,7 +135,7 @@ def test_a_user_s_tracks_are_lifted_by_depth_and_those_that_stand_still_are_left
 
 def test_a_user_s_tracks_are_lifted_with_one_map_of_depth_after_the_other(tmp_path):
     folder, mine = going_and_still_with_depth(tmp_path)
-    frames = read_source(Page4DDataParserConfig(data=folder, points="depth"))
+    frames = frames_of(folder, points="depth")
     depth, read, held = frames.depth, [], []
 
     def counted(index):
@@ -167,7 +166,7 @@ def test_a_user_s_tracks_that_do_not_fit_are_refused(tmp_path, change, told):
     arrays = {"tracks": np.full((4, 8, 2), 3.0), "visible": np.ones((4, 8), bool)} | change
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(Page4DError, match=told):
-        read_source(Page4DDataParserConfig(data=folder, tracks=str(tmp_path / "mine.npz")))
+        frames_of(folder, tracks=str(tmp_path / "mine.npz"))
 
 
 def test_a_user_s_own_paths_are_taken_in_the_world_of_the_cameras(tmp_path):
@@ -175,7 +174,7 @@ def test_a_user_s_own_paths_are_taken_in_the_world_of_the_cameras(tmp_path):
     paths = (going_sideways() - CENTER) * 0.5
     tracks = tracks_of(paths, folder)
     np.savez(tmp_path / "mine.npz", tracks=tracks.xy, visible=tracks.visible, paths=paths)
-    frames = read_source(Page4DDataParserConfig(data=folder, tracks=str(tmp_path / "mine.npz")))
+    frames = frames_of(folder, tracks=str(tmp_path / "mine.npz"))
     np.testing.assert_allclose(frames.tracks.paths, paths, atol=1e-6)
 
 
@@ -186,8 +185,7 @@ def tracks_through(tmp_path: Path, images: list[str]) -> list[str]:
     arrays = {"tracks": np.full((2, count, 2), 3.0), "visible": np.ones((2, count), bool)}
     arrays |= {"paths": np.full((2, count, 3), np.nan), "images": np.array(images)}
     np.savez(tmp_path / "mine.npz", **arrays)
-    config = Page4DDataParserConfig(data=tmp_path / "scene", points="random", tracks=str(tmp_path / "mine.npz"))
-    frames = read_source(config)
+    frames = frames_of(tmp_path / "scene", points="random", tracks=str(tmp_path / "mine.npz"))
     seen = np.flatnonzero(frames.tracks.visible.any(axis=0))
     return [frames.image_paths[i].relative_to(tmp_path / "scene").as_posix() for i in seen]
 
@@ -218,7 +216,7 @@ def test_tracks_of_static_things_alone_are_left_out_and_the_user_is_told(tmp_pat
     made = ball_scene(9)  # its tracks are of the plane
     scene = ball_folder(tmp_path / "scene", 9)
     np.savez(tmp_path / "mine.npz", tracks=made.tracks.xy, visible=made.tracks.visible)
-    frames = read_source(Page4DDataParserConfig(data=scene, tracks=str(tmp_path / "mine.npz")))
+    frames = frames_of(scene, tracks=str(tmp_path / "mine.npz"))
     assert motion_paths(frames) is None
     assert f"0 of {len(made.tracks)} tracks follow something that moves" in capsys.readouterr().out
 
@@ -226,7 +224,7 @@ def test_tracks_of_static_things_alone_are_left_out_and_the_user_is_told(tmp_pat
 def test_a_capture_s_tracks_are_asked_of_one_that_has_some(tmp_path):
     folder = write_capture(tmp_path / "own", frames=FRAMES)
     with pytest.raises(CaptureError, match="has no tracks"):
-        read_source(Page4DDataParserConfig(data=folder, tracks="capture"))
+        frames_of(folder, tracks="capture")
 
 
 def scene_with_paths(folder, paths):
@@ -244,8 +242,8 @@ def scene_with_paths(folder, paths):
 def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_frames(tmp_path):
     paths = BALL + 2 * going_sideways(20, 9)
     scene = scene_with_paths(tmp_path / "scene", paths)
-    assert read_source(Page4DDataParserConfig(data=scene, tracks="off")).tracks is None
-    frames = read_source(Page4DDataParserConfig(data=scene))
+    assert frames_of(scene, tracks="off").tracks is None
+    frames = frames_of(scene)
     np.testing.assert_allclose(frames.tracks.paths[-20:][:, frames.train], paths[:, frames.train], atol=1e-4)
     assert np.isnan(frames.tracks.paths[:, frames.evaluation]).all()
     assert len(motion_paths(frames).positions) == 20
@@ -254,7 +252,7 @@ def test_a_scene_s_tracks_of_what_moves_are_taken_and_not_those_of_held_out_fram
 def test_a_scene_s_tracks_stay_at_their_pixels_under_another_lens_and_size(tmp_path):
     folder = scene_with_paths(tmp_path / "scene", BALL + 2 * going_sideways(20, 9))
     scene = read_scene(folder)
-    frames = read_source(Page4DDataParserConfig(data=folder, downscale_factor=2, eval_interval=0))
+    frames = frames_of(folder, downscale_factor=2, eval_interval=0)
     frames.intrinsics[:, :2, :2] *= 1.25  # a capture's own
     tracks = tracks_of_scene(scene, np.arange(9), 1.0, frames)
     for i in range(9):
@@ -274,7 +272,7 @@ def test_a_scene_s_tracks_give_no_path_where_masks_leave_pixels_out(tmp_path):
     meta = json.loads((folder / "transforms.json").read_text())
     meta["frames"][4]["mask_path"] = "nothing.png"
     (folder / "transforms.json").write_text(json.dumps(meta))
-    frames = read_source(Page4DDataParserConfig(data=folder, eval_interval=0))
+    frames = frames_of(folder, eval_interval=0)
     known = np.isfinite(frames.tracks.paths[-20:]).all(axis=2)
     assert known.all(axis=0).tolist() == [True] * 4 + [False] + [True] * 4
     assert not known[:, 4].any()
@@ -282,12 +280,6 @@ def test_a_scene_s_tracks_give_no_path_where_masks_leave_pixels_out(tmp_path):
 
 def test_a_scene_s_tracks_that_stay_about_where_they_are_have_to_be_asked_for(tmp_path, capsys):
     scene = scene_with_paths(tmp_path / "scene", BALL + going_sideways(20, 9))
-    assert motion_paths(read_source(Page4DDataParserConfig(data=scene))) is None
+    assert motion_paths(frames_of(scene)) is None
     assert "what moves goes 4.3% of its distance" in capsys.readouterr().out
-    assert len(motion_paths(read_source(Page4DDataParserConfig(data=scene, tracks="page4d"))).positions) == 20
-
-
-def test_positions_between_images_and_world_agree_in_the_dataparser(capture):
-    metadata = outputs_of(capture, "train").metadata
-    assert metadata["tracks_xyz"].dtype == torch.float32
-    assert metadata["tracks_xyz"].shape == (30, FRAMES - 1, 3)
+    assert len(motion_paths(frames_of(scene, tracks="page4d")).positions) == 20

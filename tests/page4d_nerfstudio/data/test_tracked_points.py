@@ -5,12 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from perfect_page4d import frames_of
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from page4d_hf.captures import as_pinhole, read_capture
 from page4d_hf.synthetic import write_synthetic_capture
-from page4d_nerfstudio.data.dataparser import Page4DDataParserConfig, read_source
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def without_points(tmp_path_factory):
 @pytest.fixture(scope="module")
 def frames(without_points):
     (without_points / "depth").rename(without_points / "true_depth")
-    frames = read_source(Page4DDataParserConfig(data=without_points))
+    frames = frames_of(without_points)
     (without_points / "true_depth").rename(without_points / "depth")
     return frames
 
@@ -71,12 +71,12 @@ def test_they_are_kept_for_the_next_command(without_points, frames, monkeypatch)
         raise AssertionError("tracked again")
 
     monkeypatch.setattr("page4d_hf.reconstruction.tracks.track_points", nothing)
-    again = read_source(Page4DDataParserConfig(data=without_points, points="tracks"))
+    again = frames_of(without_points, points="tracks")
     np.testing.assert_array_equal(again.points.positions, frames.points.positions)
 
 
 def test_smaller_images_to_train_on_start_from_points_of_the_large_ones(without_points, frames):
-    small = read_source(Page4DDataParserConfig(data=without_points, points="tracks", downscale_factor=2))
+    small = frames_of(without_points, points="tracks", downscale_factor=2)
     np.testing.assert_allclose(small.points.positions, frames.points.positions, atol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_images_may_have_transparency(without_points, frames, tmp_path):
     shutil.copytree(without_points, folder)
     for path in folder.glob("rgb/*/*.png"):
         Image.open(path).convert("RGBA").save(path)
-    transparent = read_source(Page4DDataParserConfig(data=folder, points="tracks"))
+    transparent = frames_of(folder, points="tracks")
     assert transparent.images.load_image(0).shape[2] == 4
     np.testing.assert_array_equal(transparent.points.positions, frames.points.positions)
     np.testing.assert_array_equal(transparent.points.colors, frames.points.colors)
@@ -109,8 +109,7 @@ def test_masked_pixels_give_no_points_and_other_masks_others(tmp_path):
 
     def points(mask):
         Image.fromarray(np.tile(mask, (size[1], 1))).save(tmp_path / "mask.png")
-        config = Page4DDataParserConfig(data=tmp_path, points="tracks", eval_interval=0, orientation_method="none")
-        return read_source(config)
+        return frames_of(tmp_path, points="tracks", eval_interval=0)
 
     def seen_on_the_left_alone(found):
         alone = np.ones(len(found.points), bool)

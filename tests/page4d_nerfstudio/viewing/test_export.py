@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,11 @@ def viewmat() -> torch.Tensor:
     return world_to_camera(cameras([0.0]).camera_to_worlds)[0]
 
 
+def assert_a_viewer_shows_what_renders(path: Path, model, time: float) -> None:
+    seen = viewer_shows(path, viewmat(), model.background_color)
+    torch.testing.assert_close(seen, shown(model, time), atol=2e-5, rtol=0)
+
+
 @pytest.mark.parametrize("time", [0.0, 0.37, 1.0])
 def test_a_viewer_shows_what_the_model_renders_at_that_time(tmp_path, time):
     model = lively(fine(half_moving()))
@@ -85,9 +91,7 @@ def test_a_viewer_shows_what_the_model_renders_at_that_time(tmp_path, time):
     count = write_splat(tmp_path / "splats.ply", run_of(model), time)
 
     assert count == 40
-    torch.testing.assert_close(
-        viewer_shows(tmp_path / "splats.ply", viewmat(), model.background_color), shown(model, time), atol=2e-5, rtol=0
-    )
+    assert_a_viewer_shows_what_renders(tmp_path / "splats.ply", model, time)
     assert (shown(model, time) - shown(model, 0.7)).abs().max() > 100 * 2e-5  # the time does matter
 
 
@@ -102,9 +106,7 @@ def test_harmonics_that_the_training_has_not_come_to_are_zero(tmp_path, step, de
     assert colors.shape == (40, 16, 3)
     assert model.active_sh_degree == degree
     assert not colors[:, (degree + 1) ** 2 :].any()
-    torch.testing.assert_close(
-        viewer_shows(tmp_path / "splats.ply", viewmat(), model.background_color), shown(model, 0.5), atol=2e-5, rtol=0
-    )
+    assert_a_viewer_shows_what_renders(tmp_path / "splats.ply", model, 0.5)
 
 
 def test_harmonics_that_no_viewer_knows_are_left_out_and_told_of(tmp_path, capsys):
@@ -125,9 +127,7 @@ def test_colours_without_harmonics_are_written_as_those_of_degree_0(tmp_path):
 
     colors = viewer_reads(tmp_path / "splats.ply")["colors"]
     torch.testing.assert_close(0.5 + DEGREE_0 * colors[:, 0], model.features_dc.detach().sigmoid())
-    torch.testing.assert_close(
-        viewer_shows(tmp_path / "splats.ply", viewmat(), model.background_color), shown(model, 0.5), atol=2e-5, rtol=0
-    )
+    assert_a_viewer_shows_what_renders(tmp_path / "splats.ply", model, 0.5)
 
 
 def test_the_layout_is_the_reference_implementations(tmp_path):
@@ -183,8 +183,7 @@ def test_a_folder_lists_its_files_and_gaussians_keep_their_places(tmp_path):
     assert torch.equal(means[0][20:], means[2][20:])  # these stand still
     assert (means[0][:20] != means[2][:20]).any(dim=1).all()
     for entry in listing["splats"]:
-        seen = viewer_shows(tmp_path / "splats" / entry["file"], viewmat(), model.background_color)
-        torch.testing.assert_close(seen, shown(model, entry["time"]), atol=2e-5, rtol=0)
+        assert_a_viewer_shows_what_renders(tmp_path / "splats" / entry["file"], model, entry["time"])
 
 
 def test_gaussians_that_never_move_can_be_written_once(tmp_path):
@@ -285,8 +284,7 @@ def test_a_training_of_another_method_is_refused(config):
 
 def test_a_training_without_a_checkpoint_is_refused(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = page4d_4dgs.config.__class__(**{**vars(page4d_4dgs.config), "experiment_name": "a", "timestamp": "b"})
-    config.write_text(yaml.dump(settings))
+    config.write_text(yaml.dump(replace(page4d_4dgs.config, experiment_name="a", timestamp="b")))
     with pytest.raises(ExportError, match="There is no checkpoint in outputs/a/page4d-4dgs/b/nerfstudio_models"):
         read_run(config)
     checkpoints = tmp_path / "outputs/a/page4d-4dgs/b/nerfstudio_models"
@@ -300,10 +298,10 @@ def interrupted_and_finished(folder: Path) -> list[Path]:
     """config.yml of two trainings in outputs/: the newer has no checkpoint, the older one that is broken."""
     paths = []
     for number, timestamp in enumerate(("interrupted", "finished")):
-        settings = {**vars(page4d_4dgs.config), "experiment_name": "a", "timestamp": timestamp}
+        settings = replace(page4d_4dgs.config, experiment_name="a", timestamp=timestamp)
         path = folder / f"outputs/a/page4d-4dgs/{timestamp}/config.yml"
         path.parent.mkdir(parents=True)
-        path.write_text(yaml.dump(page4d_4dgs.config.__class__(**settings)))
+        path.write_text(yaml.dump(settings))
         os.utime(path, (10 - number, 10 - number))
         paths.append(path)
     checkpoint = paths[1].parent / "nerfstudio_models/step-000000010.ckpt"
