@@ -15,13 +15,13 @@ import tyro
 
 from page4d_hf.errors import Page4DError
 from page4d_hf.utils.programs import command, counted, goes_on_by_itself, not_installed, say_next
+from page4d_hf.utils.ranges import ENDLESS, check_ranges
 
 from .viewing import PathKind
 
 MOST_FRAMES, MOST_RADIUS = 100_000, 1000  # of a camera path: an hour of video, at most
 LEAST_FPS, MOST_FPS, MOST_GIF_FPS = 0.1, 1000, 50  # browsers slow a GIF down that has less than 1/50 s between frames
-KEYFRAMES_LIMIT = 1000
-MOST_WIDTH = 8192  # of a video, in pixels
+MOST_KEYFRAMES, MOST_WIDTH = 1000, 8192  # of a page, and of a video in pixels
 SENT_EASILY = 10 * 2**20  # bytes that mail and chat take
 
 # Of a path, unless options say others.
@@ -67,9 +67,8 @@ def splat(
     """
     if output.suffix.lower() not in (".html", ".mp4", ".gif"):
         raise Page4DError(f"--output must end in .html, .mp4 or .gif; got {output}.")
-    for name, value, least in (("max-frames", max_frames, 2), ("downscale", downscale, 1), ("steps", steps, 1)):
-        if value is not None and value < least:
-            raise Page4DError(f"--{name} must be at least {least}, got {value}.")
+    given = {"max_frames": max_frames, "downscale": downscale, "steps": steps}
+    check_ranges(given, {"max_frames": (2, ENDLESS), "downscale": (1, ENDLESS), "steps": (1, ENDLESS)})
     if find_spec("nerfstudio") is None:
         raise Page4DError(not_installed("splat trains with nerfstudio", "nerfstudio"))
     from page4d_hf.frames import frame_files
@@ -82,8 +81,8 @@ def splat(
 
     from .splat import reconstructed, trained
 
-    given = {"--downscale": downscale, "--steps": steps}
-    options = [word for name, value in given.items() if value is not None for word in (name, value)]
+    of_training = {"--downscale": downscale, "--steps": steps}
+    options = [word for name, value in of_training.items() if value is not None for word in (name, value)]
     written = ["--output", output, *["--overwrite"] * overwrite]
     with goes_on_by_itself():
         scene = reconstructed(input, output, model, max_frames, overwrite=overwrite)
@@ -267,12 +266,7 @@ def share(
     _check_path(time, seconds, fps, radius)
     if kind == ".gif" and fps > MOST_GIF_FPS:
         raise Page4DError(f"--fps of a GIF must be at most {MOST_GIF_FPS}, which browsers play, got {fps:g}.")
-    if sh_degree is not None and not 0 <= sh_degree <= 3:
-        raise Page4DError(f"--sh-degree must be from 0 to 3, got {sh_degree}.")
-    if keyframes is not None and not 2 <= keyframes <= KEYFRAMES_LIMIT:
-        raise Page4DError(f"--keyframes must be from 2 to {KEYFRAMES_LIMIT}, got {keyframes}.")
-    if width is not None and not 2 <= width <= MOST_WIDTH:
-        raise Page4DError(f"--width must be from 2 to {MOST_WIDTH} pixels, got {width}.")
+    check_ranges(given, {"sh_degree": (0, 3), "keyframes": (2, MOST_KEYFRAMES), "width": (2, MOST_WIDTH)})
     if find_spec("nerfstudio") is None:
         raise Page4DError(not_installed("share reads a training by nerfstudio", "nerfstudio"))
     if kind:
@@ -358,8 +352,7 @@ def _check_path(time: tuple[float, ...], seconds: float, fps: float, radius: flo
     for name, value in (("seconds", seconds), ("radius", radius)):
         if not 0.0 < value < float("inf"):
             raise Page4DError(f"--{name} must be a positive number, got {value:g}.")
-    if not LEAST_FPS <= fps <= MOST_FPS:
-        raise Page4DError(f"--fps must be from {LEAST_FPS} to {MOST_FPS}, got {fps:g}.")
+    check_ranges({"fps": fps}, {"fps": (LEAST_FPS, MOST_FPS)})
     if not radius <= MOST_RADIUS:
         raise Page4DError(f"--radius must be at most {MOST_RADIUS} times the distance to what is seen, got {radius:g}.")
     if not seconds * fps <= MOST_FRAMES:

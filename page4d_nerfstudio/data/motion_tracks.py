@@ -208,23 +208,19 @@ def _places_of(names: Sequence[str], image_paths: Sequence[Path], where: Path) -
     for place, image in enumerate(image_paths):
         like.setdefault(image.stem, []).append(place)
 
-    def place_of(name: str) -> int:
+    found: dict[int, str] = {}
+    for name in names:
         path = Path(with_slashes(name))
         places = like.get(path.stem)
         if places is None:
             raise Page4DError(f"{where} has tracks through {name}, which is no frame of the data; track its frames.")
         common = [_folders_in_common(path, image_paths[place]) for place in places]
-        best = max(common)
-        if common.count(best) > 1:
+        if common.count(max(common)) > 1:
             raise Page4DError(
-                f"{where} has tracks through {name}, which {common.count(best)} frames of the data are called; name "
-                "its images with their folders."
+                f"{where} has tracks through {name}, which {common.count(max(common))} frames of the data are called; "
+                "name its images with their folders."
             )
-        return places[common.index(best)]
-
-    found: dict[int, str] = {}
-    for name in names:
-        place = place_of(name)
+        place = places[common.index(max(common))]
         if place in found:
             raise Page4DError(
                 f"{where} has tracks through {found[place]} and {name}, which are one frame of the data, "

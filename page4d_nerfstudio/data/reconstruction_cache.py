@@ -35,10 +35,9 @@ Reconstruct = Callable[[Callable[[], Frames], str], Scene]
 """`reconstruct_once` with its options: from what reads some frames, and a digest that stands for them, to a scene."""
 
 
-def default_cache_dir() -> Path:
-    """`$PAGE4D_CACHE`, else `~/.cache/page4d`."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "page4d"
+def cache_folder(chosen: Path | None, name: str) -> Path:
+    """A folder of the cache that is chosen, by default `$PAGE4D_CACHE`, else `~/.cache/page4d`."""
+    return (chosen or Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/page4d")).expanduser() / name
 
 
 def digest_files(paths: Iterable[Path], *others: object) -> str:
@@ -105,7 +104,7 @@ def reconstruct_once(
     frames_digest: str,
     *,
     model: str | None,
-    options: ReconstructionOptions | None = None,
+    options: ReconstructionOptions,
     use_mask: bool = True,
     cache_dir: Path | None = None,
 ) -> Scene:
@@ -120,10 +119,9 @@ def reconstruct_once(
             "Cameras and points by PAGE-4D need its weights: pass --model with a folder or a Hub name "
             "(`page4d pull nomask --output page4d` fetches the published weights; then --model page4d)."
         )
-    options = options or ReconstructionOptions()
     frames_key = digest_files((), page4d_version(), frames_digest, options.digest())
     try:
-        cache = (cache_dir or default_cache_dir()).expanduser() / "reconstructions"
+        cache = cache_folder(cache_dir, "reconstructions")
         scene = _find(model, use_mask, cache, frames_key)
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a null byte, of nobody's home
         if isinstance(error, Page4DError):
@@ -222,8 +220,7 @@ def _newest_entry_of(model: str, use_mask: bool, cache: Path, frames_key: str) -
     entries = sorted(cache.glob(f"{frames_key}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for entry in entries:
         scene = _read_entry(entry)
-        made_by = () if scene is None else (scene.info.get("model"), scene.info.get("use_mask", True))
-        if scene is not None and made_by == (model, use_mask):
+        if scene is not None and (scene.info.get("model"), scene.info.get("use_mask")) == (model, use_mask):
             note(f"no weights at {model}; using the reconstruction that they made, {entry}")
             return scene
     return None

@@ -35,12 +35,8 @@ class SeedPoints:
 
     def take(self, indices: npt.NDArray[Any]) -> SeedPoints:
         """The points at `indices` (integers or a boolean mask)."""
-        return SeedPoints(
-            self.positions[indices],
-            self.colors[indices],
-            None if self.times is None else self.times[indices],
-            None if self.motion is None else self.motion[indices],
-        )
+        taken: list[Any] = [None if values is None else values[indices] for values in vars(self).values()]
+        return SeedPoints(*taken)
 
     @classmethod
     def none(cls) -> SeedPoints:
@@ -51,13 +47,9 @@ class SeedPoints:
     def joined(cls, parts: list[SeedPoints]) -> SeedPoints:
         """All points of some parts, in order; what not every part knows of its points, the whole does not know."""
 
-        def join(name: str) -> npt.NDArray[Any] | None:
-            values = [getattr(part, name) for part in parts]
-            return None if any(value is None for value in values) else np.concatenate(values)
-
-        positions = np.concatenate([part.positions for part in parts])
-        colors = np.concatenate([part.colors for part in parts])
-        return cls(positions, colors, join("times"), join("motion"))
+        columns: Any = zip(*(vars(part).values() for part in parts), strict=True)
+        joined: list[Any] = [None if any(each is None for each in own) else np.concatenate(own) for own in columns]
+        return cls(*joined)
 
     def thinned(self, limit: int) -> SeedPoints:
         """At most `limit` points, spread evenly over the order in which they come."""

@@ -15,7 +15,7 @@ from page4d_hf.utils.folders import whole_file
 
 from ..console import note
 from .posed_frames import PosedFrames
-from .reconstruction_cache import default_cache_dir, digest_files
+from .reconstruction_cache import cache_folder, digest_files
 from .seed_points import SeedPoints
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def points_of_tracks(frames: PosedFrames, camera_ids: np.ndarray, cache_dir: Pat
         [values[train].tolist() for values in (frames.extrinsics, frames.intrinsics, frames.times, camera_ids)],
         frames.images.image_sizes[train].tolist(),
     )
-    path = (cache_dir or default_cache_dir()).expanduser() / "tracked_points" / f"{digest}.npz"
+    path = cache_folder(cache_dir, "tracked_points") / f"{digest}.npz"
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -104,22 +104,24 @@ def _of_video(frames: PosedFrames, video: np.ndarray) -> SeedPoints:
         & (_angle_to_first_ray(tracks, extrinsics, points) >= LEAST_PARALLAX)
     )
     colors = np.zeros((len(tracks), 3), np.uint8)
-    rows = tracks.rows_of_frames(len(video))
-    seen = np.zeros(len(tracks), bool)
-    for image, of_frame in zip((images.load_image(index) for index in video), rows, strict=True):
-        new = ~seen[tracks.track[of_frame]]
-        number, (x, y) = tracks.track[of_frame][new], tracks.xy[of_frame][new].astype(int).T
-        colors[number] = image[y, x, :3]
-        seen[number] = True
+    first = _first_of_each(tracks)
+    for place, index in enumerate(video):
+        tracked = np.flatnonzero(tracks.frame[first] == place)
+        x, y = tracks.xy[first[tracked]].astype(int).T
+        colors[tracked] = images.load_image(index)[y, x, :3]
     return SeedPoints(points[kept], colors[kept])
+
+
+def _first_of_each(tracks: Tracks) -> np.ndarray:
+    """The first observation of each track, [T]: they come in the order of frames."""
+    return np.unique(tracks.track, return_index=True)[1]
 
 
 def _angle_to_first_ray(tracks: Tracks, extrinsics: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The greatest angle between a track's first ray and another of its rays, [T] in radians."""
     toward = points[tracks.track] - camera_centers(extrinsics)[tracks.frame]
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
-    _, first = np.unique(tracks.track, return_index=True)  # observations come in the order of frames
-    cosine = np.einsum("oi,oi->o", toward, toward[first][tracks.track])
+    cosine = np.einsum("oi,oi->o", toward, toward[_first_of_each(tracks)][tracks.track])
     angles = np.zeros(len(points))
     np.maximum.at(angles, tracks.track, np.arccos(cosine.clip(-1, 1)))
     return angles

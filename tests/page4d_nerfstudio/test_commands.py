@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 import time
 from importlib import import_module
 from pathlib import Path
@@ -376,32 +375,17 @@ def is_of_one_colour(message, colour):
 # Wrong input
 
 
-WRONG = {
-    "no such path": (lambda capture: shutil.rmtree(capture), "There is no capture"),
-    "a file of another kind": (
-        lambda capture: (shutil.rmtree(capture), capture.write_text("text")),
-        "neither a video nor an image",
-    ),
-    "a missing camera": (lambda capture: (capture / "camera/000004.json").unlink(), "camera/000004.json is missing"),
-    "a broken image": (
-        lambda capture: (capture / "rgb/1x/000004.png").write_bytes((capture / "rgb/1x/000004.png").read_bytes()[:400]),
-        "rgb/1x/000004.png cannot be read as an image",
-    ),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_data_end_the_training_in_one_sentence(tmp_path, monkeypatch, capsys, wrong):
-    spoil, message = WRONG[wrong]
-    spoil(write_capture(tmp_path / "capture", val=VAL))
+def test_a_broken_image_ends_the_training_in_one_sentence(tmp_path, monkeypatch, capsys):
+    image = write_capture(tmp_path / "capture", val=VAL) / "rgb/1x/000004.png"
+    image.write_bytes(image.read_bytes()[:400])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_info:
         train("page4d-4dgs", "--data", "capture", "--max-num-iterations", 2, "--vis", "tensorboard")
     assert exit_info.value.code == 1
     error = capsys.readouterr().out.split(" Error ")[1].strip("─\n ")
-    # A broken image is met when the training has begun: nerfstudio prints its profile behind the sentence.
+    # It is met when the training has begun: nerfstudio prints its profile behind the sentence.
     sentence, _, rest = error.partition("\n")
-    assert message in sentence
+    assert "rgb/1x/000004.png cannot be read as an image" in sentence
     assert not rest or rest.strip().startswith("Printing profiling stats")
 
 

@@ -413,9 +413,9 @@ def test_what_is_unknown_is_told_what_is_known(tmp_path):
     ("options", "message"),
     [
         ({"data": "nowhere"}, "There is no nowhere"),
+        ({"data": __file__}, "neither a video nor an image"),
         ({"downscale_factor": 0}, "--downscale-factor must be at least 1, got 0"),
         ({"downscale_factor": 1.5}, "--downscale-factor must be a whole number, got 1.5"),
-        ({"max_points": 0}, "--max-points must be at least 1"),
         ({"eval_interval": 1}, "would hold out every frame"),
         ({"eval_interval": -1}, "--eval-interval must be at least 0"),
         ({"cameras": "page4d"}, "page4d pull nomask"),

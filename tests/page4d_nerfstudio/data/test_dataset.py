@@ -119,11 +119,6 @@ def test_a_scaled_image_has_no_dark_rim_where_it_is_transparent(capture):
     assert torch.equal(dataset_of(capture).get_data(0, "uint8")["image"], torch.from_numpy(pixels))
 
 
-def test_float32_images_are_the_uint8_ones_over_255(capture):
-    dataset = dataset_of(capture)
-    torch.testing.assert_close(dataset.get_data(2)["image"], dataset.get_data(2, "uint8")["image"] / 255)
-
-
 def test_the_model_is_not_handed_the_reader_of_images(tmp_path):
     """The metadata go to the model; nerfstudio copies them deeply for every dataset, and workers pickle datasets."""
     dataset = dataset_of(write_capture(tmp_path / "capture", masks=True))

@@ -35,6 +35,15 @@ def some_views(count: int = 5, seed: int = 0) -> Views:
     )
 
 
+def outputs_of(
+    width: int, height: int, fx: float, fy: float, count: int = 2, points=None, **options
+) -> DataparserOutputs:
+    """Cameras in one place whose principal points are in the middle, and seed points."""
+    poses = torch.eye(4)[None, :3].repeat(count, 1, 1)
+    cameras = Cameras(poses, fx, fy, width / 2, height / 2, width=width, height=height, **options)
+    return DataparserOutputs([], cameras, metadata={} if points is None else {"points3D_xyz": torch.tensor(points)})
+
+
 def is_rotation(poses: np.ndarray) -> bool:
     matrices = poses[:, :, :3]
     return bool(np.allclose(matrices @ matrices.transpose(0, 2, 1), np.eye(3)) and (np.linalg.det(matrices) > 0).all())
@@ -44,8 +53,7 @@ def is_rotation(poses: np.ndarray) -> bool:
 
 
 def test_only_a_circle_needs_seed_points():
-    cameras = Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 30.0, 30.0, 20.0, 15.0, width=40, height=30)
-    views = Views.of(DataparserOutputs(image_filenames=[Path("0.png"), Path("1.png")], cameras=cameras))
+    views = Views.of(outputs_of(40, 30, 30.0, 30.0))
 
     assert len(make_path(views, "training", None, 1.0, 5.0, 0, 0.1)["camera_path"]) == 5
     with pytest.raises(CameraPathError, match="no seed points"):
@@ -112,8 +120,7 @@ def test_a_circle_around_a_view_of_nothing_is_refused():
 
 
 def test_a_path_of_pixels_that_are_not_square_sees_what_the_camera_saw():
-    cameras = Cameras(torch.eye(4)[None, :3], 30.0, 40.0, 20.0, 15.0, width=60, height=30, times=torch.zeros(1, 1))
-    views = Views.of(DataparserOutputs([], cameras))
+    views = Views.of(outputs_of(60, 30, 30.0, 40.0, count=1, times=torch.zeros(1, 1)))
 
     path = get_path_from_json(make_path(views, "still", (0.0, 0.0), 1.0, 1.0, 0, 0.1))
 
@@ -124,14 +131,13 @@ def test_a_path_of_pixels_that_are_not_square_sees_what_the_camera_saw():
 
 def test_a_path_of_a_lens_that_nerfstudio_undistorts_sees_what_was_trained():
     lens = torch.tensor([[-0.2, 0.05, 0.01, 0.0, 0.002, -0.001], [0.0] * 6])
-    cameras = Cameras(
-        torch.eye(4)[None, :3].repeat(2, 1, 1), 50.0, 50.0, 50.0, 30.0, width=100, height=60, distortion_params=lens
-    )
+    outputs = outputs_of(100, 60, 50.0, 50.0, distortion_params=lens)
+    cameras = outputs.cameras
     intrinsics = cameras[0].get_intrinsics_matrices().numpy()
     blank = np.zeros((60, 100, 3), np.uint8)
     trained, _, _ = _undistort_image(cameras[0], lens[0].numpy(), {}, blank, intrinsics)
 
-    views = Views.of(DataparserOutputs([], cameras))
+    views = Views.of(outputs)
 
     height = 60 / 2 / np.tan(np.radians(views.fov) / 2)
     assert height == pytest.approx([trained[1, 1], 50], rel=0.01)
@@ -189,17 +195,14 @@ def test_a_video_lasts_as_long_as_its_frames():
 
 @pytest.mark.parametrize("times", [None, torch.tensor([[1.0], [0.0]])])
 def test_views_have_even_sides_for_video_and_times_in_order(times):
-    cameras = Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 20.0, 20.0, 16.5, 12.5, width=33, height=25, times=times)
-    outputs = DataparserOutputs([], cameras, metadata={"points3D_xyz": torch.zeros(1, 3)})
-    views = Views.of(outputs)
+    views = Views.of(outputs_of(33, 25, 20.0, 20.0, times=times))
     assert views.sizes.tolist() == [[32, 24]] * 2
     assert views.times.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("kind", ["training", "circle", "still"])
 def test_where_data_have_no_times_a_path_stays_at_the_one_that_was_trained(kind):
-    cameras = Cameras(torch.eye(4)[None, :3].repeat(2, 1, 1), 20.0, 20.0, 16.0, 12.0, width=32, height=24)
-    outputs = DataparserOutputs([], cameras, metadata={"points3D_xyz": torch.tensor([[0.0, 0.0, -1.0]])})
+    outputs = outputs_of(32, 24, 20.0, 20.0, points=[[0.0, 0.0, -1.0]])
 
     def times_of(views: Views, chosen: tuple[float, float] | None = None) -> list[float]:
         return [frame["render_time"] for frame in make_path(views, kind, chosen, 1.0, 3.0, 0, 0.1)["camera_path"]]
@@ -274,12 +277,12 @@ WRONG_OPTIONS = {
     "a time after the last": ({"time": (0.0, 1.5)}, "got 0 1.5"),
     "no number": ({"time": (float("nan"),)}, "got nan"),
     "no length": ({"seconds": 0.0}, "--seconds must be a positive number, got 0"),
-    "a negative speed": ({"fps": -1.0}, "--fps must be from 0.1 to 1000, got -1"),
-    "a speed that nobody sees": ({"fps": 0.0004}, "--fps must be from 0.1 to 1000, got 0.0004"),
+    "a negative speed": ({"fps": -1.0}, "--fps must be from 0.1 to 1,000, got -1"),
+    "a speed that nobody sees": ({"fps": 0.0004}, "--fps must be from 0.1 to 1,000, got 0.0004"),
     "an endless radius": ({"radius": float("inf")}, "--radius must be a positive number, got inf"),
     "a radius beyond all scenes": ({"radius": 1e300}, "--radius must be at most 1000 times .*, got 1e\\+300"),
     "a length that is no number": ({"seconds": float("nan")}, "--seconds must be a positive number, got nan"),
-    "a speed beyond all screens": ({"fps": 1e300, "seconds": 1e300}, "--fps must be from 0.1 to 1000, got 1e\\+300"),
+    "a speed beyond all screens": ({"fps": 1e300, "seconds": 1e300}, "--fps must be from 0.1 to 1,000, got 1e\\+300"),
     "frames without end": ({"seconds": 1e300}, "at most 100,000 frames, and --seconds 1e\\+300 at --fps 24"),
 }
 

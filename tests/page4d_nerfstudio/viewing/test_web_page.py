@@ -379,7 +379,7 @@ def test_fewer_harmonics_and_keyframes_make_a_smaller_file(model, written, tmp_p
 WRONG_OPTIONS = {
     "another kind of file": ({"output": Path("a.webm")}, "must end in .html, .mp4 or .gif"),
     "a degree that the page does not know": ({"sh_degree": 4}, "from 0 to 3, got 4"),
-    "one keyframe": ({"keyframes": 1}, "from 2 to 1000, got 1"),
+    "one keyframe": ({"keyframes": 1}, "from 2 to 1,000, got 1"),
     "no width": ({"output": Path("a.mp4"), "width": 0}, "got 0"),
     "no length": ({"seconds": 0.0}, "--seconds must be a positive number"),
     "three times": ({"output": Path("a.mp4"), "time": (0.0, 0.5, 1.0)}, "--time takes one instant"),
