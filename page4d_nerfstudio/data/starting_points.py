@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -67,15 +67,9 @@ def points_of_capture_depth(capture: Capture, frames: PosedFrames, max_points: i
     seen = np.array([j for j in frames.train if capture.depth_paths[j] is not None])
     seen = seen[evenly(len(seen), max_points)]
 
-    def depth_of(index: int) -> np.ndarray:
-        depth = images.load_depth(seen[index])
-        assert depth is not None
-        return depth
-
     points = _points_of_depth(
         replace(frames, extrinsics=capture.extrinsics, intrinsics=images.intrinsics, train=seen),
-        depth_of,
-        lambda index: depth_of(index) > 0,
+        lambda index: images.load_depth(seen[index]),
         lambda index: images.load_motion_mask(seen[index]),
         max_points,
     )
@@ -97,14 +91,13 @@ def points_of_reconstruction(
     known = np.concatenate([each[each > 0][::stride].copy() for each in confidence])  # a view would hold the map
     threshold = np.percentile(known, seeds.confidence_percentile) if len(known) else np.inf
 
-    def usable_of(index: int) -> npt.NDArray[np.bool_]:
-        usable: npt.NDArray[np.bool_] = scene.load_confidence(seen[index]) >= threshold
-        return usable & (scene.load_depth(seen[index]) > 0)  # not of NaN
+    def depth_of(index: int) -> np.ndarray:
+        sure = scene.load_confidence(seen[index]) >= threshold
+        return np.where(sure, scene.load_depth(seen[index]) * depth_scale, 0)
 
     return _points_of_depth(
         frames,
-        lambda index: scene.load_depth(seen[index]) * depth_scale,
-        usable_of,
+        depth_of,
         lambda index: scene.load_motion(seen[index]) if scene.has_motion else None,
         seeds.max_points,
     )
@@ -112,18 +105,21 @@ def points_of_reconstruction(
 
 def _points_of_depth(
     frames: PosedFrames,
-    depth_of: Callable[[int], np.ndarray],
-    usable_of: Callable[[int], npt.NDArray[np.bool_]],
-    motion_of: Callable[[int], np.ndarray | None],
+    depth_of: Callable[[int], Any],
+    motion_of: Callable[[int], Any],
     max_points: int,
 ) -> SeedPoints:
     """Points of depth maps of the frames to train on, placed by their cameras; pixels that masks leave out give none.
 
-    What is `_of` a frame is so by its place in `frames.train`: `(h, w)` each, of any size over its image.
+    Args:
+        frames: the frames.
+        depth_of: a frame's z-depth by its place in `frames.train`, `(h, w)` over its image; no point where it is 0.
+        motion_of: its motion, `(h, w)` too; None where that is not known.
+        max_points: at most so many.
     """
 
     def pixels_of(index: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        usable, motion = usable_of(index), motion_of(index)
+        usable, motion = depth_of(index) > 0, motion_of(index)  # not where depth is NaN
         use = frames.images.load_use(frames.train[index])
         if use is not None:
             resized = cv2.resize(use.view(np.uint8), usable.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
