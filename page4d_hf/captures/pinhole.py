@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import Polynomial
 
 from ..errors import CaptureError
 from ..geometry import resized_intrinsics
@@ -208,9 +209,8 @@ def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> 
     rays = np.asarray(rays, np.float64)
     if fisheye:
         slope = np.linalg.norm(rays, axis=-1, keepdims=True)
-        return rays * np.divide(
-            _fisheye_radius(np.arctan(slope), distortion), slope, np.ones_like(slope), where=slope > 0
-        )
+        radius = _fisheye_radius(distortion)(np.arctan(slope))
+        return rays * np.divide(radius, slope, np.ones_like(slope), where=slope > 0)
     directions = np.insert(rays.reshape(-1, 2), 2, 1, axis=-1)
     pixels, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), np.eye(3), np.asarray(distortion, np.float64))
     return pixels.reshape(np.shape(rays))
@@ -255,11 +255,9 @@ def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.N
     radial = lens.copy()
     radial[2:4] = 0
     grid = np.linspace(0, math.tan(FISHEYE_REACH), 20_000)
-    radii = distort(np.column_stack((grid, np.zeros_like(grid))), radial)[:, 0]
-    rises = np.diff(radii) > 0
-    rising = len(grid) if rises.all() else int(rises.argmin()) + 1
+    grid, radii = _rising(grid, distort(np.column_stack((grid, np.zeros_like(grid))), radial)[:, 0])
     radius = np.linalg.norm(distorted, axis=1)
-    start = np.interp(radius, radii[:rising], grid[:rising])
+    start = np.interp(radius, radii, grid)
     rays = distorted * np.divide(start, radius, out=np.ones_like(radius), where=radius > 0)[:, None]
     zero, same = np.zeros(3), np.eye(3)
     with np.errstate(all="ignore"):
@@ -268,35 +266,36 @@ def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.N
             (xx, xy), (yx, yy) = slopes[:, 3:5].reshape(-1, 2, 2).transpose(1, 2, 0)  # by the ray: as by a shift
             dx, dy = (seen[:, 0] - distorted).T
             rays = rays - np.column_stack((yy * dx - xy * dy, xx * dy - yx * dx)) / (xx * yy - xy * yx)[:, None]
-        inside = (np.linalg.norm(rays, axis=1) <= grid[rising - 1]) & ((rays * distorted).sum(axis=1) >= 0)
+        inside = (np.linalg.norm(rays, axis=1) <= grid[-1]) & ((rays * distorted).sum(axis=1) >= 0)
     return np.where(inside[:, None], rays, np.nan)
 
 
-def _fisheye_radius(angle: np.ndarray, distortion: np.ndarray) -> np.ndarray:
-    """Distance from the centre at focal length 1 of a ray at an angle from the axis (Kannala and Brandt, Eq. 6)."""
-    square = angle**2
+def _rising(grid: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A grid and its values up to where these first fall."""
+    rises = np.append(np.diff(values) > 0, False)
+    return grid[: rises.argmin() + 1], values[: rises.argmin() + 1]
+
+
+def _fisheye_radius(distortion: np.ndarray) -> Polynomial:
+    """Distance from the centre at focal length 1, by a ray's angle from the axis (Kannala and Brandt, Eq. 6)."""
     k1, k2, k3, k4 = distortion[:4]
-    return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+    return Polynomial((0, 1, 0, k1, 0, k2, 0, k3, 0, k4))
 
 
 def _undistort_fisheye(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.float64]:
-    grid = np.linspace(0, FISHEYE_REACH, 2000)
-    radii = _fisheye_radius(grid, distortion)
-    rises = np.diff(radii) > 0
-    rising = len(grid) if rises.all() else int(rises.argmin()) + 1
+    radius_at = _fisheye_radius(distortion)
+    grid, radii = _rising(*radius_at.linspace(2000, (0, FISHEYE_REACH)))
     radius = np.linalg.norm(distorted, axis=1)
     # Polynomials are fitted to what was seen of the pattern, and often fall beyond it.
-    if grid[rising - 1] < LEAST_REACH and radius.max(initial=0) > radii[rising - 1]:
+    if grid[-1] < LEAST_REACH and radius.max(initial=0) > radii[-1]:
         raise ValueError(
             "its distortion cannot be undone over the whole image; check the coefficients k1, k2, k3, k4 "
             f"= {np.asarray(distortion[:4]).tolist()}."
         )
-    angle = np.interp(radius, radii[:rising], grid[:rising])  # rays beyond the reach end there
-    inside = radius < radii[rising - 1]
+    angle = np.interp(radius, radii, grid)  # rays beyond the reach end there
+    inside = radius < radii[-1]
     for _ in range(5):  # Newton, from a start that is good to 1e-6
-        step = 1e-7
-        slope = (_fisheye_radius(angle + step, distortion) - _fisheye_radius(angle - step, distortion)) / (2 * step)
-        angle = np.where(inside, angle - (_fisheye_radius(angle, distortion) - radius) / slope, angle)
+        angle = np.where(inside, angle - (radius_at(angle) - radius) / radius_at.deriv()(angle), angle)
     factor = np.divide(np.tan(angle), radius, out=np.ones_like(radius), where=radius > 0)
     return distorted * factor[:, None]
 

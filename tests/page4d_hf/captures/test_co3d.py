@@ -69,13 +69,12 @@ def test_sequences_that_were_not_fetched_are_not_listed(tmp_path: Path) -> None:
     assert co3d_sequences(tmp_path) == ["pizza/b"]
 
 
-def test_sequences_with_badly_rated_cameras_are_not_listed_unless_asked_for(tmp_path: Path) -> None:
+def test_sequences_with_badly_rated_cameras_are_not_listed(tmp_path: Path) -> None:
     category = Category(tmp_path, "pizza", ("a", "b", "c", "d"))
     for entry, score in zip(category.sequences, (0.51, 0.5, None, -3.0), strict=True):
         entry["viewpoint_quality_score"] = score
     category.save()
     assert co3d_sequences(tmp_path) == ["pizza/a"]
-    assert co3d_sequences(tmp_path, min_viewpoint_quality=None) == ["pizza/a", "pizza/b", "pizza/c", "pizza/d"]
 
 
 def test_no_sequence_is_trained_on_that_any_set_list_holds_out(tmp_path: Path) -> None:

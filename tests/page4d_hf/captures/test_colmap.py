@@ -167,7 +167,7 @@ DAMAGE: dict[str, tuple[Callable[[SmallColmap], Any], str]] = {
     ),
     "images of another size": (
         lambda s: Image.new("RGB", (30, 30)).save(s.root / "images/3.png"),
-        r"3\.png is 30x30, but its camera .* makes images of 56x42",
+        r"3\.png is 30x30 but its camera in the COLMAP model .* says 56x42",
     ),
 }
 
