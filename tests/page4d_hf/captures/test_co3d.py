@@ -138,18 +138,6 @@ def test_a_broken_camera_of_the_second_form_is_named_and_left_out(category: Cate
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Frames that are left out
-
-
-def test_a_sequence_without_depth_is_read_with_a_note(category: Category) -> None:
-    shutil.rmtree(category.folder / NAME / "depths")
-    capture = category.read()
-    assert len(capture) == 3
-    assert capture.depth_paths is None
-    assert any("depths is missing" in note for note in capture.notes)
-
-
-# --------------------------------------------------------------------------------------------------------------------
 # What is refused
 
 
