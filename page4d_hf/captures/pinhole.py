@@ -46,17 +46,17 @@ class PinholeFrames:
     def __len__(self) -> int:
         return len(self.capture)
 
-    @property
-    def resamples(self) -> bool:
-        """Whether any image is undistorted or scaled, and so differs from its file."""
-        scaled = bool((self.image_sizes != self.capture.image_sizes).any())
-        return scaled or not all(self._is_plain(index) for index in range(len(self)))
+    def resamples(self, index: int) -> bool:
+        """Whether the image of a frame is undistorted or scaled, and so differs from its file."""
+        scaled = (self.image_sizes[index] != self.capture.image_sizes[index]).any()
+        return bool(scaled) or not self._is_plain(index)
 
     @property
     def differs_from_files(self) -> bool:
         """Whether other programs would read other images from the files: not resampled, or with an alpha."""
         reads_colours = self.capture.read_image_file is read_opaque_image
-        return self.resamples or (reads_colours and read_image(self.capture.image_paths[0]).shape[2] == 4)
+        resampled = any(self.resamples(index) for index in range(len(self)))
+        return resampled or (reads_colours and read_image(self.capture.image_paths[0]).shape[2] == 4)
 
     def load_image(self, index: int) -> npt.NDArray[np.uint8]:
         """The image of a frame.
@@ -169,19 +169,18 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
             f"ask for {capture.image_downscale} or more."
         )
     sizes = np.maximum(np.floor(capture.image_sizes / factor + 0.5), 1).astype(np.int64)
-    pinholes: dict[bytes, np.ndarray] = {}
-    intrinsics = np.empty_like(capture.intrinsics, np.float64)
     kinds = np.zeros(len(capture), bool) if capture.fisheye is None else capture.fisheye
-    for i, (source, lens, size, fisheye) in enumerate(
-        zip(capture.intrinsics, capture.distortion, capture.image_sizes, kinds, strict=True)
-    ):
-        key = source.tobytes() + lens.tobytes() + size.tobytes() + fisheye.tobytes()
-        if key not in pinholes:
-            try:
-                pinholes[key] = pinhole_intrinsics(source, lens, (int(size[0]), int(size[1])), bool(fisheye))
-            except ValueError as error:
-                raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
-        intrinsics[i] = resized_intrinsics(pinholes[key], sizes[i] / size)
+    lenses = np.column_stack((capture.intrinsics.reshape(-1, 9), capture.distortion, capture.image_sizes, kinds))
+    _, first, lens_of_frame = np.unique(lenses, axis=0, return_index=True, return_inverse=True)
+    pinholes = []
+    for i in first:
+        width, height = (int(side) for side in capture.image_sizes[i])
+        try:
+            pinhole = pinhole_intrinsics(capture.intrinsics[i], capture.distortion[i], (width, height), bool(kinds[i]))
+        except ValueError as error:
+            raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
+        pinholes.append(pinhole)
+    intrinsics = resized_intrinsics(np.stack(pinholes)[lens_of_frame.ravel()], sizes / capture.image_sizes)
     return PinholeFrames(capture, intrinsics, sizes)
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loading import load_frame
 
-from page4d_hf.captures import Capture, detect_layout
+from page4d_hf.captures import Capture, as_pinhole, detect_layout
 from page4d_hf.errors import CaptureError
 
 Damage = Callable[[Any], Any]
@@ -40,6 +39,14 @@ def cut(name: str, end: int) -> Damage:
 def edited(change: Damage) -> Damage:
     """What is held in memory is changed and written."""
     return lambda capture: (change(capture), capture.save())
+
+
+def load_frame(capture: Capture, index: int = 0) -> None:
+    """Decode all files of a frame."""
+    frames = as_pinhole(capture)
+    index = min(index, len(frames) - 1)
+    for load in (frames.load_image, frames.load_motion_mask, frames.load_depth, frames.load_use, frames.load_covisible):
+        load(index)
 
 
 def check_refused(

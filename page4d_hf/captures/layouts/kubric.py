@@ -24,6 +24,7 @@ from annotated_types import Len
 from scipy.spatial.transform import Rotation
 
 from ...errors import CaptureError
+from ...geometry import extrinsics_at
 from ...utils.image_bounds import MOST_PIXELS, check_pixels
 from ...utils.json_files import Fault, OrFault, Record, read_json
 from ..base import Capture, DatasetLayout, Layout
@@ -187,8 +188,7 @@ def _extrinsics(position: list[float] | Fault, quaternion: list[float] | Fault) 
     if abs(np.linalg.norm(quaternion) - 1) > 1e-2:
         raise ValueError(f"the quaternion of its camera, {quaternion}, has not the norm 1 of a rotation")
     rotation = Rotation.from_quat(np.roll(quaternion, -1)).as_matrix()  # SciPy wants the scalar last
-    rotation = (rotation * [1, -1, -1]).T
-    return np.column_stack((rotation, -rotation @ position))
+    return extrinsics_at((rotation * [1, -1, -1]).T, np.asarray(position))
 
 
 LAYOUT = Layout(

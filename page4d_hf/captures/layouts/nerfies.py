@@ -36,6 +36,7 @@ from annotated_types import Len
 from pydantic import AliasChoices, Field
 
 from ...errors import CaptureError, SceneError
+from ...geometry import extrinsics_at
 from ...scene.tracks import PointTracks, read_tracks
 from ...utils.json_files import Record, read_json
 from ..base import Capture, DatasetLayout, FolderLayout, Layout, fit_to_stored
@@ -189,8 +190,7 @@ class _Camera(Record):
 
     def extrinsics(self, center: np.ndarray, scale: float) -> npt.NDArray[np.float64]:
         """World-to-camera `(3, 4)` in the world that is centred and scaled."""
-        rotation = np.array(self.orientation)
-        return np.column_stack((rotation, -rotation @ ((np.array(self.position) - center) * scale)))
+        return extrinsics_at(np.array(self.orientation), (np.array(self.position) - center) * scale)
 
     def intrinsics(self) -> npt.NDArray[np.float64]:
         """`(3, 3)` in pixels of the full size."""

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
-from ...geometry import is_rotation
+from ...geometry import extrinsics_at, is_rotation
 from ..base import Capture, FolderLayout, Layout
 from ..files import numbered_folders, read_array
 from ..image_files import read_image_size
@@ -98,14 +98,13 @@ def read_nvidia(root: Path, downscale: int | None = None) -> Capture:
 
     sizes = [read_image_size(frame.image) for frame in frames]
     intrinsics = [_intrinsics(hwf[frame.row], size, frame.image) for frame, size in zip(frames, sizes, strict=True)]
-    translations = -np.einsum("nij,nj->ni", rotations, centres)
     motion_mask_paths = [frame.mask for frame in frames]
     return Capture(
         layout="nvidia",
         root=root,
         frame_ids=[frame.name for frame in frames],
         image_paths=[frame.image for frame in frames],
-        extrinsics=np.concatenate((rotations, translations[:, :, None]), axis=-1)[[frame.row for frame in frames]],
+        extrinsics=extrinsics_at(rotations, centres)[[frame.row for frame in frames]],
         intrinsics=np.stack(intrinsics),
         distortion=np.zeros((len(frames), 5)),
         image_sizes=np.array(sizes, np.int64),

@@ -86,7 +86,7 @@ def read_point_odyssey(root: Path, sequence: str) -> Capture:
                 "fetch it again."
             )
         count = len(intrinsics)
-        images = [_numbered(folder / "rgbs", "rgb", i, (".jpg", ".png")) for i in range(count)]
+        images = [_image(folder, i) for i in range(count)]
         masks = [folder / "masks" / f"mask_{i:05d}.png" for i in range(count)]
         moving = _moving_colors(archive, masks)
     if moving is None:
@@ -105,7 +105,7 @@ def read_point_odyssey(root: Path, sequence: str) -> Capture:
             depth_path=folder / "depths" / f"depth_{i:05d}.png" if has_depth else None,
             motion_mask_path=None if moving is None else masks[i],
         )
-    surplus = _numbered(folder / "rgbs", "rgb", count, (".jpg", ".png"))
+    surplus = _image(folder, count)
     if surplus.is_file():
         frames.skip(surplus, f"{path} has {count} cameras only")
     return frames.capture(
@@ -183,10 +183,9 @@ def _annotations(folder: Path) -> Path | None:
     return next((folder / name for name in ANNOTATIONS if (folder / name).is_file()), None)
 
 
-def _numbered(folder: Path, name: str, number: int, suffixes: tuple[str, ...]) -> Path:
-    """A numbered file with the first of some suffixes that exists, else with the first suffix."""
-    paths = [folder / f"{name}_{number:05d}{suffix}" for suffix in suffixes]
-    return next((path for path in paths if path.is_file()), paths[0])
+def _image(folder: Path, number: int) -> Path:
+    png = folder / "rgbs" / f"rgb_{number:05d}.png"
+    return png if png.is_file() and not png.with_suffix(".jpg").is_file() else png.with_suffix(".jpg")
 
 
 def _read_camera_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

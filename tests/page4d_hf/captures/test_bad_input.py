@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 import tifffile
 from ball_on_plane import world_to_camera
-from damaging import Damage, check_refused, cut, edited, gone, holds
+from damaging import Damage, check_refused, cut, edited, gone, holds, load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 from small_bonn import SmallBonn
 from small_co3d import NAME as CO3D_NAME
@@ -32,7 +31,7 @@ from small_dynamic_replica import LEFT as REPLICA_LEFT
 from small_dynamic_replica import Folder as SmallReplica
 from small_kubric import Scene as SmallKubric
 from small_point_odyssey import Sequence as SmallOdyssey
-from small_sintel import SmallSintel, write_camera, write_flow
+from small_sintel import SmallSintel, write_camera, write_floats
 from small_spring import Scene as SmallSpring
 from small_spring import write_hdf5
 from small_tum import SmallSequence as SmallTum
@@ -300,7 +299,7 @@ REFUSED: dict[str, dict[str, tuple[Damage, str]]] = {
             r"frame_0002\.dpt claims to be an image of 60000x60000 pixels, and at most",
         ),
         "flow of another size": (
-            lambda s: write_flow(s.path("flow", 1, ".flo"), np.zeros((14, 32, 2))),
+            lambda s: write_floats(s.path("flow", 1, ".flo"), np.zeros((14, 32, 2))),
             r"frame_0002\.dpt is 64x28 but .*frame_0002\.flo is 32x14",
         ),
     },

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
+from damaging import load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from small_co3d import NAME, Category, write_jgz
 
 from page4d_hf.captures import as_pinhole

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import camera_to_world_opengl, check_cameras, render, views
-from damaging import check_refused, cut, gone, holds
+from damaging import check_refused, cut, gone, holds, load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, read_capture

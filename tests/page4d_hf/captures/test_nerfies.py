@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damaging import check_refused, gone, holds
+from damaging import check_refused, gone, holds, load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures.layouts.nerfies import read_nerfies

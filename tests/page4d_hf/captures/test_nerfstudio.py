@@ -20,9 +20,8 @@ from ball_on_plane import (
     surface_distance,
     views,
 )
-from damaging import check_refused, cut, gone
+from damaging import check_refused, cut, gone, load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, read_capture

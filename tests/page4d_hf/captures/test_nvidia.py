@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ball_on_plane import check_cameras, render, views
-from damaging import check_refused, gone, holds
+from damaging import check_refused, gone, holds, load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 
 from page4d_hf.captures import as_pinhole, detect_layout, read_capture
