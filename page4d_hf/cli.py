@@ -545,11 +545,7 @@ def view(
 
     from .viewing.viewer import serve
 
-    shown_host = f"[{host}]" if ":" in host else host
-    serve(
-        scene, display, instant, host, port,
-        ready=lambda _: print(f"Look at http://{shown_host}:{port} ; Ctrl-C ends.", flush=True),
-    )  # fmt: skip
+    serve(scene, display, instant, host, port)
 
 
 def app(

@@ -192,13 +192,10 @@ def _glb(scene: Scene) -> bytes:
             name = "points" if scene.point_times is None else f"points_{i + 1:05d}"
             shown.add_geometry(cloud, node_name=name, geom_name=name)
     depth = frustum_depth(scene.extrinsics, points)
-    for i, (extrinsics, intrinsics, size) in enumerate(
-        zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True)
-    ):
-        corners = camera_corners(extrinsics, intrinsics, size, depth)
+    corners = camera_corners(scene.extrinsics, scene.intrinsics, scene.image_sizes, depth)
+    for i, edges in enumerate(frustum_lines(scene.extrinsics, corners)):
         name = f"camera_{i + 1:05d}"
-        lines = trimesh.load_path(frustum_lines(extrinsics, corners))
-        shown.add_geometry(lines, node_name=name, geom_name=name)
+        shown.add_geometry(trimesh.load_path(edges), node_name=name, geom_name=name)
     shown.apply_transform(TO_Y_UP)
     content: bytes = shown.export(file_type="glb", buffer_postprocessor=_linear_colors)
     return content
