@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -23,7 +22,7 @@ from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
-from .folder import MOVES, POINT_ARRAYS, Scene, frames_at, transforms_json, write_json, write_points
+from .folder import MAPS, MOVES, POINT_ARRAYS, Scene, frames_at, transforms_json, write_json, write_points
 from .tracks import PointTracks
 from .transforms_json import DISTORTION, FISHEYE_DISTORTION
 from .web_page import points_page
@@ -114,13 +113,7 @@ def chosen_points(scene: Scene, *, static_only: bool = False, max_points: int | 
     index = np.arange(len(scene.points))
     if static_only and scene.point_motion is not None:
         index = index[scene.point_motion < MOVES]
-    if max_points is not None:
-        index = index[evenly_drawn(len(index), max_points)]
-    chosen: dict[str, Any] = {}
-    for name in POINT_ARRAYS:
-        values = getattr(scene, name)
-        chosen[name] = None if values is None else values[index]
-    return replace(scene, **chosen)
+    return scene.take_points(index[evenly_drawn(len(index), max_points)])
 
 
 def _image_names(scene: Scene) -> list[str]:
@@ -236,8 +229,8 @@ def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
         if getattr(scene, name) is not None:
             arrays[name] = getattr(scene, name)
     if scene.info:
-        loaders = {"depth": scene.load_depth, "confidence": scene.load_confidence}
-        for name, load in {**loaders, **({"motion": scene.load_motion} if scene.has_motion else {})}.items():
+        for name in MAPS if scene.has_motion else MAPS[:2]:
+            load = getattr(scene, f"load_{name}")
             arrays[name], sizes = _stacked([load(i) for i in range(len(scene))])
         arrays["map_sizes"] = sizes
         arrays["map_intrinsics"] = resized_intrinsics(scene.intrinsics, sizes / scene.image_sizes)

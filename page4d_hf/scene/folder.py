@@ -113,6 +113,12 @@ class Scene:
         info = {**self.info, "frames": pick(self.info["frames"])} if "frames" in self.info else self.info
         return replace(self, **{name: pick(getattr(self, name)) for name in FRAME_ARRAYS}, splits={}, info=info)
 
+    def take_points(self, indices: npt.NDArray[Any]) -> Scene:
+        """All of the frames with some of the points, by their indices or a mask."""
+        arrays = {name: getattr(self, name) for name in POINT_ARRAYS}
+        kept = {name: None if values is None else values[indices] for name, values in arrays.items()}
+        return replace(self, **kept)
+
     @property
     def scale(self) -> str:
         """The unit of the world: "arbitrary", "metres", or "cameras": that of the cameras that the user knew."""
@@ -422,7 +428,7 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
         if scene.point_times is not None and len(scene.point_times):
-            _match_points_to_frames(scene, given, written)
+            scene = _with_points_of_frames(scene, scene.point_times, given, written)
     if scene.info:
         for name in MAPS if scene.has_motion else MAPS[:2]:
             for path in image_paths:
@@ -560,30 +566,26 @@ def _read_points(scene: Scene, name: str) -> None:
     scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
 
 
-def _match_points_to_frames(scene: Scene, given: npt.NDArray[Any] | None, written: _Written | None) -> None:
-    """Bring times of points to those of the scene's frames, and leave out points of frames that were removed.
+def _with_points_of_frames(
+    scene: Scene, times: npt.NDArray[Any], given: npt.NDArray[Any] | None, written: _Written | None
+) -> Scene:
+    """The scene with `times` of points brought to those of its frames, and without points of frames that were removed.
 
     Points whose times are all those that frames were written with are of these; others are of frames whose times [N] in
     the file, `given`, are theirs. Times that are those of no frame are of another kind: there are none.
     """
-    times, scene.point_times = scene.point_times, None
-    if times is None:
-        return
     of_frames = given
     if written is not None and _nearest(times, written.of_all)[1].all():
         of_frames = written.of_frames
     if of_frames is None:
-        return
+        return replace(scene, point_times=None)
     frame, left = _nearest(times, of_frames)
     if not left.any():
-        return
-    scene.point_times = scene.times[frame].astype(np.float32)
+        return replace(scene, point_times=None)
     if not left.all():
         where = scene.root / "transforms.json"
         scene.notes.append(f"{(~left).sum():,} points are left out, of frames that {where} does not have.")
-        for name in POINT_ARRAYS:
-            values = getattr(scene, name)
-            setattr(scene, name, None if values is None else values[left])
+    return replace(scene, point_times=scene.times[frame].astype(np.float32)).take_points(left)
 
 
 def _nearest(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

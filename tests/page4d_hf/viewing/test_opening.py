@@ -178,8 +178,8 @@ def test_a_scene_of_one_frame_can_be_looked_at(tmp_path):
         ("nowhere", {}, "nowhere"),
         ("x" * 300, {}, "xxx"),
         ("ball/images", {}, "no scene and no capture but images; name a model"),
-        ("ball", {"max_points": 0}, "--max-points of at least 1, got 0"),
-        ("ball", {"max_frames": 0}, "--max-frames of at least 1, got 0"),
+        ("ball", {"max_points": 0}, "--max-points must be at least 1, got 0"),
+        ("ball", {"max_frames": 0}, "--max-frames must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_opened_is_refused_in_a_sentence(folder, source, options, expected):
