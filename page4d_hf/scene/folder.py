@@ -397,7 +397,7 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     meta = read_transforms(where)
     if (meta.camera_model or "OPENCV") not in CAMERA_MODELS | FISHEYE_MODELS:
         raise SceneError(
-            f"{where} has cameras of the model {meta.camera_model:.40}; undistort its images to a pinhole."
+            f"{where} has cameras of the model {meta.camera_model!r:.40}; undistort its images to a pinhole."
         )
 
     cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
