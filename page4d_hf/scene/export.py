@@ -22,7 +22,18 @@ from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
-from .folder import MAPS, MOVES, POINT_ARRAYS, Scene, frames_at, transforms_json, write_json, write_points
+from .folder import (
+    MAPS,
+    MOVES,
+    POINT_ARRAYS,
+    Scene,
+    frames_at,
+    moving_pixels,
+    transforms_json,
+    write_json,
+    write_mask,
+    write_points,
+)
 from .tracks import PointTracks
 from .transforms_json import DISTORTION, FISHEYE_DISTORTION
 from .web_page import points_page
@@ -102,7 +113,7 @@ def export_scene(
         if masked:
             (folder / "masks").mkdir()
             for i, name in enumerate(names):
-                Image.fromarray(_use_mask(scene, i, static_only)).save(folder / "masks" / _mask_name(name))
+                write_mask(folder / "masks" / _mask_name(name), _use_mask(scene, i, static_only))
     return Exported(points, tracked, len(scene) if masked else 0)
 
 
@@ -129,12 +140,11 @@ def _mask_name(image: str) -> str:
 
 
 def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
-    """A frame's mask as nerfstudio and COLMAP read it, `(H, W)` uint8: 0 where nothing is to be learned from."""
-    width, height = (int(side) for side in scene.image_sizes[index])
-    use = np.full((height, width), 255, np.uint8)
+    """A frame's mask, `(H, W)` bool: false where nothing is to be learned from."""
+    width, height = scene.image_sizes[index].tolist()
+    use = np.full((height, width), True)
     if static_only and scene.has_motion:
-        motion = np.nan_to_num(scene.load_motion(index), nan=0.0)  # what the network did not see is not masked
-        use[cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
+        use = ~moving_pixels(scene.load_motion(index), (height, width))
     path = None if scene.use_paths is None else scene.use_paths[index]
     if path is not None:
         try:
@@ -142,7 +152,7 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
                 given = not_black(image).view(np.uint8)
         except Exception as error:  # whatever Pillow meets in a broken file
             raise SceneError(f"Cannot read the mask {path}; replace the file.") from error
-        use[cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
+        use &= cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) > 0
     return use
 
 

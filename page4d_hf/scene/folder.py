@@ -230,11 +230,11 @@ def write_scene(
         if motion_masks and reconstruction.motion is not None:
             (folder / "motion_masks").mkdir()
             for image, size, motion in zip(images, frames.sizes, reconstruction.motion, strict=True):
-                _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
+                write_mask(folder / "motion_masks" / f"{image}.png", ~moving_pixels(motion, size))
         if reconstruction.visible is not None:
             (folder / "masks").mkdir()
             for image, mask in zip(images, reconstruction.visible, strict=True):
-                Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / "masks" / f"{image}.png")
+                write_mask(folder / "masks" / f"{image}.png", mask)
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         write_points(folder / "points.ply", reconstruction)
@@ -296,11 +296,16 @@ def transforms_json(
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
 
 
-def _motion_mask(motion: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A motion mask at its image's size (height, width): 0 where it is above one half, 255 elsewhere."""
+def moving_pixels(motion: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where something moves, `(H, W)` bool at the image's size (height, width); what the network did not see stands
+    still."""
     known = Image.fromarray(np.nan_to_num(motion).astype(np.float32))
-    full = np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR))
-    return Image.fromarray(np.where(full > 0.5, 0, 255).astype(np.uint8))
+    return np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR)) >= MOVES
+
+
+def write_mask(path: Path, use: np.ndarray) -> None:
+    """Write a mask `(H, W)` bool as an image: 255 where it holds, 0 elsewhere."""
+    Image.fromarray(np.where(use, 255, 0).astype(np.uint8)).save(path)
 
 
 def _write_image(frames: Frames, index: int, target: Path) -> str:

@@ -340,12 +340,6 @@ def test_a_folder_with_an_angle_of_view_and_names_without_suffix_is_read(tmp_pat
     assert scene.image_paths[1].name == "1.png"
 
 
-def test_times_beyond_0_to_1_are_brought_into_it(tmp_path):
-    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
-    edit_transforms(folder, lambda meta: [frame.update(time=i * 4) for i, frame in enumerate(meta["frames"])])
-    assert read_scene(folder).times.tolist() == [0, 0.5, 1]
-
-
 def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_all_of_it_and_said(tmp_path):
     folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
     edit_transforms(folder, lambda meta: [frame.update(time=0.01 + i / 40) for i, frame in enumerate(meta["frames"])])
@@ -433,13 +427,6 @@ def test_a_point_cloud_without_colours_is_gray(tmp_path):
     scene = read_scene(folder)
     assert scene.point_colors.tolist() == [[128, 128, 128]] * 2
     assert scene.point_times is None
-
-
-def test_a_byte_order_mark_before_transforms_json_is_passed_over(tmp_path):
-    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
-    path = folder / "transforms.json"
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(read_scene(folder)) == 3
 
 
 def test_backslashes_in_paths_separate_folders_where_no_file_has_them_in_its_name(tmp_path):
