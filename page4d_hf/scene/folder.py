@@ -106,18 +106,13 @@ class Scene:
 
     def take(self, indices: npt.NDArray[Any]) -> Scene:
         """Some of the frames, in this order, with all points and without `splits`."""
-
-        def pick(values: Any) -> Any:
-            return values[indices] if isinstance(values, np.ndarray) else values and [values[i] for i in indices]
-
-        info = {**self.info, "frames": pick(self.info["frames"])} if "frames" in self.info else self.info
-        return replace(self, **{name: pick(getattr(self, name)) for name in FRAME_ARRAYS}, splits={}, info=info)
+        arrays = {name: _some_of(getattr(self, name), indices) for name in FRAME_ARRAYS}
+        frames = {"frames": _some_of(self.info["frames"], indices)} if "frames" in self.info else {}
+        return replace(self, **arrays, splits={}, info={**self.info, **frames})
 
     def take_points(self, indices: npt.NDArray[Any]) -> Scene:
         """All of the frames with some of the points, by their indices or a mask."""
-        arrays = {name: getattr(self, name) for name in POINT_ARRAYS}
-        kept = {name: None if values is None else values[indices] for name, values in arrays.items()}
-        return replace(self, **kept)
+        return replace(self, **{name: _some_of(getattr(self, name), indices) for name in POINT_ARRAYS})
 
     @property
     def scale(self) -> str:
@@ -173,6 +168,11 @@ class Scene:
                 "`page4d reconstruct`."
             )
         return array
+
+
+def _some_of(values: Any, indices: npt.NDArray[Any]) -> Any:
+    """Of an array or a list, what stands at some indices; nothing of nothing."""
+    return values[indices] if isinstance(values, np.ndarray) else values and [values[i] for i in indices]
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -144,7 +144,7 @@ class Viewer:
                 self.display,
                 color=self._color.value,
                 times=times[self._times.value],
-                moving="all" if self._moving is None else self._moving.value,
+                moving="all" if self._moving is None else cast("Moving", self._moving.value),
                 moves_from=MOVES if self._moves_from is None else float(self._moves_from.value),
                 least_confident=0 if self._confidence is None else float(self._confidence.value),
             )
