@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ball_on_plane import check_geometry, world_to_camera
 from PIL import Image
-from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_flow
+from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_floats
 
 from page4d_hf.captures import as_pinhole, find_sequences, read_sequence
 from page4d_hf.captures.layouts.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
@@ -64,7 +64,7 @@ def test_a_zoom_is_no_motion(sintel: SmallSintel) -> None:
     v, u = np.indices(flow.shape[:2])
     target = np.stack((u, v), -1) + flow
     zoomed = (target - [31.5, 13.5]) * 1.2 + [31.5, 13.5]
-    write_flow(sintel.path("flow", 0, ".flo"), zoomed - np.stack((u, v), -1))
+    write_floats(sintel.path("flow", 0, ".flo"), zoomed - np.stack((u, v), -1))
     write_camera(
         sintel.path("camdata_left", 1, ".cam"),
         sintel.intrinsics * [[1.2, 1, 1], [1, 1.2, 1], [1, 1, 1]],
