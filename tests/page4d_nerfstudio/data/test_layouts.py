@@ -89,13 +89,14 @@ def test_where_all_views_train_some_are_held_out(tmp_path):
     assert len(dataset_of(root, "val", eval_interval=4, num_random_points=10)) == 2
 
 
-def test_transparent_pixels_are_white_and_the_model_is_told(tmp_path):
-    root = write_dnerf(tmp_path / "hook")
-    dataset = dataset_of(root, num_random_points=10)
+def test_transparent_pixels_are_white_for_every_method_and_ours_is_told(tmp_path):
+    outputs = outputs_of(write_dnerf(tmp_path / "hook"), num_random_points=10)
+    dataset = Page4DDataset(outputs)
     image = dataset.get_data(0, "uint8")["image"]
     assert tuple(image.shape) == (HEIGHT, WIDTH, 3)
     assert (image[:5] == 255).all()
     assert dataset.metadata["background_color"].tolist() == [1, 1, 1]
+    assert torch.equal(InputDataset(outputs).get_data(0)["image"], dataset.get_data(0)["image"])
 
 
 @pytest.mark.parametrize("chosen", ["random", "white"])
@@ -171,12 +172,6 @@ def test_no_gaussian_starts_at_a_pixel_that_a_mask_leaves_out(tmp_path, monkeypa
         in_camera = own @ frames.extrinsics[i, :, :3].T + frames.extrinsics[i, :, 3]
         columns = in_camera[:, 0] / in_camera[:, 2] * frames.intrinsics[i, 0, 0] + frames.intrinsics[i, 0, 2]
         assert columns.min() > WIDTH / 2
-
-
-def test_transparent_images_have_the_same_background_for_every_method(tmp_path):
-    outputs = outputs_of(write_dnerf(tmp_path))
-
-    assert torch.equal(InputDataset(outputs).get_data(0)["image"], Page4DDataset(outputs).get_data(0)["image"])
 
 
 def test_frames_are_held_out_in_the_order_of_time_whatever_the_file_s(tmp_path):
