@@ -224,19 +224,6 @@ def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, c
     assert len(read_scene(tmp_path / "scene")) == 3
 
 
-@pytest.mark.slow
-def test_overwrite_spares_what_a_user_keeps_in_a_scene(clip, model_folder, tmp_path, capsys):
-    arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1]
-    command(*arguments)
-    kept = tmp_path / "scene" / "outputs" / "run" / "step-000029999.ckpt"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"a night's training")
-    with pytest.raises(SystemExit):
-        command(*arguments, "--overwrite")
-    assert "page4d did not write outputs/run/step-000029999.ckpt" in capsys.readouterr().err
-    assert kept.read_bytes() == b"a night's training"
-
-
 def test_a_second_reconstruction_into_one_folder_is_refused_before_anything_runs(tmp_path, capsys):
     with open(tmp_path / ".scene.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
