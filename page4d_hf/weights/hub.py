@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
@@ -41,7 +41,7 @@ class PublishedCheckpoint:
     repo_id: str
     repo_type: str
     filenames: tuple[str, ...]  # the same weights in several formats, the preferred one first
-    overrides: Mapping[str, Any] = field(default_factory=dict)  # values of Page4DConfig
+    overrides: Mapping[str, Any]  # values of Page4DConfig
 
     def __str__(self) -> str:
         return f"the {self.repo_type} repository {self.repo_id}"
@@ -68,13 +68,6 @@ PUBLISHED = {
 }
 
 
-class DownloadedCheckpoint(NamedTuple):
-    """A checkpoint file in the cache of the Hub."""
-
-    path: Path
-    commit: str
-
-
 def pull(
     name: str,
     output: str | Path = "page4d",
@@ -99,13 +92,13 @@ def pull(
         The configuration of the converted model.
     """
     with claimed_folder(output, overwrite=overwrite):
-        downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir, output=output)
-        checkpoint = PUBLISHED[name]
+        path = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir, output=output)
+        checkpoint, commit = PUBLISHED[name], path.parent.name
         return convert_checkpoint(
-            downloaded.path,
+            path,
             output,
             dtype=dtype,
-            source=f"`{downloaded.path.name}` of {checkpoint} on the Hugging Face Hub (commit {downloaded.commit})",
+            source=f"`{path.name}` of {checkpoint} on the Hugging Face Hub (commit {commit})",
             overwrite=overwrite,
             overrides=checkpoint.overrides,
             note=note,
@@ -119,8 +112,8 @@ def download(
     endpoint: str | None = None,
     cache_dir: str | Path | None = None,
     output: str | Path = "page4d",
-) -> DownloadedCheckpoint:
-    """Fetch a published checkpoint into the cache of the Hub, where it is not there yet.
+) -> Path:
+    """Fetch a published checkpoint into the cache of the Hub, where it is not there yet: `.../<commit>/<file>`.
 
     Without a connection, what the cache has of the revision serves.
 
@@ -137,11 +130,9 @@ def download(
     failures: list[Exception] = []
     for filename in checkpoint.filenames:
         try:
-            path = _fetch(checkpoint, filename, revision, endpoint, cache_dir)
+            return _fetch(checkpoint, filename, revision, endpoint, cache_dir)
         except (HTTPError, OSError) as error:
             failures.append(error)
-        else:
-            return DownloadedCheckpoint(path, commit=path.parent.name)  # in the cache: snapshots/<commit>/<file>
     # What hinders the preferred file tells most, unless it is only that the repository has it in another format.
     failure = next((error for error in failures if not isinstance(error, EntryNotFoundError)), failures[0])
     filename = checkpoint.filenames[0]
@@ -161,13 +152,8 @@ def _fetch(
     cache_dir: str | Path | None,
 ) -> Path:
     """The path of a file in the cache."""
-    place: dict[str, Any] = {
-        "repo_id": checkpoint.repo_id,
-        "repo_type": checkpoint.repo_type,
-        "filename": filename,
-        "revision": revision,
-        "endpoint": endpoint,
-    }
+    place: dict[str, Any] = {"repo_id": checkpoint.repo_id, "repo_type": checkpoint.repo_type, "filename": filename}
+    place |= {"revision": revision, "endpoint": endpoint}
     try:
         # A download tries again and again. One question beforehand tells at once who cannot succeed.
         get_hf_file_metadata(hf_hub_url(**place), endpoint=endpoint)

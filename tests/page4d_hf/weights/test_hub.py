@@ -210,14 +210,14 @@ def test_a_file_that_is_in_the_cache_is_not_fetched_again(published, tmp_path):
     assert published.downloads() == 1
     assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
     assert published.downloads() == 1
-    assert first.path.read_bytes() == b"newer" * 1000
+    assert first.read_bytes() == b"newer" * 1000
 
 
 @pytest.mark.parametrize("revision", ["v0", OLDER])
 def test_a_revision_is_a_tag_or_a_commit(published, tmp_path, revision):
     fetched = download("mask", revision=revision, endpoint=published.endpoint, cache_dir=tmp_path)
-    assert fetched.path.read_bytes() == b"older" * 1000
-    assert fetched.commit == OLDER
+    assert fetched.read_bytes() == b"older" * 1000
+    assert fetched.parent.name == OLDER
 
 
 @pytest.mark.parametrize("refusal", [(503, ""), (401, "GatedRepo")])
@@ -307,7 +307,7 @@ def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, tmp_pa
     published.truncated = True
     assert "the download broke off" in hindrance(published.endpoint, tmp_path)
     published.truncated = False
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path).path.read_bytes() == b"newer" * 1000
+    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path).read_bytes() == b"newer" * 1000
 
 
 @pytest.mark.parametrize(
