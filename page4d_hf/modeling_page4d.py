@@ -452,7 +452,6 @@ class Page4DModel(Page4DPreTrainedModel):
                 world_points=output.world_points,
                 world_points_conf=output.world_points_conf,
                 dynamics_logits=None if aggregated.mask is None else aggregated.mask.dynamics_logits,
-                image_size=(height, width),
             )
             terms = {name: term.detach() for name, term in losses.terms.items()}
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.

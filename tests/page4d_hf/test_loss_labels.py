@@ -14,13 +14,14 @@ from loss_labels import (
     make_labels,
     part_of,
     perfect,
+    targets_of,
     terms_of,
     without,
     wrong,
 )
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.labels_page4d import check_labels, normalize_labels
+from page4d_hf.labels_page4d import check_labels
 
 # Partial labels
 
@@ -99,7 +100,7 @@ def test_what_is_farther_than_anything_is_not_known(config, sentinel, kind):
     labels = make_labels(dtype=torch.float64)
     output = wrong(labels)
     if kind == "world_points":
-        labels["world_points"] = normalize_labels(labels).world_points.double()
+        labels["world_points"] = targets_of(labels).world_points.double()
     elif kind == "depth alone":
         labels = {"depth": labels["depth"]}
     unknown, far = labels[name].clone(), labels[name].clone()
@@ -248,15 +249,7 @@ def test_a_camera_that_is_none_is_named(name, change, message):
     labels[name][1, 2] = change(labels[name][1, 2])
 
     with pytest.raises(Page4DError, match=message):
-        normalize_labels(labels)
-
-
-def test_cameras_alone_need_the_images_size():
-    labels = without(make_labels(), "depth")
-
-    with pytest.raises(Page4DError, match="size of the images"):
-        normalize_labels(labels)
-    assert normalize_labels(labels, (HEIGHT, WIDTH)).depth.shape == (2, 3, HEIGHT, WIDTH)
+        targets_of(labels)
 
 
 @pytest.mark.parametrize(
