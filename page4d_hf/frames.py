@@ -10,7 +10,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -75,13 +75,12 @@ class Frames:
     def take(self, indices: np.ndarray) -> Frames:
         """The frames at `indices`, with their times."""
         kept = indices.tolist()
-        return Frames(
-            self.images.take(kept) if isinstance(self.images, LazyImages) else [self.images[i] for i in kept],
-            [self.names[i] for i in kept],
-            self.times[indices],
-            None if self.paths is None else [self.paths[i] for i in kept],
-            self.source,
-            self.in_seconds,
+        return replace(
+            self,
+            images=self.images.take(kept) if isinstance(self.images, LazyImages) else [self.images[i] for i in kept],
+            names=[self.names[i] for i in kept],
+            times=self.times[indices],
+            paths=None if self.paths is None else [self.paths[i] for i in kept],
         )
 
 
@@ -270,7 +269,7 @@ def _pixels(image: Image.Image, name: object) -> np.ndarray:
         image = to_8_bits(image)
     except ValueError as error:
         raise FrameError(f"{name}: {error}") from error
-    return np.array(image.convert("RGBA" if _is_transparent(image) else "RGB"))
+    return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _in_memory(source: Any) -> Frames | None:
@@ -335,10 +334,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise FrameError(
             f"{path} holds {count} images, and one was expected; make a video of them, or a folder of single images."
         )
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
 def _kinds(suffixes: frozenset[str]) -> str:

@@ -476,11 +476,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         The point head's points and their confidence at the size of the original images.
 
         Args:
-            outputs:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            original_sizes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            image_boxes:
+            outputs, original_sizes, image_boxes:
                 As in [`~Page4DImageProcessor.post_process_depth`].
             resample (`str`, *optional*, defaults to `"nearest"`):
                 Points between two surfaces belong to neither, so that interpolating is not the default.
@@ -504,13 +500,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         The motion mask at the size of the original images.
 
         Args:
-            outputs:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            original_sizes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            resample:
+            outputs, original_sizes, image_boxes, resample:
                 As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
@@ -526,11 +516,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         The cameras of the original images.
 
         Args:
-            outputs:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            original_sizes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            image_boxes:
+            outputs, original_sizes, image_boxes:
                 As in [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
@@ -620,7 +606,7 @@ def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple
     height, width = network_size
     x0, y0, x1, y1 = box
     slack = 1e-3  # boxes are float32; an edge that far from a whole pixel is that pixel's
-    left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
+    left, top = max(math.ceil(x0 - slack), 0), max(math.ceil(y0 - slack), 0)
     right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
@@ -660,10 +646,6 @@ def _to_rgb(image: torch.Tensor) -> torch.Tensor:
         return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
     color, alpha = image[:3].to(torch.float32), image[3:].to(torch.float32)
     return (color * alpha + (1 - alpha)).to(image.dtype)
-
-
-def _ceil(value: float) -> int:
-    return -int(-value // 1)
 
 
 def _height_width(size: SizeDict | None, name: str) -> tuple[int, int]:

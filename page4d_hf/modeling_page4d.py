@@ -436,8 +436,7 @@ class Page4DModel(Page4DPreTrainedModel):
             output.world_points_conf = 1 + maps[..., 3].exp()
         if self.track_head is not None and query_points is not None:
             tracks = self.track_head(features, (height, width), query_points)
-            output.tracks = tracks.stages[-1]
-            output.track_visibility, output.track_confidence = tracks.visibility, tracks.confidence
+            output.tracks, output.track_visibility, output.track_confidence = tracks
         if aggregated.mask is not None:
             output.dynamics_mask = nn.functional.interpolate(
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
@@ -604,11 +603,7 @@ class Page4DForDepthEstimation(Page4DModel):
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, height, width)`):
                 Images as [`Page4DModel`] takes them. Of shape `(batch_size, num_frames, 3, height, width)`, as
                 [`Page4DImageProcessor`] gives them, they are `batch_size * num_frames` images.
-            mask_strength (`float` or `torch.Tensor`, *optional*):
-                As in [`Page4DModel`].
-            output_hidden_states (`bool`, *optional*):
-                As in [`Page4DModel`].
-            output_attentions (`bool`, *optional*):
+            mask_strength, output_hidden_states, output_attentions:
                 As in [`Page4DModel`].
             original_sizes (`torch.Tensor`, *optional*):
                 What [`Page4DImageProcessor`] gives; not used.

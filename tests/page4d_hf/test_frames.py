@@ -363,10 +363,11 @@ def test_sixteen_bits_become_eight_by_scaling_not_by_clipping(tmp_path):
     assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("L", 3), ("LA", 4), ("P", 3), ("RGBA", 4), ("1", 3)])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 3), ("LA", 4), ("P", 3), ("RGBA", 4), ("1", 3), ("LAB", 3)])
 def test_images_of_every_mode_become_rgb_or_rgba(tmp_path, mode, channels):
-    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png")
+    path = tmp_path / ("a.tif" if mode == "LAB" else "a.png")
+    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(path)
+    image = read_image(path)
     assert (image.shape, image.dtype, int(image.min())) == ((4, 6, channels), np.uint8, 255)
 
 
