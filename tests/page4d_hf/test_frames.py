@@ -368,7 +368,8 @@ def test_images_of_every_mode_become_rgb_or_rgba(tmp_path, mode, channels):
     path = tmp_path / ("a.tif" if mode == "LAB" else "a.png")
     Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(path)
     image = read_image(path)
-    assert (image.shape, image.dtype, int(image.min())) == ((4, 6, channels), np.uint8, 255)
+    assert (image.shape, image.dtype) == ((4, 6, channels), np.uint8)
+    assert image.min() >= 254
 
 
 def test_palette_transparency_is_kept(tmp_path):

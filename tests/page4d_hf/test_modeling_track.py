@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_networks import assert_alike, images
 from torch.nn import functional as F
 
 from page4d_hf.errors import Page4DError
@@ -11,10 +12,6 @@ from page4d_hf.modeling_page4d_track import displacement_waves, sample_at, sampl
 # as small as those that training starts from keep it below a thousandth of a pixel.
 CALM = {"enable_track": True, "initializer_range": 0.02}
 TRACKS = ["tracks", "track_visibility", "track_confidence"]
-
-
-def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def points_in(height: int, width: int, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -67,7 +64,7 @@ def test_points_may_come_without_a_batch(model):
         single = model(pixel_values, query_points=queries)
         batched = model(pixel_values[None], query_points=queries[None])
 
-    assert all(torch.equal(single[name], batched[name]) for name in TRACKS)
+    assert_alike(single, batched, TRACKS, rtol=0, atol=0)
 
 
 def test_points_may_come_in_any_order(calm_model):
@@ -76,8 +73,7 @@ def test_points_may_come_in_any_order(calm_model):
         straight = calm_model(pixel_values, query_points=queries)
         shuffled = calm_model(pixel_values, query_points=queries[:, order])
 
-    torch.testing.assert_close(shuffled.tracks, straight.tracks[:, :, order], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(shuffled.track_visibility, straight.track_visibility[:, :, order], rtol=1e-3, atol=1e-3)
+    assert_alike(shuffled, {name: straight[name][:, :, order] for name in TRACKS}, TRACKS, rtol=1e-3, atol=1e-3)
 
 
 def test_sequences_of_a_batch_are_tracked_apart(calm_model):
@@ -86,9 +82,8 @@ def test_sequences_of_a_batch_are_tracked_apart(calm_model):
         together = calm_model(pixel_values, query_points=queries)
         apart = [calm_model(pixel_values[i : i + 1], query_points=queries[i : i + 1]) for i in range(2)]
 
-    for name in TRACKS:
-        expected = torch.cat([output[name] for output in apart])
-        torch.testing.assert_close(together[name], expected, rtol=1e-3, atol=1e-3, msg=name)
+    expected = {name: torch.cat([output[name] for output in apart]) for name in TRACKS}
+    assert_alike(together, expected, TRACKS, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
