@@ -8,17 +8,17 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from launching import AS_COMMAND
 from published_weights import published_weights
 from safetensors.torch import save_file
+from small_hub import COMMIT, QuietHandler, serving
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
@@ -26,7 +26,6 @@ from page4d_hf.weights.hub import PUBLISHED, download, pull
 
 pytestmark = pytest.mark.slow
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "89abcdef0123456789abcdef0123456789abcdef"
 
 
@@ -50,13 +49,8 @@ class LocalHub:
 REVISIONS = {"main": COMMIT, "v0": OLDER, COMMIT: COMMIT, OLDER: OLDER}
 
 
-def handler(served: LocalHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
+def handler(served: LocalHub) -> type[QuietHandler]:
+    class Handler(QuietHandler):
         def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -95,14 +89,8 @@ def handler(served: LocalHub) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def local_hub() -> Iterator[LocalHub]:
     served = LocalHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(served))
-    served.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield served
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(handler(served)) as served.endpoint:
+        yield served
 
 
 def content(folder: Path, *, mask: bool = True, track: bool = False, safetensors: bool = False) -> bytes:
@@ -119,41 +107,40 @@ def content(folder: Path, *, mask: bool = True, track: bool = False, safetensors
 
 
 DATASET = "datasets/zhouk777/PAGE4D"
-MODEL = "facebook/VGGT-1B"
 GATED = "facebook/VGGT-1B-Commercial"
+REPOSITORIES = {"nomask": DATASET, "mask": DATASET, "vggt": "facebook/VGGT-1B", "vggt-commercial": GATED}
 
 
-def test_the_masked_checkpoint_is_fetched_and_converted_with_its_mask_on(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
-    pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
-    assert (config.mask_form, config.mask_strength) == ("release", 1)
+def pulled(hub: LocalHub, folder: Path, name: str, **options: Any) -> Page4DConfig:
+    """Pull to the folder `page4d`, and read what is there."""
+    pull(name, folder / "page4d", endpoint=hub.endpoint, cache_dir=folder / "cache", **options)
+    return Page4DConfig.from_pretrained(folder / "page4d")
 
 
-@pytest.mark.parametrize("mask", [False, True])
-def test_the_unmasked_checkpoint_is_used_without_mask_whether_or_not_it_holds_one(local_hub, tmp_path, mask):
-    local_hub.put(DATASET, "checkpoint_nomask.pt", content(tmp_path, mask=mask))
-    pull("nomask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
-    assert (config.mask_form, config.mask_strength) == ("release" if mask else None, 0)
-
-
-@pytest.mark.parametrize("safetensors", [True, False])
-def test_vggt_is_fetched_in_the_format_that_its_repository_has(local_hub, tmp_path, safetensors):
-    name = "model.safetensors" if safetensors else "model.pt"
-    local_hub.put(MODEL, name, content(tmp_path, mask=False, track=True, safetensors=safetensors))
-    config = pull("vggt", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    assert config.enable_track
-    assert config.mask_form is None
-    assert f"`{name}` of the model repository {MODEL}" in (tmp_path / "page4d" / "README.md").read_text()
-
-
-def test_weights_that_are_gated_are_fetched_by_whom_they_were_granted_to(local_hub, tmp_path):
-    local_hub.put(GATED, "vggt_1B_commercial.pt", content(tmp_path, mask=False))
-    pull("vggt-commercial", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
-    assert config.base_weights == "vggt-commercial"
-    assert "under the [VGGT licence]" in (tmp_path / "page4d" / "README.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "file", "holds", "base", "form", "strength"),
+    [
+        ("mask", "checkpoint_mask.pt", {}, "page4d", "release", 1),
+        ("nomask", "checkpoint_nomask.pt", {"mask": False}, "page4d", None, 0),
+        ("nomask", "checkpoint_nomask.pt", {}, "page4d", "release", 0),  # holds one, which is not used
+        ("vggt", "model.safetensors", {"mask": False, "track": True, "safetensors": True}, "vggt", None, 0),
+        ("vggt", "model.pt", {"mask": False, "track": True}, "vggt", None, 0),
+        ("vggt-commercial", "vggt_1B_commercial.pt", {"mask": False}, "vggt-commercial", None, 0),
+    ],
+)
+def test_a_checkpoint_is_fetched_in_the_format_that_there_is_and_converted_with_what_is_known_of_it(
+    local_hub, tmp_path, name, file, holds, base, form, strength
+):
+    local_hub.put(REPOSITORIES[name], file, content(tmp_path, **holds))
+    told: list[str] = []
+    config = pulled(local_hub, tmp_path, name, note=told.append)
+    assert (config.base_weights, config.mask_form, config.mask_strength) == (base, form, strength)
+    assert config.enable_track == holds.get("track", False)
+    assert any("camera_num_attention_heads=3" in note for note in told)
+    card = (tmp_path / "page4d" / "README.md").read_text()
+    repository = f"the {PUBLISHED[name].repo_type} repository {PUBLISHED[name].repo_id}"
+    assert f"`{file}` of {repository} on the Hugging Face Hub (commit {COMMIT})" in card
+    assert ("under the [VGGT licence]" in card) == (name == "vggt-commercial")
 
 
 def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub, tmp_path):
@@ -163,34 +150,10 @@ def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub, tmp_p
     assert "log in by `hf auth login`, and run the command again once they have granted access" in message
 
 
-@pytest.mark.parametrize(("name", "base"), [("nomask", "page4d"), ("mask", "page4d"), ("vggt", "vggt")])
-def test_what_is_pulled_says_where_it_comes_from(local_hub, tmp_path, name, base):
-    checkpoint = PUBLISHED[name]
-    repository = f"{'datasets/' if checkpoint.repo_type == 'dataset' else ''}{checkpoint.repo_id}"
-    weights = content(tmp_path, mask=name == "mask", safetensors=name == "vggt")
-    local_hub.put(repository, checkpoint.filenames[0], weights)
-    told: list[str] = []
-    config = pull(
-        name, tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache", note=told.append
-    )
-    assert config.base_weights == base
-    assert "camera_num_attention_heads=3" in told[-1]
-
-
 def test_a_masked_checkpoint_that_turns_out_to_have_no_mask_is_refused(local_hub, tmp_path):
     local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path, mask=False))
     with pytest.raises(CheckpointError, match=r"keys missing .*spatial_mask_head"):
-        pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-
-
-def test_the_model_card_names_the_commit_that_the_weights_are_of(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
-    pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    card = (tmp_path / "page4d" / "README.md").read_text()
-    assert (
-        f"`checkpoint_mask.pt` of the dataset repository zhouk777/PAGE4D on the Hugging Face Hub (commit {COMMIT})"
-        in card
-    )
+        pulled(local_hub, tmp_path, "mask")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -287,18 +250,13 @@ def test_a_file_that_the_repository_does_not_have_is_named(published, tmp_path):
 
 
 def test_an_endpoint_that_is_no_hub_is_said_to_be_none(tmp_path):
-    class Other(BaseHTTPRequestHandler):
+    class Other(QuietHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        message = hindrance(f"http://127.0.0.1:{server.server_port}", tmp_path)
-        server.shutdown()
+    with serving(Other) as endpoint:
+        message = hindrance(endpoint, tmp_path)
     assert "is no Hugging Face Hub; look at HF_ENDPOINT" in message
 
 
@@ -333,9 +291,9 @@ def test_an_output_folder_in_use_is_refused_before_anything_is_fetched(published
     (tmp_path / "page4d").mkdir()
     (tmp_path / "page4d" / "notes.txt").touch()
     with pytest.raises(Page4DError, match="not empty"):
-        pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache")
+        pulled(published, tmp_path, "mask")
     with pytest.raises(Page4DError, match=r"page4d did not write notes\.txt"):
-        pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache", overwrite=True)
+        pulled(published, tmp_path, "mask", overwrite=True)
     assert published.requests == []
 
 
@@ -363,11 +321,3 @@ def test_the_command_honours_the_endpoint_in_the_environment(local_hub, tmp_path
     assert "Wrote page4d" in done.stdout
     assert "The mask head is used at strength 1, as the file's name says." in done.stdout
     assert "Licence: PAGE-4D's release states no licence for its weights." in done.stdout
-
-
-def test_the_repositories_are_those_of_the_authors():
-    assert PUBLISHED["nomask"].repo_id == PUBLISHED["mask"].repo_id == "zhouk777/PAGE4D"
-    assert PUBLISHED["nomask"].repo_type == PUBLISHED["mask"].repo_type == "dataset"
-    assert PUBLISHED["vggt"].repo_id == "facebook/VGGT-1B"
-    assert PUBLISHED["vggt-commercial"].repo_id == GATED
-    assert PUBLISHED["nomask"].filenames == ("checkpoint_nomask.pt",)
