@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel, Page4DOutput
 from page4d_hf.configuration_page4d import GROUPS
 
 NUM_SPECIAL = 5  # camera and register tokens of a frame
@@ -63,6 +63,13 @@ def small_network(seed: int = 0, **overrides: Any) -> Page4DModel:
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
     """Random images of some shape `[..., 3, H, W]`."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def predict(model: Page4DModel, *inputs: torch.Tensor, **options: Any) -> Page4DOutput:
+    """What a network makes of images, without gradients."""
+    with torch.no_grad():
+        output: Page4DOutput = model(*inputs, **options)
+    return output
 
 
 def assert_alike(

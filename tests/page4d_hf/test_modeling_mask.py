@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_networks import NUM_SPECIAL as SPECIAL
-from small_networks import PREDICTIONS, assert_alike, images
+from small_networks import PREDICTIONS, assert_alike, images, predict
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
@@ -100,8 +100,7 @@ def test_strength_zero_is_exactly_no_mask(tiny_model, form):
     without_head = tiny_model(mask_form=None)
     without_head.load_state_dict(with_head.state_dict(), strict=False)
     pixel_values = images(1, 3, 3, 28, 42)
-    with torch.no_grad():
-        off, never = with_head(pixel_values, mask_strength=0.0), without_head(pixel_values)
+    off, never = predict(with_head, pixel_values, mask_strength=0.0), predict(without_head, pixel_values)
 
     assert_alike(off, never, PREDICTIONS[:-1], rtol=0, atol=0)
     assert off.dynamics_mask is not None
@@ -145,9 +144,8 @@ def test_the_configured_strength_is_used_at_inference(tiny_model):
 def test_the_mask_acts_in_the_global_blocks_of_its_layers_and_not_before(tiny_model, form):
     model = tiny_model(mask_form=form, masked_layers=[3])
     pixel_values = images(1, 3, 3, 28, 28)
-    with torch.no_grad():
-        off = model(pixel_values, mask_strength=0.0, output_hidden_states=True).hidden_states
-        on = model(pixel_values, mask_strength=1.0, output_hidden_states=True).hidden_states
+    off = predict(model, pixel_values, mask_strength=0.0, output_hidden_states=True).hidden_states
+    on = predict(model, pixel_values, mask_strength=1.0, output_hidden_states=True).hidden_states
 
     for layer in range(3):
         assert torch.equal(on[layer], off[layer])
@@ -184,8 +182,7 @@ def test_only_flash_kernels_are_never_asked_in_full_precision(tiny_model, name, 
     register_kernel(name, lambda query, key, value, bias: calls.append(query.dtype))
     model = tiny_model().to(dtype)
     model.config._attn_implementation = name  # the library would look for a flash kernel of that name
-    with torch.no_grad():
-        model(images(1, 1, 3, 28, 28))
+    predict(model, images(1, 1, 3, 28, 28))
 
     assert set(calls) == {torch.float32, dtype} - (set() if in_full else {torch.float32})
 
@@ -265,8 +262,7 @@ def test_a_patch_is_hidden_where_less_than_half_of_it_is_visible(tiny_model):
     visible[0, :, :7, :14] = False  # half of a patch
     visible[1, :, :8, :14] = False
     visible[2, :, :14, :14] = False
-    with torch.no_grad():
-        half, more, whole = (model(pixel_values, visible=each).pose_enc for each in visible)
+    half, more, whole = (predict(model, pixel_values, visible=each).pose_enc for each in visible)
 
     assert torch.equal(more, whole)
     assert not torch.equal(half, whole)

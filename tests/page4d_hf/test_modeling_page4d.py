@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from small_networks import PREDICTIONS, assert_alike, images
+from small_networks import PREDICTIONS, assert_alike, images, predict
 
 from page4d_hf import Page4DConfig, Page4DModel, Page4DOutput
 from page4d_hf.errors import Page4DError
@@ -57,8 +57,7 @@ def test_the_track_head_has_as_many_parameters_as_vggts():
     ("batch_size", "num_frames", "height", "width"), [(1, 1, 28, 28), (2, 3, 28, 42), (1, 2, 56, 14), (1, 1, 14, 14)]
 )
 def test_outputs_have_the_documented_shapes(model, batch_size, num_frames, height, width):
-    with torch.no_grad():
-        output = model(images(batch_size, num_frames, 3, height, width))
+    output = predict(model, images(batch_size, num_frames, 3, height, width))
 
     batch = (batch_size, num_frames)
     assert output.pose_enc.shape == (*batch, 9)
@@ -71,8 +70,7 @@ def test_outputs_have_the_documented_shapes(model, batch_size, num_frames, heigh
 @pytest.mark.parametrize("mask_form", ["release", "paper"])
 @pytest.mark.parametrize("shape", [(1, 1, 3, 14, 14), (1, 2, 3, 14, 14), (1, 2, 3, 14, 28)])
 def test_the_smallest_images_give_finite_outputs(tiny_model, mask_form, shape):
-    with torch.no_grad():
-        output = tiny_model(mask_form=mask_form)(images(*shape))
+    output = predict(tiny_model(mask_form=mask_form), images(*shape))
 
     for name in PREDICTIONS:
         assert output[name].isfinite().all(), name
@@ -80,15 +78,13 @@ def test_the_smallest_images_give_finite_outputs(tiny_model, mask_form, shape):
 
 def test_a_sequence_may_come_without_a_batch(model):
     sequence = images(2, 3, 28, 28)
-    with torch.no_grad():
-        single, batched = model(sequence), model(sequence[None])
+    single, batched = predict(model, sequence), predict(model, sequence[None])
 
     assert_alike(single, batched, rtol=0, atol=0)
 
 
 def test_depth_and_confidences_lie_in_their_ranges(model):
-    with torch.no_grad():
-        output = model(images(1, 3, 3, 28, 42))
+    output = predict(model, images(1, 3, 3, 28, 42))
 
     assert (output.depth > 0).all()
     assert (output.depth_conf > 1).all()
@@ -102,8 +98,7 @@ def test_random_weights_give_sensible_outputs():
     torch.manual_seed(0)
     config = Page4DConfig(hidden_size=64, num_attention_heads=4, encoder_num_attention_heads=4, num_hidden_layers=24)
     model = Page4DModel(config).eval()
-    with torch.no_grad():
-        output = model(images(1, 2, 3, 28, 28))
+    output = predict(model, images(1, 2, 3, 28, 28))
 
     assert output.depth.min() > 0.1
     assert output.depth.max() < 10
@@ -174,8 +169,7 @@ def test_what_a_replica_of_data_parallel_training_has_looked_at_the_model_looks_
 
 
 def test_cameras_are_those_of_the_pose_encoding(model):
-    with torch.no_grad():
-        output = model(images(1, 2, 3, 28, 42))
+    output = predict(model, images(1, 2, 3, 28, 42))
 
     for found, expected in zip(output.cameras(), pose_encoding_to_cameras(output.pose_enc, (28, 42)), strict=True):
         assert torch.equal(found, expected)
@@ -201,9 +195,8 @@ def test_cameras_of_an_output_without_maps_need_the_size_of_the_image():
 
 def test_the_stages_of_the_cameras_come_on_request_and_end_with_the_best(tiny_model):
     model = tiny_model(camera_num_iterations=3)
-    with torch.no_grad():
-        output = model(images(1, 2, 3, 28, 28), output_pose_enc_stages=True)
-        assert model(images(1, 2, 3, 28, 28)).pose_enc_stages is None
+    output = predict(model, images(1, 2, 3, 28, 28), output_pose_enc_stages=True)
+    assert predict(model, images(1, 2, 3, 28, 28)).pose_enc_stages is None
 
     assert len(output.pose_enc_stages) == 3
     assert torch.equal(output.pose_enc_stages[-1], output.pose_enc)
@@ -239,8 +232,7 @@ def test_a_head_that_is_switched_off_predicts_nothing_and_has_no_weights(tiny_mo
     without = tiny_model(**{switch: False})
     without.load_state_dict(model.state_dict(), strict=False)
     head = switch.replace("enable", "").strip("_") + "_head"
-    with torch.no_grad():
-        output, complete = without(images(1, 2, 3, 28, 28)), model(images(1, 2, 3, 28, 28))
+    output, complete = predict(without, images(1, 2, 3, 28, 28)), predict(model, images(1, 2, 3, 28, 28))
 
     assert not any(name.startswith(head) for name in without.state_dict())
     assert not set(names) & set(output)
@@ -251,9 +243,8 @@ def test_a_head_that_is_switched_off_predicts_nothing_and_has_no_weights(tiny_mo
 @pytest.mark.parametrize("frames_per_chunk", [1, 2, 3, None])
 def test_frames_in_chunks_give_what_all_at_once_give(tiny_model, frames_per_chunk):
     pixel_values = images(2, 3, 3, 28, 42)
-    with torch.no_grad():
-        chunked = tiny_model(dense_frames_per_chunk=frames_per_chunk)(pixel_values)
-        whole = tiny_model(dense_frames_per_chunk=6)(pixel_values)
+    chunked = predict(tiny_model(dense_frames_per_chunk=frames_per_chunk), pixel_values)
+    whole = predict(tiny_model(dense_frames_per_chunk=6), pixel_values)
 
     assert_alike(chunked, whole, rtol=1e-5, atol=1e-6)
 
@@ -261,8 +252,7 @@ def test_frames_in_chunks_give_what_all_at_once_give(tiny_model, frames_per_chun
 def test_only_the_layers_that_heads_read_are_kept(model):
     kept = []
     hook = model.aggregator.register_forward_hook(lambda module, inputs, output: kept.append(output.features))
-    with torch.no_grad():
-        model(images(1, 2, 3, 28, 28))
+    predict(model, images(1, 2, 3, 28, 28))
     hook.remove()
 
     assert sorted(kept[0]) == [0, 2, 3, 4]
@@ -273,9 +263,8 @@ def test_only_the_layers_that_heads_read_are_kept(model):
 
 def test_sequences_of_a_batch_do_not_see_each_other(model):
     first, second = images(1, 3, 3, 28, 42, seed=1), images(1, 3, 3, 28, 42, seed=2)
-    with torch.no_grad():
-        together = model(torch.cat((first, second)))
-        apart = [model(first), model(second)]
+    together = predict(model, torch.cat((first, second)))
+    apart = [predict(model, first), predict(model, second)]
 
     expected = {name: torch.cat([output[name] for output in apart]) for name in PREDICTIONS}
     assert_alike(together, expected, rtol=1e-4, atol=1e-5)
@@ -285,24 +274,21 @@ def test_sequences_of_a_batch_do_not_see_each_other(model):
 def test_frames_after_the_first_may_come_in_any_order(tiny_model, mask_form):
     model = tiny_model(mask_form=mask_form)
     pixel_values, order = images(1, 4, 3, 28, 28), [0, 3, 1, 2]
-    with torch.no_grad():
-        straight, shuffled = model(pixel_values), model(pixel_values[:, order])
+    straight, shuffled = predict(model, pixel_values), predict(model, pixel_values[:, order])
 
     assert_alike(shuffled, {name: straight[name][:, order] for name in PREDICTIONS}, rtol=1e-4, atol=1e-5)
 
 
 def test_the_first_frame_is_unlike_the_others(model):
     pixel_values = images(1, 3, 3, 28, 28)
-    with torch.no_grad():
-        straight, swapped = model(pixel_values), model(pixel_values[:, [1, 0, 2]])
+    straight, swapped = predict(model, pixel_values), predict(model, pixel_values[:, [1, 0, 2]])
 
     assert (swapped.pose_enc - straight.pose_enc[:, [1, 0, 2]]).abs().max() > 1e-2
 
 
 def test_frames_see_each_other(model):
     pixel_values = images(1, 2, 3, 28, 28)
-    with torch.no_grad():
-        pair, alone = model(pixel_values), model(pixel_values[:, :1])
+    pair, alone = predict(model, pixel_values), predict(model, pixel_values[:, :1])
 
     assert (pair.depth[:, 0] - alone.depth[:, 0]).abs().max() > 1e-3
 
