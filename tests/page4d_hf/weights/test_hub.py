@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from launching import AS_COMMAND
 from published_weights import published_weights
 from safetensors.torch import save_file
@@ -86,10 +86,25 @@ def handler(served: LocalHub) -> type[QuietHandler]:
     return Handler
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the Hub, and empty."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Have a Hub elsewhere, as HF_ENDPOINT does in a new process."""
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 @pytest.fixture
-def local_hub() -> Iterator[LocalHub]:
+def local_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     served = LocalHub()
     with serving(handler(served)) as served.endpoint:
+        ask(monkeypatch, served.endpoint)
         yield served
 
 
@@ -111,12 +126,6 @@ GATED = "facebook/VGGT-1B-Commercial"
 REPOSITORIES = {"nomask": DATASET, "mask": DATASET, "vggt": "facebook/VGGT-1B", "vggt-commercial": GATED}
 
 
-def pulled(hub: LocalHub, folder: Path, name: str, **options: Any) -> Page4DConfig:
-    """Pull to the folder `page4d`, and read what is there."""
-    pull(name, folder / "page4d", endpoint=hub.endpoint, cache_dir=folder / "cache", **options)
-    return Page4DConfig.from_pretrained(folder / "page4d")
-
-
 @pytest.mark.parametrize(
     ("name", "file", "holds", "base", "form", "strength"),
     [
@@ -133,7 +142,8 @@ def test_a_checkpoint_is_fetched_in_the_format_that_there_is_and_converted_with_
 ):
     local_hub.put(REPOSITORIES[name], file, content(tmp_path, **holds))
     told: list[str] = []
-    config = pulled(local_hub, tmp_path, name, note=told.append)
+    pull(name, tmp_path / "page4d", note=told.append)
+    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
     assert (config.base_weights, config.mask_form, config.mask_strength) == (base, form, strength)
     assert config.enable_track == holds.get("track", False)
     assert any("camera_num_attention_heads=3" in note for note in told)
@@ -143,9 +153,9 @@ def test_a_checkpoint_is_fetched_in_the_format_that_there_is_and_converted_with_
     assert ("under the [VGGT licence]" in card) == (name == "vggt-commercial")
 
 
-def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub, tmp_path):
+def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub):
     local_hub.refusal = (401, "GatedRepo")
-    message = hindrance(local_hub.endpoint, tmp_path, name="vggt-commercial")
+    message = hindrance(name="vggt-commercial")
     assert f"accept their conditions; do so at {local_hub.endpoint}/{GATED} " in message
     assert "log in by `hf auth login`, and run the command again once they have granted access" in message
 
@@ -153,7 +163,7 @@ def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub, tmp_p
 def test_a_masked_checkpoint_that_turns_out_to_have_no_mask_is_refused(local_hub, tmp_path):
     local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path, mask=False))
     with pytest.raises(CheckpointError, match=r"keys missing .*spatial_mask_head"):
-        pulled(local_hub, tmp_path, "mask")
+        pull("mask", tmp_path / "page4d")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -168,56 +178,58 @@ def published(local_hub) -> LocalHub:
     return local_hub
 
 
-def test_a_file_that_is_in_the_cache_is_not_fetched_again(published, tmp_path):
-    first = download("mask", endpoint=published.endpoint, cache_dir=tmp_path)
+def test_a_file_that_is_in_the_cache_is_not_fetched_again(published):
+    first = download("mask")
     assert published.downloads() == 1
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
+    assert download("mask") == first
     assert published.downloads() == 1
     assert first.read_bytes() == b"newer" * 1000
 
 
 @pytest.mark.parametrize("revision", ["v0", OLDER])
-def test_a_revision_is_a_tag_or_a_commit(published, tmp_path, revision):
-    fetched = download("mask", revision=revision, endpoint=published.endpoint, cache_dir=tmp_path)
+def test_a_revision_is_a_tag_or_a_commit(published, revision):
+    fetched = download("mask", revision=revision)
     assert fetched.read_bytes() == b"older" * 1000
     assert fetched.parent.name == OLDER
 
 
 @pytest.mark.parametrize("refusal", [(503, ""), (401, "GatedRepo")])
-def test_without_the_hub_the_cache_serves(published, tmp_path, refusal):
-    first = download("mask", endpoint=published.endpoint, cache_dir=tmp_path)
+def test_without_the_hub_the_cache_serves(published, refusal):
+    first = download("mask")
     published.refusal = refusal
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
+    assert download("mask") == first
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # What hinders
 
 
-def hindrance(endpoint: str, folder: Path, revision: str | None = None, name: str = "mask") -> str:
+def hindrance(revision: str | None = None, name: str = "mask") -> str:
     """What is said when a checkpoint cannot be fetched."""
     with pytest.raises(CheckpointError) as raised:
-        download(name, revision=revision, endpoint=endpoint, cache_dir=folder)
+        download(name, revision=revision)
     message = str(raised.value)
     assert "\n" not in message
     assert "page4d convert" in message
     return message
 
 
-def test_without_a_connection_it_is_said_what_is_missing_and_how_to_get_it_by_hand(tmp_path):
+def test_without_a_connection_it_is_said_what_is_missing_and_how_to_get_it_by_hand(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        message = hindrance(endpoint, tmp_path)
+        ask(monkeypatch, endpoint)
+        message = hindrance()
     assert "checkpoint_mask.pt cannot be fetched from the dataset repository zhouk777/PAGE4D" in message
     assert f"there is no connection to {endpoint}" in message
     assert f"download {endpoint}/datasets/zhouk777/PAGE4D/resolve/main/checkpoint_mask.pt and run" in message
     assert "`page4d convert checkpoint_mask.pt page4d`" in message
 
 
-def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(tmp_path):
+def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(monkeypatch):
+    ask(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(CheckpointError, match=r"`page4d convert checkpoint_mask\.pt 'my model'`"):
-        download("mask", endpoint="http://127.0.0.1:9", cache_dir=tmp_path, output="my model")
+        download("mask", output="my model")
 
 
 @pytest.mark.parametrize(
@@ -234,66 +246,67 @@ def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(tmp_pa
     ],
     ids=["gated", "no repository", "unauthorized", "forbidden", "down"],
 )
-def test_a_refusal_of_the_hub_is_told_with_what_to_do(published, tmp_path, refusal, message):
+def test_a_refusal_of_the_hub_is_told_with_what_to_do(published, refusal, message):
     published.refusal = refusal
-    assert message.format(endpoint=published.endpoint) in hindrance(published.endpoint, tmp_path)
+    assert message.format(endpoint=published.endpoint) in hindrance()
 
 
-def test_a_revision_that_does_not_exist_is_named(published, tmp_path):
-    assert "the repository has no revision 'v9'" in hindrance(published.endpoint, tmp_path, revision="v9")
+def test_a_revision_that_does_not_exist_is_named(published):
+    assert "the repository has no revision 'v9'" in hindrance(revision="v9")
 
 
-def test_a_file_that_the_repository_does_not_have_is_named(published, tmp_path):
-    message = hindrance(published.endpoint, tmp_path, name="nomask")
+def test_a_file_that_the_repository_does_not_have_is_named(published):
+    message = hindrance(name="nomask")
     assert "checkpoint_nomask.pt cannot be fetched" in message
     assert "the repository has no such file" in message
 
 
-def test_an_endpoint_that_is_no_hub_is_said_to_be_none(tmp_path):
+def test_an_endpoint_that_is_no_hub_is_said_to_be_none(monkeypatch):
     class Other(QuietHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
             self.end_headers()
 
     with serving(Other) as endpoint:
-        message = hindrance(endpoint, tmp_path)
+        ask(monkeypatch, endpoint)
+        message = hindrance()
     assert "is no Hugging Face Hub; look at HF_ENDPOINT" in message
 
 
-def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, tmp_path, monkeypatch):
+def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     published.truncated = True
-    assert "the download broke off" in hindrance(published.endpoint, tmp_path)
+    assert "the download broke off" in hindrance()
     published.truncated = False
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path).read_bytes() == b"newer" * 1000
+    assert download("mask").read_bytes() == b"newer" * 1000
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EFBIG, "allows no file of that size")],
 )
-def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, tmp_path, monkeypatch, code, reason):
+def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, cache, monkeypatch, code, reason):
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    assert f"the disk with the cache {tmp_path} {reason}; free some space" in hindrance(published.endpoint, tmp_path)
+    assert f"the disk with the cache {cache} {reason}; free some space" in hindrance()
 
 
-def test_a_name_that_is_not_published_is_refused_with_those_that_are(tmp_path):
+def test_a_name_that_is_not_published_is_refused_with_those_that_are():
     with pytest.raises(
         CheckpointError, match="no published checkpoint 'large'; there are nomask, mask, vggt, vggt-commercial"
     ):
-        download("large", cache_dir=tmp_path)
+        download("large")
 
 
 def test_an_output_folder_in_use_is_refused_before_anything_is_fetched(published, tmp_path):
     (tmp_path / "page4d").mkdir()
     (tmp_path / "page4d" / "notes.txt").touch()
     with pytest.raises(Page4DError, match="not empty"):
-        pulled(published, tmp_path, "mask")
+        pull("mask", tmp_path / "page4d")
     with pytest.raises(Page4DError, match=r"page4d did not write notes\.txt"):
-        pulled(published, tmp_path, "mask", overwrite=True)
+        pull("mask", tmp_path / "page4d", overwrite=True)
     assert published.requests == []
 
 
