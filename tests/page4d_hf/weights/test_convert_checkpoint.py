@@ -283,11 +283,6 @@ def test_a_misshapen_key_is_named_with_both_shapes(weights, key):
     assert f"{key} is {wrong}, not {shape}" in message
 
 
-def test_an_unexpected_key_is_named(weights):
-    message = fault({**weights, "aggregator.extra.weight": torch.zeros(1)})
-    assert message.endswith("1 key unexpected (aggregator.extra.weight).")
-
-
 def test_all_kinds_of_faults_are_told_at_once(weights):
     changed = {**weights, "extra": torch.zeros(1), "camera_head.embed_pose.bias": torch.zeros(1)}
     del changed["depth_head.norm.bias"]
