@@ -425,16 +425,14 @@ class Page4DImageProcessor(TorchvisionBackend):
                 "The outputs do not tell where the images are in the network's input: call model(**inputs) with all "
                 "that the image processor gave, its image_boxes included."
             )
-        results = []
-        for d, c, size, box in zip(depth, outputs.confidence, target_sizes, boxes.tolist(), strict=True):
-            height, width = (int(side) for side in size)
-            results.append(
-                {
-                    "predicted_depth": resample_to_original(d, (height, width), box, "bilinear", cropped_is_nan=False),
-                    "confidence": resample_to_original(c, (height, width), box, "bilinear"),
-                }
-            )
-        return results
+        sizes = [(int(height), int(width)) for height, width in target_sizes]
+        return [
+            {
+                "predicted_depth": resample_to_original(d, size, box, "bilinear", cropped_is_nan=False),
+                "confidence": resample_to_original(c, size, box, "bilinear"),
+            }
+            for d, c, size, box in zip(depth, outputs.confidence, sizes, boxes.tolist(), strict=True)
+        ]
 
     def post_process_depth(
         self,
