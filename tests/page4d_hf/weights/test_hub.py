@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import torch
 from huggingface_hub import constants
 from launching import AS_COMMAND
 from published_weights import published_weights
-from safetensors.torch import save_file
+from safetensors.torch import save
 from small_hub import COMMIT, QuietHandler, serving
 
 from page4d_hf import Page4DConfig
@@ -108,17 +109,14 @@ def local_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
         yield served
 
 
-def content(folder: Path, *, mask: bool = True, track: bool = False, safetensors: bool = False) -> bytes:
+def content(*, mask: bool = True, track: bool = False, safetensors: bool = False) -> bytes:
     """A checkpoint file as it is published."""
     weights = published_weights(mask=mask, track=track)
-    file = folder / "content"
     if safetensors:
-        save_file(weights, file)
-    else:
-        torch.save({"model": weights}, file)
-    data = file.read_bytes()
-    file.unlink()
-    return data
+        return save(weights)
+    file = io.BytesIO()
+    torch.save({"model": weights}, file)
+    return file.getvalue()
 
 
 DATASET = "datasets/zhouk777/PAGE4D"
@@ -140,7 +138,7 @@ REPOSITORIES = {"nomask": DATASET, "mask": DATASET, "vggt": "facebook/VGGT-1B", 
 def test_a_checkpoint_is_fetched_in_the_format_that_there_is_and_converted_with_what_is_known_of_it(
     local_hub, tmp_path, name, file, holds, base, form, strength
 ):
-    local_hub.put(REPOSITORIES[name], file, content(tmp_path, **holds))
+    local_hub.put(REPOSITORIES[name], file, content(**holds))
     told: list[str] = []
     pull(name, tmp_path / "page4d", note=told.append)
     config = Page4DConfig.from_pretrained(tmp_path / "page4d")
@@ -161,7 +159,7 @@ def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub):
 
 
 def test_a_masked_checkpoint_that_turns_out_to_have_no_mask_is_refused(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path, mask=False))
+    local_hub.put(DATASET, "checkpoint_mask.pt", content(mask=False))
     with pytest.raises(CheckpointError, match=r"keys missing .*spatial_mask_head"):
         pull("mask", tmp_path / "page4d")
 
@@ -327,7 +325,7 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 def test_the_command_honours_the_endpoint_in_the_environment(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
+    local_hub.put(DATASET, "checkpoint_mask.pt", content())
     done = command(tmp_path, "mask", HF_ENDPOINT=local_hub.endpoint)
     assert done.returncode == 0, done.stderr
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_form == "release"
