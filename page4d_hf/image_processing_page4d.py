@@ -41,13 +41,7 @@ MAX_GROWTH = 16  # times the pixels of an image, or of the network's input, that
 
 
 class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
-    r"""
-    mode (`str`, *optional*, defaults to `"crop"`):
-        How an image is brought to the network's size: `"crop"`, `"balanced"`, `"pad"` or `"square"`, see
-        [`Page4DImageProcessor`].
-    patch_size (`int`, *optional*, defaults to 14):
-        Height and width of the network's input become multiples of it.
-    """
+    """What [`Page4DImageProcessor`] takes beside the arguments of every image processor."""
 
     mode: Mode
     patch_size: int

@@ -115,22 +115,14 @@ def test_what_is_farther_than_anything_is_not_known(config, sentinel, kind):
 
 
 @pytest.mark.parametrize("factor", [0.1, 30.0])
-def test_poses_alone_are_compared_up_to_scale(config, factor):
-    labels = make_labels()
-    del labels["depth"]
-    output = perfect(labels)
-    output.pose_enc = output.pose_enc * torch.tensor([factor] * 3 + [1.0] * 6)
+def test_poses_alone_and_depth_alone_are_compared_up_to_scale(config, factor):
+    poses, depth = without(make_labels(), "depth"), {"depth": make_labels()["depth"]}
+    larger, farther = perfect(poses), perfect(depth, confidence=1.0)
+    larger.pose_enc = larger.pose_enc * torch.tensor([factor] * 3 + [1.0] * 6)
+    farther.depth = farther.depth * factor
 
-    assert terms_of(output, labels, config)["camera"] == pytest.approx(0, abs=1e-5 * factor)
-
-
-@pytest.mark.parametrize("factor", [0.1, 30.0])
-def test_depth_alone_is_compared_up_to_scale(config, factor):
-    labels = {"depth": make_labels()["depth"]}
-    output = perfect(labels, confidence=1.0)
-    output.depth = output.depth * factor
-
-    assert terms_of(output, labels, config)["depth"] == pytest.approx(0, abs=1e-5 * factor)
+    for output, labels, term in ((larger, poses, "camera"), (farther, depth, "depth")):
+        assert terms_of(output, labels, config)[term] == pytest.approx(0, abs=1e-5 * factor)
 
 
 def test_sparse_depth_teaches_its_own_pixels_only(config):
