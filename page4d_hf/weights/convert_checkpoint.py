@@ -41,7 +41,6 @@ _FILE_NAMES = {
     "checkpoint_nomask.pt": "page4d",
     "vggt_1B_commercial.pt": "vggt-commercial",
 }
-_MASK_HEAD = "aggregator.spatial_mask_head."
 _TRACK_HEAD = "track_head."
 # What no tensor shows, and which part of the network it is of.
 _NOT_SHOWN = {
@@ -202,7 +201,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     grid_size = isqrt(positions - 1) if positions is not None and positions > 1 else None
     correlations = size(r"track_head\.tracker\.corr_mlp\.fc1\.weight", 1)
     radius = known("track_corr_radius")
-    has_mask = has(_MASK_HEAD)
+    has_mask = has("aggregator.spatial_mask_head.")
     # Layers that are read or masked must be there: if they are not, keys are missing.
     used = [*known("head_layers"), *(known("masked_layers") if has_mask else ())]
 
@@ -329,17 +328,15 @@ def _fitting_network(
             f"The track head is left out: {counted(len(lacking), 'key')} missing or of another shape "
             f"({_key_list(lacking)}); --set enable_track=true insists on it."
         )
-        with torch.device("meta"):
-            model = Page4DModel(infer_config(weights, **{**overrides, "enable_track": False}))
-        extra = [name for name in weights if name.startswith(_TRACK_HEAD)]
-    else:
-        extra = [name for name in weights if name.startswith(_TRACK_HEAD) and name not in shapes]
-        if extra:
-            note(
-                f"Left out: {counted(len(extra), 'key')} of a track head that the network does not have "
-                f"({_key_list(extra)})."
-            )
-    return {name: tensor for name, tensor in weights.items() if name not in set(extra)}, model
+        others = {name: tensor for name, tensor in weights.items() if not name.startswith(_TRACK_HEAD)}
+        return _fitting_network(others, overrides, note)
+    extra = [name for name in weights if name.startswith(_TRACK_HEAD) and name not in shapes]
+    if extra:
+        note(
+            f"Left out: {counted(len(extra), 'key')} of a track head that the network does not have "
+            f"({_key_list(extra)})."
+        )
+    return {name: tensor for name, tensor in weights.items() if name not in extra}, model
 
 
 def _mask_strength(
