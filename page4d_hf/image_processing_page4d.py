@@ -465,11 +465,10 @@ class Page4DImageProcessor(TorchvisionBackend):
         resample: str = "nearest",
     ) -> list[list[dict[str, torch.Tensor]]]:
         """
-        The point head's points and their confidence at the size of the original images.
+        The point head's points and their confidence at the size of the original images. Arguments are those of
+        [`~Page4DImageProcessor.post_process_depth`].
 
         Args:
-            outputs, original_sizes, image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
             resample (`str`, *optional*, defaults to `"nearest"`):
                 Points between two surfaces belong to neither, so that interpolating is not the default.
 
@@ -489,11 +488,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         resample: str = "bilinear",
     ) -> list[list[dict[str, torch.Tensor]]]:
         """
-        The motion mask at the size of the original images.
-
-        Args:
-            outputs, original_sizes, image_boxes, resample:
-                As in [`~Page4DImageProcessor.post_process_depth`].
+        The motion mask at the size of the original images. Arguments are those of
+        [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
             For each video, for each frame, a dictionary of `motion` `(height, width)`, low where the scene is static
@@ -505,11 +501,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         self, outputs: Any, original_sizes: torch.Tensor, image_boxes: torch.Tensor
     ) -> list[dict[str, torch.Tensor]]:
         """
-        The cameras of the original images.
-
-        Args:
-            outputs, original_sizes, image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
+        The cameras of the original images. Arguments are those of [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
             For each video a dictionary of `extrinsics` `(num_frames, 3, 4)`, world-to-camera with OpenCV axes, and

@@ -599,12 +599,12 @@ class Page4DForDepthEstimation(Page4DModel):
         image_boxes: Tensor | None = None,
     ) -> Page4DDepthEstimatorOutput:
         r"""
+        `mask_strength`, `output_hidden_states` and `output_attentions` are as in [`Page4DModel`].
+
         Args:
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, height, width)`):
                 Images as [`Page4DModel`] takes them. Of shape `(batch_size, num_frames, 3, height, width)`, as
                 [`Page4DImageProcessor`] gives them, they are `batch_size * num_frames` images.
-            mask_strength, output_hidden_states, output_attentions:
-                As in [`Page4DModel`].
             original_sizes (`torch.Tensor`, *optional*):
                 What [`Page4DImageProcessor`] gives; not used.
             image_boxes (`torch.FloatTensor`, *optional*):
