@@ -1,6 +1,5 @@
 """What goes in and comes out of the network, and what must hold of it at any weights."""
 
-import logging
 import re
 
 import pytest
@@ -129,21 +128,15 @@ def test_images_of_a_wrong_kind_are_refused_by_name(model, pixel_values, message
         (lambda values: values * torch.nan, "from nan to nan"),
     ],
 )
-def test_of_images_far_out_of_their_range_a_model_warns_once(tiny_model, caplog, change, values):
+def test_of_images_far_out_of_their_range_a_model_warns_once(tiny_model, library_log, change, values):
     model, pixel_values = tiny_model(), images(1, 2, 3, 28, 28)
-    logger = logging.getLogger("transformers")
-    logger.addHandler(caplog.handler)
-    try:
-        with torch.no_grad():
-            model(pixel_values)
-            model(pixel_values - 0.25)
-            assert not caplog.records
-            for _ in range(2):
-                model(change(pixel_values))
-    finally:
-        logger.removeHandler(caplog.handler)
+    predict(model, pixel_values)
+    predict(model, pixel_values - 0.25)
+    assert not library_log.records
+    for _ in range(2):
+        predict(model, change(pixel_values))
 
-    (record,) = caplog.records
+    (record,) = library_log.records
     assert re.search(rf"Expected pixel_values in \[0, 1\], got values {values}.* divide .* by 255", record.getMessage())
 
 
