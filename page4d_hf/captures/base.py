@@ -150,7 +150,7 @@ class Layout(NamedTuple):
 
 
 def fit_to_stored(
-    image_path: Path, intrinsics: npt.NDArray[Any], full_size: Sequence[int], downscale: int, source: object
+    image_path: Path, intrinsics: npt.NDArray[Any], full_size: npt.ArrayLike, downscale: int, source: object
 ) -> tuple[tuple[int, int], npt.NDArray[np.float64]]:
     """(width, height) of an image at 1/downscale of its full size, rounded either way, and the intrinsics `(3, 3)` in
     its pixels of the camera that `source` has for the full size."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base import Capture, DatasetLayout, FolderLayout, Layout
-from ..sequences import list_sequences, sequence_folder
+from ..sequences import FrameList, list_sequences, sequence_folder
 from .rgbd_lists import Lens, looks_like_rgbd_lists, named_by_folder, read_rgbd_lists
 
 LENS = Lens(
@@ -57,7 +57,7 @@ def read_bonn(root: Path, sequence: str) -> Capture:
     `time_ids` are the images' ranks, by which the published evaluation chooses (`DEPTH_RANKS`).
     """
     folder = sequence_folder(_base(root), sequence)
-    return read_rgbd_lists(folder, LENS, layout="bonn", root=root, sequence=sequence, to_camera=camera_of_markers)
+    return read_rgbd_lists(folder, LENS, FrameList("bonn", root, sequence), camera_of_markers)
 
 
 def camera_of_markers(pose: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -77,45 +77,32 @@ def read_colmap(root: Path, downscale: int | None = None) -> Capture:
         raise CaptureError(f"{root} has no folder images; put the images of {folder} there.")
     image_downscale = max((size for size in sizes if size <= (downscale or min(sizes))), default=min(sizes))
     model = _read_model(folder)
-    images = _registered(model, folder)
-    time_ids, camera_ids = _instants([image.name for image in images])
-
-    paths, intrinsics, distortion, fisheye, image_sizes = [], [], [], [], []
-    for image in images:
-        path = sizes[image_downscale] / image.name
+    cameras = _cameras(model, folder)
+    time_ids, camera_ids = _instants(cameras.names)
+    paths = [sizes[image_downscale] / name for name in cameras.names]
+    fitted = []
+    for path, matrix, full_size in zip(paths, cameras.intrinsics, cameras.image_sizes, strict=True):
         if not path.is_file():
             raise CaptureError(f"The image {path} is missing, which the COLMAP model {folder} names; put it back.")
-        camera = model.cameras[image.camera_id]
-        coefficients, is_fisheye = _lens(camera, folder)
-        size, matrix = fit_to_stored(
-            path,
-            camera.calibration_matrix(),
-            (camera.width, camera.height),
-            image_downscale,
-            f"its camera in the COLMAP model {folder}",
-        )
-        paths.append(path)
-        intrinsics.append(matrix)
-        distortion.append(coefficients)
-        fisheye.append(is_fisheye)
-        image_sizes.append(size)
+        source = f"its camera in the COLMAP model {folder}"
+        fitted.append(fit_to_stored(path, matrix, full_size, image_downscale, source))
     points, colors = _points(model)
     order = np.argsort(time_ids, kind="stable")
     capture = Capture(
         layout="colmap",
         root=root,
-        frame_ids=[PurePosixPath(image.name).with_suffix("").as_posix() for image in images],
+        frame_ids=[PurePosixPath(name).with_suffix("").as_posix() for name in cameras.names],
         image_paths=paths,
-        extrinsics=np.stack([image.cam_from_world().matrix() for image in images]),
-        intrinsics=np.stack(intrinsics),
-        distortion=np.stack(distortion),
-        image_sizes=np.array(image_sizes, np.int64),
+        extrinsics=cameras.extrinsics,
+        intrinsics=np.stack([matrix for _, matrix in fitted]),
+        distortion=cameras.distortion,
+        image_sizes=np.array([size for size, _ in fitted], np.int64),
         time_ids=time_ids,
         camera_ids=camera_ids,
         points=points,
         point_colors=colors,
         image_downscale=image_downscale,
-        fisheye=np.array(fisheye),
+        fisheye=cameras.fisheye,
         sequence=root.resolve().name,
     )
     return capture.select(order)
@@ -134,8 +121,13 @@ class ModelCameras(NamedTuple):
 
 def read_model_cameras(folder: Path) -> ModelCameras:
     """The registered images of a sparse model, of which no image need be there."""
-    model = _read_model(folder)
-    images = _registered(model, folder)
+    return _cameras(_read_model(folder), folder)
+
+
+def _cameras(model: pycolmap.Reconstruction, folder: Path) -> ModelCameras:
+    images = sorted((model.images[i] for i in model.reg_image_ids()), key=lambda image: natural_key(image.name))
+    if not images:
+        raise CaptureError(f"The COLMAP model {folder} has no registered image; run COLMAP's mapper again.")
     cameras = [model.cameras[image.camera_id] for image in images]
     lenses = [_lens(camera, folder) for camera in cameras]
     return ModelCameras(
@@ -199,13 +191,6 @@ def _read_model(folder: Path) -> pycolmap.Reconstruction:
 
     with decoding(folder, "a COLMAP model"):
         return pycolmap.Reconstruction(str(folder))
-
-
-def _registered(model: pycolmap.Reconstruction, folder: Path) -> list[pycolmap.Image]:
-    images = sorted((model.images[i] for i in model.reg_image_ids()), key=lambda image: natural_key(image.name))
-    if not images:
-        raise CaptureError(f"The COLMAP model {folder} has no registered image; run COLMAP's mapper again.")
-    return images
 
 
 def _instants(names: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

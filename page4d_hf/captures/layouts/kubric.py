@@ -115,15 +115,13 @@ def read_kubric(root: Path, sequence: str) -> Capture:
     )
 
 
-def read_radial_tiff(
-    path: Path, intrinsics: npt.NDArray[Any], image_size: tuple[int, int] | None = None
-) -> npt.NDArray[np.float32]:
+def read_radial_tiff(path: Path, intrinsics: npt.NDArray[Any], image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Z-depth from a float TIFF of distances along the ray: z = distance / |(x, y, 1)| of the pixel's ray.
 
     Args:
         path: the file, `(H, W)` or `(H, W, 1)`.
         intrinsics: `(3, 3)` in pixels of the image, the first pixel's centre at (0.5, 0.5).
-        image_size: (width, height) of the image, where it may be of another size than the depth.
+        image_size: (width, height) of the image, which may be of another size than the depth.
 
     Returns:
         `(H, W)`, 0 where the ray hits nothing.
@@ -144,9 +142,8 @@ def read_radial_tiff(
     if distance.ndim != 2 or distance.dtype.kind != "f" or distance.size == 0:
         raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {distance.dtype} {distance.shape}.")
     height, width = distance.shape
-    image_width, image_height = image_size or (width, height)
-    u = (np.arange(width) + 0.5) * (image_width / width)
-    v = (np.arange(height) + 0.5) * (image_height / height)
+    u = (np.arange(width) + 0.5) * (image_size[0] / width)
+    v = (np.arange(height) + 0.5) * (image_size[1] / height)
     # Blender stores 1e10 where a ray hits nothing.
     distance = np.where(distance < NOTHING_HIT, distance, 0)
     x = (u - intrinsics[0, 2]) / intrinsics[0, 0]

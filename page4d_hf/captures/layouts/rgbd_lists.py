@@ -96,10 +96,7 @@ def named_by_folder(read: Callable[[Path, str], Capture]) -> Callable[[Path, int
 def read_rgbd_lists(
     folder: Path,
     lens: Lens,
-    *,
-    layout: str,
-    root: Path,
-    sequence: str,
+    frames: FrameList,
     to_camera: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
 ) -> Capture:
     """Read a sequence.
@@ -107,9 +104,7 @@ def read_rgbd_lists(
     Args:
         folder: the sequence's folder.
         lens: the colour camera; depth is registered to it.
-        layout: the reader's name.
-        root: the data set's folder.
-        sequence: the sequence's name.
+        frames: none yet, of the sequence.
         to_camera: makes the `(4, 4)` camera-to-world pose of the camera from the stored one; None takes it as stored.
 
     Returns:
@@ -129,7 +124,6 @@ def read_rgbd_lists(
         )
     pose_rows = match_nearest(times, trajectory.times, MOST_APART)
     depth_rows = match_once(times, depth_times, MOST_APART)
-    frames = FrameList(layout, root, sequence)
     without_depth: list[Path] = []
     for i, (time, path) in enumerate(zip(times, images, strict=True)):
         with frames.skipping(path):

@@ -130,13 +130,6 @@ def read_cam(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float6
         raise CaptureError(f"{path} holds no camera: {error}; fetch it again.") from error
 
 
-def read_flo(path: Path) -> npt.NDArray[np.float32]:
-    """Optical flow (u, v) in pixels, `(H, W, 2)`, from a `.flo` file: float32 tag 202021.25, int32 width and height,
-    float32 u and v interleaved by rows, little-endian.
-    """
-    return read_sintel_floats(path, channels=2)
-
-
 def read_motion_mask(
     path: Path, depths: Path, cameras: Path, invalid: Path | None = None, threshold: float = MOTION_THRESHOLD
 ) -> npt.NDArray[np.bool_]:
@@ -149,7 +142,7 @@ def read_motion_mask(
         invalid: the folder of the maps of pixels without flow, if there is one; such pixels don't move.
         threshold: pixels.
     """
-    flow = read_flo(path)
+    flow = read_sintel_floats(path, channels=2)
     number = int(path.stem.rpartition("_")[2])
     depth_path = depths / f"{path.stem}.dpt"
     depth = read_dpt(depth_path, np.eye(3))

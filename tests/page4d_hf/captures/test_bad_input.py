@@ -36,7 +36,7 @@ from small_spring import Scene as SmallSpring
 from small_spring import write_hdf5
 from small_tum import SmallSequence as SmallTum
 
-from page4d_hf.captures import as_pinhole
+from page4d_hf.captures import DATASETS, as_pinhole, find_sequences
 from page4d_hf.errors import Page4DError
 
 # By layout, a sequence on disk: `folder`, `read()`, and `save()` where what it holds in memory is to be written anew.
@@ -499,6 +499,14 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "tum": ("rgb.txt", "depth.txt", "groundtruth.txt", "intrinsics.txt", "rgb/1341846434.000000.png",
             "depth/1341846434.004000.png"),
+    "co3d": (
+        *("frame_annotations.jgz",) * 2, "sequence_annotations.jgz", "set_lists/set_lists_fewview.json",
+        f"{CO3D_NAME}/images/frame000001.jpg", f"{CO3D_NAME}/depths/frame000001.jpg.geometric.png",
+    ),
+    "dynamic-replica": (
+        *("frame_annotations_train.jgz",) * 3, f"{REPLICA_LEFT}/images/{REPLICA_LEFT}-0000.png",
+        f"{REPLICA_LEFT}/depths/{REPLICA_LEFT}_0000.geometric.png", f"{REPLICA_LEFT}/masks/{REPLICA_LEFT}_0000.png",
+    ),
     "bonn": ("rgb.txt", "depth.txt", "groundtruth.txt"),
     "dycheck": (
         "extra.json", "splits/train.json", "splits/val.json", "camera/0_00000.json", "depth/1x/0_00000.npy",
@@ -589,7 +597,16 @@ def test_without_its_decoder_one_is_told_what_to_install(
 @pytest.mark.parametrize("layout", FILES)
 def test_damaged_files_end_in_a_capture_or_a_sentence(tmp_path: Path, layout: str) -> None:
     small = SMALL[layout](tmp_path)
-    check_reader(lambda: load_frame(small.read()), [small.folder / name for name in FILES[layout]], rounds=120)
+    if layout == "co3d":
+        small.write_set_list("fewview", train=[CO3D_NAME])
+
+    split = "train" if "train" in DATASETS[layout].splits else None
+
+    def read() -> None:
+        load_frame(small.read())
+        find_sequences(layout, tmp_path, split)
+
+    check_reader(read, [small.folder / name for name in FILES[layout]], rounds=120)
 
 
 @pytest.mark.slow

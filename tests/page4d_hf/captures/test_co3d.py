@@ -151,21 +151,6 @@ def test_a_name_without_a_category_is_refused(category: Category) -> None:
         read_co3d(category.root, NAME)
 
 
-@pytest.mark.slow
-def test_damaged_files_end_in_a_capture_or_a_sentence(category: Category) -> None:
-    category.write_set_list("fewview", train=[NAME])
-    names = ("frame_annotations.jgz", "frame_annotations.jgz", "sequence_annotations.jgz")
-    frame = category.entries[0]
-    files = [category.folder / name for name in (*names, "set_lists/set_lists_fewview.json")]
-    files += [category.root / path for path in (frame["image"]["path"], frame["depth"]["path"])]
-
-    def read() -> None:
-        load_frame(category.read())
-        co3d_sequences(category.root, "train")
-
-    check_reader(read, files, rounds=120)
-
-
 def test_damaged_files_of_the_second_form_end_in_a_capture_or_a_sentence(category: Category) -> None:
     category.to_second_form(category.root)
 

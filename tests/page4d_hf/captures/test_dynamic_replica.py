@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
-from damaging import load_frame
-from fuzzing import check_reader
 from small_dynamic_replica import LEFT, NAME, RIGHT, Folder
 
 from page4d_hf.captures import as_pinhole
@@ -118,15 +116,3 @@ def test_annotations_that_were_written_anew_are_read_anew(folder: Folder) -> Non
     del folder.entries[1]
     folder.save()
     assert len(read_dynamic_replica(folder.root, f"train/{LEFT}")) == 2
-
-
-@pytest.mark.slow
-def test_damaged_files_end_in_a_capture_or_a_sentence(folder: Folder) -> None:
-    files = [folder.annotation_file] * 3
-    files += [folder.folder / folder.entries[0][part]["path"] for part in ("image", "depth", "mask")]
-
-    def read() -> None:
-        dynamic_replica_sequences(folder.root, "train")
-        load_frame(read_dynamic_replica(folder.root, f"train/{LEFT}"))
-
-    check_reader(read, files, rounds=120)

@@ -126,6 +126,14 @@ def test_folders_of_other_instants_are_of_one_camera(small: SmallFolder) -> None
     assert not capture.camera_ids.any()
 
 
+def draw(small: SmallFolder, rays: np.ndarray) -> None:
+    """The views along rays `(H, W, 2)` of the pixels."""
+    for i, view in enumerate(VIEWS):
+        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
+        hit = view.centre + cast(view.centre, directions)[0][..., None] * directions
+        Image.fromarray(colors(hit)).save(small.root / "images" / f"frame_{i:05d}.png")
+
+
 def test_a_distorted_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) -> None:
     """Drawn by following each pixel's ray back through OpenCV's lens."""
     lens = {"k1": 0.3, "k2": -0.05, "p1": 0.01, "p2": -0.015}
@@ -135,10 +143,7 @@ def test_a_distorted_image_is_undone_to_what_a_pinhole_sees(small: SmallFolder) 
         np.stack((u, v), axis=-1).reshape(-1, 1, 2), matrix, np.array([*lens.values(), 0.0]), np.eye(3), np.eye(3),
         (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12),
     ).reshape(SIZE[1], SIZE[0], 2)  # fmt: skip
-    for i, view in enumerate(VIEWS):
-        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
-        hit = view.centre + cast(view.centre, directions)[0][..., None] * directions
-        Image.fromarray(colors(hit)).save(small.root / "images" / f"frame_{i:05d}.png")
+    draw(small, rays)
     small.meta.update(lens)
     small.write()
     capture = read_nerfstudio(small.root)
@@ -153,10 +158,7 @@ def draw_fisheye(small: SmallFolder, focal: float, lens: tuple[float, float, flo
     angles = np.linspace(0, 1.55, 200_000)
     theta = np.interp(radius, angles * (1 + sum(k * angles ** (2 * i + 2) for i, k in enumerate(lens))), angles)
     rays = np.stack((u, v), axis=-1) / focal * (np.tan(theta) / np.maximum(radius, 1e-12))[..., None]
-    for i, view in enumerate(VIEWS):
-        directions = rays[..., :1] * view.right + rays[..., 1:] * view.down + view.forward
-        hit = view.centre + cast(view.centre, directions)[0][..., None] * directions
-        Image.fromarray(colors(hit)).save(small.root / "images" / f"frame_{i:05d}.png")
+    draw(small, rays)
     small.meta.update(camera_model="OPENCV_FISHEYE", fl_x=focal, fl_y=focal)
     small.meta.update(zip(("k1", "k2", "k3", "k4"), lens, strict=True))
     small.write()
