@@ -42,7 +42,7 @@ class Splats:
             "gaussian_ids": None,
             "means2d": means2d,
         }
-        self.strategy.step_post_backward(self.params, self.optimizers, self.state, step, info)
+        self.strategy.step_post_backward(self.params, self.optimizers, self.state, step, [info])
 
     @property
     def marks(self) -> list[int]:
