@@ -73,10 +73,10 @@ def rasterize(
 
     Returns:
         `(render, alpha, info)`: render [C, height, width, D], with depth as the mode says; alpha [C, height, width, 1];
-        info as gsplat 1.4.0's strategies read it: `means2d` [C, N, 2] in pixels, which can retain its gradient, `radii`
-        [C, N] int32 in pixels (0 = not rendered; on CUDA with gsplat 1.5 or later [C, N, 2], along x and y), `depths`
-        [C, N], `conics` [C, N, 3] (inverse of the projected covariance: xx, xy, yy), `gaussian_ids` (None: nothing is
-        packed), `width`, `height` and `n_cameras`. gsplat's has more.
+        info for density control, as gsplat names it: `means2d` [C, N, 2] in pixels, which can retain its gradient,
+        `radii` [C, N] int32 in pixels (0 = not rendered; on CUDA with gsplat 1.5 or later [C, N, 2], along x and y),
+        `depths` [C, N], `conics` [C, N, 3] (inverse of the projected covariance: xx, xy, yy), `width`, `height` and
+        `n_cameras`. gsplat's has more.
 
         On the CPU, a Gaussian whose projection or opacity is not finite (NaN or infinite parameters, a quaternion of
         length 0) has radius 0 and gradient 0; a colour that is not finite shows in the tiles that it reaches. Entries

@@ -76,7 +76,6 @@ def rasterize_on_cpu(
         render = torch.cat([render[..., :-1], expected_depth], dim=-1)
 
     info = {
-        "gaussian_ids": None,
         "radii": radii,
         "means2d": means2d,
         "depths": depths,
