@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from benchmark import BenchmarkOptions, Row, main, markdown, measure, measure_apart, measure_here, run
-from small_networks import small_network
 from table_text import squeezed
 
 from page4d_hf import Page4DImageProcessor
@@ -25,11 +24,9 @@ from page4d_hf.errors import Page4DError
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model") / "small"
-    small_network().save_pretrained(folder)
-    return str(folder)
+@pytest.fixture
+def model(tiny_model: Path) -> str:
+    return str(tiny_model)
 
 
 def options(model: str, **values) -> BenchmarkOptions:

@@ -190,13 +190,12 @@ def _rows(result: Mapping[str, Any]) -> list[list[str]]:
 
     scenes, blanks = result["scenes"], [NOTHING] * max(len(_labels(result)) - 1, 0)
     lines = [
-        [*blanks, f"{row.method} (paper)", *cells({}) * len(scenes), *cells(row.figures)]
-        for row in paper_rows(*PAPERS_TABLE)
+        [*blanks, f"{method} (paper)", *cells({}) * len(scenes), *cells(figures)]
+        for method, figures in paper_rows(*PAPERS_TABLE).items()
     ]
     for row in result["rows"]:
         means = [{name: value["mean"] for name, value in row["scenes"].get(scene, {}).items()} for scene in scenes]
-        figures = [cell for each in (*means, row["average"]) for cell in cells(each)]
-        lines.append([*row["labels"].values(), *figures])
+        lines.append([*row["labels"].values(), *(cell for each in (*means, row["average"]) for cell in cells(each))])
     return lines
 
 

@@ -138,7 +138,7 @@ def make_table(results: Sequence[dict[str, Any]]) -> Table:
             )
     task, dataset, protocol = first["task"], first["dataset"], first["protocol"]["name"]
     published = paper_rows(task, dataset)
-    rows = [Row(row.method, row.figures, PAPER) for row in published]
+    rows = [Row(method, figures, PAPER) for method, figures in published.items()]
     for result in results:
         counted, left_out = len(result["sequences"]), len(result["excluded"])
         rows.append(Row(_name(result), result["averages"], f"{counted} of {counted + left_out}"))
