@@ -207,6 +207,11 @@ def test_a_share_of_pixels_out_of_range_is_refused(share):
         MaskStudy(min_share=share)
 
 
+def test_queries_that_are_not_there_are_refused():
+    with pytest.raises(EvaluationError, match="none, both, cameras, patches, not registers"):
+        MaskStudy(("registers",))
+
+
 def test_a_network_without_cameras_is_refused():
     with pytest.raises(EvaluationError, match="camera head"):
         study_clip(small_network(enable_camera=False), clips()[0], MaskStudy())
