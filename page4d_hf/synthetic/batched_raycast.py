@@ -15,6 +15,7 @@ operations. Shading is in camera axes, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from .batched_textures import albedo
 from .random_materials import COLUMNS
 from .random_scenes import RandomScenes
-from .raycast import dot, pixel_grid
+from .raycast import dot, pixel_grid, through_cube
 
 PIXELS_AT_ONCE = 15_000  # on a CPU; a GPU wants all
 FLOOR = 2  # of the room's faces
@@ -273,7 +274,7 @@ def cast(frames: FrameScenes) -> tuple[Tensor, Tensor]:
     Returns:
         depth `(F, H, W)` and body `(F, H, W)` int64, 0 for the room.
     """
-    inverse_depth = _largest([_linear(frames.planes[:, i], frames.x, frames.y) for i in range(6)])
+    inverse_depth = reduce(torch.maximum, (_linear(frames.planes[:, i], frames.x, frames.y) for i in range(6)))
     body = torch.zeros(inverse_depth.shape, dtype=torch.int64, device=inverse_depth.device)
     # A body is sought where it can be in the frames of one clip, unless that is too little to be done at once.
     clips = frames.clips() if body.device.type == "cpu" else []
@@ -308,8 +309,8 @@ def _enter_ellipsoid(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> 
 
 def _enter_box(frames: FrameScenes, number: int, x: Tensor, y: Tensor) -> Tensor:
     i = number - 1 - frames.num_ellipsoids
-    front = -_largest([_linear(-frames.fronts[:, i, axis], x, y) for axis in range(3)])
-    back = _largest([_linear(frames.backs[:, i, face], x, y) for face in range(6)])
+    front = reduce(torch.minimum, (_linear(frames.fronts[:, i, axis], x, y) for axis in range(3)))
+    back = reduce(torch.maximum, (_linear(frames.backs[:, i, face], x, y) for face in range(6)))
     return front.masked_fill_((front <= back).logical_or_(front >= NEVER / 2), -NEVER)
 
 
@@ -504,14 +505,7 @@ def _past_sphere(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
 
 def _past_cube(lamp: list[Tensor], way: list[Tensor]) -> Tensor:
     """How much light of a lamp passes the cube [-1, 1]^3 on its way to points, in [0, 1]."""
-    enter, leave = [], []
-    for one, component in zip(lamp, way, strict=True):
-        inverse = component.reciprocal()
-        first, second = (-1 - one) * inverse, (1 - one) * inverse
-        enter.append(torch.minimum(first, second))
-        leave.append(torch.maximum(first, second))
-    entry = _largest(enter)
-    exit_ = torch.minimum(torch.minimum(leave[0], leave[1]), leave[2])
+    entry, exit_ = through_cube(lamp, way)
     through = (exit_ - entry).mul_(12).clamp_(0, 1)
     through.masked_fill_((entry >= SHADOW_MARGIN).logical_or_(entry <= 0), 0.0)
     return 1 - through
@@ -526,13 +520,6 @@ def _linear(coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _outer_sum(rows: Tensor, columns: Tensor) -> Tensor:
     """Of `(F, W)` and `(F, H)`: `(F, H, W)`."""
     return rows[:, None, :] + columns[:, :, None]
-
-
-def _largest(values: list[Tensor]) -> Tensor:
-    largest = values[0]
-    for value in values[1:]:
-        largest = torch.maximum(largest, value)
-    return largest
 
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:
