@@ -13,7 +13,7 @@ from ..errors import Page4DError
 from ..synthetic.batched_raycast import FrameScenes, render
 from ..synthetic.image_effects import photographed
 from ..synthetic.options import SyntheticOptions
-from ..synthetic.random_scenes import draw_scenes
+from ..synthetic.random_scenes import draw_scenes, moved
 from .schema import ClipFrames
 
 # Pixels that are rendered at once. On a CPU, what fits its caches is fastest; a GPU wants millions.
@@ -149,15 +149,8 @@ def random_clips(
             for name in ("images", "depth", "world_points", "body", "position")
         }
         whole["images"] = photographed(whole["images"], seeds, options.photography)
-        scenes = scenes.to(device, dtype)
+        names = ("extrinsics", "intrinsics", "times", "linear", "center", "moves")
+        known = moved({name: getattr(scenes, name) for name in names}, device, dtype)
         clip = torch.arange(len(seeds), device=device)[:, None, None, None]
-        return SyntheticClips(
-            **whole,
-            extrinsics=scenes.extrinsics,
-            intrinsics=scenes.intrinsics,
-            motion_mask=scenes.moves[clip, whole["body"]],
-            times=scenes.times,
-            linear=scenes.linear,
-            center=scenes.center,
-            seeds=tuple(int(seed) for seed in seeds),
-        )
+        motion_mask = known.pop("moves")[clip, whole["body"]]
+        return SyntheticClips(**whole, **known, motion_mask=motion_mask, seeds=tuple(map(int, seeds)))

@@ -35,9 +35,7 @@ class Texture:
         return torch.cos(self.waves @ position + self.phases[:, None]).sum(0) * math.sqrt(2 / len(self.phases))
 
 
-def random_texture(
-    pattern: str, palette: list[str], generator: torch.Generator, wavelength: float = 0.5
-) -> Texture:
+def random_texture(pattern: str, palette: list[str], generator: torch.Generator, wavelength: float = 0.5) -> Texture:
     """A texture with waves of random directions and of lengths up to 1.7 times longer or shorter than `wavelength`.
 
     Args:
