@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from file_limits import largest_file
+from folder_contents import contents
 from PIL import Image
 from torch import Tensor
 
@@ -405,10 +406,6 @@ def capture(written: Path) -> Capture:
     return read_capture(written)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_seed_gives_the_same_bytes(written: Path, tmp_path: Path, threads: int) -> None:
@@ -552,14 +549,14 @@ def test_a_video_has_the_colours_of_its_frames_whatever_its_size(tmp_path: Path,
 def test_a_video_of_the_same_frames_has_the_same_bytes(tmp_path: Path) -> None:
     """Of 48 frames with some detail: x264's defaults differ from run to run here."""
     rows, columns = np.indices((120, 160))
-    contents = set()
+    written = set()
     for run in range(4):
         with H264Video(tmp_path / f"{run}.mp4", 160, 120) as video:
             for i in range(48):
                 wave = 127 + 60 * np.sin(rows / (5 + i / 9)) + 60 * np.cos((columns + 3 * i) / 7)
                 video.add(np.stack((wave, wave[::-1], wave[:, ::-1]), axis=-1).astype(np.uint8))
-        contents.add((tmp_path / f"{run}.mp4").read_bytes())
-    assert len(contents) == 1
+        written.add((tmp_path / f"{run}.mp4").read_bytes())
+    assert len(written) == 1
 
 
 def test_odd_sizes_and_single_frames_are_written(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ def encode(capture: Capture, **options: Any) -> EncodedClip:
 def frames_of(capture: Capture, **options: Any) -> ClipFrames:
     """All frames of the only clip of a capture, decoded."""
     row = encode(capture, **options).row
-    assert row is not None
     return decode_frames(row, range(row["num_frames"]))
 
 
@@ -36,13 +35,10 @@ def decoded_depth(depth: np.ndarray, **options: Any) -> tuple[np.ndarray, str]:
     """Depth encoded and decoded, and the kind of file that it was in."""
     data, scale = encode_depth(depth, **options)
     image = np.zeros((1, *depth.shape, 3), np.uint8)
-    row = encode_frames(
-        ClipFrames(image, None, None, None, None, np.zeros(1), "test", "clip", ["0"], False), sequence=""
-    )
+    frames = ClipFrames(image, None, None, None, None, np.zeros(1), "test", "clip", ["0"], False)
+    row = encode_frames(frames, sequence="")
     row |= {"depth": [{"bytes": data, "path": None}], "depth_scale": [scale]}
-    result = decode_frames(row, [0]).depth
-    assert result is not None
-    return result[0], "png" if data.startswith(b"\x89PNG") else "tiff"
+    return decode_frames(row, [0]).depth[0], "png" if data.startswith(b"\x89PNG") else "tiff"
 
 
 # --------------------------------------------------------------------------------------------------------------------
