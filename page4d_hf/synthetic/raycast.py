@@ -95,7 +95,7 @@ def _render_frames(
         "depth": center.distance,
         "world_points": center.points.movedim(0, -1),
         "body": center.body,
-        "position": posed.position_on_body(center).movedim(0, -1),
+        "position": center.position.movedim(0, -1),
         "motion_mask": moves[center.body],
     }
     return {key: value.unflatten(1, image_size) for key, value in per_pixel.items()}
@@ -136,13 +136,14 @@ def pixel_grid(
 
 @dataclass
 class Hits:
-    """First intersections of rays, with normals and albedo there."""
+    """First intersections of rays, and the surfaces there."""
 
     distance: Tensor  # [F, R] in lengths of the ray's direction
     points: Tensor  # [3, F, R] in the world
     body: Tensor  # [F, R] int64, 0 for the room
     normals: Tensor  # [3, F, R] unit vectors in the world, on the side that is seen
     albedo: Tensor  # [3, F, R] linear RGB
+    position: Tensor  # [3, F, R] the same points in the coordinates of their bodies at rest; of the room: in the world
 
 
 class PosedScene:
@@ -181,38 +182,26 @@ class PosedScene:
         along = [dot(row, directions) for row in inverse.movedim(0, -1)[..., None]]
         return (_enter_sphere if body.shape == "sphere" else _enter_cube)(start.T[..., None], along)
 
-    def _surfaces(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Normals and albedo at points on surfaces."""
+    def _surfaces(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normals, albedo and position on their bodies of points on surfaces."""
         scene = self.scene
-        normals, albedo = torch.empty_like(points), torch.empty_like(points)
+        normals, albedo, position = torch.empty_like(points), torch.empty_like(points), points.clone()
         frame, ray = (which == 0).nonzero(as_tuple=True)
-        position = points[:, frame, ray] - scene.room_center[:, None]
-        normals[:, frame, ray] = -_cube_normals(position / scene.room_half_sizes[:, None])  # seen from inside
-        albedo[:, frame, ray] = scene.room_texture.color(position, scene.room_half_sizes)
+        offset = points[:, frame, ray] - scene.room_center[:, None]
+        normals[:, frame, ray] = -_cube_normals(offset / scene.room_half_sizes[:, None])  # seen from inside
+        albedo[:, frame, ray] = scene.room_texture.color(offset, scene.room_half_sizes)
         for index, body in enumerate(scene.bodies):
             frame, ray = (which == index + 1).nonzero(as_tuple=True)
             inverse = self.inverses[index][frame]  # [N, 3, 3]
-            unit = self._unit_position(index, points[:, frame, ray], frame)
+            offset = points[:, frame, ray].T - self.centers[index][frame]
+            unit = (inverse @ offset[..., None]).squeeze(-1).T  # [3, N]
+            position[:, frame, ray] = at_rest = unit * body.half_sizes[:, None]
             outward = unit if body.shape == "sphere" else _cube_normals(unit)
             # Normals go by the inverse transpose of what points go by.
             normal = (outward.T[:, None] @ inverse).squeeze(1).T
             normals[:, frame, ray] = normal / normal.norm(dim=0)
-            albedo[:, frame, ray] = body.texture.color(unit * body.half_sizes[:, None], body.half_sizes)
-        return normals, albedo
-
-    def _unit_position(self, index: int, points: Tensor, frame: Tensor) -> Tensor:
-        """Points `(3, N)` of the world, each at its frame `(N,)`, as points of the unit sphere or cube."""
-        offset = points.T - self.centers[index][frame]
-        return (self.inverses[index][frame] @ offset[..., None]).squeeze(-1).T
-
-    def position_on_body(self, hits: Hits) -> Tensor:
-        """The same points in the coordinates of their bodies at rest, `(3, F, R)`; of the room: in the world."""
-        position = hits.points.clone()
-        for index, body in enumerate(self.scene.bodies):
-            frame, ray = (hits.body == index + 1).nonzero(as_tuple=True)
-            unit = self._unit_position(index, hits.points[:, frame, ray], frame)
-            position[:, frame, ray] = unit * body.half_sizes[:, None]
-        return position
+            albedo[:, frame, ray] = body.texture.color(at_rest, body.half_sizes)
+        return normals, albedo, position
 
     def shade(self, hits: Hits, lamp: Tensor) -> Tensor:
         """Light of a point of the lamp `(3,)` that leaves surfaces, `(3, F, R)` linear RGB: all are matt, so it is the

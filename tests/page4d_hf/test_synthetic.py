@@ -162,7 +162,7 @@ def test_a_moving_point_is_met_again_where_the_motion_takes_it(scene: Scene, cli
     assert visible[1:].double().mean() > 0.2  # bodies turn their backs
     for i in range(6):
         assert (hits.body[i] == body)[visible[i]].all()
-        met = posed.position_on_body(hits)[:, i].T[visible[i]]
+        met = hits.position[:, i].T[visible[i]]
         torch.testing.assert_close(met, position[visible[i]], rtol=0, atol=1e-9)
 
 
