@@ -53,35 +53,26 @@ class SyntheticClips:
 
         The same frame gives `world_points`, up to rounding. Whether a point is also seen then, only its depth tells.
         """
-        points = [
-            (linear[body] @ position[..., None]).squeeze(-1) + center[body]
-            for linear, center, body, position in zip(
-                self.linear[:, to_frame],
-                self.center[:, to_frame],
-                self.body[:, frame],
-                self.position[:, frame],
-                strict=True,
-            )
-        ]
-        return torch.stack(points)
+        clip, body = torch.arange(len(self), device=self.body.device)[:, None, None], self.body[:, frame]
+        linear, center = self.linear[clip, to_frame, body], self.center[clip, to_frame, body]
+        return (linear @ self.position[:, frame, ..., None]).squeeze(-1) + center
 
-    def frames(self, index: int, *, source: str = "synthetic") -> ClipFrames:
+    def frames(self, index: int) -> ClipFrames:
         """One of the clips as decoded frames, as `page4d_hf.clips` reads and writes them.
 
         Returns:
             8-bit images; the clip's id is its seed, and its timestamps count frames.
         """
         count = self.times.shape[1]
-        images = (self.images[index] * 255).round().to(torch.uint8).movedim(1, -1)
         return ClipFrames(
-            images=images.cpu().numpy(),
+            images=(self.images[index] * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy(),
             depth=self.depth[index].to(torch.float32).cpu().numpy(),
             motion_mask=self.motion_mask[index].cpu().numpy(),
             intrinsics=self.intrinsics[index].to("cpu", torch.float64).numpy(),
             extrinsics=self.extrinsics[index].to("cpu", torch.float64).numpy(),
             timestamps=np.arange(count, dtype=np.float64),
-            source=source,
-            clip_id=f"{source}-{self.seeds[index]:08d}",
+            source="synthetic",
+            clip_id=f"synthetic-{self.seeds[index]:08d}",
             frame_ids=[f"{frame:05d}" for frame in range(count)],
             metric=True,
         )

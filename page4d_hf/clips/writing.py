@@ -208,19 +208,16 @@ class ClipWriter:
     def _open(self) -> bool:
         """Make the folder or see what it holds; gives whether all is written."""
         record = self.output / RECORD
-        self._held = ExitStack()
-        try:
-            self._held.enter_context(working_folder(self.output, RECORD))
+        with ExitStack() as held:
+            held.enter_context(working_folder(self.output, RECORD))
             if not record.exists():
                 self._write_text(RECORD, json.dumps({**self._record, "complete": False}, indent=2) + "\n")
             earlier = self._read_record(record)
             for split in self.splits:
                 self._read_shards(split)
             self.num_skipped = len(self.skipped) if earlier.skipped is None else earlier.skipped
-            return earlier.complete
-        except BaseException:
-            self.close()
-            raise
+            self._held = held.pop_all()
+        return earlier.complete
 
     def _read_record(self, path: Path) -> _Earlier:
         """The record of an earlier run, if it is one of the same options."""
@@ -331,13 +328,12 @@ class ClipWriter:
 
     def _write_error(self, error: OSError | Page4DError) -> ClipError:
         shards = sum(counts.shards for counts in self.splits.values())
-        left = f"its {shards} whole shards are kept"
         cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and cause.errno in FULL:
-            return ClipError(
-                f"Cannot write {self.output} ({cause.strerror}): {left}. Make room and run the command again to go on."
-            )
-        return ClipError(f"Cannot write {self.output} ({cause or error}): {left}. Run the command again to go on.")
+        is_full = isinstance(cause, OSError) and cause.errno in FULL
+        return ClipError(
+            f"Cannot write {self.output} ({cause.strerror if is_full else cause or error}): its {shards} whole shards "
+            f"are kept. {'Make room and run' if is_full else 'Run'} the command again to go on."
+        )
 
 
 def data_card(title: str, splits: Mapping[str, WrittenSplit], options: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -354,9 +353,9 @@ class Finetuning:
         for batch, loss in zip(batches, losses, strict=True):
             if not torch.isfinite(loss):
                 clips += self._spoiling(batch) or batch["clip_ids"]
-        everyone = [clip for some in gather_object([clips]) for clip in some]
+        everyone: list[str] = gather_object(clips)
         if not everyone:  # each loss by itself is finite, and their gradients are not
-            everyone = [c for some in gather_object([[c for b in batches for c in b["clip_ids"]]]) for c in some]
+            everyone = gather_object([clip for batch in batches for clip in batch["clip_ids"]])
         folder = self.options.output
         raise TrainingError(
             f"Step {self.step + 1} was not made, because its {what}. Clips: {'; '.join(everyone)}. "
@@ -377,10 +376,11 @@ class Finetuning:
                 found.append(clip)
         return found
 
+    @torch.no_grad()
     def _check_weights(self) -> None:
         """Refuse weights that a step made too large to be used: their loss is only seen with the next one."""
-        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        if not math.isfinite(norm_of(trained)):
+        norm = torch.nn.utils.get_total_norm([p for p in self.network.parameters() if p.requires_grad])
+        if not math.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
             raise TrainingError(
                 f"The weights after step {self.step} are not finite: the learning rate is too high. "
                 f"{what_is_left(self.options.output)}."
@@ -437,13 +437,6 @@ class Finetuning:
             if options.push_to_hub:
                 push(options.output, self.repository)
         accelerator.wait_for_everyone()
-
-
-@torch.no_grad()
-def norm_of(tensors: Sequence[Tensor]) -> float:
-    """The norm of all of them together, be they sharded or whole."""
-    norm = torch.nn.utils.get_total_norm(tensors)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def configuration_of(network: Page4DModel) -> dict[str, Any]:
