@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -376,11 +377,10 @@ class Finetuning:
                 found.append(clip)
         return found
 
-    @torch.no_grad()
     def _check_weights(self) -> None:
         """Refuse weights that a step made too large to be used: their loss is only seen with the next one."""
-        norm = torch.nn.utils.get_total_norm([p for p in self.network.parameters() if p.requires_grad])
-        if not math.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if not math.isfinite(norm_of(trained)):
             raise TrainingError(
                 f"The weights after step {self.step} are not finite: the learning rate is too high. "
                 f"{what_is_left(self.options.output)}."
@@ -437,6 +437,13 @@ class Finetuning:
             if options.push_to_hub:
                 push(options.output, self.repository)
         accelerator.wait_for_everyone()
+
+
+@torch.no_grad()
+def norm_of(tensors: Sequence[Tensor]) -> float:
+    """The norm of all of them together, be they sharded or whole."""
+    norm = torch.nn.utils.get_total_norm(tensors)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def configuration_of(network: Page4DModel) -> dict[str, Any]:
