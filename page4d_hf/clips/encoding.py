@@ -388,7 +388,7 @@ def _frames_of_split(capture: Capture, split: str | None) -> npt.NDArray[np.int6
 
 def _take_frames(capture: Capture, indices: npt.ArrayLike) -> Capture:
     """A capture of some of the frames, without what a worker would be sent in vain."""
-    unused = dict.fromkeys(("points", "point_colors", "point_motion", "tracks"))
+    unused: dict[str, Any] = dict.fromkeys(("points", "point_colors", "point_motion", "tracks"))
     return dataclasses.replace(capture.select(indices), splits={}, notes=[], skipped=[], **unused)
 
 

@@ -329,10 +329,10 @@ class ClipWriter:
     def _write_error(self, error: OSError | Page4DError) -> ClipError:
         shards = sum(counts.shards for counts in self.splits.values())
         cause = error if isinstance(error, OSError) else error.__cause__
-        is_full = isinstance(cause, OSError) and cause.errno in FULL
+        full = cause if isinstance(cause, OSError) and cause.errno in FULL else None
         return ClipError(
-            f"Cannot write {self.output} ({cause.strerror if is_full else cause or error}): its {shards} whole shards "
-            f"are kept. {'Make room and run' if is_full else 'Run'} the command again to go on."
+            f"Cannot write {self.output} ({full.strerror if full else cause or error}): its {shards} whole shards are "
+            f"kept. {'Make room and run' if full else 'Run'} the command again to go on."
         )
 
 
