@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..tracks import REFERENCE_WIDTH, Tracks
+from .bundle_adjustment import colmap_camera
 
 if TYPE_CHECKING:
     import pycolmap
@@ -38,15 +39,11 @@ def two_views(
     """
     import pycolmap
 
-    height, width = image_size
-    camera = pycolmap.Camera(
-        model="SIMPLE_PINHOLE", width=width, height=height, params=[focal, width / 2, height / 2], camera_id=1
-    )
     options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.max_error = tolerance * width / REFERENCE_WIDTH
+    options.ransac.max_error = tolerance * image_size[1] / REFERENCE_WIDTH
     options.ransac.random_seed = 0
     options.detect_watermark = False
-    return camera, options
+    return colmap_camera(focal, image_size), options
 
 
 def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]) -> Consensus:
