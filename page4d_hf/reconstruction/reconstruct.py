@@ -346,8 +346,8 @@ class _Options:
         if self.max_points < 1:
             raise Page4DError(f"Expected a limit of at least 1 point, got {self.max_points}.")
         for name, kinds in (("refine", Refine), ("distortion", Distortion), ("tracker", Tracker)):
-            if getattr(self, name) not in get_args(kinds):
-                got = getattr(self, name)
+            got = getattr(self, name)
+            if got not in get_args(kinds):
                 raise Page4DError(f"Expected {name} to be {' or '.join(get_args(kinds))}, got {got!r}.")
         if self.distortion != "none" and (self.refine == "off" or self.points == "world"):
             raise Page4DError("Distortion is adjusted to tracks: it takes --refine auto and --points depth.")
