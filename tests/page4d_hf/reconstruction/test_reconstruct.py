@@ -203,7 +203,6 @@ def test_another_error_of_the_network_stays_what_it_is():
     ("options", "message"),
     [
         ({"sizes": ()}, "at least one image, got none"),
-        ({"resolution": 500}, "multiple of the patch size 14, got 500; the nearest are 490 and 504"),
         ({"confidence_percentile": 100}, "percentile from 0 to below 100, got 100"),
         ({"confidence_percentile": float("nan")}, "percentile from 0 to below 100"),
         ({"max_points": 0}, "at least 1 point, got 0"),
