@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from small_networks import save_small_network, small_network
+from image_folders import write_images
+from small_networks import small_network
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
 from page4d_hf.cli import main
@@ -134,17 +134,10 @@ def test_cameras_depth_and_points_are_scaled_alike(points, metric_model):
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_scene_in_metres(tmp_path, metric_model, capsys):
-    (tmp_path / "images").mkdir()
-    for i, image in enumerate(frames().images):
-        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
-    model, scene = save_small_network(tmp_path / "model"), tmp_path / "scene"
-    main(
-        [
-            "reconstruct",
-            *map(str, (tmp_path / "images", "--model", model, "--output", scene, "--metric-depth", metric_model)),
-        ]
-    )
+def test_the_command_writes_a_scene_in_metres(tmp_path, model_folder, metric_model, capsys):
+    images, scene = write_images(tmp_path / "images", frames().images), tmp_path / "scene"
+    options = ("--model", model_folder, "--output", scene, "--metric-depth", metric_model)
+    main(["reconstruct", *map(str, (images, *options))])
     assert f"Metres by {metric_model}" in capsys.readouterr().out
     assert read_scene(scene).scale == "metres"
     assert json.loads((scene / "page4d" / "info.json").read_text())["metric_depth"]["frames"] == 3

@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import pytest
 from camera_files import FLIP, write_colmap, write_trajectory, write_transforms, written
+from image_folders import write_images
 from moving_room import FOCAL, SIZE, moving_room
 from PIL import Image
-from small_networks import save_small_network
 
 from page4d_hf.cli import main
 from page4d_hf.errors import Page4DError
@@ -57,9 +57,7 @@ def depth_error(depth: list[np.ndarray]) -> float:
 @pytest.fixture
 def folder(tmp_path):
     """The room's frames as images."""
-    (tmp_path / "images").mkdir()
-    for i, image in enumerate(moving_room().images):
-        Image.fromarray(image).save(tmp_path / "images" / f"view{i}.png")
+    write_images(tmp_path / "images", moving_room().images, "view{}.png")
     return tmp_path
 
 
@@ -284,9 +282,11 @@ def test_cameras_that_contradict_the_images_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("refinement", ["auto", "off"])
-def test_the_command_writes_a_scene_with_the_known_cameras_and_in_their_scale(refinement, folder, tmp_path, capsys):
-    model, output = save_small_network(tmp_path / "model"), tmp_path / "scene"
-    options = ["--model", str(model), "--output", str(output), "--resolution", "56", "--no-preview"]
+def test_the_command_writes_a_scene_with_the_known_cameras_and_in_their_scale(
+    refinement, folder, model_folder, tmp_path, capsys
+):
+    output = tmp_path / "scene"
+    options = ["--model", str(model_folder), "--output", str(output), "--resolution", "56", "--no-preview"]
     cameras = ["--cameras", str(write_transforms(folder)), "--refine", refinement]
     main(["reconstruct", str(folder / "images"), *options, *cameras])
     scene = read_scene(output)
@@ -306,9 +306,8 @@ def test_the_command_writes_a_scene_with_the_known_cameras_and_in_their_scale(re
         (["--intrinsics", "100,100,64,48", "--points", "world"], "these take --points depth"),
     ],
 )
-def test_wrong_options_are_refused_before_frames_are_read(arguments, message, tmp_path, capsys):
-    model = save_small_network(tmp_path / "model")
-    options = ["--model", str(model), "--output", str(tmp_path / "scene")]
+def test_wrong_options_are_refused_before_frames_are_read(arguments, message, model_folder, tmp_path, capsys):
+    options = ["--model", str(model_folder), "--output", str(tmp_path / "scene")]
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames/0.png").touch()  # which cannot be read
     with pytest.raises(SystemExit):
