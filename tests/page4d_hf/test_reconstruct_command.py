@@ -54,6 +54,7 @@ def test_cameras_are_refined_from_a_video_to_the_tracks_in_its_scene(tmp_path, c
     assert not np.isfinite(tracks.paths).all(axis=2)[~tracks.visible].any()
     assert np.isfinite(tracks.points).all(axis=1).sum() == told["static_tracks"]
     known = np.isfinite(tracks.points).all(axis=1)
+    assert known.sum() > 100
     for frame in (0, 15):
         seen = known & tracks.visible[:, frame]
         camera = torch.from_numpy(scene.extrinsics[frame]), torch.from_numpy(scene.intrinsics[frame])
@@ -222,19 +223,6 @@ def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, c
     assert len(read_scene(tmp_path / "scene")) == 2
     command(*arguments, "--max-frames", 3, "--overwrite")
     assert len(read_scene(tmp_path / "scene")) == 3
-
-
-@pytest.mark.slow
-def test_overwrite_spares_what_a_user_keeps_in_a_scene(clip, model_folder, tmp_path, capsys):
-    arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1]
-    command(*arguments)
-    kept = tmp_path / "scene" / "outputs" / "run" / "step-000029999.ckpt"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"a night's training")
-    with pytest.raises(SystemExit):
-        command(*arguments, "--overwrite")
-    assert "page4d did not write outputs/run/step-000029999.ckpt" in capsys.readouterr().err
-    assert kept.read_bytes() == b"a night's training"
 
 
 def test_a_second_reconstruction_into_one_folder_is_refused_before_anything_runs(tmp_path, capsys):

@@ -88,10 +88,8 @@ def agree_on_motion(tracks: Tracks, num_frames: int, image_size: tuple[int, int]
 def _displacement(tracks: Tracks) -> float:
     if not len(tracks):
         return 0.0
-    first = np.full((len(tracks), 2), np.nan)
-    order = np.argsort(tracks.track, kind="stable")[::-1]
-    first[tracks.track[order]] = tracks.xy[order]  # what is written last is first in time
-    reach = np.zeros(len(tracks))
-    np.maximum.at(reach, tracks.track, np.linalg.norm(tracks.xy - first[tracks.track], axis=1))
+    _, first = np.unique(tracks.track, return_index=True)  # observations come in the order of frames
+    xy, reach = tracks.xy.astype(np.float64), np.zeros(len(tracks))
+    np.maximum.at(reach, tracks.track, np.linalg.norm(xy - xy[first][tracks.track], axis=1))
     lengths = tracks.lengths()
     return float(np.median(reach[lengths >= np.median(lengths)]))

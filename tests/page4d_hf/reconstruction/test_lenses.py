@@ -256,18 +256,6 @@ def test_a_distortion_is_not_looked_for_where_it_is_known(folder):
         reconstruct(folder / "images", small_network(), cameras=folder, distortion="radial")
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"distortion": "fisheye"}, "Expected distortion to be none or radial, got 'fisheye'"),
-        ({"distortion": "radial", "refine": "off"}, "it takes --refine auto and --points depth"),
-    ],
-)
-def test_wrong_options_are_refused(options, told, folder):
-    with pytest.raises(Page4DError, match=told):
-        reconstruct(folder / "images", small_network(), **options)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("k1", "times"), [(0.0, 1), (K1, 2)])
 def test_the_network_sees_a_clip_once_more_only_where_a_distortion_is_found(k1, times, tmp_path, monkeypatch):

@@ -107,12 +107,6 @@ def test_a_model_of_relative_depth_is_refused(tmp_path):
         load_metric_model(folder, torch.device("cpu"))
 
 
-def test_known_cameras_have_a_scale_of_their_own(tmp_path, metric_model):
-    (tmp_path / "groundtruth.txt").write_text("0 0 0 0 0 0 0 1\n")
-    with pytest.raises(Page4DError, match="leave out --metric-depth, or --cameras"):
-        reconstruct(frames(), small_network(), cameras=tmp_path, metric_depth=metric_model)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("points", ["depth", "world"])
 def test_cameras_depth_and_points_are_scaled_alike(points, metric_model):

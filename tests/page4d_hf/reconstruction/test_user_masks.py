@@ -145,7 +145,6 @@ def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(f
 @pytest.mark.parametrize(
     ("count", "size", "told"),
     [
-        (0, None, "there is no folder|or a folder of masks, got"),
         (1, (96, 128), "Expected 2 masks .*, got 1"),
         (2, (48, 64), "Expected masks of the frames' size, 128x96, got 64x48 in .*; resize it"),
         (2, None, r"0\.png cannot be read as an image"),
@@ -153,9 +152,8 @@ def test_the_command_leaves_hidden_pixels_out_of_the_scene_and_names_the_masks(f
 )
 def test_masks_that_do_not_fit_are_refused_before_the_network_runs(option, count, size, told, tmp_path, monkeypatch):
     masks = tmp_path / "masks"
-    if count:
-        write_images(masks, np.zeros((count, *(size or (1, 1))), bool))
-    if count and size is None:
+    write_images(masks, np.zeros((count, *(size or (1, 1))), bool))
+    if size is None:
         (masks / "0.png").write_bytes(b"no image")
     monkeypatch.setattr("page4d_hf.reconstruction.reconstruct.predict_in_windows", no_network)
     with pytest.raises(Page4DError, match=told):

@@ -52,19 +52,6 @@ def test_an_overlap_is_a_quarter_of_a_window_unless_it_is_given():
     assert resolve_overlap(100, 50) == 50
 
 
-@pytest.mark.parametrize(
-    ("window", "overlap", "message"),
-    [
-        (3, None, "windows of at least 4 frames, got 3"),
-        (10, 1, "from 2 frames to half of a window of 10, got 1"),
-        (10, 6, "from 2 frames to half of a window of 10, got 6"),
-    ],
-)
-def test_windows_that_cannot_be_aligned_are_refused_before_frames_are_read(window, overlap, message):
-    with pytest.raises(Page4DError, match=message):
-        reconstruct("no-such-video.mp4", PlaneModel(1), window=window, overlap=overlap)
-
-
 def test_windows_come_together_in_the_world_of_the_first():
     model, result = run()
     assert model.calls == len(SPANS) == 3

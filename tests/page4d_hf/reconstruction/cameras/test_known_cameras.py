@@ -296,21 +296,3 @@ def test_the_command_writes_a_scene_with_the_known_cameras_and_in_their_scale(
     assert scene.info["refinement"]["outcome"] == "known"
     assert scene.info["options"]["cameras"] == str(folder / "transforms.json")
     assert "Cameras: known." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--cameras", "absent"], "Expected cameras in a transforms.json"),
-        (["--intrinsics", "1,2"], "Expected intrinsics as fx,fy,cx,cy"),
-        (["--intrinsics", "100,100,64,48", "--points", "world"], "these take --points depth"),
-    ],
-)
-def test_wrong_options_are_refused_before_frames_are_read(arguments, message, model_folder, tmp_path, capsys):
-    options = ["--model", str(model_folder), "--output", str(tmp_path / "scene")]
-    (tmp_path / "frames").mkdir()
-    (tmp_path / "frames/0.png").touch()  # which cannot be read
-    with pytest.raises(SystemExit):
-        main(["reconstruct", str(tmp_path / "frames"), *options, *arguments])
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "scene").exists()
