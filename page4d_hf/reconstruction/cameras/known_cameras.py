@@ -235,13 +235,11 @@ def _of_trajectory(path: Path) -> CameraFile:
 # Matching
 
 
-def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras | None:
+def known_cameras(cameras: CameraFile | None, intrinsics: CameraFile | None, frames: Frames) -> KnownCameras:
     """Match known cameras to frames: poses of `cameras`, and intrinsics of `intrinsics` or else of `cameras`.
 
     Where lenses distort, intrinsics are those of the undistorted frames.
     """
-    if cameras is None and intrinsics is None:
-        return None
     cameras, intrinsics = (None if file is None else file.of(frames) for file in (cameras, intrinsics))
     known = KnownCameras()
     file = intrinsics or cameras
@@ -282,12 +280,11 @@ def _intrinsics_of(lens: CameraFile, frames: Frames) -> KnownCameras:
                 f"The principal point of {lens.path}, ({center[0]:g}, {center[1]:g}), is outside of frame "
                 f"{frames.names[place]}, which is {width}x{height}; give intrinsics in pixels of the frames."
             )
-    if lens.distortion is None or lens.fisheye is None:
-        return KnownCameras(intrinsics=matrices)
-    lenses = Lenses(matrices, lens.distortion[rows], lens.fisheye[rows], frames.sizes, lens.path)
-    if lenses.bend < LEAST_BEND:
-        return KnownCameras(intrinsics=matrices)
-    return KnownCameras(intrinsics=lenses.pinholes, lenses=lenses)
+    if lens.distortion is not None and lens.fisheye is not None:
+        lenses = Lenses(matrices, lens.distortion[rows], lens.fisheye[rows], frames.sizes, lens.path)
+        if lenses.bend >= LEAST_BEND:
+            return KnownCameras(intrinsics=lenses.pinholes, lenses=lenses)
+    return KnownCameras(intrinsics=matrices)
 
 
 def _matched(cameras: CameraFile, frames: Frames) -> npt.NDArray[np.int64]:
