@@ -55,7 +55,8 @@ def read_dpt(path: Path, intrinsics: np.ndarray) -> npt.NDArray[np.float32]:
 
 
 def read_sintel_floats(path: Path, channels: int) -> npt.NDArray[np.float32]:
-    """The common form of Sintel's `.dpt` (1 channel) and `.flo` (2 channels, u and v): `(H, W, channels)`."""
+    """The common form of Sintel's `.dpt` (1 channel) and `.flo` (2 channels, u and v in pixels, interleaved):
+    `(H, W, channels)`."""
     data = read_bytes(path)
     kind = path.suffix or "Sintel"
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != SINTEL_TAG:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..captures import Capture, PinholeFrames, as_pinhole
-from ..captures.pinhole import needs_undistortion
 from ..errors import CaptureError
 from ..frames import WHITE, over
 from ..geometry import resized_intrinsics
@@ -365,14 +364,7 @@ def _image_file(frames: PinholeFrames, index: int) -> bytes:
         with Image.open(path) as image:
             kind = image.format
             upright = image.getexif().get(ORIENTATION, 1) == 1
-            kept = (
-                kind in ("JPEG", "PNG")
-                and image.mode == "RGB"
-                and upright
-                and not needs_undistortion(capture.intrinsics[index], capture.distortion[index])
-                and (capture.fisheye is None or not capture.fisheye[index])
-                and np.array_equal(frames.image_sizes[index], capture.image_sizes[index])
-            )
+            kept = kind in ("JPEG", "PNG") and image.mode == "RGB" and upright and not frames.resamples(index)
         if kept:
             return path.read_bytes()
     except OSError as error:

@@ -145,16 +145,7 @@ def view_scene(scene: Scene, *, max_frames: int, max_points: int, progress: Prog
         stored = Cloud.of(
             capture.points, scene.point_colors, confidence=scene.point_confidence, motion=scene.point_motion
         )
-    return _viewed(
-        capture,
-        order,
-        maps,
-        bool(scene.info),
-        stored,
-        scene.point_times,
-        max_points,
-        progress or (lambda *_: None),
-    )
+    return _viewed(capture, order, maps, bool(scene.info), stored, scene.point_times, max_points, progress)
 
 
 def view_capture(
@@ -175,7 +166,7 @@ def view_capture(
         colors = grey if capture.point_colors is None else capture.point_colors
         stored = Cloud.of(capture.points, colors, motion=capture.point_motion)
     has_depth = capture.depth_paths is not None and any(capture.depth_paths[i] for i in order)
-    return _viewed(capture, order, maps, has_depth, stored, None, max_points, progress or (lambda *_: None))
+    return _viewed(capture, order, maps, has_depth, stored, None, max_points, progress)
 
 
 def _near_origin(capture: Capture) -> Capture:
@@ -208,8 +199,9 @@ def _viewed(
     stored: Cloud | None,
     stored_times: np.ndarray | None,
     max_points: int,
-    report: Progress,
+    progress: Progress | None,
 ) -> ViewedScene:
+    report = progress or (lambda *_: None)
     frames = as_pinhole(capture.select(order))
     times = capture.times[order]
     instants, instant = np.unique(times, return_inverse=True)

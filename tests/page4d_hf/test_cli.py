@@ -14,7 +14,6 @@ from launching import AS_COMMAND
 from published_weights import Sizes, published_weights
 
 from page4d_hf import Page4DConfig, Page4DModel, cli
-from page4d_hf.errors import Page4DError
 
 SHALLOW = ["--set", "head_layers=[0,1,1,2]", "mask_layer=0", "masked_layers=[1]"]
 
@@ -250,14 +249,6 @@ def test_a_mistake_of_the_program_itself_is_not_hidden(monkeypatch):
     monkeypatch.setattr(cli, "COMMANDS", {"one": mistake, "two": mistake})
     with pytest.raises(RuntimeError, match="bug"):
         cli.main(["one"])
-
-
-def test_a_message_of_several_lines_is_still_one_line(capsys, monkeypatch):
-    def fail() -> None:
-        raise Page4DError("first line\n   second line")
-
-    monkeypatch.setattr(cli, "COMMANDS", {"one": fail, "two": fail})
-    assert refusal(capsys, "one") == "page4d: first line second line\n"
 
 
 def test_what_libraries_will_do_differently_some_day_is_not_shown_to_users_of_a_command(monkeypatch, recwarn):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,8 +18,10 @@ import pytest
 from forked_python import ForkedPython
 from launching import dies_at
 
-pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (the extra scale)"),
+]
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
 TINY = TRAINING.parent / "page4d_hf" / "weights" / "tiny"

@@ -3,8 +3,6 @@
 import errno
 import io
 import json
-import random
-import resource
 import shutil
 import struct
 import zlib
@@ -13,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from file_limits import largest_file
+from fuzzing import check_reader
 from PIL import Image
 from plyfile import PlyData, PlyElement
 
@@ -26,14 +26,14 @@ SIZE = (24, 16)  # width, height
 NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
 
 
-def make_frames(times=None, paths=None):
+def make_frames():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8) for _ in range(NUM_FRAMES)]
-    times = np.arange(NUM_FRAMES) * 0.5 + 3 if times is None else times
-    return Frames(images, [f"shot {i}" for i in range(NUM_FRAMES)], times, paths, "a video")
+    names, times = [f"shot {i}" for i in range(NUM_FRAMES)], np.arange(NUM_FRAMES) * 0.5 + 3
+    return Frames(images, names, times, None, "a video")
 
 
-def make_reconstruction(frames=None, motion=True, model="m"):
+def make_reconstruction(frames=None, motion=True):
     rng = np.random.default_rng(1)
     rotation = quaternion_to_matrix(torch.from_numpy(rng.normal(size=(NUM_FRAMES, 4)))).numpy()
     intrinsics = np.zeros((NUM_FRAMES, 3, 3))
@@ -53,7 +53,7 @@ def make_reconstruction(frames=None, motion=True, model="m"):
         point_motion=rng.random(NUM_POINTS).astype(np.float32) if motion else None,
         point_confidence=1 + rng.random(NUM_POINTS).astype(np.float32),
         frames=frames or make_frames(),
-        info={"model": model},
+        info={"model": "m"},
     )
 
 
@@ -120,19 +120,9 @@ def test_tracks_that_are_none_are_refused(tmp_path, arrays, told):
 
 
 def test_a_file_of_tracks_is_read_or_refused_in_a_sentence(tmp_path):
-    path, draw, refused = tmp_path / "tracks.npz", random.Random(0), 0
+    path = tmp_path / "tracks.npz"
     np.savez_compressed(path, tracks=np.ones((5, 4, 2)), visible=np.ones((5, 4), bool))
-    whole = path.read_bytes()
-    for _ in range(300):
-        damaged = bytearray(whole)
-        for _ in range(draw.randrange(1, 4)):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            read_tracks(path)
-        except SceneError:
-            refused += 1
-    assert refused > 150
+    check_reader(lambda: read_tracks(path), [path], rounds=300)
 
 
 @pytest.mark.parametrize("name", ["absent.npz", "x" * 300, "a\0b"])
@@ -227,13 +217,8 @@ def test_names_that_are_not_utf_8_make_an_info_that_can_be_read(tmp_path):
 
 @pytest.mark.parametrize("size", [100, 1000, 4000])  # images are the first to be cut off, points.ply or JSON the last
 def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path, size):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        with pytest.raises(Page4DError, match=r"A file grew past the limit of its size"):
-            write_scene(tmp_path / "scene", make_reconstruction())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with largest_file(size), pytest.raises(Page4DError, match=r"A file grew past the limit of its size"):
+        write_scene(tmp_path / "scene", make_reconstruction())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -355,12 +340,6 @@ def test_a_folder_with_an_angle_of_view_and_names_without_suffix_is_read(tmp_pat
     assert scene.image_paths[1].name == "1.png"
 
 
-def test_times_beyond_0_to_1_are_brought_into_it(tmp_path):
-    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
-    edit_transforms(folder, lambda meta: [frame.update(time=i * 4) for i, frame in enumerate(meta["frames"])])
-    assert read_scene(folder).times.tolist() == [0, 0.5, 1]
-
-
 def test_times_that_fill_a_part_of_0_to_1_are_scaled_to_all_of_it_and_said(tmp_path):
     folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
     edit_transforms(folder, lambda meta: [frame.update(time=0.01 + i / 40) for i, frame in enumerate(meta["frames"])])
@@ -450,13 +429,6 @@ def test_a_point_cloud_without_colours_is_gray(tmp_path):
     assert scene.point_times is None
 
 
-def test_a_byte_order_mark_before_transforms_json_is_passed_over(tmp_path):
-    folder = make_foreign_folder(tmp_path, {"fl_x": 20}, {})
-    path = folder / "transforms.json"
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(read_scene(folder)) == 3
-
-
 def test_backslashes_in_paths_separate_folders_where_no_file_has_them_in_its_name(tmp_path):
     meta = {"fl_x": 20, "ply_file_path": r"points\sparse.ply", "train_filenames": ["images/0.png", r"images\1.png"]}
     folder = make_foreign_folder(tmp_path, meta, {"mask_path": r"images\0.png"})
@@ -517,7 +489,7 @@ def pose(row, column, value):
         (frame(k4=0.1), "fourth radial term"),
         (lambda meta: meta["frames"][1].pop("time"), "the time of 10 of its 11 frames"),
         (frame(time=float("nan")), "frames.1.time: it should be a finite number, got nan"),
-        (lambda meta: meta.update(camera_model="EQUIRECTANGULAR"), "EQUIRECTANGULAR; undistort"),
+        (lambda meta: meta.update(camera_model="EQUIRECTANGULAR"), "'EQUIRECTANGULAR'; undistort"),
         (frame(file_path="images/gone.png"), "gone.png is missing"),
         (frame(file_path="images/" + "x" * 5000), "frames.1.file_path: it should have at most 4096"),
         (frame(file_path="images/" + "x" * 300), "xxx.png is missing"),
@@ -662,52 +634,22 @@ def test_a_scene_that_was_moved_is_still_whole(scene_folder, tmp_path):
     assert len(read_scene(tmp_path / "elsewhere")) == NUM_FRAMES
 
 
-VALUES = [None, True, -1, 0, 2.5, 1e308, 10**400, "", "x", "a\0b", "x" * 5000, "../..", [], [[]], {}, float("nan")]
-
-
-def damaged_value(value, draw):
-    """A JSON value with one value somewhere in it replaced, removed or doubled."""
-    if not isinstance(value, (dict, list)) or not value or draw.random() < 0.1:
-        return draw.choice(VALUES)
-    key = draw.choice(sorted(value)) if isinstance(value, dict) else draw.randrange(len(value))
-    damaged = value.copy()
-    what = draw.random()
-    if what < 0.1:
-        del damaged[key]
-    elif what < 0.2 and isinstance(value, list):
-        damaged.append(value[key])
-    else:
-        damaged[key] = damaged_value(value[key], draw)
-    return damaged
-
-
-def damaged_bytes(content, draw):
-    """Some bytes of a file changed, or its end cut off."""
-    damaged = bytearray(content)
-    for _ in range(draw.randrange(1, 6)):
-        damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-    return bytes(damaged[: draw.randrange(len(damaged))] if draw.random() < 0.3 else damaged)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # NumPy's and Pillow's words about what is damaged
-@pytest.mark.parametrize("name", ["transforms.json", "page4d/info.json", "points.ply", "page4d/depth/frame_00001.npy"])
-def test_a_fuzzed_scene_is_read_or_refused_in_a_sentence(scene_folder, name):
+def test_a_damaged_scene_is_read_or_refused_in_a_sentence(scene_folder):
     """Whatever is in the files: no other exception, and no number that is not finite."""
-    edit_transforms(scene_folder, lambda meta: meta.update(frames=meta["frames"][:2], train_filenames=[]))
-    path = scene_folder / name
-    whole = path.read_bytes()
-    draw = random.Random(0)
-    for round_ in range(150):
-        if name.endswith("json") and round_ % 3:
-            path.write_text(json.dumps(damaged_value(json.loads(whole), draw)))
-        else:
-            path.write_bytes(damaged_bytes(whole, draw))
-        try:
-            scene = read_scene(scene_folder)
-            scene.load_depth(0)
-        except SceneError as error:
-            assert "\n" not in str(error)  # noqa: PT017
-            continue
-        for values in (scene.extrinsics, scene.intrinsics, scene.distortion, scene.times, scene.points):
-            assert np.isfinite(values).all()
+
+    def first_two(meta):
+        meta["frames"] = meta["frames"][:2]
+        meta["train_filenames"] = [frame["file_path"] for frame in meta["frames"]]
+
+    def read():
+        scene = read_scene(scene_folder)
+        scene.load_depth(0)
+        for name in ("extrinsics", "intrinsics", "distortion", "times", "points"):
+            values = getattr(scene, name)
+            assert values is None or np.isfinite(values).all(), name
+
+    edit_transforms(scene_folder, first_two)
+    names = ("transforms.json", "page4d/info.json", "points.ply", "page4d/depth/frame_00001.npy")
+    check_reader(read, [scene_folder / name for name in names], rounds=600)
