@@ -418,8 +418,7 @@ def _matches(
 
 def _read_as(extrinsics: FloatArray, written: Convention, meant: Convention) -> FloatArray:
     """Extrinsics, read in one convention from a file, as they would be in another."""
-    turned = np.zeros((len(extrinsics), 4, 4))
-    turned[:, :3], turned[:, 3, 3] = extrinsics, 1
+    turned = np.insert(extrinsics, 3, (0, 0, 0, 1), axis=1)  # [S, 4, 4]
     if written[1] == "OpenGL":
         turned = _FLIP @ turned
     if written[0] != meant[0]:

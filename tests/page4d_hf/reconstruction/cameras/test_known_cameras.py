@@ -133,10 +133,12 @@ def test_cameras_too_far_away_to_compute_with_are_refused(folder, frames):
         known_cameras(read_cameras(path), None, frames)
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
-def test_a_name_that_no_file_of_cameras_can_have_ends_in_a_sentence(name):
-    with pytest.raises(Page4DError, match=r"none of these|cannot be read"):
-        read_cameras(name)
+@pytest.mark.parametrize("name", ["absent.json", ".", "x" * 300, "a\0b"])  # the last two can be of no file
+def test_a_path_without_cameras_is_refused(name, tmp_path):
+    with pytest.raises(
+        Page4DError, match=r"Expected cameras in a transforms.json, a folder with a COLMAP model, or|cannot be read"
+    ):
+        read_cameras(tmp_path / name)
 
 
 def test_intrinsics_are_given_as_four_numbers(frames):
@@ -158,14 +160,6 @@ def test_intrinsics_are_given_as_four_numbers(frames):
 def test_intrinsics_that_are_none_are_refused(given, message, frames):
     with pytest.raises(Page4DError, match=message):
         known_cameras(None, read_intrinsics(given), frames)
-
-
-def test_a_path_without_cameras_is_refused(tmp_path):
-    for path in (tmp_path / "absent.json", tmp_path):
-        with pytest.raises(
-            Page4DError, match=r"Expected cameras in a transforms.json, a folder with a COLMAP model, or"
-        ):
-            read_cameras(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------
