@@ -25,7 +25,7 @@ DISPLACEMENT_SCALE = 518.0  # displacements are told to the transformer in units
 class Page4DTracks(NamedTuple):
     """Where the points are seen in every frame."""
 
-    stages: tuple[Tensor, ...]  # [B, S, N, 2] after every iteration, (x, y) in pixels of the image
+    points: Tensor  # [B, S, N, 2], (x, y) in pixels of the image
     visibility: Tensor  # [B, S, N], probability that the point is not occluded
     confidence: Tensor  # [B, S, N], probability that the track is right
 
@@ -152,7 +152,6 @@ class Page4DTrackHead(Page4DFloat32Module):
         context = sampled_position_waves(queries, self.input_size, height, width)[:, :, None] + frame_tokens[:, None]
 
         is_first = torch.arange(num_frames, device=points.device) == 0
-        stages = []
         for _ in range(self.num_iterations):
             points = points.detach()
             displacement = points - points[:, :, :1]
@@ -167,12 +166,11 @@ class Page4DTrackHead(Page4DFloat32Module):
             track_features = track_features + F.gelu(self.update_projection(self.update_norm(delta[..., 2:])))
             # In the first frame the points are where they were asked for.
             points = torch.where(is_first[:, None], queries[:, :, None], points + delta[..., :2])
-            stages.append(FEATURE_STRIDE * points.transpose(1, 2))
         visibility, confidence = self.visibility(track_features), self.confidence(track_features)
         return Page4DTracks(
-            tuple(stages),
+            FEATURE_STRIDE * points.transpose(1, 2),
             visibility.sigmoid().squeeze(-1).mT,
-            confidence.sigmoid().squeeze(-1).mT,  # [B, S, N]
+            confidence.sigmoid().squeeze(-1).mT,
         )
 
     def _pyramid(self, maps: Tensor) -> list[Tensor]:

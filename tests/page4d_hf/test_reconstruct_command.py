@@ -1,7 +1,6 @@
 """`page4d reconstruct`: what it writes and prints, and how bad commands end."""
 
 import fcntl
-import logging
 import re
 import shlex
 import sys
@@ -110,15 +109,10 @@ def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model
 
 
 @pytest.mark.slow
-def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_folder, tmp_path, caplog):
+def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_folder, tmp_path, library_log):
     Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(clip / "12.png")
-    logger = logging.getLogger("transformers")
-    logger.addHandler(caplog.handler)
-    try:
-        command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 3)
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "different sizes (28 x 56, 56 x 56 after resizing, height x width) are padded with white" in caplog.text
+    command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 3)
+    assert "different sizes (28 x 56, 56 x 56 after resizing, height x width) are padded with white" in library_log.text
     scene = read_scene(tmp_path / "scene")
     assert scene.image_sizes.tolist() == [[50, 30], [50, 30], [50, 50]]
     assert [scene.load_depth(i).shape for i in range(3)] == [(28, 56), (28, 56), (56, 56)]
