@@ -9,8 +9,8 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## From the video of a small moving scene to a 4D scene: reconstruct, train, evaluate, render a novel view.
 	$(BIN)/python demo/demo.py --output demo-out
 
-# Processes of several threads would wait for each other; three keep two cores busy, as some tests wait for programs.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+# Processes of several threads would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile
 
 check: style  ## Run the linter, the type checker and the fast tests, in two minutes.
 	$(MAKE) --jobs=2 types fast
@@ -19,10 +19,10 @@ test: style  ## Run the linter, the type checker and all tests but `make documen
 	$(MAKE) --jobs=2 types every
 
 fast: $(INSTALLED)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 -m "not slow"
 
-every: $(INSTALLED)
-	$(PYTEST) -m "not documented" $(ARGS)
+every: $(INSTALLED)  # three keep two cores busy, as some slow tests wait for programs
+	$(PYTEST) -n 3 -m "not documented" $(ARGS)
 
 documented: $(INSTALLED)  ## Run every documented command and snippet on small data.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m documented

@@ -26,8 +26,9 @@ import tyro
 
 from .errors import CheckpointError, Page4DError
 from .package_version import page4d_version
-from .utils.programs import input_errors_end_the_program, not_installed, say_next
+from .utils.programs import counted, input_errors_end_the_program, not_installed, say_next
 from .utils.progress import progress_bar
+from .utils.ranges import FINITE, check_ranges
 
 if TYPE_CHECKING:
     from .scene.reconstruction import Reconstruction
@@ -337,8 +338,7 @@ def reconstruct(
 
 def _print_reconstructed(folder: Path, num_frames: int, num_points: int, info: dict[str, Any]) -> None:
     """Say what has been made of a clip, or of a shot."""
-    frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
-    print(f"Wrote {folder}: {frames} and {num_points:,} points.")
+    print(f"Wrote {folder}: {counted(num_frames, 'frame')} and {num_points:,} points.")
     if "cuts" in info:
         print("`page4d reconstruct --split-cuts` makes a scene of each shot.")
     if "refinement" in info:
@@ -507,8 +507,7 @@ def view(
     """
     from .utils.folders import check_output_file, whole_file
 
-    if not 0.0 <= time <= 1.0:
-        raise Page4DError(f"--time must be from 0, the first instant, to 1, the last; got {time:g}.")
+    check_ranges({"time": time}, {"time": (0, 1)})
     if screenshot is not None:
         if screenshot.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise Page4DError(f"Expected a picture's name that ends in .png or .jpg, got {screenshot}.")
@@ -545,11 +544,8 @@ def view(
 
     from .viewing.viewer import serve
 
-    shown_host = f"[{host}]" if ":" in host else host
-    serve(
-        scene, display, instant, host, port,
-        ready=lambda _: print(f"Look at http://{shown_host}:{port} ; Ctrl-C ends.", flush=True),
-    )  # fmt: skip
+    assert port is not None
+    serve(scene, display, instant, host, port)
 
 
 def app(
@@ -580,14 +576,10 @@ def app(
 
     if not models:
         raise Page4DError("Name at least one of --models, such as tiny.")
-    limits = {"max-upload": max_upload, "max-frames": max_frames - 1, "max-minutes": max_minutes}
-    for name, value in {**limits, "keep-minutes": keep_minutes}.items():
-        if not 0 < value < float("inf"):
-            raise Page4DError(f"--{name} must be {'at least 2' if name == 'max-frames' else 'a positive number'}.")
-    if train_steps < 0:
-        raise Page4DError(f"--train-steps must be 0 or more, got {train_steps}.")
-    if not 1 <= port <= 65535:
-        raise Page4DError(f"--port must be from 1 to 65535, got {port}.")
+    limits = {"max_upload": max_upload, "max_minutes": max_minutes, "keep_minutes": keep_minutes}
+    check_ranges(limits, dict.fromkeys(limits, (0.001, FINITE)))
+    least = {"max_frames": (2, FINITE), "train_steps": (0, FINITE)}
+    check_ranges({"max_frames": max_frames, "train_steps": train_steps}, least)
     if find_spec("gradio") is None:
         raise Page4DError(not_installed("The app needs gradio", "app"))
     if train_steps and find_spec("nerfstudio") is None:

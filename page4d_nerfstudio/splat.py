@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import tyro
-from nerfstudio.scripts.train import train_loop
+from transformers import set_seed
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
@@ -94,5 +94,9 @@ def trained(scene: Path, downscale: int | None, steps: int | None) -> Path:
     config.pipeline.datamanager.data = config.data
     config.set_timestamp()
     config.save_config()
-    train_loop(0, 1, config)
+    set_seed(config.machine.seed)
+    # As ns-train does in one process; nerfstudio.scripts.train, which imports all methods, takes seconds to load.
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.train()
     return Path(config.get_base_dir()) / "config.yml"

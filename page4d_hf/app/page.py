@@ -86,7 +86,7 @@ def build(models: list[str], limits: Limits, visits: Visits) -> Any:
                         int(frames),
                         folder,
                         seconds=limits.seconds,
-                        progress=shown(bar),
+                        progress=lambda stage, done, total: bar((done, total), desc=stage),
                     )
             except Page4DError:
                 visits.end(folder)
@@ -164,11 +164,6 @@ def framed(page: str) -> str:
     """A page of ours within the app's, from which it is kept apart."""
     content = html.escape(Path(page).read_text("utf8"), quote=True)
     return f'<iframe class="framed" sandbox="allow-scripts" allow="fullscreen" srcdoc="{content}"></iframe>'
-
-
-def shown(bar: Any) -> Any:
-    """gradio's progress bar as a `Progress`."""
-    return lambda stage, done, total: bar((done, total), desc=stage)
 
 
 @contextmanager

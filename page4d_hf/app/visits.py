@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from accelerate.utils import patch_environment
+
 from ..errors import Page4DError
 
 SWEEP = 60.0  # seconds between two looks for folders whose time is over
@@ -86,13 +88,8 @@ class Visits:
 @contextmanager
 def workplace() -> Iterator[Path]:
     """A folder for all visits, which ends with the app; gradio's own copies are in it too."""
-    with tempfile.TemporaryDirectory(prefix="page4d-app-") as name:
-        before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = os.path.join(name, "served")
-        try:
-            yield Path(name)
-        finally:
-            if before is None:
-                del os.environ["GRADIO_TEMP_DIR"]
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
+    with (
+        tempfile.TemporaryDirectory(prefix="page4d-app-") as name,
+        patch_environment(GRADIO_TEMP_DIR=os.path.join(name, "served")),
+    ):
+        yield Path(name)

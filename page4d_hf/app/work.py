@@ -11,6 +11,7 @@ import numpy as np
 from ..frames import natural_key
 from ..scene.export import Format, export_scene
 from ..scene.folder import read_scene, write_scene
+from ..utils.programs import counted
 from ..utils.progress import Progress
 
 
@@ -43,21 +44,16 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     # A visitor downloads the scene with what made it, and where the server has its files is nobody's business.
     made.frames.source = Path(made.frames.source).name
     made.info["model"] = name_of(model)
-    formats: tuple[Format, ...] = ("html", "glb", "ply")
-    exports = [place / f"scene.{format}" for format in formats]
-    steps = len(exports) + 2
-    progress("exporting", 0, steps)
+    formats: dict[str, Format] = {"scene.html": "html", "scene.glb": "glb", "scene.ply": "ply", "colmap": "colmap"}
+    progress("exporting", 0, len(formats))
     write_scene(place / "scene", made, preview=True)
     scene = read_scene(place / "scene")
-    for step, (file, format) in enumerate(zip(exports, formats, strict=True)):
-        progress("exporting", 1 + step, steps)
-        export_scene(scene, file, format)
-    progress("exporting", steps - 1, steps)
-    export_scene(scene, place / "colmap", "colmap")
+    for step, (name, format) in enumerate(formats.items(), start=1):
+        export_scene(scene, place / name, format)
+        progress("exporting", step, len(formats))
     archives = [shutil.make_archive(str(place / name), "zip", place / name) for name in ("colmap", "scene")]
-    progress("exporting", steps, steps)
     moving = "" if made.point_motion is None else f", {np.mean(made.point_motion >= 0.5):.0%} of them moving"
-    sentences = [f"{len(made)} frames, {len(made.points):,} points{moving}."]
+    sentences = [f"{counted(len(made), 'frame')}, {len(made.points):,} points{moving}."]
     if "cuts" in made.info:
         sentences.append(made.info["cuts"]["note"])
     if "refinement" in made.info:
@@ -65,8 +61,8 @@ def reconstruct_upload(uploads: list[str], model: str, frames: int, folder: str,
     return Result(
         "\n".join(sentences),
         str(place / "scene" / "preview.jpg"),
-        str(exports[0]),
-        [*map(str, exports), *archives],
+        str(place / "scene.html"),
+        [*(str(place / name) for name in formats if name != "colmap"), *archives],
     )
 
 

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import CaptureError
 from ..frames import natural_key
+from ..geometry import resized_intrinsics
 from ..scene.tracks import PointTracks
 from .depth_files import read_npy_depth
-from .image_files import read_image, read_image_mask
+from .image_files import read_image, read_image_mask, read_image_size
 
 # The fields of `Capture` that have an entry for each frame.
 PER_FRAME = (
@@ -147,9 +149,19 @@ class Layout(NamedTuple):
     dataset: DatasetLayout | None = None  # None: it is read a folder at a time
 
 
-def folder_of(sequence: str) -> str:
-    """The scene of a sequence that is named by its scene and a camera, as `DatasetLayout.scene`."""
-    return sequence.rpartition("/")[0]
+def fit_to_stored(
+    image_path: Path, intrinsics: npt.NDArray[Any], full_size: npt.ArrayLike, downscale: int, source: object
+) -> tuple[tuple[int, int], npt.NDArray[np.float64]]:
+    """(width, height) of an image at 1/downscale of its full size, rounded either way, and the intrinsics `(3, 3)` in
+    its pixels of the camera that `source` has for the full size."""
+    size, full = read_image_size(image_path), np.array(full_size)
+    expected = full / downscale
+    if (np.abs(expected - size) > np.maximum(1.0, 0.01 * expected)).any():
+        raise CaptureError(
+            f"{image_path} is {size[0]}x{size[1]} but {source} says {full[0]}x{full[1]} at full size, so "
+            f"{expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
+        )
+    return size, resized_intrinsics(intrinsics, size / full)
 
 
 def devices_by_folder(folders: Sequence[str], time_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

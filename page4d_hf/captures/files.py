@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,14 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         raise CaptureError(f"{path} must hold an array of numbers, got {mapped.dtype}; replace the file.")
     _check_bytes(path, mapped.nbytes)
     return np.array(mapped)
+
+
+def numbered_folders(folder: Path, pattern: str) -> dict[int, Path]:
+    """The folders in a folder whose names fit a pattern, by the number in it, rising: by the product of several. There
+    are none where there is no folder."""
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    matches = [(match, path) for path in found if (match := re.fullmatch(pattern, path.name))]
+    return dict(sorted((prod(map(int, match.groups())), path) for match, path in matches))
 
 
 def _check_bytes(path: Path, count: int) -> None:

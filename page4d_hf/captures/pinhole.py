@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import Polynomial
 
 from ..errors import CaptureError
 from ..geometry import resized_intrinsics
@@ -45,17 +46,17 @@ class PinholeFrames:
     def __len__(self) -> int:
         return len(self.capture)
 
-    @property
-    def resamples(self) -> bool:
-        """Whether any image is undistorted or scaled, and so differs from its file."""
-        scaled = bool((self.image_sizes != self.capture.image_sizes).any())
-        return scaled or not all(self._is_plain(index) for index in range(len(self)))
+    def resamples(self, index: int) -> bool:
+        """Whether the image of a frame is undistorted or scaled, and so differs from its file."""
+        scaled = (self.image_sizes[index] != self.capture.image_sizes[index]).any()
+        return bool(scaled) or not self._is_plain(index)
 
     @property
     def differs_from_files(self) -> bool:
         """Whether other programs would read other images from the files: not resampled, or with an alpha."""
         reads_colours = self.capture.read_image_file is read_opaque_image
-        return self.resamples or (reads_colours and read_image(self.capture.image_paths[0]).shape[2] == 4)
+        resampled = any(self.resamples(index) for index in range(len(self)))
+        return resampled or (reads_colours and read_image(self.capture.image_paths[0]).shape[2] == 4)
 
     def load_image(self, index: int) -> npt.NDArray[np.uint8]:
         """The image of a frame.
@@ -168,19 +169,18 @@ def as_pinhole(capture: Capture, downscale: int | None = None) -> PinholeFrames:
             f"ask for {capture.image_downscale} or more."
         )
     sizes = np.maximum(np.floor(capture.image_sizes / factor + 0.5), 1).astype(np.int64)
-    pinholes: dict[bytes, np.ndarray] = {}
-    intrinsics = np.empty_like(capture.intrinsics, np.float64)
     kinds = np.zeros(len(capture), bool) if capture.fisheye is None else capture.fisheye
-    for i, (source, lens, size, fisheye) in enumerate(
-        zip(capture.intrinsics, capture.distortion, capture.image_sizes, kinds, strict=True)
-    ):
-        key = source.tobytes() + lens.tobytes() + size.tobytes() + fisheye.tobytes()
-        if key not in pinholes:
-            try:
-                pinholes[key] = pinhole_intrinsics(source, lens, (int(size[0]), int(size[1])), bool(fisheye))
-            except ValueError as error:
-                raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
-        intrinsics[i] = resized_intrinsics(pinholes[key], sizes[i] / size)
+    lenses = np.column_stack((capture.intrinsics.reshape(-1, 9), capture.distortion, capture.image_sizes, kinds))
+    _, first, lens_of_frame = np.unique(lenses, axis=0, return_index=True, return_inverse=True)
+    pinholes = []
+    for i in first:
+        width, height = (int(side) for side in capture.image_sizes[i])
+        try:
+            pinhole = pinhole_intrinsics(capture.intrinsics[i], capture.distortion[i], (width, height), bool(kinds[i]))
+        except ValueError as error:
+            raise CaptureError(f"The camera of {capture.image_paths[i]} is out of range: {error}") from error
+        pinholes.append(pinhole)
+    intrinsics = resized_intrinsics(np.stack(pinholes)[lens_of_frame.ravel()], sizes / capture.image_sizes)
     return PinholeFrames(capture, intrinsics, sizes)
 
 
@@ -208,9 +208,8 @@ def distort(rays: np.ndarray, distortion: np.ndarray, fisheye: bool = False) -> 
     rays = np.asarray(rays, np.float64)
     if fisheye:
         slope = np.linalg.norm(rays, axis=-1, keepdims=True)
-        return rays * np.divide(
-            _fisheye_radius(np.arctan(slope), distortion), slope, np.ones_like(slope), where=slope > 0
-        )
+        radius = _fisheye_radius(distortion)(np.arctan(slope))
+        return rays * np.divide(radius, slope, np.ones_like(slope), where=slope > 0)
     directions = np.insert(rays.reshape(-1, 2), 2, 1, axis=-1)
     pixels, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), np.eye(3), np.asarray(distortion, np.float64))
     return pixels.reshape(np.shape(rays))
@@ -255,11 +254,9 @@ def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.N
     radial = lens.copy()
     radial[2:4] = 0
     grid = np.linspace(0, math.tan(FISHEYE_REACH), 20_000)
-    radii = distort(np.column_stack((grid, np.zeros_like(grid))), radial)[:, 0]
-    rises = np.diff(radii) > 0
-    rising = len(grid) if rises.all() else int(rises.argmin()) + 1
+    grid, radii = _rising(grid, distort(np.column_stack((grid, np.zeros_like(grid))), radial)[:, 0])
     radius = np.linalg.norm(distorted, axis=1)
-    start = np.interp(radius, radii[:rising], grid[:rising])
+    start = np.interp(radius, radii, grid)
     rays = distorted * np.divide(start, radius, out=np.ones_like(radius), where=radius > 0)[:, None]
     zero, same = np.zeros(3), np.eye(3)
     with np.errstate(all="ignore"):
@@ -268,35 +265,36 @@ def _undistort_by_newton(distorted: np.ndarray, distortion: np.ndarray) -> npt.N
             (xx, xy), (yx, yy) = slopes[:, 3:5].reshape(-1, 2, 2).transpose(1, 2, 0)  # by the ray: as by a shift
             dx, dy = (seen[:, 0] - distorted).T
             rays = rays - np.column_stack((yy * dx - xy * dy, xx * dy - yx * dx)) / (xx * yy - xy * yx)[:, None]
-        inside = (np.linalg.norm(rays, axis=1) <= grid[rising - 1]) & ((rays * distorted).sum(axis=1) >= 0)
+        inside = (np.linalg.norm(rays, axis=1) <= grid[-1]) & ((rays * distorted).sum(axis=1) >= 0)
     return np.where(inside[:, None], rays, np.nan)
 
 
-def _fisheye_radius(angle: np.ndarray, distortion: np.ndarray) -> np.ndarray:
-    """Distance from the centre at focal length 1 of a ray at an angle from the axis (Kannala and Brandt, Eq. 6)."""
-    square = angle**2
+def _rising(grid: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A grid and its values up to where these first fall."""
+    rises = np.append(np.diff(values) > 0, False)
+    return grid[: rises.argmin() + 1], values[: rises.argmin() + 1]
+
+
+def _fisheye_radius(distortion: np.ndarray) -> Polynomial:
+    """Distance from the centre at focal length 1, by a ray's angle from the axis (Kannala and Brandt, Eq. 6)."""
     k1, k2, k3, k4 = distortion[:4]
-    return angle * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+    return Polynomial((0, 1, 0, k1, 0, k2, 0, k3, 0, k4))
 
 
 def _undistort_fisheye(distorted: np.ndarray, distortion: np.ndarray) -> npt.NDArray[np.float64]:
-    grid = np.linspace(0, FISHEYE_REACH, 2000)
-    radii = _fisheye_radius(grid, distortion)
-    rises = np.diff(radii) > 0
-    rising = len(grid) if rises.all() else int(rises.argmin()) + 1
+    radius_at = _fisheye_radius(distortion)
+    grid, radii = _rising(*radius_at.linspace(2000, (0, FISHEYE_REACH)))
     radius = np.linalg.norm(distorted, axis=1)
     # Polynomials are fitted to what was seen of the pattern, and often fall beyond it.
-    if grid[rising - 1] < LEAST_REACH and radius.max(initial=0) > radii[rising - 1]:
+    if grid[-1] < LEAST_REACH and radius.max(initial=0) > radii[-1]:
         raise ValueError(
             "its distortion cannot be undone over the whole image; check the coefficients k1, k2, k3, k4 "
             f"= {np.asarray(distortion[:4]).tolist()}."
         )
-    angle = np.interp(radius, radii[:rising], grid[:rising])  # rays beyond the reach end there
-    inside = radius < radii[rising - 1]
+    angle = np.interp(radius, radii, grid)  # rays beyond the reach end there
+    inside = radius < radii[-1]
     for _ in range(5):  # Newton, from a start that is good to 1e-6
-        step = 1e-7
-        slope = (_fisheye_radius(angle + step, distortion) - _fisheye_radius(angle - step, distortion)) / (2 * step)
-        angle = np.where(inside, angle - (_fisheye_radius(angle, distortion) - radius) / slope, angle)
+        angle = np.where(inside, angle - (radius_at(angle) - radius) / radius_at.deriv()(angle), angle)
     factor = np.divide(np.tan(angle), radius, out=np.ones_like(radius), where=radius > 0)
     return distorted * factor[:, None]
 

@@ -129,8 +129,15 @@ class FrameList:
 
     def __init__(self, layout: str, root: Path, sequence: str) -> None:
         self.layout, self.root, self.sequence = layout, root, sequence
+        self.notes: list[str] = []
         self.skipped: list[str] = []
         self._frames: list[dict[str, Any]] = []
+
+    def has(self, folder: Path) -> bool:
+        """Whether a folder of the sequence was fetched; a note names the one that was not."""
+        if not folder.is_dir():
+            self.notes.append(f"{folder} is missing.")
+        return folder.is_dir()
 
     def skip(self, image_path: Path, why: str) -> None:
         """Leave a frame out."""
@@ -181,10 +188,6 @@ class FrameList:
                 }
             )
 
-    def has_masks(self) -> bool:
-        """Whether any frame has a mask."""
-        return any(frame["motion_mask_paths"] is not None for frame in self._frames)
-
     def capture(self, **fields: Any) -> Capture:
         """The capture of the frames that were added, with further fields of `Capture`."""
         if not self._frames:
@@ -194,29 +197,20 @@ class FrameList:
                 "it out."
             )
 
-        def column(name: str) -> list[Any]:
-            return [frame[name] for frame in self._frames]
-
-        def known(name: str) -> list[Any] | None:
-            values = column(name)
-            return None if all(value is None for value in values) else values
-
-        stamps = column("timestamps")
+        columns: dict[str, Any] = {name: [frame[name] for frame in self._frames] for name in self._frames[0]}
+        for name, values in columns.items():
+            if all(value is None for value in values):
+                columns[name] = None
+            elif name in ("extrinsics", "intrinsics", "image_sizes", "time_ids", "timestamps"):
+                columns[name] = np.array(values)
         return Capture(
             layout=self.layout,
             root=self.root,
             sequence=self.sequence,
-            frame_ids=column("frame_ids"),
-            image_paths=column("image_paths"),
-            extrinsics=np.stack(column("extrinsics")),
-            intrinsics=np.stack(column("intrinsics")),
             distortion=np.zeros((len(self._frames), 5)),
-            image_sizes=np.array(column("image_sizes"), np.int64),
-            time_ids=np.array(column("time_ids"), np.int64),
             camera_ids=np.zeros(len(self._frames), np.int64),
-            timestamps=None if None in stamps else np.array(stamps, np.float64),
-            depth_paths=known("depth_paths"),
-            motion_mask_paths=known("motion_mask_paths"),
+            notes=self.notes,
             skipped=self.skipped,
+            **columns,
             **fields,
         )

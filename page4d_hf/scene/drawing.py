@@ -45,20 +45,22 @@ class Poster:
     corners: np.ndarray  # [4, 3], clockwise from the image's left upper corner
 
 
-def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, size: np.ndarray, depth: float) -> np.ndarray:
-    """Corners of a camera's image at a depth, `[4, 3]` in the world, clockwise from the image's left upper one."""
-    width, height = size
-    pixels = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
-    seen = depth * pixels @ np.linalg.inv(intrinsics).T
-    return (seen - extrinsics[:, 3]) @ extrinsics[:, :3]
+def camera_corners(extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: np.ndarray, depth: float) -> np.ndarray:
+    """Corners of cameras' images at a depth, `[N, 4, 3]` in the world, clockwise from each image's left upper one.
+
+    The cameras are `[N, 3, 4]`, `[N, 3, 3]` and `[N, 2]`: (width, height).
+    """
+    sides = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * sizes[:, None]
+    pixels = np.concatenate((sides, np.ones((len(sizes), 4, 1))), axis=2)
+    seen = depth * pixels @ np.linalg.inv(intrinsics).swapaxes(1, 2)
+    return (seen - extrinsics[:, None, :, 3]) @ extrinsics[:, :, :3]
 
 
 def frustum_lines(extrinsics: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """The edges of a frustum as segments, `[8, 2, 3]`: from the centre to the corners, and around the image."""
-    center = np.broadcast_to(camera_centers(extrinsics), (4, 3))
-    return np.concatenate(
-        (np.stack((center, corners), axis=1), np.stack((corners, np.roll(corners, -1, axis=0)), axis=1))
-    )
+    """The edges of frustums as segments, `[N, 8, 2, 3]`: from the centre to the corners, and around the image."""
+    centers = np.broadcast_to(camera_centers(extrinsics)[:, None], corners.shape)
+    around = np.roll(corners, -1, axis=1)
+    return np.stack((np.concatenate((centers, corners), axis=1), np.concatenate((corners, around), axis=1)), axis=2)
 
 
 def scene_radius(extrinsics: np.ndarray, points: np.ndarray) -> float:
@@ -82,30 +84,37 @@ def colored(values: np.ndarray, low: float, high: float, palette: int = cv2.COLO
     """Colours `(..., 3)` uint8 of values `(...)`, from `low` to `high` along a palette of OpenCV; grey where NaN."""
     known = np.isfinite(values)
     share = np.where(known, (np.nan_to_num(values) - low) / max(high - low, 1e-12), 0).clip(0, 1)
-    levels = np.ascontiguousarray(np.round(255 * share).astype(np.uint8)).reshape(-1, 1)
-    colors = cv2.cvtColor(cv2.applyColorMap(levels, palette), cv2.COLOR_BGR2RGB) if levels.size else np.zeros((0, 3))
-    colors = colors.reshape(*values.shape, 3).astype(np.uint8)
+    bgr = cv2.applyColorMap(np.arange(256, dtype=np.uint8), palette)[:, 0]
+    colors = bgr[np.round(255 * share).astype(np.uint8), ::-1]
     colors[~known] = 128
     return colors
 
 
-def camera_lines(
-    extrinsics: np.ndarray, intrinsics: np.ndarray, sizes: np.ndarray, depth: float, times: np.ndarray
-) -> list[Line]:
-    """Frustums of cameras `[N, ...]`, blue at time 0 to red at time 1."""
-    colors = colored(times, 0, 1).tolist()
-    lines = []
-    for pose, lens, size, color in zip(extrinsics, intrinsics, sizes, colors, strict=True):
-        corners = camera_corners(pose, lens, size, depth)
-        lines += [Line(segment, tuple(color), 1.2) for segment in frustum_lines(pose, corners)]
-    return lines
+def inverse_depth(depth: np.ndarray) -> np.ndarray:
+    """1 / depth, of which differences are what one sees; NaN where there is none."""
+    return np.divide(1, depth, out=np.full_like(depth, np.nan), where=np.isfinite(depth) & (depth > 0))
 
 
-def path_lines(extrinsics: np.ndarray, times: np.ndarray, width: float = 2.0) -> list[Line]:
+def range_of(values: np.ndarray) -> tuple[float, float]:
+    """From where to where most values are; NaN of none."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.percentile(known, (2, 98))
+    return float(low), float(high)
+
+
+def camera_lines(extrinsics: np.ndarray, corners: np.ndarray, times: np.ndarray) -> list[Line]:
+    """Frustums of cameras `[N, 3, 4]` with their `corners` `[N, 4, 3]`, blue at time 0 to red at time 1."""
+    frustums, colors = frustum_lines(extrinsics, corners), colored(times, 0, 1).tolist()
+    return [Line(edge, tuple(color), 1.2) for edges, color in zip(frustums, colors, strict=True) for edge in edges]
+
+
+def path_lines(extrinsics: np.ndarray, times: np.ndarray) -> list[Line]:
     """The path through the centres of cameras in the order of `times` in [0, 1], blue at 0 to red at 1."""
     order = np.argsort(times, kind="stable")
     centers, colors = camera_centers(extrinsics)[order], colored(times[order], 0, 1).tolist()
-    return [Line(centers[i : i + 2], tuple(colors[i]), width) for i in range(len(centers) - 1)]
+    return [Line(centers[i : i + 2], tuple(colors[i])) for i in range(len(centers) - 1)]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -126,18 +135,18 @@ def mean_axes(extrinsics: np.ndarray) -> np.ndarray:
 
 
 def overview(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
-    """Look from behind, beside and above the cameras, so that they, nine in ten of the points and all `corners` `[K,
-    3]` are in the picture. `aspect` is its width over its height.
+    """Look from behind, beside and above the cameras, so that they, nine in ten of the points and all `corners` `[N,
+    4, 3]` of their frustums are in the picture. `aspect` is its width over its height.
     """
     right, down, forward = mean_axes(extrinsics)
-    places = np.concatenate((camera_centers(extrinsics), corners))
+    places = np.concatenate((camera_centers(extrinsics), *corners))
     return _framing(forward + 0.55 * down - 0.6 * right, down, points, places, aspect, focal=1.1)
 
 
 def from_above(extrinsics: np.ndarray, points: np.ndarray, aspect: float, corners: np.ndarray) -> Look:
     """Look down on cameras and points, nearly without perspective; the cameras look up in the picture."""
     _, down, forward = mean_axes(extrinsics)
-    places = np.concatenate((camera_centers(extrinsics), corners))
+    places = np.concatenate((camera_centers(extrinsics), *corners))
     return _framing(down, -forward, points, places, aspect, focal=40.0)
 
 
@@ -178,7 +187,6 @@ def draw(
     posters: list[Poster] | None = None,
     lines: list[Line] | None = None,
     point_size: int = 3,
-    background: tuple[int, int, int] = PALE,
 ) -> np.ndarray:
     """A picture of points, images and lines, `(height, width, 3)`; `size` is (width, height).
 
@@ -186,8 +194,7 @@ def draw(
     lines over both.
     """
     width, height = (SUPERSAMPLING * side for side in size)
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[:] = background
+    picture = np.full((height, width, 3), PALE, np.uint8)
     _draw_points(picture, look, points, colors, SUPERSAMPLING * point_size)
     for poster in sorted(posters or [], key=lambda poster: -_in_view(look, poster.corners)[:, 2].mean()):
         _draw_poster(picture, look, poster)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -23,7 +22,18 @@ from ..geometry import resized_intrinsics
 from ..utils.folders import whole_file, whole_folder
 from .colmap import evenly_drawn, write_colmap
 from .drawing import camera_corners, frustum_depth, frustum_lines
-from .folder import MOVES, POINT_ARRAYS, Scene, frames_at, transforms_json, write_json, write_points
+from .folder import (
+    MAPS,
+    MOVES,
+    POINT_ARRAYS,
+    Scene,
+    frames_at,
+    moving_pixels,
+    transforms_json,
+    write_json,
+    write_mask,
+    write_points,
+)
 from .tracks import PointTracks
 from .transforms_json import DISTORTION, FISHEYE_DISTORTION
 from .web_page import points_page
@@ -103,7 +113,7 @@ def export_scene(
         if masked:
             (folder / "masks").mkdir()
             for i, name in enumerate(names):
-                Image.fromarray(_use_mask(scene, i, static_only)).save(folder / "masks" / _mask_name(name))
+                write_mask(folder / "masks" / _mask_name(name), _use_mask(scene, i, static_only))
     return Exported(points, tracked, len(scene) if masked else 0)
 
 
@@ -114,13 +124,7 @@ def chosen_points(scene: Scene, *, static_only: bool = False, max_points: int | 
     index = np.arange(len(scene.points))
     if static_only and scene.point_motion is not None:
         index = index[scene.point_motion < MOVES]
-    if max_points is not None:
-        index = index[evenly_drawn(len(index), max_points)]
-    chosen: dict[str, Any] = {}
-    for name in POINT_ARRAYS:
-        values = getattr(scene, name)
-        chosen[name] = None if values is None else values[index]
-    return replace(scene, **chosen)
+    return scene.take_points(index[evenly_drawn(len(index), max_points)])
 
 
 def _image_names(scene: Scene) -> list[str]:
@@ -136,12 +140,11 @@ def _mask_name(image: str) -> str:
 
 
 def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
-    """A frame's mask as nerfstudio and COLMAP read it, `(H, W)` uint8: 0 where nothing is to be learned from."""
-    width, height = (int(side) for side in scene.image_sizes[index])
-    use = np.full((height, width), 255, np.uint8)
+    """A frame's mask, `(H, W)` bool: false where nothing is to be learned from."""
+    width, height = scene.image_sizes[index].tolist()
+    use = np.full((height, width), True)
     if static_only and scene.has_motion:
-        motion = np.nan_to_num(scene.load_motion(index), nan=0.0)  # what the network did not see is not masked
-        use[cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR) >= MOVES] = 0
+        use = ~moving_pixels(scene.load_motion(index), (height, width))
     path = None if scene.use_paths is None else scene.use_paths[index]
     if path is not None:
         try:
@@ -149,7 +152,7 @@ def _use_mask(scene: Scene, index: int, static_only: bool) -> npt.NDArray[Any]:
                 given = not_black(image).view(np.uint8)
         except Exception as error:  # whatever Pillow meets in a broken file
             raise SceneError(f"Cannot read the mask {path}; replace the file.") from error
-        use[cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) == 0] = 0
+        use &= cv2.resize(given, (width, height), interpolation=cv2.INTER_NEAREST) > 0
     return use
 
 
@@ -192,13 +195,10 @@ def _glb(scene: Scene) -> bytes:
             name = "points" if scene.point_times is None else f"points_{i + 1:05d}"
             shown.add_geometry(cloud, node_name=name, geom_name=name)
     depth = frustum_depth(scene.extrinsics, points)
-    for i, (extrinsics, intrinsics, size) in enumerate(
-        zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True)
-    ):
-        corners = camera_corners(extrinsics, intrinsics, size, depth)
+    corners = camera_corners(scene.extrinsics, scene.intrinsics, scene.image_sizes, depth)
+    for i, edges in enumerate(frustum_lines(scene.extrinsics, corners)):
         name = f"camera_{i + 1:05d}"
-        lines = trimesh.load_path(frustum_lines(extrinsics, corners))
-        shown.add_geometry(lines, node_name=name, geom_name=name)
+        shown.add_geometry(trimesh.load_path(edges), node_name=name, geom_name=name)
     shown.apply_transform(TO_Y_UP)
     content: bytes = shown.export(file_type="glb", buffer_postprocessor=_linear_colors)
     return content
@@ -239,8 +239,8 @@ def _write_npz(file: Path, scene: Scene, tracks: PointTracks | None) -> None:
         if getattr(scene, name) is not None:
             arrays[name] = getattr(scene, name)
     if scene.info:
-        loaders = {"depth": scene.load_depth, "confidence": scene.load_confidence}
-        for name, load in {**loaders, **({"motion": scene.load_motion} if scene.has_motion else {})}.items():
+        for name in MAPS if scene.has_motion else MAPS[:2]:
+            load = getattr(scene, f"load_{name}")
             arrays[name], sizes = _stacked([load(i) for i in range(len(scene))])
         arrays["map_sizes"] = sizes
         arrays["map_intrinsics"] = resized_intrinsics(scene.intrinsics, sizes / scene.image_sizes)

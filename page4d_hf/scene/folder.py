@@ -106,12 +106,13 @@ class Scene:
 
     def take(self, indices: npt.NDArray[Any]) -> Scene:
         """Some of the frames, in this order, with all points and without `splits`."""
+        arrays = {name: _some_of(getattr(self, name), indices) for name in FRAME_ARRAYS}
+        frames = {"frames": _some_of(self.info["frames"], indices)} if "frames" in self.info else {}
+        return replace(self, **arrays, splits={}, info={**self.info, **frames})
 
-        def pick(values: Any) -> Any:
-            return values[indices] if isinstance(values, np.ndarray) else values and [values[i] for i in indices]
-
-        info = {**self.info, "frames": pick(self.info["frames"])} if "frames" in self.info else self.info
-        return replace(self, **{name: pick(getattr(self, name)) for name in FRAME_ARRAYS}, splits={}, info=info)
+    def take_points(self, indices: npt.NDArray[Any]) -> Scene:
+        """All of the frames with some of the points, by their indices or a mask."""
+        return replace(self, **{name: _some_of(getattr(self, name), indices) for name in POINT_ARRAYS})
 
     @property
     def scale(self) -> str:
@@ -169,6 +170,11 @@ class Scene:
         return array
 
 
+def _some_of(values: Any, indices: npt.NDArray[Any]) -> Any:
+    """Of an array or a list, what stands at some indices; nothing of nothing."""
+    return values[indices] if isinstance(values, np.ndarray) else values and [values[i] for i in indices]
+
+
 # ---------------------------------------------------------------------------------------------------------------
 # Writing
 
@@ -224,11 +230,11 @@ def write_scene(
         if motion_masks and reconstruction.motion is not None:
             (folder / "motion_masks").mkdir()
             for image, size, motion in zip(images, frames.sizes, reconstruction.motion, strict=True):
-                _motion_mask(motion, size).save(folder / "motion_masks" / f"{image}.png")
+                write_mask(folder / "motion_masks" / f"{image}.png", ~moving_pixels(motion, size))
         if reconstruction.visible is not None:
             (folder / "masks").mkdir()
             for image, mask in zip(images, reconstruction.visible, strict=True):
-                Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / "masks" / f"{image}.png")
+                write_mask(folder / "masks" / f"{image}.png", mask)
         if reconstruction.tracks is not None:
             (folder / TRACKS).write_bytes(tracks_bytes(reconstruction.tracks, images))
         write_points(folder / "points.ply", reconstruction)
@@ -270,31 +276,36 @@ def transforms_json(
     `files` are the frames' images, from the file's folder; `sizes` `[N, 2]` are (width, height), `times` in [0, 1].
     """
     poses = camera_to_world_opengl(torch.as_tensor(np.asarray(cameras.extrinsics, np.float64))).tolist()
-    entries = []
-    for file, pose, intrinsics, (width, height), time in zip(
-        files, poses, np.asarray(cameras.intrinsics, np.float64), sizes, times, strict=True
-    ):
-        entries.append(
-            {
-                "file_path": file,
-                "time": float(time),
-                "fl_x": float(intrinsics[0, 0]),
-                "fl_y": float(intrinsics[1, 1]),
-                "cx": float(intrinsics[0, 2]),
-                "cy": float(intrinsics[1, 2]),
-                "w": int(width),
-                "h": int(height),
-                "transform_matrix": [*pose, [0.0, 0.0, 0.0, 1.0]],
-            }
+    intrinsics = np.asarray(cameras.intrinsics, np.float64).tolist()
+    entries = [
+        {
+            "file_path": file,
+            "time": time,
+            "fl_x": fl_x,
+            "fl_y": fl_y,
+            "cx": cx,
+            "cy": cy,
+            "w": width,
+            "h": height,
+            "transform_matrix": [*pose, [0.0, 0.0, 0.0, 1.0]],
+        }
+        for file, pose, ((fl_x, _, cx), (_, fl_y, cy), _), (width, height), time in zip(
+            files, poses, intrinsics, sizes.tolist(), times.tolist(), strict=True
         )
+    ]
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
 
 
-def _motion_mask(motion: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A motion mask at its image's size (height, width): 0 where it is above one half, 255 elsewhere."""
+def moving_pixels(motion: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where something moves, `(H, W)` bool at the image's size (height, width); what the network did not see stands
+    still."""
     known = Image.fromarray(np.nan_to_num(motion).astype(np.float32))
-    full = np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR))
-    return Image.fromarray(np.where(full > 0.5, 0, 255).astype(np.uint8))
+    return np.asarray(known.resize(size[::-1], Image.Resampling.BILINEAR)) >= MOVES
+
+
+def write_mask(path: Path, use: np.ndarray) -> None:
+    """Write a mask `(H, W)` bool as an image: 255 where it holds, 0 elsewhere."""
+    Image.fromarray(np.where(use, 255, 0).astype(np.uint8)).save(path)
 
 
 def _write_image(frames: Frames, index: int, target: Path) -> str:
@@ -391,7 +402,7 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     meta = read_transforms(where)
     if (meta.camera_model or "OPENCV") not in CAMERA_MODELS | FISHEYE_MODELS:
         raise SceneError(
-            f"{where} has cameras of the model {meta.camera_model:.40}; undistort its images to a pinhole."
+            f"{where} has cameras of the model {meta.camera_model!r:.40}; undistort its images to a pinhole."
         )
 
     cameras = [read_transforms_camera(meta, frame, root, where) for frame in meta.frames]
@@ -422,7 +433,7 @@ def read_scene(root: str | Path, *, cameras_only: bool = False) -> Scene:
     if meta.ply_file_path is not None:
         _read_points(scene, meta.ply_file_path)
         if scene.point_times is not None and len(scene.point_times):
-            _match_points_to_frames(scene, given, written)
+            scene = _with_points_of_frames(scene, scene.point_times, given, written)
     if scene.info:
         for name in MAPS if scene.has_motion else MAPS[:2]:
             for path in image_paths:
@@ -560,30 +571,26 @@ def _read_points(scene: Scene, name: str) -> None:
     scene.point_motion, scene.point_confidence = columns.get("motion"), columns.get("confidence")
 
 
-def _match_points_to_frames(scene: Scene, given: npt.NDArray[Any] | None, written: _Written | None) -> None:
-    """Bring times of points to those of the scene's frames, and leave out points of frames that were removed.
+def _with_points_of_frames(
+    scene: Scene, times: npt.NDArray[Any], given: npt.NDArray[Any] | None, written: _Written | None
+) -> Scene:
+    """The scene with `times` of points brought to those of its frames, and without points of frames that were removed.
 
     Points whose times are all those that frames were written with are of these; others are of frames whose times [N] in
     the file, `given`, are theirs. Times that are those of no frame are of another kind: there are none.
     """
-    times, scene.point_times = scene.point_times, None
-    if times is None:
-        return
     of_frames = given
     if written is not None and _nearest(times, written.of_all)[1].all():
         of_frames = written.of_frames
     if of_frames is None:
-        return
+        return replace(scene, point_times=None)
     frame, left = _nearest(times, of_frames)
     if not left.any():
-        return
-    scene.point_times = scene.times[frame].astype(np.float32)
+        return replace(scene, point_times=None)
     if not left.all():
         where = scene.root / "transforms.json"
         scene.notes.append(f"{(~left).sum():,} points are left out, of frames that {where} does not have.")
-        for name in POINT_ARRAYS:
-            values = getattr(scene, name)
-            setattr(scene, name, None if values is None else values[left])
+    return replace(scene, point_times=scene.times[frame].astype(np.float32)).take_points(left)
 
 
 def _nearest(times: npt.NDArray[Any], of_frames: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -17,8 +17,10 @@ from .drawing import (
     draw,
     from_above,
     frustum_depth,
+    inverse_depth,
     overview,
     path_lines,
+    range_of,
 )
 from .reconstruction import Reconstruction
 
@@ -42,18 +44,13 @@ def contact_sheet(scene: Reconstruction, times: npt.NDArray[Any]) -> npt.NDArray
     shapes = np.array([image.shape[:2] for image in images])
     row = int(np.clip(round(column * np.median(shapes[:, 0] / shapes[:, 1])), 40, 2 * column))
 
-    inverse = {i: _inverse(scene.depth[i]) for i in chosen}
-    known = np.concatenate([part[np.isfinite(part)] for part in inverse.values()])
-    low, high = np.percentile(known, (2, 98)) if len(known) else (0.0, 1.0)
-    rows = {
-        "": images,
-        "depth": [colored(inverse[i], low, high) for i in chosen],
-    }
+    inverse = [inverse_depth(scene.depth[i]) for i in chosen]
+    low, high = range_of(np.concatenate([part.ravel() for part in inverse]))
+    rows = {"": images, "depth": [colored(part, low, high) for part in inverse]}
     if scene.motion is not None:
         rows["motion"] = [colored(scene.motion[i], 0, 1, cv2.COLORMAP_INFERNO) for i in chosen]
     height = GAP + len(rows) * (row + GAP) + WORLD_HEIGHT + GAP
-    sheet = np.empty((height, WIDTH, 3), np.uint8)
-    sheet[:] = PAPER
+    sheet = np.full((height, WIDTH, 3), PAPER, np.uint8)
     for place, (name, cells) in enumerate(rows.items()):
         for k, (i, image) in enumerate(zip(chosen, cells, strict=True)):
             top, left = GAP + place * (row + GAP), GAP + k * (column + GAP)
@@ -65,10 +62,6 @@ def contact_sheet(scene: Reconstruction, times: npt.NDArray[Any]) -> npt.NDArray
                 _label(cell, name)
     _worlds(sheet[height - WORLD_HEIGHT - GAP : height - GAP], scene, times)
     return sheet
-
-
-def _inverse(depth: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.divide(1, depth, out=np.full_like(depth, np.nan), where=np.isfinite(depth) & (depth > 0))
 
 
 def _fit(cell: npt.NDArray[Any], image: npt.NDArray[Any]) -> None:
@@ -92,11 +85,9 @@ def _worlds(strip: npt.NDArray[Any], scene: Reconstruction, times: npt.NDArray[A
     extrinsics, points = scene.extrinsics, scene.points
     sizes = np.array(scene.frames.sizes)[:, ::-1]
     depth = frustum_depth(extrinsics, points)
-    corners = np.concatenate(
-        [camera_corners(*camera, depth) for camera in zip(extrinsics, scene.intrinsics, sizes, strict=True)]
-    )
+    corners = camera_corners(extrinsics, scene.intrinsics, sizes, depth)
     some = evenly(len(scene), FRUSTUMS)
-    frustums = camera_lines(extrinsics[some], scene.intrinsics[some], sizes[some], depth, times[some])
+    frustums = camera_lines(extrinsics[some], corners[some], times[some])
     left, right = (strip.shape[1] - 3 * GAP) // 2, (strip.shape[1] - 3 * GAP + 1) // 2
     edge = GAP
     for width, look_from, name in ((left, from_above, "from above"), (right, overview, "from behind")):

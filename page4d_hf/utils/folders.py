@@ -31,9 +31,8 @@ def check_output_folder(target: str | Path, *, overwrite: bool = False) -> Path:
 
     Gives the place that the folder will have, absolute and with links followed.
     """
-    target = Path(target)
     place = _place(target)
-    try:
+    with _failures_told(target, place, creating=True):
         if place.exists() and not place.is_dir():
             raise Page4DError(f"The output {target} is a file; name a folder that does not exist yet.")
         here = Path(os.path.realpath(os.curdir))
@@ -53,8 +52,6 @@ def check_output_folder(target: str | Path, *, overwrite: bool = False) -> Path:
                 f"The output folder {target} is not empty; name another one, or pass --overwrite to replace it."
             )
         foreign = _foreign_files(place)
-    except OSError as error:
-        raise _as_page4d_error(error, target, place, creating=True) from error
     if foreign:
         others = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise Page4DError(
@@ -99,21 +96,16 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
     Yields:
         The temporary folder to write into.
     """
-    target = Path(target)
     with _beside(target, overwrite) as place, ExitStack() as stack:
-        try:
+        with _failures_told(target, place, creating=True):
             partial = _make_partial(place)
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
             make_readable(partial)  # mkdtemp makes a folder for its owner only
-        except OSError as error:
-            raise _as_page4d_error(error, target, place, creating=True) from error
-        try:
+        with _failures_told(target, place):
             yield partial
             _write_manifest(partial)
             check_output_folder(place, overwrite=overwrite)  # meanwhile something else may have been written there
             _rename_into(partial, place)
-        except Exception as error:
-            raise _as_page4d_error(error, target, place) from error
 
 
 @contextmanager
@@ -134,15 +126,13 @@ def working_folder(folder: str | Path, mark: str | None = None) -> Iterator[int]
     """
     place = _place(folder)
     with ExitStack() as stack:
-        try:
+        with _failures_told(folder, place, creating=True):
             check_working_folder(folder, mark)
             again, was_killed = is_held(place / LOCK), (place / LOCK).exists()
             stack.callback(_remove_empty, _make_parents(place / LOCK))
             descriptor = stack.enter_context(hold(place / LOCK, folder))
             if not again and (was_killed or mark is not None):
                 _remove_partials(place)
-        except OSError as error:
-            raise _as_page4d_error(error, Path(folder), place, creating=True) from error
         yield descriptor
 
 
@@ -198,7 +188,7 @@ def check_output_file(target: str | Path, *, overwrite: bool = False, inputs: It
         raise Page4DError(f"The output {target} is a folder; name a file that does not exist yet.")
     if place.exists() and not overwrite:
         raise Page4DError(f"The output {target} exists; name another one, or pass --overwrite to replace it.")
-    with _temporary_file(Path(target), place):
+    with _temporary_file(target, place):
         return place
 
 
@@ -211,14 +201,10 @@ def whole_file(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]
     with `overwrite`.
     """
     place = check_output_file(target, overwrite=overwrite)
-    target = Path(target)
-    with _temporary_file(target, place) as partial:
-        try:
-            yield partial
-            check_output_file(place, overwrite=overwrite)  # meanwhile another program may have written there
-            os.replace(partial, place)
-        except Exception as error:
-            raise _as_page4d_error(error, target, place) from error
+    with _temporary_file(target, place) as partial, _failures_told(target, place):
+        yield partial
+        check_output_file(place, overwrite=overwrite)  # meanwhile another program may have written there
+        os.replace(partial, place)
 
 
 def make_durable(path: Path, *, deep: bool = False) -> None:
@@ -269,7 +255,7 @@ def _beside(target: str | Path, overwrite: bool) -> Iterator[Path]:
     """Hold the lock of an output folder, in a file beside it, with what killed runs left removed; gives its place."""
     place = check_output_folder(target, overwrite=overwrite)
     with ExitStack() as stack:
-        try:
+        with _failures_told(target, place, creating=True):
             stack.callback(_remove_empty, _make_parents(place))
             lock = place.parent / f".{place.name}.lock"
             again = is_held(lock)
@@ -277,8 +263,6 @@ def _beside(target: str | Path, overwrite: bool) -> Iterator[Path]:
             if not again:
                 _recover(place)
                 os.rmdir(_make_partial(place))  # its name is the longest of those that writing needs
-        except OSError as error:
-            raise _as_page4d_error(error, Path(target), place, creating=True) from error
         yield place
 
 
@@ -287,17 +271,15 @@ def _make_partial(place: Path) -> Path:
 
 
 @contextmanager
-def _temporary_file(target: Path, place: Path) -> Iterator[Path]:
+def _temporary_file(target: str | Path, place: Path) -> Iterator[Path]:
     with ExitStack() as stack:
-        try:
+        with _failures_told(target, place, creating=True):
             stack.callback(_remove_empty, _make_parents(place))
             handle, name = tempfile.mkstemp(prefix=f".{place.name}.partial-", dir=place.parent)
             os.close(handle)
             partial = Path(name)
             stack.callback(partial.unlink, missing_ok=True)
             make_readable(partial)
-        except OSError as error:
-            raise _as_page4d_error(error, target, place, creating=True) from error
         yield partial
 
 
@@ -417,24 +399,36 @@ def _rename_into(partial: Path, place: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _as_page4d_error(error: Exception, target: Path, place: Path, *, creating: bool = False) -> Exception:
-    """The error to raise for a failed write: a clear sentence where writing is at fault, else the error itself."""
-    number = None if isinstance(error, Page4DError) else failed_write(error)
-    if number in FULL:
-        return Page4DError(f"{FULL[number].format(target)}; nothing was kept. Make room and run the command again.")
-    if not isinstance(error, OSError):
-        return error
-    # The block also reads: what fails elsewhere than in the folder itself is not about writing it.
-    about_target = False
-    if isinstance(error.filename, (str, os.PathLike)):
-        concerned = Path(os.path.realpath(error.filename))
-        temporary = (f".{place.name}.partial-", f".{place.name}.old-")
-        about_target = concerned in (place, place.parent) or any(
-            path.parent == place.parent and path.name.startswith(temporary) for path in (concerned, *concerned.parents)
-        )
-    if creating or (about_target and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM)):
-        return Page4DError(f"Cannot write {target}: {error.strerror}; choose an output that you may write to.")
-    return error
+@contextmanager
+def _failures_told(target: str | Path, place: Path, *, creating: bool = False) -> Iterator[None]:
+    """Raise a clear sentence where the block fails to write an output; its other errors pass. `creating` is a block
+    that does nothing but write.
+    """
+    try:
+        yield
+    except Page4DError:
+        raise
+    except Exception as error:
+        number = failed_write(error)
+        if number in FULL:
+            told = f"{FULL[number].format(target)}; nothing was kept. Make room and run the command again."
+            raise Page4DError(told) from error
+        if not isinstance(error, OSError):
+            raise
+        # The block also reads: what fails elsewhere than in the folder itself is not about writing it.
+        about_target = False
+        if isinstance(error.filename, (str, os.PathLike)):
+            concerned = Path(os.path.realpath(error.filename))
+            temporary = (f".{place.name}.partial-", f".{place.name}.old-")
+            about_target = concerned in (place, place.parent) or any(
+                path.parent == place.parent and path.name.startswith(temporary)
+                for path in (concerned, *concerned.parents)
+            )
+        if creating or (about_target and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM)):
+            raise Page4DError(
+                f"Cannot write {target}: {error.strerror}; choose an output that you may write to."
+            ) from error
+        raise
 
 
 # Of a disk that is full, a quota or a limit on the size of files that is reached.

@@ -50,18 +50,18 @@ class LazyImages(Sequence[npt.NDArray[Any]], Generic[Key]):
         cls, keys: Sequence[Key], decode: Callable[[Sequence[Key]], Iterator[npt.NDArray[Any]]]
     ) -> LazyImages[Key]:
         """Go through images whose sizes only decoding tells; a broken one raises what `decode` does."""
-        held: dict[int, npt.NDArray[Any]] | None = {}
+        held: dict[int, npt.NDArray[Any]] = {}
         sizes, taken, room, transparent = [], 0, _room(), False
         for place, image in enumerate(decode(keys)):
             sizes.append((image.shape[0], image.shape[1]))
             taken += 4 * image.shape[0] * image.shape[1]
             transparent |= image.shape[2:] == (4,)
-            if held is not None and taken <= room:
+            if taken <= room:
                 held[place] = image
             else:
-                held = None
+                held.clear()
         images = cls(sizes, keys, decode, transparent)
-        if held is not None and images.fits:
+        if images.fits:
             images._held = held
         return images
 

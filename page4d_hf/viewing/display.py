@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 
 from ..errors import Page4DError
-from ..scene.drawing import colored
+from ..scene.drawing import colored, inverse_depth, range_of
 from ..scene.folder import MOVES
 from .viewed_scene import Cloud, Maps, ViewedScene
 
@@ -39,19 +39,19 @@ class Palette:
         everything = scene.everything
         self.scene = scene
         self.confidence = np.sort(everything.confidence[np.isfinite(everything.confidence)])
-        self.inverse_depth = _range(_inverse(everything.depth))
+        self.inverse_depth = range_of(inverse_depth(everything.depth))
         self.has_motion = bool(np.isfinite(everything.motion).any())
 
     def colors(self) -> list[Color]:
         """What points of this scene can be coloured by."""
-        found: list[Color] = ["image"]
-        if np.isfinite(self.inverse_depth).all():
-            found.append("depth")
-        if len(self.confidence):
-            found.append("confidence")
-        if self.has_motion:
-            found.append("motion")
-        return [*found, *(["time"] if len(self.scene.instants) > 1 else [])]  # type: ignore[list-item]
+        known: dict[Color, bool] = {
+            "image": True,
+            "depth": bool(np.isfinite(self.inverse_depth).all()),
+            "confidence": len(self.confidence) > 0,
+            "motion": self.has_motion,
+            "time": len(self.scene.instants) > 1,
+        }
+        return [color for color, is_known in known.items() if is_known]
 
     def check(self, display: Display) -> None:
         """Refuse to show what the scene does not hold."""
@@ -92,14 +92,13 @@ class Palette:
                 moves = cloud.motion >= display.moves_from
                 kept &= moves if wanted == "moving" else ~moves
         cloud = cloud.take(np.flatnonzero(kept))
-        return Cloud(cloud.points, self._colors(display.color, cloud, instant), *_rest(cloud))
+        return replace(cloud, colors=self._colors(display.color, cloud, instant))
 
     def _colors(self, color: Color, cloud: Cloud, instant: int | None) -> np.ndarray:
         if color == "depth":
-            return colored(_inverse(cloud.depth), *self.inverse_depth)
+            return colored(inverse_depth(cloud.depth), *self.inverse_depth)
         if color == "confidence":
-            low, high = _range(self.confidence)
-            return colored(cloud.confidence, low, high, cv2.COLORMAP_VIRIDIS)
+            return colored(cloud.confidence, *range_of(self.confidence), cv2.COLORMAP_VIRIDIS)
         if color == "motion":
             return colored(cloud.motion, 0, 1, cv2.COLORMAP_INFERNO)
         if color == "time":
@@ -111,27 +110,9 @@ class Palette:
         """Depth and motion of a frame as images, as far as they are known."""
         found = {}
         if maps.depth is not None:
-            inverse = _inverse(maps.depth)
-            own = self.inverse_depth if np.isfinite(self.inverse_depth).all() else _range(inverse)
+            inverse = inverse_depth(maps.depth)
+            own = self.inverse_depth if np.isfinite(self.inverse_depth).all() else range_of(inverse)
             found["depth"] = colored(inverse, *own)
         if maps.motion is not None:
             found["motion"] = colored(maps.motion, 0, 1, cv2.COLORMAP_INFERNO)
         return found
-
-
-def _rest(cloud: Cloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return cloud.depth, cloud.confidence, cloud.motion
-
-
-def _inverse(depth: np.ndarray) -> np.ndarray:
-    """1 / depth, of which differences are what one sees; NaN where there is none."""
-    return np.divide(1, depth, out=np.full(depth.shape, np.nan), where=np.isfinite(depth) & (depth > 0))
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    """From where to where most values are; NaN of none."""
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return np.nan, np.nan
-    low, high = np.percentile(known, (2, 98))
-    return float(low), float(high)

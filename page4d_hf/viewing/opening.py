@@ -14,6 +14,7 @@ from ..frames import frame_files
 from ..scene.folder import read_scene, write_scene
 from ..utils.programs import command
 from ..utils.progress import Progress
+from ..utils.ranges import ENDLESS, check_ranges
 from .viewed_scene import ViewedScene, view_capture, view_scene
 
 
@@ -30,9 +31,8 @@ def open_input(
         max_points: at most so many points, spread evenly over frames and pixels.
         progress: told of the frames that are read.
     """
-    for name, limit in (("frames", max_frames), ("points", max_points)):
-        if limit < 1:
-            raise Page4DError(f"Expected --max-{name} of at least 1, got {limit}.")
+    limits = {"max_frames": max_frames, "max_points": max_points}
+    check_ranges(limits, dict.fromkeys(limits, (1, ENDLESS)))
     root = Path(source)
     with readable(root):
         is_scene = (root / "transforms.json").is_file()

@@ -36,23 +36,20 @@ def picture_of(scene: ViewedScene, display: Display, instant: int, size: tuple[i
     """
     everything = scene.everything.points
     depth = frustum_depth(scene.extrinsics, everything)
-    cameras = list(zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True))
-    corners = [camera_corners(*camera, depth) for camera in cameras]
-    look = overview(scene.extrinsics, everything, size[0] / size[1], np.concatenate(corners))
+    corners = camera_corners(scene.extrinsics, scene.intrinsics, scene.image_sizes, depth)
+    look = overview(scene.extrinsics, everything, size[0] / size[1], corners)
     shown = Palette(scene).shown(display, instant)
     side = scene.point_size * look.focal * size[1] / look.distance
 
     some = evenly(len(scene), FRUSTUMS)
-    poses, lenses, sizes = scene.extrinsics[some], scene.intrinsics[some], scene.image_sizes[some]
     devices = [scene.camera_ids == device for device in np.unique(scene.camera_ids)]
     lines = [
         *(line for of in devices for line in path_lines(scene.extrinsics[of], scene.times[of])),
-        *camera_lines(poses, lenses, sizes, depth, scene.times[some]),
+        *camera_lines(scene.extrinsics[some], corners[some], scene.times[some]),
     ]
-    posters = []
-    for frame in scene.frames_at(instant):
-        posters.append(Poster(_shrunk(scene.load_image(int(frame))), corners[frame]))
-        edges = frustum_lines(scene.extrinsics[frame], corners[frame])
+    current = scene.frames_at(instant)
+    posters = [Poster(_shrunk(scene.load_image(int(frame))), corners[frame]) for frame in current]
+    for edges in frustum_lines(scene.extrinsics[current], corners[current]):
         lines += [Line(edge, CURRENT, 2.5) for edge in edges]
     if display.tracks:
         lines += [Line(segment, TRACK, TRACK_WIDTH) for segment in scene.trails(instant)]

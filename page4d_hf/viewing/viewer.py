@@ -8,10 +8,9 @@ import io
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -20,7 +19,6 @@ from ..errors import Page4DError
 from ..geometry import camera_centers
 from ..scene.drawing import FRUSTUM_SHARE, camera_corners, frustum_depth, mean_axes, overview
 from ..scene.folder import MOVES
-from ..utils.addresses import check_address
 from ..utils.evenly import evenly
 from .display import TRACK, Display, Moving, Palette, Times
 from .guarded_server import guard_servers
@@ -140,14 +138,13 @@ class Viewer:
         """Show the points anew, as the panel asks for them."""
         with self._lock:
             times: dict[str, Times] = {name: key for key, name in TIMES_NAMES.items()}
-            moving: dict[str, Moving] = {key: key for key in get_args(Moving)}
             shown = self.display, self._shown_size
             self._shown_size = float(self._size.value)
             self.display = replace(
                 self.display,
                 color=self._color.value,
                 times=times[self._times.value],
-                moving="all" if self._moving is None else moving[self._moving.value],
+                moving="all" if self._moving is None else cast("Moving", self._moving.value),
                 moves_from=MOVES if self._moves_from is None else float(self._moves_from.value),
                 least_confident=0 if self._confidence is None else float(self._confidence.value),
             )
@@ -312,13 +309,11 @@ class Viewer:
             above = ABOVE_PANEL
         else:
             aspect *= BESIDE_PANEL
-        cameras = zip(scene.extrinsics, scene.intrinsics, scene.image_sizes, strict=True)
-        corners = np.concatenate([camera_corners(*camera, self._depth) for camera in cameras])
+        corners = camera_corners(scene.extrinsics, scene.intrinsics, scene.image_sizes, self._depth)
         look = overview(scene.extrinsics, scene.everything.points, aspect / above, corners)
         pose, focal = look.extrinsics, above * look.focal
-        position = (
-            camera_centers(pose) + (1 - above) / 2 / focal * look.distance * pose[1, :3]
-        )  # lower, so all is higher
+        lower = (1 - above) / 2 / focal * look.distance  # so that all is higher
+        position = camera_centers(pose) + lower * pose[1, :3]
         _look(client, position, pose[2, :3], -pose[1, :3], look.distance, 2 * math.atan(0.5 / focal))
 
 
@@ -367,14 +362,12 @@ def serve(
     display: Display,
     instant: int,
     host: str,
-    port: int | None = None,
-    *,
-    ready: Callable[[Viewer], object] = lambda viewer: None,
+    port: int,
 ) -> None:
-    """Let browsers look at a scene until the user interrupts; `ready` is called once the server answers."""
-    viewer = Viewer(scene, display, instant, host, check_address(host, port))
+    """Let browsers look at a scene until the user interrupts, and say where; of the port see `check_address`."""
+    viewer = Viewer(scene, display, instant, host, port)
     try:
-        ready(viewer)
+        print(f"Look at http://{f'[{host}]' if ':' in host else host}:{port} ; Ctrl-C ends.", flush=True)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:

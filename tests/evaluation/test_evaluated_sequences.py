@@ -34,7 +34,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder of each data set, with one sequence."""
     roots = {name: tmp_path_factory.mktemp(name) for name in get_args(Dataset)}
     small_sintel.SmallSintel(roots["sintel"])
-    small_bonn.write_bonn(roots["bonn"])
+    small_bonn.SmallBonn(roots["bonn"])
     small_tum.SmallSequence(roots["tum"])
     small_dycheck.SmallCapture(roots["dycheck"])
     small_point_odyssey.Sequence(roots["point-odyssey"], "test/ani")

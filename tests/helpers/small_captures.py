@@ -50,10 +50,7 @@ def write_capture(
             "position": path[i].tolist(),
             "focal_length": 1.1 * size[0],
             "principal_point": [size[0] / 2 + 1.5, size[1] / 2 - 0.5],
-            "skew": 0.0,
-            "pixel_aspect_ratio": 1.0,
             "radial_distortion": list(distortion),
-            "tangential_distortion": [0.0, 0.0],
             "image_size": list(size),
         }
         (root / "camera" / f"{frame_id}.json").write_text(json.dumps(camera))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ball_on_plane import View, cast, colors, pixel_rays, views, world_to_camera
+from ball_on_plane import cast, colors, pixel_rays, views, world_to_camera
 from PIL import Image
+from small_dynamic_replica import viewpoint
 
 from page4d_hf.captures.layouts.co3d import read_co3d
 
@@ -25,18 +26,6 @@ PIXEL_PRINCIPAL = (SIZE[0] / 2 - PRINCIPAL[0] * UNIT, SIZE[1] / 2 - PRINCIPAL[1]
 def write_jgz(path: Path, value: Any) -> None:
     with gzip.open(path, "wt") as file:
         json.dump(value, file)
-
-
-def viewpoint(view: View) -> dict[str, Any]:
-    """PyTorch3D multiplies rows and its axes are left, up and forward: they are the columns of R."""
-    rotation = np.stack((-view.right, -view.down, view.forward), axis=1)
-    return {
-        "R": rotation.tolist(),
-        "T": (-view.centre @ rotation).tolist(),
-        "focal_length": list(FOCAL),
-        "principal_point": list(PRINCIPAL),
-        "intrinsics_format": "ndc_isotropic",
-    }
 
 
 class Category:
@@ -71,7 +60,7 @@ class Category:
                         "image": {"path": paths["image"], "size": [SIZE[1], SIZE[0]]},
                         "depth": {"path": paths["depth"], "scale_adjustment": 1.0, "mask_path": paths["depth_mask"]},
                         "mask": {"path": paths["image"].replace("images", "masks")},
-                        "viewpoint": viewpoint(view),
+                        "viewpoint": viewpoint(view, "ndc_isotropic", FOCAL, PRINCIPAL),
                     }
                 )
         self.save()

@@ -36,10 +36,6 @@ class SmallCapture:
                 "position": view.centre.tolist(),
                 "focal_length": FOCAL,
                 "principal_point": list(CENTER),
-                "skew": 0.0,
-                "pixel_aspect_ratio": 1.0,
-                "radial_distortion": [0.0, 0.0, 0.0],
-                "tangential_distortion": [0.0, 0.0],
                 "image_size": list(FULL_SIZE),
             }
             self.write(f"camera/{frame_id}.json", camera)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ LEFT, RIGHT = f"{NAME}_source_left", f"{NAME}_source_right"
 FOCAL, PRINCIPAL = (2.2, 2.2), (0.1, -0.06)
 
 
-def viewpoint(view: View, kind: str) -> dict[str, Any]:
+def viewpoint(
+    view: View, kind: str, focal: Sequence[float] = FOCAL, principal: Sequence[float] = PRINCIPAL
+) -> dict[str, Any]:
     """PyTorch3D multiplies rows and its axes are left, up and forward: they are the columns of R."""
     rotation = np.stack((-view.right, -view.down, view.forward), axis=1)
     return {
         "R": rotation.tolist(),
         "T": (-view.centre @ rotation).tolist(),
-        "focal_length": list(FOCAL),
-        "principal_point": list(PRINCIPAL),
+        "focal_length": list(focal),
+        "principal_point": list(principal),
         "intrinsics_format": kind,
     }
 

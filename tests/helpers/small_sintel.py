@@ -18,14 +18,10 @@ FOCAL = 50.0
 MOTION = 3.0  # pixels by which the ball moves to the right
 
 
-def write_flow(path: Path, flow: np.ndarray) -> None:
-    height, width = flow.shape[:2]
-    path.write_bytes(struct.pack("<fii", 202021.25, width, height) + flow.astype("<f4").tobytes())
-
-
-def write_depth(path: Path, depth: np.ndarray) -> None:
-    height, width = depth.shape
-    path.write_bytes(struct.pack("<fii", 202021.25, width, height) + depth.astype("<f4").tobytes())
+def write_floats(path: Path, values: np.ndarray) -> None:
+    """Depth `(H, W)` or flow `(H, W, 2)`."""
+    height, width = values.shape[:2]
+    path.write_bytes(struct.pack("<fii", 202021.25, width, height) + values.astype("<f4").tobytes())
 
 
 def write_camera(path: Path, intrinsics: np.ndarray, extrinsics: np.ndarray) -> None:
@@ -53,10 +49,10 @@ class SmallSintel:
             points = view.centre + depth[..., None] * directions
             for render_pass in PASSES:
                 Image.fromarray(colors(points)).save(self.path(render_pass, i, ".png"))
-            write_depth(self.path("depth", i, ".dpt"), np.where(np.isfinite(depth), depth, 1e10))
+            write_floats(self.path("depth", i, ".dpt"), np.where(np.isfinite(depth), depth, 1e10))
             write_camera(self.path("camdata_left", i, ".cam"), self.intrinsics, world_to_camera(view)[:3])
             if i < 3:  # the last frame has no next
-                write_flow(
+                write_floats(
                     self.path("flow", i, ".flo"), self.flow(points, self.views[i + 1]) + MOTION * ball[..., None]
                 )
                 Image.fromarray(np.zeros(SIZE[::-1], np.uint8)).save(self.path("invalid", i, ".png"))

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import AS_COMMAND
 from published_weights import Sizes, published_weights
 
 from page4d_hf import Page4DConfig, Page4DModel, cli
-from page4d_hf.errors import Page4DError
 
 SHALLOW = ["--set", "head_layers=[0,1,1,2]", "mask_layer=0", "masked_layers=[1]"]
 
@@ -199,31 +197,6 @@ def test_a_synthetic_capture_s_folder_is_looked_at_before_torch_is_imported(caps
     assert "is not empty" in refusal(capsys, "synth", tmp_path)
 
 
-HOLDER = f"""
-{AS_COMMAND}
-import time
-from page4d_hf.utils.folders import claimed_folder
-with claimed_folder(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.slow
-def test_a_second_conversion_to_a_folder_is_told_who_the_first_is_until_that_is_killed(capsys, checkpoint, tmp_path):
-    arguments = [str(checkpoint), str(tmp_path / "page4d"), *SHALLOW]
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, arguments[1]], stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        assert f"is being written by process {holder.pid} " in refusal(capsys, "convert", *arguments)
-    finally:
-        holder.kill()
-        holder.communicate()
-    cli.main(["convert", *arguments])
-    assert entries(tmp_path) == ["page4d"]
-
-
 def test_overwriting_never_deletes_what_is_no_model(capsys, checkpoint, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").touch()
@@ -250,14 +223,6 @@ def test_a_mistake_of_the_program_itself_is_not_hidden(monkeypatch):
     monkeypatch.setattr(cli, "COMMANDS", {"one": mistake, "two": mistake})
     with pytest.raises(RuntimeError, match="bug"):
         cli.main(["one"])
-
-
-def test_a_message_of_several_lines_is_still_one_line(capsys, monkeypatch):
-    def fail() -> None:
-        raise Page4DError("first line\n   second line")
-
-    monkeypatch.setattr(cli, "COMMANDS", {"one": fail, "two": fail})
-    assert refusal(capsys, "one") == "page4d: first line second line\n"
 
 
 def test_what_libraries_will_do_differently_some_day_is_not_shown_to_users_of_a_command(monkeypatch, recwarn):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from page4d_hf import Page4DDataCollator, Page4DMaskScheduleCallback, Page4DModel
 from page4d_hf.errors import Page4DError
@@ -39,7 +39,9 @@ class TinyClips(Dataset):
         }
 
 
-def trainer(model: Page4DModel, folder: Path, **arguments: Any) -> Trainer:
+def trainer(model: Page4DModel, folder: Path, **arguments: Any) -> Any:
+    from transformers import Trainer  # it imports what could report a training, for seconds
+
     defaults = {
         "per_device_train_batch_size": 4,
         "learning_rate": 3e-3,
@@ -70,7 +72,10 @@ def test_bfloat16_and_accumulation_train_too(model, tmp_path):
     assert run.train().training_loss > 0
 
 
+@pytest.mark.slow
 def test_the_collator_makes_the_trainer_work_as_it_is(model, tmp_path):
+    from transformers import Trainer
+
     run = Trainer(
         model,
         TrainingArguments(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True),
@@ -149,6 +154,7 @@ def test_the_callback_moves_the_schedule_of_the_mask(tiny_model, tmp_path):
     assert model.aggregator.mask_schedule.step == 3
 
 
+@pytest.mark.slow
 def test_evaluation_gives_predictions_and_their_labels(model, tmp_path):
     predicted = trainer(model, tmp_path, per_device_eval_batch_size=4).predict(TinyClips())
 

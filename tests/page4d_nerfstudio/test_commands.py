@@ -20,12 +20,8 @@ import torch
 import tyro
 import websockets.sync.client
 from nerfstudio.cameras.camera_paths import get_path_from_json
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
-from nerfstudio.scripts import eval as ns_eval
-from nerfstudio.scripts import render as ns_render
-from nerfstudio.scripts import train as ns_train
 from nerfstudio.utils.colormaps import apply_colormap
-from nerfstudio.utils.eval_utils import eval_setup
+from nerfstudio_training import train, training_config
 from PIL import Image
 from plyfile import PlyData
 from scipy.spatial import cKDTree
@@ -43,11 +39,6 @@ from page4d_nerfstudio.viewing.export import read_run
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_nerfstudio")]
 
 VAL = (3, 5)
-
-
-def train(*words):
-    """`ns-train` in this process."""
-    ns_train.main(tyro.cli(AnnotatedBaseConfigUnion, args=[str(word) for word in words]))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +75,10 @@ def test_training_ends_with_the_command_that_shares_its_scene(trained, workplace
 
 
 def test_eval_writes_the_metrics_of_the_held_out_frames(in_workplace, tmp_path):
+    from nerfstudio.scripts.eval import ComputePSNR
+
     args = ["--load-config", str(in_workplace), "--output-path", str(tmp_path / "metrics.json")]
-    tyro.cli(ns_eval.ComputePSNR, args=[*args, "--render-output-path", str(tmp_path / "views")]).main()
+    tyro.cli(ComputePSNR, args=[*args, "--render-output-path", str(tmp_path / "views")]).main()
     results = json.loads((tmp_path / "metrics.json").read_text())["results"]
     for name in ("psnr", "ssim", "psnr_moving", "psnr_static"):
         assert np.isfinite(results[name])
@@ -94,7 +87,9 @@ def test_eval_writes_the_metrics_of_the_held_out_frames(in_workplace, tmp_path):
 
 
 def render(*words):
-    tyro.cli(ns_render.Commands, args=[str(word) for word in words]).main()
+    from nerfstudio.scripts.render import Commands
+
+    tyro.cli(Commands, args=[str(word) for word in words]).main()
 
 
 def images_in(folder):
@@ -259,6 +254,8 @@ def test_a_colmap_export_of_a_scene_is_trained_on(tmp_path, monkeypatch):
 
 
 def test_a_training_goes_on_from_its_checkpoint(in_workplace, tmp_path):
+    from nerfstudio.utils.eval_utils import eval_setup
+
     checkpoints = in_workplace.parent / "nerfstudio_models"
     train(
         *("page4d-4dgs", "--data", "capture", "--load-dir", checkpoints, "--load-step", 19),
@@ -291,7 +288,7 @@ def test_a_training_that_goes_on_for_longer_has_the_learning_rates_of_that_lengt
     )
     checkpoint = tmp_path / "capture/page4d-4dgs/longer/nerfstudio_models/step-000000020.ckpt"
     optimizers = torch.load(checkpoint, weights_only=True)["optimizers"]
-    as_given = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", "--data", "capture"]).optimizers
+    as_given = training_config("page4d-4dgs", "--data", "capture").optimizers
     for name in ("planes", "heads"):  # higher in a shorter run
         assert optimizers[name]["param_groups"][0]["lr"] == pytest.approx(as_given[name]["optimizer"].lr)
 

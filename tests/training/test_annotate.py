@@ -10,15 +10,19 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from folder_contents import contents
 from forked_python import ForkedPython
 from launching import dies_at
 
-pytest.importorskip("ray", reason="Ray is not installed (the extra scale)")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (the extra scale)"),
+]
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
 TINY = TRAINING.parent / "page4d_hf" / "weights" / "tiny"
@@ -75,10 +79,6 @@ def ended_run(python: Path, program: str | None, *options: object) -> subprocess
     words = [python, *how, *map(str, options)]
     # Not in the folder of the cluster's workers: a path that is relative here is another one there.
     return subprocess.run(words, capture_output=True, text=True, check=False, env=ENVIRONMENT, cwd=TINY.parent)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def options(videos: Path, output: Path, cluster: str) -> list[object]:

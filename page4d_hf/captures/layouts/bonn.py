@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base import Capture, DatasetLayout, FolderLayout, Layout
-from ..sequences import list_sequences, sequence_folder
+from ..sequences import FrameList, list_sequences, sequence_folder
 from .rgbd_lists import Lens, looks_like_rgbd_lists, named_by_folder, read_rgbd_lists
 
 LENS = Lens(
@@ -48,17 +48,16 @@ def looks_like_bonn(folder: Path) -> bool:
 
 def bonn_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the sequences in a folder, or in its `rgbd_bonn_dataset`. There are no splits."""
-    return list_sequences(_base(Path(root)), split, (), looks_like_rgbd_lists)
+    return list_sequences(_base(root), split, (), looks_like_rgbd_lists)
 
 
-def read_bonn(root: str | Path, sequence: str) -> Capture:
+def read_bonn(root: Path, sequence: str) -> Capture:
     """Read a sequence as `rgbd_lists.read_rgbd_lists`, by its name and the folder of the sequences or the one above.
 
     `time_ids` are the images' ranks, by which the published evaluation chooses (`DEPTH_RANKS`).
     """
-    root = Path(root)
     folder = sequence_folder(_base(root), sequence)
-    return read_rgbd_lists(folder, LENS, layout="bonn", root=root, sequence=sequence, to_camera=camera_of_markers)
+    return read_rgbd_lists(folder, LENS, FrameList("bonn", root, sequence), camera_of_markers)
 
 
 def camera_of_markers(pose: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

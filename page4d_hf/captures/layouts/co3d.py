@@ -67,10 +67,9 @@ class _SecondFormFrame(Record):
     intri: Annotated[Matrix3, OrFault] = Fault("is missing")  # type: ignore[assignment]
 
 
-def co3d_sequences(
-    root: Path, split: str | None = None, min_viewpoint_quality: float | None = GOOD_VIEWPOINTS
-) -> list[str]:
-    """Names of the sequences that are on disk, such as "apple/110_13051_23361".
+def co3d_sequences(root: Path, split: str | None = None) -> list[str]:
+    """Names of the sequences that are on disk, such as "apple/110_13051_23361", but for those whose cameras
+    sequence_annotations.jgz does not rate above `GOOD_VIEWPOINTS`; the second form has no rating.
 
     Args:
         root: the folder of the categories.
@@ -78,17 +77,12 @@ def co3d_sequences(
             part of no list but in the train part of one. (Some lists hold out frames of sequences that others train
             on: none of a held-out sequence's frames is trained on.) None: those of no such part, which without set
             lists are all. Of the second form, the sequences of the file of that name; None takes those of "train".
-        min_viewpoint_quality: leave out sequences whose cameras are not rated above this in sequence_annotations.jgz;
-            None takes all. The second form has no rating.
     """
-    root = Path(root)
     names: set[str] = set()
     categories = sorted(path.parent for path in root.glob("*/frame_annotations.jgz"))
     for category in categories:
         found = {name for (name,) in json_group_values(category / "frame_annotations.jgz", "sequence_name")}
-        found = _in_split(found, category, split)
-        if min_viewpoint_quality is not None:
-            found &= _rated_above(category / "sequence_annotations.jgz", min_viewpoint_quality)
+        found = _in_split(found, category, split) & _well_rated(category / "sequence_annotations.jgz")
         names |= {f"{category.name}/{name}" for name in found if is_folder_in(category, name)}
     known = {category.name for category in categories}
     for path in _second_form_files(root):
@@ -102,9 +96,8 @@ def co3d_sequences(
     return sorted(names)
 
 
-def read_co3d(root: str | Path, sequence: str) -> Capture:
+def read_co3d(root: Path, sequence: str) -> Capture:
     """Read a sequence, not ordered and in an arbitrary unit: any that is on disk, listed by `co3d_sequences` or not."""
-    root = Path(root)
     category, _, name = sequence.partition("/")
     if not name:
         raise CaptureError(f"{sequence!r} is no sequence of CO3D: expected <category>/<sequence>.")
@@ -125,25 +118,25 @@ def _read_first_form(root: Path, sequence: str, category: str, name: str) -> Cap
     entries = read_frame_annotations(path, sequence_name=name)
     if not entries:
         raise CaptureError(f"{path} has no frame of the sequence {name}; fetch it again.")
-    has_depth = (root / sequence / "depths").is_dir()
     frames = FrameList("co3d", root, sequence)
+    has_depth = frames.has(root / sequence / "depths")
     files: _DepthFiles = {}
     for entry in entries:
         with frames.skipping(root / entry.name, f"in {path} "):
-            extrinsics, intrinsics, size = entry.camera()
+            camera = entry.camera()
             depth_path = None
             if has_depth and entry.depth is not None and entry.depth.path is not None:
                 depth_path = root / entry.depth.path
                 mask_path = None if entry.depth.mask_path is None else root / entry.depth.mask_path
                 files[str(depth_path)] = (mask_path, entry.depth.scale_adjustment)
-            frames.add(root / entry.name, extrinsics, intrinsics, size, entry.frame_number, depth_path=depth_path)
-    return _capture(frames, files, has_depth)
+            frames.add(root / entry.name, *camera, entry.frame_number, depth_path=depth_path)
+    return frames.capture(ordered=False, read_depth_file=partial(read_co3d_depth, files=files))
 
 
 def _read_second_form(root: Path, sequence: str, path: Path, entries: list[_SecondFormFrame]) -> Capture:
     frames = FrameList("co3d", root, sequence)
     folder = root / sequence
-    has_depth = (folder / "depths").is_dir()
+    has_depth = frames.has(folder / "depths")
     files: _DepthFiles = {}
     images = [root / entry.filepath for entry in entries]
     size = read_first_image_size(images)
@@ -155,15 +148,7 @@ def _read_second_form(root: Path, sequence: str, path: Path, entries: list[_Seco
             depth_path = folder / "depths" / f"{image.name}.geometric.png" if has_depth else None
             files[str(depth_path)] = (folder / "depth_masks" / f"{image.stem}.png", 1.0)
             frames.add(image, np.array(entry.extri), np.array(entry.intri), size, number, depth_path=depth_path)
-    return _capture(frames, files, has_depth)
-
-
-def _capture(frames: FrameList, files: _DepthFiles, has_depth: bool) -> Capture:
-    return frames.capture(
-        ordered=False,
-        read_depth_file=partial(read_co3d_depth, files=files),
-        notes=[] if has_depth else [f"{frames.root / frames.sequence / 'depths'} is missing."],
-    )
+    return frames.capture(ordered=False, read_depth_file=partial(read_co3d_depth, files=files))
 
 
 def read_co3d_depth(path: Path, intrinsics: npt.NDArray[Any], files: _DepthFiles) -> npt.NDArray[np.float32]:
@@ -184,12 +169,12 @@ def read_co3d_depth(path: Path, intrinsics: npt.NDArray[Any], files: _DepthFiles
 # Annotations of sequences
 
 
-def _rated_above(path: Path, minimum: float) -> set[str]:
+def _well_rated(path: Path) -> set[str]:
     # A sequence without a rating, as some have, is not known to be good.
     return {
         rating.sequence_name
         for rating in read_json(path, list[_Rating])
-        if (rating.viewpoint_quality_score or 0.0) > minimum
+        if (rating.viewpoint_quality_score or 0.0) > GOOD_VIEWPOINTS
     }
 
 

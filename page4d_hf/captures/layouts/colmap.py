@@ -11,7 +11,6 @@ same name are of the same instant.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,10 +19,9 @@ import numpy.typing as npt
 
 from ...errors import CaptureError
 from ...frames import natural_key
-from ...geometry import align_sim3, camera_centers, resized_intrinsics
-from ..base import Capture, FolderLayout, Layout, devices_by_folder
-from ..files import decoding
-from ..image_files import read_image_size
+from ...geometry import align_sim3, camera_centers
+from ..base import Capture, FolderLayout, Layout, devices_by_folder, fit_to_stored
+from ..files import decoding, numbered_folders
 
 if TYPE_CHECKING:
     import pycolmap
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 MODELS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", ".")
 FILES = ("cameras", "images", "points3D")
 SUFFIXES = (".bin", ".txt")
-SIZE_FOLDER = re.compile(r"images_([1-9]\d{0,3})")
+SIZE_FOLDER = r"images_([1-9]\d{0,3})"
 # Which of a `Capture`'s columns k1, k2, p1, p2, k3, k4, k5, k6 the extra parameters of COLMAP's camera models are.
 BROWN = {
     "SIMPLE_PINHOLE": (),
@@ -55,10 +53,10 @@ def find_model(root: Path) -> Path | None:
 
 def looks_like_colmap(root: Path) -> bool:
     """Whether a folder holds a sparse model and a folder of images."""
-    return find_model(root) is not None and any(_image_folders(root))
+    return find_model(root) is not None and bool(_image_folders(root))
 
 
-def read_colmap(root: str | Path, downscale: int | None = None) -> Capture:
+def read_colmap(root: Path, downscale: int | None = None) -> Capture:
     """Read a COLMAP folder.
 
     Args:
@@ -69,50 +67,42 @@ def read_colmap(root: str | Path, downscale: int | None = None) -> Capture:
         The capture in COLMAP's world, one frame for each registered image, in the order of time. Every lens of OpenCV's
         is honoured, fisheyes among them.
     """
-    root = Path(root)
     folder = find_model(root)
     if folder is None:
         raise CaptureError(
             f"{root} holds no COLMAP model; expected cameras, images and points3D in {root / MODELS[0]}."
         )
-    sizes = dict(_image_folders(root))
+    sizes = _image_folders(root)
     if not sizes:
         raise CaptureError(f"{root} has no folder images; put the images of {folder} there.")
     image_downscale = max((size for size in sizes if size <= (downscale or min(sizes))), default=min(sizes))
     model = _read_model(folder)
-    images = _registered(model, folder)
-    time_ids, camera_ids = _instants([image.name for image in images])
-
-    paths, intrinsics, distortion, fisheye, image_sizes = [], [], [], [], []
-    for image in images:
-        path = sizes[image_downscale] / image.name
+    cameras = _cameras(model, folder)
+    time_ids, camera_ids = _instants(cameras.names)
+    paths = [sizes[image_downscale] / name for name in cameras.names]
+    fitted = []
+    for path, matrix, full_size in zip(paths, cameras.intrinsics, cameras.image_sizes, strict=True):
         if not path.is_file():
             raise CaptureError(f"The image {path} is missing, which the COLMAP model {folder} names; put it back.")
-        camera = model.cameras[image.camera_id]
-        coefficients, is_fisheye = _lens(camera, folder)
-        size = read_image_size(path)
-        paths.append(path)
-        intrinsics.append(_fit_to_image(camera, size, image_downscale, path))
-        distortion.append(coefficients)
-        fisheye.append(is_fisheye)
-        image_sizes.append(size)
+        source = f"its camera in the COLMAP model {folder}"
+        fitted.append(fit_to_stored(path, matrix, full_size, image_downscale, source))
     points, colors = _points(model)
     order = np.argsort(time_ids, kind="stable")
     capture = Capture(
         layout="colmap",
         root=root,
-        frame_ids=[PurePosixPath(image.name).with_suffix("").as_posix() for image in images],
+        frame_ids=[PurePosixPath(name).with_suffix("").as_posix() for name in cameras.names],
         image_paths=paths,
-        extrinsics=np.stack([image.cam_from_world().matrix() for image in images]),
-        intrinsics=np.stack(intrinsics),
-        distortion=np.stack(distortion),
-        image_sizes=np.array(image_sizes, np.int64),
+        extrinsics=cameras.extrinsics,
+        intrinsics=np.stack([matrix for _, matrix in fitted]),
+        distortion=cameras.distortion,
+        image_sizes=np.array([size for size, _ in fitted], np.int64),
         time_ids=time_ids,
         camera_ids=camera_ids,
         points=points,
         point_colors=colors,
         image_downscale=image_downscale,
-        fisheye=np.array(fisheye),
+        fisheye=cameras.fisheye,
         sequence=root.resolve().name,
     )
     return capture.select(order)
@@ -131,8 +121,13 @@ class ModelCameras(NamedTuple):
 
 def read_model_cameras(folder: Path) -> ModelCameras:
     """The registered images of a sparse model, of which no image need be there."""
-    model = _read_model(folder)
-    images = _registered(model, folder)
+    return _cameras(_read_model(folder), folder)
+
+
+def _cameras(model: pycolmap.Reconstruction, folder: Path) -> ModelCameras:
+    images = sorted((model.images[i] for i in model.reg_image_ids()), key=lambda image: natural_key(image.name))
+    if not images:
+        raise CaptureError(f"The COLMAP model {folder} has no registered image; run COLMAP's mapper again.")
     cameras = [model.cameras[image.camera_id] for image in images]
     lenses = [_lens(camera, folder) for camera in cameras]
     return ModelCameras(
@@ -185,13 +180,10 @@ def points_beside(capture: Capture) -> tuple[np.ndarray, np.ndarray] | None:
     return similarity.apply_to_points(points).astype(np.float32), colors
 
 
-def _image_folders(root: Path) -> list[tuple[int, Path]]:
+def _image_folders(root: Path) -> dict[int, Path]:
     """The folders of images by how many times smaller they are."""
-    if not root.is_dir():
-        return []
-    matches = ((SIZE_FOLDER.fullmatch(path.name), path) for path in root.iterdir() if path.is_dir())
-    found = [(int(match[1]), path) for match, path in matches if match]
-    return ([(1, root / "images")] if (root / "images").is_dir() else []) + sorted(found)
+    full = {1: root / "images"} if (root / "images").is_dir() else {}
+    return full | numbered_folders(root, SIZE_FOLDER)
 
 
 def _read_model(folder: Path) -> pycolmap.Reconstruction:
@@ -199,13 +191,6 @@ def _read_model(folder: Path) -> pycolmap.Reconstruction:
 
     with decoding(folder, "a COLMAP model"):
         return pycolmap.Reconstruction(str(folder))
-
-
-def _registered(model: pycolmap.Reconstruction, folder: Path) -> list[pycolmap.Image]:
-    images = sorted((model.images[i] for i in model.reg_image_ids()), key=lambda image: natural_key(image.name))
-    if not images:
-        raise CaptureError(f"The COLMAP model {folder} has no registered image; run COLMAP's mapper again.")
-    return images
 
 
 def _instants(names: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -233,21 +218,6 @@ def _lens(camera: pycolmap.Camera, folder: Path) -> tuple[npt.NDArray[np.float64
             "run `colmap image_undistorter`."
         )
     return coefficients, kind in FISHEYE
-
-
-def _fit_to_image(
-    camera: pycolmap.Camera, size: tuple[int, int], downscale: int, path: Path
-) -> npt.NDArray[np.float64]:
-    """Intrinsics `(3, 3)` in pixels of the stored image, whose size may have been rounded either way."""
-    full_size = np.array([camera.width, camera.height])
-    expected = full_size / downscale
-    if (np.abs(expected - size) > np.maximum(1.0, 0.01 * expected)).any():
-        raise CaptureError(
-            f"{path} is {size[0]}x{size[1]}, but its camera in the COLMAP model makes images of "
-            f"{expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
-        )
-    matrix: npt.NDArray[np.float64] = camera.calibration_matrix()
-    return resized_intrinsics(matrix, size / full_size)
 
 
 def _points(model: pycolmap.Reconstruction) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -46,13 +46,12 @@ def looks_like_dnerf(root: Path) -> bool:
     return any((root / f"transforms_{split}.json").is_file() for split in SPLITS)
 
 
-def read_dnerf(root: str | Path, downscale: int | None = None) -> Capture:
+def read_dnerf(root: Path, downscale: int | None = None) -> Capture:
     """Read a scene, whose images are laid over white and stored in one size, whatever `downscale`.
 
     `splits` has those of "train", "val" and "test" that are there; `evaluation_split` is "test", but "val" for lego
     where it moves.
     """
-    root = Path(root)
     cameras: list[TransformsCamera] = []
     times: list[npt.NDArray[np.float64]] = []
     is_static = True

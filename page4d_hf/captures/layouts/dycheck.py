@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from posixpath import dirname
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from ...errors import CaptureError
 from ...utils.json_files import Record, read_json
-from ..base import Capture, DatasetLayout, FolderLayout, Layout, folder_of
+from ..base import Capture, DatasetLayout, FolderLayout, Layout
 from ..depth_files import read_npy_depth
 from ..image_files import check_same_size, open_image, read_opaque_image
 from ..schemas import Positive, RelativePath, Whole
@@ -54,7 +55,7 @@ def looks_like_dycheck(folder: Path) -> bool:
 def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the videos, such as "apple/0": of the moving phones, or for the split "val" of those that stand."""
     names = []
-    for folder in sorted(filter(looks_like_dycheck, Path(root).iterdir())):
+    for folder in sorted(filter(looks_like_dycheck, root.iterdir())):
         path = folder / "splits" / f"{split or SPLITS[0]}.json"
         if path.is_file():
             try:
@@ -65,15 +66,15 @@ def dycheck_sequences(root: Path, split: str | None = None) -> list[str]:
     return names
 
 
-def read_dycheck(root: str | Path, sequence: str) -> Capture:
+def read_dycheck(root: Path, sequence: str) -> Capture:
     """Read the video of a phone, such as "apple/0", or a whole capture, "apple", in metres."""
     name, _, device = sequence.partition("/")
-    capture = read_dycheck_folder(sequence_folder(Path(root), name), skip_broken=True)
+    capture = read_dycheck_folder(sequence_folder(root, name), skip_broken=True)
     capture = video_of_camera(in_metres(capture), device)
     if device:
         left_out = [sentence for sentence in capture.skipped if sentence.startswith(f"The frame '{device}_")]
         capture = replace(capture, skipped=left_out)
-    return replace(capture, root=Path(root), sequence=sequence)
+    return replace(capture, root=root, sequence=sequence)
 
 
 def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
@@ -81,7 +82,6 @@ def read_dycheck_folder(folder: Path, downscale: int | None = None, *, skip_brok
 
     Its splits, instants and devices are those of `splits`.
     """
-    folder = Path(folder)
     capture = read_nerfies(folder, downscale, skip_broken=skip_broken)
     splits = _apply_splits(folder, capture)
     extra = folder / "extra.json"
@@ -176,6 +176,6 @@ LAYOUT = Layout(
         "<sequence>/ with camera/, rgb/, depth/, splits/, dataset.json, metadata.json and scene.json",
         "DyCheck's iPhone captures are published at https://github.com/KAIR-BAIR/dycheck.",
         SPLITS,
-        folder_of,
+        dirname,
     ),
 )

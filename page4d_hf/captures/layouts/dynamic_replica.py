@@ -22,7 +22,7 @@ from ..base import Capture, DatasetLayout, Layout
 from ..depth_files import read_float16_png
 from ..schemas import is_folder_in
 from ..sequences import FrameList, list_sequences
-from .pytorch3d import FrameAnnotation, Map, read_frame_annotations
+from .pytorch3d import FrameAnnotation, read_frame_annotations
 
 SPLITS = ("train", "valid", "test")
 EYES = ("left", "right")
@@ -38,7 +38,6 @@ def dynamic_replica_sequences(root: Path, split: str | None = None) -> list[str]
         split: "train", "valid" (or "val") or "test"; None takes what there is to train on, which in a folder without
             splits is all.
     """
-    root = Path(root)
     if split is not None and _annotation_files(root):
         path = next((path for path in _annotation_files(root) if path.stem.endswith(f"_{_official(split)}")), None)
         if path is None:
@@ -56,9 +55,8 @@ def dynamic_replica_scene(sequence: str) -> str:
     return names[0] if names else sequence
 
 
-def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
+def read_dynamic_replica(root: Path, sequence: str) -> Capture:
     """Read one eye of a sequence, in metres; masks tell people and animals from the room."""
-    root = Path(root)
     folder = root / sequence
     names = _split_name(folder.name)
     if names is None:
@@ -74,29 +72,24 @@ def read_dynamic_replica(root: str | Path, sequence: str) -> Capture:
         raise CaptureError(f"{annotation_files[0]} has no frame of {names[0]}, camera {names[1]}; fetch it again.")
 
     frames = FrameList("dynamic-replica", root, sequence)
-    notes = [f"{folder / name} is missing." for name in ("depths", "masks") if not (folder / name).is_dir()]
-    times = _times(entries)
-    for entry, time in zip(entries, times, strict=True):
+    has_depth, has_masks = frames.has(folder / "depths"), frames.has(folder / "masks")
+    for entry, time in zip(entries, _times(entries), strict=True):
         image_path = folder.parent / entry.name
         with frames.skipping(image_path, f"in {annotation_file} "):
-            extrinsics, intrinsics, size = entry.camera()
+            camera = entry.camera()
+            depth_path, mask_path = (
+                folder.parent / part.path if fetched and part is not None and part.path is not None else None
+                for part, fetched in ((entry.depth, has_depth), (entry.mask, has_masks))
+            )
             frames.add(
                 image_path,
-                extrinsics,
-                intrinsics,
-                size,
+                *camera,
                 entry.frame_number,
                 timestamp=time,
-                depth_path=_fetched(folder.parent, entry.depth),
-                motion_mask_path=_fetched(folder.parent, entry.mask),
+                depth_path=depth_path,
+                motion_mask_path=mask_path,
             )
-    return frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_float16_png, notes=notes)
-
-
-def _fetched(folder: Path, part: Map | None) -> Path | None:
-    """A frame's file; None where files of its kind were not fetched for the sequence, which then has no folder."""
-    path = None if part is None or part.path is None else folder / part.path
-    return path if path is not None and path.parent.is_dir() else None
+    return frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_float16_png)
 
 
 def _official(split: str) -> str:

@@ -24,6 +24,7 @@ from annotated_types import Len
 from scipy.spatial.transform import Rotation
 
 from ...errors import CaptureError
+from ...geometry import extrinsics_at
 from ...utils.image_bounds import MOST_PIXELS, check_pixels
 from ...utils.json_files import Fault, OrFault, Record, read_json
 from ..base import Capture, DatasetLayout, Layout
@@ -66,12 +67,11 @@ class _Metadata(Record):
 def kubric_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the scenes: the folders in `root` that have rgba images or metadata.json. There are no splits."""
     names = ("metadata.json", "rgba_00000.png")
-    return list_sequences(Path(root), split, (), lambda path: any((path / name).is_file() for name in names))
+    return list_sequences(root, split, (), lambda path: any((path / name).is_file() for name in names))
 
 
-def read_kubric(root: str | Path, sequence: str) -> Capture:
+def read_kubric(root: Path, sequence: str) -> Capture:
     """Read a scene, in its own unit."""
-    root = Path(root)
     folder = root / sequence
     path = folder / "metadata.json"
     import_decoder("tifffile")  # now, not at the first frame
@@ -89,8 +89,10 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
     surplus = folder / f"rgba_{len(positions):05d}.png"
     width, height = read_first_image_size(images)
     intrinsics = np.array([[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]])
-    has_depth = next(folder.glob("depth_*.tiff"), None) is not None
     frames = FrameList("kubric", root, sequence)
+    has_depth = any(folder.glob("depth_*.tiff"))
+    if not has_depth:
+        frames.notes.append(f"{folder} has no depth_*.tiff.")
     for i, image in enumerate(images):
         with frames.skipping(image):
             frames.add(
@@ -110,19 +112,16 @@ def read_kubric(root: str | Path, sequence: str) -> Capture:
         fps=rate,
         read_depth_file=partial(read_radial_tiff, image_size=(width, height)),
         read_motion_mask_file=partial(read_palette_mask, moving=moving),
-        notes=[] if has_depth else [f"{folder} has no depth_*.tiff."],
     )
 
 
-def read_radial_tiff(
-    path: Path, intrinsics: npt.NDArray[Any], image_size: tuple[int, int] | None = None
-) -> npt.NDArray[np.float32]:
+def read_radial_tiff(path: Path, intrinsics: npt.NDArray[Any], image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Z-depth from a float TIFF of distances along the ray: z = distance / |(x, y, 1)| of the pixel's ray.
 
     Args:
         path: the file, `(H, W)` or `(H, W, 1)`.
         intrinsics: `(3, 3)` in pixels of the image, the first pixel's centre at (0.5, 0.5).
-        image_size: (width, height) of the image, where it may be of another size than the depth.
+        image_size: (width, height) of the image, which may be of another size than the depth.
 
     Returns:
         `(H, W)`, 0 where the ray hits nothing.
@@ -143,9 +142,8 @@ def read_radial_tiff(
     if distance.ndim != 2 or distance.dtype.kind != "f" or distance.size == 0:
         raise CaptureError(f"{path} must hold float depth of the shape (H, W), got {distance.dtype} {distance.shape}.")
     height, width = distance.shape
-    image_width, image_height = image_size or (width, height)
-    u = (np.arange(width) + 0.5) * (image_width / width)
-    v = (np.arange(height) + 0.5) * (image_height / height)
+    u = (np.arange(width) + 0.5) * (image_size[0] / width)
+    v = (np.arange(height) + 0.5) * (image_size[1] / height)
     # Blender stores 1e10 where a ray hits nothing.
     distance = np.where(distance < NOTHING_HIT, distance, 0)
     x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
@@ -163,19 +161,16 @@ def read_palette_mask(path: Path, moving: tuple[int, ...]) -> npt.NDArray[np.boo
 
 def _moving_instances(instances: list[_Instance]) -> tuple[int, ...]:
     """Palette indices of the instances that are dynamic or whose pose changes."""
-    moving = []
-    for i, instance in enumerate(instances):
-        moves = instance.is_dynamic
-        if not moves:
-            positions, quaternions = np.array(instance.positions), np.array(instance.quaternions)
-            distance = np.linalg.norm(positions - positions[:1], axis=1).max()
-            # q and -q are the same rotation; the angle between two is 2 arccos |q . p|.
-            norms = np.linalg.norm(quaternions, axis=1)
-            cosine = np.abs(quaternions @ quaternions[0]) / np.maximum(norms * norms[0], 1e-12)
-            moves = bool(distance > MOVED_DISTANCE or 2 * np.arccos(cosine.clip(max=1).min()) > MOVED_ANGLE)
-        if moves:
-            moving.append(i + 1)
-    return tuple(moving)
+    return tuple(i for i, instance in enumerate(instances, 1) if instance.is_dynamic or _pose_changes(instance))
+
+
+def _pose_changes(instance: _Instance) -> bool:
+    positions, quaternions = np.array(instance.positions), np.array(instance.quaternions)
+    distance = np.linalg.norm(positions - positions[:1], axis=1).max()
+    # q and -q are the same rotation; the angle between two is 2 arccos |q . p|.
+    norms = np.linalg.norm(quaternions, axis=1)
+    cosine = np.abs(quaternions @ quaternions[0]) / np.maximum(norms * norms[0], 1e-12)
+    return bool(distance > MOVED_DISTANCE or 2 * np.arccos(cosine.clip(max=1).min()) > MOVED_ANGLE)
 
 
 def _extrinsics(position: list[float] | Fault, quaternion: list[float] | Fault) -> npt.NDArray[np.float64]:
@@ -190,8 +185,7 @@ def _extrinsics(position: list[float] | Fault, quaternion: list[float] | Fault) 
     if abs(np.linalg.norm(quaternion) - 1) > 1e-2:
         raise ValueError(f"the quaternion of its camera, {quaternion}, has not the norm 1 of a rotation")
     rotation = Rotation.from_quat(np.roll(quaternion, -1)).as_matrix()  # SciPy wants the scalar last
-    rotation = (rotation * [1, -1, -1]).T
-    return np.column_stack((rotation, -rotation @ position))
+    return extrinsics_at((rotation * [1, -1, -1]).T, np.asarray(position))
 
 
 LAYOUT = Layout(

@@ -25,9 +25,9 @@ belong to the latter.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
+from posixpath import dirname
 from typing import Annotated
 
 import numpy as np
@@ -36,18 +36,18 @@ from annotated_types import Len
 from pydantic import AliasChoices, Field
 
 from ...errors import CaptureError, SceneError
+from ...geometry import extrinsics_at
 from ...scene.tracks import PointTracks, read_tracks
 from ...utils.json_files import Record, read_json
-from ..base import Capture, DatasetLayout, FolderLayout, Layout, folder_of
-from ..files import read_array
-from ..image_files import read_image_size
+from ..base import Capture, DatasetLayout, FolderLayout, Layout, fit_to_stored
+from ..files import numbered_folders, read_array
 from ..schemas import Number, Positive, RelativePath, Rotation, Side, Vector2, Vector3, Whole
 from ..sequences import sequence_folder, video_of_camera
 from .colmap import points_beside
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # the first of two of one name is taken
 SPLITS = ("train", "val")
-SIZE_FOLDER = re.compile(r"([1-9]\d{0,8})x")
+SIZE_FOLDER = r"([1-9]\d{0,8})x"
 
 
 def looks_like_nerfies(root: Path) -> bool:
@@ -56,7 +56,7 @@ def looks_like_nerfies(root: Path) -> bool:
     return sum(entry.exists() for entry in entries) >= 2
 
 
-def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
+def read_nerfies(root: Path, downscale: int | None = None, *, skip_broken: bool = False) -> Capture:
     """Read a capture in the layout of Nerfies, HyperNeRF or DyCheck.
 
     The instant of a frame is its `warp_id`. It is its `time_id` in a capture whose metadata have no warp_id, and in a
@@ -74,7 +74,6 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
     Returns:
         The capture: one frame for each of `ids`, in their order. `notes` says what was chosen.
     """
-    root = Path(root)
     if downscale is not None and downscale < 1:
         raise CaptureError(f"The downscale must be a whole number from 1 up, got {downscale}.")
     notes: list[str] = []
@@ -84,29 +83,27 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
     center = np.array(world.center)
     image_downscale, files = _find_images(root, downscale)
 
-    kept: list[int] = []
+    frames = []
     skipped: list[str] = []
-    image_paths, extrinsics, intrinsics, distortion, image_sizes = [], [], [], [], []
     for i, frame_id in enumerate(ids):
         try:
             image_path = _image_of(root, frame_id, files, image_downscale)
-            camera = _read_camera(root, frame_id)
-            image_size = read_image_size(image_path)
-            matrix = camera.fit_to_image(image_path, image_size, image_downscale, root / "camera" / f"{frame_id}.json")
+            camera_path = root / "camera" / f"{frame_id}.json"
+            camera = _read_camera(root, frame_id, camera_path)
+            size, matrix = fit_to_stored(
+                image_path, camera.intrinsics(), camera.image_size, image_downscale, camera_path
+            )
         except CaptureError as error:
             if not skip_broken:
                 raise
             skipped.append(f"The frame {frame_id!r} was left out: {error}")
             continue
-        kept.append(i)
-        image_paths.append(image_path)
-        extrinsics.append(camera.extrinsics(center, world.scale))
-        intrinsics.append(matrix)
         (k1, k2, k3), (p1, p2) = camera.radial_distortion, camera.tangential_distortion
-        distortion.append([k1, k2, p1, p2, k3])
-        image_sizes.append(image_size)
-    if not kept:
+        extrinsics = camera.extrinsics(center, world.scale)
+        frames.append((i, image_path, extrinsics, matrix, [k1, k2, p1, p2, k3], size))
+    if not frames:
         raise CaptureError(f"{root} has no frame that can be used (the first of {len(skipped)}: {skipped[0]})")
+    kept, image_paths, all_extrinsics, intrinsics, distortion, image_sizes = map(list, zip(*frames, strict=True))
     places = np.full(len(ids), -1)
     places[kept] = np.arange(len(kept))
     ids = [ids[i] for i in kept]
@@ -117,7 +114,7 @@ def read_nerfies(root: str | Path, downscale: int | None = None, *, skip_broken:
         root=root,
         frame_ids=ids,
         image_paths=image_paths,
-        extrinsics=np.stack(extrinsics),
+        extrinsics=np.stack(all_extrinsics),
         intrinsics=np.stack(intrinsics),
         distortion=np.array(distortion),
         image_sizes=np.array(image_sizes, np.int64),
@@ -189,24 +186,13 @@ class _Camera(Record):
 
     def extrinsics(self, center: np.ndarray, scale: float) -> npt.NDArray[np.float64]:
         """World-to-camera `(3, 4)` in the world that is centred and scaled."""
-        rotation = np.array(self.orientation)
-        return np.column_stack((rotation, -rotation @ ((np.array(self.position) - center) * scale)))
+        return extrinsics_at(np.array(self.orientation), (np.array(self.position) - center) * scale)
 
-    def fit_to_image(
-        self, image_path: Path, image_size: tuple[int, int], downscale: int, path: Path
-    ) -> npt.NDArray[np.float64]:
-        """Intrinsics `(3, 3)` in pixels of the stored image, whose size may have been rounded either way."""
-        full_size = np.array(self.image_size)
-        expected = full_size / downscale
-        if (np.abs(expected - image_size) > np.maximum(1.0, 0.01 * expected)).any():
-            raise CaptureError(
-                f"{image_path} is {image_size[0]}x{image_size[1]} but {path} says {full_size[0]}x{full_size[1]} "
-                f"at full size, so {expected[0]:g}x{expected[1]:g} here; correct the one that is wrong."
-            )
-        (width, height), focal, (cx, cy) = image_size / full_size, self.focal_length, self.principal_point
+    def intrinsics(self) -> npt.NDArray[np.float64]:
+        """`(3, 3)` in pixels of the full size."""
+        focal, (cx, cy) = self.focal_length, self.principal_point
         # Nerfies undoes skew in pixels, x = (u - cx - y * skew) / f, with y already normalised: as in this matrix.
-        matrix = np.array([[focal, self.skew, cx], [0, focal * self.pixel_aspect_ratio, cy], [0, 0, 1]])
-        return matrix * np.array([[width], [height], [1.0]])
+        return np.array([[focal, self.skew, cx], [0, focal * self.pixel_aspect_ratio, cy], [0, 0, 1]])
 
 
 def _read_ids(path: Path, notes: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -280,8 +266,7 @@ def _read_world(path: Path) -> _World:
     return world
 
 
-def _read_camera(root: Path, frame_id: str) -> _Camera:
-    path = root / "camera" / f"{frame_id}.json"
+def _read_camera(root: Path, frame_id: str, path: Path) -> _Camera:
     if not path.is_file():
         raise CaptureError(
             f"{root / 'dataset.json'} lists the frame {frame_id!r} but its camera {path} is missing; "
@@ -296,11 +281,7 @@ def _read_camera(root: Path, frame_id: str) -> _Camera:
 
 def _size_folders(folder: Path) -> dict[int, Path]:
     """The `<n>x` folders that hold anything, by n."""
-    if not folder.is_dir():
-        return {}
-    found = ((SIZE_FOLDER.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
-    sizes = {int(match[1]): path for match, path in found if match and any(path.iterdir())}
-    return dict(sorted(sizes.items()))
+    return {size: path for size, path in numbered_folders(folder, SIZE_FOLDER).items() if any(path.iterdir())}
 
 
 def files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -460,6 +441,6 @@ LAYOUT = Layout(
         "Nerfies is published at https://github.com/google/nerfies, HyperNeRF at https://github.com/google/hypernerf, "
         "both under Apache-2.0; `page4d synth` makes such captures, with exact depth and motion masks.",
         SPLITS,
-        folder_of,
+        dirname,
     ),
 )

@@ -31,7 +31,7 @@ def looks_like_nerfstudio(root: Path) -> bool:
     return (root / FILE_NAME).is_file()
 
 
-def read_nerfstudio(root: str | Path, downscale: int | None = None) -> Capture:
+def read_nerfstudio(root: Path, downscale: int | None = None) -> Capture:
     """Read a folder with nerfstudio's `transforms.json`, a scene folder of `page4d reconstruct` among them.
 
     Where no frame has a time, the natural order of file names is their time. Where frames of several folders share

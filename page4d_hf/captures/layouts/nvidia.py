@@ -31,9 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import CaptureError
-from ...geometry import is_rotation
+from ...geometry import extrinsics_at, is_rotation
 from ..base import Capture, FolderLayout, Layout
-from ..files import read_array
+from ..files import numbered_folders, read_array
 from ..image_files import read_image_size
 from ..schemas import LARGEST
 from .nerfies import IMAGE_SUFFIXES, files_by_id
@@ -42,8 +42,8 @@ NUM_CAMERAS = 12
 POSES = "poses_bounds.npy"
 # What tells a folder of this set, by any two; images alone are in many others.
 ENTRIES = (POSES, "motion_masks", "images_colmap", "disp", "mv_images", "mv_masks")
-SIZED_IMAGES = re.compile(r"images_(\d{1,9})x(\d{1,9})")
-INSTANT, CAMERA = re.compile(r"\d{1,9}"), re.compile(r"cam(\d{1,9})")
+SIZED_IMAGES, INSTANT = r"images_(\d{1,9})x(\d{1,9})", r"(\d{1,9})"
+CAMERA = re.compile(r"cam(\d{1,9})")
 MOST_STRETCH = 0.02  # of an image against the size that its focal length is for: sides are rounded
 
 
@@ -65,13 +65,12 @@ class _Frame(NamedTuple):
     row: int  # of poses_bounds.npy
 
 
-def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
+def read_nvidia(root: Path, downscale: int | None = None) -> Capture:
     """Read a scene in the form of DynamicNeRF or of Neural Scene Flow Fields, by its folder or its `dense`.
 
     "train" is the video; "val", where the folder has `mv_images`, is what the other cameras saw at each of its times.
     The largest images that are stored are taken, whatever `downscale`.
     """
-    root = Path(root)
     folder = root / "dense" if (root / "dense").is_dir() else root
     # The scene's own name, also where `dense` was named.
     scene = root.resolve().parent if root.resolve().name == "dense" else root.resolve()
@@ -99,14 +98,13 @@ def read_nvidia(root: str | Path, downscale: int | None = None) -> Capture:
 
     sizes = [read_image_size(frame.image) for frame in frames]
     intrinsics = [_intrinsics(hwf[frame.row], size, frame.image) for frame, size in zip(frames, sizes, strict=True)]
-    translations = -np.einsum("nij,nj->ni", rotations, centres)
     motion_mask_paths = [frame.mask for frame in frames]
     return Capture(
         layout="nvidia",
         root=root,
         frame_ids=[frame.name for frame in frames],
         image_paths=[frame.image for frame in frames],
-        extrinsics=np.concatenate((rotations, translations[:, :, None]), axis=-1)[[frame.row for frame in frames]],
+        extrinsics=extrinsics_at(rotations, centres)[[frame.row for frame in frames]],
         intrinsics=np.stack(intrinsics),
         distortion=np.zeros((len(frames), 5)),
         image_sizes=np.array(sizes, np.int64),
@@ -153,24 +151,18 @@ def _read_poses(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDA
 
 def _image_folder(folder: Path) -> Path | None:
     """`images`, else the one with the largest images of the folders `images_<W>x<H>`."""
-    if not folder.is_dir():
-        return None
-    if (folder / "images").is_dir():
-        sized = [(0, folder / "images")]
-    else:
-        matches = ((SIZED_IMAGES.fullmatch(path.name), path) for path in sorted(folder.iterdir()) if path.is_dir())
-        sized = [(int(match[1]) * int(match[2]), path) for match, path in matches if match]
-    found = [(size, path) for size, path in sized if files_by_id(path, IMAGE_SUFFIXES)]
-    return max(found)[1] if found else None
+    full = folder / "images"
+    sized = [full] if full.is_dir() else numbered_folders(folder, SIZED_IMAGES).values()
+    return next((path for path in reversed(sized) if files_by_id(path, IMAGE_SUFFIXES)), None)
 
 
 def _held_out_views(multiview: Path, count: int) -> Iterator[_Frame]:
     """What the cameras saw at each of `count` times, but for the frames that are in the video."""
     mask_folder = multiview.parent / "mv_masks"
-    folders = {int(path.name): path for path in multiview.iterdir() if path.is_dir() and INSTANT.fullmatch(path.name)}
-    beyond = sorted(set(folders) - set(range(count)))
-    if beyond:
-        raise CaptureError(f"{folders[beyond[0]]} is of a time that the video of {count} frames does not have.")
+    folders = numbered_folders(multiview, INSTANT)
+    beyond = next((path for instant, path in folders.items() if instant >= count), None)
+    if beyond is not None:
+        raise CaptureError(f"{beyond} is of a time that the video of {count} frames does not have.")
     for instant in range(count):
         folder = folders.get(instant, multiview / f"{instant:05d}")
         files, masks = (files_by_id(path, IMAGE_SUFFIXES) for path in (folder, mask_folder / folder.name))

@@ -57,9 +57,7 @@ def point_odyssey_sequences(root: Path, split: str | None = None) -> list[str]:
 
     Those that were published without annotations, as ani_new_2 in version 1.2, are among them: reading them says so.
     """
-    return list_sequences(
-        Path(root), split, SPLITS, lambda path: (path / "rgbs").is_dir() or _annotations(path) is not None
-    )
+    return list_sequences(root, split, SPLITS, lambda path: (path / "rgbs").is_dir() or _annotations(path) is not None)
 
 
 def point_odyssey_scene(sequence: str) -> str:
@@ -67,9 +65,8 @@ def point_odyssey_scene(sequence: str) -> str:
     return RENDERED_AGAIN.sub("", sequence.rpartition("/")[2])
 
 
-def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
+def read_point_odyssey(root: Path, sequence: str) -> Capture:
     """Read a sequence, in metres."""
-    root = Path(root)
     folder = root / sequence
     path = _annotations(folder)
     if path is None:
@@ -77,7 +74,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
             f"{folder / ANNOTATIONS[0]} is missing; version 1.2 was published without that of ani_new_2: leave the "
             "sequence out, or fetch it again."
         )
-    notes: list[str] = []
+    frames = FrameList("point-odyssey", root, sequence)
     with decoding(path, NPZ):
         archive = zipfile.ZipFile(path)
     with archive:
@@ -89,17 +86,13 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
                 "fetch it again."
             )
         count = len(intrinsics)
-        images = [_numbered(folder / "rgbs", "rgb", i, (".jpg", ".png")) for i in range(count)]
+        images = [_image(folder, i) for i in range(count)]
         masks = [folder / "masks" / f"mask_{i:05d}.png" for i in range(count)]
         moving = _moving_colors(archive, masks)
     if moving is None:
-        notes.append(f"{folder} has no masks of what moves: it lacks masks, or tracks in the world to tell.")
-    has_depth = (folder / "depths").is_dir()
-    if not has_depth:
-        notes.append(f"{folder / 'depths'} is missing.")
-
+        frames.notes.append(f"{folder} has no masks of what moves: it lacks masks, or tracks in the world to tell.")
+    has_depth = frames.has(folder / "depths")
     size = read_first_image_size(images)
-    frames = FrameList("point-odyssey", root, sequence)
     for i, image in enumerate(images):
         frames.add(
             image,
@@ -112,7 +105,7 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
             depth_path=folder / "depths" / f"depth_{i:05d}.png" if has_depth else None,
             motion_mask_path=None if moving is None else masks[i],
         )
-    surplus = _numbered(folder / "rgbs", "rgb", count, (".jpg", ".png"))
+    surplus = _image(folder, count)
     if surplus.is_file():
         frames.skip(surplus, f"{path} has {count} cameras only")
     return frames.capture(
@@ -121,7 +114,6 @@ def read_point_odyssey(root: str | Path, sequence: str) -> Capture:
         fps=FRAMES_PER_SECOND,
         read_depth_file=read_point_odyssey_depth,
         read_motion_mask_file=partial(read_color_mask, moving=moving or ()),
-        notes=notes,
     )
 
 
@@ -191,10 +183,9 @@ def _annotations(folder: Path) -> Path | None:
     return next((folder / name for name in ANNOTATIONS if (folder / name).is_file()), None)
 
 
-def _numbered(folder: Path, name: str, number: int, suffixes: tuple[str, ...]) -> Path:
-    """A numbered file with the first of some suffixes that exists, else with the first suffix."""
-    paths = [folder / f"{name}_{number:05d}{suffix}" for suffix in suffixes]
-    return next((path for path in paths if path.is_file()), paths[0])
+def _image(folder: Path, number: int) -> Path:
+    png = folder / "rgbs" / f"rgb_{number:05d}.png"
+    return png if png.is_file() and not png.with_suffix(".jpg").is_file() else png.with_suffix(".jpg")
 
 
 def _read_camera_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

@@ -49,13 +49,6 @@ class Lens(NamedTuple):
         return np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])
 
 
-class StampedFiles(NamedTuple):
-    """Files with the time at which each was taken, in order of time."""
-
-    times: npt.NDArray[Any]  # [N] float64 seconds
-    paths: list[Path]
-
-
 class Trajectory(NamedTuple):
     """Poses as stored; some may be no poses."""
 
@@ -94,7 +87,7 @@ def named_by_folder(read: Callable[[Path, str], Capture]) -> Callable[[Path, int
     """A reader of one sequence by its folder, whatever the downscale, from one by the root and the sequence's name."""
 
     def read_folder(folder: Path, downscale: int | None = None) -> Capture:
-        folder = Path(folder).resolve()
+        folder = folder.resolve()
         return read(folder.parent, folder.name)
 
     return read_folder
@@ -103,10 +96,7 @@ def named_by_folder(read: Callable[[Path, str], Capture]) -> Callable[[Path, int
 def read_rgbd_lists(
     folder: Path,
     lens: Lens,
-    *,
-    layout: str,
-    root: Path,
-    sequence: str,
+    frames: FrameList,
     to_camera: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
 ) -> Capture:
     """Read a sequence.
@@ -114,9 +104,7 @@ def read_rgbd_lists(
     Args:
         folder: the sequence's folder.
         lens: the colour camera; depth is registered to it.
-        layout: the reader's name.
-        root: the data set's folder.
-        sequence: the sequence's name.
+        frames: none yet, of the sequence.
         to_camera: makes the `(4, 4)` camera-to-world pose of the camera from the stored one; None takes it as stored.
 
     Returns:
@@ -124,22 +112,20 @@ def read_rgbd_lists(
         the images'. Images without a pose are in `skipped`; those without depth stay, and `notes` counts them.
     """
     pairs = folder / "associations.txt"
-    if not (folder / "rgb.txt").is_file() and pairs.is_file():
-        images, depths = _read_stamped_files(pairs, 0), _read_stamped_files(pairs, 2)
-    else:
-        images, depths = _read_stamped_files(folder / "rgb.txt", 0), _read_stamped_files(folder / "depth.txt", 0)
+    paired = pairs.is_file() and not (folder / "rgb.txt").is_file()
+    times, images = _read_stamped_files(pairs if paired else folder / "rgb.txt", 0)
+    depth_times, depths = _read_stamped_files(pairs, 2) if paired else _read_stamped_files(folder / "depth.txt", 0)
     trajectory = read_trajectory(folder)
-    size = read_first_image_size(images.paths)
+    size = read_first_image_size(images)
     if lens.image_size is not None and size != lens.image_size:
         raise CaptureError(
             f"The images of {folder} are {size[0]}x{size[1]} but the camera is calibrated for {lens.image_size[0]}x"
             f"{lens.image_size[1]}; take the images as published."
         )
-    pose_rows = match_nearest(images.times, trajectory.times, MOST_APART)
-    depth_rows = match_once(images.times, depths.times, MOST_APART)
-    frames = FrameList(layout, root, sequence)
+    pose_rows = match_nearest(times, trajectory.times, MOST_APART)
+    depth_rows = match_once(times, depth_times, MOST_APART)
     without_depth: list[Path] = []
-    for i, (time, path) in enumerate(zip(images.times, images.paths, strict=True)):
+    for i, (time, path) in enumerate(zip(times, images, strict=True)):
         with frames.skipping(path):
             if pose_rows[i] < 0:
                 nearest = np.abs(trajectory.times - time).min()
@@ -156,19 +142,19 @@ def read_rgbd_lists(
                 size,
                 i,
                 timestamp=float(time),
-                depth_path=depths.paths[depth_rows[i]] if depth_rows[i] >= 0 else None,
+                depth_path=depths[depth_rows[i]] if depth_rows[i] >= 0 else None,
             )
-    notes = []
     if without_depth:
-        notes.append(f"{len(without_depth)} images have no depth within {MOST_APART} s, {without_depth[0]} the first.")
+        frames.notes.append(
+            f"{len(without_depth)} images have no depth within {MOST_APART} s, {without_depth[0]} the first."
+        )
     if trajectory.path.name != POSE_FILES[0]:
-        notes.append(f"There is no {POSE_FILES[0]}: the poses are those of {trajectory.path.name}.")
+        frames.notes.append(f"There is no {POSE_FILES[0]}: the poses are those of {trajectory.path.name}.")
     capture = frames.capture(
         scale="metres",
         fps=FRAMES_PER_SECOND,
         depth_scale=1 / DEPTH_LEVELS_PER_METRE,
         read_depth_file=read_uint16_png,
-        notes=notes,
     )
     capture.distortion[:] = lens.distortion
     return capture
@@ -232,8 +218,8 @@ def read_lens(path: Path) -> Lens:
     return Lens((fx, fy, cx, cy), tuple(numbers[4:]) or Lens._field_defaults["distortion"])
 
 
-def _read_stamped_files(path: Path, column: int) -> StampedFiles:
-    """Files of a list whose rows have a timestamp at `column` and a path after it."""
+def _read_stamped_files(path: Path, column: int) -> tuple[npt.NDArray[np.float64], list[Path]]:
+    """The times in seconds, rising, and the files of a list whose rows have a timestamp at `column` and a path next."""
     found = []
     for line, words in _read_rows(path):
         if len(words) < column + 2:
@@ -248,7 +234,7 @@ def _read_stamped_files(path: Path, column: int) -> StampedFiles:
                 f"{path}, line {line}: {reprlib.repr(words[column + 1])} {error}; correct the file."
             ) from error
     found.sort(key=lambda row: row[0])
-    return StampedFiles(np.array([time for time, _ in found], np.float64), [file for _, file in found])
+    return np.array([time for time, _ in found], np.float64), [file for _, file in found]
 
 
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:

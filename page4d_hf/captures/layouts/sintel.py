@@ -48,18 +48,17 @@ _CAMERA_BYTES = 4 + 8 * (9 + 12)
 def sintel_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the sequences of one pass, such as "final/alley_2"; None takes "final"."""
     render_pass = split or PASSES[0]
-    names = {path.name for folder in _kind_folders(Path(root), render_pass) for path in folder.iterdir()}
-    return sorted(f"{render_pass}/{name}" for name in names if _sequence_folder(Path(root), render_pass, name))
+    names = {path.name for folder in _kind_folders(root, render_pass) for path in folder.iterdir()}
+    return sorted(f"{render_pass}/{name}" for name in names if _sequence_folder(root, render_pass, name))
 
 
-def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTION_THRESHOLD) -> Capture:
+def read_sintel(root: Path, sequence: str, motion_threshold: float = MOTION_THRESHOLD) -> Capture:
     """Read a sequence that `sintel_sequences` names (without a pass, "final"), in metres; `time_ids` are the files'
     numbers.
 
     Without flow, and in the last frame, there are no masks. A pixel moves where its flow is more than
     `motion_threshold` pixels from that of a still point.
     """
-    root = Path(root)
     render_pass, _, name = sequence.rpartition("/")
     render_pass = render_pass or PASSES[0]
     images_folder = _sequence_folder(root, render_pass, name)
@@ -94,11 +93,10 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
                 depth_path=None if depths is None else depths / f"{image.stem}.dpt",
                 motion_mask_path=flows / f"{image.stem}.flo" if flows is not None and has_motion else None,
             )
-    notes = []
     if depths is None:
-        notes.append(f"{root} has no training/depth/{name}: the sequence has no depth.")
+        frames.notes.append(f"{root} has no training/depth/{name}: the sequence has no depth.")
     if flows is None:
-        notes.append(f"{root} has no training/flow/{name}: what moves is not known.")
+        frames.notes.append(f"{root} has no training/flow/{name}: what moves is not known.")
     mask_reader: Callable[[Path], npt.NDArray[Any]] = read_image_mask
     if depths is not None and flows is not None:
         mask_reader = partial(
@@ -109,7 +107,7 @@ def read_sintel(root: str | Path, sequence: str, motion_threshold: float = MOTIO
             threshold=motion_threshold,
         )
     return frames.capture(
-        scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_dpt, read_motion_mask_file=mask_reader, notes=notes
+        scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_dpt, read_motion_mask_file=mask_reader
     )
 
 
@@ -132,13 +130,6 @@ def read_cam(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float6
         raise CaptureError(f"{path} holds no camera: {error}; fetch it again.") from error
 
 
-def read_flo(path: Path) -> npt.NDArray[np.float32]:
-    """Optical flow (u, v) in pixels, `(H, W, 2)`, from a `.flo` file: float32 tag 202021.25, int32 width and height,
-    float32 u and v interleaved by rows, little-endian.
-    """
-    return read_sintel_floats(path, channels=2)
-
-
 def read_motion_mask(
     path: Path, depths: Path, cameras: Path, invalid: Path | None = None, threshold: float = MOTION_THRESHOLD
 ) -> npt.NDArray[np.bool_]:
@@ -151,7 +142,7 @@ def read_motion_mask(
         invalid: the folder of the maps of pixels without flow, if there is one; such pixels don't move.
         threshold: pixels.
     """
-    flow = read_flo(path)
+    flow = read_sintel_floats(path, channels=2)
     number = int(path.stem.rpartition("_")[2])
     depth_path = depths / f"{path.stem}.dpt"
     depth = read_dpt(depth_path, np.eye(3))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from posixpath import dirname
 from typing import Any
 
 import cv2
@@ -29,7 +30,7 @@ import numpy.typing as npt
 from ...errors import CaptureError
 from ...utils.evenly import evenly
 from ...utils.image_bounds import MOST_PIXELS, check_pixels
-from ..base import Capture, DatasetLayout, Layout, folder_of
+from ..base import Capture, DatasetLayout, Layout
 from ..files import decoding, read_text
 from ..flow import still_flow
 from ..image_files import read_image_mask
@@ -44,16 +45,14 @@ EYES = ("left", "right")
 
 def spring_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the sequences that have cameras, one for each eye, such as "train/0001/left"."""
-    root = Path(root)
     if split == "test":
         raise CaptureError(f"{root / 'test'} is published without extrinsics and cannot be read; use the split train.")
     scenes = list_sequences(root, split, ("train",), lambda path: any((path / f"frame_{eye}").is_dir() for eye in EYES))
     return [f"{scene}/{eye}" for scene in scenes for eye in EYES if (root / scene / f"frame_{eye}").is_dir()]
 
 
-def read_spring(root: str | Path, sequence: str) -> Capture:
+def read_spring(root: Path, sequence: str) -> Capture:
     """Read one eye of a scene, in metres."""
-    root = Path(root)
     scene, eye = (root / sequence).parent, Path(sequence).name
     if eye not in EYES:
         raise CaptureError(f"{sequence!r} is no sequence of Spring: expected <split>/<scene>/left or .../right.")
@@ -78,8 +77,8 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
     numbers = sorted({*images, *range(1, rows + 1)})
     paths = {number: scene / f"frame_{eye}" / f"frame_{eye}_{number:04d}.png" for number in numbers} | images
     size = read_first_image_size([paths[number] for number in numbers])
-    has_depth = (scene / f"disp1_{eye}").is_dir()
     frames = FrameList("spring", root, sequence)
+    has_depth = frames.has(scene / f"disp1_{eye}")
     for number in numbers:
         if not 1 <= number <= rows:
             frames.skip(paths[number], f"{cameras} has no row {number} in its files, only {rows}")
@@ -95,20 +94,13 @@ def read_spring(root: str | Path, sequence: str) -> Capture:
             depth_path=scene / f"disp1_{eye}" / f"disp1_{eye}_{number:04d}.dsp5" if has_depth else None,
             motion_mask_path=_rigidity_map(scene, eye, number),
         )
-    notes = [] if has_depth else [f"{scene / f'disp1_{eye}'} is missing."]
-    marked_moves = True
-    if frames.has_masks():
-        found = _marked_pixels_move(scene, eye, matrices, extrinsics)
-        if found is None:
-            notes.append("The rigidity maps are taken to mark what moves: no flow was found to check it by.")
-        marked_moves = found is not False
-    return frames.capture(
-        scale="metres",
-        fps=FRAMES_PER_SECOND,
-        read_depth_file=read_spring_depth,
-        read_motion_mask_file=partial(read_rigidity_map, marked_moves=marked_moves),
-        notes=notes,
-    )
+    capture = frames.capture(scale="metres", fps=FRAMES_PER_SECOND, read_depth_file=read_spring_depth)
+    if capture.motion_mask_paths is not None:
+        marked_moves = _marked_pixels_move(scene, eye, matrices, extrinsics)
+        if marked_moves is None:
+            capture.notes.append("The rigidity maps are taken to mark what moves: no flow was found to check it by.")
+        capture.read_motion_mask_file = partial(read_rigidity_map, marked_moves=marked_moves is not False)
+    return capture
 
 
 def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -124,7 +116,7 @@ def read_spring_depth(path: Path, intrinsics: npt.NDArray[Any]) -> npt.NDArray[n
     return np.where(valid, intrinsics[0, 0] * BASELINE / np.where(valid, disparity, 1), 0).astype(np.float32)
 
 
-def read_rigidity_map(path: Path, marked_moves: bool = True) -> npt.NDArray[np.bool_]:
+def read_rigidity_map(path: Path, marked_moves: bool) -> npt.NDArray[np.bool_]:
     """The motion mask of a rigidity map, `(H, W)`."""
     return np.asarray(read_image_mask(path) == marked_moves)
 
@@ -221,6 +213,6 @@ LAYOUT = Layout(
         "train/<scene>/ with frame_left/, disp1_left/, maps/ and cam_data/, or the same of the right eye",
         "Spring is published at https://spring-benchmark.org under CC BY 4.0.",
         ("train",),
-        folder_of,
+        dirname,
     ),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...errors import CaptureError
 from ..base import Capture, DatasetLayout, FolderLayout, Layout
-from ..sequences import list_sequences, sequence_folder
+from ..sequences import FrameList, list_sequences, sequence_folder
 from .rgbd_lists import Lens, looks_like_rgbd_lists, named_by_folder, read_lens, read_rgbd_lists
 
 LENSES = {
@@ -35,13 +35,13 @@ def looks_like_tum(folder: Path) -> bool:
 
 def tum_sequences(root: Path, split: str | None = None) -> list[str]:
     """Names of the sequences in a folder. There are no splits."""
-    return list_sequences(Path(root), split, (), looks_like_rgbd_lists)
+    return list_sequences(root, split, (), looks_like_rgbd_lists)
 
 
-def read_tum(root: str | Path, sequence: str) -> Capture:
+def read_tum(root: Path, sequence: str) -> Capture:
     """Read a sequence as `rgbd_lists.read_rgbd_lists`, by the folder of the sequences and its name."""
-    folder = sequence_folder(Path(root), sequence)
-    return read_rgbd_lists(folder, _find_lens(folder), layout="tum", root=Path(root), sequence=sequence)
+    folder = sequence_folder(root, sequence)
+    return read_rgbd_lists(folder, _find_lens(folder), FrameList("tum", root, sequence))
 
 
 def _find_lens(folder: Path) -> Lens:

@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,25 +19,25 @@ import numpy as np
 import pytest
 import tifffile
 from ball_on_plane import world_to_camera
-from damaging import Damage, cut, edited, gone, holds
+from damaging import Damage, check_refused, cut, edited, gone, holds, load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from PIL import Image
 from small_bonn import SmallBonn
 from small_co3d import NAME as CO3D_NAME
 from small_co3d import Category, write_jgz
 from small_dycheck import TRAIN
 from small_dycheck import SmallCapture as SmallDycheck
+from small_dynamic_replica import LEFT as REPLICA_LEFT
 from small_dynamic_replica import Folder as SmallReplica
 from small_kubric import Scene as SmallKubric
 from small_point_odyssey import Sequence as SmallOdyssey
-from small_sintel import SmallSintel, write_camera, write_flow
+from small_sintel import SmallSintel, write_camera, write_floats
 from small_spring import Scene as SmallSpring
 from small_spring import write_hdf5
 from small_tum import SmallSequence as SmallTum
 
-from page4d_hf.captures import as_pinhole
-from page4d_hf.errors import CaptureError
+from page4d_hf.captures import DATASETS, as_pinhole, find_sequences
+from page4d_hf.errors import Page4DError
 
 # By layout, a sequence on disk: `folder`, `read()`, and `save()` where what it holds in memory is to be written anew.
 SMALL: dict[str, Callable[[Path], Any]] = {
@@ -298,7 +299,7 @@ REFUSED: dict[str, dict[str, tuple[Damage, str]]] = {
             r"frame_0002\.dpt claims to be an image of 60000x60000 pixels, and at most",
         ),
         "flow of another size": (
-            lambda s: write_flow(s.path("flow", 1, ".flo"), np.zeros((14, 32, 2))),
+            lambda s: write_floats(s.path("flow", 1, ".flo"), np.zeros((14, 32, 2))),
             r"frame_0002\.dpt is 64x28 but .*frame_0002\.flo is 32x14",
         ),
     },
@@ -498,6 +499,14 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "tum": ("rgb.txt", "depth.txt", "groundtruth.txt", "intrinsics.txt", "rgb/1341846434.000000.png",
             "depth/1341846434.004000.png"),
+    "co3d": (
+        *("frame_annotations.jgz",) * 2, "sequence_annotations.jgz", "set_lists/set_lists_fewview.json",
+        f"{CO3D_NAME}/images/frame000001.jpg", f"{CO3D_NAME}/depths/frame000001.jpg.geometric.png",
+    ),
+    "dynamic-replica": (
+        *("frame_annotations_train.jgz",) * 3, f"{REPLICA_LEFT}/images/{REPLICA_LEFT}-0000.png",
+        f"{REPLICA_LEFT}/depths/{REPLICA_LEFT}_0000.geometric.png", f"{REPLICA_LEFT}/masks/{REPLICA_LEFT}_0000.png",
+    ),
     "bonn": ("rgb.txt", "depth.txt", "groundtruth.txt"),
     "dycheck": (
         "extra.json", "splits/train.json", "splits/val.json", "camera/0_00000.json", "depth/1x/0_00000.npy",
@@ -510,11 +519,7 @@ FILES: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(("layout", "case"), [(layout, case) for layout, cases in REFUSED.items() for case in cases])
 def test_bad_input_ends_in_one_sentence_that_names_the_file(tmp_path: Path, layout: str, case: str) -> None:
     small = SMALL[layout](tmp_path)
-    damage, message = REFUSED[layout][case]
-    damage(small)
-    with pytest.raises(CaptureError, match=message) as error:
-        load_frame(small.read(), 1)
-    assert "\n" not in str(error.value)
+    check_refused(small, *REFUSED[layout][case], lambda _: small.read())
 
 
 @pytest.mark.parametrize(("layout", "case"), [(name, i) for name, cases in LEFT_OUT.items() for i in range(len(cases))])
@@ -536,11 +541,72 @@ def test_a_frame_that_cannot_be_used_is_left_out_by_name_and_the_others_keep_the
     assert before.frame_ids[1] in sentence or "frame 1 " in sentence or before.image_paths[1].name in sentence
 
 
+@pytest.mark.parametrize(
+    ("layout", "damage"),
+    [
+        ("kubric", edited(lambda s: [s.metadata["camera"][key].pop() for key in ("positions", "quaternions")])),
+        ("spring", edited(lambda s: s.extrinsics.pop())),
+        (
+            "point-odyssey",
+            edited(lambda s: s.arrays.update({key: s.arrays[key][:-1] for key in ("intrinsics", "extrinsics")})),
+        ),
+    ],
+)
+def test_an_image_without_a_camera_is_left_out_by_name(tmp_path: Path, layout: str, damage: Damage) -> None:
+    small = SMALL[layout](tmp_path)
+    before = small.read()
+    damage(small)
+    capture = small.read()
+    assert capture.frame_ids == before.frame_ids[:-1]
+    assert f"{before.image_paths[-1].name} was left out: " in capture.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "parts"),
+    [
+        ("kubric", ["depth_*.tiff"]),
+        ("spring", ["disp1_left"]),
+        ("co3d", [f"{CO3D_NAME}/depths"]),
+        ("dynamic-replica", [f"{REPLICA_LEFT}/depths", f"{REPLICA_LEFT}/masks"]),
+        ("point-odyssey", ["depths", "masks"]),
+    ],
+)
+def test_depth_and_masks_need_not_be_fetched(tmp_path: Path, layout: str, parts: list[str]) -> None:
+    small = SMALL[layout](tmp_path)
+    count = len(small.read())
+    for part in parts:
+        for path in small.folder.glob(part):
+            gone(path.relative_to(small.folder).as_posix())(small)
+    capture = small.read()
+    assert (len(capture), capture.depth_paths) == (count, None)
+    assert len(parts) < 2 or capture.motion_mask_paths is None
+    assert all(any(part.rpartition("/")[2] in note for note in capture.notes) for part in parts)
+
+
+@pytest.mark.parametrize(("layout", "package"), [("kubric", "tifffile"), ("spring", "h5py")])
+def test_without_its_decoder_one_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, package: str
+) -> None:
+    small = SMALL[layout](tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Page4DError, match=rf"needs the package {package}, .*pip install .*\[training\]"):
+        small.read()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", FILES)
 def test_damaged_files_end_in_a_capture_or_a_sentence(tmp_path: Path, layout: str) -> None:
     small = SMALL[layout](tmp_path)
-    check_reader(lambda: load_frame(small.read()), [small.folder / name for name in FILES[layout]], rounds=120)
+    if layout == "co3d":
+        small.write_set_list("fewview", train=[CO3D_NAME])
+
+    split = "train" if "train" in DATASETS[layout].splits else None
+
+    def read() -> None:
+        load_frame(small.read())
+        find_sequences(layout, tmp_path, split)
+
+    check_reader(read, [small.folder / name for name in FILES[layout]], rounds=120)
 
 
 @pytest.mark.slow

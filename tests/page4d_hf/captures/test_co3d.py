@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
+from damaging import load_frame
 from fuzzing import check_reader
-from loading import load_frame
 from small_co3d import NAME, Category, write_jgz
 
 from page4d_hf.captures import as_pinhole
@@ -69,13 +69,12 @@ def test_sequences_that_were_not_fetched_are_not_listed(tmp_path: Path) -> None:
     assert co3d_sequences(tmp_path) == ["pizza/b"]
 
 
-def test_sequences_with_badly_rated_cameras_are_not_listed_unless_asked_for(tmp_path: Path) -> None:
+def test_sequences_with_badly_rated_cameras_are_not_listed(tmp_path: Path) -> None:
     category = Category(tmp_path, "pizza", ("a", "b", "c", "d"))
     for entry, score in zip(category.sequences, (0.51, 0.5, None, -3.0), strict=True):
         entry["viewpoint_quality_score"] = score
     category.save()
     assert co3d_sequences(tmp_path) == ["pizza/a"]
-    assert co3d_sequences(tmp_path, min_viewpoint_quality=None) == ["pizza/a", "pizza/b", "pizza/c", "pizza/d"]
 
 
 def test_no_sequence_is_trained_on_that_any_set_list_holds_out(tmp_path: Path) -> None:
@@ -139,18 +138,6 @@ def test_a_broken_camera_of_the_second_form_is_named_and_left_out(category: Cate
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Frames that are left out
-
-
-def test_a_sequence_without_depth_is_read_with_a_note(category: Category) -> None:
-    shutil.rmtree(category.folder / NAME / "depths")
-    capture = category.read()
-    assert len(capture) == 3
-    assert capture.depth_paths is None
-    assert any("depths is missing" in note for note in capture.notes)
-
-
-# --------------------------------------------------------------------------------------------------------------------
 # What is refused
 
 
@@ -162,21 +149,6 @@ def test_a_sequence_that_the_annotations_lack_is_refused(category: Category) -> 
 def test_a_name_without_a_category_is_refused(category: Category) -> None:
     with pytest.raises(CaptureError, match="expected <category>/<sequence>"):
         read_co3d(category.root, NAME)
-
-
-@pytest.mark.slow
-def test_damaged_files_end_in_a_capture_or_a_sentence(category: Category) -> None:
-    category.write_set_list("fewview", train=[NAME])
-    names = ("frame_annotations.jgz", "frame_annotations.jgz", "sequence_annotations.jgz")
-    frame = category.entries[0]
-    files = [category.folder / name for name in (*names, "set_lists/set_lists_fewview.json")]
-    files += [category.root / path for path in (frame["image"]["path"], frame["depth"]["path"])]
-
-    def read() -> None:
-        load_frame(category.read())
-        co3d_sequences(category.root, "train")
-
-    check_reader(read, files, rounds=120)
 
 
 def test_damaged_files_of_the_second_form_end_in_a_capture_or_a_sentence(category: Category) -> None:

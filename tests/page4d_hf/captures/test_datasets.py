@@ -62,6 +62,13 @@ def test_a_split_that_a_data_set_has_not_is_refused(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", DATASETS)
+def test_every_split_of_the_registry_is_one_that_the_reader_knows(tmp_path: Path, name: str) -> None:
+    for split in DATASETS[name].splits:
+        (tmp_path / split).mkdir()
+        assert DATASETS[name].sequences(tmp_path, split) == []
+
+
+@pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.parametrize("sequence", ["../secret", "/etc", "a\0b", "x" * 300, "x/" * 3000, ""])
 def test_a_sequence_outside_of_the_root_is_refused(tmp_path: Path, name: str, sequence: str) -> None:
     with pytest.raises(CaptureError, match=rf"is no sequence of {name}: it should"):

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ball_on_plane import check_geometry
-from fuzzing import check_reader
-from loading import load_frame
 from small_dynamic_replica import LEFT, NAME, RIGHT, Folder
 
 from page4d_hf.captures import as_pinhole
@@ -89,11 +87,6 @@ def test_a_folder_without_splits_is_read(tmp_path: Path) -> None:
         dynamic_replica_sequences(tmp_path, "val")
 
 
-def test_a_split_that_is_absent_is_refused(folder: Folder) -> None:
-    with pytest.raises(CaptureError, match="has no folder test"):
-        dynamic_replica_sequences(folder.root, "test")
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Frames that are left out
 
@@ -102,18 +95,6 @@ def test_a_frame_without_a_mask_stays(folder: Folder) -> None:
     (folder.folder / folder.entries[1]["mask"]["path"]).unlink()
     capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
     assert [path is None for path in capture.motion_mask_paths] == [False, True, False]
-
-
-def test_images_alone_can_be_fetched(folder: Folder) -> None:
-    for part in ("depths", "masks"):
-        for path in (folder.folder / LEFT / part).iterdir():
-            path.unlink()
-        (folder.folder / LEFT / part).rmdir()
-    capture = read_dynamic_replica(folder.root, f"train/{LEFT}")
-    assert len(capture) == 3
-    assert capture.depth_paths is None
-    assert capture.motion_mask_paths is None
-    assert len(capture.notes) == 2
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -135,15 +116,3 @@ def test_annotations_that_were_written_anew_are_read_anew(folder: Folder) -> Non
     del folder.entries[1]
     folder.save()
     assert len(read_dynamic_replica(folder.root, f"train/{LEFT}")) == 2
-
-
-@pytest.mark.slow
-def test_damaged_files_end_in_a_capture_or_a_sentence(folder: Folder) -> None:
-    files = [folder.annotation_file] * 3
-    files += [folder.folder / folder.entries[0][part]["path"] for part in ("image", "depth", "mask")]
-
-    def read() -> None:
-        dynamic_replica_sequences(folder.root, "train")
-        load_frame(read_dynamic_replica(folder.root, f"train/{LEFT}"))
-
-    check_reader(read, files, rounds=120)

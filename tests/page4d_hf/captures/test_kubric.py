@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from small_kubric import Scene
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.layouts.kubric import kubric_sequences, read_kubric
-from page4d_hf.errors import Page4DError
 
 
 @pytest.fixture
@@ -72,36 +70,3 @@ def test_where_a_ray_hits_nothing_there_is_no_depth(scene: Scene, tmp_path: Path
 def test_scenes_are_found_by_name(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert kubric_sequences(tmp_path) == ["0001"]
-
-
-def test_a_scene_without_depth_is_read_with_a_note(scene: Scene, tmp_path: Path) -> None:
-    for path in scene.folder.glob("depth_*.tiff"):
-        path.unlink()
-    capture = read_kubric(tmp_path, "0001")
-    assert capture.depth_paths is None
-    assert any("has no depth" in note for note in capture.notes)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Frames that are left out
-
-
-def test_an_image_without_a_camera_is_named(scene: Scene, tmp_path: Path) -> None:
-    for key in ("positions", "quaternions"):
-        scene.metadata["camera"][key].pop()
-    scene.save()
-    capture = read_kubric(tmp_path, "0001")
-    assert len(capture) == 3
-    assert "rgba_00003.png was left out" in capture.skipped[0]
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# What is refused
-
-
-def test_without_tifffile_one_is_told_what_to_install(
-    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(Page4DError, match=r"needs the package tifffile, .*pip install .*\[training\]"):
-        read_kubric(tmp_path, "0001")

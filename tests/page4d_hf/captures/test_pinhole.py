@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -291,32 +292,21 @@ def test_a_grey_image_becomes_colour(tmp_path: Path) -> None:
     np.testing.assert_array_equal(as_pinhole(capture_of(tmp_path, image)).load_image(0), image[..., None].repeat(3, -1))
 
 
-def test_an_image_cut_short_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
-    frames = as_pinhole(capture_of(tmp_path, noise(120, 160, 3)))
-    path = tmp_path / "image.png"
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(CaptureError, match=r"image\.png cannot be read as an image"):
-        frames.load_image(0)
-
-
-def test_an_image_that_has_gone_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-99]), r"image\.png cannot be read as an image"),
+        (Path.unlink, r"image\.png is missing"),
+        (lambda path: Image.fromarray(noise(6, 8, 3)).save(path), r"image\.png is 8x6 but was 16x12"),
+        (lambda path: Image.fromarray(np.zeros((12, 16), np.uint16)).save(path), "convert it to 8-bit"),
+    ],
+)
+def test_an_image_that_has_changed_is_refused_when_it_is_loaded(
+    tmp_path: Path, change: Callable[[Path], Any], message: str
+) -> None:
     frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3)))
-    (tmp_path / "image.png").unlink()
-    with pytest.raises(CaptureError, match=r"image\.png is missing"):
-        frames.load_image(0)
-
-
-def test_an_image_that_has_changed_its_size_is_refused(tmp_path: Path) -> None:
-    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3)))
-    Image.fromarray(noise(6, 8, 3)).save(tmp_path / "image.png")
-    with pytest.raises(CaptureError, match=r"image\.png is 8x6 but was 16x12"):
-        frames.load_image(0)
-
-
-def test_an_image_of_16_bits_is_refused(tmp_path: Path) -> None:
-    frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3)))
-    Image.fromarray(np.zeros((12, 16), np.uint16)).save(tmp_path / "image.png")
-    with pytest.raises(CaptureError, match="convert it to 8-bit"):
+    change(tmp_path / "image.png")
+    with pytest.raises(CaptureError, match=message):
         frames.load_image(0)
 
 
@@ -406,9 +396,3 @@ def test_a_coloured_mask_is_set_where_any_colour_is(tmp_path: Path) -> None:
     mask[4, 5] = [0, 0, 9]
     frames = as_pinhole(capture_of(tmp_path, noise(12, 16, 3), motion_mask_paths=[mask_file(tmp_path, mask)]))
     assert np.argwhere(frames.load_motion_mask(0)).tolist() == [[4, 5]]
-
-
-def test_depth_of_another_shape_is_refused(tmp_path: Path) -> None:
-    paths = [depth_file(tmp_path, np.ones((12, 16, 3)))]
-    with pytest.raises(CaptureError, match=r"depth\.npy must hold depth of the shape"):
-        as_pinhole(capture_of(tmp_path, noise(12, 16, 3), depth_paths=paths)).load_depth(0)

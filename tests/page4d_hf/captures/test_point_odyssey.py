@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,35 +136,6 @@ def test_a_sequence_without_annotations_is_listed_and_says_so_when_it_is_read(se
     assert point_odyssey_sequences(sequence.root) == ["train/ani"]
     with pytest.raises(CaptureError, match=r"ani/anno\.npz is missing; version 1\.2 was published without"):
         sequence.read()
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Frames that are left out
-
-
-def fill(key: str, value: float) -> Callable[[Sequence], None]:
-    return lambda sequence: sequence.arrays[key][1].fill(value)
-
-
-def test_an_image_without_a_camera_is_named(sequence: Sequence) -> None:
-    for key in ("intrinsics", "extrinsics"):
-        sequence.arrays[key] = sequence.arrays[key][:3]
-    sequence.save()
-    capture = sequence.read()
-    assert len(capture) == 3
-    assert "rgb_00003.jpg was left out: " in capture.skipped[0]
-
-
-def test_images_and_cameras_alone_can_be_fetched(sequence: Sequence) -> None:
-    for part in ("depths", "masks"):
-        for path in (sequence.folder / part).iterdir():
-            path.unlink()
-        (sequence.folder / part).rmdir()
-    capture = sequence.read()
-    assert len(capture) == COUNT
-    assert capture.depth_paths is None
-    assert capture.motion_mask_paths is None
-    assert len(capture.notes) == 2
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from page4d_hf.captures import DATASETS, find_sequences, read_sequence
 from page4d_hf.captures.sequences import (
     FrameList,
     check_camera,
@@ -20,29 +19,6 @@ from page4d_hf.captures.sequences import (
 from page4d_hf.errors import CaptureError
 
 INTRINSICS = np.array([[50.0, 0, 8], [0, 50, 6], [0, 0, 1]])
-NAMES = ("point-odyssey", "dynamic-replica", "kubric", "spring", "co3d")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_empty_folder_is_refused_with_what_it_should_hold_and_where_that_is_published(
-    tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(CaptureError, match=f"holds no sequence of {name}; it must hold .* https://"):
-        find_sequences(name, tmp_path)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_sequence_that_is_absent_is_refused(tmp_path: Path, name: str) -> None:
-    sequence = {"dynamic-replica": "train/a_source_left", "spring": "train/0001/left"}.get(name, "train/a")
-    with pytest.raises(CaptureError, match=r"is missing"):
-        read_sequence(name, tmp_path, sequence)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_split_of_the_registry_is_one_that_the_reader_knows(tmp_path: Path, name: str) -> None:
-    for split in DATASETS[name].splits:
-        (tmp_path / split).mkdir()
-        assert DATASETS[name].sequences(tmp_path, split) == []
 
 
 # --------------------------------------------------------------------------------------------------------------------

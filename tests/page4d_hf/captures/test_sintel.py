@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from ball_on_plane import check_geometry, world_to_camera
 from PIL import Image
-from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_flow
+from small_sintel import NAME, SIZE, SmallSintel, write_camera, write_floats
 
 from page4d_hf.captures import as_pinhole, find_sequences, read_sequence
-from page4d_hf.captures.layouts.sintel import PASSES, POSE_SEQUENCES, read_flo, read_sintel, sintel_sequences
+from page4d_hf.captures.depth_files import read_sintel_floats
+from page4d_hf.captures.layouts.sintel import PASSES, POSE_SEQUENCES, read_sintel, sintel_sequences
 from page4d_hf.errors import CaptureError
 
 
@@ -60,11 +61,11 @@ def test_the_threshold_of_motion_is_in_pixels(sintel: SmallSintel) -> None:
 
 def test_a_zoom_is_no_motion(sintel: SmallSintel) -> None:
     """The next frame's focal length differs: flow and cameras both say so."""
-    flow = read_flo(sintel.path("flow", 0, ".flo")).astype(np.float64)
+    flow = read_sintel_floats(sintel.path("flow", 0, ".flo"), 2).astype(np.float64)
     v, u = np.indices(flow.shape[:2])
     target = np.stack((u, v), -1) + flow
     zoomed = (target - [31.5, 13.5]) * 1.2 + [31.5, 13.5]
-    write_flow(sintel.path("flow", 0, ".flo"), zoomed - np.stack((u, v), -1))
+    write_floats(sintel.path("flow", 0, ".flo"), zoomed - np.stack((u, v), -1))
     write_camera(
         sintel.path("camdata_left", 1, ".cam"),
         sintel.intrinsics * [[1.2, 1, 1], [1, 1.2, 1], [1, 1, 1]],
@@ -85,7 +86,7 @@ def test_pixels_without_flow_do_not_move(sintel: SmallSintel) -> None:
 def test_flow_is_read_by_rows_u_before_v(tmp_path: Path) -> None:
     path = tmp_path / "frame_0001.flo"
     path.write_bytes(struct.pack("<fii12f", 202021.25, 3, 2, *range(12)))
-    np.testing.assert_array_equal(read_flo(path), np.arange(12.0).reshape(2, 3, 2))
+    np.testing.assert_array_equal(read_sintel_floats(path, 2), np.arange(12.0).reshape(2, 3, 2))
 
 
 def test_a_capture_tells_its_sequence_and_its_times(sintel: SmallSintel) -> None:

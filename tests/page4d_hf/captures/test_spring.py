@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from small_spring import COUNT, Scene
 
 from page4d_hf.captures import as_pinhole
 from page4d_hf.captures.layouts.spring import read_spring, spring_sequences
-from page4d_hf.errors import CaptureError, Page4DError
+from page4d_hf.errors import CaptureError
 
 
 @pytest.fixture
@@ -76,16 +75,6 @@ def test_without_rigidity_maps_there_are_no_masks(scene: Scene) -> None:
     assert not capture.notes
 
 
-def test_images_and_cameras_alone_can_be_fetched(scene: Scene) -> None:
-    for eye in ("left", "right"):
-        scene.remove(f"disp1_{eye}/*")
-        (scene.folder / f"disp1_{eye}").rmdir()
-    capture = read_spring(scene.root, "train/0007/left")
-    assert len(capture) == COUNT
-    assert capture.depth_paths is None
-    assert any("disp1_left is missing" in note for note in capture.notes)
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # Where the sequences are
 
@@ -111,27 +100,9 @@ def test_the_test_split_is_refused(scene: Scene) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Frames that are left out
-
-
-def test_an_image_without_a_camera_is_named(scene: Scene) -> None:
-    scene.extrinsics.pop()
-    scene.save()
-    capture = read_spring(scene.root, "train/0007/left")
-    assert len(capture) == 2
-    assert "frame_left_0003.png was left out: " in capture.skipped[0]
-
-
-# --------------------------------------------------------------------------------------------------------------------
 # What is refused
 
 
 def test_a_name_without_an_eye_is_refused(scene: Scene) -> None:
     with pytest.raises(CaptureError, match=r"expected <split>/<scene>/left or \.\.\./right"):
         read_spring(scene.root, "train/0007")
-
-
-def test_without_h5py_one_is_told_what_to_install(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(Page4DError, match=r"needs the package h5py, .*pip install .*\[training\]"):
-        read_spring(scene.root, "train/0007/left")

@@ -9,9 +9,8 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.data.dataparsers.base_dataparser import transform_poses_to_original_space
+from nerfstudio_training import training_config
 from perfect_page4d import DEPTH, PerfectPage4D, outputs_of, project
 from PIL import Image
 from small_captures import SIZE, write_capture
@@ -655,14 +654,15 @@ def test_outputs_are_named_after_the_data(tmp_path, monkeypatch, data, name):
     (work / "clip.mp4").touch()
     monkeypatch.chdir(work)
     for args in (["--data", data], ["page4d-data", "--data", data]):
-        config = tyro.cli(AnnotatedBaseConfigUnion, args=["page4d-4dgs", *args])
+        config = training_config("page4d-4dgs", *args)
         assert config.get_base_dir().parts[:3] == ("outputs", name, "page4d-4dgs")
 
 
+@pytest.mark.slow
 def test_any_method_takes_the_dataparser_by_its_name(tmp_path):
     for method in ("page4d-4dgs", "splatfacto"):
         args = [method, "--data", str(tmp_path), "page4d-data", "--cameras", "page4d", "--downscale", "4"]
-        parser = tyro.cli(AnnotatedBaseConfigUnion, args=args).pipeline.datamanager.dataparser
+        parser = training_config(*args).pipeline.datamanager.dataparser
         assert (parser.cameras, parser.downscale_factor) == ("page4d", 4)
 
 

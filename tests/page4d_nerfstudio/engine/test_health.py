@@ -2,11 +2,9 @@
 
 import re
 
+import nerfstudio_training
 import pytest
 import torch
-import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
-from nerfstudio.scripts import train as ns_train
 from small_captures import write_capture
 from small_gaussians import make_model
 
@@ -34,7 +32,7 @@ def train(capture, tmp_path, monkeypatch):
             *("page4d-4dgs", "--data", capture, "--vis", "tensorboard", "--timestamp", name, "--schedule-length", 20),
             *("--steps-per-save", REFINED_EVERY, "--pipeline.model.refine-every", REFINED_EVERY, *options),
         )
-        ns_train.main(tyro.cli(AnnotatedBaseConfigUnion, args=[str(word) for word in words]))
+        nerfstudio_training.train(*words)
         return tmp_path / "outputs/capture/page4d-4dgs" / name / "nerfstudio_models"
 
     return run
@@ -174,9 +172,7 @@ def trained(capture, tmp_path_factory):
     """The checkpoint of a training of 6 steps."""
     words = ("page4d-4dgs", "--data", capture, "--vis", "tensorboard", "--max-num-iterations", 6)
     words += ("--output-dir", tmp_path_factory.mktemp("trained"), "--timestamp", "run")
-    config = tyro.cli(AnnotatedBaseConfigUnion, args=[str(word) for word in words])
-    ns_train.main(config)
-    return config.get_checkpoint_dir() / "step-000000005.ckpt"
+    return nerfstudio_training.train(*words).get_checkpoint_dir() / "step-000000005.ckpt"
 
 
 @pytest.mark.slow

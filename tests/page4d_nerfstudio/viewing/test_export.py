@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from nerfstudio.configs.method_configs import all_methods
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 from small_gaussians import HEIGHT, WIDTH, cameras, fine, half_moving, make_model
@@ -277,7 +276,10 @@ def test_an_output_in_the_way_is_refused_before_anything_is_read(tmp_path):
         export_splats(Path("nowhere.yml"), tmp_path / "home", time=0.5, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_training_of_another_method_is_refused(config):
+    from nerfstudio.configs.method_configs import all_methods
+
     config.write_text(yaml.dump(all_methods["splatfacto"]))
     with pytest.raises(ExportError, match=r"is of a training of splatfacto, .* those of page4d-4dgs"):
         read_run(config)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from nerfstudio.configs.method_configs import all_methods
 
 from page4d_hf.errors import Page4DError
-from page4d_nerfstudio import commands
-from page4d_nerfstudio.configs import METHODS
+from page4d_nerfstudio import commands, configs
+from page4d_nerfstudio.configs import METHODS, page4d_4dgs
 from page4d_nerfstudio.viewing.camera_paths import read_views
 from page4d_nerfstudio.viewing.export import read_run
 from page4d_nerfstudio.viewing.run_config import ExportError, read_config
@@ -17,15 +16,16 @@ from page4d_nerfstudio.viewing.run_config import ExportError, read_config
 
 @pytest.fixture
 def config(tmp_path) -> Path:
-    (tmp_path / "config.yml").write_text(yaml.dump(all_methods["page4d-4dgs"]))
+    (tmp_path / "config.yml").write_text(yaml.dump(page4d_4dgs.config))
     return tmp_path / "config.yml"
 
 
-@pytest.mark.parametrize("method", [name.replace("_", "-") for name in METHODS])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_configuration_is_read_back_as_nerfstudio_reads_it(config, method):
-    config.write_text(yaml.dump(all_methods[method]))
+    written = getattr(configs, method).config
+    config.write_text(yaml.dump(written))
 
-    assert read_config(config) == all_methods[method] == yaml.load(config.read_text(), Loader=yaml.Loader)
+    assert read_config(config) == written == yaml.load(config.read_text(), Loader=yaml.Loader)
 
 
 def test_options_that_a_file_of_another_version_lacks_or_has_are_no_obstacle(config):
