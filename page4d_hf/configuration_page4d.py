@@ -1,6 +1,5 @@
 """The sizes and switches of PAGE-4D."""
 
-import math
 import os
 from typing import Any
 
@@ -140,15 +139,8 @@ class Page4DTrainingConfig(_Group):
             raise Page4DError(f"camera_loss is {self.camera_loss!r}; it must be one of {CAMERA_LOSSES}.")
         if not self.camera_huber_delta > 0:
             raise Page4DError(f"camera_huber_delta is {self.camera_huber_delta}; it must be greater than 0.")
-        weights = (
-            "camera_loss_weight",
-            "depth_loss_weight",
-            "point_loss_weight",
-            "fov_loss_weight",
-            "mask_loss_weight",
-        )
-        for name in weights:
-            if not 0 <= getattr(self, name) < math.inf:
+        for name in type(self).__annotations__:
+            if name.endswith("_weight") and getattr(self, name) < 0:
                 raise Page4DError(f"{name} is {getattr(self, name)}; it must be a number that is not negative.")
         if not 0 < self.loss_quantile <= 1:
             raise Page4DError(f"loss_quantile is {self.loss_quantile}; it must lie in (0, 1].")

@@ -9,8 +9,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -75,13 +74,12 @@ class Frames:
     def take(self, indices: np.ndarray) -> Frames:
         """The frames at `indices`, with their times."""
         kept = indices.tolist()
-        return Frames(
-            self.images.take(kept) if isinstance(self.images, LazyImages) else [self.images[i] for i in kept],
-            [self.names[i] for i in kept],
-            self.times[indices],
-            None if self.paths is None else [self.paths[i] for i in kept],
-            self.source,
-            self.in_seconds,
+        return replace(
+            self,
+            images=self.images.take(kept) if isinstance(self.images, LazyImages) else [self.images[i] for i in kept],
+            names=[self.names[i] for i in kept],
+            times=self.times[indices],
+            paths=None if self.paths is None else [self.paths[i] for i in kept],
         )
 
 
@@ -244,9 +242,30 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             pixels.
     """
     path = Path(path)
-    with _opened(path) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
+    if not os.path.isfile(path):  # false, too, of what cannot be a file's name
+        raise FrameError(f"No such image: {path}.")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise FrameError(
+            f"{path} is no image or video of a kind that is read: images are {_kinds(IMAGE_SUFFIXES)}, "
+            f"videos {_kinds(VIDEO_SUFFIXES)}."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
+            let_pillow_read(path)
+            with Image.open(path) as image:
+                # Beside the photograph, MPO and HEIF have previews of it, or what a second lens saw.
+                count = 1 if image.format in ("MPO", "HEIF") else getattr(image, "n_frames", 1)
+                if count == 1:
+                    image.load()
+                    upright = ImageOps.exif_transpose(image)
+    # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
+    except Exception as error:
+        raise FrameError(f"Cannot read the image {path}; it is broken or no image ({error}).") from error
+    if count > 1:
+        raise FrameError(
+            f"{path} holds {count} images, and one was expected; make a video of them, or a folder of single images."
+        )
     return _pixels(upright, path)
 
 
@@ -270,7 +289,7 @@ def _pixels(image: Image.Image, name: object) -> np.ndarray:
         image = to_8_bits(image)
     except ValueError as error:
         raise FrameError(f"{name}: {error}") from error
-    return np.array(image.convert("RGBA" if _is_transparent(image) else "RGB"))
+    return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _in_memory(source: Any) -> Frames | None:
@@ -307,38 +326,6 @@ def _in_memory(source: Any) -> Frames | None:
 
 def _no_timestamps(source: str) -> str:
     return f"A frame rate needs a video, and {source} holds images without timestamps; limit their number."
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A single image whose header has been read; what goes wrong with it in the block is a FrameError that names it."""
-    if not os.path.isfile(path):  # false, too, of what cannot be a file's name
-        raise FrameError(f"No such image: {path}.")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise FrameError(
-            f"{path} is no image or video of a kind that is read: images are {_kinds(IMAGE_SUFFIXES)}, "
-            f"videos {_kinds(VIDEO_SUFFIXES)}."
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what matters, Pillow makes an error
-            let_pillow_read(path)
-            with Image.open(path) as image:
-                # Beside the photograph, MPO and HEIF have previews of it, or what a second lens saw.
-                count = 1 if image.format in ("MPO", "HEIF") else getattr(image, "n_frames", 1)
-                if count == 1:
-                    yield image
-    # Pillow's decoders raise what they happen to meet in a broken file, SyntaxError and struct.error among it.
-    except Exception as error:
-        raise FrameError(f"Cannot read the image {path}; it is broken or no image ({error}).") from error
-    if count > 1:
-        raise FrameError(
-            f"{path} holds {count} images, and one was expected; make a video of them, or a folder of single images."
-        )
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    return "A" in image.getbands() or image.info.get("transparency") is not None
 
 
 def _kinds(suffixes: frozenset[str]) -> str:

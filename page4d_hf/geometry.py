@@ -41,14 +41,7 @@ def is_rotation(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
-    """Rotation matrices of quaternions that need not have unit norm.
-
-    Args:
-        quaternion: `(..., 4)`, (x, y, z, w).
-
-    Returns:
-        `(..., 3, 3)`. A quaternion of zero norm gives NaN.
-    """
+    """Rotation matrices `(..., 3, 3)` of quaternions `(..., 4)`, (x, y, z, w), of any norm (of none: NaN)."""
     x, y, z, w = quaternion.unbind(-1)
     # 2 / |q|^2 makes the formula for unit quaternions hold for all of them.
     s = 2.0 / (quaternion * quaternion).sum(-1)
@@ -61,17 +54,11 @@ def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
 
 
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:
-    """Unit quaternions of rotation matrices, scalar last and not negative.
+    """Unit quaternions `(..., 4)`, (x, y, z, w) with w >= 0, of rotation matrices `(..., 3, 3)`.
 
     Each of the four components could be found from the diagonal and the others from it, which loses all precision
     where that component is small (a half turn has w = 0). All four candidates are formed and the one that divides by
     the largest component is taken.
-
-    Args:
-        matrix: `(..., 3, 3)` rotations.
-
-    Returns:
-        `(..., 4)`, (x, y, z, w) with w >= 0.
     """
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
     # Four times the square of each component.
@@ -142,13 +129,9 @@ def pose_encoding_to_cameras(pose_encoding: Tensor, image_size: tuple[int, int])
 
 
 def invert_extrinsics(extrinsics: Tensor) -> Tensor:
-    """Invert rigid transforms: world-to-camera to camera-to-world, or the other way round.
+    """Invert rigid transforms `(..., 3, 4)`, world-to-camera to camera-to-world or the other way round.
 
-    Args:
-        extrinsics: `(..., 3, 4)`, `[R | t]`.
-
-    Returns:
-        `(..., 3, 4)`, `[R^T | -R^T t]`; of a world-to-camera transform the last column is the camera's centre.
+    `[R | t]` becomes `[R^T | -R^T t]`; of a world-to-camera transform the last column is then the camera's centre.
     """
     rotation = extrinsics[..., :3, :3].transpose(-1, -2)
     return torch.cat((rotation, -rotation @ extrinsics[..., :3, 3:]), dim=-1)
@@ -221,26 +204,13 @@ def project_points(points: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> tu
 
 
 def camera_to_world_opengl(extrinsics: Tensor) -> Tensor:
-    """Convert to nerfstudio's convention: camera-to-world with OpenGL axes (x right, y up, z backward).
-
-    Args:
-        extrinsics: `(..., 3, 4)` world-to-camera, OpenCV axes.
-
-    Returns:
-        `(..., 3, 4)` camera-to-world, OpenGL axes. The world's own axes stay as they are.
-    """
+    """World-to-camera extrinsics `(..., 3, 4)`, OpenCV axes, as nerfstudio has them: camera-to-world `(..., 3, 4)` with
+    OpenGL axes (x right, y up, z backward). The world's own axes stay as they are."""
     return invert_extrinsics(extrinsics) * extrinsics.new_tensor([1.0, -1.0, -1.0, 1.0])
 
 
 def extrinsics_from_camera_to_world_opengl(camera_to_world: Tensor) -> Tensor:
-    """The inverse of `camera_to_world_opengl`.
-
-    Args:
-        camera_to_world: `(..., 3, 4)` camera-to-world, OpenGL axes.
-
-    Returns:
-        `(..., 3, 4)` world-to-camera, OpenCV axes.
-    """
+    """The inverse of `camera_to_world_opengl`, which takes `(..., 4, 4)` too."""
     return invert_extrinsics(camera_to_world[..., :3, :] * camera_to_world.new_tensor([1.0, -1.0, -1.0, 1.0]))
 
 

@@ -41,13 +41,7 @@ MAX_GROWTH = 16  # times the pixels of an image, or of the network's input, that
 
 
 class Page4DImageProcessorKwargs(ImagesKwargs, total=False):
-    r"""
-    mode (`str`, *optional*, defaults to `"crop"`):
-        How an image is brought to the network's size: `"crop"`, `"balanced"`, `"pad"` or `"square"`, see
-        [`Page4DImageProcessor`].
-    patch_size (`int`, *optional*, defaults to 14):
-        Height and width of the network's input become multiples of it.
-    """
+    """What [`Page4DImageProcessor`] takes beside the arguments of every image processor."""
 
     mode: Mode
     patch_size: int
@@ -425,16 +419,14 @@ class Page4DImageProcessor(TorchvisionBackend):
                 "The outputs do not tell where the images are in the network's input: call model(**inputs) with all "
                 "that the image processor gave, its image_boxes included."
             )
-        results = []
-        for d, c, size, box in zip(depth, outputs.confidence, target_sizes, boxes.tolist(), strict=True):
-            height, width = (int(side) for side in size)
-            results.append(
-                {
-                    "predicted_depth": resample_to_original(d, (height, width), box, "bilinear", cropped_is_nan=False),
-                    "confidence": resample_to_original(c, (height, width), box, "bilinear"),
-                }
-            )
-        return results
+        sizes = [(int(height), int(width)) for height, width in target_sizes]
+        return [
+            {
+                "predicted_depth": resample_to_original(d, size, box, "bilinear", cropped_is_nan=False),
+                "confidence": resample_to_original(c, size, box, "bilinear"),
+            }
+            for d, c, size, box in zip(depth, outputs.confidence, sizes, boxes.tolist(), strict=True)
+        ]
 
     def post_process_depth(
         self,
@@ -473,15 +465,10 @@ class Page4DImageProcessor(TorchvisionBackend):
         resample: str = "nearest",
     ) -> list[list[dict[str, torch.Tensor]]]:
         """
-        The point head's points and their confidence at the size of the original images.
+        The point head's points and their confidence at the size of the original images. Arguments are those of
+        [`~Page4DImageProcessor.post_process_depth`].
 
         Args:
-            outputs:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            original_sizes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
             resample (`str`, *optional*, defaults to `"nearest"`):
                 Points between two surfaces belong to neither, so that interpolating is not the default.
 
@@ -501,17 +488,8 @@ class Page4DImageProcessor(TorchvisionBackend):
         resample: str = "bilinear",
     ) -> list[list[dict[str, torch.Tensor]]]:
         """
-        The motion mask at the size of the original images.
-
-        Args:
-            outputs:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            original_sizes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            resample:
-                As in [`~Page4DImageProcessor.post_process_depth`].
+        The motion mask at the size of the original images. Arguments are those of
+        [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
             For each video, for each frame, a dictionary of `motion` `(height, width)`, low where the scene is static
@@ -523,15 +501,7 @@ class Page4DImageProcessor(TorchvisionBackend):
         self, outputs: Any, original_sizes: torch.Tensor, image_boxes: torch.Tensor
     ) -> list[dict[str, torch.Tensor]]:
         """
-        The cameras of the original images.
-
-        Args:
-            outputs:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            original_sizes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
-            image_boxes:
-                As in [`~Page4DImageProcessor.post_process_depth`].
+        The cameras of the original images. Arguments are those of [`~Page4DImageProcessor.post_process_depth`].
 
         Returns:
             For each video a dictionary of `extrinsics` `(num_frames, 3, 4)`, world-to-camera with OpenCV axes, and
@@ -594,10 +564,7 @@ def intrinsics_to_original(
     Args:
         intrinsics: `(..., 3, 3)`.
         original_sizes: `(..., 2)`, (height, width).
-        image_boxes: `(..., 4)`, (x0, y0, x1, y1) of the original image in the network's input.
-
-    Returns:
-        `(..., 3, 3)`; no image is needed, so this also goes for a crop.
+        image_boxes: `(..., 4)`, (x0, y0, x1, y1) of the original image in the network's input, which may be cropped.
     """
     sizes, boxes = (torch.as_tensor(each).to(intrinsics) for each in (original_sizes, image_boxes))
     scale = (boxes[..., 2:] - boxes[..., :2]) / sizes.flip(-1)  # [..., 2]: network pixels per original pixel, x and y
@@ -620,7 +587,7 @@ def visible_region(box: Sequence[float], network_size: tuple[int, int]) -> tuple
     height, width = network_size
     x0, y0, x1, y1 = box
     slack = 1e-3  # boxes are float32; an edge that far from a whole pixel is that pixel's
-    left, top = max(_ceil(x0 - slack), 0), max(_ceil(y0 - slack), 0)
+    left, top = max(math.ceil(x0 - slack), 0), max(math.ceil(y0 - slack), 0)
     right, bottom = min(int(x1 + slack), width), min(int(y1 + slack), height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
@@ -660,10 +627,6 @@ def _to_rgb(image: torch.Tensor) -> torch.Tensor:
         return ((color * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
     color, alpha = image[:3].to(torch.float32), image[3:].to(torch.float32)
     return (color * alpha + (1 - alpha)).to(image.dtype)
-
-
-def _ceil(value: float) -> int:
-    return -int(-value // 1)
 
 
 def _height_width(size: SizeDict | None, name: str) -> tuple[int, int]:

@@ -168,7 +168,18 @@ def _first(bad: Tensor, has_pose: Tensor) -> str:
     return f"sequence {int(found[0, 0])}, frame {int(found[0, 1])}," if len(found) else ""
 
 
-def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | None = None) -> Page4DTargets:
+def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int]) -> Page4DTargets:
+    """The targets of labels that nobody has checked, see `targets_of`.
+
+    Args:
+        labels: as [`Page4DModel.forward`] takes them, with the batch dimension.
+        image_size: (height, width) of the images.
+    """
+    known = next(labels[name] for name in ("extrinsics", "depth", "world_points") if labels.get(name) is not None)
+    return targets_of(check_labels(labels, (known.shape[0], known.shape[1], *image_size)))
+
+
+def targets_of(full: Mapping[str, Tensor]) -> Page4DTargets:
     """Bring labels, which are in a world and a scale of their own, into those that the network predicts.
 
     The world becomes the first camera, and lengths are divided by the mean distance of the valid points to it, clamped
@@ -176,11 +187,8 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
     world points are not given they are unprojected from depth and cameras.
 
     Args:
-        labels: as [`Page4DModel.forward`] takes them, with the batch dimension.
-        image_size: (height, width) of the images; needed only where labels hold cameras alone.
+        full: as `check_labels` gives them.
     """
-    size = _size_of(labels, image_size)
-    full = check_labels(labels, size)
     # Cameras are few, and a world's origin may be far off: the difference of two large translations is taken in
     # float64, where there is one.
     precise = torch.float32 if full["extrinsics"].device.type == "mps" else torch.float64
@@ -195,8 +203,9 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
     rotation = original[..., :3] @ from_first[..., :3]
     translation = original[..., :3] @ from_first[..., 3:] + original[..., 3:]
     has_depth = full["has_depth"][:, None, None, None]
-    given_depth = full.get("depth", torch.zeros((), device=has_pose.device)).float()
-    depth_valid = has_depth & ((given_depth > 0) & (given_depth <= FARTHEST)).expand(size)  # NaN is neither
+    given = full["depth"] if "depth" in full else torch.zeros_like(full["world_points"][..., 0])
+    given_depth = given.float()
+    depth_valid = has_depth & (given_depth > 0) & (given_depth <= FARTHEST)  # NaN is neither
     depth = torch.where(depth_valid, given_depth, 0)
     relative = torch.cat((rotation, translation), dim=-1)
     if "world_points" in full:
@@ -240,18 +249,6 @@ def normalize_labels(labels: Mapping[str, Any], image_size: tuple[int, int] | No
         moving=full.get("motion_mask"),
         has_motion=full.get("has_motion", torch.zeros_like(has_pose)),
     )
-
-
-def _size_of(labels: Mapping[str, Any], image_size: tuple[int, int] | None) -> tuple[int, int, int, int]:
-    """(batch, frames, height, width) that the labels are for."""
-    for name in ("depth", "world_points"):
-        if labels.get(name) is not None and labels[name].ndim == len(_LABELS[name]):
-            batch_size, num_frames, height, width = labels[name].shape[:4]
-            return (batch_size, num_frames, *(image_size or (height, width)))
-    extrinsics = labels.get("extrinsics")
-    if extrinsics is None or extrinsics.ndim != 4 or image_size is None:
-        raise Page4DError("The size of the images is not known: give depth, or extrinsics [B, S, 3, 4] and image_size.")
-    return (extrinsics.shape[0], extrinsics.shape[1], *image_size)
 
 
 def masked_mean(values: Tensor, counted: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .configuration_page4d import Page4DTrainingConfig
 from .geometry import cameras_to_pose_encoding
-from .labels_page4d import FARTHEST, SCALE_RANGE, Page4DTargets, masked_mean, normalize_labels
+from .labels_page4d import FARTHEST, SCALE_RANGE, Page4DTargets, masked_mean, targets_of
 from .modeling_page4d_layers import no_autocast
 
 STAGE_DECAY = 0.6  # weight of a refinement stage of the cameras over that of the next
@@ -65,7 +64,7 @@ class Page4DLosses:
 
 
 def page4d_loss(
-    labels: Mapping[str, Any] | Page4DTargets,
+    labels: Mapping[str, Tensor],
     config: Page4DTrainingConfig,
     *,
     pose_enc_stages: Sequence[Tensor] | None = None,
@@ -74,7 +73,6 @@ def page4d_loss(
     world_points: Tensor | None = None,
     world_points_conf: Tensor | None = None,
     dynamics_logits: Tensor | None = None,
-    image_size: tuple[int, int] | None = None,
 ) -> Page4DLosses:
     """The training loss; predictions of heads that the network lacks may be missing.
 
@@ -82,22 +80,16 @@ def page4d_loss(
     leaves the means that it has nothing for as they are without it.
 
     Args:
-        labels: as [`Page4DModel.forward`] takes them, with the batch dimension, or normalised already. The loss is
-            computed where they are.
+        labels: as `check_labels` gives them. The loss is computed where they are.
         config: weights of the terms, and what goes into them.
         pose_enc_stages: cameras after every refinement, or the last alone, each `[B, S, 9]`.
         depth, depth_conf: `[B, S, H, W, 1]` and `[B, S, H, W]`.
         world_points, world_points_conf: `[B, S, H, W, 3]` and `[B, S, H, W]`.
         dynamics_logits: `[B, S, h, w]` of the mask head, for every patch.
-        image_size: (height, width) of the images; needed only where neither predictions nor labels hold a map.
     """
-    maps = next((maps for maps in (depth_conf, world_points_conf) if maps is not None), None)
-    if maps is not None:
-        image_size = (maps.shape[2], maps.shape[3])
-    predicted = (*(pose_enc_stages or ()), maps, dynamics_logits)
     # Autocast would take the matrix products of cameras and points down to bfloat16.
-    with no_autocast(next(value for value in predicted if value is not None)):
-        targets = labels if isinstance(labels, Page4DTargets) else normalize_labels(labels, image_size)
+    with no_autocast(labels["has_pose"]):
+        targets = targets_of(labels)
         # A model may be spread over devices, and its heads give what they give where they lie.
         device = targets.scale.device
         terms: dict[str, Tensor] = {}

@@ -33,58 +33,51 @@ class Terms:
     """Origin and licence of weights, as their card gives them."""
 
     what: str  # the title of a card
-    license: str  # as the Hub calls it
-    license_name: str | None  # where the Hub has no name for it
-    license_link: str | None
-    base_model: str | None  # a model on the Hub
     words: str  # the licence in one or two sentences
+    license: str  # as the Hub calls it
+    license_name: str | None = None  # where the Hub has no name for it
+    license_link: str | None = None
+    base_model: str | None = None  # a model on the Hub
 
 
 # By `Page4DConfig.base_weights`.
 TERMS: dict[str | None, Terms] = {
     "page4d": Terms(
         "PAGE-4D",
-        "other",
-        "not-stated",
-        "https://huggingface.co/datasets/zhouk777/PAGE4D",
-        "facebook/VGGT-1B",
         f"PAGE-4D's release states no licence for its weights. They derive from VGGT-1B, which is under [CC-BY-NC-4.0]"
         f"({CC_BY_NC}): take them to be for non-commercial use only.",
+        license="other",
+        license_name="not-stated",
+        license_link="https://huggingface.co/datasets/zhouk777/PAGE4D",
+        base_model="facebook/VGGT-1B",
     ),
     "vggt": Terms(
         "VGGT-1B",
-        "cc-by-nc-4.0",
-        None,
-        None,
-        "facebook/VGGT-1B",
         f"VGGT-1B's weights are under [CC-BY-NC-4.0]({CC_BY_NC}): for non-commercial use only.",
+        license="cc-by-nc-4.0",
+        base_model="facebook/VGGT-1B",
     ),
     "vggt-commercial": Terms(
         "VGGT-1B-Commercial",
-        "other",
-        "vggt",
-        VGGT_LICENSE,
-        "facebook/VGGT-1B-Commercial",
         f"VGGT-1B-Commercial's weights are under the [VGGT licence]({VGGT_LICENSE}), which allows commercial use and "
         "forbids military use.",
+        license="other",
+        license_name="vggt",
+        license_link=VGGT_LICENSE,
+        base_model="facebook/VGGT-1B-Commercial",
     ),
     "page4d-tiny": Terms(
         "page4d-tiny",
-        "apache-2.0",
-        None,
-        None,
-        None,
         "page4d-tiny's weights are under Apache-2.0, as its code. It was trained without weights or data of others.",
+        license="apache-2.0",
     ),
     None: Terms(
         "A network of the PAGE-4D family",
-        "other",
-        "unknown",
-        None,
-        None,
         "Where these weights started from is not known here. What derives from VGGT-1B is under [CC-BY-NC-4.0]"
         f"({CC_BY_NC}), non-commercial; PAGE-4D's release states no licence and derives from it; only "
         f"VGGT-1B-Commercial is under the [VGGT licence]({VGGT_LICENSE}).",
+        license="other",
+        license_name="unknown",
     ),
 }
 
@@ -218,7 +211,6 @@ def model_card(
         "depth-estimation": "depth" in heads,
         "camera-pose-estimation": "camera" in heads,
     }
-    own_tags = [tag for tag in TAGS if depends.get(tag, True)]
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="depth-estimation" if heads == ["depth"] else "image-to-3d",
@@ -226,7 +218,7 @@ def model_card(
         license_name=terms.license_name,
         license_link=terms.license_link,
         base_model=terms.base_model,
-        tags=[*own_tags, *tags],
+        tags=[*(tag for tag in TAGS if depends.get(tag, True)), *tags],
     )
     title = terms.what
     quantization = config.to_dict().get("quantization_config")

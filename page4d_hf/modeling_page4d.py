@@ -4,64 +4,6 @@ The network is VGGT's (arXiv 2503.11651) with a dynamics-aware mask in the middl
 
     pixel_values -> encoder -> aggregator -> camera_head, depth_head, point_head, track_head
                                (mask_head)
-
-Names of the published checkpoints, and what they are called here:
-
-| published                                              | here                                                        |
-| ------------------------------------------------------ | ----------------------------------------------------------- |
-| `aggregator.patch_embed.`                              | `encoder.`                                                  |
-| ... `cls_token`, `mask_token`, `register_tokens`       | ... `embeddings.` with the same name                        |
-| ... `pos_embed`                                        | ... `embeddings.position_embeddings`                        |
-| ... `patch_embed.proj.`                                | ... `embeddings.patch_embeddings.`                          |
-| ... `blocks.{i}.`, `norm.`                             | ... `layers.{i}.`, `norm.`                                  |
-| `aggregator.camera_token`                              | `aggregator.special_tokens.camera`                          |
-| `aggregator.register_token`                            | `aggregator.special_tokens.register`                        |
-| `aggregator.{frame,global}_blocks.{i}.`                | `aggregator.{frame,global}_layers.{i}.`                     |
-| `aggregator.spatial_mask_head.head0.{0,2,4}.`          | `aggregator.mask_head.{depthwise,pointwise,output}.`        |
-| (nothing: counts training steps, starts at 0)          | `aggregator.mask_schedule.step`                             |
-| `camera_head.empty_pose_tokens`                        | `camera_head.empty_pose`                                    |
-| `camera_head.embed_pose.`                              | `camera_head.pose_embedding.`                               |
-| `camera_head.poseLN_modulation.1.`                     | `camera_head.modulation.`                                   |
-| `camera_head.trunk.{i}.`                               | `camera_head.layers.{i}.`                                   |
-| `camera_head.token_norm.`, `trunk_norm.`               | `camera_head.token_norm.`, `norm.`                          |
-| `camera_head.pose_branch.{fc1,fc2}.`                   | `camera_head.pose_mlp.{fc1,fc2}.`                           |
-| `{depth,point}_head.norm.`                             | the same                                                    |
-| `{depth,point}_head.projects.{i}.`                     | `{depth,point}_head.projections.{i}.`                       |
-| `{depth,point}_head.resize_layers.{i}.`                | the same                                                    |
-| `{depth,point}_head.scratch.layer{i + 1}_rn.`          | `{depth,point}_head.level_convs.{i}.`                       |
-| `{depth,point}_head.scratch.refinenet{i + 1}.`         | `{depth,point}_head.fusion_layers.{i}.`                     |
-| ... `resConfUnit1.`, `resConfUnit2.`, `out_conv.`      | ... `skip_unit.`, `unit.`, `projection.`                    |
-| `{depth,point}_head.scratch.output_conv1.`             | `{depth,point}_head.output_conv1.`                          |
-| `{depth,point}_head.scratch.output_conv2.{0,2}.`       | `{depth,point}_head.output_{conv2,conv3}.`                  |
-| `track_head.feature_extractor.`                        | the same, and in it as in the depth head                    |
-| `track_head.tracker.fmap_norm.`                        | `track_head.feature_norm.`                                  |
-| `track_head.tracker.corr_mlp.{fc1,fc2}.`               | `track_head.correlation_mlp.{fc1,fc2}.`                     |
-| `track_head.tracker.query_ref_token`                   | `track_head.frame_tokens`                                   |
-| `track_head.tracker.ffeat_norm.`                       | `track_head.update_norm.`                                   |
-| `track_head.tracker.ffeat_updater.0.`                  | `track_head.update_projection.`                             |
-| `track_head.tracker.{vis,conf}_predictor.0.`           | `track_head.{visibility,confidence}.`                       |
-| `track_head.tracker.updateformer.`                     | `track_head.transformer.`                                   |
-| ... `input_norm.`, `input_transform.`                  | ... `input_norm.`, `input_projection.`                      |
-| ... `virual_tracks`                                    | ... `virtual_tracks`                                        |
-| ... `time_blocks.{i}.`                                 | ... `time_layers.{i}.`                                      |
-| ... `space_virtual2point_blocks.{i}.`                  | ... `space_layers.{i}.gather.`                              |
-| ... `space_virtual_blocks.{i}.`                        | ... `space_layers.{i}.mix.`                                 |
-| ... `space_point2virtual_blocks.{i}.`                  | ... `space_layers.{i}.scatter.`                             |
-| ... `output_norm.`, `flow_head.`                       | ... `output_norm.`, `output_projection.`                    |
-| ... in a block `norm1`, `norm_context`, `norm2`        | ... `norm1`, `context_norm`, `norm2`                        |
-| ... in a block `attn.` or `cross_attn.`, `mlp.`        | ... `attention.`, `mlp.`                                    |
-| ... in those `in_proj_{weight,bias}`, in thirds        | ... `{q,k,v}_proj.{weight,bias}`                            |
-| ... in those `out_proj.`                               | ... `o_proj.`                                               |
-
-and inside every transformer block of encoder, aggregator and camera head:
-
-| published                                              | here                                                        |
-| ------------------------------------------------------ | ----------------------------------------------------------- |
-| `norm1.`, `norm2.`, `mlp.{fc1,fc2}.`                   | the same                                                    |
-| `attn.qkv.`, in thirds along the first axis            | `attention.{q,k,v}_proj.`                                   |
-| `attn.proj.`                                           | `attention.o_proj.`                                         |
-| `attn.q_norm.`, `attn.k_norm.`                         | `attention.q_norm.`, `attention.k_norm.`                    |
-| `ls1.gamma`, `ls2.gamma`                               | `layer_scale1`, `layer_scale2`                              |
 """
 
 from __future__ import annotations
@@ -494,8 +436,7 @@ class Page4DModel(Page4DPreTrainedModel):
             output.world_points_conf = 1 + maps[..., 3].exp()
         if self.track_head is not None and query_points is not None:
             tracks = self.track_head(features, (height, width), query_points)
-            output.tracks = tracks.stages[-1]
-            output.track_visibility, output.track_confidence = tracks.visibility, tracks.confidence
+            output.tracks, output.track_visibility, output.track_confidence = tracks
         if aggregated.mask is not None:
             output.dynamics_mask = nn.functional.interpolate(
                 aggregated.mask.dynamics, size=(height, width), mode="bilinear", align_corners=False
@@ -510,7 +451,6 @@ class Page4DModel(Page4DPreTrainedModel):
                 world_points=output.world_points,
                 world_points_conf=output.world_points_conf,
                 dynamics_logits=None if aggregated.mask is None else aggregated.mask.dynamics_logits,
-                image_size=(height, width),
             )
             terms = {name: term.detach() for name, term in losses.terms.items()}
             # A new one, as the order in which fields are set is their order in a tuple, and the loss is to come first.
@@ -659,16 +599,12 @@ class Page4DForDepthEstimation(Page4DModel):
         image_boxes: Tensor | None = None,
     ) -> Page4DDepthEstimatorOutput:
         r"""
+        `mask_strength`, `output_hidden_states` and `output_attentions` are as in [`Page4DModel`].
+
         Args:
             pixel_values (`torch.FloatTensor` of shape `(num_images, 3, height, width)`):
                 Images as [`Page4DModel`] takes them. Of shape `(batch_size, num_frames, 3, height, width)`, as
                 [`Page4DImageProcessor`] gives them, they are `batch_size * num_frames` images.
-            mask_strength (`float` or `torch.Tensor`, *optional*):
-                As in [`Page4DModel`].
-            output_hidden_states (`bool`, *optional*):
-                As in [`Page4DModel`].
-            output_attentions (`bool`, *optional*):
-                As in [`Page4DModel`].
             original_sizes (`torch.Tensor`, *optional*):
                 What [`Page4DImageProcessor`] gives; not used.
             image_boxes (`torch.FloatTensor`, *optional*):

@@ -55,11 +55,8 @@ class Page4DReleaseMaskHead(Page4DFloat32Module):
             hidden = nn.functional.gelu(self.pointwise(nn.functional.gelu(self.depthwise(maps))))
             logits = self.output(hidden).squeeze(1) + maps.mean(dim=1)  # [B * S, h, w]
             key = torch.sigmoid(logits) - 0.5
-            batch = patch_tokens.shape[:2]
-            bias, dynamics, logits = (
-                values.unflatten(0, batch) for values in ((self.scale * key).flatten(1), 0.5 - key, -logits)
-            )
-            return Page4DMask(bias, dynamics, logits)
+            mask = ((self.scale * key).flatten(1), 0.5 - key, -logits)
+            return Page4DMask(*[values.unflatten(0, patch_tokens.shape[:2]) for values in mask])
 
 
 class Page4DPaperMaskHead(Page4DFloat32Module):
@@ -92,11 +89,8 @@ class Page4DPaperMaskHead(Page4DFloat32Module):
             alpha = nn.functional.softplus(self.alpha_logit) + self.epsilon
             logits = logits / tau
             dynamics = torch.sigmoid(logits)
-            batch = patch_tokens.shape[:2]
-            bias, dynamics, logits = (
-                values.unflatten(0, batch) for values in ((-alpha * dynamics).flatten(1), dynamics, logits)
-            )
-            return Page4DMask(bias, dynamics, logits)
+            mask = ((-alpha * dynamics).flatten(1), dynamics, logits)
+            return Page4DMask(*[values.unflatten(0, patch_tokens.shape[:2]) for values in mask])
 
 
 MASK_HEADS = {"release": Page4DReleaseMaskHead, "paper": Page4DPaperMaskHead}

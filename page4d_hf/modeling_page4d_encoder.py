@@ -68,14 +68,7 @@ class Page4DEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.encoder_layer_norm_eps)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode images.
-
-        Args:
-            pixel_values: `[N, 3, H, W]`, normalised, H and W multiples of the patch size.
-
-        Returns:
-            `[N, h * w, C]` patch tokens, row by row.
-        """
+        """Encode normalised images `[N, 3, H, W]` of whole patches to patch tokens `[N, h * w, C]`, row by row."""
         hidden_states = self.embeddings(pixel_values)
         for layer in self.layers:
             hidden_states, _ = layer(hidden_states)

@@ -111,15 +111,8 @@ def rotary_tables(
 
 
 def apply_rotary(states: Tensor, tables: Page4DRotaryTables) -> Tensor:
-    """Rotate queries or keys.
-
-    Args:
-        states: `[B, N, heads, head_dim]`, N a multiple of the P tokens in the tables: all frames share positions.
-        tables: of one frame.
-
-    Returns:
-        `[B, N, heads, head_dim]`.
-    """
+    """Rotate queries or keys `[B, N, heads, head_dim]` by the tables of one frame, whose P tokens N is a multiple of:
+    all frames share positions."""
     frames = states.unflatten(1, (-1, tables.cos.shape[0]))  # [B, N / P, P, heads, head_dim]
     partners = frames.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
     cos, sin = tables.cos[:, None], tables.sin[:, None]  # [P, 1, head_dim]

@@ -25,7 +25,7 @@ DISPLACEMENT_SCALE = 518.0  # displacements are told to the transformer in units
 class Page4DTracks(NamedTuple):
     """Where the points are seen in every frame."""
 
-    stages: tuple[Tensor, ...]  # [B, S, N, 2] after every iteration, (x, y) in pixels of the image
+    points: Tensor  # [B, S, N, 2], (x, y) in pixels of the image
     visibility: Tensor  # [B, S, N], probability that the point is not occluded
     confidence: Tensor  # [B, S, N], probability that the track is right
 
@@ -152,7 +152,6 @@ class Page4DTrackHead(Page4DFloat32Module):
         context = sampled_position_waves(queries, self.input_size, height, width)[:, :, None] + frame_tokens[:, None]
 
         is_first = torch.arange(num_frames, device=points.device) == 0
-        stages = []
         for _ in range(self.num_iterations):
             points = points.detach()
             displacement = points - points[:, :, :1]
@@ -167,12 +166,11 @@ class Page4DTrackHead(Page4DFloat32Module):
             track_features = track_features + F.gelu(self.update_projection(self.update_norm(delta[..., 2:])))
             # In the first frame the points are where they were asked for.
             points = torch.where(is_first[:, None], queries[:, :, None], points + delta[..., :2])
-            stages.append(FEATURE_STRIDE * points.transpose(1, 2))
         visibility, confidence = self.visibility(track_features), self.confidence(track_features)
         return Page4DTracks(
-            tuple(stages),
+            FEATURE_STRIDE * points.transpose(1, 2),
             visibility.sigmoid().squeeze(-1).mT,
-            confidence.sigmoid().squeeze(-1).mT,  # [B, S, N]
+            confidence.sigmoid().squeeze(-1).mT,
         )
 
     def _pyramid(self, maps: Tensor) -> list[Tensor]:
@@ -230,31 +228,17 @@ def sample_at(maps: Tensor, points: Tensor, padding_mode: str) -> Tensor:
 
 
 def displacement_waves(displacement: Tensor, channels: int) -> Tensor:
-    """Sines and cosines of displacements.
-
-    Args:
-        displacement: `[..., 2]` in pixels.
-        channels: how many for each axis; the frequencies are multiples of 2000 / channels.
-
-    Returns:
-        `[..., 2 * channels]`: those of x, then those of y, sine and cosine of a frequency beside each other.
-    """
+    """Sines and cosines `[..., 2 * channels]` of displacements `[..., 2]` in pixels: those of x, then those of y, sine
+    and cosine of a frequency beside each other. The frequencies are multiples of 2000 / channels."""
     steps = torch.arange(0, channels, 2, device=displacement.device, dtype=displacement.dtype)
     angles = displacement[..., None] * (steps * (1000.0 / channels))  # [..., 2, channels / 2]
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)
 
 
 def sampled_position_waves(points: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Sines and cosines of places, known at whole pixels and interpolated between them.
-
-    Args:
-        points: `[..., 2]`, (x, y) in pixels.
-        channels: how many, a multiple of 4: half of them for x, half for y.
-        height, width: of the map; points outside count as on its border.
-
-    Returns:
-        `[..., channels]`.
-    """
+    """Sines and cosines `[..., channels]` of places `[..., 2]`, (x, y) in pixels of a map, known at whole pixels and
+    interpolated between them. Half of the channels, a multiple of 4, are for x and half for y; points outside the map
+    count as on its border."""
     count = channels // 4
     frequencies = 10000.0 ** (-torch.arange(count, device=points.device, dtype=points.dtype) / count)
     waves = []

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import default_collate
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_utils import unwrap_model
@@ -82,13 +81,7 @@ class Page4DMaskScheduleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Before a step: what the mask is to be as strong as in it."""
-        _set_training_step(kwargs["model"], state.global_step)
+        network: Any = unwrap_model(kwargs["model"], recursive=True)
+        network.set_training_step(state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After it: what is saved then counts it."""
-        _set_training_step(kwargs["model"], state.global_step)
-
-
-def _set_training_step(model: nn.Module, step: int) -> None:
-    network: Any = unwrap_model(model, recursive=True)
-    network.set_training_step(step)
+    on_step_end = on_step_begin  # what is saved then counts the step

@@ -112,16 +112,13 @@ def _matrix(frame: av.VideoFrame) -> str | None:
 def _linear(transfer: int) -> npt.NDArray[np.float32]:
     """Light of each of 65,536 code values: HLG's in units of its peak, PQ's in units of SDR's white."""
     signal = np.linspace(0, 1, 65536)
-    light: npt.NDArray[np.float32]
     if transfer == HLG:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
-        light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12).astype(np.float32)
-        return light
+        return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12).astype(np.float32)
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     root = signal ** (1 / m2)
     nits = 10_000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
-    light = (nits / REFERENCE_WHITE).astype(np.float32)
-    return light
+    return np.asarray(nits / REFERENCE_WHITE, np.float32)
 
 
 @lru_cache

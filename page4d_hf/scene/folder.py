@@ -276,23 +276,23 @@ def transforms_json(
     `files` are the frames' images, from the file's folder; `sizes` `[N, 2]` are (width, height), `times` in [0, 1].
     """
     poses = camera_to_world_opengl(torch.as_tensor(np.asarray(cameras.extrinsics, np.float64))).tolist()
-    entries = []
-    for file, pose, intrinsics, (width, height), time in zip(
-        files, poses, np.asarray(cameras.intrinsics, np.float64), sizes, times, strict=True
-    ):
-        entries.append(
-            {
-                "file_path": file,
-                "time": float(time),
-                "fl_x": float(intrinsics[0, 0]),
-                "fl_y": float(intrinsics[1, 1]),
-                "cx": float(intrinsics[0, 2]),
-                "cy": float(intrinsics[1, 2]),
-                "w": int(width),
-                "h": int(height),
-                "transform_matrix": [*pose, [0.0, 0.0, 0.0, 1.0]],
-            }
+    intrinsics = np.asarray(cameras.intrinsics, np.float64).tolist()
+    entries = [
+        {
+            "file_path": file,
+            "time": time,
+            "fl_x": fl_x,
+            "fl_y": fl_y,
+            "cx": cx,
+            "cy": cy,
+            "w": width,
+            "h": height,
+            "transform_matrix": [*pose, [0.0, 0.0, 0.0, 1.0]],
+        }
+        for file, pose, ((fl_x, _, cx), (_, fl_y, cy), _), (width, height), time in zip(
+            files, poses, intrinsics, sizes.tolist(), times.tolist(), strict=True
         )
+    ]
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": entries}
 
 

@@ -8,6 +8,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from pickle import UnpicklingError
@@ -119,18 +120,15 @@ def _code_in(path: Path, error: Exception) -> list[str]:
         return [named[1]]
     # torch stops at the first opcode that weights have no need of, which may come before the code.
     found: list[str] = []
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+    with suppress(Exception), path.open("rb") as file:  # what is no pickle fails anywhere
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
                 for name in archive.namelist():
                     if name.endswith("data.pkl"):
-                        with archive.open(name) as file:
-                            found.extend(_imports(file))
+                        found.extend(_imports(archive.open(name)))
         else:
-            with path.open("rb") as file:
-                found.extend(_imports(file))
-    except Exception:  # what is no pickle fails anywhere
-        pass
+            file.seek(0)
+            found.extend(_imports(file))
     harmless = ("torch.", "collections.OrderedDict")
     return list(dict.fromkeys(name for name in found if not name.startswith(harmless)))
 

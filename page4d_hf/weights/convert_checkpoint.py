@@ -1,7 +1,7 @@
 """Turns the published checkpoints of PAGE-4D and of VGGT into folders for `from_pretrained`.
 
 The published files say nothing about the network but its weights: every size is read off the tensors, and
-`Page4DConfig`'s defaults stand for what shapes do not show. `modeling_page4d` has the table of names.
+`Page4DConfig`'s defaults stand for what shapes do not show.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
+from itertools import groupby
 from math import isqrt
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from ..image_processing_page4d import Page4DImageProcessor
 from ..model_card import model_card
 from ..modeling_page4d import Page4DModel
 from ..utils.folders import make_readable, whole_folder
-from ..utils.programs import one_line
+from ..utils.programs import counted, one_line
 from .checkpoint_files import read_checkpoint
 from .loading import image_processor_for
 
@@ -41,7 +41,6 @@ _FILE_NAMES = {
     "checkpoint_nomask.pt": "page4d",
     "vggt_1B_commercial.pt": "vggt-commercial",
 }
-_MASK_HEAD = "aggregator.spatial_mask_head."
 _TRACK_HEAD = "track_head."
 # What no tensor shows, and which part of the network it is of.
 _NOT_SHOWN = {
@@ -121,10 +120,7 @@ _PUBLISHED_NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] =
     (r"\.layer_scale([12])$", r".ls\1.gamma"),
 )
 
-# Parts of the model that no published checkpoint has, and what they start from.
-_UNPUBLISHED: dict[str, Callable[[Tensor], Tensor]] = {
-    "aggregator.mask_schedule.step": lambda like: torch.zeros(like.shape, dtype=like.dtype),
-}
+_UNPUBLISHED = "aggregator.mask_schedule.step"  # counts training steps, from 0
 
 
 def published_name(name: str) -> str:
@@ -163,8 +159,8 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
         overrides: values of `Page4DConfig` that are known better.
     """
     for name in overrides:
-        if name not in _config_fields():
-            similar = get_close_matches(name, _config_fields())
+        if name not in Page4DConfig.__annotations__:
+            similar = get_close_matches(name, Page4DConfig.__annotations__)
             meant = f"did you mean {' or '.join(similar)}?" if similar else "its documentation lists what it has."
             raise CheckpointError(f"Page4DConfig has no value {name}; {meant}")
 
@@ -205,7 +201,7 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     grid_size = isqrt(positions - 1) if positions is not None and positions > 1 else None
     correlations = size(r"track_head\.tracker\.corr_mlp\.fc1\.weight", 1)
     radius = known("track_corr_radius")
-    has_mask = has(_MASK_HEAD)
+    has_mask = has("aggregator.spatial_mask_head.")
     # Layers that are read or masked must be there: if they are not, keys are missing.
     used = [*known("head_layers"), *(known("masked_layers") if has_mask else ())]
 
@@ -243,20 +239,16 @@ def infer_config(weights: Mapping[str, Tensor], **overrides: Any) -> Page4DConfi
     }
     if None in read["dense_channels"]:
         read["dense_channels"] = None
-    always_meant = ("mask_form",)  # None is a value there, not the want of one
-    values = {name: value for name, value in read.items() if value is not None or name in always_meant}
+    # None is a value of `mask_form`, not the want of one.
+    values = {name: value for name, value in read.items() if value is not None or name == "mask_form"}
     try:
         return Page4DConfig(**{**values, **overrides})
     except (StrictDataclassError, TypeError, ValueError) as error:  # Page4DError is a ValueError
+        reason = one_line(error.__cause__ or error).removesuffix(".")  # without the wrapping of the class's decorator
         raise CheckpointError(
-            f"No network can be built from the sizes in the checkpoint: {_reason(error)} "
+            f"No network can be built from the sizes in the checkpoint: {reason}. "
             "Values that tensors do not show can be set (page4d convert --set NAME=VALUE)."
         ) from error
-
-
-def _config_fields() -> list[str]:
-    """The names of what `Page4DConfig` itself declares."""
-    return [field.name for field in fields(Page4DConfig) if field.name in Page4DConfig.__annotations__]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -285,24 +277,24 @@ def convert_state_dict(
         )
     faults = []
     if missing:
-        faults.append(f"{_count(missing, 'key')} missing ({_key_list(missing)})")
+        faults.append(f"{counted(len(missing), 'key')} missing ({_key_list(missing)})")
     if unexpected:
-        faults.append(f"{_count(unexpected, 'key')} unexpected ({_key_list(unexpected)})")
+        faults.append(f"{counted(len(unexpected), 'key')} unexpected ({_key_list(unexpected)})")
     if misshapen:
         remarks = {name: f" is {list(weights[name].shape)}, not {list(shapes[name])}" for name in misshapen}
-        faults.append(f"{_count(misshapen, 'key')} of another shape ({_key_list(misshapen, remarks)})")
+        faults.append(f"{counted(len(misshapen), 'key')} of another shape ({_key_list(misshapen, remarks)})")
     if faults:
         raise CheckpointError(f"{source} does not fit the network that its sizes tell of: {'; '.join(faults)}.")
     broken = [name for name, tensor in weights.items() if tensor.dtype not in _FLOATS or not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(
-            f"{source} has values that are no finite numbers in {_count(broken, 'key')} ({_key_list(broken)})."
+            f"{source} has values that are no finite numbers in {counted(len(broken), 'key')} ({_key_list(broken)})."
         )
 
     converted = {}
     for name, like in model.state_dict().items():
-        if name in _UNPUBLISHED:
-            converted[name] = _UNPUBLISHED[name](like)
+        if name == _UNPUBLISHED:
+            converted[name] = torch.zeros(like.shape, dtype=like.dtype)
         else:
             tensor, third = weights[published_name(name)], _third(name)
             converted[name] = tensor if third is None else tensor.chunk(3)[third]
@@ -313,7 +305,7 @@ def published_shapes_of(model: Page4DModel) -> dict[str, tuple[int, ...]]:
     """The shapes of all weights of a model, by their published names."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in model.state_dict().items():
-        if name not in _UNPUBLISHED:
+        if name != _UNPUBLISHED:
             shape = tuple(tensor.shape)
             shapes[published_name(name)] = shape if _third(name) is None else (3 * shape[0], *shape[1:])
     return shapes
@@ -333,19 +325,18 @@ def _fitting_network(
     lacking = [n for n in shapes if n.startswith(_TRACK_HEAD) and (n not in weights or weights[n].shape != shapes[n])]
     if lacking and "enable_track" not in overrides:
         note(
-            f"The track head is left out: {_count(lacking, 'key')} missing or of another shape ({_key_list(lacking)}); "
-            "--set enable_track=true insists on it."
+            f"The track head is left out: {counted(len(lacking), 'key')} missing or of another shape "
+            f"({_key_list(lacking)}); --set enable_track=true insists on it."
         )
-        with torch.device("meta"):
-            model = Page4DModel(infer_config(weights, **{**overrides, "enable_track": False}))
-        extra = [name for name in weights if name.startswith(_TRACK_HEAD)]
-    else:
-        extra = [name for name in weights if name.startswith(_TRACK_HEAD) and name not in shapes]
-        if extra:
-            note(
-                f"Left out: {_count(extra, 'key')} of a track head that the network does not have ({_key_list(extra)})."
-            )
-    return {name: tensor for name, tensor in weights.items() if name not in set(extra)}, model
+        others = {name: tensor for name, tensor in weights.items() if not name.startswith(_TRACK_HEAD)}
+        return _fitting_network(others, overrides, note)
+    extra = [name for name in weights if name.startswith(_TRACK_HEAD) and name not in shapes]
+    if extra:
+        note(
+            f"Left out: {counted(len(extra), 'key')} of a track head that the network does not have "
+            f"({_key_list(extra)})."
+        )
+    return {name: tensor for name, tensor in weights.items() if name not in extra}, model
 
 
 def _mask_strength(
@@ -474,16 +465,6 @@ def check_conversion(folder: str | Path, converted: Mapping[str, Tensor], model:
 # Words
 
 
-def _reason(error: Exception) -> str:
-    """A configuration validator's message, without the wrapping of the class's decorator."""
-    reason = one_line(error.__cause__ or error)
-    return reason if reason.endswith(".") else f"{reason}."
-
-
-def _count(names: list[str], noun: str) -> str:
-    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
-
-
 def _key_list(names: list[str], remarks: Mapping[str, str] | None = None, limit: int = 20) -> str:
     """Names with what is remarked of them; of many, those that differ in one layer number are written as one."""
     names = [name if name.isprintable() else ascii(name) for name in names]
@@ -503,11 +484,7 @@ def _with_range(pattern: str, members: list[str]) -> str:
         return members[0]
     before = pattern.index("#")
     numbers = sorted(int(re.match(r"\d+", name[before:])[0]) for name in members)  # type: ignore[index]
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    # Numbers that follow each other are as far ahead of their places.
+    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
     ranges = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
     return pattern.replace("#", f"{{{ranges}}}", 1)

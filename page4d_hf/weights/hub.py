@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
@@ -41,7 +41,7 @@ class PublishedCheckpoint:
     repo_id: str
     repo_type: str
     filenames: tuple[str, ...]  # the same weights in several formats, the preferred one first
-    overrides: Mapping[str, Any] = field(default_factory=dict)  # values of Page4DConfig
+    overrides: Mapping[str, Any]  # values of Page4DConfig
 
     def __str__(self) -> str:
         return f"the {self.repo_type} repository {self.repo_id}"
@@ -68,13 +68,6 @@ PUBLISHED = {
 }
 
 
-class DownloadedCheckpoint(NamedTuple):
-    """A checkpoint file in the cache of the Hub."""
-
-    path: Path
-    commit: str
-
-
 def pull(
     name: str,
     output: str | Path = "page4d",
@@ -82,53 +75,41 @@ def pull(
     revision: str | None = None,
     dtype: str = "float32",
     overwrite: bool = False,
-    endpoint: str | None = None,
-    cache_dir: str | Path | None = None,
     note: Callable[[str], object] = logger.warning,
 ) -> Page4DConfig:
     """Fetch a published checkpoint from the Hub and convert it to a folder for `from_pretrained`.
 
     Args:
-        name: `"nomask"` or `"mask"` of PAGE-4D, `"vggt"`, or `"vggt-commercial"`, which needs its owners' consent.
+        name: a key of `PUBLISHED`; `"vggt-commercial"` needs its owners' consent.
         output: the folder to make.
         revision: branch, tag or commit of the repository; the newest by default.
         dtype, overwrite, note: as for `convert_checkpoint`.
-        endpoint, cache_dir: as for `download`.
 
     Returns:
         The configuration of the converted model.
     """
     with claimed_folder(output, overwrite=overwrite):
-        downloaded = download(name, revision=revision, endpoint=endpoint, cache_dir=cache_dir, output=output)
-        checkpoint = PUBLISHED[name]
+        path = download(name, revision=revision, output=output)
+        checkpoint, commit = PUBLISHED[name], path.parent.name
         return convert_checkpoint(
-            downloaded.path,
+            path,
             output,
             dtype=dtype,
-            source=f"`{downloaded.path.name}` of {checkpoint} on the Hugging Face Hub (commit {downloaded.commit})",
+            source=f"`{path.name}` of {checkpoint} on the Hugging Face Hub (commit {commit})",
             overwrite=overwrite,
             overrides=checkpoint.overrides,
             note=note,
         )
 
 
-def download(
-    name: str,
-    *,
-    revision: str | None = None,
-    endpoint: str | None = None,
-    cache_dir: str | Path | None = None,
-    output: str | Path = "page4d",
-) -> DownloadedCheckpoint:
-    """Fetch a published checkpoint into the cache of the Hub, where it is not there yet.
+def download(name: str, *, revision: str | None = None, output: str | Path = "page4d") -> Path:
+    """Fetch a published checkpoint into the cache of the Hub, where it is not there yet: `.../<commit>/<file>`.
 
     Without a connection, what the cache has of the revision serves.
 
     Args:
         name: a key of `PUBLISHED`.
         revision: branch, tag or commit of the repository; the newest by default.
-        endpoint: address of the Hub; by default that in `HF_ENDPOINT`, or huggingface.co.
-        cache_dir: the cache; by default that in `HF_HUB_CACHE`, or huggingface_hub's own.
         output: where the model shall go in the end, for what the message advises.
     """
     if name not in PUBLISHED:
@@ -137,49 +118,35 @@ def download(
     failures: list[Exception] = []
     for filename in checkpoint.filenames:
         try:
-            path = _fetch(checkpoint, filename, revision, endpoint, cache_dir)
+            return _fetch(checkpoint, filename, revision)
         except (HTTPError, OSError) as error:
             failures.append(error)
-        else:
-            return DownloadedCheckpoint(path, commit=path.parent.name)  # in the cache: snapshots/<commit>/<file>
     # What hinders the preferred file tells most, unless it is only that the repository has it in another format.
     failure = next((error for error in failures if not isinstance(error, EntryNotFoundError)), failures[0])
     filename = checkpoint.filenames[0]
-    reason = _reason(failure, checkpoint, revision, endpoint or constants.ENDPOINT, cache_dir or constants.HF_HUB_CACHE)
-    url = hf_hub_url(checkpoint.repo_id, filename, repo_type=checkpoint.repo_type, revision=revision, endpoint=endpoint)
+    url = hf_hub_url(checkpoint.repo_id, filename, repo_type=checkpoint.repo_type, revision=revision)
     raise CheckpointError(
-        f"{filename} cannot be fetched from {checkpoint}: {reason}. "
+        f"{filename} cannot be fetched from {checkpoint}: {_reason(failure, checkpoint, revision)}. "
         f"By hand: download {url} and run `{command('page4d', 'convert', filename, output)}`."
     ) from failure
 
 
-def _fetch(
-    checkpoint: PublishedCheckpoint,
-    filename: str,
-    revision: str | None,
-    endpoint: str | None,
-    cache_dir: str | Path | None,
-) -> Path:
+def _fetch(checkpoint: PublishedCheckpoint, filename: str, revision: str | None) -> Path:
     """The path of a file in the cache."""
-    place: dict[str, Any] = {
-        "repo_id": checkpoint.repo_id,
-        "repo_type": checkpoint.repo_type,
-        "filename": filename,
-        "revision": revision,
-        "endpoint": endpoint,
-    }
+    place: dict[str, Any] = {"repo_id": checkpoint.repo_id, "repo_type": checkpoint.repo_type, "filename": filename}
+    place["revision"] = revision
     try:
         # A download tries again and again. One question beforehand tells at once who cannot succeed.
-        get_hf_file_metadata(hf_hub_url(**place), endpoint=endpoint)
+        get_hf_file_metadata(hf_hub_url(**place))
     except (EntryNotFoundError, RevisionNotFoundError):
         raise
     except (HTTPError, OSError) as error:
         try:
-            return Path(hf_hub_download(**place, cache_dir=cache_dir, local_files_only=True))
+            return Path(hf_hub_download(**place, local_files_only=True))
         except LocalEntryNotFoundError:
             raise error from None
     try:
-        return Path(hf_hub_download(**place, cache_dir=cache_dir))
+        return Path(hf_hub_download(**place))
     except LocalEntryNotFoundError as error:  # is raised from what went wrong on the way
         raise error.__cause__ or error from None
     except HfHubHTTPError:
@@ -188,12 +155,11 @@ def _fetch(
         raise ConnectionAbortedError(f"{type(error).__name__}: {error}") from error
 
 
-def _reason(
-    error: Exception, checkpoint: PublishedCheckpoint, revision: str | None, endpoint: str, cache_dir: str | Path
-) -> str:
+def _reason(error: Exception, checkpoint: PublishedCheckpoint, revision: str | None) -> str:
     """Reason of a failed download, as part of a sentence."""
+    endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     if isinstance(error, OfflineModeIsEnabled):
-        return f"HF_HUB_OFFLINE is set, and the file is not in the cache {cache_dir}"
+        return f"HF_HUB_OFFLINE is set, and the file is not in the cache {cache}"
     if isinstance(error, GatedRepoError):
         prefix = constants.REPO_TYPES_URL_PREFIXES.get(checkpoint.repo_type, "")
         page = f"{endpoint}/{prefix}{checkpoint.repo_id}"
@@ -215,9 +181,9 @@ def _reason(
         return f"what answers at {endpoint} is no Hugging Face Hub; look at HF_ENDPOINT and at the proxy's settings"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         full = "allows no file of that size" if error.errno == errno.EFBIG else "is full"
-        return f"the disk with the cache {cache_dir} {full}; free some space, or name another place in HF_HOME"
+        return f"the disk with the cache {cache} {full}; free some space, or name another place in HF_HOME"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the cache {cache_dir} cannot be written to ({error.strerror}); name another place in HF_HOME"
+        return f"the cache {cache} cannot be written to ({error.strerror}); name another place in HF_HOME"
     if isinstance(error, ConnectionAbortedError) or "onsistency check" in str(error):
         return f"the download broke off ({one_line(error)}); run the command again"
     return f"there is no connection to {endpoint} ({type(error).__name__}: {' '.join(str(error).split())})"

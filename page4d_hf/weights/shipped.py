@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from ..configuration_page4d import Page4DConfig
-from ..errors import CheckpointError
 from ..utils.folders import make_readable, whole_folder
 from .loading import load_model
 
@@ -16,11 +15,6 @@ TINY = Path(__file__).resolve().parent / "tiny"
 def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrite: bool = False) -> Page4DConfig:
     """Copy page4d-tiny out of the package to a folder for `from_pretrained`; options as of `convert_checkpoint`."""
     with whole_folder(output, overwrite=overwrite) as folder:
-        if not (TINY / "config.json").is_file():
-            raise CheckpointError(
-                f"This page4d has no weights of tiny in {TINY}: a checkout of its source has them once `make tiny` has "
-                "trained them."
-            )
         model, processor = load_model(TINY, device="cpu", dtype=dtype)
         model.config.base_weights, model.config.trained_on = "page4d-tiny", []
         # Not a plain copy: the folder gets the code with it that works without this package.
@@ -28,6 +22,5 @@ def pull_tiny(output: str | Path = "page4d", *, dtype: str = "float32", overwrit
         for path in folder.glob("*.safetensors"):
             make_readable(path)  # safetensors writes for the owner only
         processor.save_pretrained(folder)
-        if (TINY / "README.md").is_file():
-            shutil.copyfile(TINY / "README.md", folder / "README.md")
+        shutil.copyfile(TINY / "README.md", folder / "README.md")
     return model.config

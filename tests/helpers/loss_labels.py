@@ -9,7 +9,7 @@ from torch import Tensor
 
 from page4d_hf import Page4DConfig, Page4DOutput
 from page4d_hf.geometry import cameras_to_pose_encoding, quaternion_to_matrix
-from page4d_hf.labels_page4d import normalize_labels
+from page4d_hf.labels_page4d import Page4DTargets, check_labels, normalize_labels
 from page4d_hf.loss_page4d import Page4DLosses, page4d_loss
 
 DENSE_TERMS = [
@@ -41,9 +41,13 @@ def without(labels: Labels, *names: str) -> Labels:
     return {name: value for name, value in labels.items() if name not in names}
 
 
+def targets_of(labels: Labels) -> Page4DTargets:
+    return normalize_labels(labels, (HEIGHT, WIDTH))
+
+
 def perfect(labels: Labels, confidence: float = 2.0) -> Page4DOutput:
     """What a network that knows everything predicts; the leaves of its graph are its fields."""
-    targets = normalize_labels(labels, (HEIGHT, WIDTH))
+    targets = targets_of(labels)
     pose_enc = cameras_to_pose_encoding(targets.extrinsics, targets.intrinsics, (HEIGHT, WIDTH))
     conf = torch.full(targets.depth.shape, confidence)
     output = Page4DOutput()
@@ -75,7 +79,8 @@ def loss_of(output: Page4DOutput, labels: Any, config: Page4DConfig, **more: Any
     names = ("depth", "depth_conf", "world_points", "world_points_conf")
     maps = {name: output[name] for name in names if name in output}
     stages = output.pose_enc_stages or (None if output.pose_enc is None else (output.pose_enc,))
-    return page4d_loss(labels, config.training, pose_enc_stages=stages, **maps, **more)
+    checked = check_labels(labels, tuple(output.depth_conf.shape))
+    return page4d_loss(checked, config.training, pose_enc_stages=stages, **maps, **more)
 
 
 def terms_of(output: Page4DOutput, labels: Labels, config: Page4DConfig) -> dict[str, float]:

@@ -23,13 +23,31 @@ class SmallHub:
     refuses: bool = False  # whether it knows nobody
 
 
-def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers requests and says nothing of them."""
 
-        def log_message(self, *args: object) -> None:
-            pass
+    protocol_version = "HTTP/1.1"
 
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(handler: type[QuietHandler]) -> Iterator[str]:
+    """Serve on the loopback interface for as long as it is needed, at the address that this gives."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(hub: SmallHub) -> type[QuietHandler]:
+    class Handler(QuietHandler):
         def answer(self, value: object, status: int = 200) -> None:
             body = json.dumps(value).encode()
             self.send_response(status)
@@ -79,13 +97,5 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
 def small_hub() -> Iterator[SmallHub]:
     """Have one, for as long as it is needed."""
     hub = SmallHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(_handler(hub)) as hub.endpoint:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

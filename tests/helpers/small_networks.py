@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel
+from page4d_hf import Page4DConfig, Page4DImageProcessor, Page4DModel, Page4DOutput
 from page4d_hf.configuration_page4d import GROUPS
 
 NUM_SPECIAL = 5  # camera and register tokens of a frame
 NUM_LAYERS = 5
+PREDICTIONS = ["pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "dynamics_mask"]
 # All parts of the published network, a few numbers wide. Its weights are large and its layer scale is 1, so that every
 # part has an effect that a test can see.
 NETWORK: dict[str, Any] = {
@@ -56,6 +58,26 @@ def small_network(seed: int = 0, **overrides: Any) -> Page4DModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Page4DModel(small_config(**overrides)).eval()
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Random images of some shape `[..., 3, H, W]`."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def predict(model: Page4DModel, *inputs: torch.Tensor, **options: Any) -> Page4DOutput:
+    """What a network makes of images, without gradients."""
+    with torch.no_grad():
+        output: Page4DOutput = model(*inputs, **options)
+    return output
+
+
+def assert_alike(
+    found: Mapping[str, Any], expected: Mapping[str, Any], names: Iterable[str] = PREDICTIONS, **tolerance: float
+) -> None:
+    """Compare two outputs as `torch.testing.assert_close` does."""
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], msg=lambda text, n=name: f"{n}: {text}", **tolerance)
 
 
 def save_small_network(folder: Path, **overrides: Any) -> Path:

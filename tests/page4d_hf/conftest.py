@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def library_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged by way of transformers, which hands nothing on to the root logger."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture
 def own_model_folder(model_folder: Path, tmp_path: Path) -> Path:
     """A copy of `model_folder` to damage."""
     return shutil.copytree(model_folder, tmp_path / "model")
@@ -52,11 +62,7 @@ def own_model_folder(model_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A folder of twelve images, 50x30."""
-    from PIL import Image
+    from image_folders import write_images
     from plane_model import make_frames
 
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    for i, image in enumerate(make_frames(((30, 50),) * 12).images):
-        Image.fromarray(image).save(folder / f"{i}.png")
-    return folder
+    return write_images(tmp_path / "clip", make_frames(((30, 50),) * 12).images)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import AS_COMMAND
 from published_weights import Sizes, published_weights
 
 from page4d_hf import Page4DConfig, Page4DModel, cli
@@ -196,31 +195,6 @@ def test_a_synthetic_capture_s_folder_is_looked_at_before_torch_is_imported(caps
     (tmp_path / "notes.txt").touch()
     monkeypatch.setitem(sys.modules, "page4d_hf.synthetic", None)
     assert "is not empty" in refusal(capsys, "synth", tmp_path)
-
-
-HOLDER = f"""
-{AS_COMMAND}
-import time
-from page4d_hf.utils.folders import claimed_folder
-with claimed_folder(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.slow
-def test_a_second_conversion_to_a_folder_is_told_who_the_first_is_until_that_is_killed(capsys, checkpoint, tmp_path):
-    arguments = [str(checkpoint), str(tmp_path / "page4d"), *SHALLOW]
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, arguments[1]], stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        assert f"is being written by process {holder.pid} " in refusal(capsys, "convert", *arguments)
-    finally:
-        holder.kill()
-        holder.communicate()
-    cli.main(["convert", *arguments])
-    assert entries(tmp_path) == ["page4d"]
 
 
 def test_overwriting_never_deletes_what_is_no_model(capsys, checkpoint, tmp_path):

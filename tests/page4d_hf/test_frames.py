@@ -139,12 +139,11 @@ def test_a_video_turned_and_mirrored_by_its_metadata_comes_as_it_is_shown(tmp_pa
     np.testing.assert_allclose(list(corners.values()), 0, atol=8)
 
 
-@pytest.mark.parametrize(("aspect", "shape"), [(None, (64, 48, 3)), (Fraction(3, 2), (96, 48, 3))])
-def test_a_video_turned_by_its_metadata_comes_upright(tmp_path, aspect, shape):
-    path = write_video(tmp_path / "phone.mp4", aspect=aspect)
+def test_a_turned_video_of_pixels_that_are_not_square_comes_upright(tmp_path):
+    path = write_video(tmp_path / "phone.mp4", aspect=Fraction(3, 2))
     show_by(path, 0, 1, -1, 0)  # a quarter turn clockwise, as phones write it
     image = read_frames(path).images[0]
-    assert image.shape == shape
+    assert image.shape == (96, 48, 3)
     np.testing.assert_allclose(image[10, -10], (255, 0, 0), atol=8)  # the red quarter went from left to right
     np.testing.assert_allclose(image[10, 10], 0, atol=8)
 
@@ -252,29 +251,22 @@ def test_videos_of_rarer_containers_are_read(tmp_path, suffix):
     assert len(read_frames(tmp_path / f"clip{suffix}")) == 3
 
 
-def test_sound_without_pictures_is_refused(tmp_path):
+@pytest.mark.parametrize(("has_cover", "kinds"), [(False, "audio"), (True, "audio and a cover picture")])
+def test_sound_without_pictures_or_with_a_cover_is_no_video(tmp_path, has_cover, kinds):
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    with pytest.raises(FrameError, match="holds no video, only audio"):
-        read_frames(tmp_path / "song.mp4")
-
-
-def test_a_song_with_a_cover_is_no_video(tmp_path):
-    with av.open(str(tmp_path / "song.mp4"), "w") as container:
-        sound, cover = container.add_stream("aac", rate=44100), container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 44100
-        container.mux(sound.encode(frame))
-        container.mux(sound.encode())
-        container.mux(cover.encode(av.VideoFrame(64, 48, "yuvj420p")))
-        container.mux(cover.encode())
-    with pytest.raises(FrameError, match="holds no video, only audio and a cover picture"):
+        sound = container.add_stream("aac", rate=44100)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 44100
+        streams = [(sound, samples)]
+        if has_cover:
+            cover = container.add_stream("mjpeg", rate=1)
+            cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+            cover.disposition = av.stream.Disposition.attached_pic
+            streams.append((cover, av.VideoFrame(64, 48, "yuvj420p")))
+        for stream, frame in streams:
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    with pytest.raises(FrameError, match=f"holds no video, only {kinds}"):
         read_frames(tmp_path / "song.mp4")
 
 
@@ -323,11 +315,6 @@ def test_a_glob_takes_the_images_that_match(tmp_path):
     assert read_frames(str(tmp_path / "a*")).names == ["a1.png", "a2.png"]
 
 
-def test_a_glob_that_matches_one_video_reads_it(tmp_path):
-    write_video(tmp_path / "clip_1.mp4")
-    assert len(read_frames(str(tmp_path / "clip*.mp4"))) == 12
-
-
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     write_image(tmp_path / "shot[1].png", 7)
     assert int(read_frames(tmp_path / "shot[1].png").images[0][0, 0, 0]) == 7
@@ -363,11 +350,13 @@ def test_sixteen_bits_become_eight_by_scaling_not_by_clipping(tmp_path):
     assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("L", 3), ("LA", 4), ("P", 3), ("RGBA", 4), ("1", 3)])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 3), ("LA", 4), ("P", 3), ("RGBA", 4), ("1", 3), ("LAB", 3)])
 def test_images_of_every_mode_become_rgb_or_rgba(tmp_path, mode, channels):
-    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png")
-    assert (image.shape, image.dtype, int(image.min())) == ((4, 6, channels), np.uint8, 255)
+    path = tmp_path / ("a.tif" if mode == "LAB" else "a.png")
+    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(path)
+    image = read_image(path)
+    assert (image.shape, image.dtype) == ((4, 6, channels), np.uint8)
+    assert image.min() >= 254
 
 
 def test_palette_transparency_is_kept(tmp_path):
@@ -472,8 +461,9 @@ def test_pixels_that_eight_bits_cannot_hold_are_refused(tmp_path):
 
 def test_a_frame_rate_for_images_is_refused(tmp_path):
     write_image(tmp_path / "a.png")
-    with pytest.raises(FrameError, match="without timestamps"):
-        read_frames(tmp_path, fps=2)
+    for source, name in ((tmp_path, tmp_path.name), (np.zeros((2, 6, 8, 3), np.uint8), "memory")):
+        with pytest.raises(FrameError, match=f"{name} holds images without timestamps"):
+            read_frames(source, fps=2)
 
 
 @pytest.mark.parametrize(
@@ -553,11 +543,6 @@ def test_frames_pass_through_but_for_a_limit_of_their_number(tmp_path):
 def test_an_image_in_memory_that_is_none_is_refused_by_its_place(images, message):
     with pytest.raises(FrameError, match=message):
         read_frames(images)
-
-
-def test_images_in_memory_have_no_frame_rate():
-    with pytest.raises(FrameError, match="memory holds images without timestamps"):
-        read_frames(np.zeros((2, 6, 8, 3), np.uint8), fps=2)
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".avif"])

@@ -26,9 +26,18 @@ SAME_PLACE = {"global_attention": "same_place"}
 CONSTANT = {"mask_hold_start": None, "mask_hold_end": None}
 
 
+FRAMES, SPECIAL, PATCHES = 3, 5, 49
+
+
 def small_network(**changes) -> Page4DModel:
     torch.manual_seed(0)
     return Page4DModel(Page4DConfig(**(SMALL | changes))).eval()
+
+
+def global_attention(model: Page4DModel) -> list[torch.Tensor]:
+    """The weights of every global block, `[heads, S, P, S, P]`."""
+    attentions = model(torch.rand(1, FRAMES, 3, 56, 56), output_attentions=True).attentions
+    return [weights[0].unflatten(-1, (FRAMES, -1)).unflatten(-3, (FRAMES, -1)) for weights in attentions[1::2]]
 
 
 @torch.no_grad()
@@ -45,15 +54,11 @@ def test_a_new_network_says_that_the_camera_stands_still_and_sees_60_degrees(ite
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_patches_start_by_attending_to_their_own_place_in_all_frames_alike(heads):
     model = small_network(initialization=SAME_PLACE, attn_implementation="eager", num_attention_heads=heads)
-    frames, special, patches = 3, 5, 49
-    attentions = model(torch.rand(1, frames, 3, 56, 56), output_attentions=True).attentions
-    for weights in attentions[1::2]:  # of the global blocks
-        by_frame = weights[0].unflatten(-1, (frames, -1)).unflatten(-3, (frames, -1))  # [heads, S, P, S, P]
-        among_patches = by_frame[:, :, special:, :, special:]
-        same_place = among_patches.diagonal(dim1=2, dim2=4)  # [heads, S, S, patches]
-        assert same_place.shape == (heads, frames, frames, patches)
+    for weights in global_attention(model):
+        same_place = weights[:, :, SPECIAL:, :, SPECIAL:].diagonal(dim1=2, dim2=4)  # [heads, S, S, patches]
+        assert same_place.shape == (heads, FRAMES, FRAMES, PATCHES)
         assert same_place.sum(2).min() > 0.9
-        assert same_place.mean((0, 3)).sub(1 / frames).abs().max() < 0.03
+        assert same_place.mean((0, 3)).sub(1 / FRAMES).abs().max() < 0.03
 
 
 @torch.no_grad()
@@ -62,13 +67,10 @@ def test_cameras_start_by_seeing_all_patches_where_a_mask_will_keep_some_from_th
     mask = {"mask_form": "release", "mask_layer": masked[0] - 1, "masked_layers": masked, "mask_strength": 0.0}
     depth = {"num_hidden_layers": masked[-1] + 1, "head_layers": [masked[-1]] * 4}
     model = small_network(initialization=SAME_PLACE, attn_implementation="eager", training=CONSTANT, **mask, **depth)
-    frames, special, patches = 3, 5, 49
-    attentions = model(torch.rand(1, frames, 3, 56, 56), output_attentions=True).attentions[1::2]
-    for layer, weights in enumerate(attentions):
-        by_frame = weights[0].unflatten(-1, (frames, -1)).unflatten(-3, (frames, -1))  # [heads, S, P, S, P]
-        seen = by_frame[:, :, 0, :, special:].sum((-1, -2)).mean()  # by the camera tokens, of all frames' patches
+    for layer, weights in enumerate(global_attention(model)):
+        seen = weights[:, :, 0, :, SPECIAL:].sum((-1, -2)).mean()  # by the camera tokens, of all frames' patches
         if layer in masked:
-            assert seen > 0.5 * patches / (patches + special)
+            assert seen > 0.5 * PATCHES / (PATCHES + SPECIAL)
         else:
             assert seen < 0.01
 
@@ -98,15 +100,11 @@ def test_a_smooth_patch_embedding_knows_a_patch_that_has_moved_by_two_pixels():
 
 @torch.no_grad()
 def test_a_smooth_patch_embedding_is_as_large_as_a_random_one():
-    norms = [
-        small_network(initialization={"patch_embedding": start})
-        .get_input_embeddings()
-        .weight.flatten(1)
-        .norm(dim=1)
-        .mean()
+    random, smooth = (
+        small_network(initialization={"patch_embedding": start}).get_input_embeddings().weight.flatten(1)
         for start in ("random", "smooth")
-    ]
-    torch.testing.assert_close(norms[1], norms[0], rtol=0.05, atol=0)
+    )
+    torch.testing.assert_close(smooth.norm(dim=1).mean(), random.norm(dim=1).mean(), rtol=0.05, atol=0)
 
 
 @torch.no_grad()

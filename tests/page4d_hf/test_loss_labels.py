@@ -14,13 +14,14 @@ from loss_labels import (
     make_labels,
     part_of,
     perfect,
+    targets_of,
     terms_of,
     without,
     wrong,
 )
 
 from page4d_hf.errors import Page4DError
-from page4d_hf.labels_page4d import check_labels, normalize_labels
+from page4d_hf.labels_page4d import check_labels
 
 # Partial labels
 
@@ -99,7 +100,7 @@ def test_what_is_farther_than_anything_is_not_known(config, sentinel, kind):
     labels = make_labels(dtype=torch.float64)
     output = wrong(labels)
     if kind == "world_points":
-        labels["world_points"] = normalize_labels(labels).world_points.double()
+        labels["world_points"] = targets_of(labels).world_points.double()
     elif kind == "depth alone":
         labels = {"depth": labels["depth"]}
     unknown, far = labels[name].clone(), labels[name].clone()
@@ -114,22 +115,14 @@ def test_what_is_farther_than_anything_is_not_known(config, sentinel, kind):
 
 
 @pytest.mark.parametrize("factor", [0.1, 30.0])
-def test_poses_alone_are_compared_up_to_scale(config, factor):
-    labels = make_labels()
-    del labels["depth"]
-    output = perfect(labels)
-    output.pose_enc = output.pose_enc * torch.tensor([factor] * 3 + [1.0] * 6)
+def test_poses_alone_and_depth_alone_are_compared_up_to_scale(config, factor):
+    poses, depth = without(make_labels(), "depth"), {"depth": make_labels()["depth"]}
+    larger, farther = perfect(poses), perfect(depth, confidence=1.0)
+    larger.pose_enc = larger.pose_enc * torch.tensor([factor] * 3 + [1.0] * 6)
+    farther.depth = farther.depth * factor
 
-    assert terms_of(output, labels, config)["camera"] == pytest.approx(0, abs=1e-5 * factor)
-
-
-@pytest.mark.parametrize("factor", [0.1, 30.0])
-def test_depth_alone_is_compared_up_to_scale(config, factor):
-    labels = {"depth": make_labels()["depth"]}
-    output = perfect(labels, confidence=1.0)
-    output.depth = output.depth * factor
-
-    assert terms_of(output, labels, config)["depth"] == pytest.approx(0, abs=1e-5 * factor)
+    for output, labels, term in ((larger, poses, "camera"), (farther, depth, "depth")):
+        assert terms_of(output, labels, config)[term] == pytest.approx(0, abs=1e-5 * factor)
 
 
 def test_sparse_depth_teaches_its_own_pixels_only(config):
@@ -248,15 +241,7 @@ def test_a_camera_that_is_none_is_named(name, change, message):
     labels[name][1, 2] = change(labels[name][1, 2])
 
     with pytest.raises(Page4DError, match=message):
-        normalize_labels(labels)
-
-
-def test_cameras_alone_need_the_images_size():
-    labels = without(make_labels(), "depth")
-
-    with pytest.raises(Page4DError, match="size of the images"):
-        normalize_labels(labels)
-    assert normalize_labels(labels, (HEIGHT, WIDTH)).depth.shape == (2, 3, HEIGHT, WIDTH)
+        targets_of(labels)
 
 
 @pytest.mark.parametrize(

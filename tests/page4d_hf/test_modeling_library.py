@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_networks
 import torch
+from small_networks import PREDICTIONS, assert_alike, images
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from transformers import AutoModel
@@ -20,23 +22,10 @@ pytestmark = pytest.mark.slow
 
 HALVES = [torch.bfloat16, torch.float16]
 HEADS = ["camera_head", "depth_head", "point_head", "track_head", "aggregator.mask_head"]
-PREDICTIONS = ["pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "dynamics_mask"]
-
-
-def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def predict(model: nn.Module, **options: object) -> dict[str, torch.Tensor]:
-    with torch.no_grad():
-        return model(images(1, 2, 3, 28, 42), **options)
-
-
-def assert_same_predictions(found, expected, **tolerance: float) -> None:
-    for name in PREDICTIONS:
-        torch.testing.assert_close(
-            found[name], expected[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance
-        )
+    return small_networks.predict(model, images(1, 2, 3, 28, 42), **options)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +47,7 @@ def folder(tiny_model, tmp_path_factory) -> Path:
 def test_a_saved_model_predicts_what_it_predicted(model, tmp_path):
     model.save_pretrained(tmp_path)
 
-    assert_same_predictions(predict(Page4DModel.from_pretrained(tmp_path)), predict(model), rtol=0, atol=0)
+    assert_alike(predict(Page4DModel.from_pretrained(tmp_path)), predict(model), rtol=0, atol=0)
 
 
 def test_a_loaded_model_has_no_weight_that_waits_for_a_gradient_in_vain(folder):
@@ -175,9 +164,8 @@ def test_half_precision_predicts_nearly_the_same_and_gives_full_precision(tiny_m
     model = tiny_model(initializer_range=0.02, layerscale_value=0.01)
     full, half = predict(model), predict(copy.deepcopy(model).to(dtype))
 
-    for name in PREDICTIONS:
-        assert half[name].dtype == torch.float32
-        torch.testing.assert_close(half[name], full[name], rtol=2e-2, atol=2e-3, msg=name)
+    assert {half[name].dtype for name in PREDICTIONS} == {torch.float32}
+    assert_alike(half, full, rtol=2e-2, atol=2e-3)
     assert not torch.equal(half["depth"], full["depth"])
 
 
@@ -211,9 +199,7 @@ def test_eager_attention_equals_sdpa(tiny_model, mask_form):
     eager = predict(tiny_model(mask_form=mask_form, attn_implementation="eager"))
     sdpa = predict(tiny_model(mask_form=mask_form, attn_implementation="sdpa"))
 
-    for name in PREDICTIONS:
-        if mask_form is not None or name != "dynamics_mask":
-            torch.testing.assert_close(eager[name], sdpa[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert_alike(eager, sdpa, PREDICTIONS if mask_form else PREDICTIONS[:-1], rtol=1e-4, atol=1e-5)
 
 
 def test_attentions_are_distributions_over_the_keys_of_every_block(tiny_model):
@@ -232,12 +218,14 @@ def test_attentions_need_eager_attention(model):
         predict(model, output_attentions=True)
 
 
-def test_hidden_states_are_the_two_blocks_of_every_layer(model):
+def test_hidden_states_are_the_two_blocks_of_every_layer_and_change_no_prediction(model):
     output = predict(model, output_hidden_states=True)
 
     assert len(output.hidden_states) == 5
     assert all(states.shape == (1, 2, 11, 32) for states in output.hidden_states)
-    assert predict(model).hidden_states is None
+    without = predict(model)
+    assert without.hidden_states is None
+    assert_alike(output, without, rtol=0, atol=0)
 
 
 def test_gradients_reach_every_hidden_state(model):
@@ -247,10 +235,6 @@ def test_gradients_reach_every_hidden_state(model):
     output.pose_enc.sum().backward()
 
     assert all(states.grad.any() for states in output.hidden_states)
-
-
-def test_hidden_states_change_no_prediction(model):
-    assert_same_predictions(predict(model, output_hidden_states=True), predict(model), rtol=0, atol=0)
 
 
 def test_outputs_come_as_a_tuple_on_request(model):
@@ -277,7 +261,7 @@ def test_gradient_checkpointing_changes_neither_output_nor_gradients(tiny_model,
         results.append((output, {name: weight.grad for name, weight in model.named_parameters()}))
     (plain, plain_gradients), (checkpointed, gradients) = results
 
-    assert_same_predictions(checkpointed, plain, rtol=0, atol=0)
+    assert_alike(checkpointed, plain, rtol=0, atol=0)
     for name, expected in plain_gradients.items():
         if expected is None:
             assert gradients[name] is None
@@ -354,8 +338,7 @@ def test_one_graph_serves_every_number_of_frames_and_every_size(tiny_model):
     for shape in ((2, 56, 70), (9, 56, 70), (5, 42, 84), (3, 42, 42)):
         with torch.no_grad():
             found, expected = compiled(any_images(*shape)), model(any_images(*shape))
-        for name in ("pose_enc", "depth", "dynamics_mask"):
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5, msg=f"{name} of {shape}")
+        assert_alike(found, expected, ("pose_enc", "depth", "dynamics_mask"), rtol=1e-5, atol=1e-5)
 
     assert counter.frame_count == 1
 
@@ -378,8 +361,9 @@ def test_an_exported_model_takes_every_number_of_frames_and_points_and_every_siz
         for num_points, *shape in ((7, 2, 42, 84), (3, 17, 56, 42)):
             inputs = (any_images(*shape), 28 * images(1, num_points, 2))
             found, expected = program(*inputs), model(*inputs)
-            for name in ("pose_enc", "depth", "dynamics_mask", "track_visibility"):
-                torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5, msg=f"{name} of {shape}")
+            assert_alike(
+                found, expected, ("pose_enc", "depth", "dynamics_mask", "track_visibility"), rtol=1e-5, atol=1e-5
+            )
             torch.testing.assert_close(found.tracks, expected.tracks, rtol=1e-3, atol=1e-3)
 
 
@@ -393,7 +377,7 @@ def test_a_model_runs_where_most_of_it_lies_on_disk(folder, tmp_path):
 
     assert set(spread.hf_device_map.values()) == {"cpu", "disk"}
     found, whole = (predict(model, query_points=points, output_hidden_states=True) for model in (spread, expected))
-    assert_same_predictions(found, whole, rtol=0, atol=0)
+    assert_alike(found, whole, rtol=0, atol=0)
     assert torch.equal(found.tracks, whole.tracks)
     assert torch.equal(found.hidden_states[2], whole.hidden_states[2])
 

@@ -1,11 +1,14 @@
 """The dynamics-aware mask: what it does to attention, whom it leaves alone, and how it is trained."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from small_networks import NUM_SPECIAL as SPECIAL
+from small_networks import PREDICTIONS, assert_alike, images, predict
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
@@ -15,13 +18,8 @@ from page4d_hf.modeling_page4d_aggregator import Page4DMask, Page4DMaskSchedule
 from page4d_hf.modeling_page4d_layers import apply_rotary, rotary_tables
 
 FORMS = ["release", "paper"]
-PREDICTIONS = ["pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "dynamics_mask"]
-NUM_FRAMES, HEIGHT, WIDTH, SPECIAL = 3, 2, 3, 5
+NUM_FRAMES, HEIGHT, WIDTH = 3, 2, 3
 PER_FRAME = SPECIAL + HEIGHT * WIDTH
-
-
-def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -38,6 +36,16 @@ def random_key_bias(strength: float = 20.0) -> torch.Tensor:
 def predict_mask(model: Page4DModel, patch_tokens: torch.Tensor, height: int, width: int) -> Page4DMask:
     with torch.no_grad():
         return model.aggregator.mask_head(patch_tokens, height, width)
+
+
+def register_kernel(name: str, record: Callable[..., None]) -> None:
+    """Register an attention that knows no bias; `record` is called with its query, key, value and bias."""
+
+    def kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+        record(query, key, value, attention_mask)
+        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register(name, kernel)
 
 
 @pytest.fixture
@@ -92,11 +100,9 @@ def test_strength_zero_is_exactly_no_mask(tiny_model, form):
     without_head = tiny_model(mask_form=None)
     without_head.load_state_dict(with_head.state_dict(), strict=False)
     pixel_values = images(1, 3, 3, 28, 42)
-    with torch.no_grad():
-        off, never = with_head(pixel_values, mask_strength=0.0), without_head(pixel_values)
+    off, never = predict(with_head, pixel_values, mask_strength=0.0), predict(without_head, pixel_values)
 
-    for name in PREDICTIONS[:-1]:
-        assert torch.equal(off[name], never[name]), name
+    assert_alike(off, never, PREDICTIONS[:-1], rtol=0, atol=0)
     assert off.dynamics_mask is not None
     assert never.dynamics_mask is None
 
@@ -107,8 +113,7 @@ def test_a_strength_may_be_a_tensor(tiny_model, form):
     with torch.no_grad():
         number, tensor = model(pixel_values, mask_strength=0.4), model(pixel_values, mask_strength=torch.tensor(0.4))
 
-    for name in PREDICTIONS:
-        torch.testing.assert_close(number[name], tensor[name])
+    assert_alike(number, tensor)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), np.float32(1.5), Fraction(3, 2)])
@@ -139,9 +144,8 @@ def test_the_configured_strength_is_used_at_inference(tiny_model):
 def test_the_mask_acts_in_the_global_blocks_of_its_layers_and_not_before(tiny_model, form):
     model = tiny_model(mask_form=form, masked_layers=[3])
     pixel_values = images(1, 3, 3, 28, 28)
-    with torch.no_grad():
-        off = model(pixel_values, mask_strength=0.0, output_hidden_states=True).hidden_states
-        on = model(pixel_values, mask_strength=1.0, output_hidden_states=True).hidden_states
+    off = predict(model, pixel_values, mask_strength=0.0, output_hidden_states=True).hidden_states
+    on = predict(model, pixel_values, mask_strength=1.0, output_hidden_states=True).hidden_states
 
     for layer in range(3):
         assert torch.equal(on[layer], off[layer])
@@ -155,12 +159,7 @@ def test_the_mask_acts_in_the_global_blocks_of_its_layers_and_not_before(tiny_mo
 def test_kernels_that_know_no_bias_are_never_given_one(tiny_model):
     """They get the queries of patches, and of all tokens where nothing is masked."""
     calls = []
-
-    def no_bias_kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-        calls.append((query.shape[2], attention_mask))
-        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
-
-    AttentionInterface.register("no_bias_kernel", no_bias_kernel)
+    register_kernel("no_bias_kernel", lambda query, key, value, bias: calls.append((query.shape[2], bias)))
     model = tiny_model().to(torch.bfloat16)
     pixel_values = images(1, NUM_FRAMES, 3, 28, 42)
     with torch.no_grad():
@@ -172,8 +171,7 @@ def test_kernels_that_know_no_bias_are_never_given_one(tiny_model):
     lengths = [length for length, _ in calls]
     assert lengths.count(NUM_FRAMES * HEIGHT * WIDTH) == 2  # patch queries of the two masked layers
     assert lengths.count(NUM_FRAMES * PER_FRAME) == 3  # the other global blocks
-    for name in PREDICTIONS:
-        torch.testing.assert_close(found[name], expected[name], msg=name)
+    assert_alike(found, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -181,16 +179,10 @@ def test_kernels_that_know_no_bias_are_never_given_one(tiny_model):
 def test_only_flash_kernels_are_never_asked_in_full_precision(tiny_model, name, in_full, dtype):
     """The heads are always in full precision, and the rest here too or not."""
     calls = []
-
-    def kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-        calls.append(query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
-
-    AttentionInterface.register(name, kernel)
+    register_kernel(name, lambda query, key, value, bias: calls.append(query.dtype))
     model = tiny_model().to(dtype)
     model.config._attn_implementation = name  # the library would look for a flash kernel of that name
-    with torch.no_grad():
-        model(images(1, 1, 3, 28, 28))
+    predict(model, images(1, 1, 3, 28, 28))
 
     assert set(calls) == {torch.float32, dtype} - (set() if in_full else {torch.float32})
 
@@ -198,12 +190,7 @@ def test_only_flash_kernels_are_never_asked_in_full_precision(tiny_model, name, 
 def test_flash_kernels_are_asked_in_the_half_precision_of_autocast(tiny_model):
     """Autocast leaves queries and keys in float32 after their norms."""
     calls = []
-
-    def kernel(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
-        calls.append((query.dtype, key.dtype, value.dtype))
-        return F.scaled_dot_product_attention(query, key, value, scale=scaling).transpose(1, 2).contiguous(), None
-
-    AttentionInterface.register("my_flash_kernel", kernel)
+    register_kernel("my_flash_kernel", lambda *tensors: calls.append(tuple(tensor.dtype for tensor in tensors[:3])))
     model = tiny_model()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = model(images(1, 1, 3, 28, 28))
@@ -228,18 +215,19 @@ def half_hidden() -> torch.Tensor:
 
 @pytest.mark.parametrize("form", [*FORMS, None])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_what_hidden_patches_hold_does_not_reach_camera_tokens_through_a_masked_layer(tiny_model, implementation, form):
+def test_what_hidden_patches_hold_does_not_reach_camera_tokens_through_a_masked_layer(
+    tiny_model, tables, implementation, form
+):
     model = tiny_model(mask_form=form, attn_implementation=implementation)
     tokens = random_tokens(1, NUM_FRAMES * PER_FRAME, 16).unflatten(1, (NUM_FRAMES, PER_FRAME))
     visible = torch.rand(1, NUM_FRAMES, HEIGHT * WIDTH, generator=torch.Generator().manual_seed(2)) < 0.5
     other = tokens.clone()
     other[:, :, SPECIAL:][~visible] = 3 * random_tokens(int((~visible).sum()), 16, seed=3)
-    rotary = rotary_tables(HEIGHT, WIDTH, SPECIAL, 8, 100.0, torch.device("cpu"), torch.float32)
     with torch.no_grad():
         mask = None if form is None else model.aggregator.mask_head(tokens[:, :, SPECIAL:], HEIGHT, WIDTH)
         bias = model.aggregator._key_bias(mask, 1.0, visible)
         seen = [
-            model.aggregator.global_layers[2](each.flatten(1, 2), rotary, bias, SPECIAL)[0].view(tokens.shape)
+            model.aggregator.global_layers[2](each.flatten(1, 2), tables, bias, SPECIAL)[0].view(tokens.shape)
             for each in (tokens, other)
         ]
 
@@ -264,9 +252,8 @@ def test_hiding_pixels_changes_cameras_alike_in_all_kinds_of_attention_and_hidin
         )
 
     assert not torch.allclose(plain.pose_enc, sdpa.pose_enc, rtol=1e-3, atol=1e-3)
-    for name in PREDICTIONS if form else PREDICTIONS[:-1]:
-        torch.testing.assert_close(eager[name], sdpa[name], rtol=1e-4, atol=1e-5, msg=name)
-        torch.testing.assert_close(whole[name], plain[name], rtol=1e-4, atol=1e-5, msg=name)
+    for found, expected in ((eager, sdpa), (whole, plain)):
+        assert_alike(found, expected, PREDICTIONS if form else PREDICTIONS[:-1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_patch_is_hidden_where_less_than_half_of_it_is_visible(tiny_model):
@@ -275,8 +262,7 @@ def test_a_patch_is_hidden_where_less_than_half_of_it_is_visible(tiny_model):
     visible[0, :, :7, :14] = False  # half of a patch
     visible[1, :, :8, :14] = False
     visible[2, :, :14, :14] = False
-    with torch.no_grad():
-        half, more, whole = (model(pixel_values, visible=each).pose_enc for each in visible)
+    half, more, whole = (predict(model, pixel_values, visible=each).pose_enc for each in visible)
 
     assert torch.equal(more, whole)
     assert not torch.equal(half, whole)
@@ -404,23 +390,14 @@ def test_training_without_a_schedule_uses_the_configured_strength(tiny_model):
         torch.testing.assert_close(model.train()(pixel_values).pose_enc, model.eval()(pixel_values).pose_enc)
 
 
-@pytest.mark.slow
-def test_the_count_of_training_steps_is_saved_with_the_model(tiny_model, tmp_path):
-    model = tiny_model()
-    model.set_training_step(8123)
-    model.save_pretrained(tmp_path)
-
-    assert Page4DModel.from_pretrained(tmp_path).aggregator.mask_schedule.step.item() == 8123
-
-
-def test_the_count_of_training_steps_does_not_suffer_from_a_half_precision(tiny_model, tmp_path):
+def test_the_count_of_training_steps_is_saved_and_does_not_suffer_from_a_half_precision(tiny_model, tmp_path):
     model = tiny_model()
     model.set_training_step(8123)
     model.save_pretrained(tmp_path)
 
     assert model.to(torch.bfloat16).aggregator.mask_schedule.step.item() == 8123
-    loaded = Page4DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert loaded.aggregator.mask_schedule.step.item() == 8123
+    for dtype in (torch.float32, torch.bfloat16):
+        assert Page4DModel.from_pretrained(tmp_path, dtype=dtype).aggregator.mask_schedule.step.item() == 8123
 
 
 @pytest.mark.parametrize("form", FORMS)

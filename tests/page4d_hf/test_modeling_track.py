@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_networks import assert_alike, images, predict
 from torch.nn import functional as F
 
 from page4d_hf.errors import Page4DError
@@ -11,10 +12,6 @@ from page4d_hf.modeling_page4d_track import displacement_waves, sample_at, sampl
 # as small as those that training starts from keep it below a thousandth of a pixel.
 CALM = {"enable_track": True, "initializer_range": 0.02}
 TRACKS = ["tracks", "track_visibility", "track_confidence"]
-
-
-def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def points_in(height: int, width: int, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -35,8 +32,7 @@ def calm_model(tiny_model):
 
 @pytest.mark.parametrize(("num_frames", "height", "width"), [(1, 28, 28), (3, 28, 42), (2, 14, 14)])
 def test_tracks_have_the_documented_shapes_and_are_finite(model, num_frames, height, width):
-    with torch.no_grad():
-        output = model(images(2, num_frames, 3, height, width), query_points=points_in(height, width, 2, 4))
+    output = predict(model, images(2, num_frames, 3, height, width), query_points=points_in(height, width, 2, 4))
 
     assert output.tracks.shape == (2, num_frames, 4, 2)
     assert output.track_visibility.shape == output.track_confidence.shape == (2, num_frames, 4)
@@ -47,57 +43,49 @@ def test_tracks_have_the_documented_shapes_and_are_finite(model, num_frames, hei
 
 def test_tracks_start_where_they_were_asked_for(model):
     queries = points_in(28, 42, 1, 5)
-    with torch.no_grad():
-        tracks = model(images(1, 3, 3, 28, 42), query_points=queries).tracks
+    tracks = predict(model, images(1, 3, 3, 28, 42), query_points=queries).tracks
 
     torch.testing.assert_close(tracks[:, 0], queries)
     assert (tracks[:, 1:] - queries[:, None]).abs().max() > 0.1
 
 
 def test_without_points_nothing_is_tracked(model):
-    with torch.no_grad():
-        output = model(images(1, 2, 3, 28, 28))
+    output = predict(model, images(1, 2, 3, 28, 28))
 
     assert not set(TRACKS) & set(output)
 
 
 def test_points_may_come_without_a_batch(model):
     pixel_values, queries = images(2, 3, 28, 28), points_in(28, 28, 4)
-    with torch.no_grad():
-        single = model(pixel_values, query_points=queries)
-        batched = model(pixel_values[None], query_points=queries[None])
+    single = predict(model, pixel_values, query_points=queries)
+    batched = predict(model, pixel_values[None], query_points=queries[None])
 
-    assert all(torch.equal(single[name], batched[name]) for name in TRACKS)
+    assert_alike(single, batched, TRACKS, rtol=0, atol=0)
 
 
 def test_points_may_come_in_any_order(calm_model):
     pixel_values, queries, order = images(1, 3, 3, 28, 28), points_in(28, 28, 1, 4), [2, 0, 3, 1]
-    with torch.no_grad():
-        straight = calm_model(pixel_values, query_points=queries)
-        shuffled = calm_model(pixel_values, query_points=queries[:, order])
+    straight = predict(calm_model, pixel_values, query_points=queries)
+    shuffled = predict(calm_model, pixel_values, query_points=queries[:, order])
 
-    torch.testing.assert_close(shuffled.tracks, straight.tracks[:, :, order], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(shuffled.track_visibility, straight.track_visibility[:, :, order], rtol=1e-3, atol=1e-3)
+    assert_alike(shuffled, {name: straight[name][:, :, order] for name in TRACKS}, TRACKS, rtol=1e-3, atol=1e-3)
 
 
 def test_sequences_of_a_batch_are_tracked_apart(calm_model):
     pixel_values, queries = images(2, 3, 3, 28, 28), points_in(28, 28, 2, 4)
-    with torch.no_grad():
-        together = calm_model(pixel_values, query_points=queries)
-        apart = [calm_model(pixel_values[i : i + 1], query_points=queries[i : i + 1]) for i in range(2)]
+    together = predict(calm_model, pixel_values, query_points=queries)
+    apart = [predict(calm_model, pixel_values[i : i + 1], query_points=queries[i : i + 1]) for i in range(2)]
 
-    for name in TRACKS:
-        expected = torch.cat([output[name] for output in apart])
-        torch.testing.assert_close(together[name], expected, rtol=1e-3, atol=1e-3, msg=name)
+    expected = {name: torch.cat([output[name] for output in apart]) for name in TRACKS}
+    assert_alike(together, expected, TRACKS, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frames_per_chunk", [1, 2, None])
 def test_frames_in_chunks_are_tracked_as_all_at_once(tiny_model, frames_per_chunk):
     pixel_values, queries = images(1, 3, 3, 28, 28), points_in(28, 28, 1, 4)
-    with torch.no_grad():
-        chunked = tiny_model(**CALM, dense_frames_per_chunk=frames_per_chunk)(pixel_values, queries)
-        whole = tiny_model(**CALM, dense_frames_per_chunk=3)(pixel_values, queries)
+    chunked = predict(tiny_model(**CALM, dense_frames_per_chunk=frames_per_chunk), pixel_values, queries)
+    whole = predict(tiny_model(**CALM, dense_frames_per_chunk=3), pixel_values, queries)
 
     torch.testing.assert_close(chunked.tracks, whole.tracks, rtol=1e-3, atol=1e-3)
 

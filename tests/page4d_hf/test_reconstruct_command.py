@@ -1,7 +1,6 @@
 """`page4d reconstruct`: what it writes and prints, and how bad commands end."""
 
 import fcntl
-import logging
 import re
 import shlex
 import sys
@@ -12,7 +11,6 @@ import torch
 from PIL import Image
 
 from page4d_hf.cli import main
-from page4d_hf.configuration_page4d import Page4DConfig
 from page4d_hf.errors import CheckpointError
 from page4d_hf.geometry import project_points
 from page4d_hf.image_processing_page4d import Page4DImageProcessor
@@ -54,6 +52,7 @@ def test_cameras_are_refined_from_a_video_to_the_tracks_in_its_scene(tmp_path, c
     assert not np.isfinite(tracks.paths).all(axis=2)[~tracks.visible].any()
     assert np.isfinite(tracks.points).all(axis=1).sum() == told["static_tracks"]
     known = np.isfinite(tracks.points).all(axis=1)
+    assert known.sum() > 100
     for frame in (0, 15):
         seen = known & tracks.visible[:, frame]
         camera = torch.from_numpy(scene.extrinsics[frame]), torch.from_numpy(scene.intrinsics[frame])
@@ -110,15 +109,10 @@ def test_several_images_on_the_command_line_are_taken_in_their_order(clip, model
 
 
 @pytest.mark.slow
-def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_folder, tmp_path, caplog):
+def test_frames_of_different_sizes_are_reconstructed_with_a_note(clip, model_folder, tmp_path, library_log):
     Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(clip / "12.png")
-    logger = logging.getLogger("transformers")
-    logger.addHandler(caplog.handler)
-    try:
-        command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 3)
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "different sizes (28 x 56, 56 x 56 after resizing, height x width) are padded with white" in caplog.text
+    command(clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 3)
+    assert "different sizes (28 x 56, 56 x 56 after resizing, height x width) are padded with white" in library_log.text
     scene = read_scene(tmp_path / "scene")
     assert scene.image_sizes.tolist() == [[50, 30], [50, 30], [50, 50]]
     assert [scene.load_depth(i).shape for i in range(3)] == [(28, 56), (28, 56), (56, 56)]
@@ -135,8 +129,6 @@ def test_the_command_follows_the_mode_of_the_model_s_image_processor(clip, own_m
 
 @pytest.mark.slow
 def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, model_folder, tmp_path, capsys):
-    no_point_head = tmp_path / "no_point_head"
-    Page4DConfig(enable_point=False).save_pretrained(no_point_head)
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "keep.txt").write_text("x")
@@ -153,9 +145,6 @@ def test_each_bad_command_ends_in_one_sentence_and_leaves_nothing_behind(clip, m
         (clip, {"--max-frames": 0}, "at least 1 frame"),
         (clip, {"--fps": 5}, "without timestamps"),
         # Before the frames are read.
-        (tmp_path / "broken", {"--confidence-percentile": 100}, "percentile"),
-        (tmp_path / "broken", {"--max-points": 0}, "at least 1 point"),
-        (tmp_path / "broken", {"--points": "world", "--model": no_point_head}, "needs a point head"),
         (tmp_path / "broken", {"--tracks": tmp_path / "absent.npz"}, r"absent\.npz is missing"),
         (tmp_path / "broken", {"--tracks": tmp_path / "x.npz", "--refine": "off"}, "they take --refine auto"),
         (
@@ -222,19 +211,6 @@ def test_a_scene_is_replaced_only_with_overwrite(clip, model_folder, tmp_path, c
     assert len(read_scene(tmp_path / "scene")) == 2
     command(*arguments, "--max-frames", 3, "--overwrite")
     assert len(read_scene(tmp_path / "scene")) == 3
-
-
-@pytest.mark.slow
-def test_overwrite_spares_what_a_user_keeps_in_a_scene(clip, model_folder, tmp_path, capsys):
-    arguments = [clip, "--model", model_folder, "--output", tmp_path / "scene", "--resolution", 56, "--max-frames", 1]
-    command(*arguments)
-    kept = tmp_path / "scene" / "outputs" / "run" / "step-000029999.ckpt"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"a night's training")
-    with pytest.raises(SystemExit):
-        command(*arguments, "--overwrite")
-    assert "page4d did not write outputs/run/step-000029999.ckpt" in capsys.readouterr().err
-    assert kept.read_bytes() == b"a night's training"
 
 
 def test_a_second_reconstruction_into_one_folder_is_refused_before_anything_runs(tmp_path, capsys):

@@ -83,9 +83,8 @@ def read_nerfies(root: Path, downscale: int | None = None, *, skip_broken: bool 
     center = np.array(world.center)
     image_downscale, files = _find_images(root, downscale)
 
-    kept: list[int] = []
+    frames = []
     skipped: list[str] = []
-    image_paths, extrinsics, intrinsics, distortion, image_sizes = [], [], [], [], []
     for i, frame_id in enumerate(ids):
         try:
             image_path = _image_of(root, frame_id, files, image_downscale)
@@ -99,15 +98,12 @@ def read_nerfies(root: Path, downscale: int | None = None, *, skip_broken: bool 
                 raise
             skipped.append(f"The frame {frame_id!r} was left out: {error}")
             continue
-        kept.append(i)
-        image_paths.append(image_path)
-        extrinsics.append(camera.extrinsics(center, world.scale))
-        intrinsics.append(matrix)
         (k1, k2, k3), (p1, p2) = camera.radial_distortion, camera.tangential_distortion
-        distortion.append([k1, k2, p1, p2, k3])
-        image_sizes.append(size)
-    if not kept:
+        extrinsics = camera.extrinsics(center, world.scale)
+        frames.append((i, image_path, extrinsics, matrix, [k1, k2, p1, p2, k3], size))
+    if not frames:
         raise CaptureError(f"{root} has no frame that can be used (the first of {len(skipped)}: {skipped[0]})")
+    kept, image_paths, all_extrinsics, intrinsics, distortion, image_sizes = map(list, zip(*frames, strict=True))
     places = np.full(len(ids), -1)
     places[kept] = np.arange(len(kept))
     ids = [ids[i] for i in kept]
@@ -118,7 +114,7 @@ def read_nerfies(root: Path, downscale: int | None = None, *, skip_broken: bool 
         root=root,
         frame_ids=ids,
         image_paths=image_paths,
-        extrinsics=np.stack(extrinsics),
+        extrinsics=np.stack(all_extrinsics),
         intrinsics=np.stack(intrinsics),
         distortion=np.array(distortion),
         image_sizes=np.array(image_sizes, np.int64),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -149,19 +148,14 @@ def test_masks_and_depth_of_the_images_size_are_found(small_capture: Any) -> Non
 
 
 def test_warp_id_is_the_instant_even_where_there_is_a_time_id(small_capture: Any) -> None:
-    metadata = json.loads((small_capture.root / "metadata.json").read_text())
-    for entry in metadata.values():
-        entry["time_id"] = 100 - entry["warp_id"]
-    small_capture.write("metadata.json", metadata)
+    moments = {frame_id: {"warp_id": 10 + i % 4, "time_id": 90 - i % 4} for i, frame_id in enumerate(small_capture.ids)}
+    small_capture.write("metadata.json", moments)
     np.testing.assert_array_equal(read_nerfies(small_capture.root).time_ids, [10, 11, 12, 13] * 2)
 
 
 def test_time_id_is_the_instant_where_warp_ids_are_lacking(small_capture: Any) -> None:
-    metadata = json.loads((small_capture.root / "metadata.json").read_text())
-    for entry in metadata.values():
-        entry["time_id"] = 3 * entry["warp_id"]
-    del metadata["right_002"]["warp_id"]
-    small_capture.write("metadata.json", metadata)
+    moments = {frame_id: {"warp_id": i, "time_id": 30 + 3 * (i % 4)} for i, frame_id in enumerate(small_capture.ids)}
+    small_capture.write("metadata.json", {**moments, "right_002": {"time_id": 36}})
     capture = read_nerfies(small_capture.root)
     np.testing.assert_array_equal(capture.time_ids, [30, 33, 36, 39] * 2)
     assert any("time_id" in note for note in capture.notes)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from small_scene import SIZE, ball_folder, ball_scene
+from small_scene import SIZE, ball_scene
 
 from page4d_hf.frames import Frames
 from page4d_hf.scene import read_scene
@@ -85,7 +85,3 @@ def test_frames_of_all_sizes_are_shown_whole():
     sheet = sheet_of(scene)
     for i in (1, 2, 3):
         assert (sheet == 80 * i).all(axis=-1).sum() >= 40
-
-
-def test_a_scene_is_written_without_a_sheet_unless_asked_for(tmp_path):
-    assert not (ball_folder(tmp_path / "scene") / "preview.jpg").exists()

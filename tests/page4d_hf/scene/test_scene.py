@@ -6,71 +6,35 @@ import json
 import shutil
 import struct
 import zlib
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from file_limits import largest_file
 from fuzzing import check_reader
 from PIL import Image
 from plyfile import PlyData, PlyElement
+from small_scene import SIZE, ball_scene
 
 from page4d_hf.errors import Page4DError, SceneError
-from page4d_hf.frames import Frames, read_frames
-from page4d_hf.geometry import quaternion_to_matrix
-from page4d_hf.scene import PointTracks, Reconstruction, read_scene, read_tracks, write_scene
+from page4d_hf.frames import read_frames
+from page4d_hf.scene import read_scene, read_tracks, write_scene
 from page4d_hf.scene.folder import frames_at
 
-SIZE = (24, 16)  # width, height
-NUM_FRAMES, NUM_POINTS = 11, 50  # more than nine frames: their names must still sort in time
+NUM_FRAMES = 11  # more than nine: their names must still sort in time
+BALL = ball_scene(NUM_FRAMES)
+BALL.intrinsics[:, 0, 0] += np.arange(NUM_FRAMES)
 
 
-def make_frames():
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8) for _ in range(NUM_FRAMES)]
-    names, times = [f"shot {i}" for i in range(NUM_FRAMES)], np.arange(NUM_FRAMES) * 0.5 + 3
-    return Frames(images, names, times, None, "a video")
-
-
-def make_reconstruction(frames=None, motion=True):
-    rng = np.random.default_rng(1)
-    rotation = quaternion_to_matrix(torch.from_numpy(rng.normal(size=(NUM_FRAMES, 4)))).numpy()
-    intrinsics = np.zeros((NUM_FRAMES, 3, 3))
-    intrinsics[:, [0, 1, 2], [0, 1, 2]] = [30, 31, 1]
-    intrinsics[:, :2, 2] = [11.5, 8.25]
-    intrinsics[:, 0, 0] += np.arange(NUM_FRAMES)
-    maps = [rng.random((4, 6)).astype(np.float32) for _ in range(NUM_FRAMES)]
-    return Reconstruction(
-        extrinsics=np.concatenate((rotation, rng.normal(size=(NUM_FRAMES, 3, 1))), axis=-1),
-        intrinsics=intrinsics,
-        depth=maps,
-        depth_conf=[1 + m for m in maps],
-        motion=[m / 2 for m in maps] if motion else None,
-        points=rng.normal(size=(NUM_POINTS, 3)).astype(np.float32),
-        point_colors=rng.integers(0, 256, (NUM_POINTS, 3), dtype=np.uint8),
-        point_times=(rng.integers(0, NUM_FRAMES, NUM_POINTS) / (NUM_FRAMES - 1)).astype(np.float32),
-        point_motion=rng.random(NUM_POINTS).astype(np.float32) if motion else None,
-        point_confidence=1 + rng.random(NUM_POINTS).astype(np.float32),
-        frames=frames or make_frames(),
-        info={"model": "m"},
-    )
+def make_reconstruction(**changes):
+    return replace(deepcopy(BALL), **changes)
 
 
 @pytest.fixture
 def scene_folder(tmp_path):
     return write_scene(tmp_path / "scene", make_reconstruction())
-
-
-def make_tracks():
-    rng = np.random.default_rng(2)
-    visible = rng.random((7, NUM_FRAMES)) < 0.6
-    xy = np.where(visible[..., None], SIZE * rng.random((7, NUM_FRAMES, 2)), 0).astype(np.float32)
-    points = rng.normal(size=(7, 3)).astype(np.float32)
-    points[2] = np.nan  # it moves
-    paths = np.full((7, NUM_FRAMES, 3), np.nan, np.float32)
-    paths[2] = rng.normal(size=(NUM_FRAMES, 3))
-    return PointTracks(xy, visible, points, paths)
 
 
 def edit_transforms(folder, edit):
@@ -86,7 +50,9 @@ def edit_transforms(folder, edit):
 
 def test_tracks_are_read_back_in_the_frames_that_are_left(tmp_path):
     made = make_reconstruction()
-    made.tracks = make_tracks()
+    visible = made.tracks.visible
+    paths = np.random.default_rng(0).normal(size=(*visible.shape, 3)).astype(np.float32)
+    made.tracks = replace(made.tracks, xy=np.where(visible[..., None], made.tracks.xy, 0), paths=paths)
     folder = write_scene(tmp_path / "tracked", made)
     edit_transforms(folder, lambda meta: meta["frames"].reverse() or meta["frames"].pop(0))
     tracks = read_scene(folder).load_tracks()
@@ -148,7 +114,7 @@ def test_what_is_written_is_read_back(scene_folder):
     for name in ("points", "point_colors", "point_times", "point_motion", "point_confidence"):
         np.testing.assert_array_equal(getattr(scene, name), getattr(expected, name))
     for i in range(NUM_FRAMES):
-        np.testing.assert_array_equal(np.asarray(Image.open(scene.image_paths[i])), make_frames().images[i])
+        np.testing.assert_array_equal(np.asarray(Image.open(scene.image_paths[i])), BALL.frames.images[i])
         np.testing.assert_array_equal(scene.load_depth(i), expected.depth[i])
         np.testing.assert_array_equal(scene.load_confidence(i), expected.depth_conf[i])
         np.testing.assert_array_equal(scene.load_motion(i), expected.motion[i])
@@ -158,11 +124,11 @@ def test_the_info_says_what_made_the_scene_and_where_each_frame_came_from(scene_
     scene = read_scene(scene_folder)
     assert (scene.info["model"], scene.info["source"], scene.scale) == ("m", "a video", "arbitrary")
     assert scene.info["page4d_version"]
-    assert scene.info["frames"][2] == {"image": "images/frame_00003.png", "source": "shot 2", "source_time": 4.0}
+    assert scene.info["frames"][2] == {"image": "images/frame_00003.png", "source": "shot 2", "source_time": 2.0}
 
 
 def test_a_model_without_a_mask_leaves_motion_out(tmp_path):
-    folder = write_scene(tmp_path / "scene", make_reconstruction(motion=False))
+    folder = write_scene(tmp_path / "scene", make_reconstruction(motion=None, point_motion=None))
     scene = read_scene(folder)
     assert not scene.has_motion
     assert scene.point_motion is None
@@ -181,7 +147,7 @@ def test_a_cloud_without_points_can_be_written_and_read(tmp_path):
 def test_images_that_every_program_reads_alike_are_copied_and_others_written_anew(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
-    plain = Image.fromarray(make_frames().images[0])
+    plain = Image.fromarray(BALL.frames.images[0])
     turned = plain.getexif()
     turned[0x0112] = 6
     plain.save(source / "1.png")
@@ -192,7 +158,7 @@ def test_images_that_every_program_reads_alike_are_copied_and_others_written_ane
     plain.save(source / "6.webp", lossless=True)
     plain.convert("RGBA").save(source / "7.png")
     frames = read_frames(source)
-    reconstruction = make_reconstruction(frames)
+    reconstruction = make_reconstruction(frames=frames, tracks=None)
     for name in ("extrinsics", "intrinsics", "depth", "depth_conf", "motion"):
         setattr(reconstruction, name, getattr(reconstruction, name)[: len(frames)])
     scene = read_scene(write_scene(tmp_path / "scene", reconstruction))
@@ -209,13 +175,13 @@ def test_images_that_every_program_reads_alike_are_copied_and_others_written_ane
 
 
 def test_names_that_are_not_utf_8_make_an_info_that_can_be_read(tmp_path):
-    frames = make_frames()
-    frames.source, frames.names[0] = "b\udcffse", "\udce4.png"
-    scene = read_scene(write_scene(tmp_path / "scene", make_reconstruction(frames)))
+    made = make_reconstruction()
+    made.frames.source, made.frames.names[0] = "b\udcffse", "\udce4.png"
+    scene = read_scene(write_scene(tmp_path / "scene", made))
     assert (scene.info["source"], scene.info["frames"][0]["source"]) == ("b?se", "?.png")
 
 
-@pytest.mark.parametrize("size", [100, 1000, 4000])  # images are the first to be cut off, points.ply or JSON the last
+@pytest.mark.parametrize("size", [1000, 7000, 20_000])  # images are the first to be cut off, then maps, then points.ply
 def test_a_limit_of_file_sizes_leaves_nothing_and_is_told_of(tmp_path, size):
     with largest_file(size), pytest.raises(Page4DError, match=r"A file grew past the limit of its size"):
         write_scene(tmp_path / "scene", make_reconstruction())
@@ -231,10 +197,10 @@ def test_a_camera_that_is_not_finite_is_not_written(tmp_path):
 
 
 def test_frames_and_cameras_of_different_number_are_not_written(tmp_path):
-    frames = make_frames()
-    frames.images.pop()
+    made = make_reconstruction()
+    made.frames.images.pop()
     with pytest.raises(SceneError, match="as many cameras as the 10 frames, got 11"):
-        write_scene(tmp_path / "scene", make_reconstruction(frames))
+        write_scene(tmp_path / "scene", made)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -336,7 +302,7 @@ def test_a_folder_with_an_angle_of_view_and_names_without_suffix_is_read(tmp_pat
     folder = make_foreign_folder(tmp_path, {"camera_angle_x": np.pi / 2}, {})
     edit_transforms(folder, lambda meta: [frame.update(file_path=frame["file_path"][:-4]) for frame in meta["frames"]])
     scene = read_scene(folder / "transforms.json")
-    np.testing.assert_allclose(scene.intrinsics[0], [[12, 0, 12], [0, 12, 8], [0, 0, 1]])
+    np.testing.assert_allclose(scene.intrinsics[0], [[24, 0, 24], [0, 24, 18], [0, 0, 1]])
     assert scene.image_paths[1].name == "1.png"
 
 
@@ -485,7 +451,7 @@ def pose(row, column, value):
         (frame(fl_x=float("inf")), "frames.1.fl_x: it should be a finite number, got inf"),
         (frame(fl_x=0), "frames.1.fl_x: it should be greater than 0"),
         (lambda meta: meta["frames"][1].pop("fl_x"), "no focal length"),
-        (frame(w=99), "frame_00002.png is 24 x 16, but .* says 99 x 16"),
+        (frame(w=99), "frame_00002.png is 48 x 36, but .* says 99 x 36"),
         (frame(k4=0.1), "fourth radial term"),
         (lambda meta: meta["frames"][1].pop("time"), "the time of 10 of its 11 frames"),
         (frame(time=float("nan")), "frames.1.time: it should be a finite number, got nan"),

@@ -10,7 +10,7 @@ from ball_on_plane import colors, surface_distance
 from PIL import Image
 from small_captures import write_capture
 from small_layouts import HEIGHT, WALL, WIDTH, write_nerfstudio
-from small_scene import SIZE, ball_folder, projected
+from small_scene import SIZE, projected
 
 from page4d_hf import cli
 from page4d_hf.errors import Page4DError
@@ -158,11 +158,6 @@ def test_a_video_is_reconstructed_with_the_small_model(tmp_path):
     assert (len(scene), len(scene.clouds)) == (3, 3)
     assert all(len(cloud) > 100 for cloud in scene.clouds)
     assert Palette(scene).colors() == ["image", "depth", "confidence", "motion", "time"]
-
-
-def test_a_scene_of_one_frame_can_be_looked_at(tmp_path):
-    scene = opened(ball_folder(tmp_path / "one", count=1))
-    assert (len(scene), scene.instants.tolist()) == (1, [0.0])
 
 
 @pytest.mark.parametrize(

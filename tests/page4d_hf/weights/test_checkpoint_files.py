@@ -136,16 +136,6 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content, message):
         read_checkpoint(saved(tmp_path, content))
 
 
-def test_a_path_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"There is no checkpoint .*nowhere\.pt"):
-        read_checkpoint(tmp_path / "nowhere.pt")
-
-
-def test_a_folder_is_no_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="is a folder; name the checkpoint file"):
-        read_checkpoint(tmp_path)
-
-
 def packed(folder: Path, **entries: bytes) -> Path:
     """A zip archive of torch.save's kind, compressed."""
     with zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -183,13 +173,19 @@ def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path, tensor):
         read_checkpoint(path)
 
 
-def test_what_is_no_regular_file_is_refused():
-    with pytest.raises(CheckpointError, match="is no regular file"):
-        read_checkpoint("/dev/zero")
-    with pytest.raises(CheckpointError, match="There is no checkpoint"):
-        read_checkpoint("a\0b")
-    with pytest.raises(CheckpointError, match="There is no checkpoint"):
-        read_checkpoint("x" * 300)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere.pt", r"There is no checkpoint .*nowhere\.pt"),
+        ("a\0b", "There is no checkpoint"),
+        ("x" * 300, "There is no checkpoint"),
+        ("", "is a folder; name the checkpoint file"),
+        ("/dev/zero", "is no regular file"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused(tmp_path, path, message):
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / path)
 
 
 def refusal_of(path: Path) -> str | None:

@@ -283,11 +283,6 @@ def test_a_misshapen_key_is_named_with_both_shapes(weights, key):
     assert f"{key} is {wrong}, not {shape}" in message
 
 
-def test_an_unexpected_key_is_named(weights):
-    message = fault({**weights, "aggregator.extra.weight": torch.zeros(1)})
-    assert message.endswith("1 key unexpected (aggregator.extra.weight).")
-
-
 def test_all_kinds_of_faults_are_told_at_once(weights):
     changed = {**weights, "extra": torch.zeros(1), "camera_head.embed_pose.bias": torch.zeros(1)}
     del changed["depth_head.norm.bias"]
@@ -410,15 +405,11 @@ def tracking() -> dict[str, torch.Tensor]:
 TRACK_KEYS = ["track_head.tracker.corr_mlp.fc1.bias", "track_head.feature_extractor.norm.weight"]
 
 
-def misshape(weights: dict[str, torch.Tensor]) -> None:
-    weights[TRACK_KEYS[0]] = torch.zeros(5)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         lambda weights: [weights.pop(key) for key in TRACK_KEYS],
-        misshape,
+        lambda weights: weights.update({TRACK_KEYS[0]: torch.zeros(5)}),
         lambda weights: [
             weights.pop(key) for key in list(weights) if "track_head.tracker.u" not in key and "track" in key
         ],
@@ -454,11 +445,6 @@ def test_the_folder_holds_the_weights_unchanged(shallow, converted):
     expected = convert_state_dict(shallow, meta_model(infer_config(shallow, **SHALLOW)))
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
-
-
-def test_the_folder_loads_without_a_key_missing_or_left_over(converted):
-    _, info = Page4DModel.from_pretrained(converted, output_loading_info=True)
-    assert not any(info.values())
 
 
 def test_the_image_processor_is_that_of_the_networks_sizes(converted):
@@ -503,38 +489,22 @@ def test_an_earlier_model_is_replaced_only_when_told_to(shallow, tmp_path):
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_strength == 0.25
 
 
-def change_a_weight(file: Path) -> None:
-    tensors = load_file(file)
-    tensors["camera_head.empty_pose"][0, 0, 0] += 1e-6
-    save_file(tensors, file, metadata={"format": "pt"})
-
-
-def drop_a_weight(file: Path) -> None:
-    tensors = load_file(file)
-    del tensors["camera_head.empty_pose"]
-    save_file(tensors, file, metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize("damage", [change_a_weight, drop_a_weight])
+@pytest.mark.parametrize("damage", [lambda weight: {"camera_head.empty_pose": weight + 1e-6}, lambda weight: {}])
 def test_a_weight_that_does_not_read_back_as_it_was_is_found_and_named(shallow, tmp_path, monkeypatch, damage):
     save_pretrained = Page4DModel.save_pretrained
 
     def damaged(self, folder, *args, **kwargs):
         save_pretrained(self, folder, *args, **kwargs)
-        damage(Path(folder) / "model.safetensors")
+        file = Path(folder) / "model.safetensors"
+        tensors = load_file(file)
+        weight = tensors.pop("camera_head.empty_pose")
+        save_file(tensors | damage(weight), file, metadata={"format": "pt"})
 
     checkpoint = saved(tmp_path, shallow)
     monkeypatch.setattr(Page4DModel, "save_pretrained", damaged)
     with pytest.raises(CheckpointError, match=r"did not read back.*camera_head\.empty_pose"):
         convert_checkpoint(checkpoint, tmp_path / "page4d", overrides=SHALLOW)
     assert entries(tmp_path) == ["checkpoint.pt"]
-
-
-def test_the_model_card_has_what_the_hub_reads(converted):
-    card = ModelCard.load(converted / "README.md").data
-    assert card.library_name == "transformers"
-    assert card.pipeline_tag == "image-to-3d"
-    assert (card.license, card.license_name) == ("other", "unknown")  # the file's name does not tell whose it is
 
 
 @pytest.mark.parametrize(
@@ -553,6 +523,9 @@ def test_a_file_of_a_published_name_is_under_the_licence_that_is_published(shall
 
 def test_the_model_card_says_what_the_weights_are(converted):
     text = (converted / "README.md").read_text(encoding="utf-8")
+    card = ModelCard(text).data
+    assert (card.library_name, card.pipeline_tag) == ("transformers", "image-to-3d")
+    assert (card.license, card.license_name) == ("other", "unknown")  # the file's name does not tell whose it is
     assert "Converted from checkpoint.pt" in text
     assert "release form, strength 1" in text
     assert f"{sum(torch.Size(shape).numel() for shape in published_shapes(Sizes(depth=3)).values()):,}" in text

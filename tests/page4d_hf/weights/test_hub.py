@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from launching import AS_COMMAND
 from published_weights import published_weights
-from safetensors.torch import save_file
+from safetensors.torch import save
+from small_hub import COMMIT, QuietHandler, serving
 
 from page4d_hf import Page4DConfig
 from page4d_hf.errors import CheckpointError, Page4DError
@@ -26,7 +27,6 @@ from page4d_hf.weights.hub import PUBLISHED, download, pull
 
 pytestmark = pytest.mark.slow
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "89abcdef0123456789abcdef0123456789abcdef"
 
 
@@ -50,13 +50,8 @@ class LocalHub:
 REVISIONS = {"main": COMMIT, "v0": OLDER, COMMIT: COMMIT, OLDER: OLDER}
 
 
-def handler(served: LocalHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
+def handler(served: LocalHub) -> type[QuietHandler]:
+    class Handler(QuietHandler):
         def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -92,105 +87,81 @@ def handler(served: LocalHub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the Hub, and empty."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Have a Hub elsewhere, as HF_ENDPOINT does in a new process."""
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 @pytest.fixture
-def local_hub() -> Iterator[LocalHub]:
+def local_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     served = LocalHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(served))
-    served.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield served
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(handler(served)) as served.endpoint:
+        ask(monkeypatch, served.endpoint)
+        yield served
 
 
-def content(folder: Path, *, mask: bool = True, track: bool = False, safetensors: bool = False) -> bytes:
+def content(*, mask: bool = True, track: bool = False, safetensors: bool = False) -> bytes:
     """A checkpoint file as it is published."""
     weights = published_weights(mask=mask, track=track)
-    file = folder / "content"
     if safetensors:
-        save_file(weights, file)
-    else:
-        torch.save({"model": weights}, file)
-    data = file.read_bytes()
-    file.unlink()
-    return data
+        return save(weights)
+    file = io.BytesIO()
+    torch.save({"model": weights}, file)
+    return file.getvalue()
 
 
 DATASET = "datasets/zhouk777/PAGE4D"
-MODEL = "facebook/VGGT-1B"
 GATED = "facebook/VGGT-1B-Commercial"
+REPOSITORIES = {"nomask": DATASET, "mask": DATASET, "vggt": "facebook/VGGT-1B", "vggt-commercial": GATED}
 
 
-def test_the_masked_checkpoint_is_fetched_and_converted_with_its_mask_on(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
-    pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
+@pytest.mark.parametrize(
+    ("name", "file", "holds", "base", "form", "strength"),
+    [
+        ("mask", "checkpoint_mask.pt", {}, "page4d", "release", 1),
+        ("nomask", "checkpoint_nomask.pt", {"mask": False}, "page4d", None, 0),
+        ("nomask", "checkpoint_nomask.pt", {}, "page4d", "release", 0),  # holds one, which is not used
+        ("vggt", "model.safetensors", {"mask": False, "track": True, "safetensors": True}, "vggt", None, 0),
+        ("vggt", "model.pt", {"mask": False, "track": True}, "vggt", None, 0),
+        ("vggt-commercial", "vggt_1B_commercial.pt", {"mask": False}, "vggt-commercial", None, 0),
+    ],
+)
+def test_a_checkpoint_is_fetched_in_the_format_that_there_is_and_converted_with_what_is_known_of_it(
+    local_hub, tmp_path, name, file, holds, base, form, strength
+):
+    local_hub.put(REPOSITORIES[name], file, content(**holds))
+    told: list[str] = []
+    pull(name, tmp_path / "page4d", note=told.append)
     config = Page4DConfig.from_pretrained(tmp_path / "page4d")
-    assert (config.mask_form, config.mask_strength) == ("release", 1)
+    assert (config.base_weights, config.mask_form, config.mask_strength) == (base, form, strength)
+    assert config.enable_track == holds.get("track", False)
+    assert any("camera_num_attention_heads=3" in note for note in told)
+    card = (tmp_path / "page4d" / "README.md").read_text()
+    repository = f"the {PUBLISHED[name].repo_type} repository {PUBLISHED[name].repo_id}"
+    assert f"`{file}` of {repository} on the Hugging Face Hub (commit {COMMIT})" in card
+    assert ("under the [VGGT licence]" in card) == (name == "vggt-commercial")
 
 
-@pytest.mark.parametrize("mask", [False, True])
-def test_the_unmasked_checkpoint_is_used_without_mask_whether_or_not_it_holds_one(local_hub, tmp_path, mask):
-    local_hub.put(DATASET, "checkpoint_nomask.pt", content(tmp_path, mask=mask))
-    pull("nomask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
-    assert (config.mask_form, config.mask_strength) == ("release" if mask else None, 0)
-
-
-@pytest.mark.parametrize("safetensors", [True, False])
-def test_vggt_is_fetched_in_the_format_that_its_repository_has(local_hub, tmp_path, safetensors):
-    name = "model.safetensors" if safetensors else "model.pt"
-    local_hub.put(MODEL, name, content(tmp_path, mask=False, track=True, safetensors=safetensors))
-    config = pull("vggt", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    assert config.enable_track
-    assert config.mask_form is None
-    assert f"`{name}` of the model repository {MODEL}" in (tmp_path / "page4d" / "README.md").read_text()
-
-
-def test_weights_that_are_gated_are_fetched_by_whom_they_were_granted_to(local_hub, tmp_path):
-    local_hub.put(GATED, "vggt_1B_commercial.pt", content(tmp_path, mask=False))
-    pull("vggt-commercial", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    config = Page4DConfig.from_pretrained(tmp_path / "page4d")
-    assert config.base_weights == "vggt-commercial"
-    assert "under the [VGGT licence]" in (tmp_path / "page4d" / "README.md").read_text()
-
-
-def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub, tmp_path):
+def test_weights_that_are_gated_are_told_with_how_to_get_access(local_hub):
     local_hub.refusal = (401, "GatedRepo")
-    message = hindrance(local_hub.endpoint, tmp_path, name="vggt-commercial")
+    message = hindrance(name="vggt-commercial")
     assert f"accept their conditions; do so at {local_hub.endpoint}/{GATED} " in message
     assert "log in by `hf auth login`, and run the command again once they have granted access" in message
 
 
-@pytest.mark.parametrize(("name", "base"), [("nomask", "page4d"), ("mask", "page4d"), ("vggt", "vggt")])
-def test_what_is_pulled_says_where_it_comes_from(local_hub, tmp_path, name, base):
-    checkpoint = PUBLISHED[name]
-    repository = f"{'datasets/' if checkpoint.repo_type == 'dataset' else ''}{checkpoint.repo_id}"
-    weights = content(tmp_path, mask=name == "mask", safetensors=name == "vggt")
-    local_hub.put(repository, checkpoint.filenames[0], weights)
-    told: list[str] = []
-    config = pull(
-        name, tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache", note=told.append
-    )
-    assert config.base_weights == base
-    assert "camera_num_attention_heads=3" in told[-1]
-
-
 def test_a_masked_checkpoint_that_turns_out_to_have_no_mask_is_refused(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path, mask=False))
+    local_hub.put(DATASET, "checkpoint_mask.pt", content(mask=False))
     with pytest.raises(CheckpointError, match=r"keys missing .*spatial_mask_head"):
-        pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-
-
-def test_the_model_card_names_the_commit_that_the_weights_are_of(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
-    pull("mask", tmp_path / "page4d", endpoint=local_hub.endpoint, cache_dir=tmp_path / "cache")
-    card = (tmp_path / "page4d" / "README.md").read_text()
-    assert (
-        f"`checkpoint_mask.pt` of the dataset repository zhouk777/PAGE4D on the Hugging Face Hub (commit {COMMIT})"
-        in card
-    )
+        pull("mask", tmp_path / "page4d")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -205,56 +176,58 @@ def published(local_hub) -> LocalHub:
     return local_hub
 
 
-def test_a_file_that_is_in_the_cache_is_not_fetched_again(published, tmp_path):
-    first = download("mask", endpoint=published.endpoint, cache_dir=tmp_path)
+def test_a_file_that_is_in_the_cache_is_not_fetched_again(published):
+    first = download("mask")
     assert published.downloads() == 1
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
+    assert download("mask") == first
     assert published.downloads() == 1
-    assert first.path.read_bytes() == b"newer" * 1000
+    assert first.read_bytes() == b"newer" * 1000
 
 
 @pytest.mark.parametrize("revision", ["v0", OLDER])
-def test_a_revision_is_a_tag_or_a_commit(published, tmp_path, revision):
-    fetched = download("mask", revision=revision, endpoint=published.endpoint, cache_dir=tmp_path)
-    assert fetched.path.read_bytes() == b"older" * 1000
-    assert fetched.commit == OLDER
+def test_a_revision_is_a_tag_or_a_commit(published, revision):
+    fetched = download("mask", revision=revision)
+    assert fetched.read_bytes() == b"older" * 1000
+    assert fetched.parent.name == OLDER
 
 
 @pytest.mark.parametrize("refusal", [(503, ""), (401, "GatedRepo")])
-def test_without_the_hub_the_cache_serves(published, tmp_path, refusal):
-    first = download("mask", endpoint=published.endpoint, cache_dir=tmp_path)
+def test_without_the_hub_the_cache_serves(published, refusal):
+    first = download("mask")
     published.refusal = refusal
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path) == first
+    assert download("mask") == first
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # What hinders
 
 
-def hindrance(endpoint: str, folder: Path, revision: str | None = None, name: str = "mask") -> str:
+def hindrance(revision: str | None = None, name: str = "mask") -> str:
     """What is said when a checkpoint cannot be fetched."""
     with pytest.raises(CheckpointError) as raised:
-        download(name, revision=revision, endpoint=endpoint, cache_dir=folder)
+        download(name, revision=revision)
     message = str(raised.value)
     assert "\n" not in message
     assert "page4d convert" in message
     return message
 
 
-def test_without_a_connection_it_is_said_what_is_missing_and_how_to_get_it_by_hand(tmp_path):
+def test_without_a_connection_it_is_said_what_is_missing_and_how_to_get_it_by_hand(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        message = hindrance(endpoint, tmp_path)
+        ask(monkeypatch, endpoint)
+        message = hindrance()
     assert "checkpoint_mask.pt cannot be fetched from the dataset repository zhouk777/PAGE4D" in message
     assert f"there is no connection to {endpoint}" in message
     assert f"download {endpoint}/datasets/zhouk777/PAGE4D/resolve/main/checkpoint_mask.pt and run" in message
     assert "`page4d convert checkpoint_mask.pt page4d`" in message
 
 
-def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(tmp_path):
+def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(monkeypatch):
+    ask(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(CheckpointError, match=r"`page4d convert checkpoint_mask\.pt 'my model'`"):
-        download("mask", endpoint="http://127.0.0.1:9", cache_dir=tmp_path, output="my model")
+        download("mask", output="my model")
 
 
 @pytest.mark.parametrize(
@@ -271,71 +244,67 @@ def test_what_is_to_be_done_by_hand_goes_to_the_folder_that_was_asked_for(tmp_pa
     ],
     ids=["gated", "no repository", "unauthorized", "forbidden", "down"],
 )
-def test_a_refusal_of_the_hub_is_told_with_what_to_do(published, tmp_path, refusal, message):
+def test_a_refusal_of_the_hub_is_told_with_what_to_do(published, refusal, message):
     published.refusal = refusal
-    assert message.format(endpoint=published.endpoint) in hindrance(published.endpoint, tmp_path)
+    assert message.format(endpoint=published.endpoint) in hindrance()
 
 
-def test_a_revision_that_does_not_exist_is_named(published, tmp_path):
-    assert "the repository has no revision 'v9'" in hindrance(published.endpoint, tmp_path, revision="v9")
+def test_a_revision_that_does_not_exist_is_named(published):
+    assert "the repository has no revision 'v9'" in hindrance(revision="v9")
 
 
-def test_a_file_that_the_repository_does_not_have_is_named(published, tmp_path):
-    message = hindrance(published.endpoint, tmp_path, name="nomask")
+def test_a_file_that_the_repository_does_not_have_is_named(published):
+    message = hindrance(name="nomask")
     assert "checkpoint_nomask.pt cannot be fetched" in message
     assert "the repository has no such file" in message
 
 
-def test_an_endpoint_that_is_no_hub_is_said_to_be_none(tmp_path):
-    class Other(BaseHTTPRequestHandler):
+def test_an_endpoint_that_is_no_hub_is_said_to_be_none(monkeypatch):
+    class Other(QuietHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        message = hindrance(f"http://127.0.0.1:{server.server_port}", tmp_path)
-        server.shutdown()
+    with serving(Other) as endpoint:
+        ask(monkeypatch, endpoint)
+        message = hindrance()
     assert "is no Hugging Face Hub; look at HF_ENDPOINT" in message
 
 
-def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, tmp_path, monkeypatch):
+def test_a_download_that_breaks_off_is_told_and_leaves_no_file(published, monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     published.truncated = True
-    assert "the download broke off" in hindrance(published.endpoint, tmp_path)
+    assert "the download broke off" in hindrance()
     published.truncated = False
-    assert download("mask", endpoint=published.endpoint, cache_dir=tmp_path).path.read_bytes() == b"newer" * 1000
+    assert download("mask").read_bytes() == b"newer" * 1000
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EFBIG, "allows no file of that size")],
 )
-def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, tmp_path, monkeypatch, code, reason):
+def test_a_cache_on_a_full_disk_is_told_with_what_to_do(published, cache, monkeypatch, code, reason):
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    assert f"the disk with the cache {tmp_path} {reason}; free some space" in hindrance(published.endpoint, tmp_path)
+    assert f"the disk with the cache {cache} {reason}; free some space" in hindrance()
 
 
-def test_a_name_that_is_not_published_is_refused_with_those_that_are(tmp_path):
+def test_a_name_that_is_not_published_is_refused_with_those_that_are():
     with pytest.raises(
         CheckpointError, match="no published checkpoint 'large'; there are nomask, mask, vggt, vggt-commercial"
     ):
-        download("large", cache_dir=tmp_path)
+        download("large")
 
 
 def test_an_output_folder_in_use_is_refused_before_anything_is_fetched(published, tmp_path):
     (tmp_path / "page4d").mkdir()
     (tmp_path / "page4d" / "notes.txt").touch()
     with pytest.raises(Page4DError, match="not empty"):
-        pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache")
+        pull("mask", tmp_path / "page4d")
     with pytest.raises(Page4DError, match=r"page4d did not write notes\.txt"):
-        pull("mask", tmp_path / "page4d", endpoint=published.endpoint, cache_dir=tmp_path / "cache", overwrite=True)
+        pull("mask", tmp_path / "page4d", overwrite=True)
     assert published.requests == []
 
 
@@ -356,18 +325,10 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 def test_the_command_honours_the_endpoint_in_the_environment(local_hub, tmp_path):
-    local_hub.put(DATASET, "checkpoint_mask.pt", content(tmp_path))
+    local_hub.put(DATASET, "checkpoint_mask.pt", content())
     done = command(tmp_path, "mask", HF_ENDPOINT=local_hub.endpoint)
     assert done.returncode == 0, done.stderr
     assert Page4DConfig.from_pretrained(tmp_path / "page4d").mask_form == "release"
     assert "Wrote page4d" in done.stdout
     assert "The mask head is used at strength 1, as the file's name says." in done.stdout
     assert "Licence: PAGE-4D's release states no licence for its weights." in done.stdout
-
-
-def test_the_repositories_are_those_of_the_authors():
-    assert PUBLISHED["nomask"].repo_id == PUBLISHED["mask"].repo_id == "zhouk777/PAGE4D"
-    assert PUBLISHED["nomask"].repo_type == PUBLISHED["mask"].repo_type == "dataset"
-    assert PUBLISHED["vggt"].repo_id == "facebook/VGGT-1B"
-    assert PUBLISHED["vggt-commercial"].repo_id == GATED
-    assert PUBLISHED["nomask"].filenames == ("checkpoint_nomask.pt",)
